@@ -1,0 +1,1 @@
+//! Layer 5: personas and their constraints.

@@ -1,0 +1,1 @@
+//! Layer 1: the wasmtime engines, compilation and its cache, limits, deadlines, process limits, files, clock and entropy.

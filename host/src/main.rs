@@ -1,0 +1,2 @@
+//! The `aral` command.
+fn main() {}
