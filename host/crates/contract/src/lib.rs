@@ -1,1 +1,24 @@
-//! Words shared by every layer: identifiers, permissions, scopes, grants, limits, errors, events and signed documents. No I/O, no async runtime.
+//! Layer 0: the words that every layer shares. It knows no file, no socket, no clock and no wasmtime: it can be
+//! read, tested and reused without running anything.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod document;
+pub mod event;
+pub mod failure;
+pub mod grant;
+pub mod host_pattern;
+pub mod id;
+pub mod limits;
+pub mod permission;
+pub mod scope;
+
+pub use clock::Clock;
+pub use event::{AuditSink, Event, EventKind};
+pub use failure::{Blame, Code, Failure};
+pub use grant::{Grant, GrantParts, Metering};
+pub use host_pattern::HostPattern;
+pub use id::{CapabilityId, Digest, KeyId, PersonaId, TraceId};
+pub use limits::{Limits, LimitsRequest, Usage};
+pub use permission::Permission;
+pub use scope::Permissions;

@@ -1,0 +1,193 @@
+//! Strict JSON: no duplicate keys, bounded depth. `serde_json` alone keeps the last of two equal keys, so that a
+//! signature could cover a document that two readers read differently.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::limits::JSON_DEPTH_MAX;
+
+/// Why a text is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not RFC 8259 JSON, with a duplicate key, or nested deeper than [`JSON_DEPTH_MAX`].
+    #[error("not acceptable JSON: {0}")]
+    Malformed(String),
+    /// A number that signed documents must not hold.
+    #[error("`{0}` is not an integer below 2^53: signed documents hold no other numbers")]
+    Number(String),
+    /// The canonical form could not be made.
+    #[error("no canonical form: {0}")]
+    Canonical(String),
+}
+
+struct Strict {
+    depth_left: usize,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(&self) -> Result<Self, E> {
+        match self.depth_left.checked_sub(1) {
+            Some(depth_left) => Ok(Self { depth_left }),
+            None => Err(E::custom(format_args!("nested deeper than {JSON_DEPTH_MAX}"))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self.deeper()?)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(de::Error::custom(format_args!(
+                    "duplicate key `{}`",
+                    key.escape_debug()
+                )));
+            }
+            let value = members.next_value_seed(self.deeper()?)?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// Reads one JSON value that fills the whole text.
+pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+    let malformed = |error: serde_json::Error| JsonError::Malformed(error.to_string());
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = Strict {
+        depth_left: JSON_DEPTH_MAX,
+    }
+    .deserialize(&mut deserializer)
+    .map_err(malformed)?;
+    deserializer.end().map_err(malformed)?;
+    Ok(value)
+}
+
+/// Refuses numbers that RFC 8785 and other readers could print or read differently.
+fn check_numbers(value: &Value) -> Result<(), JsonError> {
+    const LIMIT: u64 = 1 << 53;
+    match value {
+        Value::Number(number) => {
+            let fits = number
+                .as_i64()
+                .map(i64::unsigned_abs)
+                .or(number.as_u64())
+                .is_some_and(|size| size < LIMIT);
+            if fits {
+                Ok(())
+            } else {
+                Err(JsonError::Number(number.to_string()))
+            }
+        }
+        Value::Array(list) => list.iter().try_for_each(check_numbers),
+        Value::Object(map) => map.values().try_for_each(check_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// The RFC 8785 canonical form of a value that holds no floats and no integers of 2^53 or more.
+pub fn canonical(value: &Value) -> Result<Vec<u8>, JsonError> {
+    check_numbers(value)?;
+    serde_json_canonicalizer::to_vec(value).map_err(|error| JsonError::Canonical(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicates_depth_and_rubbish_are_refused() {
+        for bad in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":{"b":1,"\u0062":2}}"#,
+            "",
+            "{",
+            "1 2",
+            "[1,]",
+            "NaN",
+            "\"\u{1}\"",
+            "1e999",
+            "{\"a\":1}x",
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad} was taken");
+        }
+        assert!(parse(b"\xff").is_err());
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(nested(JSON_DEPTH_MAX).as_bytes()).is_ok());
+        assert!(parse(nested(JSON_DEPTH_MAX + 2).as_bytes()).is_err());
+        assert!(parse(nested(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn canonical_form_sorts_and_refuses_floats() {
+        let value = parse("{\"b\":1,\"a\":[true,null,\"\u{e9}\"]}".as_bytes()).unwrap();
+        assert_eq!(
+            canonical(&value).unwrap(),
+            "{\"a\":[true,null,\"\u{e9}\"],\"b\":1}".as_bytes()
+        );
+        for bad in ["1.5", "1e3", "9007199254740992", "-9007199254740992", "[{\"a\":0.1}]"] {
+            assert!(canonical(&parse(bad.as_bytes()).unwrap()).is_err(), "{bad} was taken");
+        }
+        assert!(canonical(&parse(b"9007199254740991").unwrap()).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parsing_never_panics(text in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Signing and verifying. A [`Verified`] value can only come out of a check, or out of a door named `dangerous_`.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::json::{self, JsonError};
+use super::key::PrivateKey;
+use super::trust::{Answer, TrustStore};
+use crate::failure::{Code, Failure};
+use crate::id::{Digest, KeyId};
+use crate::limits::DOCUMENT_BYTES_MAX;
+
+/// The kinds of signed document. The kind is part of what is signed (`schema`), so that no document passes for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A list of capabilities.
+    Manifest,
+    /// The identity of an agent.
+    Persona,
+}
+
+impl Kind {
+    /// The value of the member `schema`.
+    pub const fn schema(self) -> &'static str {
+        match self {
+            Self::Manifest => "aral.manifest/v1",
+            Self::Persona => "aral.persona/v1",
+        }
+    }
+
+    /// The word in messages and in trust stores.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Persona => "persona",
+        }
+    }
+}
+
+/// The members that every signed document has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// `aral.<kind>/v1`.
+    pub schema: String,
+    /// Grows with each issue of the document; a lower one than the last admitted is refused.
+    pub serial: u64,
+    /// Not valid before.
+    pub issued_at: Timestamp,
+    /// Not valid from here on.
+    pub expires_at: Timestamp,
+}
+
+/// Why a document is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Longer than [`DOCUMENT_BYTES_MAX`].
+    #[error("the {} is {size} bytes, more than {DOCUMENT_BYTES_MAX}", .kind.as_str())]
+    TooLarge {
+        /// What it should be.
+        kind: Kind,
+        /// Its size.
+        size: usize,
+    },
+    /// Not strict JSON.
+    #[error("the {} is {error}", .kind.as_str())]
+    Json {
+        /// What it should be.
+        kind: Kind,
+        /// What is wrong.
+        error: JsonError,
+    },
+    /// Members that are missing, unknown or of the wrong type.
+    #[error("the {} has a wrong member: {detail}", .kind.as_str())]
+    Shape {
+        /// What it should be.
+        kind: Kind,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Another kind of document, or another version.
+    #[error("the document is `{}`, not `{}`", .found.escape_debug(), .kind.schema())]
+    WrongKind {
+        /// What it should be.
+        kind: Kind,
+        /// What it says.
+        found: String,
+    },
+    /// There is no signature.
+    #[error("the {} is not signed", .kind.as_str())]
+    Unsigned {
+        /// What it is.
+        kind: Kind,
+    },
+    /// Signed with something else than Ed25519.
+    #[error("the {} is signed with `{}`, not `Ed25519`", .kind.as_str(), .algorithm.escape_debug())]
+    Algorithm {
+        /// What it is.
+        kind: Kind,
+        /// What it says.
+        algorithm: String,
+    },
+    /// The key is not in the trust store.
+    #[error("the {} is signed by key `{key}`, which is not trusted", .kind.as_str())]
+    UnknownKey {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// The key is in the trust store, but not for this kind of document.
+    #[error("the {} is signed by key `{key}`, which is not trusted for this kind of document", .kind.as_str())]
+    WrongKeyKind {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// The signature does not fit.
+    #[error("the signature of the {} by key `{key}` is wrong: the document was changed after it was signed", .kind.as_str())]
+    Signature {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// Issued in the future.
+    #[error("the {} is not valid before {issued_at}; it is {now}", .kind.as_str())]
+    NotYetValid {
+        /// What it is.
+        kind: Kind,
+        /// From when.
+        issued_at: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
+    },
+    /// Expired.
+    #[error("the {} expired at {expires_at}; it is {now}", .kind.as_str())]
+    Expired {
+        /// What it is.
+        kind: Kind,
+        /// Since when.
+        expires_at: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
+    },
+}
+
+impl DocumentError {
+    fn code_and_hint(&self) -> (Code, Option<String>) {
+        match self {
+            Self::TooLarge { .. } | Self::Json { .. } | Self::Shape { .. } | Self::WrongKind { .. } => {
+                (Code::DocumentInvalid, None)
+            }
+            Self::Unsigned { kind } => (
+                Code::SignatureInvalid,
+                Some(format!("sign it: `aral {} sign`", kind.as_str())),
+            ),
+            Self::UnknownKey { kind, .. } | Self::WrongKeyKind { kind, .. } => (
+                Code::SignatureInvalid,
+                Some(format!(
+                    "add to aral.toml: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"{}\"]",
+                    kind.as_str()
+                )),
+            ),
+            Self::Algorithm { .. } | Self::Signature { .. } => (Code::SignatureInvalid, None),
+            Self::NotYetValid { .. } => (Code::DocumentStale, None),
+            Self::Expired { kind, .. } => (
+                Code::DocumentStale,
+                Some(format!(
+                    "issue it again with a higher serial: `aral {} sign`",
+                    kind.as_str()
+                )),
+            ),
+        }
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        let (code, hint) = error.code_and_hint();
+        Self {
+            hint,
+            ..Self::new(code, error.to_string())
+        }
+    }
+}
+
+/// A document that was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified<T> {
+    /// Its common members.
+    pub header: Header,
+    /// Its own members.
+    pub body: T,
+    /// SHA-256 of its canonical form without the signature.
+    pub digest: Digest,
+    /// Who signed; none: nobody did, and the development door was used.
+    pub signer: Option<KeyId>,
+    kind: Kind,
+}
+
+impl<T> Verified<T> {
+    /// Whether the document is valid now. Asked at every call, not only when it is loaded.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), DocumentError> {
+        let (
+            kind,
+            Header {
+                issued_at, expires_at, ..
+            },
+        ) = (self.kind, &self.header);
+        if now < *issued_at {
+            Err(DocumentError::NotYetValid {
+                kind,
+                issued_at: *issued_at,
+                now,
+            })
+        } else if now >= *expires_at {
+            Err(DocumentError::Expired {
+                kind,
+                expires_at: *expires_at,
+                now,
+            })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureMember {
+    algorithm: String,
+    value: String,
+    key_id: KeyId,
+}
+
+/// A parsed document, not yet believed.
+struct Alleged {
+    kind: Kind,
+    header: Header,
+    body: Value,
+    canonical: Vec<u8>,
+    signature: Option<Value>,
+}
+
+impl Alleged {
+    fn parse(kind: Kind, bytes: &[u8]) -> Result<Self, DocumentError> {
+        if bytes.len() > DOCUMENT_BYTES_MAX {
+            return Err(DocumentError::TooLarge {
+                kind,
+                size: bytes.len(),
+            });
+        }
+        let json_error = |error| DocumentError::Json { kind, error };
+        let shape = |detail: &str| DocumentError::Shape {
+            kind,
+            detail: detail.to_owned(),
+        };
+        let mut document = json::parse(bytes).map_err(json_error)?;
+        let members = document.as_object_mut().ok_or_else(|| shape("it is not an object"))?;
+        let found = members.get("schema").and_then(Value::as_str).unwrap_or_default();
+        if found != kind.schema() {
+            return Err(DocumentError::WrongKind {
+                kind,
+                found: found.chars().take(64).collect(),
+            });
+        }
+        let signature = members.remove("signature");
+        let canonical = json::canonical(&document).map_err(json_error)?;
+        let header: Header = serde_json::from_value(document.clone()).map_err(|error| shape(&error.to_string()))?;
+        if let Some(members) = document.as_object_mut() {
+            for name in ["schema", "serial", "issued_at", "expires_at"] {
+                members.remove(name);
+            }
+        }
+        Ok(Self {
+            kind,
+            header,
+            body: document,
+            canonical,
+            signature,
+        })
+    }
+
+    fn check_signature(&self, trust: &TrustStore) -> Result<KeyId, DocumentError> {
+        let kind = self.kind;
+        let member = self.signature.clone().ok_or(DocumentError::Unsigned { kind })?;
+        let member: SignatureMember = serde_json::from_value(member).map_err(|error| DocumentError::Shape {
+            kind,
+            detail: format!("signature: {error}"),
+        })?;
+        if member.algorithm != "Ed25519" {
+            return Err(DocumentError::Algorithm {
+                kind,
+                algorithm: member.algorithm.chars().take(64).collect(),
+            });
+        }
+        let key = match trust.find(member.key_id, kind) {
+            Answer::Trusted(key) => key,
+            Answer::OtherKind => {
+                return Err(DocumentError::WrongKeyKind {
+                    kind,
+                    key: member.key_id,
+                });
+            }
+            Answer::Unknown => {
+                return Err(DocumentError::UnknownKey {
+                    kind,
+                    key: member.key_id,
+                });
+            }
+        };
+        let fits = signature_bytes(&member.value).is_some_and(|value| key.verify(&self.canonical, &value));
+        if fits {
+            Ok(member.key_id)
+        } else {
+            Err(DocumentError::Signature {
+                kind,
+                key: member.key_id,
+            })
+        }
+    }
+
+    fn believe<T: DeserializeOwned>(self, signer: Option<KeyId>, now: Timestamp) -> Result<Verified<T>, DocumentError> {
+        let kind = self.kind;
+        let body = serde_json::from_value(self.body).map_err(|error| DocumentError::Shape {
+            kind,
+            detail: error.to_string(),
+        })?;
+        let verified = Verified {
+            header: self.header,
+            body,
+            digest: Digest::of(&self.canonical),
+            signer,
+            kind,
+        };
+        verified.check_time(now)?;
+        Ok(verified)
+    }
+}
+
+fn signature_bytes(hex: &str) -> Option<[u8; 64]> {
+    let (front, back) = hex.split_at_checked(64)?;
+    let (front, back): (Digest, Digest) = (front.parse().ok()?, back.parse().ok()?);
+    let mut bytes = [0u8; 64];
+    bytes
+        .iter_mut()
+        .zip(front.as_bytes().iter().chain(back.as_bytes()))
+        .for_each(|(to, from)| *to = *from);
+    Some(bytes)
+}
+
+/// Checks a signed document: size, strict JSON, kind, signature by a key that is trusted for the kind, members, validity
+/// at `now`. `T` must refuse unknown members (`#[serde(deny_unknown_fields)]`).
+pub fn verify<T: DeserializeOwned>(
+    kind: Kind,
+    bytes: &[u8],
+    trust: &TrustStore,
+    now: Timestamp,
+) -> Result<Verified<T>, DocumentError> {
+    let alleged = Alleged::parse(kind, bytes)?;
+    let signer = alleged.check_signature(trust)?;
+    alleged.believe(Some(signer), now)
+}
+
+/// Checks everything but the signature. For development: the caller warns each time.
+pub fn dangerous_accept_unsigned<T: DeserializeOwned>(
+    kind: Kind,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<Verified<T>, DocumentError> {
+    Alleged::parse(kind, bytes)?.believe(None, now)
+}
+
+/// Signs a document: `body` is an object with the document's own members. Returns the whole document, ready to be written.
+pub fn sign(kind: Kind, header: &Header, body: &Value, key: &PrivateKey) -> Result<Value, DocumentError> {
+    let shape = |detail: &str| DocumentError::Shape {
+        kind,
+        detail: detail.to_owned(),
+    };
+    if header.schema != kind.schema() {
+        return Err(DocumentError::WrongKind {
+            kind,
+            found: header.schema.clone(),
+        });
+    }
+    let mut document = serde_json::to_value(header).map_err(|error| shape(&error.to_string()))?;
+    let members = document.as_object_mut().ok_or_else(|| shape("it is not an object"))?;
+    for (name, value) in body.as_object().ok_or_else(|| shape("it is not an object"))? {
+        if name == "signature" || members.insert(name.clone(), value.clone()).is_some() {
+            return Err(shape(&format!("`{}` stands twice", name.escape_debug())));
+        }
+    }
+    let canonical = json::canonical(&document).map_err(|error| DocumentError::Json { kind, error })?;
+    let value: String = key.sign(&canonical).iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Some(members) = document.as_object_mut() {
+        let signature = json!({"algorithm": "Ed25519", "value": value, "key_id": key.public().id()});
+        members.insert("signature".to_owned(), signature);
+    }
+    Ok(document)
+}
+
+#[cfg(test)]
+mod tests;

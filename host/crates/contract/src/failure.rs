@@ -1,0 +1,212 @@
+//! How a call fails: a stable code, a message for the caller without internals, a hint with the line that would fix it,
+//! and, apart from those, a text for the operator's log.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::id::TraceId;
+
+/// Who is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blame {
+    /// The caller sent something wrong.
+    Caller,
+    /// One of the three yeses is missing.
+    Denial,
+    /// The guest broke, or answered nonsense.
+    Guest,
+    /// The guest hit a limit of its call.
+    Limit,
+    /// A document or component was not admitted.
+    Admission,
+    /// The host or something behind it failed.
+    Host,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $blame:ident;)*) => {
+        /// Every way in which a call or an admission can fail. The text of a code never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable text.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            /// Who is to blame.
+            pub const fn blame(self) -> Blame {
+                match self {
+                    $(Self::$variant => Blame::$blame,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The input is not JSON, has duplicate keys, is nested too deeply, or does not satisfy the schema; or the guest said `invalid-input`.
+    InputInvalid = "input.invalid", Caller;
+    /// The input is longer than `input_bytes`.
+    InputTooLarge = "input.too_large", Caller;
+    /// No such capability, or no such version.
+    CapabilityUnknown = "capability.unknown", Caller;
+    /// A configuration file, an option or an argument is wrong.
+    ConfigInvalid = "config.invalid", Caller;
+    /// A permission that the manifest requires is not given, or a scope does not reach.
+    PermissionDenied = "permission.denied", Denial;
+    /// The guest trapped: unreachable code, memory out of bounds, division by zero, a panic.
+    GuestTrap = "guest.trap", Guest;
+    /// The guest ended itself with `exit` where an answer was due.
+    GuestExit = "guest.exit", Guest;
+    /// The guest answered with an error of its own.
+    GuestError = "guest.error", Guest;
+    /// The answer is not JSON or does not satisfy the schema.
+    OutputInvalid = "output.invalid", Guest;
+    /// The answer is longer than `output_bytes`.
+    OutputTooLarge = "output.too_large", Limit;
+    /// `fuel` is used up.
+    LimitFuel = "limit.fuel", Limit;
+    /// `compute_ms` is used up.
+    LimitCompute = "limit.compute", Limit;
+    /// `wall_ms` is used up.
+    LimitWall = "limit.wall", Limit;
+    /// `memory_bytes` is used up.
+    LimitMemory = "limit.memory", Limit;
+    /// `table_elements` is used up.
+    LimitTable = "limit.table", Limit;
+    /// `instances` is used up.
+    LimitInstances = "limit.instances", Limit;
+    /// The guest's stack is used up.
+    LimitStack = "limit.stack", Limit;
+    /// A guest passed more to the host than the host reads, or holds more resources than the host keeps.
+    LimitResource = "limit.resource", Limit;
+    /// A limit of a host function is used up, and the guest passed that on.
+    LimitHostCall = "limit.host_call", Limit;
+    /// A signed document is malformed, or has members or values that it must not have.
+    DocumentInvalid = "document.invalid", Admission;
+    /// The signature is missing, wrong, or by a key that is not trusted for this kind of document.
+    SignatureInvalid = "signature.invalid", Admission;
+    /// The document is expired or not yet valid, or its serial is lower than one already admitted.
+    DocumentStale = "document.stale", Admission;
+    /// The component is not the one that the manifest names.
+    DigestMismatch = "component.digest_mismatch", Admission;
+    /// The bytes are not a component that this host runs.
+    ComponentInvalid = "component.invalid", Admission;
+    /// The component is larger, or takes longer or more memory to compile, than allowed.
+    ComponentTooLarge = "component.too_large", Admission;
+    /// The component imports something that its manifest entry does not cover.
+    ImportUncovered = "component.import_uncovered", Admission;
+    /// A service that the call needs does not answer.
+    Unavailable = "host.unavailable", Host;
+    /// The host is at fault.
+    Internal = "host.internal", Host;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A failed call or admission. `Display` shows what the caller may see; `internal` is for the operator's log alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The stable code.
+    pub code: Code,
+    /// What failed, with the value: a lower-case fragment. Safe to show to the caller.
+    pub message: String,
+    /// The exact line or step that would fix it, where there is one.
+    pub hint: Option<String>,
+    /// The request, once it has a trace id.
+    pub trace: Option<TraceId>,
+    /// What the operator needs to know and the caller must not.
+    pub internal: Option<String>,
+}
+
+impl Failure {
+    /// A failure without hint, trace or internals.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            trace: None,
+            internal: None,
+        }
+    }
+
+    /// The host is at fault: the caller learns only that, the log gets `detail`.
+    pub fn internal(detail: impl fmt::Display) -> Self {
+        Self {
+            internal: Some(detail.to_string()),
+            ..Self::new(Code::Internal, "the host failed")
+        }
+    }
+
+    /// With the line that would fix it.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// With the request.
+    #[must_use]
+    pub fn with_trace(self, trace: TraceId) -> Self {
+        Self {
+            trace: Some(trace),
+            ..self
+        }
+    }
+
+    /// With a text for the operator's log.
+    #[must_use]
+    pub fn with_internal(self, detail: impl fmt::Display) -> Self {
+        Self {
+            internal: Some(detail.to_string()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_the_caller_never_sees_internals() {
+        let mut texts: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Code::ALL.len());
+        let failure = Failure::internal("/etc/shadow");
+        assert!(!failure.to_string().contains("shadow"));
+    }
+}

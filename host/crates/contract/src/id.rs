@@ -1,0 +1,231 @@
+//! Identifiers. Each is a type of its own with a private field, so that a value that exists has been checked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Empty, too long, or with a character outside `[a-z0-9._-]`, or not beginning with `[a-z0-9]`.
+    #[error("`{}` is not an identifier: 1 to {NAME_BYTES_MAX} of a-z 0-9 . _ - and a letter or digit first", .0.escape_debug())]
+    Name(String),
+    /// Not the given number of lower-case hex digits.
+    #[error("`{}` is not {digits} lower-case hex digits", .text.escape_debug())]
+    Hex {
+        /// What was given.
+        text: String,
+        /// How many digits are needed.
+        digits: usize,
+    },
+}
+
+fn parse_name(text: &str) -> Result<String, IdError> {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ok = text.len() <= NAME_BYTES_MAX
+        && text.as_bytes().first().is_some_and(|byte| plain(byte))
+        && text
+            .bytes()
+            .all(|byte| plain(&byte) || matches!(byte, b'.' | b'_' | b'-'));
+    if ok {
+        Ok(text.to_owned())
+    } else {
+        Err(IdError::Name(text.chars().take(NAME_BYTES_MAX).collect()))
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse_name(text).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// Names a capability in manifests, policies and calls: 1 to 128 of `a-z 0-9 . _ -`, a letter or digit first.
+    CapabilityId
+}
+name_type! {
+    /// Names a persona. Same form as [`CapabilityId`].
+    PersonaId
+}
+name_type! {
+    /// Names a memory namespace. Same form as [`CapabilityId`].
+    Namespace
+}
+name_type! {
+    /// Names a secret. Same form as [`CapabilityId`].
+    SecretName
+}
+
+fn hex_bytes<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
+    let error = || IdError::Hex {
+        text: text.chars().take(NAME_BYTES_MAX).collect(),
+        digits: N * 2,
+    };
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        _ => Err(error()),
+    };
+    if text.len() != N * 2 {
+        return Err(error());
+    }
+    let mut bytes = [0u8; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        if let [high, low] = pair {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+    }
+    Ok(bytes)
+}
+
+macro_rules! hex_type {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name([u8; $bytes]);
+
+        impl $name {
+            /// From the raw bytes.
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+
+            /// The raw bytes.
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                hex_bytes(text).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self}")
+            }
+        }
+    };
+}
+
+hex_type! {
+    /// SHA-256 of some bytes: 64 lower-case hex digits in text.
+    Digest, 32
+}
+hex_type! {
+    /// One request, everywhere: a W3C Trace Context trace-id, 32 lower-case hex digits in text.
+    TraceId, 16
+}
+hex_type! {
+    /// Names a public key: the first 8 bytes of the SHA-256 of the raw key, 16 lower-case hex digits in text.
+    KeyId, 8
+}
+
+impl Digest {
+    /// The SHA-256 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "text-grep", "0.x_y", &"a".repeat(NAME_BYTES_MAX)] {
+            assert_eq!(good.parse::<CapabilityId>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "-a",
+            ".a",
+            "A",
+            "a b",
+            "a/b",
+            "ä",
+            "a\0",
+            &"a".repeat(NAME_BYTES_MAX + 1),
+        ] {
+            assert!(bad.parse::<CapabilityId>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn hex_round_trip_and_strictness() {
+        let digest = Digest::of(b"abc");
+        assert_eq!(
+            digest.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        assert!(digest.to_string().to_uppercase().parse::<Digest>().is_err());
+        assert!("abc".parse::<TraceId>().is_err());
+        assert!("é".repeat(16).parse::<TraceId>().is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Every limit, with its default and the attack it stops. A capability may ask for less or more; the policy has the
+//! last word.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest identifier, in bytes. Stops a guest from filling logs and indexes with names.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Longest host name, in bytes (RFC 1035).
+pub const HOST_BYTES_MAX: usize = 253;
+/// Deepest nesting of any JSON document. Stops stack exhaustion in parsers and validators.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Largest signed document, in bytes. Stops a file or peer from exhausting memory before the signature is checked.
+pub const DOCUMENT_BYTES_MAX: usize = 4 << 20;
+/// Largest component, in bytes. Stops compile-time exhaustion; checked before anything reads the component.
+pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
+/// Longest compilation, in milliseconds; the compiling child process is killed then.
+pub const COMPILE_MS_MAX: u64 = 30_000;
+/// Memory of the compiling child process, in bytes.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 2 << 30;
+/// Bytes that guest and host may copy to each other in one host call. Stops a huge list argument.
+pub const HOSTCALL_BYTES_MAX: usize = 8 << 20;
+/// Handles a component instance may hold at once. Stops exhaustion through resources.
+pub const COMPONENT_HANDLES_MAX: usize = 4096;
+/// Entries of the host's resource table for one call. Stops exhaustion through resources.
+pub const RESOURCE_TABLE_ENTRIES_MAX: usize = 4096;
+/// Bytes of randomness that one request may ask for. Stops a guest from draining the host's generator.
+pub const RANDOM_BYTES_MAX: u64 = 1 << 20;
+/// Total size of the fields of one HTTP message, in bytes. Stops header floods in both directions.
+pub const HTTP_FIELD_BYTES_MAX: usize = 32 << 10;
+/// Stack of a guest, in bytes. Stops deep recursion.
+pub const WASM_STACK_BYTES_MAX: usize = 512 << 10;
+/// Length of one epoch, in milliseconds: how long a guest can hold a thread before it yields.
+pub const EPOCH_MS: u64 = 10;
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident = $default:expr,)*) => {
+        /// The limits of one call. Every field is enforced; the unit is the last word of its name.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// What a manifest asks for, or what a policy sets: an absent field says nothing.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct LimitsRequest {
+            $($(#[$doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $name: Option<u64>,)*
+        }
+
+        impl Limits {
+            /// Names and values, in the order of the documentation.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+
+            /// The limits of a call: what is asked for, else the default, and never more than the ceiling.
+            pub fn resolve(default: &Self, request: &LimitsRequest, ceiling: &Self) -> Self {
+                Self { $($name: request.$name.unwrap_or(default.$name).min(ceiling.$name),)* }
+            }
+
+            /// These limits, with the fields that `change` names replaced.
+            pub fn with(&self, change: &LimitsRequest) -> Self {
+                Self { $($name: change.$name.unwrap_or(self.$name),)* }
+            }
+        }
+
+        impl LimitsRequest {
+            /// Names and values of the fields that are present.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+            }
+        }
+    };
+}
+
+limits! {
+    /// All linear memories of the call together. Stops memory bombs.
+    memory_bytes = 64 << 20,
+    /// Fuel units of wasmtime (about one per instruction), metered engine only. Stops endless work, the same amount on every machine.
+    fuel = 1_000_000_000,
+    /// Time on a processor, counted in epochs. Stops a guest that computes for too long on either engine.
+    compute_ms = 10_000,
+    /// The whole call with everything it waits for.
+    wall_ms = 30_000,
+    /// Elements of all tables together. Stops table bombs.
+    table_elements = 20_000,
+    /// Core instances in one component instance. Stops instance bombs.
+    instances = 16,
+    /// JSON text that the caller sends.
+    input_bytes = 1 << 20,
+    /// JSON text that the guest answers.
+    output_bytes = 4 << 20,
+    /// Log text of one call; what comes after is counted and dropped. Stops log floods.
+    log_bytes = 64 << 10,
+    /// Outgoing HTTP requests of one call. Stops a guest from being used to flood others.
+    http_requests = 16,
+    /// Body of one outgoing HTTP request.
+    http_request_bytes = 8 << 20,
+    /// Body of one HTTP response. Stops an endpoint from filling memory.
+    http_response_bytes = 8 << 20,
+    /// One HTTP exchange from the first byte to the last. Stops slow-loris endpoints.
+    http_ms = 10_000,
+    /// One memory record.
+    memory_value_bytes = 1 << 20,
+    /// Standard output and error of one program together.
+    exec_output_bytes = 1 << 20,
+    /// One program from start to end. Stops programs that hang.
+    exec_ms = 10_000,
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Fuel units; none on the epoch-only engine.
+    pub fuel: Option<u64>,
+    /// Largest sum of all linear memories.
+    pub memory_bytes_peak: u64,
+    /// Epochs in which the guest was seen computing, times the length of an epoch: a lower bound with that grain.
+    pub compute_ms: u64,
+    /// From the request to the answer, in microseconds.
+    pub wall_us: u64,
+    /// Size of the input.
+    pub input_bytes: u64,
+    /// Size of the output.
+    pub output_bytes: u64,
+    /// Log text kept.
+    pub log_bytes: u64,
+    /// Log text dropped at the limit.
+    pub log_bytes_dropped: u64,
+    /// Outgoing HTTP requests that were sent.
+    pub http_requests: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolving_takes_the_request_and_stops_at_the_ceiling() {
+        let default = Limits::default();
+        let request = LimitsRequest {
+            fuel: Some(5),
+            wall_ms: Some(u64::MAX),
+            ..LimitsRequest::default()
+        };
+        let limits = Limits::resolve(&default, &request, &default);
+        assert_eq!(limits.fuel, 5);
+        assert_eq!(limits.wall_ms, default.wall_ms);
+        assert_eq!(limits.memory_bytes, default.memory_bytes);
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        assert!(serde_json::from_str::<LimitsRequest>(r#"{"memory_mb":1}"#).is_err());
+        assert!(serde_json::from_str::<LimitsRequest>(r#"{"fuel":-1}"#).is_err());
+    }
+}
