@@ -1,2 +1,75 @@
-//! All automation.
-fn main() {}
+//! `cargo xtask`: all automation of the repository. Needs nothing but a Rust toolchain; knows nothing of what the host does inside.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+mod bench;
+mod ci;
+mod demo;
+mod deny;
+mod guests;
+mod process;
+mod repository;
+mod steps;
+mod test;
+mod tidy;
+mod wasip2;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "All automation of the repository"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the host and the example capabilities and run two of them end to end.
+    Demo,
+    /// Build everything and run every test that needs no other program than this repository's.
+    Test {
+        /// Run only the host's tests whose name contains one of these.
+        filter: Vec<String>,
+    },
+    /// Build the example capabilities and the guests of the tests for `wasm32-wasip2`.
+    Guests,
+    /// Run the benchmarks and print each as a ratio to the floors of its group.
+    Bench {
+        /// Run only the benchmarks whose name contains this.
+        filter: Option<String>,
+    },
+    /// Check the house rules: layers, file headers and lengths, lints, `unsafe`, vendored WIT.
+    Tidy,
+    /// Everything that must pass before a change is accepted: test, fmt, clippy, tidy, cargo-deny.
+    Ci {
+        /// Leave out the tests, for a caller that has just run `cargo xtask test`.
+        #[arg(long)]
+        without_tests: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Demo => demo::run(),
+        Verb::Test { filter } => test::run(&filter),
+        Verb::Guests => guests::run(),
+        Verb::Bench { filter } => bench::run(filter.as_deref()),
+        Verb::Tidy => tidy::run(),
+        Verb::Ci { without_tests: false } => ci::run(),
+        Verb::Ci { without_tests: true } => ci::run_without_tests(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

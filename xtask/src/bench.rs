@@ -1,0 +1,144 @@
+//! Runs the benchmarks and prints them as ratios. Times differ between machines; a ratio inside one run says more.
+//! A benchmark whose name starts with `floor` is one that the others of its group are compared with.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{guests, process, repository};
+
+/// The verb: guests, benchmarks, table.
+pub(crate) fn run(filter: Option<&str>) -> Result<()> {
+    guests::run()?;
+    let root = repository::root()?;
+    let results = repository::target_directory(&root)?.join("criterion");
+    // What an older run left is no result of this one.
+    if results.is_dir() {
+        fs::remove_dir_all(&results).with_context(|| format!("could not remove {}", results.display()))?;
+    }
+    let mut command = process::cargo(&root);
+    command.args(["bench", "--locked", "-p", "aral-benches"]);
+    if let Some(filter) = filter {
+        command.args(["--", filter]);
+    }
+    process::run(&mut command)?;
+    let means = collect(&results)?;
+    ensure!(
+        !means.is_empty(),
+        "the benchmarks left no result in {}",
+        results.display()
+    );
+    for line in table(&means) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// Mean time in nanoseconds, by full name: `group/benchmark`.
+type Means = BTreeMap<String, f64>;
+
+fn collect(folder: &Path) -> Result<Means> {
+    let mut means = Means::new();
+    collect_into(&mut means, folder, "")?;
+    Ok(means)
+}
+
+fn collect_into(means: &mut Means, folder: &Path, name: &str) -> Result<()> {
+    let estimates = folder.join("new/estimates.json");
+    if estimates.is_file() {
+        let text = fs::read_to_string(&estimates).with_context(|| format!("could not read {}", estimates.display()))?;
+        means.insert(
+            name.to_owned(),
+            mean(&text).with_context(|| format!("no mean in {}", estimates.display()))?,
+        );
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).with_context(|| format!("could not list {}", folder.display()))? {
+        let entry = entry?;
+        if entry.path().is_dir() {
+            let own = entry.file_name().to_string_lossy().into_owned();
+            let full = if name.is_empty() { own } else { format!("{name}/{own}") };
+            collect_into(means, &entry.path(), &full)?;
+        }
+    }
+    Ok(())
+}
+
+fn mean(estimates: &str) -> Option<f64> {
+    serde_json::from_str::<serde_json::Value>(estimates)
+        .ok()?
+        .get("mean")?
+        .get("point_estimate")?
+        .as_f64()
+}
+
+fn table(means: &Means) -> Vec<String> {
+    let width = means.keys().map(String::len).max().unwrap_or(0);
+    means
+        .iter()
+        .map(|(name, own)| format!("{name:<width$}  {:>12}{}", show(*own), ratios(means, name, *own)))
+        .collect()
+}
+
+fn ratios(means: &Means, name: &str, own: f64) -> String {
+    let Some((group, _)) = name.rsplit_once('/') else {
+        return String::new();
+    };
+    let floors = means.iter().filter_map(|(other, floor)| {
+        let short = other.strip_prefix(group)?.strip_prefix('/')?;
+        (short.starts_with("floor") && other != name).then(|| format!("  {:.2}x {short}", own / floor))
+    });
+    floors.collect()
+}
+
+fn show(nanoseconds: f64) -> String {
+    match nanoseconds {
+        n if n < 1e3 => format!("{n:.1} ns"),
+        n if n < 1e6 => format!("{:.2} µs", n / 1e3),
+        n if n < 1e9 => format!("{:.2} ms", n / 1e6),
+        n => format!("{:.2} s", n / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_become_ratios_to_the_floors_of_their_group() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, mean) in [
+            ("call/floor-tuned", 20_000.0),
+            ("call/governed", 25_000.0),
+            ("other/alone", 2e6),
+        ] {
+            let place = folder.path().join(name).join("new");
+            fs::create_dir_all(&place).unwrap();
+            fs::write(
+                place.join("estimates.json"),
+                format!(r#"{{"mean":{{"point_estimate":{mean}}}}}"#),
+            )
+            .unwrap();
+        }
+        fs::create_dir(folder.path().join("report")).unwrap();
+        let lines = table(&collect(folder.path()).unwrap());
+        assert_eq!(
+            lines,
+            [
+                "call/floor-tuned      20.00 µs",
+                "call/governed         25.00 µs  1.25x floor-tuned",
+                "other/alone            2.00 ms",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_result_without_a_mean_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("x/new")).unwrap();
+        fs::write(folder.path().join("x/new/estimates.json"), "{}").unwrap();
+        assert!(collect(folder.path()).is_err());
+    }
+}

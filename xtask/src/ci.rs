@@ -1,0 +1,70 @@
+//! Everything that must pass before a change is accepted.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::repository::{self, GUEST_TARGET, GUEST_WORKSPACES, SDK};
+use crate::steps::Steps;
+use crate::{deny, process, test, tidy, wasip2};
+
+/// The verb.
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::new("ci");
+    test::run_steps(&mut steps, &[])?;
+    run_checks(&mut steps)?;
+    steps.finish();
+    Ok(())
+}
+
+/// The verb, for a caller that has just run the tests.
+pub(crate) fn run_without_tests() -> Result<()> {
+    let mut steps = Steps::new("ci --without-tests");
+    steps.run("target of the guests", wasip2::ensure)?;
+    run_checks(&mut steps)?;
+    steps.finish();
+    Ok(())
+}
+
+fn run_checks(steps: &mut Steps) -> Result<()> {
+    let root = repository::root()?;
+    let mut sandboxed = vec![(SDK, repository::workspace(SDK)?)];
+    for name in GUEST_WORKSPACES {
+        sandboxed.push((name, repository::workspace(name)?));
+    }
+    steps.run("fmt", || format_check(&root, &sandboxed))?;
+    steps.run("tidy", tidy::run)?;
+    steps.run("cargo-deny", deny::run)?;
+    steps.run("clippy of the host", || clippy(&root, &["--all-targets"]))?;
+    for (name, folder) in &sandboxed {
+        steps.run(&format!("clippy of {name}"), || {
+            clippy(folder, &["--target", GUEST_TARGET])
+        })?;
+    }
+    steps.run("documentation of the host", || document(&root))
+}
+
+fn format_check(root: &Path, sandboxed: &[(&str, PathBuf)]) -> Result<()> {
+    for folder in std::iter::once(root).chain(sandboxed.iter().map(|(_, folder)| folder.as_path())) {
+        process::run(process::cargo(folder).args(["fmt", "--all", "--check"]))?;
+    }
+    Ok(())
+}
+
+fn clippy(folder: &Path, selection: &[&str]) -> Result<()> {
+    let mut command = process::cargo(folder);
+    command
+        .args(["clippy", "--locked", "--workspace"])
+        .args(selection)
+        .args(["--", "-D", "warnings"]);
+    process::run(&mut command)
+}
+
+/// Broken links in the documentation of the public interface are errors.
+fn document(root: &Path) -> Result<()> {
+    let mut command = process::cargo(root);
+    command
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .args(["doc", "--locked", "--workspace", "--no-deps"]);
+    process::run(&mut command)
+}

