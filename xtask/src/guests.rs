@@ -16,21 +16,13 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds one workspace and returns the folder with its components. The target must be there.
+/// Builds one workspace, with the components that are examples of a package, and returns the folder with its components. The target must be there.
 pub(crate) fn build(workspace: &str) -> Result<PathBuf> {
     let folder = repository::workspace(workspace)?;
-    process::run(process::cargo(&folder).args([
-        "build",
-        "--workspace",
-        "--release",
-        "--locked",
-        // The tools among the guests of the tests are examples: one file each, each a library.
-        "--lib",
-        "--bins",
-        "--examples",
-        "--target",
-        GUEST_TARGET,
-    ]))?;
+    let mut command = process::cargo(&folder);
+    command.args(["build", "--workspace", "--lib", "--bins", "--examples"]);
+    command.args(["--release", "--locked", "--target", GUEST_TARGET]);
+    process::run(&mut command)?;
     Ok(repository::target_directory(&folder)?
         .join(GUEST_TARGET)
         .join("release"))

@@ -8,6 +8,10 @@ pub(super) fn check(path: &str, text: &str) -> Result<Vec<String>> {
     if !manifest.contains_key("package") {
         return Ok(Vec::new());
     }
+    // A package that is a workspace of its own has its lints in place.
+    if manifest.contains_key("workspace") && manifest.contains_key("lints") {
+        return Ok(Vec::new());
+    }
     let shared = manifest
         .get("lints")
         .and_then(|lints| lints.get("workspace"))
@@ -31,6 +35,11 @@ mod tests {
         assert_eq!(check("[package]\nname = 'x'\n[lints]\nworkspace = false\n"), missing);
         assert_eq!(check("[package]\nname = 'x'\n[lints]\nworkspace = true\n"), [""; 0]);
         assert_eq!(check("[workspace]\n"), [""; 0]);
+        assert_eq!(check("[workspace]\n[package]\nname = 'x'\n"), missing);
+        assert_eq!(
+            check("[workspace]\n[package]\nname = 'x'\n[lints.rust]\nunused = 'deny'\n"),
+            [""; 0]
+        );
         assert!(super::check("x/Cargo.toml", "[").is_err());
     }
 }
