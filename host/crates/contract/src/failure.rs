@@ -61,6 +61,8 @@ codes! {
     InputTooLarge = "input.too_large", Caller;
     /// No such capability, or no such version.
     CapabilityUnknown = "capability.unknown", Caller;
+    /// The caller gave the call up before it ended.
+    Cancelled = "call.cancelled", Caller;
     /// A configuration file, an option or an argument is wrong.
     ConfigInvalid = "config.invalid", Caller;
     /// A permission that the manifest requires is not given, or a scope does not reach.
@@ -208,5 +210,24 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         let failure = Failure::internal("/etc/shadow");
         assert!(!failure.to_string().contains("shadow"));
+    }
+
+    #[test]
+    fn every_code_is_documented_with_its_blame() {
+        let document = include_str!("../../../../docs/errors.md");
+        for code in Code::ALL {
+            let blame = format!("{:?}", code.blame()).to_lowercase();
+            let line = format!("\n| `{code}` | {blame} | ");
+            assert!(
+                document.contains(&line),
+                "docs/errors.md has no line for `{code}` with blame {blame}"
+            );
+        }
+        let lines = document.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(
+            lines,
+            Code::ALL.len(),
+            "docs/errors.md documents a code that does not exist"
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! read, tested and reused without running anything.
 #![forbid(unsafe_code)]
 
+pub mod allow;
 pub mod clock;
 pub mod document;
 pub mod event;
@@ -13,6 +14,7 @@ pub mod limits;
 pub mod permission;
 pub mod scope;
 
+pub use allow::{AllowList, CapabilityPattern};
 pub use clock::Clock;
 pub use event::{AuditSink, Event, EventKind};
 pub use failure::{Blame, Code, Failure};

@@ -161,4 +161,43 @@ mod tests {
         assert!(serde_json::from_str::<LimitsRequest>(r#"{"memory_mb":1}"#).is_err());
         assert!(serde_json::from_str::<LimitsRequest>(r#"{"fuel":-1}"#).is_err());
     }
+
+    #[test]
+    fn every_limit_is_documented_with_its_default() {
+        let document = include_str!("../../../../docs/defaults.md");
+        let defaults = Limits::default();
+        for (name, value) in defaults.entries() {
+            let line = format!("\n| `{name}` | {value} | ");
+            assert!(
+                document.contains(&line),
+                "docs/defaults.md has no line for `{name}` with {value}"
+            );
+        }
+        let lines = document
+            .lines()
+            .filter(|line| line.starts_with("| `") && line.contains("_"));
+        let lower = lines
+            .filter(|line| line.chars().nth(3).is_some_and(char::is_lowercase))
+            .count();
+        let expected = defaults.entries().iter().filter(|(name, _)| name.contains('_')).count();
+        assert_eq!(
+            lower, expected,
+            "docs/defaults.md documents a limit that does not exist"
+        );
+    }
+
+    #[test]
+    fn every_constant_is_documented_with_its_value() {
+        let document = include_str!("../../../../docs/defaults.md");
+        for line in include_str!("limits.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub const "))
+        {
+            let name = line.split(':').next().unwrap_or_default();
+            assert!(
+                document.contains(&format!("\n| `{name}` | ")),
+                "docs/defaults.md has no line for `{name}`"
+            );
+        }
+    }
 }

@@ -95,6 +95,18 @@ impl AbsolutePath {
         &self.0
     }
 
+    /// Where `text` leads from here: itself if it is absolute, else below this folder. `.` and a leading `./` mean this folder.
+    pub fn join(&self, text: &str) -> Result<Self, PathError> {
+        let base = self.0.trim_end_matches('/');
+        match text.strip_prefix("./").unwrap_or(text) {
+            "." => Ok(self.clone()),
+            absolute if absolute.starts_with('/') => absolute.parse(),
+            relative => format!("{base}/{relative}")
+                .parse()
+                .map_err(|_| PathError(text.to_owned())),
+        }
+    }
+
     /// Whether this is `ancestor` or lies below it, compared part by part.
     pub fn is_within(&self, ancestor: &Self) -> bool {
         std::path::Path::new(&self.0).starts_with(&ancestor.0)
@@ -349,6 +361,11 @@ mod tests {
         assert!(path("/srv/data").is_within(&path("/srv")));
         assert!(!path("/srv-data").is_within(&path("/srv")));
         assert!(path("/srv").is_within(&path("/")));
+        for (text, expected) in [("a/b", "/srv/a/b"), ("./a", "/srv/a"), (".", "/srv"), ("/etc", "/etc")] {
+            assert_eq!(path("/srv").join(text).unwrap().as_str(), expected);
+        }
+        assert!(path("/srv").join("../etc").is_err() && path("/srv").join("").is_err());
+        assert_eq!(path("/").join("a").unwrap().as_str(), "/a");
     }
 
     #[test]

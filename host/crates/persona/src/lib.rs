@@ -1,1 +1,9 @@
-//! Layer 5: personas and their constraints.
+//! Layer 5: personas, the signed identities of agents, and the constraints that they bring. Pure: it knows no file, no
+//! clock and no policy; it answers for itself alone and never learns what the others said.
+#![forbid(unsafe_code)]
+
+pub mod constraints;
+pub mod persona;
+
+pub use constraints::Constraints;
+pub use persona::{Persona, PersonaBody};

@@ -1,0 +1,84 @@
+//! What an agent may use at most. Pure answers to single questions; how they combine with manifest and policy is
+//! decided a layer above.
+
+use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, Permission};
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+/// The constraints of a persona. An absent list allows nothing; `"*"` allows everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraints {
+    /// The permissions that capabilities may use for this agent.
+    #[serde(default)]
+    pub allowed_permissions: AllowList<Permission>,
+    /// The capabilities that this agent may call: ids, beginnings with `*`, each optionally with versions.
+    #[serde(default)]
+    pub allowed_capabilities: AllowList<CapabilityPattern>,
+    /// The hosts that requests and secrets may travel to for this agent. Bounds `network:read`, `network:write` and the
+    /// hosts of secrets.
+    #[serde(default)]
+    pub allowed_domains: Vec<HostPattern>,
+}
+
+impl Constraints {
+    /// Whether this agent may call this version of this capability.
+    pub fn allows_capability(&self, id: &CapabilityId, version: &Version) -> bool {
+        self.allowed_capabilities.allows(|pattern| pattern.covers(id, version))
+    }
+
+    /// Whether capabilities may use this permission for this agent at all.
+    pub fn allows_permission(&self, permission: Permission) -> bool {
+        self.allowed_permissions.allows(|one| *one == permission)
+    }
+
+    /// The names of the lists in which `*` allows everything.
+    pub fn wildcards(&self) -> Vec<&'static str> {
+        let domains = self.allowed_domains.iter().any(HostPattern::is_any);
+        [
+            ("allowed_permissions", self.allowed_permissions.is_any()),
+            ("allowed_capabilities", self.allowed_capabilities.is_any()),
+            ("allowed_domains", domains),
+        ]
+        .into_iter()
+        .filter_map(|(name, any)| any.then_some(name))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn constraints(text: &str) -> Constraints {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn each_list_decides_and_absent_means_none() {
+        let id = "text-grep".parse().unwrap();
+        let version = Version::new(1, 2, 0);
+        let none = constraints("{}");
+        assert!(!none.allows_capability(&id, &version) && !none.allows_permission(Permission::FileRead));
+        assert_eq!(none.wildcards(), <[&str; 0]>::default());
+        for (list, expected) in [
+            (r#"["text-grep"]"#, true),
+            (r#"["text-*"]"#, true),
+            (r#"["text-grep@^2"]"#, false),
+            (r#"["notes"]"#, false),
+            (r#"["*"]"#, true),
+        ] {
+            let allowed = constraints(&format!(r#"{{"allowed_capabilities":{list}}}"#));
+            assert_eq!(allowed.allows_capability(&id, &version), expected, "{list}");
+        }
+        let reads = constraints(r#"{"allowed_permissions":["file:read"]}"#);
+        assert!(reads.allows_permission(Permission::FileRead) && !reads.allows_permission(Permission::FileWrite));
+    }
+
+    #[test]
+    fn every_star_is_named() {
+        let text = r#"{"allowed_permissions":["*"],"allowed_capabilities":["*"],"allowed_domains":["*"]}"#;
+        let names = ["allowed_permissions", "allowed_capabilities", "allowed_domains"];
+        assert_eq!(constraints(text).wildcards(), names);
+    }
+}
