@@ -1,1 +1,15 @@
-//! Layer 3: manifests, registry, import check, linker from grants, host functions and one invocation.
+//! Layer 3: manifests, registry, import check, linker from grants, host functions and one invocation. It knows nothing
+//! of personas, policies or protocols: a grant comes in from above, and rights only shrink from here on down.
+#![forbid(unsafe_code)]
+
+// Documents: what a capability is, what it asks for, and whether it may be admitted. No execution.
+pub mod diff;
+pub mod imports;
+pub mod inspect;
+pub mod manifest;
+pub mod registry;
+
+pub use imports::{Warning, check_imports};
+pub use inspect::{Inspection, inspect};
+pub use manifest::{Descriptor, Entry, ManifestBody, Shape};
+pub use registry::{Capability, Registry};

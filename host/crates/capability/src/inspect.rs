@@ -1,0 +1,153 @@
+//! What a component is, without running it: imports, exports, shape, what it would need, who built it. Works on any
+//! component, also on those that this host would not admit. It knows no manifest and no grant.
+
+mod read;
+
+use aral_contract::limits::COMPONENT_BYTES_MAX;
+use aral_contract::{Code, Digest, Failure, Permission};
+use serde::Serialize;
+
+use crate::imports::Role;
+use crate::manifest::Shape;
+
+/// Imports or exports of one component. Stops a component whose listing fills memory and screens.
+pub const EXTERNS_MAX: usize = 1024;
+/// Producers kept of one component.
+pub const PRODUCERS_MAX: usize = 64;
+
+/// What was found in a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size_bytes: u64,
+    /// How it can be called; none: neither as a tool nor as a command. A tool that is a command too counts as a tool.
+    pub shape: Option<Shape>,
+    /// Imports of the outermost component, in its order.
+    pub imports: Vec<Import>,
+    /// Exports of the outermost component, in its order.
+    pub exports: Vec<Export>,
+    /// The permissions that its imports can use. For files and network one import serves reading and writing.
+    pub permissions: Vec<Permission>,
+    /// The tools that made it, as they say themselves: nothing proves it.
+    pub producers: Vec<Producer>,
+}
+
+/// One import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Import {
+    /// Its full name, with the version.
+    pub name: String,
+    /// What kind of thing it is: `instance`, `func`, …
+    pub kind: &'static str,
+    /// What it means.
+    #[serde(flatten)]
+    pub role: Role,
+}
+
+/// One export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Export {
+    /// Its full name, with the version.
+    pub name: String,
+    /// What kind of thing it is: `instance`, `func`, …
+    pub kind: &'static str,
+}
+
+/// One tool that made the component.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Producer {
+    /// `language`, `processed-by` or `sdk`.
+    pub field: String,
+    /// Its name.
+    pub name: String,
+    /// Its version; may be empty.
+    pub version: String,
+}
+
+/// Why bytes cannot be inspected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// Too many bytes.
+    #[error("the component is {size} bytes, more than {COMPONENT_BYTES_MAX}")]
+    TooLarge {
+        /// How many.
+        size: usize,
+    },
+    /// No bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// Machine code.
+    #[error("this is machine code (a precompiled `.cwasm` or a native program), not a component")]
+    Precompiled,
+    /// Text.
+    #[error("this is WebAssembly text, not a binary component")]
+    Text,
+    /// Something else.
+    #[error("this is not WebAssembly: it does not begin with `\\0asm`")]
+    NotWasm,
+    /// A core module.
+    #[error("this is a core module, not a component")]
+    CoreModule,
+    /// Cut off.
+    #[error("the component ends in the middle, at byte {offset}: it is truncated")]
+    Truncated {
+        /// Where.
+        offset: usize,
+    },
+    /// Broken.
+    #[error("the component is not valid, at byte {offset}: {detail}")]
+    Invalid {
+        /// Where.
+        offset: usize,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Too many imports or exports.
+    #[error("the component has more than {EXTERNS_MAX} imports or exports")]
+    Externs,
+}
+
+impl InspectError {
+    fn code_and_hint(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::TooLarge { .. } => (
+                Code::ComponentTooLarge,
+                Some("build it with `--release`, and strip it: `wasm-tools strip`"),
+            ),
+            Self::Precompiled => (
+                Code::ComponentInvalid,
+                Some("give the `.wasm` file that it was made from: code compiled by others is never loaded"),
+            ),
+            Self::Text => (
+                Code::ComponentInvalid,
+                Some("make it binary: `wasm-tools parse FILE.wat -o FILE.wasm`"),
+            ),
+            Self::CoreModule => (
+                Code::ComponentInvalid,
+                Some("build it for the target wasm32-wasip2, or wrap it: `wasm-tools component new`"),
+            ),
+            Self::Truncated { .. } => (Code::ComponentInvalid, Some("copy or build the file again")),
+            Self::Empty | Self::NotWasm | Self::Invalid { .. } | Self::Externs => (Code::ComponentInvalid, None),
+        }
+    }
+}
+
+impl From<InspectError> for Failure {
+    fn from(error: InspectError) -> Self {
+        let (code, hint) = error.code_and_hint();
+        Self {
+            hint: hint.map(str::to_owned),
+            ..Self::new(code, error.to_string())
+        }
+    }
+}
+
+/// Reads a component. Its structure is validated, its code is not: that is for the compiler.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, Failure> {
+    Ok(read::read(bytes)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! Walks the sections of a component. Everything it meets was written by somebody who may want it to fail.
+
+use std::collections::BTreeSet;
+
+use aral_contract::limits::COMPONENT_BYTES_MAX;
+use aral_contract::{Digest, Permission};
+use wasmparser::{
+    BinaryReaderError, ComponentExternalKind, CustomSectionReader, Encoding, KnownCustom, Parser, Payload, Validator,
+    WasmFeatures,
+};
+
+use super::{EXTERNS_MAX, Export, Import, InspectError, Inspection, PRODUCERS_MAX, Producer};
+use crate::imports::{self, Role, role_of};
+use crate::manifest::Shape;
+
+/// Longest name or version of a producer, in bytes.
+const PRODUCER_BYTES_MAX: usize = 128;
+
+/// What the walk gathers.
+#[derive(Default)]
+struct Found {
+    imports: Vec<Import>,
+    exports: Vec<Export>,
+    producers: BTreeSet<Producer>,
+}
+
+pub(super) fn read(bytes: &[u8]) -> Result<Inspection, InspectError> {
+    check_front(bytes)?;
+    let found = walk(bytes)?;
+    let opened: BTreeSet<Permission> = found
+        .imports
+        .iter()
+        .flat_map(|import| import.role.permissions())
+        .copied()
+        .collect();
+    Ok(Inspection {
+        digest: Digest::of(bytes),
+        size_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        shape: shape_of(&found.exports),
+        imports: found.imports,
+        exports: found.exports,
+        permissions: opened.into_iter().collect(),
+        producers: found.producers.into_iter().collect(),
+    })
+}
+
+/// Says what a wrong file is, by its first bytes, before a parser sees it.
+fn check_front(bytes: &[u8]) -> Result<(), InspectError> {
+    const ELF: &[u8] = b"\x7fELF";
+    const MACH_O: &[u8] = b"\xcf\xfa\xed\xfe";
+    const WASM: &[u8] = b"\0asm";
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(InspectError::TooLarge { size: bytes.len() });
+    }
+    if bytes.is_empty() {
+        return Err(InspectError::Empty);
+    }
+    if bytes.starts_with(ELF) || bytes.starts_with(MACH_O) {
+        return Err(InspectError::Precompiled);
+    }
+    if bytes.starts_with(WASM) {
+        return Ok(());
+    }
+    if WASM.starts_with(bytes) {
+        return Err(InspectError::Truncated { offset: bytes.len() });
+    }
+    let text = bytes.trim_ascii_start();
+    if text.starts_with(b"(component") || text.starts_with(b"(module") || text.starts_with(b";;") {
+        return Err(InspectError::Text);
+    }
+    Err(InspectError::NotWasm)
+}
+
+/// Features that a component may use to be looked at: all that wasm-tools has on by default and those that are part of
+/// the component model. What the host runs is narrower, and is the compiler's business.
+fn features() -> WasmFeatures {
+    WasmFeatures::default() | WasmFeatures::CM_ASYNC
+}
+
+fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
+    let error = |error: BinaryReaderError| parse_error(bytes, &error);
+    let mut found = Found::default();
+    let mut validator = Validator::new_with_features(features());
+    let mut depth = 0usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(error)?;
+        if let Payload::Version {
+            encoding: Encoding::Module,
+            ..
+        } = payload
+            && depth == 0
+        {
+            return Err(InspectError::CoreModule);
+        }
+        // The validator hands out function bodies to be validated one by one; they are dropped here.
+        validator.payload(&payload).map_err(error)?;
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth = depth.saturating_add(1),
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    let import = import.map_err(error)?;
+                    push(&mut found.imports, import_of(import.name.name, import.ty.kind()))?;
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    let export = export.map_err(error)?;
+                    let (name, kind) = (export.name.name.to_owned(), export.kind.desc());
+                    push(&mut found.exports, Export { name, kind })?;
+                }
+            }
+            Payload::CustomSection(section) => add_producers(&mut found.producers, &section),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), InspectError> {
+    if list.len() >= EXTERNS_MAX {
+        return Err(InspectError::Externs);
+    }
+    list.push(item);
+    Ok(())
+}
+
+fn import_of(name: &str, kind: ComponentExternalKind) -> Import {
+    let role = match kind {
+        ComponentExternalKind::Instance => role_of(name),
+        ComponentExternalKind::Type => Role::Types,
+        ComponentExternalKind::Func
+        | ComponentExternalKind::Module
+        | ComponentExternalKind::Value
+        | ComponentExternalKind::Component => Role::Unknown {
+            reason: format!(
+                "it is a {} at the top level: the host links interfaces alone",
+                kind.desc()
+            ),
+        },
+    };
+    Import {
+        name: name.to_owned(),
+        kind: kind.desc(),
+        role,
+    }
+}
+
+fn shape_of(exports: &[Export]) -> Option<Shape> {
+    let exports_interface = |front: &str, ours: &semver::Version| {
+        exports.iter().any(|export| {
+            let (name, version) = imports::split_version(&export.name);
+            export.kind == "instance"
+                && name == front
+                && version.is_some_and(|version| imports::is_compatible(&version, ours))
+        })
+    };
+    if exports_interface("aral:capability/tool", &imports::ABI_VERSION) {
+        Some(Shape::Tool)
+    } else if exports_interface("wasi:cli/run", &imports::WASI_VERSION) {
+        Some(Shape::Command)
+    } else {
+        None
+    }
+}
+
+/// Keeps what the producers sections say, of nested modules too: that is where compilers sign. A section that cannot be
+/// read says nothing.
+fn add_producers(producers: &mut BTreeSet<Producer>, section: &CustomSectionReader<'_>) {
+    let KnownCustom::Producers(_) = section.as_known() else {
+        return;
+    };
+    let Ok(fields) = wasm_metadata::Producers::from_bytes(section.data(), section.data_offset()) else {
+        return;
+    };
+    let plain = |text: &str| -> String {
+        text.chars()
+            .filter(|one| !one.is_control())
+            .take(PRODUCER_BYTES_MAX)
+            .collect()
+    };
+    for (field, values) in fields.iter() {
+        for (name, version) in values.iter() {
+            if producers.len() >= PRODUCERS_MAX {
+                return;
+            }
+            producers.insert(Producer {
+                field: plain(field),
+                name: plain(name),
+                version: plain(version),
+            });
+        }
+    }
+}
+
+fn parse_error(bytes: &[u8], error: &BinaryReaderError) -> InspectError {
+    let message = error.message();
+    // A reader that ran out of bytes says so in one of these ways; every other error is about bytes that are there.
+    let cut = message.contains("unexpected end") || message.contains("unexpected EOF");
+    if cut {
+        InspectError::Truncated { offset: bytes.len() }
+    } else {
+        InspectError::Invalid {
+            offset: error.offset(),
+            detail: message.chars().filter(|one| !one.is_control()).take(256).collect(),
+        }
+    }
+}

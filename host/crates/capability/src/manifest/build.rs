@@ -1,0 +1,63 @@
+//! From what an author has (`capability.toml`, component, descriptor) to an entry of a manifest. Pure: the caller reads
+//! files and runs `describe`.
+
+use aral_contract::Failure;
+
+use super::check::{ManifestError, check_entry};
+use super::source::CapabilityToml;
+use super::{Descriptor, Entry, ManifestBody};
+use crate::imports::{Warning, check_imports};
+use crate::inspect::inspect;
+use crate::registry::check_shape;
+
+/// What goes into one entry.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The author's file.
+    pub source: &'a CapabilityToml,
+    /// The bytes of the component.
+    pub component: &'a [u8],
+    /// What the component, or for a command the file, says of itself.
+    pub descriptor: Descriptor,
+}
+
+/// Makes one entry: the component is inspected, its shape and imports are compared with what the author declares, and
+/// every rule of [`super::check`] is applied.
+pub fn entry(part: Part<'_>) -> Result<(Entry, Vec<Warning>), Failure> {
+    let Part {
+        source,
+        component,
+        descriptor,
+    } = part;
+    let inspection = inspect(component)?;
+    check_shape(&source.id, source.shape(), &inspection)?;
+    let warnings = check_imports(&inspection, &source.permissions)?;
+    let entry = Entry {
+        id: source.id.clone(),
+        version: source.version.clone(),
+        shape: source.shape(),
+        component: inspection.digest,
+        title: descriptor.title,
+        description: descriptor.description,
+        input_schema: descriptor.input_schema,
+        output_schema: descriptor.output_schema,
+        permissions: source.permissions.clone(),
+        limits: source.limits.clone(),
+    };
+    check_entry(&entry).map_err(|error| ManifestError::Entry {
+        id: entry.id.clone(),
+        error: Box::new(error),
+    })?;
+    Ok((entry, warnings))
+}
+
+/// Makes the body of a manifest, in the order of the parts.
+pub fn body<'a>(parts: impl IntoIterator<Item = Part<'a>>) -> Result<(ManifestBody, Vec<Warning>), Failure> {
+    let (mut entries, mut all_warnings) = (Vec::new(), Vec::new());
+    for part in parts {
+        let (entry, warnings) = entry(part)?;
+        entries.push(entry);
+        all_warnings.extend(warnings);
+    }
+    Ok((ManifestBody::new(entries)?, all_warnings))
+}

@@ -1,0 +1,311 @@
+//! The capabilities that are admitted, several versions side by side. What is admitted here was signed by a trusted key
+//! (or came through a door named `dangerous_`), is the component that its manifest names, and imports nothing that its
+//! entry does not cover. Whether a persona and a policy allow it is for the layers above.
+
+mod capability;
+mod serials;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aral_contract::document::Verified;
+use aral_contract::limits::COMPONENT_BYTES_MAX;
+use aral_contract::{CapabilityId, Code, Digest, Failure, KeyId};
+use semver::{Version, VersionReq};
+
+pub use capability::Capability;
+pub use serials::Serials;
+
+use crate::imports::{Warning, check_imports};
+use crate::inspect::{InspectError, Inspection, inspect};
+use crate::manifest::{Entry, ManifestBody, Shape};
+
+/// Capabilities of all versions together. Stops manifests from filling memory one after the other.
+pub const REGISTERED_MAX: usize = 4096;
+
+/// Why a component or a manifest is not admitted, or a capability not found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// Another component than the manifest names.
+    #[error("the component of `{id}` {version} has SHA-256 {found}, and the manifest names {expected}")]
+    DigestMismatch {
+        /// Which capability.
+        id: CapabilityId,
+        /// Its version.
+        version: Version,
+        /// What the manifest says.
+        expected: Digest,
+        /// What was given.
+        found: Digest,
+    },
+    /// The component cannot be called in the way that the entry declares.
+    #[error("`{id}` is declared as a {declared}, and its component exports {}", match .found { Some(found) => format!("`{}`: it is a {found}", found.export()), None => "neither a tool nor a command".to_owned() })]
+    Shape {
+        /// Which capability.
+        id: CapabilityId,
+        /// What the entry says.
+        declared: Shape,
+        /// What the component is.
+        found: Option<Shape>,
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// A manifest older than one that was admitted.
+    #[error("the manifest has serial {serial}, and serial {last} by key `{signer}` was admitted before")]
+    Serial {
+        /// Who signed both.
+        signer: KeyId,
+        /// What this one has.
+        serial: u64,
+        /// What the last one has.
+        last: u64,
+    },
+    /// The version is there already, as something else.
+    #[error("`{id}` {version} is registered already, with another component or by another signer")]
+    Taken {
+        /// Which capability.
+        id: CapabilityId,
+        /// Which version.
+        version: Version,
+    },
+    /// The registry is full.
+    #[error("{REGISTERED_MAX} capabilities are registered: there is no room for more")]
+    Full,
+    /// No such capability.
+    #[error("there is no capability `{id}`")]
+    Unknown {
+        /// Which one was asked for.
+        id: CapabilityId,
+    },
+    /// No such version.
+    #[error("there is no version `{wanted}` of `{id}`: there is {}", .known.iter().map(Version::to_string).collect::<Vec<_>>().join(", "))]
+    UnknownVersion {
+        /// Which capability.
+        id: CapabilityId,
+        /// Which version was asked for.
+        wanted: VersionReq,
+        /// The versions that there are.
+        known: Vec<Version>,
+    },
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let (code, hint) = match &error {
+            RegistryError::DigestMismatch { .. } => (
+                Code::DigestMismatch,
+                "give the component that was signed, or build and sign the manifest again: `aral manifest build`"
+                    .to_owned(),
+            ),
+            RegistryError::Shape { found: Some(found), .. } => (
+                Code::ComponentInvalid,
+                format!("write in capability.toml: shape = \"{found}\""),
+            ),
+            RegistryError::Shape {
+                found: None, exports, ..
+            } => {
+                let exports = match exports.as_slice() {
+                    [] => "nothing".to_owned(),
+                    some => some
+                        .iter()
+                        .take(8)
+                        .map(|name| format!("`{}`", name.escape_debug()))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                };
+                let (tool, command) = (Shape::Tool.export(), Shape::Command.export());
+                (
+                    Code::ComponentInvalid,
+                    format!("it exports {exports}; export `{tool}` or `{command}`"),
+                )
+            }
+            RegistryError::Serial { last, .. } => (
+                Code::DocumentStale,
+                format!(
+                    "issue it with serial {} or higher: `aral manifest sign --serial {last}`",
+                    last
+                ),
+            ),
+            RegistryError::Taken { .. } => (Code::DocumentInvalid, "raise `version` in capability.toml".to_owned()),
+            RegistryError::Full => (Code::Unavailable, "remove capabilities that nobody calls".to_owned()),
+            RegistryError::Unknown { .. } | RegistryError::UnknownVersion { .. } => {
+                (Code::CapabilityUnknown, "list what there is: `aral explain`".to_owned())
+            }
+        };
+        Self::new(code, error.to_string()).with_hint(hint)
+    }
+}
+
+/// Compares the declared shape with what the component exports.
+pub(crate) fn check_shape(id: &CapabilityId, declared: Shape, inspection: &Inspection) -> Result<(), RegistryError> {
+    if inspection.shape == Some(declared) {
+        return Ok(());
+    }
+    Err(RegistryError::Shape {
+        id: id.clone(),
+        declared,
+        found: inspection.shape,
+        exports: inspection.exports.iter().map(|export| export.name.clone()).collect(),
+    })
+}
+
+/// The versions of one capability.
+type Versions = BTreeMap<Version, Arc<Capability>>;
+
+#[derive(Debug, Default)]
+struct State {
+    capabilities: BTreeMap<CapabilityId, Versions>,
+    serials: Serials,
+}
+
+/// The admitted capabilities. Shared by reference; looking one up takes a short lock and clones an `Arc`.
+#[derive(Debug, Default)]
+pub struct Registry {
+    state: Mutex<State>,
+}
+
+/// One admitted capability with what was odd about it.
+pub type Admitted = (Arc<Capability>, Vec<Warning>);
+
+impl Registry {
+    /// An empty registry that remembers the serials of an earlier run.
+    pub fn with_serials(serials: Serials) -> Self {
+        let capabilities = BTreeMap::new();
+        Self {
+            state: Mutex::new(State { capabilities, serials }),
+        }
+    }
+
+    /// The highest serial of each signer, to be kept for the next run.
+    pub fn serials(&self) -> Serials {
+        self.lock().serials.clone()
+    }
+
+    /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry. Nothing is
+    /// compiled here.
+    pub fn admit(
+        &self,
+        manifest: &Verified<ManifestBody>,
+        components: &dyn Fn(&Entry) -> Result<Vec<u8>, Failure>,
+    ) -> Result<Vec<Admitted>, Failure> {
+        self.lock().serials.check(manifest.signer, manifest.header.serial)?;
+        let shared = Arc::new(manifest.clone());
+        let mut admitted = Vec::new();
+        for entry in manifest.body.capabilities() {
+            admitted.push(admit_one(&shared, entry, components(entry)?)?);
+        }
+        self.insert(&shared, &admitted)?;
+        Ok(admitted)
+    }
+
+    /// Takes all or none; what was true before the components were read is checked again under the lock.
+    fn insert(&self, manifest: &Verified<ManifestBody>, admitted: &[Admitted]) -> Result<(), RegistryError> {
+        let mut state = self.lock();
+        state.serials.check(manifest.signer, manifest.header.serial)?;
+        let mut added = 0usize;
+        for (capability, _) in admitted {
+            let entry = &capability.entry;
+            match state
+                .capabilities
+                .get(&entry.id)
+                .and_then(|versions| versions.get(&entry.version))
+            {
+                None => added = added.saturating_add(1),
+                Some(there) if there.entry.component == entry.component && there.signer() == capability.signer() => {}
+                Some(_) => {
+                    return Err(RegistryError::Taken {
+                        id: entry.id.clone(),
+                        version: entry.version.clone(),
+                    });
+                }
+            }
+        }
+        let count: usize = state.capabilities.values().map(BTreeMap::len).sum();
+        if count.saturating_add(added) > REGISTERED_MAX {
+            return Err(RegistryError::Full);
+        }
+        for (capability, _) in admitted {
+            let versions = state.capabilities.entry(capability.entry.id.clone()).or_default();
+            versions.insert(capability.entry.version.clone(), Arc::clone(capability));
+        }
+        state.serials.note(manifest.signer, manifest.header.serial);
+        Ok(())
+    }
+
+    /// The newest version that matches; without a requirement the newest release, or the newest pre-release if there is
+    /// no other.
+    pub fn find(&self, id: &CapabilityId, version: Option<&VersionReq>) -> Result<Arc<Capability>, Failure> {
+        let state = self.lock();
+        let Some(versions) = state.capabilities.get(id) else {
+            return Err(Failure::from(RegistryError::Unknown { id: id.clone() }));
+        };
+        let newest = || versions.iter().rev();
+        let found = match version {
+            Some(wanted) => newest().find(|(version, _)| wanted.matches(version)),
+            None => newest()
+                .find(|(version, _)| version.pre.is_empty())
+                .or_else(|| newest().next()),
+        };
+        match found {
+            Some((_, capability)) => Ok(Arc::clone(capability)),
+            None => Err(Failure::from(RegistryError::UnknownVersion {
+                id: id.clone(),
+                wanted: version.cloned().unwrap_or(VersionReq::STAR),
+                known: versions.keys().cloned().collect(),
+            })),
+        }
+    }
+
+    /// All of them, by name and version.
+    pub fn list(&self) -> Vec<Arc<Capability>> {
+        let state = self.lock();
+        state
+            .capabilities
+            .values()
+            .flat_map(BTreeMap::values)
+            .cloned()
+            .collect()
+    }
+
+    /// Withdraws one version; says whether it was there. Calls that are under way go on.
+    pub fn remove(&self, id: &CapabilityId, version: &Version) -> bool {
+        let mut state = self.lock();
+        let Some(versions) = state.capabilities.get_mut(id) else {
+            return false;
+        };
+        let removed = versions.remove(version).is_some();
+        if versions.is_empty() {
+            state.capabilities.remove(id);
+        }
+        removed
+    }
+
+    /// Nothing under the lock panics half-way through a change, so a poisoned state is still a whole one.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every check on one component, cheapest first.
+fn admit_one(manifest: &Arc<Verified<ManifestBody>>, entry: &Entry, bytes: Vec<u8>) -> Result<Admitted, Failure> {
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(Failure::from(InspectError::TooLarge { size: bytes.len() }));
+    }
+    let found = Digest::of(&bytes);
+    if found != entry.component {
+        return Err(Failure::from(RegistryError::DigestMismatch {
+            id: entry.id.clone(),
+            version: entry.version.clone(),
+            expected: entry.component,
+            found,
+        }));
+    }
+    let inspection = inspect(&bytes)?;
+    check_shape(&entry.id, entry.shape, &inspection)?;
+    let warnings = check_imports(&inspection, &entry.permissions)?;
+    let capability = Capability::new(Arc::clone(manifest), entry.clone(), inspection, bytes.into());
+    Ok((Arc::new(capability), warnings))
+}
+
+#[cfg(test)]
+mod tests;
