@@ -1,0 +1,105 @@
+//! What is checked of a component before anything compiles it. The cheap checks look at a few bytes and come first;
+//! validation reads it all, against the same features as the engines have. It knows no import and no permission.
+
+use aral_contract::limits::COMPONENT_BYTES_MAX;
+use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
+
+use crate::compile::CompileError;
+use crate::engine::FEATURES;
+
+/// In process nobody can kill the compiler: only components up to this size, in bytes, are compiled there.
+pub(crate) const IN_PROCESS_BYTES_MAX: usize = 4 << 20;
+/// The same for its functions.
+pub(crate) const IN_PROCESS_FUNCTIONS_MAX: u64 = 20_000;
+/// The same for the code of one function, in bytes: the compiler takes more than linear time for one function.
+pub(crate) const IN_PROCESS_FUNCTION_BYTES_MAX: u64 = 64 << 10;
+
+/// Refuses what is too large, compiled already or no component, by its length and first bytes alone.
+pub(crate) fn glance(bytes: &[u8]) -> Result<(), CompileError> {
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(CompileError::TooLarge {
+            bytes: bytes.len(),
+            bytes_max: COMPONENT_BYTES_MAX,
+        });
+    }
+    // Machine code from outside would run with the rights of the host.
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return Err(CompileError::Precompiled);
+    }
+    if Parser::is_core_wasm(bytes) {
+        return Err(CompileError::CoreModule);
+    }
+    if !Parser::is_component(bytes) {
+        return Err(CompileError::NotWasm);
+    }
+    Ok(())
+}
+
+/// Reads the whole component and refuses what is malformed or uses a feature that is off.
+pub(crate) fn validate(bytes: &[u8]) -> Result<(), CompileError> {
+    walk(bytes, |_, _| Ok(()))
+}
+
+/// As [`validate`], and refuses what could keep a compiler busy that nobody can kill.
+pub(crate) fn validate_for_in_process(bytes: &[u8]) -> Result<(), CompileError> {
+    if bytes.len() > IN_PROCESS_BYTES_MAX {
+        return Err(CompileError::TooComplex {
+            what: "bytes",
+            found: bytes.len() as u64,
+            found_max: IN_PROCESS_BYTES_MAX as u64,
+        });
+    }
+    walk(bytes, |functions, function_bytes| {
+        if functions > IN_PROCESS_FUNCTIONS_MAX {
+            return Err(CompileError::TooComplex {
+                what: "functions",
+                found: functions,
+                found_max: IN_PROCESS_FUNCTIONS_MAX,
+            });
+        }
+        if function_bytes > IN_PROCESS_FUNCTION_BYTES_MAX {
+            return Err(CompileError::TooComplex {
+                what: "bytes in one function",
+                found: function_bytes,
+                found_max: IN_PROCESS_FUNCTION_BYTES_MAX,
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Validates; `check` sees the number of functions so far and the size of the newest.
+fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> Result<(), CompileError> {
+    let mut validator = Validator::new_with_features(FEATURES);
+    let mut allocations = wasmparser::FuncValidatorAllocations::default();
+    let mut functions: u64 = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(invalid)?;
+        if let Payload::Version {
+            encoding: Encoding::Module,
+            range,
+            ..
+        } = &payload
+            && range.start == 0
+        {
+            return Err(CompileError::CoreModule);
+        }
+        match validator.payload(&payload).map_err(invalid)? {
+            ValidPayload::Func(function, body) => {
+                functions = functions.saturating_add(1);
+                check(functions, u64::try_from(body.as_bytes().len()).unwrap_or(u64::MAX))?;
+                let mut function = function.into_validator(allocations);
+                function.validate(&body).map_err(invalid)?;
+                allocations = function.into_allocations();
+            }
+            ValidPayload::Ok | ValidPayload::Parser(_) | ValidPayload::End(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn invalid(error: wasmparser::BinaryReaderError) -> CompileError {
+    CompileError::Invalid {
+        message: error.to_string(),
+    }
+}

@@ -1,0 +1,132 @@
+//! An engine: wasmtime under this host's settings, and the thread that counts its epochs. Makes the stores of calls
+//! with every limit set. It knows no component and no permission.
+
+mod config;
+mod ticker;
+
+#[cfg(test)]
+mod tests;
+
+use aral_contract::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
+use aral_contract::{Limits, Metering};
+use wasmtime::{Store, UpdateDeadline};
+
+pub use config::{Allocation, PoolSize};
+pub(crate) use config::{CodeSettings, FEATURES, MemoryLayout, compiler};
+
+use crate::guard::Guarded;
+
+/// An engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// wasmtime refused its settings.
+    #[error("cannot make the engine")]
+    Wasmtime(#[source] wasmtime::Error),
+    /// The thread that counts epochs did not start; without it no guest could be interrupted.
+    #[error("cannot start the thread that counts epochs")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// wasmtime under this host's settings.
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    settings: CodeSettings,
+    settings_digest: aral_contract::Digest,
+    pool: Option<PoolSize>,
+}
+
+impl Engine {
+    /// With a pool if `allocation` asks for one and the address space has room for it, else without.
+    pub(crate) fn new(metering: Metering, allocation: Allocation, pool: PoolSize) -> Result<Self, EngineError> {
+        let (wasmtime, settings, pool) = match allocation {
+            Allocation::Auto => match config::pooled(metering, pool) {
+                Ok((wasmtime, settings)) => (wasmtime, settings, Some(pool)),
+                Err(reason) => {
+                    tracing::warn!(reason = %format_args!("{reason:#}"), "no room for a pool of instances: each call maps its own memory");
+                    let (wasmtime, settings) = config::on_demand(metering).map_err(EngineError::Wasmtime)?;
+                    (wasmtime, settings, None)
+                }
+            },
+            Allocation::OnDemand => {
+                let (wasmtime, settings) = config::on_demand(metering).map_err(EngineError::Wasmtime)?;
+                (wasmtime, settings, None)
+            }
+        };
+        ticker::start(&wasmtime).map_err(EngineError::Ticker)?;
+        Ok(Self {
+            settings_digest: config::digest(&wasmtime),
+            wasmtime,
+            settings,
+            pool,
+        })
+    }
+
+    /// wasmtime's own handle, for linkers and components.
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.wasmtime
+    }
+
+    /// Which of the two engines this is.
+    pub fn metering(&self) -> Metering {
+        self.settings.metering
+    }
+
+    /// Whether instances come from a pool.
+    pub fn is_pooled(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// What code for this engine must be compiled with.
+    pub(crate) fn settings(&self) -> CodeSettings {
+        self.settings
+    }
+
+    /// Names everything that compiled code depends on: wasmtime's version, its settings, the processor.
+    pub(crate) fn settings_digest(&self) -> aral_contract::Digest {
+        self.settings_digest
+    }
+
+    /// A fresh store under these limits. The guard in `data` is the account that wasmtime asks; make it with
+    /// [`crate::Guard::new`] from the same limits. Call into the store with the `_async` functions only: the guest
+    /// yields at each epoch.
+    pub fn store<T: Guarded>(&self, mut data: T, limits: &Limits) -> Store<T> {
+        if let Some(pool) = &self.pool {
+            let guard = data.guard();
+            guard.cap_memory(pool.memory_bytes_max);
+            guard.cap_tables(u64::from(pool.table_elements_max));
+        }
+        let mut store = Store::new(&self.wasmtime, data);
+        store.limiter(|data| data.guard());
+        if self.settings.metering == Metering::Metered {
+            // Fails only on an engine without fuel; then the call gets none and ends with its first instruction.
+            let _set = store.set_fuel(limits.fuel);
+        }
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| {
+            store.data_mut().guard().tick()?;
+            // tokio's own yield, and not wasmtime's: it lets the runtime look at timers and sockets before the guest
+            // is polled again, so guests in endless loops on every worker cannot delay the timer that ends them.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(COMPONENT_HANDLES_MAX);
+        store
+    }
+
+    /// The fuel that a call has used, or none on the epoch-only engine.
+    pub fn fuel_used<T: 'static>(&self, store: &Store<T>, limits: &Limits) -> Option<u64> {
+        match self.settings.metering {
+            Metering::Metered => store.get_fuel().ok().map(|left| limits.fuel.saturating_sub(left)),
+            Metering::EpochOnly => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("settings", &self.settings)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! How a call ended when it did not end well. Translates what wasmtime reports into one exhaustive list; who is to
+//! blame and which code a caller sees is decided above. Errors that a host function raised on purpose carry their own
+//! type: look for it before asking here.
+
+use std::time::Duration;
+
+use aral_contract::Limits;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+use crate::guard::{Guard, LimitReached};
+
+/// Longest text taken over from wasmtime, in bytes. A guest chooses part of it: names of functions in a backtrace.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// Why a call did not return.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The guest broke: unreachable code, memory out of bounds, a value that is not of its declared type.
+    #[error("the guest trapped: {message}")]
+    Trap {
+        /// What happened, without the backtrace.
+        message: String,
+        /// The functions of the guest that led there, for the operator.
+        backtrace: Option<String>,
+    },
+    /// `fuel` is used up.
+    #[error("`fuel` is used up")]
+    Fuel,
+    /// `compute_ms` is used up.
+    #[error("`compute_ms` is used up")]
+    Compute,
+    /// `wall_ms` is used up.
+    #[error("`wall_ms` is used up")]
+    Wall,
+    /// `memory_bytes` is used up.
+    #[error("`memory_bytes` is used up")]
+    Memory,
+    /// `table_elements` is used up.
+    #[error("`table_elements` is used up")]
+    Table,
+    /// `instances` is used up, or a component has more memories or tables than one call may have.
+    #[error("{message}")]
+    Instances {
+        /// Which of the three.
+        message: String,
+    },
+    /// The guest's stack is used up.
+    #[error("the guest's stack is used up")]
+    Stack,
+    /// The guest passed more bytes to the host in one call than the host copies, or holds more handles than it keeps.
+    #[error("{message}")]
+    Resource {
+        /// Which of the two.
+        message: String,
+    },
+    /// More calls run at once than there are slots.
+    #[error("more calls run at once than this host has room for")]
+    Busy,
+    /// The machine refused something that the host needed.
+    #[error("the host failed: {message}")]
+    Host {
+        /// What, for the operator.
+        message: String,
+    },
+}
+
+/// Waits for `call`, at most `wall_ms`. When the time is up the call is dropped where it stands, in the guest or in a
+/// host function, and its store with it.
+pub async fn within_wall<R>(limits: &Limits, call: impl Future<Output = R>) -> Result<R, Fault> {
+    tokio::time::timeout(Duration::from_millis(limits.wall_ms), call)
+        .await
+        .map_err(|_| Fault::Wall)
+}
+
+/// What an error of instantiating or calling a guest means. `guard` is the account of that call.
+pub fn fault_of(error: &wasmtime::Error, guard: &Guard) -> Fault {
+    if let Some(limit) = error.downcast_ref::<LimitReached>() {
+        return match limit {
+            LimitReached::Memory => Fault::Memory,
+            LimitReached::Table => Fault::Table,
+            LimitReached::Compute => Fault::Compute,
+        };
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return Fault::Busy;
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return fault_of_trap(*trap, error, guard);
+    }
+    if error.downcast_ref::<std::io::Error>().is_some() {
+        return Fault::Host {
+            message: bounded(&format!("{error:#}")),
+        };
+    }
+    let message = error.root_cause().to_string();
+    // wasmtime reports these three as text alone; `tests` holds them to it.
+    if message.starts_with("resource limit exceeded: ") {
+        return Fault::Instances {
+            message: bounded(&message),
+        };
+    }
+    trap(&message, error)
+}
+
+fn fault_of_trap(kind: Trap, error: &wasmtime::Error, _guard: &Guard) -> Fault {
+    match kind {
+        Trap::OutOfFuel => Fault::Fuel,
+        Trap::Interrupt => Fault::Compute,
+        Trap::StackOverflow => Fault::Stack,
+        other => trap(&other.to_string(), error),
+    }
+}
+
+fn trap(message: &str, error: &wasmtime::Error) -> Fault {
+    Fault::Trap {
+        message: bounded(message),
+        backtrace: error
+            .downcast_ref::<wasmtime::WasmBacktrace>()
+            .map(|backtrace| bounded(&backtrace.to_string())),
+    }
+}
+
+fn bounded(text: &str) -> String {
+    let end = text.floor_char_boundary(MESSAGE_BYTES_MAX);
+    text.get(..end).unwrap_or_default().to_owned()
+}

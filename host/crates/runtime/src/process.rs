@@ -1,0 +1,82 @@
+//! Limits of the host's own process, set once at start. A guest cannot reach these; they bound what a mistake in the
+//! host can cost.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+
+/// Descriptors by default: connections of 1,000 calls in flight with room to spare.
+pub const OPEN_FILES_MAX_DEFAULT: u64 = 16_384;
+
+/// What to set. Core dumps are always off: a dump would hold the plaintext of secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessLimits {
+    /// Descriptors; raised or lowered to this, as far as the system lets it.
+    pub open_files_max: u64,
+    /// Address space in bytes; none leaves it alone. Engines made under a tight limit do without the pool.
+    pub address_space_bytes_max: Option<u64>,
+}
+
+impl Default for ProcessLimits {
+    fn default() -> Self {
+        Self {
+            open_files_max: OPEN_FILES_MAX_DEFAULT,
+            address_space_bytes_max: None,
+        }
+    }
+}
+
+/// What is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Descriptors, or none: unlimited.
+    pub open_files_max: Option<u64>,
+    /// Address space in bytes, or none: unlimited.
+    pub address_space_bytes_max: Option<u64>,
+    /// Processor seconds, or none: unlimited, as a server needs.
+    pub cpu_seconds_max: Option<u64>,
+}
+
+/// The system refused a limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the system refuses to set `{name}`")]
+pub struct ProcessError {
+    name: &'static str,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Sets the limits for this process and those it starts. Call it once, first thing in `main`.
+pub fn apply(limits: &ProcessLimits) -> Result<Applied, ProcessError> {
+    set("RLIMIT_CORE", Resource::Core, Some(0), Some(0))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| ProcessError {
+        name: "PR_SET_DUMPABLE",
+        source: error.into(),
+    })?;
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let files = hard.map_or(limits.open_files_max, |hard| hard.min(limits.open_files_max));
+    set("RLIMIT_NOFILE", Resource::Nofile, Some(files), Some(files))?;
+    // A server must not end because it was busy for long: the soft limit that a login session may have set goes.
+    let cpu = getrlimit(Resource::Cpu).maximum;
+    set("RLIMIT_CPU", Resource::Cpu, cpu, cpu)?;
+    if let Some(bytes) = limits.address_space_bytes_max {
+        let hard = getrlimit(Resource::As).maximum;
+        let bytes = hard.map_or(bytes, |hard| hard.min(bytes));
+        set("RLIMIT_AS", Resource::As, Some(bytes), Some(bytes))?;
+    }
+    Ok(applied())
+}
+
+/// What is in force now.
+pub fn applied() -> Applied {
+    Applied {
+        open_files_max: getrlimit(Resource::Nofile).current,
+        address_space_bytes_max: getrlimit(Resource::As).current,
+        cpu_seconds_max: getrlimit(Resource::Cpu).current,
+    }
+}
+
+fn set(name: &'static str, resource: Resource, current: Option<u64>, maximum: Option<u64>) -> Result<(), ProcessError> {
+    setrlimit(resource, Rlimit { current, maximum }).map_err(|error| ProcessError {
+        name,
+        source: error.into(),
+    })
+}

@@ -1,0 +1,176 @@
+//! The two engines, the compiler and the cache in one handle that is cheap to clone. Engines are made on first use, so
+//! that a program which runs one capability pays for one engine.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use aral_contract::{Digest, Metering};
+use tokio::sync::Semaphore;
+use wasmtime::component::Component;
+
+use crate::admit;
+use crate::cache::{Cache, CacheError, CacheOptions, EntryName};
+use crate::compile::{self, CompileError, CompilerKind};
+use crate::danger::{self, TrustedCode};
+use crate::engine::{Allocation, Engine, EngineError, PoolSize};
+
+/// Calls at once by default.
+pub const CONCURRENT_CALLS_MAX_DEFAULT: u32 = 1000;
+/// Largest linear memory by default, in bytes. Address space and not memory; what a call may use is in its limits.
+pub const MEMORY_BYTES_SLOT_MAX_DEFAULT: u64 = 4 << 30;
+/// Largest table, in elements. Address space, as above.
+pub const TABLE_ELEMENTS_SLOT_MAX: u32 = 1 << 20;
+/// Compilations at once. Each may take `COMPILE_MEMORY_BYTES_MAX`; more callers wait.
+const COMPILATIONS_AT_ONCE_MAX: usize = 2;
+
+/// What a runtime is made from.
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    /// Where instances come from.
+    pub allocation: Allocation,
+    /// Calls at once, on each engine. One more fails as [`crate::Fault::Busy`] when instances come from a pool.
+    pub concurrent_calls_max: u32,
+    /// Largest linear memory that the pool holds, in bytes, at most 4 GiB: no limit of a call reaches beyond it.
+    pub memory_bytes_slot_max: u64,
+    /// Where compiled code is kept; none compiles anew in each process.
+    pub cache: Option<CacheOptions>,
+    /// Where components are compiled.
+    pub compiler: CompilerKind,
+}
+
+impl Default for RuntimeOptions {
+    /// A pool for 1,000 calls, no cache, and a compiler in this process.
+    fn default() -> Self {
+        Self {
+            allocation: Allocation::Auto,
+            concurrent_calls_max: CONCURRENT_CALLS_MAX_DEFAULT,
+            memory_bytes_slot_max: MEMORY_BYTES_SLOT_MAX_DEFAULT,
+            cache: None,
+            compiler: CompilerKind::InProcess,
+        }
+    }
+}
+
+/// The runtime could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// An option makes no sense.
+    #[error("`{name}` must be between 1 and {max}, and is {value}")]
+    Option {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be at most.
+        max: u64,
+    },
+    /// An engine could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The cache could not be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// The engines, the compiler and the cache.
+#[derive(Debug, Clone)]
+pub struct Runtime(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    allocation: Allocation,
+    pool: PoolSize,
+    compiler: CompilerKind,
+    cache: Option<Cache>,
+    compilations: Semaphore,
+    metered: OnceLock<Engine>,
+    epoch_only: OnceLock<Engine>,
+    making: Mutex<()>,
+}
+
+impl Runtime {
+    /// Opens the cache, and makes nothing else yet.
+    pub fn new(options: RuntimeOptions) -> Result<Self, RuntimeError> {
+        check("concurrent_calls_max", u64::from(options.concurrent_calls_max), 10_000)?;
+        check("memory_bytes_slot_max", options.memory_bytes_slot_max, 4 << 30)?;
+        Ok(Self(Arc::new(Inner {
+            allocation: options.allocation,
+            pool: PoolSize {
+                calls_max: options.concurrent_calls_max,
+                memory_bytes_max: options.memory_bytes_slot_max,
+                table_elements_max: TABLE_ELEMENTS_SLOT_MAX,
+            },
+            compiler: options.compiler,
+            cache: options.cache.map(Cache::open).transpose()?,
+            compilations: Semaphore::new(COMPILATIONS_AT_ONCE_MAX),
+            metered: OnceLock::new(),
+            epoch_only: OnceLock::new(),
+            making: Mutex::new(()),
+        })))
+    }
+
+    /// The engine of this kind, made now if nobody asked before.
+    pub fn engine(&self, metering: Metering) -> Result<&Engine, RuntimeError> {
+        let slot = match metering {
+            Metering::Metered => &self.0.metered,
+            Metering::EpochOnly => &self.0.epoch_only,
+        };
+        if let Some(engine) = slot.get() {
+            return Ok(engine);
+        }
+        // One at a time: two pools of the same kind would take twice the address space for a moment.
+        let _making = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = slot.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::new(metering, self.0.allocation, self.0.pool)?;
+        Ok(slot.get_or_init(|| engine))
+    }
+
+    /// The component, ready to be linked: from the cache, else compiled and then kept there. Refuses what is too
+    /// large, not a component, not valid, or compiled already.
+    pub async fn compile(&self, component: &[u8], metering: Metering) -> Result<Component, CompileError> {
+        admit::glance(component)?;
+        let engine = self.engine(metering)?;
+        let name = EntryName {
+            component: Digest::of(component),
+            settings: engine.settings_digest(),
+        };
+        if let Some(loaded) = self.load_cached(engine, &name) {
+            return Ok(loaded);
+        }
+        let code = {
+            let _permit = self.0.compilations.acquire().await;
+            compile::compile(&self.0.compiler, engine.settings(), component).await?
+        };
+        let loaded =
+            danger::load(engine, &TrustedCode::from_own_compiler(&code)).map_err(|error| CompileError::Load {
+                message: format!("{error:#}"),
+            })?;
+        if let Some(cache) = &self.0.cache
+            && let Err(error) = cache.store(&name, &code)
+        {
+            tracing::warn!(%error, "compiled code is not kept");
+        }
+        Ok(loaded)
+    }
+
+    /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew.
+    fn load_cached(&self, engine: &Engine, name: &EntryName) -> Option<Component> {
+        let entry = self.0.cache.as_ref()?.load(name)?;
+        match danger::load(engine, &TrustedCode::from_verified_entry(entry.code())) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(error = %format_args!("{error:#}"), "compiled code from the cache does not load; compiling anew");
+                None
+            }
+        }
+    }
+}
+
+fn check(name: &'static str, value: u64, max: u64) -> Result<(), RuntimeError> {
+    if (1..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(RuntimeError::Option { name, value, max })
+    }
+}
