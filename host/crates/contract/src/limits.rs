@@ -173,7 +173,10 @@ mod tests {
                 "docs/defaults.md has no line for `{name}` with {value}"
             );
         }
-        let of_limit = |line: &&str| line.strip_prefix("| `").is_some_and(|name| name.starts_with(char::is_lowercase));
+        let of_limit = |line: &&str| {
+            line.strip_prefix("| `")
+                .is_some_and(|name| name.starts_with(char::is_lowercase))
+        };
         let lines = document.lines().filter(of_limit).count();
         assert_eq!(
             lines,
@@ -208,7 +211,9 @@ mod tests {
                 "docs/defaults.md has no line for `{name}` with {value}"
             );
         }
-        let constants = include_str!("limits.rs").lines().filter(|line| line.starts_with("pub const "));
+        let constants = include_str!("limits.rs")
+            .lines()
+            .filter(|line| line.starts_with("pub const "));
         assert_eq!(
             constants.count(),
             documented.len(),
