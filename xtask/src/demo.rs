@@ -159,7 +159,7 @@ fn allow(stage: &Stage, root: &Path) -> Result<()> {
 
 /// Two calls on real input: one that needs a folder, one that needs nothing.
 fn call(stage: &Stage, root: &Path) -> Result<()> {
-    let search = json!({ "pattern": "limit\\.[a-z]+", "include": ["*.md"], "max_matches": 5 }).to_string();
+    let search = json!({ "pattern": "limit\\.[a-z]+", "include": ["*.md"], "matches_max": 5 }).to_string();
     stage.aral(
         0,
         &[
@@ -206,7 +206,7 @@ fn deny(stage: &Stage) -> Result<()> {
         ],
     )?;
     println!("\nThe right persona, and a folder that nobody granted:");
-    let escape = json!({ "pattern": "root", "path": "/data/../../../../etc" }).to_string();
+    let escape = json!({ "pattern": "root", "folder": "/data/../../../../etc" }).to_string();
     stage.aral(
         DENIED,
         &[

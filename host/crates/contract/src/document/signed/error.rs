@@ -1,0 +1,144 @@
+//! Why a document is not admitted, and what the caller is told about it.
+
+use jiff::Timestamp;
+
+use super::Kind;
+use crate::document::json::JsonError;
+use crate::failure::{Code, Failure};
+use crate::id::KeyId;
+use crate::limits::DOCUMENT_BYTES_MAX;
+
+/// Why a document is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Longer than [`DOCUMENT_BYTES_MAX`].
+    #[error("the {} is {size} bytes, more than {DOCUMENT_BYTES_MAX}", .kind.as_str())]
+    TooLarge {
+        /// What it should be.
+        kind: Kind,
+        /// Its size.
+        size: usize,
+    },
+    /// Not strict JSON.
+    #[error("the {} is {error}", .kind.as_str())]
+    Json {
+        /// What it should be.
+        kind: Kind,
+        /// What is wrong.
+        error: JsonError,
+    },
+    /// Members that are missing, unknown or of the wrong type.
+    #[error("the {} has a wrong member: {detail}", .kind.as_str())]
+    Shape {
+        /// What it should be.
+        kind: Kind,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Another kind of document, or another version.
+    #[error("the document is `{}`, not `{}`", .found.escape_debug(), .kind.schema())]
+    WrongKind {
+        /// What it should be.
+        kind: Kind,
+        /// What it says.
+        found: String,
+    },
+    /// There is no signature.
+    #[error("the {} is not signed", .kind.as_str())]
+    Unsigned {
+        /// What it is.
+        kind: Kind,
+    },
+    /// Signed with something else than Ed25519.
+    #[error("the {} is signed with `{}`, not `Ed25519`", .kind.as_str(), .algorithm.escape_debug())]
+    Algorithm {
+        /// What it is.
+        kind: Kind,
+        /// What it says.
+        algorithm: String,
+    },
+    /// The key is not in the trust store.
+    #[error("the {} is signed by key `{key}`, which is not trusted", .kind.as_str())]
+    UnknownKey {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// The key is in the trust store, but not for this kind of document.
+    #[error("the {} is signed by key `{key}`, which is not trusted for this kind of document", .kind.as_str())]
+    WrongKeyKind {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// The signature does not fit.
+    #[error("the signature of the {} by key `{key}` is wrong: the document was changed after it was signed", .kind.as_str())]
+    Signature {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// Issued in the future.
+    #[error("the {} is not valid before {issued_at}; it is {now}", .kind.as_str())]
+    NotYetValid {
+        /// What it is.
+        kind: Kind,
+        /// From when.
+        issued_at: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
+    },
+    /// Expired.
+    #[error("the {} expired at {expires_at}; it is {now}", .kind.as_str())]
+    Expired {
+        /// What it is.
+        kind: Kind,
+        /// Since when.
+        expires_at: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
+    },
+}
+
+impl DocumentError {
+    fn code_and_hint(&self) -> (Code, Option<String>) {
+        match self {
+            Self::TooLarge { .. } | Self::Json { .. } | Self::Shape { .. } | Self::WrongKind { .. } => {
+                (Code::DocumentInvalid, None)
+            }
+            Self::Unsigned { kind } => (
+                Code::SignatureInvalid,
+                Some(format!("sign it: `aral {} sign`", kind.as_str())),
+            ),
+            Self::UnknownKey { kind, .. } | Self::WrongKeyKind { kind, .. } => (
+                Code::SignatureInvalid,
+                Some(format!(
+                    "add to aral.toml: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"{}\"]",
+                    kind.as_str()
+                )),
+            ),
+            Self::Algorithm { .. } | Self::Signature { .. } => (Code::SignatureInvalid, None),
+            Self::NotYetValid { .. } => (Code::DocumentStale, None),
+            Self::Expired { kind, .. } => (
+                Code::DocumentStale,
+                Some(format!(
+                    "issue it again with a higher serial: `aral {} sign`",
+                    kind.as_str()
+                )),
+            ),
+        }
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        let (code, hint) = error.code_and_hint();
+        Self {
+            hint,
+            ..Self::new(code, error.to_string())
+        }
+    }
+}
