@@ -108,7 +108,7 @@ impl Engine {
             // is polled again, so guests in endless loops on every worker cannot delay the timer that ends them.
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_hostcall_fuel(hostcall_bytes(limits));
         store.set_max_component_handles(COMPONENT_HANDLES_MAX);
         store
     }
@@ -121,6 +121,18 @@ impl Engine {
         }
     }
 }
+
+/// What one call between guest and host may copy, in bytes: more than the default only if a limit of the call needs it.
+fn hostcall_bytes(limits: &Limits) -> usize {
+    let largest = limits
+        .output_bytes
+        .max(limits.memory_value_bytes)
+        .saturating_add(HOSTCALL_SLACK_BYTES);
+    usize::try_from(largest).unwrap_or(usize::MAX).max(HOSTCALL_BYTES_MAX)
+}
+
+/// What a value takes besides its text.
+const HOSTCALL_SLACK_BYTES: u64 = 64 << 10;
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

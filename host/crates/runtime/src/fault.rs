@@ -84,31 +84,38 @@ pub fn fault_of(error: &wasmtime::Error, guard: &Guard) -> Fault {
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return Fault::Busy;
     }
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        return fault_of_trap(*trap, error, guard);
-    }
     if error.downcast_ref::<std::io::Error>().is_some() {
         return Fault::Host {
             message: bounded(&format!("{error:#}")),
         };
     }
-    let message = error.root_cause().to_string();
-    // wasmtime reports these three as text alone; `tests` holds them to it.
-    if message.starts_with("resource limit exceeded: ") {
-        return Fault::Instances {
-            message: bounded(&message),
-        };
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Fault::Fuel,
+        Some(Trap::Interrupt) => Fault::Compute,
+        Some(Trap::StackOverflow) => Fault::Stack,
+        Some(_) if guard.is_starved() => Fault::Host {
+            message: "the machine has no memory for a growth that the limits allow".to_owned(),
+        },
+        Some(other) => trap(&other.to_string(), error),
+        None => fault_of_text(&error.root_cause().to_string(), error),
     }
-    trap(&message, error)
 }
 
-fn fault_of_trap(kind: Trap, error: &wasmtime::Error, _guard: &Guard) -> Fault {
-    match kind {
-        Trap::OutOfFuel => Fault::Fuel,
-        Trap::Interrupt => Fault::Compute,
-        Trap::StackOverflow => Fault::Stack,
-        other => trap(&other.to_string(), error),
+/// wasmtime reports these as text alone; the tests of the engine hold it to the words.
+fn fault_of_text(message: &str, error: &wasmtime::Error) -> Fault {
+    if message.starts_with("resource limit exceeded: ") {
+        return Fault::Instances {
+            message: bounded(message),
+        };
     }
+    if message.contains("fuel allocated for hostcalls has been exhausted")
+        || message.contains("store handle limit exceeded")
+    {
+        return Fault::Resource {
+            message: bounded(message),
+        };
+    }
+    trap(message, error)
 }
 
 fn trap(message: &str, error: &wasmtime::Error) -> Fault {

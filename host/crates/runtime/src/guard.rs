@@ -35,6 +35,7 @@ pub struct Guard {
     instances_max: usize,
     ticks_max: u64,
     ticks: u64,
+    starved: bool,
 }
 
 /// Store data that holds a [`Guard`].
@@ -66,6 +67,7 @@ impl Guard {
             instances_max: usize::try_from(limits.instances).unwrap_or(usize::MAX),
             ticks_max: limits.compute_ms.div_ceil(EPOCH_MS),
             ticks: 0,
+            starved: false,
         }
     }
 
@@ -78,6 +80,11 @@ impl Guard {
     /// for a thread does not count.
     pub fn compute_ms(&self) -> u64 {
         self.ticks.saturating_mul(EPOCH_MS)
+    }
+
+    /// Whether the machine refused memory that the limits allow.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// Never more than what one slot of the pool holds: a memory that the pool cannot grow must end as this limit,
@@ -124,7 +131,10 @@ impl ResourceLimiter for Guard {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        tracing::debug!(%error, "a memory could not grow");
+        // The limits allowed it, so the machine is out of memory. The guest sees a failed `memory.grow`, and what it
+        // does then is not its fault.
+        tracing::warn!(%error, "the machine has no memory for a guest");
+        self.starved = true;
         Ok(())
     }
 

@@ -1,0 +1,98 @@
+//! The far end of this crate's tests that need a process of their own: the compiler's child, one that hangs, one that
+//! takes too much memory, one that shows its limits, one that shares a cache.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program for tests, which reads what it prints"
+)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aral_contract::Metering;
+use aral_runtime::process::{ProcessLimits, apply};
+use aral_runtime::{CacheOptions, CompilerKind, Runtime, RuntimeOptions};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["compile"] => aral_runtime::compile::child_main(),
+        ["hang", marker] => {
+            let _written = std::fs::write(marker, std::process::id().to_string());
+            std::thread::sleep(Duration::from_secs(600));
+            ExitCode::SUCCESS
+        }
+        ["devour"] => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![1_u8; 64 << 20]);
+            }
+        }
+        ["chatter"] => {
+            use std::io::Write as _;
+            let chunk = vec![b'+'; 1 << 20];
+            while std::io::stdout().write_all(&chunk).is_ok() {}
+            ExitCode::SUCCESS
+        }
+        ["limits", address_space_bytes] => limits(address_space_bytes.parse().ok()),
+        ["cache", directory, key_file, component] => cache(directory.into(), key_file.into(), component.into()),
+        _ => ExitCode::from(2),
+    }
+}
+
+fn limits(address_space_bytes_max: Option<u64>) -> ExitCode {
+    let limits = ProcessLimits {
+        open_files_max: 123,
+        address_space_bytes_max,
+    };
+    let applied = match apply(&limits) {
+        Ok(applied) => applied,
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{}", std::fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    println!("{applied:?}");
+    println!("dumpable: {:?}", rustix::process::dumpable_behavior());
+    let runtime = Runtime::new(RuntimeOptions::default());
+    let engine = runtime
+        .as_ref()
+        .ok()
+        .and_then(|runtime| runtime.engine(Metering::Metered).ok());
+    println!("pooled: {:?}", engine.map(aral_runtime::Engine::is_pooled));
+    ExitCode::SUCCESS
+}
+
+/// Compiles in process, with the cache that others share.
+#[tokio::main(flavor = "current_thread")]
+async fn cache(directory: PathBuf, key_file: PathBuf, component: PathBuf) -> ExitCode {
+    let runtime = Runtime::new(RuntimeOptions {
+        cache: Some(CacheOptions {
+            directory,
+            key_file,
+            bytes_max: 1 << 30,
+        }),
+        compiler: CompilerKind::InProcess,
+        concurrent_calls_max: 4,
+        ..RuntimeOptions::default()
+    });
+    let bytes = std::fs::read(component).unwrap_or_default();
+    let result = match &runtime {
+        Ok(runtime) => runtime
+            .compile(&bytes, Metering::Metered)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(format!("{error:?}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
