@@ -1,1 +1,10 @@
-//! Integration tests.
+//! Integration tests: everything goes through the host as an embedder or a shell would use it.
+
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod support;

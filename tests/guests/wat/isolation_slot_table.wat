@@ -1,0 +1,35 @@
+;; Given a number: fills its table and sets its globals. Given 0: counts what is left of that.
+(table $table 10 1000 funcref)
+(global $count (mut i32) (i32.const 0))
+(global $wide (mut i64) (i64.const 0))
+(global $float (mut f64) (f64.const 0))
+(elem declare func $marker)
+
+(func $fill (param $number i32) (result i32)
+  (global.set $count (local.get $number))
+  (global.set $wide (i64.const -1))
+  (global.set $float (f64.const 1))
+  (table.fill $table (i32.const 0) (ref.func $marker) (i32.const 10))
+  (drop (table.grow $table (ref.func $marker) (local.get $number)))
+  (table.size $table))
+
+(func $scan (result i32)
+  (local $left i32) (local $at i32)
+  ;; A table that is larger than it began, each element that is not null, each global that is not zero.
+  (local.set $left (i32.sub (table.size $table) (i32.const 10)))
+  (loop $each
+    (if (i32.eqz (ref.is_null (table.get $table (local.get $at))))
+      (then (local.set $left (i32.add (local.get $left) (i32.const 1)))))
+    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+    (br_if $each (i32.lt_u (local.get $at) (table.size $table))))
+  (local.set $left (i32.add (local.get $left) (global.get $count)))
+  (local.set $left (i32.add (local.get $left) (i64.ne (global.get $wide) (i64.const 0))))
+  (i32.add (local.get $left) (f64.ne (global.get $float) (f64.const 0))))
+
+(func (export "aral:capability/tool@1.0.0#invoke") (param i32 i32) (result i32)
+  (local $number i32)
+  (call $marker)
+  (local.set $number (call $number (local.get 0) (local.get 1)))
+  (if (result i32) (local.get $number)
+    (then (call $answer (call $fill (local.get $number))))
+    (else (call $answer (call $scan)))))

@@ -1,0 +1,8 @@
+//! What the tests share. It knows the guests and the servers, and nothing of what a test expects.
+
+pub(crate) mod dns;
+pub(crate) mod guests;
+pub(crate) mod http;
+pub(crate) mod listener;
+pub(crate) mod task;
+pub(crate) mod tls;
