@@ -48,7 +48,10 @@ impl Stage {
     /// Shows and runs one command, whose exit code must be this.
     fn aral(&self, expected: i32, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.aral);
-        command.args(arguments).current_dir(self.folder.path());
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_remove("ARAL_CONFIG");
         let shown = process::show(&command);
         println!("\n$ {shown}");
         let status = command.status().with_context(|| format!("could not start `{shown}`"))?;
@@ -98,8 +101,7 @@ fn stage_capability(stage: &Stage, root: &Path, components: &Path, id: &str) -> 
         .with_context(|| format!("{} is not TOML", source.display()))?;
     table.insert("component".to_owned(), file.into());
     if let Some(paths) = table.get_mut("permissions").and_then(|all| all.get_mut("file:read")) {
-        let granted = toml::toml! { guest = "/data" };
-        let mut granted = granted;
+        let mut granted = toml::Table::from_iter([("guest".to_owned(), "/data".into())]);
         granted.insert("host".to_owned(), documents(root)?.into());
         *paths = toml::Table::from_iter([("paths".to_owned(), vec![toml::Value::Table(granted)].into())]).into();
     }
@@ -119,7 +121,7 @@ fn documents(root: &Path) -> Result<String> {
 /// The other two yeses: the operator's policy, and two personas of which one may read no file.
 fn allow(stage: &Stage, root: &Path) -> Result<()> {
     let policy = format!(
-        "[[trust]]\npublic_key = \"development.pub.pem\"\nkinds = [\"manifest\"]\n\n\
+        "state_dir = \"state\"\n\n[[trust]]\npublic_key = \"development.pub.pem\"\nkinds = [\"manifest\"]\n\n\
          [manifests]\nfiles = [\"manifest.json\"]\n\n\
          [policy]\npermissions = [\"file:read\"]\ncapabilities = [\"text-grep\", \"markdown-render\"]\n\n\
          [policy.file]\nread_roots = [{}]\n",
