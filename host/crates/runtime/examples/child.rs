@@ -20,14 +20,14 @@ fn main() -> ExitCode {
     match args.as_slice() {
         ["compile"] => aral_runtime::compile::child_main(),
         ["hang", marker] => {
-            let _written = std::fs::write(marker, std::process::id().to_string());
+            let _written = std::fs::File::create(marker);
             std::thread::sleep(Duration::from_secs(600));
             ExitCode::SUCCESS
         }
         ["devour"] => {
             let mut all = Vec::new();
             loop {
-                all.push(vec![1_u8; 64 << 20]);
+                all.push(Vec::<u8>::with_capacity(64 << 20));
             }
         }
         ["chatter"] => {

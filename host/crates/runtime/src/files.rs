@@ -15,7 +15,7 @@ use cap_std::AmbientAuthority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use zeroize::Zeroizing;
 
-pub use write::{Replace, create_private_dir, create_private_file, is_temporary, write_atomic, write_path};
+pub use write::{open_lock, Replace, create_private_dir, create_private_file, is_temporary, write_atomic, write_path};
 
 /// A file or folder was refused.
 #[derive(Debug, thiserror::Error)]
@@ -184,8 +184,9 @@ pub fn is_inside(path: &Path, directory: &Path) -> Result<bool, FilesError> {
     Ok(parent.starts_with(canonical(directory)?))
 }
 
+/// The absolute path of what is there, with every link followed.
 #[expect(clippy::disallowed_methods, reason = "this module opens files by path")]
-fn canonical(path: &Path) -> Result<PathBuf, FilesError> {
+pub fn canonical(path: &Path) -> Result<PathBuf, FilesError> {
     path.canonicalize().map_err(during("find", path))
 }
 

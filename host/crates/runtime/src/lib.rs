@@ -17,6 +17,8 @@ pub mod guard;
 pub mod jail;
 pub mod process;
 pub mod runtime;
+#[cfg(test)]
+mod testing;
 
 pub use cache::CacheOptions;
 pub use clock::SystemClock;

@@ -80,3 +80,45 @@ fn set(name: &'static str, resource: Resource, current: Option<u64>, maximum: Op
         source: error.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use crate::testing::child_program;
+
+    /// What a process of its own reports after it set its limits.
+    fn report(address_space_bytes: &str) -> String {
+        let output = Command::new(child_program())
+            .args(["limits", address_space_bytes])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The soft and hard value of a line of `/proc/self/limits`.
+    fn limit<'a>(report: &'a str, name: &str) -> Vec<&'a str> {
+        let line = report.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).collect()
+    }
+
+    #[test]
+    fn the_system_holds_the_process_to_its_limits() {
+        let open = report("none");
+        assert_eq!(limit(&open, "Max core file size"), ["0", "0"]);
+        assert_eq!(limit(&open, "Max open files"), ["123", "123"]);
+        assert_eq!(limit(&open, "Max cpu time"), ["unlimited", "unlimited"]);
+        assert_eq!(limit(&open, "Max address space"), ["unlimited", "unlimited"]);
+        assert!(open.contains("dumpable: Ok(NotDumpable)"), "{open}");
+        assert!(open.contains("open_files_max: Some(123)"), "{open}");
+        assert!(open.contains("pooled: Some(true)"), "{open}");
+    }
+
+    #[test]
+    fn under_a_tight_address_space_the_engine_does_without_a_pool() {
+        let tight = report("4294967296");
+        assert_eq!(limit(&tight, "Max address space"), ["4294967296", "4294967296"]);
+        assert!(tight.contains("pooled: Some(false)"), "{tight}");
+    }
+}

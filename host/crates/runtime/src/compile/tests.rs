@@ -1,1 +1,252 @@
-//! Tests come with the next slice.
+//! The compiler, in a child and in this process: what it makes runs, and what is hostile to it is refused or killed.
+#![expect(clippy::disallowed_methods, reason = "tests measure time and look at files")]
+
+use std::time::{Duration, Instant};
+
+use aral_contract::Metering;
+use aral_contract::limits::COMPONENT_BYTES_MAX;
+
+use super::{CompileError, CompilerKind};
+use crate::admit::{IN_PROCESS_BYTES_MAX, IN_PROCESS_FUNCTION_BYTES_MAX, IN_PROCESS_FUNCTIONS_MAX};
+use crate::runtime::{Runtime, RuntimeOptions};
+use crate::testing::{child_program, component, run};
+use crate::{Allocation, Fault};
+
+fn runtime(compiler: CompilerKind, allocation: Allocation) -> Runtime {
+    Runtime::new(RuntimeOptions {
+        allocation,
+        concurrent_calls_max: 2,
+        compiler,
+        ..RuntimeOptions::default()
+    })
+    .unwrap()
+}
+
+fn child(args: &[&str], timeout_ms: u64) -> CompilerKind {
+    CompilerKind::Child {
+        program: child_program(),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        timeout_ms,
+    }
+}
+
+async fn refusal(runtime: &Runtime, bytes: &[u8]) -> CompileError {
+    runtime.compile(bytes, Metering::Metered).await.err().unwrap()
+}
+
+#[tokio::test]
+async fn the_childs_code_fits_every_engine() {
+    for allocation in [Allocation::Auto, Allocation::OnDemand] {
+        let runtime = runtime(child(&["compile"], 60_000), allocation);
+        for metering in [Metering::Metered, Metering::EpochOnly] {
+            let compiled = runtime.compile(&component(42, 50), metering).await.unwrap();
+            assert_eq!(run(runtime.engine(metering).unwrap(), &compiled).await, 42);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_refused_before_anything_compiles_it() {
+    // This compiler does not exist: only checks before it can say these.
+    let nobody = CompilerKind::child("/nonexistent/compiler".into(), Vec::new());
+    for compiler in [nobody, CompilerKind::InProcess] {
+        let runtime = runtime(compiler, Allocation::OnDemand);
+        let start = Instant::now();
+        let mut huge = component(1, 0);
+        huge.resize(100_000_000, 0);
+        let error = refusal(&runtime, &huge).await;
+        assert_eq!(
+            error.to_string(),
+            format!("the component has 100000000 bytes, and at most {COMPONENT_BYTES_MAX} are taken")
+        );
+        assert!(start.elapsed() < Duration::from_secs(5));
+
+        let module = wat::parse_str("(module)").unwrap();
+        let error = refusal(&runtime, &module).await;
+        assert!(
+            error
+                .to_string()
+                .starts_with("this is a core module and not a component"),
+            "{error}"
+        );
+
+        let compiled = runtime
+            .engine(Metering::Metered)
+            .unwrap()
+            .wasmtime()
+            .precompile_component(&component(1, 0))
+            .unwrap();
+        assert!(matches!(refusal(&runtime, &compiled).await, CompileError::Precompiled));
+
+        for rubbish in [&b""[..], b"\0asm", b"hello", b"(component)"] {
+            assert!(
+                matches!(refusal(&runtime, rubbish).await, CompileError::NotWasm),
+                "{rubbish:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_valid_is_refused() {
+    let whole = component(1, 3);
+    let damaged = {
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0xff;
+        damaged
+    };
+    let threads = wat::parse_str("(component (core module (memory 1 1 shared)))").unwrap();
+    let memory64 = wat::parse_str("(component (core module (memory i64 1)))").unwrap();
+    let exceptions = wat::parse_str("(component (core module (tag)))").unwrap();
+    let tail_calls = wat::parse_str("(component (core module (func $f (return_call $f))))").unwrap();
+    let futures = wat::parse_str("(component (type (future u32)))").unwrap();
+    for compiler in [child(&["compile"], 60_000), CompilerKind::InProcess] {
+        let runtime = runtime(compiler, Allocation::OnDemand);
+        for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &damaged] {
+            assert!(matches!(refusal(&runtime, bytes).await, CompileError::Invalid { .. }));
+        }
+        for bytes in [&threads, &memory64, &exceptions, &tail_calls, &futures] {
+            let error = refusal(&runtime, bytes).await;
+            assert!(matches!(error, CompileError::Invalid { .. }), "{error}");
+        }
+        runtime.compile(&whole, Metering::Metered).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn in_process_only_what_is_small_and_simple() {
+    let runtime = runtime(CompilerKind::InProcess, Allocation::OnDemand);
+    let with_data = |bytes: usize| {
+        wat::parse_str(format!(
+            r#"(component (core module (memory 100) (data (i32.const 0) "{}")))"#,
+            "a".repeat(bytes)
+        ))
+        .unwrap()
+    };
+    let functions =
+        |count: usize| wat::parse_str(format!("(component (core module {}))", "(func)".repeat(count))).unwrap();
+    let code =
+        |bytes: usize| wat::parse_str(format!("(component (core module (func {})))", "nop ".repeat(bytes))).unwrap();
+    let what = |error: CompileError| match error {
+        CompileError::TooComplex { what, .. } => what,
+        other => panic!("{other}"),
+    };
+    assert_eq!(what(refusal(&runtime, &with_data(IN_PROCESS_BYTES_MAX)).await), "bytes");
+    let count = usize::try_from(IN_PROCESS_FUNCTIONS_MAX).unwrap();
+    assert_eq!(what(refusal(&runtime, &functions(count + 1)).await), "functions");
+    let bytes = usize::try_from(IN_PROCESS_FUNCTION_BYTES_MAX).unwrap();
+    assert_eq!(what(refusal(&runtime, &code(bytes)).await), "bytes in one function");
+    runtime.compile(&code(bytes - 8), Metering::Metered).await.unwrap();
+    runtime.compile(&with_data(1 << 20), Metering::Metered).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_compiler_that_hangs_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let marker = folder.path().join("pid");
+    // The jail lets no file grow: the marker stays empty, and its name is proof enough that the child ran.
+    let runtime = runtime(child(&["hang", marker.to_str().unwrap()], 500), Allocation::OnDemand);
+    let start = Instant::now();
+    let error = refusal(&runtime, &component(1, 0)).await;
+    assert!(matches!(error, CompileError::Timeout { timeout_ms: 500 }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(marker.exists());
+    assert_no_child_hangs(marker.to_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_compiler_is_killed_when_its_caller_gives_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let marker = folder.path().join("pid");
+    let runtime = runtime(
+        child(&["hang", marker.to_str().unwrap()], 600_000),
+        Allocation::OnDemand,
+    );
+    let bytes = component(1, 0);
+    let mut compiling = Box::pin(runtime.compile(&bytes, Metering::Metered));
+    while !marker.exists() {
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), &mut compiling)
+                .await
+                .is_err()
+        );
+    }
+    drop(compiling);
+    assert_no_child_hangs(marker.to_str().unwrap());
+}
+
+/// No living process has this argument, soon.
+fn assert_no_child_hangs(argument: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while processes_with(argument) > 0 {
+        assert!(Instant::now() < deadline, "the child is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn processes_with(argument: &str) -> usize {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .filter(|line| line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()))
+        .count()
+}
+
+#[tokio::test]
+async fn a_compiler_that_takes_too_much_memory_dies_alone() {
+    let runtime = runtime(child(&["devour"], 60_000), Allocation::OnDemand);
+    let error = refusal(&runtime, &component(1, 0)).await;
+    assert!(
+        matches!(error, CompileError::Killed { signal: libc::SIGABRT }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn code_without_end_is_not_taken() {
+    let runtime = runtime(child(&["chatter"], 60_000), Allocation::OnDemand);
+    let error = refusal(&runtime, &component(1, 0)).await;
+    assert!(matches!(error, CompileError::CodeTooLarge { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_compiler_is_found_out() {
+    for args in [&["no-such-verb"][..], &[]] {
+        let runtime = runtime(child(args, 60_000), Allocation::OnDemand);
+        let error = refusal(&runtime, &component(1, 0)).await;
+        assert!(matches!(error, CompileError::Protocol { .. }), "{error}");
+    }
+    let runtime = runtime(
+        CompilerKind::child("/nonexistent/compiler".into(), Vec::new()),
+        Allocation::OnDemand,
+    );
+    assert!(matches!(
+        refusal(&runtime, &component(1, 0)).await,
+        CompileError::Child(_)
+    ));
+}
+
+/// Wasm small enough to send that is slow to compile: the limit is on the compiler, not on what it is fed.
+#[tokio::test]
+async fn a_component_that_is_slow_to_compile_ends_with_the_compiler() {
+    let runtime = runtime(child(&["compile"], 1_000), Allocation::OnDemand);
+    let start = Instant::now();
+    let result = runtime.compile(&component(1, 60_000), Metering::Metered).await;
+    assert!(
+        matches!(result, Err(CompileError::Timeout { .. })),
+        "{:?}",
+        result.err()
+    );
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let quick = runtime.compile(&component(9, 0), Metering::Metered).await.unwrap();
+    assert_eq!(run(runtime.engine(Metering::Metered).unwrap(), &quick).await, 9);
+}
+
+#[test]
+fn faults_and_errors_do_not_print_their_sources() {
+    let error = CompileError::Child(std::io::Error::other("inner words"));
+    assert!(!error.to_string().contains("inner words"));
+    assert_eq!(Fault::Wall.to_string(), "`wall_ms` is used up");
+}

@@ -1,1 +1,209 @@
-//! Tests come with the next slice.
+//! What is opened is checked, what is written is whole.
+#![expect(clippy::disallowed_methods, reason = "tests look at files")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::*;
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+fn put(path: &Path, mode: u32) {
+    std::fs::write(path, b"content").unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn reading_stops_at_the_cap() {
+    let (_folder, path) = folder();
+    put(&path.join("f"), 0o644);
+    let dir = open_root(&path).unwrap();
+    assert_eq!(read_capped(&dir, "f", 7).unwrap(), b"content");
+    assert!(matches!(
+        read_capped(&dir, "f", 6).unwrap_err(),
+        FilesError::TooLarge { bytes_max: 6, .. }
+    ));
+    assert_eq!(read_path(&path.join("f"), 7).unwrap(), b"content");
+    assert!(matches!(
+        read_path(&path.join("f"), 6).unwrap_err(),
+        FilesError::TooLarge { .. }
+    ));
+    assert!(read_capped(&dir, "g", 7).unwrap_err().is_not_found());
+    // A device has no end, and is cut as well.
+    assert!(matches!(
+        read_path(Path::new("/dev/zero"), 1000).unwrap_err(),
+        FilesError::TooLarge { .. }
+    ));
+    assert!(matches!(read_path(&path, 7).unwrap_err(), FilesError::NotAFile { .. }));
+}
+
+#[test]
+fn nothing_outside_of_a_folder_is_reached_through_it() {
+    let (_folder, path) = folder();
+    std::fs::create_dir(path.join("inside")).unwrap();
+    put(&path.join("secret"), 0o644);
+    std::os::unix::fs::symlink(path.join("secret"), path.join("inside/absolute")).unwrap();
+    std::os::unix::fs::symlink("../secret", path.join("inside/relative")).unwrap();
+    let dir = open_root(&path.join("inside")).unwrap();
+    for name in ["../secret", "absolute", "relative", "/etc/hostname"] {
+        assert!(
+            matches!(read_capped(&dir, name, 100).unwrap_err(), FilesError::Io { .. }),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_waiting() {
+    let (_folder, path) = folder();
+    assert!(
+        Command::new("mkfifo")
+            .arg(path.join("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    std::fs::set_permissions(path.join("fifo"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let dir = open_root(&path).unwrap();
+    assert!(matches!(
+        read_capped(&dir, "fifo", 7).unwrap_err(),
+        FilesError::NotAFile { .. }
+    ));
+    assert!(matches!(
+        read_private(&path.join("fifo"), 7).unwrap_err(),
+        FilesError::NotAFile { .. }
+    ));
+    assert!(matches!(
+        read_capped(&dir, ".", 7).unwrap_err(),
+        FilesError::NotAFile { .. }
+    ));
+}
+
+#[test]
+fn private_and_trusted_files_must_have_the_right_mode() {
+    let (_folder, path) = folder();
+    let file = path.join("f");
+    for (mode, private, trusted) in [
+        (0o600, true, true),
+        (0o400, true, true),
+        (0o640, false, true),
+        (0o604, false, true),
+        (0o644, false, true),
+        (0o620, false, false),
+        (0o602, false, false),
+        (0o666, false, false),
+    ] {
+        put(&file, mode);
+        assert_eq!(read_private(&file, 100).is_ok(), private, "{mode:o}");
+        assert_eq!(read_trusted(&file, 100).is_ok(), trusted, "{mode:o}");
+    }
+    put(&file, 0o644);
+    let error = read_private(&file, 100).unwrap_err().to_string();
+    assert!(
+        error.contains("mode 0644") && error.contains(&format!("chmod 600 {}", file.display())),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_of_other_users_are_refused() {
+    let (_folder, path) = folder();
+    let file = path.join("f");
+    put(&file, 0o600);
+    // Only root can give a file away; others have such files in plenty, but none that they can read and that is private.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&file, Some(65_534), None).unwrap();
+        assert!(matches!(
+            read_private(&file, 100).unwrap_err(),
+            FilesError::Owner { owner: 65_534, .. }
+        ));
+        assert!(matches!(
+            read_trusted(&file, 100).unwrap_err(),
+            FilesError::Owner { owner: 65_534, .. }
+        ));
+    }
+    let metadata = open_root(Path::new("/")).unwrap().dir_metadata().unwrap();
+    check_owner(Path::new("/"), &metadata).unwrap();
+}
+
+#[test]
+fn writing_is_whole_replaces_links_and_leaves_nothing_behind() {
+    let (_folder, path) = folder();
+    let dir = open_root(&path).unwrap();
+    put(&path.join("target"), 0o644);
+    std::os::unix::fs::symlink("target", path.join("link")).unwrap();
+    write_atomic(&dir, "link", b"new", 0o600).unwrap();
+    assert_eq!(std::fs::read(path.join("target")).unwrap(), b"content");
+    assert_eq!(std::fs::read(path.join("link")).unwrap(), b"new");
+    let metadata = std::fs::symlink_metadata(path.join("link")).unwrap();
+    assert!(metadata.is_file());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    std::fs::create_dir(path.join("folder")).unwrap();
+    assert!(write_atomic(&dir, "folder", b"new", 0o600).is_err());
+    let mut names: Vec<_> = list(&dir, 100).unwrap().into_iter().map(|entry| entry.name).collect();
+    names.sort();
+    assert_eq!(names, ["link", "target"]);
+    assert_eq!(list(&dir, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn an_existing_file_is_replaced_only_on_request() {
+    let (_folder, path) = folder();
+    let file = path.join("f");
+    write_path(&file, b"one", 0o644, Replace::Refuse).unwrap();
+    assert!(matches!(
+        write_path(&file, b"two", 0o644, Replace::Refuse).unwrap_err(),
+        FilesError::Exists { .. }
+    ));
+    assert_eq!(std::fs::read(&file).unwrap(), b"one");
+    write_path(&file, b"two", 0o644, Replace::Allow).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"two");
+    create_private_file(&file, b"three").unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"two");
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+}
+
+#[test]
+fn private_folders_are_made_with_those_above_and_checked() {
+    let (_folder, path) = folder();
+    let deep = path.join("a/b/c");
+    create_private_dir(&deep).unwrap();
+    create_private_dir(&deep).unwrap();
+    for made in [&deep, &path.join("a")] {
+        assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o750)).unwrap();
+    assert!(matches!(
+        create_private_dir(&deep).unwrap_err(),
+        FilesError::Mode { mode: 0o750, .. }
+    ));
+    put(&path.join("file"), 0o600);
+    assert!(create_private_dir(&path.join("file")).is_err());
+    assert!(create_private_dir(&path.join("file/below")).is_err());
+}
+
+#[test]
+fn inside_is_decided_after_links_and_dots() {
+    let (_folder, path) = folder();
+    std::fs::create_dir_all(path.join("cache/sub")).unwrap();
+    std::fs::create_dir(path.join("cache-keys")).unwrap();
+    std::os::unix::fs::symlink(path.join("cache/sub"), path.join("link")).unwrap();
+    let cache = path.join("cache");
+    for (key, inside) in [
+        ("cache/key", true),
+        ("cache/sub/key", true),
+        ("link/key", true),
+        ("cache-keys/../cache/key", true),
+        ("key", false),
+        ("cache-keys/key", false),
+        ("cache/../key", false),
+        ("missing/key", false),
+    ] {
+        assert_eq!(is_inside(&path.join(key), &cache).unwrap(), inside, "{key}");
+    }
+}

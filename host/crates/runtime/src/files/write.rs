@@ -70,6 +70,15 @@ pub fn create_private_dir(path: &Path) -> Result<Dir, FilesError> {
     Ok(dir)
 }
 
+/// Opens a file to lock, which other processes lock too, and makes it if it is not there. It is never read or written.
+pub fn open_lock(dir: &Dir, name: impl AsRef<Path>) -> Result<std::fs::File, FilesError> {
+    let name = name.as_ref();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = dir.open_with(name, &options).map_err(during("open", name))?;
+    Ok(file.into_std())
+}
+
 /// Whether a name is that of a file that was being written.
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY_PREFIX)
