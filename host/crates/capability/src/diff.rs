@@ -122,8 +122,9 @@ pub fn diff(old: &Subject, new: &Subject) -> Result<Diff, Failure> {
         (Subject::Component(old), Subject::Component(new)) => Ok(diff_components(old, new)),
         (Subject::Manifest(old), Subject::Manifest(new)) => Ok(diff_manifests(old, new)),
         (Subject::Component(_), Subject::Manifest(_)) | (Subject::Manifest(_), Subject::Component(_)) => Err(
-            Failure::new(Code::ConfigInvalid, "a component and a manifest cannot be compared")
-                .with_hint("give two components (`aral diff OLD.wasm NEW.wasm`) or two manifests (`aral diff OLD.json NEW.json`)"),
+            Failure::new(Code::ConfigInvalid, "a component and a manifest cannot be compared").with_hint(
+                "give two components (`aral diff OLD.wasm NEW.wasm`) or two manifests (`aral diff OLD.json NEW.json`)",
+            ),
         ),
     }
 }
@@ -138,7 +139,10 @@ pub fn diff_components(old: &Inspection, new: &Inspection) -> Diff {
 
     let names = |one: &Inspection| one.imports.iter().map(|import| import.name.clone()).collect::<Vec<_>>();
     for mut change in diff_names("import", &names(old), &names(new)) {
-        let import = new.imports.iter().find(|import| Some(&import.name) == change.new.as_ref());
+        let import = new
+            .imports
+            .iter()
+            .find(|import| Some(&import.name) == change.new.as_ref());
         let opened = import.map(|import| import.role.permissions()).unwrap_or_default();
         change.grew = opened.iter().any(|permission| !old.permissions.contains(permission));
         changes.push(change);
@@ -153,7 +157,9 @@ fn diff_names(subject: &str, old: &[String], new: &[String]) -> Vec<Change> {
     let by_front = |names: &[String]| -> BTreeMap<String, Vec<String>> {
         let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in names {
-            map.entry(split_version(name).0.to_owned()).or_default().push(name.clone());
+            map.entry(split_version(name).0.to_owned())
+                .or_default()
+                .push(name.clone());
         }
         map
     };
@@ -167,7 +173,11 @@ fn diff_names(subject: &str, old: &[String], new: &[String]) -> Vec<Change> {
         let mut after = after.into_iter();
         for before in before {
             let after = after.next();
-            let direction = if after.is_some() { Direction::Changed } else { Direction::Removed };
+            let direction = if after.is_some() {
+                Direction::Changed
+            } else {
+                Direction::Removed
+            };
             changes.push(Change::new(subject, direction, Some(before), after));
         }
         changes.extend(after.map(|name| Change::new(subject, Direction::Added, None, Some(name))));

@@ -200,24 +200,31 @@ pub struct Warning {
     pub hint: String,
 }
 
-/// A line for `capability.toml` that asks for the permission with the narrowest scope of its kind.
-pub fn line_to_add(permission: Permission) -> &'static str {
-    match permission {
-        NetworkRead => "[permissions.\"network:read\"] hosts = [\"https://api.example.com\"]",
-        NetworkWrite => "[permissions.\"network:write\"] hosts = [\"https://api.example.com\"]",
-        FileRead => "[permissions.\"file:read\"] paths = [{ guest = \"/data\", host = \"/srv/data\" }]",
-        FileWrite => {
-            "[permissions.\"file:write\"] paths = [{ guest = \"/out\", host = \"/srv/out\", bytes_max = 1048576, files_max = 10 }]"
-        }
+/// The lines for `capability.toml` that ask for a permission, with an example of a narrow scope. They can stand at the end
+/// of the file.
+pub fn lines_to_add(permission: Permission) -> String {
+    let scope = match permission {
+        NetworkRead | NetworkWrite => r#"hosts = ["https://api.example.com"]"#,
+        FileRead => r#"paths = [{ guest = "/data", host = "/srv/data" }]"#,
+        FileWrite => r#"paths = [{ guest = "/out", host = "/srv/out", bytes_max = 1048576, files_max = 10 }]"#,
         SecretRead => {
-            "[permissions.\"secret:read\"] secrets = [{ name = \"api-token\", hosts = [\"https://api.example.com\"], header = \"authorization\", prefix = \"Bearer \" }]"
+            r#"secrets = [{ name = "api-token", hosts = ["https://api.example.com"], header = "authorization", prefix = "Bearer " }]"#
         }
-        SecretWrite => "[permissions.\"secret:write\"] names = [\"api-token\"]",
-        MemoryRead => "[permissions.\"memory:read\"] namespaces = [\"notes\"]",
-        MemoryWrite => {
-            "[permissions.\"memory:write\"] namespaces = [\"notes\"], bytes_max = 1048576, records_max = 1000"
+        SecretWrite => r#"names = ["api-token"]"#,
+        MemoryRead => r#"namespaces = ["notes"]"#,
+        MemoryWrite => "namespaces = [\"notes\"]\nbytes_max = 1048576\nrecords_max = 1000",
+        Exec => r#"programs = [{ path = "/usr/bin/date", args = [] }]"#,
+    };
+    format!("{}\n{scope}", table_header(permission))
+}
+
+/// The line above the scope of a permission in `capability.toml`.
+fn table_header(permission: Permission) -> String {
+    match permission {
+        Exec => "[permissions.exec]".to_owned(),
+        NetworkRead | NetworkWrite | FileRead | FileWrite | SecretRead | SecretWrite | MemoryRead | MemoryWrite => {
+            format!("[permissions.\"{permission}\"]")
         }
-        Exec => "[permissions.exec] programs = [{ path = \"/usr/bin/date\", args = [] }]",
     }
 }
 
@@ -225,7 +232,7 @@ pub fn line_to_add(permission: Permission) -> &'static str {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// A governed import without its permission.
-    #[error("the component imports `{import}`, which needs {}, and its manifest entry asks for neither", either(.permissions), )]
+    #[error("the component imports `{import}`, which needs {}, and its entry does not ask for it", either(.permissions))]
     Uncovered {
         /// The import.
         import: String,
@@ -247,9 +254,9 @@ impl From<ImportError> for Failure {
         let message = error.to_string();
         match error {
             ImportError::Uncovered { permissions, .. } => {
-                let lines: Vec<String> = permissions.iter().map(|one| line_to_add(*one).to_owned()).collect();
+                let lines: Vec<String> = permissions.iter().map(|one| lines_to_add(*one)).collect();
                 Self::new(Code::ImportUncovered, message)
-                    .with_hint(format!("add to capability.toml: {}", lines.join(", or: ")))
+                    .with_hint(format!("add to capability.toml:\n{}", lines.join("\nor:\n")))
             }
             ImportError::Unknown { .. } => Self::new(Code::ComponentInvalid, message).with_hint(format!(
                 "build it against WASI {WASI_VERSION} (target wasm32-wasip2) and aral:capability@{ABI_VERSION}, or remove what uses the import"
@@ -285,10 +292,7 @@ pub fn check_imports(inspection: &Inspection, permissions: &Permissions) -> Resu
         .filter(unused)
         .map(|permission| Warning {
             message: format!("the entry asks for {permission}, and no import of the component can use it"),
-            hint: match permission {
-                Exec => "remove from capability.toml: [permissions.exec]".to_owned(),
-                other => format!("remove from capability.toml: [permissions.\"{other}\"]"),
-            },
+            hint: format!("remove from capability.toml: {}", table_header(permission)),
         })
         .collect())
 }

@@ -11,7 +11,7 @@ use crate::imports::Role;
 use crate::manifest::Shape;
 
 /// Imports or exports of one component. Stops a component whose listing fills memory and screens.
-pub const EXTERNS_MAX: usize = 1024;
+pub const EXTERNS_MAX: usize = 512;
 /// Producers kept of one component.
 pub const PRODUCERS_MAX: usize = 64;
 

@@ -9,7 +9,26 @@ pub mod inspect;
 pub mod manifest;
 pub mod registry;
 
+// Running: one capability bound to one grant, its host functions, and one invocation.
+pub mod bound;
+pub mod describe;
+pub mod egress;
+mod bindings;
+mod call;
+mod fault;
+mod filesystem;
+mod functions;
+mod linker;
+mod schema;
+mod state;
+
+pub use bound::{Bound, Call, Completion, Roots, Services, Ungranted, bind};
+pub use describe::describe;
+pub use egress::{Egress, EgressOptions};
 pub use imports::{Warning, check_imports};
 pub use inspect::{Inspection, inspect};
 pub use manifest::{Descriptor, Entry, ManifestBody, Shape};
 pub use registry::{Capability, Registry};
+
+#[cfg(test)]
+mod testing;

@@ -80,7 +80,8 @@ fn diff_limits(old: &Entry, new: &Entry) -> Vec<Change> {
             std::cmp::Ordering::Less => Direction::Narrower,
             std::cmp::Ordering::Equal => Direction::Changed,
         };
-        let text = |value: Option<u64>| Some(value.map_or_else(|| format!("default ({default})"), |value| value.to_string()));
+        let text =
+            |value: Option<u64>| Some(value.map_or_else(|| format!("default ({default})"), |value| value.to_string()));
         changes.push(
             Change::new(format!("limits.{name}"), direction, text(before), text(after))
                 .growing(direction == Direction::Wider),
@@ -118,7 +119,12 @@ fn walk(changes: &mut Vec<Change>, place: String, old: &Value, new: &Value) {
         }
         return;
     }
-    changes.push(Change::new(place, Direction::Changed, Some(short(old)), Some(short(new))));
+    changes.push(Change::new(
+        place,
+        Direction::Changed,
+        Some(short(old)),
+        Some(short(new)),
+    ));
 }
 
 /// The beginning of a value.

@@ -11,7 +11,10 @@ use super::{Change, Direction};
 
 /// Compares all nine. An empty scope is no permission.
 pub(super) fn diff_permissions(old: &Permissions, new: &Permissions) -> Vec<Change> {
-    Permission::ALL.into_iter().filter_map(|permission| diff_one(permission, old, new)).collect()
+    Permission::ALL
+        .into_iter()
+        .filter_map(|permission| diff_one(permission, old, new))
+        .collect()
 }
 
 fn diff_one(permission: Permission, old: &Permissions, new: &Permissions) -> Option<Change> {
@@ -135,7 +138,14 @@ fn exec_includes(outer: &ExecScope, inner: &ExecScope) -> bool {
     let covers = |one: &ProgramScope, program: &ProgramScope| {
         one.path == program.path
             && one.args.len() == program.args.len()
-            && one.args.iter().zip(&program.args).all(|(outer, inner)| outer.includes(inner))
+            && one
+                .args
+                .iter()
+                .zip(&program.args)
+                .all(|(outer, inner)| outer.includes(inner))
     };
-    inner.programs.iter().all(|program| outer.programs.iter().any(|one| covers(one, program)))
+    inner
+        .programs
+        .iter()
+        .all(|program| outer.programs.iter().any(|one| covers(one, program)))
 }

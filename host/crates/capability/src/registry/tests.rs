@@ -1,1 +1,267 @@
-//! Tests.
+//! Admission, check by check, and look-ups.
+
+use aral_contract::Metering;
+use aral_contract::document::{PrivateKey, TrustStore, signed::Kind};
+use aral_runtime::{Allocation, Runtime, RuntimeOptions};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::manifest::{self, header};
+use crate::testing::{component, entry, shown};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+fn signed_by(seed: u8, serial: u64, entries: Vec<Entry>) -> Verified<ManifestBody> {
+    let header = header(serial, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"));
+    let document = manifest::sign(&header, &ManifestBody::new(entries).unwrap(), &key(seed)).unwrap();
+    let mut trust = TrustStore::default();
+    trust.add(key(seed).public(), &[Kind::Manifest]);
+    manifest::verify(document.to_string().as_bytes(), &trust, at("2026-06-01T00:00:00Z")).unwrap()
+}
+
+fn signed(serial: u64, entries: Vec<Entry>) -> Verified<ManifestBody> {
+    signed_by(1, serial, entries)
+}
+
+fn admit(registry: &Registry, manifest: &Verified<ManifestBody>, bytes: &[u8]) -> Result<Vec<Admitted>, String> {
+    registry
+        .admit(manifest, &|_| Ok(bytes.to_vec()))
+        .map_err(|failure| shown(&failure))
+}
+
+fn versions(bytes: &[u8], versions: &[&str]) -> Vec<Entry> {
+    versions
+        .iter()
+        .map(|version| entry(bytes, json!({ "version": version })))
+        .collect()
+}
+
+/// What admission says of a component with this entry.
+fn refused(bytes: &[u8], change: Value) -> String {
+    let registry = Registry::default();
+    let found = admit(&registry, &signed(1, vec![entry(bytes, change)]), bytes).unwrap_err();
+    assert!(registry.list().is_empty());
+    found
+}
+
+#[test]
+fn versions_stand_side_by_side_and_the_newest_that_matches_is_found() {
+    let bytes = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
+    let registry = Registry::default();
+    let manifest = signed(1, versions(&bytes, &["1.2.0", "1.10.0", "2.0.0-beta", "0.9.0"]));
+    let admitted = admit(&registry, &manifest, &bytes).unwrap();
+    assert_eq!(admitted.len(), 4);
+    assert!(admitted.iter().all(|(_, warnings)| warnings.is_empty()));
+    let id = "probe".parse().unwrap();
+    let find = |wanted: Option<&str>| {
+        let wanted = wanted.map(|text| text.parse().unwrap());
+        registry
+            .find(&id, wanted.as_ref())
+            .map(|found| found.entry.version.to_string())
+            .map_err(|failure| shown(&failure))
+    };
+    for (wanted, expected) in [
+        (None, "1.10.0"),
+        (Some("*"), "1.10.0"),
+        (Some("^1.2"), "1.10.0"),
+        (Some("=1.2.0"), "1.2.0"),
+        (Some("<1"), "0.9.0"),
+        (Some("=2.0.0-beta"), "2.0.0-beta"),
+    ] {
+        assert_eq!(find(wanted).unwrap(), expected, "{wanted:?}");
+    }
+    assert!(find(Some("^3")).unwrap_err().starts_with(
+        "capability.unknown: there is no version `^3` of `probe`: there is 0.9.0, 1.2.0, 1.10.0, 2.0.0-beta"
+    ));
+    let failure = registry.find(&"other".parse().unwrap(), None).unwrap_err();
+    assert_eq!(
+        (failure.code, failure.message.as_str()),
+        (Code::CapabilityUnknown, "there is no capability `other`")
+    );
+
+    let remove = |version: &str| registry.remove(&id, &version.parse().unwrap());
+    assert!(remove("1.10.0") && !remove("1.10.0"));
+    assert_eq!(find(None).unwrap(), "1.2.0");
+    assert!(remove("1.2.0") && remove("0.9.0"));
+    assert_eq!(find(None).unwrap(), "2.0.0-beta");
+    assert!(remove("2.0.0-beta") && registry.list().is_empty());
+    assert!(find(None).unwrap_err().contains("there is no capability `probe`"));
+}
+
+#[test]
+fn another_component_than_the_one_named() {
+    let named = component(Shape::Tool, &[]);
+    let given = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
+    let registry = Registry::default();
+    let found = admit(&registry, &signed(1, versions(&named, &["1.0.0"])), &given).unwrap_err();
+    assert_eq!(
+        found,
+        format!(
+            "component.digest_mismatch: the component of `probe` 1.0.0 has SHA-256 {}, and the manifest names {}\n\
+             hint: give the component that was signed, or build and sign the manifest again: `aral manifest build`",
+            Digest::of(&given),
+            Digest::of(&named)
+        )
+    );
+}
+
+#[test]
+fn components_that_cannot_be_admitted() {
+    let module = wat::parse_str("(module)").unwrap();
+    assert!(refused(&module, json!({})).starts_with("component.invalid: this is a core module"));
+    let whole = component(Shape::Tool, &[]);
+    assert!(refused(&whole[..whole.len() - 2], json!({})).contains("it is truncated"));
+    assert!(refused(&vec![0; COMPONENT_BYTES_MAX + 1], json!({})).starts_with("component.too_large: "));
+    assert!(refused(b"\x7fELF", json!({})).contains("machine code"));
+    let found = refused(&component(Shape::Tool, &["aral:capability/exec@1.0.0"]), json!({}));
+    assert!(found.starts_with("component.import_uncovered: "), "{found}");
+    assert!(refused(&whole, json!({"shape": "command"})).contains("hint: write in capability.toml: shape = \"tool\""));
+    let other = wat::parse_str("(component (instance $i) (export \"acme:db/query@1.0.0\" (instance $i)))").unwrap();
+    assert_eq!(
+        refused(&other, json!({})),
+        "component.invalid: `probe` is declared as a tool, and its component exports neither a tool nor a command\n\
+         hint: it exports `acme:db/query@1.0.0`; export `aral:capability/tool@1.0.0` or `wasi:cli/run@0.2.12`"
+    );
+}
+
+#[test]
+fn a_manifest_is_admitted_whole_or_not_at_all() {
+    let good = component(Shape::Tool, &[]);
+    let bad = component(Shape::Tool, &["aral:capability/exec@1.0.0"]);
+    let entries = vec![entry(&good, json!({"id": "good"})), entry(&bad, json!({"id": "bad"}))];
+    let registry = Registry::default();
+    let components = |entry: &Entry| {
+        Ok(if entry.id.as_str() == "good" {
+            good.clone()
+        } else {
+            bad.clone()
+        })
+    };
+    let failure = registry.admit(&signed(7, entries), &components).unwrap_err();
+    assert_eq!(failure.code, Code::ImportUncovered);
+    assert!(registry.list().is_empty());
+    assert_eq!(registry.serials(), Serials::default());
+    let missing = |_: &Entry| Err(Failure::new(Code::ComponentInvalid, "no such file"));
+    let failure = registry
+        .admit(&signed(7, versions(&good, &["1.0.0"])), &missing)
+        .unwrap_err();
+    assert_eq!(failure.message, "no such file");
+}
+
+#[test]
+fn a_lower_serial_of_the_same_signer_is_refused_also_in_the_next_run() {
+    let bytes = component(Shape::Tool, &[]);
+    let registry = Registry::default();
+    let of = |seed: u8, serial: u64, version: &str| signed_by(seed, serial, versions(&bytes, &[version]));
+    admit(&registry, &of(1, 5, "1.0.0"), &bytes).unwrap();
+    admit(&registry, &of(1, 5, "1.0.0"), &bytes).unwrap();
+    let expected = format!(
+        "document.stale: the manifest has serial 4, and serial 5 by key `{}` was admitted before\n\
+         hint: issue the manifest again with `serial` 5 or higher",
+        key(1).public().id()
+    );
+    assert_eq!(admit(&registry, &of(1, 4, "1.0.1"), &bytes).unwrap_err(), expected);
+    admit(&registry, &of(2, 1, "3.0.0"), &bytes).unwrap();
+
+    let kept = serde_json::to_string(&registry.serials()).unwrap();
+    let next = Registry::with_serials(serde_json::from_str(&kept).unwrap());
+    assert_eq!(admit(&next, &of(1, 4, "1.0.1"), &bytes).unwrap_err(), expected);
+    admit(&next, &of(1, 6, "1.0.1"), &bytes).unwrap();
+}
+
+#[test]
+fn a_version_cannot_become_another_component_or_change_hands() {
+    let bytes = component(Shape::Tool, &[]);
+    let other = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
+    let registry = Registry::default();
+    admit(&registry, &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    let expected = "document.invalid: `probe` 1.0.0 is registered already, with another component or by another signer\n\
+                    hint: raise `version` in capability.toml";
+    assert_eq!(
+        admit(&registry, &signed(2, versions(&other, &["1.0.0"])), &other).unwrap_err(),
+        expected
+    );
+    assert_eq!(
+        admit(&registry, &signed_by(2, 9, versions(&bytes, &["1.0.0"])), &bytes).unwrap_err(),
+        expected
+    );
+    let found = registry.find(&"probe".parse().unwrap(), None).unwrap();
+    assert_eq!(
+        (found.entry.component, found.signer()),
+        (Digest::of(&bytes), Some(key(1).public().id()))
+    );
+}
+
+#[test]
+fn validity_can_be_asked_at_each_call() {
+    let bytes = component(Shape::Tool, &[]);
+    let registry = Registry::default();
+    let manifest = signed(1, versions(&bytes, &["1.0.0"]));
+    let admitted = admit(&registry, &manifest, &bytes).unwrap();
+    let (capability, _) = &admitted[0];
+    assert_eq!(capability.manifest_digest(), manifest.digest);
+    assert!(capability.check_time(at("2026-12-31T23:59:59Z")).is_ok());
+    let failure = Failure::from(capability.check_time(at("2027-01-01T00:00:00Z")).unwrap_err());
+    assert_eq!(failure.code, Code::DocumentStale);
+    assert!(capability.check_time(at("2025-12-31T23:59:59Z")).is_err());
+}
+
+#[test]
+fn unused_permissions_warn() {
+    let bytes = component(Shape::Tool, &[]);
+    let change = json!({"permissions": {"memory:read": {"namespaces": ["n"]}}});
+    let admitted = admit(&Registry::default(), &signed(1, vec![entry(&bytes, change)]), &bytes).unwrap();
+    let messages: Vec<&str> = admitted[0].1.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        ["the entry asks for memory:read, and no import of the component can use it"]
+    );
+}
+
+#[tokio::test]
+async fn a_component_is_compiled_once_for_each_engine() {
+    let runtime = Runtime::new(RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        ..RuntimeOptions::default()
+    });
+    let runtime = runtime.unwrap();
+    let bytes = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
+    let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    let (capability, _) = &admitted[0];
+    let (one, two) = tokio::join!(
+        capability.component(&runtime, Metering::Metered),
+        capability.component(&runtime, Metering::Metered)
+    );
+    let code = |component: &wasmtime::component::Component| component.image_range().start;
+    assert_eq!(code(&one.unwrap()), code(&two.unwrap()));
+    let other = capability.component(&runtime, Metering::EpochOnly).await.unwrap();
+    let same = |metering| wasmtime::Engine::same(other.engine(), runtime.engine(metering).unwrap().wasmtime());
+    assert!(same(Metering::EpochOnly) && !same(Metering::Metered));
+}
+
+#[tokio::test]
+async fn code_that_does_not_validate_is_the_fault_of_the_component() {
+    let mut bytes = wat::parse_str(
+        r#"(component
+            (core module (func (result i32) i32.const 7))
+            (instance $it)
+            (export "aral:capability/tool@1.0.0" (instance $it)))"#,
+    )
+    .unwrap();
+    // `i32.const` becomes `i64.const`: the structure is whole, the function is wrong.
+    let place = bytes.windows(2).position(|pair| pair == [0x41, 7]).unwrap();
+    bytes[place] = 0x42;
+    let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    let runtime = Runtime::new(RuntimeOptions::default()).unwrap();
+    let failure = admitted[0].0.component(&runtime, Metering::Metered).await.unwrap_err();
+    assert_eq!(failure.code, Code::ComponentInvalid);
+    assert!(failure.message.contains("type mismatch"), "{failure}");
+}
