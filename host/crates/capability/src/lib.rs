@@ -10,11 +10,11 @@ pub mod manifest;
 pub mod registry;
 
 // Running: one capability bound to one grant, its host functions, and one invocation.
+mod bindings;
 pub mod bound;
+mod call;
 pub mod describe;
 pub mod egress;
-mod bindings;
-mod call;
 mod fault;
 mod filesystem;
 mod functions;

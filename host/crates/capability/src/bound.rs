@@ -1,0 +1,268 @@
+//! A capability bound to a grant, and one invocation of it. The one place where a guest runs: a fresh store for each
+//! call, bounded in every direction, thrown away after it. It asks nobody for permission: the grant is the answer.
+
+mod answer;
+pub(crate) mod stdio;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use aral_contract::scope::AbsolutePath;
+use aral_contract::{AuditSink, Clock, Code, Failure, Grant, TraceId, Usage};
+use aral_runtime::{Engine, Fault, Guarded, Runtime, fault_of, within_wall};
+use serde_json::Value;
+use wasmtime::Store;
+use wasmtime::component::Component;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::bindings::CapabilityPre;
+use crate::call::{CallRecord, Frame};
+use crate::egress::Egress;
+use crate::manifest::Shape;
+use crate::registry::Capability;
+use crate::schema::Schema;
+use crate::state::State;
+use crate::{fault, filesystem, linker};
+use stdio::{CappedOutput, StandardStreams};
+
+/// What the host lends to the capabilities it runs. One for each host.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Takes the events.
+    pub sink: Arc<dyn AuditSink>,
+    /// Sends requests.
+    pub egress: Arc<Egress>,
+    /// Where folders may be mounted from.
+    pub roots: Roots,
+}
+
+/// The folders below which the operator lets capabilities work. A granted folder is opened from its root, and no symbolic
+/// link on the way leads out of that.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    /// For reading.
+    pub read: Vec<AbsolutePath>,
+    /// For writing.
+    pub write: Vec<AbsolutePath>,
+}
+
+/// What becomes of an import that the grant does not cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ungranted {
+    /// It is not linked: the component cannot be bound.
+    Refuse,
+    /// It is linked, and each use is denied and recorded. For `aral run --observe`.
+    Observe,
+}
+
+/// One call.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The request it belongs to.
+    pub trace: TraceId,
+    /// JSON text.
+    pub input: &'a [u8],
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// The answer as JSON text that satisfies the output schema, or why there is none.
+    pub result: Result<String, Failure>,
+    /// What the call used, however it ended.
+    pub usage: Usage,
+}
+
+enum Program {
+    Tool(CapabilityPre<State>),
+    Command(CommandPre<State>),
+}
+
+/// A capability bound to a grant: linked, its folders opened, its schemas compiled. Made once for each grant; calls may
+/// run at the same time.
+pub struct Bound {
+    runtime: Runtime,
+    frame: Arc<Frame>,
+    program: Program,
+    input_schema: Schema,
+    output_schema: Schema,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let grant = &self.frame.grant;
+        write!(f, "Bound({} {} for {})", grant.capability, grant.version, grant.persona)
+    }
+}
+
+/// Binds a capability to a grant that was computed for it.
+pub async fn bind(
+    runtime: &Runtime,
+    capability: &Capability,
+    grant: Arc<Grant>,
+    services: Arc<Services>,
+    ungranted: Ungranted,
+) -> Result<Bound, Failure> {
+    if grant.component != capability.entry.component {
+        return Err(Failure::internal("the grant was computed for another component"));
+    }
+    let component = capability.component(runtime, grant.metering).await?;
+    let entry = &capability.entry;
+    let schemas = (&entry.input_schema, &entry.output_schema);
+    bind_component(runtime, &component, entry.shape, schemas, grant, &services, ungranted)
+}
+
+/// The same for a compiled component and its two schemas.
+pub(crate) fn bind_component(
+    runtime: &Runtime,
+    component: &Component,
+    shape: Shape,
+    (input_schema, output_schema): (&Value, &Value),
+    grant: Arc<Grant>,
+    services: &Services,
+    ungranted: Ungranted,
+) -> Result<Bound, Failure> {
+    let engine = engine(runtime, &grant)?;
+    let linker = linker::build(engine.wasmtime(), &grant.permissions, ungranted).map_err(Failure::internal)?;
+    let unfit = |error: wasmtime::Error| {
+        Failure::new(
+            Code::ComponentInvalid,
+            format!("the component does not fit this host: {}", error.root_cause()),
+        )
+        .with_internal(format!("{error:#}"))
+    };
+    let instance = linker.instantiate_pre(component).map_err(unfit)?;
+    let program = match shape {
+        Shape::Tool => Program::Tool(CapabilityPre::new(instance).map_err(unfit)?),
+        Shape::Command => Program::Command(CommandPre::new(instance).map_err(unfit)?),
+    };
+    let mut mounts = filesystem::mount(&grant.permissions, &services.roots)?;
+    if ungranted == Ungranted::Observe {
+        mounts.extend(filesystem::mount_nothing(&mounts)?);
+    }
+    let frame = Frame {
+        mounts,
+        grant,
+        clock: Arc::clone(&services.clock),
+        sink: Arc::clone(&services.sink),
+        egress: Arc::clone(&services.egress),
+        ungranted,
+    };
+    Ok(Bound {
+        runtime: runtime.clone(),
+        frame: Arc::new(frame),
+        program,
+        input_schema: Schema::compile("input_schema", input_schema)?,
+        output_schema: Schema::compile("output_schema", output_schema)?,
+    })
+}
+
+fn engine<'a>(runtime: &'a Runtime, grant: &Grant) -> Result<&'a Engine, Failure> {
+    runtime.engine(grant.metering).map_err(Failure::internal)
+}
+
+impl Bound {
+    /// Runs the capability once. To cancel, drop the future: the guest, its host functions and its connections end with
+    /// it.
+    pub async fn invoke(&self, call: Call<'_>) -> Completion {
+        let record = CallRecord::new(Arc::clone(&self.frame), call.trace);
+        let mut usage = Usage {
+            input_bytes: u64::try_from(call.input.len()).unwrap_or(u64::MAX),
+            ..Usage::default()
+        };
+        let result = self.checked(&record, call.input, &mut usage).await;
+        usage.http_requests = record.http_requests();
+        (usage.log_bytes, usage.log_bytes_dropped) = record.with_log(|log| (log.kept(), log.dropped()));
+        usage.wall_us = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Completion {
+            result: result.map_err(|failure| failure.with_trace(call.trace)),
+            usage,
+        }
+    }
+
+    /// Input checks, the run, output checks.
+    async fn checked(&self, record: &Arc<CallRecord>, input: &[u8], usage: &mut Usage) -> Result<String, Failure> {
+        let limits = &self.frame.grant.limits;
+        let input = answer::check_input(input, limits.input_bytes, &self.input_schema)?;
+        let output = self.run(record, input, usage).await?;
+        usage.output_bytes = u64::try_from(output.len()).unwrap_or(u64::MAX);
+        answer::check_output(&output, limits.output_bytes, &self.output_schema)
+    }
+
+    async fn run(&self, record: &Arc<CallRecord>, input: String, usage: &mut Usage) -> Result<Vec<u8>, Failure> {
+        let limits = &self.frame.grant.limits;
+        let engine = engine(&self.runtime, &self.frame.grant)?;
+        let stdout = CappedOutput::new(limits.output_bytes);
+        let mut tool_input = None;
+        let streams = match &self.program {
+            Program::Tool(_) => {
+                tool_input = Some(input);
+                StandardStreams::Log
+            }
+            Program::Command(_) => StandardStreams::answer(input, &stdout),
+        };
+        let mut store = engine.store(State::new(Arc::clone(record), streams), limits);
+        let run = async {
+            match &self.program {
+                Program::Tool(tool) => run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
+                Program::Command(command) => run_command(command, &mut store, &stdout).await,
+            }
+        };
+        let ended = within_wall(limits, run).await;
+        usage.fuel = engine.fuel_used(&store, limits);
+        usage.memory_bytes_peak = store.data().guard_ref().memory_bytes_peak();
+        usage.compute_ms = store.data().guard_ref().compute_ms();
+        match ended {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(self.failure_of(&error, &stdout, &store)),
+            Err(wall) => Err(fault::of_fault(wall)),
+        }
+    }
+
+    fn failure_of(&self, error: &wasmtime::Error, stdout: &CappedOutput, store: &Store<State>) -> Failure {
+        if stdout.overflowed() {
+            return answer::too_large(self.frame.grant.limits.output_bytes);
+        }
+        if let Some(I32Exit(code)) = error.downcast_ref() {
+            return fault::of_exit(*code);
+        }
+        let fault = fault_of(error, store.data().guard_ref());
+        if let Fault::Host { message } = &fault {
+            tracing::error!(message, capability = %self.frame.grant.capability, "a call failed on the host's side");
+        }
+        fault::of_fault(fault)
+    }
+}
+
+type Ended = Result<Vec<u8>, Failure>;
+
+async fn run_tool(tool: &CapabilityPre<State>, store: &mut Store<State>, input: &str) -> wasmtime::Result<Ended> {
+    let instance = tool.instantiate_async(&mut *store).await?;
+    let answer = instance.aral_capability_tool().call_invoke(&mut *store, input).await?;
+    Ok(answer
+        .map(String::into_bytes)
+        .map_err(|error| fault::of_guest_error(&error)))
+}
+
+async fn run_command(
+    command: &CommandPre<State>,
+    store: &mut Store<State>,
+    stdout: &CappedOutput,
+) -> wasmtime::Result<Ended> {
+    let instance = command.instantiate_async(&mut *store).await?;
+    let failed = |code: &str| Err(Failure::new(Code::GuestError, format!("the program ended with {code}")));
+    match instance.wasi_cli_run().call_run(&mut *store).await {
+        Ok(Ok(())) => Ok(Ok(stdout.take())),
+        Ok(Err(())) => Ok(failed("an error")),
+        Err(error) => match error.downcast_ref() {
+            Some(I32Exit(0)) => Ok(Ok(stdout.take())),
+            Some(I32Exit(code)) => Ok(failed(&format!("exit code {code}"))),
+            None => Err(error),
+        },
+    }
+}

@@ -1,0 +1,88 @@
+//! What goes into a guest and what may come out of it: sizes, strict JSON, schemas. Pure functions.
+
+use aral_contract::document::json;
+use aral_contract::{Code, Failure};
+
+use crate::schema::Schema;
+
+/// Whether a length is over a limit.
+fn exceeds(length: usize, bytes_max: u64) -> bool {
+    u64::try_from(length).unwrap_or(u64::MAX) > bytes_max
+}
+
+/// The text that the guest gets: the input, parsed strictly, checked against the schema and written again, so that the
+/// guest's parser sees nothing that ours did not.
+pub(super) fn check_input(input: &[u8], bytes_max: u64, schema: &Schema) -> Result<String, Failure> {
+    if exceeds(input.len(), bytes_max) {
+        return Err(Failure::new(
+            Code::InputTooLarge,
+            format!(
+                "the input has {} bytes, more than `input_bytes`, {bytes_max}",
+                input.len()
+            ),
+        ));
+    }
+    let value = json::parse(input)
+        .map_err(|error| Failure::new(Code::InputInvalid, format!("the input is not acceptable JSON: {error}")))?;
+    schema
+        .check(&value)
+        .map_err(|violation| Failure::new(Code::InputInvalid, format!("the input breaks the schema {violation}")))?;
+    serde_json::to_string(&value).map_err(Failure::internal)
+}
+
+/// The answer of a guest, checked and written again.
+pub(super) fn check_output(output: &[u8], bytes_max: u64, schema: &Schema) -> Result<String, Failure> {
+    if exceeds(output.len(), bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    let value = json::parse(output).map_err(|error| {
+        Failure::new(
+            Code::OutputInvalid,
+            format!("the answer is not acceptable JSON: {error}"),
+        )
+    })?;
+    schema
+        .check(&value)
+        .map_err(|violation| Failure::new(Code::OutputInvalid, format!("the answer breaks the schema {violation}")))?;
+    serde_json::to_string(&value).map_err(Failure::internal)
+}
+
+/// The answer is longer than the limit.
+pub(super) fn too_large(bytes_max: u64) -> Failure {
+    Failure::new(
+        Code::OutputTooLarge,
+        format!("the answer is longer than `output_bytes`, {bytes_max} bytes"),
+    )
+    .with_hint("raise `output_bytes` under [limits] in capability.toml, and in the policy if it is the ceiling")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn input_is_capped_parsed_checked_and_written_again() {
+        let schema = Schema::compile("input_schema", &json!({ "type": "object", "required": ["a"] })).unwrap();
+        let check = |text: &str| check_input(text.as_bytes(), 20, &schema).map_err(|failure| failure.code);
+        assert_eq!(check("{ \"a\" :\n1}").as_deref(), Ok("{\"a\":1}"));
+        assert_eq!(
+            check(&format!("{{\"a\":1}}{}", " ".repeat(14))),
+            Err(Code::InputTooLarge)
+        );
+        for bad in ["{\"a\":1,\"a\":2}", "{\"b\":1}", "{\"a\":1", "", "[]", "{\"a\":1}x"] {
+            assert_eq!(check(bad), Err(Code::InputInvalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn output_is_held_to_the_same() {
+        let schema = Schema::compile("output_schema", &json!({ "type": "integer" })).unwrap();
+        let check = |text: &str| check_output(text.as_bytes(), 5, &schema).map_err(|failure| failure.code);
+        assert_eq!(check(" 7 \n").as_deref(), Ok("7"));
+        assert_eq!(check("123456"), Err(Code::OutputTooLarge));
+        assert_eq!(check("\"7\""), Err(Code::OutputInvalid));
+        assert_eq!(check("7 8"), Err(Code::OutputInvalid));
+    }
+}

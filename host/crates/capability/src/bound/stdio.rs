@@ -1,0 +1,200 @@
+//! Where the standard streams of a guest lead: to the log of its call, or, for the shape `command`, to its answer. Both
+//! are bounded. No guest ever reaches the streams of the host.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::call::CallRecord;
+use crate::functions::log::LOG_LINE_BYTES_MAX;
+
+/// Bytes that a guest may write at once.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// What the standard streams of one call are.
+pub(crate) enum StandardStreams {
+    /// No input; what is written goes to the log.
+    Log,
+    /// JSON in, JSON out; standard error goes to the log.
+    Answer {
+        stdin: MemoryInputPipe,
+        stdout: CappedOutput,
+    },
+}
+
+impl StandardStreams {
+    pub(crate) fn answer(input: String, stdout: &CappedOutput) -> Self {
+        Self::Answer {
+            stdin: MemoryInputPipe::new(input),
+            stdout: stdout.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Collected {
+    bytes: Vec<u8>,
+    overflowed: bool,
+}
+
+/// Collects the answer of a command, up to `output_bytes`; the first byte more ends the guest.
+#[derive(Debug, Clone)]
+pub(crate) struct CappedOutput {
+    collected: Arc<Mutex<Collected>>,
+    bytes_max: usize,
+}
+
+impl CappedOutput {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self {
+            collected: Arc::default(),
+            bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Collected) -> R) -> R {
+        act(&mut self.collected.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was written.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.with(|collected| std::mem::take(&mut collected.bytes))
+    }
+
+    /// Whether more was written than fits.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.with(|collected| collected.overflowed)
+    }
+}
+
+impl IsTerminal for CappedOutput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for CappedOutput {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for this form, which this host does not link.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for CappedOutput {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for CappedOutput {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let bytes_max = self.bytes_max;
+        self.with(|collected| {
+            if bytes.len() > bytes_max.saturating_sub(collected.bytes.len()) {
+                collected.overflowed = true;
+                return Err(StreamError::trap("the answer is longer than `output_bytes`"));
+            }
+            collected.bytes.extend_from_slice(&bytes);
+            Ok(())
+        })
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+/// Turns what a guest writes into log lines. What is left without a line end is logged when the stream goes.
+#[derive(Clone)]
+pub(crate) struct LogStream {
+    call: Arc<CallRecord>,
+    level: &'static str,
+    line: Arc<Mutex<Vec<u8>>>,
+}
+
+impl LogStream {
+    pub(crate) fn new(call: Arc<CallRecord>, level: &'static str) -> Self {
+        Self {
+            call,
+            level,
+            line: Arc::default(),
+        }
+    }
+
+    fn log(&self, line: &mut Vec<u8>) {
+        self.call.logged(self.level, &String::from_utf8_lossy(line));
+        line.clear();
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.log(&mut line);
+                continue;
+            }
+            line.push(*byte);
+            if line.len() >= LOG_LINE_BYTES_MAX {
+                self.log(&mut line);
+            }
+        }
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if !line.is_empty() && Arc::strong_count(&self.line) == 1 {
+            let rest = std::mem::take(&mut *line);
+            self.call.logged(self.level, &String::from_utf8_lossy(&rest));
+        }
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}

@@ -1,0 +1,165 @@
+//! What the parts of one call share: for whom it runs, where its events go, and what it has used up. It decides nothing;
+//! the host functions decide and report here.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, Permission, TraceId};
+
+use crate::bound::Ungranted;
+use crate::egress::Egress;
+use crate::filesystem::Mount;
+use crate::functions::log::LogBook;
+
+/// Host-call events kept of one call. Stops a guest from filling the audit log with refused attempts.
+pub(crate) const HOST_CALL_EVENTS_MAX: u64 = 1024;
+/// Longest target of an event, in bytes. Stops a guest from writing pages through names it makes up.
+const TARGET_BYTES_MAX: usize = 1024;
+
+/// What all calls of one bound capability share.
+pub(crate) struct Frame {
+    pub(crate) grant: Arc<Grant>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sink: Arc<dyn AuditSink>,
+    pub(crate) egress: Arc<Egress>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) ungranted: Ungranted,
+}
+
+/// One call.
+pub(crate) struct CallRecord {
+    pub(crate) frame: Arc<Frame>,
+    pub(crate) trace: TraceId,
+    pub(crate) log: Mutex<LogBook>,
+    started: Duration,
+    events: AtomicU64,
+    http_requests: AtomicU64,
+}
+
+impl CallRecord {
+    pub(crate) fn new(frame: Arc<Frame>, trace: TraceId) -> Arc<Self> {
+        Arc::new(Self {
+            started: frame.clock.elapsed(),
+            log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
+            frame,
+            trace,
+            events: AtomicU64::new(0),
+            http_requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Time since the call began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.frame.clock.elapsed().saturating_sub(self.started)
+    }
+
+    /// Milliseconds until the call is ended.
+    pub(crate) fn remaining_ms(&self) -> u64 {
+        let spent = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.frame.grant.limits.wall_ms.saturating_sub(spent)
+    }
+
+    /// A host function let something through.
+    pub(crate) fn allowed(&self, permission: Permission, target: &str) {
+        self.host_call(permission, target, None);
+    }
+
+    /// A host function refused something. `reason` says why, with the line that would allow it.
+    pub(crate) fn denied(&self, permission: Permission, target: &str, reason: &str) {
+        self.host_call(permission, target, Some(reason));
+    }
+
+    fn host_call(&self, permission: Permission, target: &str, denial: Option<&str>) {
+        let before = self.events.fetch_add(1, Ordering::Relaxed);
+        if before == HOST_CALL_EVENTS_MAX {
+            tracing::warn!(trace = %self.trace, capability = %self.frame.grant.capability, "further host calls of this call are not recorded");
+        }
+        if before >= HOST_CALL_EVENTS_MAX {
+            return;
+        }
+        self.event(EventKind::HostCall {
+            capability: self.frame.grant.capability.clone(),
+            permission,
+            target: sanitised(target, TARGET_BYTES_MAX),
+            allowed: denial.is_none(),
+            reason: denial.map(str::to_owned),
+        });
+    }
+
+    /// A line that the guest logged.
+    pub(crate) fn logged(&self, level: &'static str, message: &str) {
+        let line = self.with_log(|log| log.take(message));
+        if let Some(message) = line {
+            let capability = self.frame.grant.capability.clone();
+            self.event(EventKind::GuestLog {
+                capability,
+                level,
+                message,
+            });
+        }
+    }
+
+    pub(crate) fn with_log<R>(&self, act: impl FnOnce(&mut LogBook) -> R) -> R {
+        act(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn event(&self, kind: EventKind) {
+        self.frame.sink.record(Event {
+            at: self.frame.clock.now(),
+            trace: Some(self.trace),
+            kind,
+        });
+    }
+
+    /// Counts one outgoing request; false: the call has none left.
+    pub(crate) fn take_http_request(&self) -> bool {
+        let max = self.frame.grant.limits.http_requests;
+        let next = |sent: u64| (sent < max).then(|| sent.saturating_add(1));
+        self.http_requests
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .is_ok()
+    }
+
+    /// Outgoing requests so far.
+    pub(crate) fn http_requests(&self) -> u64 {
+        self.http_requests.load(Ordering::Relaxed)
+    }
+}
+
+/// A text from a guest, fit for logs, terminals and messages: control characters (and those that reorder or hide text)
+/// are escaped, and what is longer than `bytes_max` is cut.
+pub(crate) fn sanitised(text: &str, bytes_max: usize) -> String {
+    let hidden = |one: char| {
+        one.is_control()
+            || matches!(one, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let mut out = String::with_capacity(text.len().min(bytes_max));
+    for one in text.chars() {
+        if out.len() >= bytes_max {
+            out.push('…');
+            break;
+        }
+        if hidden(one) {
+            out.extend(one.escape_default());
+        } else {
+            out.push(one);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_guests_cannot_steer_a_terminal() {
+        assert_eq!(
+            sanitised("a\u{1b}[2Jb\r\nc\u{202e}", 100),
+            "a\\u{1b}[2Jb\\r\\nc\\u{202e}"
+        );
+        assert_eq!(sanitised("grüße", 100), "grüße");
+        assert_eq!(sanitised(&"x".repeat(50), 10), format!("{}…", "x".repeat(10)));
+    }
+}

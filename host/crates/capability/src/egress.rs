@@ -1,0 +1,86 @@
+//! The one way out of the host for guests. Default is closed: the grant names hosts and methods, the host resolves the
+//! name itself, every answered address is checked, and the checked address is the one that is dialled. No redirect is
+//! followed, no proxy is asked, nothing a guest says about hosts or hops goes out.
+
+pub mod address;
+mod body;
+mod connect;
+mod exchange;
+pub(crate) mod hooks;
+mod resolve;
+mod rules;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aral_contract::{Code, Failure};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::sync::Semaphore;
+
+use connect::Tls;
+use resolve::Resolver;
+
+/// Connections of all guests together, unless set otherwise. Stops guests from using up the host's descriptors.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// How requests leave the host.
+#[derive(Debug, Clone)]
+pub struct EgressOptions {
+    /// Name servers; none: those of the system, with its hosts file.
+    pub nameservers: Vec<SocketAddr>,
+    /// PEM certificates of authorities that are trusted besides those of the system.
+    pub extra_roots_pem: Option<Vec<u8>>,
+    /// Connections of all guests at once.
+    pub connections_max: usize,
+}
+
+impl Default for EgressOptions {
+    fn default() -> Self {
+        Self {
+            nameservers: Vec::new(),
+            extra_roots_pem: None,
+            connections_max: CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Sends requests. One for each host; name servers and certificates are read when the first request needs them.
+#[derive(Debug)]
+pub struct Egress {
+    resolver: Resolver,
+    tls: Tls,
+    connections: Arc<Semaphore>,
+}
+
+impl Egress {
+    /// Fails if the extra certificates are not PEM.
+    pub fn new(options: EgressOptions) -> Result<Self, Failure> {
+        let extra_roots = match &options.extra_roots_pem {
+            Some(pem) => parse_roots(pem)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            resolver: Resolver::new(options.nameservers),
+            tls: Tls::new(extra_roots),
+            connections: Arc::new(Semaphore::new(options.connections_max)),
+        })
+    }
+}
+
+fn parse_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match roots {
+        Ok(roots) if !roots.is_empty() => Ok(roots),
+        Ok(_) => Err(Failure::new(
+            Code::ConfigInvalid,
+            "the file of extra authorities holds no PEM certificate",
+        )),
+        Err(error) => {
+            Err(Failure::new(Code::ConfigInvalid, "the file of extra authorities is not PEM").with_internal(error))
+        }
+    }
+}

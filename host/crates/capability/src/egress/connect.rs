@@ -1,0 +1,126 @@
+//! Dialling a checked address, and TLS over it. The name of the certificate is the name of the URL; what was resolved is
+//! not asked again.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use aral_contract::host_pattern::{Host, Origin, Scheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use wasmtime_wasi_http::Error;
+
+/// Addresses of one name that are tried.
+const TRIES_MAX: usize = 4;
+
+/// A connection of either kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// TLS for outgoing connections: versions 1.3 and 1.2, the authorities of the system and those the operator adds.
+pub(super) struct Tls {
+    extra_roots: Vec<CertificateDer<'static>>,
+    connector: OnceCell<TlsConnector>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("extra_roots", &self.extra_roots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    pub(super) fn new(extra_roots: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            extra_roots,
+            connector: OnceCell::new(),
+        }
+    }
+
+    async fn connector(&self) -> Result<&TlsConnector, Error> {
+        let make = || async {
+            let mut roots = RootCertStore::empty();
+            // Reading the system's store takes tens of milliseconds, off the executor's threads.
+            let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+            let (added, _unreadable) =
+                roots.add_parsable_certificates(loaded.map(|loaded| loaded.certs).unwrap_or_default());
+            let (extra, _unreadable) = roots.add_parsable_certificates(self.extra_roots.iter().cloned());
+            tracing::debug!(system = added, extra, "authorities for outgoing TLS");
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+            let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
+            let builder = builder.map_err(|error| Error::InternalError(Some(error.to_string())))?;
+            let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Ok(TlsConnector::from(Arc::new(config)))
+        };
+        self.connector.get_or_try_init(make).await
+    }
+}
+
+/// Connects to one of the addresses, in the order of the answer, before `deadline`.
+pub(super) async fn connect(
+    tls: &Tls,
+    origin: &Origin,
+    addresses: &[IpAddr],
+    deadline: Instant,
+) -> Result<Box<dyn Stream>, Error> {
+    let tcp = dial(addresses, origin.port, deadline).await?;
+    let _kept_with_delay = tcp.set_nodelay(true);
+    match origin.scheme {
+        Scheme::Http => Ok(Box::new(tcp)),
+        Scheme::Https => {
+            let handshake = async {
+                tls.connector()
+                    .await?
+                    .connect(server_name(&origin.host)?, tcp)
+                    .await
+                    .map_err(tls_error)
+            };
+            let stream = timeout_at(deadline, handshake)
+                .await
+                .map_err(|_| Error::ConnectionTimeout)??;
+            Ok(Box::new(stream))
+        }
+    }
+}
+
+async fn dial(addresses: &[IpAddr], port: u16, deadline: Instant) -> Result<TcpStream, Error> {
+    let mut last = Error::DestinationUnavailable;
+    let tries = addresses.len().min(TRIES_MAX);
+    for (index, address) in addresses.iter().take(TRIES_MAX).enumerate() {
+        // A silent first address leaves its share of the time to the next.
+        let share = u32::try_from(tries.saturating_sub(index)).unwrap_or(1);
+        let now = Instant::now();
+        let until = now + deadline.saturating_duration_since(now) / share.max(1);
+        last = match timeout_at(until, TcpStream::connect(SocketAddr::new(*address, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+            Ok(Err(error)) => Error::Connect(error),
+            Err(_) => Error::ConnectionTimeout,
+        };
+    }
+    Err(last)
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
+    match host {
+        Host::Address(address) => Ok(ServerName::from(*address)),
+        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| Error::HttpRequestUriInvalid),
+    }
+}
+
+fn tls_error(error: io::Error) -> Error {
+    let certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match certificate {
+        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+        _ => Error::Tls(error),
+    }
+}

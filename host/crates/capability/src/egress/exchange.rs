@@ -1,0 +1,204 @@
+//! One HTTP exchange: HTTP/1.1 on a connection of its own, within one deadline from the look-up to the last byte. It
+//! follows no redirect and keeps nothing for the next request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::Limits;
+use aral_contract::host_pattern::Origin;
+use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use tokio::time::{Instant, timeout_at};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+
+use super::Egress;
+use super::address::Forbidden;
+use super::body::{RequestBody, ResponseBody};
+use super::connect::{self, Stream};
+use super::resolve::ResolveError;
+use super::rules;
+
+/// Fields of one response.
+const FIELDS_MAX: usize = 128;
+
+/// What drives the connection after the head of the response is there.
+pub(super) type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+/// Why an exchange failed.
+pub(super) enum ExchangeError {
+    /// The address must not be dialled: a denial.
+    Forbidden(Forbidden),
+    /// Anything else.
+    Http(Error),
+}
+
+impl From<Error> for ExchangeError {
+    fn from(error: Error) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<ResolveError> for ExchangeError {
+    fn from(error: ResolveError) -> Self {
+        let dns = |rcode: &str| {
+            Self::Http(Error::DnsError {
+                rcode: Some(rcode.to_owned()),
+                info_code: None,
+            })
+        };
+        match error {
+            ResolveError::Forbidden(forbidden) => Self::Forbidden(forbidden),
+            ResolveError::NoAddress => dns("NXDOMAIN"),
+            ResolveError::Servers(source) => {
+                tracing::debug!(%source, "the name servers did not answer");
+                dns("SERVFAIL")
+            }
+            ResolveError::TooMany => dns("too many addresses"),
+        }
+    }
+}
+
+/// The moments by which things must have happened. The guest may ask for less time than it has, never for more.
+struct Deadlines {
+    connected: Instant,
+    head: Instant,
+    end: Instant,
+    between_bytes: Option<Duration>,
+}
+
+impl Deadlines {
+    fn new(limits: &Limits, options: Option<RequestOptions>) -> Self {
+        let now = Instant::now();
+        // A limit too far away to be a moment is cut to a year.
+        let after = |wait: Duration| {
+            now.checked_add(wait)
+                .unwrap_or_else(|| now + Duration::from_secs(31_536_000))
+        };
+        let end = after(Duration::from_millis(limits.http_ms));
+        let options = options.unwrap_or_default();
+        let asked = |wait: Option<Duration>| wait.map_or(end, |wait| after(wait).min(end));
+        Self {
+            connected: asked(options.connect_timeout),
+            head: asked(options.first_byte_timeout),
+            end,
+            between_bytes: options.between_bytes_timeout,
+        }
+    }
+}
+
+/// Sends a request that the grant covers, and waits for the head of the response.
+pub(super) async fn exchange(
+    egress: &Arc<Egress>,
+    origin: &Origin,
+    request: Request<WasiBody>,
+    options: Option<RequestOptions>,
+    limits: &Limits,
+    networks: &[IpNet],
+) -> Result<(Response<WasiBody>, Driver), ExchangeError> {
+    let deadlines = Deadlines::new(limits, options);
+    let permit = timeout_at(deadlines.connected, Arc::clone(&egress.connections).acquire_owned()).await;
+    let permit = permit.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)?;
+    let resolving = egress.resolver.resolve(&origin.host, networks);
+    let addresses = timeout_at(deadlines.connected, resolving)
+        .await
+        .map_err(|_| Error::DnsTimeout)??;
+    let stream = connect::connect(&egress.tls, origin, &addresses, deadlines.connected).await?;
+    let request = prepare(request, origin, limits.http_request_bytes)?;
+    let (response, driver) = send(stream, request, &deadlines).await?;
+    let response = response.map(|body| {
+        ResponseBody::new(
+            body,
+            limits.http_response_bytes,
+            deadlines.end,
+            deadlines.between_bytes,
+            permit,
+        )
+    });
+    Ok((response, driver))
+}
+
+/// The request as it goes out: origin form, with a Host that comes from the checked origin alone.
+fn prepare(request: Request<WasiBody>, origin: &Origin, bytes_max: u64) -> Result<Request<RequestBody>, Error> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    parts.uri = Uri::builder()
+        .path_and_query(path)
+        .build()
+        .map_err(|_| Error::HttpRequestUriInvalid)?;
+    // wasi-http refused these when the guest set them; what is not there cannot be wrong.
+    let forbidden: Vec<_> = parts
+        .headers
+        .keys()
+        .filter(|name| rules::is_forbidden(name))
+        .cloned()
+        .collect();
+    for name in forbidden {
+        parts.headers.remove(name);
+    }
+    let text = origin.to_string();
+    let host = text.split_once("://").map_or(text.as_str(), |(_, host)| host);
+    let host = HeaderValue::from_str(host).map_err(|_| Error::HttpRequestUriInvalid)?;
+    parts.headers.insert(header::HOST, host);
+    parts
+        .headers
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(Request::from_parts(parts, RequestBody::new(body, bytes_max)))
+}
+
+async fn send(
+    stream: Box<dyn Stream>,
+    request: Request<RequestBody>,
+    deadlines: &Deadlines,
+) -> Result<(Response<hyper::body::Incoming>, Driver), Error> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HTTP_FIELD_BYTES_MAX).max_headers(FIELDS_MAX);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    let mut connection = Box::pin(connection);
+    let end = deadlines.end;
+    let head = async {
+        let mut response = std::pin::pin!(sender.send_request(request));
+        let mut running = true;
+        loop {
+            tokio::select! {
+                biased;
+                response = &mut response => return response.map(|response| (response, running)),
+                ended = &mut connection, if running => {
+                    ended?;
+                    running = false;
+                }
+            }
+        }
+    };
+    let (response, running) = timeout_at(deadlines.head, head)
+        .await
+        .map_err(|_| Error::ConnectionReadTimeout)?
+        .map_err(error_of)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Error::HttpUpgradeFailed);
+    }
+    let driver: Driver = Box::new(async move {
+        // Ends with the exchange: a guest that never reads its response does not keep the connection.
+        match timeout_at(end, async { if running { connection.await } else { Ok(()) } }).await {
+            Ok(ended) => ended.map_err(error_of),
+            Err(_) => Err(Error::HttpResponseTimeout),
+        }
+    });
+    Ok((response, driver))
+}
+
+fn error_of(error: hyper::Error) -> Error {
+    if error.is_parse_too_large() {
+        return Error::HttpResponseHeaderSectionSize(u32::try_from(HTTP_FIELD_BYTES_MAX).ok());
+    }
+    let mut source = std::error::Error::source(&error);
+    while let Some(inner) = source {
+        if let Some(Error::HttpRequestBodySize(limit)) = inner.downcast_ref::<Error>() {
+            return Error::HttpRequestBodySize(*limit);
+        }
+        source = inner.source();
+    }
+    Error::Hyper(error)
+}

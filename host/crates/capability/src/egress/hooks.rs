@@ -1,0 +1,119 @@
+//! What `wasi:http/outgoing-handler` does when a guest sends: ask the grant, count, exchange, record.
+
+use std::sync::Arc;
+
+use aral_contract::Permission;
+use http::uri::Scheme;
+use http::{Request, Response};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::address::Forbidden;
+use super::exchange::{Driver, ExchangeError, exchange};
+use super::rules::{self, Refusal};
+use crate::call::CallRecord;
+
+/// Writes of a guest into a request body, in bytes at once.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+type Sent = Result<(Response<WasiBody>, Driver), Error>;
+
+/// The hooks of one call.
+pub(crate) struct Hooks {
+    call: Arc<CallRecord>,
+}
+
+impl Hooks {
+    pub(crate) fn new(call: Arc<CallRecord>) -> Self {
+        Self { call }
+    }
+
+    /// Asks the grant. A refusal is recorded with the line that would allow it.
+    fn check(&self, request: &Request<WasiBody>) -> Result<(aral_contract::host_pattern::Origin, Permission), Error> {
+        let permission = rules::permission_of(request.method()).unwrap_or(Permission::NetworkWrite);
+        let refused = |target: String, refusal: Refusal| {
+            self.call.denied(permission, &target, &refusal.to_string());
+            Error::HttpRequestDenied
+        };
+        let origin = rules::origin_of(request.uri()).map_err(|refusal| {
+            let scheme = request.uri().scheme_str().unwrap_or_default();
+            let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+            refused(format!("{scheme}://{authority}"), refusal)
+        })?;
+        rules::check(&self.call.frame.grant.permissions, request.method(), &origin)
+            .map_err(|refusal| refused(origin.to_string(), refusal))?;
+        if !self.call.take_http_request() {
+            let max = self.call.frame.grant.limits.http_requests;
+            let reason = format!(
+                "the call has sent its {max} requests: raise http_requests under [limits] in capability.toml, and in the policy"
+            );
+            self.call.denied(permission, &origin.to_string(), &reason);
+            return Err(Error::ConnectionLimitReached);
+        }
+        self.call.allowed(permission, &origin.to_string());
+        Ok((origin, permission))
+    }
+}
+
+fn forbidden_address(call: &CallRecord, permission: Permission, target: &str, forbidden: &Forbidden) -> Error {
+    let reason = format!(
+        "`{target}` leads to an address that is not public, {forbidden}: if that is meant, add to the policy [policy.network] networks = [\"{}\"]",
+        forbidden.network()
+    );
+    call.denied(permission, target, &reason);
+    Error::DestinationIpProhibited
+}
+
+impl WasiHttpHooks for Hooks {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(rules::is_forbidden)
+    }
+
+    fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
+        rules::is_forbidden(name)
+    }
+
+    fn is_supported_scheme(&mut self, scheme: &Scheme) -> bool {
+        *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS
+    }
+
+    fn set_host_header(&mut self) -> bool {
+        // Set from the checked origin, not from the guest's text.
+        false
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let checked = self.check(&request);
+        let call = Arc::clone(&self.call);
+        Box::new(async move {
+            let (origin, permission) = checked?;
+            let (grant, egress) = (&call.frame.grant, &call.frame.egress);
+            let sent = exchange(egress, &origin, request, options, &grant.limits, &grant.networks).await;
+            sent.map_err(|error| match error {
+                ExchangeError::Forbidden(forbidden) => {
+                    forbidden_address(&call, permission, &origin.to_string(), &forbidden)
+                }
+                ExchangeError::Http(error) => error,
+            })
+        })
+    }
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        if error.is_timeout() {
+            ErrorCode::HttpResponseTimeout
+        } else if error.is_incomplete_message() || error.is_closed() {
+            ErrorCode::HttpResponseIncomplete
+        } else {
+            ErrorCode::HttpProtocolError
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `wasi:filesystem` as a grant allows it. Folders are opened once, when the capability is bound; a guest gets handles of
+//! those and never a path of the host. Read-only means no change of any kind; what may be changed has a quota; and what
+//! is neither a file nor a folder is never opened.
+
+mod open;
+mod quota;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use aral_contract::scope::AbsolutePath;
+use aral_contract::{Code, Failure, Permission, Permissions};
+use aral_runtime::files;
+use wasmtime_wasi::filesystem::Dir;
+use wasmtime_wasi::{FsPerms, OpenMode};
+
+use crate::bound::{Roots, Ungranted};
+use crate::call::CallRecord;
+use quota::Quota;
+
+pub(crate) use view::FilesView;
+
+/// A granted folder: open, with what may be done in it.
+pub(crate) struct Mount {
+    guest: String,
+    folder: Dir,
+    access: Access,
+}
+
+/// What may be done in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Look and read.
+    Read,
+    /// Change, up to a quota for each call.
+    Write { bytes_max: u64, files_max: u64 },
+    /// Nothing: each attempt is denied and recorded. The folder `/` of `--observe`.
+    Nothing,
+}
+
+/// Opens the folders of a grant, each from the operator's root that it lies below.
+pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Mount>, Failure> {
+    let mut mounts = Vec::new();
+    for path in permissions.file_read.iter().flat_map(|scope| &scope.paths) {
+        let folder = open_below(&roots.read, &path.host, Permission::FileRead)?;
+        mounts.push(Mount {
+            guest: path.guest.to_string(),
+            folder: Dir::new(folder, FsPerms::ReadOnly, OpenMode::READ, false),
+            access: Access::Read,
+        });
+    }
+    for path in permissions.file_write.iter().flat_map(|scope| &scope.paths) {
+        let folder = open_below(&roots.write, &path.host, Permission::FileWrite)?;
+        mounts.push(Mount {
+            guest: path.guest.to_string(),
+            folder: Dir::new(folder, FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE, false),
+            access: Access::Write {
+                bytes_max: path.bytes_max,
+                files_max: path.files_max,
+            },
+        });
+    }
+    Ok(mounts)
+}
+
+/// The folder `/` of `--observe`, unless `/` is granted: a handle of nothing. Behind it is an anonymous file, so that even
+/// an operation that slipped past the view could reach no folder of the host.
+pub(crate) fn mount_nothing(granted: &[Mount]) -> Result<Option<Mount>, Failure> {
+    if granted.iter().any(|mount| mount.guest == "/") {
+        return Ok(None);
+    }
+    let nothing =
+        rustix::fs::memfd_create("aral-nothing", rustix::fs::MemfdFlags::CLOEXEC).map_err(Failure::internal)?;
+    Ok(Some(Mount {
+        guest: "/".to_owned(),
+        folder: Dir::new(File::from(nothing), FsPerms::ReadOnly, OpenMode::READ, false),
+        access: Access::Nothing,
+    }))
+}
+
+/// Opens `host` from the nearest of `roots` above it. Symbolic links on the way are followed only inside that root.
+fn open_below(roots: &[AbsolutePath], host: &AbsolutePath, permission: Permission) -> Result<File, Failure> {
+    let key = match permission {
+        Permission::FileWrite => "write_roots",
+        _ => "read_roots",
+    };
+    let root = roots
+        .iter()
+        .filter(|root| host.is_within(root))
+        .max_by_key(|root| root.as_str().len());
+    let Some(root) = root else {
+        return Err(Failure::new(
+            Code::PermissionDenied,
+            format!("folder `{host}` of {permission} lies below none of the operator's roots"),
+        )
+        .with_hint(format!("[policy.file] {key} = [\"{host}\"]")));
+    };
+    let failed = |error: &dyn std::fmt::Display, missing: bool, escaped: bool| match (missing, escaped) {
+        (true, _) => Failure::new(
+            Code::ConfigInvalid,
+            format!("folder `{host}` of {permission} does not exist"),
+        )
+        .with_hint(format!("create `{host}`, or change `paths` of {permission}")),
+        (false, true) => Failure::new(
+            Code::PermissionDenied,
+            format!("folder `{host}` of {permission} leads out of the root `{root}` by a symbolic link"),
+        )
+        .with_hint(format!(
+            "name the folder that the link leads to in [policy.file] {key} and in `paths`"
+        )),
+        (false, false) => Failure::new(
+            Code::ConfigInvalid,
+            format!("folder `{host}` of {permission} cannot be opened"),
+        )
+        .with_internal(error),
+    };
+    let opened =
+        files::open_root(Path::new(root.as_str())).map_err(|error| failed(&error, error.is_not_found(), false))?;
+    let below = Path::new(host.as_str())
+        .strip_prefix(root.as_str())
+        .unwrap_or(Path::new(""));
+    let folder = if below.as_os_str().is_empty() {
+        opened
+    } else {
+        opened.open_dir(below).map_err(|error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            failed(&error, missing, open::is_escape(&error))
+        })?
+    };
+    // A handle that cannot be read as a folder would fail later, in the guest's face.
+    let is_folder = folder
+        .dir_metadata()
+        .map_err(|error| failed(&error, false, false))?
+        .is_dir();
+    if !is_folder {
+        return Err(failed(&"not a folder", false, false));
+    }
+    Ok(folder.into_std_file())
+}
+
+/// Where a handle of the guest points: a mount, and the path in it as the guest wrote it, for events.
+#[derive(Debug, Clone)]
+struct Place {
+    mount: usize,
+    path: String,
+}
+
+/// The files of one call.
+pub(crate) struct Files {
+    call: Arc<CallRecord>,
+    /// By the number of the guest's handle. A handle that is not here is not used.
+    places: HashMap<u32, Place>,
+    /// One for each mount; made when the guest first asks for its folders.
+    quotas: Vec<Arc<Quota>>,
+    /// Mounts whose use was recorded: once for each call.
+    recorded: Vec<bool>,
+}
+
+impl Files {
+    pub(crate) fn new(call: Arc<CallRecord>) -> Self {
+        Self {
+            call,
+            places: HashMap::new(),
+            quotas: Vec::new(),
+            recorded: Vec::new(),
+        }
+    }
+
+    fn mount(&self, place: &Place) -> Option<&Mount> {
+        self.call.frame.mounts.get(place.mount)
+    }
+
+    fn guest_path(&self, place: &Place) -> String {
+        let base = self.mount(place).map_or("", |mount| mount.guest.trim_end_matches('/'));
+        format!("{base}/{}", place.path)
+    }
+
+    /// Records the first use of a mount in this call.
+    fn record_use(&mut self, place: &Place, permission: Permission) {
+        if self.recorded.len() <= place.mount {
+            self.recorded.resize(place.mount.saturating_add(1), false);
+        }
+        if let Some(recorded) = self.recorded.get_mut(place.mount)
+            && !std::mem::replace(recorded, true)
+            && let Some(mount) = self.call.frame.mounts.get(place.mount)
+        {
+            self.call.allowed(permission, &mount.guest);
+        }
+    }
+
+    /// Records a refusal, with the line that would allow it.
+    fn record_denial(&self, place: &Place, permission: Permission, why: &str) {
+        let target = self.guest_path(place);
+        let observed = self.call.frame.ungranted == Ungranted::Observe;
+        let guest = match self.mount(place) {
+            Some(mount) if mount.access != Access::Nothing => mount.guest.as_str(),
+            _ if observed => Path::new(&target).parent().and_then(Path::to_str).unwrap_or("/"),
+            _ => "/",
+        };
+        let quota = match permission {
+            Permission::FileWrite => ", bytes_max = 1048576, files_max = 10",
+            _ => "",
+        };
+        let guest = crate::call::sanitised(guest, 256);
+        let line = format!("[permissions.\"{permission}\"] paths = [{{ guest = \"{guest}\", host = \"…\"{quota} }}]");
+        let reason = format!("{why}: add to capability.toml {line}, and to the policy");
+        self.call.denied(permission, &target, &reason);
+    }
+}

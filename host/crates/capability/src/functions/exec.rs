@@ -1,0 +1,185 @@
+//! `aral:capability/exec`: runs a granted program to its end. Exactly the granted path and argument shapes, no shell, and
+//! the jail of `aral-runtime` around it. The process group dies at the deadline and when the call is dropped.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aral_contract::scope::{ArgumentPattern, ExecScope};
+use aral_contract::{Limits, Permission};
+use aral_runtime::jail::GroupKiller;
+use aral_runtime::{JailLimits, jailed_command};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::process::Child;
+
+use super::denied;
+use crate::bindings::aral::capability::exec::{Host, Output, Status};
+use crate::bindings::aral::capability::types::Error;
+use crate::call::sanitised;
+use crate::state::State;
+
+/// Largest standard input, in bytes. Stops a guest from parking data in pipes.
+const STDIN_BYTES_MAX: usize = 1 << 20;
+/// Address space of a program, in bytes.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// Descriptors of a program.
+const OPEN_FILES_MAX: u64 = 64;
+/// Largest file that a program may write, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Longest part of a command line that is shown, in bytes.
+const SHOWN_BYTES_MAX: usize = 512;
+
+fn covers(patterns: &[ArgumentPattern], arguments: &[String]) -> bool {
+    patterns.len() == arguments.len()
+        && patterns
+            .iter()
+            .zip(arguments)
+            .all(|(pattern, argument)| pattern.covers(argument))
+}
+
+fn is_granted(scope: Option<&ExecScope>, program: &str, arguments: &[String]) -> bool {
+    scope.is_some_and(|scope| {
+        let mut shapes = scope.programs.iter().filter(|one| one.path.as_str() == program);
+        shapes.any(|one| covers(&one.args, arguments))
+    })
+}
+
+/// The line that would allow this very command.
+fn line(program: &str, arguments: &[String]) -> String {
+    let quoted: Vec<String> = arguments.iter().map(|one| format!("{one:?}")).collect();
+    let line = format!(
+        "[permissions.exec] programs = [{{ path = {program:?}, args = [{}] }}]",
+        quoted.join(", ")
+    );
+    sanitised(&line, SHOWN_BYTES_MAX)
+}
+
+impl Host for State {
+    async fn run(
+        &mut self,
+        program: String,
+        arguments: Vec<String>,
+        stdin: Vec<u8>,
+    ) -> wasmtime::Result<Result<Output, Error>> {
+        let grant = &self.call.frame.grant;
+        if !is_granted(grant.permissions.exec.as_ref(), &program, &arguments) {
+            let reason = format!(
+                "this program with these arguments is not granted: add to capability.toml {}, and to the policy",
+                line(&program, &arguments)
+            );
+            return Ok(Err(denied(&self.call, Permission::Exec, &program, &reason)));
+        }
+        if stdin.len() > STDIN_BYTES_MAX {
+            return Ok(Err(Error::Limit(format!(
+                "standard input has at most {STDIN_BYTES_MAX} bytes"
+            ))));
+        }
+        self.call.allowed(Permission::Exec, &program);
+        Ok(run(&program, &arguments, &stdin, &grant.limits).await)
+    }
+}
+
+async fn run(program: &str, arguments: &[String], stdin: &[u8], limits: &Limits) -> Result<Output, Error> {
+    let jail = JailLimits {
+        memory_bytes: MEMORY_BYTES_MAX,
+        cpu_seconds: limits.exec_ms.div_ceil(1000).saturating_add(1),
+        open_files: OPEN_FILES_MAX,
+        file_bytes: FILE_BYTES_MAX,
+    };
+    let mut command = jailed_command(Path::new(program), jail);
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| {
+        tracing::warn!(program, %error, "a granted program did not start");
+        Error::Unavailable("the program did not start".to_owned())
+    })?;
+    let group = GroupKiller::of(&child);
+    let deadline = Duration::from_millis(limits.exec_ms);
+    let ended = tokio::time::timeout(deadline, attend(&mut child, group, stdin, limits.exec_output_bytes)).await;
+    match ended {
+        Ok(Ok(output)) => Ok(output),
+        Ok(Err(error)) => {
+            tracing::warn!(program, %error, "a granted program could not be attended");
+            Err(Error::Internal("the program could not be attended".to_owned()))
+        }
+        Err(_) => Err(Error::Limit(format!(
+            "the program ran for longer than `exec_ms`, {} ms, and was killed",
+            limits.exec_ms
+        ))),
+    }
+}
+
+/// Feeds, reads and waits. Dropped at any point, it kills the group.
+async fn attend(child: &mut Child, group: GroupKiller, stdin: &[u8], output_bytes: u64) -> std::io::Result<Output> {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| std::io::Error::other("the child has no number"))?;
+    let handle = AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::NONBLOCK)?, Interest::READABLE)?;
+    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let budget = AtomicU64::new(output_bytes);
+    let feed = async {
+        if let Some(mut input) = input {
+            // A program that does not read its input is no failure; the pipe closes here either way.
+            let _broken_pipe = input.write_all(stdin).await;
+        }
+    };
+    let end = async {
+        let ready = handle.readable().await.map(drop);
+        // The child is a zombie now and still owns its group's number: what it left running goes with it.
+        drop(group);
+        ready
+    };
+    let ((), out, err, end) = tokio::join!(feed, collect(out, &budget), collect(err, &budget), end);
+    end?;
+    let ((stdout, cut_out), (stderr, cut_err)) = (out?, err?);
+    Ok(Output {
+        status: status(child.wait().await?),
+        stdout,
+        stderr,
+        truncated: cut_out || cut_err,
+    })
+}
+
+/// Reads to the end, keeps what the budget of both streams still covers and throws the rest away.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, budget: &AtomicU64) -> std::io::Result<(Vec<u8>, bool)> {
+    let (mut kept, mut cut) = (Vec::new(), false);
+    let Some(mut stream) = stream else {
+        return Ok((kept, cut));
+    };
+    let mut chunk = vec![0; 16 << 10];
+    loop {
+        let length = stream.read(&mut chunk).await?;
+        let read = chunk.get(..length).unwrap_or_default();
+        if read.is_empty() {
+            return Ok((kept, cut));
+        }
+        let left = budget.load(Ordering::Relaxed);
+        let taken = read.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        kept.extend(read.iter().take(taken));
+        cut |= taken < read.len();
+        // Both streams are read by one task: nothing happens between the load and the store.
+        budget.store(
+            left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX)),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+fn status(status: ExitStatus) -> Status {
+    use std::os::unix::process::ExitStatusExt;
+    let byte = |code: i32| u8::try_from(code).unwrap_or(u8::MAX);
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Exited(byte(code)),
+        (None, Some(signal)) => Status::Signalled(byte(signal)),
+        (None, None) => Status::Exited(u8::MAX),
+    }
+}
+
+#[cfg(test)]
+#[path = "exec/tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! Runs real programs in the jail.
+#![expect(clippy::disallowed_methods, reason = "measures deadlines and looks for processes")]
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn limits(exec_ms: u64, exec_output_bytes: u64) -> Limits {
+    Limits {
+        exec_ms,
+        exec_output_bytes,
+        ..Limits::default()
+    }
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|one| (*one).to_owned()).collect()
+}
+
+async fn run_ok(program: &str, arguments: &[&str], stdin: &[u8]) -> Output {
+    run(program, &texts(arguments), stdin, &limits(10_000, 1 << 20))
+        .await
+        .unwrap()
+}
+
+#[test]
+fn only_the_granted_path_with_the_granted_shape() {
+    let scope: ExecScope = serde_json::from_str(
+        r#"{"programs":[{"path":"/bin/echo","args":["-n","{word}"]},{"path":"/bin/echo","args":[]}]}"#,
+    )
+    .unwrap();
+    for (program, arguments, expected) in [
+        ("/bin/echo", vec!["-n", "hello"], true),
+        ("/bin/echo", vec![], true),
+        ("/bin/echo", vec!["-n"], false),
+        ("/bin/echo", vec!["-n", "a", "b"], false),
+        ("/bin/echo", vec!["-n", "$(id)"], false),
+        ("/bin/../bin/echo", vec![], false),
+        ("echo", vec![], false),
+        ("/bin/sh", vec![], false),
+    ] {
+        assert_eq!(
+            is_granted(Some(&scope), program, &texts(&arguments)),
+            expected,
+            "{program} {arguments:?}"
+        );
+    }
+    assert!(!is_granted(None, "/bin/echo", &[]));
+}
+
+#[test]
+fn the_line_to_add_is_the_command_itself() {
+    let line = line("/bin/echo", &texts(&["a\"b", "c\n"]));
+    assert_eq!(
+        line,
+        r#"[permissions.exec] programs = [{ path = "/bin/echo", args = ["a\"b", "c\n"] }]"#
+    );
+}
+
+#[tokio::test]
+async fn arguments_pass_as_they_stand_and_output_comes_back() {
+    let output = run_ok("/bin/echo", &["$HOME", "`id`", ";", "a b"], b"").await;
+    assert_eq!(output.stdout, b"$HOME `id` ; a b\n");
+    assert!(matches!(output.status, Status::Exited(0)) && !output.truncated);
+    let output = run_ok("/bin/cat", &[], b"from the guest").await;
+    assert_eq!(output.stdout, b"from the guest");
+}
+
+#[tokio::test]
+async fn the_environment_is_empty_and_only_the_standard_streams_are_open() {
+    assert_eq!(run_ok("/usr/bin/env", &[], b"").await.stdout, b"");
+    let output = run_ok("/bin/sh", &["-c", "echo /proc/self/fd/*; pwd; ulimit -c"], b"").await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The shell's own handle on the folder it lists may appear as 3.
+    assert!(!text.contains("/fd/4") && text.ends_with("/\n0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn exit_codes_and_signals_are_told_apart() {
+    assert!(matches!(
+        run_ok("/bin/sh", &["-c", "exit 7"], b"").await.status,
+        Status::Exited(7)
+    ));
+    assert!(matches!(
+        run_ok("/bin/sh", &["-c", "kill -9 $$"], b"").await.status,
+        Status::Signalled(9)
+    ));
+}
+
+#[tokio::test]
+async fn output_over_the_limit_is_cut_and_the_program_still_ends() {
+    let script = texts(&["-c", "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; exit 3"]);
+    let output = run("/bin/sh", &script, b"", &limits(10_000, 1000)).await.unwrap();
+    assert!(output.truncated && matches!(output.status, Status::Exited(3)));
+    assert_eq!(output.stdout.len() + output.stderr.len(), 1000);
+}
+
+fn is_running(marker: &str) -> bool {
+    let listed = std::fs::read_dir("/proc").unwrap().flatten();
+    listed
+        .map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default())
+        .any(|line| String::from_utf8_lossy(&line).split('\0').any(|word| word == marker))
+}
+
+#[tokio::test]
+async fn the_whole_group_dies_at_the_deadline() {
+    let started = Instant::now();
+    let script = texts(&["-c", "sleep 61.0625 & sleep 61.0625"]);
+    let error = run("/bin/sh", &script, b"", &limits(300, 1000)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Limit(text) if text.contains("exec_ms")),
+        "{error:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(5));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!is_running("61.0625"), "a child outlived the deadline");
+}
+
+#[tokio::test]
+async fn the_group_dies_when_the_call_is_dropped() {
+    let script = texts(&["-c", "sleep 62.0625 & sleep 62.0625"]);
+    let limits = limits(60_000, 1000);
+    let call = run("/bin/sh", &script, b"", &limits);
+    assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!is_running("62.0625"), "a child outlived its call");
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_dies_with_it() {
+    let started = Instant::now();
+    let output = run_ok("/bin/sh", &["-c", "sleep 63.0625 & echo done"], b"").await;
+    assert_eq!(output.stdout, b"done\n");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "the child in the background held the pipe open"
+    );
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!is_running("63.0625"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_unavailable() {
+    let error = run("/nonexistent/program", &[], b"", &limits(1000, 1000))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)));
+}

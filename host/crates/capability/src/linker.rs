@@ -1,0 +1,110 @@
+//! The linker of one grant. An interface that needs a permission is linked only if the grant has that permission, so a
+//! component that imports more cannot even be prepared. The baseline that every wasip2 program imports is always linked,
+//! and is always empty or denying.
+
+use aral_contract::{Permission, Permissions};
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
+use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
+use wasmtime_wasi_http::WasiHttp;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::http;
+
+use crate::bindings::aral::capability;
+use crate::bound::Ungranted;
+use crate::state::{HasFiles, State};
+
+struct HasTable;
+
+impl HasData for HasTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// A linker with what `permissions` open. With [`Ungranted::Observe`] the governed interfaces are all there, and their
+/// functions deny and record.
+pub(crate) fn build(
+    engine: &wasmtime::Engine,
+    permissions: &Permissions,
+    ungranted: Ungranted,
+) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    baseline(&mut linker)?;
+    files_and_sockets(&mut linker)?;
+    open_to_all(&mut linker)?;
+    let open = |permission: Permission| match ungranted {
+        Ungranted::Refuse => permissions.has(permission),
+        Ungranted::Observe => true,
+    };
+    // Both network permissions open one import.
+    if open(Permission::NetworkRead) || open(Permission::NetworkWrite) {
+        http::outgoing_handler::add_to_linker::<State, WasiHttp>(&mut linker, State::http)?;
+    }
+    for permission in Permission::ALL {
+        if open(permission) {
+            host_functions(&mut linker, permission)?;
+        }
+    }
+    Ok(linker)
+}
+
+fn baseline(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type S = State;
+    io::error::add_to_linker::<S, HasTable>(linker, |state| &mut state.table)?;
+    io::poll::add_to_linker::<S, HasTable>(linker, |state| &mut state.table)?;
+    io::streams::add_to_linker::<S, HasTable>(linker, |state| &mut state.table)?;
+    clocks::wall_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
+    random::random::add_to_linker::<S, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<S, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<S, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    cli::exit::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::environment::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::stdin::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::stdout::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::stderr::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::terminal_input::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::terminal_output::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::terminal_stdin::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::terminal_stdout::add_to_linker::<S, WasiCli>(linker, S::cli)?;
+    cli::terminal_stderr::add_to_linker::<S, WasiCli>(linker, S::cli)
+}
+
+/// Programs import these without using them. Files are what the grant mounts; sockets are refused one and all.
+fn files_and_sockets(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type S = State;
+    filesystem::preopens::add_to_linker::<S, HasFiles>(linker, S::files)?;
+    filesystem::types::add_to_linker::<S, HasFiles>(linker, S::files)?;
+    sockets::network::add_to_linker::<S, WasiSockets>(linker, &sockets::network::LinkOptions::default(), S::sockets)?;
+    sockets::instance_network::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    sockets::tcp::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    sockets::udp::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<S, WasiSockets>(linker, S::sockets)
+}
+
+/// `wasi:http/types` builds requests and sends none: the sending is in the outgoing handler.
+fn open_to_all(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type S = State;
+    http::types::add_to_linker::<S, WasiHttp>(linker, &http::types::LinkOptions::default(), S::http)?;
+    capability::types::add_to_linker::<S, HasSelf<S>>(linker, |state| state)?;
+    capability::log::add_to_linker::<S, HasSelf<S>>(linker, |state| state)?;
+    capability::context::add_to_linker::<S, HasSelf<S>>(linker, |state| state)
+}
+
+fn host_functions(linker: &mut Linker<State>, permission: Permission) -> wasmtime::Result<()> {
+    type S = State;
+    match permission {
+        // Linked above, and in the baseline: the grant decides what may be sent and what is mounted.
+        Permission::NetworkRead | Permission::NetworkWrite | Permission::FileRead | Permission::FileWrite => Ok(()),
+        Permission::SecretRead => capability::secret_read::add_to_linker::<S, HasSelf<S>>(linker, |state| state),
+        Permission::SecretWrite => capability::secret_write::add_to_linker::<S, HasSelf<S>>(linker, |state| state),
+        Permission::MemoryRead => capability::memory_read::add_to_linker::<S, HasSelf<S>>(linker, |state| state),
+        Permission::MemoryWrite => capability::memory_write::add_to_linker::<S, HasSelf<S>>(linker, |state| state),
+        Permission::Exec => capability::exec::add_to_linker::<S, HasSelf<S>>(linker, |state| state),
+    }
+}

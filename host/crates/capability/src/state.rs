@@ -1,0 +1,110 @@
+//! The data of one store: everything that one call can touch. It is made for the call and thrown away with it, so
+//! nothing of one call is visible in the next.
+
+use std::sync::Arc;
+
+use aral_contract::limits::{HTTP_FIELD_BYTES_MAX, RANDOM_BYTES_MAX, RESOURCE_TABLE_ENTRIES_MAX};
+use aral_runtime::{Guard, Guarded};
+use wasmtime::component::{HasData, ResourceTable};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::bound::stdio::{CappedOutput, LogStream, StandardStreams};
+use crate::call::CallRecord;
+use crate::egress::hooks::Hooks;
+use crate::filesystem::{Files, FilesView};
+
+/// The data of one store.
+pub(crate) struct State {
+    pub(crate) call: Arc<CallRecord>,
+    pub(crate) table: ResourceTable,
+    guard: Guard,
+    streams: Option<StandardStreams>,
+    wasi: Option<Box<WasiCtx>>,
+    folders: WasiFilesystemCtx,
+    files: Files,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+impl State {
+    pub(crate) fn new(call: Arc<CallRecord>, streams: StandardStreams) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCE_TABLE_ENTRIES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HTTP_FIELD_BYTES_MAX);
+        Self {
+            guard: Guard::new(&call.frame.grant.limits),
+            table,
+            streams: Some(streams),
+            wasi: None,
+            folders: WasiFilesystemCtx::default(),
+            files: Files::new(Arc::clone(&call)),
+            http,
+            hooks: Hooks::new(Arc::clone(&call)),
+            call,
+        }
+    }
+
+    /// The files of the call, for `wasi:filesystem`.
+    pub(crate) fn files(&mut self) -> FilesView<'_> {
+        FilesView::new(&mut self.folders, &mut self.table, &mut self.files)
+    }
+}
+
+/// The baseline that every program gets: no variable, no argument, no address, no preopen; clocks, randomness in small
+/// requests, and standard streams that lead to the log or to the answer.
+fn baseline(call: &Arc<CallRecord>, streams: StandardStreams) -> WasiCtx {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .max_random_size(RANDOM_BYTES_MAX)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .socket_addr_check(|_, _| Box::pin(async { false }))
+        .stderr(LogStream::new(Arc::clone(call), "warn"));
+    match streams {
+        StandardStreams::Log => builder.stdout(LogStream::new(Arc::clone(call), "info")),
+        StandardStreams::Answer { stdin, stdout } => builder.stdin(stdin).stdout(CappedOutput::clone(&stdout)),
+    };
+    builder.build()
+}
+
+impl Guarded for State {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+    fn guard_ref(&self) -> &Guard {
+        &self.guard
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Made when the guest first asks: most tools never do, and its random generators cost more than the call.
+        let (call, streams) = (&self.call, &mut self.streams);
+        let make = || Box::new(baseline(call, streams.take().unwrap_or(StandardStreams::Log)));
+        WasiCtxView {
+            ctx: self.wasi.get_or_insert_with(make),
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// Names [`FilesView`] to the linker.
+pub(crate) struct HasFiles;
+
+impl HasData for HasFiles {
+    type Data<'a> = FilesView<'a>;
+}
