@@ -1,6 +1,7 @@
 //! `aral:capability/exec`: runs a granted program to its end. Exactly the granted path and argument shapes, no shell, and
 //! the jail of `aral-runtime` around it. The process group dies at the deadline and when the call is dropped.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,7 +120,7 @@ async fn run(program: &str, arguments: &[String], stdin: &[u8], limits: &Limits)
 async fn attend(child: &mut Child, group: GroupKiller, stdin: &[u8], output_bytes: u64) -> std::io::Result<Output> {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| std::io::Error::other("the child has no number"))?;
-    let handle = AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::NONBLOCK)?, Interest::READABLE)?;
+    let exited = watch(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?;
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let budget = AtomicU64::new(output_bytes);
     let feed = async {
@@ -129,7 +130,7 @@ async fn attend(child: &mut Child, group: GroupKiller, stdin: &[u8], output_byte
         }
     };
     let end = async {
-        let ready = handle.readable().await.map(drop);
+        let ready = exited.readable().await.map(drop);
         // The child is a zombie now and still owns its group's number: what it left running goes with it.
         drop(group);
         ready
@@ -143,6 +144,15 @@ async fn attend(child: &mut Child, group: GroupKiller, stdin: &[u8], output_byte
         stderr,
         truncated: cut_out || cut_err,
     })
+}
+
+/// Readable once the child has exited, and before anybody has waited for it.
+#[expect(
+    deprecated,
+    reason = "unsound only for types that close or change their descriptor: an `OwnedFd` does neither"
+)]
+fn watch(process: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(process, Interest::READABLE)
 }
 
 /// Reads to the end, keeps what the budget of both streams still covers and throws the rest away.

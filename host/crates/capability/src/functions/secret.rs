@@ -21,7 +21,8 @@ const NO_STORE: &str = "this host has no secret store";
 
 /// A secret that the grant names. Holds the scope and never a value.
 #[derive(Debug)]
-pub(crate) struct Secret(SecretScope);
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Secret(SecretScope);
 
 impl State {
     fn secret(&self, handle: &Resource<Secret>) -> wasmtime::Result<&SecretScope> {
