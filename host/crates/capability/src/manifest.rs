@@ -147,6 +147,11 @@ impl ManifestBody {
         &self.capabilities
     }
 
+    /// The names of its capabilities; one that has several versions comes several times.
+    pub fn ids(&self) -> impl Iterator<Item = &CapabilityId> {
+        self.capabilities.iter().map(|entry| &entry.id)
+    }
+
     fn to_value(&self) -> Result<Value, Failure> {
         serde_json::to_value(self).map_err(Failure::internal)
     }

@@ -13,10 +13,10 @@ use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{CapabilityId, Code, Digest, Failure, KeyId, Permissions};
 use semver::{Version, VersionReq};
 
-pub use capability::Capability;
+pub use capability::{Capability, compile_failure};
 pub use serials::Serials;
 
-use crate::imports::{Warning, check_imports};
+use crate::imports::{Warning, check_imports, split_version};
 use crate::inspect::{InspectError, Inspection, inspect};
 use crate::manifest::{Entry, ManifestBody, Shape};
 
@@ -39,7 +39,7 @@ pub enum RegistryError {
         found: Box<Digest>,
     },
     /// The component cannot be called in the way that the entry declares.
-    #[error("`{id}` is declared as a {declared}, and its component exports {}", match .found { Some(found) => format!("`{}`: it is a {found}", found.export()), None => "neither a tool nor a command".to_owned() })]
+    #[error("`{id}` is declared as a {declared}, and its component exports {}", match .found { Some(found) => format!("`{}`: it is a {found}", split_version(found.export()).0), None => "neither a tool nor a command".to_owned() })]
     Shape {
         /// Which capability.
         id: CapabilityId,
@@ -51,10 +51,12 @@ pub enum RegistryError {
         exports: Vec<String>,
     },
     /// A manifest older than one that was admitted.
-    #[error("the manifest has serial {serial}, and serial {last} by key `{signer}` was admitted before")]
+    #[error("the manifest has serial {serial}, and `{id}` was admitted before with serial {last} by key `{signer}`")]
     Serial {
         /// Who signed both.
         signer: KeyId,
+        /// A capability that both have.
+        id: CapabilityId,
         /// What this one has.
         serial: u64,
         /// What the last one has.
@@ -176,7 +178,7 @@ impl Registry {
         }
     }
 
-    /// The highest serial of each signer, to be kept for the next run.
+    /// The highest serials, to be kept for the next run.
     pub fn serials(&self) -> Serials {
         self.lock().serials.clone()
     }
@@ -207,7 +209,9 @@ impl Registry {
         components: &dyn Fn(&Entry) -> Result<Vec<u8>, Failure>,
         check_imports: CheckImports<'_>,
     ) -> Result<Vec<Admitted>, Failure> {
-        self.lock().serials.check(manifest.signer, manifest.header.serial)?;
+        self.lock()
+            .serials
+            .check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
         let shared = Arc::new(manifest.clone());
         let mut admitted = Vec::new();
         for entry in manifest.body.capabilities() {
@@ -220,7 +224,9 @@ impl Registry {
     /// Takes all or none; what was true before the components were read is checked again under the lock.
     fn insert(&self, manifest: &Verified<ManifestBody>, admitted: &[Admitted]) -> Result<(), RegistryError> {
         let mut state = self.lock();
-        state.serials.check(manifest.signer, manifest.header.serial)?;
+        state
+            .serials
+            .check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
         let mut added = 0usize;
         for (capability, _) in admitted {
             let entry = &capability.entry;
@@ -247,7 +253,9 @@ impl Registry {
             let versions = state.capabilities.entry(capability.entry.id.clone()).or_default();
             versions.insert(capability.entry.version.clone(), Arc::clone(capability));
         }
-        state.serials.note(manifest.signer, manifest.header.serial);
+        state
+            .serials
+            .note(manifest.signer, manifest.body.ids(), manifest.header.serial);
         Ok(())
     }
 

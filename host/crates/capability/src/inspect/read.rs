@@ -71,16 +71,11 @@ fn check_front(bytes: &[u8]) -> Result<(), InspectError> {
     Err(InspectError::NotWasm)
 }
 
-/// Features that a component may use to be looked at: all that wasm-tools has on by default and those that are part of
-/// the component model. What the host runs is narrower, and is the compiler's business.
-fn features() -> WasmFeatures {
-    WasmFeatures::default() | WasmFeatures::CM_ASYNC
-}
-
 fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
     let error = |error: BinaryReaderError| parse_error(bytes, &error);
     let mut found = Found::default();
-    let mut validator = Validator::new_with_features(features());
+    // To be looked at, a component may use more than the host runs: that is narrower, and the compiler's business.
+    let mut validator = Validator::new_with_features(WasmFeatures::default());
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(error)?;

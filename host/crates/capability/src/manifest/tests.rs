@@ -521,6 +521,26 @@ fn unknown_and_missing_members_of_a_manifest_are_named() {
     assert_eq!(failure.message, "the manifest is 4194305 bytes, more than 4194304");
 }
 
+/// The files that ship are read by the code that ships.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "reads files of the repository")]
+fn every_capability_of_the_repository_is_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../capabilities");
+    let mut read = 0;
+    for capability in std::fs::read_dir(folder).unwrap() {
+        let Ok(text) = std::fs::read_to_string(capability.unwrap().path().join("capability.toml")) else {
+            continue;
+        };
+        let source = CapabilityToml::parse(&text).unwrap();
+        let (component, permissions) = (Digest::of(b""), json!(source.permissions));
+        let change =
+            json!({"id": source.id, "component": component, "permissions": permissions, "limits": source.limits});
+        ManifestBody::new(vec![entry(b"", change)]).unwrap();
+        read += 1;
+    }
+    assert!(read >= 9, "{read}");
+}
+
 #[test]
 fn building_refuses_what_admission_would_refuse() {
     let build = |text: &str, bytes: &[u8]| {
@@ -541,12 +561,26 @@ fn building_refuses_what_admission_would_refuse() {
     assert!(found.starts_with("component.import_uncovered: "), "{found}");
     assert_eq!(
         build(TOOL, &component(Shape::Command, &[])).unwrap_err(),
-        "component.invalid: `probe` is declared as a tool, and its component exports `wasi:cli/run@0.2.12`: it is a command\n\
+        "component.invalid: `probe` is declared as a tool, and its component exports `wasi:cli/run`: it is a command\n\
          hint: write in capability.toml: shape = \"command\""
     );
 }
 
 proptest::proptest! {
+    #[test]
+    fn overlapping_folders_are_found_whatever_their_order(
+        paths in proptest::collection::vec("/[ab.]{1,2}(/[ab-]{1,2}){0,2}|/", 0..6),
+    ) {
+        let Ok(paths) = paths.iter().map(|path| path.parse()).collect::<Result<Vec<aral_contract::scope::AbsolutePath>, _>>() else {
+            return Ok(());
+        };
+        let pairs = || (0..paths.len()).flat_map(|one| (0..paths.len()).map(move |two| (one, two)));
+        let overlap = pairs().any(|(one, two)| one != two && paths[one].is_within(&paths[two]));
+        let scope: Vec<Value> = paths.iter().map(|path| json!({"guest": path, "host": "/srv"})).collect();
+        let found = check_permissions(json!({"file:read": {"paths": scope}}));
+        proptest::prop_assert_eq!(found != "taken", overlap, "{}", found);
+    }
+
     #[test]
     fn reading_never_panics(text in ".{0,300}") {
         let _ = CapabilityToml::parse(&text);

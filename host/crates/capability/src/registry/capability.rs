@@ -86,7 +86,7 @@ impl Capability {
 }
 
 /// Who is to blame when a component does not compile. What the compiler says of itself is for the operator's log.
-fn compile_failure(error: &CompileError) -> Failure {
+pub fn compile_failure(error: &CompileError) -> Failure {
     let message = error.to_string();
     match error {
         CompileError::TooLarge { .. } | CompileError::TooComplex { .. } | CompileError::CodeTooLarge { .. } => {

@@ -1,35 +1,61 @@
-//! The highest manifest serial of each signer, so that an old manifest, still in its validity but withdrawn by a newer
-//! one, cannot be brought back.
+//! The highest manifest serial of each capability, by signer, so that an old manifest, still in its validity but
+//! withdrawn by a newer one, cannot be brought back. Counted for each capability, since one key may sign several
+//! manifests that know nothing of each other's serials.
 
 use std::collections::BTreeMap;
 
-use aral_contract::KeyId;
+use aral_contract::{CapabilityId, KeyId};
 use serde::{Deserialize, Serialize};
 
 use super::RegistryError;
 
-/// Highest serials, by signer. The host keeps them across runs.
+/// Highest serials, by signer and capability. The host keeps them across runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Serials {
-    last: BTreeMap<KeyId, u64>,
+    last: BTreeMap<KeyId, BTreeMap<CapabilityId, u64>>,
 }
 
 impl Serials {
-    /// Refuses a serial below the last one of the signer; the same one may come again. An unsigned manifest has nobody
-    /// to count for.
-    pub fn check(&self, signer: Option<KeyId>, serial: u64) -> Result<(), RegistryError> {
-        let last = signer.and_then(|signer| Some((signer, *self.last.get(&signer)?)));
-        match last {
-            Some((signer, last)) if serial < last => Err(RegistryError::Serial { signer, serial, last }),
-            Some(_) | None => Ok(()),
+    /// Refuses a manifest whose serial is below the last one that the signer issued for one of its capabilities; the
+    /// same one may come again. An unsigned manifest has nobody to count for.
+    pub fn check<'a>(
+        &self,
+        signer: Option<KeyId>,
+        capabilities: impl IntoIterator<Item = &'a CapabilityId>,
+        serial: u64,
+    ) -> Result<(), RegistryError> {
+        let Some((signer, known)) = signer.and_then(|signer| Some((signer, self.last.get(&signer)?))) else {
+            return Ok(());
+        };
+        for id in capabilities {
+            match known.get(id) {
+                Some(last) if serial < *last => {
+                    let (id, last) = (id.clone(), *last);
+                    return Err(RegistryError::Serial {
+                        signer,
+                        id,
+                        serial,
+                        last,
+                    });
+                }
+                Some(_) | None => {}
+            }
         }
+        Ok(())
     }
 
-    /// Remembers a serial, if it is higher.
-    pub fn note(&mut self, signer: Option<KeyId>, serial: u64) {
-        if let Some(signer) = signer {
-            let last = self.last.entry(signer).or_default();
+    /// Remembers a serial for these capabilities, where it is higher.
+    pub fn note<'a>(
+        &mut self,
+        signer: Option<KeyId>,
+        capabilities: impl IntoIterator<Item = &'a CapabilityId>,
+        serial: u64,
+    ) {
+        let Some(signer) = signer else { return };
+        let known = self.last.entry(signer).or_default();
+        for id in capabilities {
+            let last = known.entry(id.clone()).or_default();
             *last = serial.max(*last);
         }
     }

@@ -164,16 +164,29 @@ fn a_lower_serial_of_the_same_signer_is_refused_also_in_the_next_run() {
     admit(&registry, &of(1, 5, "1.0.0"), &bytes).unwrap();
     admit(&registry, &of(1, 5, "1.0.0"), &bytes).unwrap();
     let expected = format!(
-        "document.stale: the manifest has serial 4, and serial 5 by key `{}` was admitted before\n\
+        "document.stale: the manifest has serial 4, and `probe` was admitted before with serial 5 by key `{}`\n\
          hint: issue the manifest again with `serial` 5 or higher",
         key(1).public().id()
     );
     assert_eq!(admit(&registry, &of(1, 4, "1.0.1"), &bytes).unwrap_err(), expected);
+    // Another signer counts for itself, and so does another manifest of the same one.
     admit(&registry, &of(2, 1, "3.0.0"), &bytes).unwrap();
+    let other = || signed(1, vec![entry(&bytes, json!({"id": "other"}))]);
+    admit(&registry, &other(), &bytes).unwrap();
+    let both = signed(
+        4,
+        vec![
+            entry(&bytes, json!({"id": "other"})),
+            entry(&bytes, json!({"version": "1.0.1"})),
+        ],
+    );
+    assert_eq!(admit(&registry, &both, &bytes).unwrap_err(), expected);
 
     let kept = serde_json::to_string(&registry.serials()).unwrap();
     let next = Registry::with_serials(serde_json::from_str(&kept).unwrap());
     assert_eq!(admit(&next, &of(1, 4, "1.0.1"), &bytes).unwrap_err(), expected);
+    admit(&next, &of(1, 5, "1.0.0"), &bytes).unwrap();
+    admit(&next, &other(), &bytes).unwrap();
     admit(&next, &of(1, 6, "1.0.1"), &bytes).unwrap();
 }
 
