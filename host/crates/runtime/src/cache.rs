@@ -104,6 +104,7 @@ impl Cache {
     /// Opens the folder and the key, or makes them.
     pub(crate) fn open(options: CacheOptions) -> Result<Self, CacheError> {
         let directory = files::create_private_dir(&options.directory)?;
+        let key = CacheKey::load_or_create(&options.key_file)?;
         if files::is_inside(&options.key_file, &options.directory)? {
             return Err(CacheError::KeyInside {
                 key_file: options.key_file,
@@ -112,7 +113,7 @@ impl Cache {
         }
         Ok(Self {
             directory,
-            key: CacheKey::load_or_create(&options.key_file)?,
+            key,
             bytes_max: options.bytes_max,
         })
     }

@@ -15,7 +15,10 @@ use cap_std::AmbientAuthority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use zeroize::Zeroizing;
 
-pub use write::{open_lock, Replace, create_private_dir, create_private_file, is_temporary, write_atomic, write_path};
+pub use write::{
+    Replace, create_private_dir, create_private_file, create_private_parent, is_temporary, open_lock, write_atomic,
+    write_path,
+};
 
 /// A file or folder was refused.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! that a guest may run. It decides nothing: which program with which arguments is settled by the caller.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
@@ -22,11 +23,12 @@ pub struct JailLimits {
     pub file_bytes: u64,
 }
 
-/// A command that runs `program` in the jail: arguments and standard streams are the caller's to set. Standard input,
-/// output and error are inherited unless set, so set all three. The child is killed when its handle is dropped.
+/// A command that runs `program`, an absolute path, in the jail. Arguments are the caller's to set, and standard input,
+/// output and error, which are null unless set. The child is killed when its handle is dropped.
 pub fn jailed_command(program: &Path, limits: JailLimits) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     danger::enter_jail_before_exec(&mut command, limits);
     command
 }
@@ -54,7 +56,6 @@ impl Drop for GroupKiller {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
     use std::time::Duration;
 
     use super::*;

@@ -3,6 +3,8 @@
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
+use crate::engine;
+
 /// Descriptors by default: connections of 1,000 calls in flight with room to spare.
 pub const OPEN_FILES_MAX_DEFAULT: u64 = 16_384;
 
@@ -47,6 +49,9 @@ pub struct ProcessError {
 /// Sets the limits for this process and those it starts. Call it once, first thing in `main`.
 pub fn apply(limits: &ProcessLimits) -> Result<Applied, ProcessError> {
     set("RLIMIT_CORE", Resource::Core, Some(0), Some(0))?;
+    // Now, because a process that cannot be dumped may no longer open its own page map unless it is root's.
+    let tells_written_pages = engine::can_tell_written_pages();
+    tracing::debug!(tells_written_pages, "asked the system before it stops answering");
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| ProcessError {
         name: "PR_SET_DUMPABLE",
         source: error.into(),

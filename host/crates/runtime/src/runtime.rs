@@ -15,6 +15,8 @@ use crate::engine::{Allocation, Engine, EngineError, PoolSize};
 
 /// Calls at once by default.
 pub const CONCURRENT_CALLS_MAX_DEFAULT: u32 = 1000;
+/// The most calls at once: pools of both engines for so many fit into the address space of a process.
+pub const CONCURRENT_CALLS_MAX: u32 = 2000;
 /// Largest linear memory by default, in bytes. Address space and not memory; what a call may use is in its limits.
 pub const MEMORY_BYTES_SLOT_MAX_DEFAULT: u64 = 4 << 30;
 /// Largest table, in elements. Address space, as above.
@@ -27,7 +29,8 @@ const COMPILATIONS_AT_ONCE_MAX: usize = 2;
 pub struct RuntimeOptions {
     /// Where instances come from.
     pub allocation: Allocation,
-    /// Calls at once, on each engine. One more fails as [`crate::Fault::Busy`] when instances come from a pool.
+    /// Calls at once, on each engine. A pool for 1,000 takes some milliseconds to set up, so a program that runs one
+    /// call asks for few. One call more fails as [`crate::Fault::Busy`] when instances come from a pool.
     pub concurrent_calls_max: u32,
     /// Largest linear memory that the pool holds, in bytes, at most 4 GiB: no limit of a call reaches beyond it.
     pub memory_bytes_slot_max: u64,
@@ -80,7 +83,7 @@ struct Inner {
     allocation: Allocation,
     pool: PoolSize,
     compiler: CompilerKind,
-    cache: Option<Cache>,
+    cache: Option<Arc<Cache>>,
     compilations: Semaphore,
     metered: OnceLock<Engine>,
     epoch_only: OnceLock<Engine>,
@@ -90,7 +93,11 @@ struct Inner {
 impl Runtime {
     /// Opens the cache, and makes nothing else yet.
     pub fn new(options: RuntimeOptions) -> Result<Self, RuntimeError> {
-        check("concurrent_calls_max", u64::from(options.concurrent_calls_max), 10_000)?;
+        check(
+            "concurrent_calls_max",
+            u64::from(options.concurrent_calls_max),
+            u64::from(CONCURRENT_CALLS_MAX),
+        )?;
         check("memory_bytes_slot_max", options.memory_bytes_slot_max, 4 << 30)?;
         Ok(Self(Arc::new(Inner {
             allocation: options.allocation,
@@ -100,7 +107,7 @@ impl Runtime {
                 table_elements_max: TABLE_ELEMENTS_SLOT_MAX,
             },
             compiler: options.compiler,
-            cache: options.cache.map(Cache::open).transpose()?,
+            cache: options.cache.map(Cache::open).transpose()?.map(Arc::new),
             compilations: Semaphore::new(COMPILATIONS_AT_ONCE_MAX),
             metered: OnceLock::new(),
             epoch_only: OnceLock::new(),
@@ -146,12 +153,18 @@ impl Runtime {
             danger::load(engine, &TrustedCode::from_own_compiler(&code)).map_err(|error| CompileError::Load {
                 message: format!("{error:#}"),
             })?;
-        if let Some(cache) = &self.0.cache
-            && let Err(error) = cache.store(&name, &code)
-        {
-            tracing::warn!(%error, "compiled code is not kept");
-        }
+        self.keep(name, code).await;
         Ok(loaded)
+    }
+
+    /// Off the executor: it waits for the disk. The component is ready whether or not this works out.
+    async fn keep(&self, name: EntryName, code: Vec<u8>) {
+        let Some(cache) = self.0.cache.clone() else { return };
+        match tokio::task::spawn_blocking(move || cache.store(&name, &code)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "compiled code is not kept"),
+            Err(error) => tracing::warn!(%error, "compiled code is not kept"),
+        }
     }
 
     /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew.

@@ -18,6 +18,7 @@ impl CacheKey {
     pub(super) fn load_or_create(path: &Path) -> Result<Self, CacheError> {
         match files::read_private(path, KEY_BYTES as u64) {
             Err(error) if error.is_not_found() => {
+                files::create_private_parent(path)?;
                 let key = entropy::seed32()?;
                 // Whoever comes second finds the first one's key, whole: the name appears with the content behind it.
                 files::create_private_file(path, key.as_slice())?;

@@ -15,7 +15,7 @@ use crate::runtime::{Runtime, RuntimeError, RuntimeOptions};
 use crate::testing::{child_program, component, run};
 
 struct Place {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     directory: PathBuf,
     key_file: PathBuf,
 }
@@ -25,8 +25,8 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         Self {
             directory: folder.path().join("state/cache"),
-            key_file: folder.path().join("cache.key"),
-            _folder: folder,
+            key_file: folder.path().join("keys/cache.key"),
+            folder,
         }
     }
 
@@ -169,7 +169,7 @@ async fn a_link_or_fifo_in_place_of_an_entry_is_not_followed() {
     let bytes = component(5, 0);
     place.compiling().compile(&bytes, METERED).await.unwrap();
     let entry = place.only_entry();
-    let outside = place.key_file.with_extension("moved");
+    let outside = place.folder.path().join("moved");
     std::fs::rename(&entry, &outside).unwrap();
     std::os::unix::fs::symlink(&outside, &entry).unwrap();
     assert!(!is_cached(&place.reading(), &bytes, METERED).await);
@@ -298,7 +298,7 @@ async fn several_processes_at_once_share_one_cache() {
     for _ in 0..3 {
         let place = Place::new();
         let bytes = component(5, 50);
-        let file = place.key_file.with_extension("wasm");
+        let file = place.folder.path().join("component.wasm");
         std::fs::write(&file, &bytes).unwrap();
         let children: Vec<_> = (0..8)
             .map(|_| {

@@ -47,11 +47,7 @@ pub(super) async fn compile(
         file_bytes: 0,
     };
     let mut command = jailed_command(program, limits);
-    command
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(CompileError::Child)?;
     // Dropping the child, here or because the caller gave up, kills it.
     tokio::time::timeout(

@@ -16,13 +16,13 @@ const CALL_STACK_BYTES: usize = 2 << 20;
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 /// Unmapped space after a memory, in bytes, for offsets that instructions add.
 const MEMORY_GUARD_BYTES: u64 = 32 << 20;
-/// How much of a memory stays mapped between two calls, in bytes. It is zeroed in place, which costs less than to
-/// unmap it and fault it in again.
-const MEMORY_KEEP_RESIDENT_BYTES: usize = 2 << 20;
+/// How much of a memory stays resident between two calls, in bytes. What was written is reset in place, which costs
+/// less than to unmap it and fault it in again.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 /// The same for a table.
 const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
-/// The same for a stack.
-const STACK_KEEP_RESIDENT_BYTES: usize = 128 << 10;
+/// The same for a stack. All of this is zeroed after each call, used or not: just what ordinary calls use.
+const STACK_KEEP_RESIDENT_BYTES: usize = 32 << 10;
 /// Slots that keep what they hold resident while nobody uses them.
 const WARM_SLOTS_MAX: u32 = 100;
 /// Core instances that one component of the pool may have; `instances` of the limits says what a call may.
@@ -218,13 +218,22 @@ fn pool_config(pool: PoolSize) -> wasmtime::Result<PoolingAllocationConfig> {
         .max_core_instance_size(INSTANCE_RECORD_BYTES_MAX)
         .max_memory_size(usize::try_from(pool.memory_bytes_max.min(MEMORY_RESERVATION_BYTES))?)
         .table_elements(usize::try_from(pool.table_elements_max)?)
-        // The four that halve the cost of a fresh instance.
-        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
-        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
-        .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(WARM_SLOTS_MAX);
+    if can_tell_written_pages() {
+        // Together they halve the cost of a fresh instance: only pages that a call wrote are reset. Where the system
+        // cannot tell which (Linux before 6.7), all would be, and unmapping is the better choice.
+        config
+            .pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+            .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
+    }
     Ok(config)
+}
+
+/// Whether the system tells which pages were written. The first to ask opens what is needed for it, for good.
+pub(crate) fn can_tell_written_pages() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
 }
 
 /// Feeds what wasmtime hashes into SHA-256: two settings with the same digest are the same settings.

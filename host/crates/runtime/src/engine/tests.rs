@@ -567,3 +567,60 @@ fn settings_that_differ_have_digests_that_differ() {
     assert_eq!(distinct.len(), all.len());
     assert_eq!(digest(Allocation::Auto, Metering::Metered), all[0]);
 }
+
+#[tokio::test]
+async fn no_memory_outgrows_its_slot_of_the_pool() {
+    let with_slots = |memory_bytes_slot_max| {
+        Runtime::new(RuntimeOptions {
+            concurrent_calls_max: 2,
+            memory_bytes_slot_max,
+            ..RuntimeOptions::default()
+        })
+        .unwrap()
+    };
+    let grows = guest("(memory 1)", "(drop (memory.grow (i32.const 31))) (memory.size)");
+    for (slot_bytes, expected) in [(1 << 20, Err(Fault::Memory)), (2 << 20, Ok(32))] {
+        let runtime = with_slots(slot_bytes);
+        let component = compile(&runtime, Metering::Metered, &grows).await;
+        let engine = runtime.engine(Metering::Metered).unwrap();
+        assert_eq!(call(engine, &component, &Limits::default()).await.0, expected);
+    }
+    // A memory that starts larger than the slot is refused before any call.
+    let large = wat::parse_str(guest("(memory 17)", "(i32.const 1)")).unwrap();
+    let error = with_slots(1 << 20)
+        .compile(&large, Metering::Metered)
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(&error, crate::CompileError::Load { .. }), "{error}");
+}
+
+#[test]
+fn options_without_sense_are_refused() {
+    for (concurrent_calls_max, memory_bytes_slot_max) in [(0, 1 << 20), (u32::MAX, 1 << 20), (1, 0), (1, 5 << 30)] {
+        let options = RuntimeOptions {
+            concurrent_calls_max,
+            memory_bytes_slot_max,
+            ..RuntimeOptions::default()
+        };
+        assert!(
+            Runtime::new(options)
+                .unwrap_err()
+                .to_string()
+                .contains("must be between")
+        );
+    }
+}
+
+/// The largest pool that may be asked for fits twice, once for each engine.
+#[test]
+fn the_largest_pools_fit() {
+    let runtime = Runtime::new(RuntimeOptions {
+        concurrent_calls_max: crate::runtime::CONCURRENT_CALLS_MAX,
+        ..RuntimeOptions::default()
+    })
+    .unwrap();
+    for metering in [Metering::Metered, Metering::EpochOnly] {
+        assert!(runtime.engine(metering).unwrap().is_pooled());
+    }
+}

@@ -74,9 +74,23 @@ pub fn create_private_dir(path: &Path) -> Result<Dir, FilesError> {
 pub fn open_lock(dir: &Dir, name: impl AsRef<Path>) -> Result<std::fs::File, FilesError> {
     let name = name.as_ref();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW);
     let file = dir.open_with(name, &options).map_err(during("open", name))?;
     Ok(file.into_std())
+}
+
+/// Makes the folder that `path` lies in, for this user alone, if it is not there.
+pub fn create_private_parent(path: &Path) -> Result<(), FilesError> {
+    match open_parent(path) {
+        Err(error) if error.is_not_found() => create_private_dir(path.parent().unwrap_or(Path::new("/"))).map(drop),
+        other => other.map(drop),
+    }
 }
 
 /// Whether a name is that of a file that was being written.
