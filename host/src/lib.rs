@@ -1,1 +1,57 @@
-//! The embedding API.
+//! Runs WebAssembly components ("capabilities") for AI agents, each with exactly the rights that its signed manifest, the
+//! agent's persona and the operator's policy all allow, and with bounded memory, computing and time.
+//!
+//! A host is built once and shared. Without settings it is closed; every right is a line that somebody wrote.
+//!
+//! ```
+//! use aral_host::contract::document::{Kind, PublicKey};
+//! use aral_host::policy::{Policy, RawPolicy};
+//! use aral_host::{Host, Request};
+//!
+//! /// Calls one capability with signed documents.
+//! async fn call(key_pem: &str, manifest: &[u8], component: Vec<u8>, persona: &[u8]) -> anyhow::Result<String> {
+//!     let policy: RawPolicy = toml::from_str("capabilities = [\"text-grep\"]\npermissions = [\"file:read\"]")?;
+//!     let host = Host::builder()
+//!         .trust(PublicKey::from_pem(key_pem)?, &[Kind::Manifest, Kind::Persona])
+//!         .policy(Policy::resolve(policy, &"/".parse()?)?)
+//!         .build()?;
+//!     host.register_manifest(manifest, &|_entry| Ok(component.clone()))?;
+//!     let session = host.session(persona)?;
+//!     let outcome = host
+//!         .invoke(&session, Request {
+//!             capability: &"text-grep".parse()?,
+//!             version: None,
+//!             input: br#"{"pattern": "error", "path": "/data"}"#,
+//!             trace: None,
+//!         })
+//!         .await;
+//!     println!("used {} bytes of memory", outcome.usage.memory_bytes_peak);
+//!     Ok(outcome.result?)
+//! }
+//! ```
+//!
+//! `examples/embed.rs` is a whole program.
+#![forbid(unsafe_code)]
+
+mod builder;
+mod host;
+mod events;
+mod components;
+mod serials;
+mod text;
+pub mod config;
+pub mod environment;
+
+pub use builder::HostBuilder;
+pub use config::Config;
+pub use events::Notice;
+pub use host::{Components, Host, Registered};
+
+pub use aral_capability::{Capability, Entry, Shape, Warning};
+pub use aral_contract as contract;
+pub use aral_orchestration::authorize;
+pub use aral_orchestration::dispatch::{
+    DevelopmentRun, Explanation, GateOptions, Granted, Outcome, Refusal, Request, RunReport, Uncovered,
+};
+pub use aral_orchestration::{Session, policy};
+pub use aral_runtime::CompilerKind;

@@ -27,7 +27,7 @@ pub enum IdError {
 fn parse_name(text: &str) -> Result<String, IdError> {
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ok = text.len() <= NAME_BYTES_MAX
-        && text.as_bytes().first().is_some_and(|byte| plain(byte))
+        && text.as_bytes().first().is_some_and(&plain)
         && text
             .bytes()
             .all(|byte| plain(&byte) || matches!(byte, b'.' | b'_' | b'-'));

@@ -1,0 +1,151 @@
+//! The three yeses: what a manifest entry asks for, what the persona lets through, what the policy lets through. Pure:
+//! the same three in, the same decision out, with every row of it and the lines that would change it.
+
+mod lines;
+mod narrow;
+pub mod row;
+mod weigh;
+
+use aral_capability::manifest::Entry;
+use aral_contract::id::PersonaId;
+use aral_contract::{CapabilityId, Code, Digest, Failure, Grant, GrantParts, Limits, Permission, Permissions};
+use aral_persona::Persona;
+use semver::Version;
+use serde::Serialize;
+
+use crate::policy::Policy;
+pub use row::{Answer, Missing, Party, Row, Subject, Verdict};
+use weigh::Weighing;
+
+/// The decision about one capability for one persona under one policy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Decision {
+    /// About which capability.
+    pub capability: CapabilityId,
+    /// Which version of it.
+    pub version: Version,
+    /// For whom.
+    pub persona: PersonaId,
+    /// One row for the capability itself, then one for each permission that the manifest asks for.
+    pub rows: Vec<Row>,
+    /// One row for each limit.
+    pub limits: Vec<LimitRow>,
+    /// Every `*` that allows everything: for people to see.
+    pub warnings: Vec<String>,
+    /// What came out.
+    #[serde(skip)]
+    pub outcome: Result<Grant, Denial>,
+}
+
+/// How one limit came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LimitRow {
+    /// Its name, with the unit.
+    pub name: &'static str,
+    /// What the manifest asks for.
+    pub asked: Option<u64>,
+    /// What the policy allows at most.
+    pub ceiling: u64,
+    /// What a call gets.
+    pub granted: u64,
+}
+
+/// A no, with everything that is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Denial {
+    /// About which capability.
+    pub capability: CapabilityId,
+    /// What is missing, and the lines that would give it.
+    pub missing: Vec<Missing>,
+}
+
+impl From<&Denial> for Failure {
+    fn from(denial: &Denial) -> Self {
+        let what: Vec<String> = denial.missing.iter().map(Missing::to_string).collect();
+        let lines: Vec<&str> = denial
+            .missing
+            .iter()
+            .flat_map(|one| one.lines.iter().map(String::as_str))
+            .collect();
+        let message = format!("capability `{}` may not run: {}", denial.capability, what.join("; "));
+        Self::new(Code::PermissionDenied, message).with_hint(lines.join("\n"))
+    }
+}
+
+/// Decides. `manifest` is the digest of the manifest that `entry` stands in.
+pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Policy) -> Decision {
+    let mut weighing = Weighing::new(entry, &persona.body, policy);
+    weighing.capability();
+    for permission in Permission::ALL {
+        if entry.permissions.has(permission) {
+            weighing.permission(permission);
+        }
+    }
+    let Weighing {
+        rows,
+        granted,
+        warnings,
+        ..
+    } = weighing;
+    let ceiling = policy.ceiling_of(&entry.id);
+    let limits = Limits::resolve(&policy.defaults, &entry.limits, ceiling);
+    let limit_rows = limit_rows(entry, ceiling, &limits);
+    let missing: Vec<Missing> = rows.iter().filter_map(Row::missing).collect();
+    let outcome = if missing.is_empty() {
+        Ok(Grant::new(grant_parts(
+            entry, manifest, persona, policy, granted, limits,
+        )))
+    } else {
+        Err(Denial {
+            capability: entry.id.clone(),
+            missing,
+        })
+    };
+    Decision {
+        capability: entry.id.clone(),
+        version: entry.version.clone(),
+        persona: persona.body.id.clone(),
+        rows,
+        limits: limit_rows,
+        warnings,
+        outcome,
+    }
+}
+
+fn grant_parts(
+    entry: &Entry,
+    manifest: Digest,
+    persona: &Persona,
+    policy: &Policy,
+    permissions: Permissions,
+    limits: Limits,
+) -> GrantParts {
+    let network = permissions.has(Permission::NetworkRead) || permissions.has(Permission::NetworkWrite);
+    GrantParts {
+        capability: entry.id.clone(),
+        version: entry.version.clone(),
+        component: entry.component,
+        persona: persona.body.id.clone(),
+        manifest,
+        policy: policy.digest(),
+        limits,
+        metering: policy.metering_of(&entry.id),
+        networks: if network { policy.networks.clone() } else { Vec::new() },
+        permissions,
+    }
+}
+
+fn limit_rows(entry: &Entry, ceiling: &Limits, granted: &Limits) -> Vec<LimitRow> {
+    let asked = entry.limits.entries();
+    let rows = granted.entries().into_iter().zip(ceiling.entries());
+    rows.map(|((name, granted), (_, ceiling))| LimitRow {
+        name,
+        asked: asked.iter().find(|(other, _)| *other == name).map(|(_, value)| *value),
+        ceiling,
+        granted,
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,385 @@
+//! Three yeses. For each permission there is a manifest, a persona and a policy that together allow it; then each line of
+//! each is taken away alone, and the decision flips.
+
+use aral_capability::manifest::{Entry, Shape};
+use aral_contract::document::signed::{Kind, dangerous_accept_unsigned};
+use aral_contract::scope::AbsolutePath;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::RawPolicy;
+
+fn entry(permissions: &Value) -> Entry {
+    Entry {
+        id: "tool".parse().unwrap(),
+        version: Version::new(1, 2, 0),
+        shape: Shape::Tool,
+        component: Digest::of(b"component"),
+        title: "Tool".to_owned(),
+        description: "A tool.".to_owned(),
+        input_schema: json!({}),
+        output_schema: json!({}),
+        permissions: serde_json::from_value(permissions.clone()).unwrap(),
+        limits: serde_json::from_value(json!({"fuel": 2_000_000_000u64, "wall_ms": 7})).unwrap(),
+    }
+}
+
+fn persona(constraints: &Value) -> Persona {
+    let document = json!({
+        "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2027-01-01T00:00:00Z",
+        "id": "analyst", "name": "Analyst", "constraints": constraints,
+    });
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    dangerous_accept_unsigned(Kind::Persona, document.to_string().as_bytes(), now).unwrap()
+}
+
+fn policy(lines: &[&str]) -> Policy {
+    let raw: RawPolicy = toml::from_str(&lines.join("\n")).unwrap();
+    Policy::resolve(raw, &"/etc/aral".parse::<AbsolutePath>().unwrap()).unwrap()
+}
+
+fn decide(permissions: &Value, constraints: &Value, lines: &[&str]) -> Decision {
+    authorize(
+        &entry(permissions),
+        Digest::of(b"manifest"),
+        &persona(constraints),
+        &policy(lines),
+    )
+}
+
+/// One permission with everything that it takes.
+struct Case {
+    asked: Value,
+    constraints: Value,
+    policy: Vec<&'static str>,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |permission: &str, scope: Value, domains: Option<&str>, policy: &[&'static str]| {
+        let mut constraints = json!({"allowed_permissions": [permission], "allowed_capabilities": ["tool"]});
+        if let Some(domain) = domains {
+            constraints["allowed_domains"] = json!([domain]);
+        }
+        Case {
+            asked: json!({ permission: scope }),
+            constraints,
+            policy: [&["capabilities = [\"tool\"]"], policy].concat(),
+        }
+    };
+    let host = "https://api.example.com";
+    let hosts = json!({"hosts": [host]});
+    let program = json!({"programs": [{"path": "/usr/bin/git", "args": ["log", "{word}"]}]});
+    let inject = json!({"secrets": [{"name": "token", "hosts": [host], "header": "authorization"}]});
+    let written = json!({"paths": [{"guest": "/out", "host": "/srv/out", "bytes_max": 10, "files_max": 1}]});
+    vec![
+        case(
+            "network:read",
+            hosts.clone(),
+            Some("https://*.example.com"),
+            &[
+                "permissions = [\"network:read\"]",
+                "network.hosts = [\"https://api.example.com\"]",
+            ],
+        ),
+        case(
+            "network:write",
+            hosts,
+            Some(host),
+            &[
+                "permissions = [\"network:write\"]",
+                "network.hosts = [\"https://*.example.com\"]",
+            ],
+        ),
+        case(
+            "file:read",
+            json!({"paths": [{"guest": "/data", "host": "/srv/data"}]}),
+            None,
+            &["permissions = [\"file:read\"]", "file.read_roots = [\"/srv\"]"],
+        ),
+        case(
+            "file:write",
+            written,
+            None,
+            &["permissions = [\"file:write\"]", "file.write_roots = [\"/srv/out\"]"],
+        ),
+        case(
+            "secret:read",
+            inject,
+            Some(host),
+            &[
+                "permissions = [\"secret:read\"]",
+                "secret.names = [\"token\"]",
+                "network.hosts = [\"https://api.example.com\"]",
+            ],
+        ),
+        case(
+            "secret:read",
+            json!({"secrets": [{"name": "token", "use": "reveal"}]}),
+            None,
+            &[
+                "permissions = [\"secret:read\"]",
+                "secret.names = [\"token\"]",
+                "secret.reveal = true",
+            ],
+        ),
+        case(
+            "secret:write",
+            json!({"names": ["token"]}),
+            None,
+            &["permissions = [\"secret:write\"]", "secret.names = [\"token\"]"],
+        ),
+        case(
+            "memory:read",
+            json!({"namespaces": ["notes"]}),
+            None,
+            &["permissions = [\"memory:read\"]", "memory.namespaces = [\"notes\"]"],
+        ),
+        case(
+            "memory:write",
+            json!({"namespaces": ["notes"], "bytes_max": 10, "records_max": 1}),
+            None,
+            &["permissions = [\"memory:write\"]", "memory.namespaces = [\"notes\"]"],
+        ),
+        case(
+            "exec",
+            program,
+            None,
+            &[
+                "permissions = [\"exec\"]",
+                "exec.programs = [{ path = \"/usr/bin/git\", args = [\"log\", \"{word}\"] }]",
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn all_three_yeses_grant_exactly_what_was_asked() {
+    for case in cases() {
+        let decision = decide(&case.asked, &case.constraints, &case.policy);
+        let grant = decision.outcome.unwrap();
+        assert_eq!(serde_json::to_value(&grant.permissions).unwrap(), case.asked);
+        assert!(decision.rows.iter().all(|row| row.missing().is_none()));
+        assert_eq!(decision.warnings, <[String; 0]>::default());
+    }
+}
+
+#[test]
+fn every_line_of_the_policy_decides() {
+    for case in cases() {
+        for skipped in 0..case.policy.len() {
+            let mut lines = case.policy.clone();
+            let removed = lines.remove(skipped);
+            let denial = decide(&case.asked, &case.constraints, &lines).outcome.unwrap_err();
+            assert_eq!(denial.missing.len(), 1, "without {removed}: {denial:?}");
+            assert_eq!(denial.missing[0].by, [Party::Policy], "without {removed}");
+            let key = removed.split([' ', '.']).next().unwrap();
+            let line = &denial.missing[0].lines[0];
+            assert!(line.contains(key), "without {removed} the hint is {line}");
+        }
+    }
+}
+
+#[test]
+fn every_line_of_the_persona_decides() {
+    for case in cases() {
+        let names: Vec<String> = case.constraints.as_object().unwrap().keys().cloned().collect();
+        for name in names {
+            let mut constraints = case.constraints.clone();
+            constraints.as_object_mut().unwrap().remove(&name);
+            let denial = decide(&case.asked, &constraints, &case.policy).outcome.unwrap_err();
+            assert_eq!(denial.missing[0].by, [Party::Persona], "without {name}");
+            assert!(denial.missing[0].lines[0].contains(&name), "without {name}: {denial:?}");
+            let failure = Failure::from(&denial);
+            assert_eq!(failure.code, Code::PermissionDenied);
+            assert!(failure.hint.unwrap().contains(&name));
+        }
+    }
+}
+
+#[test]
+fn every_line_of_the_manifest_decides() {
+    for case in cases() {
+        let grant = decide(&json!({}), &case.constraints, &case.policy).outcome.unwrap();
+        assert_eq!(grant.permissions.present(), [], "nobody asked, nobody gets");
+    }
+}
+
+#[test]
+fn scopes_narrow_and_what_is_lost_is_shown() {
+    let asked = json!({"network:read": {"hosts": ["https://a.com", "https://*.b.com", "https://c.com"]}});
+    let constraints = json!({
+        "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["https://a.com", "https://*.b.com"],
+    });
+    let lines = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"t*\"]",
+        "network.hosts = [\"https://x.b.com\", \"https://c.com\"]",
+    ];
+    let decision = decide(&asked, &constraints, &lines);
+    let grant = decision.outcome.unwrap();
+    assert_eq!(
+        grant.permissions.network_read.clone().unwrap().hosts,
+        ["https://x.b.com".parse().unwrap()]
+    );
+    let row = &decision.rows[1];
+    assert_eq!(
+        (row.persona.verdict, row.policy.verdict),
+        (Verdict::Part, Verdict::Part)
+    );
+    assert_eq!(
+        row.persona.lines,
+        ["persona, constraints: \"allowed_domains\": [\"https://c.com\"]"]
+    );
+    let line = "aral.toml, [policy.network]: hosts = [\"https://a.com\", \"https://*.b.com\"]";
+    assert_eq!(row.policy.lines, [line]);
+    assert_eq!(decision.warnings.len(), 3);
+}
+
+#[test]
+fn parts_without_anything_in_common_are_a_denial_by_both() {
+    let asked = json!({"network:read": {"hosts": ["https://a.com", "https://b.com"]}});
+    let constraints =
+        json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["https://a.com"]});
+    let lines = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"*\"]",
+        "network.hosts = [\"https://b.com\"]",
+    ];
+    let denial = decide(&asked, &constraints, &lines).outcome.unwrap_err();
+    assert_eq!(denial.missing[0].by, [Party::Persona, Party::Policy]);
+    assert_eq!(denial.missing[0].lines.len(), 2);
+}
+
+#[test]
+fn a_folder_outside_every_root_is_a_denial_even_beside_a_good_one() {
+    let asked = json!({"file:read": {"paths": [
+        {"guest": "/a", "host": "/srv/a"}, {"guest": "/b", "host": "/srv-b"},
+    ]}});
+    let constraints = json!({"allowed_permissions": ["file:read"], "allowed_capabilities": ["tool"]});
+    let lines = [
+        "permissions = [\"file:read\"]",
+        "capabilities = [\"tool\"]",
+        "file.read_roots = [\"/srv\"]",
+    ];
+    let denial = decide(&asked, &constraints, &lines).outcome.unwrap_err();
+    assert_eq!(
+        denial.missing[0].lines,
+        ["aral.toml, [policy.file]: read_roots = [\"/srv-b\"]"]
+    );
+}
+
+#[test]
+fn numbers_narrow_to_the_policy_and_nothing_left_is_a_denial() {
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"]});
+    let written =
+        json!({"file:write": {"paths": [{"guest": "/out", "host": "/srv", "bytes_max": 100, "files_max": 10}]}});
+    let memory = json!({"memory:write": {"namespaces": ["n"], "bytes_max": 100, "records_max": 10}});
+    let open = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"*\"]",
+        "file.write_roots = [\"/srv\"]",
+        "memory.namespaces = [\"n\"]",
+    ];
+    let with = |more: &[&'static str]| [&open[..], more].concat();
+
+    let decision = decide(
+        &written,
+        &constraints,
+        &with(&["file.bytes_max = 7", "file.files_max = 3"]),
+    );
+    assert_eq!(
+        decision.rows[1].policy.lines,
+        [
+            "aral.toml, [policy.file]: bytes_max = 100",
+            "aral.toml, [policy.file]: files_max = 10"
+        ]
+    );
+    let path = decision
+        .outcome
+        .unwrap()
+        .permissions
+        .file_write
+        .clone()
+        .unwrap()
+        .paths
+        .remove(0);
+    assert_eq!((path.bytes_max, path.files_max), (7, 3));
+    assert!(
+        decide(
+            &written,
+            &constraints,
+            &with(&["file.bytes_max = 0", "file.files_max = 0"])
+        )
+        .outcome
+        .is_err()
+    );
+
+    let decision = decide(
+        &memory,
+        &constraints,
+        &with(&["memory.bytes_max = 7", "memory.records_max = 3"]),
+    );
+    assert_eq!(
+        (decision.rows[1].policy.verdict, decision.rows[1].policy.lines.len()),
+        (Verdict::Part, 2)
+    );
+    let scope = decision.outcome.unwrap().permissions.memory_write.clone().unwrap();
+    assert_eq!((scope.bytes_max, scope.records_max), (7, 3));
+    assert!(
+        decide(&memory, &constraints, &with(&["memory.records_max = 0"]))
+            .outcome
+            .is_err()
+    );
+}
+
+#[test]
+fn a_secret_in_clear_text_needs_a_policy_that_allows_loopback() {
+    let host = "http://127.0.0.1:8080";
+    let asked = json!({"secret:read": {"secrets": [{"name": "token", "hosts": [host], "header": "authorization"}]}});
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": [host]});
+    let open = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"*\"]",
+        "secret.names = [\"*\"]",
+        "network.hosts = [\"http://127.0.0.1:8080\"]",
+    ];
+    let denial = decide(&asked, &constraints, &open).outcome.unwrap_err();
+    assert!(denial.missing[0].lines[0].contains("networks"), "{denial:?}");
+    let other = [&open[..], &["network.networks = [\"10.0.0.0/8\"]"]].concat();
+    assert!(decide(&asked, &constraints, &other).outcome.is_err());
+    let loopback = [&open[..], &["network.networks = [\"127.0.0.0/8\"]"]].concat();
+    let grant = decide(&asked, &constraints, &loopback).outcome.unwrap();
+    assert_eq!(grant.networks, [], "no network permission, no network");
+}
+
+#[test]
+fn limits_networks_and_engine_come_from_the_policy() {
+    let asked = json!({"network:read": {"hosts": ["https://a.com"]}});
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"]});
+    let lines = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"*\"]",
+        "network.hosts = [\"*\"]",
+        "network.networks = [\"10.0.0.0/8\"]",
+        "defaults.compute_ms = 9",
+        "limits.memory_bytes = 11",
+        "capability.tool.engine = \"epoch-only\"",
+        "capability.tool.limits.fuel = 3000000000",
+    ];
+    let decision = decide(&asked, &constraints, &lines);
+    let fuel = decision.limits.iter().find(|row| row.name == "fuel").unwrap();
+    assert_eq!(
+        (fuel.asked, fuel.ceiling, fuel.granted),
+        (Some(2_000_000_000), 3_000_000_000, 2_000_000_000)
+    );
+    let grant = decision.outcome.unwrap();
+    assert_eq!(
+        (grant.limits.wall_ms, grant.limits.compute_ms, grant.limits.memory_bytes),
+        (7, 9, 11)
+    );
+    assert_eq!(grant.metering, aral_contract::Metering::EpochOnly);
+    assert_eq!(grant.networks.len(), 1);
+    let without = decide(&asked, &constraints, &lines[..7]).outcome.unwrap();
+    assert_eq!(without.limits.fuel, 1_000_000_000);
+    assert_ne!(without.digest(), grant.digest());
+}

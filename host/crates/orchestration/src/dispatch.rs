@@ -1,0 +1,310 @@
+//! The one path on which a capability runs: resolve, check both documents' validity, authorise, take a place among the
+//! calls in flight, record the intent, run, record the end. Whoever calls (the Rust API, the command line, tests, later
+//! HTTP and MCP) comes through here. It knows none of them, and no file.
+
+mod ended;
+mod gate;
+mod granted;
+mod run;
+
+use std::sync::Arc;
+
+use aral_capability::{Capability, Registry, Services};
+use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, KeyId, TraceId, Usage};
+use aral_runtime::{Runtime, entropy};
+use arc_swap::ArcSwap;
+use semver::{Version, VersionReq};
+
+pub use gate::GateOptions;
+pub use granted::Granted;
+pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
+
+use crate::authorize::{Decision, Missing, authorize};
+use crate::policy::Policy;
+use crate::session::Session;
+use ended::Ended;
+use gate::Gate;
+use granted::Ruling;
+
+/// One call.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Which capability.
+    pub capability: &'a CapabilityId,
+    /// Which versions of it will do; none: the newest release.
+    pub version: Option<&'a VersionReq>,
+    /// The input: a JSON text.
+    pub input: &'a [u8],
+    /// The trace id of whoever calls; none: a new one.
+    pub trace: Option<TraceId>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The request.
+    pub trace: TraceId,
+    /// Which capability was asked for.
+    pub capability: CapabilityId,
+    /// Which version ran; none: nothing did.
+    pub version: Option<Version>,
+    /// The answer, a JSON text that satisfies the output schema; or why there is none.
+    pub result: Result<String, Failure>,
+    /// What the call used; all zero if nothing ran.
+    pub usage: Usage,
+    /// Under which grant it ran; none: nothing did.
+    pub grant: Option<Arc<Grant>>,
+}
+
+/// A decision and the documents it rests on.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Explanation {
+    /// The decision, row by row.
+    pub decision: Decision,
+    /// SHA-256 of the component.
+    pub component: Digest,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+    /// Who signed the manifest; none: nobody did.
+    pub manifest_signer: Option<KeyId>,
+    /// SHA-256 of the persona.
+    pub persona: Digest,
+    /// Who signed the persona; none: nobody did.
+    pub persona_signer: Option<KeyId>,
+    /// SHA-256 of the policy.
+    pub policy: Digest,
+}
+
+/// What the path needs.
+#[derive(Debug)]
+pub struct DispatcherParts {
+    /// Compiles and runs.
+    pub runtime: Runtime,
+    /// What is admitted.
+    pub registry: Registry,
+    /// The clock, the sink of events and the egress that this path and all host functions use. Its folders are taken
+    /// from the policy.
+    pub services: Services,
+    /// The operator's policy.
+    pub policy: Policy,
+    /// How many calls there may be at once.
+    pub gate: GateOptions,
+}
+
+/// The one path. Shared by reference between all callers.
+#[derive(Debug)]
+pub struct Dispatcher {
+    runtime: Runtime,
+    registry: Registry,
+    services: Services,
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn AuditSink>,
+    ruling: ArcSwap<Ruling>,
+    gate: Gate,
+}
+
+impl Dispatcher {
+    /// From its parts.
+    pub fn new(parts: DispatcherParts) -> Self {
+        Self {
+            runtime: parts.runtime,
+            registry: parts.registry,
+            clock: Arc::clone(&parts.services.clock),
+            sink: Arc::clone(&parts.services.sink),
+            ruling: ArcSwap::from_pointee(Ruling::new(parts.policy, &parts.services)),
+            gate: Gate::new(parts.gate),
+            services: parts.services,
+        }
+    }
+
+    /// What is admitted.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Replaces the policy as a whole. Calls that are under way end under the old one; every later call is decided
+    /// anew.
+    pub fn set_policy(&self, policy: Policy) {
+        self.ruling.store(Arc::new(Ruling::new(policy, &self.services)));
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.ruling.load().policy().clone()
+    }
+
+    /// Runs a capability for a session. Dropping the future ends the call, frees all it holds, and records that.
+    ///
+    /// Needs a tokio runtime with timers.
+    pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
+        let trace = request.trace.unwrap_or_else(entropy::trace_id);
+        match self.authorize_traced(session, request.capability, request.version, Some(trace)) {
+            Ok(granted) => self.run(trace, &granted, request.input).await,
+            Err(failure) => self.refused(trace, request.capability, failure),
+        }
+    }
+
+    /// The decision alone: the grant under which this session may call this capability, from the cache or computed now.
+    /// From the cache it takes well under a microsecond and allocates nothing.
+    ///
+    /// # Errors
+    /// `capability.unknown`, `document.stale` (the manifest or the persona is not valid now), `permission.denied`.
+    pub fn authorize(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Arc<Granted>, Failure> {
+        self.authorize_traced(session, capability, version, None)
+    }
+
+    /// The decision with all its rows and the documents it rests on, for people. Nothing is cached or recorded.
+    ///
+    /// # Errors
+    /// `capability.unknown`, `document.stale`. A denial is no error here but an outcome.
+    pub fn explain(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Explanation, Failure> {
+        let capability = self.registry.find(capability, version)?;
+        self.check_time(session, &capability)?;
+        let ruling = self.ruling.load();
+        Ok(Explanation {
+            decision: self.decide(session, &capability, ruling.policy()),
+            component: capability.entry.component,
+            manifest: capability.manifest_digest(),
+            manifest_signer: capability.signer(),
+            persona: session.persona().digest,
+            persona_signer: session.persona().signer,
+            policy: ruling.policy().digest(),
+        })
+    }
+
+    fn authorize_traced(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+        trace: Option<TraceId>,
+    ) -> Result<Arc<Granted>, Failure> {
+        let capability = self.registry.find(capability, version)?;
+        self.check_time(session, &capability)?;
+        let ruling = self.ruling.load();
+        if let Some(granted) = ruling.find(&capability, session) {
+            return Ok(granted);
+        }
+        let decision = self.decide(session, &capability, ruling.policy());
+        self.record_decision(&decision, trace);
+        match decision.outcome {
+            Ok(grant) => {
+                let granted = Granted::new(capability, Arc::new(grant), Arc::clone(ruling.services()));
+                Ok(ruling.keep(session, Arc::new(granted)))
+            }
+            Err(denial) => Err(Failure::from(&denial)),
+        }
+    }
+
+    fn check_time(&self, session: &Session, capability: &Capability) -> Result<(), Failure> {
+        let now = self.clock.now();
+        capability.check_time(now)?;
+        Ok(session.check_time(now)?)
+    }
+
+    fn decide(&self, session: &Session, capability: &Capability, policy: &Policy) -> Decision {
+        authorize(
+            &capability.entry,
+            capability.manifest_digest(),
+            session.persona(),
+            policy,
+        )
+    }
+
+    /// From here on the call has a grant. Every way that a capability runs ends up in this function.
+    async fn run(&self, trace: TraceId, granted: &Granted, input: &[u8]) -> Outcome {
+        let mut ended = Ended::new(self, trace, granted.grant());
+        let (result, usage) = match self.enter_and_invoke(trace, granted, input).await {
+            Ok(completion) => (completion.result, completion.usage),
+            Err(failure) => (Err(failure), Usage::default()),
+        };
+        let result = result.map_err(|failure| self.reported(failure, trace));
+        ended.with(result.as_ref().err().map(|failure| failure.code), &usage);
+        Outcome {
+            trace,
+            capability: granted.grant().capability.clone(),
+            version: Some(granted.grant().version.clone()),
+            result,
+            usage,
+            grant: Some(Arc::clone(granted.grant())),
+        }
+    }
+
+    async fn enter_and_invoke(
+        &self,
+        trace: TraceId,
+        granted: &Granted,
+        input: &[u8],
+    ) -> Result<aral_capability::Completion, Failure> {
+        let _place = self.gate.enter().await?;
+        let bound = granted.bound(&self.runtime).await?;
+        let grant = granted.grant();
+        self.record(Some(trace), || EventKind::InvocationStarted {
+            capability: grant.capability.clone(),
+            version: grant.version.clone(),
+            persona: grant.persona.clone(),
+            grant: grant.digest(),
+        });
+        granted::invoke_unwinding(bound, aral_capability::Call { trace, input }).await
+    }
+
+    /// A call that never got as far as a grant. Its end is recorded like any other.
+    fn refused(&self, trace: TraceId, capability: &CapabilityId, failure: Failure) -> Outcome {
+        let failure = self.reported(failure, trace);
+        self.record(Some(trace), || EventKind::InvocationEnded {
+            capability: capability.clone(),
+            code: Some(failure.code),
+            usage: Usage::default(),
+        });
+        Outcome {
+            trace,
+            capability: capability.clone(),
+            version: None,
+            result: Err(failure),
+            usage: Usage::default(),
+            grant: None,
+        }
+    }
+
+    /// What only the operator may read goes to the log; the caller finds it there by the trace id.
+    fn reported(&self, failure: Failure, trace: TraceId) -> Failure {
+        if let Some(detail) = &failure.internal {
+            tracing::error!(%trace, code = %failure.code, %detail, "a call failed");
+        }
+        failure.with_trace(trace)
+    }
+
+    fn record_decision(&self, decision: &Decision, trace: Option<TraceId>) {
+        let missing: Vec<String> = match &decision.outcome {
+            Ok(_) => Vec::new(),
+            Err(denial) => denial.missing.iter().map(Missing::to_string).collect(),
+        };
+        self.record(trace, || EventKind::Decision {
+            capability: decision.capability.clone(),
+            persona: decision.persona.clone(),
+            grant: decision.outcome.as_ref().ok().map(Grant::digest),
+            missing,
+        });
+    }
+
+    fn record(&self, trace: Option<TraceId>, kind: impl FnOnce() -> EventKind) {
+        self.sink.record(Event {
+            at: self.clock.now(),
+            trace,
+            kind: kind(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

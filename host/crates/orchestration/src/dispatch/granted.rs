@@ -1,0 +1,147 @@
+//! Grants that were computed once, for one policy. Replacing the policy replaces this cache as a whole, so that no grant
+//! outlives the policy it came from.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aral_capability::{Bound, Call, Capability, Completion, Roots, Services, Ungranted, bind};
+use aral_contract::{Digest, Failure, Grant};
+use aral_runtime::Runtime;
+use futures::FutureExt as _;
+use tokio::sync::OnceCell;
+
+use crate::policy::Policy;
+use crate::session::Session;
+
+/// Grants kept at once. Stops callers with many personas from filling memory; when it is full, all are computed anew.
+const GRANTS_MAX: usize = 4096;
+
+/// A capability with the grant under which one persona may call it.
+pub struct Granted {
+    capability: Arc<Capability>,
+    grant: Arc<Grant>,
+    services: Arc<Services>,
+    ungranted: Ungranted,
+    bound: OnceCell<Bound>,
+}
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Granted({:?} under {})", self.capability, self.grant.digest())
+    }
+}
+
+impl Granted {
+    pub(super) fn new(capability: Arc<Capability>, grant: Arc<Grant>, services: Arc<Services>) -> Self {
+        Self {
+            capability,
+            grant,
+            services,
+            ungranted: Ungranted::Refuse,
+            bound: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn observing(self) -> Self {
+        Self {
+            ungranted: Ungranted::Observe,
+            ..self
+        }
+    }
+
+    /// The grant.
+    pub fn grant(&self) -> &Arc<Grant> {
+        &self.grant
+    }
+
+    /// The capability, compiled and linked: at the first call, and once. A failure is not kept.
+    pub(super) async fn bound(&self, runtime: &Runtime) -> Result<&Bound, Failure> {
+        let bind = || {
+            let (grant, services) = (Arc::clone(&self.grant), Arc::clone(&self.services));
+            bind(runtime, &self.capability, grant, services, self.ungranted)
+        };
+        self.bound.get_or_try_init(bind).await
+    }
+}
+
+/// Runs it; a panic in the host's own code fails this call and no other.
+pub(super) async fn invoke_unwinding(bound: &Bound, call: Call<'_>) -> Result<Completion, Failure> {
+    let run = AssertUnwindSafe(bound.invoke(call)).catch_unwind();
+    run.await.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Failure::internal(format_args!("panicked: {}", text.unwrap_or("without a message")))
+    })
+}
+
+/// The folders below which a policy lets capabilities work.
+pub(super) fn roots(policy: &Policy) -> Roots {
+    Roots {
+        read: policy.read_roots.clone(),
+        write: policy.write_roots.clone(),
+    }
+}
+
+/// A policy and what was granted under it.
+#[derive(Debug)]
+pub(super) struct Ruling {
+    policy: Policy,
+    services: Arc<Services>,
+    granted: RwLock<HashMap<Key, Arc<Granted>>>,
+}
+
+/// Names one decision under one policy. An admitted capability never changes, and an entry of the map keeps it alive, so
+/// that its address stands for its id, version, component and manifest; nothing needs to be copied to look it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    capability: usize,
+    persona: Digest,
+}
+
+impl Key {
+    fn of(capability: &Arc<Capability>, session: &Session) -> Self {
+        Self {
+            capability: Arc::as_ptr(capability).addr(),
+            persona: session.persona().digest,
+        }
+    }
+}
+
+impl Ruling {
+    /// The folders of the services are those of the policy.
+    pub(super) fn new(policy: Policy, services: &Services) -> Self {
+        Self {
+            services: Arc::new(Services {
+                roots: roots(&policy),
+                ..services.clone()
+            }),
+            policy,
+            granted: RwLock::default(),
+        }
+    }
+
+    pub(super) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn find(&self, capability: &Arc<Capability>, session: &Session) -> Option<Arc<Granted>> {
+        let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner);
+        granted.get(&Key::of(capability, session)).cloned()
+    }
+
+    /// Keeps a grant, or gives back the one that somebody else kept meanwhile.
+    pub(super) fn keep(&self, session: &Session, new: Arc<Granted>) -> Arc<Granted> {
+        let key = Key::of(&new.capability, session);
+        let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
+        if granted.len() >= GRANTS_MAX && !granted.contains_key(&key) {
+            granted.clear();
+        }
+        Arc::clone(granted.entry(key).or_insert(new))
+    }
+}

@@ -1,0 +1,371 @@
+//! The path from end to end, with a component written as text: nothing needs a toolchain.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aral_capability::egress::{Egress, EgressOptions};
+use aral_capability::{Roots, manifest};
+use aral_contract::scope::AbsolutePath;
+use aral_contract::{Blame, Code, LimitsRequest, Permission, Permissions};
+use aral_persona::persona;
+use aral_runtime::{Allocation, RuntimeOptions};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::RawPolicy;
+
+const ECHO: &str = include_str!("../../../../examples/echo.wat");
+const OPEN: &str = "capabilities = [\"*\"]\npermissions = [\"*\"]\nmemory.namespaces = [\"n\"]\n";
+
+fn echo() -> Vec<u8> {
+    wat::parse_str(ECHO).unwrap()
+}
+
+/// The same tool with other instructions at the beginning of `invoke`.
+fn tool(body: &str) -> Vec<u8> {
+    wat::parse_str(ECHO.replace(";; BODY", body)).unwrap()
+}
+
+/// A clock that stands still, and stays where it is put.
+#[derive(Debug)]
+struct TestClock(Mutex<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<EventKind>>);
+
+impl AuditSink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event.kind);
+    }
+}
+
+struct Fixture {
+    dispatcher: Dispatcher,
+    clock: Arc<TestClock>,
+    kept: Arc<Kept>,
+    session: Session,
+}
+
+fn policy(text: &str) -> Policy {
+    let raw: RawPolicy = toml::from_str(text).unwrap();
+    Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap()
+}
+
+fn session(constraints: &Value) -> Session {
+    let document = json!({
+        "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-12-01T00:00:00Z",
+        "id": "analyst", "name": "Analyst", "constraints": constraints,
+    });
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    Session::new(persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now).unwrap())
+}
+
+fn open_session() -> Session {
+    session(&json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"]}))
+}
+
+fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
+    let clock = Arc::new(TestClock(Mutex::new("2026-06-01T00:00:00Z".parse().unwrap())));
+    let kept = Arc::new(Kept::default());
+    let options = RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        ..RuntimeOptions::default()
+    };
+    let dispatcher = Dispatcher::new(DispatcherParts {
+        runtime: Runtime::new(options).unwrap(),
+        registry: Registry::default(),
+        services: Services {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
+            egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
+            roots: Roots::default(),
+        },
+        policy: policy(policy_text),
+        gate,
+    });
+    Fixture {
+        dispatcher,
+        clock,
+        kept,
+        session: open_session(),
+    }
+}
+
+fn open() -> Fixture {
+    fixture(OPEN, GateOptions::default())
+}
+
+impl Fixture {
+    fn admit(&self, id: &str, component: &[u8], change: Value) {
+        let mut entry = json!({
+            "id": id, "version": "1.0.0", "shape": "tool", "component": Digest::of(component), "title": "T",
+            "description": "D", "input_schema": {"type": "object"}, "output_schema": {},
+        });
+        entry
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        let document = json!({
+            "schema": "aral.manifest/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z",
+            "expires_at": "2026-09-01T00:00:00Z", "capabilities": [entry],
+        });
+        let manifest = manifest::dangerous_accept_unsigned(document.to_string().as_bytes(), self.clock.now()).unwrap();
+        self.dispatcher
+            .registry()
+            .admit(&manifest, &|_| Ok(component.to_vec()))
+            .unwrap();
+    }
+
+    async fn call(&self, id: &str, input: &str) -> Outcome {
+        self.call_as(&self.session, id, input).await
+    }
+
+    async fn call_as(&self, session: &Session, id: &str, input: &str) -> Outcome {
+        let capability = id.parse().unwrap();
+        let request = Request {
+            capability: &capability,
+            version: None,
+            input: input.as_bytes(),
+            trace: None,
+        };
+        self.dispatcher.invoke(session, request).await
+    }
+
+    fn set_clock(&self, now: &str) {
+        *self.clock.0.lock().unwrap() = now.parse().unwrap();
+    }
+
+    fn events(&self) -> Vec<EventKind> {
+        std::mem::take(&mut *self.kept.0.lock().unwrap())
+    }
+
+    fn ended(&self) -> Vec<Option<Code>> {
+        let code = |kind| match kind {
+            EventKind::InvocationEnded { code, .. } => Some(code),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(code).collect()
+    }
+}
+
+fn code(outcome: &Outcome) -> Code {
+    outcome.result.as_ref().unwrap_err().code
+}
+
+#[tokio::test]
+async fn a_call_is_decided_begun_and_ended_on_the_record() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let outcome = fixture.call("echo", r#"{"a": 1}"#).await;
+    assert_eq!(outcome.result.unwrap(), r#"{"a":1}"#);
+    assert!(outcome.usage.fuel.unwrap() > 0 && outcome.usage.memory_bytes_peak >= 65_536);
+    let grant = outcome.grant.unwrap().digest();
+    let events = fixture.events();
+    let [
+        EventKind::Decision { grant: decided, .. },
+        EventKind::InvocationStarted { grant: begun, .. },
+        EventKind::InvocationEnded { code: None, .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((*decided, *begun), (Some(grant), grant));
+    // The second call finds the decision in the cache.
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+    assert_eq!(fixture.events().len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_at_fault_is_told_apart() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    fixture.admit("trap", &tool("unreachable"), json!({}));
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({"limits": {"fuel": 100_000}}));
+    for (id, input, expected, blame) in [
+        ("nothing", "{}", Code::CapabilityUnknown, Blame::Caller),
+        ("echo", "[]", Code::InputInvalid, Blame::Caller),
+        ("echo", "{", Code::InputInvalid, Blame::Caller),
+        ("trap", "{}", Code::GuestTrap, Blame::Guest),
+        ("loop", "{}", Code::LimitFuel, Blame::Limit),
+    ] {
+        let outcome = fixture.call(id, input).await;
+        assert_eq!(
+            (code(&outcome), code(&outcome).blame()),
+            (expected, blame),
+            "{id} with {input}"
+        );
+        assert_eq!(outcome.result.unwrap_err().trace, Some(outcome.trace));
+        assert_eq!(fixture.ended(), [Some(expected)]);
+    }
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+}
+
+#[tokio::test]
+async fn a_new_policy_decides_every_later_call_anew() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+    let before = fixture.dispatcher.policy().digest();
+    fixture.dispatcher.set_policy(policy(""));
+    assert_ne!(fixture.dispatcher.policy().digest(), before);
+    assert_eq!(code(&fixture.call("echo", "{}").await), Code::PermissionDenied);
+    fixture.dispatcher.set_policy(policy(OPEN));
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+}
+
+#[tokio::test]
+async fn both_documents_are_checked_against_the_clock_at_every_call() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+    fixture.set_clock("2026-10-01T00:00:00Z");
+    let outcome = fixture.call("echo", "{}").await;
+    assert_eq!(code(&outcome), Code::DocumentStale);
+    assert!(outcome.result.unwrap_err().message.contains("manifest expired"));
+    fixture.set_clock("2025-10-01T00:00:00Z");
+    assert_eq!(code(&fixture.call("echo", "{}").await), Code::DocumentStale);
+
+    let fixture = open();
+    fixture.set_clock("2026-08-01T00:00:00Z");
+    fixture.admit("echo", &echo(), json!({}));
+    let document = json!({
+        "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-08-02T00:00:00Z",
+        "id": "short", "name": "Short", "constraints": {"allowed_capabilities": ["echo"]},
+    });
+    let persona = persona::dangerous_accept_unsigned(document.to_string().as_bytes(), fixture.clock.now()).unwrap();
+    let session = Session::new(persona);
+    assert!(fixture.call_as(&session, "echo", "{}").await.result.is_ok());
+    fixture.set_clock("2026-08-02T00:00:00Z");
+    let outcome = fixture.call_as(&session, "echo", "{}").await;
+    assert!(outcome.result.unwrap_err().message.contains("persona expired"));
+}
+
+#[tokio::test]
+async fn a_denial_names_the_lines_and_is_recorded() {
+    let fixture = fixture("capabilities = [\"echo\"]", GateOptions::default());
+    let asked = json!({"permissions": {"memory:read": {"namespaces": ["n"]}}});
+    fixture.admit("echo", &echo(), asked);
+    let outcome = fixture.call("echo", "{}").await;
+    let failure = outcome.result.unwrap_err();
+    assert_eq!(failure.code, Code::PermissionDenied);
+    let hint = failure.hint.unwrap();
+    assert!(
+        hint.contains("permissions = [\"memory:read\"]") && hint.contains("namespaces = [\"n\"]"),
+        "{hint}"
+    );
+    let events = fixture.events();
+    assert!(
+        events
+            .iter()
+            .any(|kind| matches!(kind, EventKind::Decision { grant: None, missing, .. } if missing.len() == 1)),
+        "{events:?}"
+    );
+    let id = "echo".parse().unwrap();
+    let explained = fixture.dispatcher.explain(&fixture.session, &id, None).unwrap();
+    assert_eq!(explained.decision.outcome.unwrap_err().missing.len(), 1);
+    assert_eq!(explained.policy, fixture.dispatcher.policy().digest());
+}
+
+#[tokio::test]
+async fn dropping_a_call_frees_its_place_and_records_its_end() {
+    let gate = GateOptions {
+        concurrent_max: 1,
+        waiting_max: 0,
+        wait_ms: 1,
+    };
+    let fixture = fixture(&format!("{OPEN}capability.loop.engine = \"epoch-only\"\n"), gate);
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({}));
+    fixture.admit("echo", &echo(), json!({}));
+    let given_up = tokio::time::timeout(Duration::from_millis(300), async {
+        let busy = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            fixture.call("echo", "{}").await
+        };
+        let (_, refused) = futures::join!(fixture.call("loop", "{}"), async {
+            let refused = busy.await;
+            assert_eq!(code(&refused), Code::Unavailable);
+        });
+        refused
+    });
+    assert!(given_up.await.is_err(), "the loop ended by itself");
+    assert_eq!(fixture.ended(), [Some(Code::Unavailable), Some(Code::Cancelled)]);
+    assert!(
+        fixture.call("echo", "{}").await.result.is_ok(),
+        "the place was not freed"
+    );
+}
+
+#[tokio::test]
+async fn one_decision_serves_many_calls_and_one_persona() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let id = "echo".parse().unwrap();
+    let first = fixture.dispatcher.authorize(&fixture.session, &id, None).unwrap();
+    let again = fixture
+        .dispatcher
+        .authorize(&open_session(), &id, Some(&"^1".parse().unwrap()))
+        .unwrap();
+    assert!(Arc::ptr_eq(&first, &again), "an equal persona has an equal digest");
+    let other = session(&json!({"allowed_capabilities": ["other"]}));
+    assert_eq!(
+        fixture.dispatcher.authorize(&other, &id, None).unwrap_err().code,
+        Code::PermissionDenied
+    );
+    let version = "^2".parse().unwrap();
+    let unknown = fixture
+        .dispatcher
+        .authorize(&fixture.session, &id, Some(&version))
+        .unwrap_err();
+    assert_eq!(unknown.code, Code::CapabilityUnknown);
+}
+
+fn development(component: Vec<u8>, permissions: Permissions, uncovered: Uncovered) -> DevelopmentRun {
+    DevelopmentRun {
+        component,
+        permissions,
+        limits: LimitsRequest::default(),
+        networks: Vec::new(),
+        uncovered,
+    }
+}
+
+#[tokio::test]
+async fn a_component_without_a_manifest_runs_with_what_is_named_and_warns() {
+    let fixture = fixture("", GateOptions::default());
+    let permissions: Permissions = serde_json::from_value(json!({"memory:read": {"namespaces": ["n"]}})).unwrap();
+    let run = development(echo(), permissions, Uncovered::Refuse);
+    let report = fixture.dispatcher.dangerous_run(&run, b"[1]").await.unwrap();
+    assert_eq!(report.outcome.result.unwrap(), "[1]");
+    assert!(report.outcome.grant.unwrap().permissions.has(Permission::MemoryRead));
+    let warned = |kind: &EventKind| matches!(kind, EventKind::DevelopmentOnly { .. });
+    assert_eq!(fixture.events().iter().filter(|kind| warned(kind)).count(), 1);
+    let limited = DevelopmentRun {
+        limits: LimitsRequest {
+            fuel: Some(1),
+            ..LimitsRequest::default()
+        },
+        ..run
+    };
+    let report = fixture.dispatcher.dangerous_run(&limited, b"[1]").await.unwrap();
+    assert_eq!(code(&report.outcome), Code::LimitFuel);
+    let rubbish = development(b"rubbish".to_vec(), Permissions::default(), Uncovered::Refuse);
+    assert_eq!(
+        fixture
+            .dispatcher
+            .dangerous_run(&rubbish, b"{}")
+            .await
+            .unwrap_err()
+            .code,
+        Code::ComponentInvalid
+    );
+}

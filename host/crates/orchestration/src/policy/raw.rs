@@ -1,0 +1,99 @@
+//! The policy as it stands in the section `[policy]` of `aral.toml`. Shaped like the file; nothing here decides.
+
+use std::collections::BTreeMap;
+
+use aral_contract::id::{Namespace, SecretName};
+use aral_contract::scope::ProgramScope;
+use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, LimitsRequest, Metering, Permission};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// `[policy]`. Every absent key is closed: it allows nothing, or takes the built-in number.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPolicy {
+    /// The permissions that may be granted at all; `"*"` means all.
+    pub permissions: AllowList<Permission>,
+    /// The capabilities that may run: ids, beginnings with `*`, each optionally with versions; `"*"` means all.
+    pub capabilities: AllowList<CapabilityPattern>,
+    /// `[policy.network]`
+    pub network: RawNetwork,
+    /// `[policy.file]`
+    pub file: RawFile,
+    /// `[policy.secret]`
+    pub secret: RawSecret,
+    /// `[policy.memory]`
+    pub memory: RawMemory,
+    /// `[policy.exec]`
+    pub exec: RawExec,
+    /// The most that a call may ever get. Absent: the built-in defaults are the most.
+    pub limits: LimitsRequest,
+    /// What a call gets when its manifest asks for nothing. Absent: the built-in defaults, or the ceiling if lower.
+    pub defaults: LimitsRequest,
+    /// `[policy.capability.ID]`: what differs for one capability.
+    pub capability: BTreeMap<CapabilityId, RawOverride>,
+}
+
+/// `[policy.network]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawNetwork {
+    /// The hosts that requests, and secrets with them, may go to.
+    pub hosts: Vec<HostPattern>,
+    /// Networks that are not public and may be reached nevertheless, such as `127.0.0.0/8`.
+    pub networks: Vec<IpNet>,
+}
+
+/// `[policy.file]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawFile {
+    /// Folders below which capabilities may read; relative ones are looked up beside the configuration file.
+    pub read_roots: Vec<String>,
+    /// Folders below which capabilities may write.
+    pub write_roots: Vec<String>,
+    /// The most bytes that one call may write below one folder.
+    pub bytes_max: Option<u64>,
+    /// The most files and folders that one call may create below one folder.
+    pub files_max: Option<u64>,
+}
+
+/// `[policy.secret]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSecret {
+    /// The secrets that capabilities may use or store; `"*"` means all.
+    pub names: AllowList<SecretName>,
+    /// Whether a capability may see the value of a secret, instead of having it added to requests.
+    pub reveal: bool,
+}
+
+/// `[policy.memory]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawMemory {
+    /// The namespaces that capabilities may read or write; `"*"` means all.
+    pub namespaces: AllowList<Namespace>,
+    /// The most bytes in a namespace.
+    pub bytes_max: Option<u64>,
+    /// The most records in a namespace.
+    pub records_max: Option<u64>,
+}
+
+/// `[policy.exec]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawExec {
+    /// The programs that capabilities may run, each with the shape of its arguments.
+    pub programs: Vec<ProgramScope>,
+}
+
+/// `[policy.capability.ID]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawOverride {
+    /// The engine: `metered` (the default) or `epoch-only`.
+    pub engine: Metering,
+    /// The ceiling for this capability, where it differs from `[policy.limits]`.
+    pub limits: LimitsRequest,
+}

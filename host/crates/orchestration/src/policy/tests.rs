@@ -1,0 +1,139 @@
+//! Every key of the section, each changed alone: the resolved policy changes, and so does its digest.
+
+use super::*;
+
+fn folder() -> AbsolutePath {
+    "/etc/aral".parse().unwrap()
+}
+
+fn resolve(text: &str) -> Result<Policy, String> {
+    let raw: RawPolicy = toml::from_str(text).map_err(|error| error.to_string())?;
+    Policy::resolve(raw, &folder()).map_err(|error| error.to_string())
+}
+
+fn policy(text: &str) -> Policy {
+    resolve(text).unwrap()
+}
+
+#[test]
+fn an_empty_policy_is_closed() {
+    let closed = policy("");
+    assert_eq!(*closed, PolicyParts::default());
+    assert!(!closed.allows_capability(&"a".parse().unwrap(), &Version::new(1, 0, 0)));
+    assert!(Permission::ALL.into_iter().all(|one| !closed.allows_permission(one)));
+    assert_eq!(closed.wildcards(), <[&str; 0]>::default());
+}
+
+#[test]
+fn every_key_changes_its_part_and_the_digest() {
+    fn check(text: &str, expected: impl Fn(&PolicyParts) -> bool) {
+        let changed = policy(text);
+        assert!(expected(&changed), "{text} gave {:?}", *changed);
+        assert!(!expected(&PolicyParts::default()), "{text} is the default");
+        assert_ne!(changed.digest(), policy("").digest(), "{text}");
+    }
+    check("permissions = [\"exec\"]", |parts| {
+        parts.permissions.allows(|one| *one == Permission::Exec)
+    });
+    check("capabilities = [\"a\"]", |parts| !parts.capabilities.is_empty());
+    check("network.hosts = [\"https://a.com\"]", |parts| parts.hosts.len() == 1);
+    check("network.networks = [\"10.0.0.0/8\"]", |parts| parts.networks.len() == 1);
+    check("file.read_roots = [\"/srv\"]", |parts| parts.read_roots.len() == 1);
+    check("file.write_roots = [\"data\"]", |parts| {
+        parts.write_roots.iter().any(|root| root.as_str() == "/etc/aral/data")
+    });
+    check("file.bytes_max = 1", |parts| parts.file_bytes_max == 1);
+    check("file.files_max = 2", |parts| parts.file_count_max == 2);
+    check("secret.names = [\"token\"]", |parts| !parts.secrets.is_empty());
+    check("secret.reveal = true", |parts| parts.secret_reveal);
+    check("memory.namespaces = [\"n\"]", |parts| !parts.namespaces.is_empty());
+    check("memory.bytes_max = 3", |parts| parts.memory_bytes_max == 3);
+    check("memory.records_max = 4", |parts| parts.memory_records_max == 4);
+    check("exec.programs = [{ path = \"/bin/true\", args = [] }]", |parts| {
+        parts.programs.len() == 1
+    });
+    check("limits.fuel = 5", |parts| parts.ceiling.fuel == 5);
+    check("defaults.fuel = 6", |parts| parts.defaults.fuel == 6);
+    check("capability.a.engine = \"epoch-only\"", |parts| {
+        parts.overrides.values().any(|one| one.metering == Metering::EpochOnly)
+    });
+    check("capability.a.limits.fuel = 7", |parts| {
+        parts.overrides.values().any(|one| one.ceiling.fuel == 7)
+    });
+}
+
+#[test]
+fn an_override_is_for_one_capability() {
+    let one = policy("limits.fuel = 10\n[capability.a]\nengine = \"epoch-only\"\nlimits.memory_bytes = 1000000000");
+    let (a, b) = (&"a".parse().unwrap(), &"b".parse().unwrap());
+    assert_eq!(
+        (one.ceiling_of(a).fuel, one.ceiling_of(a).memory_bytes),
+        (10, 1_000_000_000)
+    );
+    assert_eq!(one.ceiling_of(b).memory_bytes, Limits::default().memory_bytes);
+    assert_eq!(
+        (one.metering_of(a), one.metering_of(b)),
+        (Metering::EpochOnly, Metering::Metered)
+    );
+    assert_eq!(one.memory_bytes_ceiling(), 1_000_000_000);
+}
+
+#[test]
+fn every_wildcard_is_named() {
+    for (text, key) in [
+        ("permissions = [\"*\"]", "permissions"),
+        ("capabilities = [\"*\"]", "capabilities"),
+        ("network.hosts = [\"*\"]", "network.hosts"),
+        ("network.networks = [\"::/0\"]", "network.networks"),
+        ("file.read_roots = [\"/\"]", "file.read_roots"),
+        ("file.write_roots = [\"/\"]", "file.write_roots"),
+        ("secret.names = [\"*\"]", "secret.names"),
+        ("memory.namespaces = [\"*\"]", "memory.namespaces"),
+    ] {
+        assert_eq!(policy(text).wildcards(), [key]);
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_with_its_name() {
+    for (text, expected) in [
+        ("permission = []", "unknown field `permission`"),
+        ("permissions = \"*\"", "expected a sequence"),
+        ("permissions = [\"network\"]", "`network` is not a permission"),
+        ("capabilities = [\"A\"]", "`A` means no capability"),
+        ("network.hosts = [\"example.com\"]", "`example.com` is not a host"),
+        ("network.networks = [\"10.0.0.0\"]", "invalid IP address syntax"),
+        ("network.ports = [1]", "unknown field `ports`"),
+        (
+            "file.read_roots = [\"../up\"]",
+            "[policy.file] read_roots names a folder that cannot be taken",
+        ),
+        (
+            "file.write_roots = [\"/a/../b\"]",
+            "[policy.file] write_roots names a folder that cannot be taken",
+        ),
+        ("file.bytes_max = -1", "invalid value"),
+        ("file.bytes_max = 9007199254740992", "cannot be written down exactly"),
+        ("secret.names = [\"A\"]", "`A` is not an identifier"),
+        (
+            "exec.programs = [{ path = \"git\", args = [] }]",
+            "`git` is not an absolute plain path",
+        ),
+        ("exec.programs = [{ path = \"/bin/git\" }]", "missing field `args`"),
+        (
+            "exec.programs = [{ path = \"/bin/git\", args = [\"{any}\"] }]",
+            "`{any}` is not an argument pattern",
+        ),
+        ("limits.memory_mb = 1", "unknown field `memory_mb`"),
+        (
+            "defaults.fuel = 2000000000",
+            "[policy.defaults] fuel = 2000000000 is above the ceiling of 1000000000",
+        ),
+        ("capability.a.engine = \"fast\"", "unknown variant `fast`"),
+        ("capability.a.fuel = 1", "unknown field `fuel`"),
+        ("capability.\"A b\".engine = \"metered\"", "is not an identifier"),
+    ] {
+        let error = resolve(text).unwrap_err();
+        assert!(error.contains(expected), "{text} gave {error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! Assembles a host: the one place that sees all layers at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aral_capability::egress::Egress;
+use aral_capability::{Registry, Services};
+use aral_contract::document::{Kind, PublicKey};
+use aral_contract::{AuditSink, Clock, Code, Failure};
+use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
+use aral_runtime::{CompilerKind, Runtime, SystemClock};
+
+use crate::config::Config;
+use crate::events::EventBus;
+use crate::host::Host;
+use crate::serials::SerialFile;
+use crate::text;
+
+/// Makes a [`Host`]. Without any setting the host is closed: it trusts nobody, allows nothing and keeps nothing on disk.
+#[derive(Debug, Default)]
+pub struct HostBuilder {
+    config: Option<Config>,
+    policy: Option<Policy>,
+    keys: Vec<(PublicKey, Vec<Kind>)>,
+    state_dir: Option<PathBuf>,
+    sinks: Vec<Arc<dyn AuditSink>>,
+    clock: Option<Arc<dyn Clock>>,
+    compiler: Option<CompilerKind>,
+}
+
+impl HostBuilder {
+    /// Starts from a configuration, such as that of a file ([`Config::load`]).
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        Self {
+            config: Some(config),
+            ..self
+        }
+    }
+
+    /// Trusts a key for these kinds of document, besides those of the configuration.
+    #[must_use]
+    pub fn trust(mut self, key: PublicKey, kinds: &[Kind]) -> Self {
+        self.keys.push((key, kinds.to_vec()));
+        self
+    }
+
+    /// The policy, instead of that of the configuration.
+    #[must_use]
+    pub fn policy(self, policy: Policy) -> Self {
+        Self {
+            policy: Some(policy),
+            ..self
+        }
+    }
+
+    /// Where state is kept (compiled code, its key, serials of manifests), instead of where the configuration says. The
+    /// folder is made with mode 0700; several hosts may share it.
+    #[must_use]
+    pub fn state_dir(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: Some(folder.into()),
+            ..self
+        }
+    }
+
+    /// A sink that takes every event, besides those that were added before.
+    #[must_use]
+    pub fn sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// The clock, instead of the machine's.
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
+        }
+    }
+
+    /// Where components are compiled. By default in this process, which takes small components only, because a
+    /// compilation in process cannot be stopped. With the `aral` binary at hand:
+    /// `CompilerKind::child("/usr/bin/aral".into(), vec!["__compile".into()])`.
+    #[must_use]
+    pub fn compiler(self, compiler: CompilerKind) -> Self {
+        Self {
+            compiler: Some(compiler),
+            ..self
+        }
+    }
+
+    /// Makes the host and registers the manifests of the configuration. Compiles nothing yet and starts no thread.
+    ///
+    /// # Errors
+    /// `config.invalid` for settings that cannot be, and whatever the manifests of the configuration fail with.
+    pub fn build(self) -> Result<Host, Failure> {
+        let mut config = match self.config {
+            Some(config) => config,
+            None => Config::closed()?,
+        };
+        config.policy = self.policy.unwrap_or(config.policy);
+        config.state_dir = self.state_dir.or(config.state_dir);
+        self.keys.iter().for_each(|(key, kinds)| config.trust.add(key.clone(), kinds));
+        // Before the runtime, which opens its cache below: the folder must be private from the beginning.
+        let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
+        let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, text::chain(error));
+        let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
+        let bus = Arc::new(EventBus::new(self.sinks));
+        let services = Services {
+            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
+            egress: Arc::new(Egress::new(config.egress.clone())?),
+            roots: aral_capability::Roots::default(),
+        };
+        let clock = Arc::clone(&services.clock);
+        let dispatcher = Dispatcher::new(DispatcherParts {
+            runtime: runtime.map_err(|error| wrong(&error))?,
+            registry: Registry::default(),
+            services,
+            policy: config.policy,
+            gate: config.gate,
+        });
+        let host = Host::new(dispatcher, config.trust, clock, bus, serials);
+        if let Some(digest) = config.digest {
+            tracing::info!(config = %digest, policy = %host.policy().digest(), "the host is configured");
+        }
+        for manifest in &config.manifests {
+            host.register_manifest_file(manifest)?;
+        }
+        Ok(host)
+    }
+}

@@ -1,0 +1,285 @@
+//! `aral.toml`, resolved: one file in, everything a host needs out. The file and the keys it names must belong to this
+//! user or root and be writable by nobody else, since whoever can write them can grant. It starts nothing.
+
+mod raw;
+
+use std::path::{Path, PathBuf};
+
+use aral_capability::egress::EgressOptions;
+use aral_contract::document::{PublicKey, TrustStore};
+use aral_contract::scope::AbsolutePath;
+use aral_contract::{Code, Digest, Failure};
+use aral_orchestration::Policy;
+use aral_orchestration::dispatch::GateOptions;
+use aral_orchestration::policy::PolicyParts;
+use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
+use aral_runtime::files;
+use aral_runtime::process::ProcessLimits;
+use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
+
+use crate::environment;
+use raw::{RawAllocation, RawConfig, RawRuntime, RawTrust};
+
+/// Largest configuration file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Largest public key file, in bytes.
+pub const KEY_BYTES_MAX: u64 = 64 << 10;
+/// Largest file of certificates, in bytes.
+pub const CA_BYTES_MAX: u64 = 4 << 20;
+
+/// Everything that a host is made from. Made by [`Config::load`] from a file, or by [`Config::closed`] and changed.
+///
+/// | Key of `aral.toml` | Meaning | If absent |
+/// |---|---|---|
+/// | `state_dir` | folder for the cache, its key and the serials, mode 0700 | `aral` below `$XDG_STATE_HOME` or `~/.local/state` |
+/// | `[[trust]]` `public_key`, `kinds` | a PEM file, and what it may sign: `manifest`, `persona` | nothing is trusted |
+/// | `[manifests]` `files` | signed manifests that are registered at start | none |
+/// | `[policy]` | see [`aral_orchestration::RawPolicy`] | nothing is allowed |
+/// | `[egress]` `nameservers` | `address:port` of resolvers | those of the system |
+/// | `[egress]` `ca_file` | PEM file with certificates to trust besides the system's | none |
+/// | `[egress]` `connections_max` | connections at once | built-in |
+/// | `[runtime]` `allocation` | `auto` (a pool if there is room) or `on-demand` | `auto` |
+/// | `[runtime]` `concurrent_calls_max` | calls in flight at once | 1000 |
+/// | `[runtime]` `waiting_calls_max` | calls that may wait for a place | 1000 |
+/// | `[runtime]` `wait_ms` | how long one waits | 5000 |
+/// | `[runtime]` `cache_dir` | folder for compiled code | `cache` below `state_dir` |
+/// | `[runtime]` `cache_bytes_max` | size of all compiled code | 1 GiB |
+/// | `[process]` `open_files_max` | descriptors of the process | 16384 |
+/// | `[process]` `address_space_bytes_max` | address space of the process | not limited |
+///
+/// Relative paths lie beside the file. Unknown keys are refused.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where state is kept; none: nowhere, so that nothing is cached and serials are forgotten when the host ends.
+    pub state_dir: Option<PathBuf>,
+    /// Who may sign what.
+    pub trust: TrustStore,
+    /// Signed manifests to register at start.
+    pub manifests: Vec<PathBuf>,
+    /// What may be granted at most.
+    pub policy: Policy,
+    /// How requests leave the host.
+    pub egress: EgressOptions,
+    /// Where instances come from.
+    pub allocation: Allocation,
+    /// How many calls there may be at once.
+    pub gate: GateOptions,
+    /// Where compiled code is kept, if not in `state_dir`.
+    pub cache_dir: Option<PathBuf>,
+    /// Size of all compiled code, in bytes.
+    pub cache_bytes_max: u64,
+    /// Limits of the process; the binary applies them, an embedder's process is its own.
+    pub process: ProcessLimits,
+    /// SHA-256 of the file; none: there was no file.
+    pub digest: Option<Digest>,
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that cannot be read, or that somebody else could have written.
+    #[error("the configuration cannot be trusted: {0}")]
+    File(#[from] files::FilesError),
+    /// Not TOML, or with keys or values that it must not have.
+    #[error("`{}`, line {line}: {detail}", .path.display())]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+        /// What is wrong.
+        detail: String,
+        /// The known key that is most like an unknown one.
+        similar: Option<String>,
+    },
+    /// The folder of the file has a name that documents cannot hold.
+    #[error("the configuration lies in `{}`, which is not a plain UTF-8 path", .0.display())]
+    Folder(PathBuf),
+    /// A key that is none.
+    #[error("[[trust]] public_key `{}`: {error}", .path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        error: aral_contract::document::KeyError,
+    },
+    /// A policy that contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] aral_orchestration::policy::PolicyError),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Self::new(Code::ConfigInvalid, crate::text::chain(&error));
+        match error {
+            ConfigError::Policy(error) => error.into(),
+            ConfigError::Toml { similar: Some(similar), .. } => failure.with_hint(format!("did you mean `{similar}`?")),
+            ConfigError::File(error) => match error {
+                files::FilesError::Owner { path, .. } => failure.with_hint(format!("chown \"$(id -u)\" {}", path.display())),
+                files::FilesError::Mode { path, wanted, .. } => failure.with_hint(format!("chmod {wanted} {}", path.display())),
+                files::FilesError::Io { .. }
+                | files::FilesError::TooLarge { .. }
+                | files::FilesError::NotAFile { .. }
+                | files::FilesError::Exists { .. } => failure,
+            },
+            ConfigError::Key { .. } => failure.with_hint("make a pair of keys: `aral keygen`"),
+            ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) => failure,
+        }
+    }
+}
+
+impl Config {
+    /// What holds without a file: nothing is trusted, nothing is allowed, nothing is kept.
+    ///
+    /// # Errors
+    /// None in practice: the closed policy has a canonical form.
+    pub fn closed() -> Result<Self, Failure> {
+        let gate = GateOptions::default();
+        Ok(Self {
+            state_dir: None,
+            trust: TrustStore::default(),
+            manifests: Vec::new(),
+            policy: Policy::new(PolicyParts::default())?,
+            egress: EgressOptions::default(),
+            allocation: Allocation::default(),
+            gate,
+            cache_dir: None,
+            cache_bytes_max: CACHE_BYTES_MAX_DEFAULT,
+            process: ProcessLimits::default(),
+            digest: None,
+        })
+    }
+
+    /// [`Config::closed`], with state kept where the environment says. What the `aral` command uses without a file.
+    ///
+    /// # Errors
+    /// As [`Config::closed`].
+    pub fn built_in() -> Result<Self, Failure> {
+        Ok(Self {
+            state_dir: environment::state_dir(),
+            ..Self::closed()?
+        })
+    }
+
+    /// Reads `aral.toml` and the files that it names.
+    ///
+    /// # Errors
+    /// `config.invalid`, with the file, the line and, where there is one, the step that repairs it.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        Ok(load(path)?)
+    }
+
+    /// What the runtime is made from.
+    pub(crate) fn runtime(&self, compiler: aral_runtime::CompilerKind) -> RuntimeOptions {
+        let cache = self.state_dir.as_ref().map(|state| CacheOptions {
+            directory: self.cache_dir.clone().unwrap_or_else(|| state.join("cache")),
+            key_file: state.join("cache.key"),
+            bytes_max: self.cache_bytes_max,
+        });
+        RuntimeOptions {
+            allocation: self.allocation,
+            concurrent_calls_max: self.gate.concurrent_max,
+            cache,
+            compiler,
+            ..RuntimeOptions::default()
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ConfigError> {
+    let bytes = files::read_trusted(path, CONFIG_BYTES_MAX)?;
+    let folder = folder_of(path)?;
+    let raw = parse(path, &bytes)?;
+    let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);
+    let ca = raw.egress.ca_file.map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX)).transpose()?;
+    let closed = EgressOptions::default();
+    Ok(Config {
+        state_dir: raw.state_dir.map(beside).or_else(environment::state_dir),
+        trust: trust(raw.trust, &beside)?,
+        manifests: raw.manifests.files.into_iter().map(beside).collect(),
+        policy: Policy::resolve(raw.policy, &folder)?,
+        egress: EgressOptions {
+            nameservers: raw.egress.nameservers,
+            extra_roots_pem: ca,
+            connections_max: raw.egress.connections_max.unwrap_or(closed.connections_max),
+        },
+        allocation: match raw.runtime.allocation {
+            RawAllocation::Auto => Allocation::Auto,
+            RawAllocation::OnDemand => Allocation::OnDemand,
+        },
+        gate: gate(&raw.runtime),
+        cache_dir: raw.runtime.cache_dir.map(beside),
+        cache_bytes_max: raw.runtime.cache_bytes_max.unwrap_or(CACHE_BYTES_MAX_DEFAULT),
+        process: ProcessLimits {
+            open_files_max: raw.process.open_files_max.unwrap_or(ProcessLimits::default().open_files_max),
+            address_space_bytes_max: raw.process.address_space_bytes_max,
+        },
+        digest: Some(Digest::of(&bytes)),
+    })
+}
+
+fn gate(raw: &RawRuntime) -> GateOptions {
+    let default = GateOptions::default();
+    GateOptions {
+        concurrent_max: raw.concurrent_calls_max.unwrap_or(default.concurrent_max),
+        waiting_max: raw.waiting_calls_max.unwrap_or(default.waiting_max),
+        wait_ms: raw.wait_ms.unwrap_or(default.wait_ms),
+    }
+}
+
+/// The folder that relative paths lie in, links followed once and now.
+fn folder_of(path: &Path) -> Result<AbsolutePath, ConfigError> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let folder = files::canonical(parent)?;
+    let plain = folder.to_str().and_then(|text| text.parse().ok());
+    plain.ok_or(ConfigError::Folder(folder))
+}
+
+fn trust(raw: Vec<RawTrust>, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<TrustStore, ConfigError> {
+    let mut store = TrustStore::default();
+    for RawTrust { public_key, kinds } in raw {
+        let path = beside(public_key);
+        let bytes = files::read_trusted(&path, KEY_BYTES_MAX)?;
+        let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
+        store.add(key.map_err(|error| ConfigError::Key { path, error })?, &kinds);
+    }
+    Ok(store)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<RawConfig, ConfigError> {
+    let error = |line: usize, detail: String| ConfigError::Toml {
+        path: path.to_owned(),
+        line,
+        similar: similar(&detail),
+        detail,
+    };
+    let text = std::str::from_utf8(bytes).map_err(|wrong| {
+        let before = bytes.get(..wrong.valid_up_to()).unwrap_or_default();
+        error(line_at(before), "not UTF-8".to_owned())
+    })?;
+    toml::from_str(text).map_err(|wrong| {
+        let before = wrong.span().and_then(|span| bytes.get(..span.start));
+        error(before.map_or(1, line_at), wrong.message().replace('\n', " "))
+    })
+}
+
+fn line_at(before: &[u8]) -> usize {
+    before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
+}
+
+/// The known name that is most like the unknown one, out of the parser's own words: unknown field `x`, expected one of
+/// `a`, `b`.
+fn similar(detail: &str) -> Option<String> {
+    let (unknown, known) = detail.split_once("expected")?;
+    let unknown = unknown.split('`').nth(1)?;
+    let known = known.split('`').skip(1).step_by(2);
+    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
+    let best = scored.max_by(|(one, _), (two, _)| one.total_cmp(two))?;
+    (best.0 > 0.8).then(|| best.1.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

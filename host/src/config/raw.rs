@@ -1,0 +1,74 @@
+//! The configuration as it stands in `aral.toml`. Shaped like the file; nothing here decides.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use aral_contract::document::Kind;
+use aral_orchestration::RawPolicy;
+use serde::Deserialize;
+
+/// The whole file. Every absent key is closed or takes the built-in number.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawConfig {
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) trust: Vec<RawTrust>,
+    pub(super) manifests: RawManifests,
+    pub(super) policy: RawPolicy,
+    pub(super) egress: RawEgress,
+    pub(super) runtime: RawRuntime,
+    pub(super) process: RawProcess,
+}
+
+/// `[[trust]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrust {
+    pub(super) public_key: PathBuf,
+    pub(super) kinds: Vec<Kind>,
+}
+
+/// `[manifests]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawManifests {
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// `[egress]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawEgress {
+    pub(super) nameservers: Vec<SocketAddr>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) connections_max: Option<usize>,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRuntime {
+    pub(super) allocation: RawAllocation,
+    pub(super) concurrent_calls_max: Option<u32>,
+    pub(super) waiting_calls_max: Option<u32>,
+    pub(super) wait_ms: Option<u64>,
+    pub(super) cache_dir: Option<PathBuf>,
+    pub(super) cache_bytes_max: Option<u64>,
+}
+
+/// `runtime.allocation`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawAllocation {
+    #[default]
+    Auto,
+    OnDemand,
+}
+
+/// `[process]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawProcess {
+    pub(super) open_files_max: Option<u64>,
+    pub(super) address_space_bytes_max: Option<u64>,
+}

@@ -1,0 +1,91 @@
+//! Hands every event to the embedder's sinks and to whoever watches. Watching never holds up the host: a watcher that is
+//! too slow loses events, and learns how many.
+
+use std::sync::Arc;
+
+use aral_contract::{AuditSink, Event};
+use futures::Stream;
+use tokio::sync::broadcast::{self, Sender, error::RecvError};
+
+/// Events kept for a watcher that is behind.
+pub(crate) const EVENTS_KEPT_MAX: usize = 1024;
+
+/// What a watcher sees.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// Something happened.
+    Event(Event),
+    /// The watcher was too slow, and this many events are gone.
+    Missed(u64),
+}
+
+#[derive(Debug)]
+pub(crate) struct EventBus {
+    sinks: Vec<Arc<dyn AuditSink>>,
+    watchers: Sender<Event>,
+}
+
+impl EventBus {
+    pub(crate) fn new(sinks: Vec<Arc<dyn AuditSink>>) -> Self {
+        Self {
+            sinks,
+            watchers: Sender::new(EVENTS_KEPT_MAX),
+        }
+    }
+
+    /// Everything from now on, until the host is gone.
+    pub(crate) fn watch(&self) -> impl Stream<Item = Notice> + Send + Unpin + use<> {
+        let next = |mut receiver: broadcast::Receiver<Event>| async move {
+            match receiver.recv().await {
+                Ok(event) => Some((Notice::Event(event), receiver)),
+                Err(RecvError::Lagged(count)) => Some((Notice::Missed(count), receiver)),
+                Err(RecvError::Closed) => None,
+            }
+        };
+        Box::pin(futures::stream::unfold(self.watchers.subscribe(), next))
+    }
+}
+
+impl AuditSink for EventBus {
+    fn record(&self, event: Event) {
+        if self.watchers.receiver_count() > 0 {
+            // The only failure is that the last watcher has just left.
+            let _nobody = self.watchers.send(event.clone());
+        }
+        if let Some((last, rest)) = self.sinks.split_last() {
+            rest.iter().for_each(|sink| sink.record(event.clone()));
+            last.record(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::EventKind;
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    fn event(number: usize) -> Event {
+        Event {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            trace: None,
+            kind: EventKind::DevelopmentOnly {
+                subject: number.to_string(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_learns_what_it_missed_and_holds_up_nobody() {
+        let bus = EventBus::new(Vec::new());
+        let mut watcher = bus.watch();
+        for number in 0..EVENTS_KEPT_MAX + 7 {
+            bus.record(event(number));
+        }
+        assert_eq!(watcher.next().await, Some(Notice::Missed(7)));
+        assert_eq!(watcher.next().await, Some(Notice::Event(event(7))));
+        drop(bus);
+        assert_eq!(watcher.count().await, EVENTS_KEPT_MAX - 1);
+    }
+}

@@ -1,0 +1,269 @@
+//! The embedding API. Thin: it turns bytes and files into checked documents and hands them to the dispatch path.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aral_capability::manifest::{self, ManifestBody};
+use aral_capability::registry::Serials;
+use aral_capability::{Capability, Entry, Warning};
+use aral_contract::document::{TrustStore, Verified};
+use aral_contract::limits::DOCUMENT_BYTES_MAX;
+use aral_contract::{AuditSink as _, CapabilityId, Clock, Event, EventKind, Failure};
+use aral_orchestration::dispatch::{DevelopmentRun, Explanation, Granted, RunReport};
+use aral_orchestration::{Dispatcher, Outcome, Policy, Request, Session};
+use aral_runtime::files;
+use futures::Stream;
+use semver::{Version, VersionReq};
+
+use crate::builder::HostBuilder;
+use crate::components::{Beside, unreadable};
+use crate::events::{EventBus, Notice};
+use crate::serials::SerialFile;
+
+/// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
+/// same host. It is safe to use from many tasks and threads at once.
+#[derive(Debug, Clone)]
+pub struct Host(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dispatcher: Dispatcher,
+    trust: TrustStore,
+    clock: Arc<dyn Clock>,
+    events: Arc<EventBus>,
+    serials: Option<SerialFile>,
+}
+
+/// A capability that was registered, with what was odd about it.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The capability.
+    pub capability: Arc<Capability>,
+    /// What its author should look at, such as a permission that no import uses.
+    pub warnings: Vec<Warning>,
+}
+
+/// Hands out the component of a manifest entry. What it returns is believed only if its SHA-256 is the entry's.
+pub type Components<'a> = &'a dyn Fn(&Entry) -> Result<Vec<u8>, Failure>;
+
+impl Host {
+    /// Begins a host. Without any setting it is closed.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    pub(crate) fn new(
+        dispatcher: Dispatcher,
+        trust: TrustStore,
+        clock: Arc<dyn Clock>,
+        events: Arc<EventBus>,
+        serials: Option<SerialFile>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            dispatcher,
+            trust,
+            clock,
+            events,
+            serials,
+        }))
+    }
+
+    /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them.
+    ///
+    /// # Errors
+    /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
+    /// `component.digest_mismatch`, `component.invalid`, `component.too_large`, `component.import_uncovered`,
+    /// `host.unavailable` if the serials of earlier runs cannot be read, and whatever `components` fails with.
+    pub fn register_manifest(&self, bytes: &[u8], components: Components<'_>) -> Result<Vec<Registered>, Failure> {
+        self.noting_refusal("manifest", || {
+            let manifest = manifest::verify(bytes, &self.0.trust, self.0.clock.now())?;
+            self.admit(&manifest, components)
+        })
+    }
+
+    /// The same for a file; its components are `components/<SHA-256>.wasm` or `<SHA-256>.wasm` beside it.
+    ///
+    /// # Errors
+    /// As [`Host::register_manifest`], and `config.invalid` if a file cannot be read.
+    pub fn register_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
+        let beside = Beside::of(path)?;
+        self.register_manifest(&read_document(path)?, &|entry| beside.component(entry))
+    }
+
+    /// Registers a manifest whatever its signature. For development: each use is recorded and warned about.
+    ///
+    /// # Errors
+    /// As [`Host::register_manifest`], without `signature.invalid`.
+    pub fn dangerous_register_unsigned_manifest(
+        &self,
+        bytes: &[u8],
+        components: Components<'_>,
+    ) -> Result<Vec<Registered>, Failure> {
+        self.noting_refusal("manifest", || {
+            let manifest = manifest::dangerous_accept_unsigned(bytes, self.0.clock.now())?;
+            self.0.dispatcher.warn_development(None, format!("manifest {} without a signature", manifest.digest));
+            self.admit(&manifest, components)
+        })
+    }
+
+    /// The same for a file, with components as in [`Host::register_manifest_file`].
+    ///
+    /// # Errors
+    /// As [`Host::register_manifest_file`], without `signature.invalid`.
+    pub fn dangerous_register_unsigned_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
+        let beside = Beside::of(path)?;
+        self.dangerous_register_unsigned_manifest(&read_document(path)?, &|entry| beside.component(entry))
+    }
+
+    /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.
+    pub fn remove(&self, capability: &CapabilityId, version: &Version) -> bool {
+        self.0.dispatcher.registry().remove(capability, version)
+    }
+
+    /// All registered capabilities, by name and version.
+    pub fn capabilities(&self) -> Vec<Arc<Capability>> {
+        self.0.dispatcher.registry().list()
+    }
+
+    /// Opens a session for a signed persona (JSON, at most 4 MiB). The persona's validity is checked again at each call.
+    ///
+    /// # Errors
+    /// `document.invalid`, `signature.invalid`, `document.stale`.
+    pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
+        self.noting_refusal("persona", || {
+            let persona = aral_persona::persona::verify(persona, &self.0.trust, self.0.clock.now())?;
+            Ok(Session::new(persona))
+        })
+    }
+
+    /// Opens a session for a persona whatever its signature. For development: each use is recorded and warned about.
+    ///
+    /// # Errors
+    /// `document.invalid`, `document.stale`.
+    pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
+        self.noting_refusal("persona", || {
+            let persona = aral_persona::persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
+            self.0.dispatcher.warn_development(None, format!("persona `{}` without a signature", persona.body.id));
+            Ok(Session::new(persona))
+        })
+    }
+
+    /// Runs a capability once. To cancel, drop the future: the guest and all that it holds end with it, and the end is
+    /// recorded as `call.cancelled`. Needs a tokio runtime with I/O and timers enabled.
+    ///
+    /// A failed call is an [`Outcome`] too: its `result` says whose fault it was (`failure.code.blame()`), and its
+    /// `usage` what it cost.
+    pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
+        self.0.dispatcher.invoke(session, request).await
+    }
+
+    /// Runs a component (at most 32 MiB) without a manifest, under permissions that nobody signed. For development: each
+    /// use is recorded and warned about.
+    ///
+    /// # Errors
+    /// What is wrong with the component or with the permissions; a failed run is part of the report.
+    pub async fn dangerous_run(&self, run: &DevelopmentRun, input: &[u8]) -> Result<RunReport, Failure> {
+        self.0.dispatcher.dangerous_run(run, input).await
+    }
+
+    /// The decision alone: the grant under which this session may call this capability, from the cache (under a
+    /// microsecond, without allocation) or computed now.
+    ///
+    /// # Errors
+    /// `capability.unknown`, `document.stale`, `permission.denied`.
+    pub fn authorize(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Arc<Granted>, Failure> {
+        self.0.dispatcher.authorize(session, capability, version)
+    }
+
+    /// Why this session may or may not call this capability: who asked, who allowed, what came out, and the lines that
+    /// would change it.
+    ///
+    /// # Errors
+    /// `capability.unknown`, `document.stale`. A denial is no error here.
+    pub fn explain(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Explanation, Failure> {
+        self.0.dispatcher.explain(session, capability, version)
+    }
+
+    /// Everything that happens from now on, until the host is gone. A watcher that falls more than 1,024 events behind
+    /// loses the oldest and is told how many; it never holds up the host. For records that must be whole, use
+    /// [`HostBuilder::sink`].
+    pub fn events(&self) -> impl Stream<Item = Notice> + Send + Unpin + use<> {
+        self.0.events.watch()
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.0.dispatcher.policy()
+    }
+
+    /// Replaces the policy as a whole. Calls that are under way end under the old one, every later call is decided anew.
+    pub fn set_policy(&self, policy: Policy) {
+        self.0.dispatcher.set_policy(policy);
+    }
+
+    fn admit(&self, manifest: &Verified<ManifestBody>, components: Components<'_>) -> Result<Vec<Registered>, Failure> {
+        let registry = self.0.dispatcher.registry();
+        let (serial, signer) = (manifest.header.serial, manifest.signer);
+        let locked = match &self.0.serials {
+            Some(file) if signer.is_some() => Some(file.lock(&*self.0.clock)?),
+            Some(_) | None => None,
+        };
+        let mut serials = locked.as_ref().map_or_else(|| Ok(Serials::default()), |locked| locked.read())?;
+        serials.check(signer, manifest.body.ids(), serial)?;
+        let admitted = registry.admit(manifest, components)?;
+        serials.note(signer, manifest.body.ids(), serial);
+        if let Some(Err(failure)) = locked.map(|locked| locked.write(&serials)) {
+            for (capability, _) in &admitted {
+                registry.remove(&capability.entry.id, &capability.entry.version);
+            }
+            return Err(failure);
+        }
+        Ok(admitted.into_iter().map(|(capability, warnings)| self.registered(capability, warnings)).collect())
+    }
+
+    fn registered(&self, capability: Arc<Capability>, warnings: Vec<Warning>) -> Registered {
+        let entry = &capability.entry;
+        self.record(EventKind::CapabilityRegistered {
+            capability: entry.id.clone(),
+            version: entry.version.clone(),
+            component: entry.component,
+        });
+        Registered { capability, warnings }
+    }
+
+    fn noting_refusal<T>(&self, subject: &str, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        act().inspect_err(|failure| {
+            if let Some(detail) = &failure.internal {
+                tracing::error!(subject, %detail, "not admitted");
+            }
+            self.record(EventKind::AdmissionRefused {
+                subject: subject.to_owned(),
+                code: failure.code,
+                reason: failure.message.clone(),
+            });
+        })
+    }
+
+    fn record(&self, kind: EventKind) {
+        self.0.events.record(Event {
+            at: self.0.clock.now(),
+            trace: None,
+            kind,
+        });
+    }
+}
+
+fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
+    files::read_path(path, bytes_max).map_err(|error| unreadable(&error))
+}
