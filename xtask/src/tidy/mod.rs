@@ -1,5 +1,6 @@
 //! The house rules that no compiler checks. Each rule is a function over text or data, so that each has a test with a bad input.
 
+mod documents;
 mod layers;
 mod manifests;
 mod sources;
@@ -22,6 +23,11 @@ pub(crate) fn run() -> Result<()> {
         findings.extend(check_file(&root, path)?);
     }
     findings.extend(vendored::check(&metadata, &root)?);
+    let exit_codes = read(&root, documents::EXIT_CODES_SOURCE)?;
+    findings.extend(documents::check_exit_codes(
+        &exit_codes,
+        &read(&root, documents::EXIT_CODES_DOCUMENT)?,
+    ));
     for finding in &findings {
         eprintln!("{finding}");
     }
@@ -33,12 +39,18 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn check_file(root: &Path, path: &str) -> Result<Vec<String>> {
-    let read = || fs::read_to_string(root.join(path)).with_context(|| format!("could not read {path}"));
     if path.ends_with(".rs") {
-        Ok(sources::check(path, &read()?))
+        Ok(sources::check(path, &read(root, path)?))
+    } else if path.ends_with(".md") && !path.contains("/tests/") {
+        let exists = |target: &Path| root.join(target).exists();
+        Ok(documents::check_links(path, &read(root, path)?, exists))
     } else if path == "Cargo.toml" || path.ends_with("/Cargo.toml") {
-        manifests::check(path, &read()?)
+        manifests::check(path, &read(root, path)?)
     } else {
         Ok(Vec::new())
     }
+}
+
+fn read(root: &Path, path: &str) -> Result<String> {
+    fs::read_to_string(root.join(path)).with_context(|| format!("could not read {path}"))
 }
