@@ -50,7 +50,30 @@ fn schema_of<T: JsonSchema>(contract: Contract) -> Value {
         root.remove("title");
         name_common_type(root);
     }
+    drop_number_formats(&mut schema);
     schema
+}
+
+/// `"format": "uint32"` is no format of JSON Schema; strict readers refuse the whole schema for it. The range stays.
+fn drop_number_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if members.get("type").is_some_and(allows_number) {
+                members.remove("format");
+            }
+            members.values_mut().for_each(drop_number_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_number_formats),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn allows_number(kind: &Value) -> bool {
+    match kind {
+        Value::String(kind) => kind == "integer" || kind == "number",
+        Value::Array(kinds) => kinds.iter().any(allows_number),
+        _ => false,
+    }
 }
 
 /// A choice between objects is an object: readers that look at the root only (MCP clients do) need to be told.
@@ -112,6 +135,24 @@ mod tests {
         assert_eq!(schema["properties"]["limit"]["maximum"], 100);
         assert_eq!(schema["required"], json!(["folder"]));
         assert!(schema.get("title").is_none());
+    }
+
+    #[test]
+    fn numbers_keep_their_range_and_lose_their_format() {
+        #[derive(serde::Deserialize, JsonSchema)]
+        #[expect(dead_code, reason = "only its schema is looked at")]
+        struct Numbers {
+            count: u8,
+            /// Only a name: no format of a number.
+            format: Option<f64>,
+        }
+        let schema = schema::<Numbers>();
+        assert_eq!(
+            schema["properties"]["count"],
+            json!({"type": "integer", "minimum": 0, "maximum": 255})
+        );
+        assert_eq!(schema["properties"]["format"]["type"], json!(["number", "null"]));
+        assert!(schema["properties"]["format"].get("format").is_none());
     }
 
     #[test]
