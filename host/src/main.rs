@@ -1,2 +1,8 @@
-//! The `aral` command.
-fn main() {}
+//! The `aral` command: parse, run, map to an exit code. Everything else is in `cli`, and below it in the library.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main().into()
+}

@@ -1,0 +1,139 @@
+//! The command line: thin over the library. It reads arguments and files, shows what comes back, and decides nothing
+//! that the library could decide.
+
+// In reading order: the arguments, what every verb uses, the verbs.
+mod arguments;
+mod configured;
+mod exit;
+mod files;
+mod logging;
+mod output;
+mod progress;
+mod session;
+mod text;
+mod watch;
+
+mod allow;
+mod build;
+mod completions;
+mod diff;
+mod doctor;
+mod explain;
+mod inspect;
+mod invoke;
+mod keygen;
+mod manifest;
+mod new;
+mod observe;
+mod persona;
+mod report;
+mod run;
+
+use aral_contract::{Code, Failure};
+use aral_host::environment;
+use aral_runtime::process::{self, ProcessLimits};
+use clap::Parser as _;
+use serde_json::json;
+
+use arguments::{Arguments, Verb};
+use configured::{Configured, Located};
+pub(crate) use exit::Exit;
+use output::{Done, Output, Stop, failure_object};
+
+/// The whole program.
+pub(crate) fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
+    let global = &arguments.global;
+    let output = Output::new(global.json, global.quiet, environment::no_color());
+    let variable = environment::log_filter();
+    let done = logging::start(global.verbose, global.quiet, output.color, variable.as_deref())
+        .map_err(Stop::from)
+        .and_then(|()| run(&arguments, &output));
+    let failed = match done {
+        Ok(exit) => return exit,
+        Err(Stop::Closed) => return Exit::Success,
+        Err(Stop::Failure(failure)) => failure,
+    };
+    // What only the operator may read goes to the log: here operator and user are one person.
+    if let Some(detail) = &failed.internal {
+        tracing::error!(%detail, "failed");
+    }
+    let object = json!({"error": failure_object(&failed)});
+    match output.failure(&failed, &object) {
+        Ok(()) | Err(Stop::Closed | Stop::Failure(_)) => Exit::of(failed.code),
+    }
+}
+
+/// What clap refuses, and the help that it prints. A script that asked for JSON gets JSON here too.
+fn refuse(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        let _nobody_to_tell = error.print();
+        return Exit::Success;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::new(Code::ConfigInvalid, message).with_hint("`aral --help`");
+        let object = json!({"error": failure_object(&failure)});
+        let _nobody_to_tell = Output::new(true, true, true).failure(&failure, &object);
+    } else {
+        let _nobody_to_tell = error.print();
+    }
+    Exit::Usage
+}
+
+fn compile() -> Exit {
+    match aral_runtime::compile::child_main() {
+        code if code == std::process::ExitCode::SUCCESS => Exit::Success,
+        _refused => Exit::HostFault,
+    }
+}
+
+fn run(arguments: &Arguments, output: &Output) -> Done {
+    let located = Located::new(arguments.global.config.as_deref());
+    let configured = || -> Result<Configured, Failure> {
+        let configured = Configured::load(&located)?;
+        limit(&configured.config.process)?;
+        Ok(configured)
+    };
+    match &arguments.verb {
+        Verb::Keygen(arguments) => {
+            limit(&ProcessLimits::default())?;
+            keygen::run(arguments, output)
+        }
+        Verb::New(arguments) => new::run(arguments, output),
+        Verb::Build(arguments) => build::run(arguments, output),
+        Verb::Inspect(arguments) => inspect::run(arguments, output),
+        Verb::Diff(arguments) => diff::run(arguments, output),
+        Verb::Manifest(arguments::Manifest::Build(arguments)) => manifest::build::run(arguments, output),
+        Verb::Manifest(arguments::Manifest::Sign(arguments)) => {
+            limit(&ProcessLimits::default())?;
+            manifest::sign::run(arguments, output)
+        }
+        Verb::Manifest(arguments::Manifest::Verify(arguments)) => {
+            manifest::verify::run(arguments, &configured()?, output)
+        }
+        Verb::Persona(arguments::Persona::New(arguments)) => persona::run(arguments, output),
+        Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
+        Verb::Run(arguments) => run::run(arguments, &configured()?, output),
+        Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
+        Verb::Doctor => doctor::run(&located, output),
+        Verb::Completions(arguments) => completions::run(arguments, output),
+        Verb::Compile => Ok(compile()),
+    }
+}
+
+/// Process limits, before anything is read that a core dump could show. Verbs that start cargo do without: a limit of
+/// this process would be one of the compiler too.
+fn limit(limits: &ProcessLimits) -> Result<(), Failure> {
+    process::apply(limits).map(drop).map_err(|error| {
+        let cause = std::error::Error::source(&error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
+        Failure::new(Code::ConfigInvalid, format!("{error}{cause}"))
+            .with_hint("change [process] in aral.toml, or the limits of the shell (`ulimit -a`)")
+    })
+}

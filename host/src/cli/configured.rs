@@ -1,0 +1,58 @@
+//! Which configuration holds for this process: found, read once, and handed to the verbs that need it.
+
+use std::path::{Path, PathBuf};
+
+use aral_contract::Failure;
+use aral_contract::document::TrustStore;
+use aral_host::{Config, environment};
+
+use super::files;
+
+/// The configuration that is used when nobody names one.
+const DEFAULT: &str = "aral.toml";
+
+/// Where the configuration is; none: nowhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Located(Option<PathBuf>);
+
+impl Located {
+    /// The file that the user names, else the one that the environment names, else the one in this folder if it is there.
+    pub(crate) fn new(option: Option<&Path>) -> Self {
+        let default = || Some(PathBuf::from(DEFAULT)).filter(|path| files::is_there(path));
+        Self(
+            option
+                .map(Path::to_owned)
+                .or_else(environment::config_file)
+                .or_else(default),
+        )
+    }
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone)]
+pub(crate) struct Configured {
+    pub(crate) config: Config,
+    path: Option<PathBuf>,
+}
+
+impl Configured {
+    /// Reads the file; without one, the built-in defaults, which allow nothing.
+    pub(crate) fn load(located: &Located) -> Result<Self, Failure> {
+        let path = located.0.clone();
+        let config = match &path {
+            Some(path) => Config::load(path)?,
+            None => Config::built_in()?,
+        };
+        Ok(Self { config, path })
+    }
+
+    /// The file, if there is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Who is trusted.
+    pub(crate) fn trust(&self) -> &TrustStore {
+        &self.config.trust
+    }
+}

@@ -1,0 +1,117 @@
+//! `aral doctor`: what this machine and this configuration are good for, line by line, each with the fix. It changes
+//! nothing but what running would change too (the folders of state and cache are made if they are missing).
+
+mod checks;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::configured::{Configured, Located};
+use super::exit::Exit;
+use super::output::{Done, Output};
+use super::text;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, less well or less safely than it could.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// One line.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) status: Status,
+    pub(crate) detail: String,
+    /// What to do, unless all is well.
+    pub(crate) fix: Option<String>,
+}
+
+impl Check {
+    pub(crate) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            status: Status::Ok,
+            detail: detail.into(),
+            fix: None,
+        }
+    }
+
+    pub(crate) fn warn(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            status: Status::Warn,
+            fix: Some(fix.into()),
+            ..Self::ok(name, detail)
+        }
+    }
+
+    pub(crate) fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            status: Status::Fail,
+            ..Self::warn(name, detail, fix)
+        }
+    }
+}
+
+pub(crate) fn run(located: &Located, output: &Output) -> Done {
+    let mut all = Vec::new();
+    match Configured::load(located) {
+        Ok(configured) => {
+            all.push(checks::configuration(&configured));
+            all.push(checks::trust(&configured));
+            all.extend(checks::manifests(&configured));
+            all.extend(checks::runtime(&configured));
+        }
+        Err(failure) => {
+            let fix = failure
+                .hint
+                .unwrap_or_else(|| "correct the file, or leave it out with another --config".to_owned());
+            all.push(Check::fail("configuration", failure.message, fix));
+        }
+    }
+    all.extend(checks::machine());
+    all.push(checks::target());
+    let failed = all.iter().any(|check| check.status == Status::Fail);
+    output.answer(&human(&all), &json!({"healthy": !failed, "checks": all}))?;
+    Ok(if failed { Exit::Usage } else { Exit::Success })
+}
+
+fn human(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let mut shown = String::new();
+    for check in checks {
+        let word = match check.status {
+            Status::Ok => "ok  ",
+            Status::Warn => "warn",
+            Status::Fail => "FAIL",
+        };
+        let name = check.name;
+        shown.push_str(&format!("{word}  {name:width$}  {}\n", text::line(&check.detail)));
+        if let Some(fix) = &check.fix {
+            shown.push_str(&format!("      {:width$}  fix: {}\n", "", text::line(fix)));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_that_is_not_well_has_a_fix() {
+        let shown = human(&[
+            Check::ok("a", "fine"),
+            Check::warn("bb", "slow", "make it\nfast"),
+            Check::fail("c", "gone", "bring it back"),
+        ]);
+        let expected = "ok    a   fine\nwarn  bb  slow\n          fix: make it\\u{a}fast\nFAIL  c   gone\n          fix: bring it back\n";
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,243 @@
+//! The single checks. Each looks at one thing and says what would mend it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use aral_capability::{Registry, manifest};
+use aral_contract::{Clock as _, Metering};
+use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
+
+use super::Check;
+use crate::cli::build::TARGET;
+use crate::cli::configured::Configured;
+use crate::cli::manifest::verify::{COMPONENTS, component};
+
+/// Linux that walks the dirty pages of a pool slot without faulting (`PAGEMAP_SCAN`), so that resetting one is cheap.
+const PAGEMAP_SCAN_SINCE: (u32, u32) = (6, 7);
+/// Linux with `openat2` and `pidfd_open`, by which folders are opened and programs watched.
+const KERNEL_SINCE: (u32, u32) = (5, 6);
+/// Days before a manifest expires at which it is time to sign it again.
+const EXPIRES_SOON_DAYS: i64 = 14;
+
+/// The file was read, so that its owner and mode are right already.
+pub(crate) fn configuration(configured: &Configured) -> Check {
+    match configured.path() {
+        Some(path) => Check::ok(
+            "configuration",
+            format!("`{}` is readable, and only its owner may write it", path.display()),
+        ),
+        None => Check::warn(
+            "configuration",
+            "there is none: the built-in defaults allow nothing",
+            "write an aral.toml with [[trust]] and [policy], or give `--config FILE`",
+        ),
+    }
+}
+
+pub(crate) fn trust(configured: &Configured) -> Check {
+    if configured.trust().is_empty() {
+        return Check::warn(
+            "trust",
+            "no key is trusted: no signed document is accepted",
+            "`aral keygen dev`, then in aral.toml: [[trust]] public_key = \"dev.pub.pem\", kinds = [\"manifest\"]",
+        );
+    }
+    Check::ok(
+        "trust",
+        "the public keys can be read, and only their owner may write them",
+    )
+}
+
+pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
+    configured
+        .config
+        .manifests
+        .iter()
+        .map(|path| one_manifest(configured, path))
+        .collect()
+}
+
+fn one_manifest(configured: &Configured, path: &Path) -> Check {
+    let now = SystemClock::new().now();
+    let read = || {
+        let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
+        let components = path.with_file_name(COMPONENTS);
+        Registry::default().admit(&verified, &|entry| component(&components, entry))?;
+        Ok::<_, aral_contract::Failure>(verified)
+    };
+    let shown = path.display();
+    match read() {
+        Ok(verified) => {
+            let expires_at = verified.header.expires_at;
+            let days = expires_at.duration_since(now).as_hours() / 24;
+            let count = verified.body.capabilities().len();
+            let detail = format!("`{shown}` has {count} capabilities and is valid for {days} days");
+            if days < EXPIRES_SOON_DAYS {
+                Check::warn(
+                    "manifest",
+                    detail,
+                    format!("sign it again: `aral manifest sign {shown} --key KEY.pem`"),
+                )
+            } else {
+                Check::ok("manifest", detail)
+            }
+        }
+        Err(failure) => {
+            let fix = failure
+                .hint
+                .unwrap_or_else(|| format!("`aral manifest verify {shown}` says more"));
+            Check::fail("manifest", format!("`{shown}`: {}", failure.message), fix)
+        }
+    }
+}
+
+/// What the first call would need.
+pub(crate) fn runtime(configured: &Configured) -> Vec<Check> {
+    vec![state(configured), pool(configured)]
+}
+
+/// The folder of the serials, the cache's key and the cache.
+fn state(configured: &Configured) -> Check {
+    let Some(directory) = &configured.config.state_dir else {
+        return Check::warn(
+            "state",
+            "nothing is kept: every process compiles anew and forgets the serials of manifests",
+            "set HOME, or in aral.toml: state_dir = \"/var/lib/aral\"",
+        );
+    };
+    let cache = configured
+        .config
+        .cache_dir
+        .clone()
+        .unwrap_or_else(|| directory.join("cache"));
+    let writable = |path: &Path| files::create_private_dir(path).and_then(|dir| probe(&dir));
+    match writable(directory).and_then(|()| writable(&cache)) {
+        Ok(()) => Check::ok(
+            "state",
+            format!("`{}` and its cache are writable and private", directory.display()),
+        ),
+        Err(error) => {
+            let failure = crate::cli::files::failure(error);
+            let fix = failure
+                .hint
+                .unwrap_or_else(|| "make the folder yours alone, or name another: state_dir".to_owned());
+            Check::fail("state", failure.message, fix)
+        }
+    }
+}
+
+/// Whether instances can come from a pool of the configured size.
+fn pool(configured: &Configured) -> Check {
+    let options = RuntimeOptions {
+        allocation: configured.config.allocation,
+        concurrent_calls_max: configured.config.gate.concurrent_max,
+        ..RuntimeOptions::default()
+    };
+    let fail = |error: RuntimeError| {
+        Check::fail(
+            "pool",
+            error.to_string(),
+            "lower [runtime] concurrent_calls_max in aral.toml",
+        )
+    };
+    let runtime = match Runtime::new(options) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error),
+    };
+    match runtime.engine(Metering::Metered) {
+        Ok(engine) if engine.is_pooled() => Check::ok("pool", "instances come from a pool"),
+        Ok(_) => Check::warn(
+            "pool",
+            "instances are made on demand, which takes longer",
+            "allow more address space (`ulimit -v unlimited`), and in aral.toml: [runtime] allocation = \"auto\"",
+        ),
+        Err(error) => fail(error),
+    }
+}
+
+fn probe(dir: &cap_std::fs::Dir) -> Result<(), files::FilesError> {
+    let name = "doctor-probe";
+    files::write_atomic(dir, name, b"", 0o600)?;
+    dir.remove_file(name).map_err(|source| files::FilesError::Io {
+        action: "remove",
+        path: PathBuf::from(name),
+        source,
+    })
+}
+
+/// What the kernel can do.
+pub(crate) fn machine() -> Vec<Check> {
+    let text = crate::cli::files::text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
+    let Some(release) = release(&text) else {
+        return vec![Check::warn("kernel", "its release is not known", "mount /proc")];
+    };
+    let shown = text.trim();
+    let kernel = if release >= KERNEL_SINCE {
+        Check::ok("kernel", format!("Linux {shown} has openat2 and pidfd_open"))
+    } else {
+        Check::fail(
+            "kernel",
+            format!("Linux {shown} lacks openat2 or pidfd_open"),
+            "use Linux 5.6 or later",
+        )
+    };
+    let scan = if release >= PAGEMAP_SCAN_SINCE {
+        Check::ok(
+            "pagemap scan",
+            format!("Linux {shown} resets pool slots by scanning their dirty pages"),
+        )
+    } else {
+        Check::warn(
+            "pagemap scan",
+            format!("Linux {shown} lacks it: calls take longer"),
+            "use Linux 6.7 or later",
+        )
+    };
+    vec![kernel, scan]
+}
+
+/// The first two numbers of a release such as `6.12.0-rc1`.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether capabilities can be built here. A host that only runs them does not need it.
+pub(crate) fn target() -> Check {
+    let fix =
+        format!("to build capabilities: `rustup target add {TARGET}`, or `cargo xtask guests` in the Aral repository");
+    let asked = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output();
+    let folder = match asked {
+        Ok(answer) if answer.status.success() => PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()),
+        Ok(_) | Err(_) => return Check::warn("target", "rustc is not there, or does not know wasm32-wasip2", fix),
+    };
+    let has_std = files::open_root(&folder)
+        .and_then(|dir| files::list(&dir, 1000))
+        .is_ok_and(|files| files.iter().any(|file| file.name.starts_with("libstd-")));
+    if has_std {
+        Check::ok("target", format!("{TARGET} is installed: capabilities can be built"))
+    } else {
+        Check::warn("target", format!("{TARGET} is not installed"), fix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        for (text, expected) in [
+            ("6.12.0-rc1\n", Some((6, 12))),
+            ("5.10", Some((5, 10))),
+            ("6.7-generic", Some((6, 7))),
+            ("", None),
+            ("linux", None),
+        ] {
+            assert_eq!(release(text), expected, "{text:?}");
+        }
+        assert!((6, 12) >= PAGEMAP_SCAN_SINCE && (5, 19) < PAGEMAP_SCAN_SINCE);
+    }
+}

@@ -1,0 +1,171 @@
+//! `aral explain`: the three yeses as a table. It decides nothing: it shows what the dispatch would decide.
+
+use aral_orchestration::authorize::{Answer, Decision, LimitRow, Row, Verdict};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::json;
+
+use super::arguments::Explain;
+use super::configured::Configured;
+use super::exit::Exit;
+use super::output::{Done, Output};
+use super::watch::Watch;
+use super::{session, text};
+
+pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output) -> Done {
+    let watch = Watch::new(output);
+    let host = session::host(configured, &arguments.session, &watch, output)?;
+    let Some(capability) = &arguments.capability else {
+        return list(&host, output);
+    };
+    let (id, version) = session::capability(capability)?;
+    let session = session::open(&host, &arguments.session)?;
+    let explanation = host.explain(&session, &id, version.as_ref())?;
+    let decision = &explanation.decision;
+    let exit = if decision.outcome.is_ok() {
+        Exit::Success
+    } else {
+        Exit::Denied
+    };
+    output.answer(
+        &human(decision),
+        &json!({"decision": decision, "granted": decision.outcome.is_ok()}),
+    )?;
+    Ok(exit)
+}
+
+fn list(host: &aral_host::Host, output: &Output) -> Done {
+    let capabilities = host.capabilities();
+    let mut shown = String::new();
+    for capability in &capabilities {
+        let entry = &capability.entry;
+        shown.push_str(&format!(
+            "{} {}  {}\n",
+            entry.id,
+            entry.version,
+            text::line(&entry.title)
+        ));
+    }
+    if capabilities.is_empty() {
+        output.note("no capability is registered\nhint: add `--manifest FILE`, or to aral.toml: [manifests] files = [\"manifest.json\"]");
+    }
+    let objects: Vec<_> = capabilities
+        .iter()
+        .map(|capability| {
+            let entry = &capability.entry;
+            json!({"id": entry.id, "version": entry.version, "title": entry.title, "description": entry.description})
+        })
+        .collect();
+    output.answer(&shown, &json!({ "capabilities": objects }))?;
+    Ok(Exit::Success)
+}
+
+/// The decision for a person.
+fn human(decision: &Decision) -> String {
+    let mut table = table(&["", "manifest asks", "persona", "policy", "granted"]);
+    for row in &decision.rows {
+        table.add_row(cells(row));
+    }
+    let mut shown = format!(
+        "{} {} for persona {}\n{table}\n",
+        decision.capability, decision.version, decision.persona
+    );
+    for warning in &decision.warnings {
+        shown.push_str(&format!("warning: {}\n", text::line(warning)));
+    }
+    match &decision.outcome {
+        Ok(grant) => {
+            shown.push_str(&limits(&decision.limits));
+            shown.push_str(&format!("\ngranted, grant {}\n", grant.digest()));
+        }
+        Err(denial) => {
+            shown.push_str("denied\n");
+            for missing in &denial.missing {
+                shown.push_str(&format!(
+                    "  {}: {}\n",
+                    missing.subject,
+                    text::line(&missing.to_string())
+                ));
+                for line in &missing.lines {
+                    shown.push_str(&format!("    hint: {}\n", text::line(line)));
+                }
+            }
+        }
+    }
+    shown
+}
+
+fn limits(rows: &[LimitRow]) -> String {
+    let mut table = table(&["limit", "manifest asks", "policy at most", "granted"]);
+    for row in rows {
+        let asked = row.asked.map_or_else(|| "-".to_owned(), |asked| asked.to_string());
+        table.add_row([
+            row.name.to_owned(),
+            asked,
+            row.ceiling.to_string(),
+            row.granted.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    table
+}
+
+fn cells(row: &Row) -> [String; 5] {
+    let items = |items: &[String]| match items {
+        [] => "nothing".to_owned(),
+        some => some
+            .iter()
+            .map(|item| text::line(item).into_owned())
+            .collect::<Vec<_>>()
+            .join("\n"),
+    };
+    let answer = |answer: &Answer| match answer.verdict {
+        Verdict::Yes => "yes",
+        Verdict::Part => "part",
+        Verdict::No => "no",
+    };
+    [
+        row.subject.to_string(),
+        items(&row.asked),
+        answer(&row.persona).to_owned(),
+        answer(&row.policy).to_owned(),
+        items(&row.granted),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::Permission;
+    use aral_orchestration::authorize::Subject;
+
+    use super::*;
+
+    #[test]
+    fn texts_of_a_manifest_cannot_forge_a_row() {
+        let answer = |verdict| Answer {
+            verdict,
+            lines: Vec::new(),
+        };
+        let row = Row {
+            subject: Subject::Permission(Permission::FileRead),
+            asked: vec!["/data\n│ exec │ yes".to_owned(), "/b".to_owned()],
+            persona: answer(Verdict::Part),
+            policy: answer(Verdict::No),
+            granted: Vec::new(),
+        };
+        let [subject, asked, persona, policy, granted] = cells(&row);
+        assert_eq!(asked, "/data\\u{a}│ exec │ yes\n/b");
+        assert_eq!(
+            [&*subject, &*persona, &*policy, &*granted],
+            ["file:read", "part", "no", "nothing"]
+        );
+    }
+}

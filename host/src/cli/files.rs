@@ -1,0 +1,232 @@
+//! Files that the user names on the command line: `aral_runtime::files` with messages for the user. It knows no format.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use aral_contract::document::{PrivateKey, PublicKey};
+use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
+use aral_contract::{Code, Failure};
+use aral_runtime::files::{self, FilesError, Replace};
+
+/// Largest text file that is read: a configuration, a key, a capability.toml. Stops a wrong path from filling memory.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// Largest input that is read before the limit of the call is known.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
+
+/// What the user gets to read of a file that was refused.
+pub(crate) fn failure(error: FilesError) -> Failure {
+    let cause = std::error::Error::source(&error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    let failure = Failure::new(Code::ConfigInvalid, format!("{error}{cause}"));
+    match error {
+        FilesError::Exists { .. } => failure.with_hint("choose another name, or remove the file first"),
+        FilesError::Io { .. }
+        | FilesError::TooLarge { .. }
+        | FilesError::NotAFile { .. }
+        | FilesError::Owner { .. }
+        | FilesError::Mode { .. } => failure,
+    }
+}
+
+/// Reads a component, or as much of a larger file as shows that it is one too many.
+pub(crate) fn component(path: &Path) -> Result<Vec<u8>, Failure> {
+    read(path, COMPONENT_BYTES_MAX as u64, Code::ComponentTooLarge)
+}
+
+/// Reads a signed document.
+pub(crate) fn document(path: &Path) -> Result<Vec<u8>, Failure> {
+    read(path, DOCUMENT_BYTES_MAX as u64, Code::DocumentInvalid)
+}
+
+/// Reads a text.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    let bytes = read(path, TEXT_BYTES_MAX, Code::ConfigInvalid)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8 text", path.display())))
+}
+
+/// Reads a private key. Its text is wiped from memory afterwards.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKey, Failure> {
+    let bytes = files::read_private(path, TEXT_BYTES_MAX).map_err(failure)?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    PrivateKey::from_pem(text)
+        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", path.display())))
+}
+
+/// Reads a public key.
+pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    PublicKey::from_pem(&text(path)?)
+        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}`: {error}", path.display())))
+}
+
+/// What `--input` means: the text itself, `@FILE`, or `-` for standard input.
+pub(crate) fn input(argument: &str) -> Result<Vec<u8>, Failure> {
+    if argument == "-" {
+        let mut bytes = Vec::new();
+        let read = io::stdin()
+            .lock()
+            .take(INPUT_BYTES_MAX.saturating_add(1))
+            .read_to_end(&mut bytes);
+        read.map_err(|error| Failure::new(Code::ConfigInvalid, format!("standard input cannot be read: {error}")))?;
+        if bytes.len() as u64 > INPUT_BYTES_MAX {
+            return Err(Failure::new(
+                Code::InputTooLarge,
+                format!("standard input has more than {INPUT_BYTES_MAX} bytes"),
+            ));
+        }
+        return Ok(bytes);
+    }
+    match argument.strip_prefix('@') {
+        Some(path) => read(Path::new(path), INPUT_BYTES_MAX, Code::InputTooLarge),
+        None => Ok(argument.as_bytes().to_vec()),
+    }
+}
+
+fn read(path: &Path, bytes_max: u64, too_large: Code) -> Result<Vec<u8>, Failure> {
+    files::read_path(path, bytes_max).map_err(|error| {
+        let code = match &error {
+            FilesError::TooLarge { .. } => too_large,
+            _unreadable => Code::ConfigInvalid,
+        };
+        Failure { code, ..failure(error) }
+    })
+}
+
+/// Whether there is a file or folder that can be opened.
+pub(crate) fn is_there(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    files::open_parent(path).is_ok_and(|(dir, _)| dir.exists(name))
+}
+
+/// Whether there is a folder.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    files::open_root(path).is_ok()
+}
+
+/// Refuses a path at which something is.
+pub(crate) fn refuse_existing(path: &Path) -> Result<(), Failure> {
+    let exists = || failure(FilesError::Exists { path: path.to_owned() });
+    if is_there(path) { Err(exists()) } else { Ok(()) }
+}
+
+/// Writes a file that must not exist yet.
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    files::write_path(path, bytes, 0o644, Replace::Refuse).map_err(failure)
+}
+
+/// Writes a file that must not exist yet and that nobody else may read.
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    files::write_path(path, bytes, 0o600, Replace::Refuse).map_err(failure)
+}
+
+/// Writes a file, whole, in place of the old one.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    files::write_path(path, bytes, 0o644, Replace::Allow).map_err(failure)
+}
+
+/// Makes a folder with files in it and below it. The folder must not exist yet.
+pub(crate) fn create_tree(folder: &Path, texts: &[(&str, String)]) -> Result<(), Failure> {
+    let (parent, name) = files::open_parent(folder).map_err(failure)?;
+    let io = |action: &str, what: &Path| {
+        let what = what.display().to_string();
+        let action = action.to_owned();
+        move |error: io::Error| Failure::new(Code::ConfigInvalid, format!("cannot {action} `{what}`: {error}"))
+    };
+    parent.create_dir(&name).map_err(io("make", folder))?;
+    let dir = parent.open_dir(&name).map_err(io("open", folder))?;
+    for (name, text) in texts {
+        if let Some(inner) = Path::new(name).parent().filter(|inner| *inner != Path::new("")) {
+            dir.create_dir_all(inner).map_err(io("make", inner))?;
+        }
+        dir.write(name, text).map_err(io("write", Path::new(name)))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder unless it is there.
+pub(crate) fn ensure_folder(path: &Path) -> Result<(), Failure> {
+    let (parent, name) = files::open_parent(path).map_err(failure)?;
+    match parent.create_dir(&name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Failure::new(
+            Code::ConfigInvalid,
+            format!("cannot make `{}`: {error}", path.display()),
+        )),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The path from the root, without looking at the disk.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is no path: {error}", path.display())))
+}
+
+/// The way from `folder` to `target`; both absolute.
+pub(crate) fn relative(folder: &Path, target: &Path) -> PathBuf {
+    let shared = folder
+        .components()
+        .zip(target.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = folder.components().skip(shared).map(|_| Path::new(".."));
+    let down = target.components().skip(shared);
+    up.chain(down.map(|part| Path::new(part.as_os_str()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths() {
+        for (folder, target, expected) in [
+            ("/a/b", "/a/b/c.wasm", "c.wasm"),
+            ("/a/b", "/a/c/d.wasm", "../c/d.wasm"),
+            ("/", "/x", "x"),
+        ] {
+            assert_eq!(relative(Path::new(folder), Path::new(target)), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_cause_and_the_fix() {
+        let missing = text(Path::new("/nowhere/at/all.toml")).unwrap_err();
+        assert_eq!(missing.code, Code::ConfigInvalid);
+        assert!(
+            missing.message.contains("`/nowhere/at/all.toml`: No such file"),
+            "{}",
+            missing.message
+        );
+        let too_large = read(Path::new("/proc/self/status"), 8, Code::ComponentTooLarge).unwrap_err();
+        assert_eq!(too_large.code, Code::ComponentTooLarge);
+        assert!(too_large.message.contains("more than 8 bytes"), "{}", too_large.message);
+    }
+
+    #[test]
+    fn a_tree_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("new");
+        let texts = [("a.txt", "one".to_owned()), ("src/b.txt", "two".to_owned())];
+        create_tree(&tree, &texts).unwrap();
+        assert_eq!(text(&tree.join("src/b.txt")).unwrap(), "two");
+        let again = create_tree(&tree, &texts).unwrap_err();
+        assert!(again.message.contains("exists"), "{}", again.message);
+        let private = folder.path().join("key.pem");
+        create_private(&private, b"k").unwrap();
+        let twice = create_private(&private, b"other").unwrap_err();
+        assert!(twice.hint.is_some() && text(&private).unwrap() == "k");
+        assert!(refuse_existing(&private).is_err());
+        assert!(private_key(&private).unwrap_err().message.contains("aral keygen"));
+    }
+
+    #[test]
+    fn inputs() {
+        assert_eq!(input("{}").unwrap(), b"{}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.json");
+        create(&path, b"[1]").unwrap();
+        assert_eq!(input(&format!("@{}", path.display())).unwrap(), b"[1]");
+        assert!(input("@/nowhere").is_err());
+    }
+}

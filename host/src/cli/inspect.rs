@@ -1,0 +1,114 @@
+//! `aral inspect`: what a component is, without running it. Also the text that `aral build` prints of its result.
+
+use std::fmt::Write as _;
+
+use aral_capability::Inspection;
+use serde_json::{Value, json};
+
+use super::arguments::Inspect;
+use super::exit::Exit;
+use super::files;
+use super::output::{Done, Output};
+use super::text;
+
+pub(crate) fn run(arguments: &Inspect, output: &Output) -> Done {
+    let bytes = files::component(&arguments.file)?;
+    let inspection = aral_capability::inspect(&bytes)?;
+    output.answer(&human(&inspection), &object(&inspection))?;
+    Ok(Exit::Success)
+}
+
+/// The inspection as one JSON object.
+pub(crate) fn object(inspection: &Inspection) -> Value {
+    json!({ "inspection": inspection })
+}
+
+/// The inspection for a person.
+pub(crate) fn human(inspection: &Inspection) -> String {
+    let mut shown = String::new();
+    let shape = match inspection.shape {
+        Some(shape) => format!("{shape} (exports {})", shape.export()),
+        None => "neither tool nor command: it cannot be called here".to_owned(),
+    };
+    let permissions = match inspection.permissions.as_slice() {
+        [] => "none".to_owned(),
+        some => some.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", "),
+    };
+    // Writing to a string cannot fail.
+    let _infallible = writeln!(
+        shown,
+        "digest       {}\nsize         {}\nshape        {shape}\ncan use      {permissions}",
+        inspection.digest,
+        bytes(inspection.size_bytes),
+    );
+    let width =
+        |names: &mut dyn Iterator<Item = &str>| names.map(|name| name.chars().count()).max().unwrap_or_default();
+    let column = width(&mut inspection.imports.iter().map(|import| import.name.as_str()));
+    let _infallible = writeln!(shown, "imports      {}", inspection.imports.len());
+    for import in &inspection.imports {
+        let name = text::line(&import.name);
+        let _infallible = writeln!(shown, "  {name:column$}  {}", text::line(&import.role.describe()));
+    }
+    let _infallible = writeln!(shown, "exports      {}", inspection.exports.len());
+    for export in &inspection.exports {
+        let _infallible = writeln!(shown, "  {}", text::line(&export.name));
+    }
+    if !inspection.producers.is_empty() {
+        shown.push_str("made by (as it says itself)\n");
+    }
+    for producer in &inspection.producers {
+        let (field, name) = (text::line(&producer.field), text::line(&producer.name));
+        let _infallible = writeln!(shown, "  {field}: {name} {}", text::line(&producer.version));
+    }
+    shown
+}
+
+/// A size for a person, and exactly.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..1024 => format!("{count} bytes"),
+        1024..1_048_576 => format!("{} KiB ({count} bytes)", count / 1024),
+        _ => format!("{} MiB ({count} bytes)", count / 1_048_576),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_capability::inspect::{Export, Import, Producer};
+    use aral_capability::{Shape, imports};
+    use aral_contract::{Digest, Permission};
+
+    use super::*;
+
+    #[test]
+    fn names_of_a_hostile_component_stay_on_their_line() {
+        let name = "evil\x1b[2J\nexports      0";
+        let inspection = Inspection {
+            digest: Digest::of(b""),
+            size_bytes: 2048,
+            shape: Some(Shape::Tool),
+            imports: vec![Import {
+                name: name.to_owned(),
+                kind: "instance",
+                role: imports::role_of(name),
+            }],
+            exports: vec![Export {
+                name: "aral:capability/tool@1.0.0".to_owned(),
+                kind: "instance",
+            }],
+            permissions: vec![Permission::FileRead, Permission::Exec],
+            producers: vec![Producer {
+                field: "language".to_owned(),
+                name: "Rust\n".to_owned(),
+                version: String::new(),
+            }],
+        };
+        let shown = human(&inspection);
+        assert!(shown.contains("evil\\u{1b}[2J\\u{a}exports"), "{shown}");
+        assert_eq!(shown.matches("\nexports ").count(), 1, "{shown}");
+        assert!(
+            shown.contains("file:read, exec") && shown.contains("2 KiB (2048 bytes)"),
+            "{shown}"
+        );
+    }
+}

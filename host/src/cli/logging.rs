@@ -1,0 +1,75 @@
+//! The log on standard error: how much of it, and in which form. What to log is said where it happens.
+
+use aral_contract::{Code, Failure};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
+const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
+
+/// Starts the log. `verbose` counts `-v`; `variable` is the value of `ARAL_LOG` and yields to `-v`.
+pub(crate) fn start(verbose: u8, quiet: bool, color: bool, variable: Option<&str>) -> Result<(), Failure> {
+    let filter = filter(verbose, quiet, variable)?;
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .without_time();
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    Ok(())
+}
+
+fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {
+    let level = match (verbose, variable) {
+        (0, Some(text)) => {
+            return text.parse().map_err(|_| {
+                Failure::new(
+                    Code::ConfigInvalid,
+                    format!("`{}` in ARAL_LOG is no log level", text.escape_debug()),
+                )
+                .with_hint(
+                    "write off, error, warn, info, debug or trace, or levels of parts: `warn,aral_runtime=debug`",
+                )
+            });
+        }
+        (0, None) if quiet => LevelFilter::ERROR,
+        (0, None) => LevelFilter::WARN,
+        (1, _) => LevelFilter::INFO,
+        (2, _) => LevelFilter::DEBUG,
+        (_, _) => LevelFilter::TRACE,
+    };
+    Ok(Targets::new()
+        .with_default(level)
+        .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn the_option_is_stronger_than_the_variable() {
+        let shows = |verbose, quiet, variable| {
+            let filter = filter(verbose, quiet, variable).unwrap();
+            let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+            levels
+                .into_iter()
+                .filter(|level| filter.would_enable("aral_runtime", level))
+                .count()
+        };
+        assert_eq!(shows(0, false, None), 2);
+        assert_eq!(shows(0, true, None), 1);
+        assert_eq!(shows(0, false, Some("off")), 0);
+        assert_eq!(shows(0, true, Some("error,aral_runtime=debug")), 4);
+        assert_eq!(shows(1, false, Some("off")), 3);
+        assert_eq!(shows(2, false, None), 4);
+        assert_eq!(shows(9, false, None), 5);
+        assert_eq!(
+            filter(0, false, Some("aral=loud")).unwrap_err().code,
+            Code::ConfigInvalid
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! `aral manifest build`: from folders of capabilities to an unsigned manifest with the components beside it. Components
+//! that describe themselves do so here, once, in an empty sandbox.
+
+use std::path::{Path, PathBuf};
+
+use aral_capability::manifest::build::{Part, body};
+use aral_capability::manifest::source::Described;
+use aral_capability::manifest::{self, CapabilityToml};
+use aral_capability::registry::compile_failure;
+use aral_capability::{Descriptor, describe};
+use aral_contract::{Clock as _, Digest, Failure, Metering};
+use aral_runtime::{Runtime, SystemClock};
+use serde_json::json;
+
+use super::verify::COMPONENTS;
+use crate::cli::arguments::ManifestBuild;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Done, Output};
+use crate::cli::progress::Progress;
+use crate::cli::{files, session};
+
+/// For how long an unsigned manifest is valid; `aral manifest sign` sets its own time.
+const UNSIGNED_DAYS: u32 = 90;
+
+/// What one source leads to.
+struct Found {
+    source: CapabilityToml,
+    component: Vec<u8>,
+    descriptor: Descriptor,
+}
+
+pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
+    let runtime = session::plain_runtime()?;
+    let progress = Progress::start(output, "describing");
+    let mut found = Vec::new();
+    for source in &arguments.sources {
+        progress.step(&source.display().to_string());
+        found.push(find(source, &runtime)?);
+    }
+    drop(progress);
+    let parts = found.iter().map(|one| Part {
+        source: &one.source,
+        component: &one.component,
+        descriptor: one.descriptor.clone(),
+    });
+    let (body, warnings) = body(parts)?;
+    for warning in &warnings {
+        output.warn(&format!("{}\nhint: {}", warning.message, warning.hint));
+    }
+    let now = SystemClock::new().now();
+    let header = manifest::header(1, now, super::expiry(now, UNSIGNED_DAYS)?);
+    let document = manifest::unsigned(&header, &body)?;
+    let components = arguments.out.with_file_name(COMPONENTS);
+    files::ensure_folder(&components)?;
+    for one in &found {
+        files::replace(
+            &components.join(format!("{}.wasm", Digest::of(&one.component))),
+            &one.component,
+        )?;
+    }
+    files::replace(&arguments.out, format!("{document:#}\n").as_bytes())?;
+    let shown = arguments.out.display();
+    output.answer(
+        &format!("wrote {shown}, unsigned\n{}", super::listing(&body)),
+        &json!({"manifest": arguments.out, "signed": false, "capabilities": body.capabilities(), "warnings": warnings}),
+    )?;
+    output.note(&format!("hint: sign it: `aral manifest sign {shown} --key KEY.pem`"));
+    Ok(Exit::Success)
+}
+
+fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
+    let path = if files::is_folder(source) {
+        source.join("capability.toml")
+    } else {
+        source.to_owned()
+    };
+    let in_file = |failure: Failure| Failure {
+        message: format!("{}: {}", path.display(), failure.message),
+        ..failure
+    };
+    let source = CapabilityToml::parse(&files::text(&path)?).map_err(|error| in_file(error.into()))?;
+    let beside = |name: &str| -> PathBuf { path.with_file_name(name) };
+    let component_path = beside(&source.component);
+    let component = files::component(&component_path).map_err(|failure| match failure.hint {
+        None => failure.with_hint("build it first: `aral build`, or correct `component` in capability.toml"),
+        Some(_) => failure,
+    })?;
+    let descriptor = match &source.described {
+        // Looked at before it runs: what is no tool gets a clear word instead of a trap.
+        Described::ByItself => {
+            aral_capability::inspect(&component).map_err(in_file)?;
+            session::block_on(async {
+                let compiled = runtime.compile(&component, Metering::Metered).await;
+                describe(runtime, &compiled.map_err(|error| compile_failure(&error))?).await
+            })?
+            .map_err(in_file)?
+        }
+        Described::ByFile {
+            title,
+            description,
+            input_schema,
+            output_schema,
+        } => {
+            let (input, answer) = (
+                files::text(&beside(input_schema))?,
+                files::text(&beside(output_schema))?,
+            );
+            Descriptor::parse(title.clone(), description.clone(), &input, &answer)
+                .map_err(|error| in_file(error.into()))?
+        }
+    };
+    Ok(Found {
+        source,
+        component,
+        descriptor,
+    })
+}

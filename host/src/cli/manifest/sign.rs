@@ -1,0 +1,33 @@
+//! `aral manifest sign`: signs a manifest in place. Every rule is checked first: a signature under nonsense helps nobody.
+
+use aral_capability::manifest;
+use aral_contract::{Clock as _, Failure};
+use aral_runtime::SystemClock;
+use serde_json::json;
+
+use crate::cli::arguments::ManifestSign;
+use crate::cli::exit::Exit;
+use crate::cli::files;
+use crate::cli::output::{Done, Output};
+
+pub(crate) fn run(arguments: &ManifestSign, output: &Output) -> Done {
+    let key = files::private_key(&arguments.key)?;
+    let (_, body) = manifest::read_unbelieved(&files::document(&arguments.file)?)?;
+    let now = SystemClock::new().now();
+    // The time in seconds grows by itself, also across manifests that are built anew.
+    let serial = match arguments.serial {
+        Some(serial) => serial,
+        None => u64::try_from(now.as_second()).map_err(Failure::internal)?,
+    };
+    let expires_at = super::expiry(now, arguments.valid_days)?;
+    let header = manifest::header(serial, now, expires_at);
+    let document = manifest::sign(&header, &body, &key)?;
+    files::replace(&arguments.file, format!("{document:#}\n").as_bytes())?;
+    let key_id = key.public().id();
+    let shown = arguments.file.display();
+    output.answer(
+        &format!("signed {shown} with key {key_id}, serial {serial}, valid until {expires_at}"),
+        &json!({"manifest": arguments.file, "key_id": key_id, "serial": serial, "issued_at": now, "expires_at": expires_at}),
+    )?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,175 @@
+//! What was reached for becomes an entry that the host reads back, and nothing in it is broader than the attempts.
+
+use aral_capability::manifest::CapabilityToml;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn call(permission: Permission, target: &str, allowed: bool) -> EventKind {
+    EventKind::HostCall {
+        capability: "probe".parse().unwrap(),
+        permission,
+        target: target.to_owned(),
+        allowed,
+        reason: None,
+    }
+}
+
+fn written(events: &[EventKind], granted: &Permissions, shape: Shape) -> String {
+    let usage = Usage {
+        fuel: Some(7),
+        ..Usage::default()
+    };
+    Observed::of(events).entry(&Facts {
+        id: "probe".parse().unwrap(),
+        shape,
+        component: "target/probe.wasm".to_owned(),
+        granted,
+        usage: &usage,
+        at: "2026-01-02T03:04:05Z".parse().unwrap(),
+    })
+}
+
+fn check(permission: Permission, targets: &[&str], granted: &Value, expected: &Value) {
+    let events: Vec<_> = targets.iter().map(|target| call(permission, target, false)).collect();
+    let granted: Permissions = serde_json::from_value(granted.clone()).unwrap();
+    let file = written(&events, &granted, Shape::Tool);
+    let read = CapabilityToml::parse(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+    assert_eq!(serde_json::to_value(&read.permissions).unwrap(), *expected, "{file}");
+}
+
+#[test]
+fn every_permission_goes_round() {
+    let none = json!({});
+    check(
+        Permission::NetworkRead,
+        &[
+            "https://a.example",
+            "GET https://b.example:8443/x?y",
+            "https://user@c.example",
+        ],
+        &none,
+        &json!({"network:read": {"hosts": ["https://a.example", "https://b.example:8443"]}}),
+    );
+    check(
+        Permission::NetworkWrite,
+        &["http://127.0.0.1:8080"],
+        &none,
+        &json!({"network:write": {"hosts": ["http://127.0.0.1:8080"]}}),
+    );
+    check(
+        Permission::FileRead,
+        &["/data/a.txt", "/data/deep/b.txt", "/etc/passwd", "/top", "/"],
+        &none,
+        &json!({"file:read": {"paths": [
+            {"guest": "/data", "host": "/data"}, {"guest": "/etc", "host": "/etc"}, {"guest": "/top", "host": "/top"}
+        ]}}),
+    );
+    check(
+        Permission::FileWrite,
+        &["/data/deep/b.txt"],
+        &json!({"file:read": {"paths": [{"guest": "/data", "host": "/srv/data"}]}}),
+        &json!({"file:write": {"paths": [
+            {"guest": "/data", "host": "/srv/data", "bytes_max": BYTES_MAX_DEFAULT, "files_max": FILES_MAX_DEFAULT}
+        ]}}),
+    );
+    check(
+        Permission::SecretRead,
+        &["token", "Not A Name"],
+        &none,
+        &json!({"secret:read": {"secrets": [{"name": "token", "use": "inject", "header": "authorization"}]}}),
+    );
+    check(
+        Permission::SecretWrite,
+        &["token"],
+        &none,
+        &json!({"secret:write": {"names": ["token"]}}),
+    );
+    check(
+        Permission::MemoryRead,
+        &["notes", "notes/today"],
+        &none,
+        &json!({"memory:read": {"namespaces": ["notes"]}}),
+    );
+    check(
+        Permission::MemoryWrite,
+        &["notes"],
+        &none,
+        &json!({"memory:write": {
+            "namespaces": ["notes"], "bytes_max": BYTES_MAX_DEFAULT, "records_max": RECORDS_MAX_DEFAULT
+        }}),
+    );
+}
+
+#[test]
+fn programs_come_with_the_arguments_that_were_refused_or_the_shapes_that_were_granted() {
+    let mut refused = call(Permission::Exec, "/usr/bin/git", false);
+    if let EventKind::HostCall { reason, .. } = &mut refused {
+        let line = r#"[permissions.exec] programs = [{ path = "/usr/bin/git", args = ["log", "[a] ]"] }]"#;
+        *reason = Some(format!("not granted: add to capability.toml {line}, and to the policy"));
+    }
+    let events = [
+        refused,
+        call(Permission::Exec, "/bin/date", true),
+        call(Permission::Exec, "sh", false),
+    ];
+    let granted = json!({"exec": {"programs": [{"path": "/bin/date", "args": ["{word}"]}]}});
+    let file = written(&events, &serde_json::from_value(granted).unwrap(), Shape::Tool);
+    let read = CapabilityToml::parse(&file).unwrap();
+    assert_eq!(
+        serde_json::to_value(&read.permissions).unwrap(),
+        json!({"exec": {"programs": [
+            {"path": "/bin/date", "args": ["{word}"]}, {"path": "/usr/bin/git", "args": ["log", "[a] ]"]}
+        ]}}),
+        "{file}"
+    );
+}
+
+#[test]
+fn a_secret_is_offered_for_the_hosts_that_were_reached_for() {
+    let events = [
+        call(Permission::SecretRead, "token", false),
+        call(Permission::NetworkWrite, "https://a.example", true),
+        call(Permission::NetworkRead, "http://b.example", true),
+    ];
+    let file = written(&events, &Permissions::default(), Shape::Tool);
+    let read = CapabilityToml::parse(&file).unwrap();
+    let secret = &read.permissions.secret_read.unwrap().secrets[0];
+    assert_eq!(secret.hosts, ["https://a.example".parse().unwrap()]);
+    assert!(file.contains("# denied 1 times: token") && file.contains("# used 1 times: https://a.example"));
+}
+
+#[test]
+fn a_command_and_an_empty_run_are_read_back() {
+    for shape in [Shape::Tool, Shape::Command] {
+        let file = written(&[], &Permissions::default(), shape);
+        let read = CapabilityToml::parse(&file).unwrap();
+        assert_eq!((read.shape(), read.permissions), (shape, Permissions::default()));
+        assert!(
+            file.contains("7 of fuel") && file.contains("2026-01-02T03:04:05Z"),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_cannot_write_lines_of_its_own() {
+    let target = "/x\n[permissions.exec]\nprograms = [{ path = \"/bin/sh\", args = [] }]\n#";
+    let file = written(
+        &[call(Permission::FileRead, target, false)],
+        &Permissions::default(),
+        Shape::Tool,
+    );
+    let read = CapabilityToml::parse(&file).unwrap();
+    assert_eq!(read.permissions, Permissions::default(), "{file}");
+    assert!(file.contains("None of this can be granted"));
+}
+
+#[test]
+fn a_flood_of_names_is_counted_and_not_kept() {
+    let events: Vec<_> = (0..ATTEMPTS_MAX + 5)
+        .map(|number| call(Permission::SecretRead, &format!("s{number}"), false))
+        .collect();
+    let observed = Observed::of(&events);
+    assert_eq!((observed.iter().count(), observed.dropped), (ATTEMPTS_MAX, 5));
+}

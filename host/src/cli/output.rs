@@ -1,0 +1,191 @@
+//! What the user sees: the answer on standard output, everything else on standard error. With `--json`, standard output
+//! holds exactly one JSON object, also for a failure. Every text passes the filter of `text`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use aral_contract::Failure;
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use super::text;
+
+/// Why a verb ends before it is done.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It failed.
+    Failure(Failure),
+    /// Whoever read standard output went away, as `head` does. That is no failure and needs no message.
+    Closed,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Failure(Failure::internal(format_args!("writing to standard output: {error}"))),
+        }
+    }
+}
+
+/// What a verb returns.
+pub(crate) type Done = Result<Exit, Stop>;
+
+/// Where the user's texts go, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// One JSON object on standard output.
+    pub(crate) json: bool,
+    /// Nothing on standard error but failures and warnings.
+    pub(crate) quiet: bool,
+    /// Colour on standard error.
+    pub(crate) color: bool,
+    /// Whether a person is likely to read standard error.
+    pub(crate) stderr_is_terminal: bool,
+    stdout_is_terminal: bool,
+}
+
+impl Output {
+    /// `no_color` is the user's wish; without a terminal there is no colour either.
+    pub(crate) fn new(json: bool, quiet: bool, no_color: bool) -> Self {
+        let stderr_is_terminal = io::stderr().is_terminal();
+        Self {
+            json,
+            quiet,
+            color: stderr_is_terminal && !no_color,
+            stderr_is_terminal,
+            stdout_is_terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    /// The answer: `human` as text, or `object` with `--json`.
+    pub(crate) fn answer(&self, human: &str, object: &Value) -> Result<(), Stop> {
+        if self.json {
+            self.object(object)
+        } else {
+            write_stdout(&text::lines(human))
+        }
+    }
+
+    /// The answer of a capability: JSON in either form, laid out for a person if one is reading.
+    pub(crate) fn guest_answer(&self, answer: &str, object: &Value) -> Result<(), Stop> {
+        if self.json {
+            return self.object(object);
+        }
+        let pretty = if self.stdout_is_terminal {
+            serde_json::from_str::<Value>(answer)
+                .ok()
+                .and_then(|value| serde_json::to_string_pretty(&value).ok())
+        } else {
+            None
+        };
+        write_stdout(&text::json(pretty.as_deref().unwrap_or(answer)))
+    }
+
+    fn object(&self, object: &Value) -> Result<(), Stop> {
+        write_stdout(&text::json(&object.to_string()))
+    }
+
+    /// What a person wants to know and a script does not. Nothing with `--quiet` or `--json`.
+    pub(crate) fn note(&self, message: &str) {
+        if !self.quiet && !self.json {
+            write_stderr(&text::lines(message));
+        }
+    }
+
+    /// Another program's account of a failure: shown always.
+    pub(crate) fn details(&self, words: &str) {
+        if !words.is_empty() {
+            write_stderr(&text::lines(words.trim_end()));
+        }
+    }
+
+    /// A warning: shown always, `--quiet` or not.
+    pub(crate) fn warn(&self, message: &str) {
+        let label = self.paint("33;1", "warning:");
+        write_stderr(&format!("{label} {}", text::lines(message)));
+    }
+
+    /// A failure, with the line that would fix it. `object` is what `--json` prints; it has the member `error`.
+    pub(crate) fn failure(&self, failure: &Failure, object: &Value) -> Result<(), Stop> {
+        if self.json {
+            return self.object(object);
+        }
+        let label = self.paint("31;1", "error:");
+        let message = text::lines(&failure.message);
+        let mut shown = format!("{label} {message} ({})", failure.code);
+        if let Some(hint) = &failure.hint {
+            shown.push_str(&format!("\n{} {}", self.paint("36;1", "hint:"), text::lines(hint)));
+        }
+        if let Some(trace) = failure.trace {
+            shown.push_str(&format!("\ntrace: {trace}"));
+        }
+        write_stderr(&shown);
+        Ok(())
+    }
+
+    fn paint(&self, style: &str, label: &str) -> String {
+        if self.color {
+            format!("\x1b[{style}m{label}\x1b[0m")
+        } else {
+            label.to_owned()
+        }
+    }
+}
+
+/// A failure as the caller sees it: without internals.
+pub(crate) fn failure_object(failure: &Failure) -> Value {
+    json!({
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "trace_id": failure.trace,
+    })
+}
+
+fn write_stdout(text: &str) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    Ok(stdout.flush()?)
+}
+
+/// Nobody can be told that standard error does not work, so that a failure to write there is let go.
+fn write_stderr(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _nobody_to_tell = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aral_contract::Code;
+
+    #[test]
+    fn a_closed_pipe_is_not_a_failure() {
+        assert!(matches!(
+            Stop::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            Stop::Closed
+        ));
+        assert!(matches!(
+            Stop::from(io::Error::from(io::ErrorKind::StorageFull)),
+            Stop::Failure(failure) if failure.code == Code::Internal
+        ));
+    }
+
+    #[test]
+    fn the_json_form_of_a_failure_has_no_internals() {
+        let failure = Failure::new(Code::PermissionDenied, "no")
+            .with_hint("add a line")
+            .with_internal("/etc/shadow");
+        let expected = json!({"code": "permission.denied", "message": "no", "hint": "add a line", "trace_id": null});
+        assert_eq!(failure_object(&failure), expected);
+    }
+}

@@ -1,0 +1,247 @@
+//! What a call was allowed, what it was refused and what it cost: as JSON, and as a summary on standard error.
+
+use aral_contract::scope::{AbsolutePath, ArgumentPattern, SecretUse};
+use aral_contract::{EventKind, Permission, Permissions, Usage};
+use aral_orchestration::Outcome;
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use super::output::{Done, Output, failure_object};
+use super::text;
+
+/// Refused attempts that are shown; all of them are counted.
+const DENIALS_SHOWN_MAX: usize = 20;
+
+/// Prints the outcome of a call: the answer, or why there is none, and the summary.
+pub(crate) fn outcome(outcome: &Outcome, events: &[EventKind], output: &Output) -> Done {
+    let mut object = json!({
+        "trace_id": outcome.trace,
+        "capability": outcome.capability,
+        "version": outcome.version,
+        "granted": outcome.grant.as_ref().map(|grant| &grant.permissions),
+        "denied": denials(events).collect::<Vec<_>>(),
+        "usage": outcome.usage,
+    });
+    match &outcome.result {
+        Ok(answer) => {
+            if let Ok(answer) = serde_json::from_str::<Value>(answer) {
+                insert(&mut object, "answer", answer);
+            }
+            output.guest_answer(answer, &object)?;
+            output.note(&summary(outcome, events));
+            Ok(Exit::Success)
+        }
+        Err(failure) => {
+            insert(&mut object, "error", failure_object(failure));
+            if outcome.grant.is_some() {
+                output.note(&summary(outcome, events));
+            }
+            output.failure(failure, &object)?;
+            Ok(Exit::of(failure.code))
+        }
+    }
+}
+
+/// Adds a member to an object.
+pub(crate) fn insert(object: &mut Value, name: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+}
+
+/// The attempts that host functions refused.
+fn denials(events: &[EventKind]) -> impl Iterator<Item = &EventKind> {
+    events
+        .iter()
+        .filter(|event| matches!(event, EventKind::HostCall { allowed: false, .. }))
+}
+
+fn summary(outcome: &Outcome, events: &[EventKind]) -> String {
+    let mut lines = Vec::new();
+    let granted = outcome
+        .grant
+        .as_ref()
+        .map(|grant| items(&grant.permissions))
+        .unwrap_or_default();
+    if granted.is_empty() {
+        lines.push("granted   nothing".to_owned());
+    }
+    lines.extend(
+        granted
+            .iter()
+            .map(|(permission, item)| format!("granted   {permission} {}", text::line(item))),
+    );
+    for event in denials(events).take(DENIALS_SHOWN_MAX) {
+        if let EventKind::HostCall {
+            permission,
+            target,
+            reason,
+            ..
+        } = event
+        {
+            lines.push(format!("denied    {permission} {}", text::line(target)));
+            lines.extend(reason.iter().map(|reason| format!("          {}", text::line(reason))));
+        }
+    }
+    let hidden = denials(events).count().saturating_sub(DENIALS_SHOWN_MAX);
+    if hidden > 0 {
+        lines.push(format!("denied    {hidden} more"));
+    }
+    lines.push(format!("cost      {}", cost(&outcome.usage)));
+    lines.push(format!("trace     {}", outcome.trace));
+    lines.join("\n")
+}
+
+/// What a call cost, on one line.
+fn cost(usage: &Usage) -> String {
+    let fuel = usage.fuel.map(|fuel| format!("fuel {fuel}, ")).unwrap_or_default();
+    let mut shown = format!(
+        "{fuel}memory {} KiB, computing {} ms, in all {}.{:03} ms, input {} bytes, output {} bytes",
+        usage.memory_bytes_peak / 1024,
+        usage.compute_ms,
+        usage.wall_us / 1000,
+        usage.wall_us % 1000,
+        usage.input_bytes,
+        usage.output_bytes,
+    );
+    if usage.http_requests > 0 {
+        shown.push_str(&format!(", {} requests", usage.http_requests));
+    }
+    if usage.log_bytes_dropped > 0 {
+        shown.push_str(&format!(", {} bytes of log dropped", usage.log_bytes_dropped));
+    }
+    shown
+}
+
+/// What permissions reach, one text for each thing.
+fn items(permissions: &Permissions) -> Vec<(Permission, String)> {
+    let of = |permission: Permission| {
+        scope(permissions, permission)
+            .into_iter()
+            .map(move |item| (permission, item))
+    };
+    Permission::ALL.into_iter().flat_map(of).collect()
+}
+
+fn scope(permissions: &Permissions, permission: Permission) -> Vec<String> {
+    fn all<T: ToString>(items: &[T]) -> Vec<String> {
+        items.iter().map(T::to_string).collect()
+    }
+    let folder = |guest: &AbsolutePath, host: &AbsolutePath| format!("{guest} (on this machine {host})");
+    match permission {
+        Permission::NetworkRead => permissions
+            .network_read
+            .iter()
+            .flat_map(|scope| all(&scope.hosts))
+            .collect(),
+        Permission::NetworkWrite => permissions
+            .network_write
+            .iter()
+            .flat_map(|scope| all(&scope.hosts))
+            .collect(),
+        Permission::FileRead => {
+            let paths = permissions.file_read.iter().flat_map(|scope| &scope.paths);
+            paths.map(|path| folder(&path.guest, &path.host)).collect()
+        }
+        Permission::FileWrite => {
+            let paths = permissions.file_write.iter().flat_map(|scope| &scope.paths);
+            paths
+                .map(|path| {
+                    let folder = folder(&path.guest, &path.host);
+                    format!(
+                        "{folder}, {} bytes and {} files at most",
+                        path.bytes_max, path.files_max
+                    )
+                })
+                .collect()
+        }
+        Permission::SecretRead => {
+            let secrets = permissions.secret_read.iter().flat_map(|scope| &scope.secrets);
+            secrets
+                .map(|secret| match secret.usage {
+                    SecretUse::Inject => format!("{} to {}", secret.name, all(&secret.hosts).join(", ")),
+                    SecretUse::Reveal => format!("{}, revealed", secret.name),
+                })
+                .collect()
+        }
+        Permission::SecretWrite => permissions
+            .secret_write
+            .iter()
+            .flat_map(|scope| all(&scope.names))
+            .collect(),
+        Permission::MemoryRead => permissions
+            .memory_read
+            .iter()
+            .flat_map(|scope| all(&scope.namespaces))
+            .collect(),
+        Permission::MemoryWrite => permissions
+            .memory_write
+            .iter()
+            .flat_map(|scope| all(&scope.namespaces))
+            .collect(),
+        Permission::Exec => {
+            let programs = permissions.exec.iter().flat_map(|scope| &scope.programs);
+            programs
+                .map(|program| {
+                    let args = program.args.iter().cloned().map(ArgumentPattern::into);
+                    let words: Vec<String> = std::iter::once(program.path.to_string()).chain(args).collect();
+                    words.join(" ")
+                })
+                .collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_permission_is_shown_with_what_it_reaches() {
+        let permissions: Permissions = serde_json::from_value(json!({
+            "network:read": {"hosts": ["https://a.example"]},
+            "network:write": {"hosts": ["https://b.example"]},
+            "file:read": {"paths": [{"guest": "/data", "host": "/srv"}]},
+            "file:write": {"paths": [{"guest": "/out", "host": "/o", "bytes_max": 1, "files_max": 2}]},
+            "secret:read": {"secrets": [{"name": "s", "hosts": ["https://a.example"], "header": "x"}]},
+            "secret:write": {"names": ["t"]},
+            "memory:read": {"namespaces": ["m"]},
+            "memory:write": {"namespaces": ["n"], "bytes_max": 1, "records_max": 1},
+            "exec": {"programs": [{"path": "/bin/date", "args": ["{word}"]}]},
+        }))
+        .unwrap();
+        let shown: Vec<String> = items(&permissions)
+            .iter()
+            .map(|(name, item)| format!("{name} {item}"))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "network:read https://a.example",
+                "network:write https://b.example",
+                "file:read /data (on this machine /srv)",
+                "file:write /out (on this machine /o), 1 bytes and 2 files at most",
+                "secret:read s to https://a.example",
+                "secret:write t",
+                "memory:read m",
+                "memory:write n",
+                "exec /bin/date {word}",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_cost_names_what_was_used() {
+        let usage = Usage {
+            fuel: Some(9),
+            memory_bytes_peak: 2048,
+            wall_us: 1_002,
+            http_requests: 3,
+            ..Usage::default()
+        };
+        assert_eq!(
+            cost(&usage),
+            "fuel 9, memory 2 KiB, computing 0 ms, in all 1.002 ms, input 0 bytes, output 0 bytes, 3 requests"
+        );
+    }
+}

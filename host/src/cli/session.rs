@@ -1,0 +1,172 @@
+//! What `invoke`, `explain` and `run` share: a host from the configuration, documents that nobody signed if the user
+//! says so, and the thread that calls run on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aral_contract::{CapabilityId, Code, Failure};
+use aral_host::{Host, Registered};
+use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
+use semver::VersionReq;
+
+use super::arguments;
+use super::configured::Configured;
+use super::files;
+use super::output::Output;
+use super::watch::Watch;
+
+/// The host, with the manifests of the configuration and of the command line.
+pub(crate) fn host(
+    configured: &Configured,
+    arguments: &arguments::Session,
+    watch: &Arc<Watch>,
+    output: &Output,
+) -> Result<Host, Failure> {
+    let config = configured.config.clone();
+    let host = Host::builder()
+        .config(config)
+        .sink(Arc::clone(watch) as _)
+        .compiler(compiler()?)
+        .build()?;
+    for path in &arguments.manifest {
+        for registered in register(&host, path, arguments.development)? {
+            let id = &registered.capability.entry.id;
+            for warning in &registered.warnings {
+                output.warn(&format!("{id}: {}\nhint: {}", warning.message, warning.hint));
+            }
+        }
+    }
+    Ok(host)
+}
+
+/// A host for a component without a manifest: the manifests of the configuration have nothing to do with it.
+pub(crate) fn development_host(configured: &Configured, watch: &Arc<Watch>) -> Result<Host, Failure> {
+    let mut config = configured.config.clone();
+    config.manifests.clear();
+    Host::builder()
+        .config(config)
+        .sink(Arc::clone(watch) as _)
+        .compiler(compiler()?)
+        .build()
+}
+
+/// The session for the persona of the command line.
+pub(crate) fn open(host: &Host, arguments: &arguments::Session) -> Result<aral_host::Session, Failure> {
+    let bytes = persona(&arguments.persona)?;
+    or_unsigned(arguments.development, host.session(&bytes), || {
+        host.dangerous_development_session(&bytes)
+    })
+}
+
+fn persona(path: &Path) -> Result<Vec<u8>, Failure> {
+    if files::is_there(path) {
+        return files::document(path);
+    }
+    Err(Failure::new(
+        Code::ConfigInvalid,
+        format!("there is no persona at `{}`", path.display()),
+    )
+    .with_hint("name one with `--persona FILE`, or write one: `aral persona new --id me --allow-capability ID`"))
+}
+
+fn register(host: &Host, path: &Path, development: bool) -> Result<Vec<Registered>, Failure> {
+    or_unsigned(development, host.register_manifest_file(path), || {
+        host.dangerous_register_unsigned_manifest_file(path)
+    })
+}
+
+/// A document that is signed by a trusted key is taken as such, also during development. One that is not goes through
+/// the other door only if the user says so, and that door warns.
+fn or_unsigned<T>(
+    development: bool,
+    signed: Result<T, Failure>,
+    unsigned: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match signed {
+        Err(failure) if failure.code == Code::SignatureInvalid && development => unsigned(),
+        Err(failure) if failure.code == Code::SignatureInvalid => {
+            let hint = failure.hint.clone().map(|hint| format!("{hint}\n")).unwrap_or_default();
+            Err(failure.with_hint(format!(
+                "{hint}or accept it as it is, during development: `--development`"
+            )))
+        }
+        other => other,
+    }
+}
+
+/// `ID` or `ID@VERSION`.
+pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>), Failure> {
+    let wrong = |reason: String| {
+        Failure::new(Code::ConfigInvalid, reason).with_hint("write it like `text-grep` or `text-grep@^1.2`")
+    };
+    let (id, version) = match text.split_once('@') {
+        Some((id, version)) => (id, Some(version)),
+        None => (text, None),
+    };
+    let id = id
+        .parse()
+        .map_err(|error: aral_contract::id::IdError| wrong(error.to_string()))?;
+    let parse = |version: &str| {
+        VersionReq::parse(version)
+            .map_err(|error| wrong(format!("`{}` names no versions: {error}", version.escape_debug())))
+    };
+    Ok((id, version.map(parse).transpose()?))
+}
+
+/// This very program compiles, in a child process that can be killed.
+fn compiler() -> Result<CompilerKind, Failure> {
+    let program = std::env::current_exe().map_err(Failure::internal)?;
+    Ok(CompilerKind::child(program, vec!["__compile".to_owned()]))
+}
+
+/// A runtime to look at one component with: no pool, no cache.
+pub(crate) fn plain_runtime() -> Result<Runtime, Failure> {
+    let options = RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        compiler: compiler()?,
+        ..RuntimeOptions::default()
+    };
+    Runtime::new(options).map_err(Failure::internal)
+}
+
+/// Runs a future to its end on this thread: one call needs no second one, and starting one would take longer.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::internal)?;
+    Ok(runtime.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_with_and_without_versions() {
+        let (id, version) = capability("text-grep@^1.2").unwrap();
+        assert_eq!(
+            (id.as_str(), version.unwrap().to_string().as_str()),
+            ("text-grep", "^1.2")
+        );
+        assert_eq!(capability("a").unwrap().1, None);
+        for bad in ["", "A", "a@", "a@x.y.z.w", "a b"] {
+            assert_eq!(capability(bad).unwrap_err().code, Code::ConfigInvalid, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_missing_signature_opens_the_other_door_and_only_when_asked() {
+        let failed = |code| Err::<u8, _>(Failure::new(code, "no"));
+        assert_eq!(or_unsigned(true, failed(Code::SignatureInvalid), || Ok(1)), Ok(1));
+        assert_eq!(or_unsigned(true, Ok(2), || Ok(1)), Ok(2));
+        assert_eq!(
+            or_unsigned(true, failed(Code::DocumentStale), || Ok(1))
+                .unwrap_err()
+                .code,
+            Code::DocumentStale
+        );
+        let refused = or_unsigned(false, failed(Code::SignatureInvalid), || Ok(1)).unwrap_err();
+        assert!(refused.hint.unwrap().contains("--development"));
+    }
+}
