@@ -96,7 +96,7 @@ const RANDOM: Role = harmless("random numbers");
 const TERMINAL: Role = harmless("no terminal");
 
 /// Interfaces of the ABI, without package and version.
-const ABI: [(&str, Role); 8] = [
+static ABI: [(&str, Role); 8] = [
     ("types", Role::Types),
     ("log", harmless("log lines of the call")),
     (
@@ -111,7 +111,7 @@ const ABI: [(&str, Role); 8] = [
 ];
 
 /// Interfaces of WASI, without namespace and version.
-const WASI: [(&str, Role); 29] = [
+static WASI: [(&str, Role); 29] = [
     ("http/outgoing-handler", governed(&[NetworkRead, NetworkWrite])),
     ("http/types", Role::Types),
     ("filesystem/types", FILES),

@@ -2,7 +2,8 @@
 //! of the old list includes is growth.
 
 use aral_contract::scope::{
-    ExecScope, FileWriteScope, MemoryWriteScope, ProgramScope, ReadPath, SecretScope, SecretUse, WritePath,
+    AbsolutePath, ExecScope, FileWriteScope, MemoryWriteScope, ProgramScope, ReadPath, SecretScope, SecretUse,
+    WritePath,
 };
 use aral_contract::{HostPattern, Permission, Permissions};
 use serde::Serialize;
@@ -30,7 +31,7 @@ fn diff_one(permission: Permission, old: &Permissions, new: &Permissions) -> Opt
             (false, _) => Direction::Wider,
         },
     };
-    let grew = matches!(direction, Direction::Added | Direction::Wider);
+    let grew = matches!(direction, Direction::Added | Direction::Wider) && !includes(permission, old, new);
     let there = |text: Option<String>, side: &Permissions| text.filter(|_| side.has(permission));
     let (before, after) = (there(before, old), there(after, new));
     Some(Change::new(permission.as_str(), direction, before, after).growing(grew))
@@ -70,10 +71,7 @@ fn includes(permission: Permission, outer: &Permissions, inner: &Permissions) ->
         Permission::NetworkWrite => both(&outer.network_write, &inner.network_write, |outer, inner| {
             hosts_include(&outer.hosts, &inner.hosts)
         }),
-        Permission::FileRead => both(&outer.file_read, &inner.file_read, |outer, inner| {
-            let covered = |path: &ReadPath| outer.paths.iter().any(|one| path.host.is_within(&one.host));
-            inner.paths.iter().all(covered)
-        }),
+        Permission::FileRead => read_includes(outer, inner),
         Permission::FileWrite => both(&outer.file_write, &inner.file_write, write_includes),
         Permission::SecretRead => both(&outer.secret_read, &inner.secret_read, |outer, inner| {
             let covered = |secret: &SecretScope| outer.secrets.iter().any(|one| secret_includes(one, secret));
@@ -92,6 +90,23 @@ fn includes(permission: Permission, outer: &Permissions, inner: &Permissions) ->
 
 fn hosts_include(outer: &[HostPattern], inner: &[HostPattern]) -> bool {
     inner.iter().all(|host| outer.iter().any(|one| one.includes(host)))
+}
+
+/// What may be written may be read too.
+fn read_includes(outer: &Permissions, inner: &Permissions) -> bool {
+    let read = outer
+        .file_read
+        .iter()
+        .flat_map(|scope| &scope.paths)
+        .map(|path| &path.host);
+    let write = outer
+        .file_write
+        .iter()
+        .flat_map(|scope| &scope.paths)
+        .map(|path| &path.host);
+    let reach: Vec<&AbsolutePath> = read.chain(write).collect();
+    let covered = |path: &ReadPath| reach.iter().any(|one| path.host.is_within(one));
+    inner.file_read.iter().flat_map(|scope| &scope.paths).all(covered)
 }
 
 /// Quotas add up: two folders inside one old folder, each with its full quota, are more than the old folder. So each new

@@ -116,6 +116,65 @@ fn versions_are_matched_as_wasmtime_links_them() {
     assert_eq!(linked, 5);
 }
 
+/// A component that imports one interface of the vendored WIT with all its functions.
+fn component_with_all_of(resolve: &wit_parser::Resolve, interface: &str) -> Vec<u8> {
+    let mut resolve = resolve.clone();
+    let world = format!("package probe:probe; world probe {{ import {interface}; }}");
+    let package = resolve.push_str("probe.wit", &world).unwrap();
+    let world = resolve.select_world(&[package], Some("probe")).unwrap();
+    let mut module = wit_component::dummy_module(&resolve, world, wit_parser::ManglingAndAbi::Standard32);
+    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
+    wit_component::ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .encode()
+        .unwrap()
+}
+
+/// The table and the linker are written in two places and must say the same.
+#[test]
+fn the_linker_links_what_the_table_says() {
+    let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../wit/1.0.0");
+    let mut resolve = wit_parser::Resolve::default();
+    resolve.push_dir(&wit).unwrap();
+    let engine = Engine::default();
+    let links = |component: &[u8], permissions: &Permissions| {
+        let linker = crate::linker::build(&engine, permissions, crate::Ungranted::Refuse).unwrap();
+        linker
+            .instantiate_pre(&Component::new(&engine, component).unwrap())
+            .map(drop)
+            .map_err(|error| format!("{error:#}"))
+    };
+    let abi = ABI
+        .iter()
+        .map(|(name, role)| (format!("aral:capability/{name}@{ABI_VERSION}"), role));
+    let wasi = WASI
+        .iter()
+        .map(|(name, role)| (format!("wasi:{name}@{WASI_VERSION}"), role));
+    for (interface, role) in abi.chain(wasi) {
+        let component = component_with_all_of(&resolve, &interface);
+        // An interface brings the interfaces that define its words along; those must be open.
+        for import in inspect(&component).unwrap().imports {
+            assert!(
+                import.name == interface || !matches!(import.role, Role::Governed { .. } | Role::Unknown { .. }),
+                "{import:?}"
+            );
+        }
+        let governed = matches!(role, Role::Governed { .. });
+        let without = links(&component, &Permissions::default());
+        assert_eq!(without.is_err(), governed, "{interface}: {without:?}");
+        for permission in role.permissions() {
+            assert_eq!(
+                links(&component, &permissions(&lines_to_add(*permission))),
+                Ok(()),
+                "{interface} with {permission}"
+            );
+        }
+    }
+    let outside = component_with_all_of(&resolve, &format!("wasi:http/incoming-handler@{WASI_VERSION}"));
+    assert!(links(&outside, &Permissions::default()).is_err());
+}
+
 #[test]
 fn a_governed_import_needs_its_permission_and_the_hint_is_the_fix() {
     for permission in Permission::ALL {
