@@ -32,3 +32,5 @@ pub use registry::{Capability, Registry};
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod trial;

@@ -1,1 +1,427 @@
-//! placeholder
+//! Requests through the hooks of a call, against listeners and a name server on this machine.
+
+mod servers;
+
+use std::time::{Duration, Instant};
+
+use aral_contract::{Limits, Permission};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::hooks::Hooks;
+use super::{Egress, EgressOptions};
+use crate::bound::{Roots, Ungranted};
+use crate::trial::{self, Trial};
+use servers::{Listener, NameServer};
+
+const LOOPBACK: &[&str] = &["127.0.0.0/8"];
+
+fn limits() -> Limits {
+    Limits {
+        http_ms: 3_000,
+        ..Limits::default()
+    }
+}
+
+fn trial(permissions: Value, limits: Limits, networks: &[&str], options: EgressOptions) -> Trial {
+    let egress = Egress::new(options).unwrap();
+    Trial::with(
+        trial::grant(permissions, limits, networks),
+        egress,
+        &Roots::default(),
+        Ungranted::Refuse,
+    )
+}
+
+fn read(host: &str) -> Value {
+    json!({ "network:read": { "hosts": [host] } })
+}
+
+fn empty() -> WasiBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn request(method: Method, uri: &str) -> Request<WasiBody> {
+    Request::builder().method(method).uri(uri).body(empty()).unwrap()
+}
+
+async fn send_with(
+    trial: &Trial,
+    request: Request<WasiBody>,
+    options: Option<RequestOptions>,
+) -> Result<(StatusCode, Bytes), Error> {
+    let mut hooks = Hooks::new(std::sync::Arc::clone(&trial.call));
+    let sent = Box::into_pin(hooks.send_request(request, options, Box::new(async { Ok(()) })));
+    let (response, driver) = sent.await?;
+    let driver = tokio::spawn(Box::into_pin(driver));
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    driver.abort();
+    Ok((parts.status, body))
+}
+
+async fn get(trial: &Trial, uri: &str) -> Result<(StatusCode, Bytes), Error> {
+    send_with(trial, request(Method::GET, uri), None).await
+}
+
+#[tokio::test]
+async fn a_granted_request_arrives_with_our_host_and_nothing_of_a_proxy() {
+    let listener = Listener::plain(|_| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi".into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let trial = trial(read(&origin), limits(), LOOPBACK, EgressOptions::default());
+    let mut request = request(Method::GET, &format!("{origin}/a?b=c"));
+    for (name, value) in [
+        ("host", "evil.example"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("proxy-authorization", "x"),
+        ("accept", "*/*"),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let (status, body) = send_with(&trial, request, None).await.unwrap();
+    assert_eq!((status, body.as_ref()), (StatusCode::OK, b"hi".as_slice()));
+    let seen = listener.seen();
+    let expected = format!("host: 127.0.0.1:{}\r\n", listener.port());
+    assert!(
+        seen.starts_with("GET /a?b=c HTTP/1.1\r\n") && seen.contains(&expected),
+        "{seen}"
+    );
+    assert!(
+        !seen.contains("evil") && !seen.contains("1.2.3.4") && !seen.contains("proxy") && seen.contains("accept: */*"),
+        "{seen}"
+    );
+    assert_eq!(trial.kept.host_calls(), [(Permission::NetworkRead, origin, None)]);
+    assert_eq!(trial.call.http_requests(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_granted_never_connects_and_says_which_line_is_missing() {
+    let listener = Listener::plain(|_| unreachable!()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let other = format!("http://127.0.0.1:{}", listener.port().wrapping_sub(1));
+    for (permissions, method) in [
+        (json!({}), Method::GET),
+        (read(&other), Method::GET),
+        (read(&origin.replace("http:", "https:")), Method::GET),
+        (read(&origin), Method::POST),
+        (read("*"), Method::CONNECT),
+        (
+            json!({ "network:read": { "hosts": ["*"] }, "network:write": { "hosts": ["*"] } }),
+            Method::TRACE,
+        ),
+    ] {
+        let trial = trial(permissions.clone(), limits(), LOOPBACK, EgressOptions::default());
+        let error = send_with(&trial, request(method.clone(), &origin), None)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::HttpRequestDenied),
+            "{method} {permissions}: {error}"
+        );
+        let (target, reason) = trial.kept.denial();
+        assert_eq!(target, origin);
+        assert!(
+            reason.contains(&format!("hosts = [\"{origin}\"]")) || reason.contains("never sent"),
+            "{reason}"
+        );
+        assert_eq!(trial.call.http_requests(), 0);
+    }
+    assert_eq!(listener.accepted(), 0);
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_public_needs_the_word_of_the_policy() {
+    let listener = Listener::plain(|_| "HTTP/1.1 204 No Content\r\n\r\n".into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let closed = trial(read(&origin), limits(), &[], EgressOptions::default());
+    let error = get(&closed, &origin).await.unwrap_err();
+    assert!(matches!(error, Error::DestinationIpProhibited), "{error}");
+    assert!(
+        closed.kept.denial().1.contains("networks = [\"127.0.0.1/32\"]"),
+        "{:?}",
+        closed.kept.denial()
+    );
+    assert_eq!(listener.accepted(), 0);
+    let open = trial(read(&origin), limits(), &["127.0.0.1/32"], EgressOptions::default());
+    assert_eq!(get(&open, &origin).await.unwrap().0, StatusCode::NO_CONTENT);
+    assert_eq!(listener.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_by_the_host_and_one_forbidden_answer_refuses_it() {
+    let listener = Listener::plain(|_| "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into()).await;
+    let names = NameServer::start(&[
+        ("good.test", &["127.0.0.1"]),
+        ("loopback.test", &["127.0.0.2"]),
+        ("private.test", &["10.0.0.1"]),
+        ("linklocal.test", &["169.254.169.254"]),
+        ("mapped.test", &["::ffff:127.0.0.1"]),
+        ("nat64.test", &["64:ff9b::7f00:1"]),
+        ("mixed.test", &["127.0.0.1", "10.0.0.1"]),
+        ("v6.test", &["::1"]),
+    ])
+    .await;
+    let options = EgressOptions {
+        nameservers: vec![names.address()],
+        ..EgressOptions::default()
+    };
+    let trial = trial(read("*"), limits(), &["127.0.0.1/32"], options);
+    let uri = |name: &str| listener.origin("http", name);
+    assert_eq!(get(&trial, &uri("good.test")).await.unwrap().0, StatusCode::OK);
+    assert!(
+        listener
+            .seen()
+            .contains(&format!("host: good.test:{}\r\n", listener.port()))
+    );
+    for name in [
+        "loopback.test",
+        "private.test",
+        "linklocal.test",
+        "mapped.test",
+        "nat64.test",
+        "mixed.test",
+        "v6.test",
+    ] {
+        let error = get(&trial, &uri(name)).await.unwrap_err();
+        assert!(matches!(error, Error::DestinationIpProhibited), "{name}: {error}");
+    }
+    let error = get(&trial, &uri("missing.test")).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::DnsError { rcode: Some(code), .. } if code == "NXDOMAIN"),
+        "{error}"
+    );
+    assert_eq!(listener.accepted(), 1);
+}
+
+#[tokio::test]
+async fn requests_of_one_call_are_counted() {
+    let listener = Listener::plain(|_| "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let trial = trial(
+        read(&origin),
+        Limits {
+            http_requests: 2,
+            ..limits()
+        },
+        LOOPBACK,
+        EgressOptions::default(),
+    );
+    assert!(get(&trial, &origin).await.is_ok() && get(&trial, &origin).await.is_ok());
+    assert!(matches!(
+        get(&trial, &origin).await.unwrap_err(),
+        Error::ConnectionLimitReached
+    ));
+    assert!(trial.kept.denial().1.contains("http_requests"));
+    assert_eq!((listener.accepted(), trial.call.http_requests()), (2, 2));
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let inner = Listener::plain(|_| unreachable!()).await;
+    let target = inner.origin("http", "127.0.0.1");
+    let answer = format!("HTTP/1.1 302 Found\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n");
+    let listener = Listener::plain(move |_| answer.clone().into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let trial = trial(read("*"), limits(), LOOPBACK, EgressOptions::default());
+    assert_eq!(get(&trial, &origin).await.unwrap().0, StatusCode::FOUND);
+    assert_eq!(inner.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_response_over_the_limit_ends_the_exchange_with_and_without_a_length() {
+    for head in ["content-length: 2000\r\n", ""] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n{}", "x".repeat(2000));
+        let listener = Listener::plain(move |_| answer.clone().into()).await;
+        let origin = listener.origin("http", "127.0.0.1");
+        let small = trial(
+            read(&origin),
+            Limits {
+                http_response_bytes: 1999,
+                ..limits()
+            },
+            LOOPBACK,
+            EgressOptions::default(),
+        );
+        let error = get(&small, &origin).await.unwrap_err();
+        assert!(matches!(error, Error::HttpResponseBodySize(Some(1999))), "{error}");
+        let enough = trial(
+            read(&origin),
+            Limits {
+                http_response_bytes: 2000,
+                ..limits()
+            },
+            LOOPBACK,
+            EgressOptions::default(),
+        );
+        assert_eq!(get(&enough, &origin).await.unwrap().1.len(), 2000);
+    }
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_ends_the_exchange() {
+    let answer = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(100_000));
+    let listener = Listener::plain(move |_| answer.clone().into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let trial = trial(read(&origin), limits(), LOOPBACK, EgressOptions::default());
+    let error = get(&trial, &origin).await.unwrap_err();
+    assert!(matches!(error, Error::HttpResponseHeaderSectionSize(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_body_over_the_limit_ends_the_exchange() {
+    let listener = Listener::plain(|_| "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let write = json!({ "network:write": { "hosts": [origin] } });
+    let limits = Limits {
+        http_request_bytes: 10,
+        ..limits()
+    };
+    let post = |bytes: &'static [u8]| {
+        let body: WasiBody = Full::new(Bytes::from_static(bytes))
+            .map_err(|never| match never {})
+            .boxed_unsync();
+        Request::builder().method(Method::POST).uri(&origin).body(body).unwrap()
+    };
+    let trial = trial(write, limits, LOOPBACK, EgressOptions::default());
+    assert_eq!(
+        send_with(&trial, post(b"0123456789"), None).await.unwrap().0,
+        StatusCode::OK
+    );
+    let error = send_with(&trial, post(b"0123456789x"), None).await.unwrap_err();
+    assert!(matches!(error, Error::HttpRequestBodySize(Some(10))), "{error}");
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures a deadline")]
+async fn a_server_that_drips_is_cut_off_at_the_deadline() {
+    let whole = Limits {
+        http_ms: 500,
+        ..limits()
+    };
+    for (answer, expect_head) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nx-slow: ", false),
+    ] {
+        let listener = Listener::dripping(answer).await;
+        let origin = listener.origin("http", "127.0.0.1");
+        let trial = trial(read(&origin), whole.clone(), LOOPBACK, EgressOptions::default());
+        let started = Instant::now();
+        let error = get(&trial, &origin).await.unwrap_err();
+        let elapsed = started.elapsed();
+        assert!(
+            matches!(error, Error::HttpResponseTimeout | Error::ConnectionReadTimeout),
+            "{error} {expect_head}"
+        );
+        assert!((400..2_000).contains(&elapsed.as_millis()), "{elapsed:?}");
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures a deadline")]
+async fn a_guest_may_ask_for_less_time_and_not_for_more() {
+    let listener = Listener::dripping("").await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let options = |wait: u64| {
+        Some(RequestOptions {
+            first_byte_timeout: Some(Duration::from_millis(wait)),
+            ..RequestOptions::default()
+        })
+    };
+    for (http_ms, asked, at_most) in [(3_000, 200, 1_500), (300, 60_000, 1_500)] {
+        let trial = trial(
+            read(&origin),
+            Limits { http_ms, ..limits() },
+            LOOPBACK,
+            EgressOptions::default(),
+        );
+        let started = Instant::now();
+        let error = send_with(&trial, request(Method::GET, &origin), options(asked))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::ConnectionReadTimeout), "{error}");
+        assert!(started.elapsed() < Duration::from_millis(at_most));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_off_too() {
+    let listener = Listener::plain(|_| unreachable!()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let write = json!({ "network:write": { "hosts": [origin] } });
+    let trial = trial(
+        write,
+        Limits {
+            http_ms: 300,
+            ..limits()
+        },
+        LOOPBACK,
+        EgressOptions::default(),
+    );
+    let body: WasiBody = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Error>>()).boxed_unsync();
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(&origin)
+        .header(header::CONTENT_LENGTH, 5)
+        .body(body)
+        .unwrap();
+    let error = send_with(&trial, request, None).await.unwrap_err();
+    assert!(matches!(error, Error::ConnectionReadTimeout), "{error}");
+}
+
+#[tokio::test]
+async fn connections_of_all_calls_together_are_bounded() {
+    let listener = Listener::dripping("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let options = EgressOptions {
+        connections_max: 1,
+        ..EgressOptions::default()
+    };
+    let trial = trial(
+        read(&origin),
+        Limits {
+            http_ms: 600,
+            ..limits()
+        },
+        LOOPBACK,
+        options,
+    );
+    let (first, second) = tokio::join!(get(&trial, &origin), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let options = RequestOptions {
+            connect_timeout: Some(Duration::from_millis(200)),
+            ..RequestOptions::default()
+        };
+        send_with(&trial, request(Method::GET, &origin), Some(options)).await
+    });
+    assert!(matches!(first.unwrap_err(), Error::HttpResponseTimeout));
+    assert!(matches!(second.unwrap_err(), Error::ConnectionLimitReached));
+    assert_eq!(listener.accepted(), 1);
+}
+
+#[tokio::test]
+async fn tls_is_verified_against_the_name_of_the_url() {
+    let (listener, authority) = Listener::tls("good.test", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let names = NameServer::start(&[("good.test", &["127.0.0.1"]), ("other.test", &["127.0.0.1"])]).await;
+    let options = |roots: Option<&str>| EgressOptions {
+        nameservers: vec![names.address()],
+        extra_roots_pem: roots.map(|pem| pem.as_bytes().to_vec()),
+        ..EgressOptions::default()
+    };
+    let trusting = trial(read("*"), limits(), LOOPBACK, options(Some(&authority)));
+    let (status, body) = get(&trusting, &listener.origin("https", "good.test")).await.unwrap();
+    assert_eq!((status, body.as_ref()), (StatusCode::OK, b"ok".as_slice()));
+    let error = get(&trusting, &listener.origin("https", "other.test"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::TlsCertificateError), "{error}");
+    let stranger = trial(read("*"), limits(), LOOPBACK, options(None));
+    let error = get(&stranger, &listener.origin("https", "good.test"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::TlsCertificateError), "{error}");
+    assert!(Egress::new(options(Some("no certificate"))).is_err());
+}

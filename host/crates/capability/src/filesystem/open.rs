@@ -140,7 +140,7 @@ pub(super) fn open(folder: &File, path: &Path, wish: Wish, quota: Option<&Quota>
 }
 
 /// Opens what is there, and looks again at what it got: the entry may have been exchanged since it was looked at.
-fn existing(folder: &Dir, path: &Path, wish: Wish) -> Result<Opened, Refusal> {
+pub(super) fn existing(folder: &Dir, path: &Path, wish: Wish) -> Result<Opened, Refusal> {
     let file = folder.open_with(path, &options(wish, wish.write || wish.truncate))?;
     let metadata = file.metadata()?;
     match (metadata.is_dir(), metadata.is_file()) {

@@ -1,1 +1,552 @@
-//! placeholder replaced below
+//! The view, driven the way a guest drives it, against real folders.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "lays out folders and looks at what became of them"
+)]
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aral_contract::{Code, Limits};
+use bytes::Bytes;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx};
+use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    DescriptorFlags, ErrorCode, HostDescriptor, HostDirectoryEntryStream, NewTimestamp, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p2::{FsError, StreamError};
+
+use super::*;
+use crate::egress::{Egress, EgressOptions};
+use crate::trial::{self, Kept, Trial};
+
+const READ: DescriptorFlags = DescriptorFlags::READ;
+const WRITE: DescriptorFlags = DescriptorFlags::WRITE;
+fn none() -> OpenFlags {
+    OpenFlags::empty()
+}
+const CREATE: OpenFlags = OpenFlags::CREATE;
+const TRUNCATE: OpenFlags = OpenFlags::TRUNCATE;
+
+/// `in/` to read, `out/` to change, `secret/` for nobody, all below one root.
+struct World {
+    folder: TempDir,
+    table: ResourceTable,
+    ctx: WasiFilesystemCtx,
+    files: Files,
+    kept: std::sync::Arc<Kept>,
+}
+
+fn lay_out() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["in/sub", "out", "secret"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("in/a.txt"), "hello").unwrap();
+    fs::write(folder.path().join("in/sub/b.txt"), "below").unwrap();
+    fs::write(folder.path().join("out/old.txt"), "0123456789").unwrap();
+    fs::write(folder.path().join("secret/key"), "hidden").unwrap();
+    symlink("../secret/key", folder.path().join("in/leak")).unwrap();
+    symlink("/etc/passwd", folder.path().join("in/absolute")).unwrap();
+    symlink("sub/b.txt", folder.path().join("in/inside")).unwrap();
+    symlink("../secret", folder.path().join("out/leak")).unwrap();
+    mknodat(CWD, folder.path().join("in/fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    mknodat(CWD, folder.path().join("out/fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    folder
+}
+
+fn roots(folder: &Path) -> Roots {
+    let root: AbsolutePath = folder.to_str().unwrap().parse().unwrap();
+    Roots {
+        read: vec![root.clone()],
+        write: vec![root],
+    }
+}
+
+fn scopes(folder: &Path, bytes_max: u64, files_max: u64) -> Value {
+    let host = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    json!({
+        "file:read": { "paths": [{ "guest": "/data", "host": host("in") }] },
+        "file:write": { "paths": [{ "guest": "/out", "host": host("out"), "bytes_max": bytes_max, "files_max": files_max }] },
+    })
+}
+
+impl World {
+    fn new(bytes_max: u64, files_max: u64) -> Self {
+        let folder = lay_out();
+        let scopes = scopes(folder.path(), bytes_max, files_max);
+        Self::with(folder, scopes, Ungranted::Refuse)
+    }
+
+    fn with(folder: TempDir, scopes: Value, ungranted: Ungranted) -> Self {
+        let grant = trial::grant(scopes, Limits::default(), &[]);
+        let egress = Egress::new(EgressOptions::default()).unwrap();
+        let Trial { call, kept } = Trial::with(grant, egress, &roots(folder.path()), ungranted);
+        Self {
+            folder,
+            table: ResourceTable::new(),
+            ctx: WasiFilesystemCtx::default(),
+            files: Files::new(call),
+            kept,
+        }
+    }
+
+    fn view(&mut self) -> FilesView<'_> {
+        FilesView::new(&mut self.ctx, &mut self.table, &mut self.files)
+    }
+
+    fn preopen(&mut self, guest: &str) -> Resource<Descriptor> {
+        let folders = self.view().get_directories().unwrap();
+        folders.into_iter().find(|(_, name)| name == guest).unwrap().0
+    }
+
+    async fn open(
+        &mut self,
+        guest: &str,
+        path: &str,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> Result<Resource<Descriptor>, ErrorCode> {
+        let folder = self.preopen(guest);
+        let opened = self
+            .view()
+            .open_at(folder, PathFlags::SYMLINK_FOLLOW, path.to_owned(), open, flags)
+            .await;
+        opened.map_err(code)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn code(error: FsError) -> ErrorCode {
+    error.downcast().expect("a code and no trap")
+}
+
+fn again(handle: &Resource<Descriptor>) -> Resource<Descriptor> {
+    Resource::new_borrow(handle.rep())
+}
+
+#[tokio::test]
+async fn what_is_granted_for_reading_is_read_and_recorded_once() {
+    let mut world = World::new(100, 1);
+    let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+    assert_eq!(world.view().read(file, 100, 0).await.unwrap().0, b"hello");
+    let file = world.open("/data", "inside", none(), READ).await.unwrap();
+    assert_eq!(world.view().read(file, 100, 0).await.unwrap().0, b"below");
+    let folder = world.preopen("/data");
+    let entries = world.view().read_directory(folder).await.unwrap();
+    let mut names = Vec::new();
+    while let Some(entry) = world
+        .view()
+        .read_directory_entry(Resource::new_borrow(entries.rep()))
+        .await
+        .unwrap()
+    {
+        names.push(entry.name);
+    }
+    names.sort();
+    assert_eq!(names, ["a.txt", "absolute", "fifo", "inside", "leak", "sub"]);
+    assert_eq!(
+        world.kept.host_calls(),
+        [(Permission::FileRead, "/data".to_owned(), None)]
+    );
+}
+
+#[tokio::test]
+async fn nothing_changes_below_a_folder_that_is_granted_for_reading() {
+    let mut world = World::new(100, 1);
+    for (open, flags) in [
+        (none(), WRITE),
+        (none(), READ | WRITE),
+        (TRUNCATE, READ),
+        (CREATE, READ),
+        (CREATE | TRUNCATE, WRITE),
+    ] {
+        assert_eq!(
+            world.open("/data", "a.txt", open, flags).await.unwrap_err(),
+            ErrorCode::NotPermitted,
+            "{open:?} {flags:?}"
+        );
+    }
+    let (target, reason) = world.kept.denial();
+    assert_eq!(target, "/data/a.txt");
+    assert!(
+        reason.contains("reading only") && reason.contains("[permissions.\"file:write\"] paths = [{ guest = \"/data\""),
+        "{reason}"
+    );
+    let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+    let folder = world.preopen("/data");
+    let refused = |result: Result<(), FsError>| assert_eq!(result.map_err(code), Err(ErrorCode::NotPermitted));
+    let mut view = world.view();
+    refused(view.set_size(again(&file), 0).await);
+    refused(view.write(again(&file), b"x".to_vec(), 0).await.map(drop));
+    refused(view.write_via_stream(again(&file), 0).map(drop));
+    refused(view.append_via_stream(again(&file)).map(drop));
+    refused(view.set_times(again(&file), NewTimestamp::Now, NewTimestamp::Now).await);
+    refused(
+        view.set_times_at(
+            again(&folder),
+            PathFlags::empty(),
+            "a.txt".into(),
+            NewTimestamp::Now,
+            NewTimestamp::Now,
+        )
+        .await,
+    );
+    refused(view.unlink_file_at(again(&folder), "a.txt".into()).await);
+    refused(view.remove_directory_at(again(&folder), "sub".into()).await);
+    refused(view.create_directory_at(again(&folder), "new".into()).await);
+    refused(
+        view.rename_at(again(&folder), "a.txt".into(), again(&folder), "b.txt".into())
+            .await,
+    );
+    refused(view.symlink_at(again(&folder), "a.txt".into(), "link".into()).await);
+    refused(
+        view.link_at(
+            again(&folder),
+            PathFlags::empty(),
+            "a.txt".into(),
+            again(&folder),
+            "hard".into(),
+        )
+        .await,
+    );
+    assert_eq!(fs::read(world.path("in/a.txt")).unwrap(), b"hello");
+    assert_eq!(fs::read_dir(world.path("in")).unwrap().count(), 6);
+}
+
+#[tokio::test]
+async fn no_path_and_no_link_leads_out() {
+    let mut world = World::new(1000, 10);
+    for path in [
+        "../secret/key",
+        "sub/../../secret/key",
+        "/etc/passwd",
+        "leak",
+        "absolute",
+        "sub/../../in/../secret/key",
+        "..",
+        "/",
+    ] {
+        let error = world.open("/data", path, none(), READ).await.unwrap_err();
+        assert_eq!(error, ErrorCode::NotPermitted, "{path}");
+        assert!(world.kept.denial().1.contains("leads out"), "{path}");
+    }
+    for path in ["leak/new", "leak/key", "../in/a.txt", "leak/", "leak/../../in/a.txt"] {
+        assert!(world.open("/out", path, CREATE, WRITE).await.is_err(), "{path}");
+    }
+    let folder = world.preopen("/out");
+    let mut view = world.view();
+    for path in ["leak/key", "../secret/key"] {
+        assert!(view.unlink_file_at(again(&folder), path.into()).await.is_err());
+        assert!(
+            view.stat_at(again(&folder), PathFlags::SYMLINK_FOLLOW, path.into())
+                .await
+                .is_err()
+        );
+        assert!(
+            view.rename_at(again(&folder), "old.txt".into(), again(&folder), path.into())
+                .await
+                .is_err()
+        );
+        assert!(
+            view.create_directory_at(again(&folder), format!("{path}x"))
+                .await
+                .is_err()
+        );
+    }
+    assert_eq!(fs::read(world.path("secret/key")).unwrap(), b"hidden");
+    assert_eq!(fs::read_dir(world.path("secret")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_never_opened_and_never_waited_for() {
+    let mut world = World::new(1000, 10);
+    let started = Instant::now();
+    for (guest, flags) in [("/data", READ), ("/out", READ), ("/out", WRITE), ("/out", READ | WRITE)] {
+        assert_eq!(
+            world.open(guest, "fifo", none(), flags).await.unwrap_err(),
+            ErrorCode::NotPermitted
+        );
+        assert!(world.kept.denial().1.contains("neither a file nor a folder"));
+    }
+    let folder = world.preopen("/out");
+    let times = world
+        .view()
+        .set_times_at(
+            folder,
+            PathFlags::empty(),
+            "fifo".into(),
+            NewTimestamp::Now,
+            NewTimestamp::Now,
+        )
+        .await;
+    assert_eq!(code(times.unwrap_err()), ErrorCode::NotPermitted);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(
+        fs::symlink_metadata(world.path("in/fifo"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+}
+
+#[tokio::test]
+async fn an_entry_that_is_exchanged_after_the_look_is_not_waited_for_either() {
+    let world = World::new(0, 0);
+    let folder = cap_std::fs::Dir::from_std_file(File::open(world.path("out")).unwrap());
+    let wish = open::Wish::of(PathFlags::empty(), none(), READ).unwrap();
+    let started = Instant::now();
+    assert!(matches!(
+        open::existing(&folder, Path::new("fifo"), wish),
+        Err(open::Refusal::Special)
+    ));
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn bytes_are_paid_for_however_they_are_written() {
+    let mut world = World::new(20, 10);
+    let file = world.open("/out", "old.txt", none(), READ | WRITE).await.unwrap();
+    let mut view = world.view();
+    assert_eq!(view.write(again(&file), vec![b'x'; 10], 0).await.unwrap(), 10);
+    // Six bytes more, of which five are a hole.
+    assert_eq!(view.write(again(&file), vec![b'x'; 1], 15).await.unwrap(), 1);
+    assert_eq!(
+        code(view.write(again(&file), vec![b'x'; 5], 0).await.unwrap_err()),
+        ErrorCode::Quota
+    );
+    assert_eq!(
+        code(view.set_size(again(&file), 21).await.unwrap_err()),
+        ErrorCode::Quota
+    );
+    assert_eq!(
+        code(view.write_via_stream(again(&file), 1 << 40).unwrap_err()),
+        ErrorCode::Quota
+    );
+    let stream = view.append_via_stream(again(&file)).unwrap();
+    let stream = world.table.get_mut(&stream).unwrap();
+    stream
+        .blocking_write_and_flush(Bytes::from_static(b"1234"))
+        .await
+        .unwrap();
+    let error = stream
+        .blocking_write_and_flush(Bytes::from_static(b"5"))
+        .await
+        .unwrap_err();
+    let StreamError::LastOperationFailed(error) = error else {
+        panic!("{error}")
+    };
+    let error = world.table.push(error).unwrap();
+    let code =
+        wasmtime_wasi::p2::bindings::filesystem::types::Host::filesystem_error_code(&mut world.view(), error).unwrap();
+    assert_eq!(code, Some(ErrorCode::Quota));
+    assert_eq!(fs::metadata(world.path("out/old.txt")).unwrap().len(), 20);
+    assert!(world.kept.denial().1.contains("bytes_max"));
+}
+
+#[tokio::test]
+async fn a_larger_quota_lets_the_same_write_through() {
+    let mut world = World::new(1000, 10);
+    let file = world.open("/out", "old.txt", TRUNCATE, WRITE).await.unwrap();
+    assert_eq!(world.view().write(file, vec![b'x'; 900], 0).await.unwrap(), 900);
+}
+
+#[tokio::test]
+async fn new_files_and_folders_are_paid_for() {
+    let mut world = World::new(100, 2);
+    assert!(world.open("/out", "one", CREATE, WRITE).await.is_ok());
+    assert!(
+        world.open("/out", "one", CREATE, WRITE).await.is_ok(),
+        "opening it again costs nothing"
+    );
+    assert!(
+        world
+            .open("/out", "old.txt", CREATE | OpenFlags::EXCLUSIVE, WRITE)
+            .await
+            .is_err()
+    );
+    let folder = world.preopen("/out");
+    world
+        .view()
+        .create_directory_at(again(&folder), "two".into())
+        .await
+        .unwrap();
+    assert_eq!(
+        world.open("/out", "three", CREATE, WRITE).await.unwrap_err(),
+        ErrorCode::Quota
+    );
+    assert_eq!(
+        code(
+            world
+                .view()
+                .create_directory_at(folder, "three".into())
+                .await
+                .unwrap_err()
+        ),
+        ErrorCode::Quota
+    );
+    assert!(world.kept.denial().1.contains("files_max"));
+    assert!(!world.path("out/three").exists());
+}
+
+#[tokio::test]
+async fn links_are_never_made_and_nothing_moves_between_folders() {
+    let folder = lay_out();
+    let mut scopes = scopes(folder.path(), 1000, 10);
+    let second = json!({ "guest": "/two", "host": folder.path().join("in/sub").to_str().unwrap(), "bytes_max": 10, "files_max": 1 });
+    scopes["file:write"]["paths"].as_array_mut().unwrap().push(second);
+    let mut world = World::with(folder, scopes, Ungranted::Refuse);
+    let (data, out, two) = (world.preopen("/data"), world.preopen("/out"), world.preopen("/two"));
+    let refused = |result: Result<(), FsError>| assert_eq!(result.map_err(code), Err(ErrorCode::NotPermitted));
+    let mut view = world.view();
+    refused(
+        view.link_at(
+            again(&out),
+            PathFlags::empty(),
+            "old.txt".into(),
+            again(&out),
+            "hard".into(),
+        )
+        .await,
+    );
+    refused(
+        view.link_at(
+            again(&data),
+            PathFlags::empty(),
+            "a.txt".into(),
+            again(&out),
+            "hard".into(),
+        )
+        .await,
+    );
+    refused(view.symlink_at(again(&out), "/etc/passwd".into(), "link".into()).await);
+    refused(
+        view.rename_at(again(&data), "a.txt".into(), again(&out), "a.txt".into())
+            .await,
+    );
+    refused(
+        view.rename_at(again(&out), "old.txt".into(), again(&data), "old.txt".into())
+            .await,
+    );
+    refused(
+        view.rename_at(again(&out), "old.txt".into(), again(&two), "old.txt".into())
+            .await,
+    );
+    view.rename_at(again(&out), "old.txt".into(), again(&out), "new.txt".into())
+        .await
+        .unwrap();
+    view.unlink_file_at(again(&out), "new.txt".into()).await.unwrap();
+    assert_eq!(
+        fs::read_dir(world.path("out")).unwrap().count(),
+        2,
+        "the fifo and the link"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_opened_below_keeps_the_rights_of_its_mount() {
+    let mut world = World::new(5, 1);
+    let sub = world.open("/data", "sub", OpenFlags::DIRECTORY, READ).await.unwrap();
+    let follow = PathFlags::SYMLINK_FOLLOW;
+    let opened = world
+        .view()
+        .open_at(again(&sub), follow, "b.txt".into(), none(), WRITE)
+        .await;
+    assert_eq!(code(opened.unwrap_err()), ErrorCode::NotPermitted);
+    assert_eq!(world.kept.denial().0, "/data/sub/b.txt");
+    assert!(
+        world
+            .view()
+            .open_at(again(&sub), follow, "b.txt".into(), none(), READ)
+            .await
+            .is_ok()
+    );
+    let up = world
+        .view()
+        .open_at(again(&sub), follow, "../a.txt".into(), none(), READ)
+        .await;
+    assert!(up.is_err(), "a handle of a folder reaches only what is below it");
+}
+
+#[tokio::test]
+async fn observing_denies_and_records_every_path() {
+    let folder = lay_out();
+    let mut world = World::with(folder, json!({}), Ungranted::Observe);
+    assert_eq!(
+        world.open("/", "etc/passwd", none(), READ).await.unwrap_err(),
+        ErrorCode::NotPermitted
+    );
+    assert_eq!(
+        world.open("/", "tmp/x", CREATE, WRITE).await.unwrap_err(),
+        ErrorCode::NotPermitted
+    );
+    let root = world.preopen("/");
+    assert!(
+        world
+            .view()
+            .stat_at(root, PathFlags::empty(), "home/me".into())
+            .await
+            .is_err()
+    );
+    let calls = world.kept.host_calls();
+    let targets: Vec<_> = calls
+        .iter()
+        .map(|(permission, target, _)| (*permission, target.as_str()))
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            (Permission::FileRead, "/etc/passwd"),
+            (Permission::FileWrite, "/tmp/x"),
+            (Permission::FileRead, "/home/me"),
+        ]
+    );
+    assert!(
+        world.kept.denial().1.contains("guest = \"/home\""),
+        "{:?}",
+        world.kept.denial()
+    );
+}
+
+#[test]
+fn folders_are_opened_below_a_root_or_not_at_all() {
+    let folder = lay_out();
+    symlink("../secret", folder.path().join("in/way-out")).unwrap();
+    symlink("sub", folder.path().join("in/way-in")).unwrap();
+    let below = Roots {
+        read: vec![folder.path().join("in").to_str().unwrap().parse().unwrap()],
+        write: vec![],
+    };
+    let check = |name: &str, roots: &Roots| {
+        let host = folder.path().join(name).to_str().unwrap().to_owned();
+        let scope = json!({ "file:read": { "paths": [{ "guest": "/data", "host": host }] } });
+        let permissions = serde_json::from_value(scope).unwrap();
+        mount(&permissions, roots)
+            .map(|mounts| mounts.len())
+            .map_err(|failure| (failure.code, failure.to_string()))
+    };
+    assert_eq!(check("in", &below), Ok(1));
+    assert_eq!(check("in/sub", &below), Ok(1));
+    assert_eq!(check("in/way-in", &below), Ok(1));
+    for (name, code, text) in [
+        ("secret", Code::PermissionDenied, "none of the operator's roots"),
+        ("in/way-out", Code::PermissionDenied, "by a symbolic link"),
+        ("in/missing", Code::ConfigInvalid, "does not exist"),
+        ("in/a.txt", Code::ConfigInvalid, "cannot be opened"),
+        ("in/fifo", Code::ConfigInvalid, "cannot be opened"),
+    ] {
+        let (found, message) = check(name, &below).unwrap_err();
+        assert_eq!(found, code, "{name}: {message}");
+        assert!(message.contains(text), "{name}: {message}");
+    }
+    assert_eq!(check("in", &Roots::default()).unwrap_err().0, Code::PermissionDenied);
+}

@@ -1,0 +1,218 @@
+//! Servers for the tests: HTTP over TCP and TLS, and a name server, each on a port of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_rustls::TlsAcceptor;
+
+/// Counts what connects, and keeps what the last one said.
+pub(super) struct Listener {
+    address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    seen: Arc<Mutex<String>>,
+}
+
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => text.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    // Reads what is still coming, so that closing does not reset what was answered.
+    let _ = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut Vec::new())).await;
+}
+
+impl Listener {
+    async fn bind() -> (TcpListener, Self) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let this = Self {
+            address,
+            accepted: Arc::default(),
+            seen: Arc::default(),
+        };
+        (listener, this)
+    }
+
+    /// Answers each request with what `answer_to` makes of its head. A request whose head never ends is not answered.
+    pub(super) async fn plain(answer_to: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let (listener, this) = Self::bind().await;
+        let (accepted, seen, answer_to) = (Arc::clone(&this.accepted), Arc::clone(&this.seen), Arc::new(answer_to));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let (seen, answer_to) = (Arc::clone(&seen), Arc::clone(&answer_to));
+                tokio::spawn(async move {
+                    let head = head(&mut stream).await;
+                    if head.contains("content-length: 5") {
+                        return tokio::time::sleep(Duration::from_secs(5)).await;
+                    }
+                    let bytes = answer_to(&head);
+                    *seen.lock().unwrap() = head;
+                    answer(&mut stream, &bytes).await;
+                });
+            }
+        });
+        this
+    }
+
+    /// Sends `start` and then one byte every 50 ms for as long as anybody listens.
+    pub(super) async fn dripping(start: &'static str) -> Self {
+        let (listener, this) = Self::bind().await;
+        let accepted = Arc::clone(&this.accepted);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let _ = stream.write_all(start.as_bytes()).await;
+                    while start.is_empty() || stream.write_all(b"0").await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                });
+            }
+        });
+        this
+    }
+
+    /// The same over TLS, with a certificate for `name`; also gives the authority that signed it, as PEM.
+    pub(super) async fn tls(name: &str, response: &'static str) -> (Self, String) {
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_certificate = authority.self_signed(&authority_key).unwrap();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (listener, this) = Self::bind().await;
+        let accepted = Arc::clone(&this.accepted);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if let Ok(mut stream) = acceptor.accept(stream).await {
+                        head(&mut stream).await;
+                        answer(&mut stream, response.as_bytes()).await;
+                    }
+                });
+            }
+        });
+        (this, authority_certificate.pem())
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(super) fn origin(&self, scheme: &str, host: &str) -> String {
+        format!("{scheme}://{host}:{}", self.address.port())
+    }
+
+    pub(super) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn seen(&self) -> String {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// Answers A and AAAA questions from a table, and NXDOMAIN for every other name.
+pub(super) struct NameServer(SocketAddr);
+
+impl NameServer {
+    pub(super) async fn start(names: &[(&str, &[&str])]) -> Self {
+        let parse = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| text.parse::<IpAddr>().unwrap())
+                .collect::<Vec<_>>()
+        };
+        let names: HashMap<String, Vec<IpAddr>> = names
+            .iter()
+            .map(|(name, addresses)| ((*name).to_owned(), parse(addresses)))
+            .collect();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut packet = [0; 1500];
+            while let Ok((length, peer)) = socket.recv_from(&mut packet).await {
+                if let Some(reply) = reply(&packet[..length], &names) {
+                    let _ = socket.send_to(&reply, peer).await;
+                }
+            }
+        });
+        Self(address)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0
+    }
+}
+
+fn reply(question: &[u8], names: &HashMap<String, Vec<IpAddr>>) -> Option<Vec<u8>> {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    loop {
+        let length = usize::from(*question.get(at)?);
+        at += 1;
+        if length == 0 {
+            break;
+        }
+        labels.push(String::from_utf8_lossy(question.get(at..at + length)?).to_ascii_lowercase());
+        at += length;
+    }
+    let kind = u16::from_be_bytes([*question.get(at)?, *question.get(at + 1)?]);
+    let known = names.get(&labels.join("."));
+    let answers: Vec<Vec<u8>> = known
+        .into_iter()
+        .flatten()
+        .filter_map(|address| match (address, kind) {
+            (IpAddr::V4(address), 1) => Some(address.octets().to_vec()),
+            (IpAddr::V6(address), 28) => Some(address.octets().to_vec()),
+            _ => None,
+        })
+        .collect();
+    let mut reply = question.get(..2)?.to_vec();
+    let code = if known.is_some() { 0x80 } else { 0x83 };
+    reply.extend([0x81, code, 0, 1]);
+    reply.extend(u16::try_from(answers.len()).unwrap().to_be_bytes());
+    reply.extend([0, 0, 0, 0]);
+    reply.extend(question.get(12..at + 4)?);
+    for data in answers {
+        reply.extend([0xc0, 12]);
+        reply.extend(kind.to_be_bytes());
+        reply.extend([0, 1, 0, 0, 0, 0]);
+        reply.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        reply.extend(data);
+    }
+    Some(reply)
+}

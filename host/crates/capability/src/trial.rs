@@ -1,0 +1,119 @@
+//! Calls for the tests of host functions: a grant written as JSON, and a sink that keeps what is recorded.
+
+use std::sync::{Arc, Mutex};
+
+use aral_contract::{AuditSink, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId};
+use aral_runtime::SystemClock;
+use ipnet::IpNet;
+use semver::Version;
+use serde_json::Value;
+
+use crate::bound::{Roots, Ungranted};
+use crate::call::{CallRecord, Frame};
+use crate::egress::{Egress, EgressOptions};
+use crate::filesystem;
+
+/// Keeps events.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<Vec<Event>>);
+
+impl AuditSink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Kept {
+    /// Host calls as (permission, target, reason of the denial).
+    pub(crate) fn host_calls(&self) -> Vec<(Permission, String, Option<String>)> {
+        let events = self.0.lock().unwrap();
+        let calls = events.iter().filter_map(|event| match &event.kind {
+            EventKind::HostCall {
+                permission,
+                target,
+                allowed,
+                reason,
+                ..
+            } => {
+                assert_eq!(*allowed, reason.is_none());
+                Some((*permission, target.clone(), reason.clone()))
+            }
+            _ => None,
+        });
+        calls.collect()
+    }
+
+    /// The last denial: what was wanted and why it was refused.
+    pub(crate) fn denial(&self) -> (String, String) {
+        let denial = self
+            .host_calls()
+            .into_iter()
+            .rev()
+            .find_map(|(_, target, reason)| Some((target, reason?)));
+        denial.expect("nothing was denied")
+    }
+
+    /// Log lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        let lines = events.iter().filter_map(|event| match &event.kind {
+            EventKind::GuestLog { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        lines.collect()
+    }
+}
+
+/// A grant of these permissions.
+pub(crate) fn grant(permissions: Value, limits: Limits, networks: &[&str]) -> Arc<Grant> {
+    let none = Digest::of(b"");
+    Arc::new(Grant::new(GrantParts {
+        capability: "probe".parse().unwrap(),
+        version: Version::new(1, 0, 0),
+        component: none,
+        persona: "tester".parse().unwrap(),
+        manifest: none,
+        policy: none,
+        permissions: serde_json::from_value(permissions).unwrap(),
+        limits,
+        metering: Metering::Metered,
+        networks: networks.iter().map(|text| text.parse::<IpNet>().unwrap()).collect(),
+    }))
+}
+
+/// A call under a grant.
+pub(crate) struct Trial {
+    pub(crate) call: Arc<CallRecord>,
+    pub(crate) kept: Arc<Kept>,
+}
+
+impl Trial {
+    pub(crate) fn new(grant: Arc<Grant>) -> Self {
+        Self::with(
+            grant,
+            Egress::new(EgressOptions::default()).unwrap(),
+            &Roots::default(),
+            Ungranted::Refuse,
+        )
+    }
+
+    pub(crate) fn with(grant: Arc<Grant>, egress: Egress, roots: &Roots, ungranted: Ungranted) -> Self {
+        let kept = Arc::new(Kept::default());
+        let mut mounts = filesystem::mount(&grant.permissions, roots).unwrap();
+        if ungranted == Ungranted::Observe {
+            mounts.extend(filesystem::mount_nothing(&mounts).unwrap());
+        }
+        let frame = Arc::new(Frame {
+            grant,
+            clock: Arc::new(SystemClock::new()),
+            sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
+            egress: Arc::new(egress),
+            mounts,
+            ungranted,
+        });
+        Self {
+            call: CallRecord::new(frame, TraceId::from_bytes([7; 16])),
+            kept,
+        }
+    }
+}
