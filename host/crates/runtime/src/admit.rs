@@ -12,7 +12,7 @@ pub(crate) const IN_PROCESS_BYTES_MAX: usize = 4 << 20;
 /// The same for its functions.
 pub(crate) const IN_PROCESS_FUNCTIONS_MAX: u64 = 20_000;
 /// The same for the code of one function, in bytes: the compiler takes more than linear time for one function.
-pub(crate) const IN_PROCESS_FUNCTION_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const IN_PROCESS_FUNCTION_BYTES_MAX: u64 = 128 << 10;
 
 /// Refuses what is too large, compiled already or no component, by its length and first bytes alone.
 pub(crate) fn glance(bytes: &[u8]) -> Result<(), CompileError> {

@@ -11,7 +11,7 @@ use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Store, StoreContextMut};
 
 use crate::fault::{Fault, fault_of, within_wall};
-use crate::guard::{Guard, Guarded};
+use crate::guard::{Guard, Guarded, MEMORIES_PER_CALL_MAX, TABLES_PER_CALL_MAX};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::{Allocation, Engine};
 
@@ -341,6 +341,43 @@ async fn instances_are_limited() {
     let is_expected =
         |fault: &Fault| matches!(fault, Fault::Instances { message } if message.contains("instance count"));
     check(Metering::Metered, many, limited(3), limited(4), is_expected).await;
+}
+
+/// A guest with more memories or tables than its share of the pool is stopped on either way to allocate.
+#[tokio::test]
+async fn memories_and_tables_are_counted() {
+    let many = |field: &str, count: usize| {
+        let modules = format!(
+            "(core module $a {field}) {}",
+            "(core instance (instantiate $a))".repeat(count)
+        );
+        guest("", "(i32.const 1)").replacen("(component", &format!("(component {modules}"), 1)
+    };
+    for (field, count_max) in [
+        ("(memory 1)", MEMORIES_PER_CALL_MAX),
+        ("(table 1 funcref)", TABLES_PER_CALL_MAX),
+    ] {
+        let limits = Limits {
+            instances: 100,
+            ..Limits::default()
+        };
+        let on_demand = runtime(Allocation::OnDemand);
+        let engine = on_demand.engine(Metering::Metered).unwrap();
+        let modest = compile(&on_demand, Metering::Metered, &many(field, count_max)).await;
+        assert_eq!(call(engine, &modest, &limits).await.0, Ok(1));
+        let greedy = compile(&on_demand, Metering::Metered, &many(field, count_max + 1)).await;
+        let fault = call(engine, &greedy, &limits).await.0.unwrap_err();
+        assert!(
+            matches!(&fault, Fault::Instances { message } if message.contains("count too high")),
+            "{fault:?}"
+        );
+
+        let pooled = runtime(Allocation::Auto);
+        compile(&pooled, Metering::Metered, &many(field, count_max)).await;
+        let greedy = wat::parse_str(many(field, count_max + 1)).unwrap();
+        let error = pooled.compile(&greedy, Metering::Metered).await.err().unwrap();
+        assert!(matches!(&error, crate::CompileError::Load { .. }), "{error}");
+    }
 }
 
 #[tokio::test]

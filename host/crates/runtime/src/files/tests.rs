@@ -207,3 +207,19 @@ fn inside_is_decided_after_links_and_dots() {
         assert_eq!(is_inside(&path.join(key), &cache).unwrap(), inside, "{key}");
     }
 }
+
+#[test]
+fn a_lock_is_private_and_never_somebody_elses_file() {
+    let (_folder, path) = folder();
+    let dir = open_root(&path).unwrap();
+    open_lock(&dir, "lock").unwrap();
+    open_lock(&dir, "lock").unwrap();
+    assert_eq!(
+        std::fs::metadata(path.join("lock")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    put(&path.join("target"), 0o644);
+    std::os::unix::fs::symlink("target", path.join("link")).unwrap();
+    assert!(open_lock(&dir, "link").is_err());
+    assert_eq!(std::fs::read(path.join("target")).unwrap(), b"content");
+}
