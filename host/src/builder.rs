@@ -102,7 +102,9 @@ impl HostBuilder {
         };
         config.policy = self.policy.unwrap_or(config.policy);
         config.state_dir = self.state_dir.or(config.state_dir);
-        self.keys.iter().for_each(|(key, kinds)| config.trust.add(key.clone(), kinds));
+        self.keys
+            .iter()
+            .for_each(|(key, kinds)| config.trust.add(key.clone(), kinds));
         // Before the runtime, which opens its cache below: the folder must be private from the beginning.
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
         let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, text::chain(error));

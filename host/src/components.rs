@@ -32,7 +32,8 @@ impl Beside {
             FilesError::TooLarge { .. } => Failure::new(Code::ComponentTooLarge, error.to_string()),
             error if error.is_not_found() => {
                 let message = format!("the component of `{}` {} is not there", entry.id, entry.version);
-                Failure::new(Code::ConfigInvalid, message).with_hint(format!("put it beside the manifest: components/{name}"))
+                Failure::new(Code::ConfigInvalid, message)
+                    .with_hint(format!("put it beside the manifest: components/{name}"))
             }
             error => unreadable(&error),
         })

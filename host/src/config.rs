@@ -113,10 +113,16 @@ impl From<ConfigError> for Failure {
         let failure = Self::new(Code::ConfigInvalid, crate::text::chain(&error));
         match error {
             ConfigError::Policy(error) => error.into(),
-            ConfigError::Toml { similar: Some(similar), .. } => failure.with_hint(format!("did you mean `{similar}`?")),
+            ConfigError::Toml {
+                similar: Some(similar), ..
+            } => failure.with_hint(format!("did you mean `{similar}`?")),
             ConfigError::File(error) => match error {
-                files::FilesError::Owner { path, .. } => failure.with_hint(format!("chown \"$(id -u)\" {}", path.display())),
-                files::FilesError::Mode { path, wanted, .. } => failure.with_hint(format!("chmod {wanted} {}", path.display())),
+                files::FilesError::Owner { path, .. } => {
+                    failure.with_hint(format!("chown \"$(id -u)\" {}", path.display()))
+                }
+                files::FilesError::Mode { path, wanted, .. } => {
+                    failure.with_hint(format!("chmod {wanted} {}", path.display()))
+                }
                 files::FilesError::Io { .. }
                 | files::FilesError::TooLarge { .. }
                 | files::FilesError::NotAFile { .. }
@@ -191,7 +197,11 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     let folder = folder_of(path)?;
     let raw = parse(path, &bytes)?;
     let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);
-    let ca = raw.egress.ca_file.map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX)).transpose()?;
+    let ca = raw
+        .egress
+        .ca_file
+        .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX))
+        .transpose()?;
     let closed = EgressOptions::default();
     Ok(Config {
         state_dir: raw.state_dir.map(beside).or_else(environment::state_dir),
@@ -211,7 +221,10 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         cache_dir: raw.runtime.cache_dir.map(beside),
         cache_bytes_max: raw.runtime.cache_bytes_max.unwrap_or(CACHE_BYTES_MAX_DEFAULT),
         process: ProcessLimits {
-            open_files_max: raw.process.open_files_max.unwrap_or(ProcessLimits::default().open_files_max),
+            open_files_max: raw
+                .process
+                .open_files_max
+                .unwrap_or(ProcessLimits::default().open_files_max),
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
         digest: Some(Digest::of(&bytes)),

@@ -101,7 +101,9 @@ impl Host {
     ) -> Result<Vec<Registered>, Failure> {
         self.noting_refusal("manifest", || {
             let manifest = manifest::dangerous_accept_unsigned(bytes, self.0.clock.now())?;
-            self.0.dispatcher.warn_development(None, format!("manifest {} without a signature", manifest.digest));
+            self.0
+                .dispatcher
+                .warn_development(None, format!("manifest {} without a signature", manifest.digest));
             self.admit(&manifest, components)
         })
     }
@@ -143,7 +145,9 @@ impl Host {
     pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
         self.noting_refusal("persona", || {
             let persona = aral_persona::persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
-            self.0.dispatcher.warn_development(None, format!("persona `{}` without a signature", persona.body.id));
+            self.0
+                .dispatcher
+                .warn_development(None, format!("persona `{}` without a signature", persona.body.id));
             Ok(Session::new(persona))
         })
     }
@@ -218,7 +222,9 @@ impl Host {
             Some(file) if signer.is_some() => Some(file.lock(&*self.0.clock)?),
             Some(_) | None => None,
         };
-        let mut serials = locked.as_ref().map_or_else(|| Ok(Serials::default()), |locked| locked.read())?;
+        let mut serials = locked
+            .as_ref()
+            .map_or_else(|| Ok(Serials::default()), |locked| locked.read())?;
         serials.check(signer, manifest.body.ids(), serial)?;
         let admitted = registry.admit(manifest, components)?;
         serials.note(signer, manifest.body.ids(), serial);
@@ -228,7 +234,10 @@ impl Host {
             }
             return Err(failure);
         }
-        Ok(admitted.into_iter().map(|(capability, warnings)| self.registered(capability, warnings)).collect())
+        Ok(admitted
+            .into_iter()
+            .map(|(capability, warnings)| self.registered(capability, warnings))
+            .collect())
     }
 
     fn registered(&self, capability: Arc<Capability>, warnings: Vec<Warning>) -> Registered {
@@ -267,3 +276,6 @@ fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
     files::read_path(path, bytes_max).map_err(|error| unreadable(&error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,13 +42,21 @@ impl SerialFile {
         let begin = clock.elapsed();
         loop {
             match lock.try_lock() {
-                Ok(()) => return Ok(Locked { file: self, _lock: lock }),
+                Ok(()) => {
+                    return Ok(Locked {
+                        file: self,
+                        _lock: lock,
+                    });
+                }
                 Err(std::fs::TryLockError::Error(error)) => return Err(broken(error.to_string())),
                 Err(std::fs::TryLockError::WouldBlock) if clock.elapsed().saturating_sub(begin) < LOCK_WAIT => {
                     std::thread::sleep(LOCK_RETRY);
                 }
                 Err(std::fs::TryLockError::WouldBlock) => {
-                    return Err(broken(format!("another process has held `{LOCK}` for {} s", LOCK_WAIT.as_secs())));
+                    return Err(broken(format!(
+                        "another process has held `{LOCK}` for {} s",
+                        LOCK_WAIT.as_secs()
+                    )));
                 }
             }
         }
@@ -59,7 +67,9 @@ impl Locked<'_> {
     /// A damaged file is an error and not an empty one: forgetting is what an attacker would want.
     pub(crate) fn read(&self) -> Result<Serials, Failure> {
         match files::read_capped(&self.file.folder, FILE, SERIALS_BYTES_MAX) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| broken(format!("`{FILE}` is damaged: {error}"))),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| broken(format!("`{FILE}` is damaged: {error}")))
+            }
             Err(error) if error.is_not_found() => Ok(Serials::default()),
             Err(error) => Err(broken(text::chain(&error))),
         }
@@ -72,7 +82,10 @@ impl Locked<'_> {
 }
 
 fn broken(detail: String) -> Failure {
-    Failure::new(Code::Unavailable, format!("the serials of manifests cannot be checked: {detail}"))
+    Failure::new(
+        Code::Unavailable,
+        format!("the serials of manifests cannot be checked: {detail}"),
+    )
 }
 
 #[cfg(test)]

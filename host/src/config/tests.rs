@@ -51,7 +51,9 @@ fn trusts(config: &Config, kind: Kind) -> bool {
         issued_at: "2026-01-01T00:00:00Z".parse().unwrap(),
         expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
     };
-    let document = signed::sign(kind, &header, &serde_json::json!({}), &key()).unwrap().to_string();
+    let document = signed::sign(kind, &header, &serde_json::json!({}), &key())
+        .unwrap()
+        .to_string();
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
     signed::verify::<serde_json::Value>(kind, document.as_bytes(), &config.trust, now).is_ok()
 }
@@ -95,15 +97,27 @@ fn every_key_is_read() {
     let config = folder.load().unwrap();
     let base = files::canonical(folder.0.path()).unwrap();
     assert_eq!(config.state_dir, Some(base.join("state")));
-    assert_eq!(config.manifests, [base.join("m/manifest.json"), PathBuf::from("/abs.json")]);
+    assert_eq!(
+        config.manifests,
+        [base.join("m/manifest.json"), PathBuf::from("/abs.json")]
+    );
     assert_ne!(config.policy, Config::closed().unwrap().policy);
     let roots: Vec<&str> = config.policy.read_roots.iter().map(AbsolutePath::as_str).collect();
     assert_eq!(roots, [base.join("data").to_str().unwrap()]);
     assert_eq!(config.egress.nameservers, ["127.0.0.1:5353".parse().unwrap()]);
-    assert_eq!(config.egress.extra_roots_pem.unwrap(), key().public().to_pem().unwrap().into_bytes());
+    assert_eq!(
+        config.egress.extra_roots_pem.unwrap(),
+        key().public().to_pem().unwrap().into_bytes()
+    );
     assert_eq!(config.egress.connections_max, 7);
-    assert_eq!((config.gate.concurrent_max, config.gate.waiting_max, config.gate.wait_ms), (3, 4, 5));
-    assert_eq!((config.process.open_files_max, config.process.address_space_bytes_max), (8, Some(9)));
+    assert_eq!(
+        (config.gate.concurrent_max, config.gate.waiting_max, config.gate.wait_ms),
+        (3, 4, 5)
+    );
+    assert_eq!(
+        (config.process.open_files_max, config.process.address_space_bytes_max),
+        (8, Some(9))
+    );
 }
 
 #[test]
@@ -112,11 +126,21 @@ fn the_runtime_is_made_as_the_keys_say() {
     let closed = Config::closed().unwrap().runtime(aral_runtime::CompilerKind::InProcess);
     assert!(closed.cache.is_none(), "no state, no cache");
     assert_eq!(closed.allocation, Allocation::Auto);
-    let changed = runtime("state_dir = \"/s\"\n[runtime]\nallocation = \"on-demand\"\nconcurrent_calls_max = 3\ncache_bytes_max = 6");
-    assert_eq!((changed.allocation, changed.concurrent_calls_max), (Allocation::OnDemand, 3));
+    let changed = runtime(
+        "state_dir = \"/s\"\n[runtime]\nallocation = \"on-demand\"\nconcurrent_calls_max = 3\ncache_bytes_max = 6",
+    );
+    assert_eq!(
+        (changed.allocation, changed.concurrent_calls_max),
+        (Allocation::OnDemand, 3)
+    );
     let cache = changed.cache.unwrap();
-    assert_eq!((cache.directory, cache.key_file, cache.bytes_max), ("/s/cache".into(), "/s/cache.key".into(), 6));
-    let cache = runtime("state_dir = \"/s\"\n[runtime]\ncache_dir = \"/c\"").cache.unwrap();
+    assert_eq!(
+        (cache.directory, cache.key_file, cache.bytes_max),
+        ("/s/cache".into(), "/s/cache.key".into(), 6)
+    );
+    let cache = runtime("state_dir = \"/s\"\n[runtime]\ncache_dir = \"/c\"")
+        .cache
+        .unwrap();
     assert_eq!(cache.directory, PathBuf::from("/c"));
 }
 
@@ -133,22 +157,62 @@ fn a_key_is_trusted_for_the_kinds_it_is_listed_with() {
 fn what_cannot_be_taken_is_refused_with_line_and_hint() {
     for (text, message, hint) in [
         ("[policy", "line 1", None),
-        ("\n\ntrusts = []", "line 3: unknown field `trusts`", Some("did you mean `trust`?")),
-        ("[policy]\npermisions = []", "line 2: unknown field `permisions`", Some("did you mean `permissions`?")),
-        ("[polices]\na = 1", "unknown field `polices`", Some("did you mean `policy`?")),
-        ("zzz = 1", "unknown field `zzz`, expected one of `state_dir`, `trust`", None),
-        ("[manifests]\nfile = []", "unknown field `file`", Some("did you mean `files`?")),
+        (
+            "\n\ntrusts = []",
+            "line 3: unknown field `trusts`",
+            Some("did you mean `trust`?"),
+        ),
+        (
+            "[policy]\npermisions = []",
+            "line 2: unknown field `permisions`",
+            Some("did you mean `permissions`?"),
+        ),
+        (
+            "[polices]\na = 1",
+            "unknown field `polices`",
+            Some("did you mean `policy`?"),
+        ),
+        (
+            "zzz = 1",
+            "unknown field `zzz`, expected one of `state_dir`, `trust`",
+            None,
+        ),
+        (
+            "[manifests]\nfile = []",
+            "unknown field `file`",
+            Some("did you mean `files`?"),
+        ),
         ("[egress]\nproxy = \"x\"", "unknown field `proxy`", None),
-        ("[egress]\nnameservers = [\"127.0.0.1\"]", "invalid socket address", None),
+        (
+            "[egress]\nnameservers = [\"127.0.0.1\"]",
+            "invalid socket address",
+            None,
+        ),
         ("[runtime]\nallocation = \"pool\"", "unknown variant `pool`", None),
         ("[runtime]\nwait_ms = -1", "line 2", None),
-        ("[process]\nopen_files = 1", "unknown field `open_files`", Some("did you mean `open_files_max`?")),
+        (
+            "[process]\nopen_files = 1",
+            "unknown field `open_files`",
+            Some("did you mean `open_files_max`?"),
+        ),
         ("[[trust]]\npublic_key = \"dev.pub.pem\"", "missing field `kinds`", None),
-        ("[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = [\"all\"]", "unknown variant `all`", None),
+        (
+            "[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = [\"all\"]",
+            "unknown variant `all`",
+            None,
+        ),
         ("[[trust]]\npublic_key = \"none.pem\"\nkinds = []", "none.pem", None),
-        ("[[trust]]\npublic_key = \"aral.toml\"\nkinds = []", "not an Ed25519 public key", Some("make a pair of keys: `aral keygen`")),
+        (
+            "[[trust]]\npublic_key = \"aral.toml\"\nkinds = []",
+            "not an Ed25519 public key",
+            Some("make a pair of keys: `aral keygen`"),
+        ),
         ("state_dir = \"a\"\nstate_dir = \"b\"", "duplicate key", None),
-        ("[policy.defaults]\nfuel = 9000000000", "above the ceiling", Some("raise the ceiling: [policy.limits] fuel = 9000000000")),
+        (
+            "[policy.defaults]\nfuel = 9000000000",
+            "above the ceiling",
+            Some("raise the ceiling: [policy.limits] fuel = 9000000000"),
+        ),
     ] {
         let failure = Folder::with(text).load().unwrap_err();
         assert_eq!(failure.code, Code::ConfigInvalid);
@@ -163,7 +227,11 @@ fn files_that_others_could_write_are_refused() {
         let text = "[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = [\"manifest\"]";
         let folder = Folder::with(text);
         assert!(folder.load().is_ok());
-        let bytes = if name == "aral.toml" { text.as_bytes().to_vec() } else { key().public().to_pem().unwrap().into_bytes() };
+        let bytes = if name == "aral.toml" {
+            text.as_bytes().to_vec()
+        } else {
+            key().public().to_pem().unwrap().into_bytes()
+        };
         folder.write(name, &bytes, mode);
         let failure = folder.load().unwrap_err();
         assert!(failure.message.contains(&format!("has mode {mode:04o}")), "{failure}");

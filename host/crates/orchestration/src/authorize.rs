@@ -1,6 +1,7 @@
 //! The three yeses: what a manifest entry asks for, what the persona lets through, what the policy lets through. Pure:
 //! the same three in, the same decision out, with every row of it and the lines that would change it.
 
+mod ask;
 mod lines;
 mod narrow;
 pub mod row;

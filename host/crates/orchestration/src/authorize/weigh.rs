@@ -1,16 +1,15 @@
 //! Weighs one permission after the other: each item of a scope goes first through the persona, then through the policy,
 //! and every loss is written down with the line that would have prevented it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use aral_capability::manifest::Entry;
 use aral_contract::scope::{
-    AbsolutePath, ExecScope, FileReadScope, FileWriteScope, MemoryReadScope, MemoryWriteScope, NetworkScope,
-    ProgramScope, SecretReadScope, SecretScope, SecretUse, SecretWriteScope,
+    ExecScope, FileReadScope, FileWriteScope, MemoryReadScope, MemoryWriteScope, NetworkScope, SecretReadScope,
+    SecretUse, SecretWriteScope,
 };
 use aral_contract::{HostPattern, Permission, Permissions};
 use aral_persona::PersonaBody;
 
+use super::ask;
 use super::lines::{self, Lines};
 use super::narrow;
 use super::row::{Answer, Row, Subject, Verdict};
@@ -116,8 +115,8 @@ impl<'a> Weighing<'a> {
             permission,
             Need::Any,
             &scope.hosts,
-            |host, lines| by_hosts(host, domains, lines::PERSONA_DOMAINS, lines),
-            |host, lines| by_hosts(host, hosts, lines::POLICY_HOSTS, lines),
+            |host, lines| ask::by_hosts(host, domains, lines::PERSONA_DOMAINS, lines),
+            |host, lines| ask::by_hosts(host, hosts, lines::POLICY_HOSTS, lines),
             HostPattern::to_string,
         )?;
         Some(NetworkScope { hosts: weighed })
@@ -132,7 +131,7 @@ impl<'a> Weighing<'a> {
             |path, _| vec![path.clone()],
             |path, lines| {
                 let given = narrow::read_path(path, roots);
-                note_root(given.is_empty(), lines::POLICY_READ_ROOTS, &path.host, lines);
+                ask::note_root(given.is_empty(), lines::POLICY_READ_ROOTS, &path.host, lines);
                 given
             },
             |path| format!("{} = {}", path.guest, path.host),
@@ -149,9 +148,9 @@ impl<'a> Weighing<'a> {
             |path, _| vec![path.clone()],
             |path, lines| {
                 let outside = !policy.write_roots.iter().any(|root| path.host.is_within(root));
-                note_root(outside, lines::POLICY_WRITE_ROOTS, &path.host, lines);
-                note_number(path.bytes_max, policy.file_bytes_max, lines::POLICY_FILE_BYTES, lines);
-                note_number(path.files_max, policy.file_count_max, lines::POLICY_FILE_COUNT, lines);
+                ask::note_root(outside, lines::POLICY_WRITE_ROOTS, &path.host, lines);
+                ask::note_number(path.bytes_max, policy.file_bytes_max, lines::POLICY_FILE_BYTES, lines);
+                ask::note_number(path.files_max, policy.file_count_max, lines::POLICY_FILE_COUNT, lines);
                 narrow::write_path(path, &policy.write_roots, policy.file_bytes_max, policy.file_count_max)
             },
             |path| {
@@ -170,8 +169,8 @@ impl<'a> Weighing<'a> {
             Permission::SecretRead,
             Need::Any,
             &scope.secrets,
-            |secret, lines| secret_by_hosts(secret, domains, lines::PERSONA_DOMAINS, lines),
-            |secret, lines| secret_by_policy(secret, policy, lines),
+            |secret, lines| ask::secret_by_hosts(secret, domains, lines::PERSONA_DOMAINS, lines),
+            |secret, lines| ask::secret_by_policy(secret, policy, lines),
             |secret| match secret.usage {
                 SecretUse::Inject => {
                     let hosts: Vec<String> = secret.hosts.iter().map(HostPattern::to_string).collect();
@@ -191,7 +190,7 @@ impl<'a> Weighing<'a> {
             &scope.names,
             |name, _| vec![name.clone()],
             |name, lines| {
-                by_name(
+                ask::by_name(
                     name,
                     allowed.allows(|one| one == name),
                     lines::POLICY_SECRETS,
@@ -212,8 +211,8 @@ impl<'a> Weighing<'a> {
     fn memory_write(&mut self, scope: MemoryWriteScope) -> Option<MemoryWriteScope> {
         let (bytes_max, records_max) = (self.policy.memory_bytes_max, self.policy.memory_records_max);
         let mut lines = Lines::default();
-        note_number(scope.bytes_max, bytes_max, lines::POLICY_MEMORY_BYTES, &mut lines);
-        note_number(scope.records_max, records_max, lines::POLICY_MEMORY_RECORDS, &mut lines);
+        ask::note_number(scope.bytes_max, bytes_max, lines::POLICY_MEMORY_BYTES, &mut lines);
+        ask::note_number(scope.records_max, records_max, lines::POLICY_MEMORY_RECORDS, &mut lines);
         let lines = lines.into_lines();
         let namespaces = self.namespaces(Permission::MemoryWrite, &scope.namespaces);
         let narrowed = MemoryWriteScope {
@@ -250,7 +249,7 @@ impl<'a> Weighing<'a> {
             asked,
             |name, _| vec![name.clone()],
             |name, lines| {
-                by_name(
+                ask::by_name(
                     name,
                     allowed.allows(|one| one == name),
                     lines::POLICY_NAMESPACES,
@@ -272,11 +271,11 @@ impl<'a> Weighing<'a> {
             |program, lines| {
                 let given = narrow::program(program, allowed);
                 if given != [program.clone()] {
-                    lines.add(lines::POLICY_PROGRAMS, program_value(program));
+                    lines.add(lines::POLICY_PROGRAMS, ask::program_value(program));
                 }
                 given
             },
-            program_text,
+            ask::program_text,
         )?;
         Some(ExecScope { programs: weighed })
     }
@@ -338,7 +337,10 @@ fn narrowed_by_both<T: PartialEq>(
     let mut left: Vec<T> = Vec::new();
     for item in asked {
         let by_persona = by_persona(item, &mut ignored);
-        let narrowed: Vec<T> = by_persona.iter().flat_map(|one| by_policy(one, &mut Lines::default())).collect();
+        let narrowed: Vec<T> = by_persona
+            .iter()
+            .flat_map(|one| by_policy(one, &mut Lines::default()))
+            .collect();
         if narrowed.is_empty() && need == Need::All {
             return Vec::new();
         }
@@ -378,100 +380,4 @@ fn answer<T: Clone + PartialEq>(
         verdict,
         lines: lines.into_lines(),
     }
-}
-
-fn by_hosts(host: &HostPattern, allowed: &[HostPattern], place: &'static str, lines: &mut Lines) -> Vec<HostPattern> {
-    let given = narrow::host(host, allowed);
-    if given != [host.clone()] {
-        lines.add_text(place, &host.to_string());
-    }
-    given
-}
-
-fn by_name<T: Clone>(name: &T, allowed: bool, place: &'static str, text: &str, lines: &mut Lines) -> Vec<T> {
-    if allowed {
-        return vec![name.clone()];
-    }
-    lines.add_text(place, text);
-    Vec::new()
-}
-
-fn secret_by_hosts(
-    secret: &SecretScope,
-    allowed: &[HostPattern],
-    place: &'static str,
-    lines: &mut Lines,
-) -> Vec<SecretScope> {
-    match secret.usage {
-        SecretUse::Reveal => vec![secret.clone()],
-        SecretUse::Inject => {
-            for host in &secret.hosts {
-                by_hosts(host, allowed, place, lines);
-            }
-            let hosts = narrow::hosts(&secret.hosts, allowed);
-            let narrowed = SecretScope {
-                hosts: hosts.clone(),
-                ..secret.clone()
-            };
-            (!hosts.is_empty()).then_some(narrowed).into_iter().collect()
-        }
-    }
-}
-
-fn secret_by_policy(secret: &SecretScope, policy: &Policy, lines: &mut Lines) -> Vec<SecretScope> {
-    let named = policy.secrets.allows(|one| *one == secret.name);
-    if !named {
-        lines.add_text(lines::POLICY_SECRETS, secret.name.as_str());
-    }
-    let revealed = secret.usage == SecretUse::Reveal;
-    if revealed && !policy.secret_reveal {
-        lines.switch_on(lines::POLICY_REVEAL);
-    }
-    let mut given = secret_by_hosts(secret, &policy.hosts, lines::POLICY_HOSTS, lines);
-    // In clear text a secret would be read by whoever carries it. Only a policy that allows loopback may let that pass.
-    let clear = |host: &HostPattern| host.to_string().starts_with("http://");
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let on_loopback = policy
-        .networks
-        .iter()
-        .any(|net| loopback.iter().any(|address| net.contains(address)));
-    if !on_loopback && secret.hosts.iter().any(clear) {
-        lines.add_text(lines::POLICY_NETWORKS, "127.0.0.0/8");
-        given
-            .iter_mut()
-            .for_each(|secret| secret.hosts.retain(|host| !clear(host)));
-        given.retain(|secret| revealed || !secret.hosts.is_empty());
-    }
-    given.retain(|_| named && (!revealed || policy.secret_reveal));
-    given
-}
-
-fn note_root(outside: bool, place: &'static str, host: &AbsolutePath, lines: &mut Lines) {
-    if outside {
-        lines.add_text(place, host.as_str());
-    }
-}
-
-fn note_number(asked: u64, most: u64, place: &'static str, lines: &mut Lines) {
-    if asked > most {
-        lines.raise(place, asked);
-    }
-}
-
-fn program_text(program: &ProgramScope) -> String {
-    let args = program.args.iter().cloned().map(String::from);
-    std::iter::once(program.path.to_string())
-        .chain(args)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn program_value(program: &ProgramScope) -> String {
-    let args: Vec<String> = program
-        .args
-        .iter()
-        .cloned()
-        .map(|arg| format!("{:?}", String::from(arg)))
-        .collect();
-    format!("{{ path = \"{}\", args = [{}] }}", program.path, args.join(", "))
 }

@@ -1,0 +1,268 @@
+//! The API from outside: documents in, outcomes and events out.
+
+use std::path::PathBuf;
+
+use aral_contract::document::PrivateKey;
+use aral_contract::document::signed::{self, Header, Kind};
+use aral_contract::{Blame, Code, Digest, Permissions};
+use aral_orchestration::RawPolicy;
+use aral_orchestration::dispatch::Uncovered;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::*;
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+fn echo() -> Vec<u8> {
+    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
+}
+
+fn signed(kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
+    let header = Header {
+        schema: kind.schema().to_owned(),
+        serial,
+        issued_at: "2020-01-01T00:00:00Z".parse().unwrap(),
+        expires_at: "2120-01-01T00:00:00Z".parse().unwrap(),
+    };
+    signed::sign(kind, &header, body, &key(1))
+        .unwrap()
+        .to_string()
+        .into_bytes()
+}
+
+fn manifest(serial: u64) -> Vec<u8> {
+    let entry = json!({
+        "id": "echo", "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
+        "description": "D", "input_schema": {}, "output_schema": {},
+    });
+    signed(Kind::Manifest, serial, &json!({"capabilities": [entry]}))
+}
+
+fn persona() -> Vec<u8> {
+    let constraints = json!({"allowed_capabilities": ["echo"]});
+    signed(
+        Kind::Persona,
+        1,
+        &json!({"id": "p", "name": "P", "constraints": constraints}),
+    )
+}
+
+fn policy(text: &str) -> Policy {
+    let raw: RawPolicy = toml::from_str(text).unwrap();
+    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
+}
+
+fn builder() -> HostBuilder {
+    Host::builder().policy(policy("capabilities = [\"*\"]"))
+}
+
+fn trusting() -> HostBuilder {
+    builder().trust(key(1).public(), &[Kind::Manifest, Kind::Persona])
+}
+
+fn register(host: &Host, manifest: &[u8]) -> Result<Vec<Registered>, Failure> {
+    host.register_manifest(manifest, &|_| Ok(echo()))
+}
+
+async fn call(host: &Host, session: &Session) -> Outcome {
+    let capability = "echo".parse().unwrap();
+    let request = Request {
+        capability: &capability,
+        version: None,
+        input: b"[1]",
+        trace: None,
+    };
+    host.invoke(session, request).await
+}
+
+#[tokio::test]
+async fn signed_documents_lead_to_an_answer() {
+    let host = trusting().build().unwrap();
+    let mut events = host.events();
+    assert_eq!(register(&host, &manifest(1)).unwrap().len(), 1);
+    assert_eq!(host.capabilities().len(), 1);
+    let session = host.session(&persona()).unwrap();
+    assert!(!session.is_development());
+    assert_eq!(call(&host, &session).await.result.unwrap(), "[1]");
+    let id = "echo".parse().unwrap();
+    assert!(host.explain(&session, &id, None).unwrap().decision.outcome.is_ok());
+    assert!(host.remove(&id, &Version::new(1, 0, 0)));
+    assert_eq!(
+        call(&host, &session).await.result.unwrap_err().code,
+        Code::CapabilityUnknown
+    );
+    drop(host);
+    let mut names = Vec::new();
+    while let Some(Notice::Event(event)) = events.next().await {
+        names.push(
+            serde_json::to_value(event.kind).unwrap()["type"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    let expected = [
+        "capability_registered",
+        "decision",
+        "invocation_started",
+        "invocation_ended",
+        "invocation_ended",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn nothing_unsigned_comes_in_but_through_the_doors_that_warn() {
+    let host = builder().build().unwrap();
+    let mut events = host.events();
+    let refused = register(&host, &manifest(1)).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.code.blame()),
+        (Code::SignatureInvalid, Blame::Admission)
+    );
+    assert!(refused.hint.unwrap().contains("[[trust]]"));
+    assert_eq!(host.session(&persona()).unwrap_err().code, Code::SignatureInvalid);
+    host.dangerous_register_unsigned_manifest(&manifest(1), &|_| Ok(echo()))
+        .unwrap();
+    let session = host.dangerous_development_session(&persona()).unwrap();
+    assert!(session.is_development());
+    assert!(call(&host, &session).await.result.is_ok());
+    drop(host);
+    let events: Vec<Notice> = events.by_ref().collect().await;
+    let count = |wanted: fn(&EventKind) -> bool| {
+        events
+            .iter()
+            .filter(|notice| matches!(notice, Notice::Event(event) if wanted(&event.kind)))
+            .count()
+    };
+    assert_eq!(count(|kind| matches!(kind, EventKind::AdmissionRefused { .. })), 2);
+    assert_eq!(count(|kind| matches!(kind, EventKind::DevelopmentOnly { .. })), 2);
+}
+
+#[test]
+fn a_lower_serial_is_refused_also_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = || trusting().state_dir(folder.path().join("state")).build().unwrap();
+    let (first, second) = (host(), host());
+    register(&first, &manifest(5)).unwrap();
+    register(&first, &manifest(5)).unwrap();
+    for host in [&first, &second, &host()] {
+        let refused = register(host, &manifest(4)).unwrap_err();
+        assert_eq!(refused.code, Code::DocumentStale);
+    }
+    register(&second, &manifest(6)).unwrap();
+    assert_eq!(register(&first, &manifest(5)).unwrap_err().code, Code::DocumentStale);
+    // A host that keeps no state remembers for itself alone.
+    let forgetful = trusting().build().unwrap();
+    register(&forgetful, &manifest(5)).unwrap();
+    assert_eq!(
+        register(&forgetful, &manifest(4)).unwrap_err().code,
+        Code::DocumentStale
+    );
+}
+
+#[test]
+fn a_serial_counts_only_once_the_manifest_was_admitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = trusting().state_dir(folder.path().join("state")).build().unwrap();
+    let mismatch = host
+        .register_manifest(&manifest(9), &|_| Ok(b"other".to_vec()))
+        .unwrap_err();
+    assert_eq!(mismatch.code, Code::DigestMismatch);
+    register(&host, &manifest(1)).unwrap();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test lays out files")]
+fn files_of_a_manifest_are_found_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    let name = format!("{}.wasm", Digest::of(&echo()));
+    std::fs::write(path("manifest.json"), manifest(1)).unwrap();
+    let host = trusting().build().unwrap();
+    let missing = host.register_manifest_file(&path("manifest.json")).unwrap_err();
+    assert_eq!(
+        missing.hint.unwrap(),
+        format!("put it beside the manifest: components/{name}")
+    );
+    std::fs::create_dir(path("components")).unwrap();
+    std::fs::write(path("components").join(&name), echo()).unwrap();
+    host.register_manifest_file(&path("manifest.json")).unwrap();
+    std::fs::rename(path("components").join(&name), path(&name)).unwrap();
+    builder()
+        .build()
+        .unwrap()
+        .dangerous_register_unsigned_manifest_file(&path("manifest.json"))
+        .unwrap();
+    let none = host.register_manifest_file(&path("none.json")).unwrap_err();
+    assert_eq!(none.code, Code::ConfigInvalid);
+
+    // The same through the configuration.
+    let config = format!("[manifests]\nfiles = [{:?}]", path("manifest.json"));
+    std::fs::write(path("aral.toml"), config).unwrap();
+    let config = crate::Config::load(&path("aral.toml")).unwrap();
+    let untrusted = Host::builder()
+        .config(config.clone())
+        .state_dir(path("s"))
+        .build()
+        .unwrap_err();
+    assert_eq!(untrusted.code, Code::SignatureInvalid);
+    let host = trusting().config(config).state_dir(path("s")).build().unwrap();
+    assert_eq!(host.capabilities().len(), 1);
+}
+
+#[tokio::test]
+async fn a_component_alone_runs_for_development() {
+    let host = Host::builder().build().unwrap();
+    let run = DevelopmentRun {
+        component: echo(),
+        permissions: Permissions::default(),
+        limits: aral_contract::LimitsRequest::default(),
+        networks: Vec::new(),
+        uncovered: Uncovered::Observe,
+    };
+    let report = host.dangerous_run(&run, b"{}").await.unwrap();
+    assert_eq!(report.outcome.result.unwrap(), "{}");
+    assert!(report.refusals.is_empty());
+}
+
+#[tokio::test]
+async fn the_sinks_take_every_event() {
+    #[derive(Debug, Default)]
+    struct Count(std::sync::atomic::AtomicU64);
+    impl aral_contract::AuditSink for Count {
+        fn record(&self, _event: Event) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let (one, two) = (Arc::new(Count::default()), Arc::new(Count::default()));
+    let host = trusting()
+        .sink(Arc::clone(&one) as _)
+        .sink(Arc::clone(&two) as _)
+        .build()
+        .unwrap();
+    register(&host, &manifest(1)).unwrap();
+    let session = host.session(&persona()).unwrap();
+    call(&host, &session).await.result.unwrap();
+    let count = |sink: &Count| sink.0.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((count(&one), count(&two)), (4, 4));
+}
+
+#[test]
+fn impossible_settings_are_refused_when_the_host_is_made() {
+    let mut config = crate::Config::closed().unwrap();
+    config.gate.concurrent_max = 0;
+    let failure = Host::builder().config(config.clone()).build().unwrap_err();
+    assert_eq!(failure.code, Code::ConfigInvalid);
+    assert!(failure.message.contains("concurrent_calls_max"), "{failure}");
+    config.gate.concurrent_max = 1;
+    config.egress.extra_roots_pem = Some(b"rubbish".to_vec());
+    assert_eq!(
+        Host::builder().config(config).build().unwrap_err().code,
+        Code::ConfigInvalid
+    );
+}
