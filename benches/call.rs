@@ -1,0 +1,42 @@
+//! What does governance add to a call? Three ways to run the same component on the same input in a fresh instance.
+
+use anyhow::Result;
+use aral_benches::floor::{Floor, Pool};
+use aral_benches::governed::{Documents, Governed};
+use aral_benches::{INPUT, echo_component};
+use criterion::Criterion;
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let component = echo_component()?;
+    let state = tempfile::tempdir()?;
+    let untuned = Floor::new(&component, Pool::Untuned)?;
+    let tuned = Floor::new(&component, Pool::Tuned)?;
+    let governed = runtime.block_on(Governed::new(&Documents::echo()?, state.path(), INPUT))?;
+    // A wrong answer must not be measured.
+    let expected: serde_json::Value = serde_json::from_str(INPUT)?;
+    for answer in [
+        runtime.block_on(tuned.call(INPUT))?,
+        runtime.block_on(governed.call(INPUT))?,
+    ] {
+        anyhow::ensure!(
+            serde_json::from_str::<serde_json::Value>(&answer)? == expected,
+            "the echo is wrong: {answer}"
+        );
+    }
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("call");
+    group.bench_function("floor-untuned", |bencher| {
+        bencher.to_async(&runtime).iter(|| untuned.call(INPUT))
+    });
+    group.bench_function("floor-tuned", |bencher| {
+        bencher.to_async(&runtime).iter(|| tuned.call(INPUT))
+    });
+    group.bench_function("governed", |bencher| {
+        bencher.to_async(&runtime).iter(|| governed.call(INPUT))
+    });
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}

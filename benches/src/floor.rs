@@ -1,0 +1,117 @@
+//! The floors that a governed call is measured against: plain wasmtime on the same component with fuel and epochs on.
+//! Instantiate, call, drop; no grant, no schema, no limiter. *Untuned* takes wasmtime's default pool, *tuned* keeps pages
+//! resident between calls as the host's own engine does.
+
+use std::path::Path;
+
+use anyhow::Result;
+use wasmtime::component::{Component, ComponentType, HasSelf, InstancePre, Lift, Linker, ResourceTable, TypedFunc};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// How the pool is set up.
+#[derive(Debug, Clone, Copy)]
+pub enum Pool {
+    /// `PoolingAllocationConfig::default()`.
+    Untuned,
+    /// Pages of memories, tables and stacks stay resident, and dirty ones are found by `PAGEMAP_SCAN` where Linux has it.
+    Tuned,
+}
+
+struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+#[derive(ComponentType, Lift, Clone, Copy)]
+#[component(enum)]
+#[repr(u8)]
+enum Level {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+enum GuestError {
+    #[component(name = "invalid-input")]
+    InvalidInput(String),
+    #[component(name = "denied")]
+    Denied(String),
+    #[component(name = "unavailable")]
+    Unavailable(String),
+    #[component(name = "limit")]
+    Limit(String),
+    #[component(name = "internal")]
+    Internal(String),
+}
+
+/// Plain wasmtime, ready to call one component.
+pub struct Floor {
+    engine: Engine,
+    pre: InstancePre<State>,
+    export: wasmtime::component::ComponentExportIndex,
+}
+
+impl Floor {
+    /// Compiles the component in this process.
+    pub fn new(component: &Path, pool: Pool) -> Result<Self> {
+        let mut pooling = PoolingAllocationConfig::default();
+        if matches!(pool, Pool::Tuned) {
+            pooling
+                .linear_memory_keep_resident(2 << 20)
+                .table_keep_resident(64 << 10)
+                .async_stack_keep_resident(64 << 10);
+            pooling.pagemap_scan(Enabled::Auto);
+        }
+        let mut config = Config::new();
+        config.consume_fuel(true).epoch_interruption(true);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+        let engine = Engine::new(&config)?;
+        let component = Component::from_file(&engine, component)?;
+        let mut linker = Linker::<State>::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        linker
+            .instance("aral:capability/log@1.0.0")?
+            .func_wrap("log", |_, (_level, _message): (Level, String)| Ok(()))?;
+        let pre = linker.instantiate_pre(&component)?;
+        let tool = component.get_export_index(None, "aral:capability/tool@1.0.0");
+        let export = tool
+            .and_then(|tool| component.get_export_index(Some(&tool), "invoke"))
+            .ok_or_else(|| anyhow::anyhow!("the component exports no `aral:capability/tool@1.0.0#invoke`"))?;
+        Ok(Self { engine, pre, export })
+    }
+
+    /// One call in a fresh instance.
+    pub async fn call(&self, input: &str) -> Result<String> {
+        let state = State {
+            wasi: WasiCtx::builder().build(),
+            table: ResourceTable::new(),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.set_fuel(1_000_000_000)?;
+        store.set_epoch_deadline(1_000_000);
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let invoke: TypedFunc<(&str,), (Result<String, GuestError>,)> =
+            instance.get_typed_func(&mut store, self.export)?;
+        let (answer,) = invoke.call_async(&mut store, (input,)).await?;
+        answer.map_err(|_| anyhow::anyhow!("the guest refused the input"))
+    }
+}

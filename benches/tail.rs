@@ -1,0 +1,43 @@
+//! How long do the slowest calls take? The three ways in turn, call by call, so that noise hits all of them alike.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use aral_benches::floor::{Floor, Pool};
+use aral_benches::governed::{Documents, Governed};
+use aral_benches::{INPUT, echo_component};
+
+const CALLS: usize = 20_000;
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let component = echo_component()?;
+    let state = tempfile::tempdir()?;
+    let untuned = Floor::new(&component, Pool::Untuned)?;
+    let tuned = Floor::new(&component, Pool::Tuned)?;
+    let governed = runtime.block_on(Governed::new(&Documents::echo()?, state.path(), INPUT))?;
+
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    runtime.block_on(async {
+        for _ in 0..CALLS {
+            let [untuned_times, tuned_times, governed_times] = &mut times;
+            let start = Instant::now();
+            untuned.call(INPUT).await?;
+            untuned_times.push(start.elapsed());
+            let start = Instant::now();
+            tuned.call(INPUT).await?;
+            tuned_times.push(start.elapsed());
+            let start = Instant::now();
+            governed.call(INPUT).await?;
+            governed_times.push(start.elapsed());
+        }
+        anyhow::Ok(())
+    })?;
+    for (name, times) in ["floor-untuned", "floor-tuned", "governed"].into_iter().zip(&mut times) {
+        times.sort_unstable();
+        let quantile = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+        println!("tail/{name:<14} p50 {:>8.1?}  p99 {:>8.1?}", quantile(50), quantile(99));
+    }
+    Ok(())
+}
