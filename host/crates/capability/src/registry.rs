@@ -18,6 +18,7 @@ pub use serials::Serials;
 
 use crate::imports::{Warning, check_imports, split_version};
 use crate::inspect::{InspectError, Inspection, inspect};
+use crate::manifest::build::check_schemas;
 use crate::manifest::{Entry, ManifestBody, Shape};
 
 /// Capabilities of all versions together. Stops manifests from filling memory one after the other.
@@ -335,6 +336,7 @@ fn admit_one(
     let inspection = inspect(&bytes)?;
     check_shape(&entry.id, entry.shape, &inspection)?;
     let warnings = check_imports(&inspection, &entry.permissions)?;
+    check_schemas(entry)?;
     let capability = Capability::new(Arc::clone(manifest), entry.clone(), inspection, bytes.into());
     Ok((Arc::new(capability), warnings))
 }

@@ -543,9 +543,9 @@ fn every_capability_of_the_repository_is_read() {
 
 #[test]
 fn building_refuses_what_admission_would_refuse() {
-    let build = |text: &str, bytes: &[u8]| {
+    let build_with = |text: &str, bytes: &[u8], schema: &str| {
         let source = CapabilityToml::parse(text).unwrap();
-        let descriptor = Descriptor::parse("T".to_owned(), "D".to_owned(), "{}", "{}").unwrap();
+        let descriptor = Descriptor::parse("T".to_owned(), "D".to_owned(), schema, "{}").unwrap();
         let part = Part {
             source: &source,
             component: bytes,
@@ -555,6 +555,12 @@ fn building_refuses_what_admission_would_refuse() {
             .map_err(|failure| shown(&failure))
             .map(|(_, warnings)| warnings.len())
     };
+    let build = |text: &str, bytes: &[u8]| build_with(text, bytes, "{}");
+    let found = build_with(TOOL, &component(Shape::Tool, &[]), r#"{"pattern": "(a+)\\1"}"#).unwrap_err();
+    assert!(
+        found.starts_with("document.invalid: capability `probe`: `input_schema` is not a JSON Schema: "),
+        "{found}"
+    );
     let exec = "[permissions.exec]\nprograms = [{ path = \"/bin/date\", args = [] }]\n";
     assert_eq!(build(&format!("{TOOL}{exec}"), &component(Shape::Tool, &[])), Ok(1));
     let found = build(TOOL, &component(Shape::Tool, &["aral:capability/exec@1.0.0"])).unwrap_err();

@@ -124,6 +124,11 @@ fn components_that_cannot_be_admitted() {
     let found = refused(&component(Shape::Tool, &["aral:capability/exec@1.0.0"]), json!({}));
     assert!(found.starts_with("component.import_uncovered: "), "{found}");
     assert!(refused(&whole, json!({"shape": "command"})).contains("hint: write in capability.toml: shape = \"tool\""));
+    let found = refused(&whole, json!({"output_schema": {"type": "nonsense"}}));
+    assert!(
+        found.starts_with("document.invalid: capability `probe`: `output_schema` is not a JSON Schema: "),
+        "{found}"
+    );
     let other = wat::parse_str("(component (instance $i) (export \"acme:db/query@1.0.0\" (instance $i)))").unwrap();
     assert_eq!(
         refused(&other, json!({})),
