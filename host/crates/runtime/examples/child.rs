@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use aral_contract::Metering;
+use aral_contract::{Limits, Metering};
 use aral_runtime::process::{ProcessLimits, apply};
-use aral_runtime::{CacheOptions, CompilerKind, Runtime, RuntimeOptions};
+use aral_runtime::{CacheOptions, CompilerKind, Guard, Runtime, RuntimeOptions};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -57,13 +57,40 @@ fn limits(address_space_bytes_max: Option<u64>) -> ExitCode {
     println!("{}", std::fs::read_to_string("/proc/self/limits").unwrap_or_default());
     println!("{applied:?}");
     println!("dumpable: {:?}", rustix::process::dumpable_behavior());
-    let runtime = Runtime::new(RuntimeOptions::default());
-    let engine = runtime
-        .as_ref()
-        .ok()
-        .and_then(|runtime| runtime.engine(Metering::Metered).ok());
-    println!("pooled: {:?}", engine.map(aral_runtime::Engine::is_pooled));
+    match calls() {
+        Ok((pooled, worked)) => println!("pooled: {pooled}, calls that worked: {worked}"),
+        Err(error) => println!("{error:?}"),
+    }
     ExitCode::SUCCESS
+}
+
+/// Twenty stores at once, each with a memory of 32 MiB that is used at its end.
+#[tokio::main(flavor = "current_thread")]
+async fn calls() -> wasmtime::Result<(bool, usize)> {
+    let text = r#"(component
+        (core module $m
+            (memory 512)
+            (func (export "run") (result i32)
+                (i32.store (i32.const 33554428) (i32.const 7)) (i32.load (i32.const 33554428))))
+        (core instance $i (instantiate $m))
+        (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
+    let runtime = Runtime::new(RuntimeOptions::default())?;
+    let engine = runtime.engine(Metering::Metered)?;
+    let component = runtime.compile(&wat::parse_str(text)?, Metering::Metered).await?;
+    let limits = Limits::default();
+    let linker = wasmtime::component::Linker::new(engine.wasmtime());
+    let mut stores = Vec::new();
+    for _ in 0..20 {
+        let mut store = engine.store(Guard::new(&limits), &limits);
+        let instance = linker.instantiate_async(&mut store, &component).await?;
+        let run = instance.get_typed_func::<(), (u32,)>(&mut store, "run")?;
+        stores.push((store, run));
+    }
+    let mut worked = 0;
+    for (store, run) in &mut stores {
+        worked += usize::from(run.call_async(store, ()).await?.0 == 7);
+    }
+    Ok((engine.is_pooled(), worked))
 }
 
 /// Compiles in process, with the cache that others share.

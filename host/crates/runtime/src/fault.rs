@@ -47,10 +47,11 @@ pub enum Fault {
     /// The guest's stack is used up.
     #[error("the guest's stack is used up")]
     Stack,
-    /// The guest passed more bytes to the host in one call than the host copies, or holds more handles than it keeps.
+    /// The guest passed more bytes to the host in one call than the host copies, holds more handles or resources than it
+    /// keeps, or asked for more random bytes at once than it draws.
     #[error("{message}")]
     Resource {
-        /// Which of the two.
+        /// Which of these.
         message: String,
     },
     /// More calls run at once than there are slots.
@@ -108,8 +109,11 @@ fn fault_of_text(message: &str, error: &wasmtime::Error) -> Fault {
             message: bounded(message),
         };
     }
+    let random_bytes = message.starts_with("requested len ") && message.contains(" exceeds limit ");
     if message.contains("fuel allocated for hostcalls has been exhausted")
         || message.contains("store handle limit exceeded")
+        || message == "resource table has no free keys"
+        || random_bytes
     {
         return Fault::Resource {
             message: bounded(message),
