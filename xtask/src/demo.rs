@@ -45,8 +45,19 @@ impl Stage {
         Ok(Self { folder, aral })
     }
 
+    /// Calls a capability for a persona.
+    fn invoke(&self, expected: i32, capability: &str, input: &str, persona: &str) -> Result<()> {
+        let arguments = ["--input", input, "--persona", persona, "--development"];
+        self.run(expected, &[&["invoke", capability], &arguments[..]].concat())
+    }
+
+    /// Shows and runs one command without arguments that have blanks. It must succeed.
+    fn aral(&self, line: &str) -> Result<()> {
+        self.run(0, &line.split(' ').collect::<Vec<_>>())
+    }
+
     /// Shows and runs one command, whose exit code must be this.
-    fn aral(&self, expected: i32, arguments: &[&str]) -> Result<()> {
+    fn run(&self, expected: i32, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.aral);
         command
             .args(arguments)
@@ -75,16 +86,13 @@ impl Stage {
 
 /// A development key, and a manifest of two capabilities under it.
 fn sign(stage: &Stage, root: &Path, components: &Path) -> Result<()> {
-    stage.aral(0, &["keygen", "development"])?;
+    stage.aral("keygen development")?;
     stage_capability(stage, root, components, "text-grep")?;
     stage_capability(stage, root, components, "markdown-render")?;
-    stage.aral(0, &["inspect", "text-grep/text_grep.wasm"])?;
-    stage.aral(0, &["manifest", "build", "text-grep", "markdown-render"])?;
-    stage.aral(0, &["manifest", "sign", "manifest.json", "--key", "development.pem"])?;
-    stage.aral(
-        0,
-        &["manifest", "verify", "manifest.json", "--trust", "development.pub.pem"],
-    )
+    stage.aral("inspect text-grep/text_grep.wasm")?;
+    stage.aral("manifest build text-grep markdown-render")?;
+    stage.aral("manifest sign manifest.json --key development.pem")?;
+    stage.aral("manifest verify manifest.json --trust development.pub.pem")
 }
 
 /// Copies a component and its `capability.toml`, with the one thing changed that differs between machines: where the
@@ -128,97 +136,31 @@ fn allow(stage: &Stage, root: &Path) -> Result<()> {
         toml::Value::from(documents(root)?)
     );
     stage.write("aral.toml", &policy)?;
-    let reader = [
-        "persona",
-        "new",
-        "--id",
-        "reader",
-        "--allow-permission",
-        "file:read",
-        "--allow-capability",
-        "*",
-    ];
-    stage.aral(0, &[&reader[..], &["--out", "reader.json"]].concat())?;
-    stage.aral(
-        0,
-        &[
-            "persona",
-            "new",
-            "--id",
-            "writer",
-            "--allow-capability",
-            "*",
-            "--out",
-            "writer.json",
-        ],
-    )?;
+    let both = "--allow-capability text-grep --allow-capability markdown-render";
+    stage.aral(&format!(
+        "persona new --id reader --out reader.json --allow-permission file:read {both}"
+    ))?;
+    stage.aral(&format!("persona new --id guest --out guest.json {both}"))?;
     println!("\nWhat is granted, and by whom:");
-    stage.aral(
-        0,
-        &["explain", "text-grep", "--persona", "reader.json", "--development"],
-    )
+    stage.aral("explain text-grep --persona reader.json --development")
 }
 
 /// Two calls on real input: one that needs a folder, one that needs nothing.
 fn call(stage: &Stage, root: &Path) -> Result<()> {
-    let search = json!({ "pattern": "limit\\.[a-z]+", "include": ["*.md"], "matches_max": 5 }).to_string();
-    stage.aral(
-        0,
-        &[
-            "invoke",
-            "text-grep",
-            "--input",
-            &search,
-            "--persona",
-            "reader.json",
-            "--development",
-        ],
-    )?;
-    let markdown = fs::read_to_string(root.join("docs/adr/0002-two-engines.md"))?;
-    let input = json!({ "markdown": markdown }).to_string();
-    fs::write(stage.folder.path().join("input.json"), input)?;
-    stage.aral(
-        0,
-        &[
-            "invoke",
-            "markdown-render",
-            "--input",
-            "@input.json",
-            "--persona",
-            "reader.json",
-            "--development",
-        ],
-    )
+    let search = json!({ "pattern": "limit\\.[a-z]+", "include": ["*.md"], "matches_max": 5 });
+    stage.invoke(0, "text-grep", &search.to_string(), "reader.json")?;
+    let readme = fs::read_to_string(root.join("README.md"))?;
+    let opening: Vec<&str> = readme.lines().take(3).collect();
+    let input = json!({ "markdown": opening.join("\n") });
+    stage.invoke(0, "markdown-render", &input.to_string(), "guest.json")
 }
 
 /// Two calls that must not succeed: a persona without the permission, and a folder outside of the grant.
 fn deny(stage: &Stage) -> Result<()> {
-    println!("\nThe same call for a persona that may read no file:");
-    let search = json!({ "pattern": "limit" }).to_string();
-    stage.aral(
-        DENIED,
-        &[
-            "invoke",
-            "text-grep",
-            "--input",
-            &search,
-            "--persona",
-            "writer.json",
-            "--development",
-        ],
-    )?;
+    println!("\nA search for a persona that may read no file:");
+    let search = json!({ "pattern": "limit" });
+    stage.invoke(DENIED, "text-grep", &search.to_string(), "guest.json")?;
     println!("\nThe right persona, and a folder that nobody granted:");
-    let escape = json!({ "pattern": "root", "folder": "/data/../../../../etc" }).to_string();
-    stage.aral(
-        DENIED,
-        &[
-            "invoke",
-            "text-grep",
-            "--input",
-            &escape,
-            "--persona",
-            "reader.json",
-            "--development",
-        ],
-    )
+    let escape = json!({ "pattern": "root", "folder": "/data/../../../../etc" });
+    stage.invoke(DENIED, "text-grep", &escape.to_string(), "reader.json")
 }
