@@ -12,6 +12,8 @@ use crate::manifest::Shape;
 
 /// Imports or exports of one component. Stops a component whose listing fills memory and screens.
 pub const EXTERNS_MAX: usize = 512;
+/// Components or modules inside one another. Stops a small file that takes a validator quadratic time.
+pub const NESTING_MAX: usize = 64;
 /// Producers kept of one component.
 pub const PRODUCERS_MAX: usize = 64;
 
@@ -107,6 +109,9 @@ pub enum InspectError {
     /// Too many imports or exports.
     #[error("the component has more than {EXTERNS_MAX} imports or exports")]
     Externs,
+    /// Components inside components inside components.
+    #[error("the component holds components more than {NESTING_MAX} levels deep")]
+    Nesting,
 }
 
 impl InspectError {
@@ -129,7 +134,9 @@ impl InspectError {
                 Some("build it for the target wasm32-wasip2, or wrap it: `wasm-tools component new`"),
             ),
             Self::Truncated { .. } => (Code::ComponentInvalid, Some("copy or build the file again")),
-            Self::Empty | Self::NotWasm | Self::Invalid { .. } | Self::Externs => (Code::ComponentInvalid, None),
+            Self::Empty | Self::NotWasm | Self::Invalid { .. } | Self::Externs | Self::Nesting => {
+                (Code::ComponentInvalid, None)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use wasmparser::{
     WasmFeatures,
 };
 
-use super::{EXTERNS_MAX, Export, Import, InspectError, Inspection, PRODUCERS_MAX, Producer};
+use super::{EXTERNS_MAX, Export, Import, InspectError, Inspection, NESTING_MAX, PRODUCERS_MAX, Producer};
 use crate::imports::{self, Role, role_of};
 use crate::manifest::Shape;
 
@@ -90,6 +90,9 @@ fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
         // The validator hands out function bodies to be validated one by one; they are dropped here.
         validator.payload(&payload).map_err(error)?;
         match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } if depth >= NESTING_MAX => {
+                return Err(InspectError::Nesting);
+            }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth = depth.saturating_add(1),
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {

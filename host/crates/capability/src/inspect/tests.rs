@@ -162,6 +162,45 @@ fn too_many_imports() {
     );
 }
 
+#[test]
+fn types_that_grow_without_bound_are_refused() {
+    let doubled: String = (1..64)
+        .map(|n| format!("(type $t{n} (tuple $t{} $t{}))", n - 1, n - 1))
+        .collect();
+    let bytes = wat::parse_str(format!("(component (type $t0 (tuple u8 u8)) {doubled})")).unwrap();
+    let failure = inspect(&bytes).unwrap_err();
+    assert_eq!(failure.code, Code::ComponentInvalid);
+    assert!(failure.message.contains("type size"), "{failure}");
+}
+
+#[test]
+fn components_in_components_in_components() {
+    fn leb(mut value: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let byte = (value & 0x7f) as u8;
+            value >>= 7;
+            bytes.push(if value == 0 { byte } else { byte | 0x80 });
+            if value == 0 {
+                return bytes;
+            }
+        }
+    }
+    let header = b"\0asm\x0d\0\x01\0";
+    let nested = |levels: usize| {
+        // Section 4 holds a component.
+        (0..levels).fold(header.to_vec(), |inner, _| {
+            [header.to_vec(), vec![4], leb(inner.len()), inner].concat()
+        })
+    };
+    assert!(inspect(&nested(NESTING_MAX)).is_ok());
+    assert_eq!(
+        refused(&nested(NESTING_MAX + 1)),
+        "component.invalid: the component holds components more than 64 levels deep\nhint: -"
+    );
+    assert!(refused(&nested(5_000)).contains("more than 64 levels deep"));
+}
+
 proptest::proptest! {
     #[test]
     fn rubbish_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
