@@ -14,6 +14,16 @@ use wit_component::{ComponentEncoder, StringEncoding};
 
 /// The prefixes of guest names. Each has a module of the same name in `it/`.
 const SUITES: [&str; 4] = ["filesystem", "isolation", "network", "runtime"];
+/// The components of the example capabilities that are tested from end to end.
+const CAPABILITIES: [&str; 7] = [
+    "http_fetch",
+    "markdown_render",
+    "report_write",
+    "run_program",
+    "table_query",
+    "text_grep",
+    "word-count",
+];
 /// What runs when something is missing.
 const REMEDY: &str = "run `cargo xtask guests`";
 
@@ -45,6 +55,10 @@ fn main() -> Result<()> {
             guests.push(from_text(&source, &package, &out)?);
         }
     }
+    println!(
+        "cargo::rustc-env=ARAL_CAPABILITIES={}",
+        capabilities(&package.join("../capabilities"))?.display()
+    );
     println!("cargo::rerun-if-changed={}", package.join("../wit/1.0.0").display());
     println!("cargo::rerun-if-changed={}", sources.display());
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
@@ -70,6 +84,22 @@ fn target_directory(workspace: &Path) -> Result<PathBuf> {
         .as_str()
         .context("no target directory")?
         .into())
+}
+
+/// The folder with the example capabilities, all of which must be built. Their own tests watch over their sources; here
+/// it matters that what runs is there.
+fn capabilities(workspace: &Path) -> Result<PathBuf> {
+    let built = target_directory(workspace)?.join("wasm32-wasip2/release");
+    for name in CAPABILITIES {
+        let component = built.join(name).with_extension("wasm");
+        ensure!(
+            component.is_file(),
+            "the capability `{name}` is not built ({} is missing): {REMEDY}",
+            component.display()
+        );
+        println!("cargo::rerun-if-changed={}", component.display());
+    }
+    Ok(built)
 }
 
 fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {

@@ -78,7 +78,9 @@ fn all_succeeded(attempts: &Value) {
 fn result<'a>(attempts: &'a Value, what: &str) -> &'a str {
     let attempts = attempts.as_array().expect("attempts");
     let found = attempts.iter().find(|attempt| attempt["what"] == what);
-    found.and_then(|attempt| attempt["result"].as_str()).unwrap_or_else(|| panic!("no attempt `{what}`"))
+    found
+        .and_then(|attempt| attempt["result"].as_str())
+        .unwrap_or_else(|| panic!("no attempt `{what}`"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,9 +114,12 @@ async fn filesystem_path_traversal() {
         lab.neighbour_works().await;
     }
     // The same guest reaches the file when its folder is granted.
-    let permissions = json!({ "file:read": { "paths": [{ "guest": "/data", "host": tree.path("") .trim_end_matches('/') }] } });
+    let permissions =
+        json!({ "file:read": { "paths": [{ "guest": "/data", "host": tree.path("") .trim_end_matches('/') }] } });
     let lab = tree.lab(FILESYSTEM_READ, permissions).await;
-    let outcome = lab.call(FILESYSTEM_READ, json!({ "paths": ["/data/granted/../secret.txt"] })).await;
+    let outcome = lab
+        .call(FILESYSTEM_READ, json!({ "paths": ["/data/granted/../secret.txt"] }))
+        .await;
     assert_eq!(outcome.answer()[0]["text"], "the secret");
 }
 
@@ -132,8 +137,15 @@ async fn filesystem_symlink_escape() {
     link("inner/allowed.txt", "granted/link-inside");
     let secret = tree.path("secret.txt");
     let links = json!([
-        "link-relative", "link-absolute", "link-folder/secret.txt", "link-winding", "link-chain", "link-relative/",
-        format!("link-root{secret}"), format!("link-proc{secret}"), "inner/../link-folder/secret.txt",
+        "link-relative",
+        "link-absolute",
+        "link-folder/secret.txt",
+        "link-winding",
+        "link-chain",
+        "link-relative/",
+        format!("link-root{secret}"),
+        format!("link-proc{secret}"),
+        "inner/../link-folder/secret.txt",
     ]);
     let input = json!({ "base": "/data", "secret": secret, "links": links });
     for permissions in [tree.readable(), tree.writable(1 << 20, 10)] {
@@ -161,13 +173,26 @@ async fn filesystem_cross_permissions() {
     let outcome = lab.call(FILESYSTEM_CROSS_PERMISSIONS, input.clone()).await;
     let answer = outcome.answer();
     // Writing a file of one's own, under whatever name, is allowed.
-    let (own, attacks) = answer["attempts"].as_array().expect("attempts").split_last().expect("attempts");
+    let (own, attacks) = answer["attempts"]
+        .as_array()
+        .expect("attempts")
+        .split_last()
+        .expect("attempts");
     all_failed(&json!(attacks));
-    assert_eq!((&own["what"], &own["result"]), (&json!("write through the link"), &json!("ok")));
+    assert_eq!(
+        (&own["what"], &own["result"]),
+        (&json!("write through the link"), &json!("ok"))
+    );
     assert_eq!(answer["control"], "own");
     outcome.assert_marker("link out of the read-only folder");
     assert_eq!(tree.read("granted/data.txt"), "data");
-    for name in ["granted/linked.txt", "granted/again.txt", "granted/moved.txt", "granted/made", "writable/moved.txt"] {
+    for name in [
+        "granted/linked.txt",
+        "granted/again.txt",
+        "granted/moved.txt",
+        "granted/made",
+        "writable/moved.txt",
+    ] {
         assert!(!tree.exists(name), "{name} came to be");
     }
     lab.neighbour_works().await;
@@ -178,7 +203,10 @@ async fn filesystem_cross_permissions() {
     ] } });
     let lab = tree.lab(FILESYSTEM_CROSS_PERMISSIONS, both).await;
     let outcome = lab.call(FILESYSTEM_CROSS_PERMISSIONS, input).await;
-    assert_eq!(result(&outcome.answer()["attempts"], "make a folder in the read-only folder"), "ok");
+    assert_eq!(
+        result(&outcome.answer()["attempts"], "make a folder in the read-only folder"),
+        "ok"
+    );
     assert!(tree.exists("granted/made"));
 }
 
@@ -194,7 +222,9 @@ async fn filesystem_truncate_read_only() {
     assert_eq!(tree.read("granted/data.txt"), "data");
     assert!(!tree.exists("granted/data.txt.new"));
     lab.neighbour_works().await;
-    let lab = tree.lab(FILESYSTEM_TRUNCATE_READ_ONLY, tree.writable(1 << 20, 10)).await;
+    let lab = tree
+        .lab(FILESYSTEM_TRUNCATE_READ_ONLY, tree.writable(1 << 20, 10))
+        .await;
     let outcome = lab.call(FILESYSTEM_TRUNCATE_READ_ONLY, input).await;
     for what in ["truncate", "append", "write", "create"] {
         assert_eq!(result(&outcome.answer()["attempts"], what), "ok", "{what}");
@@ -212,7 +242,13 @@ async fn filesystem_special_file() {
     let mut paths = vec!["/data/fifo".to_owned(), "/data/socket".to_owned()];
     // Making a device needs rights that not every machine gives; there a link to one stands in, which may not be followed either.
     let null = rustix::fs::makedev(1, 3);
-    let made = rustix::fs::mknodat(rustix::fs::CWD, tree.path("granted/null"), rustix::fs::FileType::CharacterDevice, mode, null);
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        tree.path("granted/null"),
+        rustix::fs::FileType::CharacterDevice,
+        mode,
+        null,
+    );
     if made.is_err() {
         std::os::unix::fs::symlink("/dev/null", tree.path("granted/null")).expect("a link");
     }
@@ -224,7 +260,11 @@ async fn filesystem_special_file() {
         all_failed(&outcome.answer()["attempts"]);
         assert_eq!(outcome.answer()["control"], "data");
         outcome.assert_marker("read /data/fifo");
-        assert!(outcome.elapsed < std::time::Duration::from_secs(20), "{:?}", outcome.elapsed);
+        assert!(
+            outcome.elapsed < std::time::Duration::from_secs(20),
+            "{:?}",
+            outcome.elapsed
+        );
         lab.neighbour_works().await;
     }
 }
@@ -247,12 +287,20 @@ async fn filesystem_write_quota() {
             { "guest": "/data", "host": host, "bytes_max": bytes_max, "files_max": files_max },
         ] } });
         let lab = tree.lab(FILESYSTEM_WRITE_QUOTA, permissions).await;
-        let outcome = lab.call(FILESYSTEM_WRITE_QUOTA, json!({ "base": "/data", "files": files, "bytes": bytes })).await;
+        let outcome = lab
+            .call(
+                FILESYSTEM_WRITE_QUOTA,
+                json!({ "base": "/data", "files": files, "bytes": bytes }),
+            )
+            .await;
         outcome.assert_marker("writing");
         let case = format!("bytes_max {bytes_max}, files_max {files_max}: {}", outcome.answer());
         assert_eq!(outcome.answer()["written"], expected, "{case}");
         assert_eq!(outcome.answer()["error"].is_string(), expected < files, "{case}");
-        let written: u64 = std::fs::read_dir(inner.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        let written: u64 = std::fs::read_dir(inner.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum();
         assert!(written <= bytes_max, "{case}: {written} bytes are on disk");
         if expected < files {
             outcome.assert_denied(Permission::FileWrite);
@@ -260,5 +308,13 @@ async fn filesystem_write_quota() {
         lab.neighbour_works().await;
     }
     // Reading needs no permission to write.
-    all_succeeded(&tree.lab(FILESYSTEM_READ, tree.readable()).await.call(FILESYSTEM_READ, json!({ "paths": ["/data/data.txt"] })).await.answer().clone());
+    all_succeeded(
+        &tree
+            .lab(FILESYSTEM_READ, tree.readable())
+            .await
+            .call(FILESYSTEM_READ, json!({ "paths": ["/data/data.txt"] }))
+            .await
+            .answer()
+            .clone(),
+    );
 }

@@ -15,7 +15,10 @@ async fn isolation_environment() {
     let outcome = lab.call(ISOLATION_ENVIRONMENT, json!(null)).await;
     // This process has variables and arguments, so there is something to leak.
     assert!(std::env::vars().count() > 0 && std::env::args().count() > 0);
-    assert_eq!(outcome.answer(), &json!({ "variables": [], "arguments": [], "folders": [] }));
+    assert_eq!(
+        outcome.answer(),
+        &json!({ "variables": [], "arguments": [], "folders": [] })
+    );
     outcome.assert_marker("reading the environment");
     lab.neighbour_works().await;
 }
@@ -29,7 +32,10 @@ async fn isolation_stdin() {
     // A command is given its input there, and nothing else.
     assert_eq!(lab.call(RUNTIME_ECHO_TOOL, json!("x")).await.answer(), &json!("x"));
     let lab = Lab::start(Setup::of(RUNTIME_ECHO_COMMAND)).await;
-    assert_eq!(lab.call(RUNTIME_ECHO_COMMAND, json!("the input")).await.answer(), &json!("the input"));
+    assert_eq!(
+        lab.call(RUNTIME_ECHO_COMMAND, json!("the input")).await.answer(),
+        &json!("the input")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,9 +43,7 @@ async fn anothers_preopen_is_not_there() {
     let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(theirs.path().join("file.txt"), "theirs").unwrap();
     std::fs::write(mine.path().join("file.txt"), "mine").unwrap();
-    let grant = |guest: &str, host: &tempfile::TempDir| {
-        json!({ "file:read": { "paths": [{ "guest": guest, "host": host.path().to_str().expect("UTF-8") }] } })
-    };
+    let grant = |guest: &str, host: &tempfile::TempDir| json!({ "file:read": { "paths": [{ "guest": guest, "host": host.path().to_str().expect("UTF-8") }] } });
     let setup = Setup::of(FILESYSTEM_READ)
         .permissions(grant("/mine", &mine))
         .also(Setup::of(FILESYSTEM_TRUNCATE_READ_ONLY).permissions(grant("/theirs", &theirs)))
@@ -53,13 +57,18 @@ async fn anothers_preopen_is_not_there() {
     assert_eq!(outcome.answer()[3]["text"], "mine");
     outcome.assert_marker("/theirs/file.txt");
     // The other one does see it.
-    let outcome = lab.call(FILESYSTEM_TRUNCATE_READ_ONLY, json!({ "path": "/theirs/file.txt" })).await;
+    let outcome = lab
+        .call(FILESYSTEM_TRUNCATE_READ_ONLY, json!({ "path": "/theirs/file.txt" }))
+        .await;
     assert_eq!(outcome.answer()["text"], "theirs");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn isolation_undeclared_import() {
-    let failure = Lab::try_start(Setup::of(ISOLATION_UNDECLARED_IMPORT)).await.expect_err("it is not admitted");
+    let failure = Lab::try_start(Setup::of(ISOLATION_UNDECLARED_IMPORT))
+        .await
+        .err()
+        .expect("it is not admitted");
     assert_eq!(failure.code, Code::ImportUncovered);
     let shown = format!("{failure} {}", failure.hint.as_deref().unwrap_or_default());
     for part in ["aral:capability/memory-write", "memory:write"] {
@@ -68,7 +77,9 @@ async fn isolation_undeclared_import() {
     let declared = json!({ "memory:write": { "namespaces": ["notes"], "bytes_max": 1000, "records_max": 10 } });
     let lab = Lab::start(Setup::of(ISOLATION_UNDECLARED_IMPORT).permissions(declared)).await;
     // Declared, it is admitted and its line runs.
-    lab.call(ISOLATION_UNDECLARED_IMPORT, json!(null)).await.assert_marker("write");
+    lab.call(ISOLATION_UNDECLARED_IMPORT, json!(null))
+        .await
+        .assert_marker("write");
 }
 
 /// Runs `fill` and `scan` in turn, more often than there are slots that stay warm.
@@ -88,7 +99,11 @@ async fn isolation_slot_memory() {
     assert_eq!(filled.answer()["filled"], 256 * 8192);
     filled.assert_marker("filling memory");
     for answer in scan_after_fill(&lab, ISOLATION_SLOT_MEMORY, json!("fill"), json!("scan")).await {
-        assert_eq!((&answer["calls"], &answer["not_zero"], &answer["left"]), (&json!(0), &json!(0), &json!(0)), "{answer}");
+        assert_eq!(
+            (&answer["calls"], &answer["not_zero"], &answer["left"]),
+            (&json!(0), &json!(0), &json!(0)),
+            "{answer}"
+        );
         assert!(answer["scanned"].as_u64() >= Some(16 << 20), "{answer}");
     }
 }
@@ -120,7 +135,10 @@ async fn isolation_memory() {
     // Within the scope it is another answer.
     let outcome = lab.call(ISOLATION_MEMORY, json!({ "namespace": "mine" })).await;
     for attempt in outcome.answer().as_array().expect("attempts") {
-        assert!(!attempt["result"].as_str().expect("a result").contains("Denied"), "{attempt}");
+        assert!(
+            !attempt["result"].as_str().expect("a result").contains("Denied"),
+            "{attempt}"
+        );
     }
     lab.neighbour_works().await;
 }
@@ -131,19 +149,35 @@ async fn a_memory_value_over_the_limit_is_refused_before_anything_else() {
         "memory:read": { "namespaces": ["mine"] },
         "memory:write": { "namespaces": ["mine"], "bytes_max": 1 << 20, "records_max": 10 },
     });
-    let setup = |limit: u64| Setup::of(ISOLATION_MEMORY).permissions(permissions.clone()).limits(json!({ "memory_value_bytes": limit }));
+    let setup = |limit: u64| {
+        Setup::of(ISOLATION_MEMORY)
+            .permissions(permissions.clone())
+            .limits(json!({ "memory_value_bytes": limit }))
+    };
     let input = json!({ "namespace": "mine", "bytes": 1001 });
     let lab = Lab::start(setup(1000)).await;
     let outcome = lab.call(ISOLATION_MEMORY, input.clone()).await;
     for index in [2, 4] {
         let attempt = &outcome.answer()[index];
-        assert!(attempt["result"].as_str().expect("a result").starts_with("Error::Limit("), "{attempt}");
+        assert!(
+            attempt["result"]
+                .as_str()
+                .expect("a result")
+                .starts_with("Error::Limit("),
+            "{attempt}"
+        );
     }
     let lab = Lab::start(setup(1001)).await;
     let outcome = lab.call(ISOLATION_MEMORY, input).await;
     for index in [2, 4] {
         let attempt = &outcome.answer()[index];
-        assert!(!attempt["result"].as_str().expect("a result").starts_with("Error::Limit("), "{attempt}");
+        assert!(
+            !attempt["result"]
+                .as_str()
+                .expect("a result")
+                .starts_with("Error::Limit("),
+            "{attempt}"
+        );
     }
 }
 
@@ -157,7 +191,10 @@ async fn isolation_secret() {
     let outcome = lab.call(ISOLATION_SECRET, json!({ "names": ["theirs"] })).await;
     for attempt in outcome.answer().as_array().expect("attempts") {
         let found = attempt["result"].as_str().expect("a result");
-        assert!(found.starts_with("Error::Denied(") && found.contains("theirs"), "{attempt}");
+        assert!(
+            found.starts_with("Error::Denied(") && found.contains("theirs"),
+            "{attempt}"
+        );
         outcome.assert_marker(attempt["what"].as_str().expect("a name"));
     }
     outcome.assert_denied(Permission::SecretRead);
@@ -166,7 +203,10 @@ async fn isolation_secret() {
     let outcome = lab.call(ISOLATION_SECRET, json!({ "names": ["mine"] })).await;
     for attempt in outcome.answer().as_array().expect("attempts") {
         let what = attempt["what"].as_str().expect("a name");
-        let denied = attempt["result"].as_str().expect("a result").starts_with("Error::Denied(");
+        let denied = attempt["result"]
+            .as_str()
+            .expect("a result")
+            .starts_with("Error::Denied(");
         assert_eq!(denied, what.starts_with("reveal"), "{attempt}");
     }
     lab.neighbour_works().await;
@@ -206,16 +246,27 @@ async fn isolation_exec() {
     outcome.assert_denied(Permission::Exec);
     lab.neighbour_works().await;
 
-    let fine = [run("/bin/echo", &["word"]), run("/usr/bin/env", &[]), run("/bin/ls", &["/proc/self/fd"])];
+    let fine = [
+        run("/bin/echo", &["word"]),
+        run("/usr/bin/env", &[]),
+        run("/bin/ls", &["/proc/self/fd"]),
+    ];
     let outcome = lab.call(ISOLATION_EXEC, json!({ "runs": fine })).await;
     let answer = outcome.answer();
-    assert_eq!((&answer[0]["status"], &answer[0]["stdout"]), (&json!("Status::Exited(0)"), &json!("word\n")), "{answer}");
+    assert_eq!(
+        (&answer[0]["status"], &answer[0]["stdout"]),
+        (&json!("Status::Exited(0)"), &json!("word\n")),
+        "{answer}"
+    );
     assert_eq!(answer[1]["stdout"], "", "the environment is empty");
     // Standard streams and the folder that is being listed: nothing of the host is open.
     let open = answer[2]["stdout"].as_str().expect("text").lines().count();
     assert_eq!(open, 4, "{answer}");
     let cat = json!({ "program": "/bin/cat", "arguments": [], "stdin": "through" });
-    assert_eq!(lab.call(ISOLATION_EXEC, json!({ "runs": [cat] })).await.answer()[0]["stdout"], "through");
+    assert_eq!(
+        lab.call(ISOLATION_EXEC, json!({ "runs": [cat] })).await.answer()[0]["stdout"],
+        "through"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,22 +275,44 @@ async fn a_program_that_hangs_or_floods_is_ended() {
         { "path": "/bin/sleep", "args": ["{integer}"] },
         { "path": "/usr/bin/head", "args": ["-c", "{integer}", "/dev/zero"] },
     ]);
-    let setup = |limits: Value| Setup::of(ISOLATION_EXEC).permissions(json!({ "exec": { "programs": programs } })).limits(limits);
+    let setup = |limits: Value| {
+        Setup::of(ISOLATION_EXEC)
+            .permissions(json!({ "exec": { "programs": programs } }))
+            .limits(limits)
+    };
     let sleep = |seconds: &str| json!({ "runs": [run("/bin/sleep", &[seconds])] });
     let lab = Lab::start(setup(json!({ "exec_ms": 300, "wall_ms": 60_000 }))).await;
     let outcome = lab.call(ISOLATION_EXEC, sleep("50")).await;
-    assert!(outcome.answer()[0]["result"].as_str().expect("a result").starts_with("Error::Limit("), "{}", outcome.answer());
-    assert!(outcome.elapsed < std::time::Duration::from_secs(20), "{:?}", outcome.elapsed);
+    assert!(
+        outcome.answer()[0]["result"]
+            .as_str()
+            .expect("a result")
+            .starts_with("Error::Limit("),
+        "{}",
+        outcome.answer()
+    );
+    assert!(
+        outcome.elapsed < std::time::Duration::from_secs(20),
+        "{:?}",
+        outcome.elapsed
+    );
     outcome.assert_marker("run /bin/sleep [\"50\"]");
     let lab = Lab::start(setup(json!({ "exec_ms": 20_000 }))).await;
-    assert_eq!(lab.call(ISOLATION_EXEC, sleep("1")).await.answer()[0]["status"], "Status::Exited(0)");
+    assert_eq!(
+        lab.call(ISOLATION_EXEC, sleep("1")).await.answer()[0]["status"],
+        "Status::Exited(0)"
+    );
 
     let flood = json!({ "runs": [run("/usr/bin/head", &["-c", "100000", "/dev/zero"])] });
     for (limit, truncated) in [(50_000, true), (100_000, false)] {
         let lab = Lab::start(setup(json!({ "exec_output_bytes": limit }))).await;
         let outcome = lab.call(ISOLATION_EXEC, flood.clone()).await;
         let answer = &outcome.answer()[0];
-        assert_eq!((&answer["result"], &answer["truncated"]), (&json!("ok"), &json!(truncated)), "{limit}");
+        assert_eq!(
+            (&answer["result"], &answer["truncated"]),
+            (&json!("ok"), &json!(truncated)),
+            "{limit}"
+        );
         assert!(answer["stdout"].as_str().map(str::len) <= Some(limit), "{limit}");
     }
 }

@@ -28,7 +28,9 @@ fn code(outcome: &Outcome) -> Option<Code> {
 fn attempt_failed(outcome: &Outcome, reason: &str) -> bool {
     outcome.result.as_ref().is_ok_and(|answer| {
         let attempts = answer.as_array().expect("attempts");
-        attempts.iter().any(|attempt| attempt["result"].as_str().is_some_and(|result| result.contains(reason)))
+        attempts
+            .iter()
+            .any(|attempt| attempt["result"].as_str().is_some_and(|result| result.contains(reason)))
     })
 }
 
@@ -44,42 +46,104 @@ fn network_cases(net: &Net) -> Vec<Case> {
         stopped,
     };
     let post = json!({ "method": "POST", "url": net.url("/"), "body": "x".repeat(10_000) });
-    let failed: fn(&Outcome) -> bool =
-        |outcome| outcome.answer().as_array().expect("answers").iter().any(|answer| answer["result"] != "ok");
+    let failed: fn(&Outcome) -> bool = |outcome| {
+        outcome
+            .answer()
+            .as_array()
+            .expect("answers")
+            .iter()
+            .any(|answer| answer["result"] != "ok")
+    };
     vec![
         case("http_requests", 1, 2, json!({ "url": net.url("/") }), 2, failed),
         case("http_request_bytes", 9_999, 10_000, post, 1, failed),
-        case("http_response_bytes", 9_999, 10_000, json!({ "url": net.url("/bytes/10000") }), 1, failed),
-        case("http_ms", 300, 60_000, json!({ "url": net.url("/wait/1500") }), 1, failed),
+        case(
+            "http_response_bytes",
+            9_999,
+            10_000,
+            json!({ "url": net.url("/bytes/10000") }),
+            1,
+            failed,
+        ),
+        case(
+            "http_ms",
+            300,
+            60_000,
+            json!({ "url": net.url("/wait/1500") }),
+            1,
+            failed,
+        ),
     ]
 }
 
 fn machine_cases() -> Vec<Case> {
-    let case = |limit, low, high, guest, input, stopped| Case { limit, low, high, setup: Setup::of(guest), guest, input, stopped };
+    let case = |limit, low, high, guest, input, stopped| Case {
+        limit,
+        low,
+        high,
+        setup: Setup::of(guest),
+        guest,
+        input,
+        stopped,
+    };
     vec![
-        case("memory_bytes", 32 << 20, 128 << 20, RUNTIME_MEMORY_BOMB, json!({ "mebibytes": 64 }), |outcome| {
-            code(outcome) == Some(Code::LimitMemory)
-        }),
-        case("fuel", 1_000_000, 1_000_000_000, RUNTIME_INFINITE_LOOP, json!({ "rounds": 5_000_000 }), |outcome| {
-            code(outcome) == Some(Code::LimitFuel)
-        }),
-        case("compute_ms", 10, 100_000, RUNTIME_INFINITE_LOOP, json!({ "rounds": 60_000_000 }), |outcome| {
-            code(outcome) == Some(Code::LimitCompute)
-        }),
-        case("wall_ms", 300, 60_000, RUNTIME_SLEEP, json!({ "wait_ms": 1_500 }), |outcome| {
-            code(outcome) == Some(Code::LimitWall)
-        }),
+        case(
+            "memory_bytes",
+            32 << 20,
+            128 << 20,
+            RUNTIME_MEMORY_BOMB,
+            json!({ "mebibytes": 64 }),
+            |outcome| code(outcome) == Some(Code::LimitMemory),
+        ),
+        case(
+            "fuel",
+            1_000_000,
+            1_000_000_000,
+            RUNTIME_INFINITE_LOOP,
+            json!({ "rounds": 5_000_000 }),
+            |outcome| code(outcome) == Some(Code::LimitFuel),
+        ),
+        case(
+            "compute_ms",
+            10,
+            100_000,
+            RUNTIME_INFINITE_LOOP,
+            json!({ "rounds": 60_000_000 }),
+            |outcome| code(outcome) == Some(Code::LimitCompute),
+        ),
+        case(
+            "wall_ms",
+            300,
+            60_000,
+            RUNTIME_SLEEP,
+            json!({ "wait_ms": 1_500 }),
+            |outcome| code(outcome) == Some(Code::LimitWall),
+        ),
         case("table_elements", 50, 1_000, RUNTIME_TABLE_BOMB, json!(100), |outcome| {
             code(outcome) == Some(Code::LimitTable)
         }),
-        case("instances", 10, 50, RUNTIME_INSTANCE_BOMB, json!(0), |outcome| code(outcome) == Some(Code::LimitInstances)),
-        case("input_bytes", 1_001, 1_002, RUNTIME_ECHO_TOOL, json!("x".repeat(1_000)), |outcome| {
-            code(outcome) == Some(Code::InputTooLarge)
+        case("instances", 10, 50, RUNTIME_INSTANCE_BOMB, json!(0), |outcome| {
+            code(outcome) == Some(Code::LimitInstances)
         }),
-        case("output_bytes", 1_001, 1_002, RUNTIME_ECHO_TOOL, json!("x".repeat(1_000)), |outcome| {
-            code(outcome) == Some(Code::OutputTooLarge)
+        case(
+            "input_bytes",
+            1_001,
+            1_002,
+            RUNTIME_ECHO_TOOL,
+            json!("x".repeat(1_000)),
+            |outcome| code(outcome) == Some(Code::InputTooLarge),
+        ),
+        case(
+            "output_bytes",
+            1_001,
+            1_002,
+            RUNTIME_ECHO_TOOL,
+            json!("x".repeat(1_000)),
+            |outcome| code(outcome) == Some(Code::OutputTooLarge),
+        ),
+        case("log_bytes", 1_000, 100_000, RUNTIME_LOG_FLOOD, json!(100), |outcome| {
+            outcome.usage.log_bytes_dropped > 0
         }),
-        case("log_bytes", 1_000, 100_000, RUNTIME_LOG_FLOOD, json!(100), |outcome| outcome.usage.log_bytes_dropped > 0),
     ]
 }
 
@@ -131,7 +195,11 @@ async fn each_limit_stops_something_whoever_brings_it() {
     cases.extend(machine_cases());
     cases.extend(service_cases());
     for (limit, _) in Limits::default().entries() {
-        assert_eq!(cases.iter().filter(|case| case.limit == limit).count(), 1, "cases for `{limit}`");
+        assert_eq!(
+            cases.iter().filter(|case| case.limit == limit).count(),
+            1,
+            "cases for `{limit}`"
+        );
     }
     assert_eq!(cases.len(), Limits::default().entries().len());
     // What the call needs otherwise is not in its way.
@@ -148,15 +216,36 @@ async fn each_limit_stops_something_whoever_brings_it() {
             limits
         };
         for (setup, expected, who) in [
-            (case.setup.clone().limits(with(case.high)), false, "the manifest asks for enough"),
-            (case.setup.clone().limits(with(case.low)), true, "the manifest asks for too little"),
-            (case.setup.clone().limits(with(case.high)).ceiling(only(case.low)), true, "the ceiling is too low"),
-            (case.setup.clone().defaults(only(case.low)), true, "the default is too low"),
+            (
+                case.setup.clone().limits(with(case.high)),
+                false,
+                "the manifest asks for enough",
+            ),
+            (
+                case.setup.clone().limits(with(case.low)),
+                true,
+                "the manifest asks for too little",
+            ),
+            (
+                case.setup.clone().limits(with(case.high)).ceiling(only(case.low)),
+                true,
+                "the ceiling is too low",
+            ),
+            (
+                case.setup.clone().defaults(only(case.low)),
+                true,
+                "the default is too low",
+            ),
         ] {
             let lab = Lab::start(setup).await;
             let outcome = lab.call(case.guest, case.input.clone()).await;
             let shown = format!("`{}`: {who}: {:?} {:?}", case.limit, outcome.result, outcome.usage);
-            assert_eq!((case.stopped)(&outcome), expected, "{}", shown.chars().take(600).collect::<String>());
+            assert_eq!(
+                (case.stopped)(&outcome),
+                expected,
+                "{}",
+                shown.chars().take(600).collect::<String>()
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Integration tests: everything goes through the host as an embedder or a shell would use it.
-
+#![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -7,4 +7,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_input;
+mod capabilities;
+mod filesystem;
+mod isolation;
+mod limits;
+mod network;
+mod runtime;
 mod support;

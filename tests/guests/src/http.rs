@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::imports::wasi::http::outgoing_handler;
 use crate::imports::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    http_error_code,
 };
 use crate::imports::wasi::io::streams::StreamError;
 
@@ -15,8 +16,8 @@ pub enum Failed {
     Build(&'static str, String),
     /// The host refused to send it, or the exchange broke.
     Exchange(ErrorCode),
-    /// The body broke after so many bytes.
-    Body(usize, String),
+    /// The body broke after so many bytes: the code, and what else the host says.
+    Body(usize, Option<ErrorCode>, String),
 }
 
 /// Sends `{"method","url","headers":[[name,value]…],"body"}` and returns `{"status","headers","body"}`.
@@ -126,7 +127,11 @@ fn read_body(response: &IncomingResponse) -> Result<Vec<u8>, Failed> {
             Ok(chunk) => bytes.extend_from_slice(&chunk),
             Err(StreamError::Closed) => return Ok(bytes),
             Err(StreamError::LastOperationFailed(error)) => {
-                return Err(Failed::Body(bytes.len(), error.to_debug_string()));
+                return Err(Failed::Body(
+                    bytes.len(),
+                    http_error_code(&error),
+                    error.to_debug_string(),
+                ));
             }
         }
     }

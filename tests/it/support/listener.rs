@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::task::Task;
@@ -28,10 +28,15 @@ impl Forbidden {
         let task = Task::start(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::SeqCst);
-                // Whoever comes through shall see that they did.
-                let _ = stream
-                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nforbidden")
-                    .await;
+                tokio::spawn(async move {
+                    // Whoever comes through shall see that they did: the answer waits for the request, since a
+                    // connection that is closed with unread bytes is reset and loses what was sent.
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await;
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nforbidden";
+                    let _ = stream.write_all(answer).await;
+                    let _ = stream.shutdown().await;
+                });
             }
         });
         Self {

@@ -1,8 +1,10 @@
 //! What the tests share. It knows the guests and the servers, and nothing of what a test expects.
 
+pub(crate) mod desk;
 pub(crate) mod dns;
 pub(crate) mod guests;
 pub(crate) mod http;
+pub(crate) mod lab;
 pub(crate) mod listener;
 pub(crate) mod task;
 pub(crate) mod tls;

@@ -1,0 +1,316 @@
+//! The example capabilities from end to end, as a user meets them: `capability.toml` to manifest, signature, call. Real
+//! files, a real server, real programs.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::desk::Desk;
+use crate::support::dns::Dns;
+use crate::support::http::Http;
+
+/// A desk with one of the example capabilities, built into a manifest and signed by the program itself.
+/// `edits` are what an operator changes in its `capability.toml`.
+fn desk(capability: &str, edits: &[(&str, &str)]) -> Desk {
+    let desk = Desk::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../capabilities")
+        .join(capability);
+    let text = std::fs::read_to_string(source.join("capability.toml")).expect("capability.toml");
+    let built = "../target/wasm32-wasip2/release/";
+    let name = text
+        .split(built)
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("the component's file")
+        .to_owned();
+    desk.write(
+        &format!("source/{name}"),
+        &std::fs::read(Path::new(env!("ARAL_CAPABILITIES")).join(&name)).expect("a component"),
+    );
+    let mut text = text.replace(built, "");
+    for (old, new) in edits {
+        assert!(
+            text.contains(old),
+            "`{old}` is not in the capability.toml of {capability}"
+        );
+        text = text.replace(old, new);
+    }
+    desk.write("source/capability.toml", text.as_bytes());
+    if let Ok(schemas) = std::fs::read_dir(source.join("schema")) {
+        for schema in schemas.map(|entry| entry.expect("a file").path()) {
+            let name = schema
+                .file_name()
+                .and_then(|name| name.to_str())
+                .expect("UTF-8")
+                .to_owned();
+            desk.write(
+                &format!("source/schema/{name}"),
+                &std::fs::read(schema).expect("a file"),
+            );
+        }
+    }
+    desk.configure(|config| {
+        let wide = json!({ "fuel": 1_u64 << 40, "wall_ms": 120_000, "compute_ms": 120_000 });
+        config["policy"]["limits"] = wide.clone();
+        config["policy"]["defaults"] = json!({ "compute_ms": 120_000, "wall_ms": 120_000 });
+        config["policy"]["exec"] = json!({ "programs": [{ "path": "/usr/bin/head", "args": ["-n", "{integer}"] }] });
+    });
+    desk.aral(&["manifest", "build", "source"])
+        .assert("manifest build", 0, &[]);
+    desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem", "--serial", "1"])
+        .assert("manifest sign", 0, &[]);
+    desk.aral(&["manifest", "verify", "manifest.json"])
+        .assert("manifest verify", 0, &[]);
+    desk
+}
+
+/// `aral invoke --json`, which must succeed.
+fn invoke(desk: &Desk, capability: &str, input: &Value) -> Value {
+    let run = desk.aral(&["invoke", capability, "--json", "--input", &input.to_string()]);
+    run.assert(capability, 0, &[]);
+    serde_json::from_str(&run.stdout).expect("one JSON object")
+}
+
+#[test]
+fn text_grep_searches_a_folder_tree() {
+    let desk = desk("text-grep", &[]);
+    let files = [
+        ("data/notes.txt", "alpha\nbeta error 42\ngamma\n"),
+        ("data/deep/er/log.md", "nothing\nan error 7 here\n"),
+        ("data/ignored/secret.log", "error 99\n"),
+        ("data/.gitignore", "ignored/\n*.tmp\n"),
+        ("data/scratch.tmp", "error 98\n"),
+        ("data/plain.rs", "fn error() {}\n"),
+        ("outside.txt", "error 13\n"),
+    ];
+    for (name, text) in files {
+        desk.write(name, text.as_bytes());
+    }
+    desk.write("data/binary.bin", b"error 1\0\x01\x02");
+    (0..500).for_each(|number| desk.write(&format!("data/many/{}/file-{number}.txt", number % 20), b"quiet\n"));
+    let desk = moved(desk, "text-grep");
+    let answer = invoke(
+        &desk,
+        "text-grep",
+        &json!({ "pattern": r"error (\d+)", "context_lines": 1 }),
+    );
+    let found = &answer["answer"];
+    assert_eq!(
+        (&found["matches"], &found["files_matched"], &found["files_binary"]),
+        (&json!(2), &json!(2), &json!(1)),
+        "{answer}"
+    );
+    let passages = found["passages"].to_string();
+    assert!(
+        passages.contains("beta error 42") && passages.contains("gamma") && passages.contains("an error 7 here"),
+        "{passages}"
+    );
+    assert!(
+        !passages.contains("99") && !passages.contains("98") && !passages.contains("13"),
+        "{passages}"
+    );
+    assert!(found["files_searched"].as_u64() >= Some(503), "{answer}");
+}
+
+/// Grants the folder `data` of this desk instead of `/srv/data`, which the shipped `capability.toml` names.
+fn moved(desk: Desk, capability: &str) -> Desk {
+    let text = std::fs::read_to_string(desk.path("source/capability.toml")).expect("capability.toml");
+    desk.write(
+        "source/capability.toml",
+        text.replace("/srv/", &format!("{}/", desk.root())).as_bytes(),
+    );
+    desk.aral(&["manifest", "build", "source"]).assert(capability, 0, &[]);
+    desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem", "--serial", "1"])
+        .assert(capability, 0, &[]);
+    desk
+}
+
+#[test]
+fn table_query_works_through_a_large_table_in_bounded_memory() {
+    const ROWS: u64 = 200_000;
+    let desk = desk("table-query", &[]);
+    let countries = ["AT", "BR", "CA", "DE", "EG"];
+    let mut text = String::from("id,country,total,comment\n");
+    for id in 0..ROWS {
+        let country = countries[usize::try_from(id % 5).expect("small")];
+        writeln!(text, "{id},{country},{},\"row {id}, quoted\"", id * 7 % 1000).expect("memory");
+    }
+    let bytes = text.len();
+    desk.write("data/orders.csv", text.as_bytes());
+    let desk = moved(desk, "table-query");
+    let answer = invoke(
+        &desk,
+        "table-query",
+        &json!({
+            "file": "orders.csv",
+            "where": [{ "column": "total", "operator": "at_least", "value": 500 }],
+            "group_by": ["country"],
+            "aggregates": [{ "function": "count" }, { "function": "sum", "column": "total" }],
+            "sort": [{ "column": "sum_total", "order": "descending" }, { "column": "country", "order": "ascending" }],
+        }),
+    );
+    let mut expected: Vec<(u64, &str, u64)> = countries
+        .iter()
+        .zip(0_u64..)
+        .map(|(country, offset)| {
+            let totals = (0..ROWS)
+                .filter(|id| id % 5 == offset)
+                .map(|id| id * 7 % 1000)
+                .filter(|total| *total >= 500);
+            let totals: Vec<u64> = totals.collect();
+            (
+                totals.iter().sum(),
+                *country,
+                u64::try_from(totals.len()).expect("small"),
+            )
+        })
+        .collect();
+    expected.sort_by(|one, two| two.0.cmp(&one.0).then(one.1.cmp(two.1)));
+    let rows: Vec<Value> = expected
+        .iter()
+        .map(|(sum, country, count)| json!([country, count, sum]))
+        .collect();
+    let found = &answer["answer"];
+    assert_eq!(found["columns"], json!(["country", "count", "sum_total"]), "{answer}");
+    assert_eq!(found["rows"], json!(rows));
+    assert_eq!(found["rows_read"], ROWS);
+    let peak = answer["usage"]["memory_bytes_peak"].as_u64().expect("bytes");
+    assert!(peak < 32 << 20, "{peak} bytes for a file of {bytes}");
+}
+
+#[test]
+fn markdown_render_makes_safe_html() {
+    let desk = desk("markdown-render", &[]);
+    let markdown = "# Title\n\nSome *text* <script>alert(1)</script>\n\n[link](javascript:alert(1))\n\n| a | b |\n|---|---|\n| 1 | 2 |\n";
+    let answer = invoke(&desk, "markdown-render", &json!({ "markdown": markdown }));
+    let html = answer["answer"]["html"].as_str().expect("HTML");
+    assert!(html.contains("<em>text</em>") && html.contains("<table>"), "{html}");
+    assert!(
+        !html.contains("<script") && !html.contains("href=\"javascript"),
+        "{html}"
+    );
+    assert_eq!(answer["answer"]["outline"][0]["text"], "Title");
+}
+
+#[test]
+fn word_count_runs_as_a_plain_program() {
+    let desk = desk("word-count", &[]);
+    let answer = invoke(
+        &desk,
+        "word-count",
+        &json!({ "text": "the cat and the hat\nand the bat\n", "top": 2 }),
+    );
+    let found = &answer["answer"];
+    assert_eq!(
+        (&found["lines"], &found["words"], &found["different_words"]),
+        (&json!(2), &json!(8), &json!(5)),
+        "{answer}"
+    );
+    assert_eq!(found["top_words"][0], json!({ "word": "the", "count": 3 }));
+}
+
+#[test]
+fn run_program_runs_what_is_listed_and_nothing_else() {
+    let desk = desk(
+        "run-program",
+        &[
+            ("    { path = \"/usr/bin/uname\", args = [\"-a\"] },\n", ""),
+            ("    { path = \"/usr/bin/sort\", args = [\"-n\"] },\n", ""),
+        ],
+    );
+    let input = |program: &str, argument: &str| json!({ "program": program, "arguments": ["-n", argument], "stdin": "one\ntwo\nthree\n" });
+    let answer = invoke(&desk, "run-program", &input("/usr/bin/head", "2"));
+    assert_eq!(
+        (&answer["answer"]["stdout"], &answer["answer"]["exit_code"]),
+        (&json!("one\ntwo\n"), &json!(0)),
+        "{answer}"
+    );
+    for (program, argument) in [("/usr/bin/head", "-1"), ("/usr/bin/head", "2;id"), ("/bin/sh", "2")] {
+        let run = desk.aral(&[
+            "invoke",
+            "run-program",
+            "--input",
+            &input(program, argument).to_string(),
+        ]);
+        run.assert(program, 3, &["(permission.denied)"]);
+    }
+}
+
+#[test]
+fn report_write_writes_below_its_folder_alone() {
+    let desk = desk("report-write", &[]);
+    desk.write("reports/.keep", b"");
+    let desk = moved(desk, "report-write");
+    let input = |name: &str| {
+        json!({
+            "name": name,
+            "report": { "title": "Support", "sections": [{ "heading": "By team", "table": { "columns": ["Team", "Tickets"], "rows": [["API", 1208]] } }] },
+        })
+    };
+    let answer = invoke(&desk, "report-write", &input("support-week.md"));
+    let written = std::fs::read_to_string(desk.path("reports/support-week.md")).expect("the report");
+    assert!(written.contains("Support") && written.contains("1208"), "{written}");
+    assert_eq!(answer["answer"]["bytes"], written.len());
+    for name in ["../escaped.md", "/etc/escaped.md", "a/../../escaped.md"] {
+        let run = desk.aral(&["invoke", "report-write", "--input", &input(name).to_string()]);
+        assert_ne!(run.code, 0, "{name}: {run:?}");
+        assert!(!Path::new(&desk.path("escaped.md")).exists() && !Path::new("/etc/escaped.md").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_fetch_reads_a_page_from_a_real_server() {
+    let server = Http::start().await;
+    let dns = Dns::start(&[("example.com", &["127.0.0.1"])]).await;
+    let origin = format!("http://example.com:{}", server.port());
+    let (desk, address) = (
+        desk(
+            "http-fetch",
+            &[(
+                "\"https://example.com\", \"https://*.example.com\"",
+                &format!("\"{origin}\""),
+            )],
+        ),
+        dns.address,
+    );
+    desk.configure(|config| {
+        config["policy"]["network"]["networks"] = json!(["127.0.0.0/8"]);
+        config["egress"] = json!({ "nameservers": [address] });
+    });
+    // The servers live on this runtime; the program is waited for beside it.
+    tokio::task::spawn_blocking(move || {
+        let answer = invoke(
+            &desk,
+            "http-fetch",
+            &json!({ "url": format!("{origin}/html"), "readable": true }),
+        );
+        let found = &answer["answer"];
+        assert_eq!(
+            (&found["status"], &found["title"]),
+            (&json!(200), &json!("A page")),
+            "{answer}"
+        );
+        let text = found["text"].as_str().expect("text");
+        assert!(
+            text.contains("Readable text & more.") && !text.contains("alert"),
+            "{text}"
+        );
+        let answer = invoke(
+            &desk,
+            "http-fetch",
+            &json!({ "url": format!("{origin}/redirect/http:elsewhere.test/") }),
+        );
+        assert_eq!(
+            (&answer["answer"]["status"], &answer["answer"]["location"]),
+            (&json!(302), &json!("http://elsewhere.test/")),
+            "{answer}"
+        );
+        let denied = json!({ "url": "http://elsewhere.test/" }).to_string();
+        desk.aral(&["invoke", "http-fetch", "--input", &denied])
+            .assert("another host", 3, &["(permission.denied)"]);
+    })
+    .await
+    .expect("the program was run");
+}

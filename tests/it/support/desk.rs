@@ -1,0 +1,167 @@
+//! The command line as a shell would use it: a folder with configuration, keys, manifest and persona, and the program
+//! `aral` beside this test binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use aral_contract::Digest;
+use aral_contract::document::signed::Kind;
+use serde_json::{Value, json};
+
+use super::guests::Guest;
+use super::lab;
+
+/// The program. Cargo builds it with the rest of the workspace; a test that cannot find it fails.
+pub(crate) fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("this program has a path");
+    let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+    let program = folder.join("aral");
+    assert!(
+        program.is_file(),
+        "{} is not built: run `cargo xtask test`, or `cargo build --bin aral`",
+        program.display()
+    );
+    program
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Fails the test unless the program ended with this code and said each of these parts on standard error.
+    pub(crate) fn assert(&self, case: &str, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, code, "{case}: {self:#?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "{case}: `{part}` is not in {self:#?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{case}: {self:#?}");
+        // What failed leaves nothing that a script could take for an answer.
+        assert!(code == 0 || self.stdout.is_empty(), "{case}: {self:#?}");
+    }
+}
+
+/// The folder.
+pub(crate) struct Desk {
+    folder: tempfile::TempDir,
+}
+
+/// A policy that allows everything, below this folder.
+pub(crate) fn open_policy(root: &str) -> Value {
+    json!({
+        "permissions": ["*"],
+        "capabilities": ["*"],
+        "network": { "hosts": ["*"] },
+        "file": { "read_roots": [root], "write_roots": [root] },
+        "memory": { "namespaces": ["*"] },
+        "secret": { "names": ["*"] },
+    })
+}
+
+impl Desk {
+    /// Everything is allowed and in order; a test breaks one thing.
+    pub(crate) fn new() -> Self {
+        let desk = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        let key = lab::key();
+        desk.write("key.pem", key.to_pem().expect("a key").as_bytes());
+        desk.private("key.pem");
+        desk.write("key.pub.pem", key.public().to_pem().expect("a key").as_bytes());
+        desk.configure(|_| ());
+        desk.persona(&lab::persona());
+        desk
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        let folder = self.folder.path().canonicalize().expect("the folder is there");
+        folder.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    pub(crate) fn root(&self) -> String {
+        self.path("").trim_end_matches('/').to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, bytes).expect("a file");
+    }
+
+    /// Nobody else may read it.
+    pub(crate) fn private(&self, name: &str) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(self.folder.path().join(name), mode).expect("a file of ours");
+    }
+
+    /// Writes `aral.toml`, changed as the test wants.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let mut config = json!({
+            "state_dir": lab::STATE,
+            "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
+            "manifests": { "files": ["manifest.json"] },
+            "policy": open_policy(&self.root()),
+        });
+        change(&mut config);
+        self.write("aral.toml", toml::to_string(&config).expect("TOML").as_bytes());
+    }
+
+    /// Signs and writes `persona.json`.
+    pub(crate) fn persona(&self, body: &Value) {
+        self.write(
+            "persona.json",
+            lab::sign(Kind::Persona, body, &lab::key()).to_string().as_bytes(),
+        );
+    }
+
+    /// Signs and writes `manifest.json`.
+    pub(crate) fn manifest(&self, entries: &[Value]) {
+        let body = json!({ "capabilities": entries });
+        self.write(
+            "manifest.json",
+            lab::sign(Kind::Manifest, &body, &lab::key()).to_string().as_bytes(),
+        );
+    }
+
+    /// Puts a component where the manifest's reader looks for it, and returns its digest.
+    pub(crate) fn component(&self, bytes: &[u8]) -> String {
+        let digest = Digest::of(bytes).to_string();
+        self.write(&format!("components/{digest}.wasm"), bytes);
+        digest
+    }
+
+    /// A manifest with this one guest, changed as the test wants.
+    pub(crate) fn guest(&self, guest: Guest, change: impl FnOnce(&mut Value)) {
+        self.component(&guest.bytes());
+        let mut entry = lab::entry(guest);
+        change(&mut entry);
+        self.manifest(&[entry]);
+    }
+
+    /// Runs the program here, in an environment that says nothing.
+    pub(crate) fn aral(&self, arguments: &[&str]) -> Run {
+        let output = Command::new(program())
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// `aral invoke ID --input INPUT`.
+    pub(crate) fn invoke(&self, guest: Guest, input: &str) -> Run {
+        self.aral(&["invoke", &guest.id(), "--input", input])
+    }
+}
