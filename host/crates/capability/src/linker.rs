@@ -3,10 +3,11 @@
 //! and is always empty or denying.
 
 use aral_contract::{Permission, Permissions};
-use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::io::error::Error as StreamFailure;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
@@ -16,12 +17,37 @@ use wasmtime_wasi_http::p2::bindings::http;
 
 use crate::bindings::aral::capability;
 use crate::bound::Ungranted;
+use crate::call::sanitised;
+use crate::fault::GUEST_MESSAGE_BYTES_MAX;
 use crate::state::{HasFiles, State};
 
 struct HasTable;
 
 impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
+}
+
+/// What guests may read of an error of a stream. wasmtime's own answer is the debug form, with a backtrace through the
+/// host's source folders where the process was started with `RUST_BACKTRACE`.
+pub(crate) struct ErrorTexts<'a>(&'a mut ResourceTable);
+
+struct HasErrors;
+
+impl HasData for HasErrors {
+    type Data<'a> = ErrorTexts<'a>;
+}
+
+impl io::error::Host for ErrorTexts<'_> {}
+
+impl io::error::HostError for ErrorTexts<'_> {
+    fn to_debug_string(&mut self, error: Resource<StreamFailure>) -> wasmtime::Result<String> {
+        Ok(sanitised(&self.0.get(&error)?.to_string(), GUEST_MESSAGE_BYTES_MAX))
+    }
+
+    fn drop(&mut self, error: Resource<StreamFailure>) -> wasmtime::Result<()> {
+        self.0.delete(error)?;
+        Ok(())
+    }
 }
 
 /// A linker with what `permissions` open. With [`Ungranted::Observe`] the governed interfaces are all there, and their
@@ -53,7 +79,7 @@ pub(crate) fn build(
 
 fn baseline(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     type S = State;
-    io::error::add_to_linker::<S, HasTable>(linker, |state| &mut state.table)?;
+    io::error::add_to_linker::<S, HasErrors>(linker, |state| ErrorTexts(&mut state.table))?;
     io::poll::add_to_linker::<S, HasTable>(linker, |state| &mut state.table)?;
     io::streams::add_to_linker::<S, HasTable>(linker, |state| &mut state.table)?;
     clocks::wall_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
