@@ -8,7 +8,7 @@ mod admit;
 pub mod cache;
 pub mod clock;
 pub mod compile;
-pub mod danger;
+mod danger;
 pub mod engine;
 pub mod entropy;
 pub mod fault;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aral_contract::limits::COMPONENT_HANDLES_MAX;
 use aral_contract::{Limits, Metering};
 use wasmtime::component::{Component, Linker, TypedFunc};
-use wasmtime::{Store, StoreContextMut};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::fault::{Fault, fault_of, within_wall};
 use crate::guard::{Guard, Guarded, MEMORIES_PER_CALL_MAX, TABLES_PER_CALL_MAX};
@@ -524,56 +524,86 @@ async fn nothing_of_one_call_is_seen_by_the_next_in_the_same_slot() {
     }
 }
 
-/// Without a yield at each epoch the two guests would hold both workers until their budget ends.
-#[test]
-fn two_endless_guests_on_two_workers_starve_neither_timer_nor_neighbour() {
+#[derive(Clone, Copy, PartialEq)]
+enum AtEachEpoch {
+    Yield,
+    GoOn,
+}
+
+/// On two workers two guests compute until their budget ends. How long do ten short sleeps and ten short calls of a
+/// neighbour take meanwhile?
+fn neighbour_beside_two_endless_guests(budget_ms: u64, at_each_epoch: AtEachEpoch) -> Duration {
     let workers = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    workers.block_on(async {
-        const BUDGET_MS: u64 = 20_000;
+    workers.block_on(async move {
         let runtime = runtime(Allocation::Auto);
         let limits = Limits {
-            compute_ms: BUDGET_MS,
+            compute_ms: budget_ms,
             fuel: u64::MAX,
-            wall_ms: 2 * BUDGET_MS,
             ..Limits::default()
         };
-        let mut loops = Vec::new();
+        let neighbour = compile(&runtime, Metering::Metered, &guest("", "(i32.const 7)")).await;
+        let mut endless = Vec::new();
         for metering in [Metering::Metered, Metering::EpochOnly] {
             let component = compile(&runtime, metering, &forever()).await;
             let (runtime, limits) = (runtime.clone(), limits.clone());
-            loops.push(tokio::spawn(async move {
-                call(runtime.engine(metering).unwrap(), &component, &limits).await.0
+            endless.push(tokio::spawn(async move {
+                let engine = runtime.engine(metering).unwrap();
+                let mut store = engine.store(Guard::new(&limits), &limits);
+                if at_each_epoch == AtEachEpoch::GoOn {
+                    store.epoch_deadline_callback(|mut store| {
+                        store.data_mut().tick()?;
+                        Ok(UpdateDeadline::Continue(1))
+                    });
+                }
+                let linker = Linker::new(engine.wasmtime());
+                let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
+                let run: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut store, "run").unwrap();
+                let error = run.call_async(&mut store, ()).await.unwrap_err();
+                assert_eq!(fault_of(&error, store.data()), Fault::Compute);
             }));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Both guests are inside their loops by now.
+        std::thread::sleep(Duration::from_millis(100));
         let start = Instant::now();
-        let neighbour_runtime = runtime.clone();
-        let neighbour = tokio::spawn(async move {
-            let component = compile(&neighbour_runtime, Metering::Metered, &guest("", "(i32.const 7)")).await;
+        tokio::spawn(async move {
+            let engine = runtime.engine(Metering::Metered).unwrap();
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                let engine = neighbour_runtime.engine(Metering::Metered).unwrap();
-                assert_eq!(call(engine, &component, &Limits::default()).await.0, Ok(7));
+                assert_eq!(call(engine, &neighbour, &Limits::default()).await.0, Ok(7));
             }
-        });
-        neighbour.await.unwrap();
+        })
+        .await
+        .unwrap();
         let elapsed = start.elapsed();
-        assert!(
-            elapsed < Duration::from_millis(BUDGET_MS / 4),
-            "ten short calls and sleeps took {elapsed:?}"
-        );
-        for endless in &loops {
-            assert!(!endless.is_finished(), "the guests ended before the measurement did");
-            endless.abort();
+        for guest in endless {
+            guest.abort();
+            let _aborted = guest.await;
         }
-        for endless in loops {
-            assert!(endless.await.unwrap_err().is_cancelled());
-        }
-    });
+        elapsed
+    })
+}
+
+#[test]
+fn two_endless_guests_on_two_workers_starve_neither_timer_nor_neighbour() {
+    let elapsed = neighbour_beside_two_endless_guests(20_000, AtEachEpoch::Yield);
+    assert!(
+        elapsed < Duration::from_secs(5),
+        "ten sleeps of 10 ms and ten short calls took {elapsed:?}"
+    );
+}
+
+/// The control of the test above: guests that do not yield do starve everybody until their budget ends.
+#[test]
+fn guests_that_would_not_yield_starve_everybody() {
+    let elapsed = neighbour_beside_two_endless_guests(2_000, AtEachEpoch::GoOn);
+    assert!(
+        elapsed > Duration::from_millis(1_000),
+        "ten sleeps of 10 ms and ten short calls took {elapsed:?}"
+    );
 }
 
 #[test]
