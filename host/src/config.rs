@@ -27,6 +27,9 @@ pub const KEY_BYTES_MAX: u64 = 64 << 10;
 /// Largest file of certificates, in bytes.
 pub const CA_BYTES_MAX: u64 = 4 << 20;
 
+/// Most connections that a configuration may allow at once: more than a process has descriptors for is a mistake.
+pub const CONNECTIONS_MAX: usize = 1_000_000;
+
 /// Everything that a host is made from. Made by [`Config::load`] from a file, or by [`Config::closed`] and changed.
 ///
 /// | Key of `aral.toml` | Meaning | If absent |
@@ -103,6 +106,16 @@ pub enum ConfigError {
         /// What is wrong.
         error: aral_contract::document::KeyError,
     },
+    /// A number that makes no sense.
+    #[error("{key} = {value} is not between 1 and {max}")]
+    Range {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: usize,
+        /// What it may say at most.
+        max: usize,
+    },
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -129,7 +142,7 @@ impl From<ConfigError> for Failure {
                 | files::FilesError::Exists { .. } => failure,
             },
             ConfigError::Key { .. } => failure.with_hint("make a pair of keys: `aral keygen`"),
-            ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) => failure,
+            ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
         }
     }
 }
@@ -211,7 +224,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         egress: EgressOptions {
             nameservers: raw.egress.nameservers,
             extra_roots_pem: ca,
-            connections_max: raw.egress.connections_max.unwrap_or(closed.connections_max),
+            connections_max: connections(raw.egress.connections_max.unwrap_or(closed.connections_max))?,
         },
         allocation: match raw.runtime.allocation {
             RawAllocation::Auto => Allocation::Auto,
@@ -228,6 +241,17 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
         digest: Some(Digest::of(&bytes)),
+    })
+}
+
+fn connections(value: usize) -> Result<usize, ConfigError> {
+    if (1..=CONNECTIONS_MAX).contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::Range {
+        key: "[egress] connections_max",
+        value,
+        max: CONNECTIONS_MAX,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Hands every event to the embedder's sinks and to whoever watches. Watching never holds up the host: a watcher that is
 //! too slow loses events, and learns how many.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use aral_contract::{AuditSink, Event};
@@ -53,9 +54,17 @@ impl AuditSink for EventBus {
             let _nobody = self.watchers.send(event.clone());
         }
         if let Some((last, rest)) = self.sinks.split_last() {
-            rest.iter().for_each(|sink| sink.record(event.clone()));
-            last.record(event);
+            rest.iter().for_each(|sink| guarded(&**sink, event.clone()));
+            guarded(&**last, event);
         }
+    }
+}
+
+/// A sink of the embedder that panics loses the event and nothing else: ends of calls are recorded while a call may
+/// already be unwinding, where a second panic would end the process.
+fn guarded(sink: &dyn AuditSink, event: Event) {
+    if std::panic::catch_unwind(AssertUnwindSafe(|| sink.record(event))).is_err() {
+        tracing::error!(?sink, "a sink panicked and lost an event");
     }
 }
 
@@ -87,5 +96,28 @@ mod tests {
         assert_eq!(watcher.next().await, Some(Notice::Event(event(7))));
         drop(bus);
         assert_eq!(watcher.count().await, EVENTS_KEPT_MAX - 1);
+    }
+
+    #[test]
+    fn a_sink_that_panics_takes_nobody_with_it() {
+        #[derive(Debug, Default)]
+        struct Count(std::sync::atomic::AtomicU64);
+        impl AuditSink for Count {
+            fn record(&self, _event: Event) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        #[derive(Debug)]
+        struct Broken;
+        impl AuditSink for Broken {
+            fn record(&self, _event: Event) {
+                panic!("the disk is full");
+            }
+        }
+        let count = Arc::new(Count::default());
+        let bus = EventBus::new(vec![Arc::new(Broken), Arc::clone(&count) as _, Arc::new(Broken)]);
+        bus.record(event(1));
+        bus.record(event(2));
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 }

@@ -161,6 +161,21 @@ impl Host {
         self.0.dispatcher.invoke(session, request).await
     }
 
+    /// Makes everything ready for the first call of a capability by this session (grant, code, links), so that it takes
+    /// no longer than any other. Optional.
+    ///
+    /// # Errors
+    /// As [`Host::authorize`], and whatever binding fails with: `component.invalid`, `component.too_large`,
+    /// `permission.denied` for a folder that is not there, `host.internal`.
+    pub async fn prepare(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<(), Failure> {
+        self.0.dispatcher.prepare(session, capability, version).await
+    }
+
     /// Runs a component (at most 32 MiB) without a manifest, under permissions that nobody signed. For development: each
     /// use is recorded and warned about.
     ///
@@ -227,8 +242,11 @@ impl Host {
             .map_or_else(|| Ok(Serials::default()), |locked| locked.read())?;
         serials.check(signer, manifest.body.ids(), serial)?;
         let admitted = registry.admit(manifest, components)?;
+        let known = serials.clone();
         serials.note(signer, manifest.body.ids(), serial);
-        if let Some(Err(failure)) = locked.map(|locked| locked.write(&serials)) {
+        // Writing what is there already, safely, would take longer than a short call.
+        let new = locked.filter(|_| serials != known);
+        if let Some(Err(failure)) = new.map(|locked| locked.write(&serials)) {
             for (capability, _) in &admitted {
                 registry.remove(&capability.entry.id, &capability.entry.version);
             }

@@ -188,6 +188,16 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "invalid socket address",
             None,
         ),
+        (
+            "[egress]\nconnections_max = 0",
+            "[egress] connections_max = 0 is not between 1 and 1000000",
+            None,
+        ),
+        (
+            "[egress]\nconnections_max = 9223372036854775807",
+            "is not between 1 and 1000000",
+            None,
+        ),
         ("[runtime]\nallocation = \"pool\"", "unknown variant `pool`", None),
         ("[runtime]\nwait_ms = -1", "line 2", None),
         (

@@ -158,6 +158,20 @@ impl Dispatcher {
         self.authorize_traced(session, capability, version, None)
     }
 
+    /// Makes everything ready for the first call: the grant, the code and its links.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::authorize`], and whatever compiling and linking fail with.
+    pub async fn prepare(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<(), Failure> {
+        let granted = self.authorize(session, capability, version)?;
+        granted.bound(&self.runtime).await.map(|_| ())
+    }
+
     /// The decision with all its rows and the documents it rests on, for people. Nothing is cached or recorded.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The path from end to end, with a component written as text: nothing needs a toolchain.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
@@ -27,15 +28,19 @@ fn tool(body: &str) -> Vec<u8> {
     wat::parse_str(ECHO.replace(";; BODY", body)).unwrap()
 }
 
-/// A clock that stands still, and stays where it is put.
+/// A clock that stands still, and stays where it is put; broken, it panics when the call itself asks it.
 #[derive(Debug)]
-struct TestClock(Mutex<Timestamp>);
+struct TestClock {
+    now: Mutex<Timestamp>,
+    broken: AtomicBool,
+}
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        *self.now.lock().unwrap()
     }
     fn elapsed(&self) -> Duration {
+        assert!(!self.broken.load(Ordering::Relaxed), "the clock is broken");
         Duration::ZERO
     }
 }
@@ -75,7 +80,10 @@ fn open_session() -> Session {
 }
 
 fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
-    let clock = Arc::new(TestClock(Mutex::new("2026-06-01T00:00:00Z".parse().unwrap())));
+    let clock = Arc::new(TestClock {
+        now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
+        broken: AtomicBool::new(false),
+    });
     let kept = Arc::new(Kept::default());
     let options = RuntimeOptions {
         allocation: Allocation::OnDemand,
@@ -142,7 +150,7 @@ impl Fixture {
     }
 
     fn set_clock(&self, now: &str) {
-        *self.clock.0.lock().unwrap() = now.parse().unwrap();
+        *self.clock.now.lock().unwrap() = now.parse().unwrap();
     }
 
     fn events(&self) -> Vec<EventKind> {
@@ -368,4 +376,61 @@ async fn a_component_without_a_manifest_runs_with_what_is_named_and_warns() {
             .code,
         Code::ComponentInvalid
     );
+}
+
+#[tokio::test]
+async fn a_panic_in_the_host_fails_one_call_and_no_other() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    fixture.clock.broken.store(true, Ordering::Relaxed);
+    let outcome = fixture.call("echo", "{}").await;
+    let failure = outcome.result.unwrap_err();
+    assert_eq!(
+        (failure.code, failure.message.as_str()),
+        (Code::Internal, "the host failed")
+    );
+    assert!(failure.internal.unwrap().contains("the clock is broken"));
+    assert_eq!(fixture.ended(), [Some(Code::Internal)]);
+    fixture.clock.broken.store(false, Ordering::Relaxed);
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+}
+
+#[tokio::test]
+async fn observing_lets_a_component_run_that_asks_for_more_than_it_is_given() {
+    let fixture = open();
+    let import = "(component (import \"aral:capability/memory-read@1.0.0\" (instance))";
+    let component = wat::parse_str(ECHO.replacen("(component", import, 1)).unwrap();
+    let run = development(component, Permissions::default(), Uncovered::Refuse);
+    let refused = fixture.dispatcher.dangerous_run(&run, b"1").await.unwrap_err();
+    assert_eq!(refused.code, Code::ImportUncovered);
+    let run = DevelopmentRun {
+        uncovered: Uncovered::Observe,
+        ..run
+    };
+    let report = fixture.dispatcher.dangerous_run(&run, b"1").await.unwrap();
+    assert_eq!(report.outcome.result.unwrap(), "1");
+    assert!(!report.outcome.grant.unwrap().permissions.has(Permission::MemoryRead));
+}
+
+#[tokio::test]
+async fn a_decision_from_the_cache_allocates_nothing() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let id = "echo".parse().unwrap();
+    let version: VersionReq = "^1".parse().unwrap();
+    fixture.dispatcher.prepare(&fixture.session, &id, None).await.unwrap();
+    let measured = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            fixture
+                .dispatcher
+                .authorize(&fixture.session, &id, Some(&version))
+                .unwrap();
+        }
+    });
+    assert_eq!(measured.count_total, 0);
+    let computed = allocation_counter::measure(|| {
+        fixture.dispatcher.set_policy(policy(OPEN));
+        fixture.dispatcher.authorize(&fixture.session, &id, None).unwrap();
+    });
+    assert!(computed.count_total > 0, "nothing is counted");
 }
