@@ -7,10 +7,10 @@ use super::request::{Method, Overflow, Request, Target};
 use crate::bindings::wasi::http::outgoing_handler;
 use crate::bindings::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingResponse, Method as WasiMethod, OutgoingBody, OutgoingRequest,
-    RequestOptions, Scheme,
+    RequestOptions, Scheme, http_error_code,
 };
 use crate::bindings::wasi::io::streams::StreamError;
-use crate::{Error, Result};
+use crate::{Error, Result, log};
 
 /// What `blocking-write-and-flush` takes at once.
 const WRITE_BYTES_MAX: usize = 4096;
@@ -107,7 +107,7 @@ fn read_body(incoming: &IncomingBody, request: &Request<'_>, deadline: &Deadline
         match stream.blocking_read(READ_BYTES_MAX) {
             Ok(chunk) => {
                 let room = request.body_bytes_max.saturating_sub(body.len());
-                body.extend(chunk.iter().take(room));
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
                 if chunk.len() > room {
                     return match request.overflow {
                         Overflow::Cut => Ok((body, true)),
@@ -151,9 +151,13 @@ fn broken(text: &str) -> Error {
 fn from_stream(error: StreamError) -> Error {
     match error {
         StreamError::Closed => Error::unavailable("the connection closed before everything was sent"),
-        StreamError::LastOperationFailed(error) => match crate::bindings::wasi::http::types::http_error_code(&error) {
+        StreamError::LastOperationFailed(error) => match http_error_code(&error) {
             Some(code) => from_code(code),
-            None => Error::unavailable(error.to_debug_string()),
+            None => {
+                // What the host knows of it may name its insides: that is for the operator, not for the caller.
+                log::debug(error.to_debug_string());
+                Error::unavailable("the connection broke before the answer was complete")
+            }
         },
     }
 }
