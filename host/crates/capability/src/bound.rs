@@ -19,7 +19,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::bindings::CapabilityPre;
-use crate::call::{CallRecord, Frame};
+use crate::call::{CallRecord, Frame, sanitised};
 use crate::egress::Egress;
 use crate::manifest::Shape;
 use crate::registry::Capability;
@@ -27,6 +27,9 @@ use crate::schema::Schema;
 use crate::state::State;
 use crate::{fault, filesystem, linker};
 use stdio::{CappedOutput, StandardStreams};
+
+/// Longest reason why a component does not fit, in bytes: it holds names that the component chose.
+const UNFIT_BYTES_MAX: usize = 1024;
 
 /// What the host lends to the capabilities it runs. One for each host.
 #[derive(Debug, Clone)]
@@ -130,11 +133,11 @@ pub(crate) fn bind_component(
     let engine = engine(runtime, &grant)?;
     let linker = linker::build(engine.wasmtime(), &grant.permissions, ungranted).map_err(Failure::internal)?;
     let unfit = |error: wasmtime::Error| {
+        let reason = sanitised(&format!("{error:#}"), UNFIT_BYTES_MAX);
         Failure::new(
             Code::ComponentInvalid,
-            format!("the component does not fit this host: {}", error.root_cause()),
+            format!("the component does not fit this grant: {reason}"),
         )
-        .with_internal(format!("{error:#}"))
     };
     let instance = linker.instantiate_pre(component).map_err(unfit)?;
     let program = match shape {

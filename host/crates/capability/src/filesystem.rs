@@ -2,6 +2,7 @@
 //! those and never a path of the host. Read-only means no change of any kind; what may be changed has a quota; and what
 //! is neither a file nor a folder is never opened.
 
+mod access;
 mod open;
 mod quota;
 mod view;
@@ -24,7 +25,7 @@ use crate::bound::{Roots, Ungranted};
 use crate::call::CallRecord;
 use quota::Quota;
 
-pub(crate) use view::FilesView;
+pub(crate) use access::FilesView;
 
 /// A granted folder: open, with what may be done in it.
 pub(crate) struct Mount {

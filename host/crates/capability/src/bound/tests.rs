@@ -1,1 +1,439 @@
-//! placeholder replaced below
+//! Invocations of small guests through the whole of this layer.
+
+mod guests;
+
+use std::time::{Duration, Instant};
+
+use aral_contract::{Limits, Permission};
+use aral_runtime::{Allocation, RuntimeOptions};
+use serde_json::json;
+
+use super::*;
+use crate::egress::EgressOptions;
+use crate::trial::{self, Kept};
+
+struct Fixture {
+    runtime: Runtime,
+    kept: Arc<Kept>,
+    shape: Shape,
+    permissions: Value,
+    limits: Limits,
+    input_schema: Value,
+    output_schema: Value,
+    ungranted: Ungranted,
+}
+
+impl Fixture {
+    fn new(shape: Shape) -> Self {
+        let options = RuntimeOptions {
+            allocation: Allocation::OnDemand,
+            ..RuntimeOptions::default()
+        };
+        Self {
+            runtime: Runtime::new(options).unwrap(),
+            kept: Arc::default(),
+            shape,
+            permissions: json!({}),
+            limits: Limits::default(),
+            input_schema: json!({}),
+            output_schema: json!({}),
+            ungranted: Ungranted::Refuse,
+        }
+    }
+
+    fn tool() -> Self {
+        Self::new(Shape::Tool)
+    }
+
+    fn program() -> Self {
+        Self::new(Shape::Command)
+    }
+
+    fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    async fn bind(&self, component: &[u8]) -> Result<Bound, Failure> {
+        let grant = trial::grant(self.permissions.clone(), self.limits.clone(), &[]);
+        let services = Services {
+            clock: Arc::new(aral_runtime::SystemClock::new()),
+            sink: Arc::clone(&self.kept) as Arc<dyn AuditSink>,
+            egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
+            roots: Roots::default(),
+        };
+        let component = self.runtime.compile(component, grant.metering).await.unwrap();
+        let schemas = (&self.input_schema, &self.output_schema);
+        bind_component(
+            &self.runtime,
+            &component,
+            self.shape,
+            schemas,
+            grant,
+            &services,
+            self.ungranted,
+        )
+    }
+
+    async fn run(&self, component: &[u8], input: &str) -> Completion {
+        invoke(&self.bind(component).await.unwrap(), input).await
+    }
+
+    /// The code that a guest's call ends with; the same guest must have run before it ended.
+    async fn code(&self, body: &str) -> Code {
+        let completion = self.run(&guests::tool("", "", body), "1").await;
+        completion.result.unwrap_err().code
+    }
+}
+
+async fn invoke(bound: &Bound, input: &str) -> Completion {
+    bound
+        .invoke(Call {
+            trace: TraceId::from_bytes([9; 16]),
+            input: input.as_bytes(),
+        })
+        .await
+}
+
+const ECHO: &str = "(call $ok (local.get $in) (local.get $len))";
+const LOG: &str = r#"(import "aral:capability/log@1.0.0" "log" (func $log (param i32 i32 i32)))"#;
+
+#[tokio::test]
+async fn a_tool_answers_and_is_accounted_for() {
+    let completion = Fixture::tool()
+        .run(&guests::tool("", "", ECHO), " {\"a\": [1, 2]} ")
+        .await;
+    assert_eq!(completion.result.as_deref(), Ok("{\"a\":[1,2]}"));
+    let usage = completion.usage;
+    assert!(usage.fuel.is_some_and(|fuel| fuel > 0) && usage.wall_us > 0);
+    assert_eq!(
+        (usage.input_bytes, usage.output_bytes, usage.memory_bytes_peak),
+        (15, 11, 2 << 16)
+    );
+}
+
+#[tokio::test]
+async fn schemas_hold_on_both_sides() {
+    let mut fixture = Fixture::tool();
+    fixture.input_schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } } });
+    fixture.output_schema = json!({ "required": ["n"] });
+    let bound = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
+    assert_eq!(invoke(&bound, "{\"n\":1}").await.result.as_deref(), Ok("{\"n\":1}"));
+    let failure = invoke(&bound, "{\"n\":1.5}").await.result.unwrap_err();
+    assert_eq!(
+        (failure.code, failure.trace),
+        (Code::InputInvalid, Some(TraceId::from_bytes([9; 16])))
+    );
+    assert!(failure.message.contains("at `/n`"), "{failure}");
+    let completion = invoke(&bound, "{\"n\":1.5}").await;
+    assert_eq!(completion.usage.fuel, None, "the guest did not run");
+    assert_eq!(invoke(&bound, "{}").await.result.unwrap_err().code, Code::OutputInvalid);
+    assert_eq!(
+        invoke(&bound, "{\"n\":1,\"n\":2}").await.result.unwrap_err().code,
+        Code::InputInvalid
+    );
+}
+
+#[tokio::test]
+async fn nothing_of_one_call_is_visible_in_the_next() {
+    let body = "(i32.store8 (i32.const 1025) (i32.add (i32.load8_u (i32.const 1025)) (i32.const 1)))
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (i32.store8 (i32.const 1024) (i32.add (global.get $calls) (i32.const 48)))
+        (call $ok (i32.const 1024) (i32.const 2))";
+    let fixture = Fixture::tool();
+    let bound = fixture
+        .bind(&guests::tool("", "(data (i32.const 1025) \"0\")", body))
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        assert_eq!(invoke(&bound, "1").await.result.as_deref(), Ok("11"));
+    }
+}
+
+#[tokio::test]
+async fn each_error_of_a_tool_has_its_code() {
+    for (case, code) in [
+        (0, Code::InputInvalid),
+        (1, Code::PermissionDenied),
+        (2, Code::Unavailable),
+        (3, Code::LimitHostCall),
+        (4, Code::GuestError),
+    ] {
+        let body = format!("(call $error (i32.const {case}) (i32.const 1024) (i32.const 4))");
+        let guest = guests::tool("", r#"(data (i32.const 1024) "no\1b!")"#, &body);
+        let failure = Fixture::tool().run(&guest, "1").await.result.unwrap_err();
+        assert_eq!((failure.code, failure.message.as_str()), (code, "no\\u{1b}!"));
+    }
+}
+
+#[tokio::test]
+async fn what_stops_a_guest_is_told_apart() {
+    let endless = "(loop $again (br $again)) (i32.const 0)";
+    assert_eq!(Fixture::tool().code("unreachable").await, Code::GuestTrap);
+    assert_eq!(Fixture::tool().code("(i32.load (i32.const -1))").await, Code::GuestTrap);
+    assert_eq!(
+        Fixture::tool().code("(call $recurse (i32.const 1))").await,
+        Code::LimitStack
+    );
+    assert_eq!(
+        Fixture::tool()
+            .limits(|limits| limits.fuel = 100_000)
+            .code(endless)
+            .await,
+        Code::LimitFuel
+    );
+    let compute = Fixture::tool().limits(|limits| (limits.fuel, limits.compute_ms) = (u64::MAX, 50));
+    assert_eq!(compute.code(endless).await, Code::LimitCompute);
+    let wall = Fixture::tool().limits(|limits| (limits.fuel, limits.wall_ms) = (u64::MAX, 100));
+    assert_eq!(wall.code(endless).await, Code::LimitWall);
+    let memory = "(loop $again (drop (memory.grow (i32.const 16))) (br $again)) (i32.const 0)";
+    assert_eq!(Fixture::tool().code(memory).await, Code::LimitMemory);
+    let table = "(drop (table.grow $table (ref.null func) (i32.const 100000))) (i32.const 0)";
+    assert_eq!(Fixture::tool().code(table).await, Code::LimitTable);
+    assert_eq!(
+        Fixture::tool().limits(|limits| limits.instances = 0).code(ECHO).await,
+        Code::LimitInstances
+    );
+}
+
+#[tokio::test]
+async fn answers_are_bounded_and_must_be_json() {
+    let long = "(memory.fill (i32.const 1024) (i32.const 32) (i32.const 1000)) (i32.store8 (i32.const 1024) (i32.const 49)) (call $ok (i32.const 1024) (i32.const 1000))";
+    assert_eq!(
+        Fixture::tool()
+            .limits(|limits| limits.output_bytes = 999)
+            .code(long)
+            .await,
+        Code::OutputTooLarge
+    );
+    let enough = Fixture::tool().limits(|limits| limits.output_bytes = 1000);
+    assert!(enough.run(&guests::tool("", "", long), "1").await.result.is_ok());
+    let giant = "(drop (memory.grow (i32.const 400))) (call $ok (i32.const 0) (i32.const 20000000))";
+    assert_eq!(Fixture::tool().code(giant).await, Code::LimitResource);
+    assert_eq!(
+        Fixture::tool().code("(call $ok (i32.const 900) (i32.const 5))").await,
+        Code::OutputInvalid
+    );
+    assert_eq!(
+        Fixture::tool().limits(|limits| limits.input_bytes = 0).code(ECHO).await,
+        Code::InputTooLarge
+    );
+}
+
+#[tokio::test]
+async fn logging_is_bounded_and_cleaned() {
+    let data = r#"(data (i32.const 1024) "a\0ab")"#;
+    let body = "(local $n i32)
+        (loop $again
+            (call $log (i32.const 2) (i32.const 1024) (i32.const 3))
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 10000))))
+        (call $ok (local.get $in) (local.get $len))";
+    let fixture = Fixture::tool().limits(|limits| limits.log_bytes = 15);
+    let completion = fixture.run(&guests::tool(LOG, data, body), "1").await;
+    assert!(completion.result.is_ok());
+    assert_eq!(fixture.kept.lines(), ["a\\nb", "a\\nb", "a\\nb"]);
+    assert_eq!(
+        (completion.usage.log_bytes, completion.usage.log_bytes_dropped),
+        (15, 4 * 9997)
+    );
+}
+
+#[tokio::test]
+async fn a_tool_that_exits_has_not_answered() {
+    let import = r#"(import "wasi:cli/exit@0.2.12" "exit" (func $exit (param i32)))"#;
+    for status in [0, 1] {
+        let guest = guests::tool(import, "", &format!("(call $exit (i32.const {status})) (i32.const 0)"));
+        let failure = Fixture::tool().run(&guest, "1").await.result.unwrap_err();
+        assert_eq!(failure.code, Code::GuestExit);
+    }
+}
+
+#[tokio::test]
+async fn the_baseline_is_empty() {
+    let imports = r#"(import "wasi:cli/environment@0.2.12" "get-environment" (func $variables (param i32)))
+        (import "wasi:cli/environment@0.2.12" "get-arguments" (func $arguments (param i32)))
+        (import "wasi:filesystem/preopens@0.2.12" "get-directories" (func $folders (param i32)))
+        (import "wasi:sockets/tcp-create-socket@0.2.12" "create-tcp-socket" (func $socket (param i32 i32)))"#;
+    // One digit each: variables, arguments, folders, and whether a socket was refused.
+    let digit = |at: i32, value: &str| format!("(i32.store8 (i32.const {at}) (i32.add (i32.const 48) {value}))");
+    let body =
+        format!(
+        "(call $variables (i32.const 600)) {} (call $arguments (i32.const 600)) {} (call $folders (i32.const 600)) {}
+         (call $socket (i32.const 0) (i32.const 600)) {}
+         (call $ok (i32.const 1024) (i32.const 5))",
+        digit(1025, "(i32.load (i32.const 604))"), digit(1026, "(i32.load (i32.const 604))"),
+        digit(1027, "(i32.load (i32.const 604))"), digit(1028, "(i32.load8_u (i32.const 600))"),
+    );
+    let guest = guests::tool(imports, r#"(data (i32.const 1024) "1")"#, &body);
+    let completion = Fixture::tool().run(&guest, "1").await;
+    assert_eq!(completion.result.as_deref(), Ok("10001"));
+}
+
+#[tokio::test]
+async fn randomness_comes_in_small_requests() {
+    let import = r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))"#;
+    let guest = |length: i32| {
+        let body =
+            format!("(call $random (i64.const {length}) (i32.const 600)) (call $ok (local.get $in) (local.get $len))");
+        guests::tool(import, "", &body)
+    };
+    assert!(Fixture::tool().run(&guest(1 << 20), "1").await.result.is_ok());
+    assert_eq!(
+        Fixture::tool()
+            .run(&guest((1 << 20) + 1), "1")
+            .await
+            .result
+            .unwrap_err()
+            .code,
+        Code::LimitResource
+    );
+}
+
+const MEMORY: &str = r#"(import "aral:capability/memory-read@1.0.0" "get" (func $get (param i32 i32 i32 i32 i32)))"#;
+const ASK_MEMORY: &str = "(call $get (i32.const 1024) (i32.const 5) (i32.const 1024) (i32.const 5) (i32.const 600))
+    (call $error (i32.load8_u (i32.const 608)) (i32.load (i32.const 612)) (i32.load (i32.const 616)))";
+
+#[tokio::test]
+async fn an_interface_that_is_not_granted_is_not_linked() {
+    let guest = guests::tool(MEMORY, r#"(data (i32.const 1024) "notes")"#, ASK_MEMORY);
+    let mut fixture = Fixture::tool();
+    let failure = fixture.bind(&guest).await.unwrap_err();
+    assert_eq!(failure.code, Code::ComponentInvalid);
+    assert!(failure.message.contains("aral:capability/memory-read"), "{failure}");
+    fixture.permissions = json!({ "memory:read": { "namespaces": ["notes"] } });
+    assert_eq!(
+        fixture.run(&guest, "1").await.result.unwrap_err().code,
+        Code::Unavailable
+    );
+    assert_eq!(
+        fixture.kept.host_calls(),
+        [(Permission::MemoryRead, "notes".to_owned(), None)]
+    );
+    fixture.permissions = json!({ "memory:read": { "namespaces": ["other"] } });
+    let failure = fixture.run(&guest, "1").await.result.unwrap_err();
+    assert_eq!(failure.code, Code::PermissionDenied);
+    assert!(failure.message.contains("namespaces = [\"notes\"]"), "{failure}");
+}
+
+#[tokio::test]
+async fn observing_links_denies_and_records() {
+    let guest = guests::tool(MEMORY, r#"(data (i32.const 1024) "notes")"#, ASK_MEMORY);
+    let fixture = Fixture {
+        ungranted: Ungranted::Observe,
+        ..Fixture::tool()
+    };
+    assert_eq!(
+        fixture.run(&guest, "1").await.result.unwrap_err().code,
+        Code::PermissionDenied
+    );
+    let (target, reason) = fixture.kept.denial();
+    assert!(
+        target == "notes" && reason.contains("[permissions.\"memory:read\"] namespaces = [\"notes\"]"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_call_ends_and_the_next_works() {
+    let fixture = Fixture::tool().limits(|limits| limits.fuel = u64::MAX);
+    let endless = fixture
+        .bind(&guests::tool("", "", "(loop $again (br $again)) (i32.const 0)"))
+        .await
+        .unwrap();
+    let fine = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), invoke(&endless, "1"))
+            .await
+            .is_err()
+    );
+    assert_eq!(invoke(&fine, "7").await.result.as_deref(), Ok("7"));
+}
+
+#[tokio::test]
+async fn a_program_reads_standard_input_and_answers_on_standard_output() {
+    let fixture = Fixture::program();
+    let completion = fixture
+        .run(&guests::program("", "(call $echo) (i32.const 0)"), "{\"a\": 1}")
+        .await;
+    assert_eq!(completion.result.as_deref(), Ok("{\"a\":1}"));
+    let exit = guests::program(
+        "[1]",
+        "(call $write (i32.const 3)) (call $exit (i32.const 0)) (i32.const 0)",
+    );
+    assert_eq!(fixture.run(&exit, "1").await.result.as_deref(), Ok("[1]"));
+    let complains = guests::program(
+        "odd\nthing[2]",
+        "(call $complain (i32.const 9)) (call $write (i32.const 12)) (i32.const 0)",
+    );
+    assert_eq!(
+        fixture.run(&complains, "1").await.result.unwrap_err().code,
+        Code::OutputInvalid
+    );
+    assert_eq!(fixture.kept.lines(), ["odd", "thing"]);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_or_says_too_much_is_told_apart() {
+    for (body, code) in [
+        ("(i32.const 1)", Code::GuestError),
+        (
+            "(call $write (i32.const 3)) (call $exit (i32.const 1)) (i32.const 0)",
+            Code::GuestError,
+        ),
+        ("unreachable", Code::GuestTrap),
+        ("(i32.const 0)", Code::OutputInvalid),
+    ] {
+        let failure = Fixture::program()
+            .run(&guests::program("[1]", body), "1")
+            .await
+            .result
+            .unwrap_err();
+        assert_eq!(failure.code, code, "{body}");
+    }
+    let flood = guests::program(
+        "111",
+        "(loop $again (call $write (i32.const 3)) (br $again)) (i32.const 0)",
+    );
+    let fixture = Fixture::program().limits(|limits| limits.output_bytes = 1000);
+    assert_eq!(
+        fixture.run(&flood, "1").await.result.unwrap_err().code,
+        Code::OutputTooLarge
+    );
+}
+
+#[tokio::test]
+async fn describing_runs_in_an_empty_sandbox() {
+    let fixture = Fixture::tool();
+    let compile = |bytes: Vec<u8>| async move {
+        let runtime = Fixture::tool().runtime;
+        let component = runtime.compile(&bytes, aral_contract::Metering::Metered).await.unwrap();
+        crate::describe::describe(&runtime, &component).await
+    };
+    let descriptor = compile(guests::tool(MEMORY, "", ECHO)).await.unwrap();
+    assert_eq!(
+        (descriptor.title.as_str(), descriptor.input_schema),
+        ("Title", json!(true))
+    );
+    let failure = compile(guests::program("", "(i32.const 0)")).await.unwrap_err();
+    assert_eq!(failure.code, Code::ComponentInvalid);
+    drop(fixture);
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures that guests share a thread")]
+async fn a_looping_guest_does_not_starve_its_neighbour() {
+    let fixture = Fixture::tool().limits(|limits| (limits.fuel, limits.wall_ms) = (u64::MAX, 1_500));
+    let endless = fixture
+        .bind(&guests::tool("", "", "(loop $again (br $again)) (i32.const 0)"))
+        .await
+        .unwrap();
+    let fine = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
+    let started = Instant::now();
+    let (looped, answered_after) = tokio::join!(invoke(&endless, "1"), async {
+        assert!(invoke(&fine, "7").await.result.is_ok());
+        started.elapsed()
+    });
+    assert_eq!(looped.result.unwrap_err().code, Code::LimitWall);
+    assert!(answered_after < Duration::from_millis(1_000), "{answered_after:?}");
+}

@@ -94,7 +94,7 @@ pub(super) struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(super) fn new(
+    pub(super) fn bounded(
         inner: Incoming,
         bytes_max: u64,
         deadline: Instant,

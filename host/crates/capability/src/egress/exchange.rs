@@ -109,7 +109,7 @@ pub(super) async fn exchange(
     let request = prepare(request, origin, limits.http_request_bytes)?;
     let (response, driver) = send(stream, request, &deadlines).await?;
     let response = response.map(|body| {
-        ResponseBody::new(
+        ResponseBody::bounded(
             body,
             limits.http_response_bytes,
             deadlines.end,

@@ -1,13 +1,10 @@
 //! The view through which a guest uses `wasi:filesystem`. Each operation is asked of the grant first; reading is then left
 //! to wasmtime-wasi, whose sandbox keeps paths inside. Links are never made, and nothing moves between two folders.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use aral_contract::Permission;
-use wasmtime::component::{Resource, ResourceTable};
-use wasmtime_wasi::filesystem::{Descriptor, File, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime::component::Resource;
+use wasmtime_wasi::filesystem::{Descriptor, File};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, Host, HostDescriptor,
@@ -16,165 +13,12 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, ReaddirIterator};
 use wasmtime_wasi::{FsPerms, OpenMode};
 
-use super::open::{self, Opened, Refusal, Wish};
-use super::quota::{self, Quota, QuotaExceeded, QuotaStream};
-use super::{Access, Files, Place};
+use super::access::{FilesView, Handle};
+use super::open::{Opened, Wish};
+use super::quota::{Quota, QuotaExceeded};
+use super::{Access, Place};
 
-type Handle = Resource<Descriptor>;
 type Entries = Resource<ReaddirIterator>;
-
-const READ_ONLY: &str = "the folder is granted for reading only";
-const NOT_GRANTED: &str = "the path is not granted";
-
-/// The files of a call, borrowed for one host function.
-pub(crate) struct FilesView<'a> {
-    wasi: WasiFilesystemCtxView<'a>,
-    files: &'a mut Files,
-}
-
-impl<'a> FilesView<'a> {
-    pub(crate) fn new(ctx: &'a mut WasiFilesystemCtx, table: &'a mut ResourceTable, files: &'a mut Files) -> Self {
-        Self {
-            wasi: WasiFilesystemCtxView { ctx, table },
-            files,
-        }
-    }
-
-    /// Where a handle points, with `path` below it. A handle that nobody registered ends the guest.
-    fn place(&self, handle: &Handle, path: &str) -> FsResult<Place> {
-        let base = self.files.places.get(&handle.rep());
-        let base = base.ok_or_else(|| FsError::trap(wasmtime::format_err!("a file handle without a place")))?;
-        let path = match (base.path.as_str(), path) {
-            (base, "") => base.to_owned(),
-            ("", path) => path.to_owned(),
-            (base, path) => format!("{base}/{path}"),
-        };
-        Ok(Place {
-            mount: base.mount,
-            path,
-        })
-    }
-
-    fn access(&self, place: &Place) -> Access {
-        self.files.mount(place).map_or(Access::Nothing, |mount| mount.access)
-    }
-
-    /// Whether the grant lets the guest look at this place.
-    fn may_read(&mut self, handle: &Handle, path: &str) -> FsResult<Place> {
-        let place = self.place(handle, path)?;
-        let permission = match self.access(&place) {
-            Access::Read => Permission::FileRead,
-            Access::Write { .. } => Permission::FileWrite,
-            Access::Nothing => {
-                self.files.record_denial(&place, Permission::FileRead, NOT_GRANTED);
-                return Err(ErrorCode::NotPermitted.into());
-            }
-        };
-        self.files.record_use(&place, permission);
-        Ok(place)
-    }
-
-    /// Whether the grant lets the guest change this place, and what it may still write there.
-    fn may_write(&mut self, handle: &Handle, path: &str) -> FsResult<(Place, Arc<Quota>)> {
-        let place = self.place(handle, path)?;
-        let why = match self.access(&place) {
-            Access::Write { .. } => {
-                self.files.record_use(&place, Permission::FileWrite);
-                let quota = self.files.quotas.get(place.mount).map(Arc::clone);
-                let quota = quota.ok_or_else(|| FsError::trap(wasmtime::format_err!("a folder without a quota")))?;
-                return Ok((place, quota));
-            }
-            Access::Read => READ_ONLY,
-            Access::Nothing => NOT_GRANTED,
-        };
-        self.files.record_denial(&place, Permission::FileWrite, why);
-        Err(ErrorCode::NotPermitted.into())
-    }
-
-    /// Refuses what no grant opens.
-    fn never<T>(&mut self, handle: &Handle, path: &str, why: &str) -> FsResult<T> {
-        let (place, _) = self.may_write(handle, path)?;
-        let target = self.files.guest_path(&place);
-        self.files.call.denied(Permission::FileWrite, &target, why);
-        Err(ErrorCode::NotPermitted.into())
-    }
-
-    fn over_quota(&self, place: &Place, key: &str) -> FsError {
-        quota::record(&self.files.call, &self.files.guest_path(place), key);
-        ErrorCode::Quota.into()
-    }
-
-    fn pay(&self, place: &Place, quota: &Quota, bytes: u64) -> FsResult<()> {
-        quota.take_bytes(bytes).map_err(|_| self.over_quota(place, "bytes_max"))
-    }
-
-    fn file(&self, handle: &Handle) -> FsResult<&File> {
-        match self.wasi.table.get(handle)? {
-            Descriptor::File(file) => Ok(file),
-            Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor.into()),
-        }
-    }
-
-    fn register(&mut self, descriptor: Descriptor, place: Place) -> FsResult<Handle> {
-        let handle = self.wasi.table.push(descriptor)?;
-        self.files.places.insert(handle.rep(), place);
-        Ok(handle)
-    }
-
-    /// Opens below a handle, off the executor's threads.
-    async fn open(
-        &mut self,
-        handle: &Handle,
-        place: &Place,
-        path: String,
-        wish: Wish,
-        quota: Option<Arc<Quota>>,
-    ) -> FsResult<Opened> {
-        let folder = match self.wasi.table.get(handle)? {
-            Descriptor::Dir(folder) => Arc::clone(&folder.dir),
-            Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
-        };
-        let open = move || open::open(&folder, Path::new(&path), wish, quota.as_deref());
-        let opened = tokio::task::spawn_blocking(open).await.map_err(FsError::trap)?;
-        opened.map_err(|refusal| {
-            let permission = if wish.mutates() {
-                Permission::FileWrite
-            } else {
-                Permission::FileRead
-            };
-            match &refusal {
-                Refusal::Quota => return self.over_quota(place, "files_max"),
-                Refusal::Special => self.deny(
-                    permission,
-                    place,
-                    "it is neither a file nor a folder: such entries are never opened",
-                ),
-                Refusal::Io(error) if open::is_escape(error) => {
-                    self.deny(permission, place, "the path leads out of the granted folder");
-                }
-                Refusal::Io(_) | Refusal::NotFolder => {}
-            }
-            refusal.into()
-        })
-    }
-
-    fn deny(&self, permission: Permission, place: &Place, why: &str) {
-        self.files.call.denied(permission, &self.files.guest_path(place), why);
-    }
-
-    fn system_time(&self, time: NewTimestamp) -> FsResult<Option<SystemTime>> {
-        match time {
-            NewTimestamp::NoChange => Ok(None),
-            NewTimestamp::Now => Ok(Some(self.files.call.frame.clock.now().into())),
-            NewTimestamp::Timestamp(time) => {
-                let since_epoch = std::time::Duration::from_secs(time.seconds)
-                    .checked_add(std::time::Duration::from_nanos(time.nanoseconds.into()));
-                let time = since_epoch.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-                time.map(Some).ok_or_else(|| ErrorCode::Overflow.into())
-            }
-        }
-    }
-}
 
 impl preopens::Host for FilesView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
@@ -434,28 +278,6 @@ impl HostDescriptor for FilesView<'_> {
     async fn sync_data(&mut self, handle: Handle) -> FsResult<()> {
         self.may_read(&handle, "")?;
         self.wasi.sync_data(handle).await
-    }
-}
-
-impl FilesView<'_> {
-    /// Bytes that a file would grow by before the first byte at `offset`: they are paid for like those written.
-    fn hole(&self, handle: &Handle, offset: u64) -> FsResult<u64> {
-        Ok(offset.saturating_sub(self.file(handle)?.file.metadata()?.len()))
-    }
-
-    fn with_quota(
-        &mut self,
-        stream: Resource<DynOutputStream>,
-        place: &Place,
-        quota: Arc<Quota>,
-    ) -> FsResult<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(QuotaStream {
-            inner: self.wasi.table.delete(stream)?,
-            quota,
-            call: Arc::clone(&self.files.call),
-            target: self.files.guest_path(place),
-        });
-        Ok(self.wasi.table.push(stream)?)
     }
 }
 

@@ -191,5 +191,4 @@ fn status(status: ExitStatus) -> Status {
 }
 
 #[cfg(test)]
-#[path = "exec/tests.rs"]
 mod tests;

@@ -157,3 +157,6 @@ impl WriteHost for State {
         Ok(check().and_then(|()| unavailable(&self.call, Permission::MemoryWrite, &namespace)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,3 +104,6 @@ impl WriteHost for State {
         Ok(Err(Error::Unavailable(NO_STORE.to_owned())))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What each operation asks before it does anything: whose folder a handle belongs to, what the grant lets the guest do
+//! there, and what is left of the quota. Refusals are recorded here, with the line that would allow them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aral_contract::Permission;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::filesystem::{Descriptor, File, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, NewTimestamp};
+use wasmtime_wasi::p2::{DynOutputStream, FsError, FsResult};
+
+use super::open::{self, Opened, Refusal, Wish};
+use super::quota::{self, Quota, QuotaStream};
+use super::{Access, Files, Place};
+
+pub(super) type Handle = Resource<Descriptor>;
+
+const READ_ONLY: &str = "the folder is granted for reading only";
+const NOT_GRANTED: &str = "the path is not granted";
+
+/// The files of a call, borrowed for one host function.
+pub(crate) struct FilesView<'a> {
+    pub(super) wasi: WasiFilesystemCtxView<'a>,
+    pub(super) files: &'a mut Files,
+}
+
+impl<'a> FilesView<'a> {
+    pub(crate) fn new(ctx: &'a mut WasiFilesystemCtx, table: &'a mut ResourceTable, files: &'a mut Files) -> Self {
+        Self {
+            wasi: WasiFilesystemCtxView { ctx, table },
+            files,
+        }
+    }
+
+    /// Where a handle points, with `path` below it. A handle that nobody registered ends the guest.
+    pub(super) fn place(&self, handle: &Handle, path: &str) -> FsResult<Place> {
+        let base = self.files.places.get(&handle.rep());
+        let base = base.ok_or_else(|| FsError::trap(wasmtime::format_err!("a file handle without a place")))?;
+        let path = match (base.path.as_str(), path) {
+            (base, "") => base.to_owned(),
+            ("", path) => path.to_owned(),
+            (base, path) => format!("{base}/{path}"),
+        };
+        Ok(Place {
+            mount: base.mount,
+            path,
+        })
+    }
+
+    pub(super) fn access(&self, place: &Place) -> Access {
+        self.files.mount(place).map_or(Access::Nothing, |mount| mount.access)
+    }
+
+    /// Whether the grant lets the guest look at this place.
+    pub(super) fn may_read(&mut self, handle: &Handle, path: &str) -> FsResult<Place> {
+        let place = self.place(handle, path)?;
+        let permission = match self.access(&place) {
+            Access::Read => Permission::FileRead,
+            Access::Write { .. } => Permission::FileWrite,
+            Access::Nothing => {
+                self.files.record_denial(&place, Permission::FileRead, NOT_GRANTED);
+                return Err(ErrorCode::NotPermitted.into());
+            }
+        };
+        self.files.record_use(&place, permission);
+        Ok(place)
+    }
+
+    /// Whether the grant lets the guest change this place, and what it may still write there.
+    pub(super) fn may_write(&mut self, handle: &Handle, path: &str) -> FsResult<(Place, Arc<Quota>)> {
+        let place = self.place(handle, path)?;
+        let why = match self.access(&place) {
+            Access::Write { .. } => {
+                self.files.record_use(&place, Permission::FileWrite);
+                let quota = self.files.quotas.get(place.mount).map(Arc::clone);
+                let quota = quota.ok_or_else(|| FsError::trap(wasmtime::format_err!("a folder without a quota")))?;
+                return Ok((place, quota));
+            }
+            Access::Read => READ_ONLY,
+            Access::Nothing => NOT_GRANTED,
+        };
+        self.files.record_denial(&place, Permission::FileWrite, why);
+        Err(ErrorCode::NotPermitted.into())
+    }
+
+    /// Refuses what no grant opens.
+    pub(super) fn never<T>(&mut self, handle: &Handle, path: &str, why: &str) -> FsResult<T> {
+        let (place, _) = self.may_write(handle, path)?;
+        let target = self.files.guest_path(&place);
+        self.files.call.denied(Permission::FileWrite, &target, why);
+        Err(ErrorCode::NotPermitted.into())
+    }
+
+    pub(super) fn over_quota(&self, place: &Place, key: &str) -> FsError {
+        quota::record(&self.files.call, &self.files.guest_path(place), key);
+        ErrorCode::Quota.into()
+    }
+
+    pub(super) fn pay(&self, place: &Place, quota: &Quota, bytes: u64) -> FsResult<()> {
+        quota.take_bytes(bytes).map_err(|_| self.over_quota(place, "bytes_max"))
+    }
+
+    pub(super) fn file(&self, handle: &Handle) -> FsResult<&File> {
+        match self.wasi.table.get(handle)? {
+            Descriptor::File(file) => Ok(file),
+            Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor.into()),
+        }
+    }
+
+    pub(super) fn register(&mut self, descriptor: Descriptor, place: Place) -> FsResult<Handle> {
+        let handle = self.wasi.table.push(descriptor)?;
+        self.files.places.insert(handle.rep(), place);
+        Ok(handle)
+    }
+
+    /// Opens below a handle, off the executor's threads.
+    pub(super) async fn open(
+        &mut self,
+        handle: &Handle,
+        place: &Place,
+        path: String,
+        wish: Wish,
+        quota: Option<Arc<Quota>>,
+    ) -> FsResult<Opened> {
+        let folder = match self.wasi.table.get(handle)? {
+            Descriptor::Dir(folder) => Arc::clone(&folder.dir),
+            Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
+        };
+        let open = move || open::open(&folder, Path::new(&path), wish, quota.as_deref());
+        let opened = tokio::task::spawn_blocking(open).await.map_err(FsError::trap)?;
+        opened.map_err(|refusal| {
+            let permission = if wish.mutates() {
+                Permission::FileWrite
+            } else {
+                Permission::FileRead
+            };
+            match &refusal {
+                Refusal::Quota => return self.over_quota(place, "files_max"),
+                Refusal::Special => self.deny(
+                    permission,
+                    place,
+                    "it is neither a file nor a folder: such entries are never opened",
+                ),
+                Refusal::Io(error) if open::is_escape(error) => {
+                    self.deny(permission, place, "the path leads out of the granted folder");
+                }
+                Refusal::Io(_) | Refusal::NotFolder => {}
+            }
+            refusal.into()
+        })
+    }
+
+    pub(super) fn deny(&self, permission: Permission, place: &Place, why: &str) {
+        self.files.call.denied(permission, &self.files.guest_path(place), why);
+    }
+
+    pub(super) fn system_time(&self, time: NewTimestamp) -> FsResult<Option<SystemTime>> {
+        match time {
+            NewTimestamp::NoChange => Ok(None),
+            NewTimestamp::Now => Ok(Some(self.files.call.frame.clock.now().into())),
+            NewTimestamp::Timestamp(time) => {
+                let since_epoch = std::time::Duration::from_secs(time.seconds)
+                    .checked_add(std::time::Duration::from_nanos(time.nanoseconds.into()));
+                let time = since_epoch.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+                time.map(Some).ok_or_else(|| ErrorCode::Overflow.into())
+            }
+        }
+    }
+
+    /// Bytes that a file would grow by before the first byte at `offset`: they are paid for like those written.
+    pub(super) fn hole(&self, handle: &Handle, offset: u64) -> FsResult<u64> {
+        Ok(offset.saturating_sub(self.file(handle)?.file.metadata()?.len()))
+    }
+
+    pub(super) fn with_quota(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        place: &Place,
+        quota: Arc<Quota>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(QuotaStream {
+            inner: self.wasi.table.delete(stream)?,
+            quota,
+            call: Arc::clone(&self.files.call),
+            target: self.files.guest_path(place),
+        });
+        Ok(self.wasi.table.push(stream)?)
+    }
+}
