@@ -68,7 +68,11 @@ pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1024 => format!("{count} bytes"),
         1024..1_048_576 => format!("{} KiB ({count} bytes)", count / 1024),
-        _ => format!("{} MiB ({count} bytes)", count / 1_048_576),
+        _ => format!(
+            "{}.{} MiB ({count} bytes)",
+            count / 1_048_576,
+            count % 1_048_576 * 10 / 1_048_576
+        ),
     }
 }
 

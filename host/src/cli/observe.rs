@@ -39,7 +39,6 @@ pub(crate) struct Observed {
 }
 
 /// What the entry is about.
-#[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) id: CapabilityId,
     pub(crate) shape: Shape,
@@ -49,6 +48,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) granted: &'a Permissions,
     pub(crate) usage: &'a Usage,
     pub(crate) at: Timestamp,
+    /// Whether there is such a folder on this machine: what a guest calls `/data` is often called so here too.
+    pub(crate) is_folder: &'a dyn Fn(&str) -> bool,
 }
 
 impl Observed {
@@ -108,7 +109,7 @@ impl Observed {
             for (target, attempt) in targets {
                 file.push_str(&format!("# {}: {}\n", times(attempt), text::line(target)));
             }
-            match self.scope(*permission, targets, facts.granted) {
+            match self.scope(*permission, targets, facts) {
                 Some(scope) => {
                     let name = match permission {
                         Permission::Exec => "exec".to_owned(),
@@ -125,23 +126,18 @@ impl Observed {
         file
     }
 
-    fn scope(
-        &self,
-        permission: Permission,
-        attempts: &BTreeMap<String, Attempt>,
-        granted: &Permissions,
-    ) -> Option<String> {
+    fn scope(&self, permission: Permission, attempts: &BTreeMap<String, Attempt>, facts: &Facts<'_>) -> Option<String> {
         let targets: Vec<&str> = attempts.keys().map(String::as_str).collect();
         match permission {
             Permission::NetworkRead | Permission::NetworkWrite => list("hosts", &hosts(&targets)),
-            Permission::FileRead | Permission::FileWrite => files(permission, &targets, granted),
+            Permission::FileRead | Permission::FileWrite => files(permission, &targets, facts),
             Permission::SecretRead => self.secrets(attempts),
             Permission::SecretWrite => list("names", &parsed::<SecretName>(&targets)),
             Permission::MemoryRead => list("namespaces", &namespaces(&targets)),
             Permission::MemoryWrite => list("namespaces", &namespaces(&targets)).map(|namespaces| {
                 format!("{namespaces}bytes_max = {BYTES_MAX_DEFAULT}\nrecords_max = {RECORDS_MAX_DEFAULT}\n")
             }),
-            Permission::Exec => programs(attempts, granted),
+            Permission::Exec => programs(attempts, facts.granted),
         }
     }
 
@@ -209,10 +205,14 @@ fn head(facts: &Facts<'_>) -> String {
 }
 
 fn times(attempt: &Attempt) -> String {
+    let count = |count: u64| match count {
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    };
     match (attempt.denied, attempt.allowed) {
-        (0, used) => format!("used {used} times"),
-        (denied, 0) => format!("denied {denied} times"),
-        (denied, used) => format!("denied {denied} times, used {used} times"),
+        (0, used) => format!("used {}", count(used)),
+        (denied, 0) => format!("denied {}", count(denied)),
+        (denied, used) => format!("denied {}, used {}", count(denied), count(used)),
     }
 }
 
@@ -257,20 +257,33 @@ fn namespaces(targets: &[&str]) -> BTreeSet<String> {
     parsed::<Namespace>(&fronts)
 }
 
-/// The folders that hold the paths: those that were granted for the other direction already, else the folder around the
-/// path. The root is never offered.
-fn files(permission: Permission, targets: &[&str], granted: &Permissions) -> Option<String> {
+/// What is offered to a component that looks at `/`, where it would find whichever folder it is granted.
+const ANY_FOLDER: &str = "/data";
+
+/// The folders that hold the paths: those that were granted for the other direction already, the path itself if it is
+/// known to be a folder, else the one around it. The root is never offered.
+fn files(permission: Permission, targets: &[&str], facts: &Facts<'_>) -> Option<String> {
+    let paths: Vec<AbsolutePath> = targets.iter().filter_map(|target| plain(target)).collect();
+    let is_folder = |path: &AbsolutePath| {
+        paths.iter().any(|other| other != path && other.is_within(path)) || (facts.is_folder)(path.as_str())
+    };
     let mut folders: BTreeMap<AbsolutePath, AbsolutePath> = BTreeMap::new();
-    for target in targets {
-        let Ok(path) = target.parse::<AbsolutePath>() else {
-            continue;
-        };
-        if let Some((guest, host)) = granted_around(&path, granted) {
+    for path in paths.iter().filter(|path| path.as_str() != "/") {
+        if let Some((guest, host)) = granted_around(path, facts.granted) {
             folders.insert(guest, host);
-        } else if let Some(folder) = folder_of(&path) {
+        } else if let Some(folder) = if is_folder(path) {
+            Some(path.clone())
+        } else {
+            folder_of(path)
+        } {
             folders.insert(folder.clone(), folder);
         }
     }
+    let any = ANY_FOLDER
+        .parse()
+        .ok()
+        .filter(|_| folders.is_empty() && !paths.is_empty());
+    folders.extend(any.map(|any: AbsolutePath| (any.clone(), any)));
     let outermost = |guest: &AbsolutePath| !folders.keys().any(|other| other != guest && guest.is_within(other));
     let mut lines = String::new();
     for (guest, host) in folders.iter().filter(|(guest, _)| outermost(guest)) {
@@ -281,9 +294,18 @@ fn files(permission: Permission, targets: &[&str], granted: &Permissions) -> Opt
         let (guest, host) = (quote(guest.as_str()), quote(host.as_str()));
         let _infallible = writeln!(lines, "  {{ guest = {guest}, host = {host}{quota} }},");
     }
-    (!lines.is_empty()).then(|| {
-        format!("# Check `host`: where the folder is on this machine is for you to say.\npaths = [\n{lines}]\n")
-    })
+    let advice = "# Check `host`: where the folder is on this machine is for you to say.";
+    (!lines.is_empty()).then(|| format!("{advice}\npaths = [\n{lines}]\n"))
+}
+
+/// A path as a guest may write it: a final `/` or `/.` says nothing.
+fn plain(target: &str) -> Option<AbsolutePath> {
+    let path = target.trim_end_matches("/.").trim_end_matches('/');
+    if path.is_empty() && target.starts_with('/') {
+        "/".parse().ok()
+    } else {
+        path.parse().ok()
+    }
 }
 
 fn granted_around(path: &AbsolutePath, granted: &Permissions) -> Option<(AbsolutePath, AbsolutePath)> {

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     let watch = Watch::new(output);
     let host = session::development_host(configured, &watch)?;
     let progress = Progress::start(output, "running");
-    let report = session::block_on(async { host.dangerous_run(&run, &input).await })??;
+    let report = session::block_on(async { host.dangerous_run(&run, &input).await })?.map_err(worded)?;
     drop(progress);
     let events = watch.take();
     if let Some(path) = &arguments.observe {
@@ -57,6 +57,16 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
         ));
     }
     report::outcome(&report.outcome, &events, output)
+}
+
+/// Here rights come from the command line and not from a capability.toml.
+fn worded(failure: Failure) -> Failure {
+    match failure.code {
+        Code::ImportUncovered => failure.with_hint(
+            "give it with `--allow PERMISSION=SCOPE` (`aral run --help`), or see what it reaches for: `--observe OUT.toml`",
+        ),
+        _other => failure,
+    }
 }
 
 fn entry(
@@ -81,6 +91,7 @@ fn entry(
         granted: &run.permissions,
         usage: &report.outcome.usage,
         at: SystemClock::new().now(),
+        is_folder: &|path| files::is_folder(Path::new(path)),
     }))
 }
 

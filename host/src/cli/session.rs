@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aral_contract::{CapabilityId, Code, Failure};
-use aral_host::{Host, Registered};
+use aral_host::{Config, Host, Registered};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use semver::VersionReq;
 
@@ -22,7 +22,8 @@ pub(crate) fn host(
     watch: &Arc<Watch>,
     output: &Output,
 ) -> Result<Host, Failure> {
-    let config = configured.config.clone();
+    let mut config = configured.config.clone();
+    one_call(&mut config);
     let host = Host::builder()
         .config(config)
         .sink(Arc::clone(watch) as _)
@@ -43,11 +44,17 @@ pub(crate) fn host(
 pub(crate) fn development_host(configured: &Configured, watch: &Arc<Watch>) -> Result<Host, Failure> {
     let mut config = configured.config.clone();
     config.manifests.clear();
+    one_call(&mut config);
     Host::builder()
         .config(config)
         .sink(Arc::clone(watch) as _)
         .compiler(compiler()?)
         .build()
+}
+
+/// This process makes one call: a pool with more places would only take longer to make.
+fn one_call(config: &mut Config) {
+    config.gate.concurrent_max = config.gate.concurrent_max.min(1);
 }
 
 /// The session for the persona of the command line.

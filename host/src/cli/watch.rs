@@ -1,5 +1,5 @@
-//! What happens during a call, shown to the person who made it: log lines of the guest as they come, refused attempts
-//! afterwards. It keeps a bounded number of events and never blocks.
+//! What happens during a call, shown to the person who made it: log lines of the guest and warnings as they come,
+//! refused attempts afterwards. It keeps a bounded number of events and never blocks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +37,9 @@ impl AuditSink for Watch {
         if let EventKind::GuestLog { level, message, .. } = &event.kind {
             self.output.note(&format!("log {level}: {}", text::line(message)));
             return;
+        }
+        if let EventKind::DevelopmentOnly { subject } = &event.kind {
+            self.output.warn(&format!("only development allows this: {subject}"));
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < EVENTS_MAX {

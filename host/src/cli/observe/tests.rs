@@ -27,6 +27,7 @@ fn written(events: &[EventKind], granted: &Permissions, shape: Shape) -> String 
         granted,
         usage: &usage,
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        is_folder: &|path| path == "/srv/known",
     })
 }
 
@@ -59,11 +60,28 @@ fn every_permission_goes_round() {
     );
     check(
         Permission::FileRead,
-        &["/data/a.txt", "/data/deep/b.txt", "/etc/passwd", "/top", "/"],
+        &[
+            "/data/a.txt",
+            "/data/deep/b.txt",
+            "/etc/passwd",
+            "/srv/known",
+            "/x/y",
+            "/x/y/z/.",
+            "/top",
+            "/",
+        ],
         &none,
         &json!({"file:read": {"paths": [
-            {"guest": "/data", "host": "/data"}, {"guest": "/etc", "host": "/etc"}, {"guest": "/top", "host": "/top"}
+            {"guest": "/data", "host": "/data"}, {"guest": "/etc", "host": "/etc"},
+            {"guest": "/srv/known", "host": "/srv/known"}, {"guest": "/top", "host": "/top"},
+            {"guest": "/x/y", "host": "/x/y"}
         ]}}),
+    );
+    check(
+        Permission::FileRead,
+        &["/."],
+        &none,
+        &json!({"file:read": {"paths": [{"guest": "/data", "host": "/data"}]}}),
     );
     check(
         Permission::FileWrite,
@@ -136,7 +154,7 @@ fn a_secret_is_offered_for_the_hosts_that_were_reached_for() {
     let read = CapabilityToml::parse(&file).unwrap();
     let secret = &read.permissions.secret_read.unwrap().secrets[0];
     assert_eq!(secret.hosts, ["https://a.example".parse().unwrap()]);
-    assert!(file.contains("# denied 1 times: token") && file.contains("# used 1 times: https://a.example"));
+    assert!(file.contains("# denied once: token") && file.contains("# used once: https://a.example"));
 }
 
 #[test]
