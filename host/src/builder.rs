@@ -126,6 +126,11 @@ impl HostBuilder {
         });
         let host = Host::new(dispatcher, config.trust, clock, bus, serials);
         if let Some(digest) = config.digest {
+            if config.state_dir.is_none() {
+                tracing::warn!(
+                    "no `state_dir`: compiled code and serials of manifests are forgotten when the host ends"
+                );
+            }
             tracing::info!(config = %digest, policy = %host.policy().digest(), "the host is configured");
         }
         for manifest in &config.manifests {

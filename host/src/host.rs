@@ -68,7 +68,9 @@ impl Host {
         }))
     }
 
-    /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them.
+    /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them. Inspects, but compiles
+    /// nothing yet. With a state folder it waits for other processes that register, up to 5 s; in async code call it
+    /// where blocking is allowed.
     ///
     /// # Errors
     /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),

@@ -90,6 +90,8 @@ fn broken(detail: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use aral_contract::KeyId;
     use aral_runtime::SystemClock;
 
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_held_is_an_error_after_a_while() {
+    fn a_lock_that_is_held_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let file = SerialFile::open(&folder.path().join("state")).unwrap();
         let clock = SystemClock::new();
@@ -130,5 +132,26 @@ mod tests {
             drop(held);
             assert!(waiting.join().unwrap().is_ok());
         });
+    }
+
+    #[test]
+    fn a_lock_that_is_never_released_is_an_error() {
+        /// A second passes whenever somebody asks.
+        #[derive(Debug, Default)]
+        struct Fast(AtomicU64);
+        impl Clock for Fast {
+            fn now(&self) -> jiff::Timestamp {
+                jiff::Timestamp::UNIX_EPOCH
+            }
+            fn elapsed(&self) -> Duration {
+                Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = SerialFile::open(&folder.path().join("state")).unwrap();
+        let _held = file.lock(&Fast::default()).unwrap();
+        let failure = file.lock(&Fast::default()).map(|_| ()).unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable);
+        assert!(failure.message.contains("has held `serials.lock` for 5 s"), "{failure}");
     }
 }

@@ -16,7 +16,7 @@ use crate::policy::Policy;
 use crate::session::Session;
 
 /// Grants kept at once. Stops callers with many personas from filling memory; when it is full, all are computed anew.
-const GRANTS_MAX: usize = 4096;
+pub(super) const GRANTS_MAX: usize = 4096;
 
 /// A capability with the grant under which one persona may call it.
 pub struct Granted {
@@ -133,6 +133,11 @@ impl Ruling {
     pub(super) fn find(&self, capability: &Arc<Capability>, session: &Session) -> Option<Arc<Granted>> {
         let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner);
         granted.get(&Key::of(capability, session)).cloned()
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.granted.read().unwrap().len()
     }
 
     /// Keeps a grant, or gives back the one that somebody else kept meanwhile.

@@ -434,3 +434,18 @@ async fn a_decision_from_the_cache_allocates_nothing() {
     });
     assert!(computed.count_total > 0, "nothing is counted");
 }
+
+#[test]
+fn grants_of_many_personas_do_not_fill_memory() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let id = "echo".parse().unwrap();
+    let kept = || fixture.dispatcher.ruling.load().kept();
+    for number in 0..granted::GRANTS_MAX {
+        let one = session(&json!({"allowed_capabilities": ["echo", format!("n{number}")]}));
+        fixture.dispatcher.authorize(&one, &id, None).unwrap();
+    }
+    assert_eq!(kept(), granted::GRANTS_MAX);
+    fixture.dispatcher.authorize(&fixture.session, &id, None).unwrap();
+    assert_eq!(kept(), 1);
+}
