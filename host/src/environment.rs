@@ -37,15 +37,6 @@ pub fn state_dir() -> Option<PathBuf> {
     Some(state?.join("aral"))
 }
 
-/// The folder that the process was started in.
-///
-/// # Errors
-/// The system's, if that folder is gone.
-#[expect(clippy::disallowed_methods, reason = "this module reads the environment")]
-pub fn current_dir() -> std::io::Result<PathBuf> {
-    std::env::current_dir()
-}
-
 /// A variable that is set and not empty.
 #[expect(clippy::disallowed_methods, reason = "this module reads the environment")]
 fn read(name: &str) -> Option<OsString> {

@@ -184,7 +184,8 @@ impl Host {
     /// # Errors
     /// What is wrong with the component or with the permissions; a failed run is part of the report.
     pub async fn dangerous_run(&self, run: &DevelopmentRun, input: &[u8]) -> Result<RunReport, Failure> {
-        self.0.dispatcher.dangerous_run(run, input).await
+        let report = self.0.dispatcher.dangerous_run(run, input).await;
+        report.inspect_err(|failure| self.note_refusal("component", failure))
     }
 
     /// The decision alone: the grant under which this session may call this capability, from the cache (under a
@@ -271,16 +272,18 @@ impl Host {
     }
 
     fn noting_refusal<T>(&self, subject: &str, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-        act().inspect_err(|failure| {
-            if let Some(detail) = &failure.internal {
-                tracing::error!(subject, %detail, "not admitted");
-            }
-            self.record(EventKind::AdmissionRefused {
-                subject: subject.to_owned(),
-                code: failure.code,
-                reason: failure.message.clone(),
-            });
-        })
+        act().inspect_err(|failure| self.note_refusal(subject, failure))
+    }
+
+    fn note_refusal(&self, subject: &str, failure: &Failure) {
+        if let Some(detail) = &failure.internal {
+            tracing::error!(subject, %detail, "not admitted");
+        }
+        self.record(EventKind::AdmissionRefused {
+            subject: subject.to_owned(),
+            code: failure.code,
+            reason: failure.message.clone(),
+        });
     }
 
     fn record(&self, kind: EventKind) {

@@ -253,3 +253,13 @@ fn files_that_others_could_write_are_refused() {
     folder.write("aral.toml", &vec![b'#'; (1 << 20) + 1], 0o600);
     assert!(folder.load().unwrap_err().message.contains("more than 1048576 bytes"));
 }
+
+#[test]
+fn the_documented_file_is_taken() {
+    let document = include_str!("../../../docs/configuration.md");
+    let (_, example) = document.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let raw = parse(Path::new("aral.toml"), example.as_bytes()).unwrap();
+    let policy = Policy::resolve(raw.policy, &"/etc/aral".parse().unwrap()).unwrap();
+    assert_ne!(policy, Config::closed().unwrap().policy);
+}

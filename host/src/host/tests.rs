@@ -225,9 +225,27 @@ async fn a_component_alone_runs_for_development() {
         networks: Vec::new(),
         uncovered: Uncovered::Observe,
     };
+    let mut events = host.events();
     let report = host.dangerous_run(&run, b"{}").await.unwrap();
     assert_eq!(report.outcome.result.unwrap(), "{}");
     assert!(report.refusals.is_empty());
+    let rubbish = DevelopmentRun {
+        component: b"rubbish".to_vec(),
+        ..run
+    };
+    assert_eq!(
+        host.dangerous_run(&rubbish, b"{}").await.unwrap_err().code,
+        Code::ComponentInvalid
+    );
+    drop(host);
+    let events: Vec<Notice> = events.by_ref().collect().await;
+    let Some(Notice::Event(last)) = events.last() else {
+        panic!("{events:?}");
+    };
+    assert!(
+        matches!(&last.kind, EventKind::AdmissionRefused { subject, .. } if subject == "component"),
+        "{last:?}"
+    );
 }
 
 #[tokio::test]
