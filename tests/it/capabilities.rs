@@ -249,7 +249,7 @@ fn report_write_writes_below_its_folder_alone() {
             "report": { "title": "Support", "sections": [{ "heading": "By team", "table": { "columns": ["Team", "Tickets"], "rows": [["API", 1208]] } }] },
         })
     };
-    let answer = invoke(&desk, "report-write", &input("support-week.md"));
+    let answer = invoke(&desk, "report-write", &input("support-week"));
     let written = std::fs::read_to_string(desk.path("reports/support-week.md")).expect("the report");
     assert!(written.contains("Support") && written.contains("1208"), "{written}");
     assert_eq!(answer["answer"]["bytes"], written.len());

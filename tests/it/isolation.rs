@@ -184,10 +184,13 @@ async fn a_memory_value_over_the_limit_is_refused_before_anything_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn isolation_secret() {
     let permissions = json!({
-        "secret:read": { "secrets": [{ "name": "mine", "use": "inject", "hosts": ["https://api.example.test"], "header": "authorization" }] },
-        "secret:write": { "names": ["mine"] },
+        "secret:read": { "secrets": [
+            { "name": "injected", "use": "inject", "hosts": ["https://api.example.test"], "header": "authorization" },
+            { "name": "shown", "use": "reveal" },
+        ] },
+        "secret:write": { "names": ["injected"] },
     });
-    let lab = Lab::start(Setup::of(ISOLATION_SECRET).permissions(permissions)).await;
+    let lab = Lab::start(Setup::of(ISOLATION_SECRET).permissions(permissions.clone())).await;
     let outcome = lab.call(ISOLATION_SECRET, json!({ "names": ["theirs"] })).await;
     for attempt in outcome.answer().as_array().expect("attempts") {
         let found = attempt["result"].as_str().expect("a result");
@@ -199,17 +202,31 @@ async fn isolation_secret() {
     }
     outcome.assert_denied(Permission::SecretRead);
     outcome.assert_denied(Permission::SecretWrite);
-    // In scope it is not a denial; and what is for injection is never revealed.
-    let outcome = lab.call(ISOLATION_SECRET, json!({ "names": ["mine"] })).await;
-    for attempt in outcome.answer().as_array().expect("attempts") {
+    // In scope it is not a denial, but for what is the other kind of use: injected is never shown, shown never injected.
+    let outcome = lab
+        .call(ISOLATION_SECRET, json!({ "names": ["injected", "shown"] }))
+        .await;
+    let attempts = outcome.answer().as_array().expect("attempts");
+    assert_eq!(attempts.len(), 8);
+    for attempt in attempts {
         let what = attempt["what"].as_str().expect("a name");
         let denied = attempt["result"]
             .as_str()
             .expect("a result")
             .starts_with("Error::Denied(");
-        assert_eq!(denied, what.starts_with("reveal"), "{attempt}");
+        assert_eq!(
+            denied,
+            ["reveal injected", "attach shown", "put shown"].contains(&what),
+            "{attempt}"
+        );
     }
     lab.neighbour_works().await;
+    // The policy has the last word on revealing.
+    let setup = Setup::of(ISOLATION_SECRET).permissions(permissions);
+    let lab = Lab::start(setup.configure(|config| config["policy"]["secret"]["reveal"] = json!(false))).await;
+    let outcome = lab.call(ISOLATION_SECRET, json!({ "names": ["shown"] })).await;
+    let shown = format!("{:?}", outcome.result);
+    assert!(shown.contains("Denied") && !shown.contains("reveal shown"), "{shown}");
 }
 
 fn run(program: &str, arguments: &[&str]) -> Value {

@@ -13,5 +13,6 @@ mod filesystem;
 mod isolation;
 mod limits;
 mod network;
+mod permissions;
 mod runtime;
 mod support;

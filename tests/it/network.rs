@@ -40,6 +40,10 @@ impl Net {
         format!("http://api.example.test:{}{path}", self.server.port())
     }
 
+    pub(crate) fn dns(&self) -> std::net::SocketAddr {
+        self.dns.address
+    }
+
     pub(crate) fn origin(&self) -> String {
         self.url("")
     }

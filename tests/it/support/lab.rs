@@ -74,6 +74,8 @@ pub(crate) struct Setup {
     ceiling: Value,
     defaults: Value,
     policy: String,
+    change: fn(&mut Value),
+    change_persona: fn(&mut Value),
 }
 
 impl Setup {
@@ -88,6 +90,8 @@ impl Setup {
             ceiling: json!({}),
             defaults: json!({}),
             policy: String::new(),
+            change: |_| (),
+            change_persona: |_| (),
         }
     }
 
@@ -111,10 +115,6 @@ impl Setup {
     /// How much of it the manifest asks for.
     pub(crate) fn limits(self, limits: Value) -> Self {
         self.with("limits", limits)
-    }
-
-    pub(crate) fn schemas(self, input: Value, output: Value) -> Self {
-        self.with("input_schema", input).with("output_schema", output)
     }
 
     /// Networks that are not public and that the policy lets be reached.
@@ -158,6 +158,18 @@ impl Setup {
         self
     }
 
+    /// Changes what stands in `aral.toml`.
+    pub(crate) fn configure(mut self, change: fn(&mut Value)) -> Self {
+        self.change = change;
+        self
+    }
+
+    /// Changes the body of the persona.
+    pub(crate) fn persona(mut self, change: fn(&mut Value)) -> Self {
+        self.change_persona = change;
+        self
+    }
+
     fn config(&self, folder: &Path) -> String {
         let mut ceiling: Map<String, Value> = Limits::default()
             .entries()
@@ -180,7 +192,7 @@ impl Setup {
             std::fs::write(folder.join("ca.pem"), pem).expect("a file");
             egress["ca_file"] = json!("ca.pem");
         }
-        let config = json!({
+        let mut config = json!({
             "state_dir": STATE,
             "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
             "policy": {
@@ -188,7 +200,7 @@ impl Setup {
                 "capabilities": ["*"],
                 "network": { "hosts": ["*"], "networks": self.networks },
                 "file": { "read_roots": roots, "write_roots": roots, "bytes_max": 1_u64 << 40, "files_max": 1_u64 << 40 },
-                "secret": { "names": ["*"] },
+                "secret": { "names": ["*"], "reveal": true },
                 "memory": { "namespaces": ["*"] },
                 "exec": { "programs": programs },
                 "limits": ceiling,
@@ -196,6 +208,7 @@ impl Setup {
             },
             "egress": egress,
         });
+        (self.change)(&mut config);
         let text = toml::to_string(&config).expect("TOML");
         format!("{text}\n{}\n", self.policy)
     }
@@ -257,7 +270,9 @@ impl Lab {
             found.ok_or_else(|| Failure::new(Code::ConfigInvalid, "no such component"))
         };
         host.register_manifest(manifest.as_bytes(), &|entry| component(entry.component))?;
-        let session = host.session(sign(Kind::Persona, &persona(), &key()).to_string().as_bytes())?;
+        let mut persona = persona();
+        (setup.change_persona)(&mut persona);
+        let session = host.session(sign(Kind::Persona, &persona, &key()).to_string().as_bytes())?;
         Ok(Self {
             host,
             session,
