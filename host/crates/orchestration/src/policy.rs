@@ -238,12 +238,6 @@ impl Policy {
             .map_or(Metering::default(), |one| one.metering)
     }
 
-    /// The most memory that any call may get, in bytes: what a slot of the pool must hold.
-    pub fn memory_bytes_ceiling(&self) -> u64 {
-        let overrides = self.parts.overrides.values().map(|one| one.ceiling.memory_bytes);
-        overrides.fold(self.parts.ceiling.memory_bytes, u64::max)
-    }
-
     /// The keys with which everything is allowed.
     pub fn wildcards(&self) -> Vec<&'static str> {
         let parts = &self.parts;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use aral_contract::document::DocumentError;
-use aral_contract::id::PersonaId;
 use aral_persona::Persona;
 use jiff::Timestamp;
 
@@ -24,11 +23,6 @@ impl Session {
     /// The persona.
     pub fn persona(&self) -> &Persona {
         &self.persona
-    }
-
-    /// The persona's id.
-    pub fn id(&self) -> &PersonaId {
-        &self.persona.body.id
     }
 
     /// Whether nobody signed the persona, so that the session came through a door for development.

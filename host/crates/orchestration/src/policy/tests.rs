@@ -75,7 +75,6 @@ fn an_override_is_for_one_capability() {
         (one.metering_of(a), one.metering_of(b)),
         (Metering::EpochOnly, Metering::Metered)
     );
-    assert_eq!(one.memory_bytes_ceiling(), 1_000_000_000);
 }
 
 #[test]
