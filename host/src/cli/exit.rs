@@ -77,6 +77,7 @@ mod tests {
             ("input.invalid", 6),
             ("input.too_large", 6),
             ("capability.unknown", 6),
+            ("call.cancelled", 6),
             ("config.invalid", 2),
             ("permission.denied", 3),
             ("guest.trap", 4),
