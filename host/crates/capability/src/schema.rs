@@ -1,11 +1,14 @@
 //! JSON Schemas of input and output, compiled once for each bound capability. No reference leaves the document, and
 //! patterns match in linear time: a schema cannot make the host fetch or hang.
 
+mod cost;
+
 use aral_contract::{Code, Failure};
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
 use crate::call::sanitised;
+use cost::Cost;
 
 /// Size of one compiled pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
@@ -13,7 +16,10 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 const SHOWN_BYTES_MAX: usize = 300;
 
 /// A compiled schema.
-pub(crate) struct Schema(Validator);
+pub(crate) struct Schema {
+    validator: Validator,
+    cost: Cost,
+}
 
 /// Where and why a value breaks a schema. Says nothing of the value itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,25 +34,33 @@ pub(crate) struct Violation {
 impl Schema {
     /// Compiles one. `member` says which of the two schemas of an entry it is.
     pub(crate) fn compile(member: &'static str, schema: &Value) -> Result<Self, Failure> {
+        let refused = |reason: &str| {
+            let reason = sanitised(reason, SHOWN_BYTES_MAX);
+            Failure::new(
+                Code::DocumentInvalid,
+                format!("`{member}` is not a JSON Schema that this host evaluates: {reason}"),
+            )
+        };
+        let cost = Cost::of(schema).map_err(|error| refused(&error.to_string()))?;
         let patterns = PatternOptions::regex()
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX);
-        let built = jsonschema::options()
+        let validator = jsonschema::options()
+            .with_draft(Draft::Draft202012)
             .offline()
             .with_pattern_options(patterns)
-            .build(schema);
-        built.map(Self).map_err(|error| {
-            let reason = sanitised(&error.to_string(), SHOWN_BYTES_MAX);
-            Failure::new(
-                Code::DocumentInvalid,
-                format!("`{member}` is not a JSON Schema: {reason}"),
-            )
-        })
+            .build(schema)
+            .map_err(|error| refused(&error.to_string()))?;
+        Ok(Self { validator, cost })
     }
 
     /// Whether the value satisfies it; if not, the first violation.
     pub(crate) fn check(&self, value: &Value) -> Result<(), Violation> {
-        self.0.validate(value).map_err(|error| {
+        self.cost.check(value).map_err(|error| Violation {
+            path: "/".to_owned(),
+            reason: error.to_string(),
+        })?;
+        self.validator.validate(value).map_err(|error| {
             let path = error.instance_path().as_str();
             Violation {
                 path: sanitised(if path.is_empty() { "/" } else { path }, SHOWN_BYTES_MAX),
@@ -108,5 +122,78 @@ mod tests {
         assert!(Schema::compile("input_schema", &huge).is_err());
         let backtracking = json!({ "type": "string", "pattern": "(a+)\\1" });
         assert!(Schema::compile("input_schema", &backtracking).is_err());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "measures that a check ends")]
+    fn a_schema_that_costs_too_much_is_refused_before_it_runs() {
+        // Thirty references that double each time: small as text, a billion steps to evaluate.
+        let double = |n: usize| {
+            let next = format!("#/$defs/d{}", n + 1);
+            (
+                format!("d{n}"),
+                json!({ "anyOf": [{ "allOf": [{ "$ref": next }, false] }, { "$ref": next }] }),
+            )
+        };
+        let mut defs: serde_json::Map<String, Value> = (0..30).map(double).collect();
+        defs.insert("d30".to_owned(), json!({ "type": "string" }));
+        let started = Instant::now();
+        let bomb = json!({ "$defs": defs, "$ref": "#/$defs/d0" });
+        assert_eq!(
+            Schema::compile("input_schema", &bomb).err().unwrap().code,
+            Code::DocumentInvalid
+        );
+        // A schema that doubles with each level of the value.
+        let recursive = json!({ "anyOf": [{ "items": { "$ref": "#" }, "minItems": 1 }, { "items": { "$ref": "#" } }] });
+        let schema = Schema::compile("input_schema", &recursive).unwrap();
+        let nested = |depth: usize| (0..depth).fold(json!([]), |inner, _| json!([inner]));
+        assert_eq!(schema.check(&nested(10)), Ok(()));
+        assert!(schema.check(&nested(60)).unwrap_err().reason.contains("steps"));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_long_chain_of_references_cannot_exhaust_the_stack() {
+        let link = |n: usize| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
+        let mut defs: serde_json::Map<String, Value> = (0..5000).map(link).collect();
+        defs.insert("d5000".to_owned(), json!(true));
+        assert!(Schema::compile("input_schema", &json!({ "$defs": defs, "$ref": "#/$defs/d0" })).is_err());
+    }
+
+    #[test]
+    fn recursion_that_descends_is_fine_and_recursion_in_place_ends() {
+        let tree = json!({
+            "$defs": { "node": { "type": "object", "required": ["v"], "properties": {
+                "v": { "type": "integer" }, "left": { "$ref": "#/$defs/node" }, "right": { "$ref": "#/$defs/node" } } } },
+            "$ref": "#/$defs/node"
+        });
+        let schema = Schema::compile("input_schema", &tree).unwrap();
+        assert_eq!(
+            schema.check(&json!({ "v": 1, "left": { "v": 2, "right": { "v": 3 } } })),
+            Ok(())
+        );
+        assert_eq!(
+            schema.check(&json!({ "v": 1, "left": { "v": "2" } })).unwrap_err().path,
+            "/left/v"
+        );
+        for in_place in [
+            json!({ "$ref": "#" }),
+            json!({ "allOf": [{ "$ref": "#" }] }),
+            json!({ "not": { "not": { "$ref": "#" } } }),
+        ] {
+            assert!(Schema::compile("input_schema", &in_place).is_ok_and(|schema| schema.check(&json!(1)).is_ok()));
+        }
+    }
+
+    #[test]
+    fn references_that_this_host_reads_otherwise_are_refused() {
+        for bad in [
+            json!({ "$ref": "#/$defs/missing" }),
+            json!({ "$defs": { "a": { "$id": "https://x.example/a", "$ref": "#/b" } }, "$ref": "#/$defs/a" }),
+        ] {
+            assert!(Schema::compile("input_schema", &bad).is_err(), "{bad}");
+        }
+        let anchored = json!({ "$defs": { "a": { "$anchor": "x", "type": "integer" } }, "$ref": "#x" });
+        assert!(Schema::compile("input_schema", &anchored).is_ok_and(|schema| schema.check(&json!("1")).is_err()));
     }
 }

@@ -1,0 +1,326 @@
+//! What a schema costs to evaluate, known before it is evaluated. A validator runs on the host, where no fuel bounds it,
+//! and references let a schema of one page ask for more steps than there is time: those that expand too far are refused
+//! when they are compiled, and those that recurse are counted against each value first.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+/// Subschemas that a schema may expand to, references followed.
+const WEIGHT_MAX: u64 = 20_000;
+/// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
+const DEPTH_MAX: usize = 128;
+/// Applications of a subschema to a part of one value.
+const STEPS_MAX: u64 = 5_000_000;
+/// Applications inside each other.
+const NESTING_MAX: usize = 512;
+
+/// Why a schema, or a value under it, is not evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TooCostly {
+    /// Too many subschemas.
+    #[error("it expands to more than {WEIGHT_MAX} subschemas")]
+    Weight,
+    /// Subschemas too deep.
+    #[error("its references and subschemas are nested deeper than {DEPTH_MAX}")]
+    Depth,
+    /// A reference to nothing.
+    #[error("a reference leads to nothing in the document")]
+    Reference,
+    /// Schemas with names of their own: a reference inside would be read relative to them.
+    #[error("`$id` may stand at its top alone")]
+    Identifier,
+    /// Too many steps for this value.
+    #[error("checking it takes more than {STEPS_MAX} steps")]
+    Steps,
+    /// Too deep for this value.
+    #[error("checking it nests deeper than {NESTING_MAX} steps")]
+    Nesting,
+}
+
+/// To which parts of a value a subschema is applied.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Itself,
+    Member(&'a str),
+    Members,
+    Element(usize),
+    Elements,
+}
+
+/// What is known of a subschema: how far it expands, and how deep.
+#[derive(Clone, Copy)]
+struct Size {
+    weight: u64,
+    depth: usize,
+}
+
+/// The cost of one schema.
+pub(super) struct Cost {
+    root: Value,
+    /// JSON Pointers by `$anchor` and `$dynamicAnchor`.
+    anchors: HashMap<String, Vec<String>>,
+    weight: u64,
+    recursive: bool,
+}
+
+impl Cost {
+    /// Measures a schema; fails if it is not worth its cost for any value.
+    pub(super) fn of(schema: &Value) -> Result<Self, TooCostly> {
+        let mut cost = Self {
+            root: schema.clone(),
+            anchors: HashMap::new(),
+            weight: 0,
+            recursive: false,
+        };
+        find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
+        let mut measure = Measure {
+            cost: &cost,
+            known: HashMap::new(),
+            open: Vec::new(),
+            recursive: false,
+        };
+        let size = measure.size(&cost.root)?;
+        (cost.weight, cost.recursive) = (size.weight, measure.recursive);
+        Ok(cost)
+    }
+
+    /// Whether checking this value is worth its cost.
+    pub(super) fn check(&self, value: &Value) -> Result<(), TooCostly> {
+        if !self.recursive && self.weight.saturating_mul(parts_of(value)) <= STEPS_MAX {
+            return Ok(());
+        }
+        let mut walk = Walk {
+            cost: self,
+            steps_left: STEPS_MAX,
+        };
+        walk.apply(&self.root, value, &mut Vec::new(), NESTING_MAX)
+    }
+
+    /// What `reference` leads to: one schema, or for a dynamic one any that bears the name.
+    fn resolve(&self, reference: &str) -> Result<Vec<&Value>, TooCostly> {
+        let fragment = reference.strip_prefix('#').ok_or(TooCostly::Reference)?;
+        let fragment = percent_decoded(fragment).ok_or(TooCostly::Reference)?;
+        let found: Vec<&Value> = if fragment.is_empty() || fragment.starts_with('/') {
+            self.root.pointer(&fragment).into_iter().collect()
+        } else {
+            let pointers = self.anchors.get(&fragment).map(Vec::as_slice).unwrap_or_default();
+            pointers
+                .iter()
+                .filter_map(|pointer| self.root.pointer(pointer))
+                .collect()
+        };
+        if found.is_empty() {
+            Err(TooCostly::Reference)
+        } else {
+            Ok(found)
+        }
+    }
+
+    /// The subschemas that a schema applies, and to what.
+    fn parts<'a>(&'a self, schema: &'a Value) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
+        let Value::Object(keywords) = schema else {
+            return Ok(Vec::new());
+        };
+        let mut parts = Vec::new();
+        for (keyword, value) in keywords {
+            match (keyword.as_str(), value) {
+                ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
+                    parts.extend(
+                        self.resolve(reference)?
+                            .into_iter()
+                            .map(|found| (Target::Itself, found)),
+                    );
+                }
+                ("allOf" | "anyOf" | "oneOf", Value::Array(list)) => {
+                    parts.extend(list.iter().map(|one| (Target::Itself, one)));
+                }
+                ("not" | "if" | "then" | "else", one) => parts.push((Target::Itself, one)),
+                ("dependentSchemas" | "dependencies", Value::Object(map)) => {
+                    parts.extend(map.values().map(|one| (Target::Itself, one)));
+                }
+                ("properties", Value::Object(map)) => {
+                    parts.extend(map.iter().map(|(name, one)| (Target::Member(name), one)));
+                }
+                ("patternProperties", Value::Object(map)) => {
+                    parts.extend(map.values().map(|one| (Target::Members, one)));
+                }
+                ("additionalProperties" | "unevaluatedProperties" | "propertyNames", one) => {
+                    parts.push((Target::Members, one));
+                }
+                ("prefixItems" | "items", Value::Array(list)) => {
+                    parts.extend(list.iter().enumerate().map(|(at, one)| (Target::Element(at), one)));
+                }
+                ("items" | "contains" | "unevaluatedItems" | "additionalItems", one) => {
+                    parts.push((Target::Elements, one));
+                }
+                _ => {}
+            }
+        }
+        Ok(parts)
+    }
+}
+
+/// Measures each subschema once.
+struct Measure<'a> {
+    cost: &'a Cost,
+    known: HashMap<*const Value, Size>,
+    open: Vec<*const Value>,
+    recursive: bool,
+}
+
+impl<'a> Measure<'a> {
+    fn size(&mut self, schema: &'a Value) -> Result<Size, TooCostly> {
+        let key = std::ptr::from_ref(schema);
+        if let Some(size) = self.known.get(&key) {
+            return Ok(*size);
+        }
+        if self.open.contains(&key) {
+            self.recursive = true;
+            return Ok(Size { weight: 1, depth: 1 });
+        }
+        if self.open.len() >= DEPTH_MAX {
+            return Err(TooCostly::Depth);
+        }
+        self.open.push(key);
+        let mut size = Size { weight: 1, depth: 0 };
+        for (_, part) in self.cost.parts(schema)? {
+            let part = self.size(part)?;
+            size.weight = size.weight.saturating_add(part.weight);
+            size.depth = size.depth.max(part.depth);
+        }
+        self.open.pop();
+        size.depth = size.depth.saturating_add(1);
+        if size.weight > WEIGHT_MAX {
+            return Err(TooCostly::Weight);
+        }
+        if size.depth > DEPTH_MAX {
+            return Err(TooCostly::Depth);
+        }
+        self.known.insert(key, size);
+        Ok(size)
+    }
+}
+
+/// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
+struct Walk<'a> {
+    cost: &'a Cost,
+    steps_left: u64,
+}
+
+impl<'a> Walk<'a> {
+    /// `here` are the schemas that are being applied to this very part: a validator does not apply one inside itself.
+    fn apply(
+        &mut self,
+        schema: &'a Value,
+        value: &Value,
+        here: &mut Vec<*const Value>,
+        nesting_left: usize,
+    ) -> Result<(), TooCostly> {
+        self.steps_left = self.steps_left.checked_sub(1).ok_or(TooCostly::Steps)?;
+        let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
+        let key = std::ptr::from_ref(schema);
+        if here.contains(&key) {
+            return Ok(());
+        }
+        here.push(key);
+        for (target, part) in self.cost.parts(schema)? {
+            match (target, value) {
+                (Target::Itself, _) => self.apply(part, value, here, nesting_left)?,
+                (Target::Member(name), Value::Object(members)) => {
+                    if let Some(member) = members.get(name) {
+                        self.apply(part, member, &mut Vec::new(), nesting_left)?;
+                    }
+                }
+                (Target::Element(at), Value::Array(elements)) => {
+                    if let Some(element) = elements.get(at) {
+                        self.apply(part, element, &mut Vec::new(), nesting_left)?;
+                    }
+                }
+                (Target::Members, Value::Object(members)) => {
+                    for member in members.values() {
+                        self.apply(part, member, &mut Vec::new(), nesting_left)?;
+                    }
+                }
+                (Target::Elements, Value::Array(elements)) => {
+                    for element in elements {
+                        self.apply(part, element, &mut Vec::new(), nesting_left)?;
+                    }
+                }
+                (Target::Member(_) | Target::Members | Target::Element(_) | Target::Elements, _) => {}
+            }
+        }
+        here.pop();
+        Ok(())
+    }
+}
+
+/// Parts of a value, itself included. Its depth is bounded by the parser.
+fn parts_of(value: &Value) -> u64 {
+    let inner: u64 = match value {
+        Value::Array(list) => list.iter().map(parts_of).sum(),
+        Value::Object(map) => map.values().map(parts_of).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    };
+    inner.saturating_add(1)
+}
+
+/// Collects the anchors of a document, and refuses names that would make `#` mean something else.
+fn find_anchors(
+    value: &Value,
+    pointer: &mut String,
+    anchors: &mut HashMap<String, Vec<String>>,
+) -> Result<(), TooCostly> {
+    let length = pointer.len();
+    match value {
+        Value::Object(map) => {
+            anchors_of(map, pointer, anchors)?;
+            for (name, inner) in map {
+                pointer.push('/');
+                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                find_anchors(inner, pointer, anchors)?;
+                pointer.truncate(length);
+            }
+        }
+        Value::Array(list) => {
+            for (at, inner) in list.iter().enumerate() {
+                pointer.push_str(&format!("/{at}"));
+                find_anchors(inner, pointer, anchors)?;
+                pointer.truncate(length);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    Ok(())
+}
+
+fn anchors_of(
+    map: &Map<String, Value>,
+    pointer: &str,
+    anchors: &mut HashMap<String, Vec<String>>,
+) -> Result<(), TooCostly> {
+    if !pointer.is_empty() && matches!(map.get("$id"), Some(Value::String(_))) {
+        return Err(TooCostly::Identifier);
+    }
+    for keyword in ["$anchor", "$dynamicAnchor"] {
+        if let Some(Value::String(name)) = map.get(keyword) {
+            anchors.entry(name.clone()).or_default().push(pointer.to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+            bytes.push(u8::try_from(high << 4 | low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
