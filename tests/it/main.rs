@@ -3,12 +3,14 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::unwrap_used,
     reason = "a test fails by panicking"
 )]
 
 mod bad_input;
 mod capabilities;
+mod cli;
+mod cli_scaffold;
+mod cli_yeses;
 mod filesystem;
 mod isolation;
 mod limits;

@@ -1,0 +1,338 @@
+//! The command line as people and scripts meet it: keys, documents, inspection, comparison, runs for development, forms
+//! of output.
+
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::desk::{Desk, Run, program};
+use crate::support::guests::*;
+use crate::support::setup;
+
+fn object(run: &Run) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
+}
+
+#[test]
+fn help_of_every_verb() {
+    let desk = Desk::new();
+    let help = |verb: &[&str]| {
+        let run = desk.aral(&[verb, &["--help"]].concat());
+        run.assert("help", 0, &[]);
+        run.stdout
+    };
+    insta::assert_snapshot!("help", help(&[]));
+    for verb in [
+        "keygen",
+        "new",
+        "build",
+        "inspect",
+        "diff",
+        "invoke",
+        "run",
+        "explain",
+        "doctor",
+        "completions",
+    ] {
+        insta::assert_snapshot!(format!("help_{verb}"), help(&[verb]));
+    }
+    for verb in ["build", "sign", "verify"] {
+        insta::assert_snapshot!(format!("help_manifest_{verb}"), help(&["manifest", verb]));
+    }
+    insta::assert_snapshot!("help_persona_new", help(&["persona", "new"]));
+}
+
+#[test]
+fn keys_are_private_and_never_overwritten() {
+    let desk = Desk::new();
+    let made = desk.aral(&["keygen", "dev", "--json"]);
+    made.assert("keygen", 0, &[]);
+    let mode = |name: &str| std::fs::metadata(desk.path(name)).expect("a file").permissions().mode() & 0o777;
+    assert_eq!((mode("dev.pem"), mode("dev.pub.pem")), (0o600, 0o644));
+    let public = std::fs::read_to_string(desk.path("dev.pub.pem")).expect("a file");
+    let key = aral_contract::document::PublicKey::from_pem(&public).expect("a key");
+    assert_eq!(object(&made)["key_id"], key.id().to_string());
+    let private = std::fs::read(desk.path("dev.pem")).expect("a file");
+    desk.aral(&["keygen", "dev"])
+        .assert("again", 2, &["exists already", "hint: "]);
+    std::fs::remove_file(desk.path("dev.pub.pem")).expect("a file");
+    desk.aral(&["keygen", "dev"])
+        .assert("with one of two", 2, &["dev.pem", "exists already"]);
+    assert_eq!(std::fs::read(desk.path("dev.pem")).expect("a file"), private);
+    desk.aral(&["keygen", "nowhere/dev"])
+        .assert("no folder", 2, &["nowhere"]);
+}
+
+#[test]
+fn inspect_reads_what_others_built() {
+    let desk = Desk::new();
+    desk.write("it.wasm", &ISOLATION_EXEC.bytes());
+    let seen = object(&desk.aral(&["inspect", "it.wasm", "--json"]));
+    let inspection = &seen["inspection"];
+    assert_eq!(inspection["digest"], setup::entry(ISOLATION_EXEC)["component"]);
+    assert_eq!(inspection["shape"], "command");
+    assert_eq!(inspection["size_bytes"], ISOLATION_EXEC.bytes().len());
+    let permissions = inspection["permissions"].as_array().expect("a list");
+    assert!(permissions.contains(&json!("exec")), "{inspection}");
+    let run = desk.aral(&["inspect", "it.wasm"]);
+    run.assert("for a person", 0, &[]);
+    assert!(
+        run.stdout.contains("aral:capability/exec@1.0.0") && run.stdout.contains("needs exec"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn diff_says_by_its_exit_code_whether_authority_grew() {
+    let desk = Desk::new();
+    desk.write("plain.wasm", &RUNTIME_ECHO_COMMAND.bytes());
+    desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
+    let grew = desk.aral(&["diff", "plain.wasm", "exec.wasm"]);
+    assert_eq!(grew.code, 10, "{grew:?}");
+    assert!(
+        grew.stdout.contains("! import added") && grew.stdout.contains("authority grew"),
+        "{grew:?}"
+    );
+    desk.aral(&["diff", "exec.wasm", "plain.wasm"])
+        .assert("it shrank", 0, &[]);
+    let same = desk.aral(&["diff", "exec.wasm", "exec.wasm", "--json"]);
+    same.assert("nothing changed", 0, &[]);
+    assert_eq!(object(&same)["diff"], json!({"authority_grew": false, "changes": []}));
+
+    let hosts = |hosts: Value| {
+        desk.guest(NETWORK_HTTP, |entry| {
+            entry["permissions"] = json!({ "network:read": { "hosts": hosts } })
+        });
+        std::fs::rename(desk.path("manifest.json"), desk.path("one.json")).expect("a manifest");
+    };
+    hosts(json!(["https://a.example", "https://b.example"]));
+    std::fs::rename(desk.path("one.json"), desk.path("two.json")).expect("a manifest");
+    hosts(json!(["https://a.example"]));
+    let grew = desk.aral(&["diff", "one.json", "two.json"]);
+    assert_eq!(grew.code, 10, "{grew:?}");
+    assert!(
+        grew.stdout.contains("network:read") && grew.stdout.contains("https://b.example"),
+        "{grew:?}"
+    );
+    desk.aral(&["diff", "two.json", "one.json"])
+        .assert("a host less", 0, &[]);
+    desk.aral(&["diff", "one.json", "exec.wasm"])
+        .assert("two kinds", 2, &["cannot be compared", "hint: "]);
+}
+
+#[test]
+fn a_run_without_a_manifest_needs_the_flag_and_gets_what_is_allowed() {
+    let desk = Desk::new();
+    desk.write("read.wasm", &FILESYSTEM_READ.bytes());
+    desk.write("data/data.txt", b"data");
+    let input = r#"{"paths":["/data/data.txt"]}"#;
+    let run = |more: &[&str]| desk.aral(&[&["run", "read.wasm", "--input", input], more].concat());
+    run(&["--allow", "file:read=data:/data"]).assert("without the flag", 2, &["hint: add `--development`"]);
+    let allowed = run(&["--development", "--allow", "file:read=data:/data"]);
+    allowed.assert(
+        "allowed",
+        0,
+        &["warning: only development allows this", "granted   file:read /data"],
+    );
+    assert!(allowed.stdout.contains(r#""text":"data""#), "{allowed:?}");
+    let closed = run(&["--development"]);
+    closed.assert("not allowed", 0, &["granted   nothing"]);
+    assert!(!closed.stdout.contains(r#""text""#), "{closed:?}");
+    run(&["--development", "--allow", "file:read=nowhere:/data"]).assert("no folder", 2, &["nowhere"]);
+    run(&["--development", "--allow", "files=data"]).assert("no permission", 2, &["`files` is not a permission"]);
+    run(&["--development", "--limit", "fuel=1"]).assert("no fuel", 5, &["(limit.fuel)"]);
+    desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
+    desk.aral(&["run", "exec.wasm", "--development"])
+        .assert("not covered", 7, &["hint: give it with `--allow"]);
+}
+
+#[test]
+fn observing_writes_an_entry_that_covers_the_run_and_is_read_back() {
+    let desk = Desk::new();
+    desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
+    let input = r#"{"runs":[{"program":"/usr/bin/head","arguments":["-c","2"],"stdin":"four"}]}"#;
+    let observed = desk.aral(&[
+        "run",
+        "exec.wasm",
+        "--development",
+        "--input",
+        input,
+        "--observe",
+        "capability.toml",
+    ]);
+    observed.assert(
+        "observed",
+        0,
+        &["denied    exec /usr/bin/head", "wrote capability.toml"],
+    );
+    assert!(
+        !observed.stdout.contains(r#""stdout":"fo""#),
+        "it was only observed: {observed:?}"
+    );
+    let text = std::fs::read_to_string(desk.path("capability.toml")).expect("an entry");
+    assert!(text.contains("# denied once: /usr/bin/head"), "{text}");
+
+    // What a person would add: schemas. Then the entry goes the whole way.
+    desk.write("input.json", b"{}");
+    desk.write("output.json", b"{}");
+    desk.aral(&["manifest", "build", "capability.toml"])
+        .assert("build", 0, &[]);
+    desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem"])
+        .assert("sign", 0, &[]);
+    desk.configure(|config| {
+        config["policy"]["exec"] = json!({ "programs": [{ "path": "/usr/bin/head", "args": ["-c", "{integer}"] }] });
+    });
+    let ran = desk.aral(&["invoke", "exec", "--input", input]);
+    ran.assert("invoke", 0, &[]);
+    assert!(ran.stdout.contains(r#""stdout":"fo""#), "{ran:?}");
+}
+
+#[test]
+fn with_json_there_is_one_object_whatever_happens() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.write("echo.wasm", &RUNTIME_ECHO_TOOL.bytes());
+    let answer = object(&desk.aral(&["invoke", "runtime-echo-tool", "--input", r#"{"a":1}"#, "--json"]));
+    assert_eq!(answer["answer"], json!({"a": 1}));
+    assert_eq!(answer["version"], "1.0.0");
+    assert!(
+        answer["usage"]["fuel"].as_u64().is_some_and(|fuel| fuel > 0),
+        "{answer}"
+    );
+    assert_eq!(answer["trace_id"].as_str().map(str::len), Some(32));
+    for (arguments, code, error) in [
+        (&["invoke", "no-such-thing"][..], 6, "capability.unknown"),
+        (&["invoke", "runtime-echo-tool", "--input", "{"], 6, "input.invalid"),
+        (&["invoke", "NO"], 2, "config.invalid"),
+        (&["no-such-verb"], 2, "config.invalid"),
+        (&["run", "echo.wasm"], 2, "config.invalid"),
+        (&["inspect", "aral.toml"], 7, "component.invalid"),
+        (&["inspect", "nowhere.wasm"], 2, "config.invalid"),
+        (&["manifest", "verify", "aral.toml"], 7, "document.invalid"),
+        (&["explain", "no-such-thing"], 6, "capability.unknown"),
+        (&["--config", "nowhere.toml", "explain"], 2, "config.invalid"),
+        (&["build", "components"], 2, "config.invalid"),
+        (&["new", "UPPER"], 2, "config.invalid"),
+        (&["keygen", "key"], 2, "config.invalid"),
+    ] {
+        let run = desk.aral(&[arguments, &["--json"]].concat());
+        assert_eq!(run.code, code, "{arguments:?}: {run:#?}");
+        let error_object = &object(&run)["error"];
+        assert_eq!(error_object["code"], error, "{arguments:?}: {run:#?}");
+        let members: Vec<&String> = error_object.as_object().expect("an object").keys().collect();
+        assert_eq!(members, ["code", "hint", "message", "trace_id"], "{arguments:?}");
+    }
+    for arguments in [
+        &["explain"][..],
+        &["doctor"],
+        &["completions", "fish"],
+        &["inspect", "echo.wasm"],
+        &["manifest", "verify", "manifest.json"],
+        &["manifest", "sign", "manifest.json", "--key", "key.pem"],
+        &["run", "echo.wasm", "--development"],
+        &["persona", "new", "--id", "me", "--out", "me.json"],
+        &["new", "fresh", "--shape", "command"],
+    ] {
+        let run = desk.aral(&[arguments, &["--json"]].concat());
+        assert_eq!(run.code, 0, "{arguments:?}: {run:#?}");
+        assert!(object(&run).is_object(), "{arguments:?}: {run:#?}");
+    }
+}
+
+#[test]
+fn what_is_no_terminal_gets_no_colour_and_no_spinner() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    for arguments in [
+        &["invoke", "runtime-echo-tool"][..],
+        &["invoke", "no-such-thing"],
+        &["doctor"],
+        &["explain"],
+    ] {
+        let run = desk.aral(arguments);
+        assert!(
+            !run.stdout.contains('\u{1b}') && !run.stderr.contains('\u{1b}'),
+            "{arguments:?}: {run:#?}"
+        );
+    }
+}
+
+#[test]
+fn input_comes_from_the_command_line_a_file_or_a_pipe() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.write("in.json", br#"{"from":"file"}"#);
+    let file = desk.invoke(RUNTIME_ECHO_TOOL, "@in.json");
+    assert_eq!(file.stdout, "{\"from\":\"file\"}\n");
+    let mut child = Command::new(program())
+        .args(["invoke", "runtime-echo-tool", "--input", "-", "--quiet"])
+        .current_dir(desk.root())
+        .stdin(std::fs::File::open(desk.path("in.json")).expect("a file"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut answer = String::new();
+    child
+        .stdout
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut answer)
+        .expect("text");
+    assert!(child.wait().expect("an end").success());
+    assert_eq!(answer, "{\"from\":\"file\"}\n");
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_failure() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(program())
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the program starts");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn doctor_names_the_fix_of_each_fault() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let status = |name: &str| {
+        let run = desk.aral(&["doctor", "--json"]);
+        let checks = object(&run)["checks"].clone();
+        let check = checks
+            .as_array()
+            .expect("checks")
+            .iter()
+            .find(|check| check["name"] == name)
+            .cloned();
+        (run.code, check.unwrap_or_else(|| panic!("{name}: {run:#?}")))
+    };
+    for name in ["configuration", "trust", "manifest", "state", "pool"] {
+        assert_eq!(status(name).1["status"], "ok", "{name}");
+    }
+    desk.configure(|config| config["manifests"]["files"] = json!(["nowhere.json"]));
+    let (code, manifest) = status("manifest");
+    assert_eq!((code, &manifest["status"]), (2, &json!("fail")), "{manifest}");
+    assert!(manifest["fix"].is_string(), "{manifest}");
+    desk.configure(|config| config["trust"] = json!([]));
+    assert_eq!(status("trust").1["status"], "warn");
+    desk.write("open/x", b"");
+    std::fs::set_permissions(desk.path("open"), std::fs::Permissions::from_mode(0o755)).expect("a folder of ours");
+    desk.configure(|config| config["state_dir"] = json!("open"));
+    let (code, state) = status("state");
+    assert_eq!((code, &state["status"]), (2, &json!("fail")), "{state}");
+    desk.configure(|config| config["runtime"] = json!({ "allocation": "on-demand" }));
+    assert_eq!(status("pool").1["status"], "warn");
+    desk.write("aral.toml", b"polcy = 1\n");
+    let (code, configuration) = status("configuration");
+    assert_eq!(
+        (code, &configuration["fix"]),
+        (2, &json!("did you mean `policy`?")),
+        "{configuration}"
+    );
+}
