@@ -80,10 +80,8 @@ fn target_directory(workspace: &Path) -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    Ok(metadata["target_directory"]
-        .as_str()
-        .context("no target directory")?
-        .into())
+    let folder = metadata.get("target_directory").and_then(serde_json::Value::as_str);
+    Ok(folder.context("cargo names no target directory")?.into())
 }
 
 /// The folder with the example capabilities, all of which must be built. Their own tests watch over their sources; here
@@ -184,7 +182,7 @@ fn encode(mut module: Vec<u8>, package: &Path) -> Result<Vec<u8>> {
     let tests = resolve.push_str("text.wit", world)?;
     let world = resolve.select_world(&[tests], Some("text"))?;
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
-    Ok(ComponentEncoder::default().module(&module)?.validate(true).encode()?)
+    ComponentEncoder::default().module(&module)?.validate(true).encode()
 }
 
 /// A constant for each guest, and for each suite a macro that hands the name of each of its guests to another macro.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::support::desk::Desk;
 use crate::support::guests::*;
-use crate::support::lab;
+use crate::support::setup;
 
 const GUEST: Guest = RUNTIME_ECHO_TOOL;
 
@@ -28,7 +28,7 @@ fn check(case: &str, desk: &Desk, code: i32, parts: &[&str]) {
 }
 
 fn manifest_of(entry: &Value, change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let mut document = lab::sign(Kind::Manifest, &json!({ "capabilities": [entry] }), &lab::key());
+    let mut document = setup::sign(Kind::Manifest, &json!({ "capabilities": [entry] }), &setup::key());
     change(&mut document);
     document.to_string().into_bytes()
 }
@@ -37,10 +37,10 @@ fn manifest_of(entry: &Value, change: impl FnOnce(&mut Value)) -> Vec<u8> {
 fn a_key_that_is_wrong_or_absent() {
     let desk = working();
     let other = PrivateKey::from_seed(&Zeroizing::new([7; 32]));
-    let body = json!({ "capabilities": [lab::entry(GUEST)] });
+    let body = json!({ "capabilities": [setup::entry(GUEST)] });
     desk.write(
         "manifest.json",
-        lab::sign(Kind::Manifest, &body, &other).to_string().as_bytes(),
+        setup::sign(Kind::Manifest, &body, &other).to_string().as_bytes(),
     );
     let id = other.public().id().to_string();
     check(
@@ -87,7 +87,7 @@ fn a_key_that_is_wrong_or_absent() {
 
     desk.write(
         "manifest.json",
-        &manifest_of(&lab::entry(GUEST), |document| {
+        &manifest_of(&setup::entry(GUEST), |document| {
             document.as_object_mut().unwrap().remove("signature");
         }),
     );
@@ -104,7 +104,7 @@ fn a_key_that_is_wrong_or_absent() {
 
     let run = desk.aral(&["manifest", "sign", "manifest.json", "--key", "nowhere.pem"]);
     run.assert("signing without a key", 2, &["nowhere.pem", "(config.invalid)"]);
-    desk.write("wide.pem", lab::key().to_pem().unwrap().as_bytes());
+    desk.write("wide.pem", setup::key().to_pem().unwrap().as_bytes());
     let run = desk.aral(&["manifest", "sign", "manifest.json", "--key", "wide.pem"]);
     run.assert(
         "a private key that others can read",
@@ -126,8 +126,8 @@ fn a_manifest_that_is_expired_early_or_tampered_with() {
             issued_at: issued_at.parse().unwrap(),
             expires_at: expires_at.parse().unwrap(),
         };
-        let body = json!({ "capabilities": [lab::entry(GUEST)] });
-        signed::sign(Kind::Manifest, &header, &body, &lab::key())
+        let body = json!({ "capabilities": [setup::entry(GUEST)] });
+        signed::sign(Kind::Manifest, &header, &body, &setup::key())
             .unwrap()
             .to_string()
             .into_bytes()
@@ -173,7 +173,7 @@ fn a_manifest_that_is_expired_early_or_tampered_with() {
             json!(["/capabilities/0/permissions", { "network:read": { "hosts": ["*"] } }]),
         ),
     ] {
-        let bytes = manifest_of(&lab::entry(GUEST), |document| {
+        let bytes = manifest_of(&setup::entry(GUEST), |document| {
             *document.pointer_mut(change[0].as_str().unwrap()).unwrap() = change[1].clone();
         });
         desk.write("manifest.json", &bytes);
@@ -225,7 +225,7 @@ fn an_older_serial_is_refused_after_a_newer_one() {
 #[test]
 fn members_that_are_unknown_twice_or_wrong() {
     let desk = working();
-    let mut entry = lab::entry(GUEST);
+    let mut entry = setup::entry(GUEST);
     entry["permission"] = json!({});
     desk.manifest(&[entry]);
     check(
@@ -238,7 +238,7 @@ fn members_that_are_unknown_twice_or_wrong() {
         ],
     );
 
-    let mut entry = lab::entry(GUEST);
+    let mut entry = setup::entry(GUEST);
     entry["permissions"] = json!({ "network:everything": { "hosts": ["*"] } });
     desk.manifest(&[entry]);
     check(
@@ -248,15 +248,15 @@ fn members_that_are_unknown_twice_or_wrong() {
         &["unknown field `network:everything`"],
     );
 
-    let mut entry = lab::entry(GUEST);
+    let mut entry = setup::entry(GUEST);
     entry["limits"] = json!({ "memory_mb": 5 });
     desk.manifest(&[entry]);
     check("an unknown limit", &desk, 7, &["unknown field `memory_mb`"]);
 
-    let body = json!({ "capabilities": [lab::entry(GUEST)], "comment": "x" });
+    let body = json!({ "capabilities": [setup::entry(GUEST)], "comment": "x" });
     desk.write(
         "manifest.json",
-        lab::sign(Kind::Manifest, &body, &lab::key()).to_string().as_bytes(),
+        setup::sign(Kind::Manifest, &body, &setup::key()).to_string().as_bytes(),
     );
     check(
         "an unknown member of the manifest",
@@ -265,7 +265,7 @@ fn members_that_are_unknown_twice_or_wrong() {
         &["unknown field `comment`"],
     );
 
-    let text = String::from_utf8(manifest_of(&lab::entry(GUEST), |_| ())).unwrap();
+    let text = String::from_utf8(manifest_of(&setup::entry(GUEST), |_| ())).unwrap();
     desk.write(
         "manifest.json",
         text.replacen("\"serial\":1", "\"serial\":1,\"serial\":1", 1).as_bytes(),
@@ -292,7 +292,7 @@ fn members_that_are_unknown_twice_or_wrong() {
     check("an empty manifest", &desk, 7, &["(document.invalid)"]);
 
     desk.write("manifest.json", text.as_bytes());
-    let persona = lab::sign(Kind::Persona, &lab::persona(), &lab::key()).to_string();
+    let persona = setup::sign(Kind::Persona, &setup::persona(), &setup::key()).to_string();
     desk.write("persona.json", persona.replacen("\"name\":", "\"nome\":", 1).as_bytes());
     check("a persona with another member", &desk, 7, &["persona", "signature"]);
     std::fs::remove_file(desk.path("persona.json")).unwrap();
@@ -333,7 +333,7 @@ fn a_configuration_with_a_wrong_key() {
 #[test]
 fn a_component_that_is_another() {
     let desk = working();
-    let digest = lab::entry(GUEST)["component"].as_str().unwrap().to_owned();
+    let digest = setup::entry(GUEST)["component"].as_str().unwrap().to_owned();
     desk.write(&format!("components/{digest}.wasm"), &RUNTIME_PANIC.bytes());
     check(
         "another component",
@@ -364,7 +364,7 @@ fn a_component_that_is_another() {
 fn check_component(case: &str, bytes: &[u8], code: i32, parts: &[&str]) {
     let desk = Desk::new();
     let digest = desk.component(bytes);
-    let mut entry = lab::entry(GUEST);
+    let mut entry = setup::entry(GUEST);
     entry["component"] = json!(digest);
     desk.manifest(&[entry]);
     check(&format!("{case}: invoke"), &desk, code, parts);
@@ -414,7 +414,7 @@ fn a_component_of_an_unknown_world() {
     let desk = Desk::new();
     // A valid component that exports nothing.
     let bytes = b"\0asm\x0d\0\x01\0";
-    let mut entry = lab::entry(GUEST);
+    let mut entry = setup::entry(GUEST);
     entry["component"] = json!(desk.component(bytes));
     desk.manifest(&[entry]);
     check(
@@ -610,7 +610,7 @@ fn host_patterns_with_a_second_meaning() {
     desk.configure(|config| config["policy"]["network"]["hosts"] = json!([pattern]));
     check("policy", &desk, 2, &["is not a host", "(config.invalid)"]);
     desk.configure(|_| ());
-    let mut persona = lab::persona();
+    let mut persona = setup::persona();
     persona["constraints"]["allowed_domains"] = json!([pattern]);
     desk.persona(&persona);
     check("persona", &desk, 7, &["is not a host", "(document.invalid)"]);

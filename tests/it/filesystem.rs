@@ -6,7 +6,8 @@ use aral_contract::Permission;
 use serde_json::{Value, json};
 
 use crate::support::guests::*;
-use crate::support::lab::{Lab, Setup};
+use crate::support::lab::Lab;
+use crate::support::setup::Setup;
 
 foreach_filesystem!(assert_test_exists);
 

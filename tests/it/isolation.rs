@@ -5,7 +5,8 @@ use aral_contract::{Code, Permission};
 use serde_json::{Value, json};
 
 use crate::support::guests::*;
-use crate::support::lab::{Lab, Setup};
+use crate::support::lab::Lab;
+use crate::support::setup::Setup;
 
 foreach_isolation!(assert_test_exists);
 

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::network::Net;
 use crate::support::guests::*;
-use crate::support::lab::{Lab, Outcome, Setup};
+use crate::support::lab::Lab;
+use crate::support::outcome::Outcome;
+use crate::support::setup::Setup;
 
 /// One limit, and a call that needs more than `low` and not more than `high`.
 struct Case {

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use crate::support::dns::Dns;
 use crate::support::guests::*;
 use crate::support::http::Http;
-use crate::support::lab::{Lab, Outcome, Setup};
+use crate::support::lab::Lab;
 use crate::support::listener::Forbidden;
+use crate::support::outcome::Outcome;
+use crate::support::setup::Setup;
 use crate::support::tls::Authority;
 
 foreach_network!(assert_test_exists);
@@ -201,7 +203,8 @@ async fn each_method_needs_its_permission_and_some_have_none() {
 async fn an_allowed_name_that_leads_inside_is_refused() {
     // 127.0.0.2 and ::1 are not in the networks that the policy names; 127.0.0.1 is.
     let four = Forbidden::start("127.0.0.2").await;
-    let six = Forbidden::start("::1").await;
+    // Without IPv6 nobody listens there, and the request must be refused all the same.
+    let six = Forbidden::try_start("::1").await;
     let any = Forbidden::start("0.0.0.0").await;
     let names: [(&str, &[&str]); 22] = [
         ("loopback.test", &["127.0.0.2"]),
@@ -230,8 +233,9 @@ async fn an_allowed_name_that_leads_inside_is_refused() {
     let net = Net::start(&names).await;
     let setup = net.setup(&["*"]).limits(json!({ "http_requests": 100 }));
     let lab = Lab::start(setup).await;
+    let six_port = six.as_ref().unwrap_or(&four).address.port();
     let port = |name: &str| match name {
-        "loopback-six.test" => six.address.port(),
+        "loopback-six.test" => six_port,
         name if name.starts_with("unspecified") => any.address.port(),
         _ => four.address.port(),
     };
@@ -242,7 +246,7 @@ async fn an_allowed_name_that_leads_inside_is_refused() {
     // The same places without a name.
     urls.extend([
         format!("http://127.0.0.2:{}/", four.address.port()),
-        format!("http://[::1]:{}/", six.address.port()),
+        format!("http://[::1]:{six_port}/"),
         format!("http://[::ffff:127.0.0.2]:{}/", four.address.port()),
         "http://169.254.169.254/latest/meta-data/".to_owned(),
     ]);
@@ -251,7 +255,7 @@ async fn an_allowed_name_that_leads_inside_is_refused() {
     outcome.assert_marker(&format!("GET {}", urls[0]));
     outcome.assert_denied(Permission::NetworkRead);
     assert!(outcome.elapsed < Duration::from_secs(60), "{:?}", outcome.elapsed);
-    for forbidden in [&four, &six, &any] {
+    for forbidden in six.iter().chain([&four, &any]) {
         forbidden.assert_untouched().await;
     }
     lab.neighbour_works().await;
@@ -527,12 +531,11 @@ async fn certificates_are_checked() {
     .await;
     let outcome = send(&lab, &urls.iter().map(|url| get(url)).collect::<Vec<_>>()).await;
     assert_ok(&outcome, 0, 200);
-    for index in 1..4 {
+    for (index, url) in urls.iter().enumerate().skip(1) {
         let found = outcome.answer()[index]["result"].as_str().expect("a result");
         assert!(
-            found.contains("Tls") || found.contains("Connection"),
-            "{}: {found}",
-            urls[index]
+            ["Tls", "Connection"].iter().any(|word| found.contains(word)),
+            "{url}: {found}"
         );
     }
     assert_eq!((wrong_name.requests().len(), wrong_issuer.requests().len()), (0, 0));

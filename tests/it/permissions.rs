@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::network::Net;
 use crate::support::guests::*;
-use crate::support::lab::{Lab, Outcome, Setup};
+use crate::support::lab::Lab;
+use crate::support::outcome::Outcome;
+use crate::support::setup::Setup;
 
 /// A call that needs one permission.
 struct Case {
@@ -189,10 +191,13 @@ async fn each_permission_takes_three_yeses() {
     }
 }
 
+/// What is done to a document.
+type Change = fn(&mut Value);
+
 /// How persona and policy lose one permission and keep the others.
 struct Without {
-    persona: fn(&mut Value),
-    policy: fn(&mut Value),
+    persona: Change,
+    policy: Change,
 }
 
 fn others(permission: Permission) -> Value {
@@ -226,7 +231,7 @@ async fn each_scope_ends_where_the_policy_or_the_persona_ends_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let cases = cases(&net, folder.path());
     let case = |permission: Permission| cases.iter().find(|case| case.permission == permission).expect("a case");
-    let policies: [(Permission, fn(&mut Value)); 9] = [
+    let policies: [(Permission, Change); 9] = [
         (Permission::NetworkRead, |config| {
             config["policy"]["network"]["hosts"] = json!(["https://elsewhere.test"])
         }),

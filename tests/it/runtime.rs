@@ -7,7 +7,8 @@ use aral_contract::{Blame, Code};
 use serde_json::{Value, json};
 
 use crate::support::guests::*;
-use crate::support::lab::{Lab, Setup};
+use crate::support::lab::Lab;
+use crate::support::setup::Setup;
 
 foreach_runtime!(assert_test_exists);
 
@@ -316,6 +317,9 @@ async fn a_call_is_cancelled_by_dropping_it() {
     let lab =
         Lab::start(Setup::of(RUNTIME_SLEEP).also(Setup::of(RUNTIME_INFINITE_LOOP).limits(only("wall_ms", 30_000))))
             .await;
+    // What is dropped below shall be the running guest, not its compilation.
+    lab.call(RUNTIME_SLEEP, json!({ "wait_ms": 1 })).await.answer();
+    lab.call(RUNTIME_INFINITE_LOOP, json!({ "rounds": 1 })).await.answer();
     for guest in [RUNTIME_SLEEP, RUNTIME_INFINITE_LOOP] {
         let started = std::time::Instant::now();
         let call = lab.call(guest, json!({}));

@@ -9,7 +9,7 @@ use aral_contract::document::signed::Kind;
 use serde_json::{Value, json};
 
 use super::guests::Guest;
-use super::lab;
+use super::setup;
 
 /// The program. Cargo builds it with the rest of the workspace; a test that cannot find it fails.
 pub(crate) fn program() -> PathBuf {
@@ -68,12 +68,12 @@ impl Desk {
         let desk = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
-        let key = lab::key();
+        let key = setup::key();
         desk.write("key.pem", key.to_pem().expect("a key").as_bytes());
         desk.private("key.pem");
         desk.write("key.pub.pem", key.public().to_pem().expect("a key").as_bytes());
         desk.configure(|_| ());
-        desk.persona(&lab::persona());
+        desk.persona(&setup::persona());
         desk
     }
 
@@ -101,7 +101,7 @@ impl Desk {
     /// Writes `aral.toml`, changed as the test wants.
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
         let mut config = json!({
-            "state_dir": lab::STATE,
+            "state_dir": setup::STATE,
             "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
             "manifests": { "files": ["manifest.json"] },
             "policy": open_policy(&self.root()),
@@ -114,7 +114,7 @@ impl Desk {
     pub(crate) fn persona(&self, body: &Value) {
         self.write(
             "persona.json",
-            lab::sign(Kind::Persona, body, &lab::key()).to_string().as_bytes(),
+            setup::sign(Kind::Persona, body, &setup::key()).to_string().as_bytes(),
         );
     }
 
@@ -123,7 +123,7 @@ impl Desk {
         let body = json!({ "capabilities": entries });
         self.write(
             "manifest.json",
-            lab::sign(Kind::Manifest, &body, &lab::key()).to_string().as_bytes(),
+            setup::sign(Kind::Manifest, &body, &setup::key()).to_string().as_bytes(),
         );
     }
 
@@ -137,7 +137,7 @@ impl Desk {
     /// A manifest with this one guest, changed as the test wants.
     pub(crate) fn guest(&self, guest: Guest, change: impl FnOnce(&mut Value)) {
         self.component(&guest.bytes());
-        let mut entry = lab::entry(guest);
+        let mut entry = setup::entry(guest);
         change(&mut entry);
         self.manifest(&[entry]);
     }

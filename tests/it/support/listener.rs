@@ -21,7 +21,12 @@ pub(crate) struct Forbidden {
 impl Forbidden {
     /// On this address, at a free port.
     pub(crate) async fn start(address: &str) -> Self {
-        let listener = TcpListener::bind((address, 0)).await.expect("a port");
+        Self::try_start(address).await.expect("a port")
+    }
+
+    /// Nothing if this machine has no such address.
+    pub(crate) async fn try_start(address: &str) -> Option<Self> {
+        let listener = TcpListener::bind((address, 0)).await.ok()?;
         let address = listener.local_addr().expect("a bound socket");
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = accepted.clone();
@@ -39,11 +44,11 @@ impl Forbidden {
                 });
             }
         });
-        Self {
+        Some(Self {
             address,
             accepted,
             _task: task,
-        }
+        })
     }
 
     /// Fails the test if anybody was let in. A connection of our own comes last in the queue of the port: when it is

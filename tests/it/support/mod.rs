@@ -6,5 +6,7 @@ pub(crate) mod guests;
 pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod listener;
+pub(crate) mod outcome;
+pub(crate) mod setup;
 pub(crate) mod task;
 pub(crate) mod tls;

@@ -1,0 +1,208 @@
+//! What a lab is made from: capabilities out of guests, a policy that allows what they ask for, a persona that allows
+//! everything, and the documents signed. It starts nothing.
+
+use std::path::{Path, PathBuf};
+
+use aral_contract::document::PrivateKey;
+use aral_contract::document::signed::{self, Header, Kind};
+use aral_contract::{Digest, Limits};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::guests::Guest;
+
+/// Where compiled guests are kept from one test process to the next, beside everything else that cargo builds.
+pub(crate) const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+
+/// The key that the tests' hosts trust.
+pub(crate) fn key() -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([42; 32]))
+}
+
+/// A signed document, valid now.
+pub(crate) fn sign(kind: Kind, body: &Value, key: &PrivateKey) -> Value {
+    let header = Header {
+        schema: kind.schema().to_owned(),
+        serial: 1,
+        issued_at: "2025-01-01T00:00:00Z".parse().expect("a time"),
+        expires_at: "2100-01-01T00:00:00Z".parse().expect("a time"),
+    };
+    signed::sign(kind, &header, body, key).expect("a document")
+}
+
+/// A manifest entry with open schemas.
+pub(crate) fn entry(guest: Guest) -> Value {
+    json!({
+        "id": guest.id(),
+        "version": "1.0.0",
+        "shape": guest.shape.as_str(),
+        "component": Digest::of(&guest.bytes()).to_string(),
+        "title": guest.name,
+        "description": "a guest of the tests",
+        "input_schema": {},
+        "output_schema": {},
+        "permissions": {},
+        "limits": {},
+    })
+}
+
+/// The body of a persona that allows everything.
+pub(crate) fn persona() -> Value {
+    json!({
+        "id": "tester",
+        "name": "Tester",
+        "constraints": { "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"] },
+    })
+}
+
+/// What a lab is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(super) entries: Vec<(Guest, Value)>,
+    networks: Vec<String>,
+    nameserver: Option<std::net::SocketAddr>,
+    authority: Option<String>,
+    root: Option<PathBuf>,
+    ceiling: Value,
+    defaults: Value,
+    policy: String,
+    change: fn(&mut Value),
+    pub(super) change_persona: fn(&mut Value),
+}
+
+impl Setup {
+    /// One capability that asks for nothing, beside the neighbour.
+    pub(crate) fn of(guest: Guest) -> Self {
+        Self {
+            entries: vec![(guest, entry(guest))],
+            networks: Vec::new(),
+            nameserver: None,
+            authority: None,
+            root: None,
+            ceiling: json!({}),
+            defaults: json!({}),
+            policy: String::new(),
+            change: |_| (),
+            change_persona: |_| (),
+        }
+    }
+
+    /// Another capability with it.
+    pub(crate) fn also(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
+        self
+    }
+
+    fn with(mut self, member: &str, value: Value) -> Self {
+        let (_, entry) = self.entries.first_mut().expect("a capability");
+        entry[member] = value;
+        self
+    }
+
+    /// What the manifest asks for.
+    pub(crate) fn permissions(self, permissions: Value) -> Self {
+        self.with("permissions", permissions)
+    }
+
+    /// How much of it the manifest asks for.
+    pub(crate) fn limits(self, limits: Value) -> Self {
+        self.with("limits", limits)
+    }
+
+    /// Networks that are not public and that the policy lets be reached.
+    pub(crate) fn networks(mut self, networks: &[&str]) -> Self {
+        self.networks = networks.iter().map(|network| (*network).to_owned()).collect();
+        self
+    }
+
+    pub(crate) fn nameserver(mut self, address: std::net::SocketAddr) -> Self {
+        self.nameserver = Some(address);
+        self
+    }
+
+    /// A certificate authority to trust besides the system's.
+    pub(crate) fn authority(mut self, pem: &str) -> Self {
+        self.authority = Some(pem.to_owned());
+        self
+    }
+
+    /// The folder below which files may be granted.
+    pub(crate) fn files(mut self, root: &Path) -> Self {
+        self.root = Some(root.canonicalize().expect("a folder"));
+        self
+    }
+
+    /// What no call may exceed; what is not named is not in the way.
+    pub(crate) fn ceiling(mut self, limits: Value) -> Self {
+        self.ceiling = limits;
+        self
+    }
+
+    /// What a call gets that asks for nothing.
+    pub(crate) fn defaults(mut self, limits: Value) -> Self {
+        self.defaults = limits;
+        self
+    }
+
+    /// More lines of `aral.toml`.
+    pub(crate) fn policy(mut self, lines: &str) -> Self {
+        self.policy = lines.to_owned();
+        self
+    }
+
+    /// Changes what stands in `aral.toml`.
+    pub(crate) fn configure(mut self, change: fn(&mut Value)) -> Self {
+        self.change = change;
+        self
+    }
+
+    /// Changes the body of the persona.
+    pub(crate) fn persona(mut self, change: fn(&mut Value)) -> Self {
+        self.change_persona = change;
+        self
+    }
+
+    /// The text of `aral.toml`; the files that it names go into the folder.
+    pub(super) fn config(&self, folder: &Path) -> String {
+        let mut ceiling: Map<String, Value> = Limits::default()
+            .entries()
+            .into_iter()
+            .map(|(name, _)| (name.to_owned(), json!(1_u64 << 50)))
+            .collect();
+        ceiling.extend(self.ceiling.as_object().expect("limits").clone());
+        let programs: Vec<Value> = self
+            .entries
+            .iter()
+            .filter_map(|(_, entry)| entry.pointer("/permissions/exec/programs")?.as_array().cloned())
+            .flatten()
+            .collect();
+        let roots: Vec<&Path> = self.root.iter().map(PathBuf::as_path).collect();
+        let mut egress = json!({});
+        if let Some(address) = self.nameserver {
+            egress["nameservers"] = json!([address]);
+        }
+        if let Some(pem) = &self.authority {
+            std::fs::write(folder.join("ca.pem"), pem).expect("a file");
+            egress["ca_file"] = json!("ca.pem");
+        }
+        let mut config = json!({
+            "state_dir": STATE,
+            "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
+            "policy": {
+                "permissions": ["*"],
+                "capabilities": ["*"],
+                "network": { "hosts": ["*"], "networks": self.networks },
+                "file": { "read_roots": roots, "write_roots": roots, "bytes_max": 1_u64 << 40, "files_max": 1_u64 << 40 },
+                "secret": { "names": ["*"], "reveal": true },
+                "memory": { "namespaces": ["*"] },
+                "exec": { "programs": programs },
+                "limits": ceiling,
+                "defaults": self.defaults,
+            },
+            "egress": egress,
+        });
+        (self.change)(&mut config);
+        let text = toml::to_string(&config).expect("TOML");
+        format!("{text}\n{}\n", self.policy)
+    }
+}
