@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{guests, process, repository};
 
-/// The verb: guests, benchmarks, table.
+/// The verb: guests, program, benchmarks, table.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     guests::run()?;
     let root = repository::root()?;
@@ -18,6 +18,19 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     if results.is_dir() {
         fs::remove_dir_all(&results).with_context(|| format!("could not remove {}", results.display()))?;
     }
+    // One benchmark runs the program. Both packages are selected, so that no dependency compiles twice.
+    let program = [
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "aral-host",
+        "-p",
+        "aral-benches",
+        "--bin",
+        "aral",
+    ];
+    process::run(process::cargo(&root).args(program))?;
     let mut command = process::cargo(&root);
     command.args(["bench", "--locked", "-p", "aral-benches"]);
     if let Some(filter) = filter {
