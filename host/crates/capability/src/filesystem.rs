@@ -13,7 +13,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Code, Failure, Permission, Permissions};
@@ -26,6 +26,11 @@ use crate::call::CallRecord;
 use quota::Quota;
 
 pub(crate) use access::FilesView;
+
+/// Files and folders that one call holds open. Stops a guest from using up the descriptors of the host.
+const OPEN_FILES_MAX: usize = 256;
+/// Entries of a folder that is listed. Stops a folder from filling memory: its entries are read at once.
+const FOLDER_ENTRIES_MAX: usize = 100_000;
 
 /// A granted folder: open, with what may be done in it.
 pub(crate) struct Mount {
@@ -161,6 +166,8 @@ pub(crate) struct Files {
     quotas: Vec<Arc<Quota>>,
     /// Mounts whose use was recorded: once for each call.
     recorded: Vec<bool>,
+    /// What was opened; a stream may keep it open after its handle is gone.
+    opened: Vec<Weak<File>>,
 }
 
 impl Files {
@@ -170,7 +177,16 @@ impl Files {
             places: HashMap::new(),
             quotas: Vec::new(),
             recorded: Vec::new(),
+            opened: Vec::new(),
         }
+    }
+
+    /// Whether the call may hold one more file open.
+    fn has_room(&mut self) -> bool {
+        if self.opened.len() >= OPEN_FILES_MAX {
+            self.opened.retain(|file| file.strong_count() > 0);
+        }
+        self.opened.len() < OPEN_FILES_MAX
     }
 
     fn mount(&self, place: &Place) -> Option<&Mount> {

@@ -34,14 +34,12 @@ pub(crate) struct Violation {
 impl Schema {
     /// Compiles one. `member` says which of the two schemas of an entry it is.
     pub(crate) fn compile(member: &'static str, schema: &Value) -> Result<Self, Failure> {
-        let refused = |reason: &str| {
-            let reason = sanitised(reason, SHOWN_BYTES_MAX);
-            Failure::new(
-                Code::DocumentInvalid,
-                format!("`{member}` is not a JSON Schema that this host evaluates: {reason}"),
-            )
+        let refused = |what: &str, reason: &dyn std::fmt::Display| {
+            let reason = sanitised(&reason.to_string(), SHOWN_BYTES_MAX);
+            Failure::new(Code::DocumentInvalid, format!("`{member}` is {what}: {reason}"))
         };
-        let cost = Cost::of(schema).map_err(|error| refused(&error.to_string()))?;
+        let cost =
+            Cost::of(schema).map_err(|error| refused("a JSON Schema that this host does not evaluate", &error))?;
         let patterns = PatternOptions::regex()
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX);
@@ -50,7 +48,7 @@ impl Schema {
             .offline()
             .with_pattern_options(patterns)
             .build(schema)
-            .map_err(|error| refused(&error.to_string()))?;
+            .map_err(|error| refused("not a JSON Schema", &error))?;
         Ok(Self { validator, cost })
     }
 

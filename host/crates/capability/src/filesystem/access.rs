@@ -109,7 +109,18 @@ impl<'a> FilesView<'a> {
         }
     }
 
+    pub(super) fn folder(&self, handle: &Handle) -> FsResult<Arc<std::fs::File>> {
+        match self.wasi.table.get(handle)? {
+            Descriptor::Dir(folder) => Ok(Arc::clone(&folder.dir)),
+            Descriptor::File(_) => Err(ErrorCode::NotDirectory.into()),
+        }
+    }
+
     pub(super) fn register(&mut self, descriptor: Descriptor, place: Place) -> FsResult<Handle> {
+        self.files.opened.push(match &descriptor {
+            Descriptor::File(file) => Arc::downgrade(&file.file),
+            Descriptor::Dir(folder) => Arc::downgrade(&folder.dir),
+        });
         let handle = self.wasi.table.push(descriptor)?;
         self.files.places.insert(handle.rep(), place);
         Ok(handle)
@@ -124,10 +135,10 @@ impl<'a> FilesView<'a> {
         wish: Wish,
         quota: Option<Arc<Quota>>,
     ) -> FsResult<Opened> {
-        let folder = match self.wasi.table.get(handle)? {
-            Descriptor::Dir(folder) => Arc::clone(&folder.dir),
-            Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
-        };
+        let folder = self.folder(handle)?;
+        if !self.files.has_room() {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
         let open = move || open::open(&folder, Path::new(&path), wish, quota.as_deref());
         let opened = tokio::task::spawn_blocking(open).await.map_err(FsError::trap)?;
         opened.map_err(|refusal| {

@@ -158,6 +158,12 @@ pub(super) fn existing(folder: &Dir, path: &Path, wish: Wish) -> Result<Opened, 
     }
 }
 
+/// Whether a folder has more entries than `max`. Looks at no more than that.
+pub(super) fn has_more_entries_than(folder: &File, max: usize) -> io::Result<bool> {
+    let entries = Dir::from_std_file(folder.try_clone()?).entries()?;
+    Ok(entries.take(max.saturating_add(1)).count() > max)
+}
+
 fn options(wish: Wish, write: bool) -> OpenOptions {
     // Without `O_NONBLOCK` a FIFO would block here; without `O_NOFOLLOW` a link would be followed unasked.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;

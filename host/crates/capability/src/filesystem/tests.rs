@@ -550,3 +550,32 @@ fn folders_are_opened_below_a_root_or_not_at_all() {
     }
     assert_eq!(check("in", &Roots::default()).unwrap_err().0, Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn a_call_holds_a_bounded_number_of_files_open() {
+    let mut world = World::new(0, 0);
+    let first = world.open("/data", "a.txt", none(), READ).await.unwrap();
+    let stream = world.view().read_via_stream(again(&first), 0).unwrap();
+    for _ in 1..OPEN_FILES_MAX {
+        world.open("/data", "a.txt", none(), READ).await.unwrap();
+    }
+    assert_eq!(
+        world.open("/data", "a.txt", none(), READ).await.unwrap_err(),
+        ErrorCode::InsufficientMemory
+    );
+    HostDescriptor::drop(&mut world.view(), first).unwrap();
+    assert!(
+        world.open("/data", "a.txt", none(), READ).await.is_err(),
+        "its stream still holds the file"
+    );
+    world.table.delete(stream).unwrap();
+    assert!(world.open("/data", "a.txt", none(), READ).await.is_ok());
+}
+
+#[test]
+fn entries_are_counted_before_they_are_read() {
+    let folder = lay_out();
+    let handle = File::open(folder.path().join("in")).unwrap();
+    assert!(!open::has_more_entries_than(&handle, 6).unwrap());
+    assert!(open::has_more_entries_than(&handle, 5).unwrap());
+}

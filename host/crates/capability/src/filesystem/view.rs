@@ -14,9 +14,9 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, Read
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::access::{FilesView, Handle};
-use super::open::{Opened, Wish};
+use super::open::{self, Opened, Wish};
 use super::quota::{Quota, QuotaExceeded};
-use super::{Access, Place};
+use super::{Access, FOLDER_ENTRIES_MAX, Place};
 
 type Entries = Resource<ReaddirIterator>;
 
@@ -213,6 +213,11 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn read_directory(&mut self, handle: Handle) -> FsResult<Entries> {
         self.may_read(&handle, "")?;
+        let folder = self.folder(&handle)?;
+        let count = move || open::has_more_entries_than(&folder, FOLDER_ENTRIES_MAX);
+        if tokio::task::spawn_blocking(count).await.map_err(FsError::trap)?? {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
         self.wasi.read_directory(handle).await
     }
 
