@@ -18,3 +18,4 @@ mod network;
 mod permissions;
 mod runtime;
 mod support;
+mod vectors;
