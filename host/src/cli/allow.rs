@@ -9,22 +9,29 @@ use aral_contract::scope::{
 use aral_contract::{Code, Failure, HostPattern, LimitsRequest, Permission, Permissions};
 
 /// The grammar as `--help` prints it.
-pub(crate) const GRAMMAR: &str = "\
-Grammar of --allow (give it as often as needed):
-  network:read=HOST                     GET HEAD OPTIONS     network:read=https://api.example.com
-  network:write=HOST                    POST PUT PATCH DELETE  network:write=https://*.example.org:8443
-  file:read=HOSTPATH:GUESTPATH          file:read=/srv/data:/data
+pub(crate) const GRAMMAR: &str = r#"Grammar of --allow (give it as often as needed):
+  network:read=HOST              GET HEAD OPTIONS
+  network:write=HOST             POST PUT PATCH DELETE
+  file:read=HOSTPATH:GUESTPATH
   file:write=HOSTPATH:GUESTPATH[,bytes=N][,files=N]
-                                        file:write=/srv/out:/out,bytes=1048576,files=10
   secret:read=NAME,hosts=HOST[+HOST],header=HEADER[,prefix=TEXT]
-                                        secret:read=token,hosts=https://api.example.com,header=authorization,prefix=Bearer 
-  secret:read=NAME,use=reveal           the guest may read the value
+  secret:read=NAME,use=reveal    the guest may read the value
   secret:write=NAME
   memory:read=NAMESPACE
   memory:write=NAMESPACE[,bytes=N][,records=N]
-  exec=PROGRAM [ARGUMENT ...]           exec=/usr/bin/git log -n {integer} {word}
-  exec=[\"PROGRAM\",\"ARGUMENT\",...]       the same as a JSON list, for arguments with blanks
-Arguments are literal, or one of {integer} {word} {path}. Defaults: bytes=16777216, files=64, records=1000.";
+  exec=PROGRAM [ARGUMENT ...]
+  exec=["PROGRAM","ARGUMENT",...]
+
+A HOST is like `https://api.example.com` or `https://*.example.org:8443`. An ARGUMENT is literal, or
+one of {integer} {word} {path}. Without them: bytes=16777216, files=64, records=1000.
+
+Examples:
+  --allow network:read=https://api.example.com
+  --allow file:read=/srv/data:/data
+  --allow file:write=out:/out,bytes=1048576,files=10
+  --allow 'secret:read=token,hosts=https://api.example.com,header=authorization,prefix=Bearer '
+  --allow 'exec=/usr/bin/git log -n {integer} {word}'
+  --allow 'exec=["/usr/bin/printf","%s in one"]'"#;
 
 /// Bytes that one call may write below a folder or into a namespace, unless `bytes=` says otherwise.
 pub(crate) const BYTES_MAX_DEFAULT: u64 = 16 << 20;

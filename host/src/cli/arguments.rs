@@ -8,8 +8,13 @@ use super::{allow, exit};
 
 const ENVIRONMENT: &str = "\
 Environment:
-  NO_COLOR   no colour, whatever its value
-  ARAL_LOG   level of the log on standard error: off, error, warn (default), info, debug, trace";
+  ARAL_CONFIG  the configuration, where --config names none
+  ARAL_LOG     level of the log on standard error: off, error, warn (default), info, debug, trace,
+               or levels of parts: warn,aral_runtime=debug
+  NO_COLOR     no colour, unless it is empty
+  XDG_STATE_HOME, HOME
+               where state is kept, if the configuration does not say: $XDG_STATE_HOME/aral, else
+               $HOME/.local/state/aral";
 
 /// Runs WebAssembly capabilities for AI agents, each with exactly the rights that its manifest, the persona and the
 /// operator's policy all allow.
@@ -24,8 +29,9 @@ pub(crate) struct Arguments {
 
 /// Options that every verb takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "For every verb")]
 pub(crate) struct Global {
-    /// The operator's configuration; without it `./aral.toml`, and without that the defaults, which allow nothing
+    /// The operator's configuration; without it $ARAL_CONFIG, then `./aral.toml`, then defaults that allow nothing
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON object on standard output; a failure is `{"error":{"code","message","hint","trace_id"}}`

@@ -5,7 +5,6 @@ use aral_orchestration::Request;
 use super::arguments::Invoke;
 use super::configured::Configured;
 use super::output::{Done, Output};
-use super::progress::Progress;
 use super::watch::Watch;
 use super::{files, report, session};
 
@@ -21,8 +20,6 @@ pub(crate) fn run(arguments: &Invoke, configured: &Configured, output: &Output) 
         input: &input,
         trace: None,
     };
-    let progress = Progress::start(output, "running");
-    let outcome = session::block_on(async { host.invoke(&session, request).await })?;
-    drop(progress);
+    let outcome = session::block_on(session::patiently(output, host.invoke(&session, request)))?;
     report::outcome(&outcome, &watch.take(), output)
 }

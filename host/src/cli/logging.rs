@@ -1,11 +1,15 @@
 //! The log on standard error: how much of it, and in which form. What to log is said where it happens.
 
+use std::io::{self, Write};
+
 use aral_contract::{Code, Failure};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::progress;
 
 /// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
 const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
@@ -14,11 +18,24 @@ const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
 pub(crate) fn start(verbose: u8, quiet: bool, color: bool, variable: Option<&str>) -> Result<(), Failure> {
     let filter = filter(verbose, quiet, variable)?;
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| AboveProgress)
         .with_ansi(color)
         .without_time();
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     Ok(())
+}
+
+/// Standard error, beside a spinner.
+struct AboveProgress;
+
+impl Write for AboveProgress {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::above(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {

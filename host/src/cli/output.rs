@@ -7,7 +7,7 @@ use aral_contract::Failure;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::text;
+use super::{progress, text};
 
 /// Why a verb ends before it is done.
 #[derive(Debug)]
@@ -159,8 +159,10 @@ fn write_stdout(text: &str) -> Result<(), Stop> {
 
 /// Nobody can be told that standard error does not work, so that a failure to write there is let go.
 fn write_stderr(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _nobody_to_tell = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+    progress::above(|| {
+        let mut stderr = io::stderr().lock();
+        let _nobody_to_tell = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+    });
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A spinner on standard error while the user waits. Only for a person: without a terminal, or with `--quiet` or
-//! `--json`, nothing is drawn.
+//! `--json`, nothing is drawn. Whatever else is written to standard error meanwhile goes through [`above`].
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,32 +9,51 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::Output;
 use super::text;
 
+/// What is spinning. A process waits for one thing at a time.
+static SPINNING: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
 /// A spinner; it goes away when dropped.
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress(());
 
 impl Progress {
     /// Starts to spin, if a person is likely to look.
     pub(crate) fn start(output: &Output, what: &'static str) -> Self {
-        if !output.stderr_is_terminal || output.quiet || output.json {
-            return Self(ProgressBar::hidden());
+        if output.stderr_is_terminal && !output.quiet && !output.json {
+            let bar = ProgressBar::new_spinner().with_prefix(what);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            *SPINNING.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
         }
-        let bar = ProgressBar::new_spinner().with_prefix(what);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self(bar)
+        Self(())
     }
 
     /// Shows what is being worked on.
     pub(crate) fn step(&self, name: &str) {
-        self.0.inc(1);
-        self.0.set_message(text::line(name).into_owned());
+        if let Some(bar) = spinning() {
+            bar.set_message(text::line(name).into_owned());
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        let bar = SPINNING.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
     }
+}
+
+/// Writes to standard error without running into the spinner.
+pub(crate) fn above<T>(write: impl FnOnce() -> T) -> T {
+    match spinning() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+fn spinning() -> Option<ProgressBar> {
+    SPINNING.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -14,7 +14,6 @@ use super::arguments::Run;
 use super::configured::Configured;
 use super::observe::{Facts, Observed};
 use super::output::{Done, Output};
-use super::progress::Progress;
 use super::watch::Watch;
 use super::{allow, files, report, session};
 
@@ -42,9 +41,7 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     let input = files::input(&arguments.input)?;
     let watch = Watch::new(output);
     let host = session::development_host(configured, &watch)?;
-    let progress = Progress::start(output, "running");
-    let report = session::block_on(async { host.dangerous_run(&run, &input).await })?.map_err(worded)?;
-    drop(progress);
+    let report = session::block_on(session::patiently(output, host.dangerous_run(&run, &input)))?.map_err(worded)?;
     let events = watch.take();
     if let Some(path) = &arguments.observe {
         let observed = Observed::of(&events);

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::{CapabilityId, Code, Failure};
 use aral_host::{Config, Host, Registered};
@@ -13,6 +14,7 @@ use super::arguments;
 use super::configured::Configured;
 use super::files;
 use super::output::Output;
+use super::progress::Progress;
 use super::watch::Watch;
 
 /// The host, with the manifests of the configuration and of the command line.
@@ -134,6 +136,21 @@ pub(crate) fn plain_runtime() -> Result<Runtime, Failure> {
         ..RuntimeOptions::default()
     };
     Runtime::new(options).map_err(Failure::internal)
+}
+
+/// How long something may take before the person is shown that it goes on.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Waits for a call, with a spinner if it takes longer than a moment: compiling a component for the first time does.
+pub(crate) async fn patiently<T>(output: &Output, call: impl Future<Output = T>) -> T {
+    let mut call = std::pin::pin!(call);
+    match tokio::time::timeout(SOON, &mut call).await {
+        Ok(done) => done,
+        Err(_still_running) => {
+            let _spinning = Progress::start(output, "running");
+            call.await
+        }
+    }
 }
 
 /// Runs a future to its end on this thread: one call needs no second one, and starting one would take longer.
