@@ -4,7 +4,9 @@
 use aral_contract::{Code, Permission};
 use serde_json::{Value, json};
 
+use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::http::Http;
 use crate::support::lab::Lab;
 use crate::support::setup::Setup;
 
@@ -62,6 +64,27 @@ async fn anothers_preopen_is_not_there() {
         .call(FILESYSTEM_TRUNCATE_READ_ONLY, json!({ "path": "/theirs/file.txt" }))
         .await;
     assert_eq!(outcome.answer()["text"], "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_a_stream_tells_nothing_of_the_host() {
+    let server = Http::start().await;
+    let desk = Desk::new();
+    let origin = format!("http://127.0.0.1:{}", server.port());
+    desk.configure(|config| config["policy"]["network"]["networks"] = json!(["127.0.0.1/32"]));
+    desk.guest(NETWORK_HTTP, |entry| {
+        entry["permissions"] = json!({ "network:read": { "hosts": [origin] } });
+        entry["limits"] = json!({ "http_response_bytes": 100 });
+    });
+    let input = json!({ "requests": [{ "url": format!("{origin}/bytes/1000") }] }).to_string();
+    let run = tokio::task::spawn_blocking(move || desk.invoke(NETWORK_HTTP, &input))
+        .await
+        .expect("it ran");
+    run.assert("a body over the cap", 0, &[]);
+    assert!(run.stdout.contains("HTTP response body size exceeds limit"), "{run:?}");
+    for word in ["backtrace", ".rs", "/src/", "wasmtime"] {
+        assert!(!run.stdout.contains(word), "{word}: {run:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -394,6 +394,19 @@ async fn a_thousand_calls_in_flight_are_all_correct() {
             }
         }
     });
+    let before = resident_kib("VmRSS:");
     let answers = futures::future::join_all(calls).await;
     assert_eq!(answers.iter().filter(|correct| **correct).count(), 1_000);
+    let growth = resident_kib("VmHWM:").saturating_sub(before) / 1024;
+    assert!(growth < 300, "the process grew by {growth} MiB");
+}
+
+/// What the kernel says about this process's memory.
+fn resident_kib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .expect("the line is there");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

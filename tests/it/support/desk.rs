@@ -149,6 +149,8 @@ impl Desk {
             .current_dir(self.folder.path())
             .env_clear()
             .env("HOME", self.folder.path())
+            // Whoever debugs the host tells its guests and callers no more than others do.
+            .env("RUST_BACKTRACE", "1")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .output()
