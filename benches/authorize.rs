@@ -9,7 +9,7 @@ use criterion::Criterion;
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let state = tempfile::tempdir()?;
-    let governed = runtime.block_on(Governed::new(&Documents::echo()?, state.path(), INPUT))?;
+    let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
     let decide = || governed.host.authorize(&governed.session, &governed.capability, None);
 
     let mut allowed = false;

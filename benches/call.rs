@@ -12,7 +12,7 @@ fn main() -> Result<()> {
     let state = tempfile::tempdir()?;
     let untuned = Floor::new(&component, Pool::Untuned)?;
     let tuned = Floor::new(&component, Pool::Tuned)?;
-    let governed = runtime.block_on(Governed::new(&Documents::echo()?, state.path(), INPUT))?;
+    let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
     // A wrong answer must not be measured.
     let expected: serde_json::Value = serde_json::from_str(INPUT)?;
     for answer in [

@@ -38,7 +38,11 @@ async fn one(governed: &Governed, started: &AtomicUsize) -> Result<()> {
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let state = tempfile::tempdir()?;
-    let governed = runtime.block_on(Governed::new(&Documents::sleep()?, state.path(), r#"{"wait_ms":0}"#))?;
+    let governed = runtime.block_on(Governed::new(
+        &Documents::sleep()?,
+        &state.path().join("state"),
+        r#"{"wait_ms":0}"#,
+    ))?;
     let before = resident_bytes_peak()?;
     let started = AtomicUsize::new(0);
     let start = Instant::now();

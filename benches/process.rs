@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     let state = tempfile::tempdir()?;
-    runtime.block_on(Governed::new(&documents, state.path(), INPUT))?;
+    runtime.block_on(Governed::new(&documents, &state.path().join("state"), INPUT))?;
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("process");
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
             || (),
             |()| {
                 runtime
-                    .block_on(Governed::new(&documents, state.path(), INPUT))
+                    .block_on(Governed::new(&documents, &state.path().join("state"), INPUT))
                     .map(drop)
             },
             BatchSize::PerIteration,

@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     let state = tempfile::tempdir()?;
     let untuned = Floor::new(&component, Pool::Untuned)?;
     let tuned = Floor::new(&component, Pool::Tuned)?;
-    let governed = runtime.block_on(Governed::new(&Documents::echo()?, state.path(), INPUT))?;
+    let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
 
     let mut times: [Vec<Duration>; 3] = Default::default();
     runtime.block_on(async {
