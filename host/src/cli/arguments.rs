@@ -170,7 +170,7 @@ pub(crate) struct ManifestSign {
     #[arg(long, value_name = "KEY.pem", value_hint = ValueHint::FilePath)]
     pub(crate) key: PathBuf,
     /// The serial, below 2^53; without it the time in seconds. A host refuses one lower than the last it admitted
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub(crate) serial: Option<u64>,
     /// For how long the manifest is valid
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
