@@ -1,5 +1,5 @@
-//! The command line as people and scripts meet it: keys, documents, inspection, comparison, runs for development, forms
-//! of output.
+//! The command line as people and scripts meet it: keys, documents, inspection, comparison, forms of output, where things are
+//! found.
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -120,73 +120,6 @@ fn diff_says_by_its_exit_code_whether_authority_grew() {
         .assert("a host less", 0, &[]);
     desk.aral(&["diff", "one.json", "exec.wasm"])
         .assert("two kinds", 2, &["cannot be compared", "hint: "]);
-}
-
-#[test]
-fn a_run_without_a_manifest_needs_the_flag_and_gets_what_is_allowed() {
-    let desk = Desk::new();
-    desk.write("read.wasm", &FILESYSTEM_READ.bytes());
-    desk.write("data/data.txt", b"data");
-    let input = r#"{"paths":["/data/data.txt"]}"#;
-    let run = |more: &[&str]| desk.aral(&[&["run", "read.wasm", "--input", input], more].concat());
-    run(&["--allow", "file:read=data:/data"]).assert("without the flag", 2, &["hint: add `--development`"]);
-    let allowed = run(&["--development", "--allow", "file:read=data:/data"]);
-    allowed.assert(
-        "allowed",
-        0,
-        &["warning: only development allows this", "granted   file:read /data"],
-    );
-    assert!(allowed.stdout.contains(r#""text":"data""#), "{allowed:?}");
-    let closed = run(&["--development"]);
-    closed.assert("not allowed", 0, &["granted   nothing"]);
-    assert!(!closed.stdout.contains(r#""text""#), "{closed:?}");
-    run(&["--development", "--allow", "file:read=nowhere:/data"]).assert("no folder", 2, &["nowhere"]);
-    run(&["--development", "--allow", "files=data"]).assert("no permission", 2, &["`files` is not a permission"]);
-    run(&["--development", "--limit", "fuel=1"]).assert("no fuel", 5, &["(limit.fuel)"]);
-    desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
-    desk.aral(&["run", "exec.wasm", "--development"])
-        .assert("not covered", 7, &["hint: give it with `--allow"]);
-}
-
-#[test]
-fn observing_writes_an_entry_that_covers_the_run_and_is_read_back() {
-    let desk = Desk::new();
-    desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
-    let input = r#"{"runs":[{"program":"/usr/bin/head","arguments":["-c","2"],"stdin":"four"}]}"#;
-    let observed = desk.aral(&[
-        "run",
-        "exec.wasm",
-        "--development",
-        "--input",
-        input,
-        "--observe",
-        "capability.toml",
-    ]);
-    observed.assert(
-        "observed",
-        0,
-        &["denied    exec /usr/bin/head", "wrote capability.toml"],
-    );
-    assert!(
-        !observed.stdout.contains(r#""stdout":"fo""#),
-        "it was only observed: {observed:?}"
-    );
-    let text = std::fs::read_to_string(desk.path("capability.toml")).expect("an entry");
-    assert!(text.contains("# denied once: /usr/bin/head"), "{text}");
-
-    // What a person would add: schemas. Then the entry goes the whole way.
-    desk.write("input.json", b"{}");
-    desk.write("output.json", b"{}");
-    desk.aral(&["manifest", "build", "capability.toml"])
-        .assert("build", 0, &[]);
-    desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem"])
-        .assert("sign", 0, &[]);
-    desk.configure(|config| {
-        config["policy"]["exec"] = json!({ "programs": [{ "path": "/usr/bin/head", "args": ["-c", "{integer}"] }] });
-    });
-    let ran = desk.aral(&["invoke", "exec", "--input", input]);
-    ran.assert("invoke", 0, &[]);
-    assert!(ran.stdout.contains(r#""stdout":"fo""#), "{ran:?}");
 }
 
 #[test]
@@ -335,4 +268,85 @@ fn doctor_names_the_fix_of_each_fault() {
         (2, &json!("did you mean `policy`?")),
         "{configuration}"
     );
+}
+
+#[test]
+fn manifests_and_configurations_are_found_where_they_are_named() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.configure(|config| config["manifests"]["files"] = json!([]));
+    let id = RUNTIME_ECHO_TOOL.id();
+    desk.aral(&["invoke", &id])
+        .assert("not registered", 6, &["there is no capability"]);
+    desk.aral(&["invoke", &id, "--manifest", "manifest.json"])
+        .assert("named", 0, &[]);
+
+    std::fs::rename(desk.path("aral.toml"), desk.path("other.toml")).expect("it is there");
+    let invoke = ["invoke", &id, "--manifest", "manifest.json"];
+    desk.aral(&invoke).assert(
+        "nothing is trusted by default",
+        7,
+        &["which is not trusted", "(signature.invalid)"],
+    );
+    desk.aral(&[&["--config", "other.toml"], &invoke[..]].concat())
+        .assert("by option", 0, &[]);
+    let with = |name: &str, value: &str| {
+        let output = Command::new(program())
+            .args(invoke)
+            .current_dir(desk.root())
+            .env(name, value)
+            .output();
+        let output = output.expect("the program starts");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(with("ARAL_CONFIG", "other.toml").0, Some(0));
+    assert_eq!(with("ARAL_CONFIG", "nowhere.toml").0, Some(2));
+    std::fs::rename(desk.path("other.toml"), desk.path("aral.toml")).expect("it is there");
+    let (code, words) = with("ARAL_LOG", "info");
+    assert!(code == Some(0) && words.contains("INFO"), "{words}");
+    let (code, words) = with("ARAL_LOG", "loud");
+    assert!(code == Some(2) && words.contains("is no log level"), "{words}");
+    let verbose = desk.aral(&[&invoke[..], &["-v"]].concat());
+    verbose.assert("verbose", 0, &["INFO"]);
+    assert!(!desk.aral(&invoke).stderr.contains("INFO"));
+}
+
+#[test]
+fn what_is_signed_for_some_days_is_valid_for_those() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let days = |more: &[&str]| {
+        let signed = desk.aral(
+            &[
+                &["manifest", "sign", "manifest.json", "--key", "key.pem", "--json"],
+                more,
+            ]
+            .concat(),
+        );
+        let object = object(&signed);
+        let time = |name: &str| {
+            object[name]
+                .as_str()
+                .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+                .expect("a time")
+        };
+        (
+            time("expires_at").duration_since(time("issued_at")).as_hours() / 24,
+            object["serial"].as_u64().expect("a number"),
+        )
+    };
+    assert_eq!(days(&["--valid-days", "3", "--serial", "7"]), (3, 7));
+    let (default, serial) = days(&[]);
+    assert!(default == 90 && serial > 1_700_000_000, "{default} {serial}");
+    for bad in [
+        &["--valid-days", "0"][..],
+        &["--valid-days", "4000"],
+        &["--serial", "9007199254740992"],
+    ] {
+        let run = desk.aral(&[&["manifest", "sign", "manifest.json", "--key", "key.pem"], bad].concat());
+        assert_eq!(run.code, 2, "{bad:?}: {run:#?}");
+    }
 }

@@ -319,3 +319,51 @@ async fn filesystem_write_quota() {
             .clone(),
     );
 }
+
+/// Bytes that the files below a folder take, holes included, and how many entries there are.
+fn held(folder: &Path) -> (u64, u64) {
+    let entries = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").metadata().expect("metadata"));
+    entries.fold((0, 0), |(bytes, count), metadata| {
+        (bytes + if metadata.is_file() { metadata.len() } else { 0 }, count + 1)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filesystem_quota_dodge() {
+    let tree = Tree::new();
+    for dodge in 0.. {
+        // Closed: a thousand bytes and ten files. Open: enough for what the guest tries.
+        let mut results = Vec::new();
+        for (bytes_max, files_max) in [(1_000, 10), (4_u64 << 30, 1_000)] {
+            let inner = tempfile::tempdir_in(tree.path("granted")).expect("a folder");
+            std::fs::write(inner.path().join("there"), "x").expect("a file");
+            let host = inner.path().to_str().expect("UTF-8");
+            let permissions = json!({ "file:write": { "paths": [
+                { "guest": "/data", "host": host, "bytes_max": bytes_max, "files_max": files_max },
+            ] } });
+            let lab = tree.lab(FILESYSTEM_QUOTA_DODGE, permissions).await;
+            let outcome = lab
+                .call(FILESYSTEM_QUOTA_DODGE, json!({ "base": "/data", "dodge": dodge }))
+                .await;
+            if outcome.answer().is_null() {
+                assert_eq!(dodge, 8, "the guest knows eight ways");
+                return;
+            }
+            outcome.assert_marker(outcome.answer()["dodge"].as_str().expect("a name"));
+            let (bytes, entries) = held(inner.path());
+            assert!(
+                bytes <= bytes_max + 1 && entries <= files_max + 1,
+                "{}: {bytes} bytes, {entries} entries",
+                outcome.answer()
+            );
+            results.push(outcome.answer()["result"].as_str().expect("a result").to_owned());
+            lab.neighbour_works().await;
+        }
+        assert_ne!(results[0], "ok", "way {dodge}");
+        // A second name for a file is never given, with whatever quota.
+        let expected = if dodge == 7 { "PermissionDenied" } else { "ok" };
+        assert_eq!(results[1], expected, "way {dodge}");
+    }
+}

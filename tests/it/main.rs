@@ -9,6 +9,7 @@
 mod bad_input;
 mod capabilities;
 mod cli;
+mod cli_run;
 mod cli_scaffold;
 mod cli_yeses;
 mod filesystem;

@@ -501,6 +501,32 @@ async fn forged_headers_do_not_leave() {
         );
     }
     assert_eq!(net.server.requests(), <[&str; 0]>::default(), "no forged request left");
+    // A second request, or another host, inside a part of the first.
+    let smuggled = [
+        json!({ "url": net.url("/ HTTP/1.1\r\nhost: internal.example.test\r\n\r\n") }),
+        json!({ "url": net.url("/\r\nx-smuggled: 1") }),
+        json!({ "url": net.url("/"), "headers": [["x-own", "1\r\nhost: internal.example.test"]] }),
+        json!({ "url": net.url("/"), "headers": [["x-own\r\nhost", "internal.example.test"]] }),
+        json!({ "url": net.url("/"), "method": "GET / HTTP/1.1\r\nhost: internal.example.test\r\n\r\nGET" }),
+    ];
+    for (index, answer) in send(&lab, &smuggled)
+        .await
+        .answer()
+        .as_array()
+        .expect("answers")
+        .iter()
+        .enumerate()
+    {
+        assert!(
+            answer["result"].as_str().is_some_and(|found| found.contains("Build(")),
+            "{index}: {answer}"
+        );
+    }
+    assert_eq!(
+        net.server.requests(),
+        <[&str; 0]>::default(),
+        "no smuggled request left"
+    );
     // What goes out says where it goes, and carries the guest's own headers.
     let own = json!({ "url": net.url("/"), "headers": [["x-own", "mine"]] });
     assert_ok(&send(&lab, &[own]).await, 0, 200);
