@@ -40,17 +40,7 @@ impl Write for AboveProgress {
 
 fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {
     let level = match (verbose, variable) {
-        (0, Some(text)) => {
-            return text.parse().map_err(|_| {
-                Failure::new(
-                    Code::ConfigInvalid,
-                    format!("`{}` in ARAL_LOG is no log level", text.escape_debug()),
-                )
-                .with_hint(
-                    "write off, error, warn, info, debug or trace, or levels of parts: `warn,aral_runtime=debug`",
-                )
-            });
-        }
+        (0, Some(text)) => return parse(text),
         (0, None) if quiet => LevelFilter::ERROR,
         (0, None) => LevelFilter::WARN,
         (1, _) => LevelFilter::INFO,
@@ -60,6 +50,23 @@ fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, F
     Ok(Targets::new()
         .with_default(level)
         .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR)))
+}
+
+/// A word alone is a level here. `Targets` would take a misspelt one as the name of a part, and log nothing.
+fn parse(text: &str) -> Result<Targets, Failure> {
+    let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    let wrong = || {
+        Failure::new(
+            Code::ConfigInvalid,
+            format!("`{}` in ARAL_LOG is no log level", text.escape_debug()),
+        )
+        .with_hint("write off, error, warn, info, debug or trace, or levels of parts: `warn,aral_runtime=debug`")
+    };
+    if text.split(',').all(is_level) {
+        text.parse().map_err(|_| wrong())
+    } else {
+        Err(wrong())
+    }
 }
 
 #[cfg(test)]
@@ -84,9 +91,12 @@ mod tests {
         assert_eq!(shows(1, false, Some("off")), 3);
         assert_eq!(shows(2, false, None), 4);
         assert_eq!(shows(9, false, None), 5);
-        assert_eq!(
-            filter(0, false, Some("aral=loud")).unwrap_err().code,
-            Code::ConfigInvalid
-        );
+        for bad in ["loud", "aral=loud", "warn,loud"] {
+            assert_eq!(
+                filter(0, false, Some(bad)).unwrap_err().code,
+                Code::ConfigInvalid,
+                "{bad}"
+            );
+        }
     }
 }
