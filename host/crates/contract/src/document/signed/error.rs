@@ -111,7 +111,10 @@ impl DocumentError {
             }
             Self::Unsigned { kind } => (
                 Code::SignatureInvalid,
-                Some(format!("sign it: `aral {} sign`", kind.as_str())),
+                Some(match kind {
+                    Kind::Manifest => "sign it: `aral manifest sign`".to_owned(),
+                    Kind::Persona => "have it signed by a key that is trusted for personas".to_owned(),
+                }),
             ),
             Self::UnknownKey { kind, .. } | Self::WrongKeyKind { kind, .. } => (
                 Code::SignatureInvalid,
@@ -124,10 +127,10 @@ impl DocumentError {
             Self::NotYetValid { .. } => (Code::DocumentStale, None),
             Self::Expired { kind, .. } => (
                 Code::DocumentStale,
-                Some(format!(
-                    "issue it again with a higher serial: `aral {} sign`",
-                    kind.as_str()
-                )),
+                Some(match kind {
+                    Kind::Manifest => "issue it again with a higher serial: `aral manifest sign`".to_owned(),
+                    Kind::Persona => "have it issued again with a higher serial".to_owned(),
+                }),
             ),
         }
     }
