@@ -23,12 +23,13 @@ struct Case {
 
 /// The result of one attempt, or of the first answer.
 fn found(outcome: &Outcome, what: &str) -> String {
-    let attempts = outcome.answer().as_array().expect("attempts").clone();
-    let attempt = attempts
-        .iter()
-        .find(|attempt| attempt["what"] == what)
-        .unwrap_or(&attempts[0]);
-    attempt["result"].as_str().expect("a result").to_owned()
+    let attempts = outcome.answer().as_array().expect("attempts");
+    let named = attempts.iter().find(|attempt| attempt["what"] == what);
+    let attempt = if what.is_empty() { attempts.first() } else { named };
+    attempt.expect("it was made")["result"]
+        .as_str()
+        .expect("a result")
+        .to_owned()
 }
 
 fn cases(net: &Net, folder: &std::path::Path) -> Vec<Case> {
@@ -298,4 +299,92 @@ async fn a_capability_runs_only_for_a_persona_and_a_policy_that_name_it() {
         .persona(|body| body["constraints"]["allowed_capabilities"] = json!(["runtime-*"]));
     let lab = Lab::start(open).await;
     assert_eq!(lab.call(RUNTIME_PANIC, json!("calm")).await.answer(), &json!("calm"));
+}
+
+/// One function of the ABI that needs a permission, and an attempt of a guest that is beyond what was granted.
+struct Denial {
+    function: &'static str,
+    guest: Guest,
+    input: Value,
+    attempt: &'static str,
+}
+
+fn denials() -> Vec<Denial> {
+    let denial = |function, guest, input: &Value, attempt| Denial {
+        function,
+        guest,
+        input: input.clone(),
+        attempt,
+    };
+    let namespace = json!({ "namespace": "theirs" });
+    let names = json!({ "names": ["theirs", "injected", "shown"] });
+    let program = json!({ "runs": [{ "program": "/bin/sh", "arguments": ["-c", "id"] }] });
+    vec![
+        denial("memory-read.get", ISOLATION_MEMORY, &namespace, "get"),
+        denial("memory-read.list", ISOLATION_MEMORY, &namespace, "list"),
+        denial("memory-write.put", ISOLATION_MEMORY, &namespace, "put"),
+        denial("memory-write.delete", ISOLATION_MEMORY, &namespace, "delete"),
+        denial("memory-write.batch", ISOLATION_MEMORY, &namespace, "batch"),
+        denial("secret-read.open", ISOLATION_SECRET, &names, "open theirs"),
+        denial(
+            "secret-read.[method]secret.attach",
+            ISOLATION_SECRET,
+            &names,
+            "attach shown",
+        ),
+        denial(
+            "secret-read.[method]secret.reveal",
+            ISOLATION_SECRET,
+            &names,
+            "reveal injected",
+        ),
+        denial("secret-write.put", ISOLATION_SECRET, &names, "put theirs"),
+        denial("exec.run", ISOLATION_EXEC, &program, ""),
+    ]
+}
+
+/// The functions of every interface of the ABI that needs a permission, as its WIT has them.
+fn governed_functions() -> Vec<String> {
+    let mut resolve = wit_parser::Resolve::default();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/1.0.0");
+    let (package, _) = resolve.push_dir(folder).expect("WIT");
+    let interfaces = resolve.packages[package].interfaces.iter();
+    let governed = interfaces.filter(|(name, _)| !["types", "log", "context", "tool"].contains(&name.as_str()));
+    let functions = governed.flat_map(|(name, id)| {
+        resolve.interfaces[*id]
+            .functions
+            .keys()
+            .map(move |function| format!("{name}.{function}"))
+    });
+    functions.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_function_that_needs_a_permission_can_say_no() {
+    let denials = denials();
+    let covered: Vec<&str> = denials.iter().map(|denial| denial.function).collect();
+    let uncovered: Vec<String> = governed_functions()
+        .into_iter()
+        .filter(|name| !covered.contains(&name.as_str()))
+        .collect();
+    assert_eq!(uncovered, <[String; 0]>::default(), "functions without a denial test");
+    assert_eq!(covered.len(), governed_functions().len());
+    for denial in denials {
+        // Everything is granted, but not this.
+        let permissions = json!({
+            "memory:read": { "namespaces": ["mine"] },
+            "memory:write": { "namespaces": ["mine"], "bytes_max": 1000, "records_max": 10 },
+            "secret:read": { "secrets": [
+                { "name": "injected", "use": "inject", "hosts": ["https://api.example.test"], "header": "x-key" },
+                { "name": "shown", "use": "reveal" },
+            ] },
+            "secret:write": { "names": ["injected"] },
+            "exec": { "programs": [{ "path": "/bin/echo", "args": ["x"] }] },
+        });
+        let lab = Lab::start(Setup::of(denial.guest).permissions(permissions)).await;
+        let outcome = lab.call(denial.guest, denial.input).await;
+        let result = found(&outcome, denial.attempt);
+        assert!(result.starts_with("Error::Denied("), "{}: {result}", denial.function);
+        lab.neighbour_works().await;
+    }
 }

@@ -397,8 +397,12 @@ async fn a_thousand_calls_in_flight_are_all_correct() {
     let before = resident_kib("VmRSS:");
     let answers = futures::future::join_all(calls).await;
     assert_eq!(answers.iter().filter(|correct| **correct).count(), 1_000);
-    let growth = resident_kib("VmHWM:").saturating_sub(before) / 1024;
-    assert!(growth < 300, "the process grew by {growth} MiB");
+    // Where every test has a process of its own (cargo-nextest), what that process holds is what this test made it hold;
+    // elsewhere the benchmark `in_flight` is the one that measures.
+    if std::env::var_os("NEXTEST").is_some() {
+        let growth = resident_kib("VmHWM:").saturating_sub(before) / 1024;
+        assert!(growth < 300, "the process grew by {growth} MiB");
+    }
 }
 
 /// What the kernel says about this process's memory.
