@@ -62,11 +62,16 @@ fn baseline(call: &Arc<CallRecord>, streams: StandardStreams) -> WasiCtx {
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .socket_addr_check(|_, _| Box::pin(async { false }))
-        .stderr(LogStream::new(Arc::clone(call), "warn"));
+        .socket_addr_check(|_, _| Box::pin(async { false }));
+    let log = |level| LogStream::new(Arc::clone(call), level);
     match streams {
-        StandardStreams::Log => builder.stdout(LogStream::new(Arc::clone(call), "info")),
-        StandardStreams::Answer { stdin, stdout } => builder.stdin(stdin).stdout(CappedOutput::clone(&stdout)),
+        // A tool has the log interface; what it prints nevertheless is kept.
+        StandardStreams::Log => builder.stdout(log("info")).stderr(log("warn")),
+        // Standard error is all the log that a program has.
+        StandardStreams::Answer { stdin, stdout } => builder
+            .stdin(stdin)
+            .stdout(CappedOutput::clone(&stdout))
+            .stderr(log("info")),
     };
     builder.build()
 }

@@ -16,6 +16,10 @@ pub(crate) use config::{CodeSettings, FEATURES, MemoryLayout, can_tell_written_p
 
 use crate::guard::Guarded;
 
+/// After how many units of fuel a guest reports what it used: what a call that was cut off did not report yet is less.
+/// Some milliseconds of computing.
+pub const FUEL_REPORT_UNITS: u64 = 10_000_000;
+
 /// An engine could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -100,6 +104,9 @@ impl Engine {
         if self.settings.metering == Metering::Metered {
             // Fails only on an engine without fuel; then the call gets none and ends with its first instruction.
             let _set = store.set_fuel(limits.fuel);
+            // Guests count in a register and write the sum back only now and then; this makes them do so often enough
+            // that what a call cost is known even when the wall cuts it off.
+            let _interval = store.fuel_async_yield_interval(Some(FUEL_REPORT_UNITS));
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {

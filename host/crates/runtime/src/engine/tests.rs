@@ -160,6 +160,32 @@ async fn fuel_ends_work_and_is_counted() {
 }
 
 #[tokio::test]
+async fn a_call_that_the_wall_cuts_off_has_reported_its_fuel() {
+    let runtime = runtime(Allocation::OnDemand);
+    let engine = runtime.engine(Metering::Metered).unwrap();
+    let component = compile(&runtime, Metering::Metered, &forever()).await;
+    let limits = Limits {
+        fuel: u64::MAX / 2,
+        wall_ms: 300,
+        ..Limits::default()
+    };
+    let data = Data {
+        guard: Guard::new(&limits),
+        dropped: Arc::new(AtomicBool::new(false)),
+    };
+    let mut store = engine.store(data, &limits);
+    let ended = within_wall(&limits, async {
+        let instance = linker(engine).instantiate_async(&mut store, &component).await?;
+        let run: TypedFunc<(), (u32,)> = instance.get_typed_func(&mut store, "run")?;
+        run.call_async(&mut store, ()).await
+    })
+    .await;
+    assert!(matches!(ended, Err(Fault::Wall)), "{ended:?}");
+    let used = engine.fuel_used(&store, &limits).unwrap();
+    assert!(used >= super::FUEL_REPORT_UNITS, "only {used} units were reported");
+}
+
+#[tokio::test]
 async fn bulk_operations_cost_fuel_by_the_byte() {
     let fill = guest(
         "(memory 16)",
