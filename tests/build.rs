@@ -15,13 +15,15 @@ use wit_component::{ComponentEncoder, StringEncoding};
 /// The prefixes of guest names. Each has a module of the same name in `it/`.
 const SUITES: [&str; 4] = ["filesystem", "isolation", "network", "runtime"];
 /// The components of the example capabilities that are tested from end to end.
-const CAPABILITIES: [&str; 7] = [
+const CAPABILITIES: [&str; 9] = [
     "http_fetch",
     "markdown_render",
+    "notes",
     "report_write",
     "run_program",
     "table_query",
     "text_grep",
+    "webhook_post",
     "word-count",
 ];
 /// What runs when something is missing.

@@ -260,6 +260,30 @@ fn report_write_writes_below_its_folder_alone() {
     }
 }
 
+#[test]
+fn what_needs_a_store_says_that_this_host_has_none() {
+    for (capability, input, words) in [
+        (
+            "notes",
+            json!({ "action": "add", "name": "Shopping list", "text": "milk" }),
+            "this host has no memory store",
+        ),
+        (
+            "webhook-post",
+            json!({ "url": "https://hooks.example.com/builds", "payload": { "status": "passed" } }),
+            "this host has no secret store",
+        ),
+    ] {
+        let desk = desk(capability, &[]);
+        desk.aral(&["invoke", capability, "--input", &input.to_string()])
+            .assert(capability, 8, &[words, "(host.unavailable)"]);
+        // It is the store that is missing, and not the right to use it: without that it is not even started.
+        desk.configure(|config| config["policy"]["permissions"] = json!(["file:read"]));
+        desk.aral(&["invoke", capability, "--input", &input.to_string()])
+            .assert(capability, 3, &["(permission.denied)", "hint: "]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_fetch_reads_a_page_from_a_real_server() {
     let server = Http::start().await;

@@ -68,6 +68,15 @@ fn keys_are_private_and_never_overwritten() {
 #[test]
 fn inspect_reads_what_others_built() {
     let desk = Desk::new();
+    // A program of the standard library alone, that knows nothing of this host.
+    let plain = std::fs::read(concat!(env!("ARAL_CAPABILITIES"), "/word-count.wasm")).expect("a component");
+    desk.write("plain.wasm", &plain);
+    let seen = object(&desk.aral(&["inspect", "plain.wasm", "--json"]));
+    assert_eq!(
+        (&seen["inspection"]["shape"], &seen["inspection"]["permissions"]),
+        (&json!("command"), &json!([])),
+        "{seen}"
+    );
     desk.write("it.wasm", &ISOLATION_EXEC.bytes());
     let seen = object(&desk.aral(&["inspect", "it.wasm", "--json"]));
     let inspection = &seen["inspection"];
@@ -312,6 +321,59 @@ fn manifests_and_configurations_are_found_where_they_are_named() {
     let verbose = desk.aral(&[&invoke[..], &["-v"]].concat());
     verbose.assert("verbose", 0, &["INFO"]);
     assert!(!desk.aral(&invoke).stderr.contains("INFO"));
+}
+
+#[test]
+fn versions_stand_side_by_side_and_the_newest_that_is_asked_for_answers() {
+    let desk = Desk::new();
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    desk.component(&RUNTIME_TOOL_ERROR.bytes());
+    let entry = |guest, version: &str| {
+        let mut entry = setup::entry(guest);
+        entry["id"] = json!("versioned");
+        entry["version"] = json!(version);
+        entry
+    };
+    // The second is another component, which answers this input otherwise.
+    desk.manifest(&[
+        entry(RUNTIME_ECHO_TOOL, "1.0.0"),
+        entry(RUNTIME_TOOL_ERROR, "2.0.0"),
+        entry(RUNTIME_ECHO_TOOL, "1.3.0"),
+        entry(RUNTIME_ECHO_TOOL, "2.1.0-beta.1"),
+    ]);
+    for (id, version, answer) in [
+        ("versioned", "2.0.0", json!(7)),
+        ("versioned@2", "2.0.0", json!(7)),
+        ("versioned@^1", "1.3.0", json!("number")),
+        ("versioned@1.0", "1.3.0", json!("number")),
+        ("versioned@=1.0.0", "1.0.0", json!("number")),
+        ("versioned@<1.2", "1.0.0", json!("number")),
+        ("versioned@>=1.2, <2", "1.3.0", json!("number")),
+        ("versioned@=2.1.0-beta.1", "2.1.0-beta.1", json!("number")),
+    ] {
+        let found = object(&desk.aral(&["invoke", id, "--input", "\"number\"", "--json"]));
+        assert_eq!(
+            (&found["version"], &found["answer"]),
+            (&json!(version), &answer),
+            "{id}: {found}"
+        );
+    }
+    desk.aral(&["invoke", "versioned@^3", "--input", "{}"]).assert(
+        "no such version",
+        6,
+        &[
+            "there is no version `^3` of `versioned`",
+            "1.0.0",
+            "1.3.0",
+            "2.0.0",
+            "(capability.unknown)",
+        ],
+    );
+    desk.aral(&["invoke", "versioned@newest", "--input", "{}"]).assert(
+        "no requirement",
+        2,
+        &["`newest` names no versions", "hint: write it like"],
+    );
 }
 
 #[test]

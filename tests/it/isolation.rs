@@ -104,6 +104,7 @@ async fn isolation_undeclared_import() {
     lab.call(ISOLATION_UNDECLARED_IMPORT, json!(null))
         .await
         .assert_marker("write");
+    lab.neighbour_works().await;
 }
 
 /// Runs `fill` and `scan` in turn, more often than there are slots that stay warm.
@@ -113,6 +114,7 @@ async fn scan_after_fill(lab: &Lab, guest: Guest, fill: Value, scan: Value) -> V
         lab.call(guest, fill.clone()).await.answer();
         answers.push(lab.call(guest, scan.clone()).await.answer().clone());
     }
+    lab.neighbour_works().await;
     answers
 }
 
@@ -136,7 +138,9 @@ async fn isolation_slot_memory() {
 async fn isolation_slot_table() {
     let lab = Lab::start(Setup::of(ISOLATION_SLOT_TABLE)).await;
     // What the scan would count if it saw the call before.
-    assert_eq!(lab.call(ISOLATION_SLOT_TABLE, json!(500)).await.answer(), &json!(510));
+    let filled = lab.call(ISOLATION_SLOT_TABLE, json!(500)).await;
+    assert_eq!(filled.answer(), &json!(510));
+    filled.assert_marker("attacking");
     for answer in scan_after_fill(&lab, ISOLATION_SLOT_TABLE, json!(500), json!(0)).await {
         assert_eq!(answer, json!(0));
     }
@@ -338,6 +342,7 @@ async fn a_program_that_hangs_or_floods_is_ended() {
         outcome.elapsed
     );
     outcome.assert_marker("run /bin/sleep [\"50\"]");
+    lab.neighbour_works().await;
     let lab = Lab::start(setup(json!({ "exec_ms": 20_000 }))).await;
     assert_eq!(
         lab.call(ISOLATION_EXEC, sleep("1")).await.answer()[0]["status"],
