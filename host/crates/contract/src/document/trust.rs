@@ -1,8 +1,6 @@
 //! Which public keys are trusted for which kind of document.
 
-use serde::{Deserialize, Serialize};
-
-use super::key::{KeyError, PublicKey};
+use super::key::PublicKey;
 use super::signed::Kind;
 use crate::id::KeyId;
 
@@ -11,16 +9,6 @@ use crate::id::KeyId;
 struct Trusted {
     key: PublicKey,
     kinds: Vec<Kind>,
-}
-
-/// One entry of a trust store as it stands in a file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedKey {
-    /// The public key in PEM.
-    pub public_key: String,
-    /// The kinds of document it may sign.
-    pub kinds: Vec<Kind>,
 }
 
 /// The trusted keys. Empty by default: nothing is trusted.
@@ -44,15 +32,6 @@ impl TrustStore {
             key,
             kinds: kinds.to_vec(),
         });
-    }
-
-    /// From the entries of a file.
-    pub fn from_entries(entries: &[TrustedKey]) -> Result<Self, KeyError> {
-        let mut store = Self::default();
-        for entry in entries {
-            store.add(PublicKey::from_pem(&entry.public_key)?, &entry.kinds);
-        }
-        Ok(store)
     }
 
     /// Whether nothing is trusted.
