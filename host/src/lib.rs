@@ -21,7 +21,7 @@
 //!         .invoke(&session, Request {
 //!             capability: &"text-grep".parse()?,
 //!             version: None,
-//!             input: br#"{"pattern": "error", "path": "/data"}"#,
+//!             input: br#"{"pattern": "error"}"#,
 //!             trace: None,
 //!         })
 //!         .await;
