@@ -1,18 +1,19 @@
 //! The far end of this crate's tests that need a process of their own: the compiler's child, one that hangs, one that
-//! takes too much memory, one that shows its limits, one that shares a cache.
+//! takes too much memory, one that shows its limits, one that shares a cache, one that has a jailed child of its own.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a program for tests, which reads what it prints"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use aral_contract::{Limits, Metering};
+use aral_runtime::jail::spawn;
 use aral_runtime::process::{ProcessLimits, apply};
-use aral_runtime::{CacheOptions, CompilerKind, Guard, Runtime, RuntimeOptions};
+use aral_runtime::{CacheOptions, CompilerKind, Guard, JailLimits, Runtime, RuntimeOptions, jailed_command};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,9 +37,31 @@ fn main() -> ExitCode {
             while std::io::stdout().write_all(&chunk).is_ok() {}
             ExitCode::SUCCESS
         }
+        ["jailed"] => jailed(),
         ["limits", address_space_bytes] => limits(address_space_bytes.parse().ok()),
         ["cache", directory, key_file, component] => cache(directory.into(), key_file.into(), component.into()),
         _ => ExitCode::from(2),
+    }
+}
+
+/// Starts a jailed child, prints its number, and waits to be killed.
+#[tokio::main(flavor = "current_thread")]
+async fn jailed() -> ExitCode {
+    let limits = JailLimits {
+        memory_bytes: 1 << 30,
+        cpu_seconds: 10,
+        open_files: 20,
+        file_bytes: 0,
+    };
+    let mut command = jailed_command(Path::new("/bin/sleep"), limits);
+    command.arg("600");
+    match spawn(command).await {
+        Ok(child) => {
+            println!("{}", child.id().unwrap_or_default());
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use wasmtime::component::Component;
 
 use crate::engine::Engine;
@@ -36,17 +36,19 @@ pub(crate) fn load(engine: &Engine, code: &TrustedCode<'_>) -> wasmtime::Result<
 
 /// Makes the child of `command` enter the jail between fork and exec.
 pub(crate) fn enter_jail_before_exec(command: &mut tokio::process::Command, limits: JailLimits) {
+    let parent = rustix::process::getpid();
     // SAFETY: needed because what runs between fork and exec shares memory with a process whose other threads are
     // gone, possibly while they held a lock. Sound because `enter_jail` only makes direct system calls on copies it
     // owns: it takes no lock, allocates nothing and cannot panic.
     unsafe {
-        command.pre_exec(move || enter_jail(limits));
+        command.pre_exec(move || enter_jail(limits, parent));
     }
 }
 
 /// Runs in the child between fork and exec. A step that fails makes the spawn fail.
-fn enter_jail(limits: JailLimits) -> io::Result<()> {
+fn enter_jail(limits: JailLimits, parent: Pid) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
+    die_with(parent)?;
     for (resource, limit) in [
         (Resource::Core, 0),
         (Resource::As, limits.memory_bytes),
@@ -57,6 +59,17 @@ fn enter_jail(limits: JailLimits) -> io::Result<()> {
         lower(resource, limit)?;
     }
     close_descriptors_at_exec()
+}
+
+/// Has the system kill this process when the thread that started it ends, which is when the host does: a host that is
+/// killed has no time to kill its children. Asked for first and then looked at: a host that ended in between sends nothing.
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::SRCH.into())
+    }
 }
 
 /// Sets both limits; never above what is inherited, as that needs privileges.

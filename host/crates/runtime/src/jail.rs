@@ -2,11 +2,15 @@
 //! environment, limits, a process group of its own that can be killed as one. Used for the compiler and for programs
 //! that a guest may run. It decides nothing: which program with which arguments is settled by the caller.
 
+use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 
 use crate::danger;
 
@@ -24,13 +28,54 @@ pub struct JailLimits {
 }
 
 /// A command that runs `program`, an absolute path, in the jail. Arguments are the caller's to set, and standard input,
-/// output and error, which are null unless set. The child is killed when its handle is dropped.
+/// output and error, which are null unless set. Start it with [`spawn`]. The child is killed when its handle is dropped,
+/// and when the host ends, however it ends.
 pub fn jailed_command(program: &Path, limits: JailLimits) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     danger::enter_jail_before_exec(&mut command, limits);
     command
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread that starts all children of this process, once there is one. The system kills a child when the very thread
+/// ends that started it, and the threads of an async runtime come and go; this one ends with the process.
+static STARTER: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
+
+/// Starts a command made by [`jailed_command`]. Whoever stops waiting for it has the child killed.
+///
+/// Needs a tokio runtime with I/O.
+pub async fn spawn(mut command: Command) -> io::Result<Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let (answer, answered) = oneshot::channel();
+    let job = move || {
+        let _entered = runtime.enter();
+        // Nobody may wait any more: then the child is dropped here, which kills it.
+        let _given_up = answer.send(command.spawn());
+    };
+    let nobody = || io::Error::other("the thread that starts children is gone");
+    starter()?.send(Box::new(job)).map_err(|_| nobody())?;
+    answered.await.map_err(|_| nobody())?
+}
+
+fn starter() -> io::Result<mpsc::Sender<Job>> {
+    let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(jobs) = &*starter {
+        return Ok(jobs.clone());
+    }
+    let (jobs, inbox) = mpsc::channel::<Job>();
+    std::thread::Builder::new()
+        .name("aral-children".to_owned())
+        .spawn(move || {
+            for job in inbox {
+                // A job that panics (its runtime is gone) drops its answer, and the next caller is served all the same.
+                let _panicked = std::panic::catch_unwind(AssertUnwindSafe(job));
+            }
+        })?;
+    *starter = Some(jobs.clone());
+    Ok(jobs)
 }
 
 /// Kills the process group of a jailed child when dropped: the child and whatever it started. Make it right after the
@@ -162,7 +207,7 @@ mod tests {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(command).await.unwrap();
         let killer = GroupKiller::of(&child);
         let mut stdout = tokio::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -179,11 +224,83 @@ mod tests {
         assert!(!child.wait().await.unwrap().success());
     }
 
+    /// The state of a process as the system shows it; none: it is gone.
+    #[expect(clippy::disallowed_methods, reason = "tests look at processes")]
+    fn state(id: u32) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    }
+
+    fn is_alive(id: u32) -> bool {
+        state(id).is_some_and(|state| state != 'Z' && state != 'X')
+    }
+
+    #[test]
+    fn a_child_does_not_outlive_a_host_that_is_killed() {
+        use std::io::BufRead as _;
+        let mut host = std::process::Command::new(crate::testing::child_program())
+            .arg("jailed")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = std::io::BufReader::new(host.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let child: u32 = line.trim().parse().unwrap();
+        assert!(is_alive(child), "the child did not run");
+        // SIGKILL: nothing of the host's own cleaning up runs.
+        host.kill().unwrap();
+        host.wait().unwrap();
+        for _ in 0..200 {
+            if !is_alive(child) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let left = i32::try_from(child).ok().and_then(Pid::from_raw).unwrap();
+        let _ended = rustix::process::kill_process(left, Signal::KILL);
+        panic!("the child outlived the host");
+    }
+
+    #[test]
+    fn a_child_outlives_the_thread_that_asked_for_it() {
+        let asked = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let mut command = jailed_command(Path::new("/bin/sleep"), LIMITS);
+            command.arg("600");
+            let child = runtime.block_on(spawn(command)).unwrap();
+            (runtime, child)
+        });
+        let (_runtime, child) = asked.join().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(
+            is_alive(child.id().unwrap()),
+            "the child died with a thread of the host"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_child_that_nobody_waits_for_is_killed() {
+        let mut command = jailed_command(Path::new("/bin/sleep"), LIMITS);
+        command.arg("600");
+        let child = spawn(command).await.unwrap();
+        let id = child.id().unwrap();
+        drop(child);
+        for _ in 0..100 {
+            if !is_alive(id) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the child outlived its handle");
+    }
+
     #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error() {
-        let error = jailed_command(Path::new("/nonexistent/program"), LIMITS)
-            .spawn()
-            .unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        let command = jailed_command(Path::new("/nonexistent/program"), LIMITS);
+        assert_eq!(spawn(command).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aral_contract::scope::{ArgumentPattern, ExecScope};
 use aral_contract::{Limits, Permission};
-use aral_runtime::jail::GroupKiller;
+use aral_runtime::jail::{self, GroupKiller};
 use aral_runtime::{JailLimits, jailed_command};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
@@ -84,19 +84,19 @@ impl Host for State {
 }
 
 async fn run(program: &str, arguments: &[String], stdin: &[u8], limits: &Limits) -> Result<Output, Error> {
-    let jail = JailLimits {
+    let limits_of_jail = JailLimits {
         memory_bytes: MEMORY_BYTES_MAX,
         cpu_seconds: limits.exec_ms.div_ceil(1000).saturating_add(1),
         open_files: OPEN_FILES_MAX,
         file_bytes: FILE_BYTES_MAX,
     };
-    let mut command = jailed_command(Path::new(program), jail);
+    let mut command = jailed_command(Path::new(program), limits_of_jail);
     command
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| {
+    let mut child = jail::spawn(command).await.map_err(|error| {
         tracing::warn!(program, %error, "a granted program did not start");
         Error::Unavailable("the program did not start".to_owned())
     })?;

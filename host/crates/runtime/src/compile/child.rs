@@ -15,7 +15,7 @@ use tokio::process::Child;
 use super::{CompileError, precompile};
 use crate::admit;
 use crate::engine::{CodeSettings, MemoryLayout};
-use crate::jail::{JailLimits, jailed_command};
+use crate::jail::{self, JailLimits, jailed_command};
 
 /// Largest code of one component, in bytes. Stops a component whose code is many times its own size.
 pub(crate) const CODE_BYTES_MAX: u64 = 256 << 20;
@@ -48,7 +48,7 @@ pub(super) async fn compile(
     };
     let mut command = jailed_command(program, limits);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(CompileError::Child)?;
+    let mut child = jail::spawn(command).await.map_err(CompileError::Child)?;
     // Dropping the child, here or because the caller gave up, kills it.
     tokio::time::timeout(
         Duration::from_millis(timeout_ms),
