@@ -29,7 +29,8 @@ pub(crate) use access::FilesView;
 
 /// Files and folders that one call holds open. Stops a guest from using up the descriptors of the host.
 const OPEN_FILES_MAX: usize = 256;
-/// Entries of a folder that is listed. Stops a folder from filling memory: its entries are read at once.
+/// Entries of all folders that one call is listing, together. Stops folders from filling memory: the entries of each are
+/// read at once, and kept for as long as the guest keeps the listing.
 const FOLDER_ENTRIES_MAX: usize = 100_000;
 
 /// A granted folder: open, with what may be done in it.
@@ -168,6 +169,8 @@ pub(crate) struct Files {
     recorded: Vec<bool>,
     /// What was opened; a stream may keep it open after its handle is gone.
     opened: Vec<Weak<File>>,
+    /// Entries of each listing that the guest holds, by the number of its handle.
+    listed: HashMap<u32, usize>,
 }
 
 impl Files {
@@ -178,6 +181,7 @@ impl Files {
             quotas: Vec::new(),
             recorded: Vec::new(),
             opened: Vec::new(),
+            listed: HashMap::new(),
         }
     }
 
@@ -187,6 +191,11 @@ impl Files {
             self.opened.retain(|file| file.strong_count() > 0);
         }
         self.opened.len() < OPEN_FILES_MAX
+    }
+
+    /// How many more entries of folders the call may hold.
+    fn entries_left(&self) -> usize {
+        FOLDER_ENTRIES_MAX.saturating_sub(self.listed.values().sum())
     }
 
     fn mount(&self, place: &Place) -> Option<&Mount> {

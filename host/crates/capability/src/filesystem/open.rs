@@ -158,10 +158,10 @@ pub(super) fn existing(folder: &Dir, path: &Path, wish: Wish) -> Result<Opened, 
     }
 }
 
-/// Whether a folder has more entries than `max`. Looks at no more than that.
-pub(super) fn has_more_entries_than(folder: &File, max: usize) -> io::Result<bool> {
+/// How many entries a folder has, counted to `max` and one more.
+pub(super) fn count_entries(folder: &File, max: usize) -> io::Result<usize> {
     let entries = Dir::from_std_file(folder.try_clone()?).entries()?;
-    Ok(entries.take(max.saturating_add(1)).count() > max)
+    Ok(entries.take(max.saturating_add(1)).count())
 }
 
 fn options(wish: Wish, write: bool) -> OpenOptions {

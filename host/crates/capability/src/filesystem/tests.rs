@@ -576,6 +576,28 @@ async fn a_call_holds_a_bounded_number_of_files_open() {
 fn entries_are_counted_before_they_are_read() {
     let folder = lay_out();
     let handle = File::open(folder.path().join("in")).unwrap();
-    assert!(!open::has_more_entries_than(&handle, 6).unwrap());
-    assert!(open::has_more_entries_than(&handle, 5).unwrap());
+    assert_eq!(open::count_entries(&handle, 6).unwrap(), 6);
+    assert_eq!(
+        open::count_entries(&handle, 4).unwrap(),
+        5,
+        "it looked at more than it was told to"
+    );
+}
+
+#[tokio::test]
+async fn listings_that_a_guest_keeps_count_together() {
+    let mut world = World::new(100, 1);
+    for index in 0..FOLDER_ENTRIES_MAX / 4 {
+        fs::write(world.path(&format!("in/sub/{index}")), "").unwrap();
+    }
+    let folder = world.open("/data", "sub", none(), READ).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        kept.push(world.view().read_directory(again(&folder)).await.unwrap());
+    }
+    let refused = world.view().read_directory(again(&folder)).await;
+    assert_eq!(refused.map_err(code).unwrap_err(), ErrorCode::InsufficientMemory);
+    // Who gives a listing back may make another.
+    HostDirectoryEntryStream::drop(&mut world.view(), kept.pop().unwrap()).unwrap();
+    assert!(world.view().read_directory(folder).await.is_ok());
 }

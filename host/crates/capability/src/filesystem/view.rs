@@ -16,7 +16,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use super::access::{FilesView, Handle};
 use super::open::{self, Opened, Wish};
 use super::quota::{Quota, QuotaExceeded};
-use super::{Access, FOLDER_ENTRIES_MAX, Place};
+use super::{Access, Place};
 
 type Entries = Resource<ReaddirIterator>;
 
@@ -214,11 +214,16 @@ impl HostDescriptor for FilesView<'_> {
     async fn read_directory(&mut self, handle: Handle) -> FsResult<Entries> {
         self.may_read(&handle, "")?;
         let folder = self.folder(&handle)?;
-        let count = move || open::has_more_entries_than(&folder, FOLDER_ENTRIES_MAX);
-        if tokio::task::spawn_blocking(count).await.map_err(FsError::trap)?? {
+        let left = self.files.entries_left();
+        let count = move || open::count_entries(&folder, left);
+        let count = tokio::task::spawn_blocking(count).await.map_err(FsError::trap)??;
+        if count > left {
             return Err(ErrorCode::InsufficientMemory.into());
         }
-        self.wasi.read_directory(handle).await
+        let entries = self.wasi.read_directory(handle).await?;
+        // An empty one counts too: it takes room all the same.
+        self.files.listed.insert(entries.rep(), count.saturating_add(1));
+        Ok(entries)
     }
 
     async fn stat_at(&mut self, handle: Handle, path_flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
@@ -292,6 +297,7 @@ impl HostDirectoryEntryStream for FilesView<'_> {
     }
 
     fn drop(&mut self, entries: Entries) -> wasmtime::Result<()> {
+        self.files.listed.remove(&entries.rep());
         HostDirectoryEntryStream::drop(&mut self.wasi, entries)
     }
 }
