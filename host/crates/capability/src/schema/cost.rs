@@ -6,8 +6,12 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-/// Subschemas that a schema may expand to, references followed.
+/// Subschemas and listed values that a schema may expand to, references followed.
 const WEIGHT_MAX: u64 = 20_000;
+/// What a pattern weighs: each is compiled to an automaton, and keeps a cache of it.
+const PATTERN_WEIGHT: u64 = 150;
+/// Bytes of a text that count as one part of a value.
+const TEXT_BYTES_PER_PART: usize = 64;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
 /// Applications of a subschema to a part of one value.
@@ -19,7 +23,7 @@ const NESTING_MAX: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooCostly {
     /// Too many subschemas.
-    #[error("it expands to more than {WEIGHT_MAX} subschemas")]
+    #[error("it expands to more than {WEIGHT_MAX} subschemas and listed values; a pattern counts as {PATTERN_WEIGHT}")]
     Weight,
     /// Subschemas too deep.
     #[error("its references and subschemas are nested deeper than {DEPTH_MAX}")]
@@ -52,7 +56,45 @@ enum Target<'a> {
 #[derive(Clone, Copy)]
 struct Size {
     weight: u64,
+    /// How far it expands once more when an `unevaluated…` keyword around it asks what it evaluated.
+    asked: u64,
     depth: usize,
+}
+
+/// What a schema costs by itself, without its subschemas.
+#[derive(Default)]
+struct Own {
+    /// Values and names that are compared one by one.
+    listed: u64,
+    /// Patterns that texts are searched for.
+    patterns: u64,
+    /// Patterns that the names of members are searched for.
+    name_patterns: u64,
+    /// `unevaluatedProperties` and `unevaluatedItems`: each evaluates what stands beside it once more.
+    unevaluated: u64,
+}
+
+impl Own {
+    fn of(schema: &Value) -> Self {
+        let mut own = Self::default();
+        let Value::Object(keywords) = schema else { return own };
+        for (keyword, value) in keywords {
+            match (keyword.as_str(), value) {
+                ("enum" | "const" | "required" | "dependentRequired" | "dependencies", value) => {
+                    own.listed = own.listed.saturating_add(parts_of(value));
+                }
+                ("pattern", _) => own.patterns = own.patterns.saturating_add(1),
+                ("patternProperties", Value::Object(map)) => {
+                    own.name_patterns = u64::try_from(map.len()).unwrap_or(u64::MAX);
+                }
+                ("unevaluatedProperties" | "unevaluatedItems", _) => {
+                    own.unevaluated = own.unevaluated.saturating_add(1);
+                }
+                _ => {}
+            }
+        }
+        own
+    }
 }
 
 /// The cost of one schema.
@@ -177,18 +219,35 @@ impl<'a> Measure<'a> {
         }
         if self.open.contains(&key) {
             self.recursive = true;
-            return Ok(Size { weight: 1, depth: 1 });
+            return Ok(Size {
+                weight: 1,
+                asked: 1,
+                depth: 1,
+            });
         }
         if self.open.len() >= DEPTH_MAX {
             return Err(TooCostly::Depth);
         }
         self.open.push(key);
-        let mut size = Size { weight: 1, depth: 0 };
-        for (_, part) in self.cost.parts(schema)? {
+        let own = Own::of(schema);
+        let patterns = own.patterns.saturating_add(own.name_patterns);
+        let mut size = Size {
+            weight: own
+                .listed
+                .saturating_add(patterns.saturating_mul(PATTERN_WEIGHT))
+                .saturating_add(1),
+            asked: 1,
+            depth: 0,
+        };
+        for (target, part) in self.cost.parts(schema)? {
             let part = self.size(part)?;
             size.weight = size.weight.saturating_add(part.weight);
             size.depth = size.depth.max(part.depth);
+            if matches!(target, Target::Itself) {
+                size.asked = size.asked.saturating_add(part.weight).saturating_add(part.asked);
+            }
         }
+        size.weight = size.weight.saturating_add(own.unevaluated.saturating_mul(size.asked));
         self.open.pop();
         size.depth = size.depth.saturating_add(1);
         if size.weight > WEIGHT_MAX {
@@ -217,7 +276,13 @@ impl<'a> Walk<'a> {
         here: &mut Vec<*const Value>,
         nesting_left: usize,
     ) -> Result<(), TooCostly> {
-        self.steps_left = self.steps_left.checked_sub(1).ok_or(TooCostly::Steps)?;
+        let own = Own::of(schema);
+        let text = match value {
+            Value::String(text) => parts_of_text(text),
+            _ => 0,
+        };
+        let steps = own.listed.saturating_add(own.patterns.saturating_mul(text));
+        self.step(steps.saturating_add(1))?;
         let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
         let key = std::ptr::from_ref(schema);
         if here.contains(&key) {
@@ -250,19 +315,57 @@ impl<'a> Walk<'a> {
                 (Target::Member(_) | Target::Members | Target::Element(_) | Target::Elements, _) => {}
             }
         }
+        for _ in 0..own.unevaluated {
+            self.ask(schema, value, here, nesting_left)?;
+        }
         here.pop();
+        Ok(())
+    }
+
+    /// What an `unevaluated…` keyword makes a validator do: evaluate all that is applied in place, and ask that in turn.
+    fn ask(
+        &mut self,
+        schema: &'a Value,
+        value: &Value,
+        here: &mut Vec<*const Value>,
+        nesting_left: usize,
+    ) -> Result<(), TooCostly> {
+        self.step(1)?;
+        let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
+        for (target, part) in self.cost.parts(schema)? {
+            let key = std::ptr::from_ref(part);
+            if matches!(target, Target::Itself) && !here.contains(&key) {
+                self.apply(part, value, here, nesting_left)?;
+                here.push(key);
+                self.ask(part, value, here, nesting_left)?;
+                here.pop();
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, steps: u64) -> Result<(), TooCostly> {
+        self.steps_left = self.steps_left.checked_sub(steps).ok_or(TooCostly::Steps)?;
         Ok(())
     }
 }
 
-/// Parts of a value, itself included. Its depth is bounded by the parser.
+/// Parts of a value, itself included; a long text counts as several. Its depth is bounded by the parser.
 fn parts_of(value: &Value) -> u64 {
     let inner: u64 = match value {
         Value::Array(list) => list.iter().map(parts_of).sum(),
-        Value::Object(map) => map.values().map(parts_of).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| parts_of(value).saturating_add(parts_of_text(name)))
+            .sum(),
+        Value::String(text) => parts_of_text(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     };
     inner.saturating_add(1)
+}
+
+fn parts_of_text(text: &str) -> u64 {
+    u64::try_from(text.len() / TEXT_BYTES_PER_PART).unwrap_or(u64::MAX)
 }
 
 /// Collects the anchors of a document, and refuses names that would make `#` mean something else.
