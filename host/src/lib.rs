@@ -34,13 +34,13 @@
 #![forbid(unsafe_code)]
 
 mod builder;
-mod host;
-mod events;
 mod components;
-mod serials;
-mod text;
 pub mod config;
 pub mod environment;
+mod events;
+mod host;
+mod serials;
+mod text;
 
 pub use builder::HostBuilder;
 pub use config::Config;
