@@ -475,7 +475,10 @@ fn input_that_is_refused() {
         (
             "a member twice",
             r#"{"name":"a","name":"b"}"#,
-            &["`name`", "(input.invalid)"],
+            &[
+                "the input is not acceptable JSON: duplicate key `name`",
+                "(input.invalid)",
+            ],
         ),
         ("no JSON", "{name}", &["(input.invalid)"]),
         ("nothing", "", &["(input.invalid)"]),

@@ -49,8 +49,9 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
         files::replace(path, entry.as_bytes())?;
         let denied = observed.iter().filter(|(_, _, attempt)| attempt.denied > 0).count();
         output.note(&format!(
-            "wrote {}, {denied} things were denied: read it before you use it",
-            path.display()
+            "wrote {} with the {denied} denied {}: read it before you use it",
+            path.display(),
+            if denied == 1 { "attempt" } else { "attempts" },
         ));
     }
     report::outcome(&report.outcome, &events, output)

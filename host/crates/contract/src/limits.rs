@@ -122,7 +122,8 @@ pub struct Usage {
     pub fuel: Option<u64>,
     /// Largest sum of all linear memories.
     pub memory_bytes_peak: u64,
-    /// Epochs in which the guest was seen computing, times the length of an epoch: a lower bound with that grain.
+    /// Epochs whose end found the guest computing, times the length of an epoch: right to about one epoch for each
+    /// stretch of computing.
     pub compute_ms: u64,
     /// From the request to the answer, in microseconds.
     pub wall_us: u64,

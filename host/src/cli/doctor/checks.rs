@@ -71,7 +71,7 @@ fn one_manifest(configured: &Configured, path: &Path) -> Check {
             let expires_at = verified.header.expires_at;
             let days = expires_at.duration_since(now).as_hours() / 24;
             let count = verified.body.capabilities().len();
-            let detail = format!("`{shown}` has {count} capabilities and is valid for {days} days");
+            let detail = format!("`{shown}` is valid for {days} days; capabilities in it: {count}");
             if days < EXPIRES_SOON_DAYS {
                 Check::warn(
                     "manifest",

@@ -22,8 +22,8 @@ pub(super) fn check_input(input: &[u8], bytes_max: u64, schema: &Schema) -> Resu
             ),
         ));
     }
-    let value = json::parse(input)
-        .map_err(|error| Failure::new(Code::InputInvalid, format!("the input is not acceptable JSON: {error}")))?;
+    let value =
+        json::parse(input).map_err(|error| Failure::new(Code::InputInvalid, format!("the input is {error}")))?;
     schema
         .check(&value)
         .map_err(|violation| Failure::new(Code::InputInvalid, format!("the input breaks the schema {violation}")))?;
@@ -35,12 +35,8 @@ pub(super) fn check_output(output: &[u8], bytes_max: u64, schema: &Schema) -> Re
     if exceeds(output.len(), bytes_max) {
         return Err(too_large(bytes_max));
     }
-    let value = json::parse(output).map_err(|error| {
-        Failure::new(
-            Code::OutputInvalid,
-            format!("the answer is not acceptable JSON: {error}"),
-        )
-    })?;
+    let value =
+        json::parse(output).map_err(|error| Failure::new(Code::OutputInvalid, format!("the answer is {error}")))?;
     schema
         .check(&value)
         .map_err(|violation| Failure::new(Code::OutputInvalid, format!("the answer breaks the schema {violation}")))?;
