@@ -171,19 +171,6 @@ pub type Admitted = (Arc<Capability>, Vec<Warning>);
 type CheckImports<'a> = &'a dyn Fn(&Inspection, &Permissions) -> Result<Vec<Warning>, Failure>;
 
 impl Registry {
-    /// An empty registry that remembers the serials of an earlier run.
-    pub fn with_serials(serials: Serials) -> Self {
-        let capabilities = BTreeMap::new();
-        Self {
-            state: Mutex::new(State { capabilities, serials }),
-        }
-    }
-
-    /// The highest serials, to be kept for the next run.
-    pub fn serials(&self) -> Serials {
-        self.lock().serials.clone()
-    }
-
     /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry. Nothing is
     /// compiled here.
     pub fn admit(
