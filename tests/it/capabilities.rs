@@ -129,7 +129,7 @@ fn moved(desk: Desk, capability: &str) -> Desk {
 
 #[test]
 fn table_query_works_through_a_large_table_in_bounded_memory() {
-    const ROWS: u64 = 200_000;
+    const ROWS: u64 = 1_000_000;
     let desk = desk("table-query", &[]);
     let countries = ["AT", "BR", "CA", "DE", "EG"];
     let mut text = String::from("id,country,total,comment\n");

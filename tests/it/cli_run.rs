@@ -27,7 +27,14 @@ fn a_run_without_a_manifest_needs_the_flag_and_gets_what_is_allowed() {
     assert!(!closed.stdout.contains(r#""text""#), "{closed:?}");
     run(&["--development", "--allow", "file:read=nowhere:/data"]).assert("no folder", 2, &["nowhere"]);
     run(&["--development", "--allow", "files=data"]).assert("no permission", 2, &["`files` is not a permission"]);
-    run(&["--development", "--limit", "fuel=1"]).assert("no fuel", 5, &["(limit.fuel)"]);
+    run(&["--development", "--limit", "fuel=1"]).assert(
+        "no fuel",
+        5,
+        &[
+            "(limit.fuel)",
+            "hint: if that is too little, give it more: `--limit NAME=NUMBER`",
+        ],
+    );
     desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
     desk.aral(&["run", "exec.wasm", "--development"])
         .assert("not covered", 7, &["hint: give it with `--allow"]);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aral_capability::{Shape, inspect};
 use aral_contract::limits::NAME_BYTES_MAX;
-use aral_contract::{CapabilityId, Clock as _, Code, Failure};
+use aral_contract::{Blame, CapabilityId, Clock as _, Code, Failure};
 use aral_orchestration::dispatch::{DevelopmentRun, RunReport, Uncovered};
 use aral_runtime::SystemClock;
 use ipnet::IpNet;
@@ -41,7 +41,9 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     let input = files::input(&arguments.input)?;
     let watch = Watch::new(output);
     let host = session::development_host(configured, &watch)?;
-    let report = session::block_on(session::patiently(output, host.dangerous_run(&run, &input)))?.map_err(worded)?;
+    let mut report =
+        session::block_on(session::patiently(output, host.dangerous_run(&run, &input)))?.map_err(worded)?;
+    report.outcome.result = report.outcome.result.map_err(worded);
     let events = watch.take();
     if let Some(path) = &arguments.observe {
         let observed = Observed::of(&events);
@@ -57,12 +59,15 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     report::outcome(&report.outcome, &events, output)
 }
 
-/// Here rights come from the command line and not from a capability.toml.
+/// Here rights and limits come from the command line and not from a capability.toml.
 fn worded(failure: Failure) -> Failure {
     match failure.code {
         Code::ImportUncovered => failure.with_hint(
             "give it with `--allow PERMISSION=SCOPE` (`aral run --help`), or see what it reaches for: `--observe OUT.toml`",
         ),
+        code if code.blame() == Blame::Limit && failure.hint.is_some() => {
+            failure.with_hint("if that is too little, give it more: `--limit NAME=NUMBER`, such as `--limit fuel=1000000`")
+        }
         _other => failure,
     }
 }
