@@ -421,6 +421,24 @@ async fn describing_runs_in_an_empty_sandbox() {
 }
 
 #[tokio::test]
+async fn names_that_a_component_chose_cannot_steer_a_terminal() {
+    let runtime = Fixture::tool().runtime;
+    let twice = "(import \"url=<\\1b[2J>\" (func))".repeat(2);
+    let invalid = [
+        "(component (import \"a\" (func)) (import \"a\" (func)))".to_owned(),
+        format!("(component {twice})"),
+    ];
+    for text in invalid {
+        let component = wat::parse_str(&text).unwrap();
+        let compiled = runtime.compile(&component, aral_contract::Metering::Metered).await;
+        let failure = crate::registry::compile_failure(&compiled.err().unwrap());
+        assert_eq!(failure.code, Code::ComponentInvalid);
+        assert!(failure.message.contains("conflicts"), "{failure:?}");
+        assert!(!failure.message.contains('\u{1b}'), "{failure:?}");
+    }
+}
+
+#[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "measures that guests share a thread")]
 async fn a_looping_guest_does_not_starve_its_neighbour() {
     let fixture = Fixture::tool().limits(|limits| (limits.fuel, limits.wall_ms) = (u64::MAX, 1_500));

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use wasmtime::component::Component;
 
+use crate::call::sanitised;
+use crate::fault::GUEST_MESSAGE_BYTES_MAX;
 use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
 
@@ -87,7 +89,8 @@ impl Capability {
 
 /// Who is to blame when a component does not compile. What the compiler says of itself is for the operator's log.
 pub fn compile_failure(error: &CompileError) -> Failure {
-    let message = error.to_string();
+    // What a compiler says quotes names that the component chose.
+    let message = sanitised(&error.to_string(), GUEST_MESSAGE_BYTES_MAX);
     match error {
         CompileError::TooLarge { .. } | CompileError::TooComplex { .. } | CompileError::CodeTooLarge { .. } => {
             Failure::new(Code::ComponentTooLarge, message)
