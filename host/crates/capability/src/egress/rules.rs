@@ -59,8 +59,8 @@ pub(super) fn check(permissions: &Permissions, method: &Method, origin: &Origin)
     })
 }
 
-/// Headers that a guest may neither set nor see: those that say where a request goes, how it travels, or from whom it
-/// comes.
+/// Headers that a guest may neither set nor see: those that say where a request goes, how it travels, from whom it comes,
+/// or that its method is another one.
 pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(
@@ -77,6 +77,10 @@ pub(super) fn is_forbidden(name: &HeaderName) -> bool {
             | "via"
             | "x-real-ip"
             | "expect"
+            // They ask a server to take the request for one of another method, which nobody granted.
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
     ) || name.starts_with("proxy-")
         || name.starts_with("x-forwarded-")
 }
@@ -175,6 +179,9 @@ mod tests {
             "x-forwarded-host",
             "via",
             "expect",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
         ] {
             assert!(is_forbidden(&HeaderName::from_static(name)), "{name} was allowed");
         }
