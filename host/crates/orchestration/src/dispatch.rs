@@ -214,7 +214,7 @@ impl Dispatcher {
         match decision.outcome {
             Ok(grant) => {
                 let granted = Granted::new(capability, Arc::new(grant), Arc::clone(ruling.services()));
-                Ok(ruling.keep(session, Arc::new(granted)))
+                Ok(ruling.keep(session, Arc::new(granted), &self.registry.list()))
             }
             Err(denial) => Err(Failure::from(&denial)),
         }

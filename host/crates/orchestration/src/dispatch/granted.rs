@@ -1,7 +1,7 @@
 //! Grants that were computed once, for one policy. Replacing the policy replaces this cache as a whole, so that no grant
 //! outlives the policy it came from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -140,10 +140,13 @@ impl Ruling {
         self.granted.read().unwrap().len()
     }
 
-    /// Keeps a grant, or gives back the one that somebody else kept meanwhile.
-    pub(super) fn keep(&self, session: &Session, new: Arc<Granted>) -> Arc<Granted> {
+    /// Keeps a grant, or gives back the one that somebody else kept meanwhile. Grants of capabilities that are not
+    /// `admitted` any more go: nobody can find them, and each holds compiled code and open folders.
+    pub(super) fn keep(&self, session: &Session, new: Arc<Granted>, admitted: &[Arc<Capability>]) -> Arc<Granted> {
         let key = Key::of(&new.capability, session);
+        let admitted: HashSet<usize> = admitted.iter().map(|one| Arc::as_ptr(one).addr()).collect();
         let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
+        granted.retain(|kept, _| admitted.contains(&kept.capability));
         if granted.len() >= GRANTS_MAX && !granted.contains_key(&key) {
             granted.clear();
         }

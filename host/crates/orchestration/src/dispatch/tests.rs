@@ -436,6 +436,23 @@ async fn a_decision_from_the_cache_allocates_nothing() {
 }
 
 #[test]
+fn a_capability_that_was_withdrawn_is_let_go() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let (id, other) = ("echo".parse().unwrap(), "other".parse().unwrap());
+    fixture.dispatcher.authorize(&fixture.session, &id, None).unwrap();
+    let admitted = fixture.dispatcher.registry().find(&id, None).unwrap();
+    let (version, held) = (admitted.entry.version.clone(), Arc::downgrade(&admitted));
+    drop(admitted);
+    fixture.admit("other", &echo(), json!({}));
+    assert!(fixture.dispatcher.registry().remove(&id, &version));
+    fixture.dispatcher.authorize(&fixture.session, &other, None).unwrap();
+    assert!(held.upgrade().is_none(), "its code and its folders are still held");
+    assert!(fixture.dispatcher.authorize(&fixture.session, &id, None).is_err());
+    assert_eq!(fixture.dispatcher.ruling.load().kept(), 1);
+}
+
+#[test]
 fn grants_of_many_personas_do_not_fill_memory() {
     let fixture = open();
     fixture.admit("echo", &echo(), json!({}));
