@@ -21,8 +21,9 @@ pub const COMPILE_MEMORY_BYTES_MAX: u64 = 2 << 30;
 pub const HOSTCALL_BYTES_MAX: usize = 8 << 20;
 /// Handles a component instance may hold at once. Stops exhaustion through resources.
 pub const COMPONENT_HANDLES_MAX: usize = 4096;
-/// Entries of the host's resource table for one call. Stops exhaustion through resources.
-pub const RESOURCE_TABLE_ENTRIES_MAX: usize = 4096;
+/// Entries of the host's resource table for one call. Stops exhaustion through resources, each of which may hold as much
+/// as the fields of a message.
+pub const RESOURCE_TABLE_ENTRIES_MAX: usize = 1024;
 /// Bytes of randomness that one request may ask for. Stops a guest from draining the host's generator.
 pub const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Total size of the fields of one HTTP message, in bytes. Stops header floods in both directions.
@@ -155,6 +156,12 @@ mod tests {
         assert_eq!(limits.fuel, 5);
         assert_eq!(limits.wall_ms, default.wall_ms);
         assert_eq!(limits.memory_bytes, default.memory_bytes);
+    }
+
+    #[test]
+    fn what_a_call_can_park_in_the_host_is_less_than_its_own_memory() {
+        let parked = RESOURCE_TABLE_ENTRIES_MAX * HTTP_FIELD_BYTES_MAX;
+        assert!(parked as u64 <= Limits::default().memory_bytes / 2);
     }
 
     #[test]
