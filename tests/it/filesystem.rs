@@ -61,13 +61,20 @@ impl Tree {
     }
 }
 
-/// The attempts of an answer, none of which may have come through.
-fn all_failed(attempts: &Value) {
+/// Each attempt was denied, but for these, which fail in another way: what was tried, and how it ends.
+fn all_denied_but(attempts: &Value, others: &[(&str, &str)]) {
     let attempts = attempts.as_array().expect("attempts");
-    assert!(!attempts.is_empty());
+    assert!(attempts.len() > others.len());
     for attempt in attempts {
-        assert_ne!(attempt["result"], "ok", "{attempt}");
+        let other = others.iter().find(|(what, _)| attempt["what"] == *what);
+        let expected = other.map_or("kind: PermissionDenied", |(_, expected)| expected);
+        let found = attempt["result"].as_str().expect("a result");
+        assert!(found.contains(expected), "`{expected}` expected: {attempt}");
     }
+}
+
+fn all_denied(attempts: &Value) {
+    all_denied_but(attempts, &[]);
 }
 
 fn all_succeeded(attempts: &Value) {
@@ -95,7 +102,8 @@ async fn filesystem_read() {
     let lab = Lab::start(Setup::of(FILESYSTEM_READ)).await;
     let outcome = lab.call(FILESYSTEM_READ, input).await;
     outcome.assert_marker("/data/data.txt");
-    assert_ne!(outcome.answer()[0]["result"], "ok");
+    let found = outcome.answer()[0]["result"].as_str().expect("a result");
+    assert!(found.starts_with("NotFound"), "{found}");
     lab.neighbour_works().await;
 }
 
@@ -107,7 +115,16 @@ async fn filesystem_path_traversal() {
         let input = json!({ "base": "/data", "secret": tree.path("secret.txt") });
         let outcome = lab.call(FILESYSTEM_PATH_TRAVERSAL, input).await;
         let answer = outcome.answer();
-        all_failed(&answer["attempts"]);
+        // Names that begin at no granted folder, and one that is a plain name here.
+        let absent = "kind: NotFound";
+        let others = [
+            (&*tree.path("secret.txt"), absent),
+            ("/proc/self/cwd/secret.txt", absent),
+            ("/etc/passwd", absent),
+            ("/data/..\\secret.txt", absent),
+            ("/data/\0/../../secret.txt", "kind: InvalidInput"),
+        ];
+        all_denied_but(&answer["attempts"], &others);
         assert_eq!(answer["control"], "allowed");
         outcome.assert_marker("/data/../secret.txt");
         assert!(!answer.to_string().contains("the secret"), "{answer}");
@@ -149,16 +166,22 @@ async fn filesystem_symlink_escape() {
         "inner/../link-folder/secret.txt",
     ]);
     let input = json!({ "base": "/data", "secret": secret, "links": links });
+    // A link that leads out is not made, so that nothing is there to be read.
+    let absent = [
+        ("read the absolute link", "kind: NotFound"),
+        ("read the link with a slash", "kind: NotFound"),
+    ];
     for permissions in [tree.readable(), tree.writable(1 << 20, 10)] {
         let lab = tree.lab(FILESYSTEM_SYMLINK_ESCAPE, permissions).await;
         let outcome = lab.call(FILESYSTEM_SYMLINK_ESCAPE, input.clone()).await;
         let answer = outcome.answer();
-        all_failed(&answer["attempts"]);
+        all_denied_but(&answer["attempts"], &absent);
         // A link that stays inside is followed.
         assert_eq!(answer["control"], "allowed");
         outcome.assert_marker("link-relative");
         assert!(!answer.to_string().contains("the secret"), "{answer}");
         assert_eq!(tree.read("secret.txt"), "the secret");
+        assert!(!tree.exists("granted/made-absolute") && !tree.exists("granted/made-relative"));
         lab.neighbour_works().await;
     }
 }
@@ -179,7 +202,7 @@ async fn filesystem_cross_permissions() {
         .expect("attempts")
         .split_last()
         .expect("attempts");
-    all_failed(&json!(attacks));
+    all_denied(&json!(attacks));
     assert_eq!(
         (&own["what"], &own["result"]),
         (&json!("write through the link"), &json!("ok"))
@@ -217,7 +240,7 @@ async fn filesystem_truncate_read_only() {
     let input = json!({ "path": "/data/data.txt" });
     let lab = tree.lab(FILESYSTEM_TRUNCATE_READ_ONLY, tree.readable()).await;
     let outcome = lab.call(FILESYSTEM_TRUNCATE_READ_ONLY, input.clone()).await;
-    all_failed(&outcome.answer()["attempts"]);
+    all_denied(&outcome.answer()["attempts"]);
     outcome.assert_marker("truncate");
     assert_eq!(outcome.answer()["text"], "data");
     assert_eq!(tree.read("granted/data.txt"), "data");
@@ -258,7 +281,7 @@ async fn filesystem_special_file() {
     for permissions in [tree.readable(), tree.writable(1 << 20, 10)] {
         let lab = tree.lab(FILESYSTEM_SPECIAL_FILE, permissions).await;
         let outcome = lab.call(FILESYSTEM_SPECIAL_FILE, input.clone()).await;
-        all_failed(&outcome.answer()["attempts"]);
+        all_denied(&outcome.answer()["attempts"]);
         assert_eq!(outcome.answer()["control"], "data");
         outcome.assert_marker("read /data/fifo");
         assert!(
