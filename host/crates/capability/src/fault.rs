@@ -10,6 +10,9 @@ use crate::call::sanitised;
 /// Longest message of a guest that is passed on, in bytes.
 pub(crate) const GUEST_MESSAGE_BYTES_MAX: usize = 2048;
 
+/// Longest list of a guest's functions that goes into the operator's log, in bytes.
+const BACKTRACE_BYTES_MAX: usize = 8192;
+
 /// A guest answered with an error.
 pub(crate) fn of_guest_error(error: &Error) -> Failure {
     let (code, text) = match error {
@@ -34,7 +37,8 @@ pub(crate) fn of_fault(fault: Fault) -> Failure {
             let shown = sanitised(&message, GUEST_MESSAGE_BYTES_MAX);
             let failure = Failure::new(Code::GuestTrap, format!("the guest trapped: {shown}"));
             match backtrace {
-                Some(backtrace) => failure.with_internal(backtrace),
+                // The guest named its functions: a line end in a name would forge a line of the operator's log.
+                Some(backtrace) => failure.with_internal(sanitised(&backtrace, BACKTRACE_BYTES_MAX)),
                 None => failure,
             }
         }
@@ -84,10 +88,14 @@ mod tests {
     fn a_trap_shows_no_backtrace_to_the_caller() {
         let failure = of_fault(Fault::Trap {
             message: "unreachable".to_owned(),
-            backtrace: Some("secret_function".to_owned()),
+            backtrace: Some("secret_function\nERROR forged".to_owned()),
         });
         assert_eq!(failure.code, Code::GuestTrap);
         assert!(!failure.to_string().contains("secret_function"));
-        assert!(failure.internal.unwrap().contains("secret_function"));
+        let internal = failure.internal.unwrap();
+        assert!(
+            internal.contains("secret_function") && !internal.contains('\n'),
+            "{internal}"
+        );
     }
 }
