@@ -243,6 +243,21 @@ mod tests {
         assert_eq!(schema.check(&json!("xx7yy")), Ok(()));
         let long = json!("x".repeat(4 << 20));
         assert!(schema.check(&long).unwrap_err().reason.contains("steps"));
+        // So does each length, and each demand for different elements reads the whole list.
+        let all = |one: Value| json!({ "allOf": vec![one; 200] });
+        let lengths = Schema::compile("input_schema", &all(json!({ "minLength": 1 }))).unwrap();
+        assert_eq!(lengths.check(&json!("short")), Ok(()));
+        assert!(lengths.check(&long).unwrap_err().reason.contains("steps"));
+        let different = Schema::compile("input_schema", &all(json!({ "uniqueItems": true }))).unwrap();
+        let numbers = |count: usize| Value::Array((0..count).map(|n| json!(n)).collect());
+        assert_eq!(different.check(&numbers(10)), Ok(()));
+        assert!(different.check(&numbers(50_000)).unwrap_err().reason.contains("steps"));
+        // Names are looked up in each object that has none of them.
+        let names: serde_json::Map<String, Value> = (0..5_000).map(|n| (format!("n{n}"), json!(true))).collect();
+        let schema = Schema::compile("input_schema", &json!({ "items": { "properties": names } })).unwrap();
+        let empty = |count: usize| Value::Array((0..count).map(|_| json!({})).collect());
+        assert_eq!(schema.check(&empty(100)), Ok(()));
+        assert!(schema.check(&empty(100_000)).unwrap_err().reason.contains("steps"));
         assert!(started.elapsed() < Duration::from_secs(15));
     }
 }

@@ -2,16 +2,18 @@
 //! and references let a schema of one page ask for more steps than there is time: those that expand too far are refused
 //! when they are compiled, and those that recurse are counted against each value first.
 
+mod own;
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
+
+use own::{Own, parts_of, parts_of_text};
 
 /// Subschemas and listed values that a schema may expand to, references followed.
 const WEIGHT_MAX: u64 = 20_000;
 /// What a pattern weighs: each is compiled to an automaton, and keeps a cache of it.
 const PATTERN_WEIGHT: u64 = 150;
-/// Bytes of a text that count as one part of a value.
-const TEXT_BYTES_PER_PART: usize = 64;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
 /// Applications of a subschema to a part of one value.
@@ -59,42 +61,6 @@ struct Size {
     /// How far it expands once more when an `unevaluated…` keyword around it asks what it evaluated.
     asked: u64,
     depth: usize,
-}
-
-/// What a schema costs by itself, without its subschemas.
-#[derive(Default)]
-struct Own {
-    /// Values and names that are compared one by one.
-    listed: u64,
-    /// Patterns that texts are searched for.
-    patterns: u64,
-    /// Patterns that the names of members are searched for.
-    name_patterns: u64,
-    /// `unevaluatedProperties` and `unevaluatedItems`: each evaluates what stands beside it once more.
-    unevaluated: u64,
-}
-
-impl Own {
-    fn of(schema: &Value) -> Self {
-        let mut own = Self::default();
-        let Value::Object(keywords) = schema else { return own };
-        for (keyword, value) in keywords {
-            match (keyword.as_str(), value) {
-                ("enum" | "const" | "required" | "dependentRequired" | "dependencies", value) => {
-                    own.listed = own.listed.saturating_add(parts_of(value));
-                }
-                ("pattern", _) => own.patterns = own.patterns.saturating_add(1),
-                ("patternProperties", Value::Object(map)) => {
-                    own.name_patterns = u64::try_from(map.len()).unwrap_or(u64::MAX);
-                }
-                ("unevaluatedProperties" | "unevaluatedItems", _) => {
-                    own.unevaluated = own.unevaluated.saturating_add(1);
-                }
-                _ => {}
-            }
-        }
-        own
-    }
 }
 
 /// The cost of one schema.
@@ -246,6 +212,9 @@ impl<'a> Measure<'a> {
             if matches!(target, Target::Itself) {
                 size.asked = size.asked.saturating_add(part.weight).saturating_add(part.asked);
             }
+            if size.weight > WEIGHT_MAX {
+                return Err(TooCostly::Weight);
+            }
         }
         size.weight = size.weight.saturating_add(own.unevaluated.saturating_mul(size.asked));
         self.open.pop();
@@ -277,19 +246,19 @@ impl<'a> Walk<'a> {
         nesting_left: usize,
     ) -> Result<(), TooCostly> {
         let own = Own::of(schema);
-        let text = match value {
-            Value::String(text) => parts_of_text(text),
+        let read = match value {
+            Value::String(text) => own.texts.saturating_mul(parts_of_text(text)),
+            Value::Array(_) if own.lists > 0 => own.lists.saturating_mul(parts_of(value)),
             _ => 0,
         };
-        let steps = own.listed.saturating_add(own.patterns.saturating_mul(text));
-        self.step(steps.saturating_add(1))?;
+        self.step(own.listed.saturating_add(read).saturating_add(1))?;
         let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
         let key = std::ptr::from_ref(schema);
         if here.contains(&key) {
             return Ok(());
         }
         here.push(key);
-        for (target, part) in self.cost.parts(schema)? {
+        for (target, part) in self.parts(schema)? {
             match (target, value) {
                 (Target::Itself, _) => self.apply(part, value, here, nesting_left)?,
                 (Target::Member(name), Value::Object(members)) => {
@@ -332,7 +301,7 @@ impl<'a> Walk<'a> {
     ) -> Result<(), TooCostly> {
         self.step(1)?;
         let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
-        for (target, part) in self.cost.parts(schema)? {
+        for (target, part) in self.parts(schema)? {
             let key = std::ptr::from_ref(part);
             if matches!(target, Target::Itself) && !here.contains(&key) {
                 self.apply(part, value, here, nesting_left)?;
@@ -344,28 +313,17 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Each takes a step also if the value has nothing for it: a validator looks.
+    fn parts(&mut self, schema: &'a Value) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
+        let parts = self.cost.parts(schema)?;
+        self.step(u64::try_from(parts.len()).unwrap_or(u64::MAX))?;
+        Ok(parts)
+    }
+
     fn step(&mut self, steps: u64) -> Result<(), TooCostly> {
         self.steps_left = self.steps_left.checked_sub(steps).ok_or(TooCostly::Steps)?;
         Ok(())
     }
-}
-
-/// Parts of a value, itself included; a long text counts as several. Its depth is bounded by the parser.
-fn parts_of(value: &Value) -> u64 {
-    let inner: u64 = match value {
-        Value::Array(list) => list.iter().map(parts_of).sum(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(name, value)| parts_of(value).saturating_add(parts_of_text(name)))
-            .sum(),
-        Value::String(text) => parts_of_text(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-    };
-    inner.saturating_add(1)
-}
-
-fn parts_of_text(text: &str) -> u64 {
-    u64::try_from(text.len() / TEXT_BYTES_PER_PART).unwrap_or(u64::MAX)
 }
 
 /// Collects the anchors of a document, and refuses names that would make `#` mean something else.

@@ -1,0 +1,69 @@
+//! What one schema costs without its subschemas, and how large a value is. It follows no reference.
+
+use serde_json::Value;
+
+/// Bytes of a text that count as one part of a value.
+const TEXT_BYTES_PER_PART: usize = 64;
+
+/// What a schema costs by itself, without its subschemas.
+#[derive(Default)]
+pub(super) struct Own {
+    /// Values and names that are compared one by one.
+    pub(super) listed: u64,
+    /// Patterns that texts are searched for.
+    pub(super) patterns: u64,
+    /// Keywords that read a text from end to end, patterns among them.
+    pub(super) texts: u64,
+    /// Keywords that read a list, and all that it holds, from end to end.
+    pub(super) lists: u64,
+    /// Patterns that the names of members are searched for.
+    pub(super) name_patterns: u64,
+    /// `unevaluatedProperties` and `unevaluatedItems`: each evaluates what stands beside it once more.
+    pub(super) unevaluated: u64,
+}
+
+impl Own {
+    pub(super) fn of(schema: &Value) -> Self {
+        let mut own = Self::default();
+        let Value::Object(keywords) = schema else { return own };
+        for (keyword, value) in keywords {
+            match (keyword.as_str(), value) {
+                ("enum" | "const" | "required" | "dependentRequired" | "dependencies", value) => {
+                    own.listed = own.listed.saturating_add(parts_of(value));
+                }
+                ("pattern", _) => {
+                    own.patterns = own.patterns.saturating_add(1);
+                    own.texts = own.texts.saturating_add(1);
+                }
+                ("minLength" | "maxLength" | "format", _) => own.texts = own.texts.saturating_add(1),
+                ("uniqueItems", _) => own.lists = own.lists.saturating_add(1),
+                ("patternProperties", Value::Object(map)) => {
+                    own.name_patterns = u64::try_from(map.len()).unwrap_or(u64::MAX);
+                }
+                ("unevaluatedProperties" | "unevaluatedItems", _) => {
+                    own.unevaluated = own.unevaluated.saturating_add(1);
+                }
+                _ => {}
+            }
+        }
+        own
+    }
+}
+
+/// Parts of a value, itself included; a long text counts as several. Its depth is bounded by the parser.
+pub(super) fn parts_of(value: &Value) -> u64 {
+    let inner: u64 = match value {
+        Value::Array(list) => list.iter().map(parts_of).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| parts_of(value).saturating_add(parts_of_text(name)))
+            .sum(),
+        Value::String(text) => parts_of_text(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    inner.saturating_add(1)
+}
+
+pub(super) fn parts_of_text(text: &str) -> u64 {
+    u64::try_from(text.len() / TEXT_BYTES_PER_PART).unwrap_or(u64::MAX)
+}
