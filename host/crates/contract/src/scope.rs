@@ -277,7 +277,8 @@ pub enum ArgumentPattern {
     Integer,
     /// `{word}`: one to 128 of `A-Z a-z 0-9 . _ -`, no `-` first and not `.` or `..`, so neither an option nor a way up.
     Word,
-    /// `{path}`: a relative path without `..`, empty parts or control characters, no `-` first.
+    /// `{path}`: a relative path without `..`, empty parts or control characters, no `-` first. Programs run in `/`, so it
+    /// means any file that the program's user can reach.
     Path,
 }
 
