@@ -96,8 +96,13 @@ impl Documents {
             .trust(self.key.public(), &[Kind::Manifest, Kind::Persona])
             .policy(Policy::resolve(policy, &"/".parse()?)?)
             .build()?;
-        host.register_manifest(&self.manifest, &|_entry| Ok(self.component.clone()))?;
+        self.register(&host)?;
         Ok(host)
+    }
+
+    fn register(&self, host: &Host) -> Result<()> {
+        host.register_manifest(&self.manifest, &|_entry| Ok(self.component.clone()))?;
+        Ok(())
     }
 }
 
@@ -124,6 +129,20 @@ impl Governed {
         };
         governed.call(input).await?;
         Ok(governed)
+    }
+
+    /// Withdraws the capability, with all that was made of it.
+    pub fn forget(&self) {
+        for registered in self.host.capabilities() {
+            self.host.remove(&registered.entry.id, &registered.entry.version);
+        }
+    }
+
+    /// Registers the capability again and makes it ready to be called.
+    pub async fn register(&self, documents: &Documents) -> Result<()> {
+        documents.register(&self.host)?;
+        self.host.prepare(&self.session, &self.capability, None).await?;
+        Ok(())
     }
 
     /// One call through the whole path: grant, schemas, limits, fresh instance, events.
