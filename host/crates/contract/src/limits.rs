@@ -9,6 +9,9 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const HOST_BYTES_MAX: usize = 253;
 /// Deepest nesting of any JSON document. Stops stack exhaustion in parsers and validators.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Memory that the values of one JSON text may take, in bytes, as estimated while it is read. Stops a text of empty
+/// objects from taking a hundred times its own size.
+pub const JSON_MEMORY_BYTES_MAX: usize = 128 << 20;
 /// Largest signed document, in bytes. Stops a file or peer from exhausting memory before the signature is checked.
 pub const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 /// Largest component, in bytes. Stops compile-time exhaustion; checked before anything reads the component.
@@ -200,6 +203,7 @@ mod tests {
             ("NAME_BYTES_MAX", NAME_BYTES_MAX as u64),
             ("HOST_BYTES_MAX", HOST_BYTES_MAX as u64),
             ("JSON_DEPTH_MAX", JSON_DEPTH_MAX as u64),
+            ("JSON_MEMORY_BYTES_MAX", JSON_MEMORY_BYTES_MAX as u64),
             ("DOCUMENT_BYTES_MAX", DOCUMENT_BYTES_MAX as u64),
             ("COMPONENT_BYTES_MAX", COMPONENT_BYTES_MAX as u64),
             ("COMPILE_MS_MAX", COMPILE_MS_MAX),

@@ -1,12 +1,13 @@
 //! Strict JSON: no duplicate keys, bounded depth. `serde_json` alone keeps the last of two equal keys, so that a
 //! signature could cover a document that two readers read differently.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::limits::JSON_DEPTH_MAX;
+use crate::limits::{JSON_DEPTH_MAX, JSON_MEMORY_BYTES_MAX};
 
 /// Why a text is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,27 +23,51 @@ pub enum JsonError {
     Canonical(String),
 }
 
-struct Strict {
+/// What a value takes in memory, in bytes.
+const VALUE_BYTES: usize = std::mem::size_of::<Value>();
+/// What an object takes besides, once it has a member: room for several is made at once.
+const OBJECT_BYTES: usize = 11 * (VALUE_BYTES + std::mem::size_of::<String>());
+
+struct Strict<'room> {
     depth_left: usize,
+    /// Bytes of memory that the rest may take.
+    room: &'room Cell<usize>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn deeper<E: de::Error>(&self) -> Result<Self, E> {
+        self.take(VALUE_BYTES)?;
         match self.depth_left.checked_sub(1) {
-            Some(depth_left) => Ok(Self { depth_left }),
+            Some(depth_left) => Ok(Self {
+                depth_left,
+                room: self.room,
+            }),
             None => Err(E::custom(format_args!("nested deeper than {JSON_DEPTH_MAX}"))),
+        }
+    }
+
+    /// A text of a few bytes may hold a value that takes a hundred times as many.
+    fn take<E: de::Error>(&self, bytes: usize) -> Result<(), E> {
+        match self.room.get().checked_sub(bytes) {
+            Some(left) => {
+                self.room.set(left);
+                Ok(())
+            }
+            None => Err(E::custom(format_args!(
+                "its values take more than {JSON_MEMORY_BYTES_MAX} bytes of memory"
+            ))),
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,6 +115,7 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
+            self.take(if map.is_empty() { OBJECT_BYTES } else { key.len() })?;
             if map.contains_key(&key) {
                 return Err(de::Error::custom(format_args!(
                     "duplicate key `{}`",
@@ -109,6 +135,7 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = Strict {
         depth_left: JSON_DEPTH_MAX,
+        room: &Cell::new(JSON_MEMORY_BYTES_MAX),
     }
     .deserialize(&mut deserializer)
     .map_err(malformed)?;
@@ -169,6 +196,23 @@ mod tests {
         assert!(parse(nested(JSON_DEPTH_MAX).as_bytes()).is_ok());
         assert!(parse(nested(JSON_DEPTH_MAX + 2).as_bytes()).is_err());
         assert!(parse(nested(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_short_text_cannot_fill_memory() {
+        let list = |one: &str, count: usize| format!("[{}{one}]", format!("{one},").repeat(count - 1));
+        let objects = list("{\"\":0}", 590_000);
+        assert!(objects.len() < 4 << 20, "an answer that has its usual limit");
+        let error = parse(objects.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("bytes of memory"), "{error}");
+        for (one, count) in [
+            ("{\"\":0}", 100_000),
+            ("[]", 1_000_000),
+            ("{}", 1_000_000),
+            ("1", 2_000_000),
+        ] {
+            assert!(parse(list(one, count).as_bytes()).is_ok(), "{count} times {one}");
+        }
     }
 
     #[test]
