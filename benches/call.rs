@@ -1,4 +1,4 @@
-//! What does governance add to a call? Three ways to run the same component on the same input in a fresh instance.
+//! What does governance add to a call? Four ways to run the same component on the same input in a fresh instance.
 
 use anyhow::Result;
 use aral_benches::floor::{Floor, Pool};
@@ -12,6 +12,7 @@ fn main() -> Result<()> {
     let state = tempfile::tempdir()?;
     let untuned = Floor::new(&component, Pool::Untuned)?;
     let tuned = Floor::new(&component, Pool::Tuned)?;
+    let zeroing = Floor::new(&component, Pool::TunedZeroing)?;
     let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
     // A wrong answer must not be measured.
     let expected: serde_json::Value = serde_json::from_str(INPUT)?;
@@ -32,6 +33,9 @@ fn main() -> Result<()> {
     });
     group.bench_function("floor-tuned", |bencher| {
         bencher.to_async(&runtime).iter(|| tuned.call(INPUT))
+    });
+    group.bench_function("floor-tuned-zeroing", |bencher| {
+        bencher.to_async(&runtime).iter(|| zeroing.call(INPUT));
     });
     group.bench_function("governed", |bencher| {
         bencher.to_async(&runtime).iter(|| governed.call(INPUT))

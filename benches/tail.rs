@@ -1,4 +1,4 @@
-//! How long do the slowest calls take? The three ways in turn, call by call, so that noise hits all of them alike.
+//! How long do the slowest calls take? The four ways in turn, call by call, so that noise hits all of them alike.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,13 @@ fn main() -> Result<()> {
     let state = tempfile::tempdir()?;
     let untuned = Floor::new(&component, Pool::Untuned)?;
     let tuned = Floor::new(&component, Pool::Tuned)?;
+    let zeroing = Floor::new(&component, Pool::TunedZeroing)?;
     let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
 
-    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut times: [Vec<Duration>; 4] = Default::default();
     runtime.block_on(async {
         for _ in 0..CALLS {
-            let [untuned_times, tuned_times, governed_times] = &mut times;
+            let [untuned_times, tuned_times, zeroing_times, governed_times] = &mut times;
             let start = Instant::now();
             untuned.call(INPUT).await?;
             untuned_times.push(start.elapsed());
@@ -29,15 +30,21 @@ fn main() -> Result<()> {
             tuned.call(INPUT).await?;
             tuned_times.push(start.elapsed());
             let start = Instant::now();
+            zeroing.call(INPUT).await?;
+            zeroing_times.push(start.elapsed());
+            let start = Instant::now();
             governed.call(INPUT).await?;
             governed_times.push(start.elapsed());
         }
         anyhow::Ok(())
     })?;
-    for (name, times) in ["floor-untuned", "floor-tuned", "governed"].into_iter().zip(&mut times) {
+    for (name, times) in ["floor-untuned", "floor-tuned", "floor-tuned-zeroing", "governed"]
+        .into_iter()
+        .zip(&mut times)
+    {
         times.sort_unstable();
         let quantile = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
-        println!("tail/{name:<14} p50 {:>8.1?}  p99 {:>8.1?}", quantile(50), quantile(99));
+        println!("tail/{name:<19} p50 {:>8.1?}  p99 {:>8.1?}", quantile(50), quantile(99));
     }
     Ok(())
 }

@@ -16,6 +16,9 @@ pub enum Pool {
     Untuned,
     /// Pages of memories, tables and stacks stay resident, and dirty ones are found by `PAGEMAP_SCAN` where Linux has it.
     Tuned,
+    /// The same, and stacks are zeroed between calls as the host's are: without that, wasmtime ignores what is said about
+    /// resident stacks.
+    TunedZeroing,
 }
 
 struct State {
@@ -60,16 +63,17 @@ impl Floor {
     /// Compiles the component in this process.
     pub fn new(component: &Path, pool: Pool) -> Result<Self> {
         let mut pooling = PoolingAllocationConfig::default();
-        if matches!(pool, Pool::Tuned) {
+        if matches!(pool, Pool::Tuned | Pool::TunedZeroing) {
             pooling
                 .linear_memory_keep_resident(2 << 20)
                 .table_keep_resident(64 << 10)
-                .async_stack_keep_resident(64 << 10);
+                .async_stack_keep_resident(32 << 10);
             pooling.pagemap_scan(Enabled::Auto);
         }
         let mut config = Config::new();
         config.consume_fuel(true).epoch_interruption(true);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+        config.async_stack_zeroing(matches!(pool, Pool::TunedZeroing));
         let engine = Engine::new(&config)?;
         let component = Component::from_file(&engine, component)?;
         let mut linker = Linker::<State>::new(&engine);
