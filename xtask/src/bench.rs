@@ -37,34 +37,34 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
         command.args(["--", filter]);
     }
     process::run(&mut command)?;
-    let means = collect(&results)?;
+    let times = collect(&results)?;
     ensure!(
-        !means.is_empty(),
+        !times.is_empty(),
         "the benchmarks left no result in {}",
         results.display()
     );
-    for line in table(&means) {
+    for line in table(&times) {
         println!("{line}");
     }
     Ok(())
 }
 
-/// Mean time in nanoseconds, by full name: `group/benchmark`.
-type Means = BTreeMap<String, f64>;
+/// Time in nanoseconds, by full name: `group/benchmark`.
+type Times = BTreeMap<String, f64>;
 
-fn collect(folder: &Path) -> Result<Means> {
-    let mut means = Means::new();
-    collect_into(&mut means, folder, "")?;
-    Ok(means)
+fn collect(folder: &Path) -> Result<Times> {
+    let mut times = Times::new();
+    collect_into(&mut times, folder, "")?;
+    Ok(times)
 }
 
-fn collect_into(means: &mut Means, folder: &Path, name: &str) -> Result<()> {
+fn collect_into(times: &mut Times, folder: &Path, name: &str) -> Result<()> {
     let estimates = folder.join("new/estimates.json");
     if estimates.is_file() {
         let text = fs::read_to_string(&estimates).with_context(|| format!("could not read {}", estimates.display()))?;
-        means.insert(
+        times.insert(
             name.to_owned(),
-            mean(&text).with_context(|| format!("no mean in {}", estimates.display()))?,
+            time(&text).with_context(|| format!("no time in {}", estimates.display()))?,
         );
         return Ok(());
     }
@@ -73,33 +73,33 @@ fn collect_into(means: &mut Means, folder: &Path, name: &str) -> Result<()> {
         if entry.path().is_dir() {
             let own = entry.file_name().to_string_lossy().into_owned();
             let full = if name.is_empty() { own } else { format!("{name}/{own}") };
-            collect_into(means, &entry.path(), &full)?;
+            collect_into(times, &entry.path(), &full)?;
         }
     }
     Ok(())
 }
 
-fn mean(estimates: &str) -> Option<f64> {
-    serde_json::from_str::<serde_json::Value>(estimates)
-        .ok()?
-        .get("mean")?
-        .get("point_estimate")?
-        .as_f64()
+/// What criterion prints as the time: the slope over samples of growing size, which outliers move less than the mean;
+/// the mean where samples were of one size.
+fn time(estimates: &str) -> Option<f64> {
+    let estimates: serde_json::Value = serde_json::from_str(estimates).ok()?;
+    let slope = estimates.get("slope").filter(|slope| !slope.is_null());
+    slope.or_else(|| estimates.get("mean"))?.get("point_estimate")?.as_f64()
 }
 
-fn table(means: &Means) -> Vec<String> {
-    let width = means.keys().map(String::len).max().unwrap_or(0);
-    means
+fn table(times: &Times) -> Vec<String> {
+    let width = times.keys().map(String::len).max().unwrap_or(0);
+    times
         .iter()
-        .map(|(name, own)| format!("{name:<width$}  {:>12}{}", show(*own), ratios(means, name, *own)))
+        .map(|(name, own)| format!("{name:<width$}  {:>12}{}", show(*own), ratios(times, name, *own)))
         .collect()
 }
 
-fn ratios(means: &Means, name: &str, own: f64) -> String {
+fn ratios(times: &Times, name: &str, own: f64) -> String {
     let Some((group, _)) = name.rsplit_once('/') else {
         return String::new();
     };
-    let floors = means.iter().filter_map(|(other, floor)| {
+    let floors = times.iter().filter_map(|(other, floor)| {
         let short = other.strip_prefix(group)?.strip_prefix('/')?;
         (short.starts_with("floor") && other != name).then(|| format!("  {:.2}x {short}", own / floor))
     });
@@ -135,6 +135,8 @@ mod tests {
             )
             .unwrap();
         }
+        let outlying = r#"{"mean":{"point_estimate":9e9},"slope":{"point_estimate":25000.0}}"#;
+        fs::write(folder.path().join("call/governed/new/estimates.json"), outlying).unwrap();
         fs::create_dir(folder.path().join("report")).unwrap();
         let lines = table(&collect(folder.path()).unwrap());
         assert_eq!(
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_without_a_mean_is_an_error() {
+    fn a_result_without_a_time_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("x/new")).unwrap();
         fs::write(folder.path().join("x/new/estimates.json"), "{}").unwrap();
