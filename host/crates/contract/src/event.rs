@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::Serialize;
 
+use crate::classification::Classification;
 use crate::failure::Code;
-use crate::id::{CapabilityId, Digest, PersonaId, TraceId};
+use crate::id::{CapabilityId, Digest, Namespace, PersonaId, SecretName, TraceId};
 use crate::limits::Usage;
 use crate::permission::Permission;
 
@@ -91,6 +92,36 @@ pub enum EventKind {
         /// What it used.
         usage: Usage,
     },
+    /// A record of the store was read, written or deleted, or a namespace was listed. By a guest, or by the operator.
+    DataAccess {
+        /// Which capability; none: the operator.
+        capability: Option<CapabilityId>,
+        /// What was done.
+        operation: DataOperation,
+        /// In which namespace.
+        namespace: Namespace,
+        /// Which record, as a keyed hash of its name; none for a listing.
+        record: Option<String>,
+        /// How sensitive the record is; none where there was no record, and for a listing.
+        classification: Option<Classification>,
+        /// Size of the value, or number of names listed.
+        amount: u64,
+        /// None: it was done. Else why not.
+        refused: Option<String>,
+    },
+    /// A secret was used, shown or stored. By a guest, or by the operator. Never holds a value.
+    SecretAccess {
+        /// Which capability; none: the operator.
+        capability: Option<CapabilityId>,
+        /// Which secret.
+        secret: SecretName,
+        /// What was done.
+        operation: SecretOperation,
+        /// Where an injected secret went: an origin.
+        target: Option<String>,
+        /// None: it was done. Else why not.
+        refused: Option<String>,
+    },
     /// A guest wrote a log line.
     GuestLog {
         /// Which capability.
@@ -100,6 +131,32 @@ pub enum EventKind {
         /// The line, control characters escaped.
         message: String,
     },
+}
+
+/// What was done with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataOperation {
+    /// Its value was read.
+    Read,
+    /// Names of a namespace were listed.
+    List,
+    /// It was written.
+    Write,
+    /// It was deleted.
+    Delete,
+}
+
+/// What was done with a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretOperation {
+    /// The host added it to a request.
+    Inject,
+    /// Its value was handed out.
+    Reveal,
+    /// It was stored.
+    Write,
 }
 
 /// Takes events. Implemented by the audit log, by sinks for embedders, and by tests. It must not block: what it cannot

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allow;
+pub mod classification;
 pub mod clock;
 pub mod document;
 pub mod event;
@@ -13,8 +14,10 @@ pub mod id;
 pub mod limits;
 pub mod permission;
 pub mod scope;
+pub mod secret;
 
 pub use allow::{AllowList, CapabilityPattern};
+pub use classification::Classification;
 pub use clock::Clock;
 pub use event::{AuditSink, Event, EventKind};
 pub use failure::{Blame, Code, Failure};
@@ -24,3 +27,4 @@ pub use id::{CapabilityId, Digest, KeyId, PersonaId, TraceId};
 pub use limits::{Limits, LimitsRequest, Usage};
 pub use permission::Permission;
 pub use scope::Permissions;
+pub use secret::{SecretError, SecretReference, SecretSource, SecretValue};

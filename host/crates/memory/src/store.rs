@@ -1,0 +1,189 @@
+//! The trait of every backend, and how it fails.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use aral_contract::Classification;
+use aral_contract::id::Namespace;
+
+use crate::record::{
+    NamespaceUsage, Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Swept, Usage, Write,
+};
+
+/// Keeps records. Every method may wait for a disk: in async code call it where blocking is allowed.
+///
+/// What `apply` has answered is on stable storage, and what it replaced or deleted cannot be read any more by anybody who
+/// copies the store afterwards. A record whose time is over is absent at once, swept or not.
+pub trait RecordStore: Send + Sync + fmt::Debug {
+    /// Reads a record; none if there is no such name, or if it has expired.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if what is there is not what was written, [`StoreError::Io`].
+    fn get(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Record>, StoreError>;
+
+    /// Does all operations, in this order, or none of them. A name may occur once.
+    ///
+    /// # Errors
+    /// [`StoreError::Precondition`], [`StoreError::Quota`], [`StoreError::Invalid`]; [`StoreError::Full`] and
+    /// [`StoreError::Io`] if the disk says no.
+    fn apply(
+        &self,
+        namespace: &Namespace,
+        operations: Vec<Operation>,
+        quota: &Quota,
+    ) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Names that begin with `prefix`, at most `limit` of them. A cursor is good for the namespace and prefix that it was
+    /// made for.
+    ///
+    /// # Errors
+    /// [`StoreError::Cursor`], and as [`RecordStore::get`].
+    fn list(&self, namespace: &Namespace, prefix: &str, cursor: Option<&str>, limit: usize)
+    -> Result<Page, StoreError>;
+
+    /// How sensitive a record is, without reading its value; none if there is no such name, or if it has expired.
+    ///
+    /// # Errors
+    /// As [`RecordStore::get`].
+    fn classification(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Classification>, StoreError>;
+
+    /// What a namespace holds.
+    ///
+    /// # Errors
+    /// As [`RecordStore::get`].
+    fn usage(&self, namespace: &Namespace) -> Result<Usage, StoreError>;
+
+    /// The namespaces that hold anything, at most `limit`, after the one named.
+    ///
+    /// # Errors
+    /// As [`RecordStore::get`].
+    fn namespaces(&self, limit: usize) -> Result<Vec<NamespaceUsage>, StoreError>;
+
+    /// Removes expired records, at most `records_max` of them.
+    ///
+    /// # Errors
+    /// As [`RecordStore::apply`].
+    fn sweep(&self, records_max: usize) -> Result<Swept, StoreError>;
+
+    /// A keyed hash of a name, 32 hex digits: the same for the same record, and nothing without the key. For events.
+    fn tag(&self, namespace: &Namespace, name: &RecordName) -> String;
+
+    /// Writes one record and returns its version.
+    ///
+    /// # Errors
+    /// As [`RecordStore::apply`].
+    fn put(&self, namespace: &Namespace, write: Write, quota: &Quota) -> Result<u64, StoreError> {
+        match self.apply(namespace, vec![Operation::Put(write)], quota)?.first() {
+            Some(Outcome::Written { version }) => Ok(*version),
+            Some(Outcome::Deleted { .. } | Outcome::Absent) | None => Err(StoreError::Corrupt {
+                what: "the answer of the store",
+            }),
+        }
+    }
+
+    /// Deletes one record; says what it was, or none if there was none.
+    ///
+    /// # Errors
+    /// As [`RecordStore::apply`].
+    fn delete(
+        &self,
+        namespace: &Namespace,
+        name: &RecordName,
+        precondition: Precondition,
+    ) -> Result<Option<Classification>, StoreError> {
+        let operation = Operation::Delete {
+            name: name.clone(),
+            precondition,
+        };
+        let outcome = self.apply(namespace, vec![operation], &Quota::UNLIMITED)?;
+        Ok(match outcome.first() {
+            Some(Outcome::Deleted { classification }) => Some(*classification),
+            Some(Outcome::Written { .. } | Outcome::Absent) | None => None,
+        })
+    }
+}
+
+/// How a store fails. No variant holds a value, a name or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What must hold does not.
+    #[error("the precondition of operation {index} does not hold: the record {}", found(*.version))]
+    Precondition {
+        /// Which operation of the batch.
+        index: usize,
+        /// The version that the record has; none: there is none.
+        version: Option<u64>,
+    },
+    /// The namespace would hold more than it may.
+    #[error("namespace `{namespace}` may hold {max} {unit}, and would hold {wanted}")]
+    Quota {
+        /// Which namespace.
+        namespace: Namespace,
+        /// `bytes` or `records`.
+        unit: &'static str,
+        /// What it may hold.
+        max: u64,
+        /// What it would hold.
+        wanted: u64,
+    },
+    /// The request makes no sense: too large, a time to live out of range, a name twice.
+    #[error("{0}")]
+    Invalid(String),
+    /// A cursor that this store did not make for this namespace and prefix.
+    #[error("the cursor is not one that this host made for this namespace and prefix")]
+    Cursor,
+    /// What is on the disk is not what was written.
+    #[error("{what} is damaged, or was changed by somebody else")]
+    Corrupt {
+        /// What it is; never a name.
+        what: &'static str,
+    },
+    /// The disk is full, or too full to write safely.
+    #[error("the disk of the store is full: {free_bytes} bytes are free, and a write needs {needed_bytes}")]
+    Full {
+        /// What is free.
+        free_bytes: u64,
+        /// What must be free.
+        needed_bytes: u64,
+    },
+    /// The disk said no. After this the store refuses writes until it is opened again.
+    #[error("the store cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process has the store open.
+    #[error("the store `{}` is open in another process: {holder}", path.display())]
+    Held {
+        /// Which store.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The store was made by a newer version.
+    #[error("the store has format {found}, and this version reads up to {known}; use a newer version")]
+    Version {
+        /// What it has.
+        found: u32,
+        /// What is known.
+        known: u32,
+    },
+    /// The key opens nothing here.
+    #[error("the store wants the master key {wanted}, and was given {given}")]
+    WrongKey {
+        /// Ids of the keys that would open it.
+        wanted: String,
+        /// Id of the key that was given.
+        given: String,
+    },
+    /// The system gave no randomness, so that no key can be made.
+    #[error(transparent)]
+    Entropy(#[from] aral_runtime::entropy::EntropyError),
+}
+
+fn found(version: Option<u64>) -> String {
+    version.map_or_else(|| "is not there".to_owned(), |version| format!("has version {version}"))
+}
