@@ -1,0 +1,74 @@
+//! A service that holds keys which never leave it: the word that the store and its keys know of it. It knows no server
+//! and no protocol.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// Holds keys which never leave it. It serves a master key, which then lies nowhere else, and the keys of epochs, which
+/// are destroyed in it. Every method may wait for a network: in async code call it where blocking is allowed.
+pub trait KeyService: Send + Sync + fmt::Debug {
+    /// Where the keys are, for messages, such as ``the transit engine `transit` at https://vault.example.com``.
+    fn place(&self) -> String;
+
+    /// Makes a key that can be destroyed and of which no copy can be taken. Nothing happens if it is there already and is
+    /// such a key.
+    ///
+    /// # Errors
+    /// [`KeyServiceError::Refused`] if a key of this name is there of which a copy could have been taken.
+    fn create(&self, key: &str) -> Result<(), KeyServiceError>;
+
+    /// Encrypts a few bytes, such as another key, under a key that is there.
+    ///
+    /// # Errors
+    /// [`KeyServiceError::NotFound`] if it is not there: none is made by the way.
+    fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError>;
+
+    /// Decrypts what [`KeyService::wrap`] returned for the same key.
+    ///
+    /// # Errors
+    /// [`KeyServiceError::NotFound`] if the key is not there (any more), [`KeyServiceError::Refused`] if the bytes were
+    /// not made under it.
+    fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError>;
+
+    /// Destroys a key; what it wrapped is noise from then on, for ever. A key that is not there is destroyed. When this
+    /// returns without an error, the service has been asked and the key was gone.
+    ///
+    /// # Errors
+    /// As for the others; after one, the key may be there or not, and the call can be repeated.
+    fn destroy(&self, key: &str) -> Result<(), KeyServiceError>;
+}
+
+/// How a key service fails. No variant holds a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyServiceError {
+    /// It does not answer now; the same may succeed later.
+    #[error("{place} is unavailable: {reason}")]
+    Unavailable {
+        /// Where the keys are.
+        place: String,
+        /// Why, without internals.
+        reason: String,
+        /// What the log may know.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It refuses: no right to the key, or the bytes are not its own.
+    #[error("{place} refuses the key `{}`: {reason}", key.escape_debug())]
+    Refused {
+        /// Where the keys are.
+        place: String,
+        /// Name of the key.
+        key: String,
+        /// Why, with what would fix it.
+        reason: String,
+    },
+    /// There is no such key, or not any more.
+    #[error("{place} has no key `{}`", key.escape_debug())]
+    NotFound {
+        /// Where the keys are.
+        place: String,
+        /// Name of the key.
+        key: String,
+    },
+}
