@@ -1,5 +1,6 @@
 //! The far end of this crate's tests that need a process of their own: the compiler's child, one that hangs, one that
-//! takes too much memory, one that shows its limits, one that shares a cache, one that has a jailed child of its own.
+//! takes too much memory, one that shows its limits, one that shares a cache, one that has a jailed child of its own, one that takes a secret from its
+//! environment.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -40,6 +41,13 @@ fn main() -> ExitCode {
         ["jailed"] => jailed(),
         ["limits", address_space_bytes] => limits(address_space_bytes.parse().ok()),
         ["cache", directory, key_file, component] => cache(directory.into(), key_file.into(), component.into()),
+        ["take"] => take("TAKEN_SECRET"),
+        ["take", "name"] => take("TAKEN=SECRET"),
+        ["take", "threads"] => {
+            let (_keep, wait) = std::sync::mpsc::channel::<()>();
+            let _thread = std::thread::spawn(move || wait.recv());
+            take("TAKEN_SECRET")
+        }
         _ => ExitCode::from(2),
     }
 }
@@ -145,4 +153,34 @@ async fn cache(directory: PathBuf, key_file: PathBuf, component: PathBuf) -> Exi
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes a variable, says what can be seen of it, and waits for a line.
+fn take(name: &str) -> ExitCode {
+    println!("before: {}", std::env::var("TAKEN_SECRET").unwrap_or_default());
+    match aral_runtime::take_variables([name]) {
+        Ok(taken) => {
+            for (name, value) in &taken {
+                println!("taken: {name}={}", String::from_utf8_lossy(value.expose()));
+            }
+            println!("getenv: {:?}", std::env::var_os(name));
+            let shown = "echo child: ${TAKEN_SECRET-unset} $KEPT $TAKEN_SECRET_NOT";
+            let child = std::process::Command::new("/bin/sh").args(["-c", shown]).output();
+            print!(
+                "{}",
+                child.map_or_else(
+                    |error| error.to_string(),
+                    |output| String::from_utf8_lossy(&output.stdout).into_owned()
+                )
+            );
+            println!(
+                "again: {}",
+                aral_runtime::take_variables([name]).map_or(99, |taken| taken.len())
+            );
+        }
+        Err(error) => println!("error: {error}"),
+    }
+    println!(".");
+    let _line = std::io::stdin().read_line(&mut String::new());
+    ExitCode::SUCCESS
 }

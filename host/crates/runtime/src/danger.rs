@@ -1,11 +1,13 @@
-//! All unsafe code of the host: three blocks, each with why it is needed and why it is sound. It decides nothing; what
+//! All unsafe code of the host: five blocks, each with why it is needed and why it is sound. It decides nothing; what
 //! goes in here has been checked by a type that only the checker can make.
 #![expect(unsafe_code, reason = "the one module of the host that may")]
 
 use std::io;
+use std::ops::Range;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use wasmtime::component::Component;
+use zeroize::Zeroize as _;
 
 use crate::engine::Engine;
 use crate::jail::JailLimits;
@@ -105,4 +107,41 @@ fn close_descriptors_at_exec() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Where the system has put the strings of this process's environment, while no other thread can look at them.
+pub(crate) struct InitialEnvironment(Range<usize>);
+
+impl InitialEnvironment {
+    /// The range that `/proc/self/stat` names, asked for by the only thread of this process.
+    pub(crate) fn of_single_thread(range: Range<usize>) -> Self {
+        Self(range)
+    }
+}
+
+/// Overwrites the value of a variable wherever it stands in the initial environment, and removes the variable.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "taking a secret out of the environment changes it"
+)]
+pub(crate) fn erase_variable(environment: &InitialEnvironment, name: &str) {
+    let start = std::ptr::with_exposed_provenance_mut::<u8>(environment.0.start);
+    // SAFETY: needed because the system shows this memory to others, in `/proc/PID/environ`, for as long as the process
+    // lives, and no safe code can reach it. Sound because the range is the one in which the system itself has put the
+    // strings at the start: initialised, on the first thread's stack, which can be written and is never given back.
+    // The caller is the only thread, so that nobody reads it meanwhile; the standard library keeps no reference into it
+    // from one call to the next; and a string only gets zeros, so that it ends where it ended or earlier.
+    let block = unsafe { std::slice::from_raw_parts_mut(start, environment.0.len()) };
+    for entry in block.split_mut(|byte| *byte == 0) {
+        if entry.starts_with(name.as_bytes()) && entry.get(name.len()) == Some(&b'=') {
+            entry
+                .iter_mut()
+                .skip(name.len())
+                .skip(1)
+                .for_each(|byte| byte.zeroize());
+        }
+    }
+    // SAFETY: needed because another thread could be reading the environment while it changes. Sound because an
+    // `InitialEnvironment` is made by the only thread of the process, which is here.
+    unsafe { std::env::remove_var(name) };
 }
