@@ -4,8 +4,14 @@
 
 pub mod key_service;
 pub mod record;
+pub mod secret;
 pub mod store;
+pub mod vault;
 
 pub use key_service::{KeyService, KeyServiceError};
 pub use record::{Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Usage, Write};
+pub use secret::{
+    CacheLimits, EnvironmentSecrets, LocalSecrets, SecretPage, SecretPlace, Secrets, SecretsParts, VaultSecrets,
+};
 pub use store::{RecordStore, StoreError};
+pub use vault::{Credential, TransitKeys, Vault, VaultError, VaultLogin, VaultOptions};

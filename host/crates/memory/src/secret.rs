@@ -1,0 +1,240 @@
+//! Secrets by name: where each is kept, one way to read and write it, and a short-lived encrypted copy. It knows no guest
+//! and no grant: whoever calls has asked those.
+
+mod cache;
+mod environment;
+mod flights;
+mod local;
+mod sealed;
+#[cfg(test)]
+mod tests;
+mod vault;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aral_contract::id::SecretName;
+use aral_contract::secret::SECRET_BYTES_MAX;
+use aral_contract::{Clock, SecretError, SecretReference, SecretSource, SecretValue};
+use aral_runtime::entropy::EntropyError;
+use subtle::ConstantTimeEq as _;
+
+use cache::Cache;
+pub use cache::CacheLimits;
+pub use environment::EnvironmentSecrets;
+use flights::Flights;
+pub use local::LocalSecrets;
+pub use vault::VaultSecrets;
+
+use crate::store::StoreError;
+
+/// What [`Secrets`] is made of. The default has no place for secrets at all.
+#[derive(Debug, Clone, Default)]
+pub struct SecretsParts {
+    /// Where the secrets with these names are. Every other one is in the local store, under its name.
+    pub references: BTreeMap<SecretName, SecretReference>,
+    /// What answers for `vault://`: [`VaultSecrets`], or an embedder's own.
+    pub vault: Option<Arc<dyn SecretSource>>,
+    /// What answers for `env://`: [`EnvironmentSecrets`], or an embedder's own.
+    pub environment: Option<Arc<dyn SecretSource>>,
+    /// What answers for `local://`.
+    pub local: Option<LocalSecrets>,
+    /// How long and how many values are kept in memory, encrypted.
+    pub cache: CacheLimits,
+}
+
+/// All secrets of a host. Cheap to clone; the clones share one cache.
+#[derive(Clone)]
+pub struct Secrets(Arc<Shared>);
+
+struct Shared {
+    parts: SecretsParts,
+    cache: Cache,
+    flights: Flights,
+}
+
+/// Where one secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretPlace {
+    /// Its name.
+    pub name: SecretName,
+    /// Where it is.
+    pub reference: SecretReference,
+}
+
+/// One page of a listing. It holds no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretPage {
+    /// Those that the configuration names come first, in order; those of the local store follow in an order of their own.
+    pub secrets: Vec<SecretPlace>,
+    /// Where the next page begins; none: this was the last one. A page may be empty and still have a successor.
+    pub cursor: Option<String>,
+}
+
+impl Secrets {
+    /// Asks no source for anything.
+    ///
+    /// # Errors
+    /// If the system gives no randomness for the key of the cache.
+    pub fn new(parts: SecretsParts, clock: Arc<dyn Clock>) -> Result<Self, EntropyError> {
+        Ok(Self(Arc::new(Shared {
+            cache: Cache::new(parts.cache, clock)?,
+            flights: Flights::default(),
+            parts,
+        })))
+    }
+
+    /// Where a secret is, or would be stored; none: nowhere.
+    pub fn reference(&self, name: &SecretName) -> Option<SecretReference> {
+        let parts = &self.0.parts;
+        let local = || parts.local.is_some().then(|| local_reference(name));
+        parts.references.get(name).cloned().or_else(local)
+    }
+
+    /// The value of a secret: a copy that is younger than the time to live, or what its source says now. Of many who ask
+    /// for the same one at once, one asks the source, and the others take its answer.
+    ///
+    /// # Errors
+    /// As the source says.
+    pub async fn get(&self, name: &SecretName) -> Result<SecretValue, SecretError> {
+        let (reference, source) = self.place(name)?;
+        let cache = &self.0.cache;
+        if let Some(value) = cache.get(name) {
+            return Ok(value);
+        }
+        let flight = self.0.flights.join(name, cache.generation());
+        let mut landing = flight.wait().await;
+        if let Some(outcome) = landing.outcome(cache, name) {
+            return outcome;
+        }
+        // One who waited in another flight of this name may have filled the cache.
+        if let Some(value) = cache.get(name) {
+            return Ok(value);
+        }
+        let generation = cache.generation();
+        let outcome = read(source, &reference).await;
+        if let Ok(value) = &outcome {
+            cache.insert(name, value, generation);
+        }
+        landing.land(cache, name, generation, &outcome);
+        outcome
+    }
+
+    /// Stores a value and says where. Nobody is given the one before from then on.
+    ///
+    /// # Errors
+    /// As the source says. After one, the old value may be there or the new one.
+    pub async fn put(&self, name: &SecretName, value: &SecretValue) -> Result<SecretReference, SecretError> {
+        let (reference, source) = self.place(name)?;
+        check_size(&reference, value)?;
+        // Dropped at the end, and also when the caller gives up in the middle, since the value may be written by then.
+        let _forget = self.0.cache.forget_at_the_end(name);
+        source.write(&reference, value).await
+    }
+
+    /// Stores another value in place of one that is there.
+    ///
+    /// # Errors
+    /// As the source says; [`SecretError::NotFound`] if there is none, and [`SecretError::Refused`] if it is the same one.
+    pub async fn rotate(&self, name: &SecretName, value: &SecretValue) -> Result<SecretReference, SecretError> {
+        let (reference, source) = self.place(name)?;
+        let current = read(source, &reference).await?;
+        if bool::from(current.expose().ct_eq(value.expose())) {
+            return Err(SecretError::Refused {
+                reference,
+                reason: "the new value is the one that is there".to_owned(),
+            });
+        }
+        self.put(name, value).await
+    }
+
+    /// The names that there are, and where they are. At most `limit` of the local store at once.
+    ///
+    /// # Errors
+    /// As the local store says.
+    pub async fn list(&self, cursor: Option<&str>, limit: usize) -> Result<SecretPage, StoreError> {
+        let parts = &self.0.parts;
+        let mut secrets = Vec::new();
+        if cursor.is_none() {
+            secrets.extend(parts.references.iter().map(|(name, reference)| SecretPlace {
+                name: name.clone(),
+                reference: reference.clone(),
+            }));
+        }
+        let Some(local) = &parts.local else {
+            return Ok(SecretPage { secrets, cursor: None });
+        };
+        let (names, cursor) = local.names(cursor, limit).await?;
+        // A name that the configuration places elsewhere does not reach what the store has under it.
+        let reached = names.into_iter().filter(|name| !parts.references.contains_key(name));
+        secrets.extend(reached.map(|name| SecretPlace {
+            reference: local_reference(&name),
+            name,
+        }));
+        Ok(SecretPage { secrets, cursor })
+    }
+
+    fn place(&self, name: &SecretName) -> Result<(SecretReference, &dyn SecretSource), SecretError> {
+        let parts = &self.0.parts;
+        let reference = self.reference(name).ok_or_else(|| SecretError::NotFound {
+            reference: local_reference(name),
+        })?;
+        let (source, missing): (Option<&dyn SecretSource>, _) = match &reference {
+            SecretReference::Vault { .. } => (
+                parts.vault.as_deref(),
+                "there is no Vault server; add `[secrets.vault]` with its address to aral.toml",
+            ),
+            SecretReference::Environment { .. } => (
+                parts.environment.as_deref(),
+                "no variable was taken when the host started",
+            ),
+            SecretReference::Local { .. } => (
+                parts.local.as_ref().map(|local| local as &dyn SecretSource),
+                "there is no local store; add `[memory]` to aral.toml",
+            ),
+        };
+        match source {
+            Some(source) => Ok((reference, source)),
+            None => Err(SecretError::Refused {
+                reference,
+                reason: missing.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Secrets").field(&self.0.parts).finish()
+    }
+}
+
+fn local_reference(name: &SecretName) -> SecretReference {
+    SecretReference::Local { name: name.clone() }
+}
+
+async fn read(source: &dyn SecretSource, reference: &SecretReference) -> Result<SecretValue, SecretError> {
+    let value = source.read(reference).await?;
+    check_size(reference, &value)?;
+    Ok(value)
+}
+
+fn check_size(reference: &SecretReference, value: &SecretValue) -> Result<(), SecretError> {
+    let bytes = value.expose().len();
+    if (1..=SECRET_BYTES_MAX).contains(&bytes) {
+        return Ok(());
+    }
+    Err(SecretError::Size {
+        reference: reference.clone(),
+        bytes,
+    })
+}
+
+/// A source was asked for a reference of another scheme. It never is, by [`Secrets`].
+fn not_mine(reference: &SecretReference) -> SecretError {
+    SecretError::Refused {
+        reference: reference.clone(),
+        reason: "this source does not keep secrets of that scheme".to_owned(),
+    }
+}

@@ -1,0 +1,140 @@
+//! Secrets in the encrypted store of this host. What is replaced cannot be read any more by whoever copies the store
+//! later: that is the store's promise.
+
+use std::sync::Arc;
+
+use aral_contract::id::{Namespace, SecretName};
+use aral_contract::secret::SecretFuture;
+use aral_contract::{Classification, SecretError, SecretReference, SecretSource, SecretValue};
+use tokio::runtime::Handle;
+use zeroize::Zeroizing;
+
+use super::not_mine;
+use crate::record::{Precondition, Quota, RecordName, Write};
+use crate::store::{RecordStore, StoreError};
+
+/// What all local secrets together may take. Stops a capability that may write secrets from filling the disk.
+const QUOTA: Quota = Quota {
+    bytes_max: 64 << 20,
+    records_max: 16_384,
+};
+
+/// The secrets of a store of their own: not the one that guests keep their records in.
+#[derive(Debug, Clone)]
+pub struct LocalSecrets {
+    store: Arc<dyn RecordStore>,
+    namespace: Namespace,
+}
+
+impl LocalSecrets {
+    /// Secrets in this store.
+    #[expect(
+        clippy::expect_used,
+        reason = "the text is a constant, and every test of this file goes through here"
+    )]
+    pub fn new(store: Arc<dyn RecordStore>) -> Self {
+        let namespace = "secrets".parse().expect("`secrets` is a name");
+        Self { store, namespace }
+    }
+
+    /// A page of names, and where the next one begins.
+    pub(super) async fn names(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<SecretName>, Option<String>), StoreError> {
+        let (own, cursor) = (self.clone(), cursor.map(str::to_owned));
+        let page = blocking(move || own.store.list(&own.namespace, "", cursor.as_deref(), limit)).await?;
+        // Whatever else may be in there was not put there as a secret, and none reaches it.
+        let names = page
+            .names
+            .iter()
+            .filter_map(|name| name.as_str().parse().ok())
+            .collect();
+        Ok((names, page.cursor))
+    }
+
+    async fn fetch(&self, reference: &SecretReference) -> Result<SecretValue, SecretError> {
+        let (own, name) = (self.clone(), record_name(reference)?);
+        let record = blocking(move || own.store.get(&own.namespace, &name)).await;
+        match record.map_err(|error| failed(reference, error))? {
+            // The record erases its own copy.
+            Some(record) => Ok(SecretValue::new(record.value.to_vec())),
+            None => Err(SecretError::NotFound {
+                reference: reference.clone(),
+            }),
+        }
+    }
+
+    async fn store(&self, reference: &SecretReference, value: &SecretValue) -> Result<SecretReference, SecretError> {
+        let own = self.clone();
+        let write = Write {
+            name: record_name(reference)?,
+            value: Zeroizing::new(value.expose().to_vec()),
+            ttl_seconds: None,
+            classification: Classification::Secret,
+            precondition: Precondition::Any,
+        };
+        let written = blocking(move || own.store.put(&own.namespace, write, &QUOTA)).await;
+        written.map_err(|error| failed(reference, error))?;
+        Ok(reference.clone())
+    }
+}
+
+impl SecretSource for LocalSecrets {
+    fn read<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, SecretValue> {
+        Box::pin(self.fetch(reference))
+    }
+
+    fn write<'a>(
+        &'a self,
+        reference: &'a SecretReference,
+        value: &'a SecretValue,
+    ) -> SecretFuture<'a, SecretReference> {
+        Box::pin(self.store(reference, value))
+    }
+}
+
+fn record_name(reference: &SecretReference) -> Result<RecordName, SecretError> {
+    let SecretReference::Local { name } = reference else {
+        return Err(not_mine(reference));
+    };
+    name.as_str().parse().map_err(|_| not_mine(reference))
+}
+
+fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
+    let reference = reference.clone();
+    let reason = error.to_string();
+    match error {
+        error
+        @ (StoreError::Io { .. } | StoreError::Full { .. } | StoreError::Held { .. } | StoreError::Entropy(_)) => {
+            SecretError::Unavailable {
+                reference,
+                reason,
+                source: Some(Box::new(error)),
+            }
+        }
+        StoreError::Precondition { .. }
+        | StoreError::Quota { .. }
+        | StoreError::Invalid(_)
+        | StoreError::Cursor
+        | StoreError::Corrupt { .. }
+        | StoreError::Version { .. }
+        | StoreError::WrongKey { .. } => SecretError::Refused { reference, reason },
+    }
+}
+
+/// The store may wait for a disk. Where there is a runtime, its threads must not.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|error| {
+            Err(StoreError::Io {
+                action: "finish, because the host is stopping",
+                source: Box::new(error),
+            })
+        }),
+        Err(_) => work(),
+    }
+}

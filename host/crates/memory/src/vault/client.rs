@@ -1,0 +1,148 @@
+//! Sends one request of `vaultrs` and reads its answer, both within bounds. It knows no login.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Certificate, Method, Response, Url, redirect, tls};
+use rustify::Endpoint;
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, VaultFailure, broken, judge};
+use super::options::{VaultError, VaultOptions, is_plain_path, parse_address, plain_path};
+
+/// Largest answer, in bytes: a secret in a KV engine has 1 MiB at most. Stops a server from filling memory.
+const ANSWER_BYTES_MAX: usize = 2 << 20;
+/// Longest wait for a connection, however long the whole may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection is kept that nobody uses.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: String,
+    namespace: Option<HeaderValue>,
+}
+
+impl Client {
+    pub(super) fn new(options: &VaultOptions) -> Result<Self, VaultError> {
+        let (url, local) = parse_address(&options.address)?;
+        let namespace = match options.namespace.as_deref().map(|text| text.trim_matches('/')) {
+            Some(text) => {
+                let text = plain_path(text, "a namespace")?;
+                Some(HeaderValue::from_str(text).map_err(|_| VaultError::Name {
+                    text: text.to_owned(),
+                    what: "a namespace",
+                })?)
+            }
+            None => None,
+        };
+        let timeout = Duration::from_millis(options.timeout_ms);
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .tls_version_min(tls::Version::TLS_1_2)
+            .tls_sslkeylogfile(false)
+            .https_only(url.scheme() == "https")
+            // A proxy that the environment names would see the token of a plain connection to this machine.
+            .no_proxy()
+            // A redirect would carry the token to whatever it names.
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
+            .timeout(timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .user_agent(concat!("aral/", env!("CARGO_PKG_VERSION")));
+        if local && let Some(url::Host::Domain(name)) = url.host() {
+            // A name server is not asked where this machine is: plain http is taken because it is here.
+            let port = url.port_or_known_default().unwrap_or_default();
+            let here = [
+                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+            ];
+            builder = builder.resolve_to_addrs(name, &here);
+        }
+        if let Some(pem) = &options.authorities_pem {
+            let authorities =
+                Certificate::from_pem_bundle(pem).map_err(|error| VaultError::Authorities(Some(error)))?;
+            if authorities.is_empty() {
+                return Err(VaultError::Authorities(None));
+            }
+            builder = builder.tls_certs_only(authorities);
+        }
+        Ok(Self {
+            http: builder.build().map_err(VaultError::Client)?,
+            base: url.as_str().trim_end_matches('/').to_owned(),
+            namespace,
+        })
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.base
+    }
+
+    /// One request, one answer; anything but success is a failure.
+    pub(super) async fn send<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        token: Option<&Zeroizing<String>>,
+    ) -> Result<Answer, VaultFailure> {
+        let impossible = |_| VaultFailure::refused("the request cannot be made");
+        // Some paths of the library begin with a slash, and one with a tab.
+        let path = endpoint.path();
+        let path = path.trim().trim_start_matches('/');
+        if !is_plain_path(path) {
+            return Err(VaultFailure::refused(
+                "the path has other characters than A-Z a-z 0-9 - _ . /",
+            ));
+        }
+        let url = Url::parse(&format!("{}/v1/{path}", self.base))
+            .map_err(|_| VaultFailure::refused("the request cannot be made"))?;
+        let method: Method = endpoint.method().into();
+        let mut request = self.http.request(method, url).header("x-vault-request", "true");
+        if let Some(namespace) = &self.namespace {
+            request = request.header("x-vault-namespace", namespace);
+        }
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token)
+                .map_err(|_| VaultFailure::refused("the token has characters that no header can hold"))?;
+            value.set_sensitive(true);
+            request = request.header("x-vault-token", value);
+        }
+        if let Some(body) = endpoint.body().map_err(impossible)?
+            && !body.is_empty()
+        {
+            // The body may hold a secret: its bytes are erased when the connection has sent them.
+            let body = Bytes::from_owner(Zeroizing::new(body));
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let response = request.send().await.map_err(broken)?;
+        let status = response.status().as_u16();
+        judge(status, read(response).await?)
+    }
+}
+
+/// The body, up to the bound. When it must move to grow, the old place is erased.
+async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, VaultFailure> {
+    let too_large = || VaultFailure::unavailable("the answer of the Vault server is larger than 2 MiB");
+    let expected = usize::try_from(response.content_length().unwrap_or(4096)).unwrap_or(usize::MAX);
+    if expected > ANSWER_BYTES_MAX {
+        return Err(too_large());
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(expected));
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        let bytes = body.len().saturating_add(chunk.len());
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(too_large());
+        }
+        if bytes > body.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(bytes.saturating_mul(2).min(ANSWER_BYTES_MAX)));
+            larger.extend_from_slice(&body);
+            body = larger;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

@@ -1,0 +1,154 @@
+//! What is needed to reach a server and to log in, and the checks that need no server. It sends nothing.
+
+use std::path::PathBuf;
+
+use aral_contract::SecretValue;
+use aral_runtime::files;
+use url::{Host, Url};
+
+use super::VaultFailure;
+
+/// Longest token or secret id, in bytes. Stops a file that is something else.
+const CREDENTIAL_BYTES_MAX: u64 = 8 << 10;
+
+/// How to reach a server.
+#[derive(Debug)]
+pub struct VaultOptions {
+    /// Where it is, such as `https://vault.example.com:8200`. Plain `http` is taken for this machine alone.
+    pub address: String,
+    /// Certificates in PEM form of the authorities that may vouch for it; none: those of the system. Given ones are the
+    /// only ones.
+    pub authorities_pem: Option<Vec<u8>>,
+    /// Its namespace, such as `team-a`.
+    pub namespace: Option<String>,
+    /// Who asks.
+    pub login: VaultLogin,
+    /// How long one read or write may take in all, logins included.
+    pub timeout_ms: u64,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub enum VaultLogin {
+    /// Whoever holds this token.
+    Token(Credential),
+    /// A role of machines.
+    AppRole {
+        /// Where the login is mounted, mostly `approle`.
+        mount: String,
+        /// The role.
+        role_id: String,
+        /// Its secret.
+        secret_id: Credential,
+    },
+}
+
+/// A token or the secret of a role.
+#[derive(Debug)]
+pub enum Credential {
+    /// The value itself, such as one that was taken from the environment.
+    Given(SecretValue),
+    /// A private file, which is read anew at each login, so that it can be replaced while the host runs.
+    File(PathBuf),
+}
+
+impl Credential {
+    pub(super) fn read(&self) -> Result<SecretValue, VaultFailure> {
+        let bytes = match self {
+            Self::Given(value) => value.expose().trim_ascii().to_vec(),
+            Self::File(path) => files::read_private(path, CREDENTIAL_BYTES_MAX)
+                .map_err(|error| VaultFailure::refused(error.to_string()))?
+                .trim_ascii()
+                .to_vec(),
+        };
+        let value = SecretValue::new(bytes);
+        if !value.expose().is_empty() && value.expose().iter().all(u8::is_ascii_graphic) {
+            Ok(value)
+        } else {
+            Err(VaultFailure::refused(
+                "the token or secret id is empty, or has characters that none has",
+            ))
+        }
+    }
+}
+
+/// A server cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The address is none, or plain `http` to another machine.
+    #[error("`{}` is no address of a Vault server: {reason}; write https://HOST:PORT", .text.escape_debug())]
+    Address {
+        /// What was given, cut, without user and password.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An option has a value that no server has.
+    #[error("`{}` cannot be {what}: parts of A-Z a-z 0-9 - _ . with / between them", .text.escape_debug())]
+    Name {
+        /// What was given, cut.
+        text: String,
+        /// What it should have been.
+        what: &'static str,
+    },
+    /// There is no usable certificate.
+    #[error("the authorities of the Vault server are no certificates in PEM form")]
+    Authorities(#[source] Option<reqwest::Error>),
+    /// The client cannot be made.
+    #[error("the client for the Vault server cannot be made")]
+    Client(#[source] reqwest::Error),
+    /// The system gives no thread.
+    #[error("the thread for the Vault server cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// The server does not do what it should.
+    #[error("the Vault server is of no use: {0}")]
+    Check(String),
+}
+
+/// The address as the beginning of a URL, without a slash at the end, and whether it is this machine.
+pub(super) fn parse_address(text: &str) -> Result<(Url, bool), VaultError> {
+    let error = |reason| VaultError::Address {
+        // What stands before an `@` may be a password.
+        text: text.rsplit('@').next().unwrap_or_default().chars().take(128).collect(),
+        reason,
+    };
+    let url = Url::parse(text).map_err(|_| error("it is no URL"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(error("it has a user or password in it"));
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(error("it has a path, query or fragment"));
+    }
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err(error("it has no host")),
+    };
+    match url.scheme() {
+        "https" => Ok((url, local)),
+        "http" if local => Ok((url, local)),
+        "http" => Err(error("plain http would show secrets to everybody on the way")),
+        _ => Err(error("its scheme is not https")),
+    }
+}
+
+/// A path whose parts mean nothing but themselves in a URL.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    path.len() <= 2048
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain))
+}
+
+/// The path, or an error that says what it should have been.
+pub(super) fn plain_path<'a>(path: &'a str, what: &'static str) -> Result<&'a str, VaultError> {
+    if is_plain_path(path) {
+        return Ok(path);
+    }
+    Err(VaultError::Name {
+        text: path.chars().take(128).collect(),
+        what,
+    })
+}

@@ -1,0 +1,210 @@
+//! Keys in the transit engine of a Vault-compatible server: the [`KeyService`] that needs no other machine than the one
+//! that keeps the secrets. It blocks; the exchanges run on the server's own thread.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use vaultrs::api::transit::KeyType;
+use vaultrs::api::transit::requests::{
+    CreateKeyRequest, DecryptDataRequest, DeleteKeyRequest, EncryptDataRequest, ReadKeyRequest,
+    UpdateKeyConfigurationRequest,
+};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::answer::erased;
+use super::options::{VaultError, is_plain_path, plain_path};
+use super::session::Session;
+use super::{Vault, VaultFailure};
+use crate::key_service::{KeyService, KeyServiceError};
+
+/// Most bytes that are wrapped: keys are small, and a key is not made to encrypt what should be in the store.
+const WRAPPED_BYTES_MAX: usize = 64 << 10;
+
+/// Keys in one transit engine.
+#[derive(Debug, Clone)]
+pub struct TransitKeys {
+    vault: Vault,
+    mount: Arc<str>,
+}
+
+/// What the engine says of a key.
+#[derive(Deserialize)]
+struct Key {
+    data: KeyData,
+}
+
+/// All three must be there: an engine that does not say whether there can be a copy of a key is not asked to keep one.
+#[derive(Deserialize)]
+struct KeyData {
+    exportable: bool,
+    allow_plaintext_backup: bool,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Encrypted {
+    data: Ciphertext,
+}
+
+#[derive(Deserialize)]
+struct Ciphertext {
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct Decrypted {
+    data: Plaintext,
+}
+
+#[derive(Deserialize)]
+struct Plaintext {
+    #[serde(deserialize_with = "erased")]
+    plaintext: Zeroizing<String>,
+}
+
+impl TransitKeys {
+    /// Keys in the engine at `mount`, such as `transit`.
+    ///
+    /// # Errors
+    /// [`VaultError::Name`] if no engine can be there.
+    pub fn new(vault: Vault, mount: &str) -> Result<Self, VaultError> {
+        let mount = plain_path(mount, "the mount of a transit engine")?.into();
+        Ok(Self { vault, mount })
+    }
+
+    fn ask<T, F>(&self, key: &str, work: impl FnOnce(Arc<Session>, String, String) -> F) -> Result<T, KeyServiceError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, VaultFailure>> + Send + 'static,
+    {
+        if key.contains('/') || !is_plain_path(key) {
+            return Err(self.error(key, VaultFailure::refused("a name has A-Z a-z 0-9 - _ . alone")));
+        }
+        let (mount, name) = (self.mount.to_string(), key.to_owned());
+        self.vault
+            .run_blocking(|session| work(session, mount, name))
+            .map_err(|failure| self.error(key, failure))
+    }
+
+    fn error(&self, key: &str, failure: VaultFailure) -> KeyServiceError {
+        let place = self.place();
+        let key = key.chars().take(128).collect();
+        match failure {
+            VaultFailure::NotFound(_) | VaultFailure::NoKey => KeyServiceError::NotFound { place, key },
+            VaultFailure::Unavailable { reason, source } => KeyServiceError::Unavailable { place, reason, source },
+            refused @ (VaultFailure::Forbidden | VaultFailure::Conflict | VaultFailure::Refused { .. }) => {
+                let reason = refused.reason();
+                KeyServiceError::Refused { place, key, reason }
+            }
+        }
+    }
+}
+
+impl KeyService for TransitKeys {
+    fn place(&self) -> String {
+        format!("the transit engine `{}` at {}", self.mount, self.vault.address())
+    }
+
+    fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.ask(key, |session, mount, name| async move {
+            let request = CreateKeyRequest {
+                mount: mount.clone(),
+                name: name.clone(),
+                key_type: Some(KeyType::Aes256Gcm96),
+                exportable: Some(false),
+                allow_plaintext_backup: Some(false),
+                derived: Some(false),
+                ..CreateKeyRequest::default()
+            };
+            session.exchange(&request).await?;
+            // A key of this name may have been there before, made by somebody else to be copied.
+            let found: Key = session.exchange(&ReadKeyRequest { mount, name }).await?.parse()?;
+            if found.data.exportable || found.data.allow_plaintext_backup {
+                return Err(VaultFailure::refused(
+                    "it is there already and can be exported, so that a copy could outlive it; use another name",
+                ));
+            }
+            if found.data.kind != "aes256-gcm96" {
+                return Err(VaultFailure::refused(
+                    "it is there already and is not of the type aes256-gcm96; use another name",
+                ));
+            }
+            Ok(())
+        })
+    }
+
+    fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        if plain.len() > WRAPPED_BYTES_MAX {
+            return Err(self.error(key, VaultFailure::refused("it wraps 64 KiB at most")));
+        }
+        let plain = Zeroizing::new(STANDARD.encode(plain));
+        self.ask(key, |session, mount, name| async move {
+            // The engine makes a key that is not there on the way, and what is wrapped under that one would be lost.
+            let read = ReadKeyRequest {
+                mount: mount.clone(),
+                name: name.clone(),
+            };
+            session.exchange(&read).await?;
+            let mut request = EncryptDataRequest {
+                mount,
+                name,
+                plaintext: plain.to_string(),
+                ..EncryptDataRequest::default()
+            };
+            let answer = session.exchange(&request).await;
+            request.plaintext.zeroize();
+            let encrypted: Encrypted = answer?.parse()?;
+            Ok(encrypted.data.ciphertext.into_bytes())
+        })
+    }
+
+    fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
+        let ciphertext = match str::from_utf8(wrapped) {
+            Ok(text) if text.starts_with("vault:v") && text.len() <= 2 * WRAPPED_BYTES_MAX => text.to_owned(),
+            Ok(_) | Err(_) => {
+                return Err(self.error(key, VaultFailure::refused("the bytes were not wrapped by it")));
+            }
+        };
+        self.ask(key, |session, mount, name| async move {
+            let request = DecryptDataRequest {
+                mount,
+                name,
+                ciphertext,
+                ..DecryptDataRequest::default()
+            };
+            let decrypted: Decrypted = session.exchange(&request).await?.parse()?;
+            let plain = STANDARD.decode(decrypted.data.plaintext.as_bytes());
+            plain.map(Zeroizing::new).map_err(|_| VaultFailure::nonsense())
+        })
+    }
+
+    fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.ask(key, |session, mount, name| async move {
+            let allow = UpdateKeyConfigurationRequest {
+                mount: mount.clone(),
+                name: name.clone(),
+                deletion_allowed: Some(true),
+                ..UpdateKeyConfigurationRequest::default()
+            };
+            let delete = DeleteKeyRequest {
+                mount: mount.clone(),
+                name: name.clone(),
+            };
+            for outcome in [session.exchange(&allow).await, session.exchange(&delete).await] {
+                match outcome {
+                    // What these two say of a key that is not there differs between servers: what counts is below.
+                    Ok(_) | Err(VaultFailure::NotFound(_) | VaultFailure::NoKey | VaultFailure::Refused { .. }) => {}
+                    Err(other) => return Err(other),
+                }
+            }
+            match session.exchange(&ReadKeyRequest { mount, name }).await {
+                Err(VaultFailure::NotFound(_) | VaultFailure::NoKey) => Ok(()),
+                Ok(_) => Err(VaultFailure::refused("it is still there after it was deleted")),
+                Err(other) => Err(other),
+            }
+        })
+    }
+}
