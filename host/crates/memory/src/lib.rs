@@ -6,6 +6,8 @@ pub mod key_service;
 pub mod record;
 pub mod secret;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod vault;
 
 pub use key_service::{KeyService, KeyServiceError};
