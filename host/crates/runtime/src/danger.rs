@@ -1,10 +1,12 @@
-//! All unsafe code of the host: five blocks, each with why it is needed and why it is sound. It decides nothing; what
+//! All unsafe code of the host: few blocks, each with why it is needed and why it is sound. It decides nothing; what
 //! goes in here has been checked by a type that only the checker can make.
 #![expect(unsafe_code, reason = "the one module of the host that may")]
 
 use std::io;
 use std::ops::Range;
+use std::ptr::{self, NonNull};
 
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use wasmtime::component::Component;
 use zeroize::Zeroize as _;
@@ -145,3 +147,69 @@ pub(crate) fn erase_variable(environment: &InitialEnvironment, name: &str) {
     // `InitialEnvironment` is made by the only thread of the process, which is here.
     unsafe { std::env::remove_var(name) };
 }
+/// Bytes of one [`LockedPage`]: the smallest page of every system that the host runs on.
+pub(crate) const LOCKED_PAGE_BYTES: usize = 4096;
+
+/// One page of its own that is kept out of swap (where the system allows it) and out of core dumps, and erased when dropped.
+pub(crate) struct LockedPage {
+    page: NonNull<[u8; LOCKED_PAGE_BYTES]>,
+    locked: bool,
+}
+
+impl LockedPage {
+    /// A page of zeros.
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: needed because nothing safe gives memory whose pages belong to it alone. Sound because the system
+        // chooses the address of a new mapping, so that it overlaps nothing that anybody else uses.
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                LOCKED_PAGE_BYTES,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )?
+        };
+        let page = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: needed because both calls take a plain address. Sound because the range is the mapping that was just
+        // made and that only this value knows; neither call changes its content.
+        let (locked, hidden) = unsafe {
+            (
+                mlock(start, LOCKED_PAGE_BYTES).is_ok(),
+                madvise(start, LOCKED_PAGE_BYTES, Advice::LinuxDontDump),
+            )
+        };
+        let page = Self { page, locked };
+        hidden?;
+        Ok(page)
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.locked
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; LOCKED_PAGE_BYTES] {
+        // SAFETY: needed to read a mapping. Sound because it is mapped, initialised (the system fills it with zeros) and
+        // aligned for as long as this value lives, and writing it takes `&mut self`.
+        unsafe { self.page.as_ref() }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; LOCKED_PAGE_BYTES] {
+        // SAFETY: as for `bytes`; `&mut self` makes this the only reference.
+        unsafe { self.page.as_mut() }
+    }
+}
+
+impl Drop for LockedPage {
+    fn drop(&mut self) {
+        self.bytes_mut().zeroize();
+        // SAFETY: needed because unmapping is what ends a mapping. Sound because no reference outlives `self`, which is
+        // going, and the length is that of the mapping. Locks end with it.
+        let _the_page_is_empty_either_way = unsafe { munmap(self.page.as_ptr().cast(), LOCKED_PAGE_BYTES) };
+    }
+}
+
+// SAFETY: needed because a pointer is neither by default. Sound because the value owns its mapping alone, like a `Box`,
+// reads take `&self` and writes `&mut self`.
+unsafe impl Send for LockedPage {}
+// SAFETY: as above.
+unsafe impl Sync for LockedPage {}

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod files;
 pub mod guard;
 pub mod jail;
+pub mod locked;
 pub mod process;
 pub mod runtime;
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use environment::{EnvironmentError, take_variables};
 pub use fault::{Fault, fault_of, within_wall};
 pub use guard::{Guard, Guarded};
 pub use jail::{JailLimits, jailed_command};
+pub use locked::LockedKey;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
