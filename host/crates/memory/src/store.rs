@@ -6,6 +6,12 @@ use std::path::PathBuf;
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
+use aral_runtime::entropy::EntropyError;
+use aral_runtime::files::FilesError;
+use aral_runtime::locked::LockedKeyError;
+
+use crate::key::MasterKeyError;
+use crate::key_service::KeyServiceError;
 use crate::record::{
     NamespaceUsage, Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Swept, Usage, Write,
 };
@@ -179,9 +185,34 @@ pub enum StoreError {
         /// Id of the key that was given.
         given: String,
     },
-    /// The system gave no randomness, so that no key can be made.
+    /// A text that is no master key.
     #[error(transparent)]
-    Entropy(#[from] aral_runtime::entropy::EntropyError),
+    Master(#[from] MasterKeyError),
+    /// The service that holds a key did not do what was asked.
+    #[error(transparent)]
+    KeyService(#[from] KeyServiceError),
+    /// No key could be made: the system gave no randomness, or no memory.
+    #[error(transparent)]
+    Key(#[from] LockedKeyError),
+    /// A file or folder was refused.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+}
+
+impl From<EntropyError> for StoreError {
+    fn from(error: EntropyError) -> Self {
+        Self::Key(error.into())
+    }
+}
+
+impl StoreError {
+    /// The disk said no.
+    pub(crate) fn io(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Io {
+            action,
+            source: source.into(),
+        }
+    }
 }
 
 fn found(version: Option<u64>) -> String {

@@ -106,20 +106,23 @@ fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
     let reference = reference.clone();
     let reason = error.to_string();
     match error {
-        error
-        @ (StoreError::Io { .. } | StoreError::Full { .. } | StoreError::Held { .. } | StoreError::Entropy(_)) => {
-            SecretError::Unavailable {
-                reference,
-                reason,
-                source: Some(Box::new(error)),
-            }
-        }
+        error @ (StoreError::Io { .. }
+        | StoreError::Full { .. }
+        | StoreError::Held { .. }
+        | StoreError::Key(_)
+        | StoreError::KeyService(_)
+        | StoreError::Files(_)) => SecretError::Unavailable {
+            reference,
+            reason,
+            source: Some(Box::new(error)),
+        },
         StoreError::Precondition { .. }
         | StoreError::Quota { .. }
         | StoreError::Invalid(_)
         | StoreError::Cursor
         | StoreError::Corrupt { .. }
         | StoreError::Version { .. }
+        | StoreError::Master(_)
         | StoreError::WrongKey { .. } => SecretError::Refused { reference, reason },
     }
 }

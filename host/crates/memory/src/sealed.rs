@@ -1,0 +1,279 @@
+//! The embedded backend: records on sled, each sealed under a key of its own that lies in a slot and is destroyed with the
+//! record. What an attacker who has the files, and later the master key too, can and cannot do is in
+//! docs/store-format.md. It knows no caller.
+
+mod commit;
+mod entry;
+mod holder;
+mod keyring;
+mod listing;
+mod open;
+mod plan;
+mod read;
+mod reclaim;
+mod root;
+mod rotate;
+mod slots;
+mod transfer;
+mod tree;
+mod usage;
+mod view;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use aral_contract::Clock;
+use arc_swap::ArcSwap;
+use cap_std::fs::Dir;
+
+pub use rotate::{Progress, Rotated};
+pub use transfer::{Existing, Imported};
+
+use crate::key::{MasterKey, hex};
+use crate::key_service::KeyService;
+use crate::record::Swept;
+use crate::store::{RecordStore, StoreError};
+pub(crate) use keyring::StoreId;
+pub(crate) use root::Space;
+use view::View;
+
+/// Default of [`StoreOptions::cache_bytes`]: 64 MiB.
+pub const CACHE_BYTES_DEFAULT: u64 = 64 << 20;
+/// Default of [`StoreOptions::free_bytes_min`]: 64 MiB. Stops the store from finding its disk full in the middle of a write.
+pub const FREE_BYTES_MIN_DEFAULT: u64 = 64 << 20;
+
+/// What a store is opened with.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Its folder; made, with mode 0700, if it is not there.
+    pub path: PathBuf,
+    /// Opens it.
+    pub key: MasterKey,
+    /// Where overwriting in place does not destroy: the keys that do. None: the medium overwrites.
+    pub epoch: Option<Epoch>,
+    /// Says what has expired.
+    pub clock: Arc<dyn Clock>,
+    /// Memory for pages of the database.
+    pub cache_bytes: u64,
+    /// Below this much free space nothing is written.
+    pub free_bytes_min: u64,
+    /// What another process is told that wants to open it too, such as `aral invoke`.
+    pub holder: String,
+    /// For tests that stop the process in the middle of a write.
+    pub steps: Steps,
+}
+
+impl StoreOptions {
+    /// With the defaults.
+    pub fn new(path: impl Into<PathBuf>, key: MasterKey, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            path: path.into(),
+            key,
+            epoch: None,
+            clock,
+            cache_bytes: CACHE_BYTES_DEFAULT,
+            free_bytes_min: FREE_BYTES_MIN_DEFAULT,
+            holder: "a program".to_owned(),
+            steps: Steps::default(),
+        }
+    }
+}
+
+/// Keys that live for a while in a key service and are destroyed there. On copy-on-write or wear-levelled media an
+/// overwrite in place leaves the old bytes somewhere; sealed under an epoch key as well, they are noise once it is gone.
+#[derive(Debug, Clone)]
+pub struct Epoch {
+    /// Holds the keys.
+    pub service: Arc<dyn KeyService>,
+    /// How the names of the keys begin.
+    pub prefix: String,
+}
+
+impl Epoch {
+    fn key_of(&self, store: &StoreId, root: u32) -> String {
+        format!("{}-{}-{root}", self.prefix, hex(store))
+    }
+}
+
+/// A point in a write, for tests that stop there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Half of a slot is written.
+    SlotHalfWritten,
+    /// The new slots are written, not synced.
+    SlotsWritten,
+    /// The new slots are on stable storage.
+    SlotsSynced,
+    /// The records are in the database, nothing of them on the disk for certain.
+    RecordsApplied,
+    /// The records are handed to the system.
+    RecordsFlushed,
+    /// The records are on stable storage.
+    RecordsSynced,
+    /// The old slots are overwritten, not synced.
+    SlotsDestroyed,
+    /// All is done, nothing is answered yet.
+    DestructionSynced,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::SlotHalfWritten,
+        Self::SlotsWritten,
+        Self::SlotsSynced,
+        Self::RecordsApplied,
+        Self::RecordsFlushed,
+        Self::RecordsSynced,
+        Self::SlotsDestroyed,
+        Self::DestructionSynced,
+    ];
+}
+
+/// Called at each [`Step`]. Empty by default.
+#[derive(Clone, Default)]
+pub struct Steps(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+
+impl Steps {
+    /// Calls `reached` at each step, on the thread that writes.
+    pub fn watched(reached: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(reached)))
+    }
+
+    fn are_watched(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn reached(&self, step: Step) {
+        if let Some(reached) = &self.0 {
+            reached(step);
+        }
+    }
+}
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.are_watched() { "watched" } else { "not watched" })
+    }
+}
+
+/// An open store. Cheap to clone; all clones are the same store, and the last one closes it. It holds two spaces of records
+/// that never meet: what agents remember, and the secrets that operators keep for them.
+#[derive(Clone)]
+pub struct SealedStore(Arc<Handle>);
+
+/// What the clones of a store share. Its end is the end of the store: nothing runs on behind it.
+struct Handle {
+    inner: Arc<Inner>,
+    reclaiming: Option<JoinHandle<()>>,
+}
+
+impl std::ops::Deref for Handle {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.closing.store(true, Ordering::Release);
+        if let Some(reclaiming) = self.reclaiming.take() {
+            let _it_has_logged_why = reclaiming.join();
+        }
+    }
+}
+
+struct Inner {
+    store: StoreId,
+    dir: Dir,
+    tree: tree::Tree,
+    slots: slots::SlotFile,
+    keys: ArcSwap<root::Keys>,
+    writer: Mutex<commit::Writer>,
+    queue: commit::Queue,
+    clock: Arc<dyn Clock>,
+    free_bytes_min: u64,
+    key: Mutex<MasterKey>,
+    epoch: Option<Epoch>,
+    steps: Steps,
+    /// Whether no slot is used without a record.
+    reclaimed: AtomicBool,
+    /// Whether nobody has the store any more.
+    closing: AtomicBool,
+    /// Last: it is let go when all else is closed.
+    lock: File,
+}
+
+/// What a store says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its name: 32 hex digits.
+    pub store: String,
+    /// Version of its format.
+    pub format: u32,
+    /// Ids of the master keys that open it.
+    pub keys: Vec<String>,
+    /// Whether a rotation of keys was begun and not ended.
+    pub is_rotating: bool,
+    /// Names of the epoch keys that it is sealed under as well.
+    pub epochs: Vec<String>,
+    /// Keys of records in the slot file.
+    pub slots_used: u32,
+    /// Places for them.
+    pub slots: u32,
+    /// Free space on its disk, in bytes.
+    pub free_bytes: u64,
+}
+
+impl SealedStore {
+    /// Opens the store, and makes it if the folder is empty or not there. If it was not closed the last time, a thread
+    /// looks for keys without records and destroys them.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongKey`], [`StoreError::Held`], [`StoreError::Version`], [`StoreError::Corrupt`],
+    /// [`StoreError::Files`], [`StoreError::Io`], and what a key service fails with.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        open::open(options)
+    }
+
+    /// What agents remember.
+    pub fn memory(&self) -> Arc<dyn RecordStore> {
+        Arc::new(View::new(self.clone(), Space::Memory))
+    }
+
+    /// What operators keep for agents. No guest interface reaches it but through `aral:capability/secret-*`.
+    pub fn secrets(&self) -> Arc<dyn RecordStore> {
+        Arc::new(View::new(self.clone(), Space::Secrets))
+    }
+
+    /// Removes expired records of both spaces, at most `records_max` of them.
+    ///
+    /// # Errors
+    /// As [`RecordStore::apply`].
+    pub fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {
+        self.0.sweep(records_max)
+    }
+
+    /// What the store says of itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn status(&self) -> Result<Status, StoreError> {
+        self.0.status()
+    }
+}
+
+impl fmt::Debug for SealedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedStore({})", hex(&self.0.store))
+    }
+}

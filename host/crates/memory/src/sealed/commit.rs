@@ -1,0 +1,305 @@
+//! One writer at a time, for all who wait: whoever comes first writes for everybody behind, with one sync for all. The order
+//! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. It knows no request.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::keyring::Keyring;
+use super::plan::{Plan, Written};
+use super::root::Keys;
+use super::slots::Allocation;
+use super::work::{Done, Work};
+use super::{Inner, Step};
+use crate::store::StoreError;
+
+/// Requests that are written together. Bounds how long the first of them waits for the last.
+const GROUP_MAX: usize = 256;
+/// Bytes that are written together, at least one request whatever its size.
+const GROUP_BYTES_MAX: u64 = 8 << 20;
+/// Seals that are counted at once in the keyring.
+const SEALS_STEP: u64 = 1 << 24;
+/// Seals under one key with random nonces. With 2^31 two nonces are the same with a probability below 2^-34 (NIST SP
+/// 800-38D allows 2^32).
+const SEALS_MAX: u64 = 1 << 31;
+
+/// What only the one writer touches.
+pub(super) struct Writer {
+    pub(super) allocation: Allocation,
+    pub(super) keyring: Keyring,
+    /// Seals that are counted in the keyring and not made yet.
+    pub(super) seals_left: u64,
+    /// Set when nobody knows what is on the disk: then nothing more is written until the store is opened again.
+    failed: bool,
+}
+
+impl Writer {
+    pub(super) fn new(allocation: Allocation, keyring: Keyring) -> Self {
+        Self {
+            allocation,
+            keyring,
+            seals_left: 0,
+            failed: false,
+        }
+    }
+}
+
+struct Ticket {
+    bytes: u64,
+    work: Mutex<Option<Work>>,
+    done: Mutex<Option<Result<Done, StoreError>>>,
+}
+
+/// Requests that wait for the writer. Each has a thread that waits for it, so that it is as bounded as those are.
+#[derive(Default)]
+pub(super) struct Queue(Mutex<VecDeque<Arc<Ticket>>>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const FAILED: &str = "an earlier write failed; the store refuses writes until it is opened again";
+
+impl Inner {
+    /// Does one piece of work; when this returns, it is on stable storage or was not done.
+    pub(super) fn submit(&self, work: Work) -> Result<Done, StoreError> {
+        let mut tickets = self.enqueue([work]);
+        let done = tickets.pop().map(|ticket| self.wait(&ticket));
+        done.unwrap_or_else(|| Ok(Done::default()))
+    }
+
+    /// Does several pieces of work, together as far as they fit. The first failure is told; the others are done or not.
+    pub(super) fn submit_all(&self, works: Vec<Work>) -> Result<(), StoreError> {
+        let tickets = self.enqueue(works);
+        let done: Vec<_> = tickets.iter().map(|ticket| self.wait(ticket)).collect();
+        done.into_iter().try_for_each(|done| done.map(drop))
+    }
+
+    fn enqueue(&self, works: impl IntoIterator<Item = Work>) -> Vec<Arc<Ticket>> {
+        let tickets: Vec<Arc<Ticket>> = works
+            .into_iter()
+            .map(|work| {
+                Arc::new(Ticket {
+                    bytes: work.bytes(),
+                    work: Mutex::new(Some(work)),
+                    done: Mutex::new(None),
+                })
+            })
+            .collect();
+        lock(&self.queue.0).extend(tickets.iter().map(Arc::clone));
+        tickets
+    }
+
+    /// Waits for the writer, or is the writer.
+    fn wait(&self, ticket: &Arc<Ticket>) -> Result<Done, StoreError> {
+        loop {
+            let mut writer = self.writer.lock().map_err(|_| StoreError::io("write", FAILED))?;
+            if let Some(done) = lock(&ticket.done).take() {
+                return done;
+            }
+            if writer.failed {
+                return Err(StoreError::io("write", FAILED));
+            }
+            let group = self.next_group();
+            self.write_group(&mut writer, &group);
+        }
+    }
+
+    fn next_group(&self) -> Vec<Arc<Ticket>> {
+        let mut queue = lock(&self.queue.0);
+        let (mut group, mut bytes) = (Vec::new(), 0_u64);
+        while group.len() < GROUP_MAX {
+            let Some(next) = queue.front() else { break };
+            bytes = bytes.saturating_add(next.bytes);
+            if bytes > GROUP_BYTES_MAX && !group.is_empty() {
+                break;
+            }
+            group.extend(queue.pop_front());
+        }
+        group
+    }
+
+    /// The right to write. A writer that panicked left nobody knows what.
+    pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let writer = self.writer.lock().map_err(|_| StoreError::io("write", FAILED))?;
+        if writer.failed {
+            return Err(StoreError::io("write", FAILED));
+        }
+        Ok(writer)
+    }
+
+    fn write_group(&self, writer: &mut Writer, group: &[Arc<Ticket>]) {
+        let mut planned = Vec::with_capacity(group.len());
+        let written = self.plan_group(writer, group, &mut planned);
+        let outcome = written.and_then(|written| self.write(writer, written));
+        match outcome {
+            Ok(()) => {
+                for (ticket, done) in planned {
+                    *lock(&ticket.done) = Some(done);
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for ticket in group {
+                    let failed = StoreError::io("write", Shared(Arc::clone(&error)));
+                    // Who asked for what cannot be is told that, whatever happened to the others.
+                    let own = planned.iter_mut().find(|(one, _)| Arc::ptr_eq(one, ticket));
+                    let done = match own.map(|(_, done)| std::mem::replace(done, Ok(Done::default()))) {
+                        Some(Err(own)) => own,
+                        Some(Ok(_)) | None => failed,
+                    };
+                    *lock(&ticket.done) = Some(Err(done));
+                }
+            }
+        }
+    }
+
+    fn plan_group(
+        &self,
+        writer: &mut Writer,
+        group: &[Arc<Ticket>],
+        planned: &mut Vec<(Arc<Ticket>, Result<Done, StoreError>)>,
+    ) -> Result<Written, StoreError> {
+        let works: Vec<(&Arc<Ticket>, Work)> = group
+            .iter()
+            .filter_map(|ticket| Some((ticket, lock(&ticket.work).take()?)))
+            .collect();
+        let seals = works.iter().map(|(_, work)| work.seals()).sum();
+        self.count_seals(writer, seals)?;
+        let room = self.room()?;
+        let mut plan = Plan::new(
+            &self.tree,
+            &self.slots,
+            self.keys.load_full(),
+            &self.store,
+            &mut writer.allocation,
+            self.now(),
+        );
+        for (ticket, work) in works {
+            let mut mark = plan.mark();
+            let done = room.admits(&work).and_then(|()| work.plan(&mut plan, &mut mark));
+            if done.is_err() {
+                plan.back_to(mark);
+            }
+            planned.push((Arc::clone(ticket), done));
+        }
+        plan.finish()
+    }
+
+    /// Writes in the order that loses nothing, wherever it is cut.
+    fn write(&self, writer: &mut Writer, written: Written) -> Result<(), StoreError> {
+        if written.is_empty {
+            return Ok(());
+        }
+        let made: Vec<u32> = written.slots.iter().map(|(index, _)| *index).collect();
+        if !made.is_empty() {
+            let stored = self.slots.write(&written.slots).and_then(|()| {
+                self.steps.reached(Step::SlotsWritten);
+                self.slots.sync()
+            });
+            if let Err(error) = stored {
+                // No record names these slots. Their keys are of no use to anybody; they are destroyed all the same.
+                let destroyed = self.slots.destroy(&made).and_then(|()| self.slots.sync());
+                match destroyed {
+                    Ok(()) => writer.allocation.give_back(&made),
+                    Err(_) => writer.failed = true,
+                }
+                return Err(error);
+            }
+            self.steps.reached(Step::SlotsSynced);
+        }
+        // From here on a failure leaves open what is on the disk.
+        let rest = self.write_records(written.batch).and_then(|()| {
+            if written.doomed.is_empty() {
+                return Ok(());
+            }
+            self.slots.destroy(&written.doomed)?;
+            self.steps.reached(Step::SlotsDestroyed);
+            self.slots.sync()
+        });
+        if rest.is_err() {
+            writer.failed = true;
+            return rest;
+        }
+        self.steps.reached(Step::DestructionSynced);
+        writer.allocation.give_back(&written.doomed);
+        Ok(())
+    }
+
+    fn write_records(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        self.tree.apply(batch)?;
+        self.steps.reached(Step::RecordsApplied);
+        self.tree.flush()?;
+        self.steps.reached(Step::RecordsFlushed);
+        self.tree.sync()?;
+        self.steps.reached(Step::RecordsSynced);
+        Ok(())
+    }
+
+    /// Sees to it that no key seals more than it may: then the next generation begins.
+    fn count_seals(&self, writer: &mut Writer, wanted: u64) -> Result<(), StoreError> {
+        while writer.seals_left < wanted {
+            let mut content = writer.keyring.content.clone();
+            content.seals = content.seals.saturating_add(SEALS_STEP);
+            if content.seals > SEALS_MAX {
+                content.generation = content.generation.saturating_add(1);
+                content.seals = SEALS_STEP;
+                writer.seals_left = 0;
+            }
+            let keys = Keys::new(self.keys.load().roots.clone(), content.generation)?;
+            writer.keyring.replace(content)?;
+            self.keys.store(Arc::new(keys));
+            writer.seals_left = writer.seals_left.saturating_add(SEALS_STEP);
+        }
+        writer.seals_left = writer.seals_left.saturating_sub(wanted);
+        Ok(())
+    }
+
+    fn room(&self) -> Result<Room, StoreError> {
+        let system = rustix::fs::fstatvfs(&self.dir).map_err(|error| StoreError::io("look at its disk", error))?;
+        Ok(Room {
+            free_bytes: system.f_bavail.saturating_mul(system.f_frsize),
+            free_bytes_min: self.free_bytes_min,
+        })
+    }
+
+    /// What is free on the disk of the store, in bytes.
+    pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
+        self.room().map(|room| room.free_bytes)
+    }
+}
+
+/// What the disk has left. sled does not recover from a full disk before it is opened again, so that it never gets there.
+struct Room {
+    free_bytes: u64,
+    free_bytes_min: u64,
+}
+
+impl Room {
+    fn admits(&self, work: &Work) -> Result<(), StoreError> {
+        let bytes = work.bytes();
+        let needed_bytes = self.free_bytes_min.saturating_add(bytes.saturating_mul(2));
+        if bytes == 0 || self.free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        Err(StoreError::Full {
+            free_bytes: self.free_bytes,
+            needed_bytes,
+        })
+    }
+}
+
+/// One failure, told to everybody whom it hit.
+#[derive(Debug)]
+struct Shared(Arc<StoreError>);
+
+impl std::fmt::Display for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Shared {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&*self.0)
+    }
+}

@@ -1,0 +1,305 @@
+//! One record as it lies in the tree: a header that anybody may read and nobody may change, the sealed name, and the
+//! sealed value, whole or in chunks. The layout is in docs/store-format.md. It knows no tree and no slot file.
+
+use aral_contract::Classification;
+use aral_contract::id::Namespace;
+use aral_runtime::entropy;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::keyring::StoreId;
+use super::root::Space;
+use super::slots::{RecordKey, SlotIndex};
+use crate::crypto::{Cipher, NONCE_BYTES, TAG_BYTES};
+use crate::record::RecordName;
+use crate::store::StoreError;
+
+/// The newest format of records, and the one that is written.
+const FORMAT: u8 = 1;
+/// Bytes of a header.
+pub(crate) const HEADER_BYTES: usize = 40;
+/// Largest part of a value that is sealed in one piece. Above 128 KiB sled would put it into a file that it never syncs.
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes that tell the chunks of one write from those of every other.
+const CHUNKS_ID_BYTES: usize = 8;
+
+/// Nonces: each record has a key of its own, so that counting is enough.
+const NAME_NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
+
+fn chunk_nonce(index: u32) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    let parts = [&[1][..], &index.to_le_bytes()];
+    for (to, from) in nonce.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+    }
+    nonce
+}
+
+/// What can be read without a key, and is part of what is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) classification: Classification,
+    pub(crate) slot: SlotIndex,
+    /// Of the slot.
+    pub(crate) generation: u32,
+    pub(crate) version: u64,
+    /// Seconds since 1970; none: it stays.
+    pub(crate) expires: Option<u64>,
+    /// Bytes of the value.
+    pub(crate) value_bytes: u32,
+    /// Bytes of the name.
+    pub(crate) name_bytes: u16,
+    pub(crate) chunks_id: [u8; CHUNKS_ID_BYTES],
+}
+
+const fn class_byte(classification: Classification) -> u8 {
+    match classification {
+        Classification::Public => 0,
+        Classification::Internal => 1,
+        Classification::Confidential => 2,
+        Classification::Secret => 3,
+    }
+}
+
+fn class_of(byte: u8) -> Option<Classification> {
+    Classification::ALL.into_iter().find(|one| class_byte(*one) == byte)
+}
+
+impl Header {
+    pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let parts: [&[u8]; 8] = [
+            &[FORMAT, class_byte(self.classification)],
+            &self.name_bytes.to_le_bytes(),
+            &self.slot.to_le_bytes(),
+            &self.generation.to_le_bytes(),
+            &self.version.to_le_bytes(),
+            &self.expires.unwrap_or(0).to_le_bytes(),
+            &self.value_bytes.to_le_bytes(),
+            &self.chunks_id,
+        ];
+        for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    pub(crate) fn read(entry: &[u8]) -> Result<Self, StoreError> {
+        let format = entry.first().copied().ok_or(DAMAGED)?;
+        if format != FORMAT {
+            return Err(match format {
+                0 => DAMAGED,
+                newer => StoreError::Version {
+                    found: newer.into(),
+                    known: FORMAT.into(),
+                },
+            });
+        }
+        Self::parse(entry).ok_or(DAMAGED)
+    }
+
+    fn parse(entry: &[u8]) -> Option<Self> {
+        let (_, rest) = entry.split_first()?;
+        let (class, rest) = rest.split_first()?;
+        let (name, rest) = rest.split_first_chunk()?;
+        let (slot, rest) = rest.split_first_chunk()?;
+        let (generation, rest) = rest.split_first_chunk()?;
+        let (version, rest) = rest.split_first_chunk()?;
+        let (expires, rest) = rest.split_first_chunk()?;
+        let (value, rest) = rest.split_first_chunk()?;
+        let expires = u64::from_le_bytes(*expires);
+        Some(Self {
+            classification: class_of(*class)?,
+            name_bytes: u16::from_le_bytes(*name),
+            slot: u32::from_le_bytes(*slot),
+            generation: u32::from_le_bytes(*generation),
+            version: u64::from_le_bytes(*version),
+            expires: (expires != 0).then_some(expires),
+            value_bytes: u32::from_le_bytes(*value),
+            chunks_id: *rest.first_chunk()?,
+        })
+    }
+
+    pub(crate) fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        let seconds = i64::try_from(self.expires?).ok()?;
+        Timestamp::from_second(seconds).ok()
+    }
+
+    /// Chunks that lie beside the entry; none if the value is in it.
+    pub(crate) fn chunks(&self) -> u32 {
+        let bytes = usize::try_from(self.value_bytes).unwrap_or(usize::MAX);
+        if bytes <= CHUNK_BYTES {
+            return 0;
+        }
+        u32::try_from(bytes.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
+    }
+
+    /// Where chunk `index` lies in the tree, without the tree's prefix.
+    pub(crate) fn chunk_place(&self, index: u32) -> [u8; 16] {
+        let mut place = [0; 16];
+        let parts = [&self.slot.to_be_bytes()[..], &self.chunks_id, &index.to_be_bytes()];
+        for (to, from) in place.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        place
+    }
+
+    /// What the record takes of its namespace's quota.
+    pub(crate) fn charged_bytes(&self) -> u64 {
+        u64::from(self.value_bytes).saturating_add(self.name_bytes.into())
+    }
+}
+
+const DAMAGED: StoreError = StoreError::Corrupt { what: "a record" };
+
+/// Whose record it is: what is known before it is opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) store: &'a StoreId,
+    pub(crate) space: Space,
+    pub(crate) namespace: &'a Namespace,
+}
+
+/// What is authenticated with the sealed name.
+fn name_associated(owner: Owner<'_>, header: &[u8; HEADER_BYTES]) -> Vec<u8> {
+    let namespace = owner.namespace.as_str().as_bytes();
+    // 128 bytes at most.
+    let length = u8::try_from(namespace.len()).unwrap_or(u8::MAX);
+    let mut text = Vec::with_capacity(512);
+    text.extend_from_slice(b"aral.memory/v1/record");
+    text.extend_from_slice(owner.store);
+    text.extend_from_slice(header);
+    text.extend_from_slice(&[owner.space.byte(), length]);
+    text.extend_from_slice(namespace);
+    text
+}
+
+/// A record, sealed.
+pub(crate) struct Sealed {
+    /// What lies at the record's place.
+    pub(crate) entry: Vec<u8>,
+    /// What lies beside it.
+    pub(crate) chunks: Vec<Vec<u8>>,
+}
+
+/// A new key for one record.
+pub(crate) fn record_key() -> Result<RecordKey, StoreError> {
+    let mut key = RecordKey::default();
+    entropy::fill(key.as_mut())?;
+    Ok(key)
+}
+
+pub(crate) fn chunks_id() -> Result<[u8; CHUNKS_ID_BYTES], StoreError> {
+    let mut id = [0; CHUNKS_ID_BYTES];
+    entropy::fill(&mut id)?;
+    Ok(id)
+}
+
+/// Seals a record under its key.
+pub(crate) fn seal(
+    owner: Owner<'_>,
+    header: Header,
+    key: &RecordKey,
+    name: &RecordName,
+    value: &[u8],
+) -> Result<Sealed, StoreError> {
+    let cipher = Cipher::new(key);
+    let header_bytes = header.to_bytes();
+    let mut associated = name_associated(owner, &header_bytes);
+    let mut entry =
+        Vec::with_capacity(HEADER_BYTES + name.as_str().len() + value.len().min(CHUNK_BYTES) + 2 * TAG_BYTES);
+    entry.extend_from_slice(&header_bytes);
+    append_sealed(&cipher, &NAME_NONCE, &associated, name.as_str().as_bytes(), &mut entry)?;
+    associated.extend_from_slice(name.as_str().as_bytes());
+    let mut chunks = Vec::new();
+    if header.chunks() == 0 {
+        append_sealed(&cipher, &chunk_nonce(0), &associated, value, &mut entry)?;
+    } else {
+        for (index, chunk) in (0..).zip(value.chunks(CHUNK_BYTES)) {
+            let mut sealed = Vec::with_capacity(chunk.len() + TAG_BYTES);
+            append_sealed(&cipher, &chunk_nonce(index), &associated, chunk, &mut sealed)?;
+            chunks.push(sealed);
+        }
+    }
+    Ok(Sealed { entry, chunks })
+}
+
+fn append_sealed(
+    cipher: &Cipher,
+    nonce: &[u8; NONCE_BYTES],
+    associated: &[u8],
+    plain: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    let from = out.len();
+    // There is room for all of it, so that no half-sealed copy stays behind.
+    out.extend_from_slice(plain);
+    let body = out.get_mut(from..).ok_or(DAMAGED)?;
+    let tag = cipher.seal(nonce, associated, body).map_err(|_| DAMAGED)?;
+    out.extend_from_slice(&tag);
+    Ok(())
+}
+
+/// The sealed name and, behind it, the value if it is not in chunks.
+fn parts<'a>(header: &Header, entry: &'a [u8]) -> Result<(&'a [u8; HEADER_BYTES], &'a [u8], &'a [u8]), StoreError> {
+    let (bytes, rest) = entry.split_first_chunk::<HEADER_BYTES>().ok_or(DAMAGED)?;
+    let name = usize::from(header.name_bytes).saturating_add(TAG_BYTES);
+    let (name, value) = rest.split_at_checked(name).ok_or(DAMAGED)?;
+    Ok((bytes, name, value))
+}
+
+/// The name of a record.
+pub(crate) fn open_name(
+    owner: Owner<'_>,
+    header: &Header,
+    key: &RecordKey,
+    entry: &[u8],
+) -> Result<RecordName, StoreError> {
+    let (bytes, sealed, _) = parts(header, entry)?;
+    let mut name = sealed.to_vec();
+    Cipher::new(key)
+        .open_joined(&NAME_NONCE, &name_associated(owner, bytes), &mut name)
+        .map_err(|_| DAMAGED)?;
+    let text = String::from_utf8(name).map_err(|_| DAMAGED)?;
+    RecordName::try_from(text).map_err(|_| DAMAGED)
+}
+
+/// The value of the record of this name. `chunk` fetches what lies beside the entry.
+pub(crate) fn open_value(
+    owner: Owner<'_>,
+    header: &Header,
+    key: &RecordKey,
+    name: &RecordName,
+    entry: &[u8],
+    chunk: &mut dyn FnMut(u32) -> Result<Option<Vec<u8>>, StoreError>,
+) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let (bytes, _, sealed) = parts(header, entry)?;
+    let cipher = Cipher::new(key);
+    let mut associated = name_associated(owner, bytes);
+    associated.extend_from_slice(name.as_str().as_bytes());
+    let whole = usize::try_from(header.value_bytes).map_err(|_| DAMAGED)?;
+    if header.chunks() == 0 {
+        let mut value = Zeroizing::new(sealed.to_vec());
+        cipher
+            .open_joined(&chunk_nonce(0), &associated, &mut value)
+            .map_err(|_| DAMAGED)?;
+        return if value.len() == whole { Ok(value) } else { Err(DAMAGED) };
+    }
+    // The length in the header is authenticated only by the first chunk: memory is taken as chunks turn out to be there.
+    let mut value = Zeroizing::new(Vec::new());
+    for index in 0..header.chunks() {
+        let mut piece = Zeroizing::new(chunk(index)?.ok_or(DAMAGED)?);
+        cipher
+            .open_joined(&chunk_nonce(index), &associated, &mut piece)
+            .map_err(|_| DAMAGED)?;
+        if index == 0 {
+            value.reserve_exact(whole);
+        }
+        value.extend_from_slice(&piece);
+    }
+    if value.len() == whole { Ok(value) } else { Err(DAMAGED) }
+}

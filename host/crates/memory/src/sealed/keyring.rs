@@ -1,0 +1,304 @@
+//! The file `keyring`: which root keys there are, each sealed under the master keys that may open the store. Two pages
+//! that are overwritten in place, one after the other, so that one is always whole and nothing of the past stays in
+//! either. The layout is in docs/store-format.md. It knows no record.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use aral_runtime::{LockedKey, entropy, files};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::Epoch;
+use super::root::Root;
+use crate::key::{MasterKey, hex, unhex};
+use crate::store::StoreError;
+
+/// The newest format that this version reads, and the one that it writes.
+pub(crate) const FORMAT: u32 = 1;
+/// Its name in the folder of a store.
+pub(crate) const NAME: &str = "keyring";
+
+const MAGIC: &[u8; 8] = b"ARALKEYS";
+const PAGE_BYTES: usize = 16 << 10;
+const PAGE_OFFSETS: [u64; 2] = [0, PAGE_BYTES as u64];
+const STORE_ID_BYTES: usize = 16;
+const CHECKSUM_BYTES: usize = 32;
+/// Magic, format, sequence, store, length of what follows.
+const HEAD_BYTES: usize = 8 + 4 + 8 + STORE_ID_BYTES + 4;
+
+/// Names a store. Goes into everything that is sealed in it, so that nothing of one store passes for a part of another.
+pub(crate) type StoreId = [u8; STORE_ID_BYTES];
+
+/// What a page holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Content {
+    /// Oldest first; more than one while keys are rotated.
+    pub(crate) roots: Vec<RootEntry>,
+    /// Under which slots are written now.
+    pub(crate) generation: u32,
+    /// How many slots may have been sealed in this generation. Counted in steps, so that it is written rarely.
+    pub(crate) seals: u64,
+    /// Epoch keys that nothing is sealed under any more, and that may still be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) epochs_to_destroy: Vec<String>,
+}
+
+/// One root key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RootEntry {
+    pub(crate) number: u32,
+    /// The first generation of slots that is sealed under it; up to the first of the next root.
+    pub(crate) first_generation: u32,
+    /// The key of the key service that it is sealed under as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epoch: Option<String>,
+    /// Once for each master key that opens it.
+    pub(crate) seals: Vec<Seal>,
+}
+
+/// A root key, sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seal {
+    /// Id of the master key.
+    pub(crate) key: String,
+    /// Hex of what the master key, and then the epoch key, made of it.
+    pub(crate) sealed: String,
+}
+
+/// The open file.
+pub(crate) struct Keyring {
+    file: File,
+    pub(crate) store: StoreId,
+    sequence: u64,
+    pub(crate) content: Content,
+}
+
+/// What is sealed with a root key: whose it is.
+fn associated(store: &StoreId, number: u32) -> Vec<u8> {
+    [b"aral.memory/v1/root".as_slice(), store, &number.to_le_bytes()].concat()
+}
+
+impl RootEntry {
+    /// A new root key, and its entry sealed under `masters`.
+    pub(crate) fn make(
+        store: &StoreId,
+        number: u32,
+        first_generation: u32,
+        masters: &[&MasterKey],
+        epoch: Option<&Epoch>,
+    ) -> Result<(Self, Root), StoreError> {
+        let key = LockedKey::random()?;
+        let epoch_key = epoch.map(|epoch| epoch.key_of(store, number));
+        if let (Some(epoch), Some(name)) = (epoch, &epoch_key) {
+            epoch.service.create(name)?;
+        }
+        let mut entry = Self {
+            number,
+            first_generation,
+            epoch: epoch_key,
+            seals: Vec::new(),
+        };
+        for master in masters {
+            entry.admit(store, &key, master, epoch)?;
+        }
+        let root = Root::new(store, number, first_generation, key)?;
+        Ok((entry, root))
+    }
+
+    /// Lets another master key open this root too.
+    pub(crate) fn admit(
+        &mut self,
+        store: &StoreId,
+        root: &LockedKey,
+        master: &MasterKey,
+        epoch: Option<&Epoch>,
+    ) -> Result<(), StoreError> {
+        let id = master.id();
+        if self.seals.iter().any(|seal| seal.key == id) {
+            return Ok(());
+        }
+        let mut sealed = master.seal(root, &associated(store, self.number))?;
+        if let Some(name) = &self.epoch {
+            sealed = required(epoch)?.service.wrap(name, &sealed)?;
+        }
+        self.seals.push(Seal {
+            key: id,
+            sealed: hex(&sealed),
+        });
+        Ok(())
+    }
+
+    /// The root, if `master` opens it.
+    pub(crate) fn open(&self, store: &StoreId, master: &MasterKey, epoch: Option<&Epoch>) -> Result<Root, StoreError> {
+        let id = master.id();
+        let Some(seal) = self.seals.iter().find(|seal| seal.key == id) else {
+            let wanted: Vec<String> = self.seals.iter().map(|seal| format!("`{}`", seal.key)).collect();
+            return Err(StoreError::WrongKey {
+                wanted: wanted.join(" or "),
+                given: id,
+            });
+        };
+        let mut sealed = unhex(&seal.sealed).ok_or(DAMAGED)?;
+        if let Some(name) = &self.epoch {
+            sealed = required(epoch)?.service.unwrap(name, &sealed)?.to_vec();
+        }
+        let key = master.open(&sealed, &associated(store, self.number))?;
+        Root::new(store, self.number, self.first_generation, key)
+    }
+}
+
+const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };
+
+fn required(epoch: Option<&Epoch>) -> Result<&Epoch, StoreError> {
+    epoch.ok_or_else(|| {
+        StoreError::Invalid("the store is sealed under epoch keys: name their key service in [memory.epoch]".to_owned())
+    })
+}
+
+impl Keyring {
+    /// Makes the file, whole or not at all.
+    pub(crate) fn create(dir: &Dir, content: Content, store: StoreId) -> Result<Self, StoreError> {
+        let page = page(&store, 1, &content)?;
+        files::write_atomic(dir, NAME, &[page.as_slice(), &page].concat(), 0o600)?;
+        Ok(Self {
+            file: open(dir)?,
+            store,
+            sequence: 1,
+            content,
+        })
+    }
+
+    /// Reads the newest whole page. None: there is no such file.
+    pub(crate) fn load(dir: &Dir) -> Result<Option<Self>, StoreError> {
+        if !dir.exists(NAME) {
+            return Ok(None);
+        }
+        let file = open(dir)?;
+        let mut newest: Option<(u64, StoreId, Content)> = None;
+        let mut newer_format = None;
+        for offset in PAGE_OFFSETS {
+            let mut page = vec![0; PAGE_BYTES];
+            match file.read_exact_at(&mut page, offset) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+                other => other.map_err(|error| StoreError::io("read its keyring", error))?,
+            }
+            match read_page(&page) {
+                Ok(found) if newest.as_ref().is_none_or(|(sequence, ..)| found.0 > *sequence) => newest = Some(found),
+                Ok(_) | Err(PageError::Damaged) => {}
+                Err(PageError::Format(format)) => newer_format = Some(format),
+            }
+        }
+        if let Some(found) = newer_format {
+            return Err(StoreError::Version { found, known: FORMAT });
+        }
+        let (sequence, store, content) = newest.ok_or(DAMAGED)?;
+        Ok(Some(Self {
+            file,
+            store,
+            sequence,
+            content,
+        }))
+    }
+
+    /// Replaces the content. When this returns, both pages hold the new one on stable storage, and the old one is gone.
+    pub(crate) fn replace(&mut self, content: Content) -> Result<(), StoreError> {
+        let sequence = self.sequence.saturating_add(1);
+        let page = page(&self.store, sequence, &content)?;
+        for offset in PAGE_OFFSETS {
+            self.file
+                .write_all_at(&page, offset)
+                .and_then(|()| self.file.sync_all())
+                .map_err(|error| StoreError::io("write its keyring", error))?;
+        }
+        self.sequence = sequence;
+        self.content = content;
+        Ok(())
+    }
+}
+
+/// A new name for a store.
+pub(crate) fn store_id() -> Result<StoreId, StoreError> {
+    let mut id = [0; STORE_ID_BYTES];
+    entropy::fill(&mut id)?;
+    Ok(id)
+}
+
+fn open(dir: &Dir) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc_nofollow());
+    let file = dir.open_with(NAME, &options);
+    Ok(file
+        .map_err(|error| StoreError::io("open its keyring", error))?
+        .into_std())
+}
+
+fn libc_nofollow() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+fn page(store: &StoreId, sequence: u64, content: &Content) -> Result<Vec<u8>, StoreError> {
+    let payload = serde_json::to_vec(content).map_err(|error| StoreError::io("write its keyring", error))?;
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut page = Vec::with_capacity(PAGE_BYTES);
+    page.extend_from_slice(MAGIC);
+    page.extend_from_slice(&FORMAT.to_le_bytes());
+    page.extend_from_slice(&sequence.to_le_bytes());
+    page.extend_from_slice(store);
+    page.extend_from_slice(&length.to_le_bytes());
+    page.extend_from_slice(&payload);
+    let room = PAGE_BYTES.saturating_sub(CHECKSUM_BYTES);
+    if page.len() > room {
+        return Err(StoreError::Invalid(
+            "the keyring is full: too many keys open this store".to_owned(),
+        ));
+    }
+    page.resize(room, 0);
+    let checksum = Sha256::digest(&page);
+    page.extend_from_slice(&checksum);
+    Ok(page)
+}
+
+enum PageError {
+    /// Torn, or not a page.
+    Damaged,
+    /// Made by a newer version.
+    Format(u32),
+}
+
+fn read_page(page: &[u8]) -> Result<(u64, StoreId, Content), PageError> {
+    let damaged = || PageError::Damaged;
+    let (body, checksum) = page
+        .split_at_checked(PAGE_BYTES.saturating_sub(CHECKSUM_BYTES))
+        .ok_or_else(damaged)?;
+    let (magic, rest) = body.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let (format, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+    if magic != MAGIC {
+        return Err(PageError::Damaged);
+    }
+    // The format decides how the rest reads, a checksum included.
+    match u32::from_le_bytes(*format) {
+        FORMAT => {}
+        0 => return Err(PageError::Damaged),
+        newer => return Err(PageError::Format(newer)),
+    }
+    if Sha256::digest(body).as_slice() != checksum {
+        return Err(PageError::Damaged);
+    }
+    let (sequence, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let (store, rest) = rest.split_first_chunk::<STORE_ID_BYTES>().ok_or_else(damaged)?;
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let payload = rest.get(..length).ok_or_else(damaged)?;
+    debug_assert_eq!(HEAD_BYTES.saturating_add(rest.len()), body.len());
+    let content: Content = serde_json::from_slice(payload).map_err(|_| PageError::Damaged)?;
+    if content.roots.is_empty() {
+        return Err(PageError::Damaged);
+    }
+    Ok((u64::from_le_bytes(*sequence), *store, content))
+}

@@ -1,0 +1,181 @@
+//! Listing: in the order of the MACs of names, which says nothing of the names, and with a bounded number of looks.
+
+use aral_contract::id::Namespace;
+
+use super::Inner;
+use super::entry::Header;
+use super::read::Found;
+use super::root::{NamespacePlace, Place, Root, Space};
+use super::tree::{Scan, key, prefix};
+use super::usage;
+use super::work::Work;
+use crate::key::{hex, unhex};
+use crate::record::{LIST_EXAMINED_MAX, NamespaceUsage, PAGE_NAMES_MAX, Page, RecordName, Swept, Usage};
+use crate::store::StoreError;
+
+/// Bytes of a cursor that prove who made it.
+const PROOF_BYTES: usize = 16;
+
+/// Where a listing goes on: behind this place, among the records of this root.
+struct Position {
+    root: u32,
+    place: Place,
+}
+
+impl Position {
+    fn to_text(&self, root: &Root, namespace: &NamespacePlace, prefix: &str) -> String {
+        let mut bytes = [&self.root.to_le_bytes()[..], &self.place].concat();
+        let proof = root.cursor(namespace, prefix, &bytes);
+        bytes.extend(proof.iter().take(PROOF_BYTES));
+        hex(&bytes)
+    }
+
+    fn parse(text: &str, roots: &[std::sync::Arc<Root>], space: Space, of: &Namespace, prefix: &str) -> Option<Self> {
+        let bytes = unhex(text)?;
+        let (position, proof) = bytes.split_at_checked(bytes.len().checked_sub(PROOF_BYTES)?)?;
+        let (number, place) = position.split_first_chunk::<4>()?;
+        let number = u32::from_le_bytes(*number);
+        let root = roots.iter().find(|root| root.number == number)?;
+        let namespace = root.namespace_place(space, of);
+        let expected = root.cursor(&namespace, prefix, position);
+        let same = subtle::ConstantTimeEq::ct_eq(expected.get(..PROOF_BYTES)?, proof);
+        let place = place.try_into().ok()?;
+        bool::from(same).then_some(Self { root: number, place })
+    }
+}
+
+impl Inner {
+    pub(super) fn list(
+        &self,
+        space: Space,
+        namespace: &Namespace,
+        prefix_of_names: &str,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let keys = self.keys.load_full();
+        let parse =
+            |text| Position::parse(text, &keys.roots, space, namespace, prefix_of_names).ok_or(StoreError::Cursor);
+        let from = cursor.map(parse).transpose()?;
+        let limit = limit.clamp(1, PAGE_NAMES_MAX);
+        let mut page = Page::default();
+        let mut examined = 0_usize;
+        // Oldest first: while keys are rotated records move from old roots to new ones, so that one may be seen twice and
+        // none is missed.
+        for root in &keys.roots {
+            if from.as_ref().is_some_and(|from| root.number < from.root) {
+                continue;
+            }
+            let after = from
+                .as_ref()
+                .filter(|from| from.root == root.number)
+                .map(|from| from.place);
+            let namespace_place = root.namespace_place(space, namespace);
+            let mut last: Option<Place> = None;
+            let mut more = false;
+            let start = key(prefix::RECORD, &[&namespace_place]);
+            let after = after.map(|after| key(prefix::RECORD, &[&after]));
+            self.tree.scan(&start, after.as_deref(), &mut |at, entry| {
+                if page.names.len() == limit || examined == LIST_EXAMINED_MAX {
+                    more = true;
+                    return Ok(Scan::Stop);
+                }
+                examined = examined.saturating_add(1);
+                let place: Place = at.get(1..).and_then(|place| place.try_into().ok()).ok_or(DAMAGED)?;
+                last = Some(place);
+                let found = Found {
+                    place,
+                    header: Header::read(entry)?,
+                    entry: entry.clone(),
+                };
+                if !found.header.is_expired(self.now()) {
+                    let name = self.name_of(&keys, space, namespace, &found)?;
+                    page.names
+                        .extend(name.filter(|name| name.as_str().starts_with(prefix_of_names)));
+                }
+                Ok(Scan::Next)
+            })?;
+            if more {
+                let position = Position {
+                    root: root.number,
+                    place: last.or(from.as_ref().map(|from| from.place)).ok_or(DAMAGED)?,
+                };
+                page.cursor = Some(position.to_text(root, &namespace_place, prefix_of_names));
+                return Ok(page);
+            }
+        }
+        Ok(page)
+    }
+
+    /// None: it is gone, or was replaced and will be seen at its new state by whoever asks next.
+    fn name_of(
+        &self,
+        keys: &super::root::Keys,
+        space: Space,
+        namespace: &Namespace,
+        found: &Found,
+    ) -> Result<Option<RecordName>, StoreError> {
+        if let Some(name) = self.open_name(keys, space, namespace, found)? {
+            return Ok(Some(name));
+        }
+        // Its key was destroyed between the two looks, or is damaged: a third look tells.
+        let Some(now) = self.entry(&found.place)? else {
+            return Ok(None);
+        };
+        match self.open_name(&self.keys.load_full(), space, namespace, &now)? {
+            Some(name) => Ok(Some(name)),
+            None if now.header != found.header => Ok(None),
+            None => Err(DAMAGED),
+        }
+    }
+
+    pub(super) fn usage(&self, space: Space, namespace: &Namespace) -> Result<Usage, StoreError> {
+        let mut sum = Usage::default();
+        for root in &self.keys.load().roots {
+            let one = usage::read(&self.tree, &root.namespace_place(space, namespace))?;
+            sum.bytes = sum.bytes.saturating_add(one.bytes);
+            sum.records = sum.records.saturating_add(one.records);
+        }
+        Ok(sum)
+    }
+
+    pub(super) fn namespaces(&self, space: Space, limit: usize) -> Result<Vec<NamespaceUsage>, StoreError> {
+        let mut names: Vec<Namespace> = Vec::new();
+        self.each_namespace(space, &mut |_, namespace| {
+            if !names.contains(&namespace) {
+                names.push(namespace);
+            }
+            if names.len() == limit { Scan::Stop } else { Scan::Next }
+        })?;
+        names.sort_unstable();
+        let of = |namespace: Namespace| {
+            let usage = self.usage(space, &namespace)?;
+            Ok(NamespaceUsage { namespace, usage })
+        };
+        names.into_iter().map(of).collect()
+    }
+
+    /// Shows every namespace of a space, with where its records lie; twice while keys are rotated.
+    pub(super) fn each_namespace(
+        &self,
+        space: Space,
+        show: &mut dyn FnMut(NamespacePlace, Namespace) -> Scan,
+    ) -> Result<(), StoreError> {
+        let keys = self.keys.load_full();
+        self.tree
+            .scan(&[prefix::NAMESPACE, space.byte()], None, &mut |at, sealed| {
+                let place: NamespacePlace = at.get(1..).and_then(|place| place.try_into().ok()).ok_or(DAMAGED)?;
+                let open = |root: &std::sync::Arc<Root>| usage::open_name(root, space, &place, sealed);
+                let namespace = keys.roots.iter().rev().find_map(open);
+                Ok(show(place, namespace.ok_or(DAMAGED)?))
+            })
+    }
+
+    pub(super) fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {
+        self.submit(Work::Sweep { records_max }).map(|done| done.swept)
+    }
+}
+
+const DAMAGED: StoreError = StoreError::Corrupt {
+    what: "the index of the store",
+};

@@ -1,0 +1,123 @@
+//! Opening and closing: the folder is made or read, the key is tried, and nothing is touched before that has worked.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aral_runtime::files;
+use arc_swap::ArcSwap;
+use cap_std::fs::Dir;
+
+use super::commit::{Queue, Writer};
+use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
+use super::root::{Keys, Root};
+use super::slots::{self, SlotFile};
+use super::tree::{self, Tree};
+use super::{Handle, Inner, SealedStore, StoreOptions, holder, reclaim};
+use crate::store::StoreError;
+
+/// Says that the store was closed and nothing was left to do. Its content is nothing.
+const CLOSED: &str = "closed";
+
+pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
+    let dir = files::create_private_dir(&options.path)?;
+    let lock = holder::take(&dir, &options.path, &options.holder, &*options.clock)?;
+    let found = Keyring::load(&dir)?;
+    let is_new = found.is_none();
+    let (keyring, keys) = match found {
+        Some(keyring) => unlock(keyring, &options)?,
+        None => create(&dir, &options)?,
+    };
+    let (slots, allocation) = SlotFile::open(&dir, &keyring.store, options.steps.clone())?;
+    let closed = take_closed(&dir)? || is_new;
+    let tree = Tree::open(&dir, &options.path, options.cache_bytes)?;
+    let inner = Arc::new(Inner {
+        store: keyring.store,
+        dir,
+        tree,
+        slots,
+        keys: ArcSwap::from_pointee(keys),
+        writer: Mutex::new(Writer::new(allocation, keyring)),
+        queue: Queue::default(),
+        clock: options.clock,
+        free_bytes_min: options.free_bytes_min,
+        key: Mutex::new(options.key),
+        epoch: options.epoch,
+        steps: options.steps,
+        reclaimed: AtomicBool::new(closed),
+        closing: AtomicBool::new(false),
+        lock,
+    });
+    let reclaiming = if closed { None } else { Some(reclaim::start(&inner)?) };
+    let store = SealedStore(Arc::new(Handle { inner, reclaiming }));
+    // A key that could not be destroyed when its epoch ended.
+    if let Err(error) = store.0.destroy_epochs() {
+        tracing::error!(error = %error, "an old epoch key is still there");
+    }
+    Ok(store)
+}
+
+fn unlock(keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
+    let open = |entry: &RootEntry| entry.open(&keyring.store, &options.key, options.epoch.as_ref());
+    let roots: Result<Vec<Arc<Root>>, StoreError> = keyring
+        .content
+        .roots
+        .iter()
+        .map(|entry| open(entry).map(Arc::new))
+        .collect();
+    let keys = Keys::new(roots?, keyring.content.generation)?;
+    Ok((keyring, keys))
+}
+
+/// The keyring comes last: a folder without one is not a store yet.
+fn create(dir: &Dir, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
+    refuse_strange(dir)?;
+    let store: StoreId = keyring::store_id()?;
+    let (entry, root) = RootEntry::make(&store, 1, 1, &[&options.key], options.epoch.as_ref())?;
+    let content = Content {
+        roots: vec![entry],
+        generation: 1,
+        seals: 0,
+        epochs_to_destroy: Vec::new(),
+    };
+    SlotFile::create(dir, &store)?;
+    let keyring = Keyring::create(dir, content, store)?;
+    Ok((keyring, Keys::new(vec![Arc::new(root)], 1)?))
+}
+
+/// A folder with records and without a keyring has lost it. A new one would make all of them noise for ever.
+fn refuse_strange(dir: &Dir) -> Result<(), StoreError> {
+    if dir.exists(tree::NAME) {
+        return Err(StoreError::Corrupt {
+            what: "the store, which has records and no keyring,",
+        });
+    }
+    if dir.exists(slots::NAME) {
+        dir.remove_file(slots::NAME)
+            .map_err(|error| StoreError::io("make its slot file", error))?;
+    }
+    Ok(())
+}
+
+/// Whether the store was closed the last time. From now on it is not.
+fn take_closed(dir: &Dir) -> Result<bool, StoreError> {
+    match dir.remove_file(CLOSED) {
+        Ok(()) => sync(dir).map(|()| true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::io("open its folder", error)),
+    }
+}
+
+fn sync(dir: &Dir) -> Result<(), StoreError> {
+    let synced = dir.open(".").and_then(|folder| folder.sync_all());
+    synced.map_err(|error| StoreError::io("sync its folder", error))
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Everything that was acknowledged is on the disk already. This only saves the next start a walk over the slots.
+        if self.reclaimed.load(Ordering::Acquire) && self.writer().is_ok() && self.tree.flush().is_ok() {
+            let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);
+        }
+        let _ends_with_the_file = self.lock.unlock();
+    }
+}

@@ -1,0 +1,318 @@
+//! What one group of requests changes, worked out before anything is written: preconditions and quotas are checked here,
+//! keys are made, and records are sealed. A request that fails leaves nothing behind. It knows no disk but to read it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aral_contract::Classification;
+use aral_contract::id::Namespace;
+
+use super::entry::{self, Header, Owner};
+use super::root::{Keys, NamespacePlace, Place, Space};
+use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
+use super::tree::{Tree, key, prefix};
+use super::usage;
+use crate::record::{RecordName, Usage};
+use crate::store::StoreError;
+
+/// One record to write, with everything decided.
+pub(super) struct NewRecord<'a> {
+    pub(super) space: Space,
+    pub(super) namespace: &'a Namespace,
+    pub(super) name: &'a RecordName,
+    pub(super) value: &'a [u8],
+    pub(super) version: u64,
+    pub(super) expires: Option<u64>,
+    pub(super) classification: Classification,
+}
+
+/// A record that is there.
+#[derive(Clone, Copy)]
+pub(super) struct Located {
+    pub(super) place: Place,
+    pub(super) header: Header,
+}
+
+/// The changes of one group.
+pub(super) struct Plan<'a> {
+    pub(super) tree: &'a Tree,
+    slot_file: &'a SlotFile,
+    pub(super) keys: Arc<Keys>,
+    store: &'a super::StoreId,
+    allocation: &'a mut Allocation,
+    /// Seconds since 1970.
+    pub(super) now: u64,
+    /// Records as they will be; none: removed.
+    records: HashMap<Place, Option<Header>>,
+    usages: HashMap<NamespacePlace, Change>,
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    slots: Vec<(SlotIndex, Slot)>,
+    doomed: Vec<SlotIndex>,
+}
+
+struct Change {
+    usage: Usage,
+    /// Where the namespace may not be there yet: what it is called.
+    named: Option<(Space, Namespace)>,
+}
+
+/// What is to be written, in this order.
+pub(super) struct Written {
+    pub(super) slots: Vec<(SlotIndex, Slot)>,
+    pub(super) batch: sled::Batch,
+    pub(super) is_empty: bool,
+    /// Slots whose records are gone or replaced.
+    pub(super) doomed: Vec<SlotIndex>,
+}
+
+/// How far a plan has come, to go back there.
+pub(super) struct Mark {
+    changes: usize,
+    slots: usize,
+    doomed: usize,
+    records: Vec<(Place, Option<Option<Header>>)>,
+    usages: Vec<(NamespacePlace, Option<Usage>)>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(
+        tree: &'a Tree,
+        slot_file: &'a SlotFile,
+        keys: Arc<Keys>,
+        store: &'a super::StoreId,
+        allocation: &'a mut Allocation,
+        now: u64,
+    ) -> Self {
+        Self {
+            tree,
+            slot_file,
+            keys,
+            store,
+            allocation,
+            now,
+            records: HashMap::new(),
+            usages: HashMap::new(),
+            changes: Vec::new(),
+            slots: Vec::new(),
+            doomed: Vec::new(),
+        }
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            changes: self.changes.len(),
+            slots: self.slots.len(),
+            doomed: self.doomed.len(),
+            records: Vec::new(),
+            usages: Vec::new(),
+        }
+    }
+
+    /// Undoes what was planned since the mark.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.changes.truncate(mark.changes);
+        let taken: Vec<SlotIndex> = self.slots.drain(mark.slots..).map(|(index, _)| index).collect();
+        self.allocation.give_back(&taken);
+        self.doomed.truncate(mark.doomed);
+        for (place, before) in mark.records.into_iter().rev() {
+            match before {
+                Some(before) => self.records.insert(place, before),
+                None => self.records.remove(&place),
+            };
+        }
+        for (place, before) in mark.usages.into_iter().rev() {
+            match (before, self.usages.get_mut(&place)) {
+                (Some(usage), Some(change)) => change.usage = usage,
+                (None, _) => drop(self.usages.remove(&place)),
+                (Some(_), None) => {}
+            }
+        }
+    }
+
+    /// The record at a place, as it will be.
+    pub(super) fn at(&self, place: &Place) -> Result<Option<Header>, StoreError> {
+        if let Some(planned) = self.records.get(place) {
+            return Ok(*planned);
+        }
+        let found = self.tree.get(&key(prefix::RECORD, &[place]))?;
+        found.map(|entry| Header::read(&entry)).transpose()
+    }
+
+    /// The record of a name, whichever root it lies under.
+    pub(super) fn locate(
+        &self,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+    ) -> Result<Option<Located>, StoreError> {
+        let keys = Arc::clone(&self.keys);
+        for root in keys.roots.iter().rev() {
+            let place = root.place(&root.namespace_place(space, namespace), name);
+            if let Some(header) = self.at(&place)? {
+                return Ok(Some(Located { place, header }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a namespace will hold, under all roots.
+    pub(super) fn usage(&mut self, space: Space, namespace: &Namespace) -> Result<Usage, StoreError> {
+        let mut sum = Usage::default();
+        for root in &Arc::clone(&self.keys).roots {
+            let place = root.namespace_place(space, namespace);
+            let one = match self.usages.get(&place) {
+                Some(change) => change.usage,
+                None => usage::read(self.tree, &place)?,
+            };
+            sum.bytes = sum.bytes.saturating_add(one.bytes);
+            sum.records = sum.records.saturating_add(one.records);
+        }
+        Ok(sum)
+    }
+
+    fn change(
+        &mut self,
+        place: NamespacePlace,
+        mark: &mut Mark,
+        act: impl FnOnce(&mut Change),
+    ) -> Result<(), StoreError> {
+        let change = match self.usages.entry(place) {
+            std::collections::hash_map::Entry::Occupied(known) => {
+                mark.usages.push((place, Some(known.get().usage)));
+                known.into_mut()
+            }
+            std::collections::hash_map::Entry::Vacant(new) => {
+                mark.usages.push((place, None));
+                new.insert(Change {
+                    usage: usage::read(self.tree, &place)?,
+                    named: None,
+                })
+            }
+        };
+        act(change);
+        Ok(())
+    }
+
+    fn note(&mut self, place: Place, header: Option<Header>, mark: &mut Mark) {
+        let before = self.records.insert(place, header);
+        mark.records.push((place, before));
+    }
+
+    /// Plans the end of a record: its key, its entry, its chunks and its place among those that expire.
+    pub(super) fn remove(&mut self, gone: &Located, mark: &mut Mark) -> Result<(), StoreError> {
+        self.doomed.push(gone.header.slot);
+        self.changes.push((key(prefix::RECORD, &[&gone.place]), None));
+        for index in 0..gone.header.chunks() {
+            let chunk = gone.header.chunk_place(index);
+            self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
+        }
+        if let Some(expires) = gone.header.expires {
+            self.changes.push((expiry_key(expires, &gone.place), None));
+        }
+        let namespace = namespace_of(&gone.place);
+        self.change(namespace, mark, |change| {
+            change.usage.bytes = change.usage.bytes.saturating_sub(gone.header.charged_bytes());
+            change.usage.records = change.usage.records.saturating_sub(1);
+        })?;
+        self.note(gone.place, None, mark);
+        Ok(())
+    }
+
+    /// Takes a stale entry out of the order of expiry.
+    pub(super) fn forget_expiry(&mut self, expires: u64, place: &Place) {
+        self.changes.push((expiry_key(expires, place), None));
+    }
+
+    /// Plans a new record, after the one before was planned to be removed.
+    pub(super) fn insert(&mut self, new: &NewRecord<'_>, mark: &mut Mark) -> Result<(), StoreError> {
+        let root = Arc::clone(self.keys.newest());
+        let namespace_place = root.namespace_place(new.space, new.namespace);
+        let place = root.place(&namespace_place, new.name);
+        let slot = self.allocation.take(self.slot_file)?;
+        let key_of_record = entry::record_key()?;
+        // Planned at once, so that a failure below gives the slot back.
+        let sealed_slot = Slot::seal(&self.keys, self.store, slot, &place, &key_of_record);
+        let sealed_slot = match sealed_slot {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                self.allocation.give_back(&[slot]);
+                return Err(error);
+            }
+        };
+        self.slots.push((slot, sealed_slot));
+        let header = Header {
+            classification: new.classification,
+            slot,
+            generation: self.keys.generation,
+            version: new.version,
+            expires: new.expires,
+            value_bytes: u32::try_from(new.value.len()).unwrap_or(u32::MAX),
+            name_bytes: u16::try_from(new.name.as_str().len()).unwrap_or(u16::MAX),
+            chunks_id: entry::chunks_id()?,
+        };
+        let owner = Owner {
+            store: self.store,
+            space: new.space,
+            namespace: new.namespace,
+        };
+        let sealed = entry::seal(owner, header, &key_of_record, new.name, new.value)?;
+        self.changes.push((key(prefix::RECORD, &[&place]), Some(sealed.entry)));
+        for (index, chunk) in (0..).zip(sealed.chunks) {
+            let at = key(prefix::CHUNK, &[&header.chunk_place(index)]);
+            self.changes.push((at, Some(chunk)));
+        }
+        if let Some(expires) = header.expires {
+            self.changes.push((expiry_key(expires, &place), Some(Vec::new())));
+        }
+        self.change(namespace_place, mark, |change| {
+            change.usage.bytes = change.usage.bytes.saturating_add(header.charged_bytes());
+            change.usage.records = change.usage.records.saturating_add(1);
+            change.named.get_or_insert_with(|| (new.space, new.namespace.clone()));
+        })?;
+        self.note(place, Some(header), mark);
+        Ok(())
+    }
+
+    /// Everything that was planned.
+    pub(super) fn finish(mut self) -> Result<Written, StoreError> {
+        for (place, change) in std::mem::take(&mut self.usages) {
+            let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
+            if change.usage.records == 0 {
+                self.changes.push((usage_key, None));
+                self.changes.push((name_key, None));
+                continue;
+            }
+            self.changes
+                .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
+            if let Some((space, namespace)) = change.named
+                && self.tree.get(&name_key)?.is_none()
+            {
+                let sealed = usage::seal_name(self.keys.newest(), space, &place, &namespace)?;
+                self.changes.push((name_key, Some(sealed)));
+            }
+        }
+        let is_empty = self.changes.is_empty();
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Ok(Written {
+            slots: self.slots,
+            batch,
+            is_empty,
+            doomed: self.doomed,
+        })
+    }
+}
+
+/// The place of the namespace that a record lies in.
+pub(super) fn namespace_of(place: &Place) -> NamespacePlace {
+    place.first_chunk().copied().unwrap_or_default()
+}
+
+fn expiry_key(expires: u64, place: &Place) -> Vec<u8> {
+    key(prefix::EXPIRY, &[&expires.to_be_bytes(), place])
+}

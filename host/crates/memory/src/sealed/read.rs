@@ -1,0 +1,198 @@
+//! Reading one record, beside a writer that may replace it and destroy its key at any moment.
+
+use aral_contract::Classification;
+use aral_contract::id::Namespace;
+use sled::IVec;
+
+use super::entry::{self, Header, Owner};
+use super::keyring::FORMAT;
+use super::root::{Keys, Place, Space};
+use super::slots::RecordKey;
+use super::tree::{key, prefix};
+use super::{Inner, Status};
+use crate::key::hex;
+use crate::record::{Record, RecordName};
+use crate::store::StoreError;
+
+/// How often a record that changes while it is read is read again.
+const ATTEMPTS_MAX: usize = 100;
+const DAMAGED: StoreError = StoreError::Corrupt { what: "a record" };
+
+/// What was found of a record, and the keys that it was found with.
+pub(super) struct Found {
+    pub(super) place: Place,
+    pub(super) entry: IVec,
+    pub(super) header: Header,
+}
+
+impl Inner {
+    /// Seconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().as_second()).unwrap_or(0)
+    }
+
+    pub(super) fn entry(&self, place: &Place) -> Result<Option<Found>, StoreError> {
+        let Some(entry) = self.tree.get(&key(prefix::RECORD, &[place]))? else {
+            return Ok(None);
+        };
+        let header = Header::read(&entry)?;
+        Ok(Some(Found {
+            place: *place,
+            entry,
+            header,
+        }))
+    }
+
+    fn find(
+        &self,
+        keys: &Keys,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+    ) -> Result<Option<Found>, StoreError> {
+        for root in keys.roots.iter().rev() {
+            let place = root.place(&root.namespace_place(space, namespace), name);
+            if let Some(found) = self.entry(&place)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record's key; none: the slot is not its own, or not any more.
+    pub(super) fn key_of(&self, keys: &Keys, found: &Found) -> Result<Option<RecordKey>, StoreError> {
+        let slot = self.slots.read(found.header.slot)?;
+        if slot.generation() != found.header.generation {
+            return Ok(None);
+        }
+        Ok(slot.open(keys, &self.store, found.header.slot, &found.place))
+    }
+
+    /// Reads until what was read did not change meanwhile: a writer that replaces a record destroys its key. A record that
+    /// does not open and did not change either is damaged.
+    fn steady<T>(
+        &self,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+        open: impl Fn(&Keys, &Found) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut before: Option<Header> = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let keys = self.keys.load_full();
+            let Some(found) = self.find(&keys, space, namespace, name)? else {
+                // While keys are rotated a record moves from one place to another between two looks.
+                let moved = keys.is_rotating() && self.find(&self.keys.load_full(), space, namespace, name)?.is_some();
+                if moved || self.keys.load().generation != keys.generation {
+                    continue;
+                }
+                return Ok(None);
+            };
+            if found.header.is_expired(self.now()) {
+                return Ok(None);
+            }
+            match open(&keys, &found) {
+                Err(StoreError::Corrupt { .. }) if before != Some(found.header) => before = Some(found.header),
+                other => return other.map(Some),
+            }
+        }
+        Err(DAMAGED)
+    }
+
+    pub(super) fn get(
+        &self,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+    ) -> Result<Option<Record>, StoreError> {
+        self.steady(space, namespace, name, |keys, found| {
+            self.open_record(keys, space, namespace, name, found)
+        })
+    }
+
+    pub(super) fn open_record(
+        &self,
+        keys: &Keys,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+        found: &Found,
+    ) -> Result<Record, StoreError> {
+        let key_of_record = self.key_of(keys, found)?.ok_or(DAMAGED)?;
+        let mut chunk = |index| {
+            let at = key(prefix::CHUNK, &[&found.header.chunk_place(index)]);
+            Ok(self.tree.get(&at)?.map(|chunk| chunk.to_vec()))
+        };
+        let owner = self.owner(space, namespace);
+        let value = entry::open_value(owner, &found.header, &key_of_record, name, &found.entry, &mut chunk)?;
+        Ok(Record {
+            value,
+            version: found.header.version,
+            classification: found.header.classification,
+            expires_at: found.header.expires_at(),
+        })
+    }
+
+    /// The name is opened too, so that a classification that somebody changed is found out.
+    pub(super) fn classification(
+        &self,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+    ) -> Result<Option<Classification>, StoreError> {
+        self.steady(space, namespace, name, |keys, found| {
+            let opened = self.open_name(keys, space, namespace, found)?.ok_or(DAMAGED)?;
+            if opened == *name {
+                Ok(found.header.classification)
+            } else {
+                Err(DAMAGED)
+            }
+        })
+    }
+
+    /// The name of what was found; none: its key is gone.
+    pub(super) fn open_name(
+        &self,
+        keys: &Keys,
+        space: Space,
+        namespace: &Namespace,
+        found: &Found,
+    ) -> Result<Option<RecordName>, StoreError> {
+        let Some(key_of_record) = self.key_of(keys, found)? else {
+            return Ok(None);
+        };
+        let owner = self.owner(space, namespace);
+        entry::open_name(owner, &found.header, &key_of_record, &found.entry).map(Some)
+    }
+
+    pub(super) fn owner<'a>(&'a self, space: Space, namespace: &'a Namespace) -> Owner<'a> {
+        Owner {
+            store: &self.store,
+            space,
+            namespace,
+        }
+    }
+
+    pub(super) fn status(&self) -> Result<Status, StoreError> {
+        let free_bytes = self.free_bytes()?;
+        let writer = self.writer()?;
+        let content = &writer.keyring.content;
+        let mut keys: Vec<String> = content
+            .roots
+            .iter()
+            .flat_map(|root| root.seals.iter().map(|seal| seal.key.clone()))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(Status {
+            store: hex(&self.store),
+            format: FORMAT,
+            keys,
+            is_rotating: content.roots.len() > 1,
+            epochs: content.roots.iter().filter_map(|root| root.epoch.clone()).collect(),
+            slots_used: writer.allocation.used(),
+            slots: writer.allocation.total,
+            free_bytes,
+        })
+    }
+}

@@ -1,0 +1,315 @@
+//! Rotating keys, online: a new root key, under the old master key and the new one until every record is written again
+//! under it, then under the new one alone. A rotation that was cut off goes on where it was: what is still to do is what
+//! lies under an old root. It knows no file of a key.
+
+use std::sync::Arc;
+
+use aral_contract::id::Namespace;
+
+use super::keyring::RootEntry;
+use super::read::Found;
+use super::root::{Keys, Place, Root, Space};
+use super::tree::{Scan, key, prefix};
+use super::work::{Restored, Work};
+use super::{Inner, SealedStore};
+use crate::key::MasterKey;
+use crate::record::RecordName;
+use crate::store::StoreError;
+
+/// Records that are looked up at once. Bounds the memory of a rotation.
+const AT_ONCE: usize = 256;
+/// Bytes that are written at once.
+const BYTES_AT_ONCE: u64 = 8 << 20;
+
+/// How far a rotation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Records that are written again.
+    pub done: u64,
+    /// Records that were to be written when it began.
+    pub total: u64,
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotated {
+    /// Records that were written again.
+    pub records: u64,
+    /// Whether it went on with one that had been cut off.
+    pub resumed: bool,
+}
+
+impl SealedStore {
+    /// Seals everything anew, so that `new` alone opens the store. Reading and writing go on meanwhile, and either key
+    /// opens the store if the process ends before this returns; call it again then.
+    ///
+    /// Who copied the store while this ran, and has the old key, can read what is under the new root: then rotate once
+    /// more.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if the key is the old one, or another one than that of a rotation that was cut off; and
+    /// as [`RecordStore::apply`](crate::RecordStore::apply).
+    pub fn rotate_key(&self, new: &MasterKey, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
+        let resumed = self.0.begin(new)?;
+        self.0.finish(new, resumed, progress)
+    }
+
+    /// Begins a new epoch: seals everything anew under the same master key and a new epoch key, and destroys the old epoch
+    /// key, and with it whatever an overwrite in place left of the old slots.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if the store has no epochs, and as [`SealedStore::rotate_key`].
+    pub fn rotate_epoch(&self, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
+        if self.0.epoch.is_none() {
+            return Err(StoreError::Invalid(
+                "the store has no epoch keys: there is no [memory.epoch]".to_owned(),
+            ));
+        }
+        let key = self.0.master();
+        let resumed = self.0.begin_root(&key)?;
+        self.0.finish(&key, resumed, progress)
+    }
+}
+
+/// One record that lies under an old root.
+struct Old {
+    space: Space,
+    namespace: Namespace,
+    place: Place,
+}
+
+impl Inner {
+    fn master(&self) -> MasterKey {
+        let key = self.key.lock();
+        key.unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The new root, under both master keys. True: there was one already.
+    fn begin(&self, new: &MasterKey) -> Result<bool, StoreError> {
+        if new.id() == self.master().id() && !self.keys.load().is_rotating() {
+            return Err(StoreError::Invalid(format!(
+                "`{}` is the key that the store has already",
+                new.id()
+            )));
+        }
+        self.begin_root(new)
+    }
+
+    fn begin_root(&self, new: &MasterKey) -> Result<bool, StoreError> {
+        let mut writer = self.writer()?;
+        let mut content = writer.keyring.content.clone();
+        let keys = self.keys.load_full();
+        if keys.is_rotating() {
+            let newest = content.roots.last().ok_or(DAMAGED)?;
+            if newest.seals.iter().any(|seal| seal.key == new.id()) {
+                return Ok(true);
+            }
+            let wanted: Vec<String> = newest.seals.iter().map(|seal| format!("`{}`", seal.key)).collect();
+            return Err(StoreError::Invalid(format!(
+                "a rotation to another key was begun: end it first, with the one of {} that is new",
+                wanted.join(" and ")
+            )));
+        }
+        let old = self.master();
+        let epoch = self.epoch.as_ref();
+        let number = keys.newest().number.saturating_add(1);
+        let generation = keys.generation.saturating_add(1);
+        for (entry, root) in content.roots.iter_mut().zip(&keys.roots) {
+            entry.admit(&self.store, root.key(), new, epoch)?;
+        }
+        let (entry, root) = RootEntry::make(&self.store, number, generation, &[&old, new], epoch)?;
+        content.roots.push(entry);
+        content.generation = generation;
+        content.seals = 0;
+        let mut roots = keys.roots.clone();
+        roots.push(Arc::new(root));
+        let keys = Keys::new(roots, generation)?;
+        writer.keyring.replace(content)?;
+        writer.seals_left = 0;
+        self.keys.store(Arc::new(keys));
+        Ok(false)
+    }
+
+    fn finish(
+        &self,
+        new: &MasterKey,
+        resumed: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Rotated, StoreError> {
+        let keys = self.keys.load_full();
+        let newest = Arc::clone(keys.newest());
+        let old: Vec<&Arc<Root>> = keys.roots.iter().filter(|root| root.number != newest.number).collect();
+        let total = self.count(&old)?;
+        let mut done = 0_u64;
+        progress(Progress { done, total });
+        // Whatever is written from now on lies under the newest root: a pass that finds nothing is the last.
+        loop {
+            let mut moved = 0_u64;
+            for (space, root, namespace) in self.old_namespaces(&old)? {
+                moved = moved.saturating_add(self.rewrite(space, root, &namespace, &mut |records| {
+                    done = done.saturating_add(records);
+                    progress(Progress {
+                        done: done.min(total),
+                        total,
+                    });
+                })?);
+            }
+            if moved == 0 {
+                break;
+            }
+        }
+        self.retire(new, &newest)?;
+        Ok(Rotated { records: done, resumed })
+    }
+
+    fn old_namespaces<'a>(&self, old: &[&'a Arc<Root>]) -> Result<Vec<(Space, &'a Arc<Root>, Namespace)>, StoreError> {
+        let mut found = Vec::new();
+        for space in Space::ALL {
+            self.each_namespace(space, &mut |place, namespace| {
+                let root = old.iter().find(|root| root.namespace_place(space, &namespace) == place);
+                found.extend(root.map(|root| (space, *root, namespace)));
+                Scan::Next
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn count(&self, old: &[&Arc<Root>]) -> Result<u64, StoreError> {
+        let mut total = 0_u64;
+        for (space, root, namespace) in self.old_namespaces(old)? {
+            let usage = super::usage::read(&self.tree, &root.namespace_place(space, &namespace))?;
+            total = total.saturating_add(usage.records);
+        }
+        Ok(total)
+    }
+
+    /// Writes the records of one namespace again. Says how many.
+    fn rewrite(
+        &self,
+        space: Space,
+        root: &Root,
+        namespace: &Namespace,
+        moved: &mut dyn FnMut(u64),
+    ) -> Result<u64, StoreError> {
+        let start = key(prefix::RECORD, &[&root.namespace_place(space, namespace)]);
+        let mut after: Option<Vec<u8>> = None;
+        let mut sum = 0_u64;
+        loop {
+            let mut some: Vec<Place> = Vec::with_capacity(AT_ONCE);
+            self.tree.scan(&start, after.as_deref(), &mut |at, _| {
+                some.extend(at.get(1..).and_then(|place| Place::try_from(place).ok()));
+                Ok(if some.len() == AT_ONCE { Scan::Stop } else { Scan::Next })
+            })?;
+            let Some(last) = some.last() else { return Ok(sum) };
+            after = Some(key(prefix::RECORD, &[last]));
+            let mut records = 0_u64;
+            let mut works = Vec::new();
+            let mut bytes = 0_u64;
+            for place in &some {
+                let old = Old {
+                    space,
+                    namespace: namespace.clone(),
+                    place: *place,
+                };
+                let Some(work) = self.work_of(old)? else { continue };
+                bytes = bytes.saturating_add(work.bytes());
+                works.push(work);
+                if bytes >= BYTES_AT_ONCE {
+                    records = records.saturating_add(works.len() as u64);
+                    self.submit_all(std::mem::take(&mut works))?;
+                    bytes = 0;
+                }
+            }
+            records = records.saturating_add(works.len() as u64);
+            self.submit_all(works)?;
+            sum = sum.saturating_add(records);
+            moved(records);
+        }
+    }
+
+    /// How to write a record again; none: it went meanwhile.
+    fn work_of(&self, old: Old) -> Result<Option<Work>, StoreError> {
+        let keys = self.keys.load_full();
+        for _ in 0..2 {
+            let Some(found) = self.entry(&old.place)? else {
+                return Ok(None);
+            };
+            let Some(name) = self.open_name(&keys, old.space, &old.namespace, &found)? else {
+                continue;
+            };
+            let record = self.restored(&keys, &old, &found, name)?;
+            return Ok(Some(Work::Rewrite {
+                space: old.space,
+                namespace: old.namespace,
+                place: old.place,
+                record,
+            }));
+        }
+        Err(StoreError::Corrupt { what: "a record" })
+    }
+
+    fn restored(&self, keys: &Keys, old: &Old, found: &Found, name: RecordName) -> Result<Restored, StoreError> {
+        let record = self.open_record(keys, old.space, &old.namespace, &name, found)?;
+        Ok(Restored {
+            name,
+            value: record.value,
+            version: record.version,
+            expires: found.header.expires,
+            classification: record.classification,
+        })
+    }
+
+    /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store.
+    fn retire(&self, new: &MasterKey, newest: &Root) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        let mut orphans = Vec::new();
+        self.slots.walk(0, writer.allocation.total, &mut |index, slot| {
+            if !slot.is_free() && slot.generation() < newest.first_generation {
+                orphans.push(index);
+            }
+        })?;
+        if !orphans.is_empty() {
+            self.slots.destroy(&orphans)?;
+            self.slots.sync()?;
+            writer.allocation.give_back(&orphans);
+        }
+        let mut content = writer.keyring.content.clone();
+        let (mut kept, gone): (Vec<RootEntry>, Vec<RootEntry>) = content
+            .roots
+            .into_iter()
+            .partition(|entry| entry.number == newest.number);
+        for entry in &mut kept {
+            entry.seals.retain(|seal| seal.key == new.id());
+        }
+        content.roots = kept;
+        content
+            .epochs_to_destroy
+            .extend(gone.into_iter().filter_map(|entry| entry.epoch));
+        let root = self.keys.load().newest().clone();
+        let keys = Keys::new(vec![root], content.generation)?;
+        writer.keyring.replace(content)?;
+        self.keys.store(Arc::new(keys));
+        *self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new.clone();
+        drop(writer);
+        self.destroy_epochs()
+    }
+
+    /// Destroys the epoch keys that are not needed any more. They are forgotten only when they are gone.
+    pub(super) fn destroy_epochs(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        let Some(epoch) = self
+            .epoch
+            .as_ref()
+            .filter(|_| !writer.keyring.content.epochs_to_destroy.is_empty())
+        else {
+            return Ok(());
+        };
+        let mut content = writer.keyring.content.clone();
+        for name in std::mem::take(&mut content.epochs_to_destroy) {
+            epoch.service.destroy(&name)?;
+        }
+        writer.keyring.replace(content)
+    }
+}
+
+const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };

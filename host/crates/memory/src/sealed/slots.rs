@@ -1,0 +1,300 @@
+//! The file `slots`: one place of 128 bytes for the key of each record, overwritten in place. What is zero there is gone:
+//! without the key the record is noise, wherever copies of it may lie. The layout is in docs/store-format.md.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use aral_runtime::{entropy, files};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use rustix::fs::{FallocateFlags, OFlags};
+use zeroize::Zeroizing;
+
+use super::keyring::{FORMAT, StoreId};
+use super::root::{Keys, PLACE_BYTES, Place};
+use super::{Step, Steps};
+use crate::crypto::{KEY_BYTES, NONCE_BYTES, TAG_BYTES};
+use crate::store::StoreError;
+
+/// Its name in the folder of a store.
+pub(crate) const NAME: &str = "slots";
+/// Size of one slot. Divides a sector, so that no slot is torn by the write of its neighbour.
+pub(crate) const SLOT_BYTES: usize = 128;
+
+const MAGIC: &[u8; 8] = b"ARALSLOT";
+const HEADER_BYTES: usize = 4096;
+/// Slots that the file grows by at least.
+const GROWTH: u32 = 1024;
+const SEALED_BYTES: usize = KEY_BYTES + TAG_BYTES;
+const DAMAGED: StoreError = StoreError::Corrupt { what: "the slot file" };
+
+/// The key of one record, erased when dropped.
+pub(crate) type RecordKey = Zeroizing<[u8; KEY_BYTES]>;
+/// Which slot.
+pub(crate) type SlotIndex = u32;
+
+/// One slot as it lies in the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot([u8; SLOT_BYTES]);
+
+impl Slot {
+    /// Nothing is in it. A slot of generation 0 does not exist.
+    pub(crate) fn is_free(&self) -> bool {
+        self.generation() == 0
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.0.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// Which record it belongs to.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        const FROM: usize = 4 + NONCE_BYTES + SEALED_BYTES;
+        self.0.get(FROM..FROM + PLACE_BYTES)?.try_into().ok()
+    }
+
+    /// Seals a record's key into the slot `index`.
+    pub(crate) fn seal(
+        keys: &Keys,
+        store: &StoreId,
+        index: SlotIndex,
+        place: &Place,
+        key: &RecordKey,
+    ) -> Result<Self, StoreError> {
+        let generation = keys.generation;
+        let mut nonce = [0; NONCE_BYTES];
+        entropy::fill(&mut nonce)?;
+        let mut sealed = **key;
+        let cipher = keys.slots(generation).ok_or(DAMAGED)?;
+        let tag = cipher
+            .seal(&nonce, &associated(store, index, generation, place), &mut sealed)
+            .map_err(|_| DAMAGED)?;
+        let mut slot = [0; SLOT_BYTES];
+        let parts = [&generation.to_le_bytes()[..], &nonce, &sealed, &tag, place];
+        for (to, from) in slot.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        Ok(Self(slot))
+    }
+
+    /// The record's key; none: this is not the slot of that record, or no longer.
+    pub(crate) fn open(&self, keys: &Keys, store: &StoreId, index: SlotIndex, place: &Place) -> Option<RecordKey> {
+        let (generation, rest) = self.0.split_first_chunk::<4>()?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>()?;
+        let (sealed, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
+        let tag = rest.first_chunk::<TAG_BYTES>()?;
+        let generation = u32::from_le_bytes(*generation);
+        let mut key = Zeroizing::new(*sealed);
+        let cipher = keys.slots(generation)?;
+        let opened = cipher.open(nonce, &associated(store, index, generation, place), key.as_mut(), tag);
+        opened.ok().map(|()| key)
+    }
+}
+
+/// What is sealed with a record's key: where the slot is and whose it is.
+fn associated(store: &StoreId, index: SlotIndex, generation: u32, place: &Place) -> [u8; 16 + 4 + 4 + PLACE_BYTES] {
+    let mut text = [0; 16 + 4 + 4 + PLACE_BYTES];
+    let parts = [&store[..], &index.to_le_bytes(), &generation.to_le_bytes(), place];
+    for (to, from) in text.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+    }
+    text
+}
+
+/// The open file.
+pub(crate) struct SlotFile {
+    file: File,
+    steps: Steps,
+}
+
+impl SlotFile {
+    /// Makes the file, whole or not at all, with no slot in use.
+    pub(crate) fn create(dir: &Dir, store: &StoreId) -> Result<(), StoreError> {
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&FORMAT.to_le_bytes());
+        header.extend_from_slice(store);
+        header.resize(HEADER_BYTES, 0);
+        Ok(files::write_atomic(dir, NAME, &header, 0o600)?)
+    }
+
+    /// Opens the file and finds what is free in it.
+    pub(crate) fn open(dir: &Dir, store: &StoreId, steps: Steps) -> Result<(Self, Allocation), StoreError> {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = dir
+            .open_with(NAME, &options)
+            .map_err(|error| StoreError::io("open its slot file", error))?
+            .into_std();
+        let mut header = vec![0; HEADER_BYTES];
+        file.read_exact_at(&mut header, 0)
+            .map_err(|error| StoreError::io("read its slot file", error))?;
+        let (magic, rest) = header.split_first_chunk::<8>().ok_or(DAMAGED)?;
+        let (format, rest) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
+        if magic != MAGIC {
+            return Err(DAMAGED);
+        }
+        match u32::from_le_bytes(*format) {
+            FORMAT => {}
+            found => return Err(StoreError::Version { found, known: FORMAT }),
+        }
+        if !rest.starts_with(store) {
+            return Err(StoreError::Corrupt {
+                what: "the slot file, which is that of another store,",
+            });
+        }
+        let slots = Self { file, steps };
+        let allocation = slots.scan()?;
+        Ok((slots, allocation))
+    }
+
+    /// How many slots the file has; a torn last one does not count.
+    fn total(&self) -> Result<u32, StoreError> {
+        let bytes = self.file.metadata().map_err(reading)?.len();
+        let slots = bytes.saturating_sub(HEADER_BYTES as u64) / SLOT_BYTES as u64;
+        Ok(u32::try_from(slots).unwrap_or(u32::MAX))
+    }
+
+    fn scan(&self) -> Result<Allocation, StoreError> {
+        let total = self.total()?;
+        let mut allocation = Allocation {
+            free: Vec::new(),
+            total,
+        };
+        self.walk(0, total, &mut |index, slot| {
+            if slot.is_free() {
+                allocation.free.push(index);
+            }
+        })?;
+        // The lowest is given out first, so that neighbours are written together.
+        allocation.free.reverse();
+        Ok(allocation)
+    }
+
+    /// Shows every slot from `from` up to `to`, in order.
+    pub(crate) fn walk(
+        &self,
+        from: SlotIndex,
+        to: SlotIndex,
+        show: &mut dyn FnMut(SlotIndex, &Slot),
+    ) -> Result<(), StoreError> {
+        const AT_ONCE: u32 = 8192;
+        let mut buffer = vec![0; AT_ONCE as usize * SLOT_BYTES];
+        let mut first = from;
+        while first < to {
+            let count = to.saturating_sub(first).min(AT_ONCE);
+            let part = buffer.get_mut(..count as usize * SLOT_BYTES).ok_or(DAMAGED)?;
+            self.file.read_exact_at(part, offset(first)).map_err(reading)?;
+            let (slots, _) = part.as_chunks::<SLOT_BYTES>();
+            for (index, slot) in (first..).zip(slots) {
+                show(index, &Slot(*slot));
+            }
+            first = first.saturating_add(count);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, index: SlotIndex) -> Result<Slot, StoreError> {
+        let mut slot = [0; SLOT_BYTES];
+        match self.file.read_exact_at(&mut slot, offset(index)) {
+            // A record that names a slot behind the end is damaged, and that is found out by whoever asked.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Slot([0; SLOT_BYTES])),
+            other => other.map(|()| Slot(slot)).map_err(reading),
+        }
+    }
+
+    /// Writes slots; they are on stable storage after [`SlotFile::sync`].
+    pub(crate) fn write(&self, slots: &[(SlotIndex, Slot)]) -> Result<(), StoreError> {
+        for run in runs(slots) {
+            let Some((first, _)) = run.first() else { continue };
+            let bytes: Vec<u8> = run.iter().flat_map(|(_, slot)| slot.0).collect();
+            if self.steps.are_watched() {
+                let (half, rest) = bytes.split_at(SLOT_BYTES / 2);
+                self.write_at(half, offset(*first))?;
+                self.steps.reached(Step::SlotHalfWritten);
+                self.write_at(rest, offset(*first).saturating_add(half.len() as u64))?;
+            } else {
+                self.write_at(&bytes, offset(*first))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Overwrites slots with zeros; they are gone from stable storage after [`SlotFile::sync`].
+    pub(crate) fn destroy(&self, indices: &[SlotIndex]) -> Result<(), StoreError> {
+        let free: Vec<(SlotIndex, Slot)> = indices.iter().map(|index| (*index, Slot([0; SLOT_BYTES]))).collect();
+        self.write(&free)
+    }
+
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.file
+            .sync_data()
+            .map_err(|error| StoreError::io("sync its slot file", error))
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
+        self.file
+            .write_all_at(bytes, at)
+            .map_err(|error| StoreError::io("write its slot file", error))
+    }
+
+    /// Makes room for at least one more slot. Blocks are reserved now, so that writing a slot never finds the disk full.
+    fn grow(&self, total: u32) -> Result<u32, StoreError> {
+        let growth = GROWTH.max(total / 8);
+        let grown = total.saturating_add(growth).min(u32::MAX - 1);
+        if grown == total {
+            return Err(StoreError::Invalid(
+                "the store has as many records as it can hold".to_owned(),
+            ));
+        }
+        let (from, to) = (offset(total), offset(grown));
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
+            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(to),
+            other => other.map_err(Into::into),
+        }
+        .map_err(|error| StoreError::io("grow its slot file", error))?;
+        Ok(grown)
+    }
+}
+
+fn reading(error: std::io::Error) -> StoreError {
+    StoreError::io("read its slot file", error)
+}
+
+fn offset(index: SlotIndex) -> u64 {
+    (HEADER_BYTES as u64).saturating_add(u64::from(index).saturating_mul(SLOT_BYTES as u64))
+}
+
+/// Neighbours, together.
+fn runs(slots: &[(SlotIndex, Slot)]) -> impl Iterator<Item = &[(SlotIndex, Slot)]> {
+    slots.chunk_by(|(one, _), (next, _)| one.checked_add(1) == Some(*next))
+}
+
+/// Which slots are free. Only the one writer has it.
+pub(crate) struct Allocation {
+    /// The next one is last.
+    free: Vec<SlotIndex>,
+    pub(crate) total: u32,
+}
+
+impl Allocation {
+    pub(crate) fn take(&mut self, file: &SlotFile) -> Result<SlotIndex, StoreError> {
+        if self.free.is_empty() {
+            let grown = file.grow(self.total)?;
+            self.free.extend((self.total..grown).rev());
+            self.total = grown;
+        }
+        self.free.pop().ok_or(DAMAGED)
+    }
+
+    pub(crate) fn give_back(&mut self, slots: &[SlotIndex]) {
+        self.free.extend(slots.iter().rev());
+    }
+
+    pub(crate) fn used(&self) -> u32 {
+        self.total
+            .saturating_sub(u32::try_from(self.free.len()).unwrap_or(u32::MAX))
+    }
+}

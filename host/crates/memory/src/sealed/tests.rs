@@ -1,0 +1,413 @@
+//! What only the sealed store does: keys, slots, rotation. What every backend does is in the contract tests.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aral_contract::id::Namespace;
+use aral_contract::{Classification, Clock};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::record::{Operation, Precondition, Quota, RecordName, Write};
+use crate::{KeyService, KeyServiceError};
+
+#[derive(Debug)]
+struct TestClock(AtomicI64);
+
+impl TestClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_800_000_000)))
+    }
+
+    fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn key(byte: u8) -> MasterKey {
+    MasterKey::from_text(hex(&[byte; 32]).as_bytes()).unwrap()
+}
+
+fn options(folder: &tempfile::TempDir, key_byte: u8) -> StoreOptions {
+    StoreOptions {
+        free_bytes_min: 0,
+        ..StoreOptions::new(folder.path().join("store"), key(key_byte), TestClock::new())
+    }
+}
+
+fn namespace(name: &str) -> Namespace {
+    name.parse().unwrap()
+}
+
+fn name(text: &str) -> RecordName {
+    text.parse().unwrap()
+}
+
+fn write(text: &str, value: &[u8]) -> Write {
+    Write {
+        name: name(text),
+        value: Zeroizing::new(value.to_vec()),
+        ttl_seconds: None,
+        classification: Classification::Internal,
+        precondition: Precondition::Any,
+    }
+}
+
+fn value(store: &SealedStore, text: &str) -> Option<Vec<u8>> {
+    let record = store.memory().get(&namespace("notes"), &name(text)).unwrap();
+    record.map(|record| record.value.to_vec())
+}
+
+fn put(store: &SealedStore, text: &str, bytes: &[u8]) -> u64 {
+    let memory = store.memory();
+    memory
+        .put(&namespace("notes"), write(text, bytes), &Quota::UNLIMITED)
+        .unwrap()
+}
+
+#[test]
+fn what_was_written_is_there_after_opening_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let large: Vec<u8> = (0..300_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    {
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        assert_eq!(put(&store, "a", b"one"), 1);
+        assert_eq!(put(&store, "a", b"two"), 2);
+        put(&store, "large", &large);
+        put(&store, "gone", b"x");
+        let gone = store
+            .memory()
+            .delete(&namespace("notes"), &name("gone"), Precondition::Any);
+        assert_eq!(gone.unwrap(), Some(Classification::Internal));
+        assert_eq!(value(&store, "large").as_ref(), Some(&large));
+        assert_eq!(store.status().unwrap().slots_used, 2);
+    }
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"two"[..]));
+    assert_eq!(value(&store, "large"), Some(large));
+    assert_eq!(value(&store, "gone"), None);
+    assert_eq!(store.status().unwrap().slots_used, 2);
+    let page = store.memory().list(&namespace("notes"), "", None, 10).unwrap();
+    assert_eq!((page.names.len(), page.cursor), (2, None));
+}
+
+#[test]
+fn spaces_never_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"memory");
+    let secrets = store.secrets();
+    assert_eq!(secrets.get(&namespace("notes"), &name("a")).unwrap(), None);
+    assert_eq!(secrets.list(&namespace("notes"), "", None, 10).unwrap().names, []);
+    assert_eq!(secrets.namespaces(10).unwrap(), []);
+    assert_eq!(store.memory().namespaces(10).unwrap().len(), 1);
+    let tags = [&store.memory(), &secrets].map(|space| space.tag(&namespace("notes"), &name("a")));
+    assert_ne!(tags[0], tags[1]);
+}
+
+#[test]
+fn a_wrong_key_names_the_one_that_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    let error = SealedStore::open(options(&folder, 2)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&key(1).id()) && text.contains(&key(2).id()), "{text}");
+}
+
+#[test]
+fn a_second_opening_is_told_who_has_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = StoreOptions {
+        holder: "aral serve".to_owned(),
+        ..options(&folder, 1)
+    };
+    let _store = SealedStore::open(held).unwrap();
+    let text = SealedStore::open(options(&folder, 1)).unwrap_err().to_string();
+    let holder = format!("process {} (`aral serve`)", std::process::id());
+    assert!(text.contains(&holder), "{text}");
+}
+
+#[test]
+fn a_rotated_key_opens_and_the_old_one_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::new();
+    let with_clock = |byte| StoreOptions {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        ..options(&folder, byte)
+    };
+    let store = SealedStore::open(with_clock(1)).unwrap();
+    for index in 0..600 {
+        put(&store, &format!("{index}"), &[7; 100]);
+    }
+    put(&store, "5", b"version two");
+    let short = Write {
+        ttl_seconds: Some(50),
+        ..write("short", b"lived")
+    };
+    store
+        .memory()
+        .put(&namespace("notes"), short, &Quota::UNLIMITED)
+        .unwrap();
+    let usage = store.memory().usage(&namespace("notes")).unwrap();
+    let mut last = None;
+    let rotated = store
+        .rotate_key(&key(2), &mut |progress| last = Some(progress))
+        .unwrap();
+    assert_eq!((rotated.records, rotated.resumed), (601, false));
+    assert_eq!(last, Some(Progress { done: 601, total: 601 }));
+    assert_eq!(store.memory().usage(&namespace("notes")).unwrap(), usage);
+    let five = store.memory().get(&namespace("notes"), &name("5")).unwrap().unwrap();
+    assert_eq!((five.version, five.value.as_slice()), (2, &b"version two"[..]));
+    assert!(
+        store.rotate_key(&key(2), &mut |_| {}).is_err(),
+        "that is the key already"
+    );
+    drop(store);
+    assert!(matches!(
+        SealedStore::open(with_clock(1)),
+        Err(StoreError::WrongKey { .. })
+    ));
+    let store = SealedStore::open(with_clock(2)).unwrap();
+    assert_eq!(value(&store, "short").as_deref(), Some(&b"lived"[..]));
+    clock.advance(50);
+    assert_eq!(value(&store, "short"), None);
+    assert_eq!(store.sweep(10).unwrap().records, 1);
+    assert_eq!(store.status().unwrap().slots_used, 600);
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store
+            .memory()
+            .list(&namespace("notes"), "1", cursor.as_deref(), 7)
+            .unwrap();
+        seen.extend(page.names);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 1 + 10 + 100);
+}
+
+/// Stops a rotation by a panic half-way, as a kill would.
+#[test]
+fn a_rotation_that_was_cut_off_opens_with_either_key_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for index in 0..700 {
+        put(&store, &format!("{index}"), &[1; 10]);
+    }
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&key(2), &mut |progress| assert!(progress.done == 0, "cut off here"))
+    }));
+    assert!(cut.is_err());
+    assert!(
+        store.rotate_key(&key(3), &mut |_| {}).is_err(),
+        "another rotation is under way"
+    );
+    drop(store);
+    for byte in [1, 2] {
+        let store = SealedStore::open(options(&folder, byte)).unwrap();
+        assert!(store.status().unwrap().is_rotating);
+        for index in 0..700 {
+            assert!(value(&store, &format!("{index}")).is_some(), "{index} with key {byte}");
+        }
+        put(&store, &format!("by {byte}"), b"x");
+    }
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let rotated = store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    assert!(rotated.resumed && rotated.records < 700, "{rotated:?}");
+    drop(store);
+    assert!(SealedStore::open(options(&folder, 1)).is_err());
+    let store = SealedStore::open(options(&folder, 2)).unwrap();
+    assert_eq!(store.memory().usage(&namespace("notes")).unwrap().records, 702);
+    assert_eq!(store.status().unwrap().slots_used, 702);
+}
+
+/// Keys in memory, each with a one-time pad that repeats: enough to see which key is asked for.
+#[derive(Debug, Default)]
+struct TestService(Mutex<std::collections::BTreeMap<String, u8>>);
+
+impl TestService {
+    fn pad(&self, key: &str, bytes: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        let keys = self.0.lock().unwrap();
+        let pad = keys.get(key).copied().ok_or_else(|| KeyServiceError::NotFound {
+            place: self.place(),
+            key: key.to_owned(),
+        })?;
+        Ok(bytes.iter().map(|byte| byte ^ pad).collect())
+    }
+}
+
+impl KeyService for TestService {
+    fn place(&self) -> String {
+        "the test".to_owned()
+    }
+
+    fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+        let mut keys = self.0.lock().unwrap();
+        let pad = u8::try_from(keys.len() + 77).unwrap();
+        keys.entry(key.to_owned()).or_insert(pad);
+        Ok(())
+    }
+
+    fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        self.pad(key, plain)
+    }
+
+    fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
+        self.pad(key, wrapped).map(Zeroizing::new)
+    }
+
+    fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.0.lock().unwrap().remove(key);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_new_epoch_destroys_the_key_of_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(TestService::default());
+    let with_epoch = || StoreOptions {
+        epoch: Some(Epoch {
+            service: Arc::clone(&service) as Arc<dyn KeyService>,
+            prefix: "aral-epoch".to_owned(),
+        }),
+        ..options(&folder, 1)
+    };
+    let store = SealedStore::open(with_epoch()).unwrap();
+    put(&store, "a", b"kept");
+    let before = store.status().unwrap().epochs;
+    let keyring = folder.path().join("store/keyring");
+    #[expect(clippy::disallowed_methods, reason = "a test looks at the files")]
+    let copy = std::fs::read(&keyring).unwrap();
+    store.rotate_epoch(&mut |_| {}).unwrap();
+    let after = store.status().unwrap().epochs;
+    assert!(
+        before.len() == 1 && after.len() == 1 && before != after,
+        "{before:?} {after:?}"
+    );
+    let held: Vec<String> = service.0.lock().unwrap().keys().cloned().collect();
+    assert_eq!(held, after, "the old key is gone from the service");
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    drop(store);
+    assert_eq!(
+        value(&SealedStore::open(with_epoch()).unwrap(), "a").as_deref(),
+        Some(&b"kept"[..])
+    );
+    let without = SealedStore::open(options(&folder, 1)).unwrap_err();
+    assert!(without.to_string().contains("[memory.epoch]"), "{without}");
+    // What an overwrite in place may have left behind opens with no master key any more.
+    #[expect(clippy::disallowed_methods, reason = "a test looks at the files")]
+    std::fs::write(&keyring, copy).unwrap();
+    assert!(matches!(
+        SealedStore::open(with_epoch()),
+        Err(StoreError::KeyService(KeyServiceError::NotFound { .. }))
+    ));
+}
+
+#[test]
+fn seals_are_counted_and_a_new_generation_begins_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "old", b"before");
+    {
+        let mut writer = store.0.writer().unwrap();
+        let content = keyring::Content {
+            seals: 1 << 31,
+            ..writer.keyring.content.clone()
+        };
+        writer.keyring.replace(content).unwrap();
+        writer.seals_left = 0;
+    }
+    put(&store, "new", b"after");
+    assert_eq!(store.0.keys.load().generation, 2);
+    drop(store);
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert_eq!(value(&store, "old").as_deref(), Some(&b"before"[..]));
+    assert_eq!(value(&store, "new").as_deref(), Some(&b"after"[..]));
+}
+
+#[test]
+fn a_full_disk_is_told_before_it_is_full_and_deleting_still_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    drop(store);
+    let full = StoreOptions {
+        free_bytes_min: u64::MAX,
+        ..options(&folder, 1)
+    };
+    let store = SealedStore::open(full).unwrap();
+    let refused = store
+        .memory()
+        .put(&namespace("notes"), write("b", b"two"), &Quota::UNLIMITED);
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    let deleted = store
+        .memory()
+        .delete(&namespace("notes"), &name("a"), Precondition::Any);
+    assert!(deleted.unwrap().is_some());
+}
+
+#[test]
+fn readers_beside_a_writer_see_old_or_new_and_never_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "hot", &[0; 64]);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            for _ in 0..20_000 {
+                let value = value(&store, "hot").unwrap();
+                assert!(value.iter().all(|byte| *byte == value[0]));
+            }
+        });
+        let mut round = 0_u8;
+        while !reader.is_finished() {
+            round = round.wrapping_add(1);
+            put(&store, "hot", &[round; 64]);
+        }
+    });
+}
+
+#[test]
+fn a_batch_is_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let used = store.status().unwrap().slots_used;
+    let failing = vec![
+        Operation::Put(write("a", b"two")),
+        Operation::Put(write("b", b"new")),
+        Operation::Delete {
+            name: name("missing"),
+            precondition: Precondition::Version(3),
+        },
+    ];
+    let refused = store.memory().apply(&namespace("notes"), failing, &Quota::UNLIMITED);
+    assert!(matches!(
+        refused,
+        Err(StoreError::Precondition {
+            index: 2,
+            version: None
+        })
+    ));
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    assert_eq!(value(&store, "b"), None);
+    assert_eq!(store.status().unwrap().slots_used, used);
+}

@@ -1,0 +1,147 @@
+//! sled, fenced in: one tree, atomic batches, a sync that is one, errors instead of panics. It knows no key and no record.
+
+use std::fs::File;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use cap_std::fs::Dir;
+use sled::IVec;
+
+use crate::store::StoreError;
+
+/// Name of sled's folder in the folder of a store.
+pub(crate) const NAME: &str = "records";
+
+/// What the entries of the tree are: the first byte of each key.
+pub(crate) mod prefix {
+    /// `r` and a place: a record.
+    pub(crate) const RECORD: u8 = b'r';
+    /// `c` and a chunk's place: part of a value.
+    pub(crate) const CHUNK: u8 = b'c';
+    /// `e`, seconds in big-endian order, and a place: a record expires then.
+    pub(crate) const EXPIRY: u8 = b'e';
+    /// `n` and the place of a namespace: its sealed name.
+    pub(crate) const NAMESPACE: u8 = b'n';
+    /// `u` and the place of a namespace: bytes and records in it.
+    pub(crate) const USAGE: u8 = b'u';
+}
+
+/// A key of the tree.
+pub(crate) fn key(prefix: u8, rest: &[&[u8]]) -> Vec<u8> {
+    let length = rest.iter().map(|part| part.len()).sum::<usize>();
+    let mut key = Vec::with_capacity(length.saturating_add(1));
+    key.push(prefix);
+    rest.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+/// The open database.
+pub(crate) struct Tree {
+    tree: sled::Tree,
+    db: sled::Db,
+    /// Of the file that sled writes: an fsync is one of the file, whoever opened it.
+    file: File,
+}
+
+impl Tree {
+    /// Opens the database below `path`, of which `dir` is the handle, and makes it if it is not there.
+    pub(crate) fn open(dir: &Dir, path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let config = sled::Config::new()
+            .path(path.join(NAME))
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::HighThroughput);
+        // On a thread of its own: sled may panic on damaged files, and while opening it holds what a panic would leave.
+        let opened = std::thread::Builder::new()
+            .name("aral-store-open".to_owned())
+            .spawn(move || config.open())
+            .map_err(|error| StoreError::io("open its records", error))?
+            .join();
+        let db = opened
+            .map_err(|_| DAMAGED)?
+            .map_err(|error| failed("open its records", error))?;
+        let file = dir
+            .open(Path::new(NAME).join("db"))
+            .map_err(|error| StoreError::io("open its records", error))?
+            .into_std();
+        // The names of new files, once: afterwards sled writes into this file alone.
+        for folder in [".", NAME] {
+            let synced = dir.open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| StoreError::io("sync its folder", error))?;
+        }
+        Ok(Self {
+            tree: (*db).clone(),
+            db,
+            file,
+        })
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        fenced("read its records", || self.tree.get(key))
+    }
+
+    /// All of the batch, or none.
+    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        fenced("write its records", || self.tree.apply_batch(batch))
+    }
+
+    /// Hands what was applied to the system. That is not yet stable storage: sled does not ask for that.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        fenced("write its records", || self.db.flush()).map(drop)
+    }
+
+    /// Everything that was flushed is on stable storage when this returns.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.file
+            .sync_all()
+            .map_err(|error| StoreError::io("sync its records", error))
+    }
+
+    /// Shows entries whose key begins with `prefix`, those above `after` alone, until `show` says stop.
+    pub(crate) fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        show: &mut dyn FnMut(&[u8], &IVec) -> Result<Scan, StoreError>,
+    ) -> Result<(), StoreError> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut entries = self.tree.range::<&[u8], _>((from, Bound::Unbounded));
+        loop {
+            let next = fenced("read its records", || entries.next().transpose())?;
+            let Some((key, value)) = next.filter(|(key, _)| key.starts_with(prefix)) else {
+                return Ok(());
+            };
+            match show(&key, &value)? {
+                Scan::Next => {}
+                Scan::Stop => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Whether a scan goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scan {
+    Next,
+    Stop,
+}
+
+const DAMAGED: StoreError = StoreError::Corrupt {
+    what: "the database of the store",
+};
+
+/// sled panics on some damage instead of saying so. What it was doing is given up; the database is not used as if nothing
+/// had been.
+fn fenced<T>(action: &'static str, act: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(done) => done.map_err(|error| failed(action, error)),
+        Err(_) => Err(DAMAGED),
+    }
+}
+
+fn failed(action: &'static str, error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Corruption { .. } => DAMAGED,
+        other => StoreError::io(action, other),
+    }
+}

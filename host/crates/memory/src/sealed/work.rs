@@ -1,0 +1,339 @@
+//! The requests that write, each with what it plans. It knows no disk.
+
+use std::collections::HashSet;
+
+use aral_contract::Classification;
+use aral_contract::id::Namespace;
+use zeroize::Zeroizing;
+
+use super::plan::{Located, Mark, NewRecord, Plan};
+use super::root::{Place, Space};
+use super::tree::{Scan, prefix};
+use crate::record::{
+    BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, Operation, Outcome, Precondition, Quota, RecordName, Swept, TTL_SECONDS_MAX,
+    VALUE_BYTES_MAX, Write,
+};
+use crate::store::StoreError;
+
+/// One request.
+pub(super) enum Work {
+    /// Operations of a caller, all or none.
+    Apply {
+        space: Space,
+        namespace: Namespace,
+        operations: Vec<Operation>,
+        quota: Quota,
+    },
+    /// A record as it was elsewhere, with its version and its expiry.
+    Restore {
+        space: Space,
+        namespace: Namespace,
+        record: Restored,
+        replace: bool,
+    },
+    /// A record to write again under the newest keys, if it still is what it was.
+    Rewrite {
+        space: Space,
+        namespace: Namespace,
+        place: Place,
+        record: Restored,
+    },
+    /// Expired records.
+    Sweep { records_max: usize },
+}
+
+/// A record with all that makes it up.
+pub(super) struct Restored {
+    pub(super) name: RecordName,
+    pub(super) value: Zeroizing<Vec<u8>>,
+    pub(super) version: u64,
+    pub(super) expires: Option<u64>,
+    pub(super) classification: Classification,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) swept: Swept,
+}
+
+impl Work {
+    /// At most so many keys are sealed.
+    pub(super) fn seals(&self) -> u64 {
+        match self {
+            Self::Apply { operations, .. } => operations.len() as u64,
+            Self::Restore { .. } | Self::Rewrite { .. } => 1,
+            Self::Sweep { .. } => 0,
+        }
+    }
+
+    /// At most so many bytes are added. Removing is possible on a full disk.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Apply { operations, .. } => operations
+                .iter()
+                .map(|operation| match operation {
+                    Operation::Put(write) => charged(&write.value).saturating_add(RECORD_OVERHEAD_BYTES),
+                    Operation::Delete { .. } => 0,
+                })
+                .sum(),
+            Self::Restore { record, .. } | Self::Rewrite { record, .. } => {
+                charged(&record.value).saturating_add(RECORD_OVERHEAD_BYTES)
+            }
+            Self::Sweep { .. } => 0,
+        }
+    }
+
+    pub(super) fn plan(self, plan: &mut Plan<'_>, mark: &mut Mark) -> Result<Done, StoreError> {
+        match self {
+            Self::Apply {
+                space,
+                namespace,
+                operations,
+                quota,
+            } => apply(plan, mark, space, &namespace, &operations, &quota),
+            Self::Restore {
+                space,
+                namespace,
+                record,
+                replace,
+            } => {
+                let before = plan.locate(space, &namespace, &record.name)?;
+                let live = before.filter(|before| !before.header.is_expired(plan.now));
+                if let (false, Some(live)) = (replace, live) {
+                    return Err(StoreError::Precondition {
+                        index: 0,
+                        version: Some(live.header.version),
+                    });
+                }
+                write(plan, mark, before.as_ref(), &record.new(space, &namespace))
+            }
+            Self::Rewrite {
+                space,
+                namespace,
+                place,
+                record,
+            } => {
+                let now = plan.at(&place)?;
+                let same = now.filter(|header| header.version == record.version && header.expires == record.expires);
+                let Some(header) = same else {
+                    return Ok(Done::default());
+                };
+                let before = Located { place, header };
+                write(plan, mark, Some(&before), &record.new(space, &namespace))
+            }
+            Self::Sweep { records_max } => sweep(plan, mark, records_max),
+        }
+    }
+}
+
+/// What a record takes beside its value.
+const RECORD_OVERHEAD_BYTES: u64 = 512;
+
+fn charged(value: &[u8]) -> u64 {
+    value.len() as u64
+}
+
+impl Restored {
+    fn new<'a>(&'a self, space: Space, namespace: &'a Namespace) -> NewRecord<'a> {
+        NewRecord {
+            space,
+            namespace,
+            name: &self.name,
+            value: &self.value,
+            version: self.version,
+            expires: self.expires,
+            classification: self.classification,
+        }
+    }
+}
+
+fn write(
+    plan: &mut Plan<'_>,
+    mark: &mut Mark,
+    before: Option<&Located>,
+    new: &NewRecord<'_>,
+) -> Result<Done, StoreError> {
+    if let Some(before) = before {
+        plan.remove(before, mark)?;
+    }
+    plan.insert(new, mark)?;
+    Ok(Done {
+        outcomes: vec![Outcome::Written { version: new.version }],
+        ..Done::default()
+    })
+}
+
+fn apply(
+    plan: &mut Plan<'_>,
+    mark: &mut Mark,
+    space: Space,
+    namespace: &Namespace,
+    operations: &[Operation],
+    quota: &Quota,
+) -> Result<Done, StoreError> {
+    check_shape(operations)?;
+    let before = plan.usage(space, namespace)?;
+    let mut outcomes = Vec::with_capacity(operations.len());
+    for (index, operation) in operations.iter().enumerate() {
+        let outcome = match operation {
+            Operation::Put(write) => put(plan, mark, space, namespace, index, write)?,
+            Operation::Delete { name, precondition } => {
+                delete(plan, mark, space, namespace, index, name, *precondition)?
+            }
+        };
+        outcomes.push(outcome);
+    }
+    let after = plan.usage(space, namespace)?;
+    for (unit, max, before, after) in [
+        ("bytes", quota.bytes_max, before.bytes, after.bytes),
+        ("records", quota.records_max, before.records, after.records),
+    ] {
+        if after > max && after > before {
+            return Err(StoreError::Quota {
+                namespace: namespace.clone(),
+                unit,
+                max,
+                wanted: after,
+            });
+        }
+    }
+    Ok(Done {
+        outcomes,
+        ..Done::default()
+    })
+}
+
+fn check_shape(operations: &[Operation]) -> Result<(), StoreError> {
+    let invalid = |message: String| Err(StoreError::Invalid(message));
+    if operations.len() > BATCH_OPERATIONS_MAX {
+        return invalid(format!("a batch has at most {BATCH_OPERATIONS_MAX} operations"));
+    }
+    let mut names = HashSet::with_capacity(operations.len());
+    let mut bytes = 0_usize;
+    for operation in operations {
+        let name = match operation {
+            Operation::Put(write) => {
+                if write.value.len() > VALUE_BYTES_MAX {
+                    return invalid(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
+                }
+                bytes = bytes.saturating_add(write.value.len());
+                if write
+                    .ttl_seconds
+                    .is_some_and(|seconds| !(1..=TTL_SECONDS_MAX).contains(&seconds))
+                {
+                    return invalid(format!("a time to live is 1 to {TTL_SECONDS_MAX} seconds"));
+                }
+                &write.name
+            }
+            Operation::Delete { name, .. } => name,
+        };
+        if !names.insert(name) {
+            return invalid("a batch names each record once".to_owned());
+        }
+    }
+    if bytes > BATCH_BYTES_MAX {
+        return invalid(format!(
+            "the values of a batch have at most {BATCH_BYTES_MAX} bytes together"
+        ));
+    }
+    Ok(())
+}
+
+fn check(index: usize, precondition: Precondition, version: Option<u64>) -> Result<(), StoreError> {
+    let holds = match precondition {
+        Precondition::Any => true,
+        Precondition::Absent => version.is_none(),
+        Precondition::Version(wanted) => version == Some(wanted),
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(StoreError::Precondition { index, version })
+    }
+}
+
+fn put(
+    plan: &mut Plan<'_>,
+    mark: &mut Mark,
+    space: Space,
+    namespace: &Namespace,
+    index: usize,
+    new: &Write,
+) -> Result<Outcome, StoreError> {
+    let before = plan.locate(space, namespace, &new.name)?;
+    let live = before.filter(|before| !before.header.is_expired(plan.now));
+    let version = live.map(|live| live.header.version);
+    check(index, new.precondition, version)?;
+    let record = NewRecord {
+        space,
+        namespace,
+        name: &new.name,
+        value: &new.value,
+        version: version.unwrap_or(0).saturating_add(1),
+        expires: new.ttl_seconds.map(|seconds| plan.now.saturating_add(seconds)),
+        classification: new.classification,
+    };
+    write(plan, mark, before.as_ref(), &record)?;
+    Ok(Outcome::Written {
+        version: record.version,
+    })
+}
+
+fn delete(
+    plan: &mut Plan<'_>,
+    mark: &mut Mark,
+    space: Space,
+    namespace: &Namespace,
+    index: usize,
+    name: &RecordName,
+    precondition: Precondition,
+) -> Result<Outcome, StoreError> {
+    let before = plan.locate(space, namespace, name)?;
+    let live = before.filter(|before| !before.header.is_expired(plan.now));
+    check(index, precondition, live.map(|live| live.header.version))?;
+    // One whose time is over goes too, and was not there.
+    if let Some(before) = &before {
+        plan.remove(before, mark)?;
+    }
+    Ok(live.map_or(Outcome::Absent, |live| Outcome::Deleted {
+        classification: live.header.classification,
+    }))
+}
+
+fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) -> Result<Done, StoreError> {
+    let mut due: Vec<(u64, Place)> = Vec::new();
+    let mut more = false;
+    let now = plan.now;
+    plan.tree.scan(&[prefix::EXPIRY], None, &mut |key, _| {
+        let parsed = key.get(1..).and_then(|rest| rest.split_first_chunk::<8>());
+        let Some((seconds, place)) = parsed.and_then(|(seconds, place)| Some((seconds, place.try_into().ok()?))) else {
+            return Ok(Scan::Next);
+        };
+        let expires = u64::from_be_bytes(*seconds);
+        if expires > now {
+            return Ok(Scan::Stop);
+        }
+        if due.len() == records_max {
+            more = true;
+            return Ok(Scan::Stop);
+        }
+        due.push((expires, place));
+        Ok(Scan::Next)
+    })?;
+    let mut records = 0_usize;
+    for (expires, place) in due {
+        match plan.at(&place)?.filter(|header| header.expires == Some(expires)) {
+            Some(header) => {
+                plan.remove(&Located { place, header }, mark)?;
+                records = records.saturating_add(1);
+            }
+            None => plan.forget_expiry(expires, &place),
+        }
+    }
+    Ok(Done {
+        swept: Swept { records, more },
+        ..Done::default()
+    })
+}
