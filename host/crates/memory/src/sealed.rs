@@ -50,6 +50,9 @@ pub const CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 /// Default of [`StoreOptions::free_bytes_min`]: 64 MiB. Stops the store from finding its disk full in the middle of a write.
 pub const FREE_BYTES_MIN_DEFAULT: u64 = 64 << 20;
 
+/// Expired records that one tick of a sweeper removes. Bounds how long readers wait for it.
+pub const SWEEP_RECORDS_MAX: usize = 128;
+
 /// What a store is opened with.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::{LockedKey, entropy, files};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -26,8 +27,6 @@ const PAGE_BYTES: usize = 16 << 10;
 const PAGE_OFFSETS: [u64; 2] = [0, PAGE_BYTES as u64];
 const STORE_ID_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 32;
-/// Magic, format, sequence, store, length of what follows.
-const HEAD_BYTES: usize = 8 + 4 + 8 + STORE_ID_BYTES + 4;
 
 /// Names a store. Goes into everything that is sealed in it, so that nothing of one store passes for a part of another.
 pub(crate) type StoreId = [u8; STORE_ID_BYTES];
@@ -231,15 +230,14 @@ pub(crate) fn store_id() -> Result<StoreId, StoreError> {
 
 fn open(dir: &Dir) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(libc_nofollow());
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     let file = dir.open_with(NAME, &options);
     Ok(file
         .map_err(|error| StoreError::io("open its keyring", error))?
         .into_std())
-}
-
-fn libc_nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 fn page(store: &StoreId, sequence: u64, content: &Content) -> Result<Vec<u8>, StoreError> {
@@ -295,7 +293,6 @@ fn read_page(page: &[u8]) -> Result<(u64, StoreId, Content), PageError> {
     let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
     let payload = rest.get(..length).ok_or_else(damaged)?;
-    debug_assert_eq!(HEAD_BYTES.saturating_add(rest.len()), body.len());
     let content: Content = serde_json::from_slice(payload).map_err(|_| PageError::Damaged)?;
     if content.roots.is_empty() {
         return Err(PageError::Damaged);

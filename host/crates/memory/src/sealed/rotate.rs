@@ -41,7 +41,8 @@ pub struct Rotated {
 
 impl SealedStore {
     /// Seals everything anew, so that `new` alone opens the store. Reading and writing go on meanwhile, and either key
-    /// opens the store if the process ends before this returns; call it again then.
+    /// opens the store if the process ends before this returns; call it again then, with the same key, or with the old one
+    /// to stay with that.
     ///
     /// Who copied the store while this ran, and has the old key, can read what is under the new root: then rotate once
     /// more.
@@ -50,6 +51,9 @@ impl SealedStore {
     /// [`StoreError::Invalid`] if the key is the old one, or another one than that of a rotation that was cut off; and
     /// as [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn rotate_key(&self, new: &MasterKey, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
+        if self.0.begun()? == Begun::Epoch {
+            self.rotate_epoch(progress)?;
+        }
         let resumed = self.0.begin(new)?;
         self.0.finish(new, resumed, progress)
     }
@@ -65,10 +69,25 @@ impl SealedStore {
                 "the store has no epoch keys: there is no [memory.epoch]".to_owned(),
             ));
         }
+        if self.0.begun()? == Begun::Key {
+            return Err(StoreError::Invalid(
+                "a rotation to another key was begun: end it first, with `aral memory rotate-key`".to_owned(),
+            ));
+        }
         let key = self.0.master();
         let resumed = self.0.begin_root(&key)?;
         self.0.finish(&key, resumed, progress)
     }
+}
+
+/// What was begun and not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Nothing,
+    /// A new root under the same master key.
+    Epoch,
+    /// A new root under two master keys, one of them new.
+    Key,
 }
 
 /// One record that lies under an old root.
@@ -82,6 +101,15 @@ impl Inner {
     fn master(&self) -> MasterKey {
         let key = self.key.lock();
         key.unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn begun(&self) -> Result<Begun, StoreError> {
+        let writer = self.writer()?;
+        Ok(match writer.keyring.content.roots.as_slice() {
+            [] | [_] => Begun::Nothing,
+            [.., newest] if newest.seals.len() == 1 => Begun::Epoch,
+            [..] => Begun::Key,
+        })
     }
 
     /// The new root, under both master keys. True: there was one already.

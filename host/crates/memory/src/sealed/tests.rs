@@ -411,3 +411,40 @@ fn a_batch_is_all_or_nothing() {
     assert_eq!(value(&store, "b"), None);
     assert_eq!(store.status().unwrap().slots_used, used);
 }
+
+#[test]
+fn an_epoch_that_was_cut_off_ends_before_another_rotation_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(TestService::default());
+    let with_epoch = |byte| StoreOptions {
+        epoch: Some(Epoch {
+            service: Arc::clone(&service) as Arc<dyn KeyService>,
+            prefix: "aral-epoch".to_owned(),
+        }),
+        ..options(&folder, byte)
+    };
+    let store = SealedStore::open(with_epoch(1)).unwrap();
+    for index in 0..300 {
+        put(&store, &format!("{index}"), &[1; 10]);
+    }
+    let cut = |store: &SealedStore, act: &dyn Fn(&SealedStore, &mut dyn FnMut(Progress))| {
+        let stop = |progress: Progress| assert!(progress.done == 0, "cut off here");
+        let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(store, &mut { stop })));
+        assert!(cut.is_err());
+    };
+    cut(&store, &|store, progress| drop(store.rotate_epoch(progress).unwrap()));
+    let rotated = store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    assert_eq!((rotated.records, rotated.resumed), (300, false));
+    cut(&store, &|store, progress| {
+        drop(store.rotate_key(&key(3), progress).unwrap())
+    });
+    let refused = store.rotate_epoch(&mut |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("rotate-key"), "{refused}");
+    // Back to the key before: it stays the only one.
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    drop(store);
+    assert!(SealedStore::open(with_epoch(3)).is_err());
+    let store = SealedStore::open(with_epoch(2)).unwrap();
+    assert_eq!(store.memory().usage(&namespace("notes")).unwrap().records, 300);
+    assert_eq!(service.0.lock().unwrap().len(), 1, "every old epoch key is gone");
+}
