@@ -3,6 +3,9 @@
 
 pub mod floor;
 pub mod governed;
+pub mod records;
+#[cfg(feature = "sqlcipher")]
+pub mod sqlcipher;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,97 @@
+//! What does sealing cost? Values of 1 KiB, read and written by our store, by bare sled under the same rule for syncing, and
+//! (`--features sqlcipher`) by SQLCipher. Throughput of one is the inverse of its time.
+
+use std::hint::black_box;
+
+use aral_benches::records::{GROUP, Sealed, Sled, shuffled};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+const RECORDS: u64 = 50_000;
+
+struct Stores {
+    sealed: Sealed,
+    sled: Sled,
+    #[cfg(feature = "sqlcipher")]
+    sqlcipher: aral_benches::sqlcipher::SqlCipher,
+    _folder: tempfile::TempDir,
+}
+
+impl Stores {
+    fn open() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let stores = Self {
+            sealed: Sealed::open(&folder.path().join("sealed"))?,
+            sled: Sled::open(&folder.path().join("sled"))?,
+            #[cfg(feature = "sqlcipher")]
+            sqlcipher: aral_benches::sqlcipher::SqlCipher::open(&folder.path().join("sqlcipher"))?,
+            _folder: folder,
+        };
+        Ok(stores)
+    }
+
+    fn fill(&mut self) -> anyhow::Result<()> {
+        for first in (0..RECORDS).step_by(500) {
+            self.sealed.put(first..first + 500, None)?;
+            self.sled.put(first..first + 500)?;
+            #[cfg(feature = "sqlcipher")]
+            self.sqlcipher.put(first..first + 500)?;
+        }
+        Ok(())
+    }
+}
+
+/// `count` writes with one sync; `shift` says whether names are new or are there already.
+fn put(criterion: &mut Criterion, stores: &mut Stores, group: &str, count: u64, shift: u64) {
+    let mut group = criterion.benchmark_group(group);
+    let mut round = 0;
+    let mut next = |count: u64| {
+        round += 1;
+        let from = round * count;
+        (0..count).map(move |at| {
+            if shift == 0 {
+                shuffled(from + at, RECORDS)
+            } else {
+                shift + from + at
+            }
+        })
+    };
+    group.bench_function("floor-sled", |bench| {
+        bench.iter(|| stores.sled.put(next(count)).expect("sled writes"));
+    });
+    group.bench_function("sealed", |bench| {
+        bench.iter(|| stores.sealed.put(next(count), None).expect("the store writes"));
+    });
+    #[cfg(feature = "sqlcipher")]
+    group.bench_function("floor-sqlcipher", |bench| {
+        bench.iter(|| stores.sqlcipher.put(next(count)).expect("SQLCipher writes"));
+    });
+    group.finish();
+}
+
+fn memory(criterion: &mut Criterion) {
+    let mut stores = Stores::open().expect("the stores open");
+    stores.fill().expect("the stores take records");
+    let mut group = criterion.benchmark_group("memory_get");
+    let mut round = 0;
+    let mut next = || {
+        round += 1;
+        shuffled(round, RECORDS)
+    };
+    group.bench_function("floor-sled", |bench| {
+        bench.iter(|| black_box(stores.sled.get(next()).expect("sled reads")));
+    });
+    group.bench_function("sealed", |bench| {
+        bench.iter(|| black_box(stores.sealed.get(next()).expect("the store reads")));
+    });
+    #[cfg(feature = "sqlcipher")]
+    group.bench_function("floor-sqlcipher", |bench| {
+        bench.iter(|| black_box(stores.sqlcipher.get(next()).expect("SQLCipher reads")));
+    });
+    group.finish();
+    put(criterion, &mut stores, "memory_put_one", 1, 1 << 40);
+    put(criterion, &mut stores, "memory_put_64", GROUP, 1 << 41);
+    put(criterion, &mut stores, "memory_replace_64", GROUP, 0);
+}
+
+criterion_group!(benches, memory);
+criterion_main!(benches);
