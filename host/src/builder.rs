@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aral_capability::egress::Egress;
-use aral_capability::{Registry, Services};
+use aral_capability::{Memory, Registry, Services};
 use aral_contract::document::{Kind, PublicKey};
 use aral_contract::{AuditSink, Clock, Code, Failure};
+use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
 use aral_runtime::{CompilerKind, Runtime, SystemClock};
 
@@ -26,6 +27,8 @@ pub struct HostBuilder {
     sinks: Vec<Arc<dyn AuditSink>>,
     clock: Option<Arc<dyn Clock>>,
     compiler: Option<CompilerKind>,
+    memory: Option<Arc<dyn RecordStore>>,
+    secrets: Option<Secrets>,
 }
 
 impl HostBuilder {
@@ -91,6 +94,25 @@ impl HostBuilder {
         }
     }
 
+    /// Where capabilities keep the records of an agent's memory. Without a store their memory functions answer
+    /// `unavailable`. Expired records are absent at once; to have their space back, call [`RecordStore::sweep`] now and then.
+    #[must_use]
+    pub fn memory(self, store: Arc<dyn RecordStore>) -> Self {
+        Self {
+            memory: Some(store),
+            ..self
+        }
+    }
+
+    /// Where the secrets are that capabilities may use. Without them the secret functions answer `unavailable`.
+    #[must_use]
+    pub fn secrets(self, secrets: Secrets) -> Self {
+        Self {
+            secrets: Some(secrets),
+            ..self
+        }
+    }
+
     /// Makes the host and registers the manifests of the configuration. Compiles nothing yet and starts no thread.
     ///
     /// # Errors
@@ -115,6 +137,8 @@ impl HostBuilder {
             sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(config.egress.clone())?),
             roots: aral_capability::Roots::default(),
+            memory: self.memory.map(Memory::new),
+            secrets: self.secrets,
         };
         let clock = Arc::clone(&services.clock);
         let dispatcher = Dispatcher::new(DispatcherParts {

@@ -1,6 +1,8 @@
 //! `aral run --observe`: from what a component reached for to the entry of capability.toml that would cover it and no
 //! more. Pure text; the entry is for a person to read and to cut, it grants nothing by itself.
 
+mod reached;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -13,6 +15,7 @@ use serde::Deserialize;
 
 use super::allow::{BYTES_MAX_DEFAULT, FILES_MAX_DEFAULT, RECORDS_MAX_DEFAULT};
 use super::text;
+use reached::reached;
 
 /// Different things reached for that are kept. Stops a guest from filling memory and the file with names.
 pub(crate) const ATTEMPTS_MAX: usize = 1000;
@@ -22,7 +25,7 @@ pub(crate) const ATTEMPTS_MAX: usize = 1000;
 pub(crate) struct Attempt {
     pub(crate) allowed: u64,
     pub(crate) denied: u64,
-    /// Why it was denied, each reason once.
+    /// Why it was denied, or what else it was used for, each reason once.
     reasons: BTreeSet<String>,
 }
 
@@ -53,19 +56,12 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Observed {
-    /// Collects the host calls among the events.
+    /// Collects what was reached for among the events: host calls, records of the memory, secrets.
     pub(crate) fn of<'a>(events: impl IntoIterator<Item = &'a EventKind>) -> Self {
         let mut observed = Self::default();
         for event in events {
-            if let EventKind::HostCall {
-                permission,
-                target,
-                allowed,
-                reason,
-                ..
-            } = event
-            {
-                observed.note(*permission, target, *allowed, reason.as_deref());
+            if let Some(one) = reached(event) {
+                observed.note(one.permission, one.target, one.allowed, one.reason);
             }
         }
         observed

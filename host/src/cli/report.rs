@@ -1,5 +1,8 @@
 //! What a call was allowed, what it was refused and what it cost: as JSON, and as a summary on standard error.
 
+use std::collections::BTreeMap;
+
+use aral_contract::event::{DataOperation, SecretOperation};
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, SecretUse};
 use aral_contract::{EventKind, Permission, Permissions, Usage};
 use aral_orchestration::Outcome;
@@ -11,6 +14,8 @@ use super::text;
 
 /// Refused attempts that are shown; all of them are counted.
 const DENIALS_SHOWN_MAX: usize = 20;
+/// Different uses of records and secrets that are shown.
+const ACCESSES_SHOWN_MAX: usize = 20;
 
 /// Prints the outcome of a call: the answer, or why there is none, and the summary.
 pub(crate) fn outcome(outcome: &Outcome, events: &[EventKind], output: &Output) -> Done {
@@ -56,6 +61,58 @@ fn denials(events: &[EventKind]) -> impl Iterator<Item = &EventKind> {
         .filter(|event| matches!(event, EventKind::HostCall { allowed: false, .. }))
 }
 
+/// What was done with records and secrets, each thing once and how often.
+fn used(events: &[EventKind]) -> Vec<String> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for event in events {
+        let (what, refused) = match event {
+            EventKind::DataAccess {
+                operation,
+                namespace,
+                refused,
+                ..
+            } => {
+                let verb = match operation {
+                    DataOperation::Read => "memory read",
+                    DataOperation::List => "memory list",
+                    DataOperation::Write => "memory write",
+                    DataOperation::Delete => "memory delete",
+                };
+                (format!("{verb} {namespace}"), refused)
+            }
+            EventKind::SecretAccess {
+                operation,
+                secret,
+                target,
+                refused,
+                ..
+            } => {
+                let verb = match operation {
+                    SecretOperation::Inject => "secret inject",
+                    SecretOperation::Reveal => "secret reveal",
+                    SecretOperation::Write => "secret write",
+                };
+                let target = target.as_deref().map(|target| format!(" to {}", text::line(target)));
+                (format!("{verb} {secret}{}", target.unwrap_or_default()), refused)
+            }
+            _other => continue,
+        };
+        let what = match refused {
+            Some(reason) => format!("refused   {what}: {}", text::line(reason)),
+            None => format!("used      {what}"),
+        };
+        let count = counts.entry(what).or_default();
+        *count = count.saturating_add(1);
+    }
+    let shown = counts.into_iter().take(ACCESSES_SHOWN_MAX);
+    shown
+        .map(|(what, count)| match count {
+            1 => what,
+            many => format!("{what} ({many} times)"),
+        })
+        .collect()
+}
+
 fn summary(outcome: &Outcome, events: &[EventKind]) -> String {
     let mut lines = Vec::new();
     let granted = outcome
@@ -71,6 +128,7 @@ fn summary(outcome: &Outcome, events: &[EventKind]) -> String {
             .iter()
             .map(|(permission, item)| format!("granted   {permission} {}", text::line(item))),
     );
+    lines.extend(used(events));
     for event in denials(events).take(DENIALS_SHOWN_MAX) {
         if let EventKind::HostCall {
             permission,
@@ -226,6 +284,34 @@ mod tests {
                 "memory:read m",
                 "memory:write n",
                 "exec /bin/date {word}",
+            ]
+        );
+    }
+
+    #[test]
+    fn uses_of_records_and_secrets_are_shown_with_their_number() {
+        let read = |refused: Option<&str>| EventKind::DataAccess {
+            capability: None,
+            operation: DataOperation::Read,
+            namespace: "notes".parse().unwrap(),
+            record: Some("0".repeat(32)),
+            classification: None,
+            amount: 1,
+            refused: refused.map(str::to_owned),
+        };
+        let inject = EventKind::SecretAccess {
+            capability: None,
+            secret: "token".parse().unwrap(),
+            operation: SecretOperation::Inject,
+            target: Some("https://a.example".to_owned()),
+            refused: None,
+        };
+        assert_eq!(
+            used(&[read(None), inject, read(Some("no\nstore")), read(None)]),
+            [
+                "refused   memory read notes: no\\u{a}store",
+                "used      memory read notes (2 times)",
+                "used      secret inject token to https://a.example",
             ]
         );
     }

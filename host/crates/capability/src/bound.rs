@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{AuditSink, Clock, Code, Failure, Grant, TraceId, Usage};
+use aral_memory::Secrets;
 use aral_runtime::{Engine, Fault, Guarded, Runtime, fault_of, within_wall};
 use serde_json::Value;
 use wasmtime::Store;
@@ -25,6 +26,7 @@ use crate::manifest::Shape;
 use crate::registry::Capability;
 use crate::schema::Schema;
 use crate::state::State;
+use crate::storage::Memory;
 use crate::{fault, filesystem, linker};
 use stdio::{CappedOutput, StandardStreams};
 
@@ -42,6 +44,10 @@ pub struct Services {
     pub egress: Arc<Egress>,
     /// Where folders may be mounted from.
     pub roots: Roots,
+    /// Keeps records; none: memory functions answer `unavailable`.
+    pub memory: Option<Memory>,
+    /// Finds secrets; none: secret functions answer `unavailable`.
+    pub secrets: Option<Secrets>,
 }
 
 /// The folders below which the operator lets capabilities work. A granted folder is opened from its root, and no symbolic
@@ -154,6 +160,8 @@ pub(crate) fn bind_component(
         clock: Arc::clone(&services.clock),
         sink: Arc::clone(&services.sink),
         egress: Arc::clone(&services.egress),
+        memory: services.memory.clone(),
+        secrets: services.secrets.clone(),
         ungranted,
     };
     Ok(Bound {

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, Permission, TraceId};
+use aral_memory::Secrets;
 
 use crate::bound::Ungranted;
 use crate::egress::Egress;
 use crate::filesystem::Mount;
 use crate::functions::log::LogBook;
+use crate::storage::Memory;
 
 /// Host-call events kept of one call. Stops a guest from filling the audit log with refused attempts.
 pub(crate) const HOST_CALL_EVENTS_MAX: u64 = 1024;
@@ -23,6 +25,8 @@ pub(crate) struct Frame {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sink: Arc<dyn AuditSink>,
     pub(crate) egress: Arc<Egress>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) secrets: Option<Secrets>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) ungranted: Ungranted,
 }
@@ -35,6 +39,8 @@ pub(crate) struct CallRecord {
     started: Duration,
     events: AtomicU64,
     http_requests: AtomicU64,
+    memory_calls: AtomicU64,
+    secret_calls: AtomicU64,
 }
 
 impl CallRecord {
@@ -46,6 +52,8 @@ impl CallRecord {
             trace,
             events: AtomicU64::new(0),
             http_requests: AtomicU64::new(0),
+            memory_calls: AtomicU64::new(0),
+            secret_calls: AtomicU64::new(0),
         })
     }
 
@@ -104,7 +112,8 @@ impl CallRecord {
         act(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn event(&self, kind: EventKind) {
+    /// Records something of this call.
+    pub(crate) fn event(&self, kind: EventKind) {
         self.frame.sink.record(Event {
             at: self.frame.clock.now(),
             trace: Some(self.trace),
@@ -114,17 +123,28 @@ impl CallRecord {
 
     /// Counts one outgoing request; false: the call has none left.
     pub(crate) fn take_http_request(&self) -> bool {
-        let max = self.frame.grant.limits.http_requests;
-        let next = |sent: u64| (sent < max).then(|| sent.saturating_add(1));
-        self.http_requests
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .is_ok()
+        take(&self.http_requests, 1, self.frame.grant.limits.http_requests)
+    }
+
+    /// Counts so many operations on memory records, or none of them; false: the call has not as many left.
+    pub(crate) fn take_memory_calls(&self, count: u64) -> bool {
+        take(&self.memory_calls, count, self.frame.grant.limits.memory_calls)
+    }
+
+    /// Counts so many uses of secrets, or none of them; false: the call has not as many left.
+    pub(crate) fn take_secret_calls(&self, count: u64) -> bool {
+        take(&self.secret_calls, count, self.frame.grant.limits.secret_calls)
     }
 
     /// Outgoing requests so far.
     pub(crate) fn http_requests(&self) -> u64 {
         self.http_requests.load(Ordering::Relaxed)
     }
+}
+
+fn take(counter: &AtomicU64, count: u64, max: u64) -> bool {
+    let next = |taken: u64| taken.checked_add(count).filter(|taken| *taken <= max);
+    counter.try_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
 }
 
 /// A text from a guest, fit for logs, terminals and messages: control characters (and those that reorder or hide text)

@@ -100,18 +100,23 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         limits: limits(),
         metering: Metering::Metered,
         networks: Vec::new(),
+        secret_plain_loopback: false,
     });
     let services = Services {
         clock: Arc::new(SystemClock::new()),
         sink: Arc::new(BuildLog),
         egress: Arc::new(Egress::new(EgressOptions::default())?),
         roots: Roots::default(),
+        memory: None,
+        secrets: None,
     };
     Ok(Arc::new(Frame {
         grant: Arc::new(grant),
         clock: services.clock,
         sink: services.sink,
         egress: services.egress,
+        memory: services.memory,
+        secrets: services.secrets,
         mounts: Vec::new(),
         ungranted: Ungranted::Observe,
     }))

@@ -7,8 +7,11 @@ mod body;
 mod connect;
 mod exchange;
 pub(crate) mod hooks;
+pub mod inject;
+mod mask;
 mod resolve;
 mod rules;
+pub(crate) mod sending;
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,12 @@ impl Role {
     /// One line for a person.
     pub fn describe(&self) -> String {
         match self {
+            Self::Governed {
+                permissions: [Permission::SecretRead],
+            } => format!(
+                "needs {}, which says for each secret whether it is only added to requests or revealed",
+                Permission::SecretRead
+            ),
             Self::Governed { permissions: [one] } => format!("needs {one}"),
             Self::Governed { permissions } => format!("needs {}, decided per call", either(permissions)),
             Self::Shared { permissions } => {

@@ -21,6 +21,7 @@ mod functions;
 mod linker;
 mod schema;
 mod state;
+pub mod storage;
 
 pub use bound::{Bound, Call, Completion, Roots, Services, Ungranted, bind};
 pub use describe::describe;
@@ -29,6 +30,7 @@ pub use imports::{Warning, check_imports};
 pub use inspect::{Inspection, inspect};
 pub use manifest::{Descriptor, Entry, ManifestBody, Shape};
 pub use registry::{Capability, Registry};
+pub use storage::Memory;
 
 #[cfg(test)]
 mod testing;

@@ -3,7 +3,7 @@
 //! and is always empty or denying.
 
 use aral_contract::{Permission, Permissions};
-use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable, ResourceType};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
@@ -14,12 +14,17 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_http::WasiHttp;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http;
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 
 use crate::bindings::aral::capability;
 use crate::bound::Ungranted;
 use crate::call::sanitised;
 use crate::fault::GUEST_MESSAGE_BYTES_MAX;
 use crate::state::{HasFiles, State};
+
+/// Where the library defines what a request is. A test shows that what is defined here again is what guests get.
+const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
+const HTTP_OUTGOING_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 
 struct HasTable;
 
@@ -67,7 +72,7 @@ pub(crate) fn build(
     };
     // Both network permissions open one import.
     if open(Permission::NetworkRead) || open(Permission::NetworkWrite) {
-        http::outgoing_handler::add_to_linker::<State, WasiHttp>(&mut linker, State::http)?;
+        outgoing_handler(&mut linker)?;
     }
     for permission in Permission::ALL {
         if open(permission) {
@@ -113,13 +118,34 @@ fn files_and_sockets(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     sockets::ip_name_lookup::add_to_linker::<S, WasiSockets>(linker, S::sockets)
 }
 
-/// `wasi:http/types` builds requests and sends none: the sending is in the outgoing handler.
+/// `wasi:http/types` builds requests and sends none: the sending is in the outgoing handler. A request that is dropped
+/// takes the marks of its secrets with it.
 fn open_to_all(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     type S = State;
     http::types::add_to_linker::<S, WasiHttp>(linker, &http::types::LinkOptions::default(), S::http)?;
+    linker.allow_shadowing(true);
+    let request = ResourceType::host::<HostOutgoingRequest>();
+    linker
+        .instance(HTTP_TYPES)?
+        .resource("outgoing-request", request, |mut store, index| {
+            store.data_mut().sending().drop_request(Resource::new_own(index))
+        })?;
+    linker.allow_shadowing(false);
     capability::types::add_to_linker::<S, HasSelf<S>>(linker, |state| state)?;
     capability::log::add_to_linker::<S, HasSelf<S>>(linker, |state| state)?;
     capability::context::add_to_linker::<S, HasSelf<S>>(linker, |state| state)
+}
+
+/// The library's own, but for what it does not know: which request carries a secret.
+fn outgoing_handler(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type Handed = (
+        Resource<HostOutgoingRequest>,
+        Option<Resource<http::types::RequestOptions>>,
+    );
+    let mut instance = linker.instance(HTTP_OUTGOING_HANDLER)?;
+    instance.func_wrap("handle", |mut store, (request, options): Handed| {
+        Ok((store.data_mut().sending().handle(request, options)?,))
+    })
 }
 
 fn host_functions(linker: &mut Linker<State>, permission: Permission) -> wasmtime::Result<()> {

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::bound::stdio::{CappedOutput, LogStream, StandardStreams};
 use crate::call::CallRecord;
 use crate::egress::hooks::Hooks;
+use crate::egress::sending::Sending;
 use crate::filesystem::{Files, FilesView};
 
 /// The data of one store.
@@ -25,7 +26,7 @@ pub(crate) struct State {
     folders: WasiFilesystemCtx,
     files: Files,
     http: WasiHttpCtx,
-    hooks: Hooks,
+    pub(crate) hooks: Hooks,
 }
 
 impl State {
@@ -44,6 +45,15 @@ impl State {
             http,
             hooks: Hooks::new(Arc::clone(&call)),
             call,
+        }
+    }
+
+    /// The sending of requests, for `wasi:http/outgoing-handler`.
+    pub(crate) fn sending(&mut self) -> Sending<'_> {
+        Sending {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            http: &mut self.http,
         }
     }
 

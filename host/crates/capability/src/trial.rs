@@ -1,8 +1,12 @@
 //! Calls for the tests of host functions: a grant written as JSON, and a sink that keeps what is recorded.
 
+pub(crate) mod secrets;
+pub(crate) mod store;
+
 use std::sync::{Arc, Mutex};
 
 use aral_contract::{AuditSink, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId};
+use aral_memory::Secrets;
 use aral_runtime::SystemClock;
 use ipnet::IpNet;
 use semver::Version;
@@ -12,6 +16,7 @@ use crate::bound::{Roots, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
 use crate::filesystem;
+use crate::storage::Memory;
 
 /// Keeps events.
 #[derive(Debug, Default)]
@@ -53,6 +58,16 @@ impl Kept {
         denial.expect("nothing was denied")
     }
 
+    /// All other events, as they would be written down.
+    pub(crate) fn accesses(&self) -> Vec<EventKind> {
+        let events = self.0.lock().unwrap();
+        let accesses = events
+            .iter()
+            .map(|event| &event.kind)
+            .filter(|kind| matches!(kind, EventKind::DataAccess { .. } | EventKind::SecretAccess { .. }));
+        accesses.cloned().collect()
+    }
+
     /// Log lines.
     pub(crate) fn lines(&self) -> Vec<String> {
         let events = self.0.lock().unwrap();
@@ -66,8 +81,13 @@ impl Kept {
 
 /// A grant of these permissions.
 pub(crate) fn grant(permissions: Value, limits: Limits, networks: &[&str]) -> Arc<Grant> {
+    Arc::new(Grant::new(grant_parts(permissions, limits, networks)))
+}
+
+/// What such a grant says.
+pub(crate) fn grant_parts(permissions: Value, limits: Limits, networks: &[&str]) -> GrantParts {
     let none = Digest::of(b"");
-    Arc::new(Grant::new(GrantParts {
+    GrantParts {
         capability: "probe".parse().unwrap(),
         version: Version::new(1, 0, 0),
         component: none,
@@ -78,7 +98,8 @@ pub(crate) fn grant(permissions: Value, limits: Limits, networks: &[&str]) -> Ar
         limits,
         metering: Metering::Metered,
         networks: networks.iter().map(|text| text.parse::<IpNet>().unwrap()).collect(),
-    }))
+        secret_plain_loopback: false,
+    }
 }
 
 /// A call under a grant.
@@ -97,6 +118,25 @@ impl Trial {
         )
     }
 
+    /// With what keeps things.
+    pub(crate) fn keeping(grant: Arc<Grant>, egress: Egress, memory: Option<Memory>, secrets: Option<Secrets>) -> Self {
+        let kept = Arc::new(Kept::default());
+        let frame = Frame {
+            grant,
+            clock: Arc::new(SystemClock::new()),
+            sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
+            egress: Arc::new(egress),
+            memory,
+            secrets,
+            mounts: Vec::new(),
+            ungranted: Ungranted::Refuse,
+        };
+        Self {
+            call: CallRecord::new(Arc::new(frame), TraceId::from_bytes([7; 16])),
+            kept,
+        }
+    }
+
     pub(crate) fn with(grant: Arc<Grant>, egress: Egress, roots: &Roots, ungranted: Ungranted) -> Self {
         let kept = Arc::new(Kept::default());
         let mut mounts = filesystem::mount(&grant.permissions, roots).unwrap();
@@ -108,6 +148,8 @@ impl Trial {
             clock: Arc::new(SystemClock::new()),
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(egress),
+            memory: None,
+            secrets: None,
             mounts,
             ungranted,
         });

@@ -42,6 +42,8 @@ pub struct GrantParts {
     pub metering: Metering,
     /// Networks that are not public and may be reached nevertheless, by the policy's word.
     pub networks: Vec<IpNet>,
+    /// Whether secrets may be injected into requests in clear text to this machine, by the policy's word.
+    pub secret_plain_loopback: bool,
 }
 
 /// A grant with its digest. It can be read and cloned, never changed: rights only shrink on the way down.

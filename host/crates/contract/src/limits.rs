@@ -113,6 +113,15 @@ limits! {
     http_ms = 10_000,
     /// One memory record.
     memory_value_bytes = 1 << 20,
+    /// Memory records that a call may read, write or delete, and pages that it may list; each step of a batch counts. Stops
+    /// a guest from keeping the store busy, and from filling the audit log: each of them is an event.
+    memory_calls = 1000,
+    /// One memory function from start to end. Stops a store that hangs from holding the call.
+    memory_ms = 5_000,
+    /// Secrets that a call may inject, reveal or store. Stops a guest from flooding the place that keeps them.
+    secret_calls = 64,
+    /// One secret function, or fetching the secrets of one request, from start to end. Stops a place that hangs.
+    secret_ms = 5_000,
     /// Standard output and error of one program together.
     exec_output_bytes = 1 << 20,
     /// One program from start to end. Stops programs that hang.

@@ -31,7 +31,7 @@ pub struct Decision {
     pub rows: Vec<Row>,
     /// One row for each limit.
     pub limits: Vec<LimitRow>,
-    /// Every `*` that allows everything: for people to see.
+    /// Every `*` that allows everything, and every secret that the capability would see: for people to see.
     pub warnings: Vec<String>,
     /// What came out.
     #[serde(skip)]
@@ -132,6 +132,7 @@ fn grant_parts(
         limits,
         metering: policy.metering_of(&entry.id),
         networks: if network { policy.networks.clone() } else { Vec::new() },
+        secret_plain_loopback: policy.secret_plain_loopback && permissions.has(Permission::SecretRead),
         permissions,
     }
 }

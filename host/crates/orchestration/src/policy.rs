@@ -49,6 +49,8 @@ pub struct PolicyParts {
     pub secrets: AllowList<SecretName>,
     /// Whether a capability may see the value of a secret.
     pub secret_reveal: bool,
+    /// Whether a secret may travel in clear text to this machine.
+    pub secret_plain_loopback: bool,
     /// The memory namespaces that may be read or written.
     pub namespaces: AllowList<Namespace>,
     /// The most bytes in a namespace.
@@ -88,6 +90,7 @@ impl Default for PolicyParts {
             file_count_max: FILE_COUNT_MAX,
             secrets: AllowList::default(),
             secret_reveal: false,
+            secret_plain_loopback: false,
             namespaces: AllowList::default(),
             memory_bytes_max: MEMORY_BYTES_MAX,
             memory_records_max: MEMORY_RECORDS_MAX,
@@ -197,6 +200,7 @@ impl Policy {
             file_count_max: raw.file.files_max.unwrap_or(FILE_COUNT_MAX),
             secrets: raw.secret.names,
             secret_reveal: raw.secret.reveal,
+            secret_plain_loopback: raw.secret.plain_loopback,
             namespaces: raw.memory.namespaces,
             memory_bytes_max: raw.memory.bytes_max.unwrap_or(MEMORY_BYTES_MAX),
             memory_records_max: raw.memory.records_max.unwrap_or(MEMORY_RECORDS_MAX),

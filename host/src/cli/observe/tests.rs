@@ -1,6 +1,7 @@
 //! What was reached for becomes an entry that the host reads back, and nothing in it is broader than the attempts.
 
 use aral_capability::manifest::CapabilityToml;
+use aral_contract::event::{DataOperation, SecretOperation};
 use serde_json::{Value, json};
 
 use super::*;
@@ -190,4 +191,46 @@ fn a_flood_of_names_is_counted_and_not_kept() {
         .collect();
     let observed = Observed::of(&events);
     assert_eq!((observed.iter().count(), observed.dropped), (ATTEMPTS_MAX, 5));
+}
+
+#[test]
+fn what_was_done_with_records_and_secrets_counts_as_reached_for() {
+    let data = |operation| EventKind::DataAccess {
+        capability: Some("probe".parse().unwrap()),
+        operation,
+        namespace: "notes".parse().unwrap(),
+        record: None,
+        classification: None,
+        amount: 0,
+        refused: Some("this host has no memory store".to_owned()),
+    };
+    let secret = |name: &str, operation| EventKind::SecretAccess {
+        capability: Some("probe".parse().unwrap()),
+        secret: name.parse().unwrap(),
+        operation,
+        target: None,
+        refused: None,
+    };
+    let events = [
+        data(DataOperation::List),
+        data(DataOperation::Delete),
+        secret("shown", SecretOperation::Reveal),
+        secret("stored", SecretOperation::Write),
+        secret("sent", SecretOperation::Inject),
+        call(Permission::NetworkRead, "https://a.example", true),
+    ];
+    let file = written(&events, &Permissions::default(), Shape::Tool);
+    let read = CapabilityToml::parse(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+    let permissions = serde_json::to_value(&read.permissions).unwrap();
+    assert_eq!(permissions["memory:read"], json!({"namespaces": ["notes"]}), "{file}");
+    assert_eq!(permissions["memory:write"]["namespaces"], json!(["notes"]), "{file}");
+    assert_eq!(permissions["secret:write"], json!({"names": ["stored"]}), "{file}");
+    assert_eq!(
+        permissions["secret:read"]["secrets"],
+        json!([
+            {"name": "sent", "use": "inject", "hosts": ["https://a.example"], "header": "authorization"},
+            {"name": "shown", "use": "reveal"},
+        ]),
+        "{file}"
+    );
 }

@@ -10,11 +10,31 @@ use serde::Serialize;
 
 use super::{Change, Direction};
 
+/// What stands before the name of a secret that is revealed.
+const REVEALED: &str = "secret:read revealed";
+
 /// Compares all nine. An empty scope is no permission.
 pub(super) fn diff_permissions(old: &Permissions, new: &Permissions) -> Vec<Change> {
     Permission::ALL
         .into_iter()
         .filter_map(|permission| diff_one(permission, old, new))
+        .chain(diff_revealed(old, new))
+        .collect()
+}
+
+/// Which secrets a capability sees is said apart: it is the stronger right, and easily missed in a long scope.
+fn diff_revealed(old: &Permissions, new: &Permissions) -> Vec<Change> {
+    fn revealed(side: &Permissions) -> impl Iterator<Item = &SecretScope> {
+        let secrets = side.secret_read.iter().flat_map(|scope| &scope.secrets);
+        secrets.filter(|secret| secret.usage == SecretUse::Reveal)
+    }
+    let change = |direction, old, new| Change::new(REVEALED, direction, old, new);
+    let missing = |secret: &SecretScope, side| !revealed(side).any(|other| other.name == secret.name);
+    let added = revealed(new).filter(|secret| missing(secret, old));
+    let removed = revealed(old).filter(|secret| missing(secret, new));
+    added
+        .map(|secret| change(Direction::Added, None, Some(secret.name.to_string())).growing(true))
+        .chain(removed.map(|secret| change(Direction::Removed, Some(secret.name.to_string()), None)))
         .collect()
 }
 

@@ -85,11 +85,15 @@ fn permissions(old: Value, new: Value) -> Vec<String> {
 
 /// Compares one permission.
 fn scope(permission: &str, old: Value, new: Value) -> String {
-    match permissions(json!({ permission: old }), json!({ permission: new })).as_slice() {
-        [] => "same".to_owned(),
-        [line] => line.strip_prefix(permission).unwrap().trim_start().to_owned(),
-        lines => panic!("{lines:?}"),
+    let lines = permissions(json!({ permission: old }), json!({ permission: new }));
+    let changes: Vec<&str> = lines
+        .iter()
+        .map(|line| line.strip_prefix(permission).unwrap().trim_start())
+        .collect();
+    if changes.is_empty() {
+        return "same".to_owned();
     }
+    changes.join(", ")
 }
 
 #[test]
@@ -213,8 +217,8 @@ fn secrets() {
     let reveal = json!({"secrets": [{"name": "k", "use": "reveal"}]});
     let bound = inject(&["https://*.a.com"], "authorization", "Bearer ");
     for (old, new, expected) in [
-        (bound.clone(), reveal.clone(), "wider!"),
-        (reveal.clone(), bound.clone(), "narrower"),
+        (bound.clone(), reveal.clone(), "wider!, revealed added!"),
+        (reveal.clone(), bound.clone(), "narrower, revealed removed"),
         (
             bound.clone(),
             inject(&["https://x.a.com"], "authorization", "Bearer "),
@@ -238,7 +242,7 @@ fn secrets() {
         (
             bound,
             json!({"secrets": [{"name": "other", "use": "reveal"}]}),
-            "wider!",
+            "wider!, revealed added!",
         ),
     ] {
         assert_eq!(scope("secret:read", old, new), expected);

@@ -1,11 +1,12 @@
 //! One HTTP exchange: HTTP/1.1 on a connection of its own, within one deadline from the look-up to the last byte. It
 //! follows no redirect and keeps nothing for the next request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::Limits;
-use aral_contract::host_pattern::Origin;
+use aral_contract::host_pattern::{Origin, Scheme};
 use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::client::conn::http1;
@@ -18,6 +19,8 @@ use super::Egress;
 use super::address::Forbidden;
 use super::body::{RequestBody, ResponseBody};
 use super::connect::{self, Stream};
+use super::inject::{self, Carried, Injection};
+use super::mask;
 use super::resolve::ResolveError;
 use super::rules;
 
@@ -89,7 +92,7 @@ impl Deadlines {
     }
 }
 
-/// Sends a request that the grant covers, and waits for the head of the response.
+/// Sends a request that the grant covers, with the secrets that were fetched for it, and waits for the head of the response.
 pub(super) async fn exchange(
     egress: &Arc<Egress>,
     origin: &Origin,
@@ -97,6 +100,7 @@ pub(super) async fn exchange(
     options: Option<RequestOptions>,
     limits: &Limits,
     networks: &[IpNet],
+    injection: Option<Injection>,
 ) -> Result<(Response<WasiBody>, Driver), ExchangeError> {
     let deadlines = Deadlines::new(limits, options);
     let permit = timeout_at(deadlines.connected, Arc::clone(&egress.connections).acquire_owned()).await;
@@ -105,8 +109,18 @@ pub(super) async fn exchange(
     let addresses = timeout_at(deadlines.connected, resolving)
         .await
         .map_err(|_| Error::DnsTimeout)??;
+    let injection = match injection {
+        Some(secret) if origin.scheme == Scheme::Http && !addresses.iter().all(IpAddr::is_loopback) => {
+            return Err(secret.refuse_clear_text(origin).into());
+        }
+        other => other,
+    };
     let stream = connect::connect(&egress.tls, origin, &addresses, deadlines.connected).await?;
-    let request = prepare(request, origin, limits.http_request_bytes)?;
+    let mut request = prepare(request, origin, limits.http_request_bytes)?;
+    let carried = injection.map(|injection| {
+        injection.fill(request.headers_mut());
+        injection.sent()
+    });
     let (response, driver) = send(stream, request, &deadlines).await?;
     let response = response.map(|body| {
         ResponseBody::bounded(
@@ -117,7 +131,26 @@ pub(super) async fn exchange(
             permit,
         )
     });
-    Ok((response, driver))
+    match carried {
+        Some(carried) => Ok((without_echoes(response, &carried)?, driver)),
+        None => Ok((response, driver)),
+    }
+}
+
+/// The response to a request that carried secrets, as the guest may see it.
+fn without_echoes(response: Response<WasiBody>, carried: &Carried) -> Result<Response<WasiBody>, Error> {
+    let (mut parts, body) = response.into_parts();
+    if let Some((reason, error)) = inject::unsearchable(parts.status, &parts.headers) {
+        carried.refuse_answer(&reason);
+        return Err(error);
+    }
+    parts.headers = carried.echoes.mask_fields(&parts.headers);
+    // What stands behind the status code, word for word.
+    parts.extensions.clear();
+    Ok(Response::from_parts(
+        parts,
+        mask::masked(body, Arc::clone(&carried.echoes)),
+    ))
 }
 
 /// The request as it goes out: origin form, with a Host that comes from the checked origin alone.

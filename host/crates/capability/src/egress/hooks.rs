@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use aral_contract::Permission;
+use aral_contract::host_pattern::Origin;
+use aral_contract::scope::SecretScope;
 use http::uri::Scheme;
 use http::{Request, Response};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
@@ -10,6 +12,7 @@ use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
 
 use super::address::Forbidden;
 use super::exchange::{Driver, ExchangeError, exchange};
+use super::inject::{self, Injection, Marks};
 use super::rules::{self, Refusal};
 use crate::call::CallRecord;
 
@@ -21,15 +24,40 @@ type Sent = Result<(Response<WasiBody>, Driver), Error>;
 /// The hooks of one call.
 pub(crate) struct Hooks {
     call: Arc<CallRecord>,
+    marks: Marks,
+    /// The secrets of the request that is being handed over, for the moment that this takes.
+    sending: Vec<SecretScope>,
 }
 
 impl Hooks {
     pub(crate) fn new(call: Arc<CallRecord>) -> Self {
-        Self { call }
+        Self {
+            call,
+            marks: Marks::default(),
+            sending: Vec::new(),
+        }
+    }
+
+    /// Marks a request, by its index in the resource table; an error says why not.
+    pub(crate) fn attach(&mut self, request: u32, secret: SecretScope) -> Result<(), String> {
+        self.marks.attach(request, secret)
+    }
+
+    /// A request is gone. Whatever gets its index next is not marked.
+    pub(crate) fn forget(&mut self, request: u32) {
+        let _forgotten = self.marks.take(request);
+    }
+
+    /// A request is handed over: its secrets go to whatever `send` sends, and to nothing after that.
+    pub(crate) fn sending<T>(&mut self, request: u32, send: impl FnOnce(&mut Self) -> T) -> T {
+        self.sending = self.marks.take(request);
+        let sent = send(self);
+        self.sending.clear();
+        sent
     }
 
     /// Asks the grant. A refusal is recorded with the line that would allow it.
-    fn check(&self, request: &Request<WasiBody>) -> Result<(aral_contract::host_pattern::Origin, Permission), Error> {
+    fn check(&self, request: &Request<WasiBody>, secrets: &[SecretScope]) -> Result<(Origin, Permission), Error> {
         let permission = rules::permission_of(request.method()).unwrap_or(Permission::NetworkWrite);
         let refused = |target: String, refusal: Refusal| {
             self.call.denied(permission, &target, &refusal.to_string());
@@ -42,6 +70,10 @@ impl Hooks {
         })?;
         rules::check(&self.call.frame.grant.permissions, request.method(), &origin)
             .map_err(|refusal| refused(origin.to_string(), refusal))?;
+        inject::check(&self.call.frame.grant, secrets, &origin, request.headers()).map_err(|denial| {
+            self.call.denied(Permission::SecretRead, &denial.secret, &denial.reason);
+            Error::HttpRequestDenied
+        })?;
         if !self.call.take_http_request() {
             let max = self.call.frame.grant.limits.http_requests;
             let reason = format!(
@@ -92,12 +124,15 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let checked = self.check(&request);
+        let secrets = std::mem::take(&mut self.sending);
+        let checked = self.check(&request, &secrets);
         let call = Arc::clone(&self.call);
         Box::new(async move {
             let (origin, permission) = checked?;
+            let injection = Injection::fetch(&call, secrets, &origin).await?;
             let (grant, egress) = (&call.frame.grant, &call.frame.egress);
-            let sent = exchange(egress, &origin, request, options, &grant.limits, &grant.networks).await;
+            let (limits, networks) = (&grant.limits, &grant.networks);
+            let sent = exchange(egress, &origin, request, options, limits, networks, injection).await;
             sent.map_err(|error| match error {
                 ExchangeError::Forbidden(forbidden) => {
                     forbidden_address(&call, permission, &origin.to_string(), &forbidden)

@@ -1,6 +1,6 @@
 //! Requests through the hooks of a call, against listeners and a name server on this machine.
 
-mod servers;
+pub(in crate::egress) mod servers;
 
 use std::time::{Duration, Instant};
 

@@ -1,99 +1,175 @@
-//! `aral:capability/memory-read` and `memory-write`. Namespaces, names and sizes are checked here, before any store is
-//! asked. This host has no memory store: what passes the checks is answered `unavailable`.
+//! `aral:capability/memory-read` and `memory-write`: the records of an agent's memory, in the namespaces that the grant
+//! names and within its quota. It keeps nothing itself: what passes the checks is asked of the store.
+
+mod ask;
+mod check;
+
+use std::sync::Arc;
 
 use aral_contract::Permission;
+use aral_contract::event::DataOperation;
 use aral_contract::id::Namespace;
 use aral_contract::limits::NAME_BYTES_MAX;
+use aral_memory::record;
+use aral_memory::{Outcome, Quota};
 
 use super::denied;
 use crate::bindings::aral::capability::memory_read::{Entry, Host as ReadHost, Page};
-use crate::bindings::aral::capability::memory_write::{Host as WriteHost, Operation, Precondition, PutOptions, Write};
+use crate::bindings::aral::capability::memory_write::{Host as WriteHost, Operation, Precondition, Write};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::{CallRecord, sanitised};
 use crate::state::State;
+use ask::{Step, ask};
 
-/// Operations in one batch. Stops a batch that holds the store for long.
-const BATCH_OPERATIONS_MAX: usize = 1000;
-/// Longest cursor, in bytes.
-const CURSOR_BYTES_MAX: usize = 1024;
-/// Longest time to live, in seconds: 100 years.
-const TTL_SECONDS_MAX: u64 = 3_155_760_000;
-
-const NO_STORE: &str = "this host has no memory store";
-
-fn check_namespace(call: &CallRecord, permission: Permission, namespace: &str) -> Result<(), Error> {
-    let permissions = &call.frame.grant.permissions;
-    let granted: Option<&[Namespace]> = match permission {
-        Permission::MemoryRead => permissions
-            .memory_read
-            .as_ref()
-            .map(|scope| scope.namespaces.as_slice()),
-        _ => permissions
-            .memory_write
-            .as_ref()
-            .map(|scope| scope.namespaces.as_slice()),
-    };
-    if granted.is_some_and(|granted| granted.iter().any(|one| one.as_str() == namespace)) {
-        return Ok(());
-    }
+fn refused_namespace(call: &CallRecord, permission: Permission, namespace: &str) -> Error {
     let shown = sanitised(namespace, NAME_BYTES_MAX);
     let reason = format!(
         "namespace `{shown}` is not granted: add it to [permissions.\"{permission}\"] namespaces = [\"{shown}\"] in capability.toml, and to the policy"
     );
-    Err(denied(call, permission, namespace, &reason))
+    denied(call, permission, namespace, &reason)
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains('\0') {
-        Ok(())
-    } else {
-        Err(Error::InvalidInput(format!(
-            "a name has 1 to {NAME_BYTES_MAX} bytes and no NUL"
-        )))
-    }
+fn readable(call: &CallRecord, namespace: &str) -> Result<Namespace, Error> {
+    let scope = call.frame.grant.permissions.memory_read.as_ref();
+    let found = scope.and_then(|scope| scope.namespaces.iter().find(|one| one.as_str() == namespace));
+    found
+        .cloned()
+        .ok_or_else(|| refused_namespace(call, Permission::MemoryRead, namespace))
 }
 
-fn check_options(options: &PutOptions) -> Result<(), Error> {
-    match options.ttl_seconds {
-        Some(seconds) if !(1..=TTL_SECONDS_MAX).contains(&seconds) => {
-            Err(Error::InvalidInput(format!("ttl-seconds is 1 to {TTL_SECONDS_MAX}")))
+/// The namespace, and what it may hold.
+fn writable(call: &CallRecord, namespace: &str) -> Result<(Namespace, Quota), Error> {
+    let found = call.frame.grant.permissions.memory_write.as_ref().and_then(|scope| {
+        let quota = Quota {
+            bytes_max: scope.bytes_max,
+            records_max: scope.records_max,
+        };
+        let name = scope.namespaces.iter().find(|one| one.as_str() == namespace)?;
+        Some((name.clone(), quota))
+    });
+    found.ok_or_else(|| refused_namespace(call, Permission::MemoryWrite, namespace))
+}
+
+fn count_of(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+async fn get(call: &Arc<CallRecord>, namespace: &str, name: String) -> Result<Option<Entry>, Error> {
+    let namespace = readable(call, namespace)?;
+    let name = check::name(name)?;
+    let step = Step::new(DataOperation::Read, Some(name.clone()));
+    let value_bytes_max = call.frame.grant.limits.memory_value_bytes;
+    let found = ask(call, &namespace, vec![step], move |store, namespace, steps| {
+        let found = store.get(namespace, &name)?;
+        if let (Some(record), Some(step)) = (&found, steps.first_mut()) {
+            step.classification = Some(record.classification);
+            step.amount = count_of(record.value.len());
+            // Written under a larger limit: it would not fit into what the guest may hold.
+            check::size(record.value.len(), value_bytes_max)?;
         }
-        Some(_) | None => Ok(()),
-    }
+        Ok(found)
+    });
+    let Some(mut record) = found.await? else {
+        return Ok(None);
+    };
+    Ok(Some(Entry {
+        value: std::mem::take(&mut *record.value),
+        version: record.version,
+        classification: check::guest_classification(record.classification),
+        expires_at: record
+            .expires_at
+            .map(|at| u64::try_from(at.as_second()).unwrap_or_default()),
+    }))
 }
 
-fn check_write(call: &CallRecord, write: &Write) -> Result<(), Error> {
-    check_name(&write.name)?;
-    check_options(&write.options)?;
-    let max = call.frame.grant.limits.memory_value_bytes;
-    if u64::try_from(write.value.len()).unwrap_or(u64::MAX) > max {
-        return Err(Error::Limit(format!(
-            "the value is longer than `memory_value_bytes`, {max} bytes"
-        )));
-    }
-    Ok(())
+async fn list(
+    call: &Arc<CallRecord>,
+    namespace: &str,
+    prefix: String,
+    cursor: Option<String>,
+    limit: u32,
+) -> Result<Page, Error> {
+    let namespace = readable(call, namespace)?;
+    let limit = check::page(&prefix, cursor.as_deref(), limit)?;
+    let step = Step::new(DataOperation::List, None);
+    let page = ask(call, &namespace, vec![step], move |store, namespace, steps| {
+        let page = store.list(namespace, &prefix, cursor.as_deref(), limit)?;
+        if let Some(step) = steps.first_mut() {
+            step.amount = count_of(page.names.len());
+        }
+        Ok(page)
+    });
+    let page = page.await?;
+    Ok(Page {
+        names: page.names.iter().map(ToString::to_string).collect(),
+        cursor: page.cursor,
+    })
 }
 
-fn check_operation(call: &CallRecord, operation: &Operation) -> Result<(), Error> {
-    match operation {
-        Operation::Put(write) => check_write(call, write),
-        Operation::Delete(name) => check_name(name),
-    }
+async fn put(call: &Arc<CallRecord>, namespace: &str, write: Write) -> Result<u64, Error> {
+    let (namespace, quota) = writable(call, namespace)?;
+    let write = check::write(write, call.frame.grant.limits.memory_value_bytes)?;
+    let step = step_of_write(&write);
+    ask(call, &namespace, vec![step], move |store, namespace, _steps| {
+        Ok(store.put(namespace, write, &quota)?)
+    })
+    .await
 }
 
-/// Everything is checked and allowed; there is nobody to ask.
-fn unavailable<T>(call: &CallRecord, permission: Permission, namespace: &str) -> Result<T, Error> {
-    call.allowed(permission, namespace);
-    Err(Error::Unavailable(NO_STORE.to_owned()))
+async fn delete(
+    call: &Arc<CallRecord>,
+    namespace: &str,
+    name: String,
+    precondition: Precondition,
+) -> Result<bool, Error> {
+    let (namespace, _quota) = writable(call, namespace)?;
+    let name = check::name(name)?;
+    let precondition = check::precondition(precondition);
+    let step = Step::new(DataOperation::Delete, Some(name.clone()));
+    ask(call, &namespace, vec![step], move |store, namespace, steps| {
+        let was = store.delete(namespace, &name, precondition)?;
+        if let Some(step) = steps.first_mut() {
+            step.classification = was;
+        }
+        Ok(was.is_some())
+    })
+    .await
+}
+
+async fn batch(call: &Arc<CallRecord>, namespace: &str, operations: Vec<Operation>) -> Result<(), Error> {
+    let (namespace, quota) = writable(call, namespace)?;
+    let operations = check::batch(operations, call.frame.grant.limits.memory_value_bytes)?;
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let steps = operations.iter().map(|operation| match operation {
+        record::Operation::Put(write) => step_of_write(write),
+        record::Operation::Delete { name, .. } => Step::new(DataOperation::Delete, Some(name.clone())),
+    });
+    ask(call, &namespace, steps.collect(), move |store, namespace, steps| {
+        let outcomes = store.apply(namespace, operations, &quota)?;
+        for (step, outcome) in steps.iter_mut().zip(outcomes) {
+            if let Outcome::Deleted { classification } = outcome {
+                step.classification = Some(classification);
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn step_of_write(write: &record::Write) -> Step {
+    Step {
+        classification: Some(write.classification),
+        amount: count_of(write.value.len()),
+        ..Step::new(DataOperation::Write, Some(write.name.clone()))
+    }
 }
 
 impl ReadHost for State {
     async fn get(&mut self, namespace: String, name: String) -> wasmtime::Result<Result<Option<Entry>, Error>> {
-        let check = || {
-            check_namespace(&self.call, Permission::MemoryRead, &namespace)?;
-            check_name(&name)
-        };
-        Ok(check().and_then(|()| unavailable(&self.call, Permission::MemoryRead, &namespace)))
+        let call = Arc::clone(&self.call);
+        Ok(get(&call, &namespace, name).await)
     }
 
     async fn list(
@@ -103,58 +179,30 @@ impl ReadHost for State {
         cursor: Option<String>,
         limit: u32,
     ) -> wasmtime::Result<Result<Page, Error>> {
-        let check = || {
-            check_namespace(&self.call, Permission::MemoryRead, &namespace)?;
-            if prefix.len() > NAME_BYTES_MAX || prefix.contains('\0') {
-                return Err(Error::InvalidInput(format!(
-                    "a prefix has at most {NAME_BYTES_MAX} bytes and no NUL"
-                )));
-            }
-            if cursor.as_ref().is_some_and(|cursor| cursor.len() > CURSOR_BYTES_MAX) {
-                return Err(Error::InvalidInput("the cursor is not one of this host".to_owned()));
-            }
-            if limit == 0 {
-                return Err(Error::InvalidInput("limit is at least 1".to_owned()));
-            }
-            Ok(())
-        };
-        Ok(check().and_then(|()| unavailable(&self.call, Permission::MemoryRead, &namespace)))
+        let call = Arc::clone(&self.call);
+        Ok(list(&call, &namespace, prefix, cursor, limit).await)
     }
 }
 
 impl WriteHost for State {
     async fn put(&mut self, namespace: String, write: Write) -> wasmtime::Result<Result<u64, Error>> {
-        let check = || {
-            check_namespace(&self.call, Permission::MemoryWrite, &namespace)?;
-            check_write(&self.call, &write)
-        };
-        Ok(check().and_then(|()| unavailable(&self.call, Permission::MemoryWrite, &namespace)))
+        let call = Arc::clone(&self.call);
+        Ok(put(&call, &namespace, write).await)
     }
 
     async fn delete(
         &mut self,
         namespace: String,
         name: String,
-        _precondition: Precondition,
+        precondition: Precondition,
     ) -> wasmtime::Result<Result<bool, Error>> {
-        let check = || {
-            check_namespace(&self.call, Permission::MemoryWrite, &namespace)?;
-            check_name(&name)
-        };
-        Ok(check().and_then(|()| unavailable(&self.call, Permission::MemoryWrite, &namespace)))
+        let call = Arc::clone(&self.call);
+        Ok(delete(&call, &namespace, name, precondition).await)
     }
 
     async fn batch(&mut self, namespace: String, operations: Vec<Operation>) -> wasmtime::Result<Result<(), Error>> {
-        let check = || {
-            check_namespace(&self.call, Permission::MemoryWrite, &namespace)?;
-            if operations.len() > BATCH_OPERATIONS_MAX {
-                return Err(Error::Limit(format!(
-                    "a batch has at most {BATCH_OPERATIONS_MAX} operations"
-                )));
-            }
-            operations.iter().try_for_each(|one| check_operation(&self.call, one))
-        };
-        Ok(check().and_then(|()| unavailable(&self.call, Permission::MemoryWrite, &namespace)))
+        let call = Arc::clone(&self.call);
+        Ok(batch(&call, &namespace, operations).await)
     }
 }
 

@@ -1,23 +1,24 @@
-//! `aral:capability/secret-read` and `secret-write`. Names, uses and sizes are checked here, before any store is asked.
-//! This host has no secret store: what passes the checks is answered `unavailable`, and no request ever carries a secret.
+//! `aral:capability/secret-read` and `secret-write`. Names, uses and sizes are checked here. A secret that is injected
+//! leaves only a mark on the request: the value is filled in when the request is sent, and no guest ever holds it.
 
-use aral_contract::Permission;
+pub(crate) mod usage;
+
+use std::sync::Arc;
+
+use aral_contract::event::SecretOperation;
 use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::scope::{SecretScope, SecretUse};
+use aral_contract::secret::SECRET_BYTES_MAX;
+use aral_contract::{Permission, SecretValue};
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 
-use super::denied;
 use crate::bindings::aral::capability::secret_read::{Host as ReadHost, HostSecret};
 use crate::bindings::aral::capability::secret_write::Host as WriteHost;
 use crate::bindings::aral::capability::types::Error;
-use crate::call::sanitised;
+use crate::call::{CallRecord, sanitised};
 use crate::state::State;
-
-/// Longest secret, in bytes.
-const SECRET_BYTES_MAX: usize = 64 << 10;
-
-const NO_STORE: &str = "this host has no secret store";
+use usage::{Use, check_present, refuse};
 
 /// A secret that the grant names. Holds the scope and never a value.
 #[derive(Debug)]
@@ -27,6 +28,20 @@ pub struct Secret(SecretScope);
 impl State {
     fn secret(&self, handle: &Resource<Secret>) -> wasmtime::Result<&SecretScope> {
         Ok(&self.table.get(handle)?.0)
+    }
+
+    fn attach(&mut self, request: u32, secret: SecretScope) -> Result<(), Error> {
+        let name = secret.name.to_string();
+        if secret.usage != SecretUse::Inject || secret.header.is_none() || secret.hosts.is_empty() {
+            let reason = format!(
+                "secret `{name}` may not be attached: its scope needs use = \"inject\", hosts and header in capability.toml"
+            );
+            return Err(refuse(&self.call, Permission::SecretRead, &name, &reason));
+        }
+        check_present(&self.call)?;
+        self.hooks
+            .attach(request, secret)
+            .map_err(|reason| refuse(&self.call, Permission::SecretRead, &name, &reason))
     }
 }
 
@@ -41,7 +56,7 @@ impl ReadHost for State {
             let reason = format!(
                 "secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:read\"] secrets = [{{ name = \"{shown}\" }}], and to the policy"
             );
-            return Ok(Err(denied(&self.call, Permission::SecretRead, &name, &reason)));
+            return Ok(Err(refuse(&self.call, Permission::SecretRead, &name, &reason)));
         };
         self.call.allowed(Permission::SecretRead, &name);
         Ok(Ok(self.table.push(Secret(secret))?))
@@ -56,27 +71,14 @@ impl HostSecret for State {
     ) -> wasmtime::Result<Result<(), Error>> {
         // A handle that is not a request traps here, before anything else is said.
         let _request = self.table.get(&request)?;
-        let scope = self.secret(&secret)?;
-        if scope.usage != SecretUse::Inject || scope.header.is_none() || scope.hosts.is_empty() {
-            let name = scope.name.to_string();
-            let reason = format!(
-                "secret `{name}` may not be attached: its scope needs use = \"inject\", hosts and header in capability.toml"
-            );
-            return Ok(Err(denied(&self.call, Permission::SecretRead, &name, &reason)));
-        }
-        Ok(Err(Error::Unavailable(NO_STORE.to_owned())))
+        let scope = self.secret(&secret)?.clone();
+        Ok(State::attach(self, request.rep(), scope))
     }
 
     async fn reveal(&mut self, secret: Resource<Secret>) -> wasmtime::Result<Result<Vec<u8>, Error>> {
-        let scope = self.secret(&secret)?;
-        if scope.usage != SecretUse::Reveal {
-            let name = scope.name.to_string();
-            let reason = format!(
-                "secret `{name}` may not be revealed: its scope needs use = \"reveal\" in capability.toml, and in the policy"
-            );
-            return Ok(Err(denied(&self.call, Permission::SecretRead, &name, &reason)));
-        }
-        Ok(Err(Error::Unavailable(NO_STORE.to_owned())))
+        let scope = self.secret(&secret)?.clone();
+        let call = Arc::clone(&self.call);
+        Ok(reveal(&call, scope).await)
     }
 
     async fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
@@ -85,24 +87,49 @@ impl HostSecret for State {
     }
 }
 
+async fn reveal(call: &Arc<CallRecord>, scope: SecretScope) -> Result<Vec<u8>, Error> {
+    if scope.usage != SecretUse::Reveal {
+        let name = scope.name.to_string();
+        let reason = format!(
+            "secret `{name}` may not be revealed: its scope needs use = \"reveal\" in capability.toml, and in the policy"
+        );
+        return Err(refuse(call, Permission::SecretRead, &name, &reason));
+    }
+    let mut reveal = Use::begin(call, vec![scope.name], SecretOperation::Reveal, None)?;
+    let values = reveal.values().await?;
+    reveal.done();
+    // From here on it is the guest's: the copy that crosses is not the host's to erase.
+    Ok(values.first().map(|value| value.expose().to_vec()).unwrap_or_default())
+}
+
 impl WriteHost for State {
     async fn put(&mut self, name: String, value: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
-        let scope = self.call.frame.grant.permissions.secret_write.as_ref();
-        if !scope.is_some_and(|scope| scope.names.iter().any(|one| one.as_str() == name)) {
-            let shown = sanitised(&name, NAME_BYTES_MAX);
-            let reason = format!(
-                "storing secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:write\"] names = [\"{shown}\"], and to the policy"
-            );
-            return Ok(Err(denied(&self.call, Permission::SecretWrite, &name, &reason)));
-        }
-        if value.len() > SECRET_BYTES_MAX {
-            return Ok(Err(Error::Limit(format!(
-                "a secret has at most {SECRET_BYTES_MAX} bytes"
-            ))));
-        }
-        self.call.allowed(Permission::SecretWrite, &name);
-        Ok(Err(Error::Unavailable(NO_STORE.to_owned())))
+        let call = Arc::clone(&self.call);
+        Ok(put(&call, &name, SecretValue::new(value)).await)
     }
+}
+
+async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(), Error> {
+    let scope = call.frame.grant.permissions.secret_write.as_ref();
+    let granted = scope.and_then(|scope| scope.names.iter().find(|one| one.as_str() == name));
+    let Some(name) = granted else {
+        let shown = sanitised(name, NAME_BYTES_MAX);
+        let reason = format!(
+            "storing secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:write\"] names = [\"{shown}\"], and to the policy"
+        );
+        return Err(refuse(call, Permission::SecretWrite, name, &reason));
+    };
+    match value.expose().len() {
+        0 => return Err(Error::InvalidInput("a secret has at least 1 byte".to_owned())),
+        1..=SECRET_BYTES_MAX => {}
+        _ => {
+            return Err(Error::Limit(format!("a secret has at most {SECRET_BYTES_MAX} bytes")));
+        }
+    }
+    let mut store = Use::begin(call, vec![name.clone()], SecretOperation::Write, None)?;
+    store.store(value).await?;
+    store.done();
+    Ok(())
 }
 
 #[cfg(test)]

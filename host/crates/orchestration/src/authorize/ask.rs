@@ -1,7 +1,5 @@
 //! What persona and policy say to one item of a scope, and the lines that would let all of it pass.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use aral_contract::HostPattern;
 use aral_contract::scope::{AbsolutePath, ProgramScope, SecretScope, SecretUse};
 
@@ -62,15 +60,11 @@ pub(super) fn secret_by_policy(secret: &SecretScope, policy: &Policy, lines: &mu
         lines.switch_on(lines::POLICY_REVEAL);
     }
     let mut given = secret_by_hosts(secret, &policy.hosts, lines::POLICY_HOSTS, lines);
-    // In clear text a secret would be read by whoever carries it. Only a policy that allows loopback may let that pass.
+    // In clear text a secret would be read by whoever carries it. A policy may let that pass for this machine, and egress
+    // then sees to it that the address is one.
     let clear = |host: &HostPattern| host.to_string().starts_with("http://");
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let on_loopback = policy
-        .networks
-        .iter()
-        .any(|net| loopback.iter().any(|address| net.contains(address)));
-    if !on_loopback && secret.hosts.iter().any(clear) {
-        lines.add_text(lines::POLICY_NETWORKS, "127.0.0.0/8");
+    if !policy.secret_plain_loopback && secret.hosts.iter().any(clear) {
+        lines.switch_on(lines::POLICY_PLAIN_LOOPBACK);
         given
             .iter_mut()
             .for_each(|secret| secret.hosts.retain(|host| !clear(host)));

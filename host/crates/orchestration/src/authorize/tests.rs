@@ -157,9 +157,10 @@ fn all_three_yeses_grant_exactly_what_was_asked() {
     for case in cases() {
         let decision = decide(&case.asked, &case.constraints, &case.policy);
         let grant = decision.outcome.unwrap();
+        let shows = case.asked.to_string().contains("reveal");
         assert_eq!(grant.permissions, serde_json::from_value(case.asked).unwrap());
         assert!(decision.rows.iter().all(|row| row.missing().is_none()));
-        assert_eq!(decision.warnings, <[String; 0]>::default());
+        assert_eq!(decision.warnings.len(), usize::from(shows), "{:?}", decision.warnings);
     }
 }
 
@@ -333,7 +334,7 @@ fn numbers_narrow_to_the_policy_and_nothing_left_is_a_denial() {
 }
 
 #[test]
-fn a_secret_in_clear_text_needs_a_policy_that_allows_loopback() {
+fn a_secret_in_clear_text_needs_a_policy_that_allows_it_on_loopback() {
     let host = "http://127.0.0.1:8080";
     let asked = json!({"secret:read": {"secrets": [{"name": "token", "hosts": [host], "header": "authorization"}]}});
     let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": [host]});
@@ -344,12 +345,27 @@ fn a_secret_in_clear_text_needs_a_policy_that_allows_loopback() {
         "network.hosts = [\"http://127.0.0.1:8080\"]",
     ];
     let denial = decide(&asked, &constraints, &open).outcome.unwrap_err();
-    assert!(denial.missing[0].lines[0].contains("networks"), "{denial:?}");
-    let other = [&open[..], &["network.networks = [\"10.0.0.0/8\"]"]].concat();
+    assert_eq!(
+        denial.missing[0].lines,
+        ["aral.toml, [policy.secret]: plain_loopback = true"]
+    );
+    let other = [&open[..], &["network.networks = [\"127.0.0.0/8\"]"]].concat();
     assert!(decide(&asked, &constraints, &other).outcome.is_err());
-    let loopback = [&open[..], &["network.networks = [\"127.0.0.0/8\"]"]].concat();
+    let loopback = [&open[..], &["secret.plain_loopback = true"]].concat();
     let grant = decide(&asked, &constraints, &loopback).outcome.unwrap();
+    assert!(grant.secret_plain_loopback, "egress must learn of it");
     assert_eq!(grant.networks, [], "no network permission, no network");
+    let secure =
+        json!({"secret:read": {"secrets": [{"name": "token", "hosts": ["https://127.0.0.1:8080"], "header": "x"}]}});
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"]});
+    let any = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"*\"]",
+        "secret.names = [\"*\"]",
+        "network.hosts = [\"*\"]",
+    ];
+    let grant = decide(&secure, &constraints, &any).outcome.unwrap();
+    assert!(!grant.secret_plain_loopback, "closed by default");
 }
 
 #[test]
@@ -382,4 +398,32 @@ fn limits_networks_and_engine_come_from_the_policy() {
     let without = decide(&asked, &constraints, &lines[..7]).outcome.unwrap();
     assert_eq!(without.limits.fuel, 1_000_000_000);
     assert_ne!(without.digest(), grant.digest());
+}
+
+#[test]
+fn a_secret_that_the_capability_would_see_is_warned_about() {
+    let constraints = json!({"allowed_permissions": ["secret:read"], "allowed_capabilities": ["tool"], "allowed_domains": ["https://a.com"]});
+    let lines = [
+        "permissions = [\"secret:read\"]",
+        "capabilities = [\"tool\"]",
+        "secret.names = [\"token\"]",
+        "secret.reveal = true",
+        "network.hosts = [\"https://a.com\"]",
+    ];
+    let reveal = json!({"secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}});
+    let warnings = decide(&reveal, &constraints, &lines).warnings;
+    assert!(
+        warnings.iter().any(|one| one.contains("`token` is revealed")),
+        "{warnings:?}"
+    );
+    let inject = json!({"secret:read": {"secrets": [{"name": "token", "hosts": ["https://a.com"], "header": "x"}]}});
+    assert_eq!(decide(&inject, &constraints, &lines).warnings, <[String; 0]>::default());
+    // What is not granted is not warned about.
+    let closed = [&lines[..3], &lines[4..]].concat();
+    let denied = decide(&reveal, &constraints, &closed);
+    assert!(
+        denied.outcome.is_err() && denied.warnings.is_empty(),
+        "{:?}",
+        denied.warnings
+    );
 }

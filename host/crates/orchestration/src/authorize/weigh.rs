@@ -179,6 +179,13 @@ impl<'a> Weighing<'a> {
                 SecretUse::Reveal => format!("{} revealed", secret.name),
             },
         )?;
+        let shown = weighed.iter().filter(|secret| secret.usage == SecretUse::Reveal);
+        self.warnings.extend(shown.map(|secret| {
+            format!(
+                "secret `{}` is revealed: the capability sees its value, and can pass it on wherever it may write or send",
+                secret.name
+            )
+        }));
         Some(SecretReadScope { secrets: weighed })
     }
 

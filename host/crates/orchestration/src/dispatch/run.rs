@@ -184,6 +184,8 @@ fn policy_parts(permissions: &Permissions, limits: &LimitsRequest, networks: &[I
         file_count_max: written().map(|path| path.files_max).max().unwrap_or(0),
         secrets: AllowList::any(),
         secret_reveal: true,
+        // Whoever runs it has named the hosts, each with its scheme.
+        secret_plain_loopback: true,
         namespaces: AllowList::any(),
         memory_bytes_max: memory.map_or(0, |scope| scope.bytes_max),
         memory_records_max: memory.map_or(0, |scope| scope.records_max),

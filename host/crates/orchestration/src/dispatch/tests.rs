@@ -97,6 +97,8 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
             roots: Roots::default(),
+            memory: None,
+            secrets: None,
         },
         policy: policy(policy_text),
         gate,

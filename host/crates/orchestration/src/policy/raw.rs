@@ -66,6 +66,8 @@ pub struct RawSecret {
     pub names: AllowList<SecretName>,
     /// Whether a capability may see the value of a secret, instead of having it added to requests.
     pub reveal: bool,
+    /// Whether a secret may be added to a request in clear text, if that goes to a loopback address.
+    pub plain_loopback: bool,
 }
 
 /// `[policy.memory]`

@@ -46,6 +46,7 @@ fn every_key_changes_its_part_and_the_digest() {
     check("file.files_max = 2", |parts| parts.file_count_max == 2);
     check("secret.names = [\"token\"]", |parts| !parts.secrets.is_empty());
     check("secret.reveal = true", |parts| parts.secret_reveal);
+    check("secret.plain_loopback = true", |parts| parts.secret_plain_loopback);
     check("memory.namespaces = [\"n\"]", |parts| !parts.namespaces.is_empty());
     check("memory.bytes_max = 3", |parts| parts.memory_bytes_max == 3);
     check("memory.records_max = 4", |parts| parts.memory_records_max == 4);

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
 /// Counts what connects, and keeps what the last one said.
-pub(super) struct Listener {
+pub(in crate::egress) struct Listener {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     seen: Arc<Mutex<String>>,
@@ -49,7 +49,7 @@ impl Listener {
     }
 
     /// Answers each request with what `answer_to` makes of its head. A request whose head never ends is not answered.
-    pub(super) async fn plain(answer_to: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub(in crate::egress) async fn plain(answer_to: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (listener, this) = Self::bind().await;
         let (accepted, seen, answer_to) = (Arc::clone(&this.accepted), Arc::clone(&this.seen), Arc::new(answer_to));
         tokio::spawn(async move {
@@ -71,7 +71,7 @@ impl Listener {
     }
 
     /// Sends `start` and then one byte every 50 ms for as long as anybody listens.
-    pub(super) async fn dripping(start: &'static str) -> Self {
+    pub(in crate::egress) async fn dripping(start: &'static str) -> Self {
         let (listener, this) = Self::bind().await;
         let accepted = Arc::clone(&this.accepted);
         tokio::spawn(async move {
@@ -89,7 +89,7 @@ impl Listener {
     }
 
     /// The same over TLS, with a certificate for `name`; also gives the authority that signed it, as PEM.
-    pub(super) async fn tls(name: &str, response: &'static str) -> (Self, String) {
+    pub(in crate::egress) async fn tls(name: &str, response: &'static str) -> (Self, String) {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -128,28 +128,28 @@ impl Listener {
         (this, authority_certificate.pem())
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(in crate::egress) fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub(super) fn origin(&self, scheme: &str, host: &str) -> String {
+    pub(in crate::egress) fn origin(&self, scheme: &str, host: &str) -> String {
         format!("{scheme}://{host}:{}", self.address.port())
     }
 
-    pub(super) fn accepted(&self) -> usize {
+    pub(in crate::egress) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    pub(super) fn seen(&self) -> String {
+    pub(in crate::egress) fn seen(&self) -> String {
         self.seen.lock().unwrap().clone()
     }
 }
 
 /// Answers A and AAAA questions from a table, and NXDOMAIN for every other name.
-pub(super) struct NameServer(SocketAddr);
+pub(in crate::egress) struct NameServer(SocketAddr);
 
 impl NameServer {
-    pub(super) async fn start(names: &[(&str, &[&str])]) -> Self {
+    pub(in crate::egress) async fn start(names: &[(&str, &[&str])]) -> Self {
         let parse = |texts: &[&str]| {
             texts
                 .iter()
@@ -173,7 +173,7 @@ impl NameServer {
         Self(address)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::egress) fn address(&self) -> SocketAddr {
         self.0
     }
 }

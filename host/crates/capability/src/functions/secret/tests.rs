@@ -1,87 +1,293 @@
-//! What is checked before any store is asked.
+//! The secret functions on secrets in memory: what is let through, what is refused and why, and what is recorded.
 
-use aral_contract::Limits;
+use std::time::Duration;
+
+use aral_contract::{EventKind, Limits};
 use serde_json::json;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types as http_types;
 
 use super::*;
 use crate::bound::stdio::StandardStreams;
+use crate::egress::{Egress, EgressOptions};
+use crate::trial::secrets::{TestSource, secrets};
 use crate::trial::{self, Kept, Trial};
 
-fn state() -> (State, std::sync::Arc<Kept>) {
+struct Fixture {
+    state: State,
+    kept: Arc<Kept>,
+    source: Arc<TestSource>,
+}
+
+fn fixture(limits: Limits, source: TestSource) -> Fixture {
     let permissions = json!({
         "secret:read": { "secrets": [
             { "name": "token", "hosts": ["https://a.example"], "header": "authorization", "prefix": "Bearer " },
+            { "name": "other", "hosts": ["https://a.example"], "header": "authorization" },
             { "name": "bare" },
             { "name": "open", "use": "reveal" },
+            { "name": "missing", "use": "reveal" },
         ]},
         "secret:write": { "names": ["mine"] },
     });
-    let Trial { call, kept } = Trial::new(trial::grant(permissions, Limits::default(), &[]));
-    (State::new(call, StandardStreams::Log), kept)
+    let source = Arc::new(source);
+    let names = ["token", "other", "bare", "open", "missing", "mine"];
+    let egress = Egress::new(EgressOptions::default()).unwrap();
+    let grant = trial::grant(permissions, limits, &[]);
+    let Trial { call, kept } = Trial::keeping(grant, egress, None, Some(secrets(&names, &source)));
+    Fixture {
+        state: State::new(call, StandardStreams::Log),
+        kept,
+        source,
+    }
 }
 
-async fn open(state: &mut State, name: &str) -> Result<Resource<Secret>, Error> {
-    ReadHost::open(state, name.to_owned()).await.unwrap()
+fn open_fixture() -> Fixture {
+    fixture(
+        Limits::default(),
+        TestSource::of(&[("OPEN", "shown to all"), ("TOKEN", "hidden from all")]),
+    )
+}
+
+impl Fixture {
+    async fn open(&mut self, name: &str) -> Result<Resource<Secret>, Error> {
+        ReadHost::open(&mut self.state, name.to_owned()).await.unwrap()
+    }
+
+    fn request(&mut self) -> Resource<HostOutgoingRequest> {
+        let mut http = self.state.http();
+        let fields = http_types::HostFields::new(&mut http).unwrap();
+        http_types::HostOutgoingRequest::new(&mut http, fields).unwrap()
+    }
+
+    async fn attach(&mut self, name: &str, request: &Resource<HostOutgoingRequest>) -> Result<(), Error> {
+        let secret = self.open(name).await.unwrap();
+        let request = Resource::new_borrow(request.rep());
+        HostSecret::attach(&mut self.state, secret, request).await.unwrap()
+    }
+
+    async fn reveal(&mut self, name: &str) -> Result<Vec<u8>, Error> {
+        let secret = self.open(name).await.unwrap();
+        HostSecret::reveal(&mut self.state, secret).await.unwrap()
+    }
+
+    async fn put(&mut self, name: &str, value: Vec<u8>) -> Result<(), Error> {
+        WriteHost::put(&mut self.state, name.to_owned(), value).await.unwrap()
+    }
+
+    /// Accesses as (secret, operation, refused).
+    fn accesses(&self) -> Vec<(String, SecretOperation, Option<String>)> {
+        let accesses = self.kept.accesses().into_iter();
+        accesses
+            .map(|kind| match kind {
+                EventKind::SecretAccess {
+                    capability,
+                    secret,
+                    operation,
+                    target,
+                    refused,
+                } => {
+                    assert_eq!((capability.unwrap().as_str(), target), ("probe", None));
+                    (secret.to_string(), operation, refused)
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, String) {
+    match result.unwrap_err() {
+        Error::InvalidInput(text) => ("invalid-input", text),
+        Error::Denied(text) => ("denied", text),
+        Error::Unavailable(text) => ("unavailable", text),
+        Error::Limit(text) => ("limit", text),
+        Error::Internal(text) => ("internal", text),
+    }
 }
 
 #[tokio::test]
 async fn only_granted_names_open() {
-    let (mut state, kept) = state();
-    for name in ["other", "TOKEN", "token\0", ""] {
-        assert!(
-            matches!(open(&mut state, name).await, Err(Error::Denied(_))),
-            "{name:?}"
-        );
+    let mut fixture = open_fixture();
+    for name in ["else", "TOKEN", "token\0", ""] {
+        assert_eq!(told(fixture.open(name).await).0, "denied", "{name:?}");
     }
-    assert!(kept.denial().1.contains("[permissions.\"secret:read\"] secrets"));
-    assert!(open(&mut state, "token").await.is_ok());
+    assert!(
+        fixture
+            .kept
+            .denial()
+            .1
+            .contains("[permissions.\"secret:read\"] secrets")
+    );
+    assert!(fixture.open("token").await.is_ok());
 }
 
 #[tokio::test]
 async fn a_secret_is_used_as_its_scope_says() {
-    let (mut state, _) = state();
-    for (name, attach_denied, reveal_denied) in [("token", false, true), ("bare", true, true), ("open", true, false)] {
-        let handle = open(&mut state, name).await.unwrap();
-        let request = {
-            let mut http = state.http();
-            let fields = http_types::HostFields::new(&mut http).unwrap();
-            http_types::HostOutgoingRequest::new(&mut http, fields).unwrap()
+    let mut fixture = open_fixture();
+    let request = fixture.request();
+    fixture.attach("token", &request).await.unwrap();
+    for name in ["bare", "open"] {
+        let (kind, text) = told(fixture.attach(name, &request).await);
+        assert!(kind == "denied" && text.contains("use = \"inject\""), "{name}: {text}");
+    }
+    for name in ["token", "bare"] {
+        let (kind, text) = told(fixture.reveal(name).await);
+        assert!(kind == "denied" && text.contains("use = \"reveal\""), "{name}: {text}");
+        assert_eq!(fixture.kept.denial().0, name);
+    }
+    assert!(
+        fixture.accesses().is_empty(),
+        "a denial is recorded as one, and a mark is no use yet"
+    );
+    assert_eq!(fixture.reveal("open").await.unwrap(), b"shown to all");
+    assert_eq!(fixture.accesses(), [("open".to_owned(), SecretOperation::Reveal, None)]);
+}
+
+#[tokio::test]
+async fn two_secrets_do_not_share_a_header() {
+    let mut fixture = open_fixture();
+    let (one, two) = (fixture.request(), fixture.request());
+    fixture.attach("token", &one).await.unwrap();
+    fixture.attach("token", &one).await.unwrap();
+    let (kind, text) = told(fixture.attach("other", &one).await);
+    assert!(
+        kind == "denied" && text.contains("both belong into header `authorization`"),
+        "{text}"
+    );
+    assert!(fixture.kept.denial().1.contains("attach one of them"));
+    fixture.attach("other", &two).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_unavailable_without_saying_where_it_is() {
+    let mut fixture = open_fixture();
+    let (kind, text) = told(fixture.reveal("missing").await);
+    assert!(
+        kind == "unavailable" && text.contains("`missing`") && !text.contains("env://"),
+        "{text}"
+    );
+    let down = TestSource {
+        down: true,
+        ..TestSource::default()
+    };
+    let mut fixture = self::fixture(Limits::default(), down);
+    let (kind, text) = told(fixture.reveal("open").await);
+    assert!(kind == "unavailable" && !text.contains("10.9.8.7"), "{text}");
+    let refused = fixture.accesses();
+    assert!(
+        refused[0].2.as_deref().is_some_and(|text| !text.contains("10.9.8.7")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_place_that_hangs_is_waited_for_until_the_deadline() {
+    let slow = |secret_ms| {
+        let source = TestSource {
+            delay: Duration::from_millis(300),
+            ..TestSource::of(&[("OPEN", "shown to all")])
         };
-        let borrowed = Resource::new_borrow(handle.rep());
-        let attached = HostSecret::attach(&mut state, borrowed, request)
-            .await
-            .unwrap()
-            .unwrap_err();
-        assert_eq!(
-            matches!(attached, Error::Denied(_)),
-            attach_denied,
-            "attach {name}: {attached:?}"
-        );
-        assert_eq!(matches!(attached, Error::Unavailable(_)), !attach_denied);
-        let borrowed = Resource::new_borrow(handle.rep());
-        let revealed = HostSecret::reveal(&mut state, borrowed).await.unwrap().unwrap_err();
-        assert_eq!(
-            matches!(revealed, Error::Denied(_)),
-            reveal_denied,
-            "reveal {name}: {revealed:?}"
-        );
-        assert_eq!(matches!(revealed, Error::Unavailable(_)), !reveal_denied);
-        HostSecret::drop(&mut state, handle).await.unwrap();
+        fixture(
+            Limits {
+                secret_ms,
+                ..Limits::default()
+            },
+            source,
+        )
+    };
+    let mut late = slow(50);
+    let (kind, text) = told(late.reveal("open").await);
+    assert!(kind == "limit" && text.contains("secret_ms"), "{text}");
+    assert_eq!(told(late.put("mine", b"a value".to_vec()).await).0, "limit");
+    assert!(
+        late.accesses()
+            .iter()
+            .all(|one| one.2.as_deref().is_some_and(|text| text.contains("secret_ms")))
+    );
+    let mut patient = slow(60_000);
+    assert!(patient.reveal("open").await.is_ok() && patient.put("mine", vec![1]).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_number_of_uses_is_bounded() {
+    for (secret_calls, third) in [(2, false), (3, true)] {
+        let limits = Limits {
+            secret_calls,
+            ..Limits::default()
+        };
+        let mut fixture = fixture(limits, TestSource::of(&[("OPEN", "shown to all")]));
+        fixture.reveal("open").await.unwrap();
+        fixture.put("mine", vec![1]).await.unwrap();
+        let again = fixture.reveal("open").await;
+        assert_eq!(again.is_ok(), third);
+        if !third {
+            let (kind, text) = told(again);
+            assert!(kind == "limit" && text.contains("secret_calls"), "{text}");
+            assert!(fixture.kept.denial().1.contains("secret_calls"));
+        }
     }
 }
 
 #[tokio::test]
 async fn storing_needs_the_name_and_a_size() {
-    let (mut state, _) = state();
-    let mut put = async |name: &str, length: usize| {
-        WriteHost::put(&mut state, name.to_owned(), vec![0; length])
-            .await
-            .unwrap()
-            .unwrap_err()
+    let mut fixture = open_fixture();
+    let (kind, text) = told(fixture.put("token", vec![1]).await);
+    assert!(
+        kind == "denied" && text.contains("[permissions.\"secret:write\"] names = [\"token\"]"),
+        "{text}"
+    );
+    assert_eq!(told(fixture.put("mine", Vec::new()).await).0, "invalid-input");
+    assert_eq!(
+        told(fixture.put("mine", vec![0; SECRET_BYTES_MAX + 1]).await).0,
+        "limit"
+    );
+    assert!(fixture.source.value("MINE").is_none() && fixture.accesses().is_empty());
+    fixture.put("mine", vec![7; SECRET_BYTES_MAX]).await.unwrap();
+    assert_eq!(fixture.source.value("MINE"), Some(vec![7; SECRET_BYTES_MAX]));
+    assert_eq!(fixture.accesses(), [("mine".to_owned(), SecretOperation::Write, None)]);
+}
+
+#[tokio::test]
+async fn a_use_that_is_given_up_is_recorded_too() {
+    let source = TestSource {
+        delay: Duration::from_secs(60),
+        ..TestSource::default()
     };
-    assert!(matches!(put("mine", SECRET_BYTES_MAX).await, Error::Unavailable(_)));
-    assert!(matches!(put("mine", SECRET_BYTES_MAX + 1).await, Error::Limit(_)));
-    assert!(matches!(put("token", 1).await, Error::Denied(_)));
+    let mut fixture = fixture(Limits::default(), source);
+    let stored = tokio::time::timeout(Duration::from_millis(50), fixture.put("mine", vec![1])).await;
+    assert!(stored.is_err());
+    let refused = fixture.accesses();
+    assert!(
+        refused[0].2.as_deref().is_some_and(|text| text.contains("given up")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_secrets_the_lines_that_make_some_are_named() {
+    let permissions = json!({
+        "secret:read": { "secrets": [
+            { "name": "token", "hosts": ["https://a.example"], "header": "x-key" },
+            { "name": "open", "use": "reveal" },
+        ]},
+        "secret:write": { "names": ["mine"] },
+    });
+    let Trial { call, kept } = Trial::new(trial::grant(permissions, Limits::default(), &[]));
+    let mut fixture = Fixture {
+        state: State::new(call, StandardStreams::Log),
+        kept,
+        source: Arc::default(),
+    };
+    let request = fixture.request();
+    for (kind, text) in [
+        told(fixture.attach("token", &request).await),
+        told(fixture.reveal("open").await),
+        told(fixture.put("mine", vec![1]).await),
+    ] {
+        assert!(
+            kind == "unavailable" && text.contains("aral.toml [secrets.names]"),
+            "{text}"
+        );
+    }
 }

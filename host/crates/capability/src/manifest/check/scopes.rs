@@ -15,7 +15,10 @@ const HEADER_BYTES_MAX: usize = 128;
 
 /// Headers that the host or the connection owns. A secret in one of them would be dropped, would be seen by proxies, or
 /// would change where the request goes.
-const OWNED_HEADERS: [&str; 17] = [
+const OWNED_HEADERS: [&str; 25] = [
+    "a-im",
+    "accept-charset",
+    "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
@@ -25,13 +28,18 @@ const OWNED_HEADERS: [&str; 17] = [
     "forwarded",
     "host",
     "http2-settings",
+    "if-range",
     "keep-alive",
     "origin",
+    "range",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
     "x-real-ip",
 ];
 

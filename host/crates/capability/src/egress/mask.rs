@@ -1,0 +1,127 @@
+//! Overwrites echoes of a secret in the answer to a request that carried it. An echo is found plain, in hexadecimal, in
+//! base64 of either alphabet at any of its three alignments, and each of those also percent-encoded, escaped as in JSON or
+//! C, or as HTML entities, in letters of any case, in UTF-16 and UTF-32, and across the frames of a body.
+//!
+//! The guest sees what comes out and may choose what a server sends, so that nothing here may depend on a *part* of the
+//! secret: what is masked is a whole echo, and how much of a body is held back depends on the length of the secret alone.
+//! Anything else would tell a guest that has guessed the beginning that it guessed right.
+
+mod body;
+mod escape;
+mod needle;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use aral_contract::SecretValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(super) use body::masked;
+use escape::Escape;
+use needle::Needle;
+use view::View;
+
+/// What an echo is overwritten with.
+const MASK: u8 = b'*';
+/// Bytes that one byte of a secret can take in an echo: two hexadecimal digits, each an escape of six bytes, and a line end
+/// now and then.
+const EXPANSION: usize = 13;
+/// What is held back is a multiple of this, so that it tells little of the length of a secret.
+const HELD_BYTES_STEP: usize = 1024;
+
+/// The secrets of one request, as they are looked for.
+pub(super) struct Echoes {
+    needles: Vec<Needle>,
+    needle_bytes_max: usize,
+    held_bytes: usize,
+}
+
+impl fmt::Debug for Echoes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Echoes")
+    }
+}
+
+impl Echoes {
+    pub(super) fn of<'a>(secrets: impl IntoIterator<Item = &'a SecretValue>) -> Arc<Self> {
+        let (mut needles, mut secret_bytes_max) = (Vec::new(), 0_usize);
+        for secret in secrets {
+            secret_bytes_max = secret_bytes_max.max(secret.expose().len());
+            needles.extend(Needle::all(secret.expose()));
+        }
+        Arc::new(Self {
+            needle_bytes_max: needles.iter().map(Needle::len).max().unwrap_or_default(),
+            needles,
+            held_bytes: secret_bytes_max
+                .saturating_mul(EXPANSION)
+                .next_multiple_of(HELD_BYTES_STEP),
+        })
+    }
+
+    /// The same bytes, echoes overwritten.
+    fn mask_whole(self: &Arc<Self>, bytes: &[u8]) -> Vec<u8> {
+        let mut masked = bytes.to_vec();
+        let mut marks = Vec::new();
+        Masker::new(Arc::clone(self)).feed(bytes, &mut marks);
+        overwrite(&mut masked, 0, &marks);
+        masked
+    }
+
+    /// The same fields, echoes overwritten in names and values.
+    pub(super) fn mask_fields(self: &Arc<Self>, fields: &HeaderMap) -> HeaderMap {
+        let mut masked = HeaderMap::with_capacity(fields.len());
+        for (name, value) in fields {
+            // `*` may stand in a name and in a value. What could not be written nevertheless is left out.
+            let name = HeaderName::from_bytes(&self.mask_whole(name.as_str().as_bytes()));
+            let value = HeaderValue::from_bytes(&self.mask_whole(value.as_bytes()));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                masked.append(name, value);
+            }
+        }
+        masked
+    }
+}
+
+/// Overwrites what is marked of `bytes`, which begin at `start` of the stream.
+fn overwrite(bytes: &mut [u8], start: u64, marks: &[Range<u64>]) {
+    let within = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX);
+    for mark in marks {
+        let (from, to) = (within(mark.start), within(mark.end).min(bytes.len()));
+        if let Some(echo) = bytes.get_mut(from..to) {
+            echo.fill(MASK);
+        }
+    }
+}
+
+/// Reads a stream in every way at once, and says where echoes are.
+struct Masker {
+    views: Vec<View>,
+    position: u64,
+}
+
+impl Masker {
+    fn new(echoes: Arc<Echoes>) -> Self {
+        Self {
+            views: Escape::ALL
+                .into_iter()
+                .map(|escape| View::new(escape, &echoes))
+                .collect(),
+            position: 0,
+        }
+    }
+
+    /// Reads on, and adds the places of echoes that end here.
+    fn feed(&mut self, bytes: &[u8], marks: &mut Vec<Range<u64>>) {
+        for byte in bytes {
+            for view in &mut self.views {
+                view.feed(*byte, self.position, marks);
+            }
+            self.position = self.position.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A body whose echoes are overwritten. Its end is held back for as long as an echo could have begun there; how much that
+//! is does not depend on what stands in it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::{Echoes, Masker, overwrite};
+
+/// The same body, echoes overwritten.
+pub(in super::super) fn masked(inner: WasiBody, echoes: Arc<Echoes>) -> WasiBody {
+    let body = MaskedBody {
+        inner,
+        masker: Masker::new(Arc::clone(&echoes)),
+        echoes,
+        held: BytesMut::new(),
+        held_from: 0,
+        ready: VecDeque::new(),
+        ended: false,
+    };
+    body.boxed_unsync()
+}
+
+struct MaskedBody {
+    inner: WasiBody,
+    echoes: Arc<Echoes>,
+    masker: Masker,
+    held: BytesMut,
+    /// Where in the body the first byte that is held stands.
+    held_from: u64,
+    /// The last frames, once the inner body has ended.
+    ready: VecDeque<Frame<Bytes>>,
+    ended: bool,
+}
+
+impl MaskedBody {
+    /// Takes bytes in, and gives out what no echo can reach any more.
+    fn take(&mut self, bytes: &[u8]) -> Option<Bytes> {
+        let mut marks = Vec::new();
+        self.held.extend_from_slice(bytes);
+        self.masker.feed(bytes, &mut marks);
+        overwrite(&mut self.held, self.held_from, &marks);
+        let free = self.held.len().checked_sub(self.echoes.held_bytes)?;
+        self.release(free)
+    }
+
+    fn release(&mut self, length: usize) -> Option<Bytes> {
+        if length == 0 {
+            return None;
+        }
+        self.held_from = self.held_from.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        Some(self.held.split_to(length.min(self.held.len())).freeze())
+    }
+
+    fn end(&mut self, last: Option<Frame<Bytes>>) {
+        self.ended = true;
+        let rest = self.release(self.held.len());
+        self.ready.extend(rest.map(Frame::data));
+        self.ready.extend(last);
+    }
+}
+
+impl Body for MaskedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(self.ready.pop_front().map(Ok));
+            }
+            match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                None => self.end(None),
+                Some(Err(error)) => {
+                    // What is held back may be the half of an echo.
+                    self.ended = true;
+                    self.held.clear();
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if let Some(free) = self.take(&data) {
+                            return Poll::Ready(Some(Ok(Frame::data(free))));
+                        }
+                    }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok();
+                        let masked = trailers.map(|trailers| Frame::trailers(self.echoes.mask_fields(&trailers)));
+                        self.end(masked);
+                    }
+                },
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended && self.ready.is_empty()
+    }
+}

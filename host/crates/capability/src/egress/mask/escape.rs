@@ -1,0 +1,168 @@
+//! Undoes one kind of escapes, byte by byte, and says where each byte that comes out stood. What only looks like the
+//! beginning of an escape comes out as it is.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// A kind of escapes. None of them is longer than six bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// None: the text as it is.
+    Plain,
+    /// `%2B`, as in URLs and forms.
+    Percent,
+    /// `\u002b`, `\x2b`, `\053`, `\"`, `\/`: as in JSON, JavaScript and C.
+    Backslash,
+    /// `&#43;`, `&#x2b;`, `&amp;`: as in HTML and XML.
+    Entity,
+}
+
+/// What some bytes are.
+enum Read {
+    /// The beginning of an escape.
+    Open,
+    /// An escape of this byte.
+    Byte(u8),
+    /// No escape.
+    Other,
+}
+
+impl Escape {
+    pub(super) const ALL: [Self; 4] = [Self::Plain, Self::Percent, Self::Backslash, Self::Entity];
+
+    fn read(self, bytes: &[u8]) -> Read {
+        match (self, bytes) {
+            (Self::Percent, [b'%']) | (Self::Backslash, [b'\\']) | (Self::Entity, [b'&']) => Read::Open,
+            (Self::Percent, [b'%', digits @ ..]) => number(digits, 16, 2),
+            (Self::Backslash, [b'\\', b'u', digits @ ..]) => number(digits, 16, 4),
+            (Self::Backslash, [b'\\', b'x', digits @ ..]) => number(digits, 16, 2),
+            (Self::Backslash, [b'\\', digits @ ..]) if digits.first().is_some_and(u8::is_ascii_digit) => {
+                number(digits, 8, 3)
+            }
+            (Self::Backslash, [b'\\', letter]) => letter_escape(*letter),
+            (Self::Entity, [b'&', b'#', b'x' | b'X', digits @ ..]) => closed(digits, 16, 2),
+            (Self::Entity, [b'&', b'#', digits @ ..]) => closed(digits, 10, 3),
+            (Self::Entity, [b'&', name @ ..]) => entity(name),
+            (Self::Plain | Self::Percent | Self::Backslash | Self::Entity, _) => Read::Other,
+        }
+    }
+}
+
+/// A byte as exactly so many digits.
+fn number(digits: &[u8], radix: u32, length: usize) -> Read {
+    if !digits.iter().all(|digit| char::from(*digit).is_digit(radix)) {
+        return Read::Other;
+    }
+    if digits.len() < length {
+        return Read::Open;
+    }
+    let value = std::str::from_utf8(digits).ok();
+    let value = value.and_then(|digits| u8::try_from(u32::from_str_radix(digits, radix).ok()?).ok());
+    value.map_or(Read::Other, Read::Byte)
+}
+
+/// A byte as at most so many digits, and a semicolon.
+fn closed(digits: &[u8], radix: u32, length_max: usize) -> Read {
+    match digits {
+        [digits @ .., b';'] => number(digits, radix, digits.len()),
+        open if open.len() <= length_max => match number(open, radix, usize::MAX) {
+            Read::Other => Read::Other,
+            Read::Open | Read::Byte(_) => Read::Open,
+        },
+        _ => Read::Other,
+    }
+}
+
+fn letter_escape(letter: u8) -> Read {
+    match letter {
+        b'"' | b'\'' | b'\\' | b'/' | b'`' | b'?' => Read::Byte(letter),
+        b'n' => Read::Byte(b'\n'),
+        b'r' => Read::Byte(b'\r'),
+        _ => Read::Other,
+    }
+}
+
+fn entity(name: &[u8]) -> Read {
+    const NAMES: [(&[u8], u8); 7] = [
+        (b"amp;", b'&'),
+        (b"lt;", b'<'),
+        (b"gt;", b'>'),
+        (b"quot;", b'"'),
+        (b"apos;", b'\''),
+        (b"plus;", b'+'),
+        (b"sol;", b'/'),
+    ];
+    match NAMES.iter().find(|(full, _)| full.starts_with(name)) {
+        Some((full, byte)) if *full == name => Read::Byte(*byte),
+        Some(_) => Read::Open,
+        None => Read::Other,
+    }
+}
+
+/// Undoes one kind of escapes.
+pub(super) struct Unescaper {
+    escape: Escape,
+    /// What may become an escape.
+    open: VecDeque<(u8, u64)>,
+    /// Whether there may be more to come out before the next byte goes in.
+    unread: bool,
+    /// What the last byte that came out was spelled with.
+    spelled: Vec<(u8, u64)>,
+}
+
+impl Unescaper {
+    pub(super) fn new(escape: Escape) -> Self {
+        Self {
+            escape,
+            open: VecDeque::new(),
+            unread: false,
+            spelled: Vec::new(),
+        }
+    }
+
+    /// What the last byte that came out was spelled with; empty if it stood there as it is.
+    pub(super) fn spelled(&self) -> &[(u8, u64)] {
+        &self.spelled
+    }
+
+    /// Takes one byte, and returns the first that comes out.
+    pub(super) fn feed(&mut self, byte: u8, at: u64) -> Option<(u8, Range<u64>)> {
+        if self.escape == Escape::Plain {
+            return Some((byte, at..at.saturating_add(1)));
+        }
+        self.open.push_back((byte, at));
+        self.unread = true;
+        self.next()
+    }
+
+    /// What else comes out.
+    pub(super) fn next(&mut self) -> Option<(u8, Range<u64>)> {
+        self.spelled.clear();
+        if !self.unread {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        let mut length = 0_usize;
+        for (slot, (byte, _)) in bytes.iter_mut().zip(&self.open) {
+            *slot = *byte;
+            length = length.saturating_add(1);
+        }
+        match self.escape.read(bytes.get(..length).unwrap_or_default()) {
+            Read::Open => {
+                self.unread = false;
+                None
+            }
+            Read::Byte(byte) => {
+                let (first, last) = (self.open.front()?.1, self.open.back()?.1);
+                self.spelled.extend(self.open.drain(..));
+                self.unread = false;
+                Some((byte, first..last.saturating_add(1)))
+            }
+            Read::Other => {
+                let (byte, at) = self.open.pop_front()?;
+                self.unread = !self.open.is_empty();
+                Some((byte, at..at.saturating_add(1)))
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Echoes in every spelling, whole and in pieces, and what a guest could learn from how they are found.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Body as _, Frame};
+use proptest::prelude::*;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::*;
+
+/// With everything that an encoding treats in a way of its own.
+const SECRET: &str = "sk-l1ve_A?b>c~d&e\"f/g h+i=j%41\\z<Q";
+
+fn echoes(secret: &str) -> Arc<Echoes> {
+    Echoes::of([&SecretValue::new(secret.as_bytes().to_vec())])
+}
+
+fn masked(secret: &str, text: &[u8]) -> Vec<u8> {
+    echoes(secret).mask_whole(text)
+}
+
+fn each(text: &str, spell: impl Fn(u8) -> String) -> String {
+    text.bytes().map(spell).collect()
+}
+
+fn percent(text: &str, plain: impl Fn(u8) -> bool) -> String {
+    each(text, |byte| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    })
+}
+
+fn unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// Every spelling that is found, by name.
+fn spellings(secret: &str) -> Vec<(&'static str, String)> {
+    let hex = each(secret, |byte| format!("{byte:02x}"));
+    let json = serde_json::to_string(secret).unwrap();
+    let json = json.trim_start_matches('"').strip_suffix('"').unwrap().to_owned();
+    let base64 = STANDARD_NO_PAD.encode(secret);
+    vec![
+        ("plain", secret.to_owned()),
+        ("upper case", secret.to_uppercase()),
+        ("hex", hex.clone()),
+        ("upper hex", hex.to_uppercase()),
+        (
+            "mixed hex",
+            each(secret, |byte| format!("{:x}{:X}", byte >> 4, byte & 15)),
+        ),
+        ("url", percent(secret, unreserved)),
+        ("lower url", percent(secret, unreserved).to_lowercase()),
+        (
+            "form",
+            percent(secret, |byte| unreserved(byte) || byte == b' ').replace(' ', "+"),
+        ),
+        ("every byte of a url", percent(secret, |_| false)),
+        (
+            "loose url",
+            percent(secret, |byte| byte != b'%' && byte != b' ' && byte != b'"'),
+        ),
+        ("json", json.clone()),
+        ("json with slashes", json.replace('/', "\\/")),
+        ("json in unicode", each(secret, |byte| format!("\\u00{byte:02x}"))),
+        ("javascript", each(secret, |byte| format!("\\x{byte:02X}"))),
+        ("octal", each(secret, |byte| format!("\\{byte:03o}"))),
+        ("decimal entities", each(secret, |byte| format!("&#{byte};"))),
+        ("hexadecimal entities", each(secret, |byte| format!("&#x{byte:X};"))),
+        (
+            "html",
+            secret
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;"),
+        ),
+        ("base64 in a url", percent(&base64, unreserved)),
+        ("base64 in json", base64.replace('/', "\\/")),
+        (
+            "base64 in lines",
+            base64
+                .as_bytes()
+                .chunks(19)
+                .map(|line| String::from_utf8_lossy(line).into_owned() + "\r\n")
+                .collect(),
+        ),
+        ("utf-16", each(secret, |byte| format!("{}\0", char::from(byte)))),
+        ("utf-32", each(secret, |byte| format!("\0\0\0{}", char::from(byte)))),
+    ]
+}
+
+/// No run of the secret's own letters or of its encoding survives. Separators, line ends and zeros may.
+fn assert_gone(name: &str, spelling: &str, text: &[u8]) {
+    let left: Vec<&[u8]> = spelling
+        .as_bytes()
+        .windows(6)
+        .filter(|window| window.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'*'))
+        .filter(|window| text.windows(6).any(|other| other == *window))
+        .collect();
+    assert!(
+        left.is_empty(),
+        "{name}: {:?} is left of {spelling:?} in {:?}",
+        String::from_utf8_lossy(left[0]),
+        String::from_utf8_lossy(text)
+    );
+}
+
+#[test]
+fn every_spelling_is_overwritten_at_its_own_length() {
+    for (name, spelling) in spellings(SECRET) {
+        let text = format!("before|{spelling}|after");
+        let out = masked(SECRET, text.as_bytes());
+        assert_eq!(out.len(), text.len(), "{name}");
+        assert!(
+            out.starts_with(b"before|") && out.ends_with(b"|after"),
+            "{name}: {out:?}"
+        );
+        assert_gone(name, &spelling, &out);
+    }
+}
+
+#[test]
+fn base64_is_found_in_both_alphabets_at_every_alignment_to_the_last_digit() {
+    for length in 12..=34 {
+        let secret = &SECRET[..length];
+        for before in 0..6 {
+            for after in 0..4 {
+                let text = format!("{}{secret}{}", &"Bearer"[..before], &"\r\nX"[..after.min(3)]);
+                for encoded in [
+                    STANDARD.encode(&text),
+                    STANDARD_NO_PAD.encode(&text),
+                    URL_SAFE.encode(&text),
+                    URL_SAFE_NO_PAD.encode(&text),
+                ] {
+                    let out = masked(secret, encoded.as_bytes());
+                    // A digit that holds no bit of the secret stays, and every other one goes.
+                    let digits = encoded.trim_end_matches('=');
+                    let first = before * 8 / 6;
+                    let end = ((before + length) * 8).div_ceil(6);
+                    let expected = format!(
+                        "{}{}{}{}",
+                        &digits[..first],
+                        "*".repeat(end - first),
+                        &digits[end..],
+                        &encoded[digits.len()..]
+                    );
+                    assert_eq!(String::from_utf8_lossy(&out), expected, "{before} {secret} {after}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_echo_stays_as_it_is() {
+    let text = format!(
+        "{} {} {}",
+        &SECRET[1..],
+        &SECRET[..SECRET.len() - 1],
+        STANDARD.encode(&SECRET[2..])
+    );
+    assert_eq!(masked(SECRET, text.as_bytes()), text.as_bytes());
+    let all: Vec<u8> = (0..=255).collect();
+    assert_eq!(masked(SECRET, &all), all);
+    for odd in [
+        "%", "%4", "%%%41", "\\", "\\u00", "\\u00\\u", "&", "&#", "&#x", "&amp", "&&amp;&", "&#;", "\\\\",
+    ] {
+        assert_eq!(masked(SECRET, odd.as_bytes()), odd.as_bytes(), "{odd}");
+    }
+}
+
+#[test]
+fn echoes_next_to_and_over_each_other_all_go() {
+    let secret = "abababababab";
+    assert_eq!(masked(secret, b"xabababababababx"), b"x**************x");
+    assert_eq!(masked(secret, b"ababababababababababababab"), [b'*'; 26]);
+    let two = Echoes::of([
+        &SecretValue::new(b"first-secret".to_vec()),
+        &SecretValue::new(b"other-secret".to_vec()),
+    ]);
+    assert_eq!(
+        two.mask_whole(b"first-secret, other-secret"),
+        b"************, ************"
+    );
+    // What only looks like the beginning of an escape hides nothing.
+    assert_eq!(masked(secret, b"%ababababababab"), b"%**************");
+    assert_eq!(masked(secret, b"%%61bababababab"), b"%**************");
+}
+
+#[test]
+fn fields_are_masked_in_names_and_values() {
+    let mut fields = HeaderMap::new();
+    fields.append("x-plain", HeaderValue::from_static("unchanged"));
+    fields.append("set-cookie", HeaderValue::from_static("a=sk-l1ve-0123456789; Path=/"));
+    fields.append(
+        "set-cookie",
+        HeaderValue::from_static("b=736b2d4c3156452d30313233343536373839"),
+    );
+    fields.append("x-sk-l1ve-0123456789", HeaderValue::from_static("here"));
+    let fields = echoes("sk-L1VE-0123456789").mask_fields(&fields);
+    let shown: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    assert_eq!(fields.len(), 4);
+    for line in [
+        "x-plain: unchanged",
+        "set-cookie: a=******************; Path=/",
+        "set-cookie: b=************************************",
+        "x-******************: here",
+    ] {
+        assert!(shown.iter().any(|one| one == line), "{line} in {shown:?}");
+    }
+}
+
+type Frames = Vec<Result<Frame<Bytes>, Error>>;
+
+fn body(frames: Frames) -> WasiBody {
+    StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
+}
+
+fn data(text: &[u8]) -> Result<Frame<Bytes>, Error> {
+    Ok(Frame::data(Bytes::copy_from_slice(text)))
+}
+
+/// Sizes of the frames that come out, and what they hold.
+async fn read(body: WasiBody) -> (Vec<usize>, Vec<u8>, Option<HeaderMap>, bool) {
+    let (mut body, mut sizes, mut bytes, mut trailers) = (body, Vec::new(), Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => {
+                assert!(!data.is_empty(), "an empty frame is no frame");
+                sizes.push(data.len());
+                bytes.extend_from_slice(&data);
+            }
+            Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
+            Err(_) => return (sizes, bytes, trailers, true),
+        }
+    }
+    assert!(body.is_end_stream());
+    (sizes, bytes, trailers, false)
+}
+
+#[tokio::test]
+async fn an_echo_is_found_across_frames_cut_anywhere() {
+    for (name, spelling) in spellings(SECRET) {
+        let filler = "x".repeat(1_500);
+        let text = format!("{filler}{spelling}{filler}");
+        for size in [1, 3, 1_000] {
+            let frames = text.as_bytes().chunks(size).map(data).collect();
+            let (_, out, _, failed) = read(super::masked(body(frames), echoes(SECRET))).await;
+            assert_eq!((out.len(), failed), (text.len(), false), "{name} in frames of {size}");
+            assert_gone(name, &spelling, &out);
+            assert!(out.starts_with(filler.as_bytes()) && out.ends_with(&filler.as_bytes()[1..]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_masked_and_come_last() {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-checked", HeaderValue::from_static("0123456789abcdef"));
+    let frames = vec![data(b"0123456789"), data(b"abcdef"), Ok(Frame::trailers(trailers))];
+    let (_, out, trailers, _) = read(super::masked(body(frames), echoes("0123456789abcdef"))).await;
+    assert_eq!(out, [b'*'; 16]);
+    assert_eq!(trailers.unwrap()["x-checked"], "*".repeat(16));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_in_the_middle_of_an_echo_shows_nothing_of_it() {
+    let frames = vec![data(b"0123456789abcde"), Err(Error::HttpResponseTimeout), data(b"f")];
+    let (_, out, _, failed) = read(super::masked(body(frames), echoes("0123456789abcdef"))).await;
+    assert!(failed && out.is_empty(), "{out:?}");
+}
+
+#[tokio::test]
+async fn what_is_held_back_depends_on_the_length_of_the_secret_alone() {
+    // A guest that has a server send a guess in pieces sees the same pieces, right or wrong.
+    let guess = |text: &str| {
+        let frames: Frames = std::iter::once(data(&[b'.'; 5_000]))
+            .chain(text.as_bytes().chunks(3).map(data))
+            .collect();
+        read(super::masked(body(frames), echoes("0123456789abcdef")))
+    };
+    let (right, whole, ..) = guess("0123456789abcde").await;
+    let (wrong, other, ..) = guess("9876543210zyxwv").await;
+    assert_eq!(right, wrong);
+    assert!(
+        whole.ends_with(b"0123456789abcde") && other.ends_with(b"zyxwv"),
+        "a part is no echo"
+    );
+    // And it is bounded: what no echo can reach any more comes out.
+    assert!(right[0] >= 5_000 - HELD_BYTES_STEP, "{right:?}");
+    let longest = echoes(&"x".repeat(super::super::inject::SECRET_INJECTED_BYTES_MAX));
+    assert!(longest.held_bytes <= 128 << 10, "{}", longest.held_bytes);
+}
+
+#[test]
+fn a_hostile_answer_takes_time_in_proportion_to_its_length() {
+    // Half an echo over and over is the worst that a server can do to a search that goes back.
+    let secret = "a".repeat(4_000) + "b";
+    let answer = vec![b'a'; 1 << 20];
+    let echoes = echoes(&secret);
+    #[expect(clippy::disallowed_methods, reason = "measures a search")]
+    let started = std::time::Instant::now();
+    assert_eq!(echoes.mask_whole(&answer), answer);
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+proptest! {
+    /// Whatever stands around it and however it is cut, an echo is gone, and the length is what it was.
+    #[test]
+    fn no_surroundings_hide_an_echo(
+        secret in "[!-~]{12,40}",
+        before in "[ -~\r\n]{0,40}",
+        after in "[ -~\r\n]{0,40}",
+        which in 0_usize..4,
+        cut in 1_usize..50,
+    ) {
+        let spelling = match which {
+            0 => secret.clone(),
+            1 => each(&secret, |byte| format!("{byte:02X}")),
+            2 => percent(&secret, |_| false),
+            _ => percent(&secret, unreserved),
+        };
+        let text = format!("{before}{spelling}{after}");
+        let mut masker = Masker::new(echoes(&secret));
+        let mut marks = Vec::new();
+        for piece in text.as_bytes().chunks(cut) {
+            masker.feed(piece, &mut marks);
+        }
+        let mut out = text.clone().into_bytes();
+        overwrite(&mut out, 0, &marks);
+        let echo = &out[before.len()..before.len() + spelling.len()];
+        prop_assert!(echo.iter().all(|byte| *byte == MASK), "{:?} of {text:?}", String::from_utf8_lossy(&out));
+    }
+}
