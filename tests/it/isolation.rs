@@ -12,6 +12,12 @@ use crate::support::setup::Setup;
 
 foreach_isolation!(assert_test_exists);
 
+mod memory;
+mod secret;
+
+use memory::isolation_memory_steps;
+use secret::{isolation_secret_handle, isolation_secret_request};
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn isolation_environment() {
     let lab = Lab::start(Setup::of(ISOLATION_ENVIRONMENT)).await;

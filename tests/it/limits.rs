@@ -1,6 +1,8 @@
 //! Every limit bounds something: with a low value a guest is stopped, with a high value the same call succeeds, and it
 //! does not matter whether the manifest, the policy's default or its ceiling brings the low value.
 
+use std::time::Duration;
+
 use aral_contract::{Code, Limits};
 use serde_json::{Value, json};
 
@@ -154,21 +156,54 @@ fn service_cases() -> Vec<Case> {
         "memory:read": { "namespaces": ["mine"] },
         "memory:write": { "namespaces": ["mine"], "bytes_max": 1 << 20, "records_max": 10 },
     });
+    let secrets = json!({
+        "secret:read": { "secrets": [{ "name": "shown", "use": "reveal" }] },
+        "secret:write": { "names": ["shown"] },
+    });
+    // Five accesses, and two uses: to reveal and to store.
+    let remembers = || Setup::of(ISOLATION_MEMORY).permissions(memory.clone()).keeping(&[]);
+    let reveals = || {
+        Setup::of(ISOLATION_SECRET)
+            .permissions(secrets.clone())
+            .keeping(&[("shown", "a value")])
+    };
+    let late = Duration::from_millis(500);
+    let limited: fn(&Outcome) -> bool = |outcome| attempt_failed(outcome, "Error::Limit");
+    let kept = |limit, low, high, setup, guest, input| Case {
+        limit,
+        low,
+        high,
+        setup,
+        guest,
+        input,
+        stopped: limited,
+    };
+    let (namespace, names) = (json!({ "namespace": "mine" }), json!({ "names": ["shown"] }));
     let programs = json!({ "exec": { "programs": [
         { "path": "/bin/sleep", "args": ["{integer}"] },
         { "path": "/usr/bin/head", "args": ["-c", "{integer}", "/dev/zero"] },
     ] } });
     let run = |program: &str, arguments: &[&str]| json!({ "runs": [{ "program": program, "arguments": arguments }] });
     vec![
-        Case {
-            limit: "memory_value_bytes",
-            low: 999,
-            high: 1_000,
-            setup: Setup::of(ISOLATION_MEMORY).permissions(memory),
-            guest: ISOLATION_MEMORY,
-            input: json!({ "namespace": "mine", "bytes": 1_000 }),
-            stopped: |outcome| attempt_failed(outcome, "Error::Limit"),
-        },
+        kept(
+            "memory_value_bytes",
+            999,
+            1_000,
+            remembers(),
+            ISOLATION_MEMORY,
+            json!({ "namespace": "mine", "bytes": 1_000 }),
+        ),
+        kept("memory_calls", 4, 5, remembers(), ISOLATION_MEMORY, namespace.clone()),
+        kept(
+            "memory_ms",
+            100,
+            60_000,
+            remembers().slow(late),
+            ISOLATION_MEMORY,
+            namespace,
+        ),
+        kept("secret_calls", 1, 2, reveals(), ISOLATION_SECRET, names.clone()),
+        kept("secret_ms", 100, 60_000, reveals().slow(late), ISOLATION_SECRET, names),
         Case {
             limit: "exec_output_bytes",
             low: 999,

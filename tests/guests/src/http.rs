@@ -22,7 +22,12 @@ pub enum Failed {
 
 /// Sends `{"method","url","headers":[[name,value]…],"body"}` and returns `{"status","headers","body"}`.
 pub fn send(request: &Value) -> Result<Value, Failed> {
-    let response = exchange(request)?;
+    send_changed(request, |_| ())
+}
+
+/// The same with a request that `change` has been at before it is sent.
+pub fn send_changed(request: &Value, change: impl FnOnce(&OutgoingRequest)) -> Result<Value, Failed> {
+    let response = exchange(request, change)?;
     let status = response.status();
     let headers: Vec<Value> = response
         .headers()
@@ -99,8 +104,9 @@ fn write_body(body: OutgoingBody, request: &Value) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-fn exchange(request: &Value) -> Result<IncomingResponse, Failed> {
+fn exchange(request: &Value, change: impl FnOnce(&OutgoingRequest)) -> Result<IncomingResponse, Failed> {
     let outgoing = build(request)?;
+    change(&outgoing);
     let body = outgoing.body().expect("the first body of a request");
     let options = RequestOptions::new();
     if let Some(patience_ms) = request["timeout_ms"].as_u64() {

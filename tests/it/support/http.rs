@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -164,6 +166,12 @@ async fn respond<S: AsyncWrite + Unpin>(stream: &mut S, head: &str, body: &[u8])
             stream.write_all(text.as_bytes()).await
         }
         "not-http" => stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await,
+        // What came in the header `authorization`, after the scheme, in some spelling.
+        "reflect" => {
+            let line = head.lines().find_map(|line| line.strip_prefix("authorization: "));
+            let value = line.map_or("", |line| line.rsplit(' ').next().unwrap_or_default());
+            reflect(stream, argument, value).await
+        }
         // The body of the request comes back.
         "echo" => {
             stream.write_all(plain(body.len()).as_bytes()).await?;
@@ -182,6 +190,53 @@ async fn respond<S: AsyncWrite + Unpin>(stream: &mut S, head: &str, body: &[u8])
             stream.write_all(format!("{}{body}", plain(5)).as_bytes()).await
         }
     }
+}
+
+async fn reflect<S: AsyncWrite + Unpin>(stream: &mut S, how: &str, value: &str) -> std::io::Result<()> {
+    let each = |spell: fn(u8) -> String| value.bytes().map(spell).collect::<String>();
+    let body = match how {
+        "hex" => each(|byte| format!("{byte:02x}")),
+        "upper-hex" => each(|byte| format!("{byte:02X}")),
+        "url" => each(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        }),
+        "url-all" => each(|byte| format!("%{byte:02x}")),
+        "json" => each(|byte| format!("\\u00{byte:02x}")),
+        "base64" => STANDARD.encode(value),
+        "base64-url" => URL_SAFE_NO_PAD.encode(value),
+        "base64-within" => STANDARD.encode(format!("user:{value}:end")),
+        _ => value.to_owned(),
+    };
+    let field = match how {
+        "field" => format!("x-echo: {value}\r\n"),
+        "gzip" => "content-encoding: gzip\r\n".to_owned(),
+        "part" => "content-range: bytes 0-4/99\r\n".to_owned(),
+        "redirect" => format!("location: https://api.example.test/reflect/plain?{value}\r\n"),
+        _ => String::new(),
+    };
+    let status = match how {
+        "part" => "206 Partial Content",
+        "redirect" => "302 Found",
+        _ => "200 OK",
+    };
+    if how == "chunks" {
+        let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\ntrailer: x-end\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        for byte in body.bytes() {
+            stream.write_all(&[b'1', b'\r', b'\n', byte, b'\r', b'\n']).await?;
+            stream.flush().await?;
+        }
+        return stream
+            .write_all(format!("0\r\nx-end: {value}\r\n\r\n").as_bytes())
+            .await;
+    }
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{field}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await
 }
 
 fn plain(length: usize) -> String {

@@ -9,6 +9,7 @@ use aral_host::{Config, Host, Request, Session};
 use serde_json::{Value, json};
 
 use super::guests::{Guest, RUNTIME_ECHO_TOOL};
+use super::kept::Kept;
 use super::outcome::{Outcome, elapsed};
 use super::setup::{Setup, key, persona, sign};
 
@@ -60,7 +61,12 @@ impl Lab {
         std::fs::write(folder.path().join("aral.toml"), setup.config(folder.path())).expect("a file");
         let ear = Arc::new(Ear::default());
         let config = Config::load(&folder.path().join("aral.toml"))?;
-        let host = Host::builder().config(config).sink(ear.clone()).build()?;
+        let mut builder = Host::builder().config(config).sink(ear.clone());
+        if setup.keeps {
+            let kept = Kept::open(folder.path(), &setup).await;
+            builder = builder.memory(kept.memory).secrets(kept.secrets);
+        }
+        let host = builder.build()?;
         let entries: Vec<&Value> = setup.entries.iter().map(|(_, entry)| entry).collect();
         let manifest = sign(Kind::Manifest, &json!({ "capabilities": entries }), &key()).to_string();
         let component = |digest: Digest| {

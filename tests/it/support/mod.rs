@@ -4,6 +4,7 @@ pub(crate) mod desk;
 pub(crate) mod dns;
 pub(crate) mod guests;
 pub(crate) mod http;
+mod kept;
 pub(crate) mod lab;
 pub(crate) mod listener;
 pub(crate) mod outcome;

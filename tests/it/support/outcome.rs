@@ -70,6 +70,20 @@ impl Outcome {
         );
     }
 
+    /// What was recorded of records and secrets.
+    pub(crate) fn accesses(&self) -> Vec<EventKind> {
+        let accesses = self.events.iter().map(|event| &event.kind);
+        accesses
+            .filter(|kind| matches!(kind, EventKind::DataAccess { .. } | EventKind::SecretAccess { .. }))
+            .cloned()
+            .collect()
+    }
+
+    /// Everything that was recorded, as text.
+    pub(crate) fn recorded(&self) -> String {
+        format!("{:?}", self.events)
+    }
+
     /// A host function refused something under this permission, and said why.
     pub(crate) fn assert_denied(&self, wanted: Permission) {
         let denied = |event: &Event| {

@@ -61,6 +61,9 @@ pub(crate) struct Setup {
     pub(super) entries: Vec<(Guest, Value)>,
     networks: Vec<String>,
     nameserver: Option<std::net::SocketAddr>,
+    pub(super) keeps: bool,
+    pub(super) delay: std::time::Duration,
+    pub(super) secrets: Vec<(String, String)>,
     authority: Option<String>,
     root: Option<PathBuf>,
     ceiling: Value,
@@ -77,6 +80,9 @@ impl Setup {
             entries: vec![(guest, entry(guest))],
             networks: Vec::new(),
             nameserver: None,
+            keeps: false,
+            delay: std::time::Duration::ZERO,
+            secrets: Vec::new(),
             authority: None,
             root: None,
             ceiling: json!({}),
@@ -117,6 +123,22 @@ impl Setup {
 
     pub(crate) fn nameserver(mut self, address: std::net::SocketAddr) -> Self {
         self.nameserver = Some(address);
+        self
+    }
+
+    /// An encrypted store for memory and secrets, and secrets in it.
+    pub(crate) fn keeping(mut self, secrets: &[(&str, &str)]) -> Self {
+        let owned = secrets
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.secrets = owned.collect();
+        self.keeps = true;
+        self
+    }
+
+    /// How long the store takes for each record and each secret.
+    pub(crate) fn slow(mut self, delay: std::time::Duration) -> Self {
+        self.delay = delay;
         self
     }
 
