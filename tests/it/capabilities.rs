@@ -4,11 +4,16 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use aral_contract::Code;
 use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
 use crate::support::dns::Dns;
+use crate::support::guests::{NOTES, WEBHOOK_POST};
 use crate::support::http::Http;
+use crate::support::lab::Lab;
+use crate::support::setup::Setup;
+use crate::support::tls::Authority;
 
 /// A desk with one of the example capabilities, built into a manifest and signed by the program itself.
 /// `edits` are what an operator changes in its `capability.toml`.
@@ -337,4 +342,93 @@ async fn http_fetch_reads_a_page_from_a_real_server() {
     })
     .await
     .expect("the program was run");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_are_kept_from_one_call_to_the_next() {
+    let setup = Setup::of(NOTES)
+        .permissions(json!({
+            "memory:read": { "namespaces": ["notes"] },
+            "memory:write": { "namespaces": ["notes"], "bytes_max": 1_048_576, "records_max": 2 },
+        }))
+        .keeping(&[]);
+    let lab = Lab::start(setup).await;
+    let add = |name: &str, text: &str, replace: bool| json!({ "action": "add", "name": name, "text": text, "replace": replace, "days": 7 });
+    let get = json!({ "action": "get", "name": "Shopping list" });
+    for (input, expected) in [
+        (
+            add("Shopping list", "milk", false),
+            json!({ "action": "added", "version": 1 }),
+        ),
+        (
+            add("Shopping list", "milk and bread", true),
+            json!({ "action": "added", "version": 2 }),
+        ),
+        (get.clone(), json!({ "action": "note", "text": "milk and bread" })),
+        (
+            json!({ "action": "list", "prefix": "Shop" }),
+            json!({ "action": "names", "names": ["Shopping list"] }),
+        ),
+        (add("Plan", "rest", false), json!({ "action": "added", "version": 1 })),
+        (
+            json!({ "action": "delete", "name": "Plan" }),
+            json!({ "action": "deleted", "existed": true }),
+        ),
+        (
+            json!({ "action": "delete", "name": "Plan" }),
+            json!({ "action": "deleted", "existed": false }),
+        ),
+        (
+            add("Plan", "rest again", false),
+            json!({ "action": "added", "version": 1 }),
+        ),
+    ] {
+        assert_eq!(lab.call(NOTES, input).await.answer(), &expected);
+    }
+    for (input, code) in [
+        (add("Shopping list", "other", false), Code::InputInvalid),
+        (add("One too many", "", false), Code::LimitHostCall),
+    ] {
+        let outcome = lab.call(NOTES, input).await;
+        assert_eq!(outcome.failure().code, code, "{}", outcome.failure());
+    }
+    assert_eq!(lab.call(NOTES, get).await.answer()["text"], "milk and bread");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhook_post_sends_a_token_that_it_never_sees() {
+    const TOKEN: &str = "hook-token-0123456789";
+    let authority = Authority::new();
+    let server = Http::start_on("127.0.0.1:0", Some(authority.server(&["hooks.example.com"]))).await;
+    let dns = Dns::start(&[("hooks.example.com", &["127.0.0.1"])]).await;
+    let origin = format!("https://hooks.example.com:{}", server.port());
+    let setup = Setup::of(WEBHOOK_POST)
+        .permissions(json!({
+            "network:write": { "hosts": [origin] },
+            "secret:read": { "secrets": [{ "name": "webhook-token", "hosts": [origin], "header": "authorization", "prefix": "Bearer " }] },
+        }))
+        .networks(&["127.0.0.1/32"])
+        .nameserver(dns.address)
+        .authority(&authority.pem())
+        .keeping(&[("webhook-token", TOKEN)]);
+    let lab = Lab::start(setup).await;
+    let input = |path: &str| json!({ "url": format!("{origin}{path}"), "payload": { "status": "passed" } });
+    let outcome = lab.call(WEBHOOK_POST, input("/echo")).await;
+    assert_eq!(
+        outcome.answer(),
+        &json!({ "status": 200, "accepted": true, "answer": "{\"status\":\"passed\"}", "truncated": false })
+    );
+    let head = server.requests().remove(0);
+    assert!(
+        head.starts_with("POST /echo ") && head.contains(&format!("\r\nauthorization: Bearer {TOKEN}\r\n")),
+        "{head}"
+    );
+    let echoed = lab.call(WEBHOOK_POST, input("/reflect/base64")).await;
+    assert_eq!(echoed.answer()["answer"], "*".repeat(28), "{}", echoed.answer());
+    assert!(!outcome.recorded().contains(TOKEN) && !echoed.recorded().contains(TOKEN));
+    let elsewhere = json!({ "url": "https://elsewhere.example.com/", "payload": 1 });
+    assert_eq!(
+        lab.call(WEBHOOK_POST, elsewhere).await.failure().code,
+        Code::PermissionDenied
+    );
 }

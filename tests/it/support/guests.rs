@@ -40,6 +40,19 @@ impl Guest {
     }
 }
 
+/// The example capability `notes`.
+pub(crate) const NOTES: Guest = Guest {
+    name: "notes",
+    path: concat!(env!("ARAL_CAPABILITIES"), "/notes.wasm"),
+    shape: Shape::Tool,
+};
+/// The example capability `webhook-post`.
+pub(crate) const WEBHOOK_POST: Guest = Guest {
+    name: "webhook_post",
+    path: concat!(env!("ARAL_CAPABILITIES"), "/webhook_post.wasm"),
+    shape: Shape::Tool,
+};
+
 include!(env!("ARAL_GUESTS"));
 
 /// For the macros of the suites: fails to compile unless a test function of this name is in scope.
