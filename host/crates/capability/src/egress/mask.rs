@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use aral_contract::SecretValue;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 pub(super) use body::masked;
 use escape::Escape;
@@ -38,6 +39,8 @@ const HELD_BYTES_STEP: usize = 1024;
 pub(super) struct Echoes {
     needles: Vec<Needle>,
     needle_bytes_max: usize,
+    /// For each byte, whether a needle begins with it.
+    begin: Zeroizing<Vec<bool>>,
     held_bytes: usize,
 }
 
@@ -54,13 +57,20 @@ impl Echoes {
             secret_bytes_max = secret_bytes_max.max(secret.expose().len());
             needles.extend(Needle::all(secret.expose()));
         }
+        let begin = (0..=u8::MAX).map(|byte| needles.iter().any(|needle: &Needle| needle.goes_on(0, byte)));
         Arc::new(Self {
+            begin: Zeroizing::new(begin.collect()),
             needle_bytes_max: needles.iter().map(Needle::len).max().unwrap_or_default(),
             needles,
             held_bytes: secret_bytes_max
                 .saturating_mul(EXPANSION)
                 .next_multiple_of(HELD_BYTES_STEP),
         })
+    }
+
+    /// Whether an echo may begin with this byte.
+    fn may_begin_with(&self, byte: u8) -> bool {
+        self.begin.get(usize::from(byte)).copied().unwrap_or_default()
     }
 
     /// The same bytes, echoes overwritten.

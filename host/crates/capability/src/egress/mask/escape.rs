@@ -30,6 +30,16 @@ enum Read {
 impl Escape {
     pub(super) const ALL: [Self; 4] = [Self::Plain, Self::Percent, Self::Backslash, Self::Entity];
 
+    /// What every escape begins with.
+    fn opener(self) -> Option<u8> {
+        match self {
+            Self::Plain => None,
+            Self::Percent => Some(b'%'),
+            Self::Backslash => Some(b'\\'),
+            Self::Entity => Some(b'&'),
+        }
+    }
+
     fn read(self, bytes: &[u8]) -> Read {
         match (self, bytes) {
             (Self::Percent, [b'%']) | (Self::Backslash, [b'\\']) | (Self::Entity, [b'&']) => Read::Open,
@@ -127,7 +137,9 @@ impl Unescaper {
 
     /// Takes one byte, and returns the first that comes out.
     pub(super) fn feed(&mut self, byte: u8, at: u64) -> Option<(u8, Range<u64>)> {
-        if self.escape == Escape::Plain {
+        // Most of what is read is no escape, and this is all that it costs.
+        if self.open.is_empty() && self.escape.opener() != Some(byte) {
+            self.spelled.clear();
             return Some((byte, at..at.saturating_add(1)));
         }
         self.open.push_back((byte, at));

@@ -38,6 +38,10 @@ pub(super) struct View {
     late: Vec<Late>,
     /// The last match ended within a base64 digit, which comes next.
     digit_due: bool,
+    /// Where the byte before began.
+    last: Option<u64>,
+    /// Nothing of any needle stands here.
+    idle: bool,
 }
 
 impl View {
@@ -51,28 +55,14 @@ impl View {
             starts: VecDeque::with_capacity(echoes.needle_bytes_max.saturating_add(1)),
             late: Vec::new(),
             digit_due: false,
+            last: None,
+            idle: true,
         }
     }
 
     /// Reads one byte, and adds the places of echoes that end with it.
     pub(super) fn feed(&mut self, byte: u8, at: u64, marks: &mut Vec<Range<u64>>) {
-        let echoes = Arc::clone(&self.echoes);
-        let mut digit_due = false;
-        self.late.retain_mut(|late| {
-            let Some(needle) = echoes.needles.get(late.needle) else {
-                return false;
-            };
-            match late.feed(needle, byte, at) {
-                Progress::GoesOn => true,
-                Progress::IsWhole => {
-                    let before = u64::from(needle.begins_within_digit);
-                    marks.push(late.start.saturating_sub(before)..at.saturating_add(1));
-                    digit_due |= needle.ends_within_digit;
-                    false
-                }
-                Progress::IsOver => false,
-            }
-        });
+        let digit_due = !self.late.is_empty() && self.follow(byte, at, marks);
         let mut read = self.unescaper.feed(byte, at);
         while let Some((byte, span)) = read.take() {
             self.take(byte, &span, marks);
@@ -82,18 +72,41 @@ impl View {
         self.digit_due |= digit_due;
     }
 
+    /// Goes on with what may have begun in the middle of an escape. True: an echo ends within a base64 digit.
+    fn follow(&mut self, byte: u8, at: u64, marks: &mut Vec<Range<u64>>) -> bool {
+        let needles = &self.echoes.needles;
+        let mut digit_due = false;
+        self.late.retain_mut(|late| {
+            late.feed(needles, byte, at, &mut |needle, start| {
+                let before = u64::from(needle.begins_within_digit);
+                marks.push(start.saturating_sub(before)..at.saturating_add(1));
+                digit_due |= needle.ends_within_digit;
+            })
+        });
+        digit_due
+    }
+
     fn take(&mut self, byte: u8, span: &Range<u64>, marks: &mut Vec<Range<u64>>) {
         if self.silence.covers(byte) {
             return;
         }
         let byte = canonical(byte);
+        if std::mem::take(&mut self.digit_due) && is_base64(byte) {
+            marks.push(span.clone());
+        }
+        let before = self.last.replace(span.start);
+        if self.idle {
+            // Most of what is read begins no echo, and this is all that it costs.
+            if !self.echoes.may_begin_with(byte) {
+                return;
+            }
+            self.starts.clear();
+            self.starts.extend(before);
+        }
         if self.starts.len() > self.echoes.needle_bytes_max {
             self.starts.pop_front();
         }
         self.starts.push_back(span.start);
-        if std::mem::take(&mut self.digit_due) && is_base64(byte) {
-            marks.push(span.clone());
-        }
         for (needle, state) in self.echoes.needles.iter().zip(&mut self.states) {
             let (next, found) = needle.step(*state, byte);
             *state = next;
@@ -105,6 +118,7 @@ impl View {
                 self.digit_due |= needle.ends_within_digit;
             }
         }
+        self.idle = self.states.iter().all(|state| *state == 0);
     }
 
     /// What was read as an escape may be its first byte, left there by somebody, and then the beginning of an echo: a `%`
@@ -112,63 +126,69 @@ impl View {
     fn look_within(&mut self) {
         let spelled = self.unescaper.spelled();
         for (skipped, (_, start)) in spelled.iter().enumerate().skip(1) {
-            for (index, needle) in self.echoes.needles.iter().enumerate() {
-                let mut late = Late::new(self.escape, index, *start);
-                let rest = spelled.iter().skip(skipped);
-                let mut ends = rest.map(|(byte, at)| late.feed(needle, *byte, *at));
-                if ends.all(|end| end == Progress::GoesOn) && self.late.len() < LATE_MAX {
-                    self.late.push(late);
-                }
+            let mut late = Late::new(self.escape, *start, self.echoes.needles.len());
+            let mut rest = spelled.iter().skip(skipped);
+            // The shortest needle is longer than an escape: none of them can be whole here.
+            let goes_on = rest.all(|(byte, at)| late.feed(&self.echoes.needles, *byte, *at, &mut |_, _| ()));
+            if goes_on && self.late.len() < LATE_MAX {
+                self.late.push(late);
             }
         }
     }
 }
 
-/// An echo that may have begun in the middle of what was read as an escape.
+/// What may have begun in the middle of what was read as an escape.
 struct Late {
-    needle: usize,
     unescaper: Unescaper,
     silence: Silence,
-    standing: usize,
     start: u64,
-}
-
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// It may still be one.
-    GoesOn,
-    /// It is one.
-    IsWhole,
-    /// It is none.
-    IsOver,
+    /// How many bytes have come out.
+    standing: usize,
+    /// The needles that begin with all of them, a bit for each.
+    alive: u32,
 }
 
 impl Late {
-    fn new(escape: Escape, needle: usize, start: u64) -> Self {
+    fn new(escape: Escape, start: u64, needles: usize) -> Self {
+        let needles = u32::try_from(needles).unwrap_or(u32::BITS);
         Self {
-            needle,
             unescaper: Unescaper::new(escape),
             silence: Silence::default(),
-            standing: 0,
             start,
+            standing: 0,
+            alive: u32::MAX
+                .checked_shr(u32::BITS.saturating_sub(needles))
+                .unwrap_or_default(),
         }
     }
 
-    fn feed(&mut self, needle: &Needle, byte: u8, at: u64) -> Progress {
+    /// Whether it may still become an echo.
+    fn feed(&mut self, needles: &[Needle], byte: u8, at: u64, found: &mut dyn FnMut(&Needle, u64)) -> bool {
         let mut read = self.unescaper.feed(byte, at);
         while let Some((byte, _)) = read.take() {
             if !self.silence.covers(byte) {
-                if !needle.goes_on(self.standing, canonical(byte)) {
-                    return Progress::IsOver;
-                }
-                self.standing = self.standing.saturating_add(1);
-                if self.standing == needle.len() {
-                    return Progress::IsWhole;
-                }
+                self.narrow(needles, canonical(byte), found);
             }
             read = self.unescaper.next();
         }
-        Progress::GoesOn
+        self.alive != 0
+    }
+
+    fn narrow(&mut self, needles: &[Needle], byte: u8, found: &mut dyn FnMut(&Needle, u64)) {
+        let standing = self.standing.saturating_add(1);
+        for (index, needle) in (0_u32..).zip(needles) {
+            let bit = 1_u32.checked_shl(index).unwrap_or_default();
+            if self.alive & bit == 0 {
+                continue;
+            }
+            let goes_on = needle.goes_on(self.standing, byte);
+            if goes_on && standing == needle.len() {
+                found(needle, self.start);
+            }
+            if !goes_on || standing == needle.len() {
+                self.alive &= !bit;
+            }
+        }
+        self.standing = standing;
     }
 }
