@@ -14,6 +14,9 @@ pub mod store;
 pub mod testing;
 pub mod vault;
 
+#[cfg(test)]
+mod tests;
+
 pub use backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 pub use key::MasterKey;
 pub use key_service::{KeyService, KeyServiceError};

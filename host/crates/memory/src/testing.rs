@@ -5,9 +5,9 @@
 //! A crate with a backend of its own takes `aral-memory` with that feature as a development dependency and writes:
 //!
 //! ```text
-//! fn place() -> impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> {
+//! fn place() -> impl FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> {
 //!     let folder = tempfile::tempdir().unwrap();
-//!     move |clock| Box::new(MyStore::open(folder.path(), clock).unwrap())
+//!     move |clock| Arc::new(MyStore::open(folder.path(), clock).unwrap())
 //! }
 //!
 //! aral_memory::record_store_contract!(place);
@@ -69,7 +69,7 @@ pub const CASES: &[&[Case]] = &[
 pub fn run<Place, Open>(name: &str, place: Place)
 where
     Place: Fn() -> Open,
-    Open: FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> + 'static,
+    Open: FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> + 'static,
 {
     let (_, case) = CASES
         .iter()

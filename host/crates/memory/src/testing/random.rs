@@ -105,7 +105,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(open: impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> + 'static) -> Self {
+    fn new(open: impl FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> + 'static) -> Self {
         let subject = Subject::new(open);
         Self {
             model: ModelStore::new(subject.shared_clock()),
@@ -181,7 +181,7 @@ impl Pair {
 pub fn check<Place, Open>(cases: u32, place: Place)
 where
     Place: Fn() -> Open,
-    Open: FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> + 'static,
+    Open: FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> + 'static,
 {
     // A run that fails is printed whole, so nothing needs to be kept beside the source.
     let config = Config {

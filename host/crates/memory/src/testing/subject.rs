@@ -11,19 +11,19 @@ use zeroize::Zeroizing;
 use super::ManualClock;
 use crate::{Operation, Page, Precondition, Quota, RecordName, RecordStore, StoreError, Write};
 
-type Open = Box<dyn FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore>>;
+type Open = Box<dyn FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore>>;
 
 /// A store that starts empty, the clock that it goes by, and how to open it again.
 pub struct Subject {
     clock: Arc<ManualClock>,
     open: Open,
-    store: Option<Box<dyn RecordStore>>,
+    store: Option<Arc<dyn RecordStore>>,
     reopens: bool,
 }
 
 impl Subject {
     /// Opens the store.
-    pub fn new(open: impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> + 'static) -> Self {
+    pub fn new(open: impl FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> + 'static) -> Self {
         let mut subject = Self {
             clock: Arc::new(ManualClock::new()),
             open: Box::new(open),
@@ -35,7 +35,7 @@ impl Subject {
     }
 
     /// Opens the store; each [`Subject::step`] closes it and opens it again.
-    pub fn reopened_between_steps(open: impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> + 'static) -> Self {
+    pub fn reopened_between_steps(open: impl FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> + 'static) -> Self {
         let mut subject = Self::new(open);
         subject.reopens = true;
         subject

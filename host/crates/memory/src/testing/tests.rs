@@ -14,7 +14,7 @@ use crate::record::{NamespaceUsage, Swept};
 use crate::{Operation, Outcome, Page, Precondition, Quota, Record, RecordName, RecordStore, StoreError, Usage, Write};
 
 /// A model that is the same each time it is opened.
-fn place() -> impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> {
+fn place() -> impl FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> {
     let mut kept: Option<ModelStore> = None;
     move |clock| {
         let store = match &kept {
@@ -22,7 +22,7 @@ fn place() -> impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> {
             Some(before) => before.reopened(clock),
         };
         kept = Some(store.clone());
-        Box::new(store)
+        Arc::new(store)
     }
 }
 
@@ -80,7 +80,7 @@ struct Flawed {
     flaw: Flaw,
 }
 
-fn flawed(flaw: Flaw) -> impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> {
+fn flawed(flaw: Flaw) -> impl FnMut(Arc<dyn Clock>) -> Arc<dyn RecordStore> {
     let mut kept: Option<ModelStore> = None;
     move |clock| {
         let clock = if flaw == Flaw::GoesByALateClock {
@@ -93,7 +93,7 @@ fn flawed(flaw: Flaw) -> impl FnMut(Arc<dyn Clock>) -> Box<dyn RecordStore> {
             Some(_) | None => ModelStore::new(clock),
         };
         kept = Some(model.clone());
-        Box::new(Flawed { model, flaw })
+        Arc::new(Flawed { model, flaw })
     }
 }
 
