@@ -1,0 +1,305 @@
+//! `kill -9`, at random points and at each step of a write: what was acknowledged is there, what was not is there whole or
+//! not at all, and no key stays behind without its record.
+
+use std::time::Duration;
+
+use aral_memory::sealed::Step;
+
+use crate::child::{self, Ended, Run};
+use crate::script::{Act, Change, State, Turn, Value, forget_expired, perform};
+use crate::support::{Dice, KEY, OTHER_KEY, Place, START, assert_usable, open, read_all, read_records};
+
+const THREADS: usize = 3;
+const NAMES: usize = 12;
+
+/// A store that is killed again and again, and what must be in it.
+struct Trial {
+    place: Place,
+    dice: Dice,
+    state: State,
+    now: i64,
+    key: &'static str,
+    round: usize,
+}
+
+impl Trial {
+    fn new(seed: u64) -> Self {
+        Self {
+            place: Place::new(),
+            dice: Dice::new(seed),
+            state: State::new(),
+            now: START,
+            key: KEY,
+            round: 0,
+        }
+    }
+
+    /// One change of a record that belongs to this thread. Its value says whose and which it is.
+    fn change(&mut self, thread: usize, turn: usize, index: usize) -> Change {
+        let name = format!("thread-{thread}-name-{index}");
+        if self.dice.one_in(4) {
+            return Change::Delete { name };
+        }
+        let bytes = match self.dice.below(12) {
+            0 => 70_000 + self.dice.below(150_000),
+            1 => 60_000 + self.dice.below(10_000),
+            _ => 64 + self.dice.below(2000),
+        };
+        let text = format!("{name}-round-{}-turn-{turn}.", self.round);
+        Change::Put {
+            name,
+            value: Value { text, bytes },
+            ttl_seconds: self.dice.one_in(5).then_some(1000),
+            class: self.dice.below(4),
+        }
+    }
+
+    /// Turns of all threads: single records and batches, in two namespaces.
+    fn turns(&mut self, each: usize) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for turn in 0..each {
+            for thread in 0..THREADS {
+                let count = if self.dice.one_in(3) { 2 + self.dice.below(3) } else { 1 };
+                let first = self.dice.below(NAMES);
+                let changes: Vec<Change> = (0..count)
+                    .map(|more| self.change(thread, turn, (first + more) % NAMES))
+                    .collect();
+                let namespace = ["one", "two"][self.dice.below(2)].to_owned();
+                let act = Act::Apply { namespace, changes };
+                turns.push(Turn { thread, act });
+            }
+        }
+        turns
+    }
+
+    fn run<'a>(&'a self, turns: &'a [Turn], killed_at: Option<(Step, usize)>) -> Run<'a> {
+        Run {
+            place: &self.place,
+            key: self.key,
+            now: self.now,
+            turns,
+            killed_at,
+        }
+    }
+
+    /// Kills a writer after a random number of answers and a random moment more.
+    fn kill_somewhere(&mut self) {
+        self.round += 1;
+        let turns = self.turns(12);
+        let heard = self.dice.below(turns.len());
+        let moment = Duration::from_micros(self.dice.next() % 3000);
+        let mut writer = child::start(&self.run(&turns, None));
+        writer.hear_some(heard + 1);
+        std::thread::sleep(moment);
+        let ended = writer.kill();
+        assert!(ended.is_open, "{}", ended.complaint);
+        self.check(&turns, &ended);
+    }
+
+    /// A writer kills itself at a step.
+    fn kill_at(&mut self, step: Step) {
+        self.round += 1;
+        let turns = self.turns(6);
+        let nth = 1 + self.dice.below(8);
+        let ended = child::start(&self.run(&turns, Some((step, nth)))).end();
+        assert!(!ended.is_ended, "{step:?} was not reached {nth} times");
+        assert_eq!(ended.complaint, "");
+        self.check(&turns, &ended);
+    }
+
+    /// Kills a process that is about to open the store.
+    fn kill_while_it_opens(&mut self) {
+        let moment = Duration::from_micros(self.dice.next() % 20_000);
+        let writer = child::start(&self.run(&[], None));
+        std::thread::sleep(moment);
+        writer.kill();
+    }
+
+    /// What must hold after a kill. The state from here on is what the store has.
+    fn check(&mut self, turns: &[Turn], ended: &Ended) {
+        if self.dice.one_in(4) {
+            self.kill_while_it_opens();
+        }
+        let round = format!("round {}, {ended:?}", self.round);
+        let store = open(&self.place.store(), self.key, self.now).expect("the store opens again");
+        let found = read_all(&*store.memory()).unwrap_or_else(|error| panic!("{round}: {error}"));
+        let mut after = State::new();
+        for thread in 0..THREADS {
+            after.extend(self.check_thread(thread, turns, ended.acknowledged[thread], &found, &round));
+        }
+        assert_eq!(found, after, "{round}: records that no thread wrote");
+        self.state = after;
+        store.reclaim().expect("orphans are destroyed");
+        let status = store.status().expect("a status");
+        assert_eq!(
+            status.slots_used as usize,
+            self.state.len(),
+            "{round}: keys without a record"
+        );
+        assert_usable(&store);
+    }
+
+    /// One thread's records are those after its acknowledged turns, or those after one turn more.
+    fn check_thread(&self, thread: usize, turns: &[Turn], acknowledged: usize, found: &State, round: &str) -> State {
+        let prefix = format!("thread-{thread}-");
+        let own = |state: &State| -> State {
+            let own = state.iter().filter(|((_, name), _)| name.starts_with(&prefix));
+            own.map(|(place, record)| (place.clone(), record.clone())).collect()
+        };
+        let mut state = own(&self.state);
+        let mut acts = turns.iter().filter(|turn| turn.thread == thread);
+        for turn in acts.by_ref().take(acknowledged) {
+            perform(&mut state, &turn.act, self.now);
+        }
+        let found = own(found);
+        if found == state {
+            return state;
+        }
+        if let Some(turn) = acts.next() {
+            perform(&mut state, &turn.act, self.now);
+        }
+        assert!(
+            found == state,
+            "{round}: thread {thread} is neither after {acknowledged} turns nor after one more: {found:#?}\nand not {state:#?}"
+        );
+        state
+    }
+
+    /// Time goes by: what had a time to live is gone, and stays gone after the next kill.
+    fn let_expire(&mut self) {
+        self.now += 5000;
+        let before = self.state.len();
+        forget_expired(&mut self.state, self.now);
+        let store = open(&self.place.store(), self.key, self.now).expect("the store opens");
+        // What expired and was not swept is still counted.
+        assert_eq!(read_records(&*store.memory()).expect("records"), self.state);
+        let mut swept = 0;
+        loop {
+            let one = store.sweep(7).expect("a sweep");
+            swept += one.records;
+            if !one.more {
+                break;
+            }
+        }
+        assert_eq!(swept, before - self.state.len());
+        assert_eq!(read_all(&*store.memory()).expect("records"), self.state);
+    }
+}
+
+fn kill_at_random_points(seed: u64) {
+    let mut trial = Trial::new(seed);
+    for round in 1..=60 {
+        trial.kill_somewhere();
+        if round % 10 == 0 {
+            trial.let_expire();
+        }
+    }
+    assert!(
+        !trial.state.is_empty(),
+        "a trial in which nothing is left shows nothing"
+    );
+}
+
+#[test]
+fn a_writer_that_is_killed_loses_nothing_that_it_was_told_is_written() {
+    kill_at_random_points(1);
+}
+
+#[test]
+fn another_writer_that_is_killed_loses_nothing_either() {
+    kill_at_random_points(2);
+}
+
+#[test]
+fn a_writer_that_is_killed_on_a_store_that_has_been_through_much_loses_nothing() {
+    kill_at_random_points(3);
+}
+
+fn kill_at_steps(seed: u64, steps: &[Step]) {
+    let mut trial = Trial::new(seed);
+    for _ in 0..20 {
+        for step in steps {
+            trial.kill_at(*step);
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_is_killed_while_it_writes_keys_loses_nothing() {
+    kill_at_steps(
+        4,
+        &[
+            Step::SlotHalfWritten,
+            Step::SlotsWritten,
+            Step::SlotsSynced,
+            Step::RecordsApplied,
+        ],
+    );
+}
+
+#[test]
+fn a_writer_that_is_killed_while_it_destroys_keys_loses_nothing() {
+    kill_at_steps(
+        5,
+        &[
+            Step::RecordsFlushed,
+            Step::RecordsSynced,
+            Step::SlotsDestroyed,
+            Step::DestructionSynced,
+        ],
+    );
+}
+
+#[test]
+fn every_step_of_a_write_is_among_those_that_are_tried() {
+    // The two tests above list eight; a ninth needs a place in one of them.
+    assert_eq!(Step::ALL.len(), 8);
+}
+
+#[test]
+fn a_rotation_that_is_killed_goes_on_and_loses_nothing() {
+    let mut trial = Trial::new(6);
+    for round in 0..12 {
+        trial.kill_somewhere();
+        let new = if trial.key == KEY { OTHER_KEY } else { KEY };
+        let rotate = Turn {
+            thread: THREADS,
+            act: Act::Rotate { key: new.to_owned() },
+        };
+        let mut kills = 0;
+        let finished = loop {
+            let turns = [trial.turns(3), vec![rotate.clone()]].concat();
+            trial.round += 1;
+            let mut writer = child::start(&trial.run(&turns, None));
+            let patience = 1 + trial.dice.below(2 + 2 * kills);
+            writer.hear_some(patience);
+            std::thread::sleep(Duration::from_micros(trial.dice.next() % 3000));
+            let ended = writer.kill();
+            assert!(ended.is_open, "{}", ended.complaint);
+            // Whether the last step was reached is seen by which key opens the store.
+            let opens = |key| open(&trial.place.store(), key, trial.now).map(drop);
+            let (old, both) = (opens(trial.key), opens(new));
+            kills += 1;
+            if old.is_err() {
+                both.expect("the new key opens the store");
+                trial.key = new;
+                trial.check(&turns, &ended);
+                break true;
+            }
+            assert_eq!(
+                ended.acknowledged[THREADS], 0,
+                "the rotation is over and the old key opens the store"
+            );
+            trial.check(&turns, &ended);
+            if kills > 40 {
+                break false;
+            }
+        };
+        assert!(finished, "round {round}: the rotation never ends");
+        let old = if trial.key == KEY { OTHER_KEY } else { KEY };
+        let refused = open(&trial.place.store(), old, trial.now)
+            .expect_err("the old key is refused")
+            .to_string();
+        assert!(refused.contains("wants the master key"), "{refused}");
+    }
+}
