@@ -8,9 +8,11 @@
     reason = "a test fails by panicking, and looks at files"
 )]
 
+mod attacker;
 mod child;
 #[expect(dead_code, reason = "the writing program alone lets time go by")]
 mod clock;
+mod deletion;
 mod kill;
 mod script;
 mod support;
