@@ -2,6 +2,7 @@
 //! under it, then under the new one alone. A rotation that was cut off goes on where it was: what is still to do is what
 //! lies under an old root. It knows no file of a key.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use aral_contract::id::Namespace;
@@ -51,19 +52,24 @@ impl SealedStore {
     /// [`StoreError::Invalid`] if the key is the old one, or another one than that of a rotation that was cut off; and
     /// as [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn rotate_key(&self, new: &MasterKey, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
+        let mut to_the_end = |step| {
+            progress(step);
+            ControlFlow::Continue(())
+        };
         if self.0.begun()? == Begun::Epoch {
-            self.rotate_epoch(progress)?;
+            self.rotate_epoch(&mut to_the_end)?;
         }
         let resumed = self.0.begin(new)?;
-        self.0.finish(new, resumed, progress)
+        self.0.finish(new, resumed, &mut to_the_end)
     }
 
     /// Begins a new epoch: seals everything anew under the same master key and a new epoch key, and destroys the old epoch
-    /// key, and with it whatever an overwrite in place left of the old slots.
+    /// key, and with it whatever an overwrite in place left of the old slots. It ends where `progress` says so, and goes on
+    /// from there when it is called again.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] if the store has no epochs, and as [`SealedStore::rotate_key`].
-    pub fn rotate_epoch(&self, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
+    /// [`StoreError::Invalid`] if the store has no epochs, or if it was ended; and as [`SealedStore::rotate_key`].
+    pub fn rotate_epoch(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Rotated, StoreError> {
         if self.0.epoch.is_none() {
             return Err(StoreError::Invalid(
                 "the store has no epoch keys: there is no [memory.epoch]".to_owned(),
@@ -162,24 +168,30 @@ impl Inner {
         &self,
         new: &MasterKey,
         resumed: bool,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Rotated, StoreError> {
         let keys = self.keys.load_full();
         let newest = Arc::clone(keys.newest());
         let old: Vec<&Arc<Root>> = keys.roots.iter().filter(|root| root.number != newest.number).collect();
         let total = self.count(&old)?;
         let mut done = 0_u64;
-        progress(Progress { done, total });
+        let mut step = |done: u64| match progress(Progress {
+            done: done.min(total),
+            total,
+        }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StoreError::Invalid(
+                "the rotation was ended before it was done; it goes on when it is started again".to_owned(),
+            )),
+        };
+        step(done)?;
         // Whatever is written from now on lies under the newest root: a pass that finds nothing is the last.
         loop {
             let mut moved = 0_u64;
             for (space, root, namespace) in self.old_namespaces(&old)? {
                 moved = moved.saturating_add(self.rewrite(space, root, &namespace, &mut |records| {
                     done = done.saturating_add(records);
-                    progress(Progress {
-                        done: done.min(total),
-                        total,
-                    });
+                    step(done)
                 })?);
             }
             if moved == 0 {
@@ -217,7 +229,7 @@ impl Inner {
         space: Space,
         root: &Root,
         namespace: &Namespace,
-        moved: &mut dyn FnMut(u64),
+        moved: &mut dyn FnMut(u64) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
         let start = key(prefix::RECORD, &[&root.namespace_place(space, namespace)]);
         let mut after: Option<Vec<u8>> = None;
@@ -251,7 +263,7 @@ impl Inner {
             records = records.saturating_add(works.len() as u64);
             self.submit_all(works)?;
             sum = sum.saturating_add(records);
-            moved(records);
+            moved(records)?;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What only the sealed store does: keys, slots, rotation. What every backend does is in the contract tests.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -296,7 +297,16 @@ fn a_new_epoch_destroys_the_key_of_the_old_one() {
     let keyring = folder.path().join("store/keyring");
     #[expect(clippy::disallowed_methods, reason = "a test looks at the files")]
     let copy = std::fs::read(&keyring).unwrap();
-    store.rotate_epoch(&mut |_| {}).unwrap();
+    // Ended by whoever watches it, and begun again.
+    let ended = store.rotate_epoch(&mut |_| ControlFlow::Break(())).unwrap_err();
+    assert!(
+        ended.to_string().contains("goes on when it is started again"),
+        "{ended}"
+    );
+    assert!(store.status().unwrap().is_rotating);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    let rotated = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(rotated.resumed && rotated.records == 1, "{rotated:?}");
     let after = store.status().unwrap().epochs;
     assert!(
         before.len() == 1 && after.len() == 1 && before != after,
@@ -432,13 +442,19 @@ fn an_epoch_that_was_cut_off_ends_before_another_rotation_begins() {
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(store, &mut { stop })));
         assert!(cut.is_err());
     };
-    cut(&store, &|store, progress| drop(store.rotate_epoch(progress).unwrap()));
+    cut(&store, &|store, progress| {
+        let mut to_the_end = |step| {
+            progress(step);
+            ControlFlow::Continue(())
+        };
+        store.rotate_epoch(&mut to_the_end).unwrap();
+    });
     let rotated = store.rotate_key(&key(2), &mut |_| {}).unwrap();
     assert_eq!((rotated.records, rotated.resumed), (300, false));
     cut(&store, &|store, progress| {
         drop(store.rotate_key(&key(3), progress).unwrap())
     });
-    let refused = store.rotate_epoch(&mut |_| {}).unwrap_err();
+    let refused = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(refused.to_string().contains("rotate-key"), "{refused}");
     // Back to the key before: it stays the only one.
     store.rotate_key(&key(2), &mut |_| {}).unwrap();
