@@ -16,8 +16,8 @@ use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOption
 use zeroize::Zeroizing;
 
 pub use write::{
-    Replace, create_private_dir, create_private_file, create_private_parent, is_temporary, open_lock, write_atomic,
-    write_path,
+    Replace, create_private_dir, create_private_file, create_private_parent, is_temporary, open_lock, stream_private,
+    write_atomic, write_path,
 };
 
 /// A file or folder was refused.
@@ -110,11 +110,16 @@ pub fn read_capped(dir: &Dir, name: impl AsRef<Path>, bytes_max: u64) -> Result<
 
 /// Reads the file that somebody named on the command line; it may be a link or a pipe.
 pub fn read_path(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FilesError> {
+    read_to_cap(File::from_std(open_path(path)?), path, bytes_max)
+}
+
+/// Opens the file that somebody named on the command line, to be read piece by piece; it may be a link or a pipe.
+pub fn open_path(path: &Path) -> Result<std::fs::File, FilesError> {
     let file = File::open_ambient(path, authority()).map_err(during("open", path))?;
     if file.metadata().map_err(during("look at", path))?.is_dir() {
         return Err(FilesError::NotAFile { path: path.to_owned() });
     }
-    read_to_cap(file, path, bytes_max)
+    Ok(file.into_std())
 }
 
 /// Reads a file that holds a secret: it must belong to this user or root, and nobody else may have access to it.

@@ -223,3 +223,27 @@ fn a_lock_is_private_and_never_somebody_elses_file() {
     assert!(open_lock(&dir, "link").is_err());
     assert_eq!(std::fs::read(path.join("target")).unwrap(), b"content");
 }
+
+#[test]
+fn what_is_written_piece_by_piece_appears_whole_or_never() {
+    let (_folder, path) = folder();
+    let (file, other) = (path.join("backup"), path.join("other"));
+    let write = |path: &Path, result: Result<u8, &'static str>| {
+        stream_private(path, |file| {
+            std::io::Write::write_all(file, b"some").unwrap();
+            assert!(!path.exists(), "nobody sees a part of it");
+            result.map_err(|_| FilesError::NotAFile { path: path.to_owned() })
+        })
+    };
+    assert_eq!(write(&file, Ok(7)).unwrap(), 7);
+    assert_eq!(std::fs::read(&file).unwrap(), b"some");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(write(&other, Err("failed")).is_err());
+    let again = stream_private(&file, |_| -> Result<(), FilesError> { panic!("it is there already") });
+    assert!(matches!(again, Err(FilesError::Exists { .. })));
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing else is left");
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut open_path(&file).unwrap(), &mut read).unwrap();
+    assert_eq!(read, "some");
+    assert!(matches!(open_path(&path), Err(FilesError::NotAFile { .. })));
+}

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, File, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 
 use super::{FilesError, check_owner, during, open_parent, open_root};
 
@@ -26,6 +26,29 @@ pub fn write_path(path: &Path, bytes: &[u8], mode: u32, replace: Replace) -> Res
         Replace::Allow => write_atomic(&dir, name, bytes, mode),
         Replace::Refuse => create_file(&dir, &name, path, bytes, mode),
     }
+}
+
+/// Makes a file that must not exist yet, with mode 0600, out of what `fill` writes piece by piece. It appears under its name
+/// when it is whole and on the disk, or never.
+pub fn stream_private<T, E: From<FilesError>>(
+    path: &Path,
+    fill: impl FnOnce(&mut std::fs::File) -> Result<T, E>,
+) -> Result<T, E> {
+    let (dir, name) = open_parent(path)?;
+    if dir.symlink_metadata(&name).is_ok() {
+        return Err(FilesError::Exists { path: path.to_owned() }.into());
+    }
+    let (temporary, file) = open_temporary(&dir, 0o600)?;
+    let mut file = file.into_std();
+    let filled = fill(&mut file).and_then(|done| {
+        file.sync_all().map_err(during("write", path))?;
+        link_new(&dir, &temporary, &name, path)?;
+        Ok(done)
+    });
+    let removed = dir.remove_file(&temporary).map_err(during("remove", &temporary));
+    let done = filled?;
+    finish(&dir, &temporary, removed)?;
+    Ok(done)
 }
 
 /// Whether a file that is there already may be replaced.
@@ -118,18 +141,36 @@ fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
 /// The name appears with the content behind it, or not at all: a link to a file that is written already.
 fn create_file(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
     let temporary = write_temporary(dir, bytes, mode)?;
-    let linked = match dir.hard_link(&temporary, dir, name) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(FilesError::Exists { path: path.to_owned() })
-        }
-        other => other.map_err(during("make", path)),
-    };
+    let linked = link_new(dir, &temporary, name, path);
     let removed = dir.remove_file(&temporary).map_err(during("remove", &temporary));
     finish(dir, &temporary, linked.and(removed))
 }
 
+/// Gives a file a second name, which must be new.
+fn link_new(dir: &Dir, temporary: &Path, name: &Path, path: &Path) -> Result<(), FilesError> {
+    match dir.hard_link(temporary, dir, name) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(FilesError::Exists { path: path.to_owned() })
+        }
+        other => other.map_err(during("make", path)),
+    }
+}
+
 /// Fills and syncs a file of a new name.
 fn write_temporary(dir: &Dir, bytes: &[u8], mode: u32) -> Result<PathBuf, FilesError> {
+    let (name, mut file) = open_temporary(dir, mode)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(during("write", &name));
+    if written.is_err() {
+        let _stays = dir.remove_file(&name);
+    }
+    written.map(|()| name)
+}
+
+/// An empty file of a new name.
+fn open_temporary(dir: &Dir, mode: u32) -> Result<(PathBuf, File), FilesError> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let name = PathBuf::from(format!(
@@ -139,15 +180,8 @@ fn write_temporary(dir: &Dir, bytes: &[u8], mode: u32) -> Result<PathBuf, FilesE
     ));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
-    let mut file = dir.open_with(&name, &options).map_err(during("make", &name))?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(during("write", &name));
-    if written.is_err() {
-        let _stays = dir.remove_file(&name);
-    }
-    written.map(|()| name)
+    let file = dir.open_with(&name, &options).map_err(during("make", &name))?;
+    Ok((name, file))
 }
 
 /// Syncs the folder, so that the new name survives a power failure; or cleans up.
