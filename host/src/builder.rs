@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::events::EventBus;
 use crate::host::Host;
 use crate::serials::SerialFile;
+use crate::storage::Storage;
 use crate::text;
 
 /// Makes a [`Host`]. Without any setting the host is closed: it trusts nobody, allows nothing and keeps nothing on disk.
@@ -94,8 +95,8 @@ impl HostBuilder {
         }
     }
 
-    /// Where capabilities keep the records of an agent's memory. Without a store their memory functions answer
-    /// `unavailable`. Expired records are absent at once; to have their space back, call [`RecordStore::sweep`] now and then.
+    /// Where capabilities keep the records of an agent's memory, instead of where the configuration says. Without a store
+    /// their memory functions answer `unavailable`. Expired records are absent at once; to have their space back, call [`RecordStore::sweep`] now and then.
     #[must_use]
     pub fn memory(self, store: Arc<dyn RecordStore>) -> Self {
         Self {
@@ -104,7 +105,8 @@ impl HostBuilder {
         }
     }
 
-    /// Where the secrets are that capabilities may use. Without them the secret functions answer `unavailable`.
+    /// Where the secrets are that capabilities may use, instead of where the configuration says. Without them the secret
+    /// functions answer `unavailable`.
     #[must_use]
     pub fn secrets(self, secrets: Secrets) -> Self {
         Self {
@@ -113,7 +115,8 @@ impl HostBuilder {
         }
     }
 
-    /// Makes the host and registers the manifests of the configuration. Compiles nothing yet and starts no thread.
+    /// Makes the host and registers the manifests of the configuration. Compiles nothing and opens no store yet, and starts
+    /// no thread but the one that talks to the server of secrets, if there is one.
     ///
     /// # Errors
     /// `config.invalid` for settings that cannot be, and whatever the manifests of the configuration fail with.
@@ -132,15 +135,16 @@ impl HostBuilder {
         let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, text::chain(error));
         let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
         let bus = Arc::new(EventBus::new(self.sinks));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let lent = Storage::new(&config, Arc::clone(&clock))?.lend()?;
         let services = Services {
-            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            clock: Arc::clone(&clock),
             sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(config.egress.clone())?),
             roots: aral_capability::Roots::default(),
-            memory: self.memory.map(Memory::new),
-            secrets: self.secrets,
+            memory: self.memory.or(lent.memory).map(Memory::new),
+            secrets: self.secrets.or(lent.secrets),
         };
-        let clock = Arc::clone(&services.clock);
         let dispatcher = Dispatcher::new(DispatcherParts {
             runtime: runtime.map_err(|error| wrong(&error))?,
             registry: Registry::default(),
@@ -148,7 +152,7 @@ impl HostBuilder {
             policy: config.policy,
             gate: config.gate,
         });
-        let host = Host::new(dispatcher, config.trust, clock, bus, serials);
+        let host = Host::new(dispatcher, config.trust, clock, bus, serials, lent.store);
         if let Some(digest) = config.digest {
             if config.state_dir.is_none() {
                 tracing::warn!(

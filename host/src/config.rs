@@ -2,7 +2,10 @@
 //! user or root and be writable by nobody else, since whoever can write them can grant. It starts nothing.
 
 mod raw;
+pub mod storage;
+mod taken;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use aral_capability::egress::EgressOptions;
@@ -19,6 +22,8 @@ use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 
 use crate::environment;
 use raw::{RawAllocation, RawConfig, RawRuntime, RawTrust};
+use storage::{MemoryConfig, SecretsConfig, StorageError};
+pub use taken::Taken;
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -47,6 +52,8 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[runtime]` `wait_ms` | how long one waits | 5000 |
 /// | `[runtime]` `cache_dir` | folder for compiled code | `cache` below `state_dir` |
 /// | `[runtime]` `cache_bytes_max` | size of all compiled code | 1 GiB |
+/// | `[memory]` | see [`MemoryConfig`] | there is no store |
+/// | `[secrets]` | see [`SecretsConfig`] | secrets lie in the store, if there is one |
 /// | `[process]` `open_files_max` | descriptors of the process | 16384 |
 /// | `[process]` `address_space_bytes_max` | address space of the process | not limited |
 ///
@@ -71,6 +78,12 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Size of all compiled code, in bytes.
     pub cache_bytes_max: u64,
+    /// Where records are kept; none: nowhere.
+    pub memory: Option<MemoryConfig>,
+    /// Where secrets are kept besides the store.
+    pub secrets: Option<SecretsConfig>,
+    /// The variables that `memory` and `secrets` name, once [`Config::take_variables`] has taken them.
+    pub taken: Option<Taken>,
     /// Limits of the process; the binary applies them, an embedder's process is its own.
     pub process: ProcessLimits,
     /// SHA-256 of the file; none: there was no file.
@@ -116,6 +129,9 @@ pub enum ConfigError {
         /// What it may say at most.
         max: usize,
     },
+    /// `[memory]` or `[secrets]` that cannot be.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -142,6 +158,10 @@ impl From<ConfigError> for Failure {
                 | files::FilesError::Exists { .. } => failure,
             },
             ConfigError::Key { .. } => failure.with_hint("make a pair of keys: `aral keygen`"),
+            ConfigError::Storage(error) => match error.hint() {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            },
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
         }
     }
@@ -164,6 +184,9 @@ impl Config {
             gate,
             cache_dir: None,
             cache_bytes_max: CACHE_BYTES_MAX_DEFAULT,
+            memory: None,
+            secrets: None,
+            taken: None,
             process: ProcessLimits::default(),
             digest: None,
         })
@@ -186,6 +209,22 @@ impl Config {
     /// `config.invalid`, with the file, the line and, where there is one, the step that repairs it.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         Ok(load(path)?)
+    }
+
+    /// The variables that `[memory]` and `[secrets]` name: secrets, or keys to them.
+    pub fn variables(&self) -> BTreeSet<String> {
+        storage::variables(self.memory.as_ref(), self.secrets.as_ref())
+    }
+
+    /// Takes those variables out of the environment, so that neither a child process nor `/proc/PID/environ` shows them.
+    /// Call it right after [`Config::load`], while the process has one thread: a second one could be reading the
+    /// environment just then. A host is not made from a configuration whose variables were left in place.
+    ///
+    /// # Errors
+    /// `config.invalid` if the process has more than one thread.
+    pub fn take_variables(&mut self) -> Result<(), Failure> {
+        self.taken = Some(Taken::take(&self.variables())?);
+        Ok(())
     }
 
     /// What the runtime is made from.
@@ -216,8 +255,10 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX))
         .transpose()?;
     let closed = EgressOptions::default();
+    let state_dir = raw.state_dir.map(beside).or_else(environment::state_dir);
+    let storage = storage::resolve(raw.memory, raw.secrets, state_dir.as_deref(), &beside)?;
     Ok(Config {
-        state_dir: raw.state_dir.map(beside).or_else(environment::state_dir),
+        state_dir,
         trust: trust(raw.trust, &beside)?,
         manifests: raw.manifests.files.into_iter().map(beside).collect(),
         policy: Policy::resolve(raw.policy, &folder)?,
@@ -233,6 +274,9 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         gate: gate(&raw.runtime),
         cache_dir: raw.runtime.cache_dir.map(beside),
         cache_bytes_max: raw.runtime.cache_bytes_max.unwrap_or(CACHE_BYTES_MAX_DEFAULT),
+        memory: storage.memory,
+        secrets: storage.secrets,
+        taken: None,
         process: ProcessLimits {
             open_files_max: raw
                 .process

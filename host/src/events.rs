@@ -20,6 +20,45 @@ pub enum Notice {
     Missed(u64),
 }
 
+/// Writes every event to the log, at level `info` under the target `aral::events`: the kind, the request and the event as
+/// JSON. For a host whose events nobody else keeps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogSink;
+
+impl AuditSink for LogSink {
+    fn record(&self, event: Event) {
+        // Serialising takes longer than a short call.
+        if !tracing::enabled!(target: "aral::events", tracing::Level::INFO) {
+            return;
+        }
+        let trace = event.trace.map(|trace| trace.to_string());
+        match serde_json::to_string(&event.kind) {
+            Ok(kind) => {
+                let kind = visible(&kind);
+                tracing::info!(target: "aral::events", at = %event.at, trace = trace.as_deref(), event = %kind);
+            }
+            Err(error) => tracing::error!(target: "aral::events", %error, "an event cannot be written"),
+        }
+    }
+}
+
+/// JSON in which every character can be seen: what others wrote must not move the cursor of whoever reads the log. The
+/// escapes mean the same.
+fn visible(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        let is_plain = |character: char| character.is_ascii() && !character.is_ascii_control();
+        if is_plain(character) || character.escape_debug().count() == 1 {
+            shown.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    shown
+}
+
 #[derive(Debug)]
 pub(crate) struct EventBus {
     sinks: Vec<Arc<dyn AuditSink>>,
@@ -83,6 +122,18 @@ mod tests {
                 subject: number.to_string(),
             },
         }
+    }
+
+    #[test]
+    fn nothing_in_the_log_is_active() {
+        let event = serde_json::json!({"a": "\u{7f}\u{9b}2J \u{202e} \u{e0041} ä 🦀\n"}).to_string();
+        let shown = visible(&event);
+        assert!(
+            shown.contains("\\u007f\\u009b2J \\u202e") && shown.contains("ä 🦀\\n"),
+            "{shown}"
+        );
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&shown), read(&event));
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use crate::builder::HostBuilder;
 use crate::components::{Beside, unreadable};
 use crate::events::{EventBus, Notice};
 use crate::serials::SerialFile;
+use crate::storage::LazyStore;
 
 /// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
 /// same host. It is safe to use from many tasks and threads at once.
@@ -32,6 +33,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     events: Arc<EventBus>,
     serials: Option<SerialFile>,
+    store: Option<Arc<LazyStore>>,
 }
 
 /// A capability that was registered, with what was odd about it.
@@ -58,6 +60,7 @@ impl Host {
         clock: Arc<dyn Clock>,
         events: Arc<EventBus>,
         serials: Option<SerialFile>,
+        store: Option<Arc<LazyStore>>,
     ) -> Self {
         Self(Arc::new(Inner {
             dispatcher,
@@ -65,6 +68,7 @@ impl Host {
             clock,
             events,
             serials,
+            store,
         }))
     }
 
@@ -221,6 +225,17 @@ impl Host {
     /// [`HostBuilder::sink`].
     pub fn events(&self) -> impl Stream<Item = Notice> + Send + Unpin + use<> {
         self.0.events.watch()
+    }
+
+    /// Opens the store of the configuration now, rather than at the first call that needs it: for a server, which fails at
+    /// its start rather than later, and keeps other processes from the store. From then on expired records are removed.
+    /// Nothing happens if it is open, or if there is none. It waits for a disk, and for a key service if one has the key.
+    ///
+    /// # Errors
+    /// `config.invalid` if its key is not there or the wrong one; `host.unavailable` if another process has it open or the
+    /// key service does not answer; `host.internal` if it is damaged.
+    pub fn open_store(&self) -> Result<(), Failure> {
+        self.0.store.as_ref().map_or(Ok(()), |store| store.open_now())
     }
 
     /// The policy in force.

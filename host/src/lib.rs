@@ -40,12 +40,14 @@ pub mod environment;
 mod events;
 mod host;
 mod serials;
+pub mod storage;
 mod text;
 
 pub use builder::HostBuilder;
 pub use config::Config;
-pub use events::Notice;
+pub use events::{LogSink, Notice};
 pub use host::{Components, Host, Registered};
+pub use storage::Storage;
 
 pub use aral_capability::{Capability, Entry, Shape, Warning};
 pub use aral_contract as contract;

@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     GuestFault = 4,
     /// The capability hit a limit of its call.
     Limit = 5,
-    /// The input was refused, or there is no such capability.
+    /// The input was refused, or there is no such capability, record or secret.
     InputRefused = 6,
     /// A document or a component was not admitted.
     NotAdmitted = 7,
@@ -38,7 +38,7 @@ Exit codes:
    3  denied: manifest, persona or policy does not allow it
    4  the capability broke, or answered nonsense or an error
    5  the capability hit a limit of its call
-   6  the input was refused, or there is no such capability
+   6  the input was refused, or there is no such capability, record or secret
    7  a document or a component was not admitted
    8  a service that the call needs does not answer
   10  diff: the new side may do more than the old one";
@@ -77,6 +77,8 @@ mod tests {
             ("input.invalid", 6),
             ("input.too_large", 6),
             ("capability.unknown", 6),
+            ("record.unknown", 6),
+            ("record.conflict", 6),
             ("call.cancelled", 6),
             ("config.invalid", 2),
             ("permission.denied", 3),

@@ -7,6 +7,8 @@ use aral_contract::document::Kind;
 use aral_orchestration::RawPolicy;
 use serde::Deserialize;
 
+use super::storage::raw::{RawMemory, RawSecrets};
+
 /// The whole file. Every absent key is closed or takes the built-in number.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +19,8 @@ pub(super) struct RawConfig {
     pub(super) policy: RawPolicy,
     pub(super) egress: RawEgress,
     pub(super) runtime: RawRuntime,
+    pub(super) memory: Option<RawMemory>,
+    pub(super) secrets: Option<RawSecrets>,
     pub(super) process: RawProcess,
 }
 

@@ -10,28 +10,28 @@ use zeroize::Zeroizing;
 use super::*;
 
 /// A folder with a configuration and a public key.
-struct Folder(tempfile::TempDir);
+pub(super) struct Folder(tempfile::TempDir);
 
 #[expect(clippy::disallowed_methods, reason = "the tests lay out files")]
 impl Folder {
-    fn with(text: &str) -> Self {
+    pub(super) fn with(text: &str) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.write("aral.toml", text.as_bytes(), 0o600);
         folder.write("dev.pub.pem", key().public().to_pem().unwrap().as_bytes(), 0o644);
         folder
     }
 
-    fn write(&self, name: &str, bytes: &[u8], mode: u32) {
+    pub(super) fn write(&self, name: &str, bytes: &[u8], mode: u32) {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn load(&self) -> Result<Config, Failure> {
+    pub(super) fn load(&self) -> Result<Config, Failure> {
         Config::load(&self.path("aral.toml"))
     }
 }
@@ -40,7 +40,7 @@ fn key() -> PrivateKey {
     PrivateKey::from_seed(&Zeroizing::new([3; 32]))
 }
 
-fn load(text: &str) -> Config {
+pub(super) fn load(text: &str) -> Config {
     Folder::with(text).load().unwrap()
 }
 
@@ -262,4 +262,9 @@ fn the_documented_file_is_taken() {
     let raw = parse(Path::new("aral.toml"), example.as_bytes()).unwrap();
     let policy = Policy::resolve(raw.policy, &"/etc/aral".parse().unwrap()).unwrap();
     assert_ne!(policy, Config::closed().unwrap().policy);
+    let folder = Folder::with(example);
+    folder.write("ca.pem", b"certificates", 0o600);
+    let storage = storage::resolve(raw.memory, raw.secrets, None, &|named| folder.path("").join(named)).unwrap();
+    let vault = storage.secrets.unwrap().vault.unwrap();
+    assert!(storage.memory.is_some() && vault.ca_pem.is_some());
 }

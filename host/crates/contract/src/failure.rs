@@ -61,6 +61,10 @@ codes! {
     InputTooLarge = "input.too_large", Caller;
     /// No such capability, or no such version.
     CapabilityUnknown = "capability.unknown", Caller;
+    /// There is no such record, or no such secret.
+    RecordUnknown = "record.unknown", Caller;
+    /// The record is there although it must not be, or is not there or has another version although it must.
+    RecordConflict = "record.conflict", Caller;
     /// The caller gave the call up before it ended.
     Cancelled = "call.cancelled", Caller;
     /// A configuration file, an option or an argument is wrong.

@@ -1,0 +1,332 @@
+//! Assembles what outlives a call: the store with its key, the server of secrets, and the map of their names. It opens and
+//! connects nothing before that is asked for.
+
+mod epoch;
+mod failure;
+mod keeper;
+mod lazy;
+mod upkeep;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aral_contract::{Clock, Code, Failure, SecretReference};
+use aral_memory::sealed::{Epoch, SealedStore, StoreOptions};
+use aral_memory::{
+    CacheLimits, EnvironmentSecrets, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts,
+    TransitKeys, Vault, VaultOptions, VaultSecrets,
+};
+use aral_runtime::files::{self, FilesError};
+
+use crate::config::storage::{Credential, MasterKeyPlace, MemoryConfig, SecretsConfig, VaultConfig, VaultLogin};
+use crate::config::{Config, Taken};
+
+pub use failure::{backup_failure, key_service_failure, secret_failure, store_failure};
+pub(crate) use lazy::LazyStore;
+use lazy::{Opened, Space};
+use upkeep::upkeep;
+
+/// Longest file of a master key, in bytes. Stops a file that is something else.
+const MASTER_KEY_FILE_BYTES_MAX: u64 = 4096;
+
+/// Everything that `[memory]` and `[secrets]` configure. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Storage(Arc<Parts>);
+
+/// What a host lends to its capabilities.
+#[derive(Debug, Clone)]
+pub struct Lent {
+    /// Keeps records; none: the configuration has no `[memory]`.
+    pub memory: Option<Arc<dyn RecordStore>>,
+    /// Finds secrets; none: the configuration has no place for them.
+    pub secrets: Option<Secrets>,
+    pub(crate) store: Option<Arc<LazyStore>>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    memory: Option<MemoryConfig>,
+    secrets: Option<SecretsConfig>,
+    taken: Taken,
+    vault: Option<Vault>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Storage {
+    /// Checks what can be checked without opening or connecting.
+    ///
+    /// # Errors
+    /// `config.invalid`: a server that cannot be one, a variable that is missing, or variables that were not taken.
+    pub fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let taken = match (&config.taken, config.variables().is_empty()) {
+            (Some(taken), _) => taken.clone(),
+            (None, true) => Taken::default(),
+            (None, false) => {
+                return Err(Failure::new(
+                    Code::ConfigInvalid,
+                    "the variables that the configuration names are still in the environment",
+                )
+                .with_hint("call `Config::take_variables` first thing in `main`"));
+            }
+        };
+        let server = config.secrets.as_ref().and_then(|secrets| secrets.vault.as_ref());
+        let vault = server.map(|server| connect(server, &taken, &clock)).transpose()?;
+        Ok(Self(Arc::new(Parts {
+            memory: config.memory.clone(),
+            secrets: config.secrets.clone(),
+            taken,
+            vault,
+            clock,
+        })))
+    }
+
+    /// Where the store is, and how it is kept.
+    ///
+    /// # Errors
+    /// `config.invalid` if there is none.
+    pub fn memory(&self) -> Result<&MemoryConfig, Failure> {
+        self.0.memory.as_ref().ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                "there is no store: the configuration has no [memory]",
+            )
+            .with_hint("`aral memory keygen master.key`, then in aral.toml: [memory.master_key] file = \"master.key\"")
+        })
+    }
+
+    /// The server of secrets.
+    pub fn vault(&self) -> Option<&Vault> {
+        self.0.vault.as_ref()
+    }
+
+    /// Opens the store, for as long as what is returned lives.
+    ///
+    /// # Errors
+    /// `config.invalid` if there is none, or if its key is not there or the wrong one; `host.unavailable` if another process
+    /// has it open or the key service does not answer; `host.internal` if it is damaged.
+    pub fn open(&self) -> Result<SealedStore, Failure> {
+        SealedStore::open(self.options()?).map_err(store_failure)
+    }
+
+    /// What the store is opened with; the master key has been read.
+    ///
+    /// # Errors
+    /// `config.invalid` if there is no store, or if its key is not there.
+    pub fn options(&self) -> Result<StoreOptions, Failure> {
+        let memory = self.memory()?;
+        Ok(StoreOptions {
+            epoch: self.epoch(memory)?,
+            cache_bytes: memory.cache_bytes_max,
+            free_bytes_min: memory.free_bytes_min,
+            holder: program(),
+            ..StoreOptions::new(
+                &memory.dir,
+                self.master_key(&memory.master_key)?,
+                Arc::clone(&self.0.clock),
+            )
+        })
+    }
+
+    /// What a host lends to its capabilities. The store is opened by the first call that needs it; from then on expired
+    /// records are removed, and epochs end.
+    ///
+    /// # Errors
+    /// `host.internal` if the system gives no randomness.
+    pub fn lend(&self) -> Result<Lent, Failure> {
+        let store = self.lazily();
+        let space = |space| store.as_ref().map(|store| store.space(space));
+        Ok(Lent {
+            memory: space(Space::Memory),
+            secrets: self.secrets(space(Space::Secrets))?,
+            store,
+        })
+    }
+
+    fn lazily(&self) -> Option<Arc<LazyStore>> {
+        let memory = self.0.memory.clone()?;
+        let storage = self.clone();
+        let open = move || {
+            let store = storage.open()?;
+            Ok(Opened {
+                memory: store.memory(),
+                secrets: store.secrets(),
+                upkeep: upkeep(&store, &memory, &storage.0.clock),
+            })
+        };
+        Some(LazyStore::new(Box::new(open), Arc::clone(&self.0.clock)))
+    }
+
+    /// A master key, from where it is.
+    ///
+    /// # Errors
+    /// `config.invalid` if it is not there, or is none.
+    pub fn master_key(&self, place: &MasterKeyPlace) -> Result<MasterKey, Failure> {
+        match place {
+            MasterKeyPlace::File(path) => read_master_key(path),
+            MasterKeyPlace::Environment(name) => {
+                let value = self
+                    .0
+                    .taken
+                    .get(name)
+                    .ok_or_else(|| not_set(name, "[memory.master_key] environment"))?;
+                MasterKey::from_text(value.expose()).map_err(|error| {
+                    Failure::new(
+                        Code::ConfigInvalid,
+                        format!("the variable `{name}`: {}", crate::text::chain(&error)),
+                    )
+                    .with_hint("make one: `aral memory keygen FILE` writes it")
+                })
+            }
+            MasterKeyPlace::Transit { mount, key } => Ok(MasterKey::service(self.transit(mount)?, key.as_str())),
+        }
+    }
+
+    /// Secrets by name. `local` is the space of secrets of the store; none: there is no store. None comes back if the
+    /// configuration has no place for secrets at all.
+    ///
+    /// # Errors
+    /// `host.internal` if the system gives no randomness.
+    pub fn secrets(&self, local: Option<Arc<dyn RecordStore>>) -> Result<Option<Secrets>, Failure> {
+        if self.0.secrets.is_none() && local.is_none() {
+            return Ok(None);
+        }
+        let config = self.0.secrets.clone().unwrap_or_default();
+        let taken = self
+            .0
+            .taken
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.clone()));
+        let is_named = |variable: &str| {
+            let named = config.names.values();
+            named.into_iter().any(
+                |reference| matches!(reference, SecretReference::Environment { variable: name } if name == variable),
+            )
+        };
+        // The keys that were taken as well are no secrets that anybody could ask for.
+        let taken = taken.filter(|(name, _)| is_named(name)).collect();
+        let parts = SecretsParts {
+            environment: Some(Arc::new(EnvironmentSecrets::new(taken).map_err(Failure::internal)?)),
+            vault: self
+                .0
+                .vault
+                .clone()
+                .map(|vault| Arc::new(VaultSecrets::new(vault)) as _),
+            local: local.map(LocalSecrets::new),
+            cache: CacheLimits {
+                ttl_ms: config.cache_ttl_ms,
+                entries_max: usize::try_from(config.cache_entries_max).unwrap_or(usize::MAX),
+                ..CacheLimits::default()
+            },
+            references: config.names,
+        };
+        Secrets::new(parts, Arc::clone(&self.0.clock))
+            .map(Some)
+            .map_err(Failure::internal)
+    }
+
+    fn transit(&self, mount: &str) -> Result<Arc<dyn KeyService>, Failure> {
+        let vault = self.0.vault.clone().ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                "a transit key needs a server, and there is no [secrets.vault]",
+            )
+            .with_hint("[secrets.vault] address = \"https://…\", token_file = \"token\"")
+        })?;
+        let keys = TransitKeys::new(vault, mount)
+            .map_err(|error| Failure::new(Code::ConfigInvalid, crate::text::chain(&error)))?;
+        Ok(Arc::new(keys))
+    }
+
+    fn epoch(&self, memory: &MemoryConfig) -> Result<Option<Epoch>, Failure> {
+        let Some(epoch) = &memory.epoch else { return Ok(None) };
+        Ok(Some(Epoch {
+            service: self.transit(&epoch.mount)?,
+            prefix: epoch.prefix.clone(),
+        }))
+    }
+}
+
+fn connect(server: &VaultConfig, taken: &Taken, clock: &Arc<dyn Clock>) -> Result<Vault, Failure> {
+    let given = |place: &Credential, key| match place {
+        Credential::File(path) => Ok(aral_memory::Credential::File(path.clone())),
+        Credential::Environment(name) => taken
+            .get(name)
+            .map(|value| aral_memory::Credential::Given(value.clone()))
+            .ok_or_else(|| not_set(name, key)),
+    };
+    let login = match &server.login {
+        VaultLogin::Token(token) => aral_memory::VaultLogin::Token(given(token, "[secrets.vault] token_environment")?),
+        VaultLogin::AppRole {
+            mount,
+            role_id,
+            secret_id,
+        } => aral_memory::VaultLogin::AppRole {
+            mount: mount.clone(),
+            role_id: role_id.clone(),
+            secret_id: given(secret_id, "[secrets.vault.approle] secret_id_environment")?,
+        },
+    };
+    let options = VaultOptions {
+        address: server.address.clone(),
+        authorities_pem: server.ca_pem.clone(),
+        namespace: server.namespace.clone(),
+        login,
+        timeout_ms: server.timeout_ms,
+    };
+    Vault::new(options, Arc::clone(clock)).map_err(|error| {
+        Failure::new(
+            Code::ConfigInvalid,
+            format!("[secrets.vault]: {}", crate::text::chain(&error)),
+        )
+    })
+}
+
+/// Reads a master key. The file must belong to this user or root, and nobody else may have access to it.
+///
+/// # Errors
+/// `config.invalid`, with the step that repairs it.
+pub fn read_master_key(path: &Path) -> Result<MasterKey, Failure> {
+    let shown = path.display();
+    let text = files::read_private(path, MASTER_KEY_FILE_BYTES_MAX).map_err(|error| {
+        let failure = Failure::new(
+            Code::ConfigInvalid,
+            format!("the master key: {}", crate::text::chain(&error)),
+        );
+        match error {
+            FilesError::Mode { wanted, .. } => failure.with_hint(format!("chmod {wanted} {shown}")),
+            FilesError::Owner { .. } => failure.with_hint(format!("chown \"$(id -u)\" {shown}")),
+            error if error.is_not_found() => failure.with_hint(format!("make one: `aral memory keygen {shown}`")),
+            FilesError::Io { .. }
+            | FilesError::TooLarge { .. }
+            | FilesError::NotAFile { .. }
+            | FilesError::Exists { .. } => failure,
+        }
+    })?;
+    MasterKey::from_text(&text).map_err(|error| {
+        Failure::new(
+            Code::ConfigInvalid,
+            format!("`{shown}`: {}", crate::text::chain(&error)),
+        )
+        .with_hint("make another: `aral memory keygen FILE`")
+    })
+}
+
+fn not_set(name: &str, key: &str) -> Failure {
+    Failure::new(
+        Code::ConfigInvalid,
+        format!("the variable `{name}` is not set, and {key} names it"),
+    )
+    .with_hint(format!(
+        "set it for this program alone: `{name}=… aral …`, from a file that nobody else can read"
+    ))
+}
+
+/// What this program is called, for whoever wants to open the store too.
+fn program() -> String {
+    let program = std::env::current_exe().ok();
+    let name = program.as_deref().and_then(Path::file_name);
+    name.map_or_else(|| "a program".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! What an operator gets to read when a store, a key service or a place of secrets fails: code, words and the step that
+//! repairs it. Guests get less; the host functions see to that.
+
+use aral_contract::{Code, Failure, SecretError};
+use aral_memory::backup::BackupError;
+use aral_memory::{KeyServiceError, StoreError};
+use aral_runtime::files::FilesError;
+
+use crate::text::chain;
+
+/// Of a store.
+pub fn store_failure(error: StoreError) -> Failure {
+    let failed = |code| Failure::new(code, chain(&error));
+    match &error {
+        StoreError::Precondition { .. } => failed(Code::RecordConflict),
+        StoreError::Quota { .. } | StoreError::Invalid(_) | StoreError::Cursor => failed(Code::InputInvalid),
+        StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(
+            "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`",
+        ),
+        StoreError::Full { .. } => {
+            failed(Code::Unavailable).with_hint("make room on its disk, or lower [memory] free_bytes_min in aral.toml")
+        }
+        StoreError::Held { .. } => failed(Code::Unavailable).with_hint("end that process, or wait for its end"),
+        StoreError::Io { .. } => failed(Code::Unavailable),
+        StoreError::Version { .. } => failed(Code::ConfigInvalid),
+        StoreError::WrongKey { .. } => failed(Code::ConfigInvalid).with_hint(
+            "name the key that the store wants in aral.toml, [memory.master_key]; after `rotate-key` that is the new one",
+        ),
+        StoreError::Master(_) => failed(Code::ConfigInvalid).with_hint("make one: `aral memory keygen FILE`"),
+        StoreError::KeyService(error) => key_service_failure(error),
+        StoreError::Key(_) => failed(Code::Internal),
+        StoreError::Files(error) => {
+            let failure = failed(Code::ConfigInvalid);
+            match error {
+                FilesError::Mode { path, wanted, .. } => {
+                    failure.with_hint(format!("chmod {wanted} {}", path.display()))
+                }
+                FilesError::Owner { path, .. } => failure.with_hint(format!("chown \"$(id -u)\" {}", path.display())),
+                FilesError::Io { .. } => Failure {
+                    code: Code::Unavailable,
+                    ..failure
+                },
+                FilesError::TooLarge { .. } | FilesError::NotAFile { .. } | FilesError::Exists { .. } => failure,
+            }
+        }
+    }
+}
+
+/// Of a backup.
+pub fn backup_failure(error: BackupError) -> Failure {
+    let message = chain(&error);
+    let failed = |code| Failure::new(code, message);
+    match error {
+        BackupError::Store(error) => store_failure(error),
+        BackupError::Io { .. } | BackupError::NotABackup | BackupError::Version { .. } => failed(Code::ConfigInvalid),
+        BackupError::WrongKey { .. } => {
+            failed(Code::ConfigInvalid).with_hint("name the private key that it wants: `--key BACKUP.pem`")
+        }
+        BackupError::Damaged { .. } | BackupError::CutOff { .. } => {
+            failed(Code::ConfigInvalid).with_hint("take another copy of the backup, or an older one")
+        }
+    }
+}
+
+/// Of a key service.
+pub fn key_service_failure(error: &KeyServiceError) -> Failure {
+    let code = match error {
+        KeyServiceError::Unavailable { .. } => Code::Unavailable,
+        KeyServiceError::Refused { .. } | KeyServiceError::NotFound { .. } => Code::ConfigInvalid,
+    };
+    Failure::new(code, chain(error))
+}
+
+/// Of a place of secrets.
+pub fn secret_failure(error: &SecretError) -> Failure {
+    let code = match error {
+        SecretError::NotFound { .. } => Code::RecordUnknown,
+        SecretError::Unavailable { .. } => Code::Unavailable,
+        SecretError::Refused { .. } => Code::ConfigInvalid,
+        SecretError::Size { .. } => Code::InputInvalid,
+    };
+    Failure::new(code, chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_do_something_about_it_is_told_what() {
+        let path = || std::path::PathBuf::from("/store");
+        for (error, code, hint) in [
+            (
+                StoreError::Held {
+                    path: path(),
+                    holder: "process 7 (`aral`)".to_owned(),
+                },
+                Code::Unavailable,
+                Some("end that process"),
+            ),
+            (
+                StoreError::WrongKey {
+                    wanted: "`aa`".to_owned(),
+                    given: "`bb`".to_owned(),
+                },
+                Code::ConfigInvalid,
+                Some("[memory.master_key]"),
+            ),
+            (
+                StoreError::Full {
+                    free_bytes: 1,
+                    needed_bytes: 2,
+                },
+                Code::Unavailable,
+                Some("free_bytes_min"),
+            ),
+            (
+                StoreError::Files(FilesError::Mode {
+                    path: path(),
+                    mode: 0o755,
+                    wanted: "700",
+                }),
+                Code::ConfigInvalid,
+                Some("chmod 700 /store"),
+            ),
+            (
+                StoreError::Precondition {
+                    index: 0,
+                    version: None,
+                },
+                Code::RecordConflict,
+                None,
+            ),
+            (StoreError::Corrupt { what: "a record" }, Code::Internal, Some("backup")),
+            (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
+            (StoreError::Cursor, Code::InputInvalid, None),
+        ] {
+            let words = error.to_string();
+            let failure = store_failure(error);
+            assert_eq!((failure.code, failure.message.as_str()), (code, words.as_str()));
+            match hint {
+                Some(part) => assert!(failure.hint.unwrap().contains(part), "{words}"),
+                None => assert_eq!(failure.hint, None, "{words}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A store that is opened by the first call that needs it, so that a host which needs none does not keep others from it.
+//! It knows no key: how to open is handed in. Once open, it stays open as long as the host lives.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aral_contract::id::Namespace;
+use aral_contract::{Classification, Clock, Failure};
+use aral_memory::record::{
+    NamespaceUsage, Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Swept, Usage, Write,
+};
+use aral_memory::{RecordStore, StoreError};
+
+use super::failure::store_failure;
+use super::keeper::{Keeper, Work};
+
+/// After a failure, how long the store is not tried again. Stops calls from queueing behind a key service that hangs.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An open store: its two spaces, and what is to be done for it now and then.
+pub(crate) struct Opened {
+    pub(crate) memory: Arc<dyn RecordStore>,
+    pub(crate) secrets: Arc<dyn RecordStore>,
+    pub(crate) upkeep: Vec<Work>,
+}
+
+/// Opens the store.
+pub(crate) type Open = dyn Fn() -> Result<Opened, Failure> + Send + Sync;
+
+/// The store of a host, open or not yet.
+pub(crate) struct LazyStore {
+    open: Box<Open>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Closed,
+    Failed {
+        failure: Failure,
+        at: Duration,
+    },
+    Opened {
+        memory: Arc<dyn RecordStore>,
+        secrets: Arc<dyn RecordStore>,
+        _keepers: Vec<Keeper>,
+    },
+}
+
+/// Which space of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Records of capabilities.
+    Memory,
+    /// Secrets.
+    Secrets,
+}
+
+impl fmt::Debug for LazyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LazyStore")
+    }
+}
+
+impl LazyStore {
+    pub(crate) fn new(open: Box<Open>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            open,
+            clock,
+            state: Mutex::new(State::Closed),
+        })
+    }
+
+    /// One space of it.
+    pub(crate) fn space(self: &Arc<Self>, space: Space) -> Arc<dyn RecordStore> {
+        Arc::new(View {
+            store: Arc::clone(self),
+            space,
+        })
+    }
+
+    /// Opens it now, unless it is open.
+    pub(crate) fn open_now(&self) -> Result<(), Failure> {
+        self.opened(Space::Memory).map(drop)
+    }
+
+    /// One space, opened now unless it is open. Whoever comes while it is being opened waits for that.
+    fn opened(&self, space: Space) -> Result<Arc<dyn RecordStore>, Failure> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.elapsed();
+        if let State::Failed { failure, at } = &*state
+            && now.saturating_sub(*at) < RETRY_AFTER
+        {
+            return Err(failure.clone());
+        }
+        if !matches!(*state, State::Opened { .. }) {
+            *state = self.try_open().unwrap_or_else(|failure| State::Failed {
+                failure,
+                // Later than `now` by as long as the attempt took.
+                at: self.clock.elapsed(),
+            });
+        }
+        match &*state {
+            State::Opened { memory, secrets, .. } => Ok(Arc::clone(match space {
+                Space::Memory => memory,
+                Space::Secrets => secrets,
+            })),
+            State::Failed { failure, .. } => Err(failure.clone()),
+            State::Closed => Err(Failure::internal("nobody opened the store")),
+        }
+    }
+}
+
+impl LazyStore {
+    fn try_open(&self) -> Result<State, Failure> {
+        let opened = (self.open)()?;
+        let keepers: Result<Vec<Keeper>, StoreError> = opened.upkeep.into_iter().map(Keeper::start).collect();
+        Ok(State::Opened {
+            memory: opened.memory,
+            secrets: opened.secrets,
+            _keepers: keepers.map_err(store_failure)?,
+        })
+    }
+}
+
+/// For the log alone: a guest learns that the store is unavailable.
+fn failed(failure: &Failure) -> StoreError {
+    StoreError::Io {
+        action: "be opened",
+        source: Box::new(failure.clone()),
+    }
+}
+
+/// One space, as a store of its own.
+#[derive(Debug)]
+struct View {
+    store: Arc<LazyStore>,
+    space: Space,
+}
+
+impl View {
+    fn opened(&self) -> Result<Arc<dyn RecordStore>, StoreError> {
+        self.store.opened(self.space).map_err(|failure| failed(&failure))
+    }
+}
+
+impl RecordStore for View {
+    fn get(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Record>, StoreError> {
+        self.opened()?.get(namespace, name)
+    }
+
+    fn apply(
+        &self,
+        namespace: &Namespace,
+        operations: Vec<Operation>,
+        quota: &Quota,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        self.opened()?.apply(namespace, operations, quota)
+    }
+
+    fn list(
+        &self,
+        namespace: &Namespace,
+        prefix: &str,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.opened()?.list(namespace, prefix, cursor, limit)
+    }
+
+    fn classification(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Classification>, StoreError> {
+        self.opened()?.classification(namespace, name)
+    }
+
+    fn usage(&self, namespace: &Namespace) -> Result<Usage, StoreError> {
+        self.opened()?.usage(namespace)
+    }
+
+    fn namespaces(&self, limit: usize) -> Result<Vec<NamespaceUsage>, StoreError> {
+        self.opened()?.namespaces(limit)
+    }
+
+    fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {
+        self.opened()?.sweep(records_max)
+    }
+
+    /// All zeros while the store cannot be opened: without its key there is no keyed hash.
+    fn tag(&self, namespace: &Namespace, name: &RecordName) -> String {
+        match self.opened() {
+            Ok(store) => store.tag(namespace, name),
+            Err(_) => "0".repeat(32),
+        }
+    }
+
+    fn put(&self, namespace: &Namespace, write: Write, quota: &Quota) -> Result<u64, StoreError> {
+        self.opened()?.put(namespace, write, quota)
+    }
+
+    fn delete(
+        &self,
+        namespace: &Namespace,
+        name: &RecordName,
+        precondition: Precondition,
+    ) -> Result<Option<Classification>, StoreError> {
+        self.opened()?.delete(namespace, name, precondition)
+    }
+}
+
+#[cfg(test)]
+mod tests;

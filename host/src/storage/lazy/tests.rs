@@ -1,0 +1,154 @@
+//! When the store is opened, when not again, and when it is let go.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::*;
+use crate::storage::keeper::Next;
+
+#[derive(Debug, Default)]
+struct Hands(AtomicU64);
+
+impl Clock for Hands {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::UNIX_EPOCH
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A space that has one answer.
+#[derive(Debug)]
+struct Marked(&'static str);
+
+impl RecordStore for Marked {
+    fn get(&self, _: &Namespace, _: &RecordName) -> Result<Option<Record>, StoreError> {
+        Ok(None)
+    }
+
+    fn apply(&self, _: &Namespace, _: Vec<Operation>, _: &Quota) -> Result<Vec<Outcome>, StoreError> {
+        Ok(vec![Outcome::Absent])
+    }
+
+    fn list(&self, _: &Namespace, _: &str, _: Option<&str>, _: usize) -> Result<Page, StoreError> {
+        Ok(Page::default())
+    }
+
+    fn classification(&self, _: &Namespace, _: &RecordName) -> Result<Option<Classification>, StoreError> {
+        Ok(None)
+    }
+
+    fn usage(&self, _: &Namespace) -> Result<Usage, StoreError> {
+        Ok(Usage::default())
+    }
+
+    fn namespaces(&self, _: usize) -> Result<Vec<NamespaceUsage>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn sweep(&self, _: usize) -> Result<Swept, StoreError> {
+        Ok(Swept::default())
+    }
+
+    fn tag(&self, _: &Namespace, _: &RecordName) -> String {
+        self.0.to_owned()
+    }
+}
+
+struct Lab {
+    store: Arc<LazyStore>,
+    clock: Arc<Hands>,
+    opened: Arc<AtomicUsize>,
+}
+
+/// A store that cannot be opened the first `failures` times.
+fn lab(failures: usize) -> Lab {
+    let (clock, opened) = (Arc::new(Hands::default()), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&opened);
+    let open = move || {
+        if count.fetch_add(1, Ordering::SeqCst) < failures {
+            return Err(store_failure(StoreError::Held {
+                path: "/store".into(),
+                holder: "process 7".to_owned(),
+            }));
+        }
+        let kept = Arc::clone(&count);
+        Ok(Opened {
+            memory: Arc::new(Marked("memory")),
+            secrets: Arc::new(Marked("secrets")),
+            upkeep: vec![Work {
+                name: "test",
+                every: Duration::from_secs(3600),
+                step: Box::new(move |_| {
+                    kept.load(Ordering::SeqCst);
+                    Ok(Next::Wait)
+                }),
+            }],
+        })
+    };
+    let store = LazyStore::new(Box::new(open), Arc::clone(&clock) as _);
+    Lab { store, clock, opened }
+}
+
+fn ask(store: &dyn RecordStore) -> Result<Option<Record>, StoreError> {
+    store.get(&"notes".parse().unwrap(), &"todo".parse().unwrap())
+}
+
+fn tag(store: &dyn RecordStore) -> String {
+    store.tag(&"notes".parse().unwrap(), &"todo".parse().unwrap())
+}
+
+#[test]
+fn the_first_call_opens_it_once_and_each_space_is_its_own() {
+    let lab = lab(0);
+    let (memory, secrets) = (lab.store.space(Space::Memory), lab.store.space(Space::Secrets));
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 0, "who needs no store opens none");
+    assert!(ask(&*memory).unwrap().is_none());
+    assert_eq!(
+        (tag(&*memory), tag(&*secrets)),
+        ("memory".to_owned(), "secrets".to_owned())
+    );
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_failed_is_tried_again_but_not_by_every_call() {
+    let lab = lab(2);
+    let memory = lab.store.space(Space::Memory);
+    for _ in 0..3 {
+        let error = ask(&*memory).unwrap_err();
+        assert_eq!(
+            crate::text::chain(&error),
+            "the store cannot be opened: host.unavailable: the store `/store` is open in another process: process 7"
+        );
+        assert_eq!(tag(&*memory), "0".repeat(32));
+    }
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
+    lab.clock.0.store(999, Ordering::SeqCst);
+    assert!(ask(&*memory).is_err());
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
+    lab.clock.0.store(1000, Ordering::SeqCst);
+    assert!(ask(&*memory).is_err());
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 2);
+    let known = lab.store.open_now().unwrap_err();
+    assert_eq!(known.code, aral_contract::Code::Unavailable);
+    lab.clock.0.store(2000, Ordering::SeqCst);
+    lab.store.open_now().unwrap();
+    assert!(ask(&*memory).is_ok());
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn what_is_open_is_let_go_with_the_last_view() {
+    let lab = lab(0);
+    let memory = lab.store.space(Space::Memory);
+    ask(&*memory).unwrap();
+    let opened = Arc::clone(&lab.opened);
+    // This test, the lab, how to open, and the upkeep of what is open.
+    assert_eq!(Arc::strong_count(&opened), 4);
+    drop(lab);
+    assert_eq!(Arc::strong_count(&opened), 3, "a view still needs it");
+    drop(memory);
+    assert_eq!(Arc::strong_count(&opened), 1);
+}

@@ -1,0 +1,267 @@
+//! What an open store needs now and then: expired records are removed, and epochs end. It knows no thread.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aral_contract::Clock;
+use aral_memory::StoreError;
+use aral_memory::sealed::SealedStore;
+
+use super::epoch::EpochAge;
+use super::keeper::{Next, Work};
+use crate::config::storage::MemoryConfig;
+
+/// Records that one step removes. Stops a sweep from holding up reads and writes.
+const SWEEP_RECORDS_MAX: usize = 256;
+/// How often it is looked whether an epoch is over. An epoch is at least an hour.
+const EPOCH_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// All of it.
+pub(super) fn upkeep(store: &SealedStore, memory: &MemoryConfig, clock: &Arc<dyn Clock>) -> Vec<Work> {
+    let swept = store.clone();
+    let mut all = vec![Work {
+        name: "sweep",
+        every: Duration::from_millis(memory.sweep_ms),
+        step: Box::new(move |_| {
+            let done = swept.sweep(SWEEP_RECORDS_MAX)?;
+            Ok(if done.more { Next::Soon } else { Next::Wait })
+        }),
+    }];
+    all.extend(memory.epoch.as_ref().map(|epoch| {
+        let (store, age) = (
+            store.clone(),
+            EpochAge::new(&memory.dir, epoch.hours, Arc::clone(clock)),
+        );
+        Work {
+            name: "epoch",
+            every: EPOCH_LOOK_EVERY,
+            step: Box::new(move |stopping| rotate_if_over(&store, &age, stopping)),
+        }
+    }));
+    all
+}
+
+fn rotate_if_over(store: &SealedStore, age: &EpochAge, stopping: &AtomicBool) -> Result<Next, StoreError> {
+    let status = store.status()?;
+    if status.keys.len() > 1 {
+        // The operator changes the master key, which makes a new epoch too; that is theirs to end.
+        return Ok(Next::Wait);
+    }
+    // Without any the store is older than its [memory.epoch].
+    let is_over = match status.epochs.last() {
+        Some(newest) => age.is_over(newest)?,
+        None => true,
+    };
+    if is_over || status.is_rotating {
+        let rotated = store.rotate_epoch(&mut |_| {
+            if stopping.load(Ordering::Acquire) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        tracing::info!(
+            records = rotated.records,
+            "a new epoch has begun, and the key of the old one is destroyed"
+        );
+    }
+    Ok(Next::Wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use aral_contract::Classification;
+    use aral_memory::sealed::{Epoch, StoreOptions};
+    use aral_memory::{KeyService, KeyServiceError, MasterKey, Precondition, Quota, Write};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hands(Mutex<Duration>);
+
+    impl Clock for Hands {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH + self.elapsed()
+        }
+
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    /// Its keys are their names: this is about when they are made and destroyed.
+    #[derive(Debug, Default)]
+    struct Names(Mutex<BTreeSet<String>>);
+
+    impl Names {
+        fn known(&self, key: &str) -> Result<(), KeyServiceError> {
+            if self.0.lock().unwrap().contains(key) {
+                return Ok(());
+            }
+            let (place, key) = (self.place(), key.to_owned());
+            Err(KeyServiceError::NotFound { place, key })
+        }
+    }
+
+    impl KeyService for Names {
+        fn place(&self) -> String {
+            "a set".to_owned()
+        }
+
+        fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+            self.0.lock().unwrap().insert(key.to_owned());
+            Ok(())
+        }
+
+        fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+            self.known(key).map(|()| plain.to_vec())
+        }
+
+        fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
+            self.known(key).map(|()| Zeroizing::new(wrapped.to_vec()))
+        }
+
+        fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
+            self.0.lock().unwrap().remove(key);
+            Ok(())
+        }
+    }
+
+    struct Lab {
+        folder: tempfile::TempDir,
+        clock: Arc<Hands>,
+        keys: Arc<Names>,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                clock: Arc::default(),
+                keys: Arc::default(),
+            }
+        }
+
+        fn open(&self, with_epochs: bool) -> SealedStore {
+            let key = MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap();
+            let options = StoreOptions::new(self.folder.path().join("store"), key, Arc::clone(&self.clock) as _);
+            let epoch = with_epochs.then(|| Epoch {
+                service: Arc::clone(&self.keys) as _,
+                prefix: "e".to_owned(),
+            });
+            SealedStore::open(StoreOptions {
+                epoch,
+                free_bytes_min: 0,
+                ..options
+            })
+            .unwrap()
+        }
+
+        fn age(&self, hours: u64) -> EpochAge {
+            EpochAge::new(&self.folder.path().join("store"), hours, Arc::clone(&self.clock) as _)
+        }
+
+        fn go_on(&self, hours: u64) {
+            *self.clock.0.lock().unwrap() += Duration::from_secs(hours * 3600);
+        }
+    }
+
+    fn put(store: &SealedStore) {
+        let write = Write {
+            name: "todo".parse().unwrap(),
+            value: Zeroizing::new(b"value".to_vec()),
+            ttl_seconds: None,
+            classification: Classification::Internal,
+            precondition: Precondition::Any,
+        };
+        store
+            .memory()
+            .put(&"notes".parse().unwrap(), write, &Quota::UNLIMITED)
+            .unwrap();
+    }
+
+    #[test]
+    fn an_epoch_ends_when_its_hours_are_over() {
+        let lab = Lab::new();
+        let store = lab.open(true);
+        put(&store);
+        let step = |hours: u64| {
+            rotate_if_over(&store, &lab.age(hours), &AtomicBool::new(false)).unwrap();
+            store.status().unwrap().epochs
+        };
+        let first = step(3);
+        lab.go_on(2);
+        assert_eq!(step(3), first);
+        lab.go_on(1);
+        assert_eq!(step(4), first, "the hours are those of the configuration");
+        let second = step(3);
+        assert!(second.len() == 1 && second != first, "{first:?} {second:?}");
+        let kept: Vec<String> = lab.keys.0.lock().unwrap().iter().cloned().collect();
+        assert_eq!(kept, second, "the key of the first is destroyed");
+        assert_eq!(step(3), second, "and the second has just begun");
+    }
+
+    #[test]
+    fn a_host_that_ends_in_the_middle_is_not_held_up_and_the_next_goes_on() {
+        let lab = Lab::new();
+        let store = lab.open(true);
+        put(&store);
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false)).unwrap();
+        lab.go_on(1);
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true)).unwrap_err();
+        assert!(store.status().unwrap().is_rotating);
+        drop(store);
+        let store = lab.open(true);
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false)).unwrap();
+        let status = store.status().unwrap();
+        assert!(!status.is_rotating && status.epochs.len() == 1, "{status:?}");
+    }
+
+    #[test]
+    fn a_store_that_is_older_than_its_epochs_gets_one_at_once() {
+        let lab = Lab::new();
+        put(&lab.open(false));
+        let store = lab.open(true);
+        assert!(store.status().unwrap().epochs.is_empty());
+        rotate_if_over(&store, &lab.age(100), &AtomicBool::new(false)).unwrap();
+        assert_eq!(store.status().unwrap().epochs.len(), 1);
+    }
+
+    #[test]
+    fn epochs_end_where_there_are_any() {
+        let lab = Lab::new();
+        let names: Vec<&str> = upkeep(&lab.open(true), &config(&lab, None), &(Arc::clone(&lab.clock) as _))
+            .iter()
+            .map(|work| work.name)
+            .collect();
+        assert_eq!(names, ["sweep"], "without [memory.epoch] no epoch ends");
+        let epoch = crate::config::storage::EpochConfig {
+            mount: "transit".to_owned(),
+            prefix: "e".to_owned(),
+            hours: 1,
+        };
+        let all = upkeep(
+            &lab.open(true),
+            &config(&lab, Some(epoch)),
+            &(Arc::clone(&lab.clock) as _),
+        );
+        assert_eq!(all.len(), 2);
+    }
+
+    fn config(lab: &Lab, epoch: Option<crate::config::storage::EpochConfig>) -> MemoryConfig {
+        MemoryConfig {
+            dir: lab.folder.path().join("store"),
+            cache_bytes_max: 1 << 20,
+            free_bytes_min: 0,
+            sweep_ms: 1000,
+            master_key: crate::config::storage::MasterKeyPlace::Environment("KEY".to_owned()),
+            epoch,
+        }
+    }
+}
