@@ -9,8 +9,10 @@ mod files;
 mod logging;
 mod output;
 mod progress;
+mod prompt;
 mod session;
 mod text;
+mod value;
 mod watch;
 
 mod allow;
@@ -23,11 +25,13 @@ mod inspect;
 mod invoke;
 mod keygen;
 mod manifest;
+mod memory;
 mod new;
 mod observe;
 mod persona;
 mod report;
 mod run;
+mod secret;
 
 use aral_contract::{Code, Failure};
 use aral_host::environment;
@@ -94,9 +98,11 @@ fn compile() -> Exit {
 
 fn run(arguments: &Arguments, output: &Output) -> Done {
     let located = Located::new(arguments.global.config.as_deref());
+    // Before anything starts a thread: then the variables that the configuration names can be taken.
     let configured = || -> Result<Configured, Failure> {
-        let configured = Configured::load(&located)?;
+        let mut configured = Configured::load(&located)?;
         limit(&configured.config.process)?;
+        configured.config.take_variables()?;
         Ok(configured)
     };
     match &arguments.verb {
@@ -120,7 +126,13 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
-        Verb::Doctor => doctor::run(&located, output),
+        Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
+            limit(&ProcessLimits::default())?;
+            memory::keygen(arguments, output)
+        }
+        Verb::Memory(verb) => memory::run(verb, &configured()?, output),
+        Verb::Secret(verb) => secret::run(verb, &configured()?, output),
+        Verb::Doctor => doctor::run(configured(), output),
         Verb::Completions(arguments) => completions::run(arguments, output),
         Verb::Compile => Ok(compile()),
     }

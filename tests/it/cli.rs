@@ -42,6 +42,23 @@ fn help_of_every_verb() {
         insta::assert_snapshot!(format!("help_manifest_{verb}"), help(&["manifest", verb]));
     }
     insta::assert_snapshot!("help_persona_new", help(&["persona", "new"]));
+    for verb in [
+        "keygen",
+        "get",
+        "put",
+        "delete",
+        "list",
+        "stats",
+        "rotate-key",
+        "rotate-epoch",
+        "export",
+        "import",
+    ] {
+        insta::assert_snapshot!(format!("help_memory_{verb}"), help(&["memory", verb]));
+    }
+    for verb in ["get", "put", "list", "rotate"] {
+        insta::assert_snapshot!(format!("help_secret_{verb}"), help(&["secret", verb]));
+    }
 }
 
 #[test]

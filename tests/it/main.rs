@@ -9,8 +9,11 @@
 mod bad_input;
 mod capabilities;
 mod cli;
+mod cli_environment;
+mod cli_memory;
 mod cli_run;
 mod cli_scaffold;
+mod cli_secret;
 mod cli_yeses;
 mod filesystem;
 mod isolation;

@@ -1,5 +1,7 @@
 //! The command line as clap reads it: names, help and nothing else.
 
+pub(crate) mod storage;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -71,6 +73,12 @@ pub(crate) enum Verb {
     Run(Run),
     /// Show the three yeses for a capability: who asked, who allowed, what came out
     Explain(Explain),
+    /// Keep records: read, write, list, back up, change the key
+    #[command(subcommand)]
+    Memory(storage::Memory),
+    /// Keep secrets: store them, see where they are
+    #[command(subcommand)]
+    Secret(storage::Secret),
     /// Check configuration, keys, cache and machine, and say what to fix
     Doctor,
     /// Print the completions of a shell

@@ -46,6 +46,14 @@ impl Configured {
         Ok(Self { config, path })
     }
 
+    /// The same for a host that calls nothing: it needs no place for records and secrets, and does not miss their keys.
+    pub(crate) fn without_storage(&self) -> Self {
+        let mut same = self.clone();
+        same.config.memory = None;
+        same.config.secrets = None;
+        same
+    }
+
     /// The file, if there is one.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_deref()

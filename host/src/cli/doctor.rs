@@ -1,12 +1,15 @@
 //! `aral doctor`: what this machine and this configuration are good for, line by line, each with the fix. It changes
-//! nothing but what running would change too (the folders of state and cache are made if they are missing).
+//! nothing but what running would change too (the folders of state and cache are made if they are missing). A store that is
+//! there is opened for a moment, and none is made.
 
 mod checks;
+mod storage;
 
+use aral_contract::Failure;
 use serde::Serialize;
 use serde_json::json;
 
-use super::configured::{Configured, Located};
+use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::text;
@@ -59,14 +62,15 @@ impl Check {
     }
 }
 
-pub(crate) fn run(located: &Located, output: &Output) -> Done {
+pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> Done {
     let mut all = Vec::new();
-    match Configured::load(located) {
+    match configured {
         Ok(configured) => {
             all.push(checks::configuration(&configured));
             all.push(checks::trust(&configured));
             all.extend(checks::manifests(&configured));
             all.extend(checks::runtime(&configured));
+            all.extend(storage::checks(&configured));
         }
         Err(failure) => {
             let fix = failure

@@ -14,7 +14,7 @@ use super::{session, text};
 
 pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output) -> Done {
     let watch = Watch::new(output);
-    let host = session::host(configured, &arguments.session, &watch, output)?;
+    let host = session::host(&configured.without_storage(), &arguments.session, &watch, output)?;
     let Some(capability) = &arguments.capability else {
         return list(&host, output);
     };

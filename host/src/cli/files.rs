@@ -7,6 +7,7 @@ use aral_contract::document::{PrivateKey, PublicKey};
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
 use aral_runtime::files::{self, FilesError, Replace};
+use zeroize::Zeroizing;
 
 /// Largest text file that is read: a configuration, a key, a capability.toml. Stops a wrong path from filling memory.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -44,6 +45,18 @@ pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     let bytes = read(path, TEXT_BYTES_MAX, Code::ConfigInvalid)?;
     String::from_utf8(bytes)
         .map_err(|_| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8 text", path.display())))
+}
+
+/// Reads a value of somebody's, as large as may be.
+pub(crate) fn value(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    read(path, bytes_max as u64, Code::InputTooLarge).map(Zeroizing::new)
+}
+
+/// Reads a text that nobody else may read. It is wiped from memory afterwards.
+pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = files::read_private(path, TEXT_BYTES_MAX).map_err(failure)?;
+    let text = std::str::from_utf8(&bytes).map(str::to_owned).map(Zeroizing::new);
+    text.map_err(|_| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8 text", path.display())))
 }
 
 /// Reads a private key. Its text is wiped from memory afterwards.

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Keygen, output: &Output) -> Done {
 }
 
 /// `NAME.pem` and `NAME.pub.pem`; a `.pem` that the user wrote already is not written twice.
-fn paths(name: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+pub(crate) fn paths(name: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let text = name
         .to_str()
         .filter(|text| name.file_name().is_some() && !text.ends_with('/'))

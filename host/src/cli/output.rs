@@ -87,6 +87,13 @@ impl Output {
         write_stdout(&text::json(pretty.as_deref().unwrap_or(answer)))
     }
 
+    /// A part of an answer that is too long to be held at once. The caller has filtered it and cares for line ends.
+    pub(crate) fn part(&self, shown: &str) -> Result<(), Stop> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(shown.as_bytes())?;
+        Ok(())
+    }
+
     fn object(&self, object: &Value) -> Result<(), Stop> {
         write_stdout(&text::json(&object.to_string()))
     }

@@ -1,4 +1,4 @@
-//! A spinner on standard error while the user waits. Only for a person: without a terminal, or with `--quiet` or
+//! A spinner or a bar on standard error while the user waits. Only for a person: without a terminal, or with `--quiet` or
 //! `--json`, nothing is drawn. Whatever else is written to standard error meanwhile goes through [`above`].
 
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +27,26 @@ impl Progress {
             *SPINNING.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
         }
         Self(())
+    }
+
+    /// Starts a bar that [`Progress::count`] moves, if a person is likely to look.
+    pub(crate) fn counting(output: &Output, what: &'static str) -> Self {
+        if output.stderr_is_terminal && !output.quiet && !output.json {
+            let bar = ProgressBar::new(0).with_prefix(what);
+            if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {eta}") {
+                bar.set_style(style);
+            }
+            *SPINNING.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+        }
+        Self(())
+    }
+
+    /// How much is done, of how much.
+    pub(crate) fn count(&self, done: u64, total: u64) {
+        if let Some(bar) = spinning() {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
     }
 
     /// Shows what is being worked on.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::{CapabilityId, Code, Failure};
-use aral_host::{Config, Host, Registered};
+use aral_host::{Config, Host, LogSink, Registered};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use semver::VersionReq;
 
@@ -29,6 +29,7 @@ pub(crate) fn host(
     let host = Host::builder()
         .config(config)
         .sink(Arc::clone(watch) as _)
+        .sink(Arc::new(LogSink))
         .compiler(compiler()?)
         .build()?;
     for path in &arguments.manifest {
@@ -50,6 +51,7 @@ pub(crate) fn development_host(configured: &Configured, watch: &Arc<Watch>) -> R
     Host::builder()
         .config(config)
         .sink(Arc::clone(watch) as _)
+        .sink(Arc::new(LogSink))
         .compiler(compiler()?)
         .build()
 }

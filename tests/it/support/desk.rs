@@ -1,8 +1,9 @@
 //! The command line as a shell would use it: a folder with configuration, keys, manifest and persona, and the program
 //! `aral` beside this test binary.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use aral_contract::Digest;
 use aral_contract::document::signed::Kind;
@@ -33,6 +34,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// With `--json`: the one object on standard output.
+    pub(crate) fn object(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
     /// Fails the test unless the program ended with this code and said each of these parts on standard error.
     pub(crate) fn assert(&self, case: &str, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{case}: {self:#?}");
@@ -142,9 +156,10 @@ impl Desk {
         self.manifest(&[entry]);
     }
 
-    /// Runs the program here, in an environment that says nothing.
-    pub(crate) fn aral(&self, arguments: &[&str]) -> Run {
-        let output = Command::new(program())
+    /// The program here, in an environment that says nothing.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command
             .args(arguments)
             .current_dir(self.folder.path())
             .env_clear()
@@ -152,14 +167,27 @@ impl Desk {
             // Whoever debugs the host tells its guests and callers no more than others do.
             .env("RUST_BACKTRACE", "1")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdin(Stdio::null())
-            .output()
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program here.
+    pub(crate) fn aral(&self, arguments: &[&str]) -> Run {
+        Run::of(&self.command(arguments).output().expect("the program starts"))
+    }
+
+    /// The same with something on standard input.
+    pub(crate) fn feed(&self, arguments: &[&str], input: &[u8]) -> Run {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("the program starts");
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        // A program that refuses its arguments reads nothing.
+        let _not_read = child.stdin.take().expect("a pipe").write_all(input);
+        Run::of(&child.wait_with_output().expect("an end"))
     }
 
     /// `aral invoke ID --input INPUT`.

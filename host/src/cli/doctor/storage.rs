@@ -1,0 +1,108 @@
+//! Whether the store opens, with the key that is configured, and whether the places of secrets answer.
+
+use std::sync::Arc;
+
+use aral_contract::{Failure, SecretReference};
+use aral_host::Storage;
+use aral_host::storage::store_failure;
+use aral_memory::StoreError;
+use aral_memory::sealed::SealedStore;
+use aral_runtime::SystemClock;
+
+use super::Check;
+use crate::cli::configured::Configured;
+use crate::cli::{files, session};
+
+/// One line each for the store, the server of secrets and the variables, if they are configured.
+pub(super) fn checks(configured: &Configured) -> Vec<Check> {
+    let config = &configured.config;
+    if config.memory.is_none() && config.secrets.is_none() {
+        return vec![Check::ok(
+            "memory",
+            "there is no [memory] and no [secrets]: capabilities that need them are told that they are unavailable",
+        )];
+    }
+    let storage = match Storage::new(config, Arc::new(SystemClock::new())) {
+        Ok(storage) => storage,
+        Err(failure) => return vec![failed("secrets", failure)],
+    };
+    let mut all = Vec::new();
+    if config.memory.is_some() {
+        all.push(memory(&storage));
+    }
+    if let Some(vault) = storage.vault() {
+        all.push(match session::block_on(vault.check()) {
+            Ok(Ok(())) => Check::ok("secrets", format!("{} answers and takes the login", vault.address())),
+            Ok(Err(error)) => Check::fail(
+                "secrets",
+                error.to_string(),
+                "look at address, ca_file and login of [secrets.vault], and whether the server runs and is unsealed",
+            ),
+            Err(failure) => failed("secrets", failure),
+        });
+    }
+    all.extend(variables(configured));
+    all
+}
+
+fn memory(storage: &Storage) -> Check {
+    let options = match storage.options() {
+        Ok(options) => options,
+        Err(failure) => return failed("memory", failure),
+    };
+    let shown = options.path.display().to_string();
+    if !files::is_there(&options.path) {
+        return Check::ok(
+            "memory",
+            format!(
+                "`{shown}` is not there yet; the first use makes it, with the key {}",
+                options.key.id()
+            ),
+        );
+    }
+    match SealedStore::open(options).and_then(|store| store.status()) {
+        Ok(status) if status.is_rotating => Check::warn(
+            "memory",
+            format!("`{shown}`: a rotation to another key was begun and not ended"),
+            "start it again: `aral memory rotate-key --to FILE`, with the same key",
+        ),
+        Ok(status) => Check::ok(
+            "memory",
+            format!("`{shown}` opens with the key {}", status.keys.join(" or ")),
+        ),
+        Err(error @ StoreError::Held { .. }) => Check::warn(
+            "memory",
+            error.to_string(),
+            "nothing, if that process is your host: one process at a time has the store",
+        ),
+        Err(error) => failed("memory", store_failure(error)),
+    }
+}
+
+/// Variables that secrets are read from, and that are not set.
+fn variables(configured: &Configured) -> Option<Check> {
+    let (secrets, taken) = (configured.config.secrets.as_ref()?, configured.config.taken.as_ref()?);
+    let missing: Vec<&str> = secrets
+        .names
+        .values()
+        .filter_map(|reference| match reference {
+            SecretReference::Environment { variable } => Some(variable.as_str()),
+            SecretReference::Vault { .. } | SecretReference::Local { .. } => None,
+        })
+        .filter(|variable| taken.get(variable).is_none())
+        .collect();
+    (!missing.is_empty()).then(|| {
+        Check::warn(
+            "variables",
+            format!("not set: {}", missing.join(", ")),
+            "set them for the host, or take their names out of [secrets.names]",
+        )
+    })
+}
+
+fn failed(name: &'static str, failure: Failure) -> Check {
+    let fix = failure
+        .hint
+        .unwrap_or_else(|| "docs/errors.md says what to do".to_owned());
+    Check::fail(name, failure.message, fix)
+}

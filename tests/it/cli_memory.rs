@@ -1,0 +1,643 @@
+//! `aral memory` as an operator types it: records in and out, keys, backups, and everything that is refused.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_host::{Config, Storage};
+use aral_memory::sealed::SealedStore;
+use serde_json::json;
+
+use crate::support::desk::{Desk, Run};
+use crate::support::guests::*;
+
+/// Stands in no message, no matter what.
+const VALUE: &str = "plaintext-that-nobody-prints";
+
+/// A desk with a key and a store.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.aral(&["memory", "keygen", "master.key"]).assert("keygen", 0, &[]);
+    with_key(&desk, "master.key");
+    desk
+}
+
+#[derive(Debug)]
+struct Now;
+
+impl aral_contract::Clock for Now {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn with_key(desk: &Desk, file: &str) {
+    desk.configure(|config| config["memory"] = json!({ "dir": "store", "master_key": { "file": file } }));
+}
+
+fn put(desk: &Desk, name: &str, more: &[&str]) -> Run {
+    desk.feed(
+        &[&["memory", "put", "notes", name, "--json"], more].concat(),
+        VALUE.as_bytes(),
+    )
+}
+
+fn reveal(desk: &Desk, name: &str) -> Run {
+    desk.aral(&["memory", "get", "notes", name, "--reveal"])
+}
+
+fn key_id(desk: &Desk) -> String {
+    desk.aral(&["memory", "stats", "--json"]).object()["keys"][0]
+        .as_str()
+        .expect("an id")
+        .to_owned()
+}
+
+fn mode(desk: &Desk, name: &str) -> u32 {
+    std::fs::metadata(desk.path(name))
+        .expect("it is there")
+        .permissions()
+        .mode()
+        & 0o777
+}
+
+/// Has the store open, as a host would.
+fn hold(desk: &Desk) -> SealedStore {
+    let mut config = Config::load(desk.path("aral.toml").as_ref()).expect("a configuration");
+    config.take_variables().expect("there are none");
+    let storage = Storage::new(&config, Arc::new(Now)).expect("a configuration");
+    storage.open().expect("a store")
+}
+
+#[test]
+fn a_record_goes_in_and_comes_out_only_when_it_is_asked_for() {
+    let desk = desk();
+    let written = put(&desk, "todo", &["--classification", "secret", "--ttl", "1000"]);
+    written.assert("put", 0, &[]);
+    let object = written.object();
+    assert_eq!(
+        (&object["version"], &object["classification"]),
+        (&json!(1), &json!("secret"))
+    );
+    let facts = desk.aral(&["memory", "get", "notes", "todo", "--json"]).object();
+    assert_eq!(facts["bytes"], VALUE.len());
+    assert_eq!(
+        (&facts["version"], &facts["classification"]),
+        (&json!(1), &json!("secret"))
+    );
+    let left = facts["expires_at"]
+        .as_str()
+        .and_then(|at| at.parse::<jiff::Timestamp>().ok())
+        .expect("a time");
+    let left = left.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!((900..=1000).contains(&left), "{left}");
+    assert_eq!(reveal(&desk, "todo").stdout, VALUE, "byte for byte, without a line end");
+    let object = desk
+        .aral(&["memory", "get", "notes", "todo", "--reveal", "--json"])
+        .object();
+    assert_eq!(object["value"], VALUE);
+    // Whatever is asked of the record but its value, the value is in none of the answers.
+    for arguments in [
+        &["memory", "get", "notes", "todo"][..],
+        &["memory", "get", "notes", "todo", "--json"],
+        &["memory", "get", "notes", "todo", "-vvv"],
+        &["memory", "list", "notes"],
+        &["memory", "stats"],
+        &["memory", "get", "notes", "todo", "--out", "value.bin"],
+        &["memory", "delete", "notes", "todo", "-vvv"],
+    ] {
+        let run = desk.aral(arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {run:#?}");
+        assert!(!format!("{run:?}").contains(VALUE), "{arguments:?}: {run:#?}");
+    }
+    assert_eq!(std::fs::read(desk.path("value.bin")).expect("a file"), VALUE.as_bytes());
+    assert_eq!(mode(&desk, "value.bin"), 0o600);
+    reveal(&desk, "todo").assert(
+        "deleted",
+        6,
+        &["there is no record `todo` in `notes`", "(record.unknown)"],
+    );
+}
+
+#[test]
+fn values_are_bytes() {
+    let desk = desk();
+    let bytes: Vec<u8> = (0..=255).chain([b'\n']).collect();
+    desk.write("in.bin", &bytes);
+    desk.aral(&["memory", "put", "notes", "all", "@in.bin"])
+        .assert("a file", 0, &[]);
+    let output = desk
+        .command(&["memory", "get", "notes", "all", "--reveal"])
+        .output()
+        .expect("an end");
+    assert_eq!(output.stdout, bytes);
+    let object = desk
+        .aral(&["memory", "get", "notes", "all", "--reveal", "--json"])
+        .object();
+    assert_eq!(object["value"], json!(null), "it is no text");
+    assert!(
+        object["value_base64"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("AAECAwQF"))
+    );
+    desk.aral(&["memory", "get", "notes", "all", "--out", "out.bin"])
+        .assert("to a file", 0, &[]);
+    assert_eq!(std::fs::read(desk.path("out.bin")).expect("a file"), bytes);
+    desk.aral(&["memory", "get", "notes", "all", "--out", "out.bin"])
+        .assert("twice", 2, &["`out.bin` exists already"]);
+    desk.feed(&["memory", "put", "notes", "empty", "-"], b"")
+        .assert("nothing is a value too", 0, &[]);
+    assert_eq!(reveal(&desk, "empty").stdout, "");
+    let large = vec![b'x'; (16 << 20) + 1];
+    desk.feed(&["memory", "put", "notes", "large"], &large).assert(
+        "too large",
+        6,
+        &["standard input has more than 16777216 bytes", "(input.too_large)"],
+    );
+}
+
+#[test]
+fn a_value_on_the_command_line_is_refused_and_not_repeated() {
+    let desk = desk();
+    let run = desk.aral(&["memory", "put", "notes", "todo", VALUE]);
+    run.assert(
+        "an argument",
+        2,
+        &[
+            "a value is not taken from the command line",
+            "hint: give it with `@FILE`",
+        ],
+    );
+    assert!(!format!("{run:?}").contains(VALUE), "{run:#?}");
+}
+
+#[test]
+fn writing_can_depend_on_what_is_there() {
+    let desk = desk();
+    let version = |run: Run| run.object()["version"].clone();
+    assert_eq!(version(put(&desk, "n", &["--if-absent"])), 1);
+    let refused = put(&desk, "n", &["--if-absent"]);
+    assert_eq!(
+        (refused.code, &refused.object()["error"]["code"]),
+        (6, &json!("record.conflict"))
+    );
+    assert_eq!(version(put(&desk, "n", &["--if-version", "1"])), 2);
+    assert_eq!(put(&desk, "n", &["--if-version", "1"]).code, 6);
+    let delete = |more: &[&str]| desk.aral(&[&["memory", "delete", "notes", "n", "--json"], more].concat());
+    assert_eq!(delete(&["--if-version", "1"]).code, 6);
+    let deleted = delete(&["--if-version", "2"]).object();
+    assert_eq!(
+        (&deleted["deleted"], &deleted["classification"]),
+        (&json!(true), &json!("confidential"))
+    );
+    assert_eq!(delete(&[]).object()["deleted"], false);
+    assert_eq!(put(&desk, "n", &["--if-absent", "--if-version", "1"]).code, 2);
+}
+
+#[test]
+fn bad_arguments_are_refused_before_anything_is_touched() {
+    let desk = desk();
+    let long = "n".repeat(129);
+    for (arguments, part) in [
+        (
+            &["memory", "put", "notes", "n", "--ttl", "0"][..],
+            "0 is not in 1..=3155760000",
+        ),
+        (
+            &["memory", "put", "notes", "n", "--ttl", "3155760001"],
+            "3155760001 is not in 1..=",
+        ),
+        (
+            &["memory", "put", "notes", "n", "--classification", "hidden"],
+            "`hidden` is not a classification",
+        ),
+        (&["memory", "put", "NOTES", "n"], "`NOTES` is not an identifier"),
+        (&["memory", "put", "../notes", "n"], "`../notes` is not an identifier"),
+        (&["memory", "put", "notes", ""], "1 to 128 bytes"),
+        (&["memory", "get", "notes", &long], "this one has 129"),
+        (
+            &["memory", "get", "notes", "n", "--reveal", "--out", "f"],
+            "cannot be used with",
+        ),
+        (&["memory", "rotate-key"], "required"),
+        (
+            &["memory", "rotate-key", "--to", "a", "--to-transit", "b/c"],
+            "cannot be used with",
+        ),
+        (&["memory", "rotate-epoch"], "the configuration has no [memory.epoch]"),
+        (&["secret", "put", "UPPER"], "`UPPER` is not an identifier"),
+    ] {
+        desk.aral(arguments).assert(&format!("{arguments:?}"), 2, &[part]);
+    }
+    assert!(std::fs::metadata(desk.path("store")).is_err(), "no store was made");
+}
+
+#[test]
+fn a_listing_goes_to_the_end_and_stays_one_object() {
+    let desk = desk();
+    let mut names: Vec<String> = (0..25).map(|number| format!("a{number}")).collect();
+    for name in names.iter().map(String::as_str).chain(["b\u{1b}[2J\"quoted\""]) {
+        put(&desk, name, &[]).assert(name, 0, &[]);
+    }
+    let lines = |more: &[&str]| {
+        let run = desk.aral(&[&["memory", "list", "notes"], more].concat());
+        run.assert("list", 0, &[]);
+        assert!(!run.stdout.contains('\u{1b}'), "{run:?}");
+        let mut lines: Vec<String> = run.stdout.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    names.sort();
+    assert_eq!(lines(&["--prefix", "a"]), names);
+    assert_eq!(lines(&[]).len(), 26);
+    let object = desk
+        .aral(&["memory", "list", "notes", "--prefix", "b", "--json"])
+        .object();
+    assert_eq!(
+        object,
+        json!({"namespace": "notes", "names": ["b\u{1b}[2J\"quoted\""], "count": 1})
+    );
+    let none = desk.aral(&["memory", "list", "nobody", "--json"]).object();
+    assert_eq!(none, json!({"namespace": "nobody", "names": [], "count": 0}));
+}
+
+#[test]
+fn stats_tell_keys_disk_and_namespaces() {
+    let desk = desk();
+    let key = desk.aral(&["memory", "keygen", "other.key", "--json"]).object();
+    put(&desk, "one", &[]).assert("put", 0, &[]);
+    desk.feed(&["memory", "put", "logs", "two"], b"12345")
+        .assert("put", 0, &[]);
+    let stats = desk.aral(&["memory", "stats", "--json"]).object();
+    assert_eq!((&stats["format"], &stats["rotating"]), (&json!(1), &json!(false)));
+    assert_ne!(stats["keys"][0], key["key_id"]);
+    assert!(stats["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{stats}");
+    let mut namespaces: Vec<(String, u64, u64)> = stats["namespaces"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| {
+            let number = |name: &str| one[name].as_u64().expect("a number");
+            (
+                one["namespace"].as_str().expect("a name").to_owned(),
+                number("records"),
+                number("bytes"),
+            )
+        })
+        .collect();
+    namespaces.sort();
+    let bytes = VALUE.len() as u64;
+    assert_eq!(
+        namespaces,
+        [("logs".to_owned(), 1, 8), ("notes".to_owned(), 1, bytes + 3)]
+    );
+    let shown = desk.aral(&["memory", "stats"]).stdout;
+    assert!(
+        shown.contains("free disk  ") && shown.contains("  notes  1 records"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn keys_are_private_and_never_overwritten() {
+    let desk = Desk::new();
+    let made = desk.aral(&["memory", "keygen", "master.key", "--json"]);
+    made.assert("keygen", 0, &[]);
+    let text = std::fs::read_to_string(desk.path("master.key")).expect("a file");
+    assert!(
+        text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "64 hex digits"
+    );
+    assert!(!format!("{made:?}").contains(&text));
+    assert_eq!(mode(&desk, "master.key"), 0o600);
+    desk.aral(&["memory", "keygen", "master.key"])
+        .assert("again", 2, &["exists already"]);
+    assert_eq!(std::fs::read_to_string(desk.path("master.key")).expect("a file"), text);
+    desk.aral(&["memory", "keygen", "--backup", "backup"])
+        .assert("a pair", 0, &["aral memory export"]);
+    assert_eq!(
+        (mode(&desk, "backup.pem"), mode(&desk, "backup.pub.pem")),
+        (0o600, 0o644)
+    );
+    desk.aral(&["memory", "keygen", "--backup", "backup.pem"])
+        .assert("again", 2, &["exists already"]);
+}
+
+#[test]
+fn a_key_that_is_none_or_another_one_is_refused_and_says_which_is_wanted() {
+    let desk = desk();
+    put(&desk, "todo", &[]).assert("put", 0, &[]);
+    let wanted = key_id(&desk);
+    desk.aral(&["memory", "keygen", "other.key"]).assert("keygen", 0, &[]);
+    with_key(&desk, "other.key");
+    let wrong = reveal(&desk, "todo");
+    wrong.assert("another key", 2, &[&wanted, "(config.invalid)", "hint: name the key"]);
+    desk.write("short.key", b"0011");
+    desk.private("short.key");
+    with_key(&desk, "short.key");
+    reveal(&desk, "todo").assert("a short key", 2, &["64 hex digits", "has 4 characters"]);
+    desk.write("open.key", &std::fs::read(desk.path("master.key")).expect("a key"));
+    with_key(&desk, "open.key");
+    reveal(&desk, "todo").assert("others can read it", 2, &["has mode 0644", "hint: chmod 600"]);
+    with_key(&desk, "nowhere.key");
+    reveal(&desk, "todo").assert(
+        "there is none",
+        2,
+        &["nowhere.key", "hint: make one: `aral memory keygen"],
+    );
+    desk.configure(|_| ());
+    reveal(&desk, "todo").assert(
+        "no store",
+        2,
+        &["the configuration has no [memory]", "aral memory keygen master.key"],
+    );
+    with_key(&desk, "master.key");
+    assert_eq!(reveal(&desk, "todo").stdout, VALUE, "nothing was harmed");
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_store_and_others_are_not_kept_from_working() {
+    let desk = desk();
+    put(&desk, "todo", &[]).assert("put", 0, &[]);
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let store = hold(&desk);
+    let mine = format!("process {}", std::process::id());
+    reveal(&desk, "todo").assert("held", 8, &[&mine, "(host.unavailable)", "hint: end that process"]);
+    let id = RUNTIME_ECHO_TOOL.id();
+    desk.aral(&["explain", &id]).assert("explain needs no store", 0, &[]);
+    desk.aral(&["invoke", &id]).assert("and neither does this call", 0, &[]);
+    let doctor = desk.aral(&["doctor"]).stdout;
+    assert!(doctor.contains("warn  memory") && doctor.contains(&mine), "{doctor}");
+    drop(store);
+    assert_eq!(reveal(&desk, "todo").stdout, VALUE);
+}
+
+#[test]
+fn after_rotation_the_new_key_opens_the_store_and_the_old_one_nothing() {
+    let desk = desk();
+    for number in 0..20 {
+        put(&desk, &format!("n{number}"), &[]).assert("put", 0, &[]);
+    }
+    let old = key_id(&desk);
+    let new = desk.aral(&["memory", "keygen", "new.key", "--json"]).object()["key_id"].clone();
+    desk.aral(&["memory", "rotate-key", "--to", "master.key"]).assert(
+        "to the same key",
+        6,
+        &["is the key that the store has already"],
+    );
+    let rotated = desk.aral(&["memory", "rotate-key", "--to", "new.key"]);
+    rotated.assert("rotate", 0, &[]);
+    assert!(
+        rotated.stdout.contains("[memory.master_key] file = \"new.key\""),
+        "{rotated:?}"
+    );
+    let refused = reveal(&desk, "n1");
+    refused.assert(
+        "the old key",
+        2,
+        &[
+            new.as_str().expect("an id"),
+            &old,
+            "after `rotate-key` that is the new one",
+        ],
+    );
+    with_key(&desk, "new.key");
+    assert_eq!(key_id(&desk), new);
+    for number in 0..20 {
+        assert_eq!(reveal(&desk, &format!("n{number}")).stdout, VALUE);
+    }
+}
+
+#[test]
+fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
+    let desk = desk();
+    put(&desk, "todo", &["--classification", "public", "--ttl", "5000"]).assert("put", 0, &[]);
+    desk.feed(&["secret", "put", "api"], b"hunter2hunter2")
+        .assert("a secret", 0, &[]);
+    for name in ["backup", "stranger"] {
+        desk.aral(&["memory", "keygen", "--backup", name])
+            .assert("a pair", 0, &[]);
+    }
+    let exported = desk.aral(&["memory", "export", "--to", "backup.pub.pem", "--out", "all.backup"]);
+    exported.assert("export", 0, &[]);
+    assert_eq!(mode(&desk, "all.backup"), 0o600);
+    let bytes = std::fs::read(desk.path("all.backup")).expect("a file");
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(!holds(VALUE) && !holds("todo") && !holds("hunter2"), "it is sealed");
+    desk.aral(&["memory", "export", "--to", "backup.pub.pem", "--out", "all.backup"])
+        .assert("again", 2, &["exists already"]);
+    desk.aral(&["memory", "export", "--to", "key.pub.pem", "--out", "x.backup"])
+        .assert(
+            "a key for signing",
+            2,
+            &[
+                "not a public key of X25519",
+                "make a pair with `aral memory keygen --backup NAME`",
+            ],
+        );
+    desk.aral(&["memory", "export", "--to", "backup.pub.pem", "--out", "nowhere/x"])
+        .assert("nowhere", 2, &["nowhere"]);
+
+    // Another store, with another key.
+    desk.aral(&["memory", "keygen", "other.key"]).assert("keygen", 0, &[]);
+    desk.configure(|config| config["memory"] = json!({ "dir": "other", "master_key": { "file": "other.key" } }));
+    let import =
+        |key: &str, more: &[&str]| desk.aral(&[&["memory", "import", "--key", key, "all.backup"], more].concat());
+    let wrong = import("stranger.pem", &[]);
+    assert_ne!(wrong.code, 0, "{wrong:#?}");
+    assert_eq!(
+        desk.aral(&["memory", "stats", "--json"]).object()["namespaces"],
+        json!([]),
+        "nothing came in"
+    );
+    import("backup.pub.pem", &[]).assert("the public key", 2, &["backup.pub.pem"]);
+    import("backup.pem", &[]).assert("import", 0, &[]);
+    assert_eq!(reveal(&desk, "todo").stdout, VALUE);
+    assert_eq!(
+        desk.aral(&["secret", "get", "api", "--reveal"]).stdout,
+        "hunter2hunter2"
+    );
+    let facts = desk.aral(&["memory", "get", "notes", "todo", "--json"]).object();
+    assert!(
+        facts["classification"] == "public" && facts["expires_at"].is_string(),
+        "{facts}"
+    );
+
+    desk.feed(&["memory", "put", "notes", "todo"], b"newer")
+        .assert("put", 0, &[]);
+    import("backup.pem", &[]).assert("again", 0, &[]);
+    assert_eq!(reveal(&desk, "todo").stdout, "newer", "what is there stays");
+    import("backup.pem", &["--overwrite"]).assert("over it", 0, &[]);
+    assert_eq!(reveal(&desk, "todo").stdout, VALUE);
+
+    let cut = bytes.len() / 2;
+    desk.write("all.backup", &bytes[..cut]);
+    assert_ne!(
+        import("backup.pem", &["--overwrite"]).code,
+        0,
+        "half of a backup is none"
+    );
+    let mut changed = bytes.clone();
+    changed[cut] ^= 1;
+    desk.write("all.backup", &changed);
+    assert_ne!(
+        import("backup.pem", &["--overwrite"]).code,
+        0,
+        "somebody has changed it"
+    );
+}
+
+#[test]
+fn a_full_disk_is_refused_before_anything_is_written() {
+    let desk = desk();
+    put(&desk, "todo", &[]).assert("put", 0, &[]);
+    desk.configure(|config| {
+        config["memory"] =
+            json!({ "dir": "store", "free_bytes_min": 1_u64 << 60, "master_key": { "file": "master.key" } });
+    });
+    let refused = desk.feed(&["memory", "put", "notes", "more"], b"x");
+    refused.assert(
+        "put",
+        8,
+        &["the disk of the store is full", "hint: make room on its disk"],
+    );
+    assert_eq!(reveal(&desk, "todo").stdout, VALUE, "reading goes on");
+}
+
+#[test]
+fn what_an_operator_does_is_an_event_without_names_and_values() {
+    let desk = desk();
+    let run = desk.feed(&["memory", "put", "notes", "my-diary", "-v"], VALUE.as_bytes());
+    run.assert(
+        "put",
+        0,
+        &[
+            "aral::events",
+            "data_access",
+            "\"operation\":\"write\"",
+            "\"capability\":null",
+        ],
+    );
+    assert!(
+        !run.stderr.contains("my-diary") && !run.stderr.contains(VALUE),
+        "{run:#?}"
+    );
+    let run = desk.aral(&["memory", "get", "notes", "my-diary", "-v"]);
+    run.assert(
+        "get",
+        0,
+        &["\"operation\":\"read\"", "\"classification\":\"confidential\""],
+    );
+    let run = desk.feed(&["memory", "put", "notes", "my-diary", "-v", "--if-absent"], b"x");
+    run.assert("refused", 6, &["\"refused\":\"the precondition"]);
+}
+
+#[test]
+fn doctor_looks_at_the_store_and_its_key() {
+    let desk = desk();
+    let line = || {
+        desk.aral(&["doctor"])
+            .stdout
+            .lines()
+            .find(|line| line.contains("  memory  "))
+            .map(str::to_owned)
+            .expect("a line")
+    };
+    assert!(
+        line().starts_with("ok") && line().contains("is not there yet"),
+        "{}",
+        line()
+    );
+    assert!(std::fs::metadata(desk.path("store")).is_err(), "it makes none");
+    put(&desk, "todo", &[]).assert("put", 0, &[]);
+    assert!(line().contains("opens with the key"), "{}", line());
+    desk.aral(&["memory", "keygen", "other.key"]).assert("keygen", 0, &[]);
+    with_key(&desk, "other.key");
+    assert!(
+        line().starts_with("FAIL") && line().contains("wants the master key"),
+        "{}",
+        line()
+    );
+    assert_eq!(desk.aral(&["doctor"]).code, 2);
+}
+
+#[test]
+fn capabilities_and_the_operator_share_the_store_of_the_configuration() {
+    let desk = desk();
+    desk.guest(ISOLATION_MEMORY_STEPS, |entry| {
+        entry["permissions"] = json!({
+            "memory:read": { "namespaces": ["notes"] },
+            "memory:write": { "namespaces": ["notes"], "bytes_max": 1000, "records_max": 10 },
+        });
+    });
+    let steps = |steps: serde_json::Value| {
+        let run = desk.invoke(ISOLATION_MEMORY_STEPS, &json!({ "steps": steps }).to_string());
+        run.assert("invoke", 0, &[]);
+        run.object()
+    };
+    let written = steps(json!([{ "do": "put", "namespace": "notes", "name": "todo", "bytes": 5 }]));
+    assert_eq!(written, json!([{ "ok": 1 }]));
+    assert_eq!(reveal(&desk, "todo").stdout, "vvvvv");
+    put(&desk, "todo", &[]).assert("put", 0, &[]);
+    let read = json!([{ "do": "get", "namespace": "notes", "name": "todo" }]);
+    let expected = json!([{ "ok": { "bytes": VALUE.len(), "version": 2, "expires": false } }]);
+    assert_eq!(steps(read.clone()), expected);
+    let unavailable = |case: &str, log: &str| {
+        let answer = desk.invoke(ISOLATION_MEMORY_STEPS, &json!({ "steps": read }).to_string());
+        answer.assert(case, 0, &[log]);
+        let said = answer.stdout.to_lowercase();
+        assert!(said.contains("unavailable"), "{case}: {answer:#?}");
+        // What is wrong is the operator's to know.
+        assert!(
+            !said.contains("process") && !said.contains(&desk.root()),
+            "{case}: {answer:#?}"
+        );
+    };
+    let store = hold(&desk);
+    unavailable("held by another process", &format!("process {}", std::process::id()));
+    drop(store);
+    with_key(&desk, "nowhere.key");
+    unavailable("without its key", "nowhere.key");
+    with_key(&desk, "master.key");
+    assert_eq!(steps(read), expected);
+}
+
+#[test]
+fn capabilities_get_the_secrets_of_the_configuration() {
+    let desk = desk();
+    desk.feed(&["secret", "put", "api"], b"of the store, for all")
+        .assert("put", 0, &[]);
+    desk.guest(ISOLATION_SECRET, |entry| {
+        let scope = |name: &str| json!({ "name": name, "use": "reveal" });
+        entry["permissions"] = json!({
+            "secret:read": { "secrets": [scope("api"), scope("shell")] },
+            "secret:write": { "names": ["written"] },
+        });
+    });
+    desk.configure(|config| {
+        config["memory"] = json!({ "dir": "store", "master_key": { "file": "master.key" } });
+        config["secrets"] = json!({ "names": { "shell": "env://THE_SECRET" } });
+        config["policy"]["secret"]["reveal"] = json!(true);
+    });
+    let input = json!({ "names": ["api", "shell", "written"] }).to_string();
+    let revealed = |variable: &str| {
+        let output = desk
+            .command(&["invoke", &ISOLATION_SECRET.id(), "--input", &input])
+            .env(variable, "of the shell, for all")
+            .output()
+            .expect("the program starts");
+        let attempts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("an answer");
+        ["reveal api", "reveal shell", "put written"].map(|what| {
+            let attempts = attempts.as_array().expect("attempts");
+            let attempt = attempts.iter().find(|attempt| attempt["what"] == what);
+            attempt.is_some_and(|attempt| attempt["result"] == "ok")
+        })
+    };
+    assert_eq!(revealed("THE_SECRET"), [true, true, true]);
+    assert_eq!(revealed("ANOTHER"), [true, false, true], "the variable is not set");
+    assert_eq!(desk.aral(&["secret", "get", "written", "--reveal"]).stdout, "value");
+}
