@@ -2,3 +2,4 @@
 //! crate's folder `tests`.
 
 mod contract;
+mod wycheproof;

@@ -1,48 +1,26 @@
 //! Somebody who has every file of a store and every master key that it ever had, and tries everything: each slot at each
-//! alignment, each key against each ciphertext, at each byte of each file. Written from docs/store-format.md alone, with no
-//! code of the store, so that it reads what is there and not what the store would read.
+//! alignment, each key against each ciphertext, at each byte of each file. It reads what
+//! is there and not what the store would read.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use aes_gcm::aead::{Aead as _, Payload};
-use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
-use hkdf::Hkdf;
+use aes_gcm::aead::Aead as _;
+use aes_gcm::{Aes256Gcm, Nonce};
 use memchr::memmem;
-use sha2::Sha256;
 
+use crate::format::{
+    HEADER_BYTES, Key, PLACE_BYTES, SLOT_BYTES, SLOTS_FROM, TAG_BYTES, chunk_nonce, cipher, derive, open,
+    record_associated, root_associated, slot_associated, slot_key, u32_at, unhex,
+};
 use crate::support::files_below;
 
-const SLOTS_FROM: usize = 4096;
-const SLOT_BYTES: usize = 128;
-const PLACE_BYTES: usize = 49;
-const HEADER_BYTES: usize = 40;
-const TAG_BYTES: usize = 16;
 /// What every value of the trials begins with, so that an attacker knows some plaintext.
 pub(crate) const MARK: &[u8] = b"the-value-of-";
 /// More roots, generations and chunks than any store of the trials has.
 const ROOTS: u32 = 8;
 const GENERATIONS: u32 = 12;
 const CHUNKS: u32 = 8;
-
-type Key = [u8; 32];
-
-fn derive(salt: &[u8], key: &[u8], purpose: &[u8]) -> Key {
-    let mut out = [0; 32];
-    let derived = Hkdf::<Sha256>::new(Some(salt), key).expand(purpose, &mut out);
-    derived.expect("32 bytes");
-    out
-}
-
-fn open(cipher: &Aes256Gcm, nonce: &[u8], aad: &[u8], msg: &[u8]) -> Option<Vec<u8>> {
-    let nonce = Nonce::try_from(nonce).ok()?;
-    cipher.decrypt(&nonce, Payload { msg, aad }).ok()
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let word = bytes.get(at..at + 4)?;
-    Some(u32::from_le_bytes(word.try_into().ok()?))
-}
 
 /// What an attacker starts with.
 pub(crate) struct Attacker {
@@ -69,7 +47,7 @@ impl Attacker {
     /// Copies nothing: whoever attacks has read the files already. `masters` are texts of master keys.
     pub(crate) fn new(folder: &Path, masters: &[&str], namespaces: &[&str]) -> Self {
         Self {
-            masters: masters.iter().map(|text| unhex(text).expect("a master key")).collect(),
+            masters: masters.iter().map(|text| key_of(text).expect("a master key")).collect(),
             namespaces: namespaces.iter().map(|one| (*one).to_owned()).collect(),
             files: files_below(folder),
         }
@@ -106,18 +84,19 @@ impl Attacker {
             .masters
             .iter()
             .map(|key| derive(b"", key, b"aral.memory/v1/master-seal"));
-        let ciphers: Vec<Aes256Gcm> = sealing.map(|key| Aes256Gcm::new(&key.into())).collect();
+        let ciphers: Vec<Aes256Gcm> = sealing.map(|key| cipher(&key)).collect();
         for (_, bytes) in &self.files {
             for at in memmem::find_iter(bytes, b"\"sealed\":\"") {
                 let digits = &bytes[at + 10..bytes.len().min(at + 10 + 120)];
-                let Some(sealed) = std::str::from_utf8(digits).ok().and_then(unhex::<60>) else {
+                let Some(sealed) = std::str::from_utf8(digits).ok().and_then(unhex) else {
+                    continue;
+                };
+                let Some((nonce, sealed)) = sealed.split_at_checked(12) else {
                     continue;
                 };
                 for number in 0..ROOTS {
-                    let aad = [b"aral.memory/v1/root".as_slice(), self.store(), &number.to_le_bytes()].concat();
-                    let opened = ciphers
-                        .iter()
-                        .filter_map(|one| open(one, &sealed[..12], &aad, &sealed[12..]));
+                    let aad = root_associated(self.store(), number);
+                    let opened = ciphers.iter().filter_map(|one| open(one, nonce, &aad, sealed));
                     found.extend(opened.filter_map(|root| Key::try_from(root).ok()));
                 }
             }
@@ -128,11 +107,7 @@ impl Attacker {
     /// Tries to unwrap the key of a record at every byte of every file.
     fn record_keys(&self, root: &Key) -> BTreeSet<Key> {
         let ciphers: Vec<(u32, Aes256Gcm)> = (1..GENERATIONS)
-            .map(|generation| {
-                let purpose = [b"aral.memory/v1/slots".as_slice(), &generation.to_le_bytes()].concat();
-                let key = derive(self.store(), root, &purpose);
-                (generation, Aes256Gcm::new(&key.into()))
-            })
+            .map(|generation| (generation, cipher(&slot_key(self.store(), root, generation))))
             .collect();
         let mut found = BTreeSet::new();
         let numbers = self.numbers_of_slots();
@@ -157,13 +132,7 @@ impl Attacker {
                         continue;
                     };
                     for number in numbers {
-                        let aad = [
-                            self.store(),
-                            &number.to_le_bytes(),
-                            &generation.to_le_bytes(),
-                            &window[64..],
-                        ]
-                        .concat();
+                        let aad = slot_associated(self.store(), number, *generation, &window[64..]);
                         let key = open(cipher, &window[4..16], &aad, &window[16..64]);
                         found.extend(key.and_then(|key| Key::try_from(key).ok()));
                     }
@@ -185,7 +154,7 @@ impl Attacker {
 
     /// Reads records at every byte of every file, as the format says, and takes what this key opens.
     fn open_records(&self, key: &Key, records: &mut BTreeSet<(String, String, Vec<u8>)>) {
-        let cipher = Aes256Gcm::new(key.into());
+        let cipher = cipher(key);
         for (_, bytes) in &self.files {
             for at in memchr::memchr_iter(1, bytes) {
                 let Some(rest) = bytes.get(at..) else { continue };
@@ -211,15 +180,7 @@ impl Attacker {
             return None;
         }
         let value_bytes = usize::try_from(u32_at(header, 28)?).ok()?;
-        let length = u8::try_from(namespace.len()).ok()?;
-        let mut aad = [
-            b"aral.memory/v1/record".as_slice(),
-            self.store(),
-            header,
-            &[space, length],
-            namespace.as_bytes(),
-        ]
-        .concat();
+        let mut aad = record_associated(self.store(), header, space, namespace);
         let name_ends = HEADER_BYTES + name_bytes + TAG_BYTES;
         let name = open(cipher, &[0; 12], &aad, entry.get(HEADER_BYTES..name_ends)?)?;
         aad.extend_from_slice(&name);
@@ -257,7 +218,7 @@ impl Attacker {
     /// With the key of a record and the beginning of its value, the ciphertext is known: looks for it in every file. No header,
     /// no name and no tag is needed.
     fn look_for_beginnings(&self, key: &Key, beginnings: &mut BTreeSet<String>) {
-        let cipher = Aes256Gcm::new(key.into());
+        let cipher = cipher(key);
         for index in 0..CHUNKS {
             let stream = key_stream(&cipher, &chunk_nonce(index), 64);
             let wanted: Vec<u8> = MARK.iter().zip(&stream).map(|(plain, key)| plain ^ key).collect();
@@ -285,13 +246,6 @@ impl Attacker {
     }
 }
 
-fn chunk_nonce(index: u32) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    nonce[0] = 1;
-    nonce[1..5].copy_from_slice(&index.to_le_bytes());
-    nonce
-}
-
 /// What the cipher adds to a plaintext: what it makes of zeros.
 fn key_stream(cipher: &Aes256Gcm, nonce: &[u8; 12], bytes: usize) -> Vec<u8> {
     let zeros = vec![0; bytes];
@@ -313,11 +267,6 @@ fn text_places<'a>(cipher: &Aes256Gcm, nonce: &[u8; 12], file: &'a [u8]) -> impl
     })
 }
 
-/// The first bytes of a text of hex digits.
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+fn key_of(text: &str) -> Option<Key> {
+    unhex(text)?.try_into().ok()
 }

@@ -13,6 +13,8 @@ mod child;
 #[expect(dead_code, reason = "the writing program alone lets time go by")]
 mod clock;
 mod deletion;
+mod format;
 mod kill;
 mod script;
 mod support;
+mod vectors;
