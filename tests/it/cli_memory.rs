@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use aral_host::{Config, Storage};
 use aral_memory::sealed::SealedStore;
+use aral_memory::{Operation, Precondition, Quota, Write};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::support::desk::{Desk, Run};
 use crate::support::guests::*;
@@ -410,6 +412,85 @@ fn after_rotation_the_new_key_opens_the_store_and_the_old_one_nothing() {
     for number in 0..20 {
         assert_eq!(reveal(&desk, &format!("n{number}")).stdout, VALUE);
     }
+}
+
+/// Kills a rotation in the middle; says whether it was.
+fn cut_off(desk: &Desk, to: &str, after: Duration) -> bool {
+    let mut child = desk
+        .command(&["memory", "rotate-key", "--to", to])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    std::thread::sleep(after);
+    let is_done = child.try_wait().expect("a child of ours").is_some();
+    child.kill().expect("a child of ours");
+    child.wait().expect("an end");
+    !is_done
+}
+
+#[test]
+fn a_rotation_that_is_killed_is_told_of_and_goes_on() {
+    let desk = desk();
+    let store = hold(&desk);
+    let namespace = "notes".parse().expect("a name");
+    for batch in 0..20 {
+        let write = |number: u32| {
+            Operation::Put(Write {
+                name: format!("n{batch}-{number}").parse().expect("a name"),
+                value: Zeroizing::new(VALUE.as_bytes().to_vec()),
+                ttl_seconds: None,
+                classification: aral_contract::Classification::Internal,
+                precondition: Precondition::Any,
+            })
+        };
+        let operations = (0..200).map(write).collect();
+        store
+            .memory()
+            .apply(&namespace, operations, &Quota::UNLIMITED)
+            .expect("records");
+    }
+    drop(store);
+    let rotating = || {
+        let stats = desk.aral(&["memory", "stats", "--json"]).object();
+        (stats["rotating"] == true).then(|| stats["keys"].as_array().expect("keys").len())
+    };
+    let mut keys = ["master.key".to_owned(), "key0".to_owned()];
+    let caught = (0..40).any(|attempt| {
+        desk.aral(&["memory", "keygen", &keys[1]]).assert("keygen", 0, &[]);
+        // Later and later, until it is neither before the first record nor after the last.
+        let killed = cut_off(&desk, &keys[1], Duration::from_millis(20 + attempt * 10));
+        with_key(&desk, &keys[0]);
+        if killed && rotating().is_some() {
+            return true;
+        }
+        if desk.aral(&["memory", "stats"]).code != 0 {
+            // It was done before it was killed.
+            keys[0] = keys[1].clone();
+            with_key(&desk, &keys[0]);
+        }
+        keys[1] = format!("key{}", attempt + 1);
+        false
+    });
+    assert!(caught, "no rotation was killed in the middle");
+    assert_eq!(rotating(), Some(2));
+    let doctor = desk.aral(&["doctor"]).stdout;
+    assert!(doctor.contains("was begun and not ended"), "{doctor}");
+    with_key(&desk, &keys[1]);
+    assert_eq!(reveal(&desk, "n7-7").stdout, VALUE, "the new key opens it");
+    with_key(&desk, &keys[0]);
+    assert_eq!(reveal(&desk, "n7-7").stdout, VALUE, "and so does the old one");
+    let ended = desk.aral(&["memory", "rotate-key", "--to", &keys[1], "--json"]);
+    ended.assert("again", 0, &[]);
+    assert_eq!(ended.object()["resumed"], true);
+    reveal(&desk, "n7-7").assert("the old key", 2, &["wants the master key"]);
+    with_key(&desk, &keys[1]);
+    assert_eq!(rotating(), None);
+    let listed = desk.aral(&["memory", "list", "notes", "--json"]).object();
+    assert_eq!(
+        listed["count"], 4000,
+        "nothing is lost, and the listing goes over several pages"
+    );
 }
 
 #[test]

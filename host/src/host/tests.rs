@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::Config;
 
 fn key(seed: u8) -> PrivateKey {
     PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
@@ -283,4 +284,32 @@ fn impossible_settings_are_refused_when_the_host_is_made() {
         Host::builder().config(config).build().unwrap_err().code,
         Code::ConfigInvalid
     );
+}
+
+#[test]
+fn a_server_opens_its_store_at_its_start_and_others_only_when_they_need_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let master_key = crate::config::storage::MasterKeyPlace::Environment("KEY".to_owned());
+    let key = aral_contract::SecretValue::new("ab".repeat(32).into_bytes());
+    let config = Config {
+        memory: Some(crate::config::storage::MemoryConfig {
+            dir: folder.path().join("store"),
+            cache_bytes_max: 1 << 20,
+            free_bytes_min: 0,
+            sweep_ms: 1000,
+            master_key,
+            epoch: None,
+        }),
+        taken: Some([("KEY".to_owned(), key)].into_iter().collect()),
+        ..Config::closed().unwrap()
+    };
+    let host = || Host::builder().config(config.clone()).build().unwrap();
+    let (first, second) = (host(), host());
+    first.open_store().unwrap();
+    first.open_store().unwrap();
+    let held = second.open_store().unwrap_err();
+    assert_eq!(held.code, Code::Unavailable, "{held}");
+    drop((first, second));
+    host().open_store().unwrap();
+    builder().build().unwrap().open_store().unwrap();
 }
