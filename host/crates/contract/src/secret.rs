@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::id::SecretName;
+use crate::limits::NAME_BYTES_MAX;
 
 /// Longest secret, in bytes. Stops a value that no header and no index can hold.
 pub const SECRET_BYTES_MAX: usize = 64 << 10;
@@ -66,12 +67,20 @@ pub enum SecretReference {
 
 /// A text that is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a secret reference: {reason}; write vault://MOUNT/PATH#FIELD, local://NAME or env://VARIABLE", .text.escape_debug())]
+#[error("{} is not a secret reference: {reason}; write vault://MOUNT/PATH#FIELD, local://NAME or env://VARIABLE", shown(.text.as_deref()))]
 pub struct ReferenceError {
-    /// What was given, cut.
-    pub text: String,
+    /// What was given, cut. None if it begins with no known scheme: then it may be the secret itself, put where its
+    /// reference belongs, and must not reach a log.
+    pub text: Option<String>,
     /// What is wrong with it.
     pub reason: &'static str,
+}
+
+fn shown(text: Option<&str>) -> String {
+    text.map_or_else(
+        || "a text that is not shown, as it may be the secret itself,".to_owned(),
+        |text| format!("`{}`", text.escape_debug()),
+    )
 }
 
 fn plain_segment(segment: &str) -> bool {
@@ -101,10 +110,11 @@ fn vault(rest: &str) -> Result<SecretReference, &'static str> {
 fn environment(variable: &str) -> Result<SecretReference, &'static str> {
     let name_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if variable.is_empty()
+        || variable.len() > NAME_BYTES_MAX
         || !variable.bytes().all(name_byte)
         || variable.as_bytes().first().is_some_and(u8::is_ascii_digit)
     {
-        return Err("a variable has A-Z a-z 0-9 _ and no digit first");
+        return Err("a variable has 1 to 128 of A-Z a-z 0-9 _ and no digit first");
     }
     Ok(SecretReference::Environment {
         variable: variable.to_owned(),
@@ -121,6 +131,8 @@ fn local(name: &str) -> Result<SecretReference, &'static str> {
 impl FromStr for SecretReference {
     type Err = ReferenceError;
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        let known = matches!(scheme, Some("vault" | "local" | "env"));
         let parsed = match text.split_once("://") {
             _ if text.len() > REFERENCE_BYTES_MAX => Err("it is longer than 1024 bytes"),
             Some(("vault", rest)) => vault(rest),
@@ -130,7 +142,7 @@ impl FromStr for SecretReference {
             None => Err("there is no scheme"),
         };
         parsed.map_err(|reason| ReferenceError {
-            text: text.chars().take(128).collect(),
+            text: known.then(|| text.chars().take(128).collect()),
             reason,
         })
     }
@@ -249,12 +261,23 @@ mod tests {
             ("env://", "variable"),
             ("env://1A", "variable"),
             ("env://A-B", "variable"),
+            (&format!("env://{}", "A".repeat(NAME_BYTES_MAX + 1)), "variable"),
         ] {
             let error = bad.parse::<SecretReference>().unwrap_err();
             assert!(error.reason.contains(reason), "{bad:?}: {error}");
         }
         let long = format!("vault://secret/{}#f", "a".repeat(REFERENCE_BYTES_MAX));
         assert!(long.parse::<SecretReference>().is_err());
+    }
+
+    #[test]
+    fn a_secret_in_place_of_its_reference_is_not_shown() {
+        for pasted in ["hunter2", "ghp://hunter2", "hunter2://x", "://hunter2"] {
+            let error = pasted.parse::<SecretReference>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        let shown = "vault://secret/app".parse::<SecretReference>().unwrap_err();
+        assert!(shown.to_string().contains("`vault://secret/app`"), "{shown}");
     }
 
     #[test]

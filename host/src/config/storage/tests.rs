@@ -176,7 +176,7 @@ fn what_cannot_be_is_refused_with_the_key() {
         ("[secrets]\nvalue = \"x\"", "unknown field `value`"),
         (
             "[secrets.names]\na = \"plain\"",
-            "`plain` is not a secret reference: there is no scheme",
+            "as it may be the secret itself, is not a secret reference: there is no scheme",
         ),
         ("[secrets.names]\nUPPER = \"env://A\"", "`UPPER` is not an identifier"),
         (
