@@ -7,7 +7,7 @@ mod flights;
 mod local;
 mod sealed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vault;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,10 @@ mod answer;
 mod client;
 mod options;
 mod session;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod transit;
 
 use std::fmt;
@@ -25,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 pub(crate) use answer::{Answer, VaultFailure};
+pub(crate) use options::is_plain_path;
 pub use options::{Credential, VaultError, VaultLogin, VaultOptions};
 use session::Session;
 pub use transit::TransitKeys;

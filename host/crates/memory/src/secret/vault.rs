@@ -11,7 +11,7 @@ use vaultrs::api::kv2::requests::{ReadSecretRequest, SetSecretRequest, SetSecret
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::not_mine;
-use crate::vault::{Answer, Vault, VaultFailure};
+use crate::vault::{Answer, Vault, VaultFailure, is_plain_path};
 
 /// How often a write is tried when others write the same secret.
 const ATTEMPTS_MAX: u32 = 8;
@@ -169,7 +169,14 @@ impl SecretSource for VaultSecrets {
 
 fn parts(reference: &SecretReference) -> Result<(String, String, String), SecretError> {
     match reference {
-        SecretReference::Vault { mount, path, field } => Ok((mount.clone(), path.clone(), field.clone())),
+        // One that was not parsed but put together may hold anything.
+        SecretReference::Vault { mount, path, field } if is_plain_path(mount) && is_plain_path(path) => {
+            Ok((mount.clone(), path.clone(), field.clone()))
+        }
+        SecretReference::Vault { .. } => Err(told(
+            reference,
+            Failed::Refused("the mount or path has other characters than A-Z a-z 0-9 - _ . /".into()),
+        )),
         SecretReference::Local { .. } | SecretReference::Environment { .. } => Err(not_mine(reference)),
     }
 }

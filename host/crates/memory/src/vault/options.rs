@@ -134,7 +134,7 @@ pub(super) fn parse_address(text: &str) -> Result<(Url, bool), VaultError> {
 }
 
 /// A path whose parts mean nothing but themselves in a URL.
-pub(super) fn is_plain_path(path: &str) -> bool {
+pub(crate) fn is_plain_path(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     path.len() <= 2048
         && path

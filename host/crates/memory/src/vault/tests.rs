@@ -1,0 +1,593 @@
+//! Logins, renewals and hostile answers, at a server that says what the test wants. What a real server says is tested
+//! with a real one.
+
+#[cfg(feature = "services")]
+mod services;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aral_contract::{SecretError, SecretReference, SecretSource as _, SecretValue};
+
+use super::testing::{LASTING, Said, Server, granted, role, token, version};
+use super::*;
+use crate::key_service::{KeyService as _, KeyServiceError};
+use crate::secret::VaultSecrets;
+use crate::secret::tests::TestClock;
+
+fn reference() -> SecretReference {
+    "vault://kv/app/db#password".parse().unwrap()
+}
+
+fn clock() -> Arc<TestClock> {
+    Arc::default()
+}
+
+/// A server that takes every login, and says this of everything else.
+fn server(answer: impl Fn() -> Said + Send + Sync + 'static) -> Server {
+    Server::start(move |asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => Said::json(200, LASTING),
+        "/v1/auth/approle/login" => granted("t-1", 60),
+        _ => answer(),
+    })
+}
+
+async fn read(vault: &Vault) -> Result<SecretValue, SecretError> {
+    VaultSecrets::new(vault.clone()).read(&reference()).await
+}
+
+async fn read_text(vault: &Vault) -> String {
+    String::from_utf8(read(vault).await.unwrap().expose().to_vec()).unwrap()
+}
+
+#[test]
+fn an_address_is_https_or_this_machine() {
+    let server = Server::start(|_| Said::json(200, "{}"));
+    for (address, reason) in [
+        ("https://vault.example.com:8200", ""),
+        ("https://10.0.0.1", ""),
+        ("http://127.0.0.1:8200", ""),
+        ("http://[::1]:8200/", ""),
+        ("http://localhost:8200", ""),
+        ("http://vault.example.com:8200", "plain http"),
+        ("http://10.0.0.1:8200", "plain http"),
+        ("http://127.0.0.1.example.com", "plain http"),
+        ("http://localhost.example.com", "plain http"),
+        ("ftp://127.0.0.1", "scheme"),
+        ("127.0.0.1:8200", "it is no URL"),
+        ("unix:/run/vault", "it has a path"),
+        ("https://root:hunter2@vault.example.com", "it has a user"),
+        ("https://vault.example.com/v1", "it has a path"),
+        ("https://vault.example.com/?x", "it has a path"),
+        ("", "it is no URL"),
+    ] {
+        let options = VaultOptions {
+            address: address.to_owned(),
+            ..server.options(token("t"))
+        };
+        match Vault::new(options, clock()) {
+            Ok(_) => assert_eq!(reason, "", "{address} was taken"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!reason.is_empty() && text.contains(reason), "{address}: {text}");
+                assert!(!text.contains("hunter2"), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn options_that_no_server_has_are_refused_one_by_one() {
+    let server = Server::start(|_| Said::json(200, "{}"));
+    let options = || server.options(token("t"));
+    for namespace in ["", "a b", "a//b", "../root", "a\r\nx-vault-token: b"] {
+        let wrong = VaultOptions {
+            namespace: Some(namespace.to_owned()),
+            ..options()
+        };
+        let error = Vault::new(wrong, clock()).unwrap_err();
+        assert!(error.to_string().contains("cannot be a namespace"), "{error}");
+    }
+    for pem in [
+        &b""[..],
+        b"-----BEGIN CERTIFICATE-----\nnot\n-----END CERTIFICATE-----\n",
+    ] {
+        let wrong = VaultOptions {
+            address: "https://127.0.0.1".to_owned(),
+            authorities_pem: Some(pem.to_vec()),
+            ..options()
+        };
+        assert!(matches!(
+            Vault::new(wrong, clock()),
+            Err(VaultError::Authorities(_) | VaultError::Client(_))
+        ));
+    }
+    let login = VaultLogin::AppRole {
+        mount: "../sys".to_owned(),
+        role_id: String::new(),
+        secret_id: Credential::Given(SecretValue::new(vec![])),
+    };
+    assert!(Vault::new(server.options(login), clock()).is_err());
+    let vault = Vault::new(options(), clock()).unwrap();
+    assert!(TransitKeys::new(vault, "a/../b").is_err());
+    assert!(server.asked().is_empty(), "an option was tried on the server");
+}
+
+#[tokio::test]
+async fn a_request_carries_token_and_namespace_and_no_more() {
+    let server = server(|| version(r#"{"password":"hunter2"}"#, 1));
+    let options = VaultOptions {
+        namespace: Some("/team-a/".to_owned()),
+        ..server.options(token(" s.token\n"))
+    };
+    let vault = Vault::new(options, clock()).unwrap();
+    assert_eq!(read_text(&vault).await, "hunter2");
+    let asked = server.asked();
+    let last = asked.last().unwrap();
+    assert_eq!(last.line(), "GET /v1/kv/data/app/db");
+    for (name, wanted) in [
+        ("x-vault-token", Some("s.token")),
+        ("x-vault-namespace", Some("team-a")),
+        ("x-vault-request", Some("true")),
+        ("referer", None),
+        ("cookie", None),
+        ("content-length", None),
+    ] {
+        assert_eq!(last.header(name), wanted, "{name}");
+    }
+    let shown = format!("{vault:?}");
+    assert!(!shown.contains("s.token"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Server::start(|_| version(r#"{"password":"from elsewhere"}"#, 1));
+    let there = elsewhere.address;
+    for status in [301, 302, 303, 307, 308] {
+        let server = server(move || Said(status, format!("location: http://{there}/\r\n"), Vec::new()));
+        let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, SecretError::Unavailable { .. }), "{error:?}");
+        assert!(text.contains("not followed"), "{text}");
+    }
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let endless = || version(&format!(r#"{{"password":"{}"}}"#, "x".repeat(3 << 20)), 1).2;
+    for head in [String::new(), format!("content-length: {}\r\n", 3 << 20)] {
+        let server = server(move || Said(200, head.clone(), endless()));
+        let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
+        assert!(error.to_string().contains("larger than 2 MiB"), "{error}");
+    }
+    // Just below the bound it is read, in several steps, and is then no secret for its size.
+    let server = server(|| version(&format!(r#"{{"password":"{}"}}"#, "x".repeat(1 << 20)), 1));
+    assert_eq!(
+        read(&server.vault(token("t"), clock())).await.unwrap().expose().len(),
+        1 << 20
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_its_time_and_no_more() {
+    let server = server(|| {
+        std::thread::sleep(Duration::from_secs(3));
+        Said::json(200, "{}")
+    });
+    let options = VaultOptions {
+        timeout_ms: 200,
+        ..server.options(token("t"))
+    };
+    let vault = Vault::new(options, clock()).unwrap();
+    let begun = aral_runtime::SystemClock::new();
+    let error = read(&vault).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(matches!(error, SecretError::Unavailable { .. }), "{error:?}");
+    // One who gives up earlier than that is not kept.
+    let given_up = tokio::time::timeout(Duration::from_millis(50), read(&vault)).await;
+    assert!(given_up.is_err());
+}
+
+#[tokio::test]
+async fn every_status_has_one_meaning_and_the_text_of_the_server_is_not_passed_on() {
+    for (status, wanted, said) in [
+        (400, "Refused", "status 400"),
+        (404, "NotFound", "there is no secret"),
+        (405, "Refused", "status 405"),
+        (418, "Refused", "status 418"),
+        (412, "Unavailable", "status 412"),
+        (429, "Unavailable", "status 429"),
+        (473, "Unavailable", "status 473"),
+        (500, "Unavailable", "status 500"),
+        (502, "Unavailable", "status 502"),
+        (503, "Unavailable", "sealed"),
+    ] {
+        let server = server(move || Said::json(status, r#"{"errors":["text-of-the-server"]}"#));
+        let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
+        let (shown, text) = (format!("{error:?}"), error.to_string());
+        assert!(shown.starts_with(wanted), "{status}: {shown}");
+        assert!(text.contains(said), "{status}: {text}");
+        assert!(!shown.contains("text-of-the-server"), "{shown}");
+    }
+    for body in ["", "null", "[]", "{", r#"{"data":7}"#, r#"{"data":{"data":[1]}}"#] {
+        let server = server(move || Said::json(200, body));
+        let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
+        assert!(!error.to_string().is_empty(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_field_is_a_string_or_is_refused_for_what_it_is() {
+    for (fields, said) in [
+        (r#"{"password":7}"#, "a number"),
+        (r#"{"password":true}"#, "a boolean"),
+        (r#"{"password":null}"#, "null"),
+        (r#"{"password":["hunter2"]}"#, "a list"),
+        (r#"{"password":{"a":"hunter2"}}"#, "an object"),
+    ] {
+        let server = server(move || version(fields, 1));
+        let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
+        assert!(
+            matches!(&error, SecretError::Refused { reason, .. } if reason.contains(said)),
+            "{error:?}"
+        );
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+    for fields in [r#"{"other":"x"}"#, "{}", "null"] {
+        let server = server(move || version(fields, 1));
+        let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
+        assert!(matches!(error, SecretError::NotFound { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_no_header_can_hold_is_an_error_wherever_it_comes_from() {
+    let server = Server::start(|_| granted("bad\\ntoken\\u0001", 60));
+    for login in [role(), token("two words"), token(""), token("t\0"), token("ä")] {
+        let error = read(&server.vault(login, clock())).await.unwrap_err();
+        assert!(matches!(error, SecretError::Refused { .. }), "{error:?}");
+        assert!(!format!("{error:?}").contains("bad"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_while_it_is_used_and_replaced_when_its_end_comes() {
+    let renewals = AtomicU32::new(0);
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        "/v1/auth/approle/login" => granted("t", 60),
+        "/v1/auth/token/renew-self" => {
+            // The second one says that the end is near.
+            let seconds = if renewals.fetch_add(1, Ordering::Relaxed) == 0 {
+                60
+            } else {
+                20
+            };
+            granted("t", seconds)
+        }
+        _ => version(r#"{"password":"x"}"#, 1),
+    });
+    let clock = clock();
+    let vault = server.vault(role(), clock.clone());
+    let mut seen = 0;
+    let mut since = |server: &Server| {
+        let lines = server.lines();
+        let new = lines[seen..].to_vec();
+        seen = lines.len();
+        new
+    };
+    let (login, renew) = ("POST /v1/auth/approle/login", "POST /v1/auth/token/renew-self");
+    let get = "GET /v1/kv/data/app/db";
+    for (pause, wanted) in [
+        (0, &[login, get][..]),
+        (39, &[get]),
+        (1, &[renew, get]),
+        (39, &[get]),
+        (1, &[renew, login, get]),
+        (1, &[get]),
+    ] {
+        clock.advance(Duration::from_secs(pause));
+        assert_eq!(read_text(&vault).await, "x");
+        assert_eq!(since(&server), wanted, "after {pause} s more");
+    }
+    let login = &server.asked()[0];
+    assert_eq!(login.body, r#"{"role_id":"the-role","secret_id":"its-secret"}"#);
+    assert_eq!(login.header("x-vault-token"), None);
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_costs_nothing_while_the_token_is_valid() {
+    let server = Server::start(|asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => Said::json(200, r#"{"data":{"ttl":60,"renewable":true}}"#),
+        "/v1/auth/token/renew-self" => Said::json(503, ""),
+        _ => version(r#"{"password":"x"}"#, 1),
+    });
+    let clock = clock();
+    let vault = server.vault(token("t"), clock.clone());
+    for pause in [0, 45, 0] {
+        clock.advance(Duration::from_secs(pause));
+        assert_eq!(read_text(&vault).await, "x");
+    }
+    let renewals = server.lines().iter().filter(|line| line.contains("renew-self")).count();
+    assert_eq!(renewals, 1, "it does not try again with every request");
+    clock.advance(Duration::from_secs(20));
+    let error = read(&vault).await.unwrap_err();
+    assert!(matches!(error, SecretError::Unavailable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_idle_token_is_renewed_too() {
+    let server = Server::start(|asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => Said::json(200, r#"{"data":{"ttl":2,"renewable":true}}"#),
+        "/v1/auth/token/renew-self" => granted("t", 2),
+        _ => version(r#"{"password":"x"}"#, 1),
+    });
+    let vault = server.vault(token("t"), Arc::new(aral_runtime::SystemClock::new()));
+    assert_eq!(read_text(&vault).await, "x");
+    let begun = aral_runtime::SystemClock::new();
+    while server.lines().iter().filter(|line| line.contains("renew-self")).count() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", server.lines());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A server for which the tokens `t-1` to `t-N` that it gave in turn are valid when `valid` says so.
+fn revoking(valid: fn(&str) -> bool, policy: bool) -> Server {
+    let logins = AtomicU32::new(0);
+    Server::start(move |asked| {
+        let known = asked.header("x-vault-token").is_some_and(valid);
+        match asked.path.as_str() {
+            "/v1/auth/approle/login" => granted(&format!("t-{}", 1 + logins.fetch_add(1, Ordering::Relaxed)), 60),
+            "/v1/auth/token/lookup-self" if known => Said::json(200, LASTING),
+            _ if known && policy => version(r#"{"password":"x"}"#, 1),
+            _ => Said::json(403, r#"{"errors":["permission denied"]}"#),
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_once() {
+    let logins = |server: &Server| server.lines().iter().filter(|line| line.ends_with("/login")).count();
+    let server = revoking(|token| token == "t-2", true);
+    let vault = server.vault(role(), clock());
+    assert_eq!(read_text(&vault).await, "x");
+    assert_eq!(logins(&server), 2);
+    assert_eq!(read_text(&vault).await, "x");
+    assert_eq!(logins(&server), 2);
+    // No token is ever good enough: it asks twice, and gives up.
+    let server = revoking(|_| false, true);
+    let error = read(&server.vault(role(), clock())).await.unwrap_err();
+    assert!(matches!(error, SecretError::Refused { .. }), "{error:?}");
+    assert_eq!(logins(&server), 2);
+}
+
+#[tokio::test]
+async fn a_policy_that_says_no_causes_no_login() {
+    let server = revoking(|_| true, false);
+    let error = read(&server.vault(role(), clock())).await.unwrap_err();
+    assert!(
+        matches!(&error, SecretError::Refused { reason, .. } if reason.contains("policy")),
+        "{error:?}"
+    );
+    assert_eq!(server.lines().iter().filter(|line| line.ends_with("/login")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_can_be_replaced_in_its_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let server = revoking(|token| token == "fresh", true);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    #[expect(clippy::disallowed_methods, reason = "a test writes its files")]
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("stale\n", 0o644);
+    let vault = server.vault(VaultLogin::Token(Credential::File(file.clone())), clock());
+    let error = read(&vault).await.unwrap_err().to_string();
+    assert!(error.contains("mode 0644"), "{error}");
+    write("stale\n", 0o600);
+    let error = read(&vault).await.unwrap_err().to_string();
+    assert!(error.contains("does not take the token"), "{error}");
+    write("fresh\n", 0o600);
+    assert_eq!(read_text(&vault).await, "x");
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_taken_is_no_missing_secret() {
+    for (status, said) in [(400, "role_id"), (403, "role_id"), (404, "mount")] {
+        let server = Server::start(move |_| Said::json(status, r#"{"errors":["invalid role or secret ID"]}"#));
+        let error = read(&server.vault(role(), clock())).await.unwrap_err();
+        assert!(
+            matches!(&error, SecretError::Refused { reason, .. } if reason.contains(said)),
+            "{error:?}"
+        );
+    }
+    let server = Server::start(|_| Said::json(503, ""));
+    let error = read(&server.vault(role(), clock())).await.unwrap_err();
+    assert!(matches!(error, SecretError::Unavailable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_write_keeps_the_other_fields_and_follows_whoever_wrote_meanwhile() {
+    let attempts = AtomicU32::new(0);
+    let server = Server::start(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+        (_, "/v1/auth/token/lookup-self") => Said::json(200, LASTING),
+        ("GET", _) => version(
+            r#"{"user":"app","port":5432,"password":"old"}"#,
+            4 + attempts.load(Ordering::Relaxed),
+        ),
+        _ if attempts.fetch_add(1, Ordering::Relaxed) < 2 => Said::json(
+            400,
+            r#"{"errors":["check-and-set parameter did not match the current version"]}"#,
+        ),
+        _ => Said::json(200, "{}"),
+    });
+    let secrets = VaultSecrets::new(server.vault(token("t"), clock()));
+    let value = SecretValue::new(b"new \"quoted\"".to_vec());
+    assert_eq!(secrets.write(&reference(), &value).await.unwrap(), reference());
+    let asked = server.asked();
+    let writes: Vec<_> = asked.iter().filter(|asked| asked.method == "POST").collect();
+    let wanted = |version: u32| {
+        serde_json::json!({
+            "data": { "user": "app", "port": 5432, "password": "new \"quoted\"" },
+            "options": { "cas": version },
+        })
+    };
+    assert_eq!(writes.len(), 3);
+    for (write, version) in writes.iter().zip([4, 5, 6]) {
+        assert_eq!(write.line(), "POST /v1/kv/data/app/db");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&write.body).unwrap(),
+            wanted(version)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_always_collides_ends() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "GET" if asked.path.contains("lookup") => Said::json(200, LASTING),
+        "GET" => Said::json(404, r#"{"data":{"data":null,"metadata":{"version":9}}}"#),
+        _ => Said::json(400, r#"{"errors":["check-and-set parameter did not match"]}"#),
+    });
+    let secrets = VaultSecrets::new(server.vault(token("t"), clock()));
+    let error = secrets
+        .write(&reference(), &SecretValue::new(b"x".to_vec()))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SecretError::Unavailable { .. }), "{error:?}");
+    let asked = server.asked();
+    let writes: Vec<_> = asked.iter().filter(|asked| asked.method == "POST").collect();
+    assert_eq!(writes.len(), 8);
+    // A version that was deleted is followed, not taken for none.
+    assert!(writes[0].body.contains(r#""cas":9"#), "{}", writes[0].body);
+    let error = secrets
+        .write(&reference(), &SecretValue::new(vec![0xff]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, SecretError::Refused { reason, .. } if reason.contains("UTF-8")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_reference_that_was_not_parsed_leads_nowhere() {
+    let server = server(|| version(r#"{"password":"x"}"#, 1));
+    let secrets = VaultSecrets::new(server.vault(token("t"), clock()));
+    for (mount, path) in [
+        ("kv", "../../sys/seal"),
+        ("kv", "a?b"),
+        ("kv", "a#b"),
+        ("kv/%2e%2e", "a"),
+        ("", "a"),
+        ("kv", ""),
+    ] {
+        let forged = SecretReference::Vault {
+            mount: mount.to_owned(),
+            path: path.to_owned(),
+            field: "password".to_owned(),
+        };
+        let error = secrets.read(&forged).await.unwrap_err();
+        assert!(
+            matches!(error, SecretError::Refused { .. }),
+            "{mount} {path}: {error:?}"
+        );
+    }
+    assert!(
+        server.lines().iter().all(|line| line.contains("lookup-self")),
+        "{:?}",
+        server.lines()
+    );
+    let other = "local://a".parse().unwrap();
+    assert!(matches!(secrets.read(&other).await, Err(SecretError::Refused { .. })));
+}
+
+/// A transit engine whose key is as the test says.
+fn transit(key: &'static str) -> Server {
+    Server::start(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+        (_, "/v1/auth/token/lookup-self") => Said::json(200, LASTING),
+        ("GET", "/v1/transit/keys/k") if key.is_empty() => Said::json(404, r#"{"errors":[]}"#),
+        ("GET", "/v1/transit/keys/k") => Said::json(200, key),
+        (_, "/v1/transit/encrypt/k") => Said::json(200, r#"{"data":{"ciphertext":"vault:v1:AAAA"}}"#),
+        (_, "/v1/transit/decrypt/k") => Said::json(200, r#"{"data":{"plaintext":"aGVsbG8="}}"#),
+        _ => Said::json(204, ""),
+    })
+}
+
+fn keys(server: &Server) -> TransitKeys {
+    TransitKeys::new(server.vault(token("t"), clock()), "transit").unwrap()
+}
+
+const GOOD_KEY: &str = r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":false}}"#;
+
+/// In async code on purpose: it blocks, and must not mind the runtime that is there.
+#[tokio::test]
+async fn keys_wrap_and_unwrap_also_where_a_runtime_is() {
+    let server = transit(GOOD_KEY);
+    let keys = keys(&server);
+    keys.create("k").unwrap();
+    let wrapped = keys.wrap("k", b"hello").unwrap();
+    assert_eq!(wrapped, b"vault:v1:AAAA");
+    assert_eq!(*keys.unwrap("k", &wrapped).unwrap(), b"hello");
+    assert_eq!(
+        keys.place(),
+        format!("the transit engine `transit` at http://{}", server.address)
+    );
+    let bodies: Vec<String> = server.asked().into_iter().map(|asked| asked.body).collect();
+    assert!(bodies.contains(&r#"{"plaintext":"aGVsbG8="}"#.to_owned()), "{bodies:?}");
+    assert!(
+        bodies.iter().any(|body| body.contains(r#""exportable":false"#)
+            && body.contains(r#""allow_plaintext_backup":false"#)
+            && body.contains(r#""type":"aes256-gcm96""#)),
+        "{bodies:?}"
+    );
+}
+
+#[test]
+fn a_key_of_which_a_copy_can_be_taken_is_not_used() {
+    for key in [
+        r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#,
+        r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":true}}"#,
+        r#"{"data":{"type":"rsa-2048","exportable":false,"allow_plaintext_backup":false}}"#,
+    ] {
+        let error = keys(&transit(key)).create("k").unwrap_err();
+        assert!(matches!(error, KeyServiceError::Refused { .. }), "{key}: {error:?}");
+    }
+    let silent = keys(&transit(r#"{"data":{"type":"aes256-gcm96"}}"#)).create("k");
+    assert!(matches!(silent, Err(KeyServiceError::Unavailable { .. })), "{silent:?}");
+}
+
+#[test]
+fn no_key_is_made_by_wrapping_and_one_that_stays_is_not_destroyed() {
+    let server = transit("");
+    let error = keys(&server).wrap("k", b"hello").unwrap_err();
+    assert!(matches!(error, KeyServiceError::NotFound { .. }), "{error:?}");
+    assert!(!server.lines().iter().any(|line| line.contains("encrypt")));
+    keys(&server).destroy("k").unwrap();
+    let error = keys(&transit(GOOD_KEY)).destroy("k").unwrap_err();
+    assert!(
+        matches!(&error, KeyServiceError::Refused { reason, .. } if reason.contains("still there")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn names_and_bytes_that_are_none_of_the_engine_are_not_sent() {
+    let server = transit(GOOD_KEY);
+    let keys = keys(&server);
+    for name in ["", "a/b", "..", "a b", "a?b", &"a".repeat(3000)] {
+        let error = keys.create(name).unwrap_err();
+        assert!(matches!(error, KeyServiceError::Refused { .. }), "{name}: {error:?}");
+    }
+    for wrapped in [&b""[..], b"plain", b"\xff", b"Vault:v1:x"] {
+        let error = keys.unwrap("k", wrapped).unwrap_err();
+        assert!(matches!(error, KeyServiceError::Refused { .. }), "{error:?}");
+    }
+    assert!(keys.wrap("k", &vec![0; (64 << 10) + 1]).is_err());
+    assert!(server.asked().is_empty());
+}
