@@ -11,7 +11,7 @@ use crate::{deny, guests, process, test, tidy};
 /// The verb.
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::new("ci");
-    test::run_steps(&mut steps, &[])?;
+    test::run_steps(&mut steps, &[], None)?;
     run_checks(&mut steps)?;
     steps.finish();
     Ok(())
@@ -36,7 +36,10 @@ fn run_checks(steps: &mut Steps) -> Result<()> {
     steps.run("fmt", || format_check(&root, &sandboxed))?;
     steps.run("tidy", tidy::run)?;
     steps.run("cargo-deny", deny::run)?;
-    steps.run("clippy of the host", || clippy(&root, &["--all-targets"]))?;
+    let [features, services] = test::SERVICES_FEATURE;
+    steps.run("clippy of the host", || {
+        clippy(&root, &["--all-targets", features, services])
+    })?;
     for (name, folder) in &sandboxed {
         steps.run(&format!("clippy of {name}"), || {
             clippy(folder, &["--target", GUEST_TARGET])

