@@ -40,7 +40,7 @@ struct Started {
 pub(crate) struct Services {
     guards: Vec<Guard>,
     variables: Vec<(&'static str, String)>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// The verb: starts them, says where they are, and waits to be interrupted.
@@ -68,10 +68,10 @@ impl Services {
         let mut services = Self {
             guards: Vec::new(),
             variables: Vec::new(),
-            _folder: folder,
+            folder,
         };
         for (name, start) in which {
-            let own = services._folder.path().join(name);
+            let own = services.folder.path().join(name);
             std::fs::create_dir(&own).with_context(|| format!("could not make {}", own.display()))?;
             let started = start(programs, &own).with_context(|| format!("`{name}` did not start"))?;
             let begun = Instant::now();
@@ -169,7 +169,7 @@ mod tests {
     fn servers_end_with_their_handle_and_leave_no_file() {
         let services = Services::start_these(&[("good", good)], &programs()).unwrap();
         services.check().unwrap();
-        let (pid, folder) = (pid(&services), services._folder.path().to_owned());
+        let (pid, folder) = (pid(&services), services.folder.path().to_owned());
         assert!(is_running(&pid));
         drop(services);
         assert!(!is_running(&pid), "{pid} is still there");

@@ -141,7 +141,7 @@ impl Bao {
 struct Own {
     bao: Bao,
     process: Child,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Own {
@@ -171,7 +171,11 @@ impl Own {
             token: "own".to_owned(),
             authority: Some(folder.path().join("vault-ca.pem")),
         };
-        let own = Self { bao, process, folder };
+        let own = Self {
+            bao,
+            process,
+            _folder: folder,
+        };
         let begun = SystemClock::new();
         let quiet = |command: &mut Command| {
             let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -199,7 +203,6 @@ impl Drop for Own {
         // A test may have ended it.
         let _ended = self.process.kill();
         let _reaped = self.process.wait();
-        let _kept_until_now = &self.folder;
     }
 }
 
