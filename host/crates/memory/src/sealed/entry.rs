@@ -18,8 +18,9 @@ use crate::store::StoreError;
 const FORMAT: u8 = 1;
 /// Bytes of a header.
 pub(crate) const HEADER_BYTES: usize = 40;
-/// Largest part of a value that is sealed in one piece. Above 128 KiB sled would put it into a file that it never syncs.
-pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+/// Largest part of a value that is sealed in one piece. sled puts a node that is too large for its file into one that it never
+/// syncs: a full node of such pieces must fit (`SEGMENT_BYTES` in `tree.rs`).
+pub(crate) const CHUNK_BYTES: usize = 16 << 10;
 /// Bytes that tell the chunks of one write from those of every other.
 const CHUNKS_ID_BYTES: usize = 8;
 

@@ -13,6 +13,11 @@ use crate::store::StoreError;
 /// Name of sled's folder in the folder of a store.
 pub(crate) const NAME: &str = "records";
 
+/// Size of the pieces that sled divides its file into. What is larger than a quarter of one goes into a file of its own that
+/// sled never syncs, and that is not only values but whole nodes. A leaf has fewer than 32 entries when it is written, each
+/// of at most a chunk, a name and what seals them: half a mebibyte holds the largest.
+const SEGMENT_BYTES: usize = 2 << 20;
+
 /// What the entries of the tree are: the first byte of each key.
 pub(crate) mod prefix {
     /// `r` and a place: a record.
@@ -50,6 +55,7 @@ impl Tree {
         let config = sled::Config::new()
             .path(path.join(NAME))
             .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
             .mode(sled::Mode::HighThroughput);
         // On a thread of its own: sled may panic on damaged files, and while opening it holds what a panic would leave.
         let opened = std::thread::Builder::new()
@@ -64,9 +70,14 @@ impl Tree {
             .open(Path::new(NAME).join("db"))
             .map_err(|error| StoreError::io("open its records", error))?
             .into_std();
-        // The names of new files, once: afterwards sled writes into this file alone.
-        for folder in [".", NAME] {
-            let synced = dir.open(folder).and_then(|folder| folder.sync_all());
+        // sled does not sync its settings. And the names of new files, once: afterwards sled writes into `db` alone.
+        for part in [
+            Path::new(NAME).join("conf"),
+            Path::new(NAME).join("blobs"),
+            NAME.into(),
+            ".".into(),
+        ] {
+            let synced = dir.open(part).and_then(|part| part.sync_all());
             synced.map_err(|error| StoreError::io("sync its folder", error))?;
         }
         Ok(Self {

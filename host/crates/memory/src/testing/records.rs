@@ -44,11 +44,14 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Sizes around those where a backend may change how it stores a value.
-const SIZES: [usize; 11] = [
+const SIZES: [usize; 14] = [
     0,
     1,
     15,
     1024,
+    (16 << 10) - 1,
+    16 << 10,
+    (16 << 10) + 1,
     (64 << 10) - 1,
     64 << 10,
     (64 << 10) + 1,

@@ -10,7 +10,7 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use memchr::memmem;
 
 use crate::format::{
-    HEADER_BYTES, Key, PLACE_BYTES, SLOT_BYTES, SLOTS_FROM, TAG_BYTES, chunk_nonce, cipher, derive, open,
+    CHUNK_BYTES, HEADER_BYTES, Key, PLACE_BYTES, SLOT_BYTES, SLOTS_FROM, TAG_BYTES, chunk_nonce, cipher, derive, open,
     record_associated, root_associated, slot_associated, slot_key, u32_at, unhex,
 };
 use crate::support::files_below;
@@ -20,7 +20,7 @@ pub(crate) const MARK: &[u8] = b"the-value-of-";
 /// More roots, generations and chunks than any store of the trials has.
 const ROOTS: u32 = 8;
 const GENERATIONS: u32 = 12;
-const CHUNKS: u32 = 8;
+const CHUNKS: u32 = 16;
 
 /// What an attacker starts with.
 pub(crate) struct Attacker {
@@ -184,7 +184,7 @@ impl Attacker {
         let name_ends = HEADER_BYTES + name_bytes + TAG_BYTES;
         let name = open(cipher, &[0; 12], &aad, entry.get(HEADER_BYTES..name_ends)?)?;
         aad.extend_from_slice(&name);
-        let value = if value_bytes <= 64 << 10 {
+        let value = if value_bytes <= CHUNK_BYTES {
             open(
                 cipher,
                 &chunk_nonce(0),
@@ -202,7 +202,7 @@ impl Attacker {
         let mut value = Vec::new();
         let mut index = 0;
         while value.len() < value_bytes {
-            let bytes = (value_bytes - value.len()).min(64 << 10) + TAG_BYTES;
+            let bytes = (value_bytes - value.len()).min(CHUNK_BYTES) + TAG_BYTES;
             let nonce = chunk_nonce(index);
             let chunk = self.files.iter().find_map(|(_, file)| {
                 // The values of the trials repeat: a chunk begins with any part of the mark's text, so that all places are

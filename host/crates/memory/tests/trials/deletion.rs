@@ -10,7 +10,7 @@ use crate::support::{KEY, OTHER_KEY, Place, START, copy_folder, open, read_all};
 
 const SPACES: [&str; 2] = ["one", "two"];
 const SMALL: usize = 300;
-/// In three chunks.
+/// In ten chunks.
 const LARGE: usize = 150_000;
 
 /// How the writing process ends before the files are copied.

@@ -13,8 +13,10 @@ pub(crate) const SLOT_BYTES: usize = 128;
 pub(crate) const PLACE_BYTES: usize = 49;
 pub(crate) const HEADER_BYTES: usize = 40;
 pub(crate) const TAG_BYTES: usize = 16;
-pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES: usize = 16 << 10;
 const PAGE_BYTES: usize = 16 << 10;
+/// Of the database.
+pub(crate) const SEGMENT_BYTES: usize = 2 << 20;
 
 pub(crate) type Key = [u8; 32];
 

@@ -3,17 +3,23 @@
 
 use std::time::Duration;
 
+use aral_contract::Classification;
 use aral_memory::sealed::Step;
+use aral_memory::{Operation, Precondition, Quota, Write};
+use zeroize::Zeroizing;
 
 use crate::child::{self, Ended, Run};
-use crate::script::{Act, Change, State, Turn, Value, forget_expired, perform};
-use crate::support::{Dice, KEY, OTHER_KEY, Place, START, assert_usable, open, read_all, read_records};
+use crate::outcome::{name_prefix, settle};
+use crate::script::{Act, Change, State, Turn, Value, forget_expired};
+use crate::support::{
+    Dice, KEY, OTHER_KEY, Place, START, assert_nothing_unsynced, assert_usable, open, read_all, read_records,
+};
 
 const THREADS: usize = 3;
 const NAMES: usize = 12;
 
 /// A store that is killed again and again, and what must be in it.
-struct Trial {
+pub(crate) struct Trial {
     place: Place,
     dice: Dice,
     state: State,
@@ -23,7 +29,7 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             place: Place::new(),
             dice: Dice::new(seed),
@@ -36,7 +42,7 @@ impl Trial {
 
     /// One change of a record that belongs to this thread. Its value says whose and which it is.
     fn change(&mut self, thread: usize, turn: usize, index: usize) -> Change {
-        let name = format!("thread-{thread}-name-{index}");
+        let name = format!("{}name-{index}", name_prefix(thread));
         if self.dice.one_in(4) {
             return Change::Delete { name };
         }
@@ -55,7 +61,7 @@ impl Trial {
     }
 
     /// Turns of all threads: single records and batches, in two namespaces.
-    fn turns(&mut self, each: usize) -> Vec<Turn> {
+    pub(crate) fn turns(&mut self, each: usize) -> Vec<Turn> {
         let mut turns = Vec::new();
         for turn in 0..each {
             for thread in 0..THREADS {
@@ -80,6 +86,22 @@ impl Trial {
             turns,
             killed_at,
         }
+    }
+
+    /// A writer that does its turns and is not disturbed.
+    #[cfg(feature = "services")]
+    pub(crate) fn write_all(&mut self, each: usize) {
+        self.round += 1;
+        let turns = self.turns(each);
+        let ended = child::start(&self.run(&turns, None)).end();
+        assert!(ended.is_ended, "{}", ended.complaint);
+        self.check(&turns, &ended);
+    }
+
+    /// The store, closed, and what is in it.
+    #[cfg(feature = "services")]
+    pub(crate) fn into_parts(self) -> (Place, State) {
+        (self.place, self.state)
     }
 
     /// Kills a writer after a random number of answers and a random moment more.
@@ -123,12 +145,10 @@ impl Trial {
         let round = format!("round {}, {ended:?}", self.round);
         let store = open(&self.place.store(), self.key, self.now).expect("the store opens again");
         let found = read_all(&*store.memory()).unwrap_or_else(|error| panic!("{round}: {error}"));
-        let mut after = State::new();
-        for thread in 0..THREADS {
-            after.extend(self.check_thread(thread, turns, ended.acknowledged[thread], &found, &round));
-        }
-        assert_eq!(found, after, "{round}: records that no thread wrote");
-        self.state = after;
+        // A rotation is a thread of its own, which owns no record.
+        let acknowledged = &ended.acknowledged[..THREADS];
+        let settled = settle(&self.state, turns, acknowledged, &found, self.now);
+        self.state = settled.unwrap_or_else(|error| panic!("{round}: {error}"));
         store.reclaim().expect("orphans are destroyed");
         let status = store.status().expect("a status");
         assert_eq!(
@@ -137,32 +157,7 @@ impl Trial {
             "{round}: keys without a record"
         );
         assert_usable(&store);
-    }
-
-    /// One thread's records are those after its acknowledged turns, or those after one turn more.
-    fn check_thread(&self, thread: usize, turns: &[Turn], acknowledged: usize, found: &State, round: &str) -> State {
-        let prefix = format!("thread-{thread}-");
-        let own = |state: &State| -> State {
-            let own = state.iter().filter(|((_, name), _)| name.starts_with(&prefix));
-            own.map(|(place, record)| (place.clone(), record.clone())).collect()
-        };
-        let mut state = own(&self.state);
-        let mut acts = turns.iter().filter(|turn| turn.thread == thread);
-        for turn in acts.by_ref().take(acknowledged) {
-            perform(&mut state, &turn.act, self.now);
-        }
-        let found = own(found);
-        if found == state {
-            return state;
-        }
-        if let Some(turn) = acts.next() {
-            perform(&mut state, &turn.act, self.now);
-        }
-        assert!(
-            found == state,
-            "{round}: thread {thread} is neither after {acknowledged} turns nor after one more: {found:#?}\nand not {state:#?}"
-        );
-        state
+        assert_nothing_unsynced(&self.place.store());
     }
 
     /// Time goes by: what had a time to live is gone, and stays gone after the next kill.
@@ -248,6 +243,46 @@ fn a_writer_that_is_killed_while_it_destroys_keys_loses_nothing() {
             Step::DestructionSynced,
         ],
     );
+}
+
+#[test]
+fn however_large_a_batch_is_nothing_is_put_where_it_is_not_synced() {
+    let place = Place::new();
+    let store = open(&place.store(), KEY, START).expect("a store");
+    let space = "space".parse().expect("a namespace");
+    // As large as a record can be before it is in chunks, as many as fit; neighbours that come and go; one that is huge.
+    for (round, bytes) in [16 << 10, 32 << 10, 16 << 10, 100, 16 << 20, 16 << 10]
+        .into_iter()
+        .enumerate()
+    {
+        let count = ((32 << 20) / bytes).clamp(1, 1000);
+        let operations = (0..count).map(|index| {
+            let name = format!("{}{index:>100}", ["a", "b"][round % 2])
+                .parse()
+                .expect("a name");
+            Operation::Put(Write {
+                name,
+                value: Zeroizing::new(vec![7; bytes]),
+                ttl_seconds: Some(1000),
+                classification: Classification::Internal,
+                precondition: Precondition::Any,
+            })
+        });
+        let operations = operations.collect();
+        store
+            .memory()
+            .apply(&space, operations, &Quota::UNLIMITED)
+            .expect("a batch");
+        assert_nothing_unsynced(&place.store());
+        for index in (round..count).step_by(3) {
+            let name = format!("{}{index:>100}", ["a", "b"][round % 2])
+                .parse()
+                .expect("a name");
+            let deleted = store.memory().delete(&space, &name, Precondition::Any);
+            assert!(deleted.expect("a delete").is_some());
+            assert_nothing_unsynced(&place.store());
+        }
+    }
 }
 
 #[test]

@@ -13,8 +13,15 @@ mod child;
 #[expect(dead_code, reason = "the writing program alone lets time go by")]
 mod clock;
 mod deletion;
+#[cfg(feature = "services")]
+mod disk;
 mod format;
 mod kill;
+mod outcome;
+#[cfg(feature = "services")]
+mod power;
 mod script;
 mod support;
+#[cfg(feature = "services")]
+mod trace;
 mod vectors;

@@ -159,6 +159,16 @@ pub(crate) fn assert_usable(store: &SealedStore) {
     assert_eq!(deleted.expect("a delete"), Some(Classification::Public));
 }
 
+/// sled has put nothing into files that it does not sync.
+pub(crate) fn assert_nothing_unsynced(path: &Path) {
+    let blobs = std::fs::read_dir(path.join("records/blobs")).expect("sled's folder");
+    assert_eq!(
+        blobs.count(),
+        0,
+        "a node of the database is in a file that is never synced"
+    );
+}
+
 /// A copy of every file below a folder.
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");

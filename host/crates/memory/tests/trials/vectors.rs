@@ -11,7 +11,7 @@ use aral_memory::{Record, RecordStore, SealedStore, StoreError};
 use serde_json::{Value as Json, json};
 
 use crate::format::{
-    CHUNK_BYTES, HEADER_BYTES, Key, SLOT_BYTES, chunk_nonce, derive, hex, mac, page, record_associated,
+    CHUNK_BYTES, HEADER_BYTES, Key, SEGMENT_BYTES, SLOT_BYTES, chunk_nonce, derive, hex, mac, page, record_associated,
     root_associated, seal, slot_associated, slot_key, slots_header, unhex,
 };
 use crate::support::{KEY, OTHER_KEY, Place, open};
@@ -163,7 +163,7 @@ fn samples() -> Vec<Sample> {
         .iter()
         .copied()
         .cycle()
-        .take(70_000)
+        .take(20_000)
         .collect::<Vec<u8>>();
     vec![
         Sample {
@@ -422,7 +422,7 @@ fn record_vectors(image: &Image) -> Vec<Json> {
         }),
         vector("a shorter value, of fewer chunks", long, "damaged", {
             let mut shorter = image.tree[&long.entry_key()].clone();
-            shorter[28..32].copy_from_slice(&65_537_u32.to_le_bytes());
+            shorter[28..32].copy_from_slice(&16_385_u32.to_le_bytes());
             vec![set(&long.entry_key(), &shorter)]
         }),
     ]
@@ -591,7 +591,10 @@ fn lay_out(folder: &Path, kept: &Json, vector: &Json) {
     std::fs::write(folder.join("slots"), file).expect("a slot file");
     // Closed in order: nothing is cleaned up before it was looked at.
     std::fs::write(folder.join("closed"), b"").expect("a mark");
-    let database = sled::open(folder.join("records")).expect("a database");
+    let settings = sled::Config::new()
+        .path(folder.join("records"))
+        .segment_size(SEGMENT_BYTES);
+    let database = settings.open().expect("a database");
     for (key, value) in tree {
         database.insert(key, value).expect("an entry");
     }
