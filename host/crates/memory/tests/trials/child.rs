@@ -98,6 +98,11 @@ pub(crate) fn listen(mut command: Command, turns: &[Turn]) -> Writer {
 }
 
 impl Writer {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Listens to one more line. False: there is none.
     pub(crate) fn hear(&mut self) -> bool {
         let mut line = String::new();

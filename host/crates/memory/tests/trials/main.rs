@@ -12,10 +12,13 @@ mod attacker;
 mod child;
 #[expect(dead_code, reason = "the writing program alone lets time go by")]
 mod clock;
+mod damage;
 mod deletion;
 #[cfg(feature = "services")]
 mod disk;
 mod format;
+#[cfg(feature = "services")]
+mod full;
 mod kill;
 mod outcome;
 #[cfg(feature = "services")]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aral_contract::Classification;
-use aral_memory::{MasterKey, Quota, RecordStore, SealedStore, StoreError, StoreOptions, Usage};
+use aral_memory::{MasterKey, Quota, Record, RecordStore, SealedStore, StoreError, StoreOptions, Usage};
 use tempfile::TempDir;
 
 use crate::clock::SteppedClock;
@@ -89,14 +89,8 @@ pub(crate) fn read_records(store: &dyn RecordStore) -> Result<State, String> {
             for name in page.names {
                 let record = store.get(&held.namespace, &name).map_err(|error| error.to_string())?;
                 let record = record.ok_or_else(|| format!("`{name}` is listed and not there"))?;
-                let class = Classification::ALL.iter().position(|one| *one == record.classification);
-                let expected = Expected {
-                    value: value_of(&record.value).ok_or_else(|| format!("`{name}` has a value that nobody wrote"))?,
-                    version: record.version,
-                    expires: record.expires_at.map(|expires_at| expires_at.as_second()),
-                    class: class.expect("one of four"),
-                };
-                state.insert((held.namespace.to_string(), name.to_string()), expected);
+                let found = expected(&record).ok_or_else(|| format!("`{name}` has a value that nobody wrote"))?;
+                state.insert((held.namespace.to_string(), name.to_string()), found);
             }
             match page.cursor {
                 Some(next) => cursor = Some(next),
@@ -121,6 +115,17 @@ pub(crate) fn read_all(store: &dyn RecordStore) -> Result<State, String> {
         }
     }
     Ok(state)
+}
+
+/// A record as a script would tell it; none if its value is one that no script writes.
+pub(crate) fn expected(record: &Record) -> Option<Expected> {
+    let class = Classification::ALL.iter().position(|one| *one == record.classification);
+    Some(Expected {
+        value: value_of(&record.value)?,
+        version: record.version,
+        expires: record.expires_at.map(|expires_at| expires_at.as_second()),
+        class: class.expect("one of four"),
+    })
 }
 
 /// The text that a value repeats: up to and with its first full stop.

@@ -1,0 +1,326 @@
+//! Files that were damaged, or that somebody else holds: each a clear error, no value that nobody wrote, and nothing else is
+//! touched.
+
+use std::path::{Path, PathBuf};
+
+use aral_memory::{SealedStore, StoreError};
+
+use crate::child::{self, Run};
+use crate::script::{Act, Change, State, Turn, Value};
+use crate::support::{Dice, KEY, OTHER_KEY, Place, START, copy_folder, expected, files_below, open, read_all};
+
+/// A store with records of several sizes, closed.
+struct Sound {
+    place: Place,
+    state: State,
+}
+
+fn turns() -> Vec<Turn> {
+    let sizes = [40, 300, 3000, 16_000, 20_000, 70_000];
+    let put = |index: usize| Change::Put {
+        name: format!("name-{index}"),
+        value: Value {
+            text: format!("the-value-of-{index}."),
+            bytes: sizes[index % sizes.len()],
+        },
+        ttl_seconds: index.is_multiple_of(5).then_some(1000),
+        class: index % 4,
+    };
+    let apply = |changes| Act::Apply {
+        namespace: "space".to_owned(),
+        changes,
+    };
+    // The second half replaces what the first wrote, so that there are old pages too.
+    let acts = (0..60).map(|index| apply(vec![put(index % 30)]));
+    acts.map(|act| Turn { thread: 0, act }).collect()
+}
+
+impl Sound {
+    fn new() -> Self {
+        let place = Place::new();
+        let turns = turns();
+        let run = Run {
+            place: &place,
+            key: KEY,
+            now: START,
+            turns: &turns,
+            killed_at: None,
+        };
+        let ended = child::start(&run).end();
+        assert!(ended.is_ended, "{}", ended.complaint);
+        let store = open(&place.store(), KEY, START).expect("the store opens");
+        let state = read_all(&*store.memory()).expect("records");
+        drop(store);
+        assert_eq!(state.len(), 30);
+        Self { place, state }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.place.store().join(file)
+    }
+
+    /// The store with one file replaced: what opening it and reading every record comes to.
+    fn with(&self, file: &str, content: &[u8], case: &str) -> Outcome {
+        let folder = self.place.beside("damaged");
+        copy_folder(&self.place.store(), &folder);
+        std::fs::write(folder.join(file), content).expect("a file");
+        let before = keys_of(&folder);
+        let outcome = match open(&folder, KEY, START) {
+            Ok(store) => self.read(&store, case),
+            Err(error) => {
+                assert_clear(&error, case);
+                assert!(
+                    keys_of(&folder) == before,
+                    "{case}: a key was touched though the store did not open"
+                );
+                Outcome::Refused
+            }
+        };
+        std::fs::remove_dir_all(&folder).expect("a folder");
+        outcome
+    }
+
+    fn read(&self, store: &SealedStore, case: &str) -> Outcome {
+        let (mut damaged, mut missing) = (0, 0);
+        for ((space, name), wanted) in &self.state {
+            let (space, name) = (space.parse().expect("a namespace"), name.parse().expect("a name"));
+            match store.memory().get(&space, &name) {
+                Ok(Some(record)) => assert_eq!(
+                    expected(&record).as_ref(),
+                    Some(wanted),
+                    "{case}: {name} is another one"
+                ),
+                Ok(None) => missing += 1,
+                Err(error) => {
+                    assert_clear(&error, case);
+                    damaged += 1;
+                }
+            }
+        }
+        // Names are those that were written, or an error.
+        match store
+            .memory()
+            .list(&"space".parse().expect("a namespace"), "", None, 1000)
+        {
+            Ok(page) => {
+                let known = |name: &str| self.state.contains_key(&("space".to_owned(), name.to_owned()));
+                assert!(
+                    page.names.iter().all(|name| known(name.as_str())),
+                    "{case}: {:?}",
+                    page.names
+                );
+            }
+            Err(error) => assert_clear(&error, case),
+        }
+        Outcome::Opened { damaged, missing }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Refused,
+    Opened { damaged: usize, missing: usize },
+}
+
+const UNHARMED: Outcome = Outcome::Opened { damaged: 0, missing: 0 };
+
+/// The files in which keys are, byte for byte.
+fn keys_of(folder: &Path) -> [Option<Vec<u8>>; 2] {
+    ["keyring", "slots"].map(|name| std::fs::read(folder.join(name)).ok())
+}
+
+/// An error says what it is about, in one line, and is none that a sound store would give.
+fn assert_clear(error: &StoreError, case: &str) {
+    let text = error.to_string();
+    assert!(
+        text.len() > 10 && !text.contains('\n') && !text.contains("panicked"),
+        "{case}: {text}"
+    );
+    let fits = matches!(
+        error,
+        StoreError::Corrupt { .. } | StoreError::Version { .. } | StoreError::WrongKey { .. } | StoreError::Io { .. }
+    );
+    assert!(fits, "{case}: {error:?}");
+}
+
+#[test]
+fn a_bit_that_changed_in_a_slot_damages_that_record_alone() {
+    let sound = Sound::new();
+    let slots = std::fs::read(sound.path("slots")).expect("the slot file");
+    let used = slots.iter().rposition(|byte| *byte != 0).expect("a slot") + 1;
+    let (mut damaged, mut tried) = (0, 0);
+    for at in (4096..used).step_by(29) {
+        let mut content = slots.clone();
+        content[at] ^= 1 << (at % 8);
+        let outcome = sound.with("slots", &content, &format!("byte {at} of the slots"));
+        match outcome {
+            Outcome::Opened { damaged: 1, missing: 0 } => damaged += 1,
+            // A free slot, or one of the bytes that nothing is in.
+            UNHARMED => {}
+            other => panic!("byte {at} of the slots: {other:?}"),
+        }
+        tried += 1;
+    }
+    assert!(damaged * 3 > tried, "{damaged} of {tried} changes were noticed");
+}
+
+#[test]
+fn a_slot_file_that_is_cut_off_damages_what_is_cut_off() {
+    let sound = Sound::new();
+    let slots = std::fs::read(sound.path("slots")).expect("the slot file");
+    for bytes in [0, 1, 7, 8, 27, 28, 4095] {
+        let outcome = sound.with("slots", &slots[..bytes], &format!("{bytes} bytes of the slots"));
+        assert_eq!(outcome, Outcome::Refused, "{bytes} bytes");
+    }
+    let mut before = usize::MAX;
+    for bytes in [
+        4096,
+        4096 + 64,
+        4096 + 128,
+        4096 + 128 * 10 + 5,
+        4096 + 128 * 25,
+        slots.len(),
+    ] {
+        let outcome = sound.with("slots", &slots[..bytes], &format!("{bytes} bytes of the slots"));
+        let Outcome::Opened { damaged, missing: 0 } = outcome else {
+            panic!("{bytes} bytes: {outcome:?}");
+        };
+        assert!(damaged <= before, "{bytes} bytes: {damaged}");
+        before = damaged;
+    }
+    assert_eq!(before, 0);
+}
+
+#[test]
+fn one_page_of_the_keyring_is_enough_and_without_both_the_store_stays_closed() {
+    let sound = Sound::new();
+    let keyring = std::fs::read(sound.path("keyring")).expect("the keyring");
+    let page = keyring.len() / 2;
+    for at in (0..page).step_by(1601).chain([8, 12, 20, 36, page - 1]) {
+        // The version field of a page decides how the rest is read: a newer one is refused, whatever the other page says.
+        let is_format = (8..12).contains(&at);
+        for first in [0, page] {
+            let mut one = keyring.clone();
+            one[first + at] ^= 0x10;
+            let outcome = sound.with("keyring", &one, &format!("byte {at} of one page"));
+            assert_eq!(
+                outcome,
+                if is_format { Outcome::Refused } else { UNHARMED },
+                "byte {at}"
+            );
+        }
+        let mut both = keyring.clone();
+        both[at] ^= 0x10;
+        both[page + at] ^= 0x10;
+        let outcome = sound.with("keyring", &both, &format!("byte {at} of both pages"));
+        assert_eq!(outcome, Outcome::Refused, "byte {at}");
+    }
+    for bytes in [0, 100, page - 1] {
+        let outcome = sound.with("keyring", &keyring[..bytes], &format!("{bytes} bytes of the keyring"));
+        assert_eq!(outcome, Outcome::Refused, "{bytes} bytes");
+    }
+    assert_eq!(sound.with("keyring", &keyring[..page], "one page"), UNHARMED);
+}
+
+#[test]
+fn a_lost_keyring_is_not_replaced_by_a_new_one() {
+    let sound = Sound::new();
+    std::fs::remove_file(sound.path("keyring")).expect("the keyring");
+    let before = files_below(&sound.place.store());
+    let error = open(&sound.place.store(), KEY, START).expect_err("without its keyring the store is noise");
+    assert!(error.to_string().contains("keyring"), "{error}");
+    let after = files_below(&sound.place.store());
+    let same = |name: &str| {
+        let content = |files: &[(PathBuf, Vec<u8>)]| {
+            let found = files.iter().find(|(path, _)| path == Path::new(name));
+            found.map(|(_, content)| content.clone())
+        };
+        assert!(content(&before) == content(&after), "{name} was touched");
+    };
+    ["slots", "records/db", "keyring", "closed"].into_iter().for_each(same);
+}
+
+#[test]
+fn a_damaged_database_gives_errors_and_no_value_that_nobody_wrote() {
+    let sound = Sound::new();
+    let mut dice = Dice::new(21);
+    let mut outcomes = Vec::new();
+    let files = files_below(&sound.place.store());
+    for (path, content) in files.iter().filter(|(path, _)| path.starts_with("records")) {
+        let name = path.to_str().expect("UTF-8");
+        let written = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for round in 0..45 {
+            let mut changed = content.clone();
+            let at = dice.below(written.max(1));
+            match round % 3 {
+                0 if written > 0 => changed[at] ^= 1 << dice.below(8),
+                1 => changed.truncate(at),
+                _ => {
+                    let end = (at + 1 + dice.below(4096)).min(changed.len());
+                    changed[at..end].fill(0);
+                }
+            }
+            let case = format!("{name}, round {round}, at {at} of {written}");
+            let outcome = sound.with(name, &changed, &case);
+            if let Outcome::Opened { missing, .. } = outcome {
+                assert_eq!(missing, 0, "{case}: records are gone, and nobody says so");
+            }
+            outcomes.push(outcome);
+        }
+    }
+    let refused = outcomes.iter().filter(|one| **one == Outcome::Refused).count();
+    let harmed = outcomes
+        .iter()
+        .filter(|one| **one != Outcome::Refused && **one != UNHARMED)
+        .count();
+    assert!(
+        refused > 0 && harmed > 0,
+        "{refused} refused and {harmed} harmed: the damage hits nothing"
+    );
+}
+
+#[test]
+fn another_process_that_has_the_store_is_named() {
+    let place = Place::new();
+    let run = Run {
+        place: &place,
+        key: KEY,
+        now: START,
+        turns: &[],
+        killed_at: None,
+    };
+    let mut writer = child::start(&run);
+    writer.hear_all();
+    // Whatever key: who has the store comes first, and the store is not touched.
+    for key in [KEY, OTHER_KEY] {
+        let error = open(&place.store(), key, START).expect_err("another process has it");
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Held { .. }), "{error:?}");
+        assert!(
+            text.contains(&format!("process {}", writer.id())) && text.contains("`writer`"),
+            "{text}"
+        );
+    }
+    writer.kill();
+    open(&place.store(), KEY, START).expect("who was killed holds nothing");
+}
+
+#[test]
+fn a_wrong_key_touches_nothing() {
+    let sound = Sound::new();
+    let before = files_below(&sound.place.store());
+    let error = open(&sound.place.store(), OTHER_KEY, START).expect_err("another key");
+    assert!(matches!(error, StoreError::WrongKey { .. }), "{error:?}");
+    let known = aral_memory::MasterKey::from_text(KEY.as_bytes()).expect("a key").id();
+    assert!(error.to_string().contains(&known), "{error}");
+    let after = files_below(&sound.place.store());
+    let but_the_lock = |files: Vec<(PathBuf, Vec<u8>)>| -> Vec<_> {
+        files
+            .into_iter()
+            .filter(|(path, _)| path != Path::new("lock"))
+            .collect()
+    };
+    assert!(but_the_lock(before) == but_the_lock(after), "a file was touched");
+    let store = open(&sound.place.store(), KEY, START).expect("the right key");
+    assert_eq!(read_all(&*store.memory()).expect("records"), sound.state);
+}
