@@ -70,8 +70,9 @@ impl Attacker {
         for root in &loot.roots {
             loot.keys.extend(self.record_keys(root));
         }
+        let entries = self.entries();
         for key in &loot.keys {
-            self.open_records(key, &mut loot.records);
+            self.open_records(key, &entries, &mut loot.records);
             self.look_for_beginnings(key, &mut loot.beginnings);
         }
         loot
@@ -152,16 +153,27 @@ impl Attacker {
         (0..u32::try_from(used).expect("few slots") + 32).collect()
     }
 
-    /// Reads records at every byte of every file, as the format says, and takes what this key opens.
-    fn open_records(&self, key: &Key, records: &mut BTreeSet<(String, String, Vec<u8>)>) {
-        let cipher = cipher(key);
+    /// Where a record may begin, as the format says: every byte of every file is looked at.
+    fn entries(&self) -> Vec<&[u8]> {
+        let mut entries = Vec::new();
         for (_, bytes) in &self.files {
             for at in memchr::memchr_iter(1, bytes) {
-                let Some(rest) = bytes.get(at..) else { continue };
-                for namespace in &self.namespaces {
-                    for space in [b'm', b's'] {
-                        records.extend(self.open_record(&cipher, rest, namespace, space));
-                    }
+                let header = bytes.get(at..at + HEADER_BYTES);
+                if header.is_some_and(|header| header[1] <= 3 && (1..=128).contains(&name_bytes(header))) {
+                    entries.push(&bytes[at..]);
+                }
+            }
+        }
+        entries
+    }
+
+    /// Takes what this key opens.
+    fn open_records(&self, key: &Key, entries: &[&[u8]], records: &mut BTreeSet<(String, String, Vec<u8>)>) {
+        let cipher = cipher(key);
+        for entry in entries {
+            for namespace in &self.namespaces {
+                for space in [b'm', b's'] {
+                    records.extend(self.open_record(&cipher, entry, namespace, space));
                 }
             }
         }
@@ -175,10 +187,7 @@ impl Attacker {
         space: u8,
     ) -> Option<(String, String, Vec<u8>)> {
         let header = entry.get(..HEADER_BYTES)?;
-        let name_bytes = usize::from(u16::from_le_bytes([header[2], header[3]]));
-        if header[0] != 1 || header[1] > 3 || !(1..=128).contains(&name_bytes) {
-            return None;
-        }
+        let name_bytes = name_bytes(header);
         let value_bytes = usize::try_from(u32_at(header, 28)?).ok()?;
         let mut aad = record_associated(self.store(), header, space, namespace);
         let name_ends = HEADER_BYTES + name_bytes + TAG_BYTES;
@@ -197,17 +206,23 @@ impl Attacker {
         Some((namespace.to_owned(), String::from_utf8(name).ok()?, value))
     }
 
-    /// Looks for each chunk by the ciphertext that its beginning must have.
+    /// Looks for each chunk by the ciphertext that its beginning must have: values repeat their text, so that who has the
+    /// first knows how the next begins.
     fn join_chunks(&self, cipher: &Aes256Gcm, aad: &[u8], value_bytes: usize) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         let mut index = 0;
         while value.len() < value_bytes {
             let bytes = (value_bytes - value.len()).min(CHUNK_BYTES) + TAG_BYTES;
+            let text = value
+                .iter()
+                .position(|byte| *byte == b'.')
+                .map_or(MARK, |end| &value[..=end]);
+            let begins = text.iter().cycle().skip(value.len() % text.len()).take(MARK.len());
             let nonce = chunk_nonce(index);
+            let stream = key_stream(cipher, &nonce, MARK.len());
+            let wanted: Vec<u8> = begins.zip(&stream).map(|(plain, key)| plain ^ key).collect();
             let chunk = self.files.iter().find_map(|(_, file)| {
-                // The values of the trials repeat: a chunk begins with any part of the mark's text, so that all places are
-                // tried whose first bytes decrypt to text.
-                text_places(cipher, &nonce, file).find_map(|at| open(cipher, &nonce, aad, file.get(at..at + bytes)?))
+                memmem::find_iter(file, &wanted).find_map(|at| open(cipher, &nonce, aad, file.get(at..at + bytes)?))
             });
             value.extend(chunk?);
             index += 1;
@@ -246,6 +261,11 @@ impl Attacker {
     }
 }
 
+/// The length of its name, as a header has it.
+fn name_bytes(header: &[u8]) -> usize {
+    usize::from(u16::from_le_bytes([header[2], header[3]]))
+}
+
 /// What the cipher adds to a plaintext: what it makes of zeros.
 fn key_stream(cipher: &Aes256Gcm, nonce: &[u8; 12], bytes: usize) -> Vec<u8> {
     let zeros = vec![0; bytes];
@@ -254,17 +274,6 @@ fn key_stream(cipher: &Aes256Gcm, nonce: &[u8; 12], bytes: usize) -> Vec<u8> {
         .expect("a stream");
     stream.truncate(bytes);
     stream
-}
-
-/// Where the bytes of a file decrypt to eight letters, digits, hyphens or full stops.
-fn text_places<'a>(cipher: &Aes256Gcm, nonce: &[u8; 12], file: &'a [u8]) -> impl Iterator<Item = usize> + use<'a> {
-    let stream = key_stream(cipher, nonce, 8);
-    let is_text = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    let windows = file.windows(8).enumerate();
-    windows.filter_map(move |(at, window)| {
-        let all = window.iter().zip(&stream).all(|(sealed, key)| is_text(sealed ^ key));
-        all.then_some(at)
-    })
 }
 
 fn key_of(text: &str) -> Option<Key> {
