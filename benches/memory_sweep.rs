@@ -10,7 +10,7 @@ use aral_benches::records::{Sealed, shuffled};
 const EXPIRED: u64 = 100_000;
 const LIVE: u64 = 20_000;
 /// Records in one tick of the sweeper, and the pause after it, as the host has them.
-const TICK_RECORDS: usize = aral_memory::sealed::SWEEP_RECORDS_MAX;
+const TICK_RECORDS: usize = 256;
 const TICK_PAUSE: Duration = Duration::from_millis(5);
 
 fn reads(sealed: &Sealed, until: impl Fn(usize) -> bool) -> Result<Vec<Duration>> {
