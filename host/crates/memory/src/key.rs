@@ -103,6 +103,14 @@ impl MasterKey {
         }
     }
 
+    /// Whether it is kept out of swap; a key in a service is not in this process at all.
+    pub(crate) fn is_locked(&self) -> bool {
+        match &*self.0 {
+            Kind::Local { sealing, .. } => sealing.is_locked(),
+            Kind::Service { .. } => true,
+        }
+    }
+
     /// Seals a root key. `associated` says whose root key it is.
     pub(crate) fn seal(&self, root: &LockedKey, associated: &[u8]) -> Result<Vec<u8>, StoreError> {
         match &*self.0 {

@@ -26,9 +26,8 @@ mod tests;
 use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use aral_contract::Clock;
 use arc_swap::ArcSwap;
@@ -49,9 +48,6 @@ use view::View;
 pub const CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 /// Default of [`StoreOptions::free_bytes_min`]: 64 MiB. Stops the store from finding its disk full in the middle of a write.
 pub const FREE_BYTES_MIN_DEFAULT: u64 = 64 << 20;
-
-/// Expired records that one tick of a sweeper removes. Bounds how long readers wait for it.
-pub const SWEEP_RECORDS_MAX: usize = 128;
 
 /// What a store is opened with.
 #[derive(Debug, Clone)]
@@ -171,29 +167,7 @@ impl fmt::Debug for Steps {
 /// An open store. Cheap to clone; all clones are the same store, and the last one closes it. It holds two spaces of records
 /// that never meet: what agents remember, and the secrets that operators keep for them.
 #[derive(Clone)]
-pub struct SealedStore(Arc<Handle>);
-
-/// What the clones of a store share. Its end is the end of the store: nothing runs on behind it.
-struct Handle {
-    inner: Arc<Inner>,
-    reclaiming: Option<JoinHandle<()>>,
-}
-
-impl std::ops::Deref for Handle {
-    type Target = Inner;
-    fn deref(&self) -> &Inner {
-        &self.inner
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.inner.closing.store(true, Ordering::Release);
-        if let Some(reclaiming) = self.reclaiming.take() {
-            let _it_has_logged_why = reclaiming.join();
-        }
-    }
-}
+pub struct SealedStore(Arc<Inner>);
 
 struct Inner {
     store: StoreId,
@@ -203,6 +177,9 @@ struct Inner {
     keys: ArcSwap<root::Keys>,
     writer: Mutex<commit::Writer>,
     queue: commit::Queue,
+    /// Held by whoever moves records between roots, and by whoever must see none move.
+    rotating: Mutex<()>,
+    leftovers: reclaim::Leftovers,
     clock: Arc<dyn Clock>,
     free_bytes_min: u64,
     key: Mutex<MasterKey>,
@@ -210,10 +187,10 @@ struct Inner {
     steps: Steps,
     /// Whether no slot is used without a record.
     reclaimed: AtomicBool,
-    /// Whether nobody has the store any more.
-    closing: AtomicBool,
-    /// Last: it is let go when all else is closed.
-    lock: File,
+    /// Keys without records that were destroyed when the store was opened.
+    orphans: AtomicUsize,
+    /// Last: closing it lets the store go, when all else is closed.
+    _lock: File,
 }
 
 /// What a store says of itself.
@@ -238,8 +215,8 @@ pub struct Status {
 }
 
 impl SealedStore {
-    /// Opens the store, and makes it if the folder is empty or not there. If it was not closed the last time, a thread
-    /// looks for keys without records and destroys them.
+    /// Opens the store, and makes it if the folder is empty or not there. If it was not closed the last time, all slots are
+    /// looked through for keys without records, which takes some microseconds for each record.
     ///
     /// # Errors
     /// [`StoreError::WrongKey`], [`StoreError::Held`], [`StoreError::Version`], [`StoreError::Corrupt`],

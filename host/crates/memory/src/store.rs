@@ -59,7 +59,7 @@ pub trait RecordStore: Send + Sync + fmt::Debug {
     /// As [`RecordStore::get`].
     fn usage(&self, namespace: &Namespace) -> Result<Usage, StoreError>;
 
-    /// The namespaces that hold anything, at most `limit`, after the one named.
+    /// Namespaces that hold anything, at most `limit` of them, by name.
     ///
     /// # Errors
     /// As [`RecordStore::get`].
@@ -71,7 +71,8 @@ pub trait RecordStore: Send + Sync + fmt::Debug {
     /// As [`RecordStore::apply`].
     fn sweep(&self, records_max: usize) -> Result<Swept, StoreError>;
 
-    /// A keyed hash of a name, 32 hex digits: the same for the same record, and nothing without the key. For events.
+    /// A keyed hash of a name, 32 hex digits: the same for the same record until keys are rotated, and nothing without the
+    /// key. For events.
     fn tag(&self, namespace: &Namespace, name: &RecordName) -> String;
 
     /// Writes one record and returns its version.
@@ -136,7 +137,9 @@ pub enum StoreError {
     #[error("{0}")]
     Invalid(String),
     /// A cursor that this store did not make for this namespace and prefix.
-    #[error("the cursor is not one that this host made for this namespace and prefix")]
+    #[error(
+        "the cursor is not one that this host made for this namespace and prefix, or keys were rotated since: list from the beginning"
+    )]
     Cursor,
     /// What is on the disk is not what was written.
     #[error("{what} is damaged, or was changed by somebody else")]

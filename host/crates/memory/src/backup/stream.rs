@@ -216,7 +216,9 @@ impl<'a> Reader<'a> {
             .open(&sealed, &[])
             .map(Zeroizing::new)
             .map_err(|_| damaged())?;
-        let (head, value) = split(&plain).ok_or_else(damaged)?;
+        let (head, value) = split(&plain)
+            .filter(|(_, value)| value.len() <= VALUE_BYTES_MAX)
+            .ok_or_else(damaged)?;
         match serde_json::from_slice(head).map_err(|_| damaged())? {
             Head::End { records } => self.end(records),
             Head::Record {

@@ -28,16 +28,19 @@ pub(super) struct Writer {
     pub(super) keyring: Keyring,
     /// Seals that are counted in the keyring and not made yet.
     pub(super) seals_left: u64,
+    /// The newest commit.
+    pub(super) commit: u64,
     /// Set when nobody knows what is on the disk: then nothing more is written until the store is opened again.
     failed: bool,
 }
 
 impl Writer {
-    pub(super) fn new(allocation: Allocation, keyring: Keyring) -> Self {
+    pub(super) fn new(allocation: Allocation, keyring: Keyring, commit: u64) -> Self {
         Self {
             allocation,
             keyring,
             seals_left: 0,
+            commit,
             failed: false,
         }
     }
@@ -92,16 +95,23 @@ impl Inner {
     /// Waits for the writer, or is the writer.
     fn wait(&self, ticket: &Arc<Ticket>) -> Result<Done, StoreError> {
         loop {
-            let mut writer = self.writer.lock().map_err(|_| StoreError::io("write", FAILED))?;
+            let writer = self.writer.lock();
             if let Some(done) = lock(&ticket.done).take() {
                 return done;
             }
-            if writer.failed {
+            let Some(mut writer) = writer.ok().filter(|writer| !writer.failed) else {
+                // Nobody takes it any more: it must not stay with its values.
+                lock(&self.queue.0).retain(|one| !Arc::ptr_eq(one, ticket));
                 return Err(StoreError::io("write", FAILED));
-            }
+            };
             let group = self.next_group();
             self.write_group(&mut writer, &group);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.queue.0).len()
     }
 
     fn next_group(&self) -> Vec<Arc<Ticket>> {
@@ -172,7 +182,8 @@ impl Inner {
             self.keys.load_full(),
             &self.store,
             &mut writer.allocation,
-            self.now(),
+            (self.now(), self.now_up()),
+            writer.commit.saturating_add(1),
         );
         for (ticket, work) in works {
             let mut mark = plan.mark();
@@ -193,6 +204,7 @@ impl Inner {
         let made: Vec<u32> = written.slots.iter().map(|(index, _)| *index).collect();
         if !made.is_empty() {
             let stored = self.slots.write(&written.slots).and_then(|()| {
+                self.slots.note_durable(writer.commit)?;
                 self.steps.reached(Step::SlotsWritten);
                 self.slots.sync()
             });
@@ -208,11 +220,13 @@ impl Inner {
             self.steps.reached(Step::SlotsSynced);
         }
         // From here on a failure leaves open what is on the disk.
+        writer.commit = writer.commit.saturating_add(1);
         let rest = self.write_records(written.batch).and_then(|()| {
             if written.doomed.is_empty() {
                 return Ok(());
             }
             self.slots.destroy(&written.doomed)?;
+            self.slots.note_durable(writer.commit)?;
             self.steps.reached(Step::SlotsDestroyed);
             self.slots.sync()
         });

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::keyring::StoreId;
 use super::root::Space;
 use super::slots::{RecordKey, SlotIndex};
-use crate::crypto::{Cipher, NONCE_BYTES, TAG_BYTES};
+use crate::crypto::{Cipher, KEY_BYTES, NONCE_BYTES, TAG_BYTES};
 use crate::record::RecordName;
 use crate::store::StoreError;
 
@@ -187,17 +187,29 @@ pub(crate) struct Sealed {
     pub(crate) chunks: Vec<Vec<u8>>,
 }
 
-/// A new key for one record.
-pub(crate) fn record_key() -> Result<RecordKey, StoreError> {
-    let mut key = RecordKey::default();
-    entropy::fill(key.as_mut())?;
-    Ok(key)
+/// What is drawn for one write.
+pub(crate) struct Drawn {
+    /// The record's key.
+    pub(crate) key: RecordKey,
+    /// For sealing the key into its slot.
+    pub(crate) nonce: [u8; NONCE_BYTES],
+    pub(crate) chunks_id: [u8; CHUNKS_ID_BYTES],
 }
 
-pub(crate) fn chunks_id() -> Result<[u8; CHUNKS_ID_BYTES], StoreError> {
-    let mut id = [0; CHUNKS_ID_BYTES];
-    entropy::fill(&mut id)?;
-    Ok(id)
+impl Drawn {
+    /// In one call: three would be a noticeable part of a short write.
+    pub(crate) fn draw() -> Result<Self, StoreError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES + NONCE_BYTES + CHUNKS_ID_BYTES]);
+        entropy::fill(bytes.as_mut())?;
+        let (key, rest) = bytes.split_first_chunk().ok_or(DAMAGED)?;
+        let (nonce, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+        let chunks_id = rest.first_chunk().ok_or(DAMAGED)?;
+        Ok(Self {
+            key: Zeroizing::new(*key),
+            nonce: *nonce,
+            chunks_id: *chunks_id,
+        })
+    }
 }
 
 /// Seals a record under its key.

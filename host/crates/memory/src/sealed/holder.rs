@@ -10,7 +10,7 @@ use cap_std::fs::Dir;
 
 use crate::store::StoreError;
 
-const NAME: &str = "lock";
+pub(super) const NAME: &str = "lock";
 /// What is read of what the holder wrote.
 const TEXT_BYTES_MAX: usize = 256;
 

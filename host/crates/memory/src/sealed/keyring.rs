@@ -26,6 +26,10 @@ const MAGIC: &[u8; 8] = b"ARALKEYS";
 const PAGE_BYTES: usize = 16 << 10;
 const PAGE_OFFSETS: [u64; 2] = [0, PAGE_BYTES as u64];
 const STORE_ID_BYTES: usize = 16;
+/// Generations that a keyring may have. Stops a file that somebody made up from taking all memory.
+const GENERATIONS_MAX: u32 = 4096;
+/// Epochs of the past whose keys may still have to be destroyed.
+const EPOCHS_LOOKED_AT: usize = 1024;
 const CHECKSUM_BYTES: usize = 32;
 
 /// Names a store. Goes into everything that is sealed in it, so that nothing of one store passes for a part of another.
@@ -76,6 +80,8 @@ pub(crate) struct Keyring {
     pub(crate) store: StoreId,
     sequence: u64,
     pub(crate) content: Content,
+    /// Whether one page is not what the other is: a replacement was cut off, and what was there before may still be.
+    uneven: bool,
 }
 
 /// What is sealed with a root key: whose it is.
@@ -170,6 +176,7 @@ impl Keyring {
             store,
             sequence: 1,
             content,
+            uneven: false,
         })
     }
 
@@ -181,6 +188,7 @@ impl Keyring {
         let file = open(dir)?;
         let mut newest: Option<(u64, StoreId, Content)> = None;
         let mut newer_format = None;
+        let mut pages: Vec<Vec<u8>> = Vec::new();
         for offset in PAGE_OFFSETS {
             let mut page = vec![0; PAGE_BYTES];
             match file.read_exact_at(&mut page, offset) {
@@ -192,6 +200,7 @@ impl Keyring {
                 Ok(_) | Err(PageError::Damaged) => {}
                 Err(PageError::Format(format)) => newer_format = Some(format),
             }
+            pages.push(page);
         }
         if let Some(found) = newer_format {
             return Err(StoreError::Version { found, known: FORMAT });
@@ -202,22 +211,63 @@ impl Keyring {
             store,
             sequence,
             content,
+            uneven: !matches!(pages.as_slice(), [one, two] if one == two),
         }))
     }
 
     /// Replaces the content. When this returns, both pages hold the new one on stable storage, and the old one is gone.
     pub(crate) fn replace(&mut self, content: Content) -> Result<(), StoreError> {
-        let sequence = self.sequence.saturating_add(1);
-        let page = page(&self.store, sequence, &content)?;
+        // Counted even if it fails: no two contents have one number.
+        self.sequence = self.sequence.saturating_add(1);
+        let page = page(&self.store, self.sequence, &content)?;
+        self.uneven = true;
         for offset in PAGE_OFFSETS {
             self.file
                 .write_all_at(&page, offset)
                 .and_then(|()| self.file.sync_all())
                 .map_err(|error| StoreError::io("write its keyring", error))?;
         }
-        self.sequence = sequence;
+        self.uneven = false;
         self.content = content;
         Ok(())
+    }
+
+    /// Ends a replacement that was cut off.
+    pub(crate) fn mend(&mut self) -> Result<(), StoreError> {
+        if self.uneven {
+            self.replace(self.content.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what no store writes, before anything is done because of it: the file as a whole is not authenticated.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let newest = self.content.roots.last().ok_or(DAMAGED)?;
+        let in_order = self
+            .content
+            .roots
+            .is_sorted_by(|one, next| one.number < next.number && one.first_generation < next.first_generation);
+        let first = self.content.roots.first().map_or(0, |root| root.first_generation);
+        let generations = self.content.generation.checked_sub(first);
+        let few = generations.is_some_and(|count| count < GENERATIONS_MAX);
+        if in_order && few && self.content.generation >= newest.first_generation {
+            Ok(())
+        } else {
+            Err(DAMAGED)
+        }
+    }
+
+    /// The epoch keys to destroy: those of this store's own past, whatever else the file may name.
+    pub(crate) fn epochs_to_destroy(&self, epoch: &Epoch) -> Vec<String> {
+        let newest = self.content.roots.last().map_or(0, |root| root.number);
+        let own = |name: &&String| {
+            let past = (1..newest)
+                .rev()
+                .take(EPOCHS_LOOKED_AT)
+                .any(|root| epoch.key_of(&self.store, root) == **name);
+            past && self.content.roots.iter().all(|root| root.epoch.as_ref() != Some(*name))
+        };
+        self.content.epochs_to_destroy.iter().filter(own).cloned().collect()
     }
 }
 

@@ -1,11 +1,14 @@
 //! Listing: in the order of the MACs of names, which says nothing of the names, and with a bounded number of looks.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use aral_contract::id::Namespace;
 
 use super::Inner;
 use super::entry::Header;
 use super::read::Found;
-use super::root::{NamespacePlace, Place, Root, Space};
+use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space};
 use super::tree::{Scan, key, prefix};
 use super::usage;
 use super::work::Work;
@@ -30,7 +33,7 @@ impl Position {
         hex(&bytes)
     }
 
-    fn parse(text: &str, roots: &[std::sync::Arc<Root>], space: Space, of: &Namespace, prefix: &str) -> Option<Self> {
+    fn parse(text: &str, roots: &[Arc<Root>], space: Space, of: &Namespace, prefix: &str) -> Option<Self> {
         let bytes = unhex(text)?;
         let (position, proof) = bytes.split_at_checked(bytes.len().checked_sub(PROOF_BYTES)?)?;
         let (number, place) = position.split_first_chunk::<4>()?;
@@ -66,7 +69,7 @@ impl Inner {
             if from.as_ref().is_some_and(|from| root.number < from.root) {
                 continue;
             }
-            let after = from
+            let start_of_root = from
                 .as_ref()
                 .filter(|from| from.root == root.number)
                 .map(|from| from.place);
@@ -74,7 +77,7 @@ impl Inner {
             let mut last: Option<Place> = None;
             let mut more = false;
             let start = key(prefix::RECORD, &[&namespace_place]);
-            let after = after.map(|after| key(prefix::RECORD, &[&after]));
+            let after = start_of_root.map(|after| key(prefix::RECORD, &[&after]));
             self.tree.scan(&start, after.as_deref(), &mut |at, entry| {
                 if page.names.len() == limit || examined == LIST_EXAMINED_MAX {
                     more = true;
@@ -98,11 +101,21 @@ impl Inner {
             if more {
                 let position = Position {
                     root: root.number,
-                    place: last.or(from.as_ref().map(|from| from.place)).ok_or(DAMAGED)?,
+                    place: last.or(start_of_root).unwrap_or_else(|| edge(&namespace_place, 0)),
                 };
                 page.cursor = Some(position.to_text(root, &namespace_place, prefix_of_names));
                 return Ok(page);
             }
+        }
+        // A rotation that began meanwhile moves records to where this call did not look: the next page does.
+        let newest = keys.newest();
+        if self.keys.load().newest().number != newest.number {
+            let namespace_place = newest.namespace_place(space, namespace);
+            let position = Position {
+                root: newest.number,
+                place: edge(&namespace_place, 0xff),
+            };
+            page.cursor = Some(position.to_text(newest, &namespace_place, prefix_of_names));
         }
         Ok(page)
     }
@@ -110,7 +123,7 @@ impl Inner {
     /// None: it is gone, or was replaced and will be seen at its new state by whoever asks next.
     fn name_of(
         &self,
-        keys: &super::root::Keys,
+        keys: &Keys,
         space: Space,
         namespace: &Namespace,
         found: &Found,
@@ -140,14 +153,13 @@ impl Inner {
     }
 
     pub(super) fn namespaces(&self, space: Space, limit: usize) -> Result<Vec<NamespaceUsage>, StoreError> {
-        let mut names: Vec<Namespace> = Vec::new();
-        self.each_namespace(space, &mut |_, namespace| {
-            if !names.contains(&namespace) {
-                names.push(namespace);
-            }
-            if names.len() == limit { Scan::Stop } else { Scan::Next }
-        })?;
-        names.sort_unstable();
+        let mut names: BTreeSet<Namespace> = BTreeSet::new();
+        if limit > 0 {
+            self.each_namespace(space, &mut |_, namespace| {
+                names.insert(namespace);
+                if names.len() == limit { Scan::Stop } else { Scan::Next }
+            })?;
+        }
         let of = |namespace: Namespace| {
             let usage = self.usage(space, &namespace)?;
             Ok(NamespaceUsage { namespace, usage })
@@ -165,8 +177,10 @@ impl Inner {
         self.tree
             .scan(&[prefix::NAMESPACE, space.byte()], None, &mut |at, sealed| {
                 let place: NamespacePlace = at.get(1..).and_then(|place| place.try_into().ok()).ok_or(DAMAGED)?;
-                let open = |root: &std::sync::Arc<Root>| usage::open_name(root, space, &place, sealed);
-                let namespace = keys.roots.iter().rev().find_map(open);
+                let open = |root: &Arc<Root>| usage::open_name(root, space, &place, sealed);
+                let by = |keys: &Keys| keys.roots.iter().rev().find_map(open);
+                // One more look at the keys: a rotation may have begun meanwhile.
+                let namespace = by(&keys).or_else(|| by(&self.keys.load_full()));
                 Ok(show(place, namespace.ok_or(DAMAGED)?))
             })
     }
@@ -174,6 +188,13 @@ impl Inner {
     pub(super) fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {
         self.submit(Work::Sweep { records_max }).map(|done| done.swept)
     }
+}
+
+/// Before all records of a namespace, with 0, or behind them.
+fn edge(namespace: &NamespacePlace, fill: u8) -> Place {
+    let mut place = [fill; PLACE_BYTES];
+    place.iter_mut().zip(namespace).for_each(|(to, from)| *to = *from);
+    place
 }
 
 const DAMAGED: StoreError = StoreError::Corrupt {

@@ -1,6 +1,6 @@
 //! Opening and closing: the folder is made or read, the key is tried, and nothing is touched before that has worked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aral_runtime::files;
@@ -9,10 +9,11 @@ use cap_std::fs::Dir;
 
 use super::commit::{Queue, Writer};
 use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
+use super::reclaim::Leftovers;
 use super::root::{Keys, Root};
 use super::slots::{self, SlotFile};
 use super::tree::{self, Tree};
-use super::{Handle, Inner, SealedStore, StoreOptions, holder, reclaim};
+use super::{Inner, SealedStore, StoreOptions, holder};
 use crate::store::StoreError;
 
 /// Says that the store was closed and nothing was left to do. Its content is nothing.
@@ -27,16 +28,36 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         Some(keyring) => unlock(keyring, &options)?,
         None => create(&dir, &options)?,
     };
-    let (slots, allocation) = SlotFile::open(&dir, &keyring.store, options.steps.clone())?;
-    let closed = take_closed(&dir)? || is_new;
+    if !options.key.is_locked() {
+        tracing::warn!("the master key may be swapped out: raise `ulimit -l`");
+    }
+    let (slots, allocation, durable) = SlotFile::open(&dir, &keyring.store, options.steps.clone())?;
+    if allocation.used() > 0 && !tree::is_there(&dir) {
+        return Err(StoreError::Corrupt {
+            what: "the database of the store, which is not there or empty though there are keys,",
+        });
+    }
     let tree = Tree::open(&dir, &options.path, options.cache_bytes)?;
+    let commit = tree.commit()?;
+    if commit.number < durable {
+        return Err(StoreError::Corrupt {
+            what: "the database of the store, which is older than its keys,",
+        });
+    }
+    let closed = take_closed(&dir)? || is_new;
+    let leftovers = Leftovers {
+        durable,
+        doomed: commit.doomed.into_iter().collect(),
+    };
     let inner = Arc::new(Inner {
         store: keyring.store,
         dir,
         tree,
         slots,
         keys: ArcSwap::from_pointee(keys),
-        writer: Mutex::new(Writer::new(allocation, keyring)),
+        writer: Mutex::new(Writer::new(allocation, keyring, commit.number)),
+        rotating: Mutex::new(()),
+        leftovers,
         queue: Queue::default(),
         clock: options.clock,
         free_bytes_min: options.free_bytes_min,
@@ -44,11 +65,11 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         epoch: options.epoch,
         steps: options.steps,
         reclaimed: AtomicBool::new(closed),
-        closing: AtomicBool::new(false),
-        lock,
+        orphans: AtomicUsize::new(0),
+        _lock: lock,
     });
-    let reclaiming = if closed { None } else { Some(reclaim::start(&inner)?) };
-    let store = SealedStore(Arc::new(Handle { inner, reclaiming }));
+    let store = SealedStore(inner);
+    store.0.reclaim()?;
     // A key that could not be destroyed when its epoch ended.
     if let Err(error) = store.0.destroy_epochs() {
         tracing::error!(error = %error, "an old epoch key is still there");
@@ -56,7 +77,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     Ok(store)
 }
 
-fn unlock(keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
+fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
+    keyring.check()?;
     let open = |entry: &RootEntry| entry.open(&keyring.store, &options.key, options.epoch.as_ref());
     let roots: Result<Vec<Arc<Root>>, StoreError> = keyring
         .content
@@ -65,6 +87,7 @@ fn unlock(keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys), S
         .map(|entry| open(entry).map(Arc::new))
         .collect();
     let keys = Keys::new(roots?, keyring.content.generation)?;
+    keyring.mend()?;
     Ok((keyring, keys))
 }
 
@@ -84,12 +107,24 @@ fn create(dir: &Dir, options: &StoreOptions) -> Result<(Keyring, Keys), StoreErr
     Ok((keyring, Keys::new(vec![Arc::new(root)], 1)?))
 }
 
-/// A folder with records and without a keyring has lost it. A new one would make all of them noise for ever.
+/// A folder with records and without a keyring has lost it: a new one would make all of them noise for ever. And a folder
+/// with other things is not for a store.
 fn refuse_strange(dir: &Dir) -> Result<(), StoreError> {
     if dir.exists(tree::NAME) {
         return Err(StoreError::Corrupt {
             what: "the store, which has records and no keyring,",
         });
+    }
+    let looking = |error| StoreError::io("look at its folder", error);
+    for entry in dir.entries().map_err(looking)? {
+        let name = entry.map_err(looking)?.file_name();
+        // What a store leaves that was cut off while it was made.
+        let own = name == holder::NAME || name == slots::NAME || name.to_str().is_some_and(files::is_temporary);
+        if !own {
+            return Err(StoreError::Invalid(
+                "the folder holds other things and no store: name an empty one, or one that is not there".to_owned(),
+            ));
+        }
     }
     if dir.exists(slots::NAME) {
         dir.remove_file(slots::NAME)
@@ -115,9 +150,12 @@ fn sync(dir: &Dir) -> Result<(), StoreError> {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Everything that was acknowledged is on the disk already. This only saves the next start a walk over the slots.
-        if self.reclaimed.load(Ordering::Acquire) && self.writer().is_ok() && self.tree.flush().is_ok() {
+        let noted = self.writer().and_then(|writer| {
+            self.slots.note_durable(writer.commit)?;
+            self.slots.sync()
+        });
+        if self.reclaimed.load(Ordering::Acquire) && noted.is_ok() && self.tree.flush().is_ok() {
             let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);
         }
-        let _ends_with_the_file = self.lock.unlock();
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
-use super::entry::{self, Header, Owner};
+use super::entry::{self, Drawn, Header, Owner};
 use super::root::{Keys, NamespacePlace, Place, Space};
 use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
-use super::tree::{Tree, key, prefix};
+use super::tree::{Commit, Tree, key, prefix};
 use super::usage;
 use crate::record::{RecordName, Usage};
 use crate::store::StoreError;
@@ -42,6 +42,10 @@ pub(super) struct Plan<'a> {
     allocation: &'a mut Allocation,
     /// Seconds since 1970.
     pub(super) now: u64,
+    /// The same, with a second that has begun counted.
+    pub(super) now_up: u64,
+    /// The number of this commit.
+    commit: u64,
     /// Records as they will be; none: removed.
     records: HashMap<Place, Option<Header>>,
     usages: HashMap<NamespacePlace, Change>,
@@ -81,7 +85,8 @@ impl<'a> Plan<'a> {
         keys: Arc<Keys>,
         store: &'a super::StoreId,
         allocation: &'a mut Allocation,
-        now: u64,
+        (now, now_up): (u64, u64),
+        commit: u64,
     ) -> Self {
         Self {
             tree,
@@ -90,6 +95,8 @@ impl<'a> Plan<'a> {
             store,
             allocation,
             now,
+            now_up,
+            commit,
             records: HashMap::new(),
             usages: HashMap::new(),
             changes: Vec::new(),
@@ -200,7 +207,9 @@ impl<'a> Plan<'a> {
 
     /// Plans the end of a record: its key, its entry, its chunks and its place among those that expire.
     pub(super) fn remove(&mut self, gone: &Located, mark: &mut Mark) -> Result<(), StoreError> {
-        self.doomed.push(gone.header.slot);
+        if self.is_own_slot(gone)? {
+            self.doomed.push(gone.header.slot);
+        }
         self.changes.push((key(prefix::RECORD, &[&gone.place]), None));
         for index in 0..gone.header.chunks() {
             let chunk = gone.header.chunk_place(index);
@@ -218,6 +227,18 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// Whether the slot that a record names is the record's. What is in the tree was not authenticated, and must not get
+    /// another record's key destroyed.
+    fn is_own_slot(&self, gone: &Located) -> Result<bool, StoreError> {
+        let index = gone.header.slot;
+        let planned = self.slots.iter().find(|(slot, _)| *slot == index);
+        let slot = match planned {
+            Some((_, slot)) => *slot,
+            None => self.slot_file.read(index)?,
+        };
+        Ok(slot.place() == Some(&gone.place))
+    }
+
     /// Takes a stale entry out of the order of expiry.
     pub(super) fn forget_expiry(&mut self, expires: u64, place: &Place) {
         self.changes.push((expiry_key(expires, place), None));
@@ -228,10 +249,10 @@ impl<'a> Plan<'a> {
         let root = Arc::clone(self.keys.newest());
         let namespace_place = root.namespace_place(new.space, new.namespace);
         let place = root.place(&namespace_place, new.name);
+        let drawn = Drawn::draw()?;
         let slot = self.allocation.take(self.slot_file)?;
-        let key_of_record = entry::record_key()?;
         // Planned at once, so that a failure below gives the slot back.
-        let sealed_slot = Slot::seal(&self.keys, self.store, slot, &place, &key_of_record);
+        let sealed_slot = Slot::seal(&self.keys, self.store, slot, &place, &drawn, self.commit);
         let sealed_slot = match sealed_slot {
             Ok(sealed) => sealed,
             Err(error) => {
@@ -248,14 +269,14 @@ impl<'a> Plan<'a> {
             expires: new.expires,
             value_bytes: u32::try_from(new.value.len()).unwrap_or(u32::MAX),
             name_bytes: u16::try_from(new.name.as_str().len()).unwrap_or(u16::MAX),
-            chunks_id: entry::chunks_id()?,
+            chunks_id: drawn.chunks_id,
         };
         let owner = Owner {
             store: self.store,
             space: new.space,
             namespace: new.namespace,
         };
-        let sealed = entry::seal(owner, header, &key_of_record, new.name, new.value)?;
+        let sealed = entry::seal(owner, header, &drawn.key, new.name, new.value)?;
         self.changes.push((key(prefix::RECORD, &[&place]), Some(sealed.entry)));
         for (index, chunk) in (0..).zip(sealed.chunks) {
             let at = key(prefix::CHUNK, &[&header.chunk_place(index)]);
@@ -292,6 +313,11 @@ impl<'a> Plan<'a> {
             }
         }
         let is_empty = self.changes.is_empty();
+        let commit = Commit {
+            number: self.commit,
+            doomed: self.doomed.clone(),
+        };
+        self.changes.push((key(prefix::COMMIT, &[]), Some(commit.to_bytes())));
         let mut batch = sled::Batch::default();
         for (key, value) in self.changes {
             match value {

@@ -31,6 +31,13 @@ impl Inner {
         u64::try_from(self.clock.now().as_second()).unwrap_or(0)
     }
 
+    /// The same, with a second that has begun counted: what lives for a second lives for one at least.
+    pub(super) fn now_up(&self) -> u64 {
+        let now = self.clock.now();
+        let begun = u64::from(now.subsec_nanosecond() > 0);
+        u64::try_from(now.as_second()).unwrap_or(0).saturating_add(begun)
+    }
+
     pub(super) fn entry(&self, place: &Place) -> Result<Option<Found>, StoreError> {
         let Some(entry) = self.tree.get(&key(prefix::RECORD, &[place]))? else {
             return Ok(None);

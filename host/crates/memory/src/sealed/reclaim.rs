@@ -1,9 +1,8 @@
 //! Keys without records: what a process leaves that is killed between writing a key and its record, or between removing a
 //! record and destroying its key. Found by a walk over the slots after the store was not closed.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 use super::root::Place;
 use super::slots::SlotIndex;
@@ -13,18 +12,24 @@ use crate::store::StoreError;
 /// Slots that are looked at while nobody else can write. Bounds how long a writer waits.
 const AT_ONCE: u32 = 512;
 
-/// Walks on a thread of its own, until the end or until the store is closed.
-pub(super) fn start(store: &Arc<Inner>) -> Result<JoinHandle<()>, StoreError> {
-    let store = Arc::clone(store);
-    std::thread::Builder::new()
-        .name("aral-store-reclaim".to_owned())
-        .spawn(move || {
-            if let Err(error) = store.reclaim() {
-                tracing::error!(%error, "keys without records could not be destroyed");
-            }
-        })
-        .map_err(|error| StoreError::io("start its clean-up", error))
+/// What a process can have left that was killed: what it wrote after the last commit that is known to be on stable
+/// storage, and what that commit left to be destroyed. A key without a record that is neither has lost its record, and
+/// is kept: it is all that is left of it.
+pub(super) struct Leftovers {
+    pub(super) durable: u64,
+    pub(super) doomed: HashSet<SlotIndex>,
 }
+
+impl Leftovers {
+    fn explain(&self, slot: SlotIndex, commit: u64) -> bool {
+        // The number comes last in a slot: without one the slot was being written.
+        commit == 0 || commit > self.durable || self.doomed.contains(&slot)
+    }
+}
+
+const LOST: StoreError = StoreError::Corrupt {
+    what: "the database of the store, which has lost records whose keys are there,",
+};
 
 enum Walked {
     Some { next: SlotIndex, orphans: usize },
@@ -40,18 +45,27 @@ impl Inner {
             return Ok(Walked::End);
         }
         let next = from.saturating_add(AT_ONCE).min(total);
-        let mut used: Vec<(SlotIndex, Option<Place>)> = Vec::new();
+        let mut used: Vec<(SlotIndex, u64, Option<Place>)> = Vec::new();
         self.slots.walk(from, next, &mut |index, slot| {
             if !slot.is_free() {
-                used.push((index, slot.place().copied()));
+                used.push((index, slot.commit(), slot.place().copied()));
             }
         })?;
         let mut orphans = Vec::new();
-        for (index, place) in used {
-            let owner = place.map(|place| self.entry(&place)).transpose()?.flatten();
-            if owner.is_none_or(|owner| owner.header.slot != index) {
-                orphans.push(index);
+        for (index, commit, place) in used {
+            let owner = match place.map(|place| self.entry(&place)).transpose() {
+                Ok(owner) => owner.flatten(),
+                // Damaged, but there: its key is not for us to destroy.
+                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if owner.is_some_and(|owner| owner.header.slot == index) {
+                continue;
             }
+            if !self.leftovers.explain(index, commit) {
+                return Err(LOST);
+            }
+            orphans.push(index);
         }
         if !orphans.is_empty() {
             self.slots.destroy(&orphans)?;
@@ -66,31 +80,25 @@ impl Inner {
 }
 
 impl Inner {
-    fn reclaim(&self) -> Result<usize, StoreError> {
-        let (mut from, mut destroyed) = (0, 0_usize);
-        while !self.reclaimed.load(Ordering::Acquire) && !self.closing.load(Ordering::Acquire) {
+    /// Looks through all slots, unless the store was closed the last time.
+    pub(super) fn reclaim(&self) -> Result<(), StoreError> {
+        let mut from = 0;
+        while !self.reclaimed.load(Ordering::Acquire) {
             match self.reclaim_some(from)? {
                 Walked::Some { next, orphans } => {
                     from = next;
-                    destroyed = destroyed.saturating_add(orphans);
+                    self.orphans.fetch_add(orphans, Ordering::AcqRel);
                 }
-                Walked::End => {
-                    self.reclaimed.store(true, Ordering::Release);
-                    tracing::debug!(destroyed, "the slots were looked through for keys without records");
-                }
+                Walked::End => self.reclaimed.store(true, Ordering::Release),
             }
         }
-        Ok(destroyed)
+        Ok(())
     }
 }
 
 impl SealedStore {
-    /// Waits until every key without a record is destroyed, and says how many were found here; at once, if the store was
-    /// closed the last time.
-    ///
-    /// # Errors
-    /// As the walk itself.
-    pub fn reclaim(&self) -> Result<usize, StoreError> {
-        self.0.reclaim()
+    /// How many keys without records were destroyed when the store was opened.
+    pub fn reclaimed(&self) -> usize {
+        self.0.orphans.load(Ordering::Acquire)
     }
 }

@@ -3,18 +3,18 @@
 //! lies under an old root. It knows no file of a key.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, TryLockError};
 
 use aral_contract::id::Namespace;
 
+use super::entry::Header;
 use super::keyring::RootEntry;
 use super::read::Found;
 use super::root::{Keys, Place, Root, Space};
 use super::tree::{Scan, key, prefix};
 use super::work::{Restored, Work};
 use super::{Inner, SealedStore};
-use crate::key::MasterKey;
-use crate::record::RecordName;
+use crate::key::{MasterKey, hex};
 use crate::store::StoreError;
 
 /// Records that are looked up at once. Bounds the memory of a rotation.
@@ -56,8 +56,9 @@ impl SealedStore {
             progress(step);
             ControlFlow::Continue(())
         };
+        let _alone = self.0.alone()?;
         if self.0.begun()? == Begun::Epoch {
-            self.rotate_epoch(&mut to_the_end)?;
+            self.0.new_epoch(&mut to_the_end)?;
         }
         let resumed = self.0.begin(new)?;
         self.0.finish(new, resumed, &mut to_the_end)
@@ -70,19 +71,8 @@ impl SealedStore {
     /// # Errors
     /// [`StoreError::Invalid`] if the store has no epochs, or if it was ended; and as [`SealedStore::rotate_key`].
     pub fn rotate_epoch(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Rotated, StoreError> {
-        if self.0.epoch.is_none() {
-            return Err(StoreError::Invalid(
-                "the store has no epoch keys: there is no [memory.epoch]".to_owned(),
-            ));
-        }
-        if self.0.begun()? == Begun::Key {
-            return Err(StoreError::Invalid(
-                "a rotation to another key was begun: end it first, with `aral memory rotate-key`".to_owned(),
-            ));
-        }
-        let key = self.0.master();
-        let resumed = self.0.begin_root(&key)?;
-        self.0.finish(&key, resumed, progress)
+        let _alone = self.0.alone()?;
+        self.0.new_epoch(progress)
     }
 }
 
@@ -107,6 +97,33 @@ impl Inner {
     fn master(&self) -> MasterKey {
         let key = self.key.lock();
         key.unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The right to move records between roots, or to see that nobody does.
+    pub(super) fn alone(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        match self.rotating.try_lock() {
+            Ok(alone) => Ok(alone),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Invalid(
+                "keys are being rotated, or a backup is being made: try again when that has ended".to_owned(),
+            )),
+        }
+    }
+
+    fn new_epoch(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Rotated, StoreError> {
+        if self.epoch.is_none() {
+            return Err(StoreError::Invalid(
+                "the store has no epoch keys: there is no [memory.epoch]".to_owned(),
+            ));
+        }
+        if self.begun()? == Begun::Key {
+            return Err(StoreError::Invalid(
+                "a rotation to another key was begun: end it first, with `aral memory rotate-key`".to_owned(),
+            ));
+        }
+        let key = self.master();
+        let resumed = self.begin_root(&key)?;
+        self.finish(&key, resumed, progress)
     }
 
     fn begun(&self) -> Result<Begun, StoreError> {
@@ -270,25 +287,34 @@ impl Inner {
     /// How to write a record again; none: it went meanwhile.
     fn work_of(&self, old: Old) -> Result<Option<Work>, StoreError> {
         let keys = self.keys.load_full();
-        for _ in 0..2 {
+        let mut before: Option<Header> = None;
+        loop {
             let Some(found) = self.entry(&old.place)? else {
                 return Ok(None);
             };
-            let Some(name) = self.open_name(&keys, old.space, &old.namespace, &found)? else {
-                continue;
-            };
-            let record = self.restored(&keys, &old, &found, name)?;
-            return Ok(Some(Work::Rewrite {
-                space: old.space,
-                namespace: old.namespace,
-                place: old.place,
-                record,
-            }));
+            match self.restored(&keys, &old, &found) {
+                Ok(record) => {
+                    return Ok(Some(Work::Rewrite {
+                        space: old.space,
+                        namespace: old.namespace,
+                        place: old.place,
+                        record,
+                    }));
+                }
+                // Replaced between two looks, unless it is the same at the next.
+                Err(StoreError::Corrupt { .. }) if before != Some(found.header) => before = Some(found.header),
+                Err(error) => {
+                    let tag = hex(old.place.get(..20).unwrap_or_default());
+                    tracing::error!(namespace = %old.namespace, place = %tag, "a record is damaged: delete it, or restore it from a backup, and rotate again");
+                    return Err(error);
+                }
+            }
         }
-        Err(StoreError::Corrupt { what: "a record" })
     }
 
-    fn restored(&self, keys: &Keys, old: &Old, found: &Found, name: RecordName) -> Result<Restored, StoreError> {
+    fn restored(&self, keys: &Keys, old: &Old, found: &Found) -> Result<Restored, StoreError> {
+        let damaged = StoreError::Corrupt { what: "a record" };
+        let name = self.open_name(keys, old.space, &old.namespace, found)?.ok_or(damaged)?;
         let record = self.open_record(keys, old.space, &old.namespace, &name, found)?;
         Ok(Restored {
             name,
@@ -302,6 +328,18 @@ impl Inner {
     /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store.
     fn retire(&self, new: &MasterKey, newest: &Root) -> Result<(), StoreError> {
         let mut writer = self.writer()?;
+        if writer.keyring.content.roots.last().map(|root| root.number) != Some(newest.number) {
+            return Err(DAMAGED);
+        }
+        // What was to be moved was found by namespace. Nothing is destroyed before it is certain that nothing was missed.
+        self.tree.scan(&[prefix::RECORD], None, &mut |_, entry| {
+            if Header::read(entry)?.generation < newest.first_generation {
+                return Err(StoreError::Corrupt {
+                    what: "the index of the store, which misses a namespace,",
+                });
+            }
+            Ok(Scan::Next)
+        })?;
         let mut orphans = Vec::new();
         self.slots.walk(0, writer.allocation.total, &mut |index, slot| {
             if !slot.is_free() && slot.generation() < newest.first_generation {
@@ -331,23 +369,27 @@ impl Inner {
         self.keys.store(Arc::new(keys));
         *self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new.clone();
         drop(writer);
-        self.destroy_epochs()
+        // The rotation is over; what is left is tried again at every opening and rotation.
+        if let Err(error) = self.destroy_epochs() {
+            tracing::error!(%error, "an old epoch key is still there");
+        }
+        Ok(())
     }
 
     /// Destroys the epoch keys that are not needed any more. They are forgotten only when they are gone.
     pub(super) fn destroy_epochs(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer()?;
-        let Some(epoch) = self
-            .epoch
-            .as_ref()
-            .filter(|_| !writer.keyring.content.epochs_to_destroy.is_empty())
-        else {
+        let Some(epoch) = &self.epoch else { return Ok(()) };
+        // Nobody waits for the service meanwhile.
+        let names = self.writer()?.keyring.epochs_to_destroy(epoch);
+        if names.is_empty() {
             return Ok(());
-        };
-        let mut content = writer.keyring.content.clone();
-        for name in std::mem::take(&mut content.epochs_to_destroy) {
-            epoch.service.destroy(&name)?;
         }
+        for name in &names {
+            epoch.service.destroy(name)?;
+        }
+        let mut writer = self.writer()?;
+        let mut content = writer.keyring.content.clone();
+        content.epochs_to_destroy.retain(|name| !names.contains(name));
         writer.keyring.replace(content)
     }
 }

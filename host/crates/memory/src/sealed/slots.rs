@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use aral_runtime::{entropy, files};
+use aral_runtime::files;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::entry::Drawn;
 use super::keyring::{FORMAT, StoreId};
 use super::root::{Keys, PLACE_BYTES, Place};
 use super::{Step, Steps};
@@ -22,9 +23,13 @@ pub(crate) const SLOT_BYTES: usize = 128;
 
 const MAGIC: &[u8; 8] = b"ARALSLOT";
 const HEADER_BYTES: usize = 4096;
-/// Slots that the file grows by at least.
+/// Where the header has the number of a commit that is on stable storage with all before it.
+const DURABLE_OFFSET: u64 = 8 + 4 + 16;
+/// Slots that the file grows by at least: 128 KiB.
 const GROWTH: u32 = 1024;
 const SEALED_BYTES: usize = KEY_BYTES + TAG_BYTES;
+const PLACE_FROM: usize = 4 + NONCE_BYTES + SEALED_BYTES;
+const COMMIT_FROM: usize = PLACE_FROM + PLACE_BYTES;
 const DAMAGED: StoreError = StoreError::Corrupt { what: "the slot file" };
 
 /// The key of one record, erased when dropped.
@@ -48,28 +53,40 @@ impl Slot {
 
     /// Which record it belongs to.
     pub(crate) fn place(&self) -> Option<&Place> {
-        const FROM: usize = 4 + NONCE_BYTES + SEALED_BYTES;
-        self.0.get(FROM..FROM + PLACE_BYTES)?.try_into().ok()
+        self.0.get(PLACE_FROM..COMMIT_FROM)?.try_into().ok()
     }
 
-    /// Seals a record's key into the slot `index`.
+    /// In which commit it was written.
+    pub(crate) fn commit(&self) -> u64 {
+        let bytes = self.0.get(COMMIT_FROM..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// Seals a record's key into the slot `index`, under a nonce that was drawn for it.
     pub(crate) fn seal(
         keys: &Keys,
         store: &StoreId,
         index: SlotIndex,
         place: &Place,
-        key: &RecordKey,
+        drawn: &Drawn,
+        commit: u64,
     ) -> Result<Self, StoreError> {
         let generation = keys.generation;
-        let mut nonce = [0; NONCE_BYTES];
-        entropy::fill(&mut nonce)?;
-        let mut sealed = **key;
+        let nonce = &drawn.nonce;
+        let mut sealed = Zeroizing::new(*drawn.key);
         let cipher = keys.slots(generation).ok_or(DAMAGED)?;
         let tag = cipher
-            .seal(&nonce, &associated(store, index, generation, place), &mut sealed)
+            .seal(nonce, &associated(store, index, generation, place), sealed.as_mut())
             .map_err(|_| DAMAGED)?;
         let mut slot = [0; SLOT_BYTES];
-        let parts = [&generation.to_le_bytes()[..], &nonce, &sealed, &tag, place];
+        let parts = [
+            &generation.to_le_bytes()[..],
+            nonce,
+            sealed.as_slice(),
+            &tag,
+            place,
+            &commit.to_le_bytes(),
+        ];
         for (to, from) in slot.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;
         }
@@ -82,6 +99,8 @@ impl Slot {
         let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>()?;
         let (sealed, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
         let tag = rest.first_chunk::<TAG_BYTES>()?;
+        // What says whose slot it is outside of the seal decides what a walk over the slots destroys.
+        self.place().filter(|stored| *stored == place)?;
         let generation = u32::from_le_bytes(*generation);
         let mut key = Zeroizing::new(*sealed);
         let cipher = keys.slots(generation)?;
@@ -118,7 +137,7 @@ impl SlotFile {
     }
 
     /// Opens the file and finds what is free in it.
-    pub(crate) fn open(dir: &Dir, store: &StoreId, steps: Steps) -> Result<(Self, Allocation), StoreError> {
+    pub(crate) fn open(dir: &Dir, store: &StoreId, steps: Steps) -> Result<(Self, Allocation, u64), StoreError> {
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -145,9 +164,11 @@ impl SlotFile {
                 what: "the slot file, which is that of another store,",
             });
         }
+        let durable = rest.get(store.len()..).and_then(<[u8]>::first_chunk).ok_or(DAMAGED)?;
+        let durable = u64::from_le_bytes(*durable);
         let slots = Self { file, steps };
         let allocation = slots.scan()?;
-        Ok((slots, allocation))
+        Ok((slots, allocation, durable))
     }
 
     /// How many slots the file has; a torn last one does not count.
@@ -228,6 +249,11 @@ impl SlotFile {
         self.write(&free)
     }
 
+    /// Notes that this commit and all before it are on stable storage; part of the next [`SlotFile::sync`].
+    pub(crate) fn note_durable(&self, commit: u64) -> Result<(), StoreError> {
+        self.write_at(&commit.to_le_bytes(), DURABLE_OFFSET)
+    }
+
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.file
             .sync_data()
@@ -240,21 +266,26 @@ impl SlotFile {
             .map_err(|error| StoreError::io("write its slot file", error))
     }
 
-    /// Makes room for at least one more slot. Blocks are reserved now, so that writing a slot never finds the disk full.
+    /// Makes room for at least one more slot, filled with zeros: a slot then lies in blocks that are its own and written, so
+    /// that writing it finds no full disk and syncing it needs no journal.
     fn grow(&self, total: u32) -> Result<u32, StoreError> {
-        let growth = GROWTH.max(total / 8);
-        let grown = total.saturating_add(growth).min(u32::MAX - 1);
+        let grown = total.saturating_add(GROWTH.max(total / 8)).min(u32::MAX - 1);
         if grown == total {
             return Err(StoreError::Invalid(
                 "the store has as many records as it can hold".to_owned(),
             ));
         }
-        let (from, to) = (offset(total), offset(grown));
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, to.saturating_sub(from)) {
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(to),
-            other => other.map_err(Into::into),
+        let zeros = vec![0; GROWTH as usize * SLOT_BYTES];
+        let (mut at, to) = (offset(total), offset(grown));
+        while at < to {
+            let left = usize::try_from(to.saturating_sub(at)).unwrap_or(usize::MAX);
+            let part = zeros.get(..left.min(zeros.len())).ok_or(DAMAGED)?;
+            self.write_at(part, at)?;
+            at = at.saturating_add(part.len() as u64);
         }
-        .map_err(|error| StoreError::io("grow its slot file", error))?;
+        self.file
+            .sync_all()
+            .map_err(|error| StoreError::io("grow its slot file", error))?;
         Ok(grown)
     }
 }

@@ -452,7 +452,7 @@ fn an_epoch_that_was_cut_off_ends_before_another_rotation_begins() {
     let rotated = store.rotate_key(&key(2), &mut |_| {}).unwrap();
     assert_eq!((rotated.records, rotated.resumed), (300, false));
     cut(&store, &|store, progress| {
-        drop(store.rotate_key(&key(3), progress).unwrap())
+        store.rotate_key(&key(3), progress).unwrap();
     });
     let refused = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(refused.to_string().contains("rotate-key"), "{refused}");
@@ -463,4 +463,180 @@ fn an_epoch_that_was_cut_off_ends_before_another_rotation_begins() {
     let store = SealedStore::open(with_epoch(2)).unwrap();
     assert_eq!(store.memory().usage(&namespace("notes")).unwrap().records, 300);
     assert_eq!(service.0.lock().unwrap().len(), 1, "every old epoch key is gone");
+}
+
+/// What a killed process leaves: the folder as it is while the store is open.
+#[expect(clippy::disallowed_methods, reason = "a test copies files")]
+fn copy_of(folder: &tempfile::TempDir) -> tempfile::TempDir {
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), &target).unwrap();
+            }
+        }
+    }
+    let copied = tempfile::tempdir().unwrap();
+    copy(&folder.path().join("store"), &copied.path().join("store"));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(copied.path().join("store"), mode).unwrap();
+    copied
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn a_database_that_lost_records_is_told_and_their_keys_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for index in 0..100 {
+        put(&store, &format!("{index}"), &[7; 2000]);
+    }
+    let whole = copy_of(&folder);
+    assert_eq!(
+        SealedStore::open(options(&whole, 1))
+            .unwrap()
+            .status()
+            .unwrap()
+            .slots_used,
+        100
+    );
+    let slots = std::fs::read(folder.path().join("store/slots")).unwrap();
+    let database = std::fs::read(folder.path().join("store/records/db")).unwrap();
+    let damages: [&dyn Fn(&std::path::Path); 3] = [
+        &|records| std::fs::remove_dir_all(records).unwrap(),
+        &|records| std::fs::write(records.join("db"), b"").unwrap(),
+        &|records| std::fs::write(records.join("db"), &database[..database.len() / 2]).unwrap(),
+    ];
+    for damage in damages {
+        let damaged = copy_of(&folder);
+        damage(&damaged.path().join("store/records"));
+        let error = SealedStore::open(options(&damaged, 1)).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(std::fs::read(damaged.path().join("store/slots")).unwrap() == slots);
+    }
+}
+
+#[test]
+fn a_header_that_names_another_slot_destroys_no_other_records_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    put(&store, "b", b"two");
+    let place = |text: &str| {
+        let keys = store.0.keys.load();
+        let root = keys.newest();
+        root.place(&root.namespace_place(Space::Memory, &namespace("notes")), &name(text))
+    };
+    let entry_of = |text: &str| store.0.entry(&place(text)).unwrap().unwrap();
+    let mut changed = entry_of("a").entry.to_vec();
+    changed[4..8].copy_from_slice(&entry_of("b").header.slot.to_le_bytes());
+    let mut batch = sled::Batch::default();
+    batch.insert(tree::key(tree::prefix::RECORD, &[&place("a")]), changed);
+    store.0.tree.apply(batch).unwrap();
+    let read = store.memory().get(&namespace("notes"), &name("a"));
+    assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
+    store
+        .memory()
+        .delete(&namespace("notes"), &name("a"), Precondition::Any)
+        .unwrap();
+    assert_eq!(value(&store, "b").as_deref(), Some(&b"two"[..]));
+}
+
+#[test]
+fn one_rotation_or_backup_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let (other, backup_key) = (store.clone(), crate::BackupPrivateKey::generate().unwrap());
+    let mut refusals = Vec::new();
+    store
+        .rotate_key(&key(2), &mut |_| {
+            let rotation = other.rotate_key(&key(3), &mut |_| {}).unwrap_err();
+            let backup = other
+                .export(&backup_key.public_key(), &mut Vec::new(), &mut |_| {})
+                .unwrap_err();
+            refusals.push((rotation.to_string(), backup.to_string()));
+        })
+        .unwrap();
+    assert!(!refusals.is_empty());
+    for text in refusals.iter().flat_map(|(one, two)| [one, two]) {
+        assert!(text.contains("try again when that has ended"), "{text}");
+    }
+    drop((store, other));
+    assert!(SealedStore::open(options(&folder, 2)).is_ok());
+}
+
+#[test]
+fn listing_goes_on_from_an_old_root_to_the_newest_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for index in 0..6 {
+        put(&store, &format!("old {index}"), b"x");
+    }
+    // Begun and not ended: what is written from now on lies under the newest root.
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&key(2), &mut |_| panic!("cut off here"))
+    }));
+    assert!(cut.is_err());
+    for index in 0..6 {
+        put(&store, &format!("new {index}"), b"x");
+    }
+    for limit in [1, 2, 3, 5, 6, 7, 12, 100] {
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = store
+                .memory()
+                .list(&namespace("notes"), "", cursor.as_deref(), limit)
+                .unwrap();
+            seen.extend(page.names);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 12, "pages of {limit}");
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn a_keyring_whose_replacement_was_cut_off_is_mended_when_the_store_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let path = folder.path().join("store/keyring");
+    let before = std::fs::read(&path).unwrap();
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    drop(store);
+    let mut cut_off = std::fs::read(&path).unwrap();
+    let half = cut_off.len() / 2;
+    cut_off[half..].copy_from_slice(&before[half..]);
+    std::fs::write(&path, &cut_off).unwrap();
+    drop(SealedStore::open(options(&folder, 2)).unwrap());
+    let mended = std::fs::read(&path).unwrap();
+    assert!(mended[..half] == mended[half..], "nothing of the old page is left");
+}
+
+#[test]
+fn a_request_that_comes_after_a_failed_write_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let failing = StoreOptions {
+        steps: Steps::watched(|step| assert!(step != Step::RecordsApplied, "cut off here")),
+        ..options(&folder, 1)
+    };
+    let store = SealedStore::open(failing).unwrap();
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| put(&store, "a", b"one")));
+    assert!(cut.is_err());
+    for _ in 0..3 {
+        let refused = store
+            .memory()
+            .put(&namespace("notes"), write("b", b"two"), &Quota::UNLIMITED);
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    }
+    assert_eq!(store.0.waiting(), 0);
 }

@@ -49,21 +49,30 @@ impl SealedStore {
         out: &mut dyn Write,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, BackupError> {
+        // A record that moves between roots while this runs could be missed in both.
+        let _alone = self.0.alone()?;
         let mut writer = Writer::begin(to, out)?;
         let mut records = 0_u64;
-        for space in Space::ALL {
-            let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
-            self.0.each_namespace(space, &mut |place, namespace| {
-                namespaces.push((place, namespace));
-                Scan::Next
-            })?;
-            for (place, namespace) in namespaces {
-                self.export_namespace(space, place, &namespace, &mut |kept| {
-                    writer.record(&kept)?;
-                    records = records.saturating_add(1);
-                    progress(records);
-                    Ok(())
+        let keys = self.0.keys.load_full();
+        // Oldest root first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes
+        // a record to the newest root.
+        for root in &keys.roots {
+            for space in Space::ALL {
+                let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
+                self.0.each_namespace(space, &mut |place, namespace| {
+                    if root.namespace_place(space, &namespace) == place {
+                        namespaces.push((place, namespace));
+                    }
+                    Scan::Next
                 })?;
+                for (place, namespace) in namespaces {
+                    self.export_namespace(space, place, &namespace, &mut |kept| {
+                        writer.record(&kept)?;
+                        records = records.saturating_add(1);
+                        progress(records);
+                        Ok(())
+                    })?;
+                }
             }
         }
         writer.end()
@@ -130,7 +139,10 @@ impl SealedStore {
     /// Reads a backup twice: first to the end, to see that it is whole and the key is right, then into the store.
     ///
     /// # Errors
-    /// [`BackupError`]. With any but [`BackupError::Store`] nothing was changed.
+    /// [`BackupError`]. If the backup is not whole, or not for this key, nothing was changed; if the store or the file fails
+    /// later, what was restored until then is there, and the import can be repeated.
+    ///
+    /// Whoever has the public key can make a backup: import what you know the origin of.
     pub fn import(
         &self,
         with: &BackupPrivateKey,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Duration;
 
 use cap_std::fs::Dir;
 use sled::IVec;
@@ -18,6 +19,10 @@ pub(crate) const NAME: &str = "records";
 /// of at most a chunk, a name and what seals them: half a mebibyte holds the largest.
 const SEGMENT_BYTES: usize = 2 << 20;
 
+/// How often, and how far apart, a database is tried that is being closed: for two seconds.
+const LOCKED_ATTEMPTS_MAX: u32 = 100;
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+
 /// What the entries of the tree are: the first byte of each key.
 pub(crate) mod prefix {
     /// `r` and a place: a record.
@@ -30,6 +35,8 @@ pub(crate) mod prefix {
     pub(crate) const NAMESPACE: u8 = b'n';
     /// `u` and the place of a namespace: bytes and records in it.
     pub(crate) const USAGE: u8 = b'u';
+    /// `s`: the number of the newest commit, and the slots that it leaves to be destroyed.
+    pub(crate) const COMMIT: u8 = b's';
 }
 
 /// A key of the tree.
@@ -39,6 +46,37 @@ pub(crate) fn key(prefix: u8, rest: &[&[u8]]) -> Vec<u8> {
     key.push(prefix);
     rest.iter().for_each(|part| key.extend_from_slice(part));
     key
+}
+
+/// The newest commit of the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// Counts from 1.
+    pub(crate) number: u64,
+    /// Slots that it left to be destroyed.
+    pub(crate) doomed: Vec<u32>,
+}
+
+impl Commit {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let doomed = self.doomed.iter().flat_map(|slot| slot.to_le_bytes());
+        self.number.to_le_bytes().into_iter().chain(doomed).collect()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (number, doomed) = bytes.split_first_chunk()?;
+        let (doomed, rest) = doomed.as_chunks::<4>();
+        rest.is_empty().then(|| Self {
+            number: u64::from_le_bytes(*number),
+            doomed: doomed.iter().map(|slot| u32::from_le_bytes(*slot)).collect(),
+        })
+    }
+}
+
+/// Whether there is a database with anything in it.
+pub(crate) fn is_there(dir: &Dir) -> bool {
+    let file = dir.metadata(Path::new(NAME).join("db"));
+    file.is_ok_and(|file| file.len() > 0)
 }
 
 /// The open database.
@@ -60,7 +98,7 @@ impl Tree {
         // On a thread of its own: sled may panic on damaged files, and while opening it holds what a panic would leave.
         let opened = std::thread::Builder::new()
             .name("aral-store-open".to_owned())
-            .spawn(move || config.open())
+            .spawn(move || open_when_closed(&config))
             .map_err(|error| StoreError::io("open its records", error))?
             .join();
         let db = opened
@@ -89,6 +127,19 @@ impl Tree {
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
         fenced("read its records", || self.tree.get(key))
+    }
+
+    /// The newest commit. A new database gets one that says that there was none, so that an empty file is never one of ours.
+    pub(crate) fn commit(&self) -> Result<Commit, StoreError> {
+        if let Some(bytes) = self.get(&[prefix::COMMIT])? {
+            return Commit::parse(&bytes).ok_or(DAMAGED);
+        }
+        let mut batch = sled::Batch::default();
+        batch.insert(&[prefix::COMMIT], Commit::default().to_bytes());
+        self.apply(batch)?;
+        self.flush()?;
+        self.sync()?;
+        Ok(Commit::default())
     }
 
     /// All of the batch, or none.
@@ -128,6 +179,20 @@ impl Tree {
             }
         }
     }
+}
+
+/// Tries again for a while if sled says that its file is locked: whoever opens a store has that to itself, so that it can only
+/// be the last of sled's own threads of the store that this process has just closed.
+fn open_when_closed(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..LOCKED_ATTEMPTS_MAX {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(LOCKED_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    config.open()
 }
 
 /// Whether a scan goes on.

@@ -14,8 +14,10 @@ use crate::store::{RecordStore, StoreError};
 
 /// Bytes of a tag that are shown.
 const TAG_BYTES: usize = 16;
-/// Expired records that a full namespace gets rid of before it refuses.
+/// Expired records that a full namespace gets rid of at once before it refuses, and how often: those of others come first
+/// where they expired earlier.
 const SWEPT_FOR_ROOM: usize = 256;
+const SWEEPS_FOR_ROOM: usize = 64;
 
 pub(super) struct View {
     store: SealedStore,
@@ -64,7 +66,15 @@ impl RecordStore for View {
         let again = (*quota != Quota::UNLIMITED).then(|| operations.clone());
         match (self.try_apply(namespace, operations, quota), again) {
             (Err(full @ StoreError::Quota { .. }), Some(operations)) => {
-                if self.sweep(SWEPT_FOR_ROOM)?.records == 0 {
+                let mut swept = 0_usize;
+                for _ in 0..SWEEPS_FOR_ROOM {
+                    let done = self.sweep(SWEPT_FOR_ROOM)?;
+                    swept = swept.saturating_add(done.records);
+                    if !done.more {
+                        break;
+                    }
+                }
+                if swept == 0 {
                     return Err(full);
                 }
                 self.try_apply(namespace, operations, quota)

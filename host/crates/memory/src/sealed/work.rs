@@ -272,7 +272,7 @@ fn put(
         name: &new.name,
         value: &new.value,
         version: version.unwrap_or(0).saturating_add(1),
-        expires: new.ttl_seconds.map(|seconds| plan.now.saturating_add(seconds)),
+        expires: new.ttl_seconds.map(|seconds| plan.now_up.saturating_add(seconds)),
         classification: new.classification,
     };
     write(plan, mark, before.as_ref(), &record)?;
@@ -324,7 +324,14 @@ fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) -> Result<Don
     })?;
     let mut records = 0_usize;
     for (expires, place) in due {
-        match plan.at(&place)?.filter(|header| header.expires == Some(expires)) {
+        let record = match plan.at(&place) {
+            Err(StoreError::Corrupt { .. }) => {
+                tracing::error!("an expired record is damaged and stays; it keeps no other from being removed");
+                None
+            }
+            other => other?,
+        };
+        match record.filter(|header| header.expires == Some(expires)) {
             Some(header) => {
                 plan.remove(&Located { place, header }, mark)?;
                 records = records.saturating_add(1);

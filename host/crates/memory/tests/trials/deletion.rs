@@ -282,7 +282,7 @@ fn a_killed_deletion_is_finished_by_the_next_start() {
     let (state, dead) = alive_and_dead(&[&written, &deleting]);
     assert_eq!(key_is_there, state.len() + 1);
     let store = open(&place.store(), KEY, START).expect("the store opens again");
-    assert_eq!(store.reclaim().expect("the keys without records are destroyed"), 1);
+    assert_eq!(store.reclaimed(), 1, "the keys without records are destroyed");
     drop(store);
     assert_exactly(&attacker(&place, &[KEY]).attack(), &state, &dead);
 }

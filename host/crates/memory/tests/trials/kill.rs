@@ -149,7 +149,6 @@ impl Trial {
         let acknowledged = &ended.acknowledged[..THREADS];
         let settled = settle(&self.state, turns, acknowledged, &found, self.now);
         self.state = settled.unwrap_or_else(|error| panic!("{round}: {error}"));
-        store.reclaim().expect("orphans are destroyed");
         let status = store.status().expect("a status");
         assert_eq!(
             status.slots_used as usize,

@@ -87,7 +87,6 @@ impl Recording {
         let store = open(folder, KEY, START).map_err(|error| format!("the store does not open: {error:?}"))?;
         let found = read_all(&*store.memory())?;
         let settled = settle(&self.before, &self.turns, &self.acknowledged(moment), &found, START)?;
-        store.reclaim().map_err(|error| error.to_string())?;
         let used = store.status().map_err(|error| error.to_string())?.slots_used as usize;
         if used != settled.len() {
             return Err(format!("{used} keys for {} records", settled.len()));
