@@ -257,8 +257,11 @@ fn append_sealed(
     Ok(())
 }
 
+/// The header, the sealed name, and what is behind it.
+type Parts<'a> = (&'a [u8; HEADER_BYTES], &'a [u8], &'a [u8]);
+
 /// The sealed name and, behind it, the value if it is not in chunks.
-fn parts<'a>(header: &Header, entry: &'a [u8]) -> Result<(&'a [u8; HEADER_BYTES], &'a [u8], &'a [u8]), StoreError> {
+fn parts<'a>(header: &Header, entry: &'a [u8]) -> Result<Parts<'a>, StoreError> {
     let (bytes, rest) = entry.split_first_chunk::<HEADER_BYTES>().ok_or(DAMAGED)?;
     let name = usize::from(header.name_bytes).saturating_add(TAG_BYTES);
     let (name, value) = rest.split_at_checked(name).ok_or(DAMAGED)?;

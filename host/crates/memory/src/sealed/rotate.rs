@@ -86,6 +86,9 @@ enum Begun {
     Key,
 }
 
+/// A namespace under one root.
+type Rooted<'a> = (Space, &'a Arc<Root>, Namespace);
+
 /// One record that lies under an old root.
 struct Old {
     space: Space,
@@ -219,7 +222,7 @@ impl Inner {
         Ok(Rotated { records: done, resumed })
     }
 
-    fn old_namespaces<'a>(&self, old: &[&'a Arc<Root>]) -> Result<Vec<(Space, &'a Arc<Root>, Namespace)>, StoreError> {
+    fn old_namespaces<'a>(&self, old: &[&'a Arc<Root>]) -> Result<Vec<Rooted<'a>>, StoreError> {
         let mut found = Vec::new();
         for space in Space::ALL {
             self.each_namespace(space, &mut |place, namespace| {

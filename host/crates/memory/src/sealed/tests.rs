@@ -437,7 +437,8 @@ fn an_epoch_that_was_cut_off_ends_before_another_rotation_begins() {
     for index in 0..300 {
         put(&store, &format!("{index}"), &[1; 10]);
     }
-    let cut = |store: &SealedStore, act: &dyn Fn(&SealedStore, &mut dyn FnMut(Progress))| {
+    type Act<'a> = &'a dyn Fn(&SealedStore, &mut dyn FnMut(Progress));
+    let cut = |store: &SealedStore, act: Act<'_>| {
         let stop = |progress: Progress| assert!(progress.done == 0, "cut off here");
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(store, &mut { stop })));
         assert!(cut.is_err());

@@ -160,12 +160,7 @@ impl Tree {
     }
 
     /// Shows entries whose key begins with `prefix`, those above `after` alone, until `show` says stop.
-    pub(crate) fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        show: &mut dyn FnMut(&[u8], &IVec) -> Result<Scan, StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn scan(&self, prefix: &[u8], after: Option<&[u8]>, show: Show<'_>) -> Result<(), StoreError> {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let mut entries = self.tree.range::<&[u8], _>((from, Bound::Unbounded));
         loop {
@@ -194,6 +189,9 @@ fn open_when_closed(config: &sled::Config) -> sled::Result<sled::Db> {
     }
     config.open()
 }
+
+/// Is shown each entry of a scan: its key and its value.
+type Show<'a> = &'a mut dyn FnMut(&[u8], &IVec) -> Result<Scan, StoreError>;
 
 /// Whether a scan goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -107,7 +107,7 @@ impl Work {
                         version: Some(live.header.version),
                     });
                 }
-                write(plan, mark, before.as_ref(), &record.new(space, &namespace))
+                write(plan, mark, before.as_ref(), &record.to_record(space, &namespace))
             }
             Self::Rewrite {
                 space,
@@ -121,7 +121,7 @@ impl Work {
                     return Ok(Done::default());
                 };
                 let before = Located { place, header };
-                write(plan, mark, Some(&before), &record.new(space, &namespace))
+                write(plan, mark, Some(&before), &record.to_record(space, &namespace))
             }
             Self::Sweep { records_max } => sweep(plan, mark, records_max),
         }
@@ -136,7 +136,7 @@ fn charged(value: &[u8]) -> u64 {
 }
 
 impl Restored {
-    fn new<'a>(&'a self, space: Space, namespace: &'a Namespace) -> NewRecord<'a> {
+    fn to_record<'a>(&'a self, space: Space, namespace: &'a Namespace) -> NewRecord<'a> {
         NewRecord {
             space,
             namespace,
