@@ -410,10 +410,10 @@ fn record_vectors(image: &Image) -> Vec<Json> {
         chunk_damaged(
             "chunks in another order",
             vec![
-                copy(&[b'x'], &long.chunk_key(0)),
+                copy(b"x", &long.chunk_key(0)),
                 copy(&long.chunk_key(0), &long.chunk_key(1)),
-                copy(&long.chunk_key(1), &[b'x']),
-                remove(&[b'x']),
+                copy(&long.chunk_key(1), b"x"),
+                remove(b"x"),
             ],
         ),
         chunk_damaged("a chunk that is cut off", {

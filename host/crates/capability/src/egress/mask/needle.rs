@@ -58,7 +58,8 @@ impl Needle {
         let first = bits_before.div_ceil(6);
         let whole = padded.len().saturating_mul(8) / 6;
         let own = digits.as_bytes().get(first..whole).unwrap_or_default();
-        Self::new(own, bits_before % 6 != 0, padded.len().saturating_mul(8) % 6 != 0)
+        let bits = padded.len().saturating_mul(8);
+        Self::new(own, !bits_before.is_multiple_of(6), !bits.is_multiple_of(6))
     }
 
     fn new(text: &[u8], begins_within_digit: bool, ends_within_digit: bool) -> Self {

@@ -16,6 +16,15 @@ use crate::storage::Memory;
 use crate::trial::store::TestStore;
 use crate::trial::{self, Kept, Trial};
 
+/// An access as (operation, record, classification, amount, refused).
+type Access = (
+    DataOperation,
+    Option<String>,
+    Option<Classification>,
+    u64,
+    Option<String>,
+);
+
 struct Fixture {
     state: State,
     kept: Arc<Kept>,
@@ -93,15 +102,7 @@ impl Fixture {
     }
 
     /// Accesses as (operation, record, classification, amount, refused).
-    fn accesses(
-        &self,
-    ) -> Vec<(
-        DataOperation,
-        Option<String>,
-        Option<Classification>,
-        u64,
-        Option<String>,
-    )> {
+    fn accesses(&self) -> Vec<Access> {
         let accesses = self.kept.accesses().into_iter();
         accesses
             .map(|kind| match kind {
