@@ -199,14 +199,14 @@ fn credential(
 fn consistent(resolved: &Resolved) -> Result<(), StorageError> {
     let (memory, secrets) = (&resolved.memory, &resolved.secrets);
     let no_vault = |what: &str| StorageError::NoVault { what: what.to_owned() };
-    if secrets.as_ref().is_none_or(|secrets| secrets.vault.is_none()) {
-        if let Some(memory) = memory {
-            if matches!(memory.master_key, MasterKeyPlace::Transit { .. }) {
-                return Err(no_vault("[memory.master_key] transit"));
-            }
-            if memory.epoch.is_some() {
-                return Err(no_vault("[memory.epoch]"));
-            }
+    if secrets.as_ref().is_none_or(|secrets| secrets.vault.is_none())
+        && let Some(memory) = memory
+    {
+        if matches!(memory.master_key, MasterKeyPlace::Transit { .. }) {
+            return Err(no_vault("[memory.master_key] transit"));
+        }
+        if memory.epoch.is_some() {
+            return Err(no_vault("[memory.epoch]"));
         }
     }
     let Some(secrets) = secrets else { return Ok(()) };
