@@ -1,5 +1,6 @@
 //! What does sealing cost? Values of 1 KiB, read and written by our store, by bare sled under the same rule for syncing, and
 //! (`--features sqlcipher`) by SQLCipher. Throughput of one is the inverse of its time.
+#![expect(clippy::expect_used, reason = "a benchmark that fails has no result")]
 
 use std::hint::black_box;
 

@@ -59,7 +59,7 @@ fn main() -> Result<()> {
         }
     });
     let during = reads(&sealed, |_| swept.load(Ordering::Acquire))?;
-    let (records, took) = sweeper.join().expect("the sweeper does not panic")?;
+    let (records, took) = sweeper.join().map_err(|_| anyhow::anyhow!("the sweeper panicked"))??;
     ensure!(records as u64 == EXPIRED, "{records} records were swept");
     for (name, times) in [("without", &quiet), ("during", &during)] {
         println!(

@@ -81,13 +81,20 @@ pub(crate) fn too_large(what: &str, bytes_max: usize) -> Failure {
     Failure::new(Code::InputTooLarge, format!("{what} has more than {bytes_max} bytes"))
 }
 
+/// An object with one more member.
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+    object
+}
+
 /// Hands a value out as far as was asked for: to a file, to standard output, or not at all. `facts` and `object` are what
 /// may be shown in any case.
 pub(crate) fn show(show: &Show, value: &[u8], facts: &str, object: Value, output: &Output) -> Result<(), Stop> {
     if let Some(path) = &show.out {
         files::create_private(path, value)?;
-        let mut object = object;
-        object["out"] = json!(path);
+        let object = with(object, "out", json!(path));
         return output.answer(&format!("{facts}\nwrote {} (mode 0600)", path.display()), &object);
     }
     if !show.reveal {
@@ -96,9 +103,9 @@ pub(crate) fn show(show: &Show, value: &[u8], facts: &str, object: Value, output
         return Ok(());
     }
     if output.json {
-        let mut object = object;
-        object["value"] = std::str::from_utf8(value).map_or(Value::Null, |text| json!(text));
-        object["value_base64"] = json!(STANDARD.encode(value));
+        let text = std::str::from_utf8(value).map_or(Value::Null, |text| json!(text));
+        let object = with(object, "value", text);
+        let object = with(object, "value_base64", json!(STANDARD.encode(value)));
         return output.answer("", &object);
     }
     let mut stdout = io::stdout().lock();

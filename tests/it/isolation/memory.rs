@@ -245,7 +245,8 @@ async fn quota_size_number_and_time_end_where_they_are_set() {
     };
     let two = || vec![put("a"), put("b")];
     let large = || vec![with(put("a"), "bytes", json!(1001))];
-    let cases: [(fn(Setup) -> Setup, fn(Setup) -> Setup, Vec<Value>, &str); 5] = [
+    type Case<'a> = (fn(Setup) -> Setup, fn(Setup) -> Setup, Vec<Value>, &'a str);
+    let cases: [Case<'_>; 5] = [
         (
             |setup| setup.permissions(permissions(1 << 20, 1)),
             |setup| setup.permissions(permissions(1 << 20, 2)),
