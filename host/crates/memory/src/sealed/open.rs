@@ -37,8 +37,20 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
             what: "the database of the store, which is not there or empty though there are keys,",
         });
     }
-    let tree = Tree::open(&dir, &options.path, options.cache_bytes)?;
-    let commit = tree.commit()?;
+    let database = || -> Result<(Tree, tree::Commit), StoreError> {
+        let tree = Tree::open(&dir, &options.path, options.cache_bytes)?;
+        let commit = tree.commit()?;
+        Ok((tree, commit))
+    };
+    let (tree, commit) = match database() {
+        // A cut while it was made: no commit was ever answered, and no key is there. It is made anew.
+        Err(StoreError::Corrupt { .. }) if durable == 0 && allocation.used() == 0 => {
+            dir.remove_dir_all(tree::NAME)
+                .map_err(|error| StoreError::io("make its database anew", error))?;
+            database()?
+        }
+        other => other?,
+    };
     if commit.number < durable {
         return Err(StoreError::Corrupt {
             what: "the database of the store, which is older than its keys,",
