@@ -30,6 +30,7 @@ pub mod cursor;
 pub mod host_calls;
 pub mod query;
 pub mod receipt;
+pub mod sink;
 pub mod verify;
 
 pub use blind::{Blinder, Part, Salt};

@@ -67,3 +67,31 @@ impl LogOptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_documented_with_its_value() {
+        let document = include_str!("../../../../docs/defaults.md");
+        for (name, value) in [
+            ("TEXT_BYTES_MAX", crate::text::TEXT_BYTES_MAX as u64),
+            ("LINE_BYTES_MAX", crate::line::LINE_BYTES_MAX as u64),
+            ("SEGMENTS_MAX", crate::segment::SEGMENTS_MAX as u64),
+            ("CHECKPOINT_RECORDS", CHECKPOINT_RECORDS),
+            ("UNSYNCED_BYTES_MAX", crate::output::UNSYNCED_BYTES_MAX as u64),
+            ("PROOF_NODES_MAX", crate::merkle::PROOF_NODES_MAX as u64),
+            ("RECEIPT_BYTES_MAX", crate::receipt::RECEIPT_BYTES_MAX as u64),
+            ("BATCH_RECORDS_MAX", crate::sink::BATCH_RECORDS_MAX as u64),
+            ("BATCH_BYTES_MAX", crate::sink::BATCH_BYTES_MAX as u64),
+            ("ANSWER_BYTES_MAX", crate::sink::ANSWER_BYTES_MAX as u64),
+        ] {
+            let line = format!("\n| `{name}` | {value} | ");
+            assert!(
+                document.contains(&line),
+                "docs/defaults.md has no line for `{name}` with {value}"
+            );
+        }
+    }
+}
