@@ -279,7 +279,6 @@ impl Dispatcher {
             capability: capability.clone(),
             code: Some(failure.code),
             usage: Usage::default(),
-            evidence: None,
         });
         Outcome {
             trace,

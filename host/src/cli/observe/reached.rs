@@ -54,10 +54,6 @@ pub(super) fn reached(event: &EventKind) -> Option<Reached<'_>> {
         | EventKind::Decision { .. }
         | EventKind::InvocationStarted { .. }
         | EventKind::InvocationEnded { .. }
-        | EventKind::Authentication { .. }
-        | EventKind::Security { .. }
-        | EventKind::Lifecycle { .. }
-        | EventKind::ConfigurationChanged { .. }
         | EventKind::GuestLog { .. } => return None,
     })
 }

@@ -39,7 +39,6 @@ impl Drop for Ended<'_> {
             capability: self.grant.capability.clone(),
             code: self.code,
             usage,
-            evidence: None,
         });
     }
 }
