@@ -56,7 +56,9 @@ fn act(step: &Value, cursor: &mut Option<String>) -> Result<Value, Error> {
         }
         _ => match memory_read::get(namespace, text(step, "name"))? {
             None => json!(null),
-            Some(entry) => json!({ "bytes": entry.value.len(), "version": entry.version, "expires": entry.expires_at.is_some() }),
+            Some(entry) => {
+                json!({ "bytes": entry.value.len(), "version": entry.version, "expires": entry.expires_at.is_some() })
+            }
         },
     })
 }
