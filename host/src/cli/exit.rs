@@ -48,7 +48,7 @@ impl Exit {
     pub(crate) fn of(code: Code) -> Self {
         match code {
             Code::ConfigInvalid => Self::Usage,
-            Code::Unavailable => Self::Unavailable,
+            Code::Unavailable | Code::AuditUnavailable => Self::Unavailable,
             other => match other.blame() {
                 Blame::Caller => Self::InputRefused,
                 Blame::Denial => Self::Denied,
@@ -104,6 +104,7 @@ mod tests {
             ("component.too_large", 7),
             ("component.import_uncovered", 7),
             ("host.unavailable", 8),
+            ("audit.unavailable", 8),
             ("host.internal", 1),
         ];
         let found: Vec<_> = Code::ALL

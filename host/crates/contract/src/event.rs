@@ -1,14 +1,21 @@
 //! What happened, for the audit log and for embedders who watch. Events hold no input, output or secret.
 
+mod sink;
+
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use semver::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use sink::{AuditSink, Kept, RecordFuture, RecordReference, SinkUnavailable};
 
 use crate::classification::Classification;
 use crate::failure::Code;
 use crate::id::{CapabilityId, Digest, Namespace, PersonaId, SecretName, TraceId};
 use crate::limits::Usage;
 use crate::permission::Permission;
+use crate::sensitive::Sensitive;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -91,6 +98,50 @@ pub enum EventKind {
         code: Option<Code>,
         /// What it used.
         usage: Usage,
+        /// What it ran under and what it did, for its receipt; none for a call that never got a grant.
+        evidence: Option<Box<Evidence>>,
+    },
+    /// Somebody said who they are.
+    Authentication {
+        /// Which user they say they are.
+        user: Option<Sensitive>,
+        /// Which agent they say they are.
+        agent: Option<PersonaId>,
+        /// How they show it.
+        method: AuthenticationMethod,
+        /// From where; none: on this machine.
+        source: Option<IpAddr>,
+        /// None: they are believed. Else why not.
+        refused: Option<String>,
+    },
+    /// Something that somebody should look at.
+    Security {
+        /// How soon.
+        severity: Severity,
+        /// Which rule was broken: a word of the host.
+        rule: &'static str,
+        /// By what or at what: a name of the host, never a value.
+        subject: String,
+        /// From where, if somebody else is at the other end.
+        source: Option<IpAddr>,
+    },
+    /// The host, or something that it keeps, came or went.
+    Lifecycle {
+        /// What became of it.
+        change: LifecycleChange,
+        /// What it is: a name.
+        subject: String,
+        /// SHA-256 of it, if it is a document or a component.
+        digest: Option<Digest>,
+    },
+    /// What decides about rights was replaced.
+    ConfigurationChanged {
+        /// What: `policy`, `configuration` or `trust`.
+        subject: &'static str,
+        /// SHA-256 of what was in force; none: nothing was.
+        before: Option<Digest>,
+        /// SHA-256 of what is in force now.
+        after: Digest,
     },
     /// A record of the store was read, written or deleted, or a namespace was listed. By a guest, or by the operator.
     DataAccess {
@@ -134,7 +185,7 @@ pub enum EventKind {
 }
 
 /// What was done with a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataOperation {
     /// Its value was read.
@@ -148,7 +199,7 @@ pub enum DataOperation {
 }
 
 /// What was done with a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretOperation {
     /// The host added it to a request.
@@ -159,9 +210,79 @@ pub enum SecretOperation {
     Write,
 }
 
-/// Takes events. Implemented by the audit log, by sinks for embedders, and by tests. It must not block: what it cannot
-/// take at once it queues.
-pub trait AuditSink: Send + Sync + std::fmt::Debug {
-    /// Takes one event.
-    fn record(&self, event: Event);
+/// How somebody shows who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthenticationMethod {
+    /// They run the program, so the system let them in.
+    Local,
+    /// A key that the operator gave out.
+    ApiKey,
+    /// A signed token of an issuer that is trusted.
+    Token,
+    /// A certificate of the connection.
+    Certificate,
+    /// A signed persona.
+    Persona,
+}
+
+/// How soon somebody should look. The order is the order of urgency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Within days.
+    Low,
+    /// Today.
+    Medium,
+    /// Now.
+    High,
+    /// Now, and the host cannot go on as it should.
+    Critical,
+}
+
+/// What became of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LifecycleChange {
+    /// It began to work.
+    Started,
+    /// It ended, on purpose.
+    Stopped,
+    /// It was admitted.
+    Admitted,
+    /// It is not admitted any longer.
+    Withdrawn,
+    /// Its key was replaced.
+    KeyRotated,
+}
+
+/// What a call ran under and what it did. With the record that holds it, it is the call's receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// The version that ran.
+    pub version: Version,
+    /// SHA-256 of the component.
+    pub component: Digest,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+    /// For whom.
+    pub persona: PersonaId,
+    /// SHA-256 of the persona.
+    pub persona_digest: Digest,
+    /// SHA-256 of the policy.
+    pub policy: Digest,
+    /// Digest of the grant.
+    pub grant: Digest,
+    /// The permissions that it used, each once.
+    pub permissions: Vec<Permission>,
+    /// Salted commitment to the input.
+    pub input: Digest,
+    /// Salted commitment to the output; none: there was none.
+    pub output: Option<Digest>,
+    /// How many host functions it called that need a permission.
+    pub host_calls: u64,
+    /// Hash over the list of these calls with their outcome.
+    pub host_calls_digest: Digest,
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::event::SinkUnavailable;
 use crate::id::TraceId;
 
 /// Who is to blame.
@@ -115,6 +116,8 @@ codes! {
     ImportUncovered = "component.import_uncovered", Admission;
     /// A service that the call needs does not answer.
     Unavailable = "host.unavailable", Host;
+    /// The audit log cannot be written, so that nothing new begins.
+    AuditUnavailable = "audit.unavailable", Host;
     /// The host is at fault.
     Internal = "host.internal", Host;
 }
@@ -202,6 +205,18 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<SinkUnavailable> for Failure {
+    /// What the disk said is for the operator alone.
+    fn from(unavailable: SinkUnavailable) -> Self {
+        Self::new(
+            Code::AuditUnavailable,
+            "the audit log cannot be written, and nothing runs unrecorded",
+        )
+        .with_hint("call again later")
+        .with_internal(unavailable)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +229,15 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         let failure = Failure::internal("/etc/shadow");
         assert!(!failure.to_string().contains("shadow"));
+    }
+
+    #[test]
+    fn what_the_disk_said_is_for_the_operator_alone() {
+        let failure = Failure::from(SinkUnavailable {
+            reason: "no space on /srv/audit".to_owned(),
+        });
+        assert_eq!(failure.code, Code::AuditUnavailable);
+        assert!(!failure.to_string().contains("/srv") && failure.internal.unwrap().contains("/srv/audit"));
     }
 
     #[test]

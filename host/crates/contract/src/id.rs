@@ -119,11 +119,22 @@ fn hex_bytes<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
     Ok(bytes)
 }
 
+/// Writes two digits for each byte, and gives them back as a text.
+fn hex_digits<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        if let [high, low] = pair {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 0x0f));
+        }
+    }
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
 macro_rules! hex_type {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name([u8; $bytes]);
 
         impl $name {
@@ -158,9 +169,18 @@ macro_rules! hex_type {
             }
         }
 
+        // The digits are made at once and without an allocation: a record of the audit log holds many.
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut digits = [0; $bytes * 2];
+                serializer.serialize_str(hex_digits(&self.0, &mut digits))
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                let mut digits = [0; $bytes * 2];
+                f.write_str(hex_digits(&self.0, &mut digits))
             }
         }
 
@@ -179,6 +199,10 @@ hex_type! {
 hex_type! {
     /// One request, everywhere: a W3C Trace Context trace-id, 32 lower-case hex digits in text.
     TraceId, 16
+}
+hex_type! {
+    /// Names an audit log: drawn when the log is made, 32 lower-case hex digits in text.
+    LogId, 16
 }
 hex_type! {
     /// Names a public key: the first 8 bytes of the SHA-256 of the raw key, 16 lower-case hex digits in text.

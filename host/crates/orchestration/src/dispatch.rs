@@ -279,6 +279,7 @@ impl Dispatcher {
             capability: capability.clone(),
             code: Some(failure.code),
             usage: Usage::default(),
+            evidence: None,
         });
         Outcome {
             trace,

@@ -54,6 +54,10 @@ pub(super) fn reached(event: &EventKind) -> Option<Reached<'_>> {
         | EventKind::Decision { .. }
         | EventKind::InvocationStarted { .. }
         | EventKind::InvocationEnded { .. }
+        | EventKind::Authentication { .. }
+        | EventKind::Security { .. }
+        | EventKind::Lifecycle { .. }
+        | EventKind::ConfigurationChanged { .. }
         | EventKind::GuestLog { .. } => return None,
     })
 }

@@ -23,6 +23,8 @@ pub enum Kind {
     Manifest,
     /// The identity of an agent.
     Persona,
+    /// The state of an audit log. It never expires.
+    Checkpoint,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
         match self {
             Self::Manifest => "aral.manifest/v1",
             Self::Persona => "aral.persona/v1",
+            Self::Checkpoint => "aral.checkpoint/v1",
         }
     }
 
@@ -39,6 +42,7 @@ impl Kind {
         match self {
             Self::Manifest => "manifest",
             Self::Persona => "persona",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }

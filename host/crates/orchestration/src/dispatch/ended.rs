@@ -39,6 +39,7 @@ impl Drop for Ended<'_> {
             capability: self.grant.capability.clone(),
             code: self.code,
             usage,
+            evidence: None,
         });
     }
 }

@@ -114,6 +114,7 @@ impl DocumentError {
                 Some(match kind {
                     Kind::Manifest => "sign it: `aral manifest sign`".to_owned(),
                     Kind::Persona => "have it signed by a key that is trusted for personas".to_owned(),
+                    Kind::Checkpoint => "take the checkpoint as the audit log wrote it".to_owned(),
                 }),
             ),
             Self::UnknownKey { kind, .. } | Self::WrongKeyKind { kind, .. } => (
@@ -130,6 +131,9 @@ impl DocumentError {
                 Some(match kind {
                     Kind::Manifest => "issue it again with a higher serial: `aral manifest sign`".to_owned(),
                     Kind::Persona => "have it issued again with a higher serial".to_owned(),
+                    Kind::Checkpoint => {
+                        "checkpoints of an audit log do not expire: this one is of something else".to_owned()
+                    }
                 }),
             ),
         }

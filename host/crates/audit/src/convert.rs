@@ -1,0 +1,253 @@
+//! From what the host says to what a record says. Here free texts end: each becomes a cut and escaped text if the host or
+//! a document chose it, a keyed hash if somebody else did. Lines that guests log are no audit events: they are free
+//! texts of the guest, and go to the operator's log.
+
+#[cfg(test)]
+mod tests;
+
+use aral_contract::event::{DataOperation, LifecycleChange, Severity};
+use aral_contract::id::{Namespace, SecretName};
+use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
+
+use crate::blind::Blinder;
+use crate::schema::{
+    AuditEvent, Authentication, ConfigurationChanged, DataAccess, Decision, HostCall, Invocation, InvocationStarted,
+    Lifecycle, MemoryAccess, Name, Proven, Resources, Security,
+};
+use crate::text::Text;
+
+/// Most missing permissions that one decision names. There are nine, each asked of three parties.
+const MISSING_MAX: usize = 32;
+/// What stands in a reason for a name that the record holds as a keyed hash.
+const MASK: &str = "[tagged]";
+
+/// What the record of an event says; none for what is no audit event.
+pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
+    Some(match event.kind {
+        EventKind::Authentication {
+            user,
+            agent,
+            method,
+            source,
+            refused,
+        } => AuditEvent::Authentication(Authentication {
+            // People type passwords where a name is asked for. A name is shown once it was shown to be theirs.
+            user: user.map(|user| match &refused {
+                None => Name::Clear(Text::new(user.expose())),
+                Some(_) => Name::Tag(blinder.tag("user", user.expose())),
+            }),
+            agent,
+            method,
+            source,
+            success: refused.is_none(),
+            reason: refused.as_deref().map(Text::new),
+        }),
+        EventKind::Decision {
+            capability,
+            persona,
+            grant,
+            missing,
+        } => AuditEvent::Decision(Decision {
+            capability,
+            persona,
+            grant,
+            missing: missing.iter().take(MISSING_MAX).map(|line| Text::new(line)).collect(),
+        }),
+        EventKind::InvocationStarted {
+            capability,
+            version,
+            persona,
+            grant,
+        } => AuditEvent::InvocationStarted(InvocationStarted {
+            capability,
+            version,
+            persona,
+            grant,
+        }),
+        EventKind::InvocationEnded {
+            capability,
+            code,
+            usage,
+            evidence,
+        } => AuditEvent::Invocation(Box::new(Invocation {
+            capability,
+            success: code.is_none(),
+            code: code.map(|code| Text::new(code.as_str())),
+            resources: resources(&usage),
+            evidence: evidence.map(|evidence| proven(*evidence)),
+        })),
+        EventKind::HostCall {
+            capability,
+            permission,
+            target,
+            allowed,
+            reason,
+        } => {
+            let name = target_name(permission, &target, allowed, blinder);
+            let reason = reason.map(|reason| masked(&reason, &target, &name));
+            AuditEvent::HostCall(HostCall {
+                capability,
+                permission,
+                target: name,
+                allowed,
+                reason,
+            })
+        }
+        EventKind::DataAccess {
+            capability,
+            operation,
+            namespace,
+            record,
+            classification,
+            amount,
+            refused,
+        } => AuditEvent::MemoryAccess(MemoryAccess {
+            capability,
+            operation,
+            namespace,
+            record: match operation {
+                DataOperation::List => None,
+                DataOperation::Read | DataOperation::Write | DataOperation::Delete => record.as_deref().map(Text::new),
+            },
+            classification,
+            amount,
+            success: refused.is_none(),
+            reason: refused.as_deref().map(Text::new),
+        }),
+        EventKind::SecretAccess {
+            capability,
+            secret,
+            operation,
+            target,
+            refused,
+        } => AuditEvent::DataAccess(DataAccess {
+            capability,
+            secret,
+            classification: Classification::Secret,
+            operation,
+            target: target.as_deref().map(Text::new),
+            success: refused.is_none(),
+            reason: refused.as_deref().map(Text::new),
+        }),
+        EventKind::AdmissionRefused { subject, code, reason } => AuditEvent::Security(Security {
+            severity: admission_severity(code),
+            rule: Text::new(code.as_str()),
+            subject: Text::new(&subject),
+            reason: Some(Text::new(&reason)),
+            source: None,
+        }),
+        EventKind::DevelopmentOnly { subject } => AuditEvent::Security(Security {
+            severity: Severity::Medium,
+            rule: Text::new("development_only"),
+            subject: Text::new(&subject),
+            reason: None,
+            source: None,
+        }),
+        EventKind::Security {
+            severity,
+            rule,
+            subject,
+            source,
+        } => AuditEvent::Security(Security {
+            severity,
+            rule: Text::new(rule),
+            subject: Text::new(&subject),
+            reason: None,
+            source,
+        }),
+        EventKind::CapabilityRegistered {
+            capability,
+            version,
+            component,
+        } => AuditEvent::Lifecycle(Lifecycle {
+            change: LifecycleChange::Admitted,
+            subject: Text::new(capability.as_str()),
+            version: Some(version),
+            digest: Some(component),
+        }),
+        EventKind::Lifecycle {
+            change,
+            subject,
+            digest,
+        } => AuditEvent::Lifecycle(Lifecycle {
+            change,
+            subject: Text::new(&subject),
+            version: None,
+            digest,
+        }),
+        EventKind::ConfigurationChanged { subject, before, after } => {
+            AuditEvent::ConfigurationChanged(ConfigurationChanged {
+                subject: Text::new(subject),
+                before,
+                after,
+            })
+        }
+        EventKind::GuestLog { .. } => return None,
+    })
+}
+
+fn resources(usage: &Usage) -> Resources {
+    Resources {
+        fuel: usage.fuel,
+        memory_bytes_peak: usage.memory_bytes_peak,
+        compute_ms: usage.compute_ms,
+        wall_us: usage.wall_us,
+        input_bytes: usage.input_bytes,
+        output_bytes: usage.output_bytes,
+        log_bytes: usage.log_bytes,
+        log_bytes_dropped: usage.log_bytes_dropped,
+        http_requests: usage.http_requests,
+    }
+}
+
+fn proven(evidence: Evidence) -> Proven {
+    Proven {
+        version: evidence.version,
+        component: evidence.component,
+        manifest: evidence.manifest,
+        persona: evidence.persona,
+        persona_digest: evidence.persona_digest,
+        policy: evidence.policy,
+        grant: evidence.grant,
+        permissions: evidence.permissions,
+        input: evidence.input,
+        output: evidence.output,
+        host_calls: evidence.host_calls,
+        host_calls_digest: evidence.host_calls_digest,
+    }
+}
+
+/// What was let through was named by a document. What was refused a guest made up: origins and programs stand in clear
+/// nevertheless, because whoever looks into an attack needs to know where it wanted to go.
+fn target_name(permission: Permission, target: &str, allowed: bool, blinder: &Blinder) -> Name {
+    let clear = match permission {
+        Permission::NetworkRead | Permission::NetworkWrite | Permission::Exec => true,
+        Permission::FileRead | Permission::FileWrite => allowed,
+        Permission::SecretRead | Permission::SecretWrite => target.parse::<SecretName>().is_ok(),
+        Permission::MemoryRead | Permission::MemoryWrite => target.parse::<Namespace>().is_ok(),
+    };
+    if clear {
+        Name::Clear(Text::new(target))
+    } else {
+        Name::Tag(blinder.tag(permission.as_str(), target))
+    }
+}
+
+/// A reason often repeats what it is about.
+fn masked(reason: &str, target: &str, name: &Name) -> Text {
+    match name {
+        Name::Tag(_) if !target.is_empty() => Text::new(&reason.replace(target, MASK)),
+        Name::Tag(_) | Name::Clear(_) => Text::new(reason),
+    }
+}
+
+/// A forged or replaced document is an attack; a mistake in one is not.
+fn admission_severity(code: Code) -> Severity {
+    if matches!(code, Code::SignatureInvalid | Code::DigestMismatch) {
+        Severity::High
+    } else if matches!(code, Code::DocumentStale | Code::ImportUncovered) {
+        Severity::Medium
+    } else {
+        Severity::Low
+    }
+}

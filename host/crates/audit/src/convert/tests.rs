@@ -1,0 +1,213 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use aral_contract::event::{AuthenticationMethod, SecretOperation};
+use aral_contract::{CapabilityId, Digest, Sensitive, TraceId};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{blinder, start};
+
+/// Something that must not stand in any record.
+const SECRET: &str = "hunter2-hunter2";
+
+fn converted(kind: EventKind) -> Value {
+    let event = Event {
+        at: start(),
+        trace: Some(TraceId::from_bytes([1; 16])),
+        kind,
+    };
+    serde_json::to_value(convert(event, &blinder()).unwrap()).unwrap()
+}
+
+fn capability() -> CapabilityId {
+    "probe".parse().unwrap()
+}
+
+fn host_call(permission: Permission, target: &str, allowed: bool) -> Value {
+    converted(EventKind::HostCall {
+        capability: capability(),
+        permission,
+        target: target.to_owned(),
+        allowed,
+        reason: (!allowed).then(|| format!("`{target}` is not granted")),
+    })
+}
+
+#[test]
+fn a_name_that_was_not_shown_to_be_theirs_is_a_keyed_hash() {
+    let authentication = |refused: Option<&str>| {
+        converted(EventKind::Authentication {
+            user: Some(Sensitive::new(SECRET.to_owned())),
+            agent: Some("agent".parse().unwrap()),
+            method: AuthenticationMethod::Token,
+            source: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            refused: refused.map(str::to_owned),
+        })
+    };
+    let refused = authentication(Some("expired"));
+    let tag = blinder().tag("user", SECRET);
+    assert_eq!(
+        refused,
+        json!({"type": "authentication", "user": {"tag": tag}, "agent": "agent", "method": "token",
+            "source": "127.0.0.1", "success": false, "reason": "expired"})
+    );
+    assert!(!refused.to_string().contains(SECRET));
+    assert_eq!(authentication(None)["user"], json!({"clear": SECRET}));
+}
+
+#[test]
+fn what_a_guest_made_up_is_a_keyed_hash_unless_it_shows_where_an_attack_goes() {
+    for (permission, target, allowed, clear) in [
+        (Permission::FileRead, "/data", true, true),
+        (Permission::FileRead, "/data/hunter2", false, false),
+        (Permission::FileWrite, "/data/hunter2", false, false),
+        (Permission::SecretRead, "token", false, true),
+        (Permission::SecretWrite, "Not A Name", false, false),
+        (Permission::MemoryRead, "notes", false, true),
+        (Permission::MemoryWrite, "Not A Name", false, false),
+        (Permission::NetworkRead, "https://evil.example", false, true),
+        (Permission::NetworkWrite, "https://api.example", true, true),
+        (Permission::Exec, "/usr/bin/git", false, true),
+    ] {
+        let record = host_call(permission, target, allowed);
+        assert_eq!(record["target"].get("clear").is_some(), clear, "{permission} {target}");
+        assert_eq!(
+            record.to_string().contains(target),
+            clear,
+            "{permission} {target}: {record}"
+        );
+        assert_eq!(record["allowed"], allowed);
+    }
+    let masked = host_call(Permission::FileRead, "/data/x", false);
+    assert_eq!(masked["reason"], "`[tagged]` is not granted");
+}
+
+#[test]
+fn what_a_guest_logs_is_no_audit_event() {
+    let event = Event {
+        at: start(),
+        trace: None,
+        kind: EventKind::GuestLog {
+            capability: capability(),
+            level: "info",
+            message: SECRET.to_owned(),
+        },
+    };
+    assert_eq!(convert(event, &blinder()), None);
+}
+
+#[test]
+fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
+    let digest = |text: &str| Digest::of(text.as_bytes());
+    let evidence = Evidence {
+        version: "1.2.3".parse().unwrap(),
+        component: digest("component"),
+        manifest: digest("manifest"),
+        persona: "agent".parse().unwrap(),
+        persona_digest: digest("persona"),
+        policy: digest("policy"),
+        grant: digest("grant"),
+        permissions: vec![Permission::FileRead],
+        input: digest("input"),
+        output: Some(digest("output")),
+        host_calls: 3,
+        host_calls_digest: digest("calls"),
+    };
+    let usage = Usage {
+        fuel: Some(1),
+        memory_bytes_peak: 2,
+        compute_ms: 3,
+        wall_us: 4,
+        input_bytes: 5,
+        output_bytes: 6,
+        log_bytes: 7,
+        log_bytes_dropped: 8,
+        http_requests: 9,
+    };
+    let bound = serde_json::to_value(&evidence).unwrap();
+    let used = serde_json::to_value(&usage).unwrap();
+    let ended = |code, evidence: Option<&Evidence>| {
+        converted(EventKind::InvocationEnded {
+            capability: capability(),
+            code,
+            usage: usage.clone(),
+            evidence: evidence.map(|evidence| Box::new(evidence.clone())),
+        })
+    };
+    assert_eq!(
+        ended(None, Some(&evidence)),
+        json!({"type": "invocation", "capability": "probe", "success": true, "resources": used, "evidence": bound})
+    );
+    let failed = ended(Some(Code::GuestTrap), None);
+    assert_eq!(
+        (&failed["success"], &failed["code"]),
+        (&json!(false), &json!("guest.trap"))
+    );
+    assert!(failed.get("evidence").is_none());
+}
+
+#[test]
+fn access_to_data_has_its_classification_and_no_value() {
+    let memory = converted(EventKind::DataAccess {
+        capability: Some(capability()),
+        operation: DataOperation::Write,
+        namespace: "notes".parse().unwrap(),
+        record: Some("0123".to_owned()),
+        classification: Some(Classification::Confidential),
+        amount: 17,
+        refused: Some("the quota is used up".to_owned()),
+    });
+    assert_eq!(
+        memory,
+        json!({"type": "memory_access", "capability": "probe", "operation": "write", "namespace": "notes", "record": "0123",
+            "classification": "confidential", "amount": 17, "success": false, "reason": "the quota is used up"})
+    );
+    let secret = converted(EventKind::SecretAccess {
+        capability: None,
+        secret: "token".parse().unwrap(),
+        operation: SecretOperation::Inject,
+        target: Some("https://api.example".to_owned()),
+        refused: None,
+    });
+    assert_eq!(
+        secret,
+        json!({"type": "data_access", "secret": "token", "classification": "secret", "operation": "inject",
+            "target": "https://api.example", "success": true})
+    );
+}
+
+#[test]
+fn a_forged_document_is_more_urgent_than_a_mistake_in_one() {
+    let severity = |code| {
+        let record = converted(EventKind::AdmissionRefused {
+            subject: "manifest".to_owned(),
+            code,
+            reason: "because".to_owned(),
+        });
+        assert_eq!(record["rule"], code.as_str());
+        record["severity"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(severity(Code::SignatureInvalid), "high");
+    assert_eq!(severity(Code::DocumentStale), "medium");
+    assert_eq!(severity(Code::DocumentInvalid), "low");
+}
+
+#[test]
+fn texts_are_cut_and_kept_on_one_line() {
+    let record = converted(EventKind::Security {
+        severity: Severity::High,
+        rule: "override",
+        subject: format!("a\nb{}", "c".repeat(10_000)),
+        source: None,
+    });
+    let subject = record["subject"].as_str().unwrap();
+    assert!(subject.starts_with("a\\nbc") && subject.len() <= crate::text::TEXT_BYTES_MAX);
+    let missing = converted(EventKind::Decision {
+        capability: capability(),
+        persona: "agent".parse().unwrap(),
+        grant: None,
+        missing: vec!["x".repeat(10_000); 1000],
+    });
+    assert_eq!(missing["missing"].as_array().unwrap().len(), MISSING_MAX);
+    assert!(missing.to_string().len() < crate::line::LINE_BYTES_MAX / 2);
+}

@@ -1,0 +1,213 @@
+//! The audit log: opens it, takes events, and hands out what it holds.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::TryLockError;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use aral_contract::document::PrivateKey;
+use aral_contract::event::{RecordFuture, SinkUnavailable};
+use aral_contract::{AuditSink, Clock, Event, LogId};
+use aral_runtime::files;
+use cap_std::fs::Dir;
+
+use crate::blind::Blinder;
+use crate::checkpoint::Checkpoint;
+use crate::options::LogOptions;
+use crate::recover::{OpenError, recover};
+use crate::repeats::Repeats;
+use crate::reserve::Reserve;
+use crate::retain::{Holds, Retention};
+use crate::schema::AuditEvent;
+use crate::shared::{Shared, State};
+use crate::writer::{Rotation, Writer};
+
+const LOCK_FILE: &str = "lock";
+
+/// An open log. Closing or dropping it writes what is queued and a last checkpoint.
+#[derive(Debug)]
+pub struct AuditLog {
+    shared: Arc<Shared>,
+    holds: Arc<Holds>,
+    dir: Dir,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Released when the process ends in whatever way.
+    _lock: std::fs::File,
+}
+
+impl AuditLog {
+    /// Opens the log of a folder, or begins one, and goes on where it ended. `key` signs checkpoints.
+    ///
+    /// # Errors
+    /// [`OpenError`]. A log that another process has open, one that is damaged where no crash damages it, and a disk
+    /// without room for the reserve are not opened.
+    pub fn open(
+        options: &LogOptions,
+        key: PrivateKey,
+        blinder: Arc<Blinder>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let dir = files::create_private_dir(&options.directory)?;
+        let held = || OpenError::Held {
+            directory: options.directory.display().to_string(),
+        };
+        let lock = files::open_lock(&dir, LOCK_FILE)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(held()),
+            Err(TryLockError::Error(source)) => {
+                return Err(crate::segment::SegmentError::Read {
+                    name: LOCK_FILE.to_owned(),
+                    source,
+                }
+                .into());
+            }
+        }
+        let recovered = recover(&dir, &*clock)?;
+        let clone = || {
+            dir.try_clone().map_err(|source| crate::segment::SegmentError::Read {
+                name: ".".to_owned(),
+                source,
+            })
+        };
+        let mut reserve = Reserve::new(clone()?, options.reserve_bytes);
+        reserve.hold()?;
+        let size = recovered.tree.size();
+        let log = recovered.opened.log;
+        let mut state = State::new(size, Repeats::new(options.repeats_max, options.repeat_window));
+        state.push_own(clock.now(), &AuditEvent::LogOpened(recovered.opened));
+        let shared = Arc::new(Shared::new(
+            log,
+            options.durability,
+            Arc::clone(&clock),
+            blinder,
+            options.queue_records_max,
+            state,
+        ));
+        let holds = Arc::new(Holds::default());
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            dir: Arc::new(clone()?),
+            key,
+            holds: Arc::clone(&holds),
+            rotation: Rotation {
+                bytes_max: options.segment_bytes_max,
+                age_max: options.segment_age_max,
+            },
+            retention: Retention {
+                bytes_max: options.retain_bytes_max,
+                age_max: options.retain_age_max,
+            },
+            reserve,
+            output: recovered.output,
+            signed_size: if recovered.clean { size } else { 0 },
+            tree: recovered.tree,
+            prev: recovered.prev,
+            first: recovered.first,
+            segment_opened_at: recovered.segment_opened_at,
+            signed_at: clock.elapsed(),
+            unsynced_checkpoint: None,
+            retiring: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("aral-audit".to_owned())
+            .spawn(move || writer.run())
+            .map_err(OpenError::Thread)?;
+        let log = Self {
+            shared,
+            holds,
+            dir,
+            writer: Mutex::new(Some(thread)),
+            _lock: lock,
+        };
+        Ok(log)
+    }
+
+    /// Names the log. Its checkpoints say it, so that those of another log by the same key do not pass.
+    pub fn id(&self) -> LogId {
+        self.shared.log
+    }
+
+    /// How many records are on stable storage.
+    pub fn durable(&self) -> u64 {
+        self.shared.lock().durable
+    }
+
+    /// The newest checkpoint that is on stable storage: keep it elsewhere, and the log cannot be cut back to before it
+    /// without somebody noticing.
+    pub fn checkpoint(&self) -> Option<Arc<Checkpoint>> {
+        self.shared.lock().checkpoint.clone()
+    }
+
+    /// Waits, on this thread, until everything that was recorded so far is on stable storage.
+    ///
+    /// # Errors
+    /// The log cannot be written now.
+    pub fn flush(&self) -> Result<(), SinkUnavailable> {
+        self.shared.flush()
+    }
+
+    /// Keeps the records from `seq` on from being removed, until the number is moved up or dropped.
+    pub(crate) fn hold(&self, seq: u64) -> Arc<AtomicU64> {
+        self.holds.add(seq)
+    }
+
+    /// The folder.
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Writes what is queued and a last checkpoint, and takes no more events.
+    ///
+    /// # Errors
+    /// The log cannot be written now, and what was queued is not in it.
+    pub fn close(self) -> Result<(), SinkUnavailable> {
+        self.stop();
+        let state = self.shared.lock();
+        if state.durable == state.next {
+            return Ok(());
+        }
+        let lost = state.next.saturating_sub(state.durable);
+        Err(SinkUnavailable {
+            reason: format!("{lost} records are not on stable storage"),
+        })
+    }
+
+    fn stop(&self) {
+        self.shared.lock().stopping = true;
+        self.shared.work.notify_all();
+        self.shared.announce();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            self.shared.lock().stopped = true;
+            tracing::error!("the thread that writes the audit log panicked");
+        }
+    }
+}
+
+impl AuditSink for AuditLog {
+    fn record(&self, event: Event) {
+        self.shared.record(event);
+    }
+
+    fn append(&self, event: Event) -> RecordFuture {
+        Box::pin(self.shared.append(event))
+    }
+
+    fn available(&self) -> Result<(), SinkUnavailable> {
+        self.shared.lock().check_available()
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,414 @@
+#![expect(clippy::disallowed_methods, reason = "tests look at files, and kill processes")]
+
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use aral_contract::event::{AuthenticationMethod, Kept};
+use aral_contract::{EventKind, TraceId};
+
+use super::*;
+use crate::schema::{LogOpened, LogRetired, Repeated};
+use crate::testing::{TestClock, event, open, options, records, session, start, trust, try_open};
+use crate::verify::{Tail, verify};
+use crate::{Durability, Record, segment};
+
+fn good(options: &LogOptions) -> crate::Report {
+    let report = verify(&options.directory, &trust(), &[]).unwrap();
+    assert_eq!(report.finding, None);
+    report
+}
+
+fn opened(record: &Record) -> &LogOpened {
+    let AuditEvent::LogOpened(opened) = &record.event else {
+        panic!("{record:?}")
+    };
+    opened
+}
+
+#[test]
+fn records_have_their_numbers_in_order_and_a_closed_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let id = session(&options, 3).id();
+    let log = session(&options, 2);
+    assert_eq!((log.id(), log.durable()), (id, 7));
+    log.close().unwrap();
+    let records = records(&options);
+    assert!(records.iter().map(|record| record.seq).eq(0..7));
+    assert!(opened(&records[0]).clean && opened(&records[4]).clean);
+    let report = good(&options);
+    assert_eq!((report.size, report.signed, report.checkpoints), (7, 7, 2));
+}
+
+#[tokio::test]
+async fn sync_answers_after_the_record_is_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        durability: Durability::Sync,
+        ..options(folder.path())
+    };
+    let log = open(&options);
+    for seq in 1..20 {
+        let kept = log.append(event("one")).await.unwrap();
+        let Kept::Recorded(reference) = kept else {
+            panic!("{kept:?}")
+        };
+        assert_eq!((reference.log, reference.seq), (log.id(), seq));
+        assert!(log.durable() > seq);
+        assert!(records(&options).iter().any(|record| record.seq == seq));
+    }
+}
+
+#[tokio::test]
+async fn async_answers_with_the_number_and_a_second_later_it_is_on_the_disk_and_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let clock = Arc::new(TestClock::default());
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    log.flush().unwrap();
+    let kept = log.append(event("one")).await.unwrap();
+    assert!(matches!(kept, Kept::Recorded(reference) if reference.seq == 1));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(log.durable(), 1, "the clock stands still, and nobody asked for more");
+    clock.advance(crate::options::CHECKPOINT_INTERVAL);
+    log.record(event("two"));
+    while log.durable() < 3 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(log.checkpoint().unwrap().head.size, 3);
+}
+
+#[test]
+fn after_a_thousand_records_there_is_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = session(&options, 2500);
+    assert_eq!(log.checkpoint().unwrap().head.size, 2000);
+    log.close().unwrap();
+    assert_eq!(good(&options).checkpoints, 3);
+}
+
+#[test]
+fn one_process_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = open(&options);
+    let error = try_open(&options, Arc::new(TestClock::default())).unwrap_err();
+    assert!(matches!(error, OpenError::Held { .. }), "{error}");
+    drop(log);
+    open(&options);
+}
+
+#[test]
+fn segments_end_by_size_and_by_age() {
+    for by_age in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            segment_bytes_max: if by_age { u64::MAX } else { 2000 },
+            segment_age_max: Duration::from_secs(60),
+            ..options(folder.path())
+        };
+        let clock = Arc::new(TestClock::default());
+        let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+        for number in 0..40 {
+            log.record(event(&number.to_string()));
+            if by_age && number % 10 == 9 {
+                log.flush().unwrap();
+                clock.advance(Duration::from_secs(60));
+            }
+        }
+        log.close().unwrap();
+        let dir = files::open_root(&options.directory).unwrap();
+        let segments = segment::list(&dir).unwrap();
+        assert!(segments.len() >= 4, "{segments:?}");
+        // What is under way when the limit is reached, and the checkpoint, come on top.
+        assert!(
+            by_age || segments.iter().all(|segment| segment.bytes < 3500),
+            "{segments:?}"
+        );
+        assert_eq!(good(&options).size, 41);
+    }
+}
+
+#[test]
+fn retention_removes_by_size_and_age_what_no_sink_needs_and_says_so() {
+    for by_age in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            segment_bytes_max: 2000,
+            retain_bytes_max: if by_age { u64::MAX } else { 6000 },
+            retain_age_max: by_age.then_some(Duration::from_secs(100)),
+            ..options(folder.path())
+        };
+        let clock = Arc::new(TestClock::default());
+        let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+        let hold = log.hold(0);
+        let write = || {
+            for number in 0..40 {
+                log.record(event(&number.to_string()));
+                log.flush().unwrap();
+                clock.advance(Duration::from_secs(10));
+            }
+        };
+        write();
+        let first = || segment::list(log.dir()).unwrap()[0].first;
+        assert_eq!(first(), 0, "a sink has delivered nothing");
+        hold.store(10, std::sync::atomic::Ordering::Release);
+        write();
+        let (kept_from, held) = (first(), 10);
+        assert!(kept_from > 0 && kept_from <= held, "{kept_from}");
+        drop(hold);
+        write();
+        let kept_from = first();
+        assert!(kept_from > held);
+        log.close().unwrap();
+        let retired = records(&options).iter().rev().find_map(|record| match record.event {
+            AuditEvent::LogRetired(LogRetired { kept_from }) => Some(kept_from),
+            _ => None,
+        });
+        assert!(retired >= Some(kept_from));
+        assert_eq!(
+            good(&options).first,
+            segment::list(&files::open_root(&options.directory).unwrap()).unwrap()[0].first
+        );
+    }
+}
+
+fn path(options: &LogOptions) -> PathBuf {
+    options.directory.join(segment::file_name(0))
+}
+
+#[test]
+fn a_torn_end_is_cut_off_and_kept_and_the_log_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let whole = std::fs::read(path(&options)).unwrap();
+    let next = b"{\"seq\":6,\"prev\":\"";
+    for (tail, clean) in [
+        (&next[..], false),
+        (b"\0\0\0\0\0\0\0\0", false),
+        (b"{\"seq\":6}\n{\"seq\":7", false),
+        (&vec![b'x'; 200_000], false),
+        (b"", true),
+    ] {
+        std::fs::write(path(&options), [&whole, tail].concat()).unwrap();
+        session(&options, 1).close().unwrap();
+        let report = good(&options);
+        assert_eq!((report.size, report.signed), (8, 8));
+        let records = records(&options);
+        let opened = opened(&records[6]);
+        assert_eq!((opened.clean, opened.cut_bytes), (clean, tail.len() as u64));
+        match &opened.cut_file {
+            Some(file) => {
+                let cut = std::fs::read(options.directory.join(file.as_str())).unwrap();
+                assert_eq!(cut, tail);
+                assert_eq!(opened.cut_digest, Some(aral_contract::Digest::of(tail)));
+            }
+            None => assert!(clean),
+        }
+    }
+}
+
+#[test]
+fn a_record_that_was_changed_at_the_end_is_cut_off_with_all_that_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let text = std::fs::read_to_string(path(&options)).unwrap();
+    std::fs::write(
+        path(&options),
+        text.replacen("\"subject\":\"3\"", "\"subject\":\"4\"", 1),
+    )
+    .unwrap();
+    session(&options, 1).close().unwrap();
+    let records = records(&options);
+    // Record 5 is the first that is not chained to what is there; it goes, and what is signed is not what was.
+    let opened = opened(&records[5]);
+    assert!(!opened.clean && opened.cut_bytes > 0);
+    assert_eq!(records[5].event.severity(), Some(aral_contract::event::Severity::Low));
+}
+
+fn child(mode: &str, folder: &Path, before: &[&str]) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("examples")
+        .join("audit_child");
+    assert!(
+        program.exists(),
+        "`{}` is not built; run the tests with cargo",
+        program.display()
+    );
+    let mut words = before.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(mode).arg(folder).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("log");
+    let mut acknowledged: HashSet<u64> = HashSet::new();
+    for round in 0..200u64 {
+        let mut process = child("write", &directory, &[]).spawn().unwrap();
+        // The first lines show that it works; then it is killed after another time in each round.
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let first = lines.by_ref().take(4).map(|line| line.unwrap().parse::<u64>().unwrap());
+        acknowledged.extend(first.collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_micros(round * 331 % 7000));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        // The last line may be torn as well.
+        acknowledged.extend(lines.map_while(Result::ok).filter_map(|line| line.parse::<u64>().ok()));
+    }
+    let options = LogOptions::new(directory);
+    let report = good(&options);
+    let there: HashSet<u64> = records(&options).iter().map(|record| record.seq).collect();
+    let lost: Vec<&u64> = acknowledged.difference(&there).collect();
+    assert!(lost.is_empty(), "acknowledged, and not there: {lost:?}");
+    assert!(acknowledged.len() > 800 && report.size as usize > acknowledged.len());
+    assert!(matches!(report.tail, Tail::CannotBeExcluded));
+    session(&options, 1).close().unwrap();
+    assert!(good(&options).signed > report.size);
+}
+
+#[test]
+fn a_full_disk_refuses_new_work_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // A mount namespace of its own: the small disk is gone when the process is.
+    let script = r#"mount -t tmpfs -o size=2m tmpfs "$2" && "$0" "$1" "$2" && cp -r "$2/log" "$2/../copy""#;
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let output = child("fill", &disk, &["unshare", "-rm", "sh", "-c", script])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    let [full, refused, more, nothing, back, recorded] = lines[..] else {
+        panic!("{said}")
+    };
+    assert_eq!((full, more), ("the disk is full", "100 more were written"));
+    assert!(
+        refused.contains("the disk is full") && refused.contains("make room"),
+        "{refused}"
+    );
+    assert_eq!((nothing, back), ("nothing can be written", "it came back"));
+    let options = LogOptions::new(folder.path().join("copy"));
+    let report = good(&options);
+    assert_eq!(recorded, format!("recorded {}", report.size), "{said}");
+    assert!(
+        records(&options)
+            .iter()
+            .all(|record| !matches!(record.event, AuditEvent::LogGap(_)))
+    );
+}
+
+#[tokio::test]
+async fn who_finds_no_room_waits_and_who_stops_waiting_is_still_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        queue_records_max: 4,
+        ..options(folder.path())
+    };
+    let log = Arc::new(open(&options));
+    log.flush().unwrap();
+    {
+        // While this thread holds the lock the writer cannot empty the queue.
+        let mut state = log.shared().lock();
+        for _ in 0..4 {
+            state.push_own(start(), &AuditEvent::LogGap(crate::schema::LogGap { lost: 0 }));
+        }
+    }
+    drop(log.append(event("nobody waits for this one")));
+    let blocked = std::thread::spawn({
+        let log = Arc::clone(&log);
+        move || (0..100).for_each(|number| log.record(event(&number.to_string())))
+    });
+    for number in 0..50 {
+        let kept = log.append(event(&format!("appended {number}"))).await.unwrap();
+        assert!(matches!(kept, Kept::Recorded(_)));
+    }
+    blocked.join().unwrap();
+    Arc::into_inner(log).unwrap().close().unwrap();
+    assert_eq!(good(&options).size, 1 + 4 + 1 + 100 + 50);
+}
+
+#[tokio::test]
+async fn repeated_failures_of_one_source_become_one_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        repeats_max: 3,
+        repeat_window: Duration::from_secs(20),
+        ..options(folder.path())
+    };
+    let clock = Arc::new(TestClock::default());
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    let failed = |source: &str| aral_contract::Event {
+        at: start(),
+        trace: Some(TraceId::from_bytes([1; 16])),
+        kind: EventKind::Authentication {
+            user: Some(aral_contract::Sensitive::new("hunter2".to_owned())),
+            agent: None,
+            method: AuthenticationMethod::ApiKey,
+            source: Some(source.parse().unwrap()),
+            refused: Some("no such key".to_owned()),
+        },
+    };
+    let mut counted = 0;
+    for _ in 0..1000 {
+        counted += usize::from(log.append(failed("192.0.2.1")).await.unwrap() == Kept::Aggregated);
+    }
+    assert!(matches!(
+        log.append(failed("192.0.2.2")).await.unwrap(),
+        Kept::Recorded(_)
+    ));
+    assert_eq!(counted, 997);
+    // When the window is over the log says so by itself; the next one begins anew, and ends with the log.
+    clock.advance(Duration::from_secs(20));
+    log.flush().unwrap();
+    let fresh = log.append(failed("192.0.2.1")).await.unwrap();
+    assert!(matches!(fresh, Kept::Recorded(_)));
+    for _ in 0..9 {
+        log.record(failed("192.0.2.1"));
+    }
+    log.close().unwrap();
+    let records = records(&options);
+    let repeated = records.iter().filter_map(|record| match &record.event {
+        AuditEvent::Repeated(Repeated { what, from, count, .. }) => {
+            Some((record.seq, what.as_str(), from.as_ref().unwrap().as_str(), *count))
+        }
+        _ => None,
+    });
+    let expected = [
+        (5, "authentication", "192.0.2.1", 997),
+        (9, "authentication", "192.0.2.1", 7),
+    ];
+    assert_eq!(repeated.collect::<Vec<_>>(), expected);
+    assert_eq!(records.len(), 1 + 4 + 1 + 3 + 1);
+    let text = std::fs::read_to_string(path(&options)).unwrap();
+    assert!(
+        !text.contains("hunter2"),
+        "what somebody typed as a name stands in the log"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_log_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = open(&options);
+    log.stop();
+    assert!(log.append(event("late")).await.is_err() && log.available().is_err());
+    log.record(event("later"));
+    assert!(log.flush().is_ok(), "what was taken is on the disk");
+    assert_eq!(records(&options).len(), 1);
+}

@@ -1,0 +1,87 @@
+//! The end of the current segment. What is not yet known to be on stable storage is kept in memory, and written again
+//! after a disk said no: after a failed sync nobody knows which of the written pages are there.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use cap_std::fs::{Dir, OpenOptions};
+
+use crate::segment::{SegmentError, file_name, open};
+
+/// Bytes kept in memory at most before they are synced. Bounds memory, and what a power cut can take.
+pub(crate) const UNSYNCED_BYTES_MAX: usize = 8 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    file: std::fs::File,
+    /// Length of what is on stable storage.
+    synced: u64,
+    /// What comes after.
+    unsynced: Vec<u8>,
+    /// How much of that the system has taken.
+    written: usize,
+}
+
+impl Output {
+    /// The segment that begins with record `first`, of which `length` bytes are good and on stable storage.
+    pub(crate) fn open(dir: &Dir, first: u64, length: u64) -> Result<Self, SegmentError> {
+        let file = open(dir, &file_name(first), OpenOptions::new().read(true).write(true))?;
+        Ok(Self {
+            file: file.into_std(),
+            synced: length,
+            unsynced: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Where the lines that are to be written next are collected.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.unsynced
+    }
+
+    /// Length of the segment with all that was collected.
+    pub(crate) fn length(&self) -> u64 {
+        self.synced.saturating_add(self.unsynced.len() as u64)
+    }
+
+    /// Whether so much is not synced that it must be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.unsynced.len() >= UNSYNCED_BYTES_MAX
+    }
+
+    /// Whether the system has taken everything.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written == self.unsynced.len()
+    }
+
+    /// Whether everything is on stable storage.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
+    /// Hands what was collected to the system. It may be called again after an error.
+    pub(crate) fn write(&mut self) -> io::Result<()> {
+        let rest = self.unsynced.get(self.written..).unwrap_or_default();
+        let at = self.synced.saturating_add(self.written as u64);
+        self.file.write_all_at(rest, at)?;
+        self.written = self.unsynced.len();
+        Ok(())
+    }
+
+    /// Puts all that was collected on stable storage. It may be called again after an error.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced.is_empty() {
+            return Ok(());
+        }
+        self.write()?;
+        if let Err(error) = self.file.sync_data() {
+            // Whatever the system made of the pages, writing them again makes them new.
+            self.written = 0;
+            return Err(error);
+        }
+        self.synced = self.length();
+        self.unsynced.clear();
+        self.written = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Finds records: by time, request, persona, capability, type and severity.
+
+use std::path::Path;
+
+use aral_contract::event::Severity;
+use aral_contract::{CapabilityId, PersonaId, TraceId};
+use jiff::Timestamp;
+
+use crate::cursor::{Cursor, Entry, ReadError};
+use crate::schema::Record;
+
+/// Which records. What is absent does not restrict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+    /// Of this request.
+    pub trace: Option<TraceId>,
+    /// About this persona.
+    pub persona: Option<PersonaId>,
+    /// About this capability.
+    pub capability: Option<CapabilityId>,
+    /// Of this type, as in the member `type`.
+    pub kind: Option<String>,
+    /// At least so urgent.
+    pub severity: Option<Severity>,
+}
+
+impl Filter {
+    /// Whether a record is one of them.
+    pub fn matches(&self, record: &Record) -> bool {
+        let event = &record.event;
+        self.since.is_none_or(|since| record.at >= since)
+            && self.until.is_none_or(|until| record.at < until)
+            && self.trace.is_none_or(|trace| record.trace == Some(trace))
+            && self
+                .persona
+                .as_ref()
+                .is_none_or(|persona| event.persona() == Some(persona))
+            && self
+                .capability
+                .as_ref()
+                .is_none_or(|capability| event.capability() == Some(capability))
+            && self.kind.as_ref().is_none_or(|kind| event.type_name() == kind)
+            && self
+                .severity
+                .is_none_or(|least| event.severity().is_some_and(|severity| severity >= least))
+    }
+}
+
+/// The records of a log that a filter lets through, oldest first, each with its line.
+///
+/// # Errors
+/// The folder cannot be opened; each item may say that the log cannot be read on.
+pub fn query(
+    directory: &Path,
+    filter: Filter,
+) -> Result<impl Iterator<Item = Result<(Entry, Record), ReadError>>, ReadError> {
+    let cursor = Cursor::oldest(directory)?;
+    Ok(cursor.filter_map(move |entry| {
+        let found = entry.and_then(|entry| entry.record().map(|record| (entry, record)));
+        match found {
+            Ok((_, record)) if !filter.matches(&record) => None,
+            other => Some(other),
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use aral_contract::{AuditSink as _, Code, Event, EventKind, Usage};
+    use cap_std::fs::OpenOptions;
+
+    use super::*;
+    use crate::LogOptions;
+    use crate::testing::{event, options, session, start, try_open};
+
+    fn ended(capability: &str, trace: u8, second: u64) -> Event {
+        Event {
+            at: start() + Duration::from_secs(second),
+            trace: Some(TraceId::from_bytes([trace; 16])),
+            kind: EventKind::InvocationEnded {
+                capability: capability.parse().unwrap(),
+                code: Some(Code::GuestTrap),
+                usage: Usage::default(),
+                evidence: None,
+            },
+        }
+    }
+
+    #[test]
+    fn each_member_of_a_filter_restricts() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let log = session(&options, 1);
+        log.record(ended("one", 1, 10));
+        log.record(ended("two", 2, 20));
+        log.record(Event {
+            at: start() + Duration::from_secs(30),
+            trace: None,
+            kind: EventKind::Security {
+                severity: Severity::High,
+                rule: "override",
+                subject: "persona".to_owned(),
+                source: None,
+            },
+        });
+        log.record(Event {
+            at: start() + Duration::from_secs(40),
+            trace: None,
+            kind: EventKind::Decision {
+                capability: "one".parse().unwrap(),
+                persona: "agent".parse().unwrap(),
+                grant: None,
+                missing: Vec::new(),
+            },
+        });
+        log.close().unwrap();
+        let found = |filter: Filter| -> Vec<u64> {
+            let found = query(&options.directory, filter).unwrap();
+            found.map(|found| found.unwrap().1.seq).collect()
+        };
+        let all = Filter::default;
+        let at = |second| Some(start() + Duration::from_secs(second));
+        assert_eq!(found(all()), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(found(Filter { since: at(20), ..all() }), [3, 4, 5]);
+        assert_eq!(found(Filter { until: at(20), ..all() }), [0, 1, 2]);
+        assert_eq!(
+            found(Filter {
+                trace: Some(TraceId::from_bytes([2; 16])),
+                ..all()
+            }),
+            [3]
+        );
+        assert_eq!(
+            found(Filter {
+                capability: Some("one".parse().unwrap()),
+                ..all()
+            }),
+            [2, 5]
+        );
+        assert_eq!(
+            found(Filter {
+                persona: Some("agent".parse().unwrap()),
+                ..all()
+            }),
+            [5]
+        );
+        assert_eq!(
+            found(Filter {
+                kind: Some("lifecycle".to_owned()),
+                ..all()
+            }),
+            [1]
+        );
+        assert_eq!(
+            found(Filter {
+                severity: Some(Severity::Medium),
+                ..all()
+            }),
+            [4]
+        );
+        assert_eq!(
+            found(Filter {
+                severity: Some(Severity::Critical),
+                ..all()
+            }),
+            [0u64; 0]
+        );
+    }
+
+    #[test]
+    fn a_cursor_follows_a_log_across_segments_and_records_that_are_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            segment_bytes_max: 2000,
+            ..options(folder.path())
+        };
+        let log = try_open(&options, Arc::new(crate::testing::TestClock::default())).unwrap();
+        let mut cursor = Cursor::oldest(&options.directory).unwrap();
+        let mut seen = Vec::new();
+        for number in 0..40 {
+            log.record(event(&number.to_string()));
+            log.flush().unwrap();
+            seen.extend(cursor.by_ref().map(|entry| entry.unwrap().seq));
+            assert_eq!(seen.len(), number + 2);
+        }
+        assert!(seen.into_iter().eq(0..41));
+        log.close().unwrap();
+        // The end of the last segment, written in two parts.
+        let (last, whole) = {
+            let dir = files_dir(&options);
+            let last = crate::segment::list(&dir).unwrap().last().unwrap().first;
+            let whole = crate::testing::records(&options).last().unwrap().clone();
+            (last, whole)
+        };
+        let line = serde_json::to_string(&Record { seq: 41, ..whole }).unwrap();
+        let (front, back) = line.split_at(30);
+        let mut file = files_dir(&options)
+            .open_with(crate::segment::file_name(last), OpenOptions::new().append(true))
+            .unwrap();
+        file.write_all(front.as_bytes()).unwrap();
+        assert!(cursor.next().is_none());
+        file.write_all(format!("{back}\n").as_bytes()).unwrap();
+        assert_eq!(cursor.next().unwrap().unwrap().seq, 41);
+        assert!(cursor.next().is_none());
+        file.write_all(b"{}\n").unwrap();
+        assert!(matches!(cursor.next().unwrap(), Err(ReadError::Damaged { seq: 42 })));
+    }
+
+    fn files_dir(options: &LogOptions) -> cap_std::fs::Dir {
+        aral_runtime::files::open_root(&options.directory).unwrap()
+    }
+
+    #[test]
+    fn what_is_gone_is_said_to_be_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            segment_bytes_max: 2000,
+            retain_bytes_max: 4000,
+            ..options(folder.path())
+        };
+        let log = session(&options, 0);
+        for number in 0..60 {
+            log.record(event(&number.to_string()));
+            log.flush().unwrap();
+        }
+        log.close().unwrap();
+        let first = Cursor::oldest(&options.directory).unwrap().position();
+        let mut cursor = Cursor::open(&options.directory, 0).unwrap();
+        assert!(first > 0);
+        assert!(matches!(cursor.advance(), Err(ReadError::Gone { wanted: 0, first: there }) if there == first));
+    }
+}

@@ -1,0 +1,182 @@
+//! Where a log goes on. The last segment is read from end to end; what is no whole record in its place was being written
+//! when the host died, is cut off, and is kept beside the log, because it could also be the trace of somebody who tried.
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+
+use aral_contract::{Clock, Digest, LogId};
+use aral_runtime::entropy::{self, EntropyError};
+use aral_runtime::files::{self, FilesError};
+use cap_std::fs::{Dir, OpenOptions};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint::dangerous_unverified_head;
+use crate::line::{Line, Next};
+use crate::merkle::{Tree, leaf_hash};
+use crate::output::Output;
+use crate::schema::LogOpened;
+use crate::segment::{self, Header, SegmentError, SegmentReader};
+use crate::text::Text;
+
+const COPY_BYTES: usize = 64 << 10;
+
+/// Why a log is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process writes to it.
+    #[error("the audit log `{directory}` is open in another process")]
+    Held {
+        /// Which log.
+        directory: String,
+    },
+    /// A segment is damaged where no crash damages one, or of a newer version.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The folder or a file in it cannot be used.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The system has no randomness for the id of a new log.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// There is no thread to write with.
+    #[error("the thread that writes the audit log cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A log, ready to go on.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) output: Output,
+    pub(crate) tree: Tree,
+    pub(crate) prev: Digest,
+    /// The first record of the current segment.
+    pub(crate) first: u64,
+    pub(crate) segment_opened_at: Timestamp,
+    /// The last line is a checkpoint.
+    pub(crate) clean: bool,
+    pub(crate) opened: LogOpened,
+}
+
+/// Finds the end of the log in a folder, or begins one.
+pub(crate) fn recover(dir: &Dir, clock: &dyn Clock) -> Result<Recovered, OpenError> {
+    let last = match segment::list(dir)?.last() {
+        Some(last) => last.first,
+        None => begin(dir, clock.now())?,
+    };
+    let reader = SegmentReader::open(dir, last)?;
+    let Header {
+        log, opened_at, prev, ..
+    } = reader.header;
+    let tree = reader.header.tree().unwrap_or_default();
+    let found = scan(reader, tree, prev)?;
+    let cut = match found.end.checked_sub(found.good) {
+        Some(cut_bytes) if cut_bytes > 0 => Some(cut(dir, last, found.good)?),
+        Some(_) | None => None,
+    };
+    Ok(Recovered {
+        output: Output::open(dir, last, found.good)?,
+        prev: found.prev,
+        first: last,
+        segment_opened_at: opened_at,
+        clean: found.clean,
+        opened: LogOpened {
+            log,
+            clean: found.clean && cut.is_none(),
+            cut_bytes: found.end.saturating_sub(found.good),
+            cut_digest: cut.as_ref().map(|cut| cut.digest),
+            cut_file: cut.map(|cut| Text::new(&cut.file)),
+        },
+        tree: found.tree,
+    })
+}
+
+fn begin(dir: &Dir, now: Timestamp) -> Result<u64, OpenError> {
+    let mut id = [0; 16];
+    entropy::fill(&mut id)?;
+    let tree = Tree::default();
+    let header = Header::after(LogId::from_bytes(id), &tree, Digest::from_bytes([0; 32]), now);
+    files::write_atomic(dir, segment::file_name(0), &header.line(), 0o600)?;
+    Ok(tree.size())
+}
+
+struct Found {
+    tree: Tree,
+    prev: Digest,
+    clean: bool,
+    /// Length of what is good.
+    good: u64,
+    /// Length of the file.
+    end: u64,
+}
+
+/// Reads as far as every line is a record in its place, or a checkpoint that says what the records before it come to.
+fn scan(mut reader: SegmentReader, mut tree: Tree, mut prev: Digest) -> Result<Found, SegmentError> {
+    let log = reader.header.log;
+    let mut clean = true;
+    let mut good = reader.lines.next_offset();
+    while reader.advance()? == Next::Whole {
+        let line = reader.lines.line();
+        match Line::parse(line) {
+            Line::Record(link) if link.seq == tree.size() && link.prev == prev => {
+                prev = leaf_hash(line);
+                tree.push(prev);
+                clean = false;
+            }
+            Line::Checkpoint(document) => {
+                let says = dangerous_unverified_head(document);
+                let fits = says.is_some_and(|head| {
+                    head.log == log && head.size == tree.size() && head.root == tree.root() && head.last == prev
+                });
+                if !fits {
+                    break;
+                }
+                clean = true;
+            }
+            Line::Record(_) | Line::Segment(_) | Line::Unknown => break,
+        }
+        good = reader.lines.next_offset();
+    }
+    let end = reader.length()?;
+    Ok(Found {
+        tree,
+        prev,
+        clean,
+        good,
+        end,
+    })
+}
+
+struct Cut {
+    digest: Digest,
+    file: String,
+}
+
+/// Copies what follows `good` to a file of its own, and cuts it off.
+fn cut(dir: &Dir, first: u64, good: u64) -> Result<Cut, OpenError> {
+    let name = segment::file_name(first);
+    let failed = |source| SegmentError::Read {
+        name: name.clone(),
+        source,
+    };
+    let mut from = segment::open(dir, &name, OpenOptions::new().read(true).write(true))?.into_std();
+    from.seek(SeekFrom::Start(good)).map_err(failed)?;
+    let kept = format!("cut-{first:020}-{good}.bin");
+    let mut to = segment::open(dir, &kept, OpenOptions::new().write(true).create(true).truncate(true))?.into_std();
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = from.read(&mut buffer).map_err(failed)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        hash.update(bytes);
+        to.write_all(bytes).map_err(failed)?;
+    }
+    to.sync_all().map_err(failed)?;
+    from.set_len(good).map_err(failed)?;
+    from.sync_all().map_err(failed)?;
+    Ok(Cut {
+        digest: Digest::from_bytes(hash.finalize().into()),
+        file: kept,
+    })
+}

@@ -1,0 +1,225 @@
+//! Counts failures of one kind from one source, so that nobody fills the log by failing: the first few of each window are
+//! recorded, the rest become one record that says how many there were.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::schema::{AuditEvent, Repeated};
+use crate::text::Text;
+
+use aral_contract::event::Severity;
+
+/// Sources that are told apart at once. Stops an attacker with many addresses from filling memory: those beyond are
+/// counted together.
+const SOURCES_MAX: usize = 1024;
+
+/// A kind of failure and where it comes from; none: from all sources that are not told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    what: &'static str,
+    from: Option<String>,
+}
+
+impl Source {
+    /// Of what an event is a repeatable failure; none: it is recorded however often it happens.
+    pub(crate) fn of(event: &AuditEvent) -> Option<Self> {
+        let operator = || "operator".to_owned();
+        let from = match event {
+            AuditEvent::Authentication(event) if !event.success => event
+                .source
+                .map_or_else(|| "local".to_owned(), |source| source.to_string()),
+            AuditEvent::Decision(event) if event.grant.is_none() => event.persona.to_string(),
+            AuditEvent::Invocation(event) if !event.success && event.evidence.is_none() => event.capability.to_string(),
+            AuditEvent::HostCall(event) if !event.allowed => event.capability.to_string(),
+            AuditEvent::MemoryAccess(event) if !event.success => {
+                event.capability.as_ref().map_or_else(operator, ToString::to_string)
+            }
+            AuditEvent::DataAccess(event) if !event.success => {
+                event.capability.as_ref().map_or_else(operator, ToString::to_string)
+            }
+            AuditEvent::Security(event) if event.severity < Severity::Critical => event
+                .source
+                .map_or_else(|| event.subject.as_str().to_owned(), |source| source.to_string()),
+            AuditEvent::Authentication(_)
+            | AuditEvent::Decision(_)
+            | AuditEvent::InvocationStarted(_)
+            | AuditEvent::Invocation(_)
+            | AuditEvent::HostCall(_)
+            | AuditEvent::MemoryAccess(_)
+            | AuditEvent::DataAccess(_)
+            | AuditEvent::Security(_)
+            | AuditEvent::Lifecycle(_)
+            | AuditEvent::ConfigurationChanged(_)
+            | AuditEvent::Repeated(_)
+            | AuditEvent::LogOpened(_)
+            | AuditEvent::LogRetired(_)
+            | AuditEvent::LogGap(_) => return None,
+        };
+        Some(Self {
+            what: event.type_name(),
+            from: Some(from),
+        })
+    }
+}
+
+/// Whether a failure is recorded by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Record,
+    Count,
+}
+
+#[derive(Debug)]
+struct Window {
+    begun: Duration,
+    recorded: u32,
+    counted: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// The counts.
+#[derive(Debug)]
+pub(crate) struct Repeats {
+    max: u32,
+    length: Duration,
+    windows: HashMap<Source, Window>,
+}
+
+impl Repeats {
+    pub(crate) fn new(max: u32, length: Duration) -> Self {
+        Self {
+            max,
+            length,
+            windows: HashMap::new(),
+        }
+    }
+
+    /// One more failure, at `at` by the day and `elapsed` by the clock that never goes back.
+    pub(crate) fn take(&mut self, source: Source, at: Timestamp, elapsed: Duration) -> Verdict {
+        let source = if self.windows.len() < SOURCES_MAX || self.windows.contains_key(&source) {
+            source
+        } else {
+            Source { from: None, ..source }
+        };
+        let window = self.windows.entry(source).or_insert(Window {
+            begun: elapsed,
+            recorded: 0,
+            counted: 0,
+            first: at,
+            last: at,
+        });
+        if window.recorded < self.max {
+            window.recorded = window.recorded.saturating_add(1);
+            return Verdict::Record;
+        }
+        if window.counted == 0 {
+            window.first = at;
+        }
+        window.counted = window.counted.saturating_add(1);
+        window.last = at;
+        Verdict::Count
+    }
+
+    /// What was counted in the windows that are over by now.
+    pub(crate) fn over(&mut self, elapsed: Duration) -> Vec<Repeated> {
+        let length = self.length;
+        self.remove(|window| elapsed.saturating_sub(window.begun) >= length)
+    }
+
+    /// What was counted in all windows, over or not.
+    pub(crate) fn all(&mut self) -> Vec<Repeated> {
+        self.remove(|_| true)
+    }
+
+    /// How long until the next window is over; none: there is none.
+    pub(crate) fn wait(&self, elapsed: Duration) -> Option<Duration> {
+        let end = self
+            .windows
+            .values()
+            .map(|window| window.begun.saturating_add(self.length))
+            .min()?;
+        Some(end.saturating_sub(elapsed))
+    }
+
+    fn remove(&mut self, over: impl Fn(&Window) -> bool) -> Vec<Repeated> {
+        let mut repeated: Vec<Repeated> = self
+            .windows
+            .extract_if(|_, window| over(window))
+            .filter(|(_, window)| window.counted > 0)
+            .map(|(source, window)| Repeated {
+                what: Text::new(source.what),
+                from: source.from.as_deref().map(Text::new),
+                count: window.counted,
+                first: window.first,
+                last: window.last,
+            })
+            .collect();
+        repeated.sort_by(|one, other| (&one.what, &one.from).cmp(&(&other.what, &other.from)));
+        repeated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(from: &str) -> Source {
+        Source {
+            what: "authentication",
+            from: Some(from.to_owned()),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_first_few_are_recorded_and_the_rest_counted_until_the_window_is_over() {
+        let second = Duration::from_secs;
+        let mut repeats = Repeats::new(2, second(60));
+        let verdicts: Vec<Verdict> = (0..5)
+            .map(|n| repeats.take(source("::1"), at(n), second(n.unsigned_abs())))
+            .collect();
+        assert_eq!(
+            verdicts,
+            [
+                Verdict::Record,
+                Verdict::Record,
+                Verdict::Count,
+                Verdict::Count,
+                Verdict::Count
+            ]
+        );
+        assert_eq!(repeats.take(source("::2"), at(3), second(3)), Verdict::Record);
+        assert_eq!(repeats.wait(second(20)), Some(second(40)));
+        assert!(repeats.over(second(59)).is_empty());
+        let over = repeats.over(second(60));
+        assert_eq!(over.len(), 1, "the other source's window is not over");
+        assert_eq!((over[0].count, over[0].first, over[0].last), (3, at(2), at(4)));
+        assert_eq!(repeats.take(source("::1"), at(61), second(61)), Verdict::Record);
+    }
+
+    #[test]
+    fn with_too_many_sources_the_rest_are_counted_together() {
+        let mut repeats = Repeats::new(1, Duration::from_secs(60));
+        for number in 0..SOURCES_MAX {
+            assert_eq!(
+                repeats.take(source(&number.to_string()), at(0), Duration::ZERO),
+                Verdict::Record
+            );
+        }
+        assert_eq!(repeats.take(source("one more"), at(0), Duration::ZERO), Verdict::Record);
+        for number in 0..1000 {
+            let verdict = repeats.take(source(&format!("more {number}")), at(1), Duration::ZERO);
+            assert_eq!(verdict, Verdict::Count);
+        }
+        assert!(repeats.windows.len() <= SOURCES_MAX + 1);
+        let all = repeats.all();
+        assert_eq!((all.len(), all[0].count, &all[0].from), (1, 1000, &None));
+        assert_eq!(repeats.wait(Duration::ZERO), None);
+    }
+}

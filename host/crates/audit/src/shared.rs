@@ -1,0 +1,384 @@
+//! What callers and the writer share: the queue, and what became of the records that went through it. A record gets its
+//! number here, under one short lock, so that a caller can refer to it before it is written.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aral_contract::event::{Kept, RecordReference, SinkUnavailable};
+use aral_contract::{Clock, Event, LogId, TraceId};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::blind::Blinder;
+use crate::checkpoint::Checkpoint;
+use crate::convert::convert;
+use crate::options::Durability;
+use crate::repeats::{Repeats, Source, Verdict};
+use crate::schema::AuditEvent;
+
+/// Most that one caller waits for room in the queue while the log cannot be written. Then its event is lost and counted,
+/// because a host that hangs can neither end what is under way nor be looked at.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(30);
+const BODY_BYTES: usize = 512;
+
+/// An event, ready to be queued.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    body: Vec<u8>,
+    source: Option<Source>,
+    at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceId>,
+    event: &'a AuditEvent,
+}
+
+impl Prepared {
+    pub(crate) fn new(at: Timestamp, trace: Option<TraceId>, event: &AuditEvent) -> Self {
+        let mut body = Vec::with_capacity(BODY_BYTES);
+        // Writing to memory fails only for maps with keys that are not text, and there are none in an event.
+        if let Err(error) = serde_json::to_writer(&mut body, &Body { at, trace, event }) {
+            tracing::error!(%error, "an event has no JSON form");
+        }
+        Self {
+            body,
+            source: Source::of(event),
+            at,
+        }
+    }
+}
+
+/// How the log is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Ready,
+    /// The disk is full, and what is under way is written into the space that was held for that: nothing new may begin.
+    Reserve(String),
+    /// Nothing can be written now.
+    Failing(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Bodies of records that wait, as JSON objects.
+    pub(crate) queue: Vec<Vec<u8>>,
+    /// The number of the next record.
+    pub(crate) next: u64,
+    /// Records below this number are on stable storage.
+    pub(crate) durable: u64,
+    pub(crate) condition: Condition,
+    /// Events that were lost and that no record speaks of yet.
+    pub(crate) lost: u64,
+    pub(crate) repeats: Repeats,
+    /// Somebody waits until records below this number are on stable storage.
+    pub(crate) flush_to: u64,
+    /// The newest checkpoint that is on stable storage.
+    pub(crate) checkpoint: Option<Arc<Checkpoint>>,
+    /// The writer sleeps until it is told.
+    pub(crate) asleep: bool,
+    pub(crate) stopping: bool,
+    /// The writer is gone.
+    pub(crate) stopped: bool,
+}
+
+impl State {
+    /// A queue that goes on after record `next - 1`, all of which are on stable storage.
+    pub(crate) fn new(next: u64, repeats: Repeats) -> Self {
+        Self {
+            queue: Vec::new(),
+            next,
+            durable: next,
+            condition: Condition::Ready,
+            lost: 0,
+            repeats,
+            flush_to: 0,
+            checkpoint: None,
+            asleep: false,
+            stopping: false,
+            stopped: false,
+        }
+    }
+
+    /// Whether something new may begin.
+    pub(crate) fn check_available(&self) -> Result<(), SinkUnavailable> {
+        match &self.condition {
+            Condition::Reserve(reason) => Err(SinkUnavailable { reason: reason.clone() }),
+            Condition::Ready | Condition::Failing(_) => self.check_writable(),
+        }
+    }
+
+    /// Whether what is queued will be written soon.
+    fn check_writable(&self) -> Result<(), SinkUnavailable> {
+        match &self.condition {
+            _ if self.stopped => Err(closed()),
+            Condition::Failing(reason) => Err(SinkUnavailable { reason: reason.clone() }),
+            Condition::Ready | Condition::Reserve(_) => Ok(()),
+        }
+    }
+
+    /// Gives a record its number.
+    pub(crate) fn push(&mut self, body: Vec<u8>) -> u64 {
+        let seq = self.next;
+        self.queue.push(body);
+        self.next = self.next.saturating_add(1);
+        seq
+    }
+
+    /// Queues an event of the log itself.
+    pub(crate) fn push_own(&mut self, at: Timestamp, event: &AuditEvent) -> u64 {
+        self.push(Prepared::new(at, None, event).body)
+    }
+}
+
+/// What became of an event that was offered.
+#[derive(Debug)]
+enum Offered {
+    Queued(u64),
+    Counted,
+    NoRoom(Prepared),
+    Closed,
+}
+
+fn closed() -> SinkUnavailable {
+    SinkUnavailable {
+        reason: "it is closed".to_owned(),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) log: LogId,
+    pub(crate) durability: Durability,
+    pub(crate) clock: Arc<dyn Clock>,
+    blinder: Arc<Blinder>,
+    queue_max: usize,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    pub(crate) work: Condvar,
+    /// Wakes threads that wait for room or for the disk.
+    progress: Condvar,
+    /// Wakes tasks that do.
+    changed: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        log: LogId,
+        durability: Durability,
+        clock: Arc<dyn Clock>,
+        blinder: Arc<Blinder>,
+        queue_max: usize,
+        state: State,
+    ) -> Self {
+        Self {
+            log,
+            durability,
+            clock,
+            blinder,
+            queue_max: queue_max.max(1),
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Nothing panics while it holds the lock, and what it guards is whole at every moment.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn queue_max(&self) -> usize {
+        self.queue_max
+    }
+
+    /// Tells everybody who waits.
+    pub(crate) fn announce(&self) {
+        self.progress.notify_all();
+        self.changed.notify_waiters();
+    }
+
+    /// Completes at the next announcement, if it is polled or enabled before that.
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    fn prepare(&self, event: Event) -> Option<Prepared> {
+        let (at, trace) = (event.at, event.trace);
+        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, &event))
+    }
+
+    fn offer(&self, state: &mut State, mut prepared: Prepared) -> Offered {
+        if state.stopping {
+            return Offered::Closed;
+        }
+        if let Some(source) = prepared.source.take() {
+            let elapsed = self.clock.elapsed();
+            if state.repeats.take(source, prepared.at, elapsed) == Verdict::Count {
+                return Offered::Counted;
+            }
+        }
+        if state.queue.len() >= self.queue_max {
+            return Offered::NoRoom(prepared);
+        }
+        Offered::Queued(self.queue(state, prepared))
+    }
+
+    fn queue(&self, state: &mut State, prepared: Prepared) -> u64 {
+        let seq = state.push(prepared.body);
+        // A writer that is at work looks at the queue again by itself; waking it costs more than all the rest.
+        if state.asleep || state.queue.len() == self.queue_max.div_ceil(2) {
+            self.work.notify_one();
+        }
+        seq
+    }
+
+    /// Queues an event; where there is no room the thread waits.
+    pub(crate) fn record(&self, event: Event) {
+        let trace = event.trace;
+        let Some(prepared) = self.prepare(event) else { return };
+        let mut state = self.lock();
+        let begun = self.clock.elapsed();
+        let mut offered = self.offer(&mut state, prepared);
+        while let Offered::NoRoom(prepared) = offered {
+            let waited = self.clock.elapsed().saturating_sub(begun);
+            if waited >= ROOM_WAIT_MAX && state.check_writable().is_err() {
+                offered = Offered::Closed;
+                break;
+            }
+            state = self
+                .progress
+                .wait_timeout(state, ROOM_WAIT_MAX)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+            offered = self.offer(&mut state, prepared);
+        }
+        if let Offered::Closed = offered {
+            state.lost = state.lost.saturating_add(1);
+            tracing::error!(trace = ?trace, "an event could not be recorded: the audit log is closed or cannot be written");
+        }
+    }
+
+    /// Queues an event, at once if there is room, and later says what became of it.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        event: Event,
+    ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
+        let offered = self
+            .prepare(event)
+            .map(|prepared| self.offer(&mut self.lock(), prepared));
+        let (first, waiting) = match offered {
+            None => (Some(Ok(Kept::Unreferenced)), None),
+            Some(Offered::Counted) => (Some(Ok(Kept::Aggregated)), None),
+            Some(Offered::Queued(seq)) => (Some(Ok(self.reference(seq))), None),
+            Some(Offered::Closed) => (Some(Err(closed())), None),
+            Some(Offered::NoRoom(prepared)) => (None, Some(prepared)),
+        };
+        let mut waiting = Waiting {
+            shared: Arc::clone(self),
+            prepared: waiting,
+        };
+        async move {
+            let kept = match first {
+                Some(kept) => kept?,
+                None => waiting.queue().await?,
+            };
+            if let (Kept::Recorded(reference), Durability::Sync) = (kept, waiting.shared.durability) {
+                waiting.shared.durable(reference.seq).await?;
+            }
+            Ok(kept)
+        }
+    }
+
+    fn reference(&self, seq: u64) -> Kept {
+        Kept::Recorded(RecordReference { log: self.log, seq })
+    }
+
+    /// Waits until a record is on stable storage, or until it turns out that it cannot be brought there now.
+    async fn durable(&self, seq: u64) -> Result<(), SinkUnavailable> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.durable > seq {
+                    return Ok(());
+                }
+                state.check_writable()?;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits, on this thread, until every record that is queued now is on stable storage.
+    pub(crate) fn flush(&self) -> Result<(), SinkUnavailable> {
+        let mut state = self.lock();
+        let end = state.next;
+        state.flush_to = state.flush_to.max(end);
+        self.work.notify_one();
+        while state.durable < end {
+            state.check_writable()?;
+            state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+}
+
+/// An event for which there was no room. Whoever stops waiting leaves it in the queue all the same, beyond its end: how
+/// many do that is bounded by how many calls there are at once.
+#[derive(Debug)]
+struct Waiting {
+    shared: Arc<Shared>,
+    prepared: Option<Prepared>,
+}
+
+impl Waiting {
+    /// Waits for room: as long as it takes while the log is written, for a while when it cannot be.
+    async fn queue(&mut self) -> Result<Kept, SinkUnavailable> {
+        loop {
+            if let Ok(kept) = tokio::time::timeout(ROOM_WAIT_MAX, self.room()).await {
+                return kept;
+            }
+            let mut state = self.shared.lock();
+            if let Err(unavailable) = state.check_writable() {
+                state.lost = state.lost.saturating_add(1);
+                self.prepared = None;
+                return Err(unavailable);
+            }
+        }
+    }
+
+    async fn room(&mut self) -> Result<Kept, SinkUnavailable> {
+        loop {
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            {
+                let mut state = self.shared.lock();
+                if state.stopped {
+                    return Err(closed());
+                }
+                if state.queue.len() < self.shared.queue_max
+                    && let Some(prepared) = self.prepared.take()
+                {
+                    return Ok(self.shared.reference(self.shared.queue(&mut state, prepared)));
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(prepared) = self.prepared.take() {
+            self.shared.queue(&mut self.shared.lock(), prepared);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use std::task::Poll;
+
+use aral_contract::event::LifecycleChange;
+use aral_contract::{EventKind, Sensitive};
+
+use super::*;
+use crate::testing::{TestClock, blinder, event, start};
+
+/// A queue for two that nobody empties.
+fn shared(durability: Durability) -> (Arc<Shared>, Arc<TestClock>) {
+    let clock = Arc::new(TestClock::default());
+    let state = State::new(0, Repeats::new(5, Duration::from_secs(60)));
+    let log = LogId::from_bytes([1; 16]);
+    let shared = Shared::new(log, durability, Arc::clone(&clock) as _, blinder(), 2, state);
+    (Arc::new(shared), clock)
+}
+
+fn empty(shared: &Shared) -> usize {
+    let count = std::mem::take(&mut shared.lock().queue).len();
+    shared.announce();
+    count
+}
+
+fn recorded(seq: u64) -> Poll<Result<Kept, SinkUnavailable>> {
+    let log = LogId::from_bytes([1; 16]);
+    Poll::Ready(Ok(Kept::Recorded(RecordReference { log, seq })))
+}
+
+/// Asks once.
+async fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    let mut future = Some(future);
+    std::future::poll_fn(|context| match future.take() {
+        Some(future) => Poll::Ready(future.poll(context)),
+        None => Poll::Pending,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_tasks_wait_and_gives_numbers_in_order() {
+    let (shared, _clock) = shared(Durability::Async);
+    for seq in 0..2 {
+        let mut append = std::pin::pin!(shared.append(event("fits")));
+        assert_eq!(poll(append.as_mut()).await, recorded(seq));
+    }
+    let mut waiting = std::pin::pin!(shared.append(event("waits")));
+    assert_eq!(poll(waiting.as_mut()).await, Poll::Pending);
+    drop(shared.append(event("gives up")));
+    assert_eq!(shared.lock().queue.len(), 3, "who gives up is recorded, beyond the end");
+    assert_eq!(empty(&shared), 3);
+    assert_eq!(poll(waiting.as_mut()).await, recorded(3));
+}
+
+#[test]
+fn a_full_queue_makes_threads_wait() {
+    let (shared, _clock) = shared(Durability::Async);
+    let thread = std::thread::spawn({
+        let shared = Arc::clone(&shared);
+        move || (0..5).for_each(|number| shared.record(event(&number.to_string())))
+    });
+    let mut seen = 0;
+    while seen < 5 {
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(shared.lock().queue.len() <= 2);
+        seen += empty(&shared);
+    }
+    thread.join().unwrap();
+    let state = shared.lock();
+    assert_eq!((state.next, state.lost), (5, 0));
+}
+
+#[test]
+fn what_waited_too_long_for_a_log_that_cannot_be_written_is_counted() {
+    let (shared, clock) = shared(Durability::Async);
+    (0..2).for_each(|_| shared.record(event("fits")));
+    shared.lock().condition = Condition::Failing("the disk is gone".to_owned());
+    let thread = std::thread::spawn({
+        let shared = Arc::clone(&shared);
+        move || shared.record(event("waits"))
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    shared.announce();
+    assert!(!thread.is_finished(), "it waits while there is hope");
+    while !thread.is_finished() {
+        clock.advance(ROOM_WAIT_MAX);
+        shared.announce();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let state = shared.lock();
+    assert_eq!((state.queue.len(), state.lost), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_waited_too_long_for_a_log_that_cannot_be_written_learns_that() {
+    let (shared, _clock) = shared(Durability::Async);
+    (0..2).for_each(|_| shared.record(event("fits")));
+    let begun = tokio::time::Instant::now();
+    let mut slow = std::pin::pin!(shared.append(event("waits")));
+    let waited = tokio::time::timeout(ROOM_WAIT_MAX * 3, slow.as_mut()).await;
+    assert!(waited.is_err(), "a log that is slow and written is waited for");
+    shared.lock().condition = Condition::Failing("gone".to_owned());
+    assert_eq!(slow.await.unwrap_err().reason, "gone");
+    assert!(begun.elapsed() < ROOM_WAIT_MAX * 5);
+    let state = shared.lock();
+    assert_eq!((state.queue.len(), state.lost), (2, 1));
+}
+
+#[tokio::test]
+async fn sync_waits_for_the_disk_and_learns_that_it_says_no() {
+    let (shared, _clock) = shared(Durability::Sync);
+    let mut first = std::pin::pin!(shared.append(event("one")));
+    assert_eq!(poll(first.as_mut()).await, Poll::Pending);
+    shared.lock().durable = 1;
+    shared.announce();
+    assert_eq!(poll(first.as_mut()).await, recorded(0));
+    let mut second = std::pin::pin!(shared.append(event("two")));
+    // What is written into the reserve is written: only new work is refused.
+    shared.lock().condition = Condition::Reserve("full".to_owned());
+    assert_eq!(poll(second.as_mut()).await, Poll::Pending);
+    assert!(shared.lock().check_available().is_err());
+    shared.lock().condition = Condition::Failing("gone".to_owned());
+    shared.announce();
+    let Poll::Ready(Err(error)) = poll(second.as_mut()).await else {
+        panic!("it still waits")
+    };
+    assert_eq!(error.reason, "gone");
+}
+
+#[test]
+fn a_record_holds_what_the_event_says_and_nothing_sensitive() {
+    let (shared, _clock) = shared(Durability::Async);
+    shared.record(Event {
+        at: start(),
+        trace: Some(TraceId::from_bytes([2; 16])),
+        kind: EventKind::Lifecycle {
+            change: LifecycleChange::KeyRotated,
+            subject: "store".to_owned(),
+            digest: None,
+        },
+    });
+    let body = String::from_utf8(shared.lock().queue[0].clone()).unwrap();
+    assert_eq!(
+        body,
+        r#"{"at":"2026-01-01T00:00:00Z","trace":"02020202020202020202020202020202","event":{"type":"lifecycle","change":"key_rotated","subject":"store"}}"#
+    );
+    let user = Sensitive::new("hunter2".to_owned());
+    assert!(!format!("{user:?}").contains("hunter2"));
+}

@@ -1,0 +1,54 @@
+//! Where a sink stands, in a file beside the log. It is written after each delivery, so that after a crash a batch may be
+//! delivered again, and none is left out.
+
+use aral_contract::LogId;
+use aral_runtime::files::{self, FilesError};
+use cap_std::fs::Dir;
+use serde::{Deserialize, Serialize};
+
+const POSITION_BYTES_MAX: u64 = 4096;
+
+/// Why a position cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PositionError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The file holds something else, or the position in another log.
+    #[error("`{file}` is not the position of a sink in this log; remove it to deliver everything again")]
+    Damaged {
+        /// Which.
+        file: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    log: LogId,
+    next: u64,
+}
+
+fn file(name: &str) -> String {
+    format!("sink-{name}.json")
+}
+
+/// The next record to deliver; none: nothing was delivered yet.
+pub(super) fn read(dir: &Dir, name: &str, log: LogId) -> Result<Option<u64>, PositionError> {
+    let file = file(name);
+    let bytes = match files::read_capped(dir, &file, POSITION_BYTES_MAX) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        other => other?,
+    };
+    match serde_json::from_slice::<Position>(&bytes) {
+        Ok(position) if position.log == log => Ok(Some(position.next)),
+        Ok(_) | Err(_) => Err(PositionError::Damaged { file }),
+    }
+}
+
+/// Everything before `next` was delivered.
+pub(super) fn write(dir: &Dir, name: &str, log: LogId, next: u64) -> Result<(), PositionError> {
+    // Writing to memory fails only for maps with keys that are not text, and there are none here.
+    let bytes = serde_json::to_vec(&Position { log, next }).unwrap_or_default();
+    Ok(files::write_atomic(dir, file(name), &bytes, 0o600)?)
+}

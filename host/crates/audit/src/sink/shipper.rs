@@ -1,0 +1,255 @@
+//! Reads the log on, hands batches to an exporter, waits longer after each failure, and remembers where it stands.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cap_std::fs::Dir;
+use tokio::sync::watch;
+
+use super::position::{self, PositionError};
+use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused};
+use crate::AuditLog;
+use crate::cursor::{Cursor, ReadError};
+use crate::segment;
+use crate::shared::Shared;
+
+/// How long it waits after a failure, at first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+const NAME_BYTES_MAX: usize = 64;
+
+/// Names a sink: 1 to 64 of `a-z 0-9 -`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkName(String);
+
+/// A text that names no sink.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not the name of a sink: 1 to {NAME_BYTES_MAX} of a-z 0-9 -", .0.escape_debug())]
+pub struct SinkNameError(String);
+
+impl FromStr for SinkName {
+    type Err = SinkNameError;
+    fn from_str(text: &str) -> Result<Self, SinkNameError> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(SinkNameError(text.chars().take(NAME_BYTES_MAX).collect()))
+        }
+    }
+}
+
+impl fmt::Display for SinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a sink is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkStatus {
+    /// Everything before this record was delivered.
+    pub position: u64,
+    /// How many records were refused for good.
+    pub refused: u64,
+    /// Why the last delivery failed; none: it did not.
+    pub failing: Option<String>,
+}
+
+/// One sink at work.
+#[derive(Debug)]
+pub struct Shipper {
+    name: SinkName,
+    shared: Arc<Shared>,
+    dir: Dir,
+    exporter: Box<dyn Exporter>,
+    cursor: Cursor,
+    hold: Arc<AtomicU64>,
+    status: watch::Sender<SinkStatus>,
+    batch_max: usize,
+}
+
+impl Shipper {
+    /// A sink of this log that goes on where it stood. What it has not delivered is not removed while this value lives.
+    ///
+    /// # Errors
+    /// Its position cannot be read, or is not one in this log.
+    pub fn new(log: &AuditLog, name: SinkName, exporter: Box<dyn Exporter>) -> Result<Self, PositionError> {
+        let clone = || {
+            let failed = |source| aral_runtime::files::FilesError::Io {
+                action: "open",
+                path: ".".into(),
+                source,
+            };
+            log.dir().try_clone().map_err(failed)
+        };
+        let (dir, id) = (clone()?, log.id());
+        // Held before the position is looked at, so that nothing goes in between.
+        let hold = log.hold(0);
+        let stood = position::read(&dir, &name.0, id)?;
+        let oldest = segment::list(&dir)
+            .ok()
+            .and_then(|segments| Some(segments.first()?.first));
+        let next = stood.unwrap_or(0);
+        let from = next.max(oldest.unwrap_or(0));
+        if from > next && stood.is_some() {
+            tracing::error!(sink = %name, lost = from.saturating_sub(next), "retention removed records while this sink was not at work");
+        }
+        hold.store(from, Ordering::Release);
+        let status = SinkStatus {
+            position: from,
+            ..SinkStatus::default()
+        };
+        Ok(Self {
+            name,
+            shared: Arc::clone(log.shared()),
+            cursor: Cursor::new(clone()?, from),
+            dir,
+            exporter,
+            hold,
+            status: watch::Sender::new(status),
+            batch_max: BATCH_RECORDS_MAX,
+        })
+    }
+
+    /// How it is doing, now and whenever that changes.
+    pub fn status(&self) -> watch::Receiver<SinkStatus> {
+        self.status.subscribe()
+    }
+
+    /// Delivers until the log is closed and everything is delivered. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The log or the position cannot be read or written.
+    pub async fn run(mut self) -> Result<(), ShipError> {
+        loop {
+            let end = self.durable_beyond(self.cursor.position()).await;
+            let batch = self.read(end)?;
+            if batch.is_empty() {
+                if self.shared.lock().stopped {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.deliver(batch).await;
+            let next = self.cursor.position();
+            position::write(&self.dir, &self.name.0, self.shared.log, next)?;
+            self.hold.store(next, Ordering::Release);
+            self.status.send_modify(|status| status.position = next);
+        }
+    }
+
+    /// Waits until there is something that is on stable storage, or the log is closed. Only that is delivered: a copy
+    /// must not hold what the log can still lose.
+    async fn durable_beyond(&self, next: u64) -> u64 {
+        loop {
+            let mut changed = std::pin::pin!(self.shared.changed());
+            changed.as_mut().enable();
+            {
+                let state = self.shared.lock();
+                if state.durable > next || state.stopped {
+                    return state.durable;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    fn read(&mut self, end: u64) -> Result<Vec<Outgoing>, ReadError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0usize;
+        while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX && self.cursor.position() < end {
+            let Some(entry) = self.cursor.advance()? else { break };
+            bytes = bytes.saturating_add(entry.line.len());
+            let record = entry.record()?;
+            batch.push(Outgoing { entry, record });
+        }
+        Ok(batch)
+    }
+
+    /// Delivers a batch, in whatever pieces and however often it takes.
+    async fn deliver(&mut self, batch: Vec<Outgoing>) {
+        let mut waiting = batch;
+        let mut wait = BACK_OFF.0;
+        while !waiting.is_empty() {
+            let count = waiting.len().min(self.batch_max);
+            let (piece, _) = waiting.split_at_checked(count).unwrap_or((waiting.as_slice(), &[]));
+            match self.exporter.deliver(self.shared.log, piece).await {
+                Delivery::Done { refused } => {
+                    self.refused(&refused);
+                    waiting.drain(..count);
+                    // A piece that was small enough may have been smaller than need be.
+                    self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
+                    wait = BACK_OFF.0;
+                    self.status.send_if_modified(|status| status.failing.take().is_some());
+                }
+                Delivery::Again {
+                    seqs,
+                    refused,
+                    reason,
+                    after,
+                } => {
+                    self.refused(&refused);
+                    let mut place = 0;
+                    waiting.retain(|outgoing| {
+                        place += 1;
+                        place > count || seqs.contains(&outgoing.entry.seq)
+                    });
+                    self.failing(reason);
+                    let pause = after.map_or(wait, |after| after.min(BACK_OFF.1));
+                    tokio::time::sleep(pause).await;
+                    wait = wait.saturating_mul(2).min(BACK_OFF.1);
+                }
+                Delivery::Split { reason } if count > 1 => {
+                    self.failing(reason);
+                    self.batch_max = count.div_ceil(2);
+                }
+                Delivery::Split { reason } => {
+                    let refused: Vec<Refused> = waiting
+                        .drain(..count)
+                        .map(|outgoing| Refused {
+                            seq: outgoing.entry.seq,
+                            reason: reason.clone(),
+                        })
+                        .collect();
+                    self.refused(&refused);
+                }
+            }
+        }
+    }
+
+    fn refused(&self, refused: &[Refused]) {
+        for one in refused {
+            tracing::error!(sink = %self.name, seq = one.seq, reason = %one.reason, "a sink refused a record for good; it stays in the file");
+        }
+        let count = refused.len() as u64;
+        self.status.send_if_modified(|status| {
+            status.refused = status.refused.saturating_add(count);
+            count > 0
+        });
+    }
+
+    fn failing(&self, reason: String) {
+        self.status.send_if_modified(|status| {
+            let new = status.failing.as_ref() != Some(&reason);
+            if new {
+                tracing::warn!(sink = %self.name, %reason, "a sink does not take records; they wait in the file");
+                status.failing = Some(reason);
+            }
+            new
+        });
+    }
+}
+
+/// Why a sink stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ShipError {
+    /// The log cannot be read on.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its position cannot be written.
+    #[error(transparent)]
+    Position(#[from] PositionError),
+}

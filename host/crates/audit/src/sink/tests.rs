@@ -1,0 +1,448 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use aral_contract::AuditSink as _;
+use serde_json::{Value, json};
+
+use super::elastic::Elastic;
+use super::otlp::Otlp;
+use super::stream::Stream;
+use super::*;
+use crate::testing::{event, open, options, session};
+use crate::{AuditLog, LogOptions};
+
+type Script = VecDeque<Box<dyn FnOnce(&[Outgoing]) -> Delivery + Send>>;
+
+/// Answers as the script says, and then takes everything.
+#[derive(Clone, Default)]
+struct Scripted {
+    script: Arc<Mutex<Script>>,
+    taken: Arc<Mutex<Vec<u64>>>,
+    sizes: Arc<Mutex<Vec<usize>>>,
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl Scripted {
+    fn then(self, answer: impl FnOnce(&[Outgoing]) -> Delivery + Send + 'static) -> Self {
+        self.script.lock().unwrap().push_back(Box::new(answer));
+        self
+    }
+
+    fn taken(&self) -> Vec<u64> {
+        self.taken.lock().unwrap().clone()
+    }
+}
+
+impl Exporter for Scripted {
+    fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
+        let seqs = batch.iter().map(|outgoing| outgoing.entry.seq);
+        self.sizes.lock().unwrap().push(batch.len());
+        let delivery = match self.script.lock().unwrap().pop_front() {
+            Some(answer) => answer(batch),
+            None => Delivery::Done { refused: Vec::new() },
+        };
+        let again = match &delivery {
+            Delivery::Done { .. } => Vec::new(),
+            Delivery::Again { seqs, .. } => seqs.clone(),
+            Delivery::Split { .. } => seqs.clone().collect(),
+        };
+        let taken = seqs.filter(|seq| !again.contains(seq));
+        self.taken.lock().unwrap().extend(taken);
+        Box::pin(std::future::ready(delivery))
+    }
+}
+
+fn shipper(log: &AuditLog, exporter: impl Exporter + 'static) -> Shipper {
+    Shipper::new(log, "test".parse().unwrap(), Box::new(exporter)).unwrap()
+}
+
+/// Ships a log of `count` records, of which the first says that it was opened, until it is closed.
+async fn ship(exporter: Scripted, count: usize) -> SinkStatus {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), count - 1);
+    let shipper = shipper(&log, exporter);
+    let status = shipper.status();
+    log.close().unwrap();
+    shipper.run().await.unwrap();
+    let last = status.borrow().clone();
+    last
+}
+
+#[tokio::test]
+async fn everything_is_delivered_in_order_and_the_next_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 5000,
+        ..options(folder.path())
+    };
+    let exporter = Scripted::default();
+    for (records, position) in [(1200, 1201), (10, 1212)] {
+        let log = session(&options, records);
+        let shipper = shipper(&log, exporter.clone());
+        let status = shipper.status();
+        log.close().unwrap();
+        shipper.run().await.unwrap();
+        assert_eq!(status.borrow().position, position);
+    }
+    assert!(exporter.taken().into_iter().eq(0..1212));
+    assert!(
+        exporter
+            .sizes
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|size| *size <= BATCH_RECORDS_MAX)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_while_the_other_end_is_down() {
+    let down = |batch: &[Outgoing]| Delivery::again(batch, "it is down", None);
+    let exporter = (0..20).fold(Scripted::default(), |exporter, _| exporter.then(down));
+    let begun = tokio::time::Instant::now();
+    let status = ship(exporter.clone(), 30).await;
+    assert!(exporter.taken().into_iter().eq(0..30));
+    assert_eq!((status.position, status.refused, status.failing), (30, 0, None));
+    // 0.1 + 0.2 + ... + 25.6 s, and then 30 s each time.
+    let waited = begun.elapsed();
+    assert!(
+        waited > Duration::from_secs(300) && waited < Duration::from_secs(400),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_not_taken_is_sent_again() {
+    let exporter = Scripted::default().then(|batch| Delivery::Again {
+        seqs: vec![batch[3].entry.seq, batch[7].entry.seq],
+        refused: vec![Refused {
+            seq: batch[5].entry.seq,
+            reason: "no".to_owned(),
+        }],
+        reason: "busy".to_owned(),
+        after: Some(Duration::from_secs(3600)),
+    });
+    let begun = tokio::time::Instant::now();
+    let status = ship(exporter.clone(), 10).await;
+    assert_eq!(exporter.taken(), [0, 1, 2, 4, 5, 6, 8, 9, 3, 7]);
+    assert_eq!((status.position, status.refused), (10, 1));
+    assert!(
+        begun.elapsed() < Duration::from_secs(60),
+        "the other end does not decide that it is never sent"
+    );
+}
+
+#[tokio::test]
+async fn what_is_refused_as_a_whole_is_sent_in_pieces_until_only_what_is_wrong_stays_out() {
+    #[derive(Debug, Clone, Default)]
+    struct NotSeven(Arc<Mutex<Vec<u64>>>);
+    impl Exporter for NotSeven {
+        fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
+            let seqs: Vec<u64> = batch.iter().map(|outgoing| outgoing.entry.seq).collect();
+            let delivery = if seqs.contains(&7) {
+                Delivery::Split {
+                    reason: "no".to_owned(),
+                }
+            } else {
+                self.0.lock().unwrap().extend(seqs);
+                Delivery::Done { refused: Vec::new() }
+            };
+            Box::pin(std::future::ready(delivery))
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 19);
+    let exporter = NotSeven::default();
+    let shipper = shipper(&log, exporter.clone());
+    let status = shipper.status();
+    log.close().unwrap();
+    shipper.run().await.unwrap();
+    assert!(
+        exporter
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .copied()
+            .eq((0..20).filter(|seq| *seq != 7))
+    );
+    assert_eq!((status.borrow().position, status.borrow().refused), (20, 1));
+}
+
+#[tokio::test]
+async fn what_the_log_can_still_lose_is_not_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 1);
+    let exporter = Scripted::default();
+    let running = tokio::spawn(shipper(&log, exporter.clone()).run());
+    log.record(event("not on the disk yet"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(exporter.taken(), [0, 1]);
+    log.flush().unwrap();
+    log.close().unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(exporter.taken(), [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_sink_holds_back_retention_until_it_has_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 2000,
+        retain_bytes_max: 4000,
+        ..options(folder.path())
+    };
+    let log = open(&options);
+    let exporter = Scripted::default();
+    let waiting = shipper(&log, exporter.clone());
+    for number in 0..60 {
+        log.record(event(&number.to_string()));
+        log.flush().unwrap();
+    }
+    let first = || crate::segment::list(log.dir()).unwrap()[0].first;
+    assert_eq!(first(), 0);
+    let running = tokio::spawn(waiting.run());
+    while exporter.taken().len() < 61 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in 0..20 {
+        log.record(event(&number.to_string()));
+        log.flush().unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(first() > 0);
+    log.close().unwrap();
+    running.await.unwrap().unwrap();
+    let taken = exporter.taken();
+    assert!(taken.iter().copied().eq(0..taken.len() as u64));
+}
+
+#[test]
+fn a_position_of_another_log_or_a_damaged_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(&options(folder.path()));
+    for bad in [
+        &b"{}"[..],
+        b"",
+        br#"{"log":"00000000000000000000000000000000","next":3}"#,
+    ] {
+        aral_runtime::files::write_atomic(log.dir(), "sink-test.json", bad, 0o600).unwrap();
+        let error = Shipper::new(&log, "test".parse().unwrap(), Box::new(Scripted::default())).unwrap_err();
+        assert!(error.to_string().contains("sink-test.json"), "{error}");
+    }
+    for bad in ["", "../lock", "A", "a b", &"a".repeat(65)] {
+        assert!(bad.parse::<SinkName>().is_err(), "{bad}");
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Canned {
+    answer: Result<(u16, Value), ()>,
+    sent: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Canned {
+    fn new(status: u16, body: Value) -> Self {
+        Self {
+            answer: Ok((status, body)),
+            sent: Arc::default(),
+        }
+    }
+}
+
+impl Transport for Canned {
+    fn post<'a>(&'a self, path: &'a str, _content_type: &'static str, body: Vec<u8>) -> AnswerFuture<'a> {
+        self.sent
+            .lock()
+            .unwrap()
+            .push((path.to_owned(), String::from_utf8(body).unwrap()));
+        let answer = match &self.answer {
+            Ok((status, body)) => Ok(Answer {
+                status: *status,
+                retry_after: Some(Duration::from_secs(7)),
+                body: body.to_string().into_bytes(),
+            }),
+            Err(()) => Err(TransportError("nobody is there".to_owned())),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+fn batch(count: u64) -> (LogId, Vec<Outgoing>) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = session(&options, usize::try_from(count).unwrap() - 1);
+    let id = log.id();
+    log.close().unwrap();
+    let cursor = crate::Cursor::oldest(&options.directory).unwrap();
+    let outgoing = cursor.map(|entry| {
+        let entry = entry.unwrap();
+        Outgoing {
+            record: entry.record().unwrap(),
+            entry,
+        }
+    });
+    (id, outgoing.collect())
+}
+
+async fn elastic(transport: Canned, count: u64) -> Delivery {
+    let (log, batch) = batch(count);
+    Elastic::new("aral".to_owned(), Box::new(transport))
+        .deliver(log, &batch)
+        .await
+}
+
+fn created(statuses: &[u16]) -> Value {
+    let item = |status: &u16| json!({"create": {"status": status, "error": {"reason": "a\nb"}}});
+    json!({"errors": true, "items": statuses.iter().map(item).collect::<Vec<_>>()})
+}
+
+#[tokio::test]
+async fn documents_are_the_records_under_their_numbers() {
+    let canned = Canned::new(200, created(&[201, 201]));
+    let (log, batch) = batch(2);
+    let exporter = Elastic::new("aral".to_owned(), Box::new(canned.clone()));
+    assert_eq!(
+        exporter.deliver(log, &batch).await,
+        Delivery::Done { refused: Vec::new() }
+    );
+    let sent = canned.sent.lock().unwrap().clone();
+    let [(path, body)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(path, "/_bulk");
+    let lines: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(
+        lines[2],
+        json!({"create": {"_index": "aral", "_id": format!("{log}-1")}})
+    );
+    let mut document = lines[3].clone();
+    let members = document.as_object_mut().unwrap();
+    assert_eq!(members.remove("@timestamp").unwrap(), members["at"]);
+    assert_eq!(members.remove("log").unwrap(), log.to_string());
+    assert_eq!(members.remove("leaf").unwrap(), batch[1].leaf().to_string());
+    assert_eq!(document, serde_json::from_slice::<Value>(&batch[1].entry.line).unwrap());
+}
+
+#[tokio::test]
+async fn errors_of_single_documents_are_told_apart() {
+    let again = elastic(Canned::new(200, created(&[201, 429, 409, 400, 503])), 5).await;
+    let Delivery::Again {
+        seqs, refused, after, ..
+    } = again
+    else {
+        panic!("{again:?}")
+    };
+    assert_eq!((seqs, after), (vec![1, 4], Some(Duration::from_secs(7))));
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].seq, 3);
+    assert!(refused[0].reason.contains("status 400") && !refused[0].reason.contains('\n'));
+    let done = elastic(Canned::new(200, created(&[201, 400])), 2).await;
+    assert!(matches!(done, Delivery::Done { refused } if refused.len() == 1));
+}
+
+#[tokio::test]
+async fn answers_that_make_no_sense_or_refuse_everything_lose_nothing() {
+    let all = |delivery: &Delivery| matches!(delivery, Delivery::Again { seqs, .. } if seqs.len() == 2);
+    for (status, body) in [
+        (200, json!("rubbish")),
+        (200, created(&[201])),
+        (200, created(&[201, 201, 201])),
+        (401, json!({})),
+        (404, json!({})),
+        (429, json!({})),
+        (503, json!({})),
+        (302, json!({})),
+        (200, json!(" ".repeat(ANSWER_BYTES_MAX))),
+    ] {
+        let delivery = elastic(Canned::new(status, body), 2).await;
+        assert!(all(&delivery), "{status}: {delivery:?}");
+    }
+    let unreachable = Canned {
+        answer: Err(()),
+        sent: Arc::default(),
+    };
+    assert!(all(&elastic(unreachable, 2).await));
+    for status in [400, 413] {
+        assert!(matches!(
+            elastic(Canned::new(status, json!({})), 2).await,
+            Delivery::Split { .. }
+        ));
+    }
+}
+
+#[tokio::test]
+async fn log_records_hold_the_line_and_what_to_find_it_by() {
+    let canned = Canned::new(200, json!({"partialSuccess": null}));
+    let (log, batch) = batch(2);
+    let exporter = Otlp::new("host-1".to_owned(), Box::new(canned.clone()));
+    assert_eq!(
+        exporter.deliver(log, &batch).await,
+        Delivery::Done { refused: Vec::new() }
+    );
+    let sent = canned.sent.lock().unwrap().clone();
+    assert_eq!(sent[0].0, "/v1/logs");
+    let body: Value = serde_json::from_str(&sent[0].1).unwrap();
+    let resource = &body["resourceLogs"][0];
+    assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "host-1");
+    let record = &resource["scopeLogs"][0]["logRecords"][1];
+    assert_eq!(
+        record["body"]["stringValue"].as_str().unwrap().as_bytes(),
+        batch[1].entry.line
+    );
+    assert_eq!(
+        (&record["severityNumber"], &record["severityText"]),
+        (&json!(9), &json!("INFO"))
+    );
+    assert_eq!(record["timeUnixNano"], "1767225600000000000");
+    assert_eq!(record["attributes"][0]["value"]["stringValue"], "aral.audit.lifecycle");
+}
+
+#[tokio::test]
+async fn records_that_a_collector_rejects_are_counted_and_not_sent_again() {
+    for rejected in [json!("2"), json!(2)] {
+        let canned = Canned::new(
+            200,
+            json!({"partialSuccess": {"rejectedLogRecords": rejected, "errorMessage": "too\nold"}}),
+        );
+        let (log, batch) = batch(3);
+        let delivery = Otlp::new("host".to_owned(), Box::new(canned))
+            .deliver(log, &batch)
+            .await;
+        let Delivery::Done { refused } = delivery else {
+            panic!("{delivery:?}")
+        };
+        assert_eq!(refused.len(), 2);
+        assert!(refused[0].reason.contains("2 of records 0 to 2") && refused[0].reason.contains("too\\nold"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_gets_the_lines_of_the_log() {
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let kept = Kept::default();
+    let (log, batch) = batch(2);
+    let stream = Stream::new(Box::new(kept.clone()));
+    assert_eq!(
+        stream.deliver(log, &batch).await,
+        Delivery::Done { refused: Vec::new() }
+    );
+    let text = kept.0.lock().unwrap().clone();
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1].strip_suffix(b"\n").unwrap(), batch[1].entry.line);
+}

@@ -1,0 +1,96 @@
+//! What the tests of this crate share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aral_contract::document::{Kind, PrivateKey, TrustStore};
+use aral_contract::event::LifecycleChange;
+use aral_contract::{AuditSink as _, Clock, Event, EventKind};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::{AuditLog, Blinder, Cursor, Durability, LogOptions, OpenError, Record};
+
+/// A clock that goes on when told.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock(AtomicU64);
+
+impl TestClock {
+    pub(crate) fn advance(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap();
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        start() + self.elapsed()
+    }
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+pub(crate) fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+/// Trusts key 1 for checkpoints.
+pub(crate) fn trust() -> TrustStore {
+    let mut trust = TrustStore::default();
+    trust.add(key(1).public(), &[Kind::Checkpoint]);
+    trust
+}
+
+pub(crate) fn blinder() -> Arc<Blinder> {
+    Arc::new(Blinder::from_key(Zeroizing::new([7; 32])))
+}
+
+/// Small, and without a reserve.
+pub(crate) fn options(folder: &Path) -> LogOptions {
+    LogOptions {
+        durability: Durability::Async,
+        reserve_bytes: 0,
+        ..LogOptions::new(folder.join("log"))
+    }
+}
+
+pub(crate) fn try_open(options: &LogOptions, clock: Arc<dyn Clock>) -> Result<AuditLog, OpenError> {
+    AuditLog::open(options, key(1), blinder(), clock)
+}
+
+pub(crate) fn open(options: &LogOptions) -> AuditLog {
+    try_open(options, Arc::new(TestClock::default())).unwrap()
+}
+
+/// An event that is never counted together with others.
+pub(crate) fn event(subject: &str) -> Event {
+    Event {
+        at: start(),
+        trace: None,
+        kind: EventKind::Lifecycle {
+            change: LifecycleChange::Started,
+            subject: subject.to_owned(),
+            digest: None,
+        },
+    }
+}
+
+/// One session: what opening records, `count` records, and a checkpoint.
+pub(crate) fn session(options: &LogOptions, count: usize) -> AuditLog {
+    let log = open(options);
+    (0..count).for_each(|number| log.record(event(&number.to_string())));
+    log.flush().unwrap();
+    log
+}
+
+pub(crate) fn records(options: &LogOptions) -> Vec<Record> {
+    let cursor = Cursor::oldest(&options.directory).unwrap();
+    cursor.map(|entry| entry.unwrap().record().unwrap()).collect()
+}

@@ -1,0 +1,148 @@
+//! Verification: reads a whole log, offline, with public keys alone, and names the first thing that is not as it was
+//! written. It reads what an attacker may have written, and believes a signature and nothing else.
+
+mod finding;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use aral_contract::document::{DocumentError, TrustStore};
+use aral_contract::{Digest, LogId};
+use aral_runtime::files::{self, FilesError};
+use cap_std::fs::Dir;
+
+use crate::checkpoint::Checkpoint;
+use crate::line::Line;
+use crate::merkle::Tree;
+use crate::retain;
+use crate::segment::{self, SegmentError, SegmentReader};
+
+pub use finding::{Finding, What};
+
+use walk::Walk;
+
+/// Why nothing can be said of a log.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is no log.
+    #[error("there is no audit log in `{directory}`")]
+    Empty {
+        /// Where it was looked for.
+        directory: String,
+    },
+    /// It cannot be read, or a newer version wrote it.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The folder cannot be opened.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// A checkpoint that was given to compare with is none, or not by a trusted key.
+    #[error("the anchor is not a checkpoint by a trusted key")]
+    Anchor(#[source] DocumentError),
+}
+
+/// Whether records at the end can be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// The log reaches at least as far as the checkpoint that was kept elsewhere.
+    Anchored {
+        /// How many records that one is about.
+        size: u64,
+    },
+    /// Whoever can write the folder can cut the log back to an older checkpoint, and nothing in it would show that.
+    CannotBeExcluded,
+}
+
+/// What verification says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Which log.
+    pub log: LogId,
+    /// The first record that is there. What was before was removed by retention.
+    pub first: u64,
+    /// How many records the log has, with those that retention removed.
+    pub size: u64,
+    /// How many of these the last good checkpoint is about. Those after it are chained, but nobody signed for them.
+    pub signed: u64,
+    /// How many checkpoints were checked.
+    pub checkpoints: u64,
+    /// The first thing that is wrong; none: nothing is.
+    pub finding: Option<Finding>,
+    /// Whether records at the end can be missing.
+    pub tail: Tail,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_good(&self) -> bool {
+        self.finding.is_none()
+    }
+}
+
+/// Verifies the log in a folder. `anchors` are checkpoints that were kept elsewhere.
+///
+/// # Errors
+/// The log cannot be read, or an anchor is none. What is wrong with the log is no error but a finding.
+pub fn verify(directory: &Path, trust: &TrustStore, anchors: &[Vec<u8>]) -> Result<Report, VerifyError> {
+    let dir = files::open_root(directory)?;
+    let anchors = anchors
+        .iter()
+        .map(|anchor| Checkpoint::verify(anchor, trust))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(VerifyError::Anchor)?;
+    let Some(first) = segment::list(&dir)?.first().map(|segment| segment.first) else {
+        return Err(VerifyError::Empty {
+            directory: directory.display().to_string(),
+        });
+    };
+    let reader = SegmentReader::open(&dir, first)?;
+    let tree = reader.header.tree().unwrap_or_default();
+    let mut walk = Walk::new(&reader.header, tree, trust, &anchors);
+    let finding = start(&dir, &reader, &mut walk, trust)?;
+    let finding = match finding {
+        None => walk.segments(&dir, reader)?,
+        some => some,
+    };
+    let finding = finding.or_else(|| walk.end());
+    Ok(walk.report(first, finding))
+}
+
+/// Checks what the log begins with: nothing, or a state that a kept checkpoint vouches for.
+fn start(
+    dir: &Dir,
+    reader: &SegmentReader,
+    walk: &mut Walk<'_>,
+    trust: &TrustStore,
+) -> Result<Option<Finding>, SegmentError> {
+    let header = &reader.header;
+    let kept = retain::read_kept(dir)?;
+    let mut vouched = header.first == 0 && header.prev == Digest::from_bytes([0; 32]);
+    let mut size = 0;
+    for line in kept.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let found = |what| Ok(Some(Finding::in_file(retain::CHECKPOINTS_FILE, size, what)));
+        let Line::Checkpoint(document) = Line::parse(line) else {
+            return found(What::NotALine);
+        };
+        let checkpoint = match Checkpoint::verify(document, trust) {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return found(What::CheckpointForged(error)),
+        };
+        let head = &checkpoint.head;
+        if head.log != header.log {
+            return found(What::OtherLog(head.log));
+        }
+        if head.size < size {
+            return found(What::CheckpointOrder);
+        }
+        size = head.size;
+        walk.count_checkpoint();
+        if head.size == header.first {
+            let tree = header.tree().as_ref().map(Tree::root);
+            vouched = vouched || tree == Some(head.root) && header.prev == head.last;
+        }
+    }
+    Ok((!vouched).then(|| Finding::in_file(&reader.name, header.first, What::StartNotVouched)))
+}

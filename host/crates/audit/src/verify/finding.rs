@@ -1,0 +1,113 @@
+//! What can be wrong with a log, in words.
+
+use std::fmt;
+
+use aral_contract::LogId;
+use aral_contract::document::DocumentError;
+
+/// The first thing that is wrong with a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The record that it is about: the first bad one, or the first of those of which one is bad.
+    pub seq: u64,
+    /// In which file.
+    pub file: String,
+    /// What is wrong.
+    pub what: What,
+}
+
+impl Finding {
+    pub(super) fn in_file(file: &str, seq: u64, what: What) -> Self {
+        Self {
+            seq,
+            file: file.to_owned(),
+            what,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} in `{}`: {}", self.seq, self.file, self.what)
+    }
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The record is not as it was written: the next one was chained to another text.
+    Edited,
+    /// This record and those up to the given one are not there.
+    Removed {
+        /// The next one that is there.
+        next: u64,
+    },
+    /// The record is there, but not in its place.
+    Reordered,
+    /// The record was put in: nothing is chained to it, or its number is taken.
+    Inserted,
+    /// The chain is whole, but not the one that the checkpoint after it was signed for: records from this one up to the
+    /// checkpoint were changed, and the chain was made anew.
+    Rewritten {
+        /// How many records the checkpoint is about.
+        checkpoint: u64,
+    },
+    /// The checkpoint after this record is not signed by a trusted key.
+    CheckpointForged(DocumentError),
+    /// The checkpoint after this record is about another number of records.
+    CheckpointOrder,
+    /// A checkpoint or a segment is of another log.
+    OtherLog(LogId),
+    /// The records before this one are gone, and no checkpoint vouches for what they came to.
+    StartNotVouched,
+    /// The records before this one are gone, and the log does not say that retention removed them.
+    StartNotRetired,
+    /// The segment begins in another state than the one before it ended in.
+    SegmentStart,
+    /// There is a line that the log does not write.
+    NotALine,
+    /// The log ends here, and a checkpoint that was kept elsewhere is about more records.
+    CutBack {
+        /// How many records that one is about.
+        anchor: u64,
+    },
+    /// A checkpoint that was kept elsewhere is about other records than those up to this one.
+    AnchorDiffers {
+        /// How many records it is about.
+        anchor: u64,
+    },
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Edited => f.write_str("edited: the next record is chained to another text"),
+            Self::Removed { next } => write!(f, "removed: the next record that is there is {next}"),
+            Self::Reordered => f.write_str("reordered: it is there, but not in its place"),
+            Self::Inserted => f.write_str("inserted: no record is chained to it, or its number is taken"),
+            Self::Rewritten { checkpoint } => write!(
+                f,
+                "rewritten: the records from this one to {checkpoint} are not those that the checkpoint there was signed for"
+            ),
+            Self::CheckpointForged(error) => write!(f, "the checkpoint after it is forged: {error}"),
+            Self::CheckpointOrder => f.write_str("the checkpoint after it is about another number of records"),
+            Self::OtherLog(log) => write!(f, "what follows is of another log, `{log}`"),
+            Self::StartNotVouched => f.write_str("the records before it are gone, and no checkpoint vouches for them"),
+            Self::StartNotRetired => {
+                f.write_str("the records before it are gone, and the log does not say that retention removed them")
+            }
+            Self::SegmentStart => f.write_str("the segment begins in another state than the one before it ended in"),
+            Self::NotALine => f.write_str("there is a line that the log does not write"),
+            Self::CutBack { anchor } => {
+                write!(
+                    f,
+                    "cut back: the log ends here, and the anchor is about {anchor} records"
+                )
+            }
+            Self::AnchorDiffers { anchor } => write!(
+                f,
+                "rewritten: the first {anchor} records are not those that the anchor was signed for"
+            ),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The thread that writes. It takes what is queued, chains and hashes it, signs a checkpoint now and then, and brings many
+//! records to the disk at once. When the disk says no it says so, and tries again: what was queued is not lost.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::Digest;
+use aral_contract::document::PrivateKey;
+use aral_runtime::files::{self, FilesError};
+use cap_std::fs::Dir;
+use jiff::Timestamp;
+
+use crate::checkpoint::{Checkpoint, Head};
+use crate::line::{Link, write_checkpoint, write_record};
+use crate::merkle::{Tree, leaf_hash};
+use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
+use crate::output::Output;
+use crate::reserve::Reserve;
+use crate::retain::{self, Holds, Retention};
+use crate::schema::{AuditEvent, LogGap, LogRetired};
+use crate::segment::{Header, SegmentError, file_name};
+use crate::shared::{Condition, Shared, State};
+
+/// How long the writer lets records gather before it takes them, where nobody waits for the disk.
+const GATHER: Duration = Duration::from_millis(2);
+/// How long it waits after the disk said no, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// When a segment is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rotation {
+    pub(crate) bytes_max: u64,
+    pub(crate) age_max: Duration,
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) key: PrivateKey,
+    pub(crate) holds: Arc<Holds>,
+    pub(crate) rotation: Rotation,
+    pub(crate) retention: Retention,
+    pub(crate) reserve: Reserve,
+    pub(crate) output: Output,
+    pub(crate) tree: Tree,
+    /// The leaf of the last record.
+    pub(crate) prev: Digest,
+    /// The first record of the current segment, and when that was begun.
+    pub(crate) first: u64,
+    pub(crate) segment_opened_at: Timestamp,
+    /// Size of the log at the last checkpoint, and when that was signed.
+    pub(crate) signed_size: u64,
+    pub(crate) signed_at: Duration,
+    /// A checkpoint that is not on stable storage yet.
+    pub(crate) unsynced_checkpoint: Option<Arc<Checkpoint>>,
+    /// Once record `.0` is on stable storage, those before `.1` are removed.
+    pub(crate) retiring: Option<(u64, u64)>,
+}
+
+/// What is to be done next.
+struct Batch {
+    bodies: Vec<Vec<u8>>,
+    stopping: bool,
+    flush: bool,
+}
+
+/// The disk said no, and the host is stopping: what is not written stays unwritten.
+struct GivenUp;
+
+impl Writer {
+    /// Works until the log is closed.
+    pub(crate) fn run(mut self) {
+        let mut spare = Vec::new();
+        loop {
+            let mut batch = self.next_batch(std::mem::take(&mut spare));
+            self.shared.announce();
+            let done = self.work(&batch).is_ok();
+            self.restore();
+            if batch.stopping {
+                let mut state = self.shared.lock();
+                // Under one lock: whoever comes later learns that nobody writes any more.
+                if !done || state.queue.is_empty() {
+                    state.stopped = true;
+                    break;
+                }
+            }
+            batch.bodies.clear();
+            spare = batch.bodies;
+        }
+        self.shared.announce();
+    }
+
+    /// Waits for something to do.
+    fn next_batch(&self, spare: Vec<Vec<u8>>) -> Batch {
+        let mut state = self.shared.lock();
+        let mut gathered = false;
+        loop {
+            let elapsed = self.shared.clock.elapsed();
+            self.push_own(&mut state, elapsed);
+            let flush = state.flush_to > state.durable;
+            let urgent = state.stopping || flush || state.queue.len() >= self.shared.queue_max().div_ceil(2);
+            let due = self.until_checkpoint(elapsed).is_some_and(|wait| wait.is_zero());
+            if !state.queue.is_empty() || urgent || due {
+                if !gathered && !urgent && !due && self.shared.durability == Durability::Async {
+                    gathered = true;
+                    state = self.wait(state, Some(GATHER));
+                    continue;
+                }
+                state.asleep = false;
+                let bodies = std::mem::replace(&mut state.queue, spare);
+                let stopping = state.stopping;
+                return Batch {
+                    bodies,
+                    stopping,
+                    flush,
+                };
+            }
+            let restore = (state.condition != Condition::Ready).then_some(RETRY.1);
+            let waits = [self.until_checkpoint(elapsed), state.repeats.wait(elapsed), restore];
+            state.asleep = true;
+            state = self.wait(state, waits.into_iter().flatten().min());
+            state.asleep = false;
+            if restore.is_some() {
+                return Batch {
+                    bodies: Vec::new(),
+                    stopping: state.stopping && state.queue.is_empty(),
+                    flush: false,
+                };
+            }
+        }
+    }
+
+    fn wait<'a>(
+        &self,
+        state: std::sync::MutexGuard<'a, State>,
+        timeout: Option<Duration>,
+    ) -> std::sync::MutexGuard<'a, State> {
+        let work = &self.shared.work;
+        match timeout {
+            Some(timeout) => work
+                .wait_timeout(state, timeout)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state),
+            None => work.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
+        }
+    }
+
+    /// Queues what the log has to say itself.
+    fn push_own(&self, state: &mut State, elapsed: Duration) {
+        let now = self.shared.clock.now();
+        let repeated = if state.stopping {
+            state.repeats.all()
+        } else {
+            state.repeats.over(elapsed)
+        };
+        for repeated in repeated {
+            state.push_own(now, &AuditEvent::Repeated(repeated));
+        }
+        if state.lost > 0 && !matches!(state.condition, Condition::Failing(_)) {
+            let lost = std::mem::take(&mut state.lost);
+            state.push_own(now, &AuditEvent::LogGap(LogGap { lost }));
+        }
+    }
+
+    /// How long until a checkpoint is due; none: there is nothing new to sign.
+    fn until_checkpoint(&self, elapsed: Duration) -> Option<Duration> {
+        let since = elapsed.saturating_sub(self.signed_at);
+        (self.tree.size() > self.signed_size || !self.output.is_synced())
+            .then(|| CHECKPOINT_INTERVAL.saturating_sub(since))
+    }
+
+    fn work(&mut self, batch: &Batch) -> Result<(), GivenUp> {
+        for body in &batch.bodies {
+            self.add(body);
+            if self.tree.size().saturating_sub(self.signed_size) >= CHECKPOINT_RECORDS {
+                self.sign();
+            }
+            if self.is_segment_full() {
+                self.rotate()?;
+            } else if self.output.is_full() {
+                self.sync()?;
+            }
+        }
+        let due = self
+            .until_checkpoint(self.shared.clock.elapsed())
+            .is_some_and(|wait| wait.is_zero());
+        if due || batch.stopping {
+            self.sign();
+        }
+        if due || batch.stopping || batch.flush || self.shared.durability == Durability::Sync {
+            self.sync()?;
+        } else {
+            self.persist(Output::write)?;
+        }
+        self.retire();
+        Ok(())
+    }
+
+    /// Writes a record behind those before it.
+    fn add(&mut self, body: &[u8]) {
+        let link = Link {
+            seq: self.tree.size(),
+            prev: self.prev,
+        };
+        let buffer = self.output.buffer();
+        let start = buffer.len();
+        write_record(&link, body.get(1..).unwrap_or_default(), buffer);
+        self.prev = leaf_hash(buffer.get(start..).unwrap_or_default());
+        buffer.push(b'\n');
+        self.tree.push(self.prev);
+    }
+
+    /// Signs what there is, if there is anything new.
+    fn sign(&mut self) {
+        self.signed_at = self.shared.clock.elapsed();
+        if self.tree.size() == self.signed_size {
+            return;
+        }
+        let head = Head {
+            log: self.shared.log,
+            size: self.tree.size(),
+            root: self.tree.root(),
+            last: self.prev,
+        };
+        match Checkpoint::sign(head, self.shared.clock.now(), &self.key) {
+            Ok(checkpoint) => {
+                write_checkpoint(&checkpoint.document, self.output.buffer());
+                self.signed_size = self.tree.size();
+                self.unsynced_checkpoint = Some(Arc::new(checkpoint));
+            }
+            Err(error) => tracing::error!(%error, "the audit log cannot sign a checkpoint"),
+        }
+    }
+
+    fn is_segment_full(&self) -> bool {
+        let age = self.shared.clock.now().duration_since(self.segment_opened_at);
+        let old = Duration::try_from(age).is_ok_and(|age| age >= self.rotation.age_max);
+        self.tree.size() > self.first && (old || self.output.length() >= self.rotation.bytes_max)
+    }
+
+    /// Ends the segment with a checkpoint and begins the next one.
+    fn rotate(&mut self) -> Result<(), GivenUp> {
+        self.sign();
+        self.sync()?;
+        let now = self.shared.clock.now();
+        let header = Header::after(self.shared.log, &self.tree, self.prev, now).line();
+        let (dir, first) = (Arc::clone(&self.dir), self.tree.size());
+        let mut next = None;
+        self.retry(|_| {
+            files::write_atomic(&dir, file_name(first), &header, 0o600).map_err(files_error)?;
+            let output = Output::open(&dir, first, header.len() as u64).map_err(segment_error)?;
+            next = Some(output);
+            Ok(())
+        })?;
+        if let Some(output) = next {
+            self.output = output;
+            (self.first, self.segment_opened_at) = (first, now);
+        }
+        match self.retention.kept_from(&self.dir, &self.holds, now) {
+            Ok(Some(kept_from)) if self.retiring.is_none() => {
+                let event = AuditEvent::LogRetired(LogRetired { kept_from });
+                self.retiring = Some((self.shared.lock().push_own(now, &event), kept_from));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the retention of the audit log cannot look at its segments"),
+        }
+        Ok(())
+    }
+
+    /// Removes old segments once the log says that it did.
+    fn retire(&mut self) {
+        let durable = self.shared.lock().durable;
+        if let Some((_, kept_from)) = self.retiring.take_if(|(seq, _)| *seq < durable)
+            && let Err(error) = retain::remove_before(&self.dir, kept_from)
+        {
+            tracing::error!(%error, "old segments of the audit log cannot be removed");
+        }
+    }
+
+    /// Brings everything to stable storage, and says so.
+    fn sync(&mut self) -> Result<(), GivenUp> {
+        self.persist(Output::sync)?;
+        let mut state = self.shared.lock();
+        state.durable = self.tree.size();
+        if let Some(checkpoint) = self.unsynced_checkpoint.take() {
+            state.checkpoint = Some(checkpoint);
+        }
+        drop(state);
+        self.shared.announce();
+        Ok(())
+    }
+
+    fn persist(&mut self, act: fn(&mut Output) -> io::Result<()>) -> Result<(), GivenUp> {
+        self.retry(|output| act(output))
+    }
+
+    /// Does what needs the disk, again and again until it succeeds or the host stops.
+    fn retry(&mut self, mut act: impl FnMut(&mut Output) -> io::Result<()>) -> Result<(), GivenUp> {
+        let mut wait = RETRY.0;
+        loop {
+            let Err(error) = act(&mut self.output) else {
+                return Ok(());
+            };
+            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if full && self.reserve.release() {
+                let reason =
+                    "the disk is full, and what is under way is written into the reserve; make room".to_owned();
+                self.set_condition(Condition::Reserve(reason));
+                continue;
+            }
+            self.set_condition(Condition::Failing(format!("the disk said: {error}")));
+            let state = self.shared.lock();
+            if state.stopping {
+                return Err(GivenUp);
+            }
+            drop(self.wait(state, Some(wait)));
+            wait = wait.saturating_mul(2).min(RETRY.1);
+        }
+    }
+
+    fn set_condition(&self, condition: Condition) {
+        let mut state = self.shared.lock();
+        if state.condition != condition {
+            tracing::error!(?condition, "the audit log cannot be written as it should");
+            state.condition = condition;
+        }
+        drop(state);
+        self.shared.announce();
+    }
+
+    /// After a failure: everything is as it should be only once the reserve is there again.
+    fn restore(&mut self) {
+        if self.shared.lock().condition == Condition::Ready || !self.output.is_written() {
+            return;
+        }
+        if self.reserve.is_held() || self.reserve.hold().is_ok() {
+            self.shared.lock().condition = Condition::Ready;
+            tracing::info!("the audit log can be written again");
+            self.shared.announce();
+        }
+    }
+}
+
+fn files_error(error: FilesError) -> io::Error {
+    match error {
+        FilesError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    }
+}
+
+fn segment_error(error: SegmentError) -> io::Error {
+    match error {
+        SegmentError::Files(error) => files_error(error),
+        SegmentError::Read { source, .. } => source,
+        other => io::Error::other(other),
+    }
+}
