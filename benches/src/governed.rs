@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
+use aral_audit::Durability;
+use aral_host::config::audit::AuditConfig;
 use aral_host::contract::document::PrivateKey;
 use aral_host::contract::document::signed::{self, Header, Kind};
 use aral_host::contract::{CapabilityId, Digest};
 use aral_host::policy::{Policy, RawPolicy};
-use aral_host::{Host, Request, Session};
+use aral_host::{Config, Host, Request, Session};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -88,10 +90,17 @@ impl Documents {
         Ok(())
     }
 
-    /// A host that trusts the key and whose policy allows the capability; it keeps its state in `state`.
+    /// A host that trusts the key and whose policy allows the capability; it keeps its state in `state`, and an audit log
+    /// there that does not wait for the disk: how long that takes says more about the disk than about the host.
     pub fn host(&self, state: &Path) -> Result<Host> {
+        let mut config = Config::closed()?;
+        config.audit = Some(AuditConfig {
+            durability: Durability::Async,
+            ..AuditConfig::default()
+        });
         let policy: RawPolicy = toml::from_str(&format!("capabilities = [\"{CAPABILITY}\"]"))?;
         let host = Host::builder()
+            .config(config)
             .state_dir(state)
             .trust(self.key.public(), &[Kind::Manifest, Kind::Persona])
             .policy(Policy::resolve(policy, &"/".parse()?)?)

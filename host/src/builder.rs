@@ -11,9 +11,10 @@ use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
 use aral_runtime::{CompilerKind, Runtime, SystemClock};
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::events::EventBus;
-use crate::host::Host;
+use crate::host::{Host, Parts};
 use crate::serials::SerialFile;
 use crate::storage::Storage;
 use crate::text;
@@ -58,8 +59,9 @@ impl HostBuilder {
         }
     }
 
-    /// Where state is kept (compiled code, its key, serials of manifests), instead of where the configuration says. The
-    /// folder is made with mode 0700; several hosts may share it.
+    /// Where state is kept (compiled code, its key, serials of manifests, the audit log and its keys), instead of where the
+    /// configuration says. The folder is made with mode 0700. Several hosts may share it one after the other, and at the
+    /// same time if each has a log of its own (`[audit] dir`): a log is written by one.
     #[must_use]
     pub fn state_dir(self, folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -68,7 +70,7 @@ impl HostBuilder {
         }
     }
 
-    /// A sink that takes every event, besides those that were added before.
+    /// A sink that takes every event, besides those that were added before and the audit log.
     #[must_use]
     pub fn sink(mut self, sink: Arc<dyn AuditSink>) -> Self {
         self.sinks.push(sink);
@@ -115,11 +117,13 @@ impl HostBuilder {
         }
     }
 
-    /// Makes the host and registers the manifests of the configuration. Compiles nothing and opens no store yet, and starts
-    /// no thread but the one that talks to the server of secrets, if there is one.
+    /// Makes the host, opens its audit log if there is a folder for it, and registers the manifests of the configuration.
+    /// Compiles nothing and opens no store yet, and starts no thread but those of the log and the one that talks to the
+    /// server of secrets, if there is one. If another process has the log open it waits for that, up to 30 s.
     ///
     /// # Errors
-    /// `config.invalid` for settings that cannot be, and whatever the manifests of the configuration fail with.
+    /// `config.invalid` for settings that cannot be, `audit.unavailable` for a log that cannot be opened, and whatever the
+    /// manifests of the configuration fail with.
     pub fn build(self) -> Result<Host, Failure> {
         let mut config = match self.config {
             Some(config) => config,
@@ -134,8 +138,10 @@ impl HostBuilder {
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
         let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, text::chain(error));
         let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
-        let bus = Arc::new(EventBus::new(self.sinks));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let audit = Audit::open(&config, &clock)?;
+        let log = audit.iter().map(|audit| Arc::clone(audit.log()) as Arc<dyn AuditSink>);
+        let bus = Arc::new(EventBus::new(log.chain(self.sinks).collect()));
         let lent = Storage::new(&config, Arc::clone(&clock))?.lend()?;
         let services = Services {
             clock: Arc::clone(&clock),
@@ -151,8 +157,18 @@ impl HostBuilder {
             services,
             policy: config.policy,
             gate: config.gate,
+            blinder: audit.as_ref().map(Audit::blinder),
         });
-        let host = Host::new(dispatcher, config.trust, clock, bus, serials, lent.store);
+        let host = Host::new(Parts {
+            dispatcher,
+            trust: config.trust,
+            clock,
+            events: bus,
+            serials,
+            store: lent.store,
+            audit,
+        });
+        host.started(config.digest);
         if let Some(digest) = config.digest {
             if config.state_dir.is_none() {
                 tracing::warn!(

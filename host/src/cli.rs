@@ -12,6 +12,7 @@ mod progress;
 mod prompt;
 mod session;
 mod text;
+mod trail;
 mod value;
 mod watch;
 

@@ -1,6 +1,7 @@
 //! `aral.toml`, resolved: one file in, everything a host needs out. The file and the keys it names must belong to this
 //! user or root and be writable by nobody else, since whoever can write them can grant. It starts nothing.
 
+pub mod audit;
 mod raw;
 pub mod storage;
 mod taken;
@@ -21,6 +22,7 @@ use aral_runtime::process::ProcessLimits;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 
 use crate::environment;
+use audit::{AuditConfig, AuditConfigError};
 use raw::{RawAllocation, RawConfig, RawRuntime, RawTrust};
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
@@ -54,6 +56,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[runtime]` `cache_bytes_max` | size of all compiled code | 1 GiB |
 /// | `[memory]` | see [`MemoryConfig`] | there is no store |
 /// | `[secrets]` | see [`SecretsConfig`] | secrets lie in the store, if there is one |
+/// | `[audit]` | see [`AuditConfig`] | a log in `audit` below `state_dir` |
 /// | `[process]` `open_files_max` | descriptors of the process | 16384 |
 /// | `[process]` `address_space_bytes_max` | address space of the process | not limited |
 ///
@@ -82,6 +85,8 @@ pub struct Config {
     pub memory: Option<MemoryConfig>,
     /// Where secrets are kept besides the store.
     pub secrets: Option<SecretsConfig>,
+    /// How the audit log is kept; none: there is none, for a program that keeps events in its own way.
+    pub audit: Option<AuditConfig>,
     /// The variables that `memory` and `secrets` name, once [`Config::take_variables`] has taken them.
     pub taken: Option<Taken>,
     /// Limits of the process; the binary applies them, an embedder's process is its own.
@@ -132,6 +137,9 @@ pub enum ConfigError {
     /// `[memory]` or `[secrets]` that cannot be.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// `[audit]` that cannot be.
+    #[error(transparent)]
+    Audit(#[from] AuditConfigError),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -162,13 +170,17 @@ impl From<ConfigError> for Failure {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             },
+            ConfigError::Audit(error) => match error.hint() {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            },
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
         }
     }
 }
 
 impl Config {
-    /// What holds without a file: nothing is trusted, nothing is allowed, nothing is kept.
+    /// What holds without a file: nothing is trusted, nothing is allowed, nothing is kept as long as there is no place to.
     ///
     /// # Errors
     /// None in practice: the closed policy has a canonical form.
@@ -186,6 +198,7 @@ impl Config {
             cache_bytes_max: CACHE_BYTES_MAX_DEFAULT,
             memory: None,
             secrets: None,
+            audit: Some(AuditConfig::default()),
             taken: None,
             process: ProcessLimits::default(),
             digest: None,
@@ -257,6 +270,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     let closed = EgressOptions::default();
     let state_dir = raw.state_dir.map(beside).or_else(environment::state_dir);
     let storage = storage::resolve(raw.memory, raw.secrets, state_dir.as_deref(), &beside)?;
+    let audit = audit::resolve(raw.audit, state_dir.as_deref(), &beside)?;
     Ok(Config {
         state_dir,
         trust: trust(raw.trust, &beside)?,
@@ -276,6 +290,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         cache_bytes_max: raw.runtime.cache_bytes_max.unwrap_or(CACHE_BYTES_MAX_DEFAULT),
         memory: storage.memory,
         secrets: storage.secrets,
+        audit: Some(audit),
         taken: None,
         process: ProcessLimits {
             open_files_max: raw

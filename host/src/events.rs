@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use aral_contract::event::{Kept, RecordFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Event};
 use futures::Stream;
 use tokio::sync::broadcast::{self, Sender, error::RecvError};
@@ -86,16 +87,57 @@ impl EventBus {
     }
 }
 
-impl AuditSink for EventBus {
-    fn record(&self, event: Event) {
+impl EventBus {
+    fn show(&self, event: &Event) {
         if self.watchers.receiver_count() > 0 {
             // The only failure is that the last watcher has just left.
             let _nobody = self.watchers.send(event.clone());
         }
+    }
+}
+
+impl AuditSink for EventBus {
+    fn record(&self, event: Event) {
+        self.show(&event);
         if let Some((last, rest)) = self.sinks.split_last() {
             rest.iter().for_each(|sink| guarded(&**sink, event.clone()));
             guarded(&**last, event);
         }
+    }
+
+    /// Kept once all sinks keep it. What comes back is the reference of the first that has one.
+    fn append(&self, event: Event) -> RecordFuture {
+        self.show(&event);
+        let nothing = || -> RecordFuture { Box::pin(std::future::ready(Ok(Kept::Unreferenced))) };
+        let Some((first, rest)) = self.sinks.split_first() else {
+            return nothing();
+        };
+        let appended = |sink: &dyn AuditSink, event| {
+            let appended = std::panic::catch_unwind(AssertUnwindSafe(|| sink.append(event)));
+            appended.unwrap_or_else(|_panic| {
+                tracing::error!(?sink, "a sink panicked and lost an event");
+                nothing()
+            })
+        };
+        let others: Vec<RecordFuture> = rest.iter().map(|sink| appended(&**sink, event.clone())).collect();
+        let first = appended(&**first, event);
+        if others.is_empty() {
+            return first;
+        }
+        Box::pin(async move {
+            let mut kept = first.await?;
+            for other in others {
+                let other = other.await?;
+                if kept == Kept::Unreferenced {
+                    kept = other;
+                }
+            }
+            Ok(kept)
+        })
+    }
+
+    fn available(&self) -> Result<(), SinkUnavailable> {
+        self.sinks.iter().try_for_each(|sink| sink.available())
     }
 }
 

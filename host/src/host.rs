@@ -7,14 +7,16 @@ use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
 use aral_capability::{Capability, Entry, Warning};
 use aral_contract::document::{TrustStore, Verified};
+use aral_contract::event::{AuthenticationMethod, LifecycleChange};
 use aral_contract::limits::DOCUMENT_BYTES_MAX;
-use aral_contract::{AuditSink as _, CapabilityId, Clock, Event, EventKind, Failure};
+use aral_contract::{AuditSink as _, CapabilityId, Clock, Digest, Event, EventKind, Failure};
 use aral_orchestration::dispatch::{DevelopmentRun, Explanation, Granted, RunReport};
 use aral_orchestration::{Dispatcher, Outcome, Policy, Request, Session};
 use aral_runtime::files;
 use futures::Stream;
 use semver::{Version, VersionReq};
 
+use crate::audit::Audit;
 use crate::builder::HostBuilder;
 use crate::components::{Beside, unreadable};
 use crate::events::{EventBus, Notice};
@@ -24,17 +26,37 @@ use crate::storage::LazyStore;
 /// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
 /// same host. It is safe to use from many tasks and threads at once.
 #[derive(Debug, Clone)]
-pub struct Host(Arc<Inner>);
+pub struct Host(Arc<Parts>);
 
+/// What a host is made of.
 #[derive(Debug)]
-struct Inner {
-    dispatcher: Dispatcher,
-    trust: TrustStore,
-    clock: Arc<dyn Clock>,
-    events: Arc<EventBus>,
-    serials: Option<SerialFile>,
-    store: Option<Arc<LazyStore>>,
+pub(crate) struct Parts {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) trust: TrustStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: Arc<EventBus>,
+    pub(crate) serials: Option<SerialFile>,
+    pub(crate) store: Option<Arc<LazyStore>>,
+    pub(crate) audit: Option<Audit>,
 }
+
+impl Drop for Parts {
+    /// The last clone is gone; the log ends after this.
+    fn drop(&mut self) {
+        self.events.record(Event {
+            at: self.clock.now(),
+            trace: None,
+            kind: EventKind::Lifecycle {
+                change: LifecycleChange::Stopped,
+                subject: SUBJECT.to_owned(),
+                digest: None,
+            },
+        });
+    }
+}
+
+/// What the host is called in its own records.
+const SUBJECT: &str = "host";
 
 /// A capability that was registered, with what was odd about it.
 #[derive(Debug, Clone)]
@@ -54,22 +76,22 @@ impl Host {
         HostBuilder::default()
     }
 
-    pub(crate) fn new(
-        dispatcher: Dispatcher,
-        trust: TrustStore,
-        clock: Arc<dyn Clock>,
-        events: Arc<EventBus>,
-        serials: Option<SerialFile>,
-        store: Option<Arc<LazyStore>>,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            dispatcher,
-            trust,
-            clock,
-            events,
-            serials,
-            store,
-        }))
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Records that the host is there, and under what it decides. `config` is the digest of its configuration file.
+    pub(crate) fn started(&self, config: Option<Digest>) {
+        self.record(EventKind::Lifecycle {
+            change: LifecycleChange::Started,
+            subject: SUBJECT.to_owned(),
+            digest: config,
+        });
+        self.record(EventKind::ConfigurationChanged {
+            subject: "policy",
+            before: None,
+            after: self.policy().digest(),
+        });
     }
 
     /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them. Inspects, but compiles
@@ -125,7 +147,15 @@ impl Host {
 
     /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.
     pub fn remove(&self, capability: &CapabilityId, version: &Version) -> bool {
-        self.0.dispatcher.registry().remove(capability, version)
+        let removed = self.0.dispatcher.registry().remove(capability, version);
+        if removed {
+            self.record(EventKind::Lifecycle {
+                change: LifecycleChange::Withdrawn,
+                subject: format!("{capability} {version}"),
+                digest: None,
+            });
+        }
+        removed
     }
 
     /// All registered capabilities, by name and version.
@@ -140,6 +170,13 @@ impl Host {
     pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
         self.noting_refusal("persona", || {
             let persona = aral_persona::persona::verify(persona, &self.0.trust, self.0.clock.now())?;
+            self.record(EventKind::Authentication {
+                user: None,
+                agent: Some(persona.body.id.clone()),
+                method: AuthenticationMethod::Persona,
+                source: None,
+                refused: None,
+            });
             Ok(Session::new(persona))
         })
     }
@@ -236,6 +273,11 @@ impl Host {
     /// key service does not answer; `host.internal` if it is damaged.
     pub fn open_store(&self) -> Result<(), Failure> {
         self.0.store.as_ref().map_or(Ok(()), |store| store.open_now())
+    }
+
+    /// The audit log; none: there is no folder for one, or the configuration wants none.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.0.audit.as_ref()
     }
 
     /// The policy in force.

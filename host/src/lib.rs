@@ -33,6 +33,7 @@
 //! `examples/embed.rs` is a whole program.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod builder;
 mod components;
 pub mod config;
@@ -43,6 +44,7 @@ mod serials;
 pub mod storage;
 mod text;
 
+pub use audit::Audit;
 pub use builder::HostBuilder;
 pub use config::Config;
 pub use events::{LogSink, Notice};
@@ -53,7 +55,8 @@ pub use aral_capability::{Capability, Entry, Shape, Warning};
 pub use aral_contract as contract;
 pub use aral_orchestration::authorize;
 pub use aral_orchestration::dispatch::{
-    DevelopmentRun, Explanation, GateOptions, Granted, Outcome, Refusal, Request, RunReport, Uncovered,
+    DevelopmentRun, Explanation, GateOptions, Granted, Outcome, ReceiptReference, Refusal, Request, RunReport,
+    Uncovered,
 };
 pub use aral_orchestration::{Session, policy};
 pub use aral_runtime::CompilerKind;

@@ -46,11 +46,13 @@ impl Configured {
         Ok(Self { config, path })
     }
 
-    /// The same for a host that calls nothing: it needs no place for records and secrets, and does not miss their keys.
+    /// The same for a host that calls nothing: it needs no place for records and secrets, does not miss their keys, and has
+    /// nothing to put on record.
     pub(crate) fn without_storage(&self) -> Self {
         let mut same = self.clone();
         same.config.memory = None;
         same.config.secrets = None;
+        same.config.audit = None;
         same
     }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use aral_contract::event::DataOperation;
 use aral_contract::id::Namespace;
-use aral_contract::{AuditSink as _, Classification, Clock, Event, EventKind, Failure};
+use aral_contract::{Classification, Clock, EventKind, Failure};
+use aral_host::Storage;
 use aral_host::storage::store_failure;
-use aral_host::{LogSink, Storage};
 use aral_memory::sealed::SealedStore;
 use aral_memory::{RecordName, RecordStore, StoreError};
 use aral_runtime::SystemClock;
@@ -19,6 +19,7 @@ use aral_runtime::SystemClock;
 use super::arguments::storage::Memory;
 use super::configured::Configured;
 use super::output::{Done, Output};
+use super::trail::Trail;
 
 pub(crate) use keys::keygen;
 
@@ -47,7 +48,7 @@ pub(crate) struct Opened {
     pub(crate) storage: Storage,
     pub(crate) store: SealedStore,
     pub(crate) records: Arc<dyn RecordStore>,
-    clock: Arc<dyn Clock>,
+    pub(crate) trail: Trail,
 }
 
 impl Opened {
@@ -55,11 +56,12 @@ impl Opened {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let storage = Storage::new(&configured.config, Arc::clone(&clock))?;
         let store = storage.open()?;
+        let trail = Trail::open(&configured.config, &clock)?;
         Ok(Self {
             records: store.memory(),
             storage,
             store,
-            clock,
+            trail,
         })
     }
 
@@ -73,18 +75,14 @@ impl Opened {
         facts: impl FnOnce(&T) -> (Option<Classification>, u64),
     ) -> Result<T, Failure> {
         let (classification, amount) = done.as_ref().map_or((None, 0), facts);
-        LogSink.record(Event {
-            at: self.clock.now(),
-            trace: None,
-            kind: EventKind::DataAccess {
-                capability: None,
-                operation,
-                namespace: namespace.clone(),
-                record: name.map(|name| self.records.tag(namespace, name)),
-                classification,
-                amount,
-                refused: done.as_ref().err().map(ToString::to_string),
-            },
+        self.trail.record(EventKind::DataAccess {
+            capability: None,
+            operation,
+            namespace: namespace.clone(),
+            record: name.map(|name| self.records.tag(namespace, name)),
+            classification,
+            amount,
+            refused: done.as_ref().err().map(ToString::to_string),
         });
         done.map_err(store_failure)
     }

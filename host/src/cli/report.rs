@@ -26,6 +26,7 @@ pub(crate) fn outcome(outcome: &Outcome, events: &[EventKind], output: &Output) 
         "granted": outcome.grant.as_ref().map(|grant| &grant.permissions),
         "denied": denials(events).collect::<Vec<_>>(),
         "usage": outcome.usage,
+        "receipt": outcome.receipt,
     });
     match &outcome.result {
         Ok(answer) => {
@@ -146,6 +147,12 @@ fn summary(outcome: &Outcome, events: &[EventKind]) -> String {
         lines.push(format!("denied    {hidden} more"));
     }
     lines.push(format!("cost      {}", cost(&outcome.usage)));
+    if let Some(receipt) = &outcome.receipt {
+        lines.push(format!(
+            "receipt   record {} of audit log {}",
+            receipt.record.seq, receipt.record.log
+        ));
+    }
     lines.push(format!("trace     {}", outcome.trace));
     lines.join("\n")
 }

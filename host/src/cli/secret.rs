@@ -5,9 +5,9 @@ use std::sync::Arc;
 use aral_contract::event::SecretOperation;
 use aral_contract::id::SecretName;
 use aral_contract::secret::SECRET_BYTES_MAX;
-use aral_contract::{AuditSink as _, Clock, Code, Event, EventKind, Failure, SecretError, SecretValue};
+use aral_contract::{Clock, Code, EventKind, Failure, SecretError, SecretValue};
+use aral_host::Storage;
 use aral_host::storage::{secret_failure, store_failure};
-use aral_host::{LogSink, Storage};
 use aral_memory::Secrets;
 use aral_memory::sealed::SealedStore;
 use aral_runtime::SystemClock;
@@ -17,6 +17,7 @@ use super::arguments::storage::{Secret, SecretGet, SecretPut};
 use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output, Stop, failure_object};
+use super::trail::Trail;
 use super::{session, text, value};
 
 /// Secrets in one page of a listing.
@@ -44,7 +45,7 @@ pub(crate) fn run(verb: &Secret, configured: &Configured, output: &Output) -> Do
 /// Secrets by name, with the store behind them if that is needed.
 struct Opened {
     secrets: Secrets,
-    clock: Arc<dyn Clock>,
+    trail: Trail,
     _store: Option<SealedStore>,
 }
 
@@ -71,22 +72,18 @@ impl Opened {
         })?;
         Ok(Self {
             secrets,
-            clock,
+            trail: Trail::open(config, &clock)?,
             _store: store,
         })
     }
 
     fn note(&self, secret: &SecretName, operation: SecretOperation, refused: Option<&SecretError>) {
-        LogSink.record(Event {
-            at: self.clock.now(),
-            trace: None,
-            kind: EventKind::SecretAccess {
-                capability: None,
-                secret: secret.clone(),
-                operation,
-                target: None,
-                refused: refused.map(ToString::to_string),
-            },
+        self.trail.record(EventKind::SecretAccess {
+            capability: None,
+            secret: secret.clone(),
+            operation,
+            target: None,
+            refused: refused.map(ToString::to_string),
         });
     }
 }

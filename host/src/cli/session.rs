@@ -15,6 +15,7 @@ use super::configured::Configured;
 use super::files;
 use super::output::Output;
 use super::progress::Progress;
+use super::trail;
 use super::watch::Watch;
 
 /// The host, with the manifests of the configuration and of the command line.
@@ -58,6 +59,7 @@ pub(crate) fn development_host(configured: &Configured, watch: &Arc<Watch>) -> R
 
 /// This process makes one call: a pool with more places would only take longer to make.
 fn one_call(config: &mut Config) {
+    trail::for_a_verb(config);
     config.gate.concurrent_max = config.gate.concurrent_max.min(1);
 }
 

@@ -7,6 +7,7 @@ use aral_contract::document::Kind;
 use aral_orchestration::RawPolicy;
 use serde::Deserialize;
 
+use super::audit::raw::RawAudit;
 use super::storage::raw::{RawMemory, RawSecrets};
 
 /// The whole file. Every absent key is closed or takes the built-in number.
@@ -21,6 +22,7 @@ pub(super) struct RawConfig {
     pub(super) runtime: RawRuntime,
     pub(super) memory: Option<RawMemory>,
     pub(super) secrets: Option<RawSecrets>,
+    pub(super) audit: Option<RawAudit>,
     pub(super) process: RawProcess,
 }
 

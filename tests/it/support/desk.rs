@@ -116,6 +116,7 @@ impl Desk {
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
         let mut config = json!({
             "state_dir": setup::STATE,
+            "audit": { "dir": "audit", "reserve_bytes": 65536 },
             "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
             "manifests": { "files": ["manifest.json"] },
             "policy": open_policy(&self.root()),

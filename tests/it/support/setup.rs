@@ -209,6 +209,7 @@ impl Setup {
         }
         let mut config = json!({
             "state_dir": STATE,
+            "audit": { "dir": "audit", "durability": "async", "reserve_bytes": 0 },
             "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
             "policy": {
                 "permissions": ["*"],

@@ -93,9 +93,10 @@ impl Blinder {
         }
     }
 
-    /// The salt of one part of one call. It goes to the caller with the receipt, and into no record.
-    pub fn salt(&self, trace: TraceId, part: Part) -> Salt {
-        Salt(self.mac(&[SALT, part.domain(), trace.as_bytes()]))
+    /// The salt of one part of one call: the `number`th of whoever counts them, since a request may make several. It goes
+    /// to the caller with the receipt, and into no record.
+    pub fn salt(&self, trace: TraceId, number: u64, part: Part) -> Salt {
+        Salt(self.mac(&[SALT, part.domain(), trace.as_bytes(), &number.to_be_bytes()]))
     }
 
     /// A keyed hash of a name: the same for the same name, and nothing without the key. `domain` says what names it is
@@ -155,14 +156,15 @@ mod tests {
     #[test]
     fn a_commitment_is_to_one_value_of_one_part_of_one_call_under_one_key() {
         let (one, two) = (TraceId::from_bytes([1; 16]), TraceId::from_bytes([2; 16]));
-        let commit = |key: u8, trace, part, value: &[u8]| blinder(key).salt(trace, part).commit(value);
-        let expected = commit(1, one, Part::Input, b"a");
-        assert_eq!(commit(1, one, Part::Input, b"a"), expected);
+        let commit = |key: u8, trace, number, part, value: &[u8]| blinder(key).salt(trace, number, part).commit(value);
+        let expected = commit(1, one, 0, Part::Input, b"a");
+        assert_eq!(commit(1, one, 0, Part::Input, b"a"), expected);
         for other in [
-            commit(2, one, Part::Input, b"a"),
-            commit(1, two, Part::Input, b"a"),
-            commit(1, one, Part::Output, b"a"),
-            commit(1, one, Part::Input, b"b"),
+            commit(2, one, 0, Part::Input, b"a"),
+            commit(1, two, 0, Part::Input, b"a"),
+            commit(1, one, 1, Part::Input, b"a"),
+            commit(1, one, 0, Part::Output, b"a"),
+            commit(1, one, 0, Part::Input, b"b"),
         ] {
             assert_ne!(other, expected);
         }
@@ -195,7 +197,7 @@ mod tests {
             format!(
                 "{:?} {:?}",
                 blinder(1),
-                blinder(1).salt(TraceId::from_bytes([0; 16]), Part::Input)
+                blinder(1).salt(TraceId::from_bytes([0; 16]), 0, Part::Input)
             ),
             "Blinder Salt"
         );

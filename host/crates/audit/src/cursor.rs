@@ -78,6 +78,23 @@ impl Cursor {
         Ok(Self::new(files::open_root(directory)?, seq))
     }
 
+    /// Far enough before the end of the log in a folder that at least `count` records follow, if there are as many.
+    ///
+    /// # Errors
+    /// The folder cannot be opened or listed.
+    pub fn last(directory: &Path, count: u64) -> Result<Self, ReadError> {
+        let mut cursor = Self::oldest(directory)?;
+        let segments = segment::list(&cursor.dir)?;
+        // How many records are in the last segment nobody knows; those before it begin where the next one does.
+        let newest = segments.last().map_or(0, |segment| segment.first);
+        let from = segments
+            .iter()
+            .rev()
+            .find(|segment| newest.saturating_sub(segment.first) >= count);
+        cursor.next = from.map_or(cursor.next, |segment| segment.first);
+        Ok(cursor)
+    }
+
     /// Before the oldest record of the log in a folder.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The list of the host functions that a call used, as one hash: whoever holds the list can show that it is the one, and
 //! the receipt stays small however long it is.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aral_contract::{Digest, Permission};
 use sha2::{Digest as _, Sha256};
 
@@ -58,6 +60,23 @@ impl HostCallList {
         let all = Permission::ALL.into_iter().zip(self.used);
         all.filter_map(|(permission, used)| used.then_some(permission))
             .collect()
+    }
+}
+
+/// The list of one call while it grows: the call writes, and whoever records its end reads, also when the call is given up.
+#[derive(Debug, Clone, Default)]
+pub struct HostCalls(Arc<Mutex<HostCallList>>);
+
+impl HostCalls {
+    /// One more, as [`HostCallList::push`].
+    pub fn push(&self, permission: Permission, target: &str, allowed: bool) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(permission, target, allowed);
+    }
+
+    /// What there is so far.
+    pub fn list(&self) -> HostCallList {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -169,6 +169,14 @@ impl AuditLog {
     /// # Errors
     /// The log cannot be written now, and what was queued is not in it.
     pub fn close(self) -> Result<(), SinkUnavailable> {
+        self.end()
+    }
+
+    /// The same for a log that others still hold. Nobody else can open it before the last of them lets go of it.
+    ///
+    /// # Errors
+    /// As [`AuditLog::close`].
+    pub fn end(&self) -> Result<(), SinkUnavailable> {
         self.stop();
         let state = self.shared.lock();
         if state.durable == state.next {

@@ -57,7 +57,7 @@ impl Filter {
 pub fn query(
     directory: &Path,
     filter: Filter,
-) -> Result<impl Iterator<Item = Result<(Entry, Record), ReadError>>, ReadError> {
+) -> Result<impl Iterator<Item = Result<(Entry, Record), ReadError>> + use<>, ReadError> {
     let cursor = Cursor::oldest(directory)?;
     Ok(cursor.filter_map(move |entry| {
         let found = entry.and_then(|entry| entry.record().map(|record| (entry, record)));
@@ -74,7 +74,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use aral_contract::{AuditSink as _, Code, Event, EventKind, Usage};
+    use aral_contract::{AuditSink as _, Code, Digest, Event, EventKind, Usage};
     use cap_std::fs::OpenOptions;
 
     use super::*;
@@ -116,7 +116,11 @@ mod tests {
             trace: None,
             kind: EventKind::Decision {
                 capability: "one".parse().unwrap(),
+                version: "1.0.0".parse().unwrap(),
+                manifest: Digest::of(b"manifest"),
                 persona: "agent".parse().unwrap(),
+                persona_digest: Digest::of(b"persona"),
+                policy: Digest::of(b"policy"),
                 grant: None,
                 missing: Vec::new(),
             },

@@ -74,6 +74,24 @@ pub enum AuditEvent {
 }
 
 impl AuditEvent {
+    /// Every word of [`AuditEvent::type_name`].
+    pub const TYPE_NAMES: [&str; 14] = [
+        "authentication",
+        "decision",
+        "invocation_started",
+        "invocation",
+        "host_call",
+        "memory_access",
+        "data_access",
+        "security",
+        "lifecycle",
+        "configuration_changed",
+        "repeated",
+        "log_opened",
+        "log_retired",
+        "log_gap",
+    ];
+
     /// The word in the member `type`.
     pub const fn type_name(&self) -> &'static str {
         match self {

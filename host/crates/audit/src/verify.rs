@@ -15,7 +15,7 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 
 use crate::checkpoint::Checkpoint;
-use crate::line::Line;
+use crate::line::{Line, Next};
 use crate::merkle::Tree;
 use crate::retain;
 use crate::segment::{self, SegmentError, SegmentReader};
@@ -40,7 +40,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Files(#[from] FilesError),
     /// A checkpoint that was given to compare with is none, or not by a trusted key.
-    #[error("the anchor is not a checkpoint by a trusted key")]
+    #[error("the checkpoint is none by a trusted key")]
     Anchor(#[source] DocumentError),
 }
 
@@ -108,6 +108,30 @@ pub fn verify(directory: &Path, trust: &TrustStore, anchors: &[Vec<u8>]) -> Resu
     };
     let finding = finding.or_else(|| walk.end());
     Ok(walk.report(first, finding))
+}
+
+/// The newest checkpoint in a log that one of the trusted keys signed; none: it has none yet. The records before it are not
+/// looked at.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn newest_checkpoint(directory: &Path, trust: &TrustStore) -> Result<Option<Checkpoint>, VerifyError> {
+    let dir = files::open_root(directory)?;
+    for segment in segment::list(&dir)?.iter().rev() {
+        let mut reader = SegmentReader::open(&dir, segment.first)?;
+        let mut newest = None;
+        while reader.advance()? == Next::Whole {
+            if let Line::Checkpoint(document) = Line::parse(reader.lines.line()) {
+                newest = Some(document.to_vec());
+            }
+        }
+        if let Some(document) = newest {
+            return Checkpoint::verify(&document, trust)
+                .map(Some)
+                .map_err(VerifyError::Anchor);
+        }
+    }
+    Ok(None)
 }
 
 /// Checks what the log begins with: nothing, or a state that a kept checkpoint vouches for.

@@ -9,6 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use aral_audit::HostCalls;
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{AuditSink, Clock, Code, Failure, Grant, TraceId, Usage};
 use aral_memory::Secrets;
@@ -76,6 +77,8 @@ pub struct Call<'a> {
     pub trace: TraceId,
     /// JSON text.
     pub input: &'a [u8],
+    /// Where its host calls are listed; none: nowhere, because nobody keeps receipts.
+    pub host_calls: Option<&'a HostCalls>,
 }
 
 /// How a call ended.
@@ -181,7 +184,7 @@ impl Bound {
     /// Runs the capability once. To cancel, drop the future: the guest, its host functions and its connections end with
     /// it.
     pub async fn invoke(&self, call: Call<'_>) -> Completion {
-        let record = CallRecord::new(Arc::clone(&self.frame), call.trace);
+        let record = CallRecord::listing(Arc::clone(&self.frame), call.trace, call.host_calls.cloned());
         let mut usage = Usage {
             input_bytes: u64::try_from(call.input.len()).unwrap_or(u64::MAX),
             ..Usage::default()

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aral_audit::HostCalls;
 use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, Permission, TraceId};
 use aral_memory::Secrets;
 
@@ -36,6 +37,7 @@ pub(crate) struct CallRecord {
     pub(crate) frame: Arc<Frame>,
     pub(crate) trace: TraceId,
     pub(crate) log: Mutex<LogBook>,
+    host_calls: Option<HostCalls>,
     started: Duration,
     events: AtomicU64,
     http_requests: AtomicU64,
@@ -44,8 +46,15 @@ pub(crate) struct CallRecord {
 }
 
 impl CallRecord {
+    /// Without a list of its host calls: for what is no call that anybody asks a receipt of.
     pub(crate) fn new(frame: Arc<Frame>, trace: TraceId) -> Arc<Self> {
+        Self::listing(frame, trace, None)
+    }
+
+    /// With the list that its host calls go to.
+    pub(crate) fn listing(frame: Arc<Frame>, trace: TraceId, host_calls: Option<HostCalls>) -> Arc<Self> {
         Arc::new(Self {
+            host_calls,
             started: frame.clock.elapsed(),
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
@@ -79,6 +88,9 @@ impl CallRecord {
     }
 
     fn host_call(&self, permission: Permission, target: &str, denial: Option<&str>) {
+        if let Some(list) = &self.host_calls {
+            list.push(permission, target, denial.is_none());
+        }
         let before = self.events.fetch_add(1, Ordering::Relaxed);
         if before == HOST_CALL_EVENTS_MAX {
             tracing::warn!(trace = %self.trace, capability = %self.frame.grant.capability, "further host calls of this call are not recorded");

@@ -59,8 +59,16 @@ pub enum EventKind {
     Decision {
         /// For which capability.
         capability: CapabilityId,
+        /// For which version of it.
+        version: Version,
+        /// SHA-256 of the manifest.
+        manifest: Digest,
         /// For whom.
         persona: PersonaId,
+        /// SHA-256 of the persona.
+        persona_digest: Digest,
+        /// SHA-256 of the policy.
+        policy: Digest,
         /// Digest of the grant, or none: denied.
         grant: Option<Digest>,
         /// If denied: the permissions that were missing, with who did not give them.

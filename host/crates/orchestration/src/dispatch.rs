@@ -3,18 +3,21 @@
 //! HTTP and MCP) comes through here. It knows none of them, and no file.
 
 mod ended;
+mod evidence;
 mod gate;
 mod granted;
 mod run;
 
 use std::sync::Arc;
 
+use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
 use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, KeyId, TraceId, Usage};
 use aral_runtime::{Runtime, entropy};
 use arc_swap::ArcSwap;
 use semver::{Version, VersionReq};
 
+pub use evidence::ReceiptReference;
 pub use gate::GateOptions;
 pub use granted::Granted;
 pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
@@ -23,6 +26,7 @@ use crate::authorize::{Decision, Missing, authorize};
 use crate::policy::Policy;
 use crate::session::Session;
 use ended::Ended;
+use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
 
@@ -54,6 +58,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// Under which grant it ran; none: nothing did.
     pub grant: Option<Arc<Grant>>,
+    /// Where its end is recorded; none: the host keeps no log, or counted it with others like it.
+    pub receipt: Option<ReceiptReference>,
 }
 
 /// A decision and the documents it rests on.
@@ -75,6 +81,14 @@ pub struct Explanation {
     pub policy: Digest,
 }
 
+/// The documents that a decision rests on, by their digests.
+#[derive(Debug, Clone, Copy)]
+struct Papers {
+    manifest: Digest,
+    persona: Digest,
+    policy: Digest,
+}
+
 /// What the path needs.
 #[derive(Debug)]
 pub struct DispatcherParts {
@@ -89,6 +103,8 @@ pub struct DispatcherParts {
     pub policy: Policy,
     /// How many calls there may be at once.
     pub gate: GateOptions,
+    /// Hides inputs and outputs in what the sink records; none: no evidence is gathered, because nobody keeps it.
+    pub blinder: Option<Arc<Blinder>>,
 }
 
 /// The one path. Shared by reference between all callers.
@@ -101,6 +117,7 @@ pub struct Dispatcher {
     sink: Arc<dyn AuditSink>,
     ruling: ArcSwap<Ruling>,
     gate: Gate,
+    witness: Option<Witness>,
 }
 
 impl Dispatcher {
@@ -113,6 +130,7 @@ impl Dispatcher {
             sink: Arc::clone(&parts.services.sink),
             ruling: ArcSwap::from_pointee(Ruling::new(parts.policy, &parts.services)),
             gate: Gate::new(parts.gate),
+            witness: parts.blinder.map(Witness::new),
             services: parts.services,
         }
     }
@@ -125,7 +143,13 @@ impl Dispatcher {
     /// Replaces the policy as a whole. Calls that are under way end under the old one; every later call is decided
     /// anew.
     pub fn set_policy(&self, policy: Policy) {
-        self.ruling.store(Arc::new(Ruling::new(policy, &self.services)));
+        let after = policy.digest();
+        let before = self.ruling.swap(Arc::new(Ruling::new(policy, &self.services)));
+        self.record(None, || EventKind::ConfigurationChanged {
+            subject: "policy",
+            before: Some(before.policy().digest()),
+            after,
+        });
     }
 
     /// The policy in force.
@@ -138,9 +162,13 @@ impl Dispatcher {
     /// Needs a tokio runtime with timers.
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
         let trace = request.trace.unwrap_or_else(entropy::trace_id);
+        if let Err(unavailable) = self.sink.available() {
+            let result = Err(self.reported(unavailable.into(), trace));
+            return unrun(trace, request.capability, result, None);
+        }
         match self.authorize_traced(session, request.capability, request.version, Some(trace)) {
             Ok(granted) => self.run(trace, &granted, request.input).await,
-            Err(failure) => self.refused(trace, request.capability, failure),
+            Err(failure) => self.refused(trace, request.capability, failure).await,
         }
     }
 
@@ -210,10 +238,16 @@ impl Dispatcher {
             return Ok(granted);
         }
         let decision = self.decide(session, &capability, ruling.policy());
-        self.record_decision(&decision, trace);
+        let persona = session.persona().digest;
+        let papers = Papers {
+            manifest: capability.manifest_digest(),
+            persona,
+            policy: ruling.policy().digest(),
+        };
+        self.record_decision(&decision, papers, trace);
         match decision.outcome {
             Ok(grant) => {
-                let granted = Granted::new(capability, Arc::new(grant), Arc::clone(ruling.services()));
+                let granted = Granted::new(capability, Arc::new(grant), persona, Arc::clone(ruling.services()));
                 Ok(ruling.keep(session, Arc::new(granted), &self.registry.list()))
             }
             Err(denial) => Err(Failure::from(&denial)),
@@ -237,13 +271,19 @@ impl Dispatcher {
 
     /// From here on the call has a grant. Every way that a capability runs ends up in this function.
     async fn run(&self, trace: TraceId, granted: &Granted, input: &[u8]) -> Outcome {
-        let mut ended = Ended::new(self, trace, granted.grant());
-        let (result, usage) = match self.enter_and_invoke(trace, granted, input).await {
+        let ended = Ended::new(self, trace, granted, input);
+        let host_calls = ended.proof().map(|proof| &proof.host_calls);
+        let call = aral_capability::Call {
+            trace,
+            input,
+            host_calls,
+        };
+        let (result, usage) = match self.enter_and_invoke(granted, call).await {
             Ok(completion) => (completion.result, completion.usage),
             Err(failure) => (Err(failure), Usage::default()),
         };
         let result = result.map_err(|failure| self.reported(failure, trace));
-        ended.with(result.as_ref().err().map(|failure| failure.code), &usage);
+        let (result, receipt) = ended.told(result, &usage).await;
         Outcome {
             trace,
             capability: granted.grant().capability.clone(),
@@ -251,44 +291,32 @@ impl Dispatcher {
             result,
             usage,
             grant: Some(Arc::clone(granted.grant())),
+            receipt,
         }
     }
 
     async fn enter_and_invoke(
         &self,
-        trace: TraceId,
         granted: &Granted,
-        input: &[u8],
+        call: aral_capability::Call<'_>,
     ) -> Result<aral_capability::Completion, Failure> {
         let _place = self.gate.enter().await?;
         let bound = granted.bound(&self.runtime).await?;
         let grant = granted.grant();
-        self.record(Some(trace), || EventKind::InvocationStarted {
+        self.record(Some(call.trace), || EventKind::InvocationStarted {
             capability: grant.capability.clone(),
             version: grant.version.clone(),
             persona: grant.persona.clone(),
             grant: grant.digest(),
         });
-        granted::invoke_unwinding(bound, aral_capability::Call { trace, input }).await
+        granted::invoke_unwinding(bound, call).await
     }
 
-    /// A call that never got as far as a grant. Its end is recorded like any other.
-    fn refused(&self, trace: TraceId, capability: &CapabilityId, failure: Failure) -> Outcome {
+    /// A call that never got as far as a grant.
+    async fn refused(&self, trace: TraceId, capability: &CapabilityId, failure: Failure) -> Outcome {
         let failure = self.reported(failure, trace);
-        self.record(Some(trace), || EventKind::InvocationEnded {
-            capability: capability.clone(),
-            code: Some(failure.code),
-            usage: Usage::default(),
-            evidence: None,
-        });
-        Outcome {
-            trace,
-            capability: capability.clone(),
-            version: None,
-            result: Err(failure),
-            usage: Usage::default(),
-            grant: None,
-        }
+        let (result, receipt) = self.refused_on_record(trace, capability, failure).await;
+        unrun(trace, capability, result, receipt)
     }
 
     /// What only the operator may read goes to the log; the caller finds it there by the trace id.
@@ -299,14 +327,18 @@ impl Dispatcher {
         failure.with_trace(trace)
     }
 
-    fn record_decision(&self, decision: &Decision, trace: Option<TraceId>) {
+    fn record_decision(&self, decision: &Decision, papers: Papers, trace: Option<TraceId>) {
         let missing: Vec<String> = match &decision.outcome {
             Ok(_) => Vec::new(),
             Err(denial) => denial.missing.iter().map(Missing::to_string).collect(),
         };
         self.record(trace, || EventKind::Decision {
             capability: decision.capability.clone(),
+            version: decision.version.clone(),
+            manifest: papers.manifest,
             persona: decision.persona.clone(),
+            persona_digest: papers.persona,
+            policy: papers.policy,
             grant: decision.outcome.as_ref().ok().map(Grant::digest),
             missing,
         });
@@ -318,6 +350,24 @@ impl Dispatcher {
             trace,
             kind: kind(),
         });
+    }
+}
+
+/// The outcome of a call under which nothing ran.
+fn unrun(
+    trace: TraceId,
+    capability: &CapabilityId,
+    result: Result<String, Failure>,
+    receipt: Option<ReceiptReference>,
+) -> Outcome {
+    Outcome {
+        trace,
+        capability: capability.clone(),
+        version: None,
+        result,
+        usage: Usage::default(),
+        grant: None,
+        receipt,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::io::{BufReader, BufWriter, Write as _};
 
-use aral_contract::{Code, Failure};
+use aral_contract::event::Severity;
+use aral_contract::{Code, EventKind, Failure};
 use aral_host::storage::{backup_failure, store_failure};
 use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 use aral_memory::sealed::Existing;
@@ -38,6 +39,16 @@ impl From<Failed> for Failure {
     }
 }
 
+/// Everything that the store holds went out or came in, under a key for backups.
+fn moved(rule: &'static str, key: String) -> EventKind {
+    EventKind::Security {
+        severity: Severity::Medium,
+        rule,
+        subject: format!("key {key}"),
+        source: None,
+    }
+}
+
 pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: &Output) -> Done {
     let key = BackupPublicKey::from_pem(&files::text(&arguments.to)?)
         .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.to.display())))?;
@@ -60,6 +71,7 @@ pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: 
     })
     .map_err(Failure::from)?;
     drop(progress);
+    opened.trail.record(moved("memory_exported", key.id().to_string()));
     output.answer(
         &format!(
             "wrote {} (mode 0600): {} records, readable with the private key of {}",
@@ -91,6 +103,9 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         })
         .map_err(backup_failure)?;
     drop(progress);
+    opened
+        .trail
+        .record(moved("memory_imported", key.public_key().id().to_string()));
     output.answer(
         &format!(
             "imported {} records; kept {} that were there already; left out {} whose time was over",

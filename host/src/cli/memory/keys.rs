@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use aral_contract::{Code, Failure};
+use aral_contract::event::LifecycleChange;
+use aral_contract::{Code, EventKind, Failure};
 use aral_host::config::storage::MasterKeyPlace;
 use aral_host::storage::{read_master_key, store_failure};
 use aral_memory::MasterKey;
@@ -62,6 +63,15 @@ fn backup_pair(name: &Path, output: &Output) -> Done {
     Ok(Exit::Success)
 }
 
+/// What the record of a new key says.
+fn rotated_event(subject: &str) -> EventKind {
+    EventKind::Lifecycle {
+        change: LifecycleChange::KeyRotated,
+        subject: subject.to_owned(),
+        digest: None,
+    }
+}
+
 /// Where the new key is, and the line that names it.
 fn new_key(arguments: &MemoryRotateKey, opened: &Opened) -> Result<(MasterKey, String), Failure> {
     if let Some(path) = &arguments.to {
@@ -92,6 +102,7 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, configured: &Configured, outpu
         .rotate_key(&key, &mut |step| progress.count(step.done, step.total))
         .map_err(store_failure)?;
     drop(progress);
+    opened.trail.record(rotated_event("memory"));
     let resumed = if rotated.resumed {
         " (went on with what was begun before)"
     } else {
@@ -130,6 +141,7 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
     });
     let rotated = rotated.map_err(store_failure)?;
     drop(progress);
+    opened.trail.record(rotated_event("memory epoch"));
     output.answer(
         &format!(
             "records  {} sealed anew; the key of the old epoch is destroyed",

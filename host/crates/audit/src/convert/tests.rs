@@ -1,3 +1,5 @@
+//! Nothing that may hold a secret comes through the conversion in clear.
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use aral_contract::event::{AuthenticationMethod, SecretOperation};
@@ -204,7 +206,11 @@ fn texts_are_cut_and_kept_on_one_line() {
     assert!(subject.starts_with("a\\nbc") && subject.len() <= crate::text::TEXT_BYTES_MAX);
     let missing = converted(EventKind::Decision {
         capability: capability(),
+        version: "1.0.0".parse().unwrap(),
+        manifest: Digest::of(b"manifest"),
         persona: "agent".parse().unwrap(),
+        persona_digest: Digest::of(b"persona"),
+        policy: Digest::of(b"policy"),
         grant: None,
         missing: vec!["x".repeat(10_000); 1000],
     });

@@ -1,3 +1,4 @@
+//! The log from outside: numbers, durability, segments, retention, recovery, a full disk, and what is counted together.
 #![expect(clippy::disallowed_methods, reason = "tests look at files, and kill processes")]
 
 use std::collections::HashSet;

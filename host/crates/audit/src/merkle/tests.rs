@@ -1,3 +1,5 @@
+//! The tree beside another implementation of the same hashing.
+
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 
 use super::*;

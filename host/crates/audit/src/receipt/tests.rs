@@ -1,3 +1,5 @@
+//! Receipts of every record, and every way in which one proves nothing.
+
 use serde_json::json;
 
 use super::*;
@@ -135,7 +137,7 @@ fn a_record_that_is_gone_has_no_receipt_and_those_after_it_have() {
 fn whoever_has_the_salt_can_show_what_the_input_was() {
     let trace = aral_contract::TraceId::from_bytes([3; 16]);
     let blinder = crate::testing::blinder();
-    let salt = |part| blinder.salt(trace, part);
+    let salt = |part| blinder.salt(trace, 0, part);
     let evidence = aral_contract::Evidence {
         version: "1.0.0".parse().unwrap(),
         component: Digest::of(b"component"),

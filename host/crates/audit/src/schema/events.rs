@@ -56,9 +56,21 @@ pub struct Decision {
     /// Which capability.
     #[schemars(with = "shape::Identifier")]
     pub capability: CapabilityId,
+    /// Which version of it.
+    #[schemars(with = "shape::Semver")]
+    pub version: Version,
+    /// SHA-256 of the manifest.
+    #[schemars(with = "shape::Sha256")]
+    pub manifest: Digest,
     /// For whom.
     #[schemars(with = "shape::Identifier")]
     pub persona: PersonaId,
+    /// SHA-256 of the persona.
+    #[schemars(with = "shape::Sha256")]
+    pub persona_digest: Digest,
+    /// SHA-256 of the policy.
+    #[schemars(with = "shape::Sha256")]
+    pub policy: Digest,
     /// Digest of the grant; absent: denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Sha256>")]

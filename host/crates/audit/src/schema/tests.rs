@@ -1,3 +1,4 @@
+//! The documented schema is the one of the code, and closed.
 #![expect(clippy::disallowed_methods, reason = "the test reads and writes the document")]
 
 use std::collections::BTreeSet;
@@ -79,4 +80,15 @@ fn a_reader_takes_no_unknown_member() {
         assert_ne!(bad, good);
         assert!(serde_json::from_str::<Record>(&bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn the_types_are_those_of_the_schema() {
+    let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+    let variants = schema["$defs"]["AuditEvent"]["oneOf"].as_array().unwrap();
+    let named: Vec<&str> = variants
+        .iter()
+        .map(|variant| variant["properties"]["type"]["const"].as_str().unwrap())
+        .collect();
+    assert_eq!(named, AuditEvent::TYPE_NAMES);
 }

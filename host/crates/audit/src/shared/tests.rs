@@ -1,3 +1,5 @@
+//! The queue alone: who waits, who is told, and what is lost when nobody writes.
+
 use std::task::Poll;
 
 use aral_contract::event::LifecycleChange;

@@ -1,3 +1,5 @@
+//! Sinks beside servers that follow a script: down, busy, picky, and talking nonsense.
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

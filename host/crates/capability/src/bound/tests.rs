@@ -93,6 +93,7 @@ async fn invoke(bound: &Bound, input: &str) -> Completion {
         .invoke(Call {
             trace: TraceId::from_bytes([9; 16]),
             input: input.as_bytes(),
+            host_calls: None,
         })
         .await
 }

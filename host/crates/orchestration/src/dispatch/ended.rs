@@ -1,45 +1,122 @@
 //! Records the end of a call exactly once, also when the caller gives it up half-way.
 
-use std::sync::Arc;
-
-use aral_contract::{Code, EventKind, Grant, TraceId, Usage};
+use aral_contract::event::{Kept, RecordFuture, RecordReference};
+use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usage};
 
 use super::Dispatcher;
+use super::evidence::{Proof, ReceiptReference};
+use super::granted::Granted;
 
 /// Records the end when dropped. Until told otherwise, the end is that the caller gave up.
 pub(super) struct Ended<'a> {
     dispatcher: &'a Dispatcher,
     trace: TraceId,
-    grant: &'a Arc<Grant>,
-    code: Option<Code>,
-    usage: Usage,
+    granted: &'a Granted,
+    proof: Option<Proof>,
+    is_told: bool,
 }
 
 impl<'a> Ended<'a> {
-    pub(super) fn new(dispatcher: &'a Dispatcher, trace: TraceId, grant: &'a Arc<Grant>) -> Self {
+    pub(super) fn new(dispatcher: &'a Dispatcher, trace: TraceId, granted: &'a Granted, input: &[u8]) -> Self {
         Self {
             dispatcher,
             trace,
-            grant,
-            code: Some(Code::Cancelled),
-            usage: Usage::default(),
+            granted,
+            proof: dispatcher.witness.as_ref().map(|witness| witness.begin(trace, input)),
+            is_told: false,
         }
     }
 
-    pub(super) fn with(&mut self, code: Option<Code>, usage: &Usage) {
-        self.code = code;
-        self.usage = usage.clone();
+    pub(super) fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
+    /// Tells the end, at once and whatever becomes of the answer, and waits until it is kept as the log promises.
+    pub(super) async fn told(
+        mut self,
+        result: Result<String, Failure>,
+        usage: &Usage,
+    ) -> (Result<String, Failure>, Option<ReceiptReference>) {
+        self.is_told = true;
+        let code = result.as_ref().err().map(|failure| failure.code);
+        let event = self.event(code, usage.clone(), result.as_ref().ok().map(String::as_str));
+        let kept = self.dispatcher.sink.append(event);
+        self.dispatcher
+            .kept(self.trace, kept, result, self.proof.as_ref())
+            .await
+    }
+
+    fn event(&self, code: Option<Code>, usage: Usage, output: Option<&str>) -> Event {
+        Event {
+            at: self.dispatcher.clock.now(),
+            trace: Some(self.trace),
+            kind: EventKind::InvocationEnded {
+                capability: self.granted.grant().capability.clone(),
+                code,
+                usage,
+                evidence: self.proof.as_ref().map(|proof| proof.evidence(self.granted, output)),
+            },
+        }
     }
 }
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        let usage = std::mem::take(&mut self.usage);
-        self.dispatcher.record(Some(self.trace), || EventKind::InvocationEnded {
-            capability: self.grant.capability.clone(),
-            code: self.code,
-            usage,
-            evidence: None,
+        if !self.is_told {
+            let event = self.event(Some(Code::Cancelled), Usage::default(), None);
+            self.dispatcher.sink.record(event);
+        }
+    }
+}
+
+impl Dispatcher {
+    /// The end of a call that never got as far as a grant. It is recorded like any other.
+    pub(super) async fn refused_on_record(
+        &self,
+        trace: TraceId,
+        capability: &CapabilityId,
+        failure: Failure,
+    ) -> (Result<String, Failure>, Option<ReceiptReference>) {
+        let kept = self.sink.append(Event {
+            at: self.clock.now(),
+            trace: Some(trace),
+            kind: EventKind::InvocationEnded {
+                capability: capability.clone(),
+                code: Some(failure.code),
+                usage: Usage::default(),
+                evidence: None,
+            },
         });
+        self.kept(trace, kept, Err(failure), None).await
+    }
+
+    /// An end that is not kept has no answer: whoever got one could not be shown to have got it.
+    async fn kept(
+        &self,
+        trace: TraceId,
+        kept: RecordFuture,
+        result: Result<String, Failure>,
+        proof: Option<&Proof>,
+    ) -> (Result<String, Failure>, Option<ReceiptReference>) {
+        match kept.await {
+            Ok(Kept::Recorded(record)) => (result, Some(receipt(record, proof))),
+            Ok(Kept::Unreferenced | Kept::Aggregated) => (result, None),
+            Err(unavailable) => {
+                let failure = Failure {
+                    message: "the call ended, but its end could not be recorded, so that there is no answer".to_owned(),
+                    hint: Some("see what it did before you call again".to_owned()),
+                    ..Failure::from(unavailable)
+                };
+                (Err(self.reported(failure, trace)), None)
+            }
+        }
+    }
+}
+
+fn receipt(record: RecordReference, proof: Option<&Proof>) -> ReceiptReference {
+    ReceiptReference {
+        record,
+        input_salt: proof.map(|proof| proof.input_salt),
+        output_salt: proof.map(|proof| proof.output_salt),
     }
 }

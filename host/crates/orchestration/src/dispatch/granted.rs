@@ -22,6 +22,7 @@ pub(super) const GRANTS_MAX: usize = 4096;
 pub struct Granted {
     capability: Arc<Capability>,
     grant: Arc<Grant>,
+    persona: Digest,
     services: Arc<Services>,
     ungranted: Ungranted,
     bound: OnceCell<Bound>,
@@ -34,10 +35,17 @@ impl fmt::Debug for Granted {
 }
 
 impl Granted {
-    pub(super) fn new(capability: Arc<Capability>, grant: Arc<Grant>, services: Arc<Services>) -> Self {
+    /// `persona` is the digest of the persona that it was granted to.
+    pub(super) fn new(
+        capability: Arc<Capability>,
+        grant: Arc<Grant>,
+        persona: Digest,
+        services: Arc<Services>,
+    ) -> Self {
         Self {
             capability,
             grant,
+            persona,
             services,
             ungranted: Ungranted::Refuse,
             bound: OnceCell::new(),
@@ -54,6 +62,11 @@ impl Granted {
     /// The grant.
     pub fn grant(&self) -> &Arc<Grant> {
         &self.grant
+    }
+
+    /// SHA-256 of the persona that it was granted to.
+    pub(super) fn persona_digest(&self) -> Digest {
+        self.persona
     }
 
     /// The capability, compiled and linked: at the first call, and once. A failure is not kept.

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::granted::{self, Granted};
-use super::{Dispatcher, Outcome};
+use super::{Dispatcher, Outcome, Papers};
 use crate::authorize::{Decision, authorize};
 use crate::policy::{Policy, PolicyParts};
 
@@ -78,6 +78,7 @@ impl Dispatcher {
     /// # Errors
     /// What is wrong with the component, or with the permissions. That the run itself failed is part of the report.
     pub async fn dangerous_run(&self, run: &DevelopmentRun, input: &[u8]) -> Result<RunReport, Failure> {
+        self.sink.available()?;
         let trace = entropy::trace_id();
         let now = self.clock.now();
         let digest = Digest::of(&run.component);
@@ -86,7 +87,12 @@ impl Dispatcher {
         let persona = persona(now)?;
         let policy = Policy::new(policy_parts(&run.permissions, &run.limits, &run.networks))?;
         let decision = authorize(&capability.entry, capability.manifest_digest(), &persona, &policy);
-        self.record_decision(&decision, Some(trace));
+        let papers = Papers {
+            manifest: capability.manifest_digest(),
+            persona: persona.digest,
+            policy: policy.digest(),
+        };
+        self.record_decision(&decision, papers, Some(trace));
         let grant = match &decision.outcome {
             Ok(grant) => Arc::new(grant.clone()),
             Err(denial) => return Err(Failure::from(denial)),
@@ -97,7 +103,7 @@ impl Dispatcher {
             roots: granted::roots(&policy),
             ..self.services.clone()
         };
-        let granted = Granted::new(capability, grant, Arc::new(services));
+        let granted = Granted::new(capability, grant, persona.digest, Arc::new(services));
         let granted = match run.uncovered {
             Uncovered::Refuse => granted,
             Uncovered::Observe => granted.observing(),

@@ -102,6 +102,7 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
         },
         policy: policy(policy_text),
         gate,
+        blinder: Some(Arc::new(aral_audit::Blinder::from_key([7; 32].into()))),
     });
     Fixture {
         dispatcher,
@@ -308,7 +309,13 @@ async fn dropping_a_call_frees_its_place_and_records_its_end() {
         refused
     });
     assert!(given_up.await.is_err(), "the loop ended by itself");
-    assert_eq!(fixture.ended(), [Some(Code::Unavailable), Some(Code::Cancelled)]);
+    let events = fixture.events();
+    let ended = events.iter().filter_map(|kind| match kind {
+        EventKind::InvocationEnded { code, evidence, .. } => Some((*code, evidence.as_deref()?.output)),
+        _ => None,
+    });
+    // Also who gives up is shown what ran, and that nothing came out of it.
+    assert!(ended.eq([(Some(Code::Unavailable), None), (Some(Code::Cancelled), None)]));
     assert!(
         fixture.call("echo", "{}").await.result.is_ok(),
         "the place was not freed"

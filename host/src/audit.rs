@@ -1,0 +1,140 @@
+//! Assembles the audit log of a host: its place, its keys, the log itself and its copies. It records nothing by itself
+//! and decides nothing.
+
+mod keys;
+mod sinks;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_audit::sink::{SinkName, SinkStatus};
+use aral_audit::{AuditLog, Blinder, OpenError};
+use aral_contract::event::RecordFuture;
+use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
+
+use crate::config::Config;
+use crate::config::audit::{AuditConfig, AuditPlaces};
+use crate::text;
+use sinks::Sinks;
+
+/// How long another process may have the log open: as long as a call runs by default. Calls of the command line follow one
+/// another.
+const HELD_WAIT: Duration = Duration::from_secs(30);
+const HELD_RETRY: Duration = Duration::from_millis(20);
+
+/// The log of a host, or of a verb of the command line. Dropping it writes what is queued and a last checkpoint.
+#[derive(Debug)]
+pub struct Audit {
+    // Before the log: nobody else opens it while deliveries are under way.
+    sinks: Option<Sinks>,
+    log: Arc<AuditLog>,
+    blinder: Arc<Blinder>,
+}
+
+impl Audit {
+    /// Opens the log that the configuration says; none: it says none, or there is no folder that it could lie in. It waits
+    /// for another process that has it open, up to 30 s.
+    ///
+    /// # Errors
+    /// `config.invalid` for a key or a server that cannot be used; `audit.unavailable` if another process keeps it open, if
+    /// it is damaged, or if the disk has no room for its reserve.
+    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Self>, Failure> {
+        let Some(audit) = &config.audit else { return Ok(None) };
+        let places = audit
+            .places(config.state_dir.as_deref())
+            .map_err(|error| Failure::from(crate::config::ConfigError::from(error)))?;
+        places.map(|places| Self::open_at(audit, &places, clock)).transpose()
+    }
+
+    fn open_at(config: &AuditConfig, places: &AuditPlaces, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
+        let blinder = Arc::new(keys::blinding(&places.blinding_key)?);
+        let options = config.options(places.dir.clone());
+        let begin = clock.elapsed();
+        let log = loop {
+            let key = keys::signing(places)?;
+            match AuditLog::open(&options, key, Arc::clone(&blinder), Arc::clone(clock)) {
+                Ok(log) => break Arc::new(log),
+                Err(OpenError::Held { .. }) if clock.elapsed().saturating_sub(begin) < HELD_WAIT => {
+                    std::thread::sleep(HELD_RETRY);
+                }
+                Err(error) => return Err(unopened(&error, places)),
+            }
+        };
+        let sinks = Sinks::start(config, &log)?;
+        Ok(Self { log, blinder, sinks })
+    }
+
+    /// The log: its id, its newest checkpoint, whether it can be written now.
+    pub fn log(&self) -> &Arc<AuditLog> {
+        &self.log
+    }
+
+    /// How each copy is doing.
+    pub fn sinks(&self) -> Vec<(SinkName, SinkStatus)> {
+        self.sinks.as_ref().map(Sinks::status).unwrap_or_default()
+    }
+
+    pub(crate) fn blinder(&self) -> Arc<Blinder> {
+        Arc::clone(&self.blinder)
+    }
+}
+
+impl AuditSink for Audit {
+    fn record(&self, event: Event) {
+        self.log.record(event);
+    }
+
+    fn append(&self, event: Event) -> RecordFuture {
+        self.log.append(event)
+    }
+
+    fn available(&self) -> Result<(), SinkUnavailable> {
+        self.log.available()
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        if let Err(unavailable) = self.log.end() {
+            tracing::error!(%unavailable, "the audit log did not end as it should");
+        }
+    }
+}
+
+fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
+    let failure = |message: String| {
+        Failure::new(
+            Code::AuditUnavailable,
+            format!("{message}, and nothing runs unrecorded"),
+        )
+    };
+    if is_full(error) {
+        return failure("the disk has no room for the audit log and its reserve".to_owned())
+            .with_hint("make room on its disk, or ask for less: [audit] reserve_bytes = …");
+    }
+    match error {
+        OpenError::Held { .. } => failure(text::chain(error))
+            .with_hint("wait for the end of that process, or give this host a log of its own: [audit] dir = \"…\""),
+        OpenError::Segment(_) => {
+            failure(text::chain(error)).with_hint("see what is wrong with it: `aral audit verify`")
+        }
+        OpenError::Files(error) => keys::unusable(error, &places.dir),
+        OpenError::Entropy(_) | OpenError::Thread(_) => Failure::internal(text::chain(error)),
+    }
+}
+
+fn is_full(error: &OpenError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if let Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) = kind {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

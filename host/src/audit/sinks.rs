@@ -1,0 +1,120 @@
+//! The copies of the log that the operator wants: one thread that reads the log on and delivers. What it could not deliver
+//! when the host ends, the next host delivers.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use aral_audit::AuditLog;
+use aral_audit::sink::elastic::Elastic;
+use aral_audit::sink::otlp::Otlp;
+use aral_audit::sink::stream::Stream;
+use aral_audit::sink::{Exporter, PositionError, Shipper, SinkName, SinkStatus};
+use aral_contract::{Code, Failure};
+use tokio::sync::{oneshot, watch};
+
+use super::transport::Https;
+use crate::config::audit::AuditConfig;
+use crate::text;
+
+/// How long the end of the host waits for deliveries. Stops a server that does not answer from holding the end up.
+const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL_STEP: Duration = Duration::from_millis(5);
+
+/// The thread and what is known of it.
+#[derive(Debug)]
+pub(super) struct Sinks {
+    thread: Option<JoinHandle<()>>,
+    /// Dropped: the thread gives up.
+    leave: Option<oneshot::Sender<()>>,
+    status: Vec<(SinkName, watch::Receiver<SinkStatus>)>,
+}
+
+impl Sinks {
+    /// Starts them; none: nobody wants a copy.
+    pub(super) fn start(config: &AuditConfig, log: &AuditLog) -> Result<Option<Self>, Failure> {
+        let mut shippers = Vec::new();
+        let mut status = Vec::new();
+        for (name, exporter) in exporters(config)? {
+            let name: SinkName = name.parse().map_err(Failure::internal)?;
+            let shipper = Shipper::new(log, name.clone(), exporter).map_err(|error| position(&error))?;
+            status.push((name, shipper.status()));
+            shippers.push(shipper);
+        }
+        if shippers.is_empty() {
+            return Ok(None);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::internal)?;
+        let (leave, left) = oneshot::channel::<()>();
+        let deliver = async move {
+            let all = futures::future::join_all(shippers.into_iter().map(|shipper| async {
+                if let Err(error) = shipper.run().await {
+                    tracing::error!(error = %text::chain(&error), "a sink of the audit log stopped");
+                }
+            }));
+            tokio::select! {
+                _ends = all => {}
+                _gone = left => {}
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("aral-audit-sinks".to_owned())
+            .spawn(move || runtime.block_on(deliver))
+            .map_err(Failure::internal)?;
+        Ok(Some(Self {
+            thread: Some(thread),
+            leave: Some(leave),
+            status,
+        }))
+    }
+
+    /// How each is doing.
+    pub(super) fn status(&self) -> Vec<(SinkName, SinkStatus)> {
+        let now = |(name, status): &(SinkName, watch::Receiver<SinkStatus>)| (name.clone(), status.borrow().clone());
+        self.status.iter().map(now).collect()
+    }
+}
+
+impl Drop for Sinks {
+    /// The log has ended: what is in it is delivered, for a while.
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let mut waited = Duration::ZERO;
+        while !thread.is_finished() && waited < FAREWELL {
+            std::thread::sleep(FAREWELL_STEP);
+            waited = waited.saturating_add(FAREWELL_STEP);
+        }
+        drop(self.leave.take());
+        if thread.join().is_err() {
+            tracing::error!("the thread that copies the audit log panicked");
+        }
+    }
+}
+
+fn exporters(config: &AuditConfig) -> Result<Vec<(&'static str, Box<dyn Exporter>)>, Failure> {
+    let mut exporters: Vec<(&'static str, Box<dyn Exporter>)> = Vec::new();
+    if config.stdout {
+        exporters.push(("stdout", Box::new(Stream::new(Box::new(std::io::stdout())))));
+    }
+    if let Some(elastic) = &config.elasticsearch {
+        let transport = Box::new(Https::new(&elastic.server, "[audit.elasticsearch]")?);
+        exporters.push((
+            "elasticsearch",
+            Box::new(Elastic::new(elastic.index.clone(), transport)),
+        ));
+    }
+    if let Some(otlp) = &config.otlp {
+        let transport = Box::new(Https::new(&otlp.server, "[audit.otlp]")?);
+        exporters.push(("otlp", Box::new(Otlp::new(otlp.service.clone(), transport))));
+    }
+    Ok(exporters)
+}
+
+fn position(error: &PositionError) -> Failure {
+    Failure::new(
+        Code::ConfigInvalid,
+        format!("a sink of the audit log cannot go on: {}", text::chain(error)),
+    )
+}

@@ -1,0 +1,207 @@
+//! Sends batches of records to a server that the operator names, and reads its answer, both within bounds. It knows no
+//! format, follows no redirect and asks no proxy.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aral_audit::sink::{ANSWER_BYTES_MAX, Answer, AnswerFuture, Transport, TransportError};
+use aral_contract::{Code, Failure};
+use aral_runtime::files;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Response, Url, redirect, tls};
+
+use crate::config::audit::ServerConfig;
+use crate::text;
+
+/// Longest file with the value of a header, in bytes.
+const AUTHORIZATION_BYTES_MAX: u64 = 8 << 10;
+/// Longest wait for a connection, however long the whole may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(super) struct Https {
+    http: reqwest::Client,
+    base: String,
+    authorization_file: Option<PathBuf>,
+}
+
+impl Https {
+    /// `table` is what the operator wrote it in, for messages.
+    pub(super) fn new(server: &ServerConfig, table: &str) -> Result<Self, Failure> {
+        let wrong = |reason: &str| {
+            Failure::new(Code::ConfigInvalid, format!("{table} address is of no use: {reason}"))
+                .with_hint("write it like https://HOST:PORT, or http://127.0.0.1:PORT for this machine")
+        };
+        let url = Url::parse(&server.address).map_err(|_| wrong("it is no URL"))?;
+        let local = check(&url).map_err(wrong)?;
+        let timeout = Duration::from_millis(server.timeout_ms);
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .tls_version_min(tls::Version::TLS_1_2)
+            .tls_sslkeylogfile(false)
+            .https_only(url.scheme() == "https")
+            // A proxy that the environment names would read every record on its way to this machine.
+            .no_proxy()
+            // A redirect would carry records and credentials to whatever it names.
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
+            .timeout(timeout)
+            .user_agent(concat!("aral/", env!("CARGO_PKG_VERSION")));
+        if local && let Some(name) = url.domain() {
+            // A name server is not asked where this machine is: plain http is taken because it is here.
+            let port = url.port_or_known_default().unwrap_or_default();
+            let here = [
+                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+            ];
+            builder = builder.resolve_to_addrs(name, &here);
+        }
+        if let Some(pem) = &server.ca_pem {
+            let authorities = Certificate::from_pem_bundle(pem).map_err(|error| wrong(&text::chain(&error)))?;
+            if authorities.is_empty() {
+                return Err(wrong("its `ca_file` holds no certificate"));
+            }
+            builder = builder.tls_certs_only(authorities);
+        }
+        Ok(Self {
+            http: builder.build().map_err(Failure::internal)?,
+            base: url.as_str().trim_end_matches('/').to_owned(),
+            authorization_file: server.authorization_file.clone(),
+        })
+    }
+
+    async fn exchange(&self, path: &str, content_type: &'static str, body: Vec<u8>) -> Result<Answer, TransportError> {
+        let failed = |error: reqwest::Error| TransportError(text::chain(&error.without_url()));
+        let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
+        request = request.header(CONTENT_TYPE, content_type);
+        if let Some(value) = self.authorization()? {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let response = request.send().await.map_err(failed)?;
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+        Ok(Answer {
+            status: response.status().as_u16(),
+            retry_after,
+            body: read(response).await.map_err(failed)?,
+        })
+    }
+
+    /// Read anew each time, so that it can be replaced while the host runs.
+    fn authorization(&self) -> Result<Option<HeaderValue>, TransportError> {
+        let Some(path) = &self.authorization_file else {
+            return Ok(None);
+        };
+        let value =
+            files::read_private(path, AUTHORIZATION_BYTES_MAX).map_err(|error| TransportError(error.to_string()))?;
+        let mut value = HeaderValue::from_bytes(value.trim_ascii())
+            .map_err(|_| TransportError(format!("`{}` holds no value of a header", path.display())))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+impl Transport for Https {
+    fn post<'a>(&'a self, path: &'a str, content_type: &'static str, body: Vec<u8>) -> AnswerFuture<'a> {
+        Box::pin(self.exchange(path, content_type, body))
+    }
+}
+
+/// Whether the server is this machine; an error where it may not be spoken to.
+fn check(url: &Url) -> Result<bool, &'static str> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it has a user or password in it; they belong into `authorization_file`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it has a query or fragment");
+    }
+    let host = url.host_str().ok_or("it has no host")?;
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => Ok(local),
+        "http" if local => Ok(local),
+        "http" => Err("plain http would show records to everybody on the way"),
+        _ => Err("its scheme is not https"),
+    }
+}
+
+/// Only the form in seconds; a date would need the other end's clock.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The body, and one byte more than the bound if there is more.
+async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_BYTES_MAX {
+            body.truncate(ANSWER_BYTES_MAX.saturating_add(1));
+            break;
+        }
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(address: &str) -> ServerConfig {
+        ServerConfig {
+            address: address.to_owned(),
+            ca_pem: None,
+            authorization_file: None,
+            timeout_ms: 1000,
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_and_credentials_are_for_no_address() {
+        for good in [
+            "https://example.org",
+            "https://example.org:9200/base/",
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+            "http://localhost:1",
+        ] {
+            Https::new(&server(good), "[audit.otlp]").unwrap();
+        }
+        for (bad, reason) in [
+            ("example.org", "no URL"),
+            ("http://example.org", "plain http"),
+            ("http://127.0.0.1.example.org", "plain http"),
+            ("ftp://example.org", "scheme"),
+            ("https://user@example.org", "user or password"),
+            ("https://example.org/?q", "query"),
+        ] {
+            let failure = Https::new(&server(bad), "[audit.otlp]").unwrap_err();
+            assert_eq!(failure.code, Code::ConfigInvalid);
+            assert!(
+                failure.message.starts_with("[audit.otlp] address") && failure.message.contains(reason),
+                "{failure}"
+            );
+        }
+        let none = ServerConfig {
+            ca_pem: Some(b"none".to_vec()),
+            ..server("https://example.org")
+        };
+        assert!(
+            Https::new(&none, "[audit.otlp]")
+                .unwrap_err()
+                .message
+                .contains("no certificate")
+        );
+    }
+
+    #[test]
+    fn when_to_come_again() {
+        let read = |text: &'static str| seconds(&HeaderValue::from_static(text));
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! `[audit]`, resolved: where the log and its keys are, how it is kept, and where it is copied to. It reads no key and opens
+//! no log.
+
+pub(super) mod raw;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aral_audit::{Durability, LogOptions};
+use aral_runtime::files;
+
+use super::{CA_BYTES_MAX, ConfigError};
+use raw::{RawAudit, RawElasticsearch, RawOtlp};
+
+/// How long one delivery to a server may take, by default.
+pub const SINK_TIMEOUT_MS_DEFAULT: u64 = 10_000;
+/// The index of Elasticsearch, by default.
+pub const INDEX_DEFAULT: &str = "aral-audit";
+/// What the host calls itself to an OpenTelemetry collector, by default.
+pub const SERVICE_DEFAULT: &str = "aral";
+
+const HOUR: Duration = Duration::from_hours(1);
+const KIB: u64 = 1 << 10;
+const TIB: u64 = 1 << 40;
+
+/// How the audit log is kept. The default is a log below the folder of state, whose keys are made at the first start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The folder; none: `audit` below the folder of state. Without that either there is no log.
+    pub dir: Option<PathBuf>,
+    /// The private key that signs checkpoints; none: `audit.pem` below the folder of state, made if it is not there, with
+    /// its public half in `audit.pub.pem`.
+    pub key_file: Option<PathBuf>,
+    /// The key that hides what the log must not show, made if it is not there; none: `audit.blind` below the folder of
+    /// state.
+    pub blinding_key_file: Option<PathBuf>,
+    /// What it means that a record is kept.
+    pub durability: Durability,
+    /// Size of a segment, in bytes.
+    pub segment_bytes_max: u64,
+    /// Age of a segment.
+    pub segment_age_max: Duration,
+    /// Size of all segments.
+    pub retain_bytes_max: u64,
+    /// Age of the records; none: they do not go by age.
+    pub retain_age_max: Option<Duration>,
+    /// Records that wait to be written.
+    pub queue_records_max: usize,
+    /// Disk space that is kept for what is under way when the disk is full.
+    pub reserve_bytes: u64,
+    /// Failures of one kind from one source that are recorded one by one in each window.
+    pub repeats_max: u32,
+    /// The length of that window.
+    pub repeat_window: Duration,
+    /// Whether records go to standard output too.
+    pub stdout: bool,
+    /// The server that speaks Elasticsearch's `_bulk`.
+    pub elasticsearch: Option<ElasticsearchConfig>,
+    /// The OpenTelemetry collector.
+    pub otlp: Option<OtlpConfig>,
+}
+
+/// A server that records are copied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Its address: `https://HOST:PORT`, or `http://` on this machine.
+    pub address: String,
+    /// Certificates to trust instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// A private file with the value of the header `authorization`, read anew for each delivery.
+    pub authorization_file: Option<PathBuf>,
+    /// How long one delivery may take.
+    pub timeout_ms: u64,
+}
+
+/// Elasticsearch, or what speaks its `_bulk`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElasticsearchConfig {
+    /// Where it is.
+    pub server: ServerConfig,
+    /// The index, alias or data stream.
+    pub index: String,
+}
+
+/// An OpenTelemetry collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// Where it is.
+    pub server: ServerConfig,
+    /// What the host calls itself there.
+    pub service: String,
+}
+
+/// The files of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditPlaces {
+    /// The folder of the log.
+    pub dir: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// Where its public half is kept; none: the operator named the private key and keeps both halves.
+    pub public_key: Option<PathBuf>,
+    /// The key that hides.
+    pub blinding_key: PathBuf,
+}
+
+/// Why `[audit]` is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditConfigError {
+    /// A number that makes no sense.
+    #[error("[audit] {key} = {value} is not between {min} and {max}")]
+    Range {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it may say at least.
+        min: u64,
+        /// What it may say at most.
+        max: u64,
+    },
+    /// The log or a key would lie below the folder of state, which is nowhere.
+    #[error("[audit] has no `{key}`, and there is no state_dir that it could lie in")]
+    NoFolder {
+        /// Which key.
+        key: &'static str,
+    },
+    /// A text that names no index.
+    #[error("[audit.elasticsearch] index = \"{}\" is not the name of an index: a-z 0-9 - _ . and no sign first", .0.escape_debug())]
+    Index(String),
+}
+
+impl AuditConfigError {
+    /// The line that repairs it.
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoFolder { key } => Some(format!("[audit] {key} = \"…\", or a state_dir")),
+            Self::Range { .. } | Self::Index(_) => None,
+        }
+    }
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        let log = LogOptions::new(PathBuf::new());
+        Self {
+            dir: None,
+            key_file: None,
+            blinding_key_file: None,
+            durability: log.durability,
+            segment_bytes_max: log.segment_bytes_max,
+            segment_age_max: log.segment_age_max,
+            retain_bytes_max: log.retain_bytes_max,
+            retain_age_max: log.retain_age_max,
+            queue_records_max: log.queue_records_max,
+            reserve_bytes: log.reserve_bytes,
+            repeats_max: log.repeats_max,
+            repeat_window: log.repeat_window,
+            stdout: false,
+            elasticsearch: None,
+            otlp: None,
+        }
+    }
+}
+
+impl AuditConfig {
+    /// Where the files are; none: nowhere, because nobody said where and there is no folder of state.
+    ///
+    /// # Errors
+    /// Some have a place and others none.
+    pub fn places(&self, state_dir: Option<&Path>) -> Result<Option<AuditPlaces>, AuditConfigError> {
+        if state_dir.is_none() && self.dir.is_none() {
+            return Ok(None);
+        }
+        let place = |named: &Option<PathBuf>, key, default: &str| {
+            let below = || state_dir.map(|state| state.join(default));
+            named.clone().or_else(below).ok_or(AuditConfigError::NoFolder { key })
+        };
+        Ok(Some(AuditPlaces {
+            dir: place(&self.dir, "dir", "audit")?,
+            key: place(&self.key_file, "key_file", "audit.pem")?,
+            public_key: match self.key_file {
+                Some(_) => None,
+                None => state_dir.map(|state| state.join("audit.pub.pem")),
+            },
+            blinding_key: place(&self.blinding_key_file, "blinding_key_file", "audit.blind")?,
+        }))
+    }
+
+    /// How the log in a folder is kept.
+    pub(crate) fn options(&self, dir: PathBuf) -> LogOptions {
+        LogOptions {
+            directory: dir,
+            durability: self.durability,
+            segment_bytes_max: self.segment_bytes_max,
+            segment_age_max: self.segment_age_max,
+            retain_bytes_max: self.retain_bytes_max,
+            retain_age_max: self.retain_age_max,
+            queue_records_max: self.queue_records_max,
+            reserve_bytes: self.reserve_bytes,
+            repeats_max: self.repeats_max,
+            repeat_window: self.repeat_window,
+        }
+    }
+}
+
+/// From the file's shape to the program's. Whoever writes the table wants the log, and so its place must be known.
+pub(super) fn resolve(
+    raw: Option<RawAudit>,
+    state_dir: Option<&Path>,
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<AuditConfig, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(AuditConfig::default());
+    };
+    let default = AuditConfig::default();
+    let number = |key, value: Option<u64>, default: u64, (min, max)| {
+        let value = value.unwrap_or(default);
+        let good = (min..=max).contains(&value).then_some(value);
+        good.ok_or(AuditConfigError::Range { key, value, min, max })
+    };
+    let hours = number("segment_hours_max", raw.segment_hours_max, 24, (1, 8760))?;
+    let days = raw
+        .retain_days_max
+        .map(|days| number("retain_days_max", Some(days), 0, (1, 36_500)));
+    let segment_bytes_max = number(
+        "segment_bytes_max",
+        raw.segment_bytes_max,
+        default.segment_bytes_max,
+        (KIB, TIB),
+    )?;
+    let repeats_max = number("repeats_max", raw.repeats_max.map(u64::from), 5, (1, 1_000_000))?;
+    let queue = number("queue_records_max", raw.queue_records_max, 8192, (1, 1 << 20))?;
+    let window_ms = number("repeat_window_ms", raw.repeat_window_ms, 60_000, (1, 86_400_000))?;
+    let config = AuditConfig {
+        dir: raw.dir.map(beside),
+        key_file: raw.key_file.map(beside),
+        blinding_key_file: raw.blinding_key_file.map(beside),
+        durability: raw.durability.unwrap_or_default(),
+        segment_bytes_max,
+        segment_age_max: HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX)),
+        retain_bytes_max: number(
+            "retain_bytes_max",
+            raw.retain_bytes_max,
+            default.retain_bytes_max,
+            (segment_bytes_max, 1 << 50),
+        )?,
+        retain_age_max: days.transpose()?.map(|days| {
+            HOUR.saturating_mul(24)
+                .saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))
+        }),
+        queue_records_max: usize::try_from(queue).unwrap_or(usize::MAX),
+        reserve_bytes: number("reserve_bytes", raw.reserve_bytes, default.reserve_bytes, (0, TIB))?,
+        repeats_max: u32::try_from(repeats_max).unwrap_or(u32::MAX),
+        repeat_window: Duration::from_millis(window_ms),
+        stdout: raw.stdout,
+        elasticsearch: raw.elasticsearch.map(|raw| elasticsearch(raw, beside)).transpose()?,
+        otlp: raw.otlp.map(|raw| otlp(raw, beside)).transpose()?,
+    };
+    config
+        .places(state_dir)?
+        .ok_or(AuditConfigError::NoFolder { key: "dir" })?;
+    Ok(config)
+}
+
+fn elasticsearch(
+    raw: RawElasticsearch,
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<ElasticsearchConfig, ConfigError> {
+    let index = raw.index.unwrap_or_else(|| INDEX_DEFAULT.to_owned());
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let sign = |byte: u8| matches!(byte, b'-' | b'_' | b'.');
+    let is_name = index.len() <= 255
+        && index.bytes().next().is_some_and(plain)
+        && index.bytes().all(|byte| plain(byte) || sign(byte));
+    if !is_name {
+        return Err(AuditConfigError::Index(index).into());
+    }
+    let server = server(
+        raw.address,
+        raw.ca_file,
+        raw.authorization_file,
+        ("elasticsearch.timeout_ms", raw.timeout_ms),
+        beside,
+    )?;
+    Ok(ElasticsearchConfig { server, index })
+}
+
+fn otlp(raw: RawOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<OtlpConfig, ConfigError> {
+    Ok(OtlpConfig {
+        server: server(
+            raw.address,
+            raw.ca_file,
+            raw.authorization_file,
+            ("otlp.timeout_ms", raw.timeout_ms),
+            beside,
+        )?,
+        service: raw.service.unwrap_or_else(|| SERVICE_DEFAULT.to_owned()),
+    })
+}
+
+fn server(
+    address: String,
+    ca_file: Option<PathBuf>,
+    authorization_file: Option<PathBuf>,
+    (key, timeout_ms): (&'static str, Option<u64>),
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<ServerConfig, ConfigError> {
+    let (value, min, max) = (timeout_ms.unwrap_or(SINK_TIMEOUT_MS_DEFAULT), 1, 600_000);
+    if !(min..=max).contains(&value) {
+        return Err(AuditConfigError::Range { key, value, min, max }.into());
+    }
+    let ca_pem = ca_file.map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX));
+    Ok(ServerConfig {
+        address,
+        ca_pem: ca_pem.transpose()?,
+        authorization_file: authorization_file.map(beside),
+        timeout_ms: value,
+    })
+}
