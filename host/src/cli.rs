@@ -17,6 +17,7 @@ mod value;
 mod watch;
 
 mod allow;
+mod audit;
 mod build;
 mod completions;
 mod diff;
@@ -30,6 +31,7 @@ mod memory;
 mod new;
 mod observe;
 mod persona;
+mod policy;
 mod report;
 mod run;
 mod secret;
@@ -133,6 +135,8 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         }
         Verb::Memory(verb) => memory::run(verb, &configured()?, output),
         Verb::Secret(verb) => secret::run(verb, &configured()?, output),
+        Verb::Policy(verb) => policy::run(verb, &Configured::load(&located)?, output),
+        Verb::Audit(verb) => audit::run(verb, &Configured::load(&located)?, output),
         Verb::Doctor => doctor::run(configured(), output),
         Verb::Completions(arguments) => completions::run(arguments, output),
         Verb::Compile => Ok(compile()),

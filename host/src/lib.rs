@@ -41,6 +41,7 @@ pub mod environment;
 mod events;
 mod host;
 mod serials;
+pub mod simulate;
 pub mod storage;
 mod text;
 

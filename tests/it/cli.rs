@@ -59,6 +59,10 @@ fn help_of_every_verb() {
     for verb in ["get", "put", "list", "rotate"] {
         insta::assert_snapshot!(format!("help_secret_{verb}"), help(&["secret", verb]));
     }
+    for verb in ["verify", "checkpoint", "prove", "check", "tail", "query", "export"] {
+        insta::assert_snapshot!(format!("help_audit_{verb}"), help(&["audit", verb]));
+    }
+    insta::assert_snapshot!("help_policy_simulate", help(&["policy", "simulate"]));
 }
 
 #[test]

@@ -6,9 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod audit_trials;
 mod bad_input;
 mod capabilities;
 mod cli;
+mod cli_audit;
 mod cli_environment;
 mod cli_memory;
 mod cli_run;

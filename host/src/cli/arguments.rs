@@ -1,5 +1,7 @@
 //! The command line as clap reads it: names, help and nothing else.
 
+pub(crate) mod audit;
+pub(crate) mod policy;
 pub(crate) mod storage;
 
 use std::path::PathBuf;
@@ -79,6 +81,12 @@ pub(crate) enum Verb {
     /// Keep secrets: store them, see where they are
     #[command(subcommand)]
     Secret(storage::Secret),
+    /// Try policies out
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Read the audit log: verify it, prove and check records, find them
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Check configuration, keys, cache and machine, and say what to fix
     Doctor,
     /// Print the completions of a shell

@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Unavailable = 8,
     /// `aral diff`: the new side may do more than the old one.
     AuthorityGrew = 10,
+    /// `aral audit`: the log or a receipt is not as it was written.
+    NotAsWritten = 11,
 }
 
 /// The table as `aral --help` prints it.
@@ -41,7 +43,8 @@ Exit codes:
    6  the input was refused, or there is no such capability, record or secret
    7  a document or a component was not admitted
    8  a service that the call needs does not answer
-  10  diff: the new side may do more than the old one";
+  10  diff: the new side may do more than the old one
+  11  audit: the log or a receipt is not as it was written";
 
 impl Exit {
     /// The exit code of a failure.
@@ -127,6 +130,7 @@ mod tests {
             Exit::NotAdmitted,
             Exit::Unavailable,
             Exit::AuthorityGrew,
+            Exit::NotAsWritten,
         ] {
             let line = format!("\n  {:>2}  ", exit as u8);
             assert!(TABLE.contains(&line), "{exit:?} is not in the table");

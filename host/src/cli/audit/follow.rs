@@ -1,0 +1,54 @@
+//! `aral audit tail`: the end of the log, and what comes after it. It reads beside the host that writes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use aral_audit::{Cursor, Entry, ReadError};
+
+use super::{folder, read_failure, words};
+use crate::cli::arguments::audit::AuditTail;
+use crate::cli::configured::Configured;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Done, Output, Stop};
+use crate::cli::text;
+
+/// How often it looks whether there is more.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(super) fn run(arguments: &AuditTail, configured: &Configured, output: &Output) -> Done {
+    let folder = folder(&arguments.place, configured)?;
+    let mut cursor = Cursor::last(&folder, arguments.lines).map_err(|error| read_failure(&error))?;
+    let most = usize::try_from(arguments.lines).unwrap_or(usize::MAX);
+    let mut last = VecDeque::new();
+    while let Some(entry) = next(&mut cursor)? {
+        if last.len() == most {
+            last.pop_front();
+        }
+        if most > 0 {
+            last.push_back(entry);
+        }
+    }
+    for entry in &last {
+        show(entry, output)?;
+    }
+    while arguments.follow {
+        match next(&mut cursor)? {
+            Some(entry) => show(&entry, output)?,
+            None => std::thread::sleep(LOOK),
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn next(cursor: &mut Cursor) -> Result<Option<Entry>, Stop> {
+    cursor.advance().map_err(|error: ReadError| read_failure(&error).into())
+}
+
+/// With `--json` the record as it stands, one a line: there is no end at which an object could be closed.
+fn show(entry: &Entry, output: &Output) -> Result<(), Stop> {
+    if output.json {
+        return output.part(&format!("{}\n", text::json(&String::from_utf8_lossy(&entry.line))));
+    }
+    let record = entry.record().map_err(|error| read_failure(&error))?;
+    output.part(&format!("{}\n", words::line(&record)))
+}

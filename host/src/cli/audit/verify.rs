@@ -1,0 +1,123 @@
+//! `aral audit verify` and `checkpoint`.
+
+use aral_audit::receipt::RECEIPT_BYTES_MAX;
+use aral_audit::verify::{Tail, VerifyError};
+use aral_audit::{Report, newest_checkpoint, verify};
+use aral_contract::document::json as strict;
+use aral_contract::{Code, Failure};
+use serde_json::{Value, json};
+
+use super::words::chain;
+use super::{folder, trust};
+use crate::cli::arguments::audit::{AuditCheckpoint, AuditVerify};
+use crate::cli::configured::Configured;
+use crate::cli::exit::Exit;
+use crate::cli::files;
+use crate::cli::output::{Done, Output};
+use crate::cli::text;
+
+pub(super) fn run(arguments: &AuditVerify, configured: &Configured, output: &Output) -> Done {
+    let folder = folder(&arguments.place, configured)?;
+    let trust = trust(&arguments.trust, configured)?;
+    let anchors = arguments.anchor.iter().map(anchor).collect::<Result<Vec<_>, _>>()?;
+    let report = verify(&folder, &trust, &anchors).map_err(|error| failure(&error))?;
+    output.answer(&shown(&report), &object(&report))?;
+    Ok(if report.is_good() {
+        Exit::Success
+    } else {
+        Exit::NotAsWritten
+    })
+}
+
+/// Prints the newest checkpoint in its canonical form, in either form of output: it is a document.
+pub(super) fn checkpoint(arguments: &AuditCheckpoint, configured: &Configured, output: &Output) -> Done {
+    let folder = folder(&arguments.place, configured)?;
+    let trust = trust(&arguments.trust, configured)?;
+    let newest = newest_checkpoint(&folder, &trust).map_err(|error| failure(&error))?;
+    let checkpoint = newest.ok_or_else(|| {
+        Failure::new(Code::RecordUnknown, "the log has no checkpoint yet").with_hint("try again in a second")
+    })?;
+    output.part(&text::json(&String::from_utf8_lossy(&checkpoint.document)))?;
+    output.part("\n")?;
+    output.note(&format!(
+        "hint: keep it where the log is not; `aral audit verify --anchor FILE` then shows whether the first {} records are still there",
+        checkpoint.head.size
+    ));
+    Ok(Exit::Success)
+}
+
+/// A checkpoint, or the one in a receipt.
+fn anchor(path: &std::path::PathBuf) -> Result<Vec<u8>, Failure> {
+    let bytes = files::document(path)?;
+    if bytes.len() > RECEIPT_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let Ok(Value::Object(mut members)) = strict::parse(&bytes) else {
+        return Ok(bytes);
+    };
+    match members.remove("checkpoint") {
+        Some(checkpoint) => strict::canonical(&checkpoint)
+            .map_err(|error| Failure::new(Code::DocumentInvalid, format!("`{}` is {error}", path.display()))),
+        None => Ok(bytes),
+    }
+}
+
+fn failure(error: &VerifyError) -> Failure {
+    let message = chain(error);
+    match error {
+        VerifyError::Empty { .. } | VerifyError::Files(_) => {
+            Failure::new(Code::ConfigInvalid, message).with_hint("name the folder of the log: `--dir FOLDER`")
+        }
+        VerifyError::Segment(_) => Failure::new(Code::AuditUnavailable, message),
+        VerifyError::Anchor(_) => Failure::new(Code::SignatureInvalid, message)
+            .with_hint("trust the key that signed it: `--trust KEY.pub.pem`"),
+    }
+}
+
+fn shown(report: &Report) -> String {
+    let verdict = match &report.finding {
+        None => "good".to_owned(),
+        Some(finding) => format!("not as it was written: {finding}"),
+    };
+    let unsigned = report.size.saturating_sub(report.signed);
+    let mut shown = format!(
+        "log          {}\nrecords      {} to {}\nsigned       {} checkpoints, the last one about {} records\nverdict      {}\n",
+        report.log,
+        report.first,
+        report.size.saturating_sub(1),
+        report.checkpoints,
+        report.signed,
+        text::line(&verdict),
+    );
+    if unsigned > 0 {
+        shown.push_str(&format!(
+            "not signed   the last {unsigned} records: they are chained, but nobody signed for them yet\n"
+        ));
+    }
+    shown.push_str(&match report.tail {
+        Tail::Anchored { size } => format!("end          reaches at least as far as the anchor, which is about {size} records\n"),
+        Tail::CannotBeExcluded => "end          it cannot be excluded that records were cut off: compare with a checkpoint that was kept elsewhere, `--anchor FILE`\n".to_owned(),
+    });
+    shown
+}
+
+fn object(report: &Report) -> Value {
+    let finding = report
+        .finding
+        .as_ref()
+        .map(|finding| json!({"seq": finding.seq, "file": finding.file, "what": finding.what.to_string()}));
+    let anchor = match report.tail {
+        Tail::Anchored { size } => Some(size),
+        Tail::CannotBeExcluded => None,
+    };
+    json!({
+        "good": report.is_good(),
+        "log": report.log,
+        "first": report.first,
+        "size": report.size,
+        "signed": report.signed,
+        "checkpoints": report.checkpoints,
+        "finding": finding,
+        "anchored": anchor,
+    })
+}

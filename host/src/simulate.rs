@@ -1,0 +1,273 @@
+//! Asks a candidate policy about what the audit log says was decided: the same manifests and personas, another policy. It
+//! changes nothing and decides nothing; what it cannot ask again it says, with the reason.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use aral_audit::schema::AuditEvent;
+use aral_audit::{Filter, ReadError, Record, query};
+use aral_capability::Entry;
+use aral_capability::manifest::ManifestBody;
+use aral_contract::document::Verified;
+use aral_contract::{CapabilityId, Digest, Grant, PersonaId};
+use aral_orchestration::authorize::{Missing, authorize};
+use aral_orchestration::{Decision, Policy};
+use aral_persona::Persona;
+use semver::Version;
+use serde::Serialize;
+
+/// Different decisions that are kept at once. Bounds memory: a log may hold decisions about any number of personas.
+pub const DECISIONS_MAX: usize = 100_000;
+
+/// The documents that decisions are asked again with. Only the very ones that were decided about will do.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// Manifests.
+    pub manifests: Vec<Verified<ManifestBody>>,
+    /// Personas.
+    pub personas: Vec<Persona>,
+}
+
+/// What was decided about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Question {
+    /// Which capability.
+    pub capability: CapabilityId,
+    /// Which version of it.
+    pub version: Version,
+    /// For whom.
+    pub persona: PersonaId,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+    /// SHA-256 of the persona.
+    pub persona_digest: Digest,
+}
+
+/// What the log says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// The newest record of it.
+    pub seq: u64,
+    /// Whether it was allowed then.
+    pub allowed: bool,
+    /// SHA-256 of the policy then.
+    pub policy: Digest,
+    /// How many calls ended or were denied under it.
+    pub calls: u64,
+}
+
+/// What the candidate says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// The same.
+    Same,
+    /// It would be allowed, and was denied.
+    Allowed,
+    /// It would be denied, and was allowed.
+    Denied {
+        /// What would be missing, and the lines that would give it.
+        missing: Vec<String>,
+    },
+    /// Allowed as before, with other rights or limits. Known only of decisions under the policy that is in force.
+    Otherwise {
+        /// What would be other: `permissions`, `limits`, `metering`, `networks` or `secret_plain_loopback`.
+        members: Vec<&'static str>,
+    },
+    /// It cannot be asked again.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One decision, then and under the candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Simulated {
+    /// What was decided about.
+    #[serde(flatten)]
+    pub question: Question,
+    /// What the log says.
+    pub recorded: Recorded,
+    /// What the candidate says.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Simulation {
+    /// One for each question, in their order.
+    pub decisions: Vec<Simulated>,
+    /// Records about decisions beyond [`DECISIONS_MAX`], which were not looked at.
+    pub left_out: u64,
+}
+
+/// Asks `candidate` everything that the records of a filter decided. `current` is the policy in force, if it is known.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn simulate(
+    log: &Path,
+    filter: Filter,
+    documents: &Documents,
+    current: Option<&Policy>,
+    candidate: &Policy,
+) -> Result<Simulation, ReadError> {
+    let mut questions: BTreeMap<Question, Recorded> = BTreeMap::new();
+    let mut left_out = 0u64;
+    for found in query(log, filter)? {
+        let (_, record) = found?;
+        let Some((question, recorded)) = decided(&record) else {
+            continue;
+        };
+        if questions.len() >= DECISIONS_MAX && !questions.contains_key(&question) {
+            left_out = left_out.saturating_add(1);
+            continue;
+        }
+        let before = questions.get(&question).map_or(0, |before| before.calls);
+        let calls = before.saturating_add(recorded.calls);
+        questions.insert(question, Recorded { calls, ..recorded });
+    }
+    let answered = |(question, recorded)| Simulated {
+        answer: answer(&question, &recorded, documents, current, candidate),
+        question,
+        recorded,
+    };
+    Ok(Simulation {
+        decisions: questions.into_iter().map(answered).collect(),
+        left_out,
+    })
+}
+
+/// The decision that a record speaks of. Decisions are kept while they hold, so the end of a call speaks of one too.
+fn decided(record: &Record) -> Option<(Question, Recorded)> {
+    match &record.event {
+        AuditEvent::Decision(decision) => Some((
+            Question {
+                capability: decision.capability.clone(),
+                version: decision.version.clone(),
+                persona: decision.persona.clone(),
+                manifest: decision.manifest,
+                persona_digest: decision.persona_digest,
+            },
+            Recorded {
+                seq: record.seq,
+                allowed: decision.grant.is_some(),
+                policy: decision.policy,
+                // What was allowed is counted when it ends.
+                calls: u64::from(decision.grant.is_none()),
+            },
+        )),
+        AuditEvent::Invocation(invocation) => {
+            let proven = invocation.evidence.as_ref()?;
+            Some((
+                Question {
+                    capability: invocation.capability.clone(),
+                    version: proven.version.clone(),
+                    persona: proven.persona.clone(),
+                    manifest: proven.manifest,
+                    persona_digest: proven.persona_digest,
+                },
+                Recorded {
+                    seq: record.seq,
+                    allowed: true,
+                    policy: proven.policy,
+                    calls: 1,
+                },
+            ))
+        }
+        AuditEvent::Authentication(_)
+        | AuditEvent::InvocationStarted(_)
+        | AuditEvent::HostCall(_)
+        | AuditEvent::MemoryAccess(_)
+        | AuditEvent::DataAccess(_)
+        | AuditEvent::Security(_)
+        | AuditEvent::Lifecycle(_)
+        | AuditEvent::ConfigurationChanged(_)
+        | AuditEvent::Repeated(_)
+        | AuditEvent::LogOpened(_)
+        | AuditEvent::LogRetired(_)
+        | AuditEvent::LogGap(_) => None,
+    }
+}
+
+fn answer(
+    question: &Question,
+    recorded: &Recorded,
+    documents: &Documents,
+    current: Option<&Policy>,
+    candidate: &Policy,
+) -> Answer {
+    let unknown = |reason: String| Answer::Unknown { reason };
+    let Some(entry) = documents.entry(question) else {
+        return unknown(format!(
+            "its manifest {} is not among those that are loaded",
+            question.manifest
+        ));
+    };
+    let persona = documents
+        .personas
+        .iter()
+        .find(|persona| persona.digest == question.persona_digest);
+    let Some(persona) = persona else {
+        return unknown(format!(
+            "its persona {} is not among those that are loaded",
+            question.persona_digest
+        ));
+    };
+    let decide = |policy| authorize(entry, question.manifest, persona, policy);
+    match (decide(candidate).outcome, recorded.allowed) {
+        (Ok(_), false) => Answer::Allowed,
+        (Err(_), false) => Answer::Same,
+        (Err(denial), true) => Answer::Denied {
+            missing: denial.missing.iter().map(with_lines).collect(),
+        },
+        (Ok(grant), true) => {
+            let then = current.filter(|policy| policy.digest() == recorded.policy).map(decide);
+            then.map_or(Answer::Same, |then| compared(&then, &grant))
+        }
+    }
+}
+
+impl Documents {
+    fn entry(&self, question: &Question) -> Option<&Entry> {
+        let manifest = self
+            .manifests
+            .iter()
+            .find(|manifest| manifest.digest == question.manifest)?;
+        let mut entries = manifest.body.capabilities().iter();
+        entries.find(|entry| entry.id == question.capability && entry.version == question.version)
+    }
+}
+
+fn with_lines(missing: &Missing) -> String {
+    let lines: String = missing.lines.iter().map(|line| format!("\n{line}")).collect();
+    format!("{missing}{lines}")
+}
+
+/// What two grants of one question differ in, besides the policies that they come from.
+fn compared(then: &Decision, now: &Grant) -> Answer {
+    let Ok(then) = &then.outcome else { return Answer::Same };
+    let members: Vec<&'static str> = [
+        ("permissions", then.permissions != now.permissions),
+        ("limits", then.limits != now.limits),
+        ("metering", then.metering != now.metering),
+        ("networks", then.networks != now.networks),
+        (
+            "secret_plain_loopback",
+            then.secret_plain_loopback != now.secret_plain_loopback,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect();
+    if members.is_empty() {
+        Answer::Same
+    } else {
+        Answer::Otherwise { members }
+    }
+}

@@ -1,0 +1,158 @@
+//! Each line of a policy, taken away and added, changes what was decided.
+
+use std::sync::Arc;
+
+use aral_audit::{AuditLog, Blinder, LogOptions};
+use aral_capability::manifest;
+use aral_contract::document::PrivateKey;
+use aral_contract::{AuditSink as _, Clock as _, Event, EventKind};
+use aral_orchestration::RawPolicy;
+use aral_persona::persona;
+use aral_runtime::SystemClock;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::*;
+
+const OPEN: &str = "permissions = [\"memory:read\"]\ncapabilities = [\"notes\"]\n[memory]\nnamespaces = [\"n\"]";
+
+fn policy(text: &str) -> Policy {
+    let raw: RawPolicy = toml::from_str(text).unwrap();
+    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
+}
+
+fn documents() -> Documents {
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    let dates = json!({"serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-12-01T00:00:00Z"});
+    let with = |mut more: serde_json::Value| {
+        let members = more.as_object_mut().unwrap();
+        members.extend(dates.as_object().unwrap().clone());
+        more.to_string().into_bytes()
+    };
+    let document = with(json!({"schema": "aral.manifest/v1", "capabilities": [{
+        "id": "notes", "version": "1.0.0", "shape": "tool", "component": Digest::of(b"c"), "title": "T",
+        "description": "D", "input_schema": {}, "output_schema": {},
+        "permissions": {"memory:read": {"namespaces": ["n"]}},
+    }]}));
+    let agent = with(
+        json!({"schema": "aral.persona/v1", "id": "agent", "name": "Agent", "constraints": {
+            "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"],
+        }}),
+    );
+    Documents {
+        manifests: vec![manifest::dangerous_accept_unsigned(&document, now).unwrap()],
+        personas: vec![persona::dangerous_accept_unsigned(&agent, now).unwrap()],
+    }
+}
+
+/// A log in which each of these policies decided once.
+fn log(folder: &Path, policies: &[&Policy]) {
+    let options = LogOptions {
+        reserve_bytes: 0,
+        ..LogOptions::new(folder.to_owned())
+    };
+    let seed = Zeroizing::new([1; 32]);
+    let blinder = Arc::new(Blinder::from_key(Zeroizing::new([7; 32])));
+    let clock = Arc::new(SystemClock::new());
+    let log = AuditLog::open(&options, PrivateKey::from_seed(&seed), blinder, clock).unwrap();
+    let documents = documents();
+    let (manifest, persona) = (&documents.manifests[0], &documents.personas[0]);
+    let entry = &manifest.body.capabilities()[0];
+    for policy in policies {
+        let decision = authorize(entry, manifest.digest, persona, policy);
+        log.record(Event {
+            at: SystemClock::new().now(),
+            trace: None,
+            kind: EventKind::Decision {
+                capability: decision.capability,
+                version: decision.version,
+                manifest: manifest.digest,
+                persona: decision.persona,
+                persona_digest: persona.digest,
+                policy: policy.digest(),
+                grant: decision.outcome.as_ref().ok().map(Grant::digest),
+                missing: Vec::new(),
+            },
+        });
+    }
+    log.close().unwrap();
+}
+
+fn asked(then: &Policy, current: Option<&Policy>, candidate: &Policy, documents: &Documents) -> Answer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    log(&path, &[then]);
+    let mut simulation = simulate(&path, Filter::default(), documents, current, candidate).unwrap();
+    assert_eq!((simulation.decisions.len(), simulation.left_out), (1, 0));
+    simulation.decisions.remove(0).answer
+}
+
+#[test]
+fn each_line_flips_a_decision_either_way() {
+    let open = policy(OPEN);
+    assert_eq!(asked(&open, None, &open, &documents()), Answer::Same);
+    for line in [
+        "permissions = [\"memory:read\"]",
+        "capabilities = [\"notes\"]",
+        "namespaces = [\"n\"]",
+    ] {
+        let without = policy(&OPEN.replace(line, ""));
+        let Answer::Denied { missing } = asked(&open, None, &without, &documents()) else {
+            panic!("without {line}");
+        };
+        assert!(missing[0].contains(line), "{line}: {missing:?}");
+        assert_eq!(
+            asked(&without, None, &open, &documents()),
+            Answer::Allowed,
+            "with {line}"
+        );
+        assert_eq!(asked(&without, None, &without, &documents()), Answer::Same);
+    }
+}
+
+#[test]
+fn other_rights_are_seen_where_the_old_policy_is_known() {
+    let open = policy(OPEN);
+    let other = policy(&format!("limits.fuel = 7\n{OPEN}"));
+    let expected = Answer::Otherwise {
+        members: vec!["limits"],
+    };
+    assert_eq!(asked(&open, Some(&open), &other, &documents()), expected);
+    assert_eq!(
+        asked(&open, Some(&other), &other, &documents()),
+        Answer::Same,
+        "nobody knows"
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_again_says_why() {
+    let open = policy(OPEN);
+    let reason = |documents: &Documents| match asked(&open, None, &open, documents) {
+        Answer::Unknown { reason } => reason,
+        other => panic!("{other:?}"),
+    };
+    let mut without = documents();
+    without.manifests.clear();
+    assert!(reason(&without).contains("manifest"));
+    let mut without = documents();
+    without.personas.clear();
+    assert!(reason(&without).contains("persona"));
+}
+
+#[test]
+fn the_newest_decision_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (open, closed) = (policy(OPEN), policy(""));
+    log(&path, &[&open, &closed, &closed]);
+    let simulation = simulate(&path, Filter::default(), &documents(), None, &open).unwrap();
+    let [one] = &simulation.decisions[..] else {
+        panic!("{simulation:?}")
+    };
+    assert_eq!(
+        (one.recorded.seq, one.recorded.allowed, one.recorded.calls),
+        (3, false, 2)
+    );
+    assert_eq!(one.answer, Answer::Allowed);
+}

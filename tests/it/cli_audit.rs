@@ -1,0 +1,422 @@
+//! `aral audit` as an operator and an auditor type it: a log that calls wrote, what each verb says of it, and one test for
+//! each way to change it afterwards.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::support::desk::{Desk, Run};
+use crate::support::guests::*;
+use crate::support::setup;
+
+/// Where the shared folder of state keeps the key that every test's log is signed with.
+fn public_key() -> String {
+    format!("{}/audit.pub.pem", setup::STATE)
+}
+
+/// A desk whose log holds three calls: one that succeeds, one that fails, one that is denied.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.invoke(RUNTIME_ECHO_TOOL, "[1]").assert("a call", 0, &[]);
+    desk.invoke(RUNTIME_ECHO_TOOL, "{").assert("no JSON", 6, &[]);
+    desk.persona(&json!({"id": "nobody", "name": "Nobody", "constraints": {}}));
+    desk.invoke(RUNTIME_ECHO_TOOL, "[1]").assert("a denial", 3, &[]);
+    desk
+}
+
+/// The one segment.
+fn segment(desk: &Desk) -> PathBuf {
+    PathBuf::from(desk.path("audit")).join(format!("{:020}.jsonl", 0))
+}
+
+fn lines(desk: &Desk) -> Vec<String> {
+    let text = std::fs::read_to_string(segment(desk)).expect("a log");
+    text.lines().map(str::to_owned).collect()
+}
+
+fn write(desk: &Desk, lines: &[String]) {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(segment(desk), text).expect("a log");
+}
+
+/// Where a record is among the lines.
+fn place(lines: &[String], seq: u64) -> usize {
+    let start = format!("{{\"seq\":{seq},");
+    lines
+        .iter()
+        .position(|line| line.starts_with(&start))
+        .expect("the record")
+}
+
+fn verify(desk: &Desk, more: &[&str]) -> Run {
+    desk.aral(&[&["audit", "verify", "--json"], more].concat())
+}
+
+fn assert_good(desk: &Desk, more: &[&str]) -> Value {
+    let run = verify(desk, more);
+    assert_eq!(run.code, 0, "{run:#?}");
+    let report = run.object();
+    assert_eq!(report["good"], true);
+    report
+}
+
+/// Verification names this record and says this of it.
+fn assert_found(desk: &Desk, more: &[&str], seq: u64, what: &str) {
+    let run = verify(desk, more);
+    assert_eq!(run.code, 11, "{run:#?}");
+    let report = run.object();
+    assert_eq!(report["good"], false);
+    let finding = &report["finding"];
+    assert_eq!(finding["seq"], seq, "{finding}");
+    assert!(finding["what"].as_str().expect("words").contains(what), "{finding}");
+    // People are told the same.
+    let human = desk.aral(&[&["audit", "verify"], more].concat());
+    assert!(
+        human.stdout.contains(&format!("record {seq} in ")) && human.stdout.contains(what),
+        "{human:#?}"
+    );
+}
+
+#[test]
+fn a_log_that_nobody_touched_is_good_with_the_public_key_alone() {
+    let desk = desk();
+    let report = assert_good(&desk, &[]);
+    assert_eq!((&report["signed"], &report["first"]), (&report["size"], &json!(0)));
+    assert_eq!(
+        report["anchored"],
+        Value::Null,
+        "without an anchor the end may be missing"
+    );
+    let other = desk.aral(&["audit", "verify", "--dir", "audit", "--trust", &public_key()]);
+    other.assert("verify", 0, &[]);
+    assert!(
+        other.stdout.contains("verdict      good") && other.stdout.contains("cannot be excluded"),
+        "{other:#?}"
+    );
+    // The key that signs manifests signed none of it.
+    let report = verify(&desk, &["--trust", "key.pub.pem"]);
+    let what = report.object()["finding"]["what"].clone();
+    assert_eq!(report.code, 11, "{what}");
+    assert!(what.as_str().expect("words").contains("which is not trusted"), "{what}");
+    desk.aral(&["audit", "verify", "--dir", "none"])
+        .assert("no log", 2, &["there is no audit log in `none`"]);
+}
+
+#[test]
+fn edited() {
+    let desk = desk();
+    let mut lines = lines(&desk);
+    let at = place(&lines, 5);
+    let edited = lines[at].replace("decision", "decisiom");
+    assert_ne!(edited, lines[at], "record 5 is the decision");
+    lines[at] = edited;
+    write(&desk, &lines);
+    assert_found(&desk, &[], 5, "edited");
+}
+
+#[test]
+fn removed() {
+    let desk = desk();
+    let mut lines = lines(&desk);
+    lines.remove(place(&lines, 4));
+    write(&desk, &lines);
+    assert_found(&desk, &[], 4, "removed: the next record that is there is 5");
+}
+
+#[test]
+fn reordered() {
+    let desk = desk();
+    let mut lines = lines(&desk);
+    let (one, other) = (place(&lines, 4), place(&lines, 5));
+    lines.swap(one, other);
+    write(&desk, &lines);
+    assert_found(&desk, &[], 4, "reordered");
+}
+
+#[test]
+fn inserted() {
+    let desk = desk();
+    let mut lines = lines(&desk);
+    let at = place(&lines, 4);
+    let copy = lines[at]
+        .replace("\"trace\"", "\"Trace\"")
+        .replace("lifecycle", "security");
+    lines.insert(at, copy);
+    write(&desk, &lines);
+    let run = verify(&desk, &[]);
+    assert_eq!(run.code, 11, "{run:#?}");
+    let finding = run.object()["finding"].clone();
+    assert_eq!(finding["seq"], 4, "{finding}");
+    assert!(
+        finding["what"].as_str().expect("words").contains("inserted"),
+        "{finding}"
+    );
+}
+
+#[test]
+fn cut_back_without_and_with_an_anchor() {
+    let desk = desk();
+    let checkpoint = desk.aral(&["audit", "checkpoint"]);
+    checkpoint.assert("checkpoint", 0, &["--anchor"]);
+    desk.write("anchor.json", checkpoint.stdout.as_bytes());
+    let report = assert_good(&desk, &["--anchor", "anchor.json"]);
+    assert_eq!(report["anchored"], report["size"]);
+    // Back to the end of the first call: everything that is left is as it was written.
+    let mut lines = lines(&desk);
+    let end = lines
+        .iter()
+        .position(|line| line.starts_with("{\"checkpoint\""))
+        .expect("a checkpoint");
+    lines.truncate(end + 1);
+    write(&desk, &lines);
+    let report = assert_good(&desk, &[]);
+    let size = report["size"].as_u64().expect("a number");
+    assert_eq!(report["anchored"], Value::Null);
+    assert_found(&desk, &["--anchor", "anchor.json"], size, "cut back");
+}
+
+#[test]
+fn rewritten_with_a_chain_made_anew_is_not_what_was_signed() {
+    let desk = desk();
+    let receipt = desk.aral(&["audit", "prove", "5", "--out", "receipt.json"]);
+    receipt.assert("prove", 0, &[]);
+    // A log of its own, with the same key and other records.
+    std::fs::remove_dir_all(desk.path("audit")).expect("a folder");
+    desk.invoke(RUNTIME_ECHO_TOOL, "[2]").assert("a denial", 3, &[]);
+    assert_good(&desk, &[]);
+    // The receipt anchors it.
+    let run = verify(&desk, &["--anchor", "receipt.json"]);
+    assert_eq!(run.code, 11, "{run:#?}");
+}
+
+#[test]
+fn a_forged_checkpoint() {
+    let desk = desk();
+    let mut lines = lines(&desk);
+    let at = lines
+        .iter()
+        .position(|line| line.starts_with("{\"checkpoint\""))
+        .expect("a checkpoint");
+    let forged = lines[at].replacen("\"size\":", "\"size\":1", 1);
+    assert_ne!(forged, lines[at]);
+    lines[at] = forged;
+    write(&desk, &lines);
+    let run = verify(&desk, &[]);
+    assert_eq!(run.code, 11, "{run:#?}");
+    let finding = run.object()["finding"].clone();
+    assert!(finding["what"].as_str().expect("words").contains("forged"), "{finding}");
+}
+
+#[test]
+fn a_receipt_proves_one_record_and_what_went_in_and_came_out() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let answer = desk
+        .aral(&["invoke", &RUNTIME_ECHO_TOOL.id(), "--input", "[1]", "--json"])
+        .object();
+    let receipt = &answer["receipt"];
+    let seq = receipt["record"]["seq"].as_u64().expect("a number").to_string();
+    let salt = |name: &str| receipt[name].as_str().expect("a salt").to_owned();
+    desk.aral(&["audit", "prove", &seq, "--out", "receipt.json"])
+        .assert("prove", 0, &[]);
+    desk.write("input", b"[1]");
+    desk.write("output", b"[1]");
+    desk.write("other", b"[2]");
+    let check = |more: &[&str]| {
+        let trust = public_key();
+        desk.aral(&[&["audit", "check", "receipt.json", "--json", "--trust", &trust], more].concat())
+    };
+    let (input, output) = (salt("input_salt"), salt("output_salt"));
+    let checked = check(&[
+        "--input",
+        "input",
+        "--input-salt",
+        &input,
+        "--output",
+        "output",
+        "--output-salt",
+        &output,
+    ]);
+    assert_eq!(checked.code, 0, "{checked:#?}");
+    let object = checked.object();
+    assert_eq!(
+        (&object["good"], &object["input"], &object["output"]),
+        (&json!(true), &json!(true), &json!(true))
+    );
+    let event = &object["record"]["event"];
+    assert_eq!(
+        (&event["type"], &event["success"]),
+        (&json!("invocation"), &json!(true))
+    );
+    assert_eq!(object["record"]["trace"], answer["trace_id"]);
+    let other = check(&["--input", "other", "--input-salt", &input]);
+    assert_eq!((other.code, &other.object()["input"]), (11, &json!(false)));
+    // The salt of one part opens no other.
+    assert_eq!(check(&["--output", "output", "--output-salt", &input]).code, 11);
+
+    // A receipt in which the outcome was turned.
+    let text = std::fs::read_to_string(desk.path("receipt.json")).expect("a receipt");
+    let forged = text.replacen("\\\"success\\\":true", "\\\"success\\\":false", 1);
+    assert_ne!(forged, text);
+    desk.write("receipt.json", forged.as_bytes());
+    let checked = check(&[]);
+    assert_eq!((checked.code, &checked.object()["good"]), (11, &json!(false)));
+    desk.aral(&["audit", "prove", "999"])
+        .assert("unknown", 6, &["no record 999"]);
+}
+
+#[test]
+fn records_are_found_by_each_of_their_sides() {
+    let desk = desk();
+    let found = |more: &[&str]| {
+        let run = desk.aral(&[&["audit", "query", "--json"], more].concat());
+        assert_eq!(run.code, 0, "{run:#?}");
+        run.object()
+    };
+    let all = found(&[]);
+    let records = all["records"].as_array().expect("records");
+    assert_eq!(all["count"], records.len());
+    let ends = found(&["--type", "invocation"]);
+    assert_eq!(ends["count"], 3);
+    let trace = ends["records"][0]["trace"].as_str().expect("a trace");
+    let types: Vec<Value> = found(&["--trace", trace])["records"]
+        .as_array()
+        .expect("records")
+        .iter()
+        .map(|record| record["event"]["type"].clone())
+        .collect();
+    assert_eq!(types, ["decision", "invocation_started", "invocation"]);
+    let denied = found(&["--persona", "nobody", "--type", "decision"]);
+    assert_eq!(denied["count"], 1);
+    let missing = denied["records"][0]["event"]["missing"].to_string();
+    assert!(missing.contains("persona"), "who lacked which yes: {missing}");
+    assert_eq!(
+        found(&["--capability", &RUNTIME_ECHO_TOOL.id(), "--type", "decision"])["count"],
+        3
+    );
+    assert_eq!(found(&["--capability", "other"])["count"], 0);
+    assert_eq!(found(&["--severity", "critical"])["count"], 0);
+    assert_eq!(found(&["--until", "1d"])["count"], 0);
+    assert_eq!(found(&["--since", "1d"])["count"], all["count"]);
+    assert_eq!(found(&["--limit", "2"])["cut"], true);
+    let human = desk.aral(&["audit", "query", "--type", "invocation"]);
+    human.assert("query", 0, &["3 records"]);
+    assert!(human.stdout.contains("code=input.invalid"), "{human:#?}");
+    desk.aral(&["audit", "query", "--type", "nothing"])
+        .assert("a wrong type", 2, &["invocation_started"]);
+}
+
+#[test]
+fn an_export_is_the_log_byte_for_byte() {
+    let desk = desk();
+    desk.aral(&["audit", "export", "--out", "export.jsonl"])
+        .assert("export", 0, &[]);
+    let exported = std::fs::read_to_string(desk.path("export.jsonl")).expect("a file");
+    let records: Vec<String> = lines(&desk)
+        .into_iter()
+        .filter(|line| line.starts_with("{\"seq\""))
+        .collect();
+    assert_eq!(exported.lines().collect::<Vec<_>>(), records);
+    desk.aral(&["audit", "export", "--out", "export.jsonl"])
+        .assert("again", 2, &["export.jsonl"]);
+}
+
+#[test]
+fn the_end_of_the_log_is_shown_and_followed_while_it_is_written() {
+    use std::io::{BufRead as _, BufReader};
+    let desk = desk();
+    let last = desk.aral(&["audit", "tail", "-n", "2"]);
+    last.assert("tail", 0, &[]);
+    assert_eq!(last.stdout.lines().count(), 2);
+    assert!(last.stdout.contains("change=stopped"), "{last:#?}");
+    let mut follow = desk
+        .command(&["audit", "tail", "-f", "-n", "0", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(follow.stdout.take().expect("a pipe")).lines();
+    // It may still be on its way to the end: what comes after that, it shows.
+    let mut seen = Vec::new();
+    while !seen
+        .iter()
+        .any(|record: &Value| record["event"]["type"] == "invocation")
+    {
+        desk.invoke(RUNTIME_ECHO_TOOL, "[3]").assert("a denial", 3, &[]);
+        let line = lines.next().expect("it goes on").expect("a line");
+        seen.push(serde_json::from_str(&line).expect("a record"));
+        while seen.last().is_some_and(|record| record["event"]["change"] != "stopped") {
+            let line = lines.next().expect("it goes on").expect("a line");
+            seen.push(serde_json::from_str(&line).expect("a record"));
+        }
+    }
+    follow.kill().expect("it runs");
+    follow.wait().expect("an end");
+}
+
+#[test]
+fn what_the_operator_does_with_records_is_on_record() {
+    let desk = Desk::new();
+    desk.aral(&["memory", "keygen", "master.key"]).assert("keygen", 0, &[]);
+    desk.configure(|config| config["memory"] = json!({ "dir": "store", "master_key": { "file": "master.key" } }));
+    desk.feed(&["memory", "put", "notes", "a", "-"], b"secret text")
+        .assert("put", 0, &[]);
+    desk.aral(&["memory", "get", "notes", "a"]).assert("get", 0, &[]);
+    desk.feed(&["secret", "put", "token", "-"], b"0123456789abcdef")
+        .assert("secret", 0, &[]);
+    let found = |kind: &str| desk.aral(&["audit", "query", "--json", "--type", kind]).object();
+    let accesses = found("memory_access");
+    let operations: Vec<&str> = accesses["records"]
+        .as_array()
+        .expect("records")
+        .iter()
+        .map(|record| record["event"]["operation"].as_str().expect("a word"))
+        .collect();
+    assert_eq!(operations, ["write", "read"]);
+    assert_eq!(found("data_access")["records"][0]["event"]["classification"], "secret");
+    let log = std::fs::read_to_string(segment(&desk)).expect("a log");
+    assert!(!log.contains("secret text") && !log.contains("0123456789abcdef"));
+    assert_good(&desk, &[]);
+}
+
+#[test]
+fn a_candidate_policy_is_asked_about_what_was_decided() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.invoke(RUNTIME_ECHO_TOOL, "[1]").assert("a call", 0, &[]);
+    let simulate = |text: &str, more: &[&str]| {
+        desk.write("new.toml", text.as_bytes());
+        let run = desk.aral(
+            &[
+                &["policy", "simulate", "--policy", "new.toml", "--since", "7d", "--json"],
+                more,
+            ]
+            .concat(),
+        );
+        assert_eq!(run.code, 0, "{run:#?}");
+        run.object()
+    };
+    let open = format!("[policy]\ncapabilities = [\"{}\"]", RUNTIME_ECHO_TOOL.id());
+    let same = simulate(&open, &[]);
+    assert_eq!(same["decisions"], 1);
+    let members = same["changed"][0]["members"].clone();
+    assert!(same["changed"] == json!([]) || members.is_array(), "{same}");
+    let closed = simulate("[policy]", &[]);
+    assert_eq!(closed["changed"][0]["answer"], "denied", "{closed}");
+    assert_eq!(closed["changed"][0]["recorded"]["calls"], 1);
+    // The other way round: what was denied would be allowed.
+    desk.configure(|config| config["policy"] = json!({}));
+    desk.invoke(RUNTIME_ECHO_TOOL, "[1]").assert("a denial", 3, &[]);
+    let opened = simulate(&open, &[]);
+    assert_eq!(opened["changed"][0]["answer"], "allowed", "{opened}");
+    // Another persona than the one that was decided about says nothing.
+    desk.persona(&json!({"id": "tester", "name": "Other", "constraints": {}}));
+    let unknown = simulate(&open, &[]);
+    assert_eq!(unknown["unknown"][0]["answer"], "unknown", "{unknown}");
+    assert!(
+        unknown["unknown"][0]["reason"]
+            .as_str()
+            .expect("words")
+            .contains("persona")
+    );
+}
