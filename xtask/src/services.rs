@@ -7,6 +7,8 @@
 mod guard;
 mod install;
 mod openbao;
+mod osmem;
+mod rotel;
 
 use std::path::Path;
 use std::thread;
@@ -21,11 +23,18 @@ use install::Programs;
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a connection to this machine may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Starts one server: with what is installed, in a folder of its own.
 type Start = fn(&Programs, &Path) -> Result<Started>;
 
 /// Every server that the tests can need.
-const SERVICES: &[(&str, Start)] = &[("openbao", openbao::start)];
+const SERVICES: &[(&str, Start)] = &[
+    ("openbao", openbao::start),
+    ("osmem", osmem::start),
+    ("rotel", rotel::start),
+];
 
 /// A server that was started; it answers or not yet.
 struct Started {

@@ -12,7 +12,7 @@ use crate::steps::Steps;
 use crate::{guests, process, wasip2};
 
 /// Compiles the tests that need real servers.
-pub(crate) const SERVICES_FEATURE: [&str; 2] = ["--features", "aral-memory/services"];
+pub(crate) const SERVICES_FEATURE: [&str; 2] = ["--features", "aral-memory/services,aral-host/services"];
 
 /// The verb. With a filter, only those tests of the host run.
 pub(crate) fn run(filter: &[String], services: bool) -> Result<()> {

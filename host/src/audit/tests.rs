@@ -1,6 +1,9 @@
 //! A host with a log: what it records, what it hands out, and what it does not do when it cannot record.
 #![expect(clippy::disallowed_methods, reason = "the tests lay out files and look at them")]
 
+#[cfg(feature = "services")]
+mod services;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 

@@ -35,6 +35,34 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// A program that lies inside a package, which its wheel does not link from the folder of programs.
+    pub(super) fn package(&self, path: &str) -> Result<PathBuf> {
+        let library = self.wheels.with_file_name("lib");
+        let versions = fs::read_dir(&library).with_context(|| format!("could not read {}", library.display()))?;
+        for version in versions {
+            let program = version?.path().join("site-packages").join(path);
+            if program.is_file() {
+                runnable(&program)?;
+                return Ok(program);
+            }
+        }
+        anyhow::bail!("{path} is not below {} after installing {LIST}", library.display())
+    }
+}
+
+/// A wheel does not say of every program that it is one.
+fn runnable(program: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut permissions = fs::metadata(program)?.permissions();
+    if permissions.mode() & 0o100 == 0 {
+        permissions.set_mode(permissions.mode() | 0o100);
+        fs::set_permissions(program, permissions)
+            .with_context(|| format!("could not make {} a program", program.display()))?;
+    }
+    Ok(())
+}
+
 /// Installs what is missing.
 pub(super) fn all(root: &Path, target: &Path) -> Result<Programs> {
     let folder = target.join("services");
