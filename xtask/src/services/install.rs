@@ -82,8 +82,11 @@ fn wheels(root: &Path, environment: &Path) -> Result<()> {
     process::run(Command::new("python3").args(["-m", "venv"]).arg(environment))
         .context("Python with its module `venv` is needed to install the servers of the tests")?;
     process::run(
-        Command::new(environment.join("bin/pip"))
+        // Not `bin/pip`: that names the folder that it was made in, and a target folder may be copied.
+        Command::new(environment.join("bin/python"))
             .args([
+                "-m",
+                "pip",
                 "install",
                 "--quiet",
                 "--disable-pip-version-check",
