@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
+use aral_contract::document::PrivateKey;
 use serde_json::{Value, json};
 
 use crate::support::desk::{Desk, Run, program};
@@ -275,9 +276,20 @@ fn doctor_names_the_fix_of_each_fault() {
             .cloned();
         (run.code, check.unwrap_or_else(|| panic!("{name}: {run:#?}")))
     };
-    for name in ["configuration", "trust", "manifest", "state", "pool"] {
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert("a call", 0, &[]);
+    for name in ["configuration", "trust", "manifest", "state", "pool", "audit"] {
         assert_eq!(status(name).1["status"], "ok", "{name}");
     }
+    let stranger = PrivateKey::from_seed(&zeroize::Zeroizing::new([9; 32]));
+    desk.write("stranger.pem", stranger.to_pem().expect("a key").as_bytes());
+    desk.private("stranger.pem");
+    desk.configure(|config| config["audit"]["key_file"] = json!("stranger.pem"));
+    let (code, audit) = status("audit");
+    assert_eq!(
+        (code, &audit["status"]),
+        (2, &json!("fail")),
+        "nobody trusts the key: {audit}"
+    );
     desk.configure(|config| config["manifests"]["files"] = json!(["nowhere.json"]));
     let (code, manifest) = status("manifest");
     assert_eq!((code, &manifest["status"]), (2, &json!("fail")), "{manifest}");

@@ -31,7 +31,8 @@ pub(crate) fn run(verb: &Audit, configured: &Configured, output: &Output) -> Don
     }
 }
 
-fn places(configured: &Configured) -> Result<Option<AuditPlaces>, Failure> {
+/// Where the log of the configuration is; none: nowhere.
+pub(crate) fn places(configured: &Configured) -> Result<Option<AuditPlaces>, Failure> {
     let config = &configured.config;
     let Some(audit) = &config.audit else { return Ok(None) };
     audit
@@ -62,7 +63,7 @@ pub(crate) fn folder(place: &Place, configured: &Configured) -> Result<PathBuf, 
 }
 
 /// The keys that may sign checkpoints.
-fn trust(arguments: &Trust, configured: &Configured) -> Result<TrustStore, Failure> {
+pub(crate) fn trust(arguments: &Trust, configured: &Configured) -> Result<TrustStore, Failure> {
     let mut store = TrustStore::default();
     if arguments.trust.is_empty() {
         store = configured.trust().clone();

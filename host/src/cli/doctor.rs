@@ -2,6 +2,7 @@
 //! nothing but what running would change too (the folders of state and cache are made if they are missing). A store that is
 //! there is opened for a moment, and none is made.
 
+mod audit;
 mod checks;
 mod storage;
 
@@ -71,6 +72,7 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.extend(checks::manifests(&configured));
             all.extend(checks::runtime(&configured));
             all.extend(storage::checks(&configured));
+            all.push(audit::check(&configured));
         }
         Err(failure) => {
             let fix = failure

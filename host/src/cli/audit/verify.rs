@@ -1,5 +1,7 @@
 //! `aral audit verify` and `checkpoint`.
 
+use std::path::Path;
+
 use aral_audit::receipt::RECEIPT_BYTES_MAX;
 use aral_audit::verify::{Tail, VerifyError};
 use aral_audit::{Report, newest_checkpoint, verify};
@@ -19,7 +21,11 @@ use crate::cli::text;
 pub(super) fn run(arguments: &AuditVerify, configured: &Configured, output: &Output) -> Done {
     let folder = folder(&arguments.place, configured)?;
     let trust = trust(&arguments.trust, configured)?;
-    let anchors = arguments.anchor.iter().map(anchor).collect::<Result<Vec<_>, _>>()?;
+    let anchors = arguments
+        .anchor
+        .iter()
+        .map(|path| anchor(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let report = verify(&folder, &trust, &anchors).map_err(|error| failure(&error))?;
     output.answer(&shown(&report), &object(&report))?;
     Ok(if report.is_good() {
@@ -47,7 +53,7 @@ pub(super) fn checkpoint(arguments: &AuditCheckpoint, configured: &Configured, o
 }
 
 /// A checkpoint, or the one in a receipt.
-fn anchor(path: &std::path::PathBuf) -> Result<Vec<u8>, Failure> {
+fn anchor(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = files::document(path)?;
     if bytes.len() > RECEIPT_BYTES_MAX {
         return Ok(bytes);

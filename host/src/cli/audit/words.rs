@@ -27,7 +27,10 @@ pub(crate) fn line(record: &Record) -> String {
 fn members(path: &str, value: &Value, shown: &mut String) {
     match value {
         Value::Object(map) => {
-            for (name, value) in map.iter().filter(|(name, _)| path != "" || name.as_str() != "type") {
+            for (name, value) in map
+                .iter()
+                .filter(|(name, _)| !path.is_empty() || name.as_str() != "type")
+            {
                 let dot = if path.is_empty() { "" } else { "." };
                 members(&format!("{path}{dot}{name}"), value, shown);
             }

@@ -1,0 +1,59 @@
+//! Whether there is an audit log, and whether its newest checkpoint is signed by a key that is trusted. It opens nothing for
+//! writing, so that it works beside a host.
+
+use aral_audit::newest_checkpoint;
+use aral_audit::verify::VerifyError;
+
+use super::Check;
+use crate::cli::arguments::audit::Trust;
+use crate::cli::audit;
+use crate::cli::configured::Configured;
+use crate::cli::files;
+
+const NAME: &str = "audit";
+
+pub(super) fn check(configured: &Configured) -> Check {
+    let places = match audit::places(configured) {
+        Ok(Some(places)) => places,
+        Ok(None) => {
+            return Check::warn(
+                NAME,
+                "there is no folder for an audit log: what happens is not kept",
+                "aral.toml: state_dir = \"state\"",
+            );
+        }
+        Err(failure) => return Check::fail(NAME, failure.message, "give [audit] a place, or the host a state_dir"),
+    };
+    let shown = places.dir.display();
+    if !files::is_folder(&places.dir) {
+        return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it"));
+    }
+    let trust = match audit::trust(&Trust { trust: Vec::new() }, configured) {
+        Ok(trust) => trust,
+        Err(failure) => return Check::fail(NAME, failure.message, failure.hint.unwrap_or_default()),
+    };
+    match newest_checkpoint(&places.dir, &trust) {
+        Ok(Some(newest)) => Check::ok(
+            NAME,
+            format!(
+                "`{shown}`: {} records, signed for at {}",
+                newest.head.size, newest.issued_at
+            ),
+        ),
+        Ok(None) => Check::warn(
+            NAME,
+            format!("`{shown}` has no checkpoint: the host that made it was killed within a second"),
+            "start a host; it goes on and signs",
+        ),
+        Err(error @ VerifyError::Anchor(_)) => Check::fail(
+            NAME,
+            format!("`{shown}`: {}", audit::words::chain(&error)),
+            "trust the public half of its key: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"checkpoint\"]",
+        ),
+        Err(error) => Check::fail(
+            NAME,
+            format!("`{shown}`: {}", audit::words::chain(&error)),
+            "see what is wrong with it: `aral audit verify`",
+        ),
+    }
+}
