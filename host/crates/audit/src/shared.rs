@@ -271,9 +271,14 @@ impl Shared {
         self: &Arc<Self>,
         event: Event,
     ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
-        let offered = self
-            .prepare(event)
-            .map(|prepared| self.offer(&mut self.lock(), prepared));
+        let offered = self.prepare(event).map(|prepared| {
+            let mut state = self.lock();
+            let offered = self.offer(&mut state, prepared);
+            if let Offered::Queued(seq) = offered {
+                self.wanted(&mut state, seq);
+            }
+            offered
+        });
         let (first, waiting) = match offered {
             None => (Some(Ok(Kept::Unreferenced)), None),
             Some(Offered::Counted) => (Some(Ok(Kept::Aggregated)), None),
@@ -299,6 +304,13 @@ impl Shared {
 
     fn reference(&self, seq: u64) -> Kept {
         Kept::Recorded(RecordReference { log: self.log, seq })
+    }
+
+    /// Somebody waits for a record. What nobody waits for is brought to the disk with it, or with the next checkpoint.
+    fn wanted(&self, state: &mut State, seq: u64) {
+        if self.durability == Durability::Sync {
+            state.flush_to = state.flush_to.max(seq.saturating_add(1));
+        }
     }
 
     /// Waits until a record is on stable storage, or until it turns out that it cannot be brought there now.
@@ -367,7 +379,9 @@ impl Waiting {
                 if state.queue.len() < self.shared.queue_max
                     && let Some(prepared) = self.prepared.take()
                 {
-                    return Ok(self.shared.reference(self.shared.queue(&mut state, prepared)));
+                    let seq = self.shared.queue(&mut state, prepared);
+                    self.shared.wanted(&mut state, seq);
+                    return Ok(self.shared.reference(seq));
                 }
             }
             changed.await;

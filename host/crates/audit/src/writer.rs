@@ -189,7 +189,7 @@ impl Writer {
         if due || batch.stopping {
             self.sign();
         }
-        if due || batch.stopping || batch.flush || self.shared.durability == Durability::Sync {
+        if due || batch.stopping || batch.flush {
             self.sync()?;
         } else {
             self.persist(Output::write)?;

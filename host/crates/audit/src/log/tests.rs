@@ -45,6 +45,24 @@ fn records_have_their_numbers_in_order_and_a_closed_log_goes_on() {
 }
 
 #[tokio::test]
+async fn the_disk_is_asked_for_those_who_wait_and_takes_the_others_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        durability: Durability::Sync,
+        ..options(folder.path())
+    };
+    let log = open(&options);
+    log.record(event("one"));
+    log.record(event("two"));
+    while records(&options).len() < 3 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(log.durable(), 0, "they are in the file, and nobody waits for the disk");
+    log.append(event("three")).await.unwrap();
+    assert_eq!(log.durable(), 4);
+}
+
+#[tokio::test]
 async fn sync_answers_after_the_record_is_on_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions {
