@@ -267,6 +267,36 @@ fn a_receipt_proves_one_record_and_what_went_in_and_came_out() {
 }
 
 #[test]
+fn the_record_of_a_call_binds_the_list_of_its_host_calls() {
+    let desk = Desk::new();
+    let programs = json!([{ "path": "/usr/bin/head", "args": ["-c", "{integer}"] }]);
+    desk.guest(ISOLATION_EXEC, |entry| {
+        entry["permissions"] = json!({ "exec": { "programs": programs } })
+    });
+    desk.configure(|config| config["policy"]["exec"] = json!({ "programs": programs }));
+    let run = |program: &str| json!({ "program": program, "arguments": ["-c", "2"], "stdin": "four" });
+    let input = json!({ "runs": [run("/usr/bin/head"), run("/usr/bin/tail")] }).to_string();
+    desk.invoke(ISOLATION_EXEC, &input);
+    let records = |kind: &str| {
+        let run = desk.aral(&["audit", "query", "--json", "--type", kind]);
+        run.object()["records"].as_array().expect("records").clone()
+    };
+    let mut list = aral_audit::HostCallList::default();
+    for record in records("host_call") {
+        let event = &record["event"];
+        let permission: aral_contract::Permission =
+            serde_json::from_value(event["permission"].clone()).expect("a permission");
+        let target = event["target"]["clear"].as_str().expect("in clear");
+        list.push(permission, target, event["allowed"].as_bool().expect("a word"));
+    }
+    let ends = records("invocation");
+    let evidence = &ends[0]["event"]["evidence"];
+    assert_eq!(evidence["host_calls"], 2, "{evidence}");
+    assert_eq!(evidence["host_calls_digest"], list.digest().to_string());
+    assert_eq!(evidence["permissions"], json!(["exec"]));
+}
+
+#[test]
 fn records_are_found_by_each_of_their_sides() {
     let desk = desk();
     let found = |more: &[&str]| {

@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
     steps.run("allow", || allow(&stage, &root))?;
     steps.run("run", || call(&stage, &root))?;
     steps.run("deny", || deny(&stage))?;
+    steps.run("look back", || look_back(&stage))?;
     steps.finish();
     Ok(())
 }
@@ -124,6 +125,12 @@ fn documents(root: &Path) -> Result<String> {
         .into_string()
         .ok()
         .context("the path of the repository is not UTF-8")
+}
+
+/// What is on record of all this, and that nobody changed it since.
+fn look_back(stage: &Stage) -> Result<()> {
+    stage.aral("audit query --type invocation")?;
+    stage.aral("audit verify")
 }
 
 /// The other two yeses: the operator's policy, and two personas of which one may read no file.

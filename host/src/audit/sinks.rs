@@ -118,3 +118,47 @@ fn position(error: &PositionError) -> Failure {
         format!("a sink of the audit log cannot go on: {}", text::chain(error)),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::audit::{ElasticsearchConfig, OtlpConfig, ServerConfig};
+
+    #[test]
+    fn each_table_is_a_copy_with_what_it_says() {
+        let server = |address: &str| ServerConfig {
+            address: address.to_owned(),
+            ca_pem: None,
+            authorization_file: None,
+            timeout_ms: 1000,
+        };
+        let config = AuditConfig {
+            stdout: true,
+            elasticsearch: Some(ElasticsearchConfig {
+                server: server("https://search.example"),
+                index: "my-index".to_owned(),
+            }),
+            otlp: Some(OtlpConfig {
+                server: server("https://otel.example"),
+                service: "my-service".to_owned(),
+            }),
+            ..AuditConfig::default()
+        };
+        let shown = |config: &AuditConfig| -> Vec<(&str, String)> {
+            let exporters = exporters(config).unwrap().into_iter();
+            exporters
+                .map(|(name, exporter)| (name, format!("{exporter:?}")))
+                .collect()
+        };
+        let [(one, _), (two, elastic), (three, otlp)] = &shown(&config)[..] else {
+            panic!()
+        };
+        assert_eq!([*one, *two, *three], ["stdout", "elasticsearch", "otlp"]);
+        assert!(
+            elastic.contains("my-index") && elastic.contains("search.example"),
+            "{elastic}"
+        );
+        assert!(otlp.contains("my-service") && otlp.contains("otel.example"), "{otlp}");
+        assert!(shown(&AuditConfig::default()).is_empty());
+    }
+}

@@ -198,6 +198,72 @@ mod tests {
         );
     }
 
+    /// Takes one request, answers, and returns what was asked.
+    async fn exchange(
+        settings: impl FnOnce(&mut ServerConfig),
+        answer: &str,
+    ) -> (String, Result<Answer, TransportError>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut server = server(&format!("http://{}", listener.local_addr().unwrap()));
+        settings(&mut server);
+        let transport = Https::new(&server, "[audit.otlp]").unwrap();
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let mut length = 0;
+            while !asked[..length].ends_with(b"body") {
+                length += stream.read(&mut asked[length..]).await.unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            asked.truncate(length);
+            // Held open: an answer that does not come is waited for.
+            (stream, String::from_utf8(asked).unwrap())
+        };
+        let ((_stream, asked), answered) = tokio::join!(served, transport.post("/_bulk", "text/x", b"body".to_vec()));
+        (asked, answered)
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_out_with_the_credential_and_an_answer_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth");
+        files::write_path(&path, b"ApiKey abc\n", 0o600, files::Replace::Refuse).unwrap();
+        let answer = "HTTP/1.1 429 Busy\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\nno";
+        let (asked, answered) = exchange(|server| server.authorization_file = Some(path.clone()), answer).await;
+        assert!(asked.starts_with("POST /_bulk HTTP/1.1\r\n"), "{asked}");
+        assert!(
+            asked.contains("authorization: ApiKey abc\r\n") && asked.contains("content-type: text/x\r\n"),
+            "{asked}"
+        );
+        let expected = Answer {
+            status: 429,
+            retry_after: Some(Duration::from_secs(3)),
+            body: b"no".to_vec(),
+        };
+        assert_eq!(answered.unwrap(), expected);
+        // Read anew each time; one that is not private is not sent.
+        files::write_path(&path, b"ApiKey abc", 0o644, files::Replace::Allow).unwrap();
+        let open = ServerConfig {
+            authorization_file: Some(path),
+            ..server("http://127.0.0.1:1")
+        };
+        let refused = Https::new(&open, "[audit.otlp]")
+            .unwrap()
+            .exchange("/", "text/x", Vec::new())
+            .await;
+        assert!(refused.unwrap_err().to_string().contains("mode"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_waited_for_as_long_as_configured_and_no_redirect_is_followed() {
+        let (_, answered) = exchange(|server| server.timeout_ms = 50, "").await;
+        answered.unwrap_err();
+        let redirect = "HTTP/1.1 307 Elsewhere\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let (_, answered) = exchange(|_| (), redirect).await;
+        assert_eq!(answered.unwrap().status, 307);
+    }
+
     #[test]
     fn when_to_come_again() {
         let read = |text: &'static str| seconds(&HeaderValue::from_static(text));
