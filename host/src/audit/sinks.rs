@@ -1,6 +1,7 @@
 //! The copies of the log that the operator wants: one thread that reads the log on and delivers. What it could not deliver
 //! when the host ends, the next host delivers.
 
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,10 +44,6 @@ impl Sinks {
         if shippers.is_empty() {
             return Ok(None);
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(Failure::internal)?;
         let (leave, left) = oneshot::channel::<()>();
         let deliver = async move {
             let all = futures::future::join_all(shippers.into_iter().map(|shipper| async {
@@ -59,10 +56,25 @@ impl Sinks {
                 _gone = left => {}
             }
         };
+        // Made in its thread: dropping a runtime in a task of another one, if the thread does not start, would panic.
+        let (ready, made) = mpsc::sync_channel(1);
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    let _waits_for_it = ready.send(Ok(()));
+                    runtime.block_on(deliver);
+                }
+                Err(error) => {
+                    let _waits_for_it = ready.send(Err(error));
+                }
+            }
+        };
         let thread = std::thread::Builder::new()
             .name("aral-audit-sinks".to_owned())
-            .spawn(move || runtime.block_on(deliver))
+            .spawn(work)
             .map_err(Failure::internal)?;
+        made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
         Ok(Some(Self {
             thread: Some(thread),
             leave: Some(leave),
