@@ -16,6 +16,7 @@ mod line;
 pub mod merkle;
 pub mod segment;
 
+mod ending;
 pub mod log;
 pub mod options;
 mod output;

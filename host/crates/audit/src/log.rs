@@ -66,7 +66,7 @@ impl AuditLog {
                 .into());
             }
         }
-        let recovered = recover(&dir, &*clock)?;
+        let recovered = recover(&dir, &*clock, &key.public())?;
         let clone = || {
             dir.try_clone().map_err(|source| crate::segment::SegmentError::Read {
                 name: ".".to_owned(),

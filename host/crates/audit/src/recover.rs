@@ -1,8 +1,10 @@
-//! Where a log goes on. The last segment is read from end to end; what is no whole record in its place was being written
-//! when the host died, is cut off, and is kept beside the log, because it could also be the trace of somebody who tried.
+//! Where a log goes on: where it ended, if it was closed. Else the last segment is read from end to end; what is no whole
+//! record in its place was being written when the host died, is cut off, and is kept beside the log, because it could also
+//! be the trace of somebody who tried.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 
+use aral_contract::document::PublicKey;
 use aral_contract::{Clock, Digest, LogId};
 use aral_runtime::entropy::{self, EntropyError};
 use aral_runtime::files::{self, FilesError};
@@ -11,6 +13,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint::dangerous_unverified_head;
+use crate::ending::Ending;
 use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
 use crate::output::Output;
@@ -58,8 +61,9 @@ pub(crate) struct Recovered {
 }
 
 /// Finds the end of the log in a folder, or begins one.
-pub(crate) fn recover(dir: &Dir, clock: &dyn Clock) -> Result<Recovered, OpenError> {
-    let last = match segment::list(dir)?.last() {
+pub(crate) fn recover(dir: &Dir, clock: &dyn Clock, key: &PublicKey) -> Result<Recovered, OpenError> {
+    let newest = segment::list(dir)?.pop();
+    let last = match &newest {
         Some(last) => last.first,
         None => begin(dir, clock.now())?,
     };
@@ -68,7 +72,17 @@ pub(crate) fn recover(dir: &Dir, clock: &dyn Clock) -> Result<Recovered, OpenErr
         log, opened_at, prev, ..
     } = reader.header;
     let tree = reader.header.tree().unwrap_or_default();
-    let found = scan(reader, tree, prev)?;
+    let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, key)?, newest.bytes)));
+    let found = match ending {
+        Some(((tree, prev), bytes)) => Found {
+            tree,
+            prev,
+            clean: true,
+            good: bytes,
+            end: bytes,
+        },
+        None => scan(reader, tree, prev)?,
+    };
     let cut = match found.end.checked_sub(found.good) {
         Some(cut_bytes) if cut_bytes > 0 => Some(cut(dir, last, found.good)?),
         Some(_) | None => None,

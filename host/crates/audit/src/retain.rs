@@ -114,7 +114,7 @@ pub(crate) fn read_kept(dir: &Dir) -> Result<Vec<u8>, SegmentError> {
 }
 
 /// The last line of a segment with its end, if it is a checkpoint, as in every segment that was ended.
-fn last_checkpoint(dir: &Dir, segment: &Listed) -> Result<Option<Vec<u8>>, SegmentError> {
+pub(crate) fn last_checkpoint(dir: &Dir, segment: &Listed) -> Result<Option<Vec<u8>>, SegmentError> {
     let name = segment::file_name(segment.first);
     let failed = |source| SegmentError::Read {
         name: name.clone(),

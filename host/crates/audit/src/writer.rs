@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use jiff::Timestamp;
 
 use crate::checkpoint::{Checkpoint, Head};
+use crate::ending::Ending;
 use crate::line::{Link, write_checkpoint, write_record};
 use crate::merkle::{Tree, leaf_hash};
 use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
@@ -84,6 +85,8 @@ impl Writer {
                 // Under one lock: whoever comes later learns that nobody writes any more.
                 if !done || state.queue.is_empty() {
                     state.stopped = true;
+                    drop(state);
+                    self.note_end();
                     break;
                 }
             }
@@ -91,6 +94,17 @@ impl Writer {
             spare = batch.bodies;
         }
         self.shared.announce();
+    }
+
+    /// So that the next one need not look for it. It can, where this fails.
+    fn note_end(&self) {
+        if self.signed_size != self.tree.size() || !self.output.is_synced() {
+            return;
+        }
+        let ending = Ending::new(self.first, self.output.length(), &self.tree);
+        if let Err(error) = ending.write(&self.dir) {
+            tracing::warn!(%error, "the next host has to look for the end of the audit log");
+        }
     }
 
     /// Waits for something to do.
