@@ -1,17 +1,19 @@
 //! Where a log ended when it was closed, kept beside it: whoever opens it next need not read its newest segment from end to
 //! end. It is believed as far as the last line of that segment is a checkpoint that this host signed and that says the same.
 
+use std::io::Write as _;
+
 use aral_contract::document::{Kind, PublicKey, TrustStore};
 use aral_contract::{Digest, LogId};
 use aral_runtime::files::{self, FilesError};
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::line::Line;
 use crate::merkle::Tree;
 use crate::retain::last_checkpoint;
-use crate::segment::Listed;
+use crate::segment::{self, Listed, SegmentError};
 
 const FILE: &str = "end.json";
 /// Longest file, in bytes: 64 roots and a few numbers have fewer.
@@ -42,10 +44,17 @@ impl Ending {
         }
     }
 
-    pub(crate) fn write(&self, dir: &Dir) -> Result<(), FilesError> {
+    /// Waits for no disk: half a file, or an old one, is one that the checkpoint does not say the same as.
+    pub(crate) fn write(&self, dir: &Dir) -> Result<(), SegmentError> {
         // Writing to memory fails only for maps with keys that are not text, and there are none here.
         let bytes = serde_json::to_vec(self).unwrap_or_default();
-        files::write_atomic(dir, FILE, &bytes, 0o600)
+        let mut file = segment::open(dir, FILE, OpenOptions::new().write(true).create(true).truncate(true))?;
+        let failed = |source| FilesError::Io {
+            action: "write",
+            path: FILE.into(),
+            source,
+        };
+        Ok(file.write_all(&bytes).map_err(failed)?)
     }
 
     /// The tree over all records, and the leaf of the last one, if the newest segment still ends as it did. None: nobody

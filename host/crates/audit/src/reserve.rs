@@ -2,12 +2,14 @@
 //! work is refused.
 
 use aral_runtime::files::FilesError;
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, MetadataExt as _, OpenOptions};
 use rustix::fs::FallocateFlags;
 
 use crate::segment::{SegmentError, open};
 
 const FILE: &str = "reserve";
+/// What the system counts the space of a file in.
+const BLOCK_BYTES: u64 = 512;
 
 /// The space.
 #[derive(Debug)]
@@ -41,7 +43,13 @@ impl Reserve {
             path: FILE.into(),
             source,
         };
-        let held = file.metadata().map_err(failed)?.len();
+        let found = file.metadata().map_err(failed)?;
+        let held = found.len();
+        if held == self.bytes && found.blocks().saturating_mul(BLOCK_BYTES) >= self.bytes {
+            // The host before left it.
+            self.held = true;
+            return Ok(());
+        }
         if held > self.bytes {
             file.set_len(self.bytes).map_err(failed)?;
         }
@@ -69,8 +77,6 @@ impl Reserve {
 
 #[cfg(test)]
 mod tests {
-    use cap_std::fs::MetadataExt as _;
-
     use super::*;
 
     #[test]
@@ -91,6 +97,18 @@ mod tests {
             1 << 18,
             "a smaller reserve keeps the larger file"
         );
+        // A hole where space should be is filled.
+        dir.open_with(FILE, OpenOptions::new().write(true))
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        dir.open_with(FILE, OpenOptions::new().write(true))
+            .unwrap()
+            .set_len(1 << 18)
+            .unwrap();
+        assert_eq!(dir.metadata(FILE).unwrap().blocks(), 0);
+        Reserve::new(dir.try_clone().unwrap(), 1 << 18).hold().unwrap();
+        assert!(dir.metadata(FILE).unwrap().blocks() * 512 >= 1 << 18);
         assert!(reserve.release() && !reserve.is_held() && !reserve.release());
         assert!(dir.metadata(FILE).is_err());
     }
