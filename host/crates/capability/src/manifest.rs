@@ -8,11 +8,11 @@ pub mod source;
 
 use aral_contract::document::signed::{self, Header, Kind, Verified};
 use aral_contract::document::{PrivateKey, TrustStore, json};
-use aral_contract::{CapabilityId, Code, Digest, Failure, LimitsRequest, Permissions};
+use aral_contract::{CapabilityId, Digest, Failure, LimitsRequest, Permissions};
 use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 pub use check::ManifestError;
 pub use source::CapabilityToml;
@@ -194,39 +194,7 @@ pub fn dangerous_accept_unsigned(bytes: &[u8], now: Timestamp) -> Result<Verifie
 
 /// Reads a manifest to look at it or to sign it, signed or not, valid or not: nothing of it may be admitted.
 pub fn read_unbelieved(bytes: &[u8]) -> Result<(Header, ManifestBody), Failure> {
-    let wrong = |detail: String| {
-        Failure::new(
-            Code::DocumentInvalid,
-            format!("the manifest has a wrong member: {detail}"),
-        )
-    };
-    if bytes.len() > aral_contract::limits::DOCUMENT_BYTES_MAX {
-        return Err(Failure::from(signed::DocumentError::TooLarge {
-            kind: Kind::Manifest,
-            size: bytes.len(),
-        }));
-    }
-    let value =
-        json::parse(bytes).map_err(|error| Failure::new(Code::DocumentInvalid, format!("the manifest is {error}")))?;
-    let Value::Object(mut members) = value else {
-        return Err(wrong("it is not an object".to_owned()));
-    };
-    members.remove("signature");
-    let mut head = Map::new();
-    for name in ["schema", "serial", "issued_at", "expires_at"] {
-        if let Some(value) = members.remove(name) {
-            head.insert(name.to_owned(), value);
-        }
-    }
-    let header: Header = serde_json::from_value(head.into()).map_err(|error| wrong(error.to_string()))?;
-    if header.schema != Kind::Manifest.schema() {
-        return Err(Failure::from(signed::DocumentError::WrongKind {
-            kind: Kind::Manifest,
-            found: header.schema.chars().take(64).collect(),
-        }));
-    }
-    let body = serde_json::from_value(members.into()).map_err(|error| wrong(error.to_string()))?;
-    Ok((header, body))
+    Ok(signed::read_unbelieved(Kind::Manifest, bytes)?)
 }
 
 #[cfg(test)]

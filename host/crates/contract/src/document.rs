@@ -9,4 +9,4 @@ pub mod trust;
 pub use json::JsonError;
 pub use key::{KeyError, PrivateKey, PublicKey};
 pub use signed::{DocumentError, Header, Kind, Verified};
-pub use trust::TrustStore;
+pub use trust::{TrustStore, Validity};

@@ -2,6 +2,7 @@
 //! and, apart from those, a text for the operator's log.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ pub enum Blame {
     Denial,
     /// The guest broke, or answered nonsense.
     Guest,
-    /// The guest hit a limit of its call.
+    /// A limit was hit: of the call, or of the agent for whom it is made.
     Limit,
     /// A document or component was not admitted.
     Admission,
@@ -60,6 +61,8 @@ codes! {
     InputInvalid = "input.invalid", Caller;
     /// The input is longer than `input_bytes`.
     InputTooLarge = "input.too_large", Caller;
+    /// There is no session for this persona.
+    PersonaUnknown = "persona.unknown", Caller;
     /// No such capability, or no such version.
     CapabilityUnknown = "capability.unknown", Caller;
     /// There is no such record, or no such secret.
@@ -100,12 +103,20 @@ codes! {
     LimitResource = "limit.resource", Limit;
     /// A limit of a host function is used up, and the guest passed that on.
     LimitHostCall = "limit.host_call", Limit;
+    /// The agent has made as many requests as it may in a minute or in an hour.
+    LimitRate = "limit.rate", Limit;
+    /// What the call may cost is more than what the agent has left for this hour.
+    LimitCost = "limit.cost", Limit;
+    /// The agent reasons, or was called by others, more deeply than it may.
+    LimitDepth = "limit.depth", Limit;
     /// A signed document is malformed, or has members or values that it must not have.
     DocumentInvalid = "document.invalid", Admission;
     /// The signature is missing, wrong, or by a key that is not trusted for this kind of document.
     SignatureInvalid = "signature.invalid", Admission;
     /// The document is expired or not yet valid, or its serial is lower than one already admitted.
     DocumentStale = "document.stale", Admission;
+    /// Another document stands for this persona already, and nothing replaces it but a newer one that is signed.
+    PersonaOverride = "persona.override", Admission;
     /// The component is not the one that the manifest names.
     DigestMismatch = "component.digest_mismatch", Admission;
     /// The bytes are not a component that this host runs.
@@ -143,6 +154,8 @@ pub struct Failure {
     pub message: String,
     /// The exact line or step that would fix it, where there is one.
     pub hint: Option<String>,
+    /// When the same call may succeed, if time is what it takes.
+    pub retry_after: Option<Duration>,
     /// The request, once it has a trace id.
     pub trace: Option<TraceId>,
     /// What the operator needs to know and the caller must not.
@@ -156,6 +169,7 @@ impl Failure {
             code,
             message: message.into(),
             hint: None,
+            retry_after: None,
             trace: None,
             internal: None,
         }
@@ -174,6 +188,15 @@ impl Failure {
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self {
             hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// With the time after which the same call may succeed.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
             ..self
         }
     }

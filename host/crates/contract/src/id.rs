@@ -89,6 +89,10 @@ name_type! {
     PersonaId
 }
 name_type! {
+    /// Names a tier of personas, for which the policy has numbers of its own. Same form as [`CapabilityId`].
+    TierName
+}
+name_type! {
     /// Names a memory namespace. Same form as [`CapabilityId`].
     Namespace
 }

@@ -24,7 +24,7 @@ pub use event::{AuditSink, Event, EventKind, Evidence};
 pub use failure::{Blame, Code, Failure};
 pub use grant::{Grant, GrantParts, Metering};
 pub use host_pattern::HostPattern;
-pub use id::{CapabilityId, Digest, KeyId, LogId, PersonaId, TraceId};
+pub use id::{CapabilityId, Digest, KeyId, LogId, PersonaId, TierName, TraceId};
 pub use limits::{Limits, LimitsRequest, Usage};
 pub use permission::Permission;
 pub use scope::Permissions;

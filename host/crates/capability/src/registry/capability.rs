@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aral_contract::document::{DocumentError, Verified};
+use aral_contract::document::{DocumentError, TrustStore, Verified};
 use aral_contract::{Code, Digest, Failure, KeyId, Metering};
 use aral_runtime::{CompileError, Runtime};
 use jiff::Timestamp;
@@ -65,9 +65,12 @@ impl Capability {
         self.manifest.signer
     }
 
-    /// Whether the manifest is valid now. Asked at every call.
-    pub fn check_time(&self, now: Timestamp) -> Result<(), DocumentError> {
-        self.manifest.check_time(now)
+    /// Whether the manifest is valid now, and its signer still trusted. Asked at every call.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, trust: &TrustStore, now: Timestamp) -> Result<(), DocumentError> {
+        self.manifest.check(trust, now)
     }
 
     /// The component, compiled for one engine: at the first call of this method, and once. The bytes compiled are the

@@ -227,10 +227,14 @@ fn validity_can_be_asked_at_each_call() {
     let admitted = admit(&registry, &manifest, &bytes).unwrap();
     let (capability, _) = &admitted[0];
     assert_eq!(capability.manifest_digest(), manifest.digest);
-    assert!(capability.check_time(at("2026-12-31T23:59:59Z")).is_ok());
-    let failure = Failure::from(capability.check_time(at("2027-01-01T00:00:00Z")).unwrap_err());
+    let mut trust = TrustStore::default();
+    trust.add(key(1).public(), &[Kind::Manifest]);
+    assert!(capability.check(&trust, at("2026-12-31T23:59:59Z")).is_ok());
+    let failure = Failure::from(capability.check(&trust, at("2027-01-01T00:00:00Z")).unwrap_err());
     assert_eq!(failure.code, Code::DocumentStale);
-    assert!(capability.check_time(at("2025-12-31T23:59:59Z")).is_err());
+    assert!(capability.check(&trust, at("2025-12-31T23:59:59Z")).is_err());
+    trust.revoke(key(1).public().id());
+    assert!(capability.check(&trust, at("2026-12-31T23:59:59Z")).is_err());
 }
 
 #[test]

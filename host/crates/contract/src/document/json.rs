@@ -171,6 +171,27 @@ pub fn canonical(value: &Value) -> Result<Vec<u8>, JsonError> {
     serde_json_canonicalizer::to_vec(value).map_err(|error| JsonError::Canonical(error.to_string()))
 }
 
+/// The same text as writers make it that escape everything beyond ASCII, such as Python's `json.dumps` if nobody says
+/// otherwise; none if that is no other text. For telling such a signature from a forged one.
+pub(super) fn with_escapes(canonical: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(canonical).ok()?;
+    let plain = |one: char| one.is_ascii() && one != '\u{7f}';
+    if text.chars().all(plain) {
+        return None;
+    }
+    let mut escaped = String::with_capacity(text.len().saturating_mul(2));
+    for one in text.chars() {
+        if plain(one) {
+            escaped.push(one);
+            continue;
+        }
+        for unit in one.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    Some(escaped.into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +217,16 @@ mod tests {
         assert!(parse(nested(JSON_DEPTH_MAX).as_bytes()).is_ok());
         assert!(parse(nested(JSON_DEPTH_MAX + 2).as_bytes()).is_err());
         assert!(parse(nested(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn escapes_are_those_of_python() {
+        let escaped = with_escapes("{\"a\":\"é\u{7f}🦀\"}".as_bytes()).unwrap();
+        assert_eq!(
+            String::from_utf8(escaped).unwrap(),
+            r#"{"a":"\u00e9\u007f\ud83e\udd80"}"#
+        );
+        assert_eq!(with_escapes(b"{}"), None);
     }
 
     #[test]

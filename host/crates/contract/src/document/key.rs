@@ -1,9 +1,11 @@
 //! Ed25519 keys in PEM: PKCS#8 for private ones, SPKI for public ones, as `openssl genpkey -algorithm ed25519` writes them.
 
+mod encrypted;
+
 use std::fmt;
 
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -13,15 +15,27 @@ use crate::id::KeyId;
 /// Why a key is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not a PEM text with an Ed25519 private key in unencrypted PKCS#8.
+    /// Not a PEM text with an Ed25519 private key in PKCS#8.
     #[error("not an Ed25519 private key in PEM (`-----BEGIN PRIVATE KEY-----`); `aral keygen` makes one")]
     Private,
+    /// The private key is encrypted, and nobody gave a passphrase.
+    #[error("a private key that is encrypted: it needs its passphrase")]
+    Encrypted,
+    /// The passphrase does not open the private key, or somebody changed the file.
+    #[error("an encrypted private key that this passphrase does not open")]
+    Passphrase,
+    /// Opening the private key would take more memory or time than anybody needs.
+    #[error("an encrypted private key with scrypt or PBKDF2 parameters that are none or too costly: encrypt it anew")]
+    Cost,
     /// Not a PEM text with an Ed25519 public key.
     #[error("not an Ed25519 public key in PEM (`-----BEGIN PUBLIC KEY-----`); `aral keygen` makes one")]
     Public,
     /// A key of low order, for which signatures can be made that verify under any message.
     #[error("the public key is of low order: it proves nothing")]
     Weak,
+    /// A key with a part of low order, or written in a second way: verifiers disagree about its signatures.
+    #[error("the public key is not a canonical point of prime order: no generator of keys makes such a one")]
+    Mixed,
     /// The key cannot be written as PEM.
     #[error("the key cannot be written as PEM")]
     Encode,
@@ -42,8 +56,14 @@ impl PrivateKey {
         Self(SigningKey::from_bytes(seed))
     }
 
-    /// From PEM.
+    /// From PEM that is not encrypted.
+    ///
+    /// # Errors
+    /// [`KeyError::Encrypted`] if it is, and [`KeyError::Private`] if it is no such key at all.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        if encrypted::is_encrypted(text) {
+            return Err(KeyError::Encrypted);
+        }
         SigningKey::from_pkcs8_pem(text)
             .map(Self)
             .map_err(|_| KeyError::Private)
@@ -51,7 +71,15 @@ impl PrivateKey {
 
     /// To PEM, for a file with mode 0600.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
-        self.0.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Encode)
+        self.bytes().to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::Encode)
+    }
+
+    /// As version 1 of PKCS#8 has it, without the public key: OpenSSL and others do not read version 2.
+    fn bytes(&self) -> KeypairBytes {
+        KeypairBytes {
+            secret_key: self.0.to_bytes(),
+            public_key: None,
+        }
     }
 
     /// Its public half.
@@ -65,7 +93,7 @@ impl PrivateKey {
     }
 }
 
-/// A public key that is not of low order.
+/// A public key: the canonical form of a point of prime order.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
@@ -78,12 +106,21 @@ impl fmt::Debug for PublicKey {
 impl PublicKey {
     /// From PEM.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let key = VerifyingKey::from_public_key_pem(text).map_err(|_| KeyError::Public)?;
+        VerifyingKey::from_public_key_pem(text)
+            .map_err(|_| KeyError::Public)
+            .and_then(Self::checked)
+    }
+
+    /// What verifiers could disagree about is refused here, once, so that a signature means the same to all of them.
+    fn checked(key: VerifyingKey) -> Result<Self, KeyError> {
         if key.is_weak() {
-            Err(KeyError::Weak)
-        } else {
-            Ok(Self(key))
+            return Err(KeyError::Weak);
         }
+        let point = key.to_edwards();
+        if !point.is_torsion_free() || point.compress().to_bytes() != *key.as_bytes() {
+            return Err(KeyError::Mixed);
+        }
+        Ok(Self(key))
     }
 
     /// To PEM.
@@ -98,37 +135,11 @@ impl PublicKey {
         KeyId::from_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// Verifies strictly: no low-order points, no non-canonical scalar.
+    /// Verifies strictly: no low-order points, no second encoding of a point, no scalar beyond the order of the group.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pem_round_trip() {
-        let private = PrivateKey::from_seed(&Zeroizing::new([7; 32]));
-        let again = PrivateKey::from_pem(&private.to_pem().unwrap()).unwrap();
-        assert_eq!(again.public(), private.public());
-        assert_eq!(
-            PublicKey::from_pem(&private.public().to_pem().unwrap()).unwrap(),
-            private.public()
-        );
-        assert_eq!(format!("{private:?}"), format!("PrivateKey({})", private.public().id()));
-        assert_eq!(PrivateKey::from_pem("rubbish").unwrap_err(), KeyError::Private);
-        assert_eq!(
-            PublicKey::from_pem(&private.to_pem().unwrap()).unwrap_err(),
-            KeyError::Public
-        );
-    }
-
-    #[test]
-    fn a_key_of_low_order_is_refused() {
-        // SPKI of the all-zero key, which is a point of order four.
-        let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n-----END PUBLIC KEY-----\n";
-        assert_eq!(PublicKey::from_pem(pem).unwrap_err(), KeyError::Weak);
-    }
-}
+mod tests;

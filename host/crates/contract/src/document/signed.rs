@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::json;
 use super::key::PrivateKey;
-use super::trust::{Answer, TrustStore};
+use super::trust::TrustStore;
 use crate::id::{Digest, KeyId};
 use crate::limits::DOCUMENT_BYTES_MAX;
 
@@ -34,6 +34,14 @@ impl Kind {
             Self::Manifest => "aral.manifest/v1",
             Self::Persona => "aral.persona/v1",
             Self::Checkpoint => "aral.checkpoint/v1",
+        }
+    }
+
+    /// Whether documents of this kind end some day.
+    pub const fn expires(self) -> bool {
+        match self {
+            Self::Manifest | Self::Persona => true,
+            Self::Checkpoint => false,
         }
     }
 
@@ -75,7 +83,20 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
-    /// Whether the document is valid now. Asked at every call, not only when it is loaded.
+    /// Whether the document may be believed now: it is valid, and so is the key that signed it. Asked at every call, not
+    /// only when it is loaded.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, trust: &TrustStore, now: Timestamp) -> Result<(), DocumentError> {
+        self.check_time(now)?;
+        self.signer.map_or(Ok(()), |signer| trust.check(signer, self.kind, now))
+    }
+
+    /// Whether the document is valid now, whoever signed it.
+    ///
+    /// # Errors
+    /// Why not.
     pub fn check_time(&self, now: Timestamp) -> Result<(), DocumentError> {
         let (
             kind,
@@ -157,7 +178,7 @@ impl Alleged {
         })
     }
 
-    fn check_signature(&self, trust: &TrustStore) -> Result<KeyId, DocumentError> {
+    fn check_signature(&self, trust: &TrustStore, now: Timestamp) -> Result<KeyId, DocumentError> {
         let kind = self.kind;
         let member = self.signature.clone().ok_or(DocumentError::Unsigned { kind })?;
         let member: SignatureMember = serde_json::from_value(member).map_err(|error| DocumentError::Shape {
@@ -170,30 +191,17 @@ impl Alleged {
                 algorithm: member.algorithm.chars().take(64).collect(),
             });
         }
-        let key = match trust.find(member.key_id, kind) {
-            Answer::Trusted(key) => key,
-            Answer::OtherKind => {
-                return Err(DocumentError::WrongKeyKind {
-                    kind,
-                    key: member.key_id,
-                });
-            }
-            Answer::Unknown => {
-                return Err(DocumentError::UnknownKey {
-                    kind,
-                    key: member.key_id,
-                });
-            }
-        };
-        let fits = signature_bytes(&member.value).is_some_and(|value| key.verify(&self.canonical, &value));
-        if fits {
-            Ok(member.key_id)
-        } else {
-            Err(DocumentError::Signature {
-                kind,
-                key: member.key_id,
-            })
+        let key = trust.find(member.key_id, kind, now)?;
+        let signature = signature_bytes(&member.value);
+        let signs = |text: &[u8]| signature.is_some_and(|signature| key.verify(text, &signature));
+        if signs(&self.canonical) {
+            return Ok(member.key_id);
         }
+        let key = member.key_id;
+        Err(match json::with_escapes(&self.canonical) {
+            Some(escaped) if signs(&escaped) => DocumentError::Escaped { kind, key },
+            Some(_) | None => DocumentError::Signature { kind, key },
+        })
     }
 
     fn believe<T: DeserializeOwned>(self, signer: Option<KeyId>, now: Timestamp) -> Result<Verified<T>, DocumentError> {
@@ -234,7 +242,7 @@ pub fn verify<T: DeserializeOwned>(
     now: Timestamp,
 ) -> Result<Verified<T>, DocumentError> {
     let alleged = Alleged::parse(kind, bytes)?;
-    let signer = alleged.check_signature(trust)?;
+    let signer = alleged.check_signature(trust, now)?;
     alleged.believe(Some(signer), now)
 }
 
@@ -245,6 +253,16 @@ pub fn dangerous_accept_unsigned<T: DeserializeOwned>(
     now: Timestamp,
 ) -> Result<Verified<T>, DocumentError> {
     Alleged::parse(kind, bytes)?.believe(None, now)
+}
+
+/// Reads a document to look at it or to sign it, signed or not, valid or not: nothing of it may be admitted.
+pub fn read_unbelieved<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(Header, T), DocumentError> {
+    let alleged = Alleged::parse(kind, bytes)?;
+    let body = serde_json::from_value(alleged.body).map_err(|error| DocumentError::Shape {
+        kind,
+        detail: error.to_string(),
+    })?;
+    Ok((alleged.header, body))
 }
 
 /// Signs a document: `body` is an object with the document's own members. Returns the whole document, ready to be written.

@@ -73,6 +73,46 @@ pub enum DocumentError {
         /// Which key.
         key: KeyId,
     },
+    /// The key was revoked.
+    #[error("the {} is signed by key `{key}`, which is revoked", .kind.as_str())]
+    RevokedKey {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
+    /// The key is trusted later.
+    #[error("the {} is signed by key `{key}`, which is not trusted before {not_before}; it is {now}", .kind.as_str())]
+    KeyNotYetValid {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+        /// From when.
+        not_before: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
+    },
+    /// The key was trusted earlier.
+    #[error("the {} is signed by key `{key}`, which is not trusted since {not_after}; it is {now}", .kind.as_str())]
+    KeyExpired {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+        /// Since when.
+        not_after: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
+    },
+    /// The signature fits another way of writing the same text.
+    #[error("the signature of the {} by key `{key}` is over a form in which letters beyond ASCII are escaped", .kind.as_str())]
+    Escaped {
+        /// What it is.
+        kind: Kind,
+        /// Which key.
+        key: KeyId,
+    },
     /// The signature does not fit.
     #[error("the signature of the {} by key `{key}` is wrong: the document was changed after it was signed", .kind.as_str())]
     Signature {
@@ -113,7 +153,7 @@ impl DocumentError {
                 Code::SignatureInvalid,
                 Some(match kind {
                     Kind::Manifest => "sign it: `aral manifest sign`".to_owned(),
-                    Kind::Persona => "have it signed by a key that is trusted for personas".to_owned(),
+                    Kind::Persona => "sign it: `aral persona sign FILE --key KEY.pem`".to_owned(),
                     Kind::Checkpoint => "take the checkpoint as the audit log wrote it".to_owned(),
                 }),
             ),
@@ -124,13 +164,32 @@ impl DocumentError {
                     kind.as_str()
                 )),
             ),
+            Self::RevokedKey { kind, .. } | Self::KeyExpired { kind, .. } => (
+                Code::SignatureInvalid,
+                Some(match kind {
+                    Kind::Manifest => "sign it with a key that is trusted: `aral manifest sign`".to_owned(),
+                    Kind::Persona => "sign it with a key that is trusted: `aral persona sign`".to_owned(),
+                    Kind::Checkpoint => "nothing makes what a revoked key signed believable again".to_owned(),
+                }),
+            ),
+            Self::KeyNotYetValid { key, not_before, .. } => (
+                Code::SignatureInvalid,
+                Some(format!("wait until {not_before}, or change not_before of key `{key}` in aral.toml, [[trust]]")),
+            ),
+            Self::Escaped { .. } => (
+                Code::SignatureInvalid,
+                Some(
+                    "sign the canonical form of RFC 8785; in Python: json.dumps(document, sort_keys=True, separators=(\",\", \":\"), ensure_ascii=False).encode()"
+                        .to_owned(),
+                ),
+            ),
             Self::Algorithm { .. } | Self::Signature { .. } => (Code::SignatureInvalid, None),
             Self::NotYetValid { .. } => (Code::DocumentStale, None),
             Self::Expired { kind, .. } => (
                 Code::DocumentStale,
                 Some(match kind {
                     Kind::Manifest => "issue it again with a higher serial: `aral manifest sign`".to_owned(),
-                    Kind::Persona => "have it issued again with a higher serial".to_owned(),
+                    Kind::Persona => "issue it again with a higher serial: `aral persona sign`".to_owned(),
                     Kind::Checkpoint => {
                         "checkpoints of an audit log do not expire: this one is of something else".to_owned()
                     }

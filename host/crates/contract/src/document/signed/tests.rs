@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::failure::{Code, Failure};
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -174,6 +175,49 @@ fn validity_is_a_half_open_interval() {
     assert!(matches!(
         at("2027-01-01T00:00:00Z").unwrap_err(),
         DocumentError::Expired { .. }
+    ));
+}
+
+#[test]
+fn a_document_is_believed_as_long_as_its_key() {
+    let verified = open(&signed().to_string()).unwrap();
+    let mut store = trust(&[Kind::Manifest]);
+    assert!(verified.check(&store, now()).is_ok());
+    let late = "2027-01-01T00:00:00Z".parse().unwrap();
+    assert!(matches!(
+        verified.check(&store, late).unwrap_err(),
+        DocumentError::Expired { .. }
+    ));
+    store.revoke(key(1).public().id());
+    assert!(matches!(
+        verified.check(&store, now()).unwrap_err(),
+        DocumentError::RevokedKey { .. }
+    ));
+    assert!(matches!(
+        verified.check(&TrustStore::default(), now()).unwrap_err(),
+        DocumentError::UnknownKey { .. }
+    ));
+    let error = verify::<Body>(Kind::Manifest, signed().to_string().as_bytes(), &store, now()).unwrap_err();
+    assert!(matches!(error, DocumentError::RevokedKey { .. }));
+}
+
+#[test]
+fn a_signature_over_escapes_is_told_from_a_forged_one() {
+    let mut document = signed();
+    let mut unsigned = document.clone();
+    unsigned.as_object_mut().unwrap().remove("signature");
+    let escaped = json::with_escapes(&json::canonical(&unsigned).unwrap()).unwrap();
+    let value: String = key(1).sign(&escaped).iter().map(|byte| format!("{byte:02x}")).collect();
+    document["signature"]["value"] = json!(value);
+    let error = open(&document.to_string()).unwrap_err();
+    assert!(matches!(error, DocumentError::Escaped { .. }), "{error:?}");
+    let failure = Failure::from(error);
+    assert_eq!(failure.code, Code::SignatureInvalid);
+    assert!(failure.hint.unwrap().contains("ensure_ascii=False"));
+    document["name"] = json!("ä");
+    assert!(matches!(
+        open(&document.to_string()).unwrap_err(),
+        DocumentError::Signature { .. }
     ));
 }
 
