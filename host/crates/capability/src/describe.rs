@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use aral_contract::{
-    AuditSink, Code, Digest, Event, Failure, Grant, GrantParts, Limits, Metering, Permissions, TraceId,
+    AuditSink, Classification, Code, Digest, Event, Failure, Grant, GrantParts, Limits, Metering, Permissions, TraceId,
 };
 use aral_runtime::{Guarded, Runtime, SystemClock, fault_of, within_wall};
 use semver::Version;
@@ -96,6 +96,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         persona: "nobody".parse().map_err(Failure::internal)?,
         manifest: none,
         policy: none,
+        clearance: Classification::Public,
         permissions: Permissions::default(),
         limits: limits(),
         metering: Metering::Metered,

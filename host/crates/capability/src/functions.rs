@@ -9,7 +9,7 @@ pub(crate) mod secret;
 
 use crate::bindings::aral::capability::types::Error;
 use crate::call::CallRecord;
-use aral_contract::Permission;
+use aral_contract::{Classification, Permission};
 
 impl crate::bindings::aral::capability::types::Host for crate::state::State {}
 
@@ -17,4 +17,15 @@ impl crate::bindings::aral::capability::types::Host for crate::state::State {}
 fn denied(call: &CallRecord, permission: Permission, target: &str, reason: &str) -> Error {
     call.denied(permission, target, reason);
     Error::Denied(reason.to_owned())
+}
+
+/// Whether the persona is cleared for a value that is so sensitive; else why not, with the line that would clear it.
+fn cleared(call: &CallRecord, classification: Classification) -> Result<(), String> {
+    let clearance = call.frame.grant.clearance;
+    if classification <= clearance {
+        return Ok(());
+    }
+    Err(format!(
+        "the value is `{classification}`, and the persona is cleared for `{clearance}`: persona, \"clearance\": \"{classification}\""
+    ))
 }

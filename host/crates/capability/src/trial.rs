@@ -5,7 +5,9 @@ pub(crate) mod store;
 
 use std::sync::{Arc, Mutex};
 
-use aral_contract::{AuditSink, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId};
+use aral_contract::{
+    AuditSink, Classification, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId,
+};
 use aral_memory::Secrets;
 use aral_runtime::SystemClock;
 use ipnet::IpNet;
@@ -94,6 +96,7 @@ pub(crate) fn grant_parts(permissions: Value, limits: Limits, networks: &[&str])
         persona: "tester".parse().unwrap(),
         manifest: none,
         policy: none,
+        clearance: Classification::Secret,
         permissions: serde_json::from_value(permissions).unwrap(),
         limits,
         metering: Metering::Metered,

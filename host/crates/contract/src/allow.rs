@@ -39,6 +39,11 @@ impl<T> AllowList<T> {
         }
     }
 
+    /// One more.
+    pub fn add(&mut self, item: T) {
+        self.items.push(item);
+    }
+
     /// Whether `"*"` stands in the list.
     pub fn is_any(&self) -> bool {
         self.any

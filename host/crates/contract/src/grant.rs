@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::classification::Classification;
 use crate::id::{CapabilityId, Digest, PersonaId};
 use crate::limits::Limits;
 use crate::scope::Permissions;
@@ -34,6 +35,8 @@ pub struct GrantParts {
     pub manifest: Digest,
     /// SHA-256 of the policy that allowed.
     pub policy: Digest,
+    /// The most sensitive values that the call may be handed or may store, by the persona's word.
+    pub clearance: Classification,
     /// What may be done.
     pub permissions: Permissions,
     /// How much of it.

@@ -1,7 +1,7 @@
 //! What an agent may use at most. Pure answers to single questions; how they combine with manifest and policy is
 //! decided a layer above.
 
-use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, Permission};
+use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, Permission, PersonaId};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,31 @@ pub struct Constraints {
     /// hosts of secrets.
     #[serde(default)]
     pub allowed_domains: Vec<HostPattern>,
+    /// The agents that this one may call, by the ids of their personas.
+    #[serde(default)]
+    pub allowed_agents: AllowList<PersonaId>,
+    /// How deep calls may be made for this agent: 0 is a call of its own, each agent or step of reasoning in between is
+    /// one more. Absent: what the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_reasoning_depth: Option<u32>,
+    /// What all calls of an hour may cost together, in millionths of the operator's unit. Absent: what the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost_per_hour: Option<u64>,
+    /// How many calls there may be.
+    #[serde(default)]
+    pub rate_limits: RateLimits,
+}
+
+/// How many calls there may be in a time. Absent: what the policy says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimits {
+    /// In any 60 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// In any 3,600 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_hour: Option<u64>,
 }
 
 impl Constraints {
@@ -32,6 +57,11 @@ impl Constraints {
         self.allowed_permissions.allows(|one| *one == permission)
     }
 
+    /// Whether this agent may call that one.
+    pub fn allows_agent(&self, agent: &PersonaId) -> bool {
+        self.allowed_agents.allows(|one| one == agent)
+    }
+
     /// The names of the lists in which `*` allows everything.
     pub fn wildcards(&self) -> Vec<&'static str> {
         let domains = self.allowed_domains.iter().any(HostPattern::is_any);
@@ -39,6 +69,7 @@ impl Constraints {
             ("allowed_permissions", self.allowed_permissions.is_any()),
             ("allowed_capabilities", self.allowed_capabilities.is_any()),
             ("allowed_domains", domains),
+            ("allowed_agents", self.allowed_agents.is_any()),
         ]
         .into_iter()
         .filter_map(|(name, any)| any.then_some(name))
@@ -71,14 +102,23 @@ mod tests {
             let allowed = constraints(&format!(r#"{{"allowed_capabilities":{list}}}"#));
             assert_eq!(allowed.allows_capability(&id, &version), expected, "{list}");
         }
+        let agents = constraints(r#"{"allowed_agents":["helper"]}"#);
+        assert!(agents.allows_agent(&"helper".parse().unwrap()) && !agents.allows_agent(&"other".parse().unwrap()));
+        assert!(!none.allows_agent(&"helper".parse().unwrap()));
         let reads = constraints(r#"{"allowed_permissions":["file:read"]}"#);
         assert!(reads.allows_permission(Permission::FileRead) && !reads.allows_permission(Permission::FileWrite));
     }
 
     #[test]
     fn every_star_is_named() {
-        let text = r#"{"allowed_permissions":["*"],"allowed_capabilities":["*"],"allowed_domains":["*"]}"#;
-        let names = ["allowed_permissions", "allowed_capabilities", "allowed_domains"];
-        assert_eq!(constraints(text).wildcards(), names);
+        let names = [
+            "allowed_permissions",
+            "allowed_capabilities",
+            "allowed_domains",
+            "allowed_agents",
+        ];
+        for name in names {
+            assert_eq!(constraints(&format!(r#"{{"{name}":["*"]}}"#)).wildcards(), [name]);
+        }
     }
 }

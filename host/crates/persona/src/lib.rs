@@ -4,6 +4,7 @@
 
 pub mod constraints;
 pub mod persona;
+mod text;
 
-pub use constraints::Constraints;
+pub use constraints::{Constraints, RateLimits};
 pub use persona::{Persona, PersonaBody};

@@ -1,12 +1,24 @@
 //! The document: its members, and the two ways in which it is believed. It reads no file; whoever does hands the bytes in.
 
-use aral_contract::document::signed::{self, DocumentError, Kind, Verified};
+use aral_contract::document::signed::{self, DocumentError, Header, Kind, Verified};
 use aral_contract::document::trust::TrustStore;
-use aral_contract::id::PersonaId;
+use aral_contract::document::{PrivateKey, json};
+use aral_contract::id::{PersonaId, TierName};
+use aral_contract::limits::DOCUMENT_BYTES_MAX;
+use aral_contract::{Classification, Failure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::constraints::Constraints;
+use crate::text;
+
+/// Longest name for people, in bytes. Stops a name from filling a terminal.
+pub const TITLE_BYTES_MAX: usize = 256;
+/// Longest description, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
+/// Longest system prompt, in bytes. Stops a persona from filling the context of a model.
+pub const SYSTEM_PROMPT_BYTES_MAX: usize = 64 << 10;
 
 /// The members of a persona of its own, beside `schema`, `serial`, `issued_at`, `expires_at` and `signature`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,11 +26,28 @@ use crate::constraints::Constraints;
 pub struct PersonaBody {
     /// Names the agent in records and policies.
     pub id: PersonaId,
-    /// Names the agent for people; shown by `explain`.
+    /// Names the agent for people.
+    #[serde(deserialize_with = "text::bounded::<_, TITLE_BYTES_MAX>")]
     pub name: String,
+    /// What the agent is for, for people.
+    #[serde(default, deserialize_with = "text::bounded::<_, DESCRIPTION_BYTES_MAX>")]
+    pub description: String,
+    /// What a model is told before anything else. The host hands it out and does not read it.
+    #[serde(default, deserialize_with = "text::bounded::<_, SYSTEM_PROMPT_BYTES_MAX>")]
+    pub system_prompt: String,
+    /// For which numbers of the policy stand in for those that this document does not give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<TierName>,
+    /// The most sensitive values that capabilities may be handed or may store for this agent.
+    #[serde(default = "least")]
+    pub clearance: Classification,
     /// What the agent may use at most.
     #[serde(default)]
     pub constraints: Constraints,
+}
+
+fn least() -> Classification {
+    Classification::Public
 }
 
 /// A persona that was checked.
@@ -34,11 +63,48 @@ pub fn dangerous_accept_unsigned(bytes: &[u8], now: Timestamp) -> Result<Persona
     signed::dangerous_accept_unsigned(Kind::Persona, bytes, now)
 }
 
+/// Reads a persona to look at it or to sign it, signed or not, valid or not: no session may come of it.
+pub fn read_unbelieved(bytes: &[u8]) -> Result<(Header, PersonaBody), DocumentError> {
+    signed::read_unbelieved(Kind::Persona, bytes)
+}
+
+/// For whom a document says that it stands, if it says so at all. Whatever comes of that is no more than a suspicion.
+pub fn alleged_id(bytes: &[u8]) -> Option<PersonaId> {
+    let value = (bytes.len() <= DOCUMENT_BYTES_MAX).then(|| json::parse(bytes).ok())??;
+    value.get("id")?.as_str()?.parse().ok()
+}
+
+/// The header of a persona.
+pub fn header(serial: u64, issued_at: Timestamp, expires_at: Timestamp) -> Header {
+    Header {
+        schema: Kind::Persona.schema().to_owned(),
+        serial,
+        issued_at,
+        expires_at,
+    }
+}
+
+/// The document without a signature, for `aral persona sign` to sign or for development.
+pub fn unsigned(header: &Header, body: &PersonaBody) -> Result<Value, Failure> {
+    let mut document = serde_json::to_value(header).map_err(Failure::internal)?;
+    if let (Some(document), Value::Object(members)) = (document.as_object_mut(), to_value(body)?) {
+        document.extend(members);
+    }
+    Ok(document)
+}
+
+/// The signed document, ready to be written.
+pub fn sign(header: &Header, body: &PersonaBody, key: &PrivateKey) -> Result<Value, Failure> {
+    Ok(signed::sign(Kind::Persona, header, &to_value(body)?, key)?)
+}
+
+fn to_value(body: &PersonaBody) -> Result<Value, Failure> {
+    serde_json::to_value(body).map_err(Failure::internal)
+}
+
 #[cfg(test)]
 mod tests {
-    use aral_contract::document::PrivateKey;
-    use aral_contract::document::signed::Header;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use zeroize::Zeroizing;
 
     use super::*;
@@ -89,6 +155,13 @@ mod tests {
             json!({"id": "a", "name": "A", "constraints": {"allowed_hosts": []}}),
             json!({"id": "a", "name": "A", "constraints": {"allowed_domains": ["example.com"]}}),
             json!({"id": "a"}),
+            json!({"id": "a", "name": "A", "clearance": "top"}),
+            json!({"id": "a", "name": "A", "tier": "Gold"}),
+            json!({"id": "a", "name": "A", "constraints": {"rate_limits": {"requests_per_second": 1}}}),
+            json!({"id": "a", "name": "A", "constraints": {"max_cost_per_hour": -1}}),
+            json!({"id": "a", "name": "x".repeat(TITLE_BYTES_MAX + 1)}),
+            json!({"id": "a", "name": "A", "description": "x".repeat(DESCRIPTION_BYTES_MAX + 1)}),
+            json!({"id": "a", "name": "A", "system_prompt": "x".repeat(SYSTEM_PROMPT_BYTES_MAX + 1)}),
         ] {
             let outcome = verify(&signed_by(1, &bad), &trust(Kind::Persona), now());
             assert!(
@@ -96,6 +169,35 @@ mod tests {
                 "{bad} gave {outcome:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_absent_is_closed_or_left_to_the_policy() {
+        let body = verify(&signed_by(1, &body()), &trust(Kind::Persona), now())
+            .unwrap()
+            .body;
+        assert_eq!(body.clearance, Classification::Public);
+        assert_eq!((body.tier, body.constraints.max_cost_per_hour), (None, None));
+        assert_eq!((&*body.description, &*body.system_prompt), ("", ""));
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let whole = json!({
+            "id": "a", "name": "Ä", "description": "d", "system_prompt": "p", "tier": "gold", "clearance": "internal",
+            "constraints": {
+                "allowed_permissions": ["file:read"], "allowed_capabilities": ["a@^1"],
+                "allowed_domains": ["https://a.example"], "allowed_agents": ["b"], "max_reasoning_depth": 3,
+                "max_cost_per_hour": 5_000_000, "rate_limits": {"requests_per_minute": 1, "requests_per_hour": 2},
+            },
+        });
+        let bytes = signed_by(1, &whole);
+        let (header, body) = read_unbelieved(&bytes).unwrap();
+        assert_eq!(to_value(&body).unwrap(), whole);
+        let key = PrivateKey::from_seed(&Zeroizing::new([1; 32]));
+        assert_eq!(sign(&header, &body, &key).unwrap().to_string().into_bytes(), bytes);
+        assert_eq!(alleged_id(&bytes).unwrap().as_str(), "a");
+        assert_eq!(alleged_id(b"{"), None);
     }
 
     #[test]

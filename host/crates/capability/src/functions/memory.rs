@@ -13,7 +13,7 @@ use aral_contract::limits::NAME_BYTES_MAX;
 use aral_memory::record;
 use aral_memory::{Outcome, Quota};
 
-use super::denied;
+use super::{cleared, denied};
 use crate::bindings::aral::capability::memory_read::{Entry, Host as ReadHost, Page};
 use crate::bindings::aral::capability::memory_write::{Host as WriteHost, Operation, Precondition, Write};
 use crate::bindings::aral::capability::types::Error;
@@ -59,11 +59,13 @@ async fn get(call: &Arc<CallRecord>, namespace: &str, name: String) -> Result<Op
     let name = check::name(name)?;
     let step = Step::new(DataOperation::Read, Some(name.clone()));
     let value_bytes_max = call.frame.grant.limits.memory_value_bytes;
+    let asker = Arc::clone(call);
     let found = ask(call, &namespace, vec![step], move |store, namespace, steps| {
         let found = store.get(namespace, &name)?;
         if let (Some(record), Some(step)) = (&found, steps.first_mut()) {
             step.classification = Some(record.classification);
             step.amount = count_of(record.value.len());
+            cleared(&asker, record.classification).map_err(Error::Denied)?;
             // Written under a larger limit: it would not fit into what the guest may hold.
             check::size(record.value.len(), value_bytes_max)?;
         }
@@ -109,6 +111,7 @@ async fn list(
 async fn put(call: &Arc<CallRecord>, namespace: &str, write: Write) -> Result<u64, Error> {
     let (namespace, quota) = writable(call, namespace)?;
     let write = check::write(write, call.frame.grant.limits.memory_value_bytes)?;
+    check_cleared(call, &namespace, &write)?;
     let step = step_of_write(&write);
     ask(call, &namespace, vec![step], move |store, namespace, _steps| {
         Ok(store.put(namespace, write, &quota)?)
@@ -142,6 +145,11 @@ async fn batch(call: &Arc<CallRecord>, namespace: &str, operations: Vec<Operatio
     if operations.is_empty() {
         return Ok(());
     }
+    for operation in &operations {
+        if let record::Operation::Put(write) = operation {
+            check_cleared(call, &namespace, write)?;
+        }
+    }
     let steps = operations.iter().map(|operation| match operation {
         record::Operation::Put(write) => step_of_write(write),
         record::Operation::Delete { name, .. } => Step::new(DataOperation::Delete, Some(name.clone())),
@@ -156,6 +164,11 @@ async fn batch(call: &Arc<CallRecord>, namespace: &str, operations: Vec<Operatio
         Ok(())
     })
     .await
+}
+
+fn check_cleared(call: &CallRecord, namespace: &Namespace, write: &record::Write) -> Result<(), Error> {
+    cleared(call, write.classification)
+        .map_err(|reason| denied(call, Permission::MemoryWrite, namespace.as_str(), &reason))
 }
 
 fn step_of_write(write: &record::Write) -> Step {

@@ -9,10 +9,11 @@ use aral_contract::event::SecretOperation;
 use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::scope::{SecretScope, SecretUse};
 use aral_contract::secret::SECRET_BYTES_MAX;
-use aral_contract::{Permission, SecretValue};
+use aral_contract::{Classification, Permission, SecretValue};
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 
+use super::cleared;
 use crate::bindings::aral::capability::secret_read::{Host as ReadHost, HostSecret};
 use crate::bindings::aral::capability::secret_write::Host as WriteHost;
 use crate::bindings::aral::capability::types::Error;
@@ -95,11 +96,17 @@ async fn reveal(call: &Arc<CallRecord>, scope: SecretScope) -> Result<Vec<u8>, E
         );
         return Err(refuse(call, Permission::SecretRead, &name, &reason));
     }
+    check_cleared(call, Permission::SecretRead, scope.name.as_str())?;
     let mut reveal = Use::begin(call, vec![scope.name], SecretOperation::Reveal, None)?;
     let values = reveal.values().await?;
     reveal.done();
     // From here on it is the guest's: the copy that crosses is not the host's to erase.
     Ok(values.first().map(|value| value.expose().to_vec()).unwrap_or_default())
+}
+
+/// What is injected never reaches the guest, and so needs no clearance; what is shown to it or comes from it does.
+fn check_cleared(call: &CallRecord, permission: Permission, name: &str) -> Result<(), Error> {
+    cleared(call, Classification::Secret).map_err(|reason| refuse(call, permission, name, &reason))
 }
 
 impl WriteHost for State {
@@ -126,6 +133,7 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
             return Err(Error::Limit(format!("a secret has at most {SECRET_BYTES_MAX} bytes")));
         }
     }
+    check_cleared(call, Permission::SecretWrite, name.as_str())?;
     let mut store = Use::begin(call, vec![name.clone()], SecretOperation::Write, None)?;
     store.store(value).await?;
     store.done();

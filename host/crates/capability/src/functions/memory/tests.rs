@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aral_contract::{Classification, EventKind, Limits};
+use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
 use aral_memory::record::{BATCH_OPERATIONS_MAX, TTL_SECONDS_MAX};
 use aral_memory::{RecordName, RecordStore as _};
 use serde_json::json;
@@ -39,14 +39,21 @@ fn limits() -> Limits {
 }
 
 fn fixture(limits: Limits, store: TestStore) -> Fixture {
+    fixture_for(limits, Arc::new(store), Classification::Secret)
+}
+
+fn fixture_for(limits: Limits, store: Arc<TestStore>, clearance: Classification) -> Fixture {
     let permissions = json!({
         "memory:read": { "namespaces": ["shared", "read-only"] },
         "memory:write": { "namespaces": ["shared"], "bytes_max": 100, "records_max": 3 },
     });
-    let store = Arc::new(store);
     let memory = Memory::new(Arc::clone(&store) as _);
     let egress = Egress::new(EgressOptions::default()).unwrap();
-    let Trial { call, kept } = Trial::keeping(trial::grant(permissions, limits, &[]), egress, Some(memory), None);
+    let grant = Arc::new(Grant::new(GrantParts {
+        clearance,
+        ..trial::grant_parts(permissions, limits, &[])
+    }));
+    let Trial { call, kept } = Trial::keeping(grant, egress, Some(memory), None);
     let state = State::new(call, StandardStreams::Log);
     Fixture { state, kept, store }
 }
@@ -497,4 +504,26 @@ async fn without_a_store_the_lines_that_make_one_are_named() {
         );
     }
     assert_eq!(fixture.accesses().len(), 5);
+}
+
+#[tokio::test]
+async fn what_is_more_sensitive_than_the_persona_is_cleared_for_is_neither_read_nor_written() {
+    let store = Arc::new(TestStore::default());
+    let mut cleared = fixture_for(limits(), Arc::clone(&store), Classification::Confidential);
+    cleared.put("shared", plain("a")).await.unwrap();
+    assert!(cleared.get("shared", "a").await.unwrap().is_some());
+    let mut less = fixture_for(limits(), store, Classification::Internal);
+    let reason = "the value is `confidential`, and the persona is cleared for `internal`: persona, \"clearance\": \"confidential\"";
+    let denied = ("denied", reason.to_owned());
+    assert_eq!(told(less.get("shared", "a").await), denied);
+    assert_eq!(told(less.put("shared", plain("b")).await), denied);
+    let batch = vec![Operation::Delete("a".to_owned()), Operation::Put(plain("b"))];
+    assert_eq!(told(less.batch("shared", batch).await), denied);
+    assert_eq!(less.store.names(), ["shared/a"], "nothing of the batch was done");
+    let (operation, _, classification, _, refused) = less.accesses().remove(0);
+    assert_eq!(
+        (operation, classification, refused.as_deref()),
+        (DataOperation::Read, Some(Classification::Confidential), Some(reason))
+    );
+    assert_eq!(less.kept.host_calls().len(), 2, "both writes are on the record");
 }

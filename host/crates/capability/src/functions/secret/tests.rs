@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aral_contract::{EventKind, Limits};
+use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
 use serde_json::json;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types as http_types;
@@ -20,6 +20,10 @@ struct Fixture {
 }
 
 fn fixture(limits: Limits, source: TestSource) -> Fixture {
+    fixture_for(limits, source, Classification::Secret)
+}
+
+fn fixture_for(limits: Limits, source: TestSource, clearance: Classification) -> Fixture {
     let permissions = json!({
         "secret:read": { "secrets": [
             { "name": "token", "hosts": ["https://a.example"], "header": "authorization", "prefix": "Bearer " },
@@ -33,7 +37,10 @@ fn fixture(limits: Limits, source: TestSource) -> Fixture {
     let source = Arc::new(source);
     let names = ["token", "other", "bare", "open", "missing", "mine"];
     let egress = Egress::new(EgressOptions::default()).unwrap();
-    let grant = trial::grant(permissions, limits, &[]);
+    let grant = Arc::new(Grant::new(GrantParts {
+        clearance,
+        ..trial::grant_parts(permissions, limits, &[])
+    }));
     let Trial { call, kept } = Trial::keeping(grant, egress, None, Some(secrets(&names, &source)));
     Fixture {
         state: State::new(call, StandardStreams::Log),
@@ -290,4 +297,29 @@ async fn without_secrets_the_lines_that_make_some_are_named() {
             "{text}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_persona_that_is_not_cleared_for_secrets_may_have_them_injected_and_no_more() {
+    let source = TestSource::of(&[("OPEN", "shown to all"), ("TOKEN", "hidden from all")]);
+    let mut fixture = fixture_for(Limits::default(), source, Classification::Confidential);
+    let request = fixture.request();
+    fixture.attach("token", &request).await.unwrap();
+    let denied = (
+        "denied",
+        "the value is `secret`, and the persona is cleared for `confidential`: persona, \"clearance\": \"secret\""
+            .to_owned(),
+    );
+    assert_eq!(told(fixture.reveal("open").await), denied);
+    assert_eq!(told(fixture.put("mine", b"value".to_vec()).await), denied);
+    assert_eq!(fixture.accesses(), []);
+    assert_eq!(
+        fixture
+            .kept
+            .host_calls()
+            .iter()
+            .filter(|(_, _, reason)| reason.is_some())
+            .count(),
+        2
+    );
 }
