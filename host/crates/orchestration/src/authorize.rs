@@ -6,17 +6,22 @@ mod lines;
 mod narrow;
 pub mod row;
 mod weigh;
+pub mod why_not;
 
 use aral_capability::manifest::Entry;
 use aral_contract::id::PersonaId;
-use aral_contract::{CapabilityId, Code, Digest, Failure, Grant, GrantParts, Limits, Permission, Permissions};
-use aral_persona::Persona;
+use aral_contract::{
+    CapabilityId, Classification, Code, Digest, Failure, Grant, GrantParts, Limits, Permission, Permissions,
+};
+use aral_persona::{Persona, PersonaBody};
 use semver::Version;
 use serde::Serialize;
 
+use crate::budget::{TermRow, Terms, agent_rows};
 use crate::policy::Policy;
 pub use row::{Answer, Missing, Party, Row, Subject, Verdict};
 use weigh::Weighing;
+pub use why_not::{Change, Document, WhyNot};
 
 /// The decision about one capability for one persona under one policy.
 #[derive(Debug, Clone, Serialize)]
@@ -27,8 +32,15 @@ pub struct Decision {
     pub version: Version,
     /// For whom.
     pub persona: PersonaId,
-    /// One row for the capability itself, then one for each permission that the manifest asks for.
+    /// One row for the capability itself, one for the tier if the persona has one, then one for each permission that the
+    /// manifest asks for.
     pub rows: Vec<Row>,
+    /// The most sensitive values that a call may be handed or may store.
+    pub clearance: Classification,
+    /// One row for each number of what the agent may use up; none if the policy does not have its tier.
+    pub agent: Vec<TermRow>,
+    /// What the agent may use up, and what a call costs.
+    pub terms: Terms,
     /// One row for each limit.
     pub limits: Vec<LimitRow>,
     /// Every `*` that allows everything, and every secret that the capability would see: for people to see.
@@ -77,6 +89,7 @@ impl From<&Denial> for Failure {
 pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Policy) -> Decision {
     let mut weighing = Weighing::new(entry, &persona.body, policy);
     weighing.capability();
+    weighing.rows.extend(tier_row(&persona.body, policy));
     for permission in Permission::ALL {
         if entry.permissions.has(permission) {
             weighing.permission(permission);
@@ -91,6 +104,8 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
     let ceiling = policy.ceiling_of(&entry.id);
     let limits = Limits::resolve(&policy.defaults, &entry.limits, ceiling);
     let limit_rows = limit_rows(entry, ceiling, &limits);
+    let agents = policy.agents_of(persona.body.tier.as_ref()).unwrap_or(&policy.agents);
+    let terms = Terms::new(&persona.body, agents, policy, &entry.id, &limits);
     let missing: Vec<Missing> = rows.iter().filter_map(Row::missing).collect();
     let outcome = if missing.is_empty() {
         Ok(Grant::new(grant_parts(
@@ -107,10 +122,34 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
         version: entry.version.clone(),
         persona: persona.body.id.clone(),
         rows,
+        clearance: persona.body.clearance,
+        agent: agent_rows(&persona.body, policy).unwrap_or_default(),
+        terms,
         limits: limit_rows,
         warnings,
         outcome,
     }
+}
+
+/// A tier that the policy does not have has no numbers, and guessing them would be a yes that nobody gave.
+fn tier_row(persona: &PersonaBody, policy: &Policy) -> Option<Row> {
+    let tier = persona.tier.as_ref()?;
+    let known = policy.agents_of(Some(tier)).is_some();
+    let yes = Answer {
+        verdict: Verdict::Yes,
+        lines: Vec::new(),
+    };
+    let no = || Answer {
+        verdict: Verdict::No,
+        lines: vec![lines::tier(tier, policy.agents.requests_per_minute)],
+    };
+    Some(Row {
+        subject: Subject::Tier,
+        asked: vec![tier.to_string()],
+        persona: yes.clone(),
+        policy: if known { yes } else { no() },
+        granted: if known { vec![tier.to_string()] } else { Vec::new() },
+    })
 }
 
 fn grant_parts(
@@ -129,6 +168,7 @@ fn grant_parts(
         persona: persona.body.id.clone(),
         manifest,
         policy: policy.digest(),
+        clearance: persona.body.clearance,
         limits,
         metering: policy.metering_of(&entry.id),
         networks: if network { policy.networks.clone() } else { Vec::new() },

@@ -1,34 +1,43 @@
-//! The one path on which a capability runs: resolve, check both documents' validity, authorise, take a place among the
-//! calls in flight, record the intent, run, record the end. Whoever calls (the Rust API, the command line, tests, later
-//! HTTP and MCP) comes through here. It knows none of them, and no file.
+//! The one path on which a capability runs: resolve, check both documents and the trust in their signers, authorise, check
+//! what the agent has left, take a place among the calls in flight, record the intent, run, record the end. Whoever calls
+//! (the Rust API, the command line, tests, later HTTP and MCP) comes through here. It knows none of them, and no file.
 
 mod ended;
 mod evidence;
+mod explain;
 mod gate;
 mod granted;
+mod limits;
 mod run;
+mod sessions;
 
 use std::sync::Arc;
 
 use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
-use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, KeyId, TraceId, Usage};
+use aral_contract::document::TrustStore;
+use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, TraceId, Usage};
 use aral_runtime::{Runtime, entropy};
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use semver::{Version, VersionReq};
 
 pub use evidence::ReceiptReference;
+pub use explain::Explanation;
 pub use gate::GateOptions;
 pub use granted::Granted;
+pub use limits::Admission;
 pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
 
 use crate::authorize::{Decision, Missing, authorize};
+use crate::budget::Register;
 use crate::policy::Policy;
 use crate::session::Session;
 use ended::Ended;
 use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
+use limits::Reservation;
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -62,25 +71,6 @@ pub struct Outcome {
     pub receipt: Option<ReceiptReference>,
 }
 
-/// A decision and the documents it rests on.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Explanation {
-    /// The decision, row by row.
-    pub decision: Decision,
-    /// SHA-256 of the component.
-    pub component: Digest,
-    /// SHA-256 of the manifest.
-    pub manifest: Digest,
-    /// Who signed the manifest; none: nobody did.
-    pub manifest_signer: Option<KeyId>,
-    /// SHA-256 of the persona.
-    pub persona: Digest,
-    /// Who signed the persona; none: nobody did.
-    pub persona_signer: Option<KeyId>,
-    /// SHA-256 of the policy.
-    pub policy: Digest,
-}
-
 /// The documents that a decision rests on, by their digests.
 #[derive(Debug, Clone, Copy)]
 struct Papers {
@@ -101,6 +91,8 @@ pub struct DispatcherParts {
     pub services: Services,
     /// The operator's policy.
     pub policy: Policy,
+    /// Who may sign what.
+    pub trust: TrustStore,
     /// How many calls there may be at once.
     pub gate: GateOptions,
     /// Hides inputs and outputs in what the sink records; none: no evidence is gathered, because nobody keeps it.
@@ -116,6 +108,8 @@ pub struct Dispatcher {
     clock: Arc<dyn Clock>,
     sink: Arc<dyn AuditSink>,
     ruling: ArcSwap<Ruling>,
+    trust: ArcSwap<TrustStore>,
+    register: Register,
     gate: Gate,
     witness: Option<Witness>,
 }
@@ -129,6 +123,8 @@ impl Dispatcher {
             clock: Arc::clone(&parts.services.clock),
             sink: Arc::clone(&parts.services.sink),
             ruling: ArcSwap::from_pointee(Ruling::new(parts.policy, &parts.services)),
+            trust: ArcSwap::from_pointee(parts.trust),
+            register: Register::default(),
             gate: Gate::new(parts.gate),
             witness: parts.blinder.map(Witness::new),
             services: parts.services,
@@ -166,8 +162,11 @@ impl Dispatcher {
             let result = Err(self.reported(unavailable.into(), trace));
             return unrun(trace, request.capability, result, None);
         }
-        match self.authorize_traced(session, request.capability, request.version, Some(trace)) {
-            Ok(granted) => self.run(trace, &granted, request.input).await,
+        match self.admit_traced(session, request.capability, request.version, Some(trace)) {
+            Ok(admission) => {
+                let Admission { granted, reservation } = admission;
+                self.run(trace, &granted, Some(reservation), request.input).await
+            }
             Err(failure) => self.refused(trace, request.capability, failure).await,
         }
     }
@@ -183,7 +182,21 @@ impl Dispatcher {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<Arc<Granted>, Failure> {
-        self.authorize_traced(session, capability, version, None)
+        self.authorize_at(session, capability, version, self.clock.now(), None)
+    }
+
+    /// Everything that is asked before a call, and counted: the decision, then depth and callers, requests and cost. The call
+    /// itself is [`Dispatcher::invoke`], which begins with this.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::authorize`]; `limit.rate`, `limit.cost`, `limit.depth`.
+    pub fn admit(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Admission, Failure> {
+        self.admit_traced(session, capability, version, None)
     }
 
     /// Makes everything ready for the first call: the grant, the code and its links.
@@ -200,39 +213,16 @@ impl Dispatcher {
         granted.bound(&self.runtime).await.map(|_| ())
     }
 
-    /// The decision with all its rows and the documents it rests on, for people. Nothing is cached or recorded.
-    ///
-    /// # Errors
-    /// `capability.unknown`, `document.stale`. A denial is no error here but an outcome.
-    pub fn explain(
+    fn authorize_at(
         &self,
         session: &Session,
         capability: &CapabilityId,
         version: Option<&VersionReq>,
-    ) -> Result<Explanation, Failure> {
-        let capability = self.registry.find(capability, version)?;
-        self.check_time(session, &capability)?;
-        let ruling = self.ruling.load();
-        Ok(Explanation {
-            decision: self.decide(session, &capability, ruling.policy()),
-            component: capability.entry.component,
-            manifest: capability.manifest_digest(),
-            manifest_signer: capability.signer(),
-            persona: session.persona().digest,
-            persona_signer: session.persona().signer,
-            policy: ruling.policy().digest(),
-        })
-    }
-
-    fn authorize_traced(
-        &self,
-        session: &Session,
-        capability: &CapabilityId,
-        version: Option<&VersionReq>,
+        now: Timestamp,
         trace: Option<TraceId>,
     ) -> Result<Arc<Granted>, Failure> {
         let capability = self.registry.find(capability, version)?;
-        self.check_time(session, &capability)?;
+        self.check_documents(session, &capability, now)?;
         let ruling = self.ruling.load();
         if let Some(granted) = ruling.find(&capability, session) {
             return Ok(granted);
@@ -247,17 +237,18 @@ impl Dispatcher {
         self.record_decision(&decision, papers, trace);
         match decision.outcome {
             Ok(grant) => {
-                let granted = Granted::new(capability, Arc::new(grant), persona, Arc::clone(ruling.services()));
+                let services = Arc::clone(ruling.services());
+                let granted = Granted::new(capability, Arc::new(grant), persona, decision.terms, services);
                 Ok(ruling.keep(session, Arc::new(granted), &self.registry.list()))
             }
             Err(denial) => Err(Failure::from(&denial)),
         }
     }
 
-    fn check_time(&self, session: &Session, capability: &Capability) -> Result<(), Failure> {
-        let now = self.clock.now();
-        capability.check_time(now)?;
-        Ok(session.check_time(now)?)
+    fn check_documents(&self, session: &Session, capability: &Capability, now: Timestamp) -> Result<(), Failure> {
+        let trust = self.trust.load();
+        capability.check(&trust, now)?;
+        session.check(&trust, now)
     }
 
     fn decide(&self, session: &Session, capability: &Capability, policy: &Policy) -> Decision {
@@ -270,7 +261,13 @@ impl Dispatcher {
     }
 
     /// From here on the call has a grant. Every way that a capability runs ends up in this function.
-    async fn run(&self, trace: TraceId, granted: &Granted, input: &[u8]) -> Outcome {
+    async fn run(
+        &self,
+        trace: TraceId,
+        granted: &Granted,
+        mut reservation: Option<Reservation>,
+        input: &[u8],
+    ) -> Outcome {
         let ended = Ended::new(self, trace, granted, input);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
         let call = aral_capability::Call {
@@ -278,8 +275,13 @@ impl Dispatcher {
             input,
             host_calls,
         };
-        let (result, usage) = match self.enter_and_invoke(granted, call).await {
-            Ok(completion) => (completion.result, completion.usage),
+        let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call).await {
+            Ok(completion) => {
+                if let Some(reservation) = reservation.take() {
+                    reservation.settle(granted.terms(), &completion.usage);
+                }
+                (completion.result, completion.usage)
+            }
             Err(failure) => (Err(failure), Usage::default()),
         };
         let result = result.map_err(|failure| self.reported(failure, trace));
@@ -298,6 +300,7 @@ impl Dispatcher {
     async fn enter_and_invoke(
         &self,
         granted: &Granted,
+        reservation: &mut Option<Reservation>,
         call: aral_capability::Call<'_>,
     ) -> Result<aral_capability::Completion, Failure> {
         let _place = self.gate.enter().await?;
@@ -309,6 +312,9 @@ impl Dispatcher {
             persona: grant.persona.clone(),
             grant: grant.digest(),
         });
+        if let Some(reservation) = reservation {
+            reservation.begin();
+        }
         granted::invoke_unwinding(bound, call).await
     }
 

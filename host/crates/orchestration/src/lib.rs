@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authorize;
+pub mod budget;
 pub mod dispatch;
 pub mod policy;
 pub mod session;

@@ -1,12 +1,13 @@
 //! The operator's policy: the upper bound of every grant. Resolved once from its section of `aral.toml`; closed where
 //! that says nothing. It answers for itself alone and knows neither manifest nor persona.
 
+pub mod agent;
 pub mod raw;
 
 use std::collections::BTreeMap;
 
 use aral_contract::document::json;
-use aral_contract::id::{Namespace, SecretName};
+use aral_contract::id::{Namespace, SecretName, TierName};
 use aral_contract::scope::{AbsolutePath, PathError, ProgramScope};
 use aral_contract::{
     AllowList, CapabilityId, CapabilityPattern, Code, Digest, Failure, HostPattern, Limits, Metering, Permission,
@@ -15,6 +16,9 @@ use ipnet::IpNet;
 use semver::Version;
 use serde::Serialize;
 
+use agent::DEPTH_MAX;
+
+pub use agent::{AgentLimits, Prices};
 pub use raw::RawPolicy;
 
 /// Default of `file.bytes_max`: 64 MiB. Stops a capability from filling the disk.
@@ -63,6 +67,12 @@ pub struct PolicyParts {
     pub ceiling: Limits,
     /// What a call gets when its manifest asks for nothing.
     pub defaults: Limits,
+    /// How much an agent may do.
+    pub agents: AgentLimits,
+    /// The same for personas of a tier.
+    pub tiers: BTreeMap<TierName, AgentLimits>,
+    /// What calls cost.
+    pub prices: Prices,
     /// What differs for single capabilities.
     pub overrides: BTreeMap<CapabilityId, Override>,
 }
@@ -74,6 +84,8 @@ pub struct Override {
     pub metering: Metering,
     /// The most that a call of it may get.
     pub ceiling: Limits,
+    /// What each call of it costs, in millionths.
+    pub price_micro: u64,
 }
 
 impl Default for PolicyParts {
@@ -97,6 +109,9 @@ impl Default for PolicyParts {
             programs: Vec::new(),
             ceiling: Limits::default(),
             defaults: Limits::default(),
+            agents: AgentLimits::default(),
+            tiers: BTreeMap::new(),
+            prices: Prices::default(),
             overrides: BTreeMap::new(),
         }
     }
@@ -123,6 +138,14 @@ pub enum PolicyError {
         /// The ceiling.
         ceiling: u64,
     },
+    /// A depth that no chain of agents may have.
+    #[error("{place} reasoning_depth = {depth} is more than {DEPTH_MAX}")]
+    Depth {
+        /// Which table.
+        place: String,
+        /// What it says.
+        depth: u32,
+    },
     /// The policy has no canonical form: a number of 2^53 or more.
     #[error("[policy] cannot be written down exactly: {0}")]
     Canonical(String),
@@ -138,6 +161,7 @@ impl From<PolicyError> for Failure {
             PolicyError::Folder { .. } => {
                 failure.with_hint("write it like \"/srv/data\", or \"data\" for a folder beside the configuration file")
             }
+            PolicyError::Depth { place, .. } => failure.with_hint(format!("{place}: reasoning_depth = {DEPTH_MAX}")),
             PolicyError::Canonical(_) => failure.with_hint("write numbers below 9007199254740992"),
         }
     }
@@ -179,6 +203,13 @@ impl Policy {
                 return Err(PolicyError::DefaultAboveCeiling { name, default, ceiling });
             }
         }
+        let agents = agent::resolve("[policy.agent]", raw.agent, AgentLimits::default())?;
+        let tiers = raw.tier.into_iter().map(|(name, raw)| {
+            let limits = agent::resolve(&format!("[policy.tier.{name}]"), raw, agents)?;
+            Ok((name, limits))
+        });
+        let tiers = tiers.collect::<Result<_, PolicyError>>()?;
+        let prices = Prices::from(raw.price);
         let overrides = raw.capability.into_iter().map(|(id, raw)| {
             let ceiling = ceiling.with(&raw.limits);
             (
@@ -186,6 +217,7 @@ impl Policy {
                 Override {
                     metering: raw.engine,
                     ceiling,
+                    price_micro: raw.price_micro.unwrap_or(prices.call_micro),
                 },
             )
         });
@@ -206,6 +238,9 @@ impl Policy {
             memory_records_max: raw.memory.records_max.unwrap_or(MEMORY_RECORDS_MAX),
             programs: raw.exec.programs,
             overrides: overrides.collect(),
+            agents,
+            tiers,
+            prices,
             defaults: built_in.with(&raw.defaults),
             ceiling,
         })
@@ -240,6 +275,22 @@ impl Policy {
             .overrides
             .get(id)
             .map_or(Metering::default(), |one| one.metering)
+    }
+
+    /// How much agents of a tier may do; none: the policy does not have this tier.
+    pub fn agents_of(&self, tier: Option<&TierName>) -> Option<&AgentLimits> {
+        match tier {
+            Some(tier) => self.parts.tiers.get(tier),
+            None => Some(&self.parts.agents),
+        }
+    }
+
+    /// What each call of this capability costs, in millionths.
+    pub fn price_of(&self, id: &CapabilityId) -> u64 {
+        self.parts
+            .overrides
+            .get(id)
+            .map_or(self.parts.prices.call_micro, |one| one.price_micro)
     }
 
     /// The keys with which everything is allowed.

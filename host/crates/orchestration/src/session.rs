@@ -1,36 +1,119 @@
-//! A session: for whom calls are made. It holds a persona that was checked, and is cheap to clone.
+//! A session: for whom calls are made, and through whom. It holds a persona that was checked, and is cheap to clone.
+//! Nothing in it can be changed.
 
 use std::sync::Arc;
 
-use aral_contract::document::DocumentError;
+use aral_contract::document::{DocumentError, TrustStore};
+use aral_contract::{Code, Failure};
 use aral_persona::Persona;
 use jiff::Timestamp;
 
-/// For whom calls are made. The persona's validity is checked again at every call.
+use crate::budget::Standing;
+use crate::policy::agent::DEPTH_MAX;
+
+/// For whom calls are made. The persona, the trust in whoever signed it, and all constraints are checked at every call.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub struct Session(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     persona: Arc<Persona>,
+    standing: Arc<Standing>,
+    issue: u64,
+    caller: Option<Session>,
+    depth: u32,
 }
 
 impl Session {
-    /// For a persona that was checked.
-    pub fn new(persona: Persona) -> Self {
-        Self {
+    /// The session of an agent that nobody called.
+    pub(crate) fn root(persona: Persona, standing: Arc<Standing>, issue: u64) -> Self {
+        Self(Arc::new(Inner {
             persona: Arc::new(persona),
-        }
+            standing,
+            issue,
+            caller: None,
+            depth: 0,
+        }))
+    }
+
+    /// The same agent, called by another one: calls are made for this agent, one step deeper than the other's. Whether the
+    /// other may call this one, and whether that is not too deep for either, is asked at every call.
+    #[must_use]
+    pub fn called_by(&self, caller: &Self) -> Self {
+        let depth = caller.0.depth.saturating_add(1);
+        Self(Arc::new(Inner {
+            persona: Arc::clone(&self.0.persona),
+            standing: Arc::clone(&self.0.standing),
+            issue: self.0.issue,
+            // Too deep for any policy: nobody asks who was before.
+            caller: (depth <= DEPTH_MAX).then(|| caller.clone()),
+            depth,
+        }))
+    }
+
+    /// The same agent, one step deeper in its own reasoning.
+    #[must_use]
+    pub fn deeper(&self) -> Self {
+        self.called_by(self)
     }
 
     /// The persona.
     pub fn persona(&self) -> &Persona {
-        &self.persona
+        &self.0.persona
+    }
+
+    /// What a model is told before anything else when it acts for this persona. The host itself runs no model and reads
+    /// none of it.
+    pub fn system_prompt(&self) -> &str {
+        &self.0.persona.body.system_prompt
+    }
+
+    /// How many steps lie between the agent that began and this one.
+    pub fn depth(&self) -> u32 {
+        self.0.depth
+    }
+
+    /// The session that called this one; none: nobody did.
+    pub fn caller(&self) -> Option<&Self> {
+        self.0.caller.as_ref()
     }
 
     /// Whether nobody signed the persona, so that the session came through a door for development.
     pub fn is_development(&self) -> bool {
-        self.persona.signer.is_none()
+        self.0.persona.signer.is_none()
     }
 
-    pub(crate) fn check_time(&self, now: Timestamp) -> Result<(), DocumentError> {
-        self.persona.check_time(now)
+    pub(crate) fn standing(&self) -> &Arc<Standing> {
+        &self.0.standing
+    }
+
+    /// Whether anybody but the register holds it, or another session of the same persona.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1 || Arc::strong_count(&self.0.standing) > 1
+    }
+
+    /// Whether this session and all through whom it was called may go on: documents that are valid, signed by keys that are
+    /// trusted now, and not replaced.
+    pub(crate) fn check(&self, trust: &TrustStore, now: Timestamp) -> Result<(), Failure> {
+        let mut next = Some(self);
+        while let Some(session) = next {
+            session.check_documents(trust, now)?;
+            session.check_issue()?;
+            next = session.caller();
+        }
+        Ok(())
+    }
+
+    fn check_documents(&self, trust: &TrustStore, now: Timestamp) -> Result<(), DocumentError> {
+        self.0.persona.check(trust, now)
+    }
+
+    pub(crate) fn check_issue(&self) -> Result<(), Failure> {
+        if self.0.issue == self.0.standing.issue() {
+            return Ok(());
+        }
+        let (id, serial) = (&self.0.persona.body.id, self.0.persona.header.serial);
+        let message = format!("the persona `{id}` with serial {serial} was replaced by a newer one");
+        Err(Failure::new(Code::DocumentStale, message).with_hint("open a session with the newer one"))
     }
 }

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use aral_contract::id::TierName;
+
+/// How the lines of a persona begin.
+pub(super) const PERSONA: &str = "persona";
 /// Where the lines of a persona stand.
 pub(super) const PERSONA_PERMISSIONS: &str = "persona, constraints: \"allowed_permissions\"";
 pub(super) const PERSONA_CAPABILITIES: &str = "persona, constraints: \"allowed_capabilities\"";
@@ -21,6 +25,11 @@ pub(super) const POLICY_NAMESPACES: &str = "aral.toml, [policy.memory]: namespac
 pub(super) const POLICY_MEMORY_BYTES: &str = "aral.toml, [policy.memory]: bytes_max";
 pub(super) const POLICY_MEMORY_RECORDS: &str = "aral.toml, [policy.memory]: records_max";
 pub(super) const POLICY_PROGRAMS: &str = "aral.toml, [policy.exec]: programs";
+
+/// The line that makes a tier.
+pub(super) fn tier(name: &TierName, requests_per_minute: u64) -> String {
+    format!("aral.toml, [policy.tier.{name}]: requests_per_minute = {requests_per_minute}")
+}
 
 /// The lines that would have prevented a loss.
 #[derive(Default)]
@@ -64,7 +73,7 @@ impl Lines {
     /// Every place with its value: as `key = value` for the policy, as `"key": value` for the persona.
     pub(super) fn into_lines(self) -> Vec<String> {
         let line = |(place, value): (&str, LineValue)| {
-            let sign = if place.starts_with("persona") { ":" } else { " =" };
+            let sign = if place.starts_with(PERSONA) { ":" } else { " =" };
             match value {
                 LineValue::List(values) => format!("{place}{sign} [{}]", values.join(", ")),
                 LineValue::One(value) => format!("{place}{sign} {value}"),

@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 pub enum Subject {
     /// Whether the capability may run at all.
     Capability,
+    /// Whether the policy has numbers for the persona's tier.
+    Tier,
     /// One permission.
     Permission(Permission),
 }
@@ -19,6 +21,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capability => f.write_str("capability"),
+            Self::Tier => f.write_str("tier"),
             Self::Permission(permission) => permission.fmt(f),
         }
     }
@@ -138,6 +141,7 @@ impl fmt::Display for Missing {
         let verb = if by.len() == 1 { "does" } else { "do" };
         match self.subject {
             Subject::Capability => write!(f, "{} {verb} not allow it", by.join(" and ")),
+            Subject::Tier => write!(f, "{} {verb} not have the persona's tier", by.join(" and ")),
             Subject::Permission(permission) => {
                 write!(
                     f,

@@ -12,6 +12,7 @@ use aral_runtime::Runtime;
 use futures::FutureExt as _;
 use tokio::sync::OnceCell;
 
+use crate::budget::Terms;
 use crate::policy::Policy;
 use crate::session::Session;
 
@@ -23,6 +24,7 @@ pub struct Granted {
     capability: Arc<Capability>,
     grant: Arc<Grant>,
     persona: Digest,
+    terms: Terms,
     services: Arc<Services>,
     ungranted: Ungranted,
     bound: OnceCell<Bound>,
@@ -40,12 +42,14 @@ impl Granted {
         capability: Arc<Capability>,
         grant: Arc<Grant>,
         persona: Digest,
+        terms: Terms,
         services: Arc<Services>,
     ) -> Self {
         Self {
             capability,
             grant,
             persona,
+            terms,
             services,
             ungranted: Ungranted::Refuse,
             bound: OnceCell::new(),
@@ -67,6 +71,11 @@ impl Granted {
     /// SHA-256 of the persona that it was granted to.
     pub(super) fn persona_digest(&self) -> Digest {
         self.persona
+    }
+
+    /// What the agent may use up, and what a call costs.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// The capability, compiled and linked: at the first call, and once. A failure is not kept.

@@ -1,6 +1,7 @@
 //! A component without a manifest, for development: whoever runs it names its permissions, and they become manifest,
 //! persona and policy at once. From the three yeses on it takes the same path as every call.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_capability::manifest::{self, ManifestBody};
@@ -21,7 +22,7 @@ use serde_json::json;
 use super::granted::{self, Granted};
 use super::{Dispatcher, Outcome, Papers};
 use crate::authorize::{Decision, authorize};
-use crate::policy::{Policy, PolicyParts};
+use crate::policy::{AgentLimits, Policy, PolicyParts, Prices};
 
 /// How long the made-up documents are valid: longer than any call.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24);
@@ -103,13 +104,19 @@ impl Dispatcher {
             roots: granted::roots(&policy),
             ..self.services.clone()
         };
-        let granted = Granted::new(capability, grant, persona.digest, Arc::new(services));
+        let granted = Granted::new(
+            capability,
+            grant,
+            persona.digest,
+            decision.terms.clone(),
+            Arc::new(services),
+        );
         let granted = match run.uncovered {
             Uncovered::Refuse => granted,
             Uncovered::Observe => granted.observing(),
         };
         Ok(RunReport {
-            outcome: self.run(trace, &granted, input).await,
+            outcome: self.run(trace, &granted, None, input).await,
             decision,
             refusals: recorder.into_refusals(),
         })
@@ -154,7 +161,7 @@ fn until(now: Timestamp) -> Timestamp {
 fn persona(now: Timestamp) -> Result<Persona, Failure> {
     let document = json!({
         "schema": Kind::Persona.schema(), "serial": 0, "issued_at": now, "expires_at": until(now),
-        "id": "development", "name": "Whoever runs this",
+        "id": "development", "name": "Whoever runs this", "clearance": "secret",
         "constraints": {"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"]},
     });
     Ok(dangerous_accept_unsigned(
@@ -202,7 +209,11 @@ fn policy_parts(permissions: &Permissions, limits: &LimitsRequest, networks: &[I
             .collect(),
         defaults: ceiling.clone(),
         ceiling,
-        overrides: std::collections::BTreeMap::new(),
+        // Whoever runs it once, runs it once.
+        agents: AgentLimits::default(),
+        tiers: BTreeMap::new(),
+        prices: Prices::default(),
+        overrides: BTreeMap::new(),
     }
 }
 

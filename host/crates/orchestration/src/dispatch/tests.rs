@@ -1,5 +1,7 @@
 //! The path from end to end, with a component written as text: nothing needs a toolchain.
 
+mod agent;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,13 +9,14 @@ use std::time::Duration;
 use aral_capability::egress::{Egress, EgressOptions};
 use aral_capability::{Roots, manifest};
 use aral_contract::scope::AbsolutePath;
-use aral_contract::{Blame, Code, LimitsRequest, Permission, Permissions};
-use aral_persona::persona;
+use aral_contract::{Blame, Code, Digest, LimitsRequest, Permission, Permissions};
+use aral_persona::{Persona, persona};
 use aral_runtime::{Allocation, RuntimeOptions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::budget::Standing;
 use crate::policy::RawPolicy;
 
 const ECHO: &str = include_str!("../../../../examples/echo.wat");
@@ -66,13 +69,18 @@ fn policy(text: &str) -> Policy {
     Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap()
 }
 
+/// A session that no register knows.
+fn loose(persona: Persona) -> Session {
+    Session::root(persona, Arc::new(Standing::new()), 0)
+}
+
 fn session(constraints: &Value) -> Session {
     let document = json!({
         "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-12-01T00:00:00Z",
         "id": "analyst", "name": "Analyst", "constraints": constraints,
     });
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
-    Session::new(persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now).unwrap())
+    loose(persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now).unwrap())
 }
 
 fn open_session() -> Session {
@@ -101,6 +109,7 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
             secrets: None,
         },
         policy: policy(policy_text),
+        trust: TrustStore::default(),
         gate,
         blinder: Some(Arc::new(aral_audit::Blinder::from_key([7; 32].into()))),
     });
@@ -254,7 +263,7 @@ async fn both_documents_are_checked_against_the_clock_at_every_call() {
         "id": "short", "name": "Short", "constraints": {"allowed_capabilities": ["echo"]},
     });
     let persona = persona::dangerous_accept_unsigned(document.to_string().as_bytes(), fixture.clock.now()).unwrap();
-    let session = Session::new(persona);
+    let session = loose(persona);
     assert!(fixture.call_as(&session, "echo", "{}").await.result.is_ok());
     fixture.set_clock("2026-08-02T00:00:00Z");
     let outcome = fixture.call_as(&session, "echo", "{}").await;

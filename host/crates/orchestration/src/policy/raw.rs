@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aral_contract::id::{Namespace, SecretName};
+use aral_contract::id::{Namespace, SecretName, TierName};
 use aral_contract::scope::ProgramScope;
 use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, LimitsRequest, Metering, Permission};
 use ipnet::IpNet;
@@ -30,6 +30,12 @@ pub struct RawPolicy {
     pub limits: LimitsRequest,
     /// What a call gets when its manifest asks for nothing. Absent: the built-in defaults, or the ceiling if lower.
     pub defaults: LimitsRequest,
+    /// `[policy.agent]`: how much an agent may do. A persona may say less, never more.
+    pub agent: RawAgentLimits,
+    /// `[policy.tier.NAME]`: the same for personas of a tier. What is absent there is as in `[policy.agent]`.
+    pub tier: BTreeMap<TierName, RawAgentLimits>,
+    /// `[policy.price]`: what calls cost. Absent: nothing.
+    pub price: RawPrices,
     /// `[policy.capability.ID]`: what differs for one capability.
     pub capability: BTreeMap<CapabilityId, RawOverride>,
 }
@@ -96,6 +102,34 @@ pub struct RawExec {
 pub struct RawOverride {
     /// The engine: `metered` (the default) or `epoch-only`.
     pub engine: Metering,
+    /// What each call of it costs, where that differs from `[policy.price] call_micro`.
+    pub price_micro: Option<u64>,
     /// The ceiling for this capability, where it differs from `[policy.limits]`.
     pub limits: LimitsRequest,
+}
+
+/// `[policy.agent]` and `[policy.tier.NAME]`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAgentLimits {
+    /// The most calls in any 60 seconds.
+    pub requests_per_minute: Option<u64>,
+    /// The most calls in any 3,600 seconds.
+    pub requests_per_hour: Option<u64>,
+    /// What all calls in any 3,600 seconds may cost together, in millionths.
+    pub cost_per_hour_micro: Option<u64>,
+    /// How deep calls may be made: 0 is a call of the agent's own.
+    pub reasoning_depth: Option<u32>,
+}
+
+/// `[policy.price]`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPrices {
+    /// What each call costs, in millionths.
+    pub call_micro: u64,
+    /// What 1,000,000,000 units of fuel cost, in millionths.
+    pub gigafuel_micro: u64,
+    /// What each second costs from the request to the answer, in millionths.
+    pub second_micro: u64,
 }

@@ -55,6 +55,25 @@ fn every_key_changes_its_part_and_the_digest() {
     });
     check("limits.fuel = 5", |parts| parts.ceiling.fuel == 5);
     check("defaults.fuel = 6", |parts| parts.defaults.fuel == 6);
+    check("agent.requests_per_minute = 7", |parts| {
+        parts.agents.requests_per_minute == 7
+    });
+    check("agent.requests_per_hour = 8", |parts| {
+        parts.agents.requests_per_hour == 8
+    });
+    check("agent.cost_per_hour_micro = 9", |parts| {
+        parts.agents.cost_per_hour_micro == 9
+    });
+    check("agent.reasoning_depth = 1", |parts| parts.agents.reasoning_depth == 1);
+    check("tier.gold.requests_per_minute = 7", |parts| {
+        parts.tiers.values().any(|tier| tier.requests_per_minute == 7)
+    });
+    check("price.call_micro = 10", |parts| parts.prices.call_micro == 10);
+    check("price.gigafuel_micro = 11", |parts| parts.prices.gigafuel_micro == 11);
+    check("price.second_micro = 12", |parts| parts.prices.second_micro == 12);
+    check("capability.a.price_micro = 13", |parts| {
+        parts.overrides.values().any(|one| one.price_micro == 13)
+    });
     check("capability.a.engine = \"epoch-only\"", |parts| {
         parts.overrides.values().any(|one| one.metering == Metering::EpochOnly)
     });
@@ -136,4 +155,26 @@ fn what_cannot_be_taken_is_refused_with_its_name() {
         let error = resolve(text).unwrap_err();
         assert!(error.contains(expected), "{text} gave {error}");
     }
+}
+
+#[test]
+fn a_tier_takes_what_it_leaves_out_from_all_agents() {
+    let policy = policy("agent.requests_per_hour = 5\ntier.gold.requests_per_minute = 7\n");
+    let gold = *policy.agents_of(Some(&"gold".parse().unwrap())).unwrap();
+    assert_eq!((gold.requests_per_minute, gold.requests_per_hour), (7, 5));
+    assert_eq!(policy.agents_of(Some(&"lead".parse().unwrap())), None);
+    assert_eq!(policy.agents_of(None), Some(&policy.agents));
+}
+
+#[test]
+fn a_capability_without_a_price_of_its_own_has_that_of_all() {
+    let policy = policy("price.call_micro = 5\ncapability.a.price_micro = 7\ncapability.b.engine = \"metered\"\n");
+    let price = |id: &str| policy.price_of(&id.parse().unwrap());
+    assert_eq!((price("a"), price("b"), price("c")), (7, 5, 5));
+}
+
+#[test]
+fn no_policy_lets_a_chain_be_longer_than_the_host_checks() {
+    let error = resolve("tier.gold.reasoning_depth = 65").unwrap_err();
+    assert_eq!(error, "[policy.tier.gold] reasoning_depth = 65 is more than 64");
 }

@@ -1,0 +1,280 @@
+//! The smallest change that would turn a no into a yes. It is found by trying: everything that could be missing is added to
+//! copies of persona and policy, and taken away again one by one as long as the decision stays a yes, in one order after the
+//! other. What is left is needed, every piece of it. Nothing here changes anything.
+
+use aral_capability::manifest::Entry;
+use aral_contract::scope::SecretUse;
+use aral_contract::{CapabilityPattern, Digest, HostPattern, Permission};
+use aral_persona::{Persona, PersonaBody};
+use serde::Serialize;
+
+use super::ask;
+use super::authorize;
+use super::lines::{self, Lines};
+use crate::policy::{AgentLimits, Policy, PolicyParts};
+
+/// Which document a change belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Document {
+    /// The persona, which has to be signed again.
+    Persona,
+    /// The section `[policy]` of aral.toml.
+    Policy,
+}
+
+/// One line to add.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Where.
+    pub document: Document,
+    /// Place and value. A list gets these values besides those that it has.
+    pub line: String,
+}
+
+/// What would turn a no into a yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WhyNot {
+    /// Whether it is a yes already, and nothing has to change.
+    pub allowed: bool,
+    /// The changes, all of which are needed. Empty although it is a no: the manifest asks for what no persona and no policy
+    /// can give.
+    pub changes: Vec<Change>,
+}
+
+/// Finds the smallest change for this entry.
+pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy) -> WhyNot {
+    let nothing = |allowed| WhyNot {
+        allowed,
+        changes: Vec::new(),
+    };
+    if allowed_with(entry, persona, policy, &[]) {
+        return nothing(true);
+    }
+    let candidates = candidates(entry, &persona.body, &policy.agents);
+    let allowed = |with: &[&Candidate]| allowed_with(entry, persona, policy, with);
+    let all: Vec<&Candidate> = candidates.iter().collect();
+    if !allowed(&all) {
+        return nothing(false);
+    }
+    // Which of several that would do is left depends on the order: each is given the chance to be kept.
+    let orders = if all.len() <= ORDERS_MAX { all.len() } else { 1 };
+    let tried = (0..orders).map(|first| {
+        let mut kept = all.clone();
+        kept.rotate_left(first);
+        // From the end, so that the first ones stay.
+        for index in (0..kept.len()).rev() {
+            let candidate = kept.remove(index);
+            if !allowed(&kept) {
+                kept.insert(index, candidate);
+            }
+        }
+        kept
+    });
+    let smallest = tried.min_by_key(Vec::len).unwrap_or_default();
+    WhyNot {
+        allowed: false,
+        changes: changes(&smallest),
+    }
+}
+
+/// Orders that are tried at most, each of which takes as many decisions. Stops a manifest that asks for very much from taking
+/// long; then one order has to do.
+const ORDERS_MAX: usize = 64;
+
+/// Something that could be missing.
+struct Candidate {
+    apply: Box<dyn Fn(&mut PersonaBody, &mut PolicyParts)>,
+    place: &'static str,
+    value: Value,
+}
+
+/// How it is written.
+enum Value {
+    Text(String),
+    Plain(String),
+    On,
+    Number(u64),
+    /// The whole line.
+    Line(String),
+}
+
+#[derive(Default)]
+struct Candidates(Vec<Candidate>);
+
+impl Candidates {
+    fn persona(&mut self, place: &'static str, value: Value, apply: impl Fn(&mut PersonaBody) + 'static) {
+        let apply = Box::new(move |persona: &mut PersonaBody, _: &mut PolicyParts| apply(persona));
+        self.0.push(Candidate { apply, place, value });
+    }
+
+    fn policy(&mut self, place: &'static str, value: Value, apply: impl Fn(&mut PolicyParts) + 'static) {
+        let apply = Box::new(move |_: &mut PersonaBody, policy: &mut PolicyParts| apply(policy));
+        self.0.push(Candidate { apply, place, value });
+    }
+}
+
+fn text(one: &impl ToString) -> Value {
+    Value::Text(one.to_string())
+}
+
+fn candidates(entry: &Entry, persona: &PersonaBody, agents: &AgentLimits) -> Vec<Candidate> {
+    let mut all = Candidates::default();
+    // An id is always a pattern, of itself.
+    if let Ok(pattern) = entry.id.as_str().parse::<CapabilityPattern>() {
+        let same = pattern.clone();
+        all.persona(lines::PERSONA_CAPABILITIES, text(&entry.id), move |persona| {
+            persona.constraints.allowed_capabilities.add(same.clone());
+        });
+        all.policy(lines::POLICY_CAPABILITIES, text(&entry.id), move |policy| {
+            policy.capabilities.add(pattern.clone());
+        });
+    }
+    if let Some(tier) = persona.tier.clone() {
+        let line = Value::Line(lines::tier(&tier, agents.requests_per_minute));
+        all.policy("", line, move |policy| {
+            policy.tiers.entry(tier.clone()).or_insert(policy.agents);
+        });
+    }
+    for permission in Permission::ALL {
+        if entry.permissions.has(permission) {
+            all.persona(lines::PERSONA_PERMISSIONS, text(&permission), move |persona| {
+                persona.constraints.allowed_permissions.add(permission);
+            });
+            all.policy(lines::POLICY_PERMISSIONS, text(&permission), move |policy| {
+                policy.permissions.add(permission);
+            });
+        }
+    }
+    for host in hosts(entry) {
+        let same = host.clone();
+        all.persona(lines::PERSONA_DOMAINS, text(&host), move |persona| {
+            persona.constraints.allowed_domains.push(same.clone());
+        });
+        all.policy(lines::POLICY_HOSTS, text(&host), move |policy| {
+            policy.hosts.push(host.clone())
+        });
+    }
+    files(entry, &mut all);
+    kept_things(entry, &mut all);
+    all.0
+}
+
+/// Where requests go, and secrets with them.
+fn hosts(entry: &Entry) -> Vec<HostPattern> {
+    let asked = &entry.permissions;
+    let network = [&asked.network_read, &asked.network_write].into_iter().flatten();
+    let secrets = asked.secret_read.iter().flat_map(|scope| &scope.secrets);
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    for host in network
+        .flat_map(|scope| &scope.hosts)
+        .chain(secrets.flat_map(|secret| &secret.hosts))
+    {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    }
+    hosts
+}
+
+fn files(entry: &Entry, all: &mut Candidates) {
+    for path in entry.permissions.file_read.iter().flat_map(|scope| &scope.paths) {
+        let root = path.host.clone();
+        all.policy(lines::POLICY_READ_ROOTS, text(&root), move |policy| {
+            policy.read_roots.push(root.clone());
+        });
+    }
+    for path in entry.permissions.file_write.iter().flat_map(|scope| &scope.paths) {
+        let (root, bytes, files) = (path.host.clone(), path.bytes_max, path.files_max);
+        all.policy(lines::POLICY_WRITE_ROOTS, text(&root), move |policy| {
+            policy.write_roots.push(root.clone());
+        });
+        all.policy(lines::POLICY_FILE_BYTES, Value::Number(bytes), move |policy| {
+            policy.file_bytes_max = policy.file_bytes_max.max(bytes);
+        });
+        all.policy(lines::POLICY_FILE_COUNT, Value::Number(files), move |policy| {
+            policy.file_count_max = policy.file_count_max.max(files);
+        });
+    }
+}
+
+/// Secrets, records and programs.
+fn kept_things(entry: &Entry, all: &mut Candidates) {
+    let asked = &entry.permissions;
+    let read = || asked.secret_read.iter().flat_map(|scope| &scope.secrets);
+    let written = asked.secret_write.iter().flat_map(|scope| &scope.names);
+    for name in read().map(|secret| &secret.name).chain(written).cloned() {
+        all.policy(lines::POLICY_SECRETS, text(&name), move |policy| {
+            policy.secrets.add(name.clone())
+        });
+    }
+    if read().any(|secret| secret.usage == SecretUse::Reveal) {
+        all.policy(lines::POLICY_REVEAL, Value::On, |policy| policy.secret_reveal = true);
+    }
+    if read().next().is_some() {
+        all.policy(lines::POLICY_PLAIN_LOOPBACK, Value::On, |policy| {
+            policy.secret_plain_loopback = true
+        });
+    }
+    let read = asked.memory_read.iter().flat_map(|scope| &scope.namespaces);
+    let written = asked.memory_write.iter().flat_map(|scope| &scope.namespaces);
+    for name in read.chain(written).cloned() {
+        all.policy(lines::POLICY_NAMESPACES, text(&name), move |policy| {
+            policy.namespaces.add(name.clone())
+        });
+    }
+    if let Some(scope) = &asked.memory_write {
+        let (bytes, records) = (scope.bytes_max, scope.records_max);
+        all.policy(lines::POLICY_MEMORY_BYTES, Value::Number(bytes), move |policy| {
+            policy.memory_bytes_max = policy.memory_bytes_max.max(bytes);
+        });
+        all.policy(lines::POLICY_MEMORY_RECORDS, Value::Number(records), move |policy| {
+            policy.memory_records_max = policy.memory_records_max.max(records);
+        });
+    }
+    for program in asked.exec.iter().flat_map(|scope| &scope.programs).cloned() {
+        let value = Value::Plain(ask::program_value(&program));
+        all.policy(lines::POLICY_PROGRAMS, value, move |policy| {
+            policy.programs.push(program.clone())
+        });
+    }
+}
+
+fn allowed_with(entry: &Entry, persona: &Persona, policy: &Policy, with: &[&Candidate]) -> bool {
+    let (mut persona, mut parts) = (persona.clone(), PolicyParts::clone(policy));
+    for candidate in with {
+        (candidate.apply)(&mut persona.body, &mut parts);
+    }
+    let decided = Policy::new(parts).map(|policy| authorize(entry, Digest::of(b""), &persona, &policy));
+    decided.is_ok_and(|decision| decision.outcome.is_ok())
+}
+
+/// The lines, those of one list in one.
+fn changes(kept: &[&Candidate]) -> Vec<Change> {
+    let (mut merged, mut whole) = (Lines::default(), Vec::new());
+    for Candidate { place, value, .. } in kept {
+        match value {
+            Value::Text(text) => merged.add_text(place, text),
+            Value::Plain(value) => merged.add(place, value.clone()),
+            Value::On => merged.switch_on(place),
+            Value::Number(number) => merged.raise(place, *number),
+            Value::Line(line) => whole.push(line.clone()),
+        }
+    }
+    let mut lines = merged.into_lines();
+    lines.extend(whole);
+    let change = |line: String| Change {
+        document: if line.starts_with(lines::PERSONA) {
+            Document::Persona
+        } else {
+            Document::Policy
+        },
+        line,
+    };
+    let mut changes: Vec<Change> = lines.into_iter().map(change).collect();
+    changes.sort_by_key(|change| change.document == Document::Policy);
+    changes
+}
+
+#[cfg(test)]
+mod tests;

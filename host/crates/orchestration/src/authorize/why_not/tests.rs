@@ -1,0 +1,136 @@
+//! Each no has its smallest change, which is enough, and of which nothing can be left out.
+
+use aral_capability::manifest::Shape;
+use aral_contract::document::signed::{Kind, dangerous_accept_unsigned};
+use aral_contract::scope::AbsolutePath;
+use semver::Version;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::policy::RawPolicy;
+
+fn found(permissions: &Json, persona: Json, policy: &str) -> WhyNot {
+    let entry = Entry {
+        id: "tool".parse().unwrap(),
+        version: Version::new(1, 2, 0),
+        shape: Shape::Tool,
+        component: Digest::of(b""),
+        title: "T".to_owned(),
+        description: "D".to_owned(),
+        input_schema: json!({}),
+        output_schema: json!({}),
+        permissions: serde_json::from_value(permissions.clone()).unwrap(),
+        limits: serde_json::from_value(json!({})).unwrap(),
+    };
+    let mut document = json!({
+        "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z",
+        "expires_at": "2027-01-01T00:00:00Z", "id": "analyst", "name": "Analyst",
+    });
+    document
+        .as_object_mut()
+        .unwrap()
+        .extend(persona.as_object().unwrap().clone());
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    let persona = dangerous_accept_unsigned(Kind::Persona, document.to_string().as_bytes(), now).unwrap();
+    let raw: RawPolicy = toml::from_str(policy).unwrap();
+    let policy = Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap();
+    why_not(&entry, &persona, &policy)
+}
+
+fn check(permissions: Json, persona: Json, policy: &str, expected: &[&str]) {
+    let found = found(&permissions, persona, policy);
+    let lines: Vec<&str> = found.changes.iter().map(|change| change.line.as_str()).collect();
+    assert_eq!(lines, expected, "{permissions}");
+    assert_eq!(found.allowed, expected.is_empty());
+}
+
+#[test]
+fn what_is_allowed_needs_no_change() {
+    let persona = json!({"constraints": {"allowed_capabilities": ["tool"]}});
+    check(json!({}), persona, "capabilities = [\"tool\"]", &[]);
+}
+
+#[test]
+fn a_closed_persona_and_a_closed_policy_lack_both() {
+    let permissions = json!({"file:read": {"paths": [{"guest": "/data", "host": "/srv/data"}]}});
+    check(
+        permissions,
+        json!({}),
+        "",
+        &[
+            "persona, constraints: \"allowed_capabilities\": [\"tool\"]",
+            "persona, constraints: \"allowed_permissions\": [\"file:read\"]",
+            "aral.toml, [policy.file]: read_roots = [\"/srv/data\"]",
+            "aral.toml, [policy]: capabilities = [\"tool\"]",
+            "aral.toml, [policy]: permissions = [\"file:read\"]",
+        ],
+    );
+}
+
+#[test]
+fn one_host_that_both_allow_is_enough() {
+    let permissions = json!({"network:read": {"hosts": ["https://a.example", "https://b.example"]}});
+    let persona = json!({"constraints": {
+        "allowed_capabilities": ["tool"], "allowed_permissions": ["network:read"], "allowed_domains": ["https://b.example"],
+    }});
+    let policy = "capabilities = [\"tool\"]\npermissions = [\"network:read\"]\n";
+    // The persona has the second one, so that the policy alone has to change, by one host and not by two.
+    let found = found(&permissions, persona, policy);
+    assert_eq!(found.changes.len(), 1, "{found:?}");
+    assert_eq!(found.changes[0].document, Document::Policy);
+    assert_eq!(
+        found.changes[0].line,
+        "aral.toml, [policy.network]: hosts = [\"https://b.example\"]"
+    );
+}
+
+#[test]
+fn every_folder_that_is_written_is_needed_and_no_quota_that_is_large_enough() {
+    let path =
+        |guest: &str, host: &str| json!({"guest": guest, "host": host, "bytes_max": 1_u64 << 40, "files_max": 5});
+    let permissions = json!({"file:write": {"paths": [path("/a", "/srv/a"), path("/b", "/srv/b")]}});
+    let persona = json!({"constraints": {"allowed_capabilities": ["*"], "allowed_permissions": ["*"]}});
+    check(
+        permissions,
+        persona,
+        "capabilities = [\"*\"]\npermissions = [\"*\"]\n",
+        &["aral.toml, [policy.file]: write_roots = [\"/srv/a\", \"/srv/b\"]"],
+    );
+}
+
+#[test]
+fn a_secret_that_is_shown_needs_its_name_and_the_switch() {
+    let permissions = json!({"secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}});
+    let persona = json!({"constraints": {"allowed_capabilities": ["*"], "allowed_permissions": ["*"]}});
+    check(
+        permissions,
+        persona,
+        "capabilities = [\"*\"]\npermissions = [\"*\"]\n",
+        &[
+            "aral.toml, [policy.secret]: names = [\"token\"]",
+            "aral.toml, [policy.secret]: reveal = true",
+        ],
+    );
+}
+
+#[test]
+fn programs_and_records_and_tiers() {
+    let permissions = json!({
+        "exec": {"programs": [{"path": "/usr/bin/head", "args": ["-c", "{integer}"]}]},
+        "memory:write": {"namespaces": ["n"], "bytes_max": 10, "records_max": 10},
+    });
+    let persona =
+        json!({"tier": "gold", "constraints": {"allowed_capabilities": ["*"], "allowed_permissions": ["exec"]}});
+    check(
+        permissions,
+        persona,
+        "capabilities = [\"*\"]\npermissions = [\"*\"]\nmemory.bytes_max = 0\n",
+        &[
+            "persona, constraints: \"allowed_permissions\": [\"memory:write\"]",
+            "aral.toml, [policy.exec]: programs = [{ path = \"/usr/bin/head\", args = [\"-c\", \"{integer}\"] }]",
+            "aral.toml, [policy.memory]: bytes_max = 10",
+            "aral.toml, [policy.memory]: namespaces = [\"n\"]",
+            "aral.toml, [policy.tier.gold]: requests_per_minute = 600",
+        ],
+    );
+}

@@ -1,0 +1,19 @@
+//! What an agent has used up of what it may: requests, and money. One [`Standing`] for each persona counts for all its
+//! sessions. It knows no file and no clock: whoever asks brings the time, and whoever keeps what was used takes it from here.
+
+pub mod ledger;
+mod register;
+mod standing;
+mod terms;
+mod window;
+
+pub use ledger::{Ledger, Spent};
+pub(crate) use register::Register;
+pub use register::{AGENTS_MAX, Refused};
+pub(crate) use standing::{Exceeded, Standing};
+pub use terms::{Bound, TermRow, Terms, agent_rows};
+
+/// The first of the two times for which requests are counted, in milliseconds.
+pub(crate) const MINUTE_MS: i64 = 60_000;
+/// The second, which is also the one for which money is counted.
+pub(crate) const HOUR_MS: i64 = 3_600_000;

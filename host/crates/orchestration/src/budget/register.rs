@@ -1,0 +1,238 @@
+//! The personas for which there are or were sessions: one document for each id, and its standing. A document that was
+//! taken is never changed. Only a newer one by the same id, signed and with a higher serial, takes its place, and then
+//! no session under the old one goes on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aral_contract::{Code, Failure, PersonaId};
+use aral_persona::Persona;
+use jiff::Timestamp;
+
+use super::ledger::{Ledger, Spent};
+use super::standing::Standing;
+use crate::session::Session;
+
+/// Personas with a session at once, or with anything used up in the last hour. Stops callers with many personas from
+/// filling memory.
+pub const AGENTS_MAX: usize = 4096;
+
+/// Why there is no session for a persona that was checked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Older than the one that holds.
+    #[error("the persona `{id}` has serial {serial}, and was admitted before with serial {last}")]
+    Serial {
+        /// Which one.
+        id: PersonaId,
+        /// What it has.
+        serial: u64,
+        /// What the one that holds has.
+        last: u64,
+    },
+    /// Another document with the same serial, or one that nobody signed in place of one that somebody did.
+    #[error("another document stands for the persona `{id}`, with serial {last}: it cannot be changed")]
+    Override {
+        /// Which one.
+        id: PersonaId,
+        /// The serial of the one that holds.
+        last: u64,
+    },
+    /// There are too many.
+    #[error("{AGENTS_MAX} personas have sessions or were used in the last hour: there is no room for more")]
+    Full,
+}
+
+impl Refused {
+    /// Whether somebody tried to put something else in the place of a persona that holds.
+    pub fn is_override(&self) -> bool {
+        match self {
+            Self::Serial { .. } | Self::Override { .. } => true,
+            Self::Full => false,
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let (code, hint) = match &refused {
+            Refused::Serial { last, .. } => (
+                Code::DocumentStale,
+                format!("issue it again with serial {last} or higher: `aral persona sign`"),
+            ),
+            Refused::Override { last, .. } => (
+                Code::PersonaOverride,
+                format!("issue it again with a serial above {last}: `aral persona sign`"),
+            ),
+            Refused::Full => (Code::Unavailable, "end sessions that nobody uses".to_owned()),
+        };
+        Self::new(code, refused.to_string()).with_hint(hint)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Register {
+    sessions: RwLock<HashMap<PersonaId, Session>>,
+}
+
+impl Register {
+    /// The session of a persona that is there. Allocates nothing.
+    pub(crate) fn find(&self, id: &PersonaId) -> Option<Session> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(id).cloned()
+    }
+
+    /// All of them, by id.
+    pub(crate) fn list(&self) -> Vec<Session> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<Session> = sessions.values().cloned().collect();
+        list.sort_by(|one, other| one.persona().body.id.cmp(&other.persona().body.id));
+        list
+    }
+
+    /// The session of a persona that was checked, if nothing stands against it.
+    pub(crate) fn open(&self, persona: Persona, now: Timestamp) -> Result<Session, Refused> {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        let id = persona.body.id.clone();
+        let session = match sessions.get(&id) {
+            Some(held) if held.persona().digest == persona.digest && held.persona().signer == persona.signer => {
+                return Ok(held.clone());
+            }
+            Some(held) => {
+                check_replacement(held.persona(), &persona)?;
+                let standing = Arc::clone(held.standing());
+                let issue = standing.reissue();
+                Session::root(persona, standing, issue)
+            }
+            None => {
+                if sessions.len() >= AGENTS_MAX {
+                    sessions.retain(|_, session| session.is_shared() || !session.standing().is_idle(now));
+                }
+                if sessions.len() >= AGENTS_MAX {
+                    return Err(Refused::Full);
+                }
+                Session::root(persona, Arc::new(Standing::new()), 0)
+            }
+        };
+        sessions.insert(id, session.clone());
+        Ok(session)
+    }
+
+    /// What was used since this was asked last.
+    pub(crate) fn take_unsaved(&self, now: Timestamp) -> Ledger {
+        let spent = self.list().into_iter().filter_map(|session| {
+            let spent = session.standing().take_unsaved(now);
+            (!spent.is_empty()).then(|| (session.persona().body.id.clone(), spent))
+        });
+        Ledger {
+            personas: spent.collect(),
+        }
+    }
+
+    /// What was taken could not be kept.
+    pub(crate) fn give_back(&self, ledger: &Ledger, now: Timestamp) {
+        for (id, spent) in &ledger.personas {
+            if let Some(session) = self.find(id) {
+                session.standing().give_back(spent, now);
+            }
+        }
+    }
+
+    /// What is kept holds from now on.
+    pub(crate) fn load(&self, ledger: &Ledger, now: Timestamp) {
+        let nothing = Spent::default();
+        for session in self.list() {
+            let spent = ledger.personas.get(&session.persona().body.id).unwrap_or(&nothing);
+            session.standing().load(spent, now);
+        }
+    }
+}
+
+/// Signed outranks unsigned; of two signed ones the higher serial; during development, of two unsigned ones the last.
+fn check_replacement(held: &Persona, new: &Persona) -> Result<(), Refused> {
+    let (id, serial, last) = (new.body.id.clone(), new.header.serial, held.header.serial);
+    match (held.signer, new.signer) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Refused::Override { id, last }),
+        (Some(_), Some(_)) if serial > last => Ok(()),
+        (Some(_), Some(_)) if serial < last => Err(Refused::Serial { id, serial, last }),
+        (Some(_), Some(_)) => Err(Refused::Override { id, last }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::document::{PrivateKey, TrustStore, signed::Kind};
+    use aral_persona::persona;
+    use serde_json::json;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-06-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn persona(id: &str, serial: u64, name: &str, key: Option<u8>) -> Persona {
+        let header = persona::header(
+            serial,
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+            "2027-01-01T00:00:00Z".parse().unwrap(),
+        );
+        let body = serde_json::from_value(json!({"id": id, "name": name})).unwrap();
+        let Some(seed) = key else {
+            let text = persona::unsigned(&header, &body).unwrap().to_string();
+            return persona::dangerous_accept_unsigned(text.as_bytes(), now()).unwrap();
+        };
+        let key = PrivateKey::from_seed(&Zeroizing::new([seed; 32]));
+        let mut trust = TrustStore::default();
+        trust.add(key.public(), &[Kind::Persona]);
+        let text = persona::sign(&header, &body, &key).unwrap().to_string();
+        persona::verify(text.as_bytes(), &trust, now()).unwrap()
+    }
+
+    #[test]
+    fn only_a_newer_signed_document_takes_the_place_of_one() {
+        let register = Register::default();
+        let open = |serial, name, key| register.open(persona("a", serial, name, key), now());
+        let first = open(5, "A", Some(1)).unwrap();
+        assert!(Arc::ptr_eq(first.standing(), open(5, "A", Some(1)).unwrap().standing()));
+        let same_serial = open(5, "B", Some(1)).unwrap_err();
+        assert!(matches!(same_serial, Refused::Override { .. }) && same_serial.is_override());
+        assert!(matches!(
+            open(4, "A", Some(1)).unwrap_err(),
+            Refused::Serial { serial: 4, last: 5, .. }
+        ));
+        assert!(
+            matches!(open(4, "A", Some(2)).unwrap_err(), Refused::Serial { .. }),
+            "whoever signed"
+        );
+        assert!(matches!(open(9, "A", None).unwrap_err(), Refused::Override { .. }));
+        assert!(first.check_issue().is_ok());
+        let second = open(6, "B", Some(2)).unwrap();
+        assert!(second.check_issue().is_ok());
+        assert_eq!(first.check_issue().unwrap_err().code, Code::DocumentStale);
+        assert!(matches!(open(5, "A", Some(1)).unwrap_err(), Refused::Serial { .. }));
+        assert_eq!(register.find(&"a".parse().unwrap()).unwrap().persona().body.name, "B");
+    }
+
+    #[test]
+    fn during_development_the_last_one_holds() {
+        let register = Register::default();
+        let first = register.open(persona("a", 1, "A", None), now()).unwrap();
+        register.open(persona("a", 1, "B", None), now()).unwrap();
+        assert!(first.check_issue().is_err());
+        assert!(register.open(persona("a", 0, "C", Some(1)), now()).is_ok());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_for_more_when_some_are_let_go() {
+        let register = Register::default();
+        let open = |number: usize| register.open(persona(&format!("p{number}"), 1, "P", None), now());
+        let held: Vec<Session> = (0..AGENTS_MAX).map(|number| open(number).unwrap()).collect();
+        assert_eq!(open(AGENTS_MAX).unwrap_err(), Refused::Full);
+        drop(held);
+        open(AGENTS_MAX).unwrap();
+        assert_eq!(register.list().len(), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! One persona's standing: which issue of it holds, and what its sessions have used up together. Counting takes one short
+//! lock and allocates nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ledger::{self, Amount, Spent};
+use super::window::Window;
+use super::{Bound, HOUR_MS, MINUTE_MS, Terms};
+
+/// How long to wait where calls in flight hold what is missing: they give back what they do not use when they end.
+const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
+
+/// What an agent has not enough of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Exceeded {
+    /// Requests in a time.
+    Rate {
+        /// `requests_per_minute` or `requests_per_hour`.
+        name: &'static str,
+        bound: Bound,
+        /// None: no waiting helps.
+        wait: Option<Duration>,
+    },
+    /// Money in an hour.
+    Cost {
+        bound: Bound,
+        /// What is left.
+        left: u64,
+        /// None: no waiting helps, one call can cost more than an hour may.
+        wait: Option<Duration>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Grows when another document takes this persona's place.
+    issue: AtomicU64,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug)]
+struct Used {
+    minute: Window,
+    hour: Window,
+    cost: Window,
+    /// Put aside for calls that are under way.
+    reserved: u64,
+    /// What nobody has taken to keep yet.
+    unsaved_requests: Window,
+    unsaved_cost: Window,
+}
+
+impl Standing {
+    pub(crate) fn new() -> Self {
+        Self {
+            issue: AtomicU64::new(0),
+            used: Mutex::new(Used {
+                minute: Window::new(MINUTE_MS),
+                hour: Window::new(HOUR_MS),
+                cost: Window::new(HOUR_MS),
+                reserved: 0,
+                unsaved_requests: Window::new(HOUR_MS),
+                unsaved_cost: Window::new(HOUR_MS),
+            }),
+        }
+    }
+
+    pub(crate) fn issue(&self) -> u64 {
+        self.issue.load(Ordering::Acquire)
+    }
+
+    /// Another document holds from now on; its number.
+    pub(crate) fn reissue(&self) -> u64 {
+        self.issue.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+    }
+
+    /// Counts one request and puts aside what it can cost, or neither.
+    pub(crate) fn take(&self, terms: &Terms, now: Timestamp) -> Result<(), Exceeded> {
+        let now_ms = now.as_millisecond();
+        let mut used = self.lock();
+        used.forget(now_ms);
+        let rates = [
+            ("requests_per_minute", terms.requests_per_minute, &used.minute),
+            ("requests_per_hour", terms.requests_per_hour, &used.hour),
+        ];
+        for (name, bound, window) in rates {
+            if window.sum() >= bound.most {
+                let over = window.sum().saturating_sub(bound.most).saturating_add(1);
+                let wait = window.wait_ms(now_ms, over).map(Duration::from_millis);
+                return Err(Exceeded::Rate { name, bound, wait });
+            }
+        }
+        let (most, cost) = (terms.cost_per_hour_micro.most, terms.call_cost_max_micro);
+        let taken = used.cost.sum().saturating_add(used.reserved);
+        let wanted = taken.saturating_add(cost);
+        if wanted > most {
+            let over = wanted.saturating_sub(most);
+            let wait = used
+                .cost
+                .wait_ms(now_ms, over)
+                .map_or(IN_FLIGHT_WAIT, Duration::from_millis);
+            return Err(Exceeded::Cost {
+                bound: terms.cost_per_hour_micro,
+                left: most.saturating_sub(taken),
+                wait: (cost <= most).then_some(wait),
+            });
+        }
+        used.minute.add(now_ms, 1);
+        used.hour.add(now_ms, 1);
+        used.unsaved_requests.add(now_ms, 1);
+        used.reserved = used.reserved.saturating_add(cost);
+        Ok(())
+    }
+
+    /// Gives back what was put aside, and counts what the call did cost.
+    pub(crate) fn settle(&self, reserved: u64, cost: u64, now: Timestamp) {
+        let now_ms = now.as_millisecond();
+        let mut used = self.lock();
+        used.reserved = used.reserved.saturating_sub(reserved);
+        used.forget(now_ms);
+        used.cost.add(now_ms, cost);
+        used.unsaved_cost.add(now_ms, cost);
+    }
+
+    /// What was used since this was asked last, for whoever keeps it.
+    pub(crate) fn take_unsaved(&self, now: Timestamp) -> Spent {
+        let mut used = self.lock();
+        used.forget(now.as_millisecond());
+        let spent = Spent::of(&used.unsaved_requests, &used.unsaved_cost);
+        used.unsaved_requests.clear();
+        used.unsaved_cost.clear();
+        spent
+    }
+
+    /// What was taken could not be kept.
+    pub(crate) fn give_back(&self, spent: &Spent, now: Timestamp) {
+        let now_ms = now.as_millisecond();
+        let mut used = self.lock();
+        let Used {
+            unsaved_requests,
+            unsaved_cost,
+            ..
+        } = &mut *used;
+        for (unsaved, amounts) in [(unsaved_requests, &spent.requests), (unsaved_cost, &spent.cost)] {
+            *unsaved = ledger::window(amounts.iter().copied().chain(unsaved.amounts()), now_ms);
+        }
+    }
+
+    /// What is kept holds from now on, together with what has not been taken to be kept.
+    pub(crate) fn load(&self, kept: &Spent, now: Timestamp) {
+        let now_ms = now.as_millisecond();
+        let mut used = self.lock();
+        let (requests, cost): (Vec<Amount>, Vec<Amount>) = (
+            used.unsaved_requests.amounts().collect(),
+            used.unsaved_cost.amounts().collect(),
+        );
+        used.hour = ledger::window(kept.requests.iter().copied().chain(requests), now_ms);
+        used.cost = ledger::window(kept.cost.iter().copied().chain(cost), now_ms);
+        // Of the last minute, too, what other processes did is known from the hour alone.
+        let mut minute = Window::new(MINUTE_MS);
+        for one in used.hour.amounts() {
+            minute.forget(one.at_ms);
+            minute.add(one.at_ms, one.amount);
+        }
+        minute.forget(now_ms);
+        if minute.sum() > used.minute.sum() {
+            used.minute = minute;
+        }
+    }
+
+    /// Whether forgetting all of it would make no difference.
+    pub(crate) fn is_idle(&self, now: Timestamp) -> bool {
+        let mut used = self.lock();
+        used.forget(now.as_millisecond());
+        used.hour.sum() == 0 && used.cost.sum() == 0 && used.reserved == 0
+    }
+
+    /// Nothing under the lock panics half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    fn forget(&mut self, now_ms: i64) {
+        let Self {
+            minute,
+            hour,
+            cost,
+            unsaved_requests,
+            unsaved_cost,
+            reserved: _,
+        } = self;
+        for window in [minute, hour, cost, unsaved_requests, unsaved_cost] {
+            window.forget(now_ms);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What an agent may do beyond its permissions: how often, for how much, how deep and through whom. Asked for every call,
+//! whoever makes it. Each no says who does not give what, which line would, and when to try again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::event::Severity;
+use aral_contract::{CapabilityId, Clock, Code, EventKind, Failure, PersonaId, TraceId, Usage};
+use jiff::Timestamp;
+use semver::VersionReq;
+
+use super::Dispatcher;
+use super::granted::Granted;
+use crate::authorize::Party;
+use crate::budget::{Bound, Exceeded, Standing, Terms};
+use crate::session::Session;
+
+/// A call that may be made: it is counted, and what it can cost is put aside until this is settled or dropped.
+#[derive(Debug)]
+pub struct Admission {
+    pub(super) granted: Arc<Granted>,
+    pub(super) reservation: Reservation,
+}
+
+impl Admission {
+    /// The capability, and the grant under which it may be called.
+    pub fn granted(&self) -> &Arc<Granted> {
+        &self.granted
+    }
+}
+
+/// Money that is put aside for one call.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    standing: Arc<Standing>,
+    clock: Arc<dyn Clock>,
+    most: u64,
+    /// What the call costs if nobody says more.
+    cost: u64,
+}
+
+impl Reservation {
+    /// From here on the guest may run. A caller who gives the call up pays what it could have cost: otherwise nobody would
+    /// wait for the end of a costly one.
+    pub(super) fn begin(&mut self) {
+        self.cost = self.most;
+    }
+
+    /// The call has ended, and used this.
+    pub(super) fn settle(mut self, terms: &Terms, usage: &Usage) {
+        self.cost = terms.cost_micro(usage);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.most > 0 || self.cost > 0 {
+            self.standing.settle(self.most, self.cost, self.clock.now());
+        }
+    }
+}
+
+/// A no, with its words for the record.
+struct Refusal {
+    failure: Failure,
+    /// Who does not give what.
+    missing: String,
+}
+
+impl Refusal {
+    fn new(code: Code, id: &PersonaId, missing: String, hint: String) -> Self {
+        let message = format!("persona `{id}` may not make this call: {missing}");
+        Self {
+            failure: Failure::new(code, message).with_hint(hint),
+            missing,
+        }
+    }
+
+    fn after(self, wait: Option<Duration>) -> Self {
+        let Some(wait) = wait else { return self };
+        // Rounded up: a caller who comes at the very moment must not be too early.
+        let seconds = wait.as_millis().div_ceil(1_000);
+        let hint = self.failure.hint.clone().unwrap_or_default();
+        let failure = self
+            .failure
+            .with_retry_after(wait)
+            .with_hint(format!("call again in {seconds} s\n{hint}"));
+        Self { failure, ..self }
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn admit_traced(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+        trace: Option<TraceId>,
+    ) -> Result<Admission, Failure> {
+        let now = self.clock.now();
+        let granted = self.authorize_at(session, capability, version, now, trace)?;
+        match admit(session, &granted, &self.clock, now) {
+            Ok(reservation) => Ok(Admission { granted, reservation }),
+            Err(refusal) => {
+                self.record(trace, || EventKind::Security {
+                    severity: Severity::Low,
+                    rule: refusal.failure.code.as_str(),
+                    subject: format!("persona {}: {}", session.persona().body.id, refusal.missing),
+                    source: None,
+                });
+                Err(refusal.failure)
+            }
+        }
+    }
+}
+
+/// Through whom the call comes, then how often, then for how much: what costs nothing to ask comes first, and what is
+/// counted is counted only if nothing else stands against the call.
+fn admit(session: &Session, granted: &Granted, clock: &Arc<dyn Clock>, now: Timestamp) -> Result<Reservation, Refusal> {
+    let terms = granted.terms();
+    check_context(session, terms)?;
+    session
+        .standing()
+        .take(terms, now)
+        .map_err(|exceeded| refusal(&session.persona().body.id, terms, exceeded))?;
+    Ok(Reservation {
+        standing: Arc::clone(session.standing()),
+        clock: Arc::clone(clock),
+        most: terms.call_cost_max_micro,
+        cost: 0,
+    })
+}
+
+/// Every agent on the way must be allowed to call the next one, and none may be so far from the beginning or have so many
+/// behind it that one of them forbids it.
+fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
+    let (id, depth) = (&session.persona().body.id, u64::from(session.depth()));
+    let bound = terms.reasoning_depth;
+    if depth > bound.most {
+        let missing = format!(
+            "it is {depth} steps deep, and {} lets it be {}",
+            the(bound.by),
+            bound.most
+        );
+        let line = line(bound.by, terms, "\"max_reasoning_depth\"", "reasoning_depth", depth);
+        return Err(Refusal::new(Code::LimitDepth, id, missing, line));
+    }
+    let mut callee = session;
+    while let Some(caller) = callee.caller() {
+        let (by, to) = (&caller.persona().body, &callee.persona().body.id);
+        if by.id != *to && !by.constraints.allows_agent(to) {
+            let missing = format!("the persona of its caller `{}` does not allow the agent `{to}`", by.id);
+            let line = format!("persona `{}`, constraints: \"allowed_agents\": [\"{to}\"]", by.id);
+            return Err(Refusal::new(Code::PermissionDenied, id, missing, line));
+        }
+        if let Some(most) = by
+            .constraints
+            .max_reasoning_depth
+            .filter(|most| depth > u64::from(*most))
+        {
+            let missing = format!(
+                "it is {depth} steps deep, and the persona of its caller `{}` lets it be {most}",
+                by.id
+            );
+            let line = format!("persona `{}`, constraints: \"max_reasoning_depth\": {depth}", by.id);
+            return Err(Refusal::new(Code::LimitDepth, id, missing, line));
+        }
+        callee = caller;
+    }
+    Ok(())
+}
+
+fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {
+    match exceeded {
+        Exceeded::Rate { name, bound, wait } => {
+            let missing = format!("{} gives it {name} {}, and they are used up", the(bound.by), bound.most);
+            let key = format!("\"rate_limits\": {{ \"{name}\": N }}, N above {}", bound.most);
+            let line = match bound.by {
+                Party::Persona => format!("persona, constraints: {key}"),
+                Party::Policy => line(bound.by, terms, "", name, bound.most.saturating_add(1)),
+            };
+            Refusal::new(Code::LimitRate, id, missing, line).after(wait)
+        }
+        Exceeded::Cost { bound, left, wait } => {
+            let missing = format!(
+                "{} gives it {} millionths an hour, {left} are left, and the call can cost {}",
+                the(bound.by),
+                bound.most,
+                terms.call_cost_max_micro
+            );
+            let wanted = wanted(bound, left, terms.call_cost_max_micro);
+            let line = line(bound.by, terms, "\"max_cost_per_hour\"", "cost_per_hour_micro", wanted);
+            Refusal::new(Code::LimitCost, id, missing, line).after(wait)
+        }
+    }
+}
+
+/// How much would do.
+fn wanted(bound: Bound, left: u64, cost: u64) -> u64 {
+    bound.most.saturating_sub(left).saturating_add(cost)
+}
+
+fn the(party: Party) -> &'static str {
+    match party {
+        Party::Persona => "the persona",
+        Party::Policy => "the policy",
+    }
+}
+
+/// The line with which a number would do.
+fn line(by: Party, terms: &Terms, in_persona: &str, in_policy: &str, number: u64) -> String {
+    match (by, &terms.tier) {
+        (Party::Persona, _) => format!("persona, constraints: {in_persona}: {number}"),
+        (Party::Policy, Some(tier)) => format!("aral.toml, [policy.tier.{tier}]: {in_policy} = {number}"),
+        (Party::Policy, None) => format!("aral.toml, [policy.agent]: {in_policy} = {number}"),
+    }
+}

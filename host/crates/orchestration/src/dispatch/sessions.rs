@@ -1,0 +1,56 @@
+//! Sessions of one dispatcher, the trust in those who sign, and what agents have used up, for whoever keeps that.
+
+use std::sync::Arc;
+
+use aral_contract::PersonaId;
+use aral_contract::document::TrustStore;
+use aral_persona::Persona;
+
+use super::Dispatcher;
+use crate::budget::{Ledger, Refused};
+use crate::session::Session;
+
+impl Dispatcher {
+    /// The session of a persona that was checked. All sessions of one persona count together.
+    ///
+    /// # Errors
+    /// Another document stands for the persona and is not older, or there are too many personas.
+    pub fn open(&self, persona: Persona) -> Result<Session, Refused> {
+        self.register.open(persona, self.clock.now())
+    }
+
+    /// The session of a persona that was opened before; none: it was not. Takes well under a microsecond.
+    pub fn session(&self, id: &PersonaId) -> Option<Session> {
+        self.register.find(id)
+    }
+
+    /// The sessions that were opened, one for each persona, by id.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.register.list()
+    }
+
+    /// Who may sign what.
+    pub fn trust(&self) -> Arc<TrustStore> {
+        self.trust.load_full()
+    }
+
+    /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
+    pub fn set_trust(&self, trust: TrustStore) {
+        self.trust.store(Arc::new(trust));
+    }
+
+    /// What agents have used up since this was asked last.
+    pub fn take_unsaved(&self) -> Ledger {
+        self.register.take_unsaved(self.clock.now())
+    }
+
+    /// What was taken could not be kept: it is handed out again the next time.
+    pub fn give_back(&self, ledger: &Ledger) {
+        self.register.give_back(ledger, self.clock.now());
+    }
+
+    /// What is kept holds from now on, together with what has not been taken yet.
+    pub fn load_used(&self, ledger: &Ledger) {
+        self.register.load(ledger, self.clock.now());
+    }
+}
