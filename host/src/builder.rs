@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use aral_capability::egress::Egress;
 use aral_capability::{Memory, Registry, Services};
@@ -15,6 +16,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::events::EventBus;
 use crate::host::{Host, Parts};
+use crate::personas;
 use crate::serials::SerialFile;
 use crate::storage::Storage;
 use crate::text;
@@ -59,9 +61,9 @@ impl HostBuilder {
         }
     }
 
-    /// Where state is kept (compiled code, its key, serials of manifests, the audit log and its keys), instead of where the
-    /// configuration says. The folder is made with mode 0700. Several hosts may share it one after the other, and at the
-    /// same time if each has a log of its own (`[audit] dir`): a log is written by one.
+    /// Where state is kept (compiled code, its key, serials, what agents have used up, the audit log and its keys), instead
+    /// of where the configuration says. The folder is made with mode 0700. Several hosts may share it one after the other,
+    /// and at the same time if each has a log of its own (`[audit] dir`): a log is written by one.
     #[must_use]
     pub fn state_dir(self, folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -117,13 +119,14 @@ impl HostBuilder {
         }
     }
 
-    /// Makes the host, opens its audit log if there is a folder for it, and registers the manifests of the configuration.
-    /// Compiles nothing and opens no store yet, and starts no thread but those of the log and the one that talks to the
-    /// server of secrets, if there is one. If another process has the log open it waits for that, up to 30 s.
+    /// Makes the host, opens its audit log if there is a folder for it, registers the manifests of the configuration and
+    /// takes its personas. Compiles nothing and opens no store yet, and starts no thread but those of the log and the one
+    /// that talks to the server of secrets, if there is one. If another process has the log open it waits for that, up to
+    /// 30 s.
     ///
     /// # Errors
     /// `config.invalid` for settings that cannot be, `audit.unavailable` for a log that cannot be opened, and whatever the
-    /// manifests of the configuration fail with.
+    /// manifests and the personas of the configuration fail with: without every one of them verified there is no host.
     pub fn build(self) -> Result<Host, Failure> {
         let mut config = match self.config {
             Some(config) => config,
@@ -156,15 +159,16 @@ impl HostBuilder {
             registry: Registry::default(),
             services,
             policy: config.policy,
+            trust: config.trust,
             gate: config.gate,
             blinder: audit.as_ref().map(Audit::blinder),
         });
         let host = Host::new(Parts {
             dispatcher,
-            trust: config.trust,
             clock,
             events: bus,
             serials,
+            keeping: AtomicBool::new(false),
             store: lent.store,
             audit,
         });
@@ -172,13 +176,16 @@ impl HostBuilder {
         if let Some(digest) = config.digest {
             if config.state_dir.is_none() {
                 tracing::warn!(
-                    "no `state_dir`: compiled code and serials of manifests are forgotten when the host ends"
+                    "no `state_dir`: compiled code, serials and what agents have used up are forgotten when the host ends"
                 );
             }
             tracing::info!(config = %digest, policy = %host.policy().digest(), "the host is configured");
         }
         for manifest in &config.manifests {
             host.register_manifest_file(manifest)?;
+        }
+        for persona in &config.personas {
+            personas::at_start(&host, persona)?;
         }
         Ok(host)
     }

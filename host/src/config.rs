@@ -5,12 +5,13 @@ pub mod audit;
 mod raw;
 pub mod storage;
 mod taken;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use aral_capability::egress::EgressOptions;
-use aral_contract::document::{PublicKey, TrustStore};
+use aral_contract::document::TrustStore;
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Code, Digest, Failure};
 use aral_orchestration::Policy;
@@ -20,10 +21,11 @@ use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
 use aral_runtime::files;
 use aral_runtime::process::ProcessLimits;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
+use jiff::Timestamp;
 
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
-use raw::{RawAllocation, RawConfig, RawRuntime, RawTrust};
+use raw::{RawAllocation, RawConfig, RawRuntime};
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
 
@@ -43,6 +45,9 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// |---|---|---|
 /// | `state_dir` | folder for the cache, its key and the serials, mode 0700 | `aral` below `$XDG_STATE_HOME` or `~/.local/state` |
 /// | `[[trust]]` `public_key`, `kinds` | a PEM file, and what it may sign: `manifest`, `persona` | nothing is trusted |
+/// | `[[trust]]` `not_before`, `not_after` | from when to when, as `2026-06-01T00:00:00Z` | at all times |
+/// | `[revoked]` `keys` | ids of keys that are not trusted any more, whoever trusts them | none |
+/// | `[personas]` `files` | signed personas that are taken at start; without every one of them there is no start | none |
 /// | `[manifests]` `files` | signed manifests that are registered at start | none |
 /// | `[policy]` | see [`aral_orchestration::RawPolicy`] | nothing is allowed |
 /// | `[egress]` `nameservers` | `address:port` of resolvers | those of the system |
@@ -69,6 +74,8 @@ pub struct Config {
     pub trust: TrustStore,
     /// Signed manifests to register at start.
     pub manifests: Vec<PathBuf>,
+    /// Signed personas to take at start.
+    pub personas: Vec<PathBuf>,
     /// What may be granted at most.
     pub policy: Policy,
     /// How requests leave the host.
@@ -124,6 +131,16 @@ pub enum ConfigError {
         /// What is wrong.
         error: aral_contract::document::KeyError,
     },
+    /// A key that is trusted at no time.
+    #[error("[[trust]] public_key `{}`: not_after {not_after} is not later than not_before {not_before}", .path.display())]
+    Never {
+        /// Which file.
+        path: PathBuf,
+        /// From when.
+        not_before: Timestamp,
+        /// Until when.
+        not_after: Timestamp,
+    },
     /// A number that makes no sense.
     #[error("{key} = {value} is not between 1 and {max}")]
     Range {
@@ -174,6 +191,9 @@ impl From<ConfigError> for Failure {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             },
+            ConfigError::Never { not_before, .. } => {
+                failure.with_hint(format!("write a not_after later than {not_before}"))
+            }
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
         }
     }
@@ -190,6 +210,7 @@ impl Config {
             state_dir: None,
             trust: TrustStore::default(),
             manifests: Vec::new(),
+            personas: Vec::new(),
             policy: Policy::new(PolicyParts::default())?,
             egress: EgressOptions::default(),
             allocation: Allocation::default(),
@@ -273,8 +294,9 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     let audit = audit::resolve(raw.audit, state_dir.as_deref(), &beside)?;
     Ok(Config {
         state_dir,
-        trust: trust(raw.trust, &beside)?,
-        manifests: raw.manifests.files.into_iter().map(beside).collect(),
+        trust: trust::resolve(raw.trust, raw.revoked.keys, &beside)?,
+        manifests: raw.manifests.files.into_iter().map(&beside).collect(),
+        personas: raw.personas.files.into_iter().map(&beside).collect(),
         policy: Policy::resolve(raw.policy, &folder)?,
         egress: EgressOptions {
             nameservers: raw.egress.nameservers,
@@ -332,17 +354,6 @@ fn folder_of(path: &Path) -> Result<AbsolutePath, ConfigError> {
     let folder = files::canonical(parent)?;
     let plain = folder.to_str().and_then(|text| text.parse().ok());
     plain.ok_or(ConfigError::Folder(folder))
-}
-
-fn trust(raw: Vec<RawTrust>, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<TrustStore, ConfigError> {
-    let mut store = TrustStore::default();
-    for RawTrust { public_key, kinds } in raw {
-        let path = beside(public_key);
-        let bytes = files::read_trusted(&path, KEY_BYTES_MAX)?;
-        let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
-        store.add(key.map_err(|error| ConfigError::Key { path, error })?, &kinds);
-    }
-    Ok(store)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<RawConfig, ConfigError> {

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
 use aral_capability::{Capability, Entry, Warning};
-use aral_contract::document::{TrustStore, Verified};
-use aral_contract::event::{AuthenticationMethod, LifecycleChange};
+use aral_contract::document::Verified;
+use aral_contract::event::LifecycleChange;
 use aral_contract::limits::DOCUMENT_BYTES_MAX;
 use aral_contract::{AuditSink as _, CapabilityId, Clock, Digest, Event, EventKind, Failure};
-use aral_orchestration::dispatch::{DevelopmentRun, Explanation, Granted, RunReport};
+use aral_orchestration::authorize::WhyNot;
+use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Granted, RunReport};
 use aral_orchestration::{Dispatcher, Outcome, Policy, Request, Session};
 use aral_runtime::files;
 use futures::Stream;
@@ -26,16 +28,17 @@ use crate::storage::LazyStore;
 /// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
 /// same host. It is safe to use from many tasks and threads at once.
 #[derive(Debug, Clone)]
-pub struct Host(Arc<Parts>);
+pub struct Host(pub(crate) Arc<Parts>);
 
 /// What a host is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) trust: TrustStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Arc<EventBus>,
     pub(crate) serials: Option<SerialFile>,
+    /// Whether somebody is about to keep what agents have used up.
+    pub(crate) keeping: AtomicBool,
     pub(crate) store: Option<Arc<LazyStore>>,
     pub(crate) audit: Option<Audit>,
 }
@@ -43,6 +46,9 @@ pub(crate) struct Parts {
 impl Drop for Parts {
     /// The last clone is gone; the log ends after this.
     fn drop(&mut self) {
+        if self.serials.is_some() {
+            self.keep_used();
+        }
         self.events.record(Event {
             at: self.clock.now(),
             trace: None,
@@ -104,8 +110,8 @@ impl Host {
     /// `host.unavailable` if the serials of earlier runs cannot be read, and whatever `components` fails with.
     pub fn register_manifest(&self, bytes: &[u8], components: Components<'_>) -> Result<Vec<Registered>, Failure> {
         self.noting_refusal("manifest", || {
-            let manifest = manifest::verify(bytes, &self.0.trust, self.0.clock.now())?;
-            self.admit(&manifest, components)
+            let manifest = manifest::verify(bytes, &self.0.dispatcher.trust(), self.0.clock.now())?;
+            self.admit_manifest(&manifest, components)
         })
     }
 
@@ -132,7 +138,7 @@ impl Host {
             self.0
                 .dispatcher
                 .warn_development(None, format!("manifest {} without a signature", manifest.digest));
-            self.admit(&manifest, components)
+            self.admit_manifest(&manifest, components)
         })
     }
 
@@ -163,44 +169,14 @@ impl Host {
         self.0.dispatcher.registry().list()
     }
 
-    /// Opens a session for a signed persona (JSON, at most 4 MiB). The persona's validity is checked again at each call.
-    ///
-    /// # Errors
-    /// `document.invalid`, `signature.invalid`, `document.stale`.
-    pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.noting_refusal("persona", || {
-            let persona = aral_persona::persona::verify(persona, &self.0.trust, self.0.clock.now())?;
-            self.record(EventKind::Authentication {
-                user: None,
-                agent: Some(persona.body.id.clone()),
-                method: AuthenticationMethod::Persona,
-                source: None,
-                refused: None,
-            });
-            Ok(Session::new(persona))
-        })
-    }
-
-    /// Opens a session for a persona whatever its signature. For development: each use is recorded and warned about.
-    ///
-    /// # Errors
-    /// `document.invalid`, `document.stale`.
-    pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.noting_refusal("persona", || {
-            let persona = aral_persona::persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
-            self.0
-                .dispatcher
-                .warn_development(None, format!("persona `{}` without a signature", persona.body.id));
-            Ok(Session::new(persona))
-        })
-    }
-
     /// Runs a capability once. To cancel, drop the future: the guest and all that it holds end with it, and the end is
     /// recorded as `call.cancelled`. Needs a tokio runtime with I/O and timers enabled.
     ///
     /// A failed call is an [`Outcome`] too: its `result` says whose fault it was (`failure.code.blame()`), and its
     /// `usage` what it cost.
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
+        // Kept also where the caller gives the call up.
+        let _kept = self.keeping_used();
         self.0.dispatcher.invoke(session, request).await
     }
 
@@ -233,7 +209,7 @@ impl Host {
     /// microsecond, without allocation) or computed now.
     ///
     /// # Errors
-    /// `capability.unknown`, `document.stale`, `permission.denied`.
+    /// `capability.unknown`, `document.stale`, `signature.invalid` (a key is not trusted any more), `permission.denied`.
     pub fn authorize(
         &self,
         session: &Session,
@@ -241,6 +217,20 @@ impl Host {
         version: Option<&VersionReq>,
     ) -> Result<Arc<Granted>, Failure> {
         self.0.dispatcher.authorize(session, capability, version)
+    }
+
+    /// Everything that is asked before a call, and counted: the decision, then depth and callers, requests and cost.
+    /// [`Host::invoke`] begins with this.
+    ///
+    /// # Errors
+    /// As [`Host::authorize`]; `limit.rate`, `limit.cost`, `limit.depth`.
+    pub fn admit(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Admission, Failure> {
+        self.0.dispatcher.admit(session, capability, version)
     }
 
     /// Why this session may or may not call this capability: who asked, who allowed, what came out, and the lines that
@@ -255,6 +245,19 @@ impl Host {
         version: Option<&VersionReq>,
     ) -> Result<Explanation, Failure> {
         self.0.dispatcher.explain(session, capability, version)
+    }
+
+    /// The smallest change of persona and policy that would let this session call this capability. Nothing is changed.
+    ///
+    /// # Errors
+    /// `capability.unknown`, `document.stale`, `signature.invalid`.
+    pub fn why_not(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<WhyNot, Failure> {
+        self.0.dispatcher.why_not(session, capability, version)
     }
 
     /// Everything that happens from now on, until the host is gone. A watcher that falls more than 1,024 events behind
@@ -290,7 +293,11 @@ impl Host {
         self.0.dispatcher.set_policy(policy);
     }
 
-    fn admit(&self, manifest: &Verified<ManifestBody>, components: Components<'_>) -> Result<Vec<Registered>, Failure> {
+    fn admit_manifest(
+        &self,
+        manifest: &Verified<ManifestBody>,
+        components: Components<'_>,
+    ) -> Result<Vec<Registered>, Failure> {
         let registry = self.0.dispatcher.registry();
         let (serial, signer) = (manifest.header.serial, manifest.signer);
         let locked = match &self.0.serials {
@@ -299,14 +306,14 @@ impl Host {
         };
         let mut serials = locked
             .as_ref()
-            .map_or_else(|| Ok(Serials::default()), |locked| locked.read())?;
+            .map_or_else(|| Ok(Serials::default()), |locked| locked.manifests())?;
         serials.check(signer, manifest.body.ids(), serial)?;
         let admitted = registry.admit(manifest, components)?;
         let known = serials.clone();
         serials.note(signer, manifest.body.ids(), serial);
         // Writing what is there already, safely, would take longer than a short call.
         let new = locked.filter(|_| serials != known);
-        if let Some(Err(failure)) = new.map(|locked| locked.write(&serials)) {
+        if let Some(Err(failure)) = new.map(|locked| locked.write_manifests(&serials)) {
             for (capability, _) in &admitted {
                 registry.remove(&capability.entry.id, &capability.entry.version);
             }
@@ -328,7 +335,11 @@ impl Host {
         Registered { capability, warnings }
     }
 
-    fn noting_refusal<T>(&self, subject: &str, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(crate) fn noting_refusal<T>(
+        &self,
+        subject: &str,
+        act: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         act().inspect_err(|failure| self.note_refusal(subject, failure))
     }
 
@@ -343,7 +354,7 @@ impl Host {
         });
     }
 
-    fn record(&self, kind: EventKind) {
+    pub(crate) fn record(&self, kind: EventKind) {
         self.0.events.record(Event {
             at: self.0.clock.now(),
             trace: None,
@@ -352,7 +363,7 @@ impl Host {
     }
 }
 
-fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
     files::read_path(path, bytes_max).map_err(|error| unreadable(&error))
 }

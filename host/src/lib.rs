@@ -40,10 +40,12 @@ pub mod config;
 pub mod environment;
 mod events;
 mod host;
+mod personas;
 mod serials;
 pub mod simulate;
 pub mod storage;
 mod text;
+mod used;
 
 pub use audit::Audit;
 pub use builder::HostBuilder;
@@ -54,10 +56,10 @@ pub use storage::Storage;
 
 pub use aral_capability::{Capability, Entry, Shape, Warning};
 pub use aral_contract as contract;
-pub use aral_orchestration::authorize;
 pub use aral_orchestration::dispatch::{
-    DevelopmentRun, Explanation, GateOptions, Granted, Outcome, ReceiptReference, Refusal, Request, RunReport,
-    Uncovered,
+    Admission, DevelopmentRun, Explanation, GateOptions, Granted, Outcome, ReceiptReference, Refusal, Request,
+    RunReport, Uncovered,
 };
 pub use aral_orchestration::{Session, policy};
+pub use aral_orchestration::{authorize, budget};
 pub use aral_runtime::CompilerKind;

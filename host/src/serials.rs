@@ -1,23 +1,36 @@
-//! Remembers the highest manifest serial of each signer across runs and processes, so that an old manifest, still valid
-//! by its dates but replaced since, cannot be brought back. One file, one lock, mode 0600.
+//! What outlives the host besides compiled code and records: the highest serial of each signer's manifests and of each
+//! persona, so that an old document, still valid by its dates but replaced since, cannot be brought back; and what agents
+//! have used up, so that a restart does not give it back. Small files, one lock, mode 0600; several processes may share them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use aral_capability::registry::Serials;
-use aral_contract::{Clock, Code, Failure};
+use aral_contract::{Clock, Code, Failure, PersonaId};
+use aral_orchestration::budget::Ledger;
 use aral_runtime::files;
 use cap_std::fs::Dir;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::text;
 
-const FILE: &str = "serials.json";
+/// A file, and what it is called in messages.
+type Kept = (&'static str, &'static str);
+
+const MANIFESTS: Kept = ("serials.json", "the serials of manifests");
+const PERSONAS: Kept = ("personas.json", "the serials of personas");
+const USED: Kept = ("used.json", "what agents have used up");
 const LOCK: &str = "serials.lock";
 /// Largest file, in bytes.
-const SERIALS_BYTES_MAX: u64 = 1 << 20;
+const KEPT_BYTES_MAX: u64 = 64 << 20;
 /// How long another process may hold the lock. Stops one that hangs from hanging all others.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// The highest serial of each persona, whoever signed it.
+pub(crate) type PersonaSerials = BTreeMap<PersonaId, u64>;
 
 #[derive(Debug)]
 pub(crate) struct SerialFile {
@@ -38,7 +51,7 @@ impl SerialFile {
 
     /// Waits for other processes, for a while.
     pub(crate) fn lock(&self, clock: &dyn Clock) -> Result<Locked<'_>, Failure> {
-        let lock = files::open_lock(&self.folder, LOCK).map_err(|error| broken(text::chain(&error)))?;
+        let lock = files::open_lock(&self.folder, LOCK).map_err(|error| unlocked(&text::chain(&error)))?;
         let begin = clock.elapsed();
         loop {
             match lock.try_lock() {
@@ -48,12 +61,12 @@ impl SerialFile {
                         _lock: lock,
                     });
                 }
-                Err(std::fs::TryLockError::Error(error)) => return Err(broken(error.to_string())),
+                Err(std::fs::TryLockError::Error(error)) => return Err(unlocked(&error.to_string())),
                 Err(std::fs::TryLockError::WouldBlock) if clock.elapsed().saturating_sub(begin) < LOCK_WAIT => {
                     std::thread::sleep(LOCK_RETRY);
                 }
                 Err(std::fs::TryLockError::WouldBlock) => {
-                    return Err(broken(format!(
+                    return Err(unlocked(&format!(
                         "another process has held `{LOCK}` for {} s",
                         LOCK_WAIT.as_secs()
                     )));
@@ -64,28 +77,56 @@ impl SerialFile {
 }
 
 impl Locked<'_> {
+    /// The serials of manifests.
+    pub(crate) fn manifests(&self) -> Result<Serials, Failure> {
+        self.read(MANIFESTS)
+    }
+
+    pub(crate) fn write_manifests(&self, serials: &Serials) -> Result<(), Failure> {
+        self.write(MANIFESTS, serials)
+    }
+
+    /// The serials of personas.
+    pub(crate) fn personas(&self) -> Result<PersonaSerials, Failure> {
+        self.read(PERSONAS)
+    }
+
+    pub(crate) fn write_personas(&self, serials: &PersonaSerials) -> Result<(), Failure> {
+        self.write(PERSONAS, serials)
+    }
+
+    /// What agents have used up.
+    pub(crate) fn used(&self) -> Result<Ledger, Failure> {
+        self.read(USED)
+    }
+
+    pub(crate) fn write_used(&self, used: &Ledger) -> Result<(), Failure> {
+        self.write(USED, used)
+    }
+
     /// A damaged file is an error and not an empty one: forgetting is what an attacker would want.
-    pub(crate) fn read(&self) -> Result<Serials, Failure> {
-        match files::read_capped(&self.file.folder, FILE, SERIALS_BYTES_MAX) {
+    fn read<T: DeserializeOwned + Default>(&self, (file, what): Kept) -> Result<T, Failure> {
+        match files::read_capped(&self.file.folder, file, KEPT_BYTES_MAX) {
             Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| broken(format!("`{FILE}` is damaged: {error}")))
+                serde_json::from_slice(&bytes).map_err(|error| broken(what, &format!("`{file}` is damaged: {error}")))
             }
-            Err(error) if error.is_not_found() => Ok(Serials::default()),
-            Err(error) => Err(broken(text::chain(&error))),
+            Err(error) if error.is_not_found() => Ok(T::default()),
+            Err(error) => Err(broken(what, &text::chain(&error))),
         }
     }
 
-    pub(crate) fn write(&self, serials: &Serials) -> Result<(), Failure> {
-        let bytes = serde_json::to_vec(serials).map_err(Failure::internal)?;
-        files::write_atomic(&self.file.folder, FILE, &bytes, 0o600).map_err(|error| broken(text::chain(&error)))
+    fn write<T: Serialize>(&self, (file, what): Kept, value: &T) -> Result<(), Failure> {
+        let bytes = serde_json::to_vec(value).map_err(Failure::internal)?;
+        files::write_atomic(&self.file.folder, file, &bytes, 0o600).map_err(|error| broken(what, &text::chain(&error)))
     }
 }
 
-fn broken(detail: String) -> Failure {
-    Failure::new(
-        Code::Unavailable,
-        format!("the serials of manifests cannot be checked: {detail}"),
-    )
+fn unlocked(detail: &str) -> Failure {
+    broken("what is kept from run to run", detail)
+}
+
+fn broken(what: &str, detail: &str) -> Failure {
+    Failure::new(Code::Unavailable, format!("{what} cannot be checked: {detail}"))
 }
 
 #[cfg(test)]
@@ -107,16 +148,16 @@ mod tests {
         {
             let file = SerialFile::open(&state).unwrap();
             let locked = file.lock(&clock).unwrap();
-            let mut serials = locked.read().unwrap();
+            let mut serials = locked.manifests().unwrap();
             serials.note(signer, &ids, 7);
-            locked.write(&serials).unwrap();
+            locked.write_manifests(&serials).unwrap();
         }
         let file = SerialFile::open(&state).unwrap();
         let locked = file.lock(&clock).unwrap();
-        let serials = locked.read().unwrap();
+        let serials = locked.manifests().unwrap();
         assert!(serials.check(signer, &ids, 6).is_err() && serials.check(signer, &ids, 7).is_ok());
-        files::write_path(&state.join(FILE), b"{", 0o600, files::Replace::Allow).unwrap();
-        assert_eq!(locked.read().unwrap_err().code, Code::Unavailable);
+        files::write_path(&state.join(MANIFESTS.0), b"{", 0o600, files::Replace::Allow).unwrap();
+        assert_eq!(locked.manifests().unwrap_err().code, Code::Unavailable);
     }
 
     #[test]

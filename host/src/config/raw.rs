@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use aral_contract::KeyId;
 use aral_contract::document::Kind;
 use aral_orchestration::RawPolicy;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::audit::raw::RawAudit;
@@ -16,6 +18,8 @@ use super::storage::raw::{RawMemory, RawSecrets};
 pub(super) struct RawConfig {
     pub(super) state_dir: Option<PathBuf>,
     pub(super) trust: Vec<RawTrust>,
+    pub(super) revoked: RawRevoked,
+    pub(super) personas: RawPersonas,
     pub(super) manifests: RawManifests,
     pub(super) policy: RawPolicy,
     pub(super) egress: RawEgress,
@@ -32,6 +36,24 @@ pub(super) struct RawConfig {
 pub(super) struct RawTrust {
     pub(super) public_key: PathBuf,
     pub(super) kinds: Vec<Kind>,
+    #[serde(default)]
+    pub(super) not_before: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) not_after: Option<Timestamp>,
+}
+
+/// `[revoked]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRevoked {
+    pub(super) keys: Vec<KeyId>,
+}
+
+/// `[personas]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPersonas {
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// `[manifests]`

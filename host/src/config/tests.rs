@@ -154,6 +154,27 @@ fn a_key_is_trusted_for_the_kinds_it_is_listed_with() {
 }
 
 #[test]
+fn a_key_is_trusted_when_its_entry_says_and_not_once_it_is_revoked() {
+    let trust = |more: &str| {
+        let entry = "public_key = \"dev.pub.pem\"\nkinds = [\"persona\"]";
+        load(&format!("[[trust]]\n{entry}\n{more}"))
+    };
+    for (more, expected) in [
+        ("", true),
+        ("not_before = \"2026-06-01T00:00:00Z\"", true),
+        ("not_before = \"2026-06-01T00:00:01Z\"", false),
+        ("not_after = \"2026-06-01T00:00:01Z\"", true),
+        ("not_after = \"2026-06-01T00:00:00Z\"", false),
+        ("[revoked]\nkeys = [\"0000000000000000\"]", true),
+        (&format!("[revoked]\nkeys = [\"{}\"]", key().public().id()), false),
+    ] {
+        assert_eq!(trusts(&trust(more), Kind::Persona), expected, "{more}");
+    }
+    let config = load("[personas]\nfiles = [\"/p.json\"]");
+    assert_eq!(config.personas, [PathBuf::from("/p.json")]);
+}
+
+#[test]
 fn what_cannot_be_taken_is_refused_with_line_and_hint() {
     for (text, message, hint) in [
         ("[policy", "line 1", None),
@@ -210,6 +231,27 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = [\"all\"]",
             "unknown variant `all`",
             None,
+        ),
+        (
+            "[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = []\nnot_before = \"2026-06-01T00:00:00Z\"\nnot_after = \"2026-06-01T00:00:00Z\"",
+            "not_after 2026-06-01T00:00:00Z is not later than not_before 2026-06-01T00:00:00Z",
+            Some("write a not_after later than 2026-06-01T00:00:00Z"),
+        ),
+        ("[revoked]\nkeys = [\"12\"]", "is not 16 lower-case hex digits", None),
+        (
+            "[personas]\nfile = []",
+            "unknown field `file`",
+            Some("did you mean `files`?"),
+        ),
+        (
+            "[policy.agent]\nrequests_a_minute = 1",
+            "unknown field `requests_a_minute`",
+            Some("did you mean `requests_per_minute`?"),
+        ),
+        (
+            "[policy.tier.gold]\nreasoning_depth = 65",
+            "[policy.tier.gold] reasoning_depth = 65 is more than 64",
+            Some("[policy.tier.gold]: reasoning_depth = 64"),
         ),
         ("[[trust]]\npublic_key = \"none.pem\"\nkinds = []", "none.pem", None),
         (

@@ -1,0 +1,217 @@
+//! Personas of a host: taken once they are verified, never changed, and replaced by a newer signed issue alone. An attempt
+//! to put something else in the place of one is recorded as what it is. It decides nothing that the register does not.
+
+use std::path::Path;
+
+use aral_contract::document::TrustStore;
+use aral_contract::event::{AuthenticationMethod, Severity};
+use aral_contract::{Code, EventKind, Failure, KeyId, PersonaId};
+use aral_orchestration::Session;
+use aral_orchestration::budget::Refused;
+use aral_persona::{Persona, persona};
+use aral_runtime::files;
+
+use crate::config::Config;
+use crate::host::{Host, read_document};
+use crate::serials::Locked;
+
+/// The rule of the event that says that somebody tried.
+const OVERRIDE: &str = "persona.override";
+
+impl Host {
+    /// Opens a session for a signed persona (JSON, at most 4 MiB). Its validity, and the trust in its signer, are checked
+    /// again at each call. A newer issue of a persona takes the place of the older one, whose sessions end. With a state
+    /// folder it waits for other processes, up to 5 s; in async code call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
+    /// `persona.override`, `host.unavailable` if what earlier runs have kept cannot be read.
+    pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
+        self.noting_refusal("persona", || {
+            let trust = self.0.dispatcher.trust();
+            let verified = persona::verify(persona, &trust, self.0.clock.now());
+            let verified = verified.inspect_err(|_| self.suspect(persona))?;
+            let id = verified.body.id.clone();
+            let session = self.open(verified)?;
+            self.record(EventKind::Authentication {
+                user: None,
+                agent: Some(id),
+                method: AuthenticationMethod::Persona,
+                source: None,
+                refused: None,
+            });
+            Ok(session)
+        })
+    }
+
+    /// The same for a file.
+    ///
+    /// # Errors
+    /// As [`Host::session`], and `config.invalid` if the file cannot be read.
+    pub fn session_file(&self, path: &Path) -> Result<Session, Failure> {
+        self.session(&read_document(path)?)
+    }
+
+    /// Opens a session for a persona whatever its signature. For development: each use is recorded and warned about.
+    ///
+    /// # Errors
+    /// `document.invalid`, `document.stale`, `persona.override` if a signed document stands for the same persona.
+    pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
+        self.noting_refusal("persona", || {
+            let persona = persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
+            self.0
+                .dispatcher
+                .warn_development(None, format!("persona `{}` without a signature", persona.body.id));
+            self.open(persona)
+        })
+    }
+
+    /// The session of a persona that the configuration names, or that was opened before.
+    ///
+    /// # Errors
+    /// `persona.unknown`.
+    pub fn session_of(&self, id: &PersonaId) -> Result<Session, Failure> {
+        self.0.dispatcher.session(id).ok_or_else(|| {
+            Failure::new(Code::PersonaUnknown, format!("there is no persona `{id}`"))
+                .with_hint("aral.toml, [personas]: files = [\"PERSONA.json\"]")
+        })
+    }
+
+    /// One session for each persona, by id.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.0.dispatcher.sessions()
+    }
+
+    /// Trusts a key no longer. From the next call on nothing that it signed runs, neither a persona nor a capability. It is
+    /// not written down: add the key to `[revoked]` of the configuration, too.
+    pub fn revoke(&self, key: KeyId) {
+        let mut trust = TrustStore::clone(&self.0.dispatcher.trust());
+        trust.revoke(key);
+        self.set_trust(trust);
+    }
+
+    /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
+    pub fn set_trust(&self, trust: TrustStore) {
+        let (before, after) = (self.0.dispatcher.trust().digest(), trust.digest());
+        self.0.dispatcher.set_trust(trust);
+        if before != after {
+            self.record(EventKind::ConfigurationChanged {
+                subject: "trust",
+                before: Some(before),
+                after,
+            });
+        }
+    }
+
+    /// Takes policy, trust and further personas from a configuration that was read again. All of it holds from the next call
+    /// on; everything else waits for a restart. Personas that are there cannot be changed in this way, not even by a newer
+    /// issue: a file that says something else is an attempt to override one, and nothing is taken then.
+    ///
+    /// # Errors
+    /// `persona.override`, and as [`Host::session_file`].
+    pub fn reload(&self, config: &Config) -> Result<(), Failure> {
+        self.noting_refusal("configuration", || {
+            let mut personas = Vec::new();
+            for path in &config.personas {
+                let bytes = read_document(path)?;
+                let persona = persona::verify(&bytes, &config.trust, self.0.clock.now());
+                let persona = persona.inspect_err(|_| self.suspect(&bytes))?;
+                self.check_unchanged(&persona)?;
+                personas.push(persona);
+            }
+            self.set_trust(config.trust.clone());
+            if config.policy != self.policy() {
+                self.set_policy(config.policy.clone());
+            }
+            personas
+                .into_iter()
+                .try_for_each(|persona| self.open(persona).map(|_| ()))
+        })
+    }
+
+    fn check_unchanged(&self, persona: &Persona) -> Result<(), Failure> {
+        let id = &persona.body.id;
+        match self.0.dispatcher.session(id) {
+            Some(session) if session.persona().digest != persona.digest => {
+                self.attempted(id);
+                let last = session.persona().header.serial;
+                Err(Failure::from(Refused::Override { id: id.clone(), last })
+                    .with_hint("restart the host, or open a session with the newer issue"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A document was refused that says that it stands for a persona which is there.
+    fn suspect(&self, bytes: &[u8]) {
+        if let Some(id) = persona::alleged_id(bytes).filter(|id| self.0.dispatcher.session(id).is_some()) {
+            self.attempted(&id);
+        }
+    }
+
+    fn attempted(&self, id: &PersonaId) {
+        self.record(EventKind::Security {
+            severity: Severity::High,
+            rule: OVERRIDE,
+            subject: id.to_string(),
+            source: None,
+        });
+    }
+
+    fn open(&self, persona: Persona) -> Result<Session, Failure> {
+        let (id, serial) = (persona.body.id.clone(), persona.header.serial);
+        let signed = persona.signer.is_some();
+        let locked = self
+            .0
+            .serials
+            .as_ref()
+            .map(|file| file.lock(&*self.0.clock))
+            .transpose()?;
+        let known = locked
+            .as_ref()
+            .map_or_else(|| Ok(Default::default()), Locked::personas)?;
+        let last = known.get(&id).copied();
+        if let Some(last) = last.filter(|last| signed && serial < *last) {
+            self.attempted(&id);
+            return Err(Refused::Serial { id, serial, last }.into());
+        }
+        let session = self.0.dispatcher.open(persona).inspect_err(|refused| {
+            if refused.is_override() {
+                self.attempted(&id);
+            }
+        })?;
+        if let Some(locked) = &locked {
+            if signed && last != Some(serial) {
+                let mut known = known;
+                known.insert(id.clone(), serial);
+                locked.write_personas(&known)?;
+            }
+            self.0.dispatcher.load_used(&locked.used()?);
+        }
+        Ok(session)
+    }
+}
+
+/// A persona that the configuration names, at start.
+pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
+    let named = |failure: Failure| Failure {
+        message: format!("[personas] `{}`: {}", path.display(), failure.message),
+        ..failure
+    };
+    if !is_there(path) {
+        return Err(Failure::new(
+            Code::ConfigInvalid,
+            format!("[personas] `{}`: there is no persona", path.display()),
+        )
+        .with_hint("write one and sign it: `aral persona new`, `aral persona sign`"));
+    }
+    host.session_file(path).map(|_| ()).map_err(named)
+}
+
+fn is_there(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    files::open_parent(path).is_ok_and(|(dir, _)| dir.exists(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,444 @@
+//! Personas from outside: taken, refused with the reason, kept from being replaced, and stopped while they run.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aral_contract::document::signed::Kind;
+use aral_contract::document::{PrivateKey, Validity};
+use aral_contract::{AuditSink, Clock, Digest, Event};
+use aral_orchestration::dispatch::{Outcome, Request};
+use aral_orchestration::{Policy, RawPolicy};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::HostBuilder;
+
+const OPEN: &str = "capabilities = [\"*\"]";
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+fn echo() -> Vec<u8> {
+    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn sign(kind: Kind, serial: u64, body: &Value, seed: u8) -> Vec<u8> {
+    let mut header = persona::header(serial, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"));
+    header.schema = kind.schema().to_owned();
+    let signed = aral_contract::document::signed::sign(kind, &header, body, &key(seed)).unwrap();
+    signed.to_string().into_bytes()
+}
+
+fn body(change: &Value) -> Value {
+    let mut body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["echo"]}});
+    body.as_object_mut()
+        .unwrap()
+        .extend(change.as_object().unwrap().clone());
+    body
+}
+
+fn persona_of(serial: u64, change: &Value) -> Vec<u8> {
+    sign(Kind::Persona, serial, &body(change), 1)
+}
+
+fn policy(text: &str) -> Policy {
+    let raw: RawPolicy = toml::from_str(text).unwrap();
+    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
+}
+
+/// A clock that stands where it is put, and passes with the machine's for what waits.
+#[derive(Debug)]
+struct TestClock(Mutex<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+    fn elapsed(&self) -> Duration {
+        aral_runtime::SystemClock::new().elapsed()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<EventKind>>);
+
+impl AuditSink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event.kind);
+    }
+}
+
+impl Kept {
+    /// How many attempts there were to override this persona; they are forgotten.
+    fn attempts(&self, id: &str) -> usize {
+        let attempt = |kind: &EventKind| matches!(kind, EventKind::Security { rule: OVERRIDE, severity: Severity::High, subject, .. } if subject == id);
+        let events = std::mem::take(&mut *self.0.lock().unwrap());
+        events.iter().filter(|kind| attempt(kind)).count()
+    }
+}
+
+struct Fixture {
+    host: Host,
+    clock: Arc<TestClock>,
+    kept: Arc<Kept>,
+}
+
+fn fixture(change: impl FnOnce(HostBuilder) -> HostBuilder) -> Fixture {
+    let clock = Arc::new(TestClock(Mutex::new(at("2026-06-01T00:00:00Z"))));
+    let kept = Arc::new(Kept::default());
+    // Without a log: that is written by one host at a time.
+    let config = Config {
+        audit: None,
+        ..Config::closed().unwrap()
+    };
+    let builder = Host::builder()
+        .config(config)
+        .trust(key(1).public(), &[Kind::Manifest, Kind::Persona])
+        .trust(key(3).public(), &[Kind::Manifest])
+        .policy(policy(OPEN))
+        .clock(Arc::clone(&clock) as _)
+        .sink(Arc::clone(&kept) as _);
+    let host = change(builder).build().unwrap();
+    let entry = json!({
+        "id": "echo", "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
+        "description": "D", "input_schema": {}, "output_schema": {},
+    });
+    let manifest = sign(Kind::Manifest, 1, &json!({"capabilities": [entry]}), 3);
+    host.register_manifest(&manifest, &|_| Ok(echo())).unwrap();
+    Fixture { host, clock, kept }
+}
+
+impl Fixture {
+    fn set_clock(&self, text: &str) {
+        *self.clock.0.lock().unwrap() = at(text);
+    }
+
+    async fn call(&self, session: &Session) -> Outcome {
+        let capability = "echo".parse().unwrap();
+        let request = Request {
+            capability: &capability,
+            version: None,
+            input: b"[1]",
+            trace: None,
+        };
+        self.host.invoke(session, request).await
+    }
+
+    async fn code(&self, session: &Session) -> Option<Code> {
+        self.call(session).await.result.err().map(|failure| failure.code)
+    }
+}
+
+#[test]
+fn each_doubt_has_its_own_reason() {
+    let fixture = fixture(|builder| builder);
+    let refused = |bytes: &[u8]| fixture.host.session(bytes).unwrap_err();
+    let changed = |pointer: &str, value: Value| {
+        let mut document: Value = serde_json::from_slice(&persona_of(1, &json!({}))).unwrap();
+        *document.pointer_mut(pointer).unwrap() = value;
+        document.to_string().into_bytes()
+    };
+    let mut unsigned: Value = serde_json::from_slice(&persona_of(1, &json!({}))).unwrap();
+    unsigned.as_object_mut().unwrap().remove("signature");
+    let unsigned = unsigned.to_string().into_bytes();
+    let by = |seed| sign(Kind::Persona, 1, &body(&json!({})), seed);
+    let manifest = sign(Kind::Manifest, 1, &json!({"capabilities": []}), 1);
+    let ed448 = changed("/signature/algorithm", json!("Ed448"));
+    let renamed = changed("/name", json!("Root"));
+    for (bytes, code, message) in [
+        (unsigned, Code::SignatureInvalid, "the persona is not signed"),
+        (by(2), Code::SignatureInvalid, "which is not trusted"),
+        (
+            by(3),
+            Code::SignatureInvalid,
+            "which is not trusted for this kind of document",
+        ),
+        (ed448, Code::SignatureInvalid, "is signed with `Ed448`, not `Ed25519`"),
+        (
+            renamed,
+            Code::SignatureInvalid,
+            "the document was changed after it was signed",
+        ),
+        (
+            manifest,
+            Code::DocumentInvalid,
+            "the document is `aral.manifest/v1`, not `aral.persona/v1`",
+        ),
+    ] {
+        let failure = refused(&bytes);
+        assert!(failure.code == code && failure.message.contains(message), "{failure}");
+    }
+    fixture.set_clock("2027-01-01T00:00:00Z");
+    let expired = refused(&persona_of(1, &json!({})));
+    assert!(
+        expired.message.contains("the persona expired at 2027-01-01T00:00:00Z"),
+        "{expired}"
+    );
+    fixture.set_clock("2026-06-01T00:00:00Z");
+    fixture.host.revoke(key(1).public().id());
+    let revoked = refused(&persona_of(1, &json!({})));
+    assert!(revoked.message.ends_with("which is revoked"), "{revoked}");
+}
+
+#[tokio::test]
+async fn a_revoked_key_and_an_expired_persona_stop_a_session_that_runs() {
+    let fixture = fixture(|builder| builder);
+    let session = fixture.host.session(&persona_of(1, &json!({}))).unwrap();
+    assert_eq!(fixture.code(&session).await, None);
+    fixture.set_clock("2027-01-01T00:00:00Z");
+    assert_eq!(fixture.code(&session).await, Some(Code::DocumentStale));
+    fixture.set_clock("2026-06-01T00:00:00Z");
+    assert_eq!(fixture.code(&session).await, None);
+    fixture.kept.0.lock().unwrap().clear();
+    fixture.host.revoke(key(1).public().id());
+    let failure = fixture.call(&session).await.result.unwrap_err();
+    assert_eq!(failure.code, Code::SignatureInvalid);
+    assert!(failure.message.contains("the persona is signed by key"), "{failure}");
+    let changed = |kind: &EventKind| matches!(kind, EventKind::ConfigurationChanged { subject: "trust", .. });
+    assert!(fixture.kept.0.lock().unwrap().iter().any(changed));
+}
+
+#[tokio::test]
+async fn a_revoked_key_stops_the_capabilities_that_it_signed() {
+    let fixture = fixture(|builder| builder);
+    let session = fixture.host.session(&persona_of(1, &json!({}))).unwrap();
+    assert_eq!(fixture.code(&session).await, None);
+    fixture.host.revoke(key(3).public().id());
+    let failure = fixture.call(&session).await.result.unwrap_err();
+    assert!(failure.message.contains("the manifest is signed by key"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_key_is_trusted_as_long_as_its_entry_says() {
+    let fixture = fixture(|builder| builder);
+    let session = fixture.host.session(&persona_of(1, &json!({}))).unwrap();
+    let mut trust = TrustStore::default();
+    trust.add(key(3).public(), &[Kind::Manifest]);
+    let validity = Validity {
+        not_before: None,
+        not_after: Some(at("2026-06-02T00:00:00Z")),
+    };
+    trust.add_for(key(1).public(), &[Kind::Persona], validity);
+    trust.add(key(2).public(), &[Kind::Persona]);
+    fixture.host.set_trust(trust);
+    assert_eq!(fixture.code(&session).await, None);
+    // Both keys hold during the overlap; the new one goes on.
+    let renewed = sign(Kind::Persona, 2, &body(&json!({})), 2);
+    let renewed = fixture.host.session(&renewed).unwrap();
+    fixture.set_clock("2026-06-02T00:00:00Z");
+    assert_eq!(fixture.code(&renewed).await, None);
+    let late = fixture.host.session(&persona_of(3, &json!({}))).unwrap_err();
+    assert!(
+        late.message.contains("not trusted since 2026-06-02T00:00:00Z"),
+        "{late}"
+    );
+}
+
+#[tokio::test]
+async fn a_persona_cannot_be_changed_and_every_attempt_is_recorded() {
+    let fixture = fixture(|builder| builder);
+    let session = fixture.host.session(&persona_of(5, &json!({}))).unwrap();
+    fixture.host.session(&persona_of(5, &json!({}))).unwrap();
+    assert_eq!(fixture.kept.attempts("p"), 0, "the same document again is no attempt");
+    let mut tampered: Value = serde_json::from_slice(&persona_of(6, &json!({}))).unwrap();
+    tampered["constraints"]["allowed_permissions"] = json!(["*"]);
+    let tampered = tampered.to_string().into_bytes();
+    let wider = json!({"constraints": {"allowed_capabilities": ["*"]}});
+    for (bytes, code) in [
+        (tampered.clone(), Code::SignatureInvalid),
+        (sign(Kind::Persona, 6, &body(&wider), 2), Code::SignatureInvalid),
+        (persona_of(5, &wider), Code::PersonaOverride),
+        (persona_of(4, &wider), Code::DocumentStale),
+    ] {
+        assert_eq!(fixture.host.session(&bytes).unwrap_err().code, code);
+        assert_eq!(fixture.kept.attempts("p"), 1, "{code}");
+    }
+    let unsigned = fixture.host.dangerous_development_session(&tampered).unwrap_err();
+    assert_eq!((unsigned.code, fixture.kept.attempts("p")), (Code::PersonaOverride, 1));
+    assert_eq!(
+        fixture.code(&session).await,
+        None,
+        "nothing of it has changed the session"
+    );
+    let id = "p".parse().unwrap();
+    assert_eq!(fixture.host.session_of(&id).unwrap().persona(), session.persona());
+    // A newer issue by a trusted key is no attempt. It ends the sessions of the old one.
+    fixture.host.session(&persona_of(6, &wider)).unwrap();
+    assert_eq!(fixture.kept.attempts("p"), 0);
+    assert_eq!(fixture.code(&session).await, Some(Code::DocumentStale));
+    let unknown = fixture.host.session_of(&"q".parse().unwrap()).unwrap_err();
+    assert_eq!(unknown.code, Code::PersonaUnknown);
+}
+
+#[test]
+fn a_lower_serial_is_refused_also_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = || fixture(|builder| builder.state_dir(folder.path().join("state")));
+    let (first, second) = (fixture(), fixture());
+    first.host.session(&persona_of(5, &json!({}))).unwrap();
+    for host in [&first, &second, &fixture()] {
+        let refused = host.host.session(&persona_of(4, &json!({}))).unwrap_err();
+        assert_eq!(refused.code, Code::DocumentStale);
+        assert!(
+            refused
+                .message
+                .contains("serial 4, and was admitted before with serial 5"),
+            "{refused}"
+        );
+        assert_eq!(host.kept.attempts("p"), 1);
+    }
+    second.host.session(&persona_of(6, &json!({}))).unwrap();
+    first.host.session(&persona_of(5, &json!({}))).unwrap_err();
+}
+
+#[tokio::test]
+async fn a_restart_resets_neither_the_requests_nor_the_cost_of_the_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = |policy_text: &str| {
+        fixture(|builder| {
+            builder
+                .state_dir(folder.path().join("state"))
+                .policy(policy(policy_text))
+        })
+    };
+    let bytes = persona_of(1, &json!({}));
+    let prices = format!("{OPEN}\nprice.call_micro = 4\nagent.cost_per_hour_micro = 10\n");
+    for left in [true, true, false] {
+        let fixture = fixture(&prices);
+        let session = fixture.host.session(&bytes).unwrap();
+        let expected = (!left).then_some(Code::LimitCost);
+        assert_eq!(fixture.code(&session).await, expected);
+    }
+    let fixture = fixture(&format!("{OPEN}\nagent.requests_per_hour = 2\n"));
+    let session = fixture.host.session(&bytes).unwrap();
+    let failure = fixture.call(&session).await.result.unwrap_err();
+    assert_eq!(failure.code, Code::LimitRate);
+    assert!(
+        failure
+            .retry_after
+            .is_some_and(|wait| wait > Duration::from_secs(3_500)),
+        "{failure:?}"
+    );
+    fixture.set_clock("2026-06-01T01:00:00Z");
+    assert_eq!(fixture.code(&session).await, None);
+}
+
+#[tokio::test]
+async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
+    let fixture = || fixture(|builder| builder.state_dir(&state).policy(policy(&limit)));
+    let (one, other) = (fixture(), fixture());
+    let bytes = persona_of(1, &json!({}));
+    let session = one.host.session(&bytes).unwrap();
+    assert_eq!(one.code(&session).await, None);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let session = other.host.session(&bytes).unwrap();
+    assert_eq!(
+        other.code(&session).await,
+        Some(Code::LimitRate),
+        "the first host still runs"
+    );
+}
+
+#[test]
+fn damage_to_what_is_kept_is_no_reason_to_forget_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let fixture = fixture(|builder| builder.state_dir(&state));
+    fixture.host.session(&persona_of(1, &json!({}))).unwrap();
+    for file in ["personas.json", "used.json"] {
+        files::write_path(&state.join(file), b"{", 0o600, files::Replace::Allow).unwrap();
+        let failure = fixture.host.session(&persona_of(1, &json!({}))).unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable);
+        assert!(failure.message.contains(&format!("`{file}` is damaged")), "{failure}");
+        files::write_path(&state.join(file), b"{}", 0o600, files::Replace::Allow).unwrap();
+    }
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    files::write_path(&path, bytes, 0o600, files::Replace::Allow).unwrap();
+    path
+}
+
+fn config(folder: &Path, policy: &str, revoked: &[KeyId]) -> Config {
+    write(folder, "key.pub.pem", key(1).public().to_pem().unwrap().as_bytes());
+    write(folder, "tools.pub.pem", key(3).public().to_pem().unwrap().as_bytes());
+    let revoked: Vec<String> = revoked.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "state_dir = \"state\"\ntrust = [{{ public_key = \"key.pub.pem\", kinds = [\"persona\"] }}, \
+         {{ public_key = \"tools.pub.pem\", kinds = [\"manifest\"] }}]\n[revoked]\nkeys = {revoked:?}\n[personas]\n\
+         files = [\"persona.json\"]\n[policy]\n{policy}\n"
+    );
+    Config::load(&write(folder, "aral.toml", text.as_bytes())).unwrap()
+}
+
+#[tokio::test]
+async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), OPEN, &[]);
+    let build = || Host::builder().config(config.clone()).build();
+    let absent = build().unwrap_err();
+    assert_eq!(absent.code, Code::ConfigInvalid);
+    assert!(
+        absent.message.ends_with("persona.json`: there is no persona"),
+        "{absent}"
+    );
+    write(
+        folder.path(),
+        "persona.json",
+        &sign(Kind::Persona, 1, &body(&json!({})), 2),
+    );
+    let unknown = build().unwrap_err();
+    assert_eq!(unknown.code, Code::SignatureInvalid);
+    assert!(
+        unknown.message.contains("[personas] `") && unknown.message.contains("not trusted"),
+        "{unknown}"
+    );
+    write(
+        folder.path(),
+        "persona.json",
+        &sign(Kind::Persona, 1, &body(&json!({})), 1),
+    );
+    // These are valid today, whenever that is, or expired; either way the reason is the right one.
+    let expired = Timestamp::from_second(aral_runtime::SystemClock::new().now().as_second()).unwrap();
+    match build() {
+        Ok(host) => assert_eq!(host.sessions().len(), 1),
+        Err(failure) => assert!(expired > at("2027-01-01T00:00:00Z"), "{failure}"),
+    }
+}
+
+#[tokio::test]
+async fn reloading_takes_policy_and_trust_and_changes_no_persona() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "persona.json", &persona_of(1, &json!({})));
+    let first = config(folder.path(), OPEN, &[]);
+    let fixture = fixture(|builder| builder.config(first.clone()).policy(policy(OPEN)));
+    let session = fixture.host.session_of(&"p".parse().unwrap()).unwrap();
+    assert_eq!(fixture.code(&session).await, None);
+    fixture.host.reload(&config(folder.path(), "", &[])).unwrap();
+    assert_eq!(fixture.code(&session).await, Some(Code::PermissionDenied));
+    // Not even a newer issue, and nothing else of such a configuration either.
+    write(folder.path(), "persona.json", &persona_of(2, &json!({"name": "Q"})));
+    fixture.kept.attempts("p");
+    let failure = fixture.host.reload(&config(folder.path(), OPEN, &[])).unwrap_err();
+    assert_eq!((failure.code, fixture.kept.attempts("p")), (Code::PersonaOverride, 1));
+    assert_eq!(fixture.code(&session).await, Some(Code::PermissionDenied));
+    write(folder.path(), "persona.json", &persona_of(1, &json!({})));
+    fixture.host.reload(&config(folder.path(), OPEN, &[])).unwrap();
+    assert_eq!(fixture.code(&session).await, None);
+    write(folder.path(), "other.json", b"");
+    let revoking = config(folder.path(), OPEN, &[key(3).public().id()]);
+    fixture.host.reload(&revoking).unwrap();
+    assert_eq!(fixture.code(&session).await, Some(Code::SignatureInvalid));
+}

@@ -1,0 +1,89 @@
+//! Keeps what agents have used up, a second at the latest after it was used, and when the host ends. What a process that is
+//! killed had not kept by then is forgotten: one second's worth.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use aral_contract::Failure;
+use aral_orchestration::budget::Ledger;
+
+use crate::host::{Host, Parts};
+
+/// How long what was used may wait to be kept. Stops a busy host from writing a file for every call.
+const KEEP_AFTER: Duration = Duration::from_secs(1);
+
+/// Sees to it, when dropped, that what was used is kept soon.
+pub(crate) struct Keeping<'a>(&'a Host);
+
+impl Host {
+    pub(crate) fn keeping_used(&self) -> Keeping<'_> {
+        Keeping(self)
+    }
+}
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        if inner.serials.is_none() || inner.keeping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let later = Arc::downgrade(inner);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(keep_later(later))),
+            // Nobody to do it later: the next call, or the end of the host.
+            Err(_) => inner.keeping.store(false, Ordering::Release),
+        }
+    }
+}
+
+/// Holds no host: one that ends meanwhile keeps it itself.
+async fn keep_later(host: Weak<Parts>) {
+    // A runtime that ends before the second is over must not leave the host waiting for ever.
+    let pending = Pending(host);
+    tokio::time::sleep(KEEP_AFTER).await;
+    let done = tokio::task::spawn_blocking(move || {
+        if let Some(host) = pending.0.upgrade() {
+            host.keeping.store(false, Ordering::Release);
+            host.keep_used();
+        }
+    });
+    if let Err(error) = done.await {
+        tracing::error!(%error, "what agents have used up was not kept");
+    }
+}
+
+struct Pending(Weak<Parts>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(host) = self.0.upgrade() {
+            host.keeping.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Parts {
+    /// Adds what was used to what is kept, and takes over what other processes have added. What cannot be kept now is not
+    /// lost: the next time has it too.
+    pub(crate) fn keep_used(&self) {
+        let spent = self.dispatcher.take_unsaved();
+        if spent.personas.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.keep(&spent) {
+            tracing::warn!(%failure, "what agents have used up could not be kept");
+            self.dispatcher.give_back(&spent);
+        }
+    }
+
+    fn keep(&self, spent: &Ledger) -> Result<(), Failure> {
+        let Some(file) = &self.serials else { return Ok(()) };
+        let locked = file.lock(&*self.clock)?;
+        let mut used = locked.used()?;
+        used.add(spent.clone(), self.clock.now().as_millisecond());
+        locked.write_used(&used)?;
+        self.dispatcher.load_used(&used);
+        Ok(())
+    }
+}
