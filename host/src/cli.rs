@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod logging;
 mod output;
+mod passphrase;
 mod progress;
 mod prompt;
 mod session;
@@ -125,7 +126,15 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         Verb::Manifest(arguments::Manifest::Verify(arguments)) => {
             manifest::verify::run(arguments, &configured()?, output)
         }
-        Verb::Persona(arguments::Persona::New(arguments)) => persona::run(arguments, output),
+        Verb::Persona(verb) => match verb {
+            arguments::persona::Persona::New(arguments) => persona::new::run(arguments, output),
+            arguments::persona::Persona::Sign(arguments) => {
+                limit(&ProcessLimits::default())?;
+                persona::sign::run(arguments, output)
+            }
+            arguments::persona::Persona::Verify(arguments) => persona::verify::run(arguments, &configured()?, output),
+            arguments::persona::Persona::Show(arguments) => persona::show::run(arguments, &configured()?, output),
+        },
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),

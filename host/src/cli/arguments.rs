@@ -1,6 +1,7 @@
 //! The command line as clap reads it: names, help and nothing else.
 
 pub(crate) mod audit;
+pub(crate) mod persona;
 pub(crate) mod policy;
 pub(crate) mod storage;
 
@@ -38,7 +39,7 @@ pub(crate) struct Global {
     /// The operator's configuration; without it $ARAL_CONFIG, then `./aral.toml`, then defaults that allow nothing
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// Print one JSON object on standard output; a failure is `{"error":{"code","message","hint","trace_id"}}`
+    /// Print one JSON object on standard output; a failure is `{"error":{"code","message","hint","retry_after_ms","trace_id"}}`
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Print nothing on standard error but warnings and failures
@@ -65,9 +66,9 @@ pub(crate) enum Verb {
     /// Build, sign and verify manifests
     #[command(subcommand)]
     Manifest(Manifest),
-    /// Write personas
+    /// Write, sign, verify and show personas
     #[command(subcommand)]
-    Persona(Persona),
+    Persona(persona::Persona),
     /// Call a capability
     Invoke(Invoke),
     /// Run a component that has no manifest, with exactly what --allow gives (development only)
@@ -102,6 +103,22 @@ pub(crate) struct Keygen {
     /// The private key goes to `NAME.pem` (mode 0600), the public key to `NAME.pub.pem`; neither may exist
     #[arg(value_name = "NAME", value_hint = ValueHint::FilePath)]
     pub(crate) name: PathBuf,
+    /// Encrypt the private key with a passphrase, from a prompt unless one of the next two says where it is
+    #[arg(long)]
+    pub(crate) encrypt: bool,
+    #[command(flatten)]
+    pub(crate) passphrase: Passphrase,
+}
+
+/// Where the passphrase of a private key is. It is never an argument: others can see those.
+#[derive(Debug, Args)]
+pub(crate) struct Passphrase {
+    /// File with the passphrase of the private key (mode 0600); one line end is taken off
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Variable with the passphrase of the private key; it is taken out of the environment
+    #[arg(long, value_name = "NAME", conflicts_with = "passphrase_file")]
+    pub(crate) passphrase_variable: Option<String>,
 }
 
 /// Which of the two shapes of component.
@@ -185,6 +202,8 @@ pub(crate) struct ManifestSign {
     /// The private key, as `aral keygen` writes it
     #[arg(long, value_name = "KEY.pem", value_hint = ValueHint::FilePath)]
     pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) passphrase: Passphrase,
     /// The serial, below 2^53; without it the time in seconds. A host refuses one lower than the last it admitted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub(crate) serial: Option<u64>,
@@ -202,39 +221,6 @@ pub(crate) struct ManifestVerify {
     /// A public key to trust; without it the keys of the configuration
     #[arg(long, value_name = "KEY.pub.pem", value_hint = ValueHint::FilePath)]
     pub(crate) trust: Vec<PathBuf>,
-}
-
-/// What to do with a persona.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Persona {
-    /// Write an unsigned persona, for development
-    New(PersonaNew),
-}
-
-/// Write an unsigned persona. What is not listed is not allowed.
-#[derive(Debug, Args)]
-pub(crate) struct PersonaNew {
-    /// Id of the persona: 1 to 128 of a-z 0-9 . _ -
-    #[arg(long)]
-    pub(crate) id: String,
-    /// Name for people; without it the id
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// A permission that the persona may use, such as `file:read`, or `*` for all
-    #[arg(long = "allow-permission", value_name = "PERMISSION")]
-    pub(crate) permissions: Vec<String>,
-    /// A capability that the persona may call, or `*` for all
-    #[arg(long = "allow-capability", value_name = "ID")]
-    pub(crate) capabilities: Vec<String>,
-    /// A host that the persona may reach, such as `https://*.example.org`, or `*` for all
-    #[arg(long = "allow-domain", value_name = "HOST")]
-    pub(crate) domains: Vec<String>,
-    /// For how long the persona is valid
-    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
-    pub(crate) valid_days: u32,
-    /// Where the persona goes; the file must not exist
-    #[arg(long, value_name = "FILE", default_value = "persona.json", value_hint = ValueHint::FilePath)]
-    pub(crate) out: PathBuf,
 }
 
 /// For whom, and with which documents.
@@ -296,6 +282,9 @@ pub(crate) struct Explain {
     /// The capability, with a version requirement if it matters; without it a list of all
     #[arg(value_name = "ID[@VERSION]")]
     pub(crate) capability: Option<String>,
+    /// If it is denied, show the smallest change of persona and policy that would allow it. Nothing is changed
+    #[arg(long, requires = "capability")]
+    pub(crate) why_not: bool,
     #[command(flatten)]
     pub(crate) session: Session,
 }

@@ -17,9 +17,9 @@ pub(crate) enum Exit {
     Denied = 3,
     /// The capability broke, or answered nonsense or an error.
     GuestFault = 4,
-    /// The capability hit a limit of its call.
+    /// A limit was hit: of the call, or of the agent for whom it is made.
     Limit = 5,
-    /// The input was refused, or there is no such capability, record or secret.
+    /// The input was refused, or there is no such capability, persona, record or secret.
     InputRefused = 6,
     /// A document or a component was not admitted.
     NotAdmitted = 7,
@@ -39,8 +39,8 @@ Exit codes:
    2  an option, an argument or a configuration file is wrong
    3  denied: manifest, persona or policy does not allow it
    4  the capability broke, or answered nonsense or an error
-   5  the capability hit a limit of its call
-   6  the input was refused, or there is no such capability, record or secret
+   5  a limit was hit: of the call, or of the agent for whom it is made
+   6  the input was refused, or there is no such capability, persona, record or secret
    7  a document or a component was not admitted
    8  a service that the call needs does not answer
   10  diff: the new side may do more than the old one
@@ -79,6 +79,7 @@ mod tests {
         let expected = [
             ("input.invalid", 6),
             ("input.too_large", 6),
+            ("persona.unknown", 6),
             ("capability.unknown", 6),
             ("record.unknown", 6),
             ("record.conflict", 6),
@@ -99,9 +100,13 @@ mod tests {
             ("limit.stack", 5),
             ("limit.resource", 5),
             ("limit.host_call", 5),
+            ("limit.rate", 5),
+            ("limit.cost", 5),
+            ("limit.depth", 5),
             ("document.invalid", 7),
             ("signature.invalid", 7),
             ("document.stale", 7),
+            ("persona.override", 7),
             ("component.digest_mismatch", 7),
             ("component.invalid", 7),
             ("component.too_large", 7),

@@ -1,6 +1,8 @@
 //! `aral explain`: the three yeses as a table. It decides nothing: it shows what the dispatch would decide.
 
-use aral_orchestration::authorize::{Answer, Decision, LimitRow, Row, Verdict};
+use aral_contract::Failure;
+use aral_orchestration::authorize::{Answer, Decision, Document, LimitRow, Row, Verdict, WhyNot};
+use aral_orchestration::budget::TermRow;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::json;
@@ -10,7 +12,7 @@ use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::watch::Watch;
-use super::{session, text};
+use super::{report, session, text};
 
 pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output) -> Done {
     let watch = Watch::new(output);
@@ -22,15 +24,26 @@ pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output)
     let session = session::open(&host, &arguments.session)?;
     let explanation = host.explain(&session, &id, version.as_ref())?;
     let decision = &explanation.decision;
+    let why_not = arguments
+        .why_not
+        .then(|| host.why_not(&session, &id, version.as_ref()))
+        .transpose()?;
     let exit = if decision.outcome.is_ok() {
         Exit::Success
     } else {
         Exit::Denied
     };
-    output.answer(
-        &human(decision),
-        &json!({"decision": decision, "granted": decision.outcome.is_ok()}),
-    )?;
+    let mut object = json!({"decision": decision, "granted": decision.outcome.is_ok()});
+    let mut shown = human(decision);
+    if let Some(why_not) = &why_not {
+        shown.push_str(&changes(why_not));
+        report::insert(
+            &mut object,
+            "why_not",
+            serde_json::to_value(why_not).map_err(Failure::internal)?,
+        );
+    }
+    output.answer(&shown, &object)?;
     Ok(exit)
 }
 
@@ -76,6 +89,12 @@ fn human(decision: &Decision) -> String {
     match &decision.outcome {
         Ok(grant) => {
             shown.push_str(&limits(&decision.limits));
+            shown.push('\n');
+            shown.push_str(&agent(&decision.agent));
+            shown.push_str(&format!(
+                "\nclearance {}; a call costs {} millionths at most",
+                decision.clearance, decision.terms.call_cost_max_micro
+            ));
             shown.push_str(&format!("\ngranted, grant {}\n", grant.digest()));
         }
         Err(denial) => {
@@ -107,6 +126,44 @@ fn limits(rows: &[LimitRow]) -> String {
         ]);
     }
     table.to_string()
+}
+
+fn agent(rows: &[TermRow]) -> String {
+    let mut table = table(&["agent", "persona", "policy at most", "granted"]);
+    for row in rows {
+        let persona = row
+            .persona
+            .map_or_else(|| "-".to_owned(), |persona| persona.to_string());
+        table.add_row([
+            row.name.to_owned(),
+            persona,
+            row.policy.to_string(),
+            row.granted.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// What would have to change, for a person to decide.
+fn changes(why_not: &WhyNot) -> String {
+    if why_not.allowed {
+        return "nothing has to change\n".to_owned();
+    }
+    if why_not.changes.is_empty() {
+        return "no change of persona and policy would allow it: change what the manifest asks for\n".to_owned();
+    }
+    let mut shown = "the smallest change that would allow it; nothing was changed:\n".to_owned();
+    for change in &why_not.changes {
+        shown.push_str(&format!("  {}\n", text::line(&change.line)));
+    }
+    if why_not
+        .changes
+        .iter()
+        .any(|change| change.document == Document::Persona)
+    {
+        shown.push_str("then sign the persona again: `aral persona sign FILE --key KEY.pem`\n");
+    }
+    shown
 }
 
 fn table(header: &[&str]) -> Table {

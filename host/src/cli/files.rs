@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use aral_contract::document::{PrivateKey, PublicKey};
+use aral_contract::document::PublicKey;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
 use aral_runtime::files::{self, FilesError, Replace};
@@ -57,14 +57,6 @@ pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let bytes = files::read_private(path, TEXT_BYTES_MAX).map_err(failure)?;
     let text = std::str::from_utf8(&bytes).map(str::to_owned).map(Zeroizing::new);
     text.map_err(|_| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8 text", path.display())))
-}
-
-/// Reads a private key. Its text is wiped from memory afterwards.
-pub(crate) fn private_key(path: &Path) -> Result<PrivateKey, Failure> {
-    let bytes = files::read_private(path, TEXT_BYTES_MAX).map_err(failure)?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    PrivateKey::from_pem(text)
-        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", path.display())))
 }
 
 /// Reads a public key.
@@ -230,7 +222,6 @@ mod tests {
         let twice = create_private(&private, b"other").unwrap_err();
         assert!(twice.hint.is_some() && text(&private).unwrap() == "k");
         assert!(refuse_existing(&private).is_err());
-        assert!(private_key(&private).unwrap_err().message.contains("aral keygen"));
     }
 
     #[test]

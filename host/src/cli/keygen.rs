@@ -11,28 +11,51 @@ use super::arguments::Keygen;
 use super::exit::Exit;
 use super::files;
 use super::output::{Done, Output};
+use super::passphrase;
 
 pub(crate) fn run(arguments: &Keygen, output: &Output) -> Done {
+    let named = &arguments.passphrase;
+    if !arguments.encrypt && (named.passphrase_file.is_some() || named.passphrase_variable.is_some()) {
+        return Err(Failure::new(
+            Code::ConfigInvalid,
+            "a passphrase is given, and nothing to encrypt with it",
+        )
+        .with_hint("add `--encrypt`")
+        .into());
+    }
     let (private_path, public_path) = paths(&arguments.name)?;
     let key = PrivateKey::from_seed(&entropy::seed32().map_err(Failure::internal)?);
     let public = key.public();
     let encode = |error: KeyError| Failure::internal(error);
-    let (private_pem, public_pem) = (key.to_pem().map_err(encode)?, public.to_pem().map_err(encode)?);
-    // Looked at first, so that no new private key is left beside an old public one.
+    // Looked at first, so that no new private key is left beside an old public one, and nobody types for nothing.
+    files::refuse_existing(&private_path)?;
     files::refuse_existing(&public_path)?;
+    let private_pem = if arguments.encrypt {
+        passphrase::encrypt(&key, &arguments.passphrase)?
+    } else {
+        key.to_pem().map_err(encode)?
+    };
+    let public_pem = public.to_pem().map_err(encode)?;
     files::create_private(&private_path, private_pem.as_bytes())?;
     files::create(&public_path, public_pem.as_bytes())?;
     output.answer(
         &format!(
-            "key id       {}\nprivate key  {} (keep it: whoever has it signs in your name)\npublic key   {}",
+            "key id       {}\nprivate key  {} ({})\npublic key   {}",
             public.id(),
             private_path.display(),
+            if arguments.encrypt {
+                "keep it and its passphrase: whoever has both signs in your name"
+            } else {
+                "keep it: whoever has it signs in your name"
+            },
             public_path.display()
         ),
-        &json!({"key_id": public.id(), "private_key": private_path, "public_key": public_path}),
+        &json!({
+            "key_id": public.id(), "private_key": private_path, "public_key": public_path, "encrypted": arguments.encrypt,
+        }),
     )?;
     output.note(&format!(
-        "hint: to trust it, add to aral.toml: [[trust]] public_key = \"{}\", kinds = [\"manifest\"]",
+        "hint: to trust it, add to aral.toml: [[trust]] public_key = \"{}\", kinds = [\"manifest\", \"persona\"]",
         public_path.display()
     ));
     Ok(Exit::Success)

@@ -151,6 +151,7 @@ pub(crate) fn failure_object(failure: &Failure) -> Value {
         "code": failure.code,
         "message": failure.message,
         "hint": failure.hint,
+        "retry_after_ms": failure.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         "trace_id": failure.trace,
     })
 }
@@ -194,7 +195,12 @@ mod tests {
         let failure = Failure::new(Code::PermissionDenied, "no")
             .with_hint("add a line")
             .with_internal("/etc/shadow");
-        let expected = json!({"code": "permission.denied", "message": "no", "hint": "add a line", "trace_id": null});
+        let mut expected = json!({
+            "code": "permission.denied", "message": "no", "hint": "add a line", "retry_after_ms": null, "trace_id": null,
+        });
         assert_eq!(failure_object(&failure), expected);
+        expected["retry_after_ms"] = json!(1_500);
+        let later = failure.with_retry_after(std::time::Duration::from_millis(1_500));
+        assert_eq!(failure_object(&later), expected);
     }
 }

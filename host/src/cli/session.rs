@@ -79,7 +79,7 @@ fn persona(path: &Path) -> Result<Vec<u8>, Failure> {
         Code::ConfigInvalid,
         format!("there is no persona at `{}`", path.display()),
     )
-    .with_hint("name one with `--persona FILE`, or write one: `aral persona new --id me --allow-capability ID`"))
+    .with_hint("name one with `--persona FILE`, or write one: `aral persona new --id me --allow-capability ID`, then `aral persona sign`"))
 }
 
 fn register(host: &Host, path: &Path, development: bool) -> Result<Vec<Registered>, Failure> {

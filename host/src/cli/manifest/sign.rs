@@ -9,9 +9,10 @@ use crate::cli::arguments::ManifestSign;
 use crate::cli::exit::Exit;
 use crate::cli::files;
 use crate::cli::output::{Done, Output};
+use crate::cli::passphrase;
 
 pub(crate) fn run(arguments: &ManifestSign, output: &Output) -> Done {
-    let key = files::private_key(&arguments.key)?;
+    let key = passphrase::private_key(&arguments.key, &arguments.passphrase)?;
     let (_, body) = manifest::read_unbelieved(&files::document(&arguments.file)?)?;
     let now = SystemClock::new().now();
     // The time in seconds grows by itself, also across manifests that are built anew.

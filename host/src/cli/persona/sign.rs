@@ -1,0 +1,37 @@
+//! `aral persona sign`: signs a persona in place. Every rule is checked first: a signature under nonsense helps nobody.
+
+use aral_contract::{Clock as _, Failure};
+use aral_persona::persona;
+use aral_runtime::SystemClock;
+use serde_json::json;
+
+use crate::cli::arguments::persona::PersonaSign;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Done, Output};
+use crate::cli::{files, manifest, passphrase};
+
+pub(crate) fn run(arguments: &PersonaSign, output: &Output) -> Done {
+    let bytes = files::document(&arguments.file)?;
+    let (_, body) = persona::read_unbelieved(&bytes).map_err(Failure::from)?;
+    let key = passphrase::private_key(&arguments.key, &arguments.passphrase)?;
+    let now = SystemClock::new().now();
+    // The time in seconds grows by itself, also for a persona that is written anew.
+    let serial = match arguments.serial {
+        Some(serial) => serial,
+        None => u64::try_from(now.as_second()).map_err(Failure::internal)?,
+    };
+    let expires_at = manifest::expiry(now, arguments.valid_days)?;
+    let document = persona::sign(&persona::header(serial, now, expires_at), &body, &key)?;
+    files::replace(&arguments.file, format!("{document:#}\n").as_bytes())?;
+    super::warn(&body, output);
+    let (key_id, id) = (key.public().id(), &body.id);
+    let shown = arguments.file.display();
+    output.answer(
+        &format!("signed {shown}: persona {id} with key {key_id}, serial {serial}, valid until {expires_at}"),
+        &json!({
+            "persona": id, "file": arguments.file, "key_id": key_id, "serial": serial, "issued_at": now,
+            "expires_at": expires_at,
+        }),
+    )?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,47 @@
+//! `aral persona verify`: everything that a host checks before it takes a persona, without a host. What it cannot know is
+//! which serials a host has seen.
+
+use aral_contract::document::TrustStore;
+use aral_contract::document::signed::Kind;
+use aral_contract::{Clock as _, Failure};
+use aral_persona::persona;
+use aral_runtime::SystemClock;
+use serde_json::json;
+
+use crate::cli::arguments::persona::PersonaVerify;
+use crate::cli::configured::Configured;
+use crate::cli::exit::Exit;
+use crate::cli::files;
+use crate::cli::output::{Done, Output};
+
+pub(crate) fn run(arguments: &PersonaVerify, configured: &Configured, output: &Output) -> Done {
+    let trust = trust(arguments, configured)?;
+    let now = SystemClock::new().now();
+    let bytes = files::document(&arguments.file)?;
+    let verified = persona::verify(&bytes, &trust, now).map_err(Failure::from)?;
+    super::warn(&verified.body, output);
+    let (header, id) = (&verified.header, &verified.body.id);
+    let signer = verified.signer.map(|key| key.to_string()).unwrap_or_default();
+    output.answer(
+        &format!(
+            "valid: persona {id}, signed by key {signer}, serial {}, until {}\ndigest {}",
+            header.serial, header.expires_at, verified.digest
+        ),
+        &json!({
+            "valid": true, "persona": id, "key_id": signer, "serial": header.serial, "digest": verified.digest,
+            "issued_at": header.issued_at, "expires_at": header.expires_at,
+        }),
+    )?;
+    Ok(Exit::Success)
+}
+
+fn trust(arguments: &PersonaVerify, configured: &Configured) -> Result<TrustStore, Failure> {
+    if arguments.trust.is_empty() {
+        return Ok(configured.trust().clone());
+    }
+    let mut store = TrustStore::default();
+    for path in &arguments.trust {
+        store.add(files::public_key(path)?, &[Kind::Persona]);
+    }
+    Ok(store)
+}
