@@ -14,6 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 const CAPABILITY: &str = "measured";
+/// What is counted is counted, and never used up.
+const UNHURRIED: &str = "agent.requests_per_minute = 9007199254740991\nagent.requests_per_hour = 9007199254740991\n";
 
 /// The documents of one operator with one capability.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ impl Documents {
             .with_extension("wasm");
         let config = format!(
             "state_dir = \"state\"\n[[trust]]\npublic_key = \"key.pub.pem\"\nkinds = [\"manifest\", \"persona\"]\n\
-             [manifests]\nfiles = [\"manifest.json\"]\n[policy]\ncapabilities = [\"{CAPABILITY}\"]\n"
+             [manifests]\nfiles = [\"manifest.json\"]\n[policy]\ncapabilities = [\"{CAPABILITY}\"]\n{UNHURRIED}"
         );
         std::fs::write(component, &self.component)?;
         std::fs::write(folder.join("manifest.json"), &self.manifest)?;
@@ -98,7 +100,7 @@ impl Documents {
             durability: Durability::Async,
             ..AuditConfig::default()
         });
-        let policy: RawPolicy = toml::from_str(&format!("capabilities = [\"{CAPABILITY}\"]"))?;
+        let policy: RawPolicy = toml::from_str(&format!("capabilities = [\"{CAPABILITY}\"]\n{UNHURRIED}"))?;
         let host = Host::builder()
             .config(config)
             .state_dir(state)

@@ -42,7 +42,9 @@ fn help_of_every_verb() {
     for verb in ["build", "sign", "verify"] {
         insta::assert_snapshot!(format!("help_manifest_{verb}"), help(&["manifest", verb]));
     }
-    insta::assert_snapshot!("help_persona_new", help(&["persona", "new"]));
+    for verb in ["new", "sign", "verify", "show"] {
+        insta::assert_snapshot!(format!("help_persona_{verb}"), help(&["persona", verb]));
+    }
     for verb in [
         "keygen",
         "get",
@@ -186,7 +188,8 @@ fn with_json_there_is_one_object_whatever_happens() {
         let error_object = &object(&run)["error"];
         assert_eq!(error_object["code"], error, "{arguments:?}: {run:#?}");
         let members: Vec<&String> = error_object.as_object().expect("an object").keys().collect();
-        assert_eq!(members, ["code", "hint", "message", "trace_id"], "{arguments:?}");
+        let expected = ["code", "hint", "message", "retry_after_ms", "trace_id"];
+        assert_eq!(members, expected, "{arguments:?}");
     }
     for arguments in [
         &["explain"][..],

@@ -13,6 +13,7 @@ mod cli;
 mod cli_audit;
 mod cli_environment;
 mod cli_memory;
+mod cli_persona;
 mod cli_run;
 mod cli_scaffold;
 mod cli_secret;
@@ -22,6 +23,9 @@ mod isolation;
 mod limits;
 mod network;
 mod permissions;
+#[cfg(feature = "services")]
+mod python;
 mod runtime;
 mod support;
 mod vectors;
+mod vectors_persona;

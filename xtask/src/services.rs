@@ -69,7 +69,11 @@ impl Services {
     /// Installs what is missing and starts all.
     pub(crate) fn start(root: &Path) -> Result<Self> {
         let programs = install::all(root, &repository::target_directory(root)?)?;
-        Self::start_these(SERVICES, &programs)
+        let mut services = Self::start_these(SERVICES, &programs)?;
+        // No server, but tests need it with what was installed for it.
+        let python = programs.wheel("python")?.display().to_string();
+        services.variables.push(("ARAL_SERVICE_PYTHON", python));
+        Ok(services)
     }
 
     fn start_these(which: &[(&str, Start)], programs: &Programs) -> Result<Self> {

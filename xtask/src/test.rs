@@ -12,7 +12,10 @@ use crate::steps::Steps;
 use crate::{guests, process, wasip2};
 
 /// Compiles the tests that need real servers.
-pub(crate) const SERVICES_FEATURE: [&str; 2] = ["--features", "aral-memory/services,aral-host/services"];
+pub(crate) const SERVICES_FEATURE: [&str; 2] = [
+    "--features",
+    "aral-memory/services,aral-host/services,aral-tests/services",
+];
 
 /// The verb. With a filter, only those tests of the host run.
 pub(crate) fn run(filter: &[String], services: bool) -> Result<()> {

@@ -51,6 +51,7 @@ pub(crate) fn persona() -> Value {
     json!({
         "id": "tester",
         "name": "Tester",
+        "clearance": "secret",
         "constraints": { "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"] },
     })
 }
@@ -219,6 +220,7 @@ impl Setup {
                 "secret": { "names": ["*"], "reveal": true },
                 "memory": { "namespaces": ["*"] },
                 "exec": { "programs": programs },
+                "agent": { "requests_per_minute": 1_u64 << 50, "requests_per_hour": 1_u64 << 50 },
                 "limits": ceiling,
                 "defaults": self.defaults,
             },

@@ -1,0 +1,371 @@
+//! Personas on the command line: written, signed, verified, shown; and each reason for which nothing starts.
+
+use aral_contract::document::PrivateKey;
+use aral_contract::document::signed::{self, Header, Kind};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::support::desk::{Desk, Run};
+use crate::support::guests::*;
+use crate::support::setup;
+
+/// A desk of its own: what it keeps from run to run is its own, too.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    configure(&desk, |_| ());
+    desk
+}
+
+fn configure(desk: &Desk, change: impl FnOnce(&mut Value)) {
+    desk.configure(|config| {
+        config["state_dir"] = json!("state");
+        change(config);
+    });
+}
+
+fn header(serial: u64, issued_at: &str, expires_at: &str) -> Header {
+    Header {
+        schema: Kind::Persona.schema().to_owned(),
+        serial,
+        issued_at: issued_at.parse().expect("a time"),
+        expires_at: expires_at.parse().expect("a time"),
+    }
+}
+
+fn signed_by(key: &PrivateKey, serial: u64, body: &Value) -> Value {
+    let header = header(serial, "2025-01-01T00:00:00Z", "2100-01-01T00:00:00Z");
+    signed::sign(Kind::Persona, &header, body, key).expect("a document")
+}
+
+fn put(desk: &Desk, document: &Value) {
+    desk.write("persona.json", document.to_string().as_bytes());
+}
+
+fn invoke(desk: &Desk) -> Run {
+    desk.invoke(RUNTIME_ECHO_TOOL, "{}")
+}
+
+#[test]
+fn a_persona_is_written_signed_verified_shown_and_used() {
+    let desk = desk();
+    std::fs::remove_file(desk.path("persona.json")).expect("it was there");
+    desk.write("prompt.txt", b"You look things up.\nYou never guess.");
+    let id = RUNTIME_ECHO_TOOL.id();
+    let arguments = [
+        "persona",
+        "new",
+        "--id",
+        "me",
+        "--name",
+        "Mé",
+        "--description",
+        "looks things up",
+        "--system-prompt",
+        "prompt.txt",
+        "--clearance",
+        "internal",
+        "--allow-permission",
+        "*",
+        "--allow-capability",
+        &id,
+        "--requests-per-minute",
+        "7",
+        "--max-cost-per-hour",
+        "5",
+    ];
+    let wrote = desk.aral(&arguments);
+    wrote.assert(
+        "new",
+        0,
+        &[
+            "`*` in allowed_permissions allows everything",
+            "`aral persona sign persona.json --key KEY.pem`",
+        ],
+    );
+    let shown = desk.aral(&["persona", "show", "persona.json"]);
+    shown.assert("show", 0, &["warning: `*` in allowed_permissions"]);
+    for part in [
+        "name                 Mé\n",
+        "system prompt        You look things up.\\u{a}You never guess.\n",
+        "clearance            internal\n",
+        "permissions          *\n",
+        "domains              none\n",
+        "requests_per_minute  7; the policy allows 1125899906842624\n",
+        "reasoning_depth      8, by the policy\n",
+        "signature            not to be believed: the persona is not signed\n",
+    ] {
+        assert!(shown.stdout.contains(part), "`{part}` is not in {shown:#?}");
+    }
+    desk.aral(&["persona", "verify", "persona.json"]).assert(
+        "verify",
+        7,
+        &["the persona is not signed", "hint: sign it: `aral persona sign"],
+    );
+    let signed = desk.aral(&["persona", "sign", "persona.json", "--key", "key.pem", "--serial", "3"]);
+    signed.assert("sign", 0, &[]);
+    assert!(signed.stdout.contains("serial 3, valid until"), "{signed:?}");
+    let verified = desk.aral(&["persona", "verify", "persona.json", "--json"]);
+    assert_eq!(verified.object()["serial"], 3);
+    desk.aral(&["persona", "verify", "persona.json", "--trust", "key.pub.pem"])
+        .assert("verify with a key", 0, &[]);
+    let shown = desk.aral(&["persona", "show", "persona.json", "--json"]).object();
+    assert_eq!(
+        (&shown["valid"], &shown["warnings"]),
+        (&json!(true), &json!(["allowed_permissions"]))
+    );
+    assert_eq!(
+        shown["persona"]["system_prompt"],
+        "You look things up.\nYou never guess."
+    );
+    assert_eq!(invoke(&desk).stdout, "{}\n");
+}
+
+#[test]
+fn nothing_starts_without_a_persona_that_is_verified_and_each_reason_is_told() {
+    let (desk, body) = (desk(), setup::persona());
+    let signed = || signed_by(&setup::key(), 5, &body);
+    let check = |case: &str, document: Value, code: i32, reason: &str| {
+        put(&desk, &document);
+        invoke(&desk).assert(case, code, &[reason]);
+    };
+    let changed = |change: fn(&mut Value)| {
+        let mut document = signed();
+        change(&mut document);
+        document
+    };
+    put(&desk, &signed());
+    invoke(&desk).assert("as it should be", 0, &[]);
+    std::fs::remove_file(desk.path("persona.json")).expect("it was there");
+    invoke(&desk).assert("absent", 2, &["there is no persona at `persona.json`"]);
+    let stranger = PrivateKey::from_seed(&Zeroizing::new([43; 32]));
+    check(
+        "unknown key",
+        signed_by(&stranger, 5, &body),
+        7,
+        "which is not trusted (signature.invalid)",
+    );
+    check(
+        "wrong algorithm",
+        changed(|document| document["signature"]["algorithm"] = json!("RS256")),
+        7,
+        "is signed with `RS256`, not `Ed25519`",
+    );
+    check(
+        "bad signature",
+        changed(|document| document["name"] = json!("Root")),
+        7,
+        "the document was changed after it was signed",
+    );
+    let old = header(5, "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z");
+    let expired = signed::sign(Kind::Persona, &old, &body, &setup::key()).expect("a document");
+    check("expired", expired, 7, "the persona expired at 2021-01-01T00:00:00Z");
+    let manifest = setup::sign(Kind::Manifest, &json!({ "capabilities": [] }), &setup::key());
+    check(
+        "wrong kind",
+        manifest,
+        7,
+        "the document is `aral.manifest/v1`, not `aral.persona/v1`",
+    );
+    check(
+        "lower serial",
+        signed_by(&setup::key(), 4, &body),
+        7,
+        "the persona `tester` has serial 4, and was admitted before with serial 5",
+    );
+    configure(&desk, |config| config["trust"][0]["kinds"] = json!(["manifest"]));
+    check(
+        "key not trusted for personas",
+        signed(),
+        7,
+        "which is not trusted for this kind of document",
+    );
+    configure(&desk, |config| {
+        config["trust"][0]["not_after"] = json!("2025-06-01T00:00:00Z")
+    });
+    invoke(&desk).assert("key expired", 7, &["which is not trusted since 2025-06-01T00:00:00Z"]);
+    configure(&desk, |config| {
+        config["trust"][0]["not_before"] = json!("2099-06-01T00:00:00Z")
+    });
+    invoke(&desk).assert(
+        "key not valid yet",
+        7,
+        &["which is not trusted before 2099-06-01T00:00:00Z"],
+    );
+    configure(&desk, |config| {
+        config["revoked"] = json!({ "keys": [setup::key().public().id()] })
+    });
+    invoke(&desk).assert("revoked key", 7, &["which is revoked"]);
+    configure(&desk, |_| ());
+    invoke(&desk).assert("as it should be, again", 0, &[]);
+}
+
+#[test]
+fn personas_of_the_configuration_are_verified_before_anything_starts() {
+    let desk = desk();
+    configure(&desk, |config| {
+        config["personas"] = json!({ "files": ["agents/one.json"] })
+    });
+    invoke(&desk).assert("absent", 2, &["[personas] `", "agents/one.json`: there is no persona"]);
+    let body = json!({ "id": "one", "name": "One" });
+    let stranger = PrivateKey::from_seed(&Zeroizing::new([43; 32]));
+    desk.write("agents/one.json", signed_by(&stranger, 1, &body).to_string().as_bytes());
+    invoke(&desk).assert("unknown key", 7, &["[personas] `", "which is not trusted"]);
+    desk.write(
+        "agents/one.json",
+        signed_by(&setup::key(), 1, &body).to_string().as_bytes(),
+    );
+    invoke(&desk).assert("signed", 0, &[]);
+}
+
+#[test]
+fn each_process_counts_what_the_others_used() {
+    let desk = desk();
+    let limited = |constraints: Value| {
+        let mut body = setup::persona();
+        let members = body["constraints"].as_object_mut().expect("an object");
+        members.extend(constraints.as_object().expect("an object").clone());
+        put(&desk, &signed_by(&setup::key(), 1, &body));
+    };
+    limited(json!({ "rate_limits": { "requests_per_hour": 2 } }));
+    invoke(&desk).assert("first", 0, &[]);
+    invoke(&desk).assert("second", 0, &[]);
+    let third = invoke(&desk);
+    third.assert(
+        "third",
+        5,
+        &[
+            "requests_per_hour 2, and they are used up (limit.rate)",
+            "hint: call again in ",
+        ],
+    );
+    let object = desk.aral(&["invoke", &RUNTIME_ECHO_TOOL.id(), "--json"]).object();
+    let wait = object["error"]["retry_after_ms"].as_u64().expect("a time");
+    assert!((3_500_000..=3_600_000).contains(&wait), "{object}");
+    limited(json!({ "max_cost_per_hour": 9 }));
+    configure(&desk, |config| config["policy"]["price"] = json!({ "call_micro": 5 }));
+    invoke(&desk).assert("paid for", 0, &[]);
+    invoke(&desk).assert("not paid for", 5, &["4 are left, and the call can cost 5 (limit.cost)"]);
+}
+
+#[test]
+fn explain_shows_numbers_clearance_and_the_smallest_change() {
+    let desk = desk();
+    let id = RUNTIME_ECHO_TOOL.id();
+    let shown = desk.aral(&["explain", &id]);
+    shown.assert("granted", 0, &[]);
+    for part in [
+        "│ requests_per_minute",
+        "│ reasoning_depth",
+        "clearance secret; a call costs 0 millionths at most",
+    ] {
+        assert!(shown.stdout.contains(part), "`{part}` is not in {shown:#?}");
+    }
+    let nothing = desk.aral(&["explain", &id, "--why-not"]);
+    assert!(nothing.stdout.ends_with("nothing has to change\n"), "{nothing:?}");
+    // Two lacks: the persona's capability, and the policy's permission.
+    desk.guest(ISOLATION_EXEC, |entry| {
+        entry["permissions"] = json!({ "exec": { "programs": [{ "path": "/usr/bin/head", "args": [] }] } });
+    });
+    put(
+        &desk,
+        &signed_by(
+            &setup::key(),
+            2,
+            &json!({
+                "id": "tester", "name": "Tester", "constraints": { "allowed_permissions": ["exec"] },
+            }),
+        ),
+    );
+    configure(&desk, |config| {
+        config["policy"]["permissions"] = json!([]);
+        config["policy"]["exec"] = json!({ "programs": [{ "path": "/usr/bin/head", "args": [] }] });
+    });
+    let before = std::fs::read(desk.path("aral.toml")).expect("a file");
+    let denied = desk.aral(&["explain", "isolation-exec", "--why-not"]);
+    assert_eq!(denied.code, 3, "{denied:?}");
+    let expected = "the smallest change that would allow it; nothing was changed:\n  \
+                    persona, constraints: \"allowed_capabilities\": [\"isolation-exec\"]\n  \
+                    aral.toml, [policy]: permissions = [\"exec\"]\n\
+                    then sign the persona again: `aral persona sign FILE --key KEY.pem`\n";
+    assert!(denied.stdout.ends_with(expected), "{denied:#?}");
+    assert_eq!(std::fs::read(desk.path("aral.toml")).expect("a file"), before);
+    let object = desk.aral(&["explain", "isolation-exec", "--why-not", "--json"]);
+    let object: Value = serde_json::from_str(&object.stdout).expect("one object");
+    let documents: Vec<&Value> = object["why_not"]["changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .collect();
+    assert_eq!(
+        (&documents[0]["document"], &documents[1]["document"]),
+        (&json!("persona"), &json!("policy"))
+    );
+    // With exactly that, it is allowed.
+    put(
+        &desk,
+        &signed_by(
+            &setup::key(),
+            3,
+            &json!({
+                "id": "tester", "name": "Tester",
+                "constraints": { "allowed_permissions": ["exec"], "allowed_capabilities": ["isolation-exec"] },
+            }),
+        ),
+    );
+    configure(&desk, |config| {
+        config["policy"]["permissions"] = json!(["exec"]);
+        config["policy"]["exec"] = json!({ "programs": [{ "path": "/usr/bin/head", "args": [] }] });
+    });
+    desk.aral(&["explain", "isolation-exec"]).assert("changed", 0, &[]);
+}
+
+#[test]
+fn an_encrypted_key_signs_with_its_passphrase_alone() {
+    let desk = desk();
+    desk.write("passphrase", b"several easy words\n");
+    desk.private("passphrase");
+    desk.write("other", b"several other words\n");
+    desk.private("other");
+    let made = desk.aral(&["keygen", "locked", "--encrypt", "--passphrase-file", "passphrase"]);
+    made.assert("keygen", 0, &[]);
+    let pem = std::fs::read_to_string(desk.path("locked.pem")).expect("a file");
+    assert!(pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "{pem}");
+    let sign = |more: &[&str]| desk.aral(&[&["persona", "sign", "persona.json", "--key", "locked.pem"], more].concat());
+    sign(&[]).assert(
+        "no passphrase",
+        2,
+        &["nobody is there to type it", "`--passphrase-file FILE`"],
+    );
+    sign(&["--passphrase-file", "other"]).assert("another one", 2, &["that this passphrase does not open"]);
+    sign(&["--passphrase-file", "passphrase"]).assert("the right one", 0, &[]);
+    let by_variable = |name: &str| {
+        let output = desk
+            .command(&[
+                "persona",
+                "sign",
+                "persona.json",
+                "--key",
+                "locked.pem",
+                "--passphrase-variable",
+                name,
+            ])
+            .env("KEY_PASSPHRASE", "several easy words")
+            .output()
+            .expect("the program starts");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(by_variable("KEY_PASSPHRASE").0, Some(0));
+    let (code, words) = by_variable("OTHER");
+    assert!(
+        code == Some(2) && words.contains("the variable `OTHER` is not set"),
+        "{words}"
+    );
+    desk.aral(&["persona", "verify", "persona.json", "--trust", "locked.pub.pem"])
+        .assert("verify", 0, &[]);
+    desk.aral(&["keygen", "plain", "--passphrase-file", "passphrase"])
+        .assert("nothing to encrypt", 2, &["`--encrypt`"]);
+}
