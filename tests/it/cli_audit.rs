@@ -9,9 +9,9 @@ use crate::support::desk::{Desk, Run};
 use crate::support::guests::*;
 use crate::support::setup;
 
-/// Where the shared folder of state keeps the key that every test's log is signed with.
-fn public_key() -> String {
-    format!("{}/audit.pub.pem", setup::STATE)
+/// Where the folder of state keeps the key that the log is signed with.
+fn public_key(desk: &Desk) -> String {
+    desk.path(&format!("{}/audit.pub.pem", setup::STATE))
 }
 
 /// A desk whose log holds three calls: one that succeeds, one that fails, one that is denied.
@@ -88,7 +88,7 @@ fn a_log_that_nobody_touched_is_good_with_the_public_key_alone() {
         Value::Null,
         "without an anchor the end may be missing"
     );
-    let other = desk.aral(&["audit", "verify", "--dir", "audit", "--trust", &public_key()]);
+    let other = desk.aral(&["audit", "verify", "--dir", "audit", "--trust", &public_key(&desk)]);
     other.assert("verify", 0, &[]);
     assert!(
         other.stdout.contains("verdict      good") && other.stdout.contains("cannot be excluded"),
@@ -224,7 +224,7 @@ fn a_receipt_proves_one_record_and_what_went_in_and_came_out() {
     desk.write("output", b"[1]");
     desk.write("other", b"[2]");
     let check = |more: &[&str]| {
-        let trust = public_key();
+        let trust = public_key(&desk);
         desk.aral(&[&["audit", "check", "receipt.json", "--json", "--trust", &trust], more].concat())
     };
     let (input, output) = (salt("input_salt"), salt("output_salt"));

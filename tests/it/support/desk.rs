@@ -83,6 +83,7 @@ impl Desk {
         let desk = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
+        setup::state(desk.folder.path());
         let key = setup::key();
         desk.write("key.pem", key.to_pem().expect("a key").as_bytes());
         desk.private("key.pem");
@@ -117,6 +118,7 @@ impl Desk {
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
         let mut config = json!({
             "state_dir": setup::STATE,
+            "runtime": { "cache_dir": setup::CACHE },
             "audit": { "dir": "audit", "reserve_bytes": 65536 },
             "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
             "manifests": { "files": ["manifest.json"] },

@@ -12,7 +12,22 @@ use zeroize::Zeroizing;
 use super::guests::Guest;
 
 /// Where compiled guests are kept from one test process to the next, beside everything else that cargo builds.
-pub(crate) const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+/// The folder of state, below that of a test. What agents used up and which serials were seen is its own; the key of the
+/// cache is that of all tests.
+pub(crate) const STATE: &str = "state";
+
+/// Makes the folder of state below a test's folder.
+pub(crate) fn state(folder: &Path) {
+    let state = folder.join(STATE);
+    let private = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a path of ours");
+    };
+    std::fs::create_dir(&state).expect("a folder");
+    private(&state, 0o700);
+    std::fs::write(state.join("cache.key"), [7; 32]).expect("a file");
+    private(&state.join("cache.key"), 0o600);
+}
 
 /// The key that the tests' hosts trust.
 pub(crate) fn key() -> PrivateKey {
@@ -187,6 +202,7 @@ impl Setup {
 
     /// The text of `aral.toml`; the files that it names go into the folder.
     pub(super) fn config(&self, folder: &Path) -> String {
+        state(folder);
         let mut ceiling: Map<String, Value> = Limits::default()
             .entries()
             .into_iter()
@@ -210,6 +226,7 @@ impl Setup {
         }
         let mut config = json!({
             "state_dir": STATE,
+            "runtime": { "cache_dir": CACHE },
             "audit": { "dir": "audit", "durability": "async", "reserve_bytes": 0 },
             "trust": [{ "public_key": "key.pub.pem", "kinds": ["manifest", "persona"] }],
             "policy": {
