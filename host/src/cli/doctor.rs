@@ -4,6 +4,7 @@
 
 mod audit;
 mod checks;
+mod people;
 mod storage;
 
 use aral_contract::Failure;
@@ -68,8 +69,9 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
     match configured {
         Ok(configured) => {
             all.push(checks::configuration(&configured));
-            all.push(checks::trust(&configured));
+            all.push(people::trust(&configured));
             all.extend(checks::manifests(&configured));
+            all.extend(people::personas(&configured));
             all.extend(checks::runtime(&configured));
             all.extend(storage::checks(&configured));
             all.push(audit::check(&configured));

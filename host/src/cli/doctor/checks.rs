@@ -16,8 +16,8 @@ use crate::cli::manifest::verify::{COMPONENTS, component};
 const PAGEMAP_SCAN_SINCE: (u32, u32) = (6, 7);
 /// Linux with `openat2` and `pidfd_open`, by which folders are opened and programs watched.
 const KERNEL_SINCE: (u32, u32) = (5, 6);
-/// Days before a manifest expires at which it is time to sign it again.
-const EXPIRES_SOON_DAYS: i64 = 14;
+/// Days before a manifest, a persona or a key expires at which it is time to replace it.
+pub(super) const EXPIRES_SOON_DAYS: i64 = 14;
 
 /// The file was read, so that its owner and mode are right already.
 pub(crate) fn configuration(configured: &Configured) -> Check {
@@ -32,20 +32,6 @@ pub(crate) fn configuration(configured: &Configured) -> Check {
             "write an aral.toml with [[trust]] and [policy], or give `--config FILE`",
         ),
     }
-}
-
-pub(crate) fn trust(configured: &Configured) -> Check {
-    if configured.trust().is_empty() {
-        return Check::warn(
-            "trust",
-            "no key is trusted: no signed document is accepted",
-            "`aral keygen dev`, then in aral.toml: [[trust]] public_key = \"dev.pub.pem\", kinds = [\"manifest\"]",
-        );
-    }
-    Check::ok(
-        "trust",
-        "the public keys can be read, and only their owner may write them",
-    )
 }
 
 pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
