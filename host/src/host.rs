@@ -10,7 +10,7 @@ use aral_capability::{Capability, Entry, Warning};
 use aral_contract::document::Verified;
 use aral_contract::event::LifecycleChange;
 use aral_contract::limits::DOCUMENT_BYTES_MAX;
-use aral_contract::{AuditSink as _, CapabilityId, Clock, Digest, Event, EventKind, Failure};
+use aral_contract::{AuditSink as _, CapabilityId, Clock, Digest, Event, EventKind, Failure, Permissions};
 use aral_orchestration::authorize::WhyNot;
 use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Granted, RunReport};
 use aral_orchestration::{Dispatcher, Outcome, Policy, Request, Session};
@@ -247,7 +247,8 @@ impl Host {
         self.0.dispatcher.explain(session, capability, version)
     }
 
-    /// The smallest change of persona and policy that would let this session call this capability. Nothing is changed.
+    /// The smallest change of manifest, persona and policy with which this session may call this capability, and the call may
+    /// do what is `wanted` besides what the manifest asks for. Nothing is changed.
     ///
     /// # Errors
     /// `capability.unknown`, `document.stale`, `signature.invalid`.
@@ -256,8 +257,9 @@ impl Host {
         session: &Session,
         capability: &CapabilityId,
         version: Option<&VersionReq>,
+        wanted: &Permissions,
     ) -> Result<WhyNot, Failure> {
-        self.0.dispatcher.why_not(session, capability, version)
+        self.0.dispatcher.why_not(session, capability, version, wanted)
     }
 
     /// Everything that happens from now on, until the host is gone. A watcher that falls more than 1,024 events behind

@@ -297,6 +297,13 @@ fn doctor_names_the_fix_of_each_fault() {
     let (code, manifest) = status("manifest");
     assert_eq!((code, &manifest["status"]), (2, &json!("fail")), "{manifest}");
     assert!(manifest["fix"].is_string(), "{manifest}");
+    desk.configure(|config| config["personas"] = json!({ "files": ["persona.json"] }));
+    assert_eq!(status("persona").1["status"], "ok");
+    desk.configure(|config| config["personas"] = json!({ "files": ["nowhere.json"] }));
+    let (code, persona) = status("persona");
+    assert_eq!((code, &persona["status"]), (2, &json!("fail")), "{persona}");
+    desk.configure(|config| config["trust"][0]["not_after"] = json!("2020-01-01T00:00:00Z"));
+    assert_eq!(status("trust").1["status"], "warn", "its time is over");
     desk.configure(|config| config["trust"] = json!([]));
     assert_eq!(status("trust").1["status"], "warn");
     desk.write("open/x", b"");

@@ -9,7 +9,7 @@ use crate::support::desk::{Desk, Run};
 use crate::support::guests::*;
 use crate::support::setup;
 
-/// A desk of its own: what it keeps from run to run is its own, too.
+/// A desk with a capability.
 fn desk() -> Desk {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
@@ -18,10 +18,7 @@ fn desk() -> Desk {
 }
 
 fn configure(desk: &Desk, change: impl FnOnce(&mut Value)) {
-    desk.configure(|config| {
-        config["state_dir"] = json!("state");
-        change(config);
-    });
+    desk.configure(change);
 }
 
 fn header(serial: u64, issued_at: &str, expires_at: &str) -> Header {
@@ -263,6 +260,13 @@ fn explain_shows_numbers_clearance_and_the_smallest_change() {
     }
     let nothing = desk.aral(&["explain", &id, "--why-not"]);
     assert!(nothing.stdout.ends_with("nothing has to change\n"), "{nothing:?}");
+    let more = desk.aral(&["explain", &id, "--why-not", "--allow", "secret:write=token"]);
+    assert_eq!(more.code, 3, "{more:?}");
+    let line = "capability.toml, [permissions.\"secret:write\"]: names = [\"token\"]\n";
+    assert!(
+        more.stdout.contains(line) && more.stdout.contains("`aral manifest build`"),
+        "{more:#?}"
+    );
     // Two lacks: the persona's capability, and the policy's permission.
     desk.guest(ISOLATION_EXEC, |entry| {
         entry["permissions"] = json!({ "exec": { "programs": [{ "path": "/usr/bin/head", "args": [] }] } });

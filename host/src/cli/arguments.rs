@@ -282,9 +282,12 @@ pub(crate) struct Explain {
     /// The capability, with a version requirement if it matters; without it a list of all
     #[arg(value_name = "ID[@VERSION]")]
     pub(crate) capability: Option<String>,
-    /// If it is denied, show the smallest change of persona and policy that would allow it. Nothing is changed
+    /// If it is denied, show the smallest change of manifest, persona and policy that would allow it. Nothing is changed
     #[arg(long, requires = "capability")]
     pub(crate) why_not: bool,
+    /// With --why-not: what a call has to be able to do besides what the manifest asks for, as for `aral run`
+    #[arg(long, value_name = "PERMISSION=SCOPE", requires = "why_not")]
+    pub(crate) allow: Vec<String>,
     #[command(flatten)]
     pub(crate) session: Session,
 }

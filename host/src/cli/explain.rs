@@ -12,9 +12,10 @@ use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::watch::Watch;
-use super::{report, session, text};
+use super::{allow, files, report, session, text};
 
 pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output) -> Done {
+    let wanted = allow::permissions(&arguments.allow, files::absolute_text)?;
     let watch = Watch::new(output);
     let host = session::host(&configured.without_storage(), &arguments.session, &watch, output)?;
     let Some(capability) = &arguments.capability else {
@@ -26,9 +27,10 @@ pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output)
     let decision = &explanation.decision;
     let why_not = arguments
         .why_not
-        .then(|| host.why_not(&session, &id, version.as_ref()))
+        .then(|| host.why_not(&session, &id, version.as_ref(), &wanted))
         .transpose()?;
-    let exit = if decision.outcome.is_ok() {
+    let needs_more = why_not.as_ref().is_some_and(|why_not| !why_not.allowed);
+    let exit = if decision.outcome.is_ok() && !needs_more {
         Exit::Success
     } else {
         Exit::Denied
@@ -156,12 +158,19 @@ fn changes(why_not: &WhyNot) -> String {
     for change in &why_not.changes {
         shown.push_str(&format!("  {}\n", text::line(&change.line)));
     }
-    if why_not
-        .changes
-        .iter()
-        .any(|change| change.document == Document::Persona)
-    {
-        shown.push_str("then sign the persona again: `aral persona sign FILE --key KEY.pem`\n");
+    for (document, then) in [
+        (
+            Document::Manifest,
+            "then build and sign the manifest again: `aral manifest build`, `aral manifest sign`\n",
+        ),
+        (
+            Document::Persona,
+            "then sign the persona again: `aral persona sign FILE --key KEY.pem`\n",
+        ),
+    ] {
+        if why_not.changes.iter().any(|change| change.document == document) {
+            shown.push_str(then);
+        }
     }
     shown
 }

@@ -167,6 +167,13 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is no path: {error}", path.display())))
 }
 
+/// The same as text, for what has to be UTF-8.
+pub(crate) fn absolute_text(path: &str) -> Result<String, Failure> {
+    let absolute = absolute(Path::new(path))?;
+    let text = absolute.to_str().map(str::to_owned);
+    text.ok_or_else(|| Failure::new(Code::ConfigInvalid, format!("`{path}` is not UTF-8")))
+}
+
 /// The way from `folder` to `target`; both absolute.
 pub(crate) fn relative(folder: &Path, target: &Path) -> PathBuf {
     let shared = folder

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
         .into());
     }
     let run = DevelopmentRun {
-        permissions: allow::permissions(&arguments.allow, absolute)?,
+        permissions: allow::permissions(&arguments.allow, files::absolute_text)?,
         limits: allow::limits(&arguments.limit)?,
         networks: networks(&arguments.allow_network)?,
         uncovered: match arguments.observe {
@@ -121,12 +121,6 @@ fn networks(options: &[String]) -> Result<Vec<IpNet>, Failure> {
         })
     };
     options.iter().map(parse).collect()
-}
-
-fn absolute(path: &str) -> Result<String, Failure> {
-    let absolute = files::absolute(Path::new(path))?;
-    let text = absolute.to_str().map(str::to_owned);
-    text.ok_or_else(|| Failure::new(Code::ConfigInvalid, format!("`{path}` is not UTF-8")))
 }
 
 #[cfg(test)]

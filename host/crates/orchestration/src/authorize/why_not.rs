@@ -2,21 +2,26 @@
 //! copies of persona and policy, and taken away again one by one as long as the decision stays a yes, in one order after the
 //! other. What is left is needed, every piece of it. Nothing here changes anything.
 
+mod wanted;
+
 use aral_capability::manifest::Entry;
 use aral_contract::scope::SecretUse;
-use aral_contract::{CapabilityPattern, Digest, HostPattern, Permission};
+use aral_contract::{CapabilityPattern, Digest, HostPattern, Permission, Permissions};
 use aral_persona::{Persona, PersonaBody};
 use serde::Serialize;
 
 use super::ask;
 use super::authorize;
 use super::lines::{self, Lines};
+use super::row::{Row, Verdict};
 use crate::policy::{AgentLimits, Policy, PolicyParts};
 
 /// Which document a change belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Document {
+    /// The entry in the manifest, made from capability.toml; the manifest has to be signed again.
+    Manifest,
     /// The persona, which has to be signed again.
     Persona,
     /// The section `[policy]` of aral.toml.
@@ -37,22 +42,30 @@ pub struct Change {
 pub struct WhyNot {
     /// Whether it is a yes already, and nothing has to change.
     pub allowed: bool,
-    /// The changes, all of which are needed. Empty although it is a no: the manifest asks for what no persona and no policy
-    /// can give.
+    /// The changes, all of which are needed: first of the manifest, then of the persona, then of the policy. Empty although
+    /// it is a no: the manifest asks for what no persona and no policy can give.
     pub changes: Vec<Change>,
 }
 
-/// Finds the smallest change for this entry.
-pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy) -> WhyNot {
-    let nothing = |allowed| WhyNot {
-        allowed,
-        changes: Vec::new(),
+/// Finds the smallest change with which this entry may be called, and the call may do what is `wanted` besides what the
+/// entry asks for.
+pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissions) -> WhyNot {
+    let items = wanted::items(wanted);
+    let Some((whole, new)) = wanted::added(entry, &items) else {
+        return nothing(false);
     };
-    if allowed_with(entry, persona, policy, &[]) {
-        return nothing(true);
+    let alone: Vec<Entry> = items.iter().filter_map(|item| item.alone(entry)).collect();
+    let allowed = |with: &[&Candidate]| allowed_with(&whole, &alone, persona, policy, with);
+    let in_manifest = || new.iter().map(|item| item.change()).collect::<Vec<_>>();
+    if allowed(&[]) {
+        return WhyNot {
+            allowed: new.is_empty(),
+            changes: in_manifest(),
+        };
     }
-    let candidates = candidates(entry, &persona.body, &policy.agents);
-    let allowed = |with: &[&Candidate]| allowed_with(entry, persona, policy, with);
+    // What is wanted comes before the patterns that the manifest asks for: they would do, and allow more.
+    let hosts = hosts(alone.iter().chain([&whole]));
+    let candidates = candidates(&whole, hosts, &persona.body, &policy.agents);
     let all: Vec<&Candidate> = candidates.iter().collect();
     if !allowed(&all) {
         return nothing(false);
@@ -74,7 +87,14 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy) -> WhyNot {
     let smallest = tried.min_by_key(Vec::len).unwrap_or_default();
     WhyNot {
         allowed: false,
-        changes: changes(&smallest),
+        changes: in_manifest().into_iter().chain(changes(&smallest)).collect(),
+    }
+}
+
+fn nothing(allowed: bool) -> WhyNot {
+    WhyNot {
+        allowed,
+        changes: Vec::new(),
     }
 }
 
@@ -118,7 +138,7 @@ fn text(one: &impl ToString) -> Value {
     Value::Text(one.to_string())
 }
 
-fn candidates(entry: &Entry, persona: &PersonaBody, agents: &AgentLimits) -> Vec<Candidate> {
+fn candidates(entry: &Entry, hosts: Vec<HostPattern>, persona: &PersonaBody, agents: &AgentLimits) -> Vec<Candidate> {
     let mut all = Candidates::default();
     // An id is always a pattern, of itself.
     if let Ok(pattern) = entry.id.as_str().parse::<CapabilityPattern>() {
@@ -146,7 +166,7 @@ fn candidates(entry: &Entry, persona: &PersonaBody, agents: &AgentLimits) -> Vec
             });
         }
     }
-    for host in hosts(entry) {
+    for host in hosts {
         let same = host.clone();
         all.persona(lines::PERSONA_DOMAINS, text(&host), move |persona| {
             persona.constraints.allowed_domains.push(same.clone());
@@ -161,17 +181,18 @@ fn candidates(entry: &Entry, persona: &PersonaBody, agents: &AgentLimits) -> Vec
 }
 
 /// Where requests go, and secrets with them.
-fn hosts(entry: &Entry) -> Vec<HostPattern> {
-    let asked = &entry.permissions;
-    let network = [&asked.network_read, &asked.network_write].into_iter().flatten();
-    let secrets = asked.secret_read.iter().flat_map(|scope| &scope.secrets);
+fn hosts<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<HostPattern> {
     let mut hosts: Vec<HostPattern> = Vec::new();
-    for host in network
-        .flat_map(|scope| &scope.hosts)
-        .chain(secrets.flat_map(|secret| &secret.hosts))
-    {
-        if !hosts.contains(host) {
-            hosts.push(host.clone());
+    for asked in entries.map(|entry| &entry.permissions) {
+        let network = [&asked.network_read, &asked.network_write].into_iter().flatten();
+        let secrets = asked.secret_read.iter().flat_map(|scope| &scope.secrets);
+        let all = network
+            .flat_map(|scope| &scope.hosts)
+            .chain(secrets.flat_map(|secret| &secret.hosts));
+        for host in all {
+            if !hosts.contains(host) {
+                hosts.push(host.clone());
+            }
         }
     }
     hosts
@@ -240,13 +261,18 @@ fn kept_things(entry: &Entry, all: &mut Candidates) {
     }
 }
 
-fn allowed_with(entry: &Entry, persona: &Persona, policy: &Policy, with: &[&Candidate]) -> bool {
+/// Whether the entry may be called, and everything that is wanted is given whole.
+fn allowed_with(entry: &Entry, alone: &[Entry], persona: &Persona, policy: &Policy, with: &[&Candidate]) -> bool {
     let (mut persona, mut parts) = (persona.clone(), PolicyParts::clone(policy));
     for candidate in with {
         (candidate.apply)(&mut persona.body, &mut parts);
     }
-    let decided = Policy::new(parts).map(|policy| authorize(entry, Digest::of(b""), &persona, &policy));
-    decided.is_ok_and(|decision| decision.outcome.is_ok())
+    let Ok(policy) = Policy::new(parts) else {
+        return false;
+    };
+    let decide = |entry: &Entry| authorize(entry, Digest::of(b""), &persona, &policy);
+    let whole = |row: &Row| row.persona.verdict == Verdict::Yes && row.policy.verdict == Verdict::Yes;
+    decide(entry).outcome.is_ok() && alone.iter().all(|one| decide(one).rows.iter().all(whole))
 }
 
 /// The lines, those of one list in one.

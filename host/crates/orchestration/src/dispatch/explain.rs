@@ -1,6 +1,6 @@
 //! Why a session may or may not call a capability, for people. Nothing is counted, cached or recorded here.
 
-use aral_contract::{CapabilityId, Digest, Failure, KeyId};
+use aral_contract::{CapabilityId, Digest, Failure, KeyId, Permissions};
 use semver::VersionReq;
 
 use super::Dispatcher;
@@ -52,8 +52,8 @@ impl Dispatcher {
         })
     }
 
-    /// The smallest change of persona and policy that would let this session call this capability. It is found, and never
-    /// made.
+    /// The smallest change of manifest, persona and policy with which this session may call this capability, and the call may
+    /// do what is `wanted` besides what the manifest asks for. It is found, and never made.
     ///
     /// # Errors
     /// As [`Dispatcher::explain`].
@@ -62,10 +62,12 @@ impl Dispatcher {
         session: &Session,
         capability: &CapabilityId,
         version: Option<&VersionReq>,
+        wanted: &Permissions,
     ) -> Result<WhyNot, Failure> {
         let capability = self.registry.find(capability, version)?;
         self.check_documents(session, &capability, self.clock.now())?;
         let ruling = self.ruling.load();
-        Ok(why_not(&capability.entry, session.persona(), ruling.policy()))
+        let (entry, persona) = (&capability.entry, session.persona());
+        Ok(why_not(entry, persona, ruling.policy(), wanted))
     }
 }

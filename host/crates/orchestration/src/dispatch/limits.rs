@@ -62,7 +62,7 @@ impl Drop for Reservation {
 
 /// A no, with its words for the record.
 struct Refusal {
-    failure: Failure,
+    failure: Box<Failure>,
     /// Who does not give what.
     missing: String,
 }
@@ -71,7 +71,7 @@ impl Refusal {
     fn new(code: Code, id: &PersonaId, missing: String, hint: String) -> Self {
         let message = format!("persona `{id}` may not make this call: {missing}");
         Self {
-            failure: Failure::new(code, message).with_hint(hint),
+            failure: Box::new(Failure::new(code, message).with_hint(hint)),
             missing,
         }
     }
@@ -81,11 +81,11 @@ impl Refusal {
         // Rounded up: a caller who comes at the very moment must not be too early.
         let seconds = wait.as_millis().div_ceil(1_000);
         let hint = self.failure.hint.clone().unwrap_or_default();
-        let failure = self
-            .failure
-            .with_retry_after(wait)
-            .with_hint(format!("call again in {seconds} s\n{hint}"));
-        Self { failure, ..self }
+        let failure = self.failure.with_retry_after(wait);
+        Self {
+            failure: Box::new(failure.with_hint(format!("call again in {seconds} s\n{hint}"))),
+            ..self
+        }
     }
 }
 
@@ -108,7 +108,7 @@ impl Dispatcher {
                     subject: format!("persona {}: {}", session.persona().body.id, refusal.missing),
                     source: None,
                 });
-                Err(refusal.failure)
+                Err(*refusal.failure)
             }
         }
     }

@@ -10,6 +10,11 @@ use super::*;
 use crate::policy::RawPolicy;
 
 fn found(permissions: &Json, persona: Json, policy: &str) -> WhyNot {
+    found_with(permissions, persona, policy, json!({}))
+}
+
+fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> WhyNot {
+    let wanted = serde_json::from_value(wanted).unwrap();
     let entry = Entry {
         id: "tool".parse().unwrap(),
         version: Version::new(1, 2, 0),
@@ -34,7 +39,7 @@ fn found(permissions: &Json, persona: Json, policy: &str) -> WhyNot {
     let persona = dangerous_accept_unsigned(Kind::Persona, document.to_string().as_bytes(), now).unwrap();
     let raw: RawPolicy = toml::from_str(policy).unwrap();
     let policy = Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap();
-    why_not(&entry, &persona, &policy)
+    why_not(&entry, &persona, &policy, &wanted)
 }
 
 fn check(permissions: Json, persona: Json, policy: &str, expected: &[&str]) {
@@ -132,5 +137,47 @@ fn programs_and_records_and_tiers() {
             "aral.toml, [policy.memory]: namespaces = [\"n\"]",
             "aral.toml, [policy.tier.gold]: requests_per_minute = 600",
         ],
+    );
+}
+
+#[test]
+fn what_the_manifest_does_not_ask_for_is_a_line_of_its_own() {
+    let asked = json!({"network:read": {"hosts": ["https://*.example.org"]}});
+    let persona = json!({"constraints": {
+        "allowed_capabilities": ["*"], "allowed_permissions": ["network:read"], "allowed_domains": ["https://a.example.org"],
+    }});
+    let policy =
+        "capabilities = [\"*\"]\npermissions = [\"*\"]\nnetwork.hosts = [\"*\"]\nmemory.namespaces = [\"n\"]\n";
+    let lines = |wanted: Json| {
+        let found = found_with(&asked, persona.clone(), policy, wanted);
+        assert_eq!(found.allowed, found.changes.is_empty());
+        found.changes.into_iter().map(|change| change.line).collect::<Vec<_>>()
+    };
+    let host = |host: &str| json!({"network:read": {"hosts": [host]}});
+    assert_eq!(lines(host("https://a.example.org")), <[&str; 0]>::default());
+    // The manifest asks for it by its pattern, and the persona narrows that away.
+    assert_eq!(
+        lines(host("https://b.example.org")),
+        ["persona, constraints: \"allowed_domains\": [\"https://b.example.org\"]"],
+        "and not the whole pattern"
+    );
+    assert_eq!(
+        lines(host("https://c.example")),
+        [
+            "capability.toml, [permissions.\"network:read\"]: hosts = [\"https://c.example\"]",
+            "persona, constraints: \"allowed_domains\": [\"https://c.example\"]",
+        ]
+    );
+    assert_eq!(
+        lines(json!({
+            "memory:write": {"namespaces": ["n"], "bytes_max": 5, "records_max": 6},
+            "file:read": {"paths": [{"guest": "/data", "host": "/srv"}]},
+        })),
+        [
+            "capability.toml, [permissions.\"file:read\"]: paths = [{ guest = \"/data\", host = \"/srv\" }]",
+            "capability.toml, [permissions.\"memory:write\"]: namespaces = [\"n\"], bytes_max = 5, records_max = 6",
+            "persona, constraints: \"allowed_permissions\": [\"file:read\", \"memory:write\"]",
+            "aral.toml, [policy.file]: read_roots = [\"/srv\"]",
+        ]
     );
 }
