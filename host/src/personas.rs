@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aral_contract::document::TrustStore;
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{Code, EventKind, Failure, KeyId, PersonaId};
+use aral_contract::{Code, Digest, EventKind, Failure, KeyId, PersonaId};
 use aral_orchestration::Session;
 use aral_orchestration::budget::Refused;
 use aral_persona::{Persona, persona};
@@ -85,15 +85,20 @@ impl Host {
     /// Trusts a key no longer. From the next call on nothing that it signed runs, neither a persona nor a capability. It is
     /// not written down: add the key to `[revoked]` of the configuration, too.
     pub fn revoke(&self, key: KeyId) {
-        let mut trust = TrustStore::clone(&self.0.dispatcher.trust());
-        trust.revoke(key);
-        self.set_trust(trust);
+        let before = self.0.dispatcher.trust().digest();
+        self.0.dispatcher.revoke(key);
+        self.record_trust(before);
     }
 
     /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
     pub fn set_trust(&self, trust: TrustStore) {
-        let (before, after) = (self.0.dispatcher.trust().digest(), trust.digest());
+        let before = self.0.dispatcher.trust().digest();
         self.0.dispatcher.set_trust(trust);
+        self.record_trust(before);
+    }
+
+    fn record_trust(&self, before: Digest) {
+        let after = self.0.dispatcher.trust().digest();
         if before != after {
             self.record(EventKind::ConfigurationChanged {
                 subject: "trust",

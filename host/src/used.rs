@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aral_contract::Failure;
-use aral_orchestration::budget::Ledger;
 
 use crate::host::{Host, Parts};
 
@@ -64,25 +63,30 @@ impl Drop for Pending {
 }
 
 impl Parts {
-    /// Adds what was used to what is kept, and takes over what other processes have added. What cannot be kept now is not
-    /// lost: the next time has it too.
+    /// Adds what was used to what is kept, and takes over what other processes have added.
     pub(crate) fn keep_used(&self) {
-        let spent = self.dispatcher.take_unsaved();
-        if spent.personas.is_empty() {
+        if self.dispatcher.sessions().is_empty() {
             return;
         }
-        if let Err(failure) = self.keep(&spent) {
+        if let Err(failure) = self.keep() {
             tracing::warn!(%failure, "what agents have used up could not be kept");
-            self.dispatcher.give_back(&spent);
         }
     }
 
-    fn keep(&self, spent: &Ledger) -> Result<(), Failure> {
+    /// Taken only under the lock: whoever reads what is kept in between must not find it in neither place. What cannot be
+    /// kept now is not lost: the next time has it too.
+    fn keep(&self) -> Result<(), Failure> {
         let Some(file) = &self.serials else { return Ok(()) };
         let locked = file.lock(&*self.clock)?;
         let mut used = locked.used()?;
+        let spent = self.dispatcher.take_unsaved();
+        if spent.personas.is_empty() {
+            return Ok(());
+        }
         used.add(spent.clone(), self.clock.now().as_millisecond());
-        locked.write_used(&used)?;
+        locked
+            .write_used(&used)
+            .inspect_err(|_| self.dispatcher.give_back(&spent))?;
         self.dispatcher.load_used(&used);
         Ok(())
     }

@@ -350,6 +350,30 @@ async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
     );
 }
 
+#[tokio::test]
+async fn what_cannot_be_kept_now_is_kept_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
+    let fixture = || fixture(|builder| builder.state_dir(&state).policy(policy(&limit)));
+    let one = fixture();
+    let bytes = persona_of(1, &json!({}));
+    let session = one.host.session(&bytes).unwrap();
+    assert_eq!(one.code(&session).await, None);
+    files::write_path(&state.join("used.json"), b"{", 0o600, files::Replace::Allow).unwrap();
+    one.host.0.keep_used();
+    assert_eq!(
+        one.code(&session).await,
+        Some(Code::LimitRate),
+        "it is not forgotten here either"
+    );
+    files::write_path(&state.join("used.json"), b"{}", 0o600, files::Replace::Allow).unwrap();
+    one.host.0.keep_used();
+    let other = fixture();
+    let session = other.host.session(&bytes).unwrap();
+    assert_eq!(other.code(&session).await, Some(Code::LimitRate));
+}
+
 #[test]
 fn damage_to_what_is_kept_is_no_reason_to_forget_it() {
     let folder = tempfile::tempdir().unwrap();

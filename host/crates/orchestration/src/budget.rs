@@ -1,4 +1,4 @@
-//! What an agent has used up of what it may: requests, and money. One [`Standing`] for each persona counts for all its
+//! What an agent has used up of what it may: requests, and money. One standing for each persona counts for all its
 //! sessions. It knows no file and no clock: whoever asks brings the time, and whoever keeps what was used takes it from here.
 
 pub mod ledger;

@@ -63,7 +63,7 @@ impl Drop for Reservation {
 /// A no, with its words for the record.
 struct Refusal {
     failure: Box<Failure>,
-    /// Who does not give what.
+    /// Who does not give what, in words that are the same each time: the log counts what is repeated.
     missing: String,
 }
 
@@ -74,6 +74,11 @@ impl Refusal {
             failure: Box::new(Failure::new(code, message).with_hint(hint)),
             missing,
         }
+    }
+
+    /// For the record in other words than for the caller.
+    fn recorded(self, missing: String) -> Self {
+        Self { missing, ..self }
     }
 
     fn after(self, wait: Option<Duration>) -> Self {
@@ -143,7 +148,8 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
             bound.most
         );
         let line = line(bound.by, terms, "\"max_reasoning_depth\"", "reasoning_depth", depth);
-        return Err(Refusal::new(Code::LimitDepth, id, missing, line));
+        let recorded = format!("{} lets it be {} steps deep", the(bound.by), bound.most);
+        return Err(Refusal::new(Code::LimitDepth, id, missing, line).recorded(recorded));
     }
     let mut callee = session;
     while let Some(caller) = callee.caller() {
@@ -163,7 +169,8 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
                 by.id
             );
             let line = format!("persona `{}`, constraints: \"max_reasoning_depth\": {depth}", by.id);
-            return Err(Refusal::new(Code::LimitDepth, id, missing, line));
+            let recorded = format!("the persona of its caller `{}` lets it be {most} steps deep", by.id);
+            return Err(Refusal::new(Code::LimitDepth, id, missing, line).recorded(recorded));
         }
         callee = caller;
     }
@@ -190,7 +197,10 @@ fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {
             );
             let wanted = wanted(bound, left, terms.call_cost_max_micro);
             let line = line(bound.by, terms, "\"max_cost_per_hour\"", "cost_per_hour_micro", wanted);
-            Refusal::new(Code::LimitCost, id, missing, line).after(wait)
+            let recorded = format!("{} gives it {} millionths an hour", the(bound.by), bound.most);
+            Refusal::new(Code::LimitCost, id, missing, line)
+                .recorded(recorded)
+                .after(wait)
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aral_contract::PersonaId;
 use aral_contract::document::TrustStore;
+use aral_contract::{KeyId, PersonaId};
 use aral_persona::Persona;
 
 use super::Dispatcher;
@@ -37,6 +37,15 @@ impl Dispatcher {
     /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
     pub fn set_trust(&self, trust: TrustStore) {
         self.trust.store(Arc::new(trust));
+    }
+
+    /// Trusts a key no longer. Two that are revoked at once are both revoked.
+    pub fn revoke(&self, key: KeyId) {
+        self.trust.rcu(|trust| {
+            let mut trust = TrustStore::clone(trust);
+            trust.revoke(key);
+            trust
+        });
     }
 
     /// What agents have used up since this was asked last.
