@@ -73,6 +73,14 @@ codes! {
     Cancelled = "call.cancelled", Caller;
     /// A configuration file, an option or an argument is wrong.
     ConfigInvalid = "config.invalid", Caller;
+    /// The request itself is wrong: its address, method, fields or length.
+    RequestInvalid = "request.invalid", Caller;
+    /// The request repeats an `Idempotency-Key` of one that is under way, or of another one.
+    RequestConflict = "request.conflict", Caller;
+    /// It is not known who calls.
+    AuthenticationFailed = "authentication.failed", Caller;
+    /// The caller asks more often than it may.
+    RateLimited = "rate.limited", Caller;
     /// A permission that the manifest requires is not given, or a scope does not reach.
     PermissionDenied = "permission.denied", Denial;
     /// The guest trapped: unreachable code, memory out of bounds, division by zero, a panic.

@@ -93,6 +93,10 @@ name_type! {
     TierName
 }
 name_type! {
+    /// Names somebody who may call the server. Same form as [`CapabilityId`].
+    CallerName
+}
+name_type! {
     /// Names a memory namespace. Same form as [`CapabilityId`].
     Namespace
 }
