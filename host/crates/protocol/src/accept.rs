@@ -1,0 +1,96 @@
+//! Takes connections: a place first, then a connection, so that what there is no place for waits in the system's queue and
+//! not in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::bounds::{self, Bounds};
+use crate::connection;
+use crate::door::Peer;
+
+/// The first pause after the system refused a connection, and the longest.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Told once that the server stops. Clones are told too.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Whoever has the sender stops the server, also by dropping it.
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Ends when the server stops.
+    pub(crate) async fn stopped(&mut self) {
+        let _gone_is_stopped = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// One listener at work.
+pub(crate) struct Acceptor {
+    pub(crate) listener: TcpListener,
+    pub(crate) router: Router,
+    pub(crate) bounds: Bounds,
+    /// Places for connections, shared by all listeners.
+    pub(crate) places: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    /// Takes connections until the server stops; then waits for those that are left, as long as they may go on.
+    pub(crate) async fn run(self, stop: Stop) {
+        let mut connections = JoinSet::new();
+        let bounds = Arc::new(self.bounds.clone());
+        let mut stopping = stop.clone();
+        let mut stopped = std::pin::pin!(stopping.stopped());
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stopped => break,
+                Some(_ended) = connections.join_next() => continue,
+                accepted = self.accept() => accepted,
+            };
+            let Some((stream, peer, place)) = accepted else { break };
+            let (router, bounds, stop) = (self.router.clone(), Arc::clone(&bounds), stop.clone());
+            connections.spawn(async move {
+                let _place = place;
+                // Without it, small answers wait for the other side's acknowledgement.
+                let _refused = stream.set_nodelay(true);
+                connection::serve(stream, Peer(peer), router, &bounds, stop).await;
+            });
+        }
+        drop(self.listener);
+        let rest = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(bounds::ms(bounds.drain_ms), rest).await.is_err() {
+            tracing::warn!(
+                left = connections.len(),
+                "connections were cut off: [serve.limits] drain_ms"
+            );
+            connections.shutdown().await;
+        }
+    }
+
+    /// The next connection with its place; none: there are no more places for ever.
+    async fn accept(&self) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let mut pause = PAUSE;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return Some((stream, peer, place)),
+                // Out of descriptors, or a peer that left at once: neither ends the server.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the wire may cost: every bound of the server, with its default and the attack it stops. It reads no file.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A number of the configuration that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("[serve.limits] {key} = {value} is not between {min} and {max}")]
+pub struct OutOfRange {
+    /// Which key.
+    pub key: &'static str,
+    /// What it says.
+    pub value: u64,
+    /// What it may say at least.
+    pub min: u64,
+    /// What it may say at most.
+    pub max: u64,
+}
+
+macro_rules! bounds {
+    ($($(#[$doc:meta])* $name:ident = $default:expr, $min:expr => $max:expr;)*) => {
+        /// The bounds of the server. Every field is enforced; the unit is the last word of its name.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Bounds {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Default for Bounds {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// What a configuration says of them: an absent field says nothing.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct BoundsRequest {
+            $($(#[$doc])* pub $name: Option<u64>,)*
+        }
+
+        impl Bounds {
+            /// What the configuration says, else the default.
+            ///
+            /// # Errors
+            /// A number that makes no sense.
+            pub fn resolve(request: &BoundsRequest) -> Result<Self, OutOfRange> {
+                Ok(Self { $($name: in_range(stringify!($name), request.$name.unwrap_or($default), $min, $max)?,)* })
+            }
+
+            /// Names and values, in the order of the documentation.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+bounds! {
+    /// Connections at once, over all listeners. Stops a flood of connections from using up descriptors and memory.
+    connections_max = 10_000, 1 => 1_000_000;
+    /// Requests between their first byte of body and their last byte of answer. Stops bodies and answers from filling memory.
+    requests_max = 2_000, 1 => 1_000_000;
+    /// Request line and header fields together. Stops header floods.
+    header_bytes_max = 32 << 10, 8 << 10 => 1 << 20;
+    /// Path and query. Stops addresses that fill logs.
+    uri_bytes_max = 4 << 10, 64 => 64 << 10;
+    /// Body of a request. Stops bodies that fill memory before anything reads them.
+    body_bytes_max = 1 << 20, 1 => 64 << 20;
+    /// From the first byte of a request to the end of its header fields. Stops slow-loris callers.
+    header_ms = 10_000, 10 => 600_000;
+    /// From the end of the header fields to the end of the body. Stops the same with the body.
+    body_ms = 30_000, 10 => 600_000;
+    /// The call itself, with everything it waits for. Stops callers from being kept for ever.
+    handler_ms = 60_000, 10 => 3_600_000;
+    /// From the first byte of an answer to its last. Stops callers who read slowly.
+    write_ms = 60_000, 10 => 600_000;
+    /// A connection on which nothing is asked. Stops callers who keep connections.
+    idle_ms = 60_000, 10 => 3_600_000;
+    /// How long calls that are under way may go on once the server is told to end.
+    drain_ms = 30_000, 0 => 3_600_000;
+    /// Requests a second to `/health`, `/ready` and `/openapi.json`, which ask nobody who they are.
+    public_per_second = 50, 1 => 1_000_000;
+    /// How long the answer to a request with an `Idempotency-Key` is kept.
+    replay_ms = 600_000, 10 => 86_400_000;
+    /// How many of these are kept for one caller.
+    replay_entries_max = 1_000, 1 => 1_000_000;
+    /// How large all of them together may be for one caller.
+    replay_bytes_max = 16 << 20, 1 => 1 << 30;
+}
+
+fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(OutOfRange { key, value, min, max })
+    }
+}
+
+/// A bound in milliseconds as a duration.
+pub(crate) fn ms(bound: u64) -> Duration {
+    Duration::from_millis(bound)
+}
+
+/// A bound as the size of something in memory.
+pub(crate) fn size(bound: u64) -> usize {
+    usize::try_from(bound).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_out_of_range_is_named_with_its_range() {
+        let request = BoundsRequest {
+            header_bytes_max: Some(100),
+            ..BoundsRequest::default()
+        };
+        let refused = Bounds::resolve(&request).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "[serve.limits] header_bytes_max = 100 is not between 8192 and 1048576"
+        );
+        assert_eq!(Bounds::resolve(&BoundsRequest::default()), Ok(Bounds::default()));
+    }
+
+    #[test]
+    fn every_bound_is_documented_with_its_default() {
+        let document = include_str!("../../../../docs/defaults.md");
+        for (name, value) in Bounds::default().entries() {
+            let line = format!("\n| [serve.limits] `{name}` | {value} | ");
+            assert!(
+                document.contains(&line),
+                "docs/defaults.md has no line for `{name}` with {value}"
+            );
+        }
+        let lines = document
+            .lines()
+            .filter(|line| line.starts_with("| [serve.limits] "))
+            .count();
+        assert_eq!(lines, Bounds::default().entries().len());
+    }
+}

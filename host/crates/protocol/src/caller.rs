@@ -1,0 +1,85 @@
+//! Callers: names of the configuration, each with the session of its persona and the digests of its keys. A key itself is
+//! nowhere here.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use aral_contract::Digest;
+use aral_contract::id::CallerName;
+use aral_orchestration::Session;
+
+/// What every key begins with, so that people and scanners of repositories know one when they see it.
+pub const KEY_PREFIX: &str = "aral_";
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The name in the configuration.
+    pub name: CallerName,
+    /// For whom calls are made.
+    pub session: Session,
+    /// SHA-256 of each key that shows who it is.
+    pub keys: Vec<Digest>,
+}
+
+/// Why a list of callers is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallersError {
+    /// Two have one name.
+    #[error("there are two callers `{0}`")]
+    Name(CallerName),
+    /// One key would be two callers.
+    #[error("the key with the SHA-256 {digest} is listed twice, last for `{name}`")]
+    Key {
+        /// Of the key.
+        digest: Digest,
+        /// Who has it too.
+        name: CallerName,
+    },
+}
+
+/// All callers.
+#[derive(Debug, Default)]
+pub struct Callers {
+    names: HashMap<CallerName, Arc<Caller>>,
+    keys: HashMap<Digest, Arc<Caller>>,
+}
+
+impl Callers {
+    /// Takes a list.
+    ///
+    /// # Errors
+    /// A name or a key that is there twice.
+    pub fn new(list: Vec<Caller>) -> Result<Self, CallersError> {
+        let mut callers = Self::default();
+        for caller in list.into_iter().map(Arc::new) {
+            for key in &caller.keys {
+                match callers.keys.entry(*key) {
+                    Entry::Vacant(free) => free.insert(Arc::clone(&caller)),
+                    Entry::Occupied(_) => {
+                        return Err(CallersError::Key {
+                            digest: *key,
+                            name: caller.name.clone(),
+                        });
+                    }
+                };
+            }
+            match callers.names.entry(caller.name.clone()) {
+                Entry::Vacant(free) => free.insert(caller),
+                Entry::Occupied(taken) => return Err(CallersError::Name(taken.key().clone())),
+            };
+        }
+        Ok(callers)
+    }
+
+    /// The caller of this name.
+    pub fn named(&self, name: &CallerName) -> Option<&Arc<Caller>> {
+        self.names.get(name)
+    }
+
+    /// The caller who has this key. What is compared is a digest of it: how long that takes says nothing about the key.
+    pub(crate) fn with_key(&self, key: &str) -> Option<&Arc<Caller>> {
+        self.keys.get(&Digest::of(key.as_bytes()))
+    }
+}

@@ -1,0 +1,197 @@
+//! `GET /v1/capabilities` and `/v1/capabilities/{id}`: what the caller may call, and how. The three yeses are asked for each
+//! capability, and what they do not give is not shown. Where on this machine a scope reaches is nobody's business here.
+
+use std::sync::Arc;
+
+use aral_capability::Capability;
+use aral_contract::{Failure, Grant, Permission};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+use semver::{Comparator, Op, VersionReq};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::caller::Caller;
+use crate::door::Door;
+use crate::invoke::{self, Versions};
+use crate::problem::Problem;
+
+/// Capabilities that one page looks at. Stops one request from asking for thousands of decisions.
+const EXAMINED_MAX: usize = 200;
+
+/// Where a page begins.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Paging {
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+/// A page of the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page {
+    /// What the caller may call, by name and version.
+    capabilities: Vec<Summary>,
+    /// Where the next page begins; none: this is the last. A page may be empty and not the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// One capability in the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Summary {
+    /// Its name.
+    id: String,
+    /// Its version.
+    version: String,
+    /// One line on it.
+    title: String,
+    /// What it does and when to use it.
+    description: String,
+    /// What it may do for this caller, such as `file:read`.
+    permissions: Vec<&'static str>,
+}
+
+/// One capability.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Details {
+    /// What the list has of it.
+    #[serde(flatten)]
+    #[schema(inline)]
+    summary: Summary,
+    /// JSON Schema (draft 2020-12) of the input.
+    input_schema: Value,
+    /// JSON Schema (draft 2020-12) of the output.
+    output_schema: Value,
+    /// How much one call may use, by the names of the documentation.
+    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
+    limits: Value,
+}
+
+/// List what the caller may call.
+#[utoipa::path(
+    get,
+    path = "/v1/capabilities",
+    tag = "capabilities",
+    params(Paging),
+    responses(
+        (status = 200, description = "A page of the list", body = Page),
+        (status = "4XX", response = crate::problem::ProblemResponse),
+        (status = "5XX", response = crate::problem::ProblemResponse),
+    )
+)]
+pub(crate) async fn list(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    paging: Result<Query<Paging>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let after = invoke::query(paging)?.after;
+    let all = door.shared.dispatcher.registry().list();
+    let from = match &after {
+        Some(after) => all.partition_point(|one| place(one) <= place_of(after)),
+        None => 0,
+    };
+    let rest = all.get(from..).unwrap_or_default();
+    let (page, more) = rest.split_at(rest.len().min(EXAMINED_MAX));
+    let capabilities = page.iter().filter_map(|one| {
+        let grant = granted(&door, &caller, one).ok()?;
+        Some(Summary::new(one, &grant))
+    });
+    Ok(json(&Page {
+        capabilities: capabilities.collect(),
+        next: (!more.is_empty())
+            .then(|| page.last().map(|last| cursor(last)))
+            .flatten(),
+    }))
+}
+
+/// Show how to call a capability.
+#[utoipa::path(
+    get,
+    path = "/v1/capabilities/{id}",
+    tag = "capabilities",
+    params(("id" = String, Path, description = "Name of the capability"), Versions),
+    responses(
+        (status = 200, description = "How to call it", body = Details),
+        (status = "4XX", response = crate::problem::ProblemResponse),
+        (status = "5XX", response = crate::problem::ProblemResponse),
+    )
+)]
+pub(crate) async fn show(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    id: Result<Path<String>, PathRejection>,
+    versions: Result<Query<Versions>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let id = invoke::capability_of(id)?;
+    let version = invoke::query(versions)?.requirement()?;
+    let found = door.shared.dispatcher.registry().find(&id, version.as_ref())?;
+    let grant = granted(&door, &caller, &found)?;
+    Ok(json(&Details {
+        summary: Summary::new(&found, &grant),
+        input_schema: found.entry.input_schema.clone(),
+        output_schema: found.entry.output_schema.clone(),
+        limits: grant.limits.entries().into_iter().collect(),
+    }))
+}
+
+/// The three yeses for this very version. Nothing is recorded: nothing was asked for.
+fn granted(door: &Door, caller: &Caller, capability: &Capability) -> Result<Grant, Failure> {
+    let version = &capability.entry.version;
+    let exactly = VersionReq {
+        comparators: vec![Comparator {
+            op: Op::Exact,
+            major: version.major,
+            minor: Some(version.minor),
+            patch: Some(version.patch),
+            pre: version.pre.clone(),
+        }],
+    };
+    let dispatcher = &door.shared.dispatcher;
+    let explained = dispatcher.explain(&caller.session, &capability.entry.id, Some(&exactly))?;
+    explained.decision.outcome.map_err(|denial| Failure::from(&denial))
+}
+
+impl Summary {
+    fn new(capability: &Capability, grant: &Grant) -> Self {
+        let entry = &capability.entry;
+        Self {
+            id: entry.id.to_string(),
+            version: entry.version.to_string(),
+            title: entry.title.clone(),
+            description: entry.description.clone(),
+            permissions: grant
+                .permissions
+                .present()
+                .into_iter()
+                .map(Permission::as_str)
+                .collect(),
+        }
+    }
+}
+
+fn cursor(capability: &Capability) -> String {
+    format!("{}@{}", capability.entry.id, capability.entry.version)
+}
+
+/// What the list is ordered by.
+fn place(capability: &Capability) -> (&str, Option<semver::Version>) {
+    (capability.entry.id.as_str(), Some(capability.entry.version.clone()))
+}
+
+/// The place that a cursor names, whether or not something is there still.
+fn place_of(cursor: &str) -> (&str, Option<semver::Version>) {
+    let (id, version) = cursor.split_once('@').unwrap_or((cursor, ""));
+    (id, version.parse().ok())
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => Problem::from(Failure::internal(error)).into_response(),
+    }
+}

@@ -1,0 +1,119 @@
+//! One connection from its first byte to its end: requests in, answers out, and an end when the other side is too slow or
+//! the server stops.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http::Request;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
+use tower::Service as _;
+
+use crate::accept::Stop;
+use crate::bounds::{self, Bounds};
+use crate::door::Peer;
+use crate::pace::{Pace, Paced};
+
+/// A place among the requests under way. It travels with the answer to where its last byte is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _permit: Arc::new(permit),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 until the other side leaves, is too slow, or the server stops.
+pub(crate) async fn serve<T>(stream: T, peer: Peer, router: Router, bounds: &Bounds, mut stop: Stop)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let pace = Pace::new(bounds);
+    let service = service_fn(|request: Request<Incoming>| answer(router.clone(), pace.clone(), peer, request));
+    let stream = TokioIo::new(Paced::new(stream, pace.clone()));
+    // `pace` bounds the time of header fields, from their first byte on; hyper's own bound begins with the connection.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_header_size(bounds::size(bounds.header_bytes_max))
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return told(ended),
+        () = pace.expired() => return tracing::debug!(peer = %peer.0, "too slow, or idle for too long"),
+        () = stop.stopped() => {}
+    }
+    if pace.is_idle() {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        ended = &mut connection => told(ended),
+        () = pace.expired() => tracing::debug!(peer = %peer.0, "too slow"),
+    }
+}
+
+/// What a stranger does to a connection is nobody's error.
+fn told(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    pace: Pace,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<Answering>, Infallible> {
+    pace.busy();
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    // Every `Router` is ready.
+    let mut response = router.call(request).await?;
+    pace.writing(response.extensions_mut().remove::<Place>());
+    Ok(response.map(|body| Answering { body, pace }))
+}
+
+/// The body of an answer. It is dropped when the last of it has been handed over.
+struct Answering {
+    body: Body,
+    pace: Pace,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.pace.handed_over();
+    }
+}

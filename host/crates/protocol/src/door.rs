@@ -1,0 +1,146 @@
+//! What every request can reach: the dispatch path, the callers, the bounds. One for each listener, around a state that all
+//! listeners share.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aral_contract::event::{AuthenticationMethod, Severity};
+use aral_contract::id::{CallerName, PersonaId};
+use aral_contract::{AuditSink, Clock, Event, EventKind, Sensitive, TraceId};
+use aral_orchestration::Dispatcher;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::Semaphore;
+
+use crate::bounds::{self, Bounds};
+use crate::caller::Callers;
+use crate::health::Doctor;
+use crate::listener::ListenerOptions;
+use crate::replay::Replays;
+
+/// One listener and what it leads to.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: ListenerOptions,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all listeners share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) callers: Callers,
+    pub(crate) bounds: Bounds,
+    pub(crate) doctor: Doctor,
+    pub(crate) replays: Arc<Replays>,
+    /// Places for requests.
+    pub(crate) requests: Arc<Semaphore>,
+    /// For what asks nobody who they are.
+    pub(crate) public: DefaultDirectRateLimiter,
+    pub(crate) openapi: String,
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn AuditSink>,
+    draining: AtomicBool,
+}
+
+/// What the shared state is made from.
+pub(crate) struct SharedParts {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) callers: Callers,
+    pub(crate) bounds: Bounds,
+    pub(crate) health: Arc<dyn crate::Health>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sink: Arc<dyn AuditSink>,
+    pub(crate) openapi: String,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: SharedParts) -> Self {
+        let bounds = parts.bounds;
+        let per_second = u32::try_from(bounds.public_per_second).unwrap_or(u32::MAX);
+        Self {
+            dispatcher: parts.dispatcher,
+            callers: parts.callers,
+            doctor: Doctor::new(parts.health, Arc::clone(&parts.clock)),
+            replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
+            requests: Arc::new(Semaphore::new(
+                bounds::size(bounds.requests_max).min(Semaphore::MAX_PERMITS),
+            )),
+            public: RateLimiter::direct(Quota::per_second(
+                NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN),
+            )),
+            openapi: parts.openapi,
+            clock: parts.clock,
+            sink: parts.sink,
+            draining: AtomicBool::new(false),
+            bounds,
+        }
+    }
+
+    /// From now on the server ends.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Records that somebody said who they are; `refused` says why they are not believed.
+    pub(crate) fn record_authentication(&self, trace: TraceId, peer: Peer, said: Said<'_>, refused: Option<String>) {
+        self.record(
+            Some(trace),
+            EventKind::Authentication {
+                user: said.user.map(|name| Sensitive::new(name.to_string())),
+                agent: said.agent.cloned(),
+                method: said.method,
+                source: Some(peer.address()),
+                refused,
+            },
+        );
+    }
+
+    /// Records that a request tried something that only an attack tries.
+    pub(crate) fn record_security(&self, trace: TraceId, peer: Peer, rule: &'static str, subject: String) {
+        self.record(
+            Some(trace),
+            EventKind::Security {
+                severity: Severity::Medium,
+                rule,
+                subject,
+                source: Some(peer.address()),
+            },
+        );
+    }
+
+    fn record(&self, trace: Option<TraceId>, kind: EventKind) {
+        self.sink.record(Event {
+            at: self.clock.now(),
+            trace,
+            kind,
+        });
+    }
+}
+
+/// Who somebody says they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) method: AuthenticationMethod,
+    pub(crate) user: Option<&'a CallerName>,
+    pub(crate) agent: Option<&'a PersonaId>,
+}
+
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
+
+impl Peer {
+    /// The address; one of IPv4 as such, also where the listener takes both.
+    pub(crate) fn address(self) -> std::net::IpAddr {
+        self.0.ip().to_canonical()
+    }
+}
+
+/// The name of one request, everywhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trace(pub(crate) TraceId);

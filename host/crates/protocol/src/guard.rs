@@ -1,0 +1,201 @@
+//! What a request must look like before anybody asks who sends it: a host that this listener is known under, a page that
+//! may call, an address of bounded length, and a length that says where the request ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, Uri, header};
+
+use crate::bounds;
+use crate::door::{Door, Peer, Trace};
+use crate::listener::{ListenerOptions, split_port};
+use crate::problem::Problem;
+
+/// Lets a request through, or says why not.
+pub(crate) async fn guard(
+    State(door): State<Arc<Door>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let checked = check_framing(request.headers())
+        .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
+        .and_then(|()| check_host(&door.listener, request.uri(), request.headers()))
+        .and_then(|()| check_origin(&door.listener, request.headers()));
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err((rule, problem)) => {
+            if let Some(rule) = rule {
+                door.shared
+                    .record_security(trace, peer, rule, door.listener.address.to_string());
+            }
+            problem.into_response()
+        }
+    }
+}
+
+/// Why not, and the rule that was broken if that is worth a record.
+type Refused = (Option<&'static str>, Problem);
+
+/// A request that says its end in chunks can be read in two ways by two servers behind each other, which is how requests
+/// are smuggled; all callers of this interface know how long their request is.
+fn check_framing(headers: &HeaderMap) -> Result<(), Refused> {
+    if !headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let problem = Problem::request(
+        StatusCode::LENGTH_REQUIRED,
+        "requests with `Transfer-Encoding` are not taken",
+    );
+    Err((None, problem.with_hint("send `Content-Length`").closing()))
+}
+
+fn check_uri(uri: &Uri, bytes_max: usize) -> Result<(), Refused> {
+    let bytes = uri.path_and_query().map_or(0, |rest| rest.as_str().len());
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("path and query have {bytes} bytes, more than {bytes_max}");
+    Err((None, Problem::request(StatusCode::URI_TOO_LONG, message)))
+}
+
+/// Against DNS rebinding: a page whose name was pointed at this machine sends that name.
+fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    let bad = |message: &str| (None, Problem::request(StatusCode::BAD_REQUEST, message));
+    let mut given = headers.get_all(header::HOST).iter();
+    let field = match (given.next(), given.next()) {
+        (Some(one), None) => Some(one.to_str().map_err(|_| bad("`Host` is not a name"))?),
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(bad("there are two `Host` fields")),
+    };
+    let authority = match (uri.authority(), field) {
+        (Some(authority), Some(field)) if !authority.as_str().eq_ignore_ascii_case(field) => {
+            return Err(bad("address and `Host` name two hosts"));
+        }
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(field)) => field,
+        (None, None) => return Err(bad("the request names no host")),
+    };
+    let (host, _port) = split_port(authority).ok_or_else(|| bad("the request names no host"))?;
+    if known(listener, host) {
+        return Ok(());
+    }
+    let problem = Problem::request(
+        StatusCode::MISDIRECTED_REQUEST,
+        "this listener is not known under this host",
+    );
+    let hint = format!("aral.toml, [[serve.listener]] of {}: hosts = [\"…\"]", listener.address);
+    Err((Some("http.host"), problem.with_hint(hint)))
+}
+
+fn known(listener: &ListenerOptions, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    if listener.hosts.iter().any(|one| one.as_str() == host) {
+        return true;
+    }
+    let ip = listener.address.ip();
+    let literal = match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    host == literal || (ip.is_loopback() && host == "localhost")
+}
+
+/// A browser says from which page it calls. What is not listed may not, whether or not the answer would be shown to it.
+fn check_origin(listener: &ListenerOptions, headers: &HeaderMap) -> Result<(), Refused> {
+    let listed = |value: &http::HeaderValue| {
+        listener
+            .origins
+            .iter()
+            .any(|origin| origin.as_str().as_bytes() == value.as_bytes())
+    };
+    if headers.get_all(header::ORIGIN).iter().all(listed) {
+        return Ok(());
+    }
+    let problem = Problem::request(StatusCode::FORBIDDEN, "this page may not call");
+    let hint = format!(
+        "aral.toml, [[serve.listener]] of {}: origins = [\"…\"]",
+        listener.address
+    );
+    Err((Some("http.origin"), problem.with_hint(hint)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(address: &str) -> ListenerOptions {
+        ListenerOptions {
+            address: address.parse().unwrap(),
+            hosts: vec!["aral.example".parse().unwrap()],
+            origins: vec!["https://app.example".parse().unwrap()],
+            anonymous: None,
+        }
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn only_known_hosts_are_answered() {
+        let check = |address: &str, uri: &str, fields: &[(&'static str, &str)]| {
+            check_host(&listener(address), &uri.parse().unwrap(), &headers(fields)).is_ok()
+        };
+        let local = "127.0.0.1:8080";
+        for good in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:8080",
+            "127.0.0.1",
+            "aral.example",
+            "Aral.Example:443",
+        ] {
+            assert!(check(local, "/", &[("host", good)]), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "localhost.evil.example",
+            "user@localhost",
+            "localhost:x",
+            "localhost:",
+            "127.0.0.2",
+            "",
+            "[::1]",
+        ] {
+            assert!(!check(local, "/", &[("host", bad)]), "{bad}");
+        }
+        assert!(check("[::1]:80", "/", &[("host", "[::1]:80")]));
+        assert!(!check("10.0.0.1:80", "/", &[("host", "localhost")]));
+        assert!(!check(local, "/", &[]));
+        assert!(!check(local, "/", &[("host", "localhost"), ("host", "localhost")]));
+        assert!(check(local, "http://localhost/", &[("host", "localhost")]));
+        assert!(!check(local, "http://evil.example/", &[("host", "localhost")]));
+        assert!(!check(local, "http://localhost/", &[("host", "evil.example")]));
+        assert!(check(local, "http://localhost/", &[]));
+    }
+
+    #[test]
+    fn only_listed_pages_may_call() {
+        let check = |fields: &[(&'static str, &str)]| check_origin(&listener("127.0.0.1:1"), &headers(fields)).is_ok();
+        assert!(check(&[]));
+        assert!(check(&[("origin", "https://app.example")]));
+        for bad in [
+            "null",
+            "https://app.example.evil",
+            "http://app.example",
+            "https://app.example:444",
+        ] {
+            assert!(!check(&[("origin", bad)]), "{bad}");
+        }
+        assert!(!check(&[("origin", "https://app.example"), ("origin", "null")]));
+    }
+}

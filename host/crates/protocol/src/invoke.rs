@@ -1,0 +1,303 @@
+//! `POST /v1/invoke/{capability}`: one call on the one path. The body is the input as it is, the answer is the output as it
+//! is; everything else travels in fields.
+
+use std::sync::Arc;
+
+use aral_contract::{CapabilityId, Code, Digest, Failure, TraceId, Usage};
+use aral_orchestration::{Outcome, Request};
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use semver::{Version, VersionReq};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::body;
+use crate::bounds;
+use crate::caller::Caller;
+use crate::door::{Door, Shared, Trace};
+use crate::enter::TRACE_ID;
+use crate::problem::Problem;
+use crate::replay::{Begun, ReplayKey, Weighed};
+
+/// Names a request that must not happen twice.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that the answer is that of an earlier request.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The version that ran.
+pub(crate) const VERSION: HeaderName = HeaderName::from_static("aral-capability-version");
+/// What the call used.
+pub(crate) const USAGE: HeaderName = HeaderName::from_static("aral-usage");
+
+/// Which version.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Versions {
+    /// Which versions will do, such as `^1.2`; without it the newest release.
+    pub(crate) version: Option<String>,
+}
+
+impl Versions {
+    pub(crate) fn requirement(&self) -> Result<Option<VersionReq>, Problem> {
+        let parse = |text: &String| {
+            VersionReq::parse(text).map_err(|error| {
+                let message = format!("`{}` names no versions: {error}", text.escape_debug());
+                Problem::request(StatusCode::BAD_REQUEST, message).with_hint("write it like `^1.2` or `=1.2.3`")
+            })
+        };
+        self.version.as_ref().map(parse).transpose()
+    }
+}
+
+/// Call a capability.
+///
+/// The body is the input, a JSON text; the answer is the output, a JSON text that satisfies the output schema. A caller that
+/// goes away cancels its call, unless the request has an `Idempotency-Key`: then the call goes on to its end, and the same
+/// request gets the same answer for some time.
+#[utoipa::path(
+    post,
+    path = "/v1/invoke/{capability}",
+    tag = "capabilities",
+    params(
+        ("capability" = String, Path, description = "Name of the capability"),
+        Versions,
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible characters: the call happens once, and a repeated request gets its answer"),
+    ),
+    request_body(content = serde_json::Value, description = "The input"),
+    responses(
+        (status = 200, description = "The output", body = serde_json::Value, headers(
+            ("Aral-Trace-Id" = String, description = "Names the call in the records of the host"),
+            ("Aral-Capability-Version" = String, description = "The version that ran"),
+            ("Aral-Usage" = String, description = "What the call used"),
+            ("Idempotency-Replayed" = bool, description = "There and `true` if this is the answer of an earlier request"),
+        )),
+        (status = "4XX", response = crate::problem::ProblemResponse),
+        (status = "5XX", response = crate::problem::ProblemResponse),
+    )
+)]
+pub(crate) async fn invoke(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    capability: Result<Path<String>, PathRejection>,
+    versions: Result<Query<Versions>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let capability = capability_of(capability)?;
+    let version = query(versions)?.requirement()?;
+    body::check_json(&headers)?;
+    let key = replay_key(&headers)?;
+    let input = body::read(&headers, body, &door.shared.bounds).await?;
+    let call = Call {
+        shared: Arc::clone(&door.shared),
+        caller,
+        trace,
+        capability,
+        version,
+        input,
+    };
+    match key {
+        None => Ok(call.run().await?.into_response(Told::First)),
+        Some(key) => call.run_once(key).await,
+    }
+}
+
+/// The name in the address.
+pub(crate) fn capability_of(path: Result<Path<String>, PathRejection>) -> Result<CapabilityId, Problem> {
+    let text = match path {
+        Ok(Path(text)) => text,
+        Err(_not_text) => return Err(Problem::of_status(StatusCode::NOT_FOUND)),
+    };
+    text.parse().map_err(|error: aral_contract::id::IdError| {
+        Problem::from(Failure::new(Code::CapabilityUnknown, error.to_string()))
+    })
+}
+
+/// The query, which has no other members than it may have.
+pub(crate) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    match query {
+        Ok(Query(query)) => Ok(query),
+        Err(error) => Err(Problem::request(
+            StatusCode::BAD_REQUEST,
+            format!("the query is not taken: {}", error.body_text()),
+        )),
+    }
+}
+
+fn replay_key(headers: &HeaderMap) -> Result<Option<ReplayKey>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let key = match (given.next(), given.next()) {
+        (None, _) => return Ok(None),
+        (Some(one), None) => one.to_str().ok().and_then(ReplayKey::new),
+        (Some(_), Some(_)) => None,
+    };
+    let wrong = || {
+        Problem::request(StatusCode::BAD_REQUEST, "`Idempotency-Key` is no key")
+            .with_hint("send one with 1 to 128 visible characters of ASCII")
+    };
+    key.map(Some).ok_or_else(wrong)
+}
+
+/// One call with all that it needs.
+struct Call {
+    shared: Arc<Shared>,
+    caller: Arc<Caller>,
+    trace: TraceId,
+    capability: CapabilityId,
+    version: Option<VersionReq>,
+    input: Bytes,
+}
+
+impl Call {
+    /// Dropping the future ends the call.
+    async fn run(&self) -> Result<Answer, Problem> {
+        let request = Request {
+            capability: &self.capability,
+            version: self.version.as_ref(),
+            input: &self.input,
+            trace: Some(self.trace),
+        };
+        let handler_ms = self.shared.bounds.handler_ms;
+        let call = self.shared.dispatcher.invoke(&self.caller.session, request);
+        match tokio::time::timeout(bounds::ms(handler_ms), call).await {
+            Ok(outcome) => Ok(Answer::of(outcome)),
+            Err(_elapsed) => {
+                let message = format!("the call did not end within {handler_ms} ms");
+                let failure = Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms");
+                Err(Problem::from(failure))
+            }
+        }
+    }
+
+    /// The call happens once for this key. It goes on if the caller goes away, because the caller will ask again.
+    async fn run_once(self, key: ReplayKey) -> Result<Response, Problem> {
+        let fingerprint = self.fingerprint();
+        let place = match self.shared.replays.begin(&self.caller.name, key, fingerprint) {
+            Begun::First(place) => place,
+            Begun::Again(answer) => return Ok(answer.as_ref().clone().into_response(Told::Again)),
+            Begun::Running => {
+                return Err(conflict(
+                    "the first request with this `Idempotency-Key` is still under way",
+                ));
+            }
+            Begun::Other => {
+                let problem = conflict("this `Idempotency-Key` was another request");
+                return Err(problem.with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            }
+            Begun::Full => {
+                let failure = Failure::new(
+                    Code::Unavailable,
+                    "too many requests with an `Idempotency-Key` are under way",
+                );
+                return Err(Problem::from(failure));
+            }
+        };
+        let task = tokio::spawn(async move {
+            let answer = self.run().await?;
+            // What did not run may run the next time.
+            if answer.version.is_some() {
+                place.keep(Arc::new(answer.clone()));
+            }
+            Ok(answer)
+        });
+        match task.await {
+            Ok(answered) => answered.map(|answer: Answer| answer.into_response(Told::First)),
+            Err(error) => Err(Problem::from(Failure::internal(error))),
+        }
+    }
+
+    /// Two requests are one if this is the same.
+    fn fingerprint(&self) -> Digest {
+        let version = self.version.as_ref().map(VersionReq::to_string).unwrap_or_default();
+        let mut text = format!("{}\n{version}\n", self.capability).into_bytes();
+        text.extend_from_slice(&self.input);
+        Digest::of(&text)
+    }
+}
+
+fn conflict(message: &str) -> Problem {
+    Problem::from(Failure::new(Code::RequestConflict, message))
+}
+
+/// Whether an answer is told for the first time.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    First,
+    Again,
+}
+
+/// How a call ended, as far as its caller is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    trace: TraceId,
+    /// None: nothing ran.
+    version: Option<Version>,
+    result: Result<Bytes, Failure>,
+    usage: Usage,
+}
+
+impl Weighed for Answer {
+    fn bytes(&self) -> usize {
+        match &self.result {
+            Ok(output) => output.len(),
+            Err(failure) => failure
+                .message
+                .len()
+                .saturating_add(failure.hint.as_ref().map_or(0, String::len)),
+        }
+    }
+}
+
+impl Answer {
+    fn of(outcome: Outcome) -> Self {
+        Self {
+            trace: outcome.trace,
+            version: outcome.version,
+            // The dispatch path has logged what only the operator may read.
+            result: outcome.result.map(Bytes::from).map_err(|failure| Failure {
+                internal: None,
+                ..failure
+            }),
+            usage: outcome.usage,
+        }
+    }
+
+    fn into_response(self, told: Told) -> Response {
+        let mut response = match self.result {
+            Ok(output) => {
+                let kind = HeaderValue::from_static("application/json");
+                ([(header::CONTENT_TYPE, kind)], output).into_response()
+            }
+            Err(failure) => Problem::from(failure).into_response(),
+        };
+        let headers = response.headers_mut();
+        let mut set = |name: HeaderName, text: String| {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(name, value);
+            }
+        };
+        set(TRACE_ID, self.trace.to_string());
+        if let Some(version) = &self.version {
+            set(VERSION, version.to_string());
+            set(USAGE, usage(&self.usage));
+        }
+        if let Told::Again = told {
+            set(REPLAYED, "true".to_owned());
+        }
+        response
+    }
+}
+
+/// A dictionary of RFC 9651.
+fn usage(usage: &Usage) -> String {
+    let fuel = usage.fuel.map(|fuel| format!("fuel={fuel}, ")).unwrap_or_default();
+    format!(
+        "{fuel}memory_bytes_peak={}, compute_ms={}, wall_us={}, http_requests={}",
+        usage.memory_bytes_peak, usage.compute_ms, usage.wall_us, usage.http_requests
+    )
+}

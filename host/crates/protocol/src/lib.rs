@@ -1,0 +1,37 @@
+//! Layer 7: HTTP in, HTTP out. It finds out who calls, bounds what the wire may cost, and turns requests into calls of the
+//! one dispatch path and outcomes into answers. It decides nothing about rights, and no other crate knows an HTTP status.
+#![forbid(unsafe_code)]
+
+// In reading order: what a server is made from, what a request passes, what answers it, what carries it.
+pub mod bounds;
+pub mod caller;
+pub mod health;
+pub mod listener;
+pub mod server;
+
+mod authenticate;
+mod body;
+mod door;
+mod enter;
+mod guard;
+mod problem;
+
+mod capabilities;
+mod invoke;
+mod openapi;
+mod replay;
+mod router;
+
+mod accept;
+mod connection;
+mod pace;
+
+pub use bounds::{Bounds, BoundsRequest, OutOfRange};
+pub use caller::{Caller, Callers, CallersError};
+pub use health::{Check, Health};
+pub use listener::{HostName, ListenerOptions, Origin};
+pub use openapi::openapi;
+pub use server::{BindError, Server, ServerOptions, ServerParts};
+
+#[cfg(test)]
+mod tests;

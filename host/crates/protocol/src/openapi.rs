@@ -1,0 +1,62 @@
+//! The description of the interface, made from the handlers themselves, so that it cannot say anything else than they do.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use crate::door::Door;
+use crate::router;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Aral",
+        description = "Calls capabilities, each with exactly the rights that its manifest, the caller's persona and the operator's policy all allow. Every answer has `Aral-Trace-Id`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(responses(crate::problem::ProblemResponse)),
+    modifiers(&Bearer),
+    security((), ("bearer" = [])),
+    tags(
+        (name = "capabilities", description = "What can be called"),
+        (name = "operation", description = "How the server is; open to all who reach it, so many times a second"),
+    ),
+)]
+pub(crate) struct Description;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_with(Default::default);
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A key of `[[serve.caller]]`"));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    }
+}
+
+/// The document as JSON, laid out for people.
+pub fn openapi() -> String {
+    let (_routes, document) = router::routes().split_for_parts();
+    document.to_pretty_json().unwrap_or_default()
+}
+
+/// This description.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "operation",
+    responses(
+        (status = 200, description = "This document", body = serde_json::Value),
+        (status = 429, response = crate::problem::ProblemResponse),
+    )
+)]
+pub(crate) async fn document(State(door): State<Arc<Door>>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, door.shared.openapi.clone()).into_response()
+}

@@ -1,0 +1,196 @@
+//! How fast the other end has to be. A connection is always in one of four phases, and may stay in each but one only so
+//! long; the one is the call, which has a bound of its own. It knows no HTTP beyond that.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::bounds::{self, Bounds};
+use crate::connection::Place;
+
+/// What a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is asked.
+    Idle,
+    /// A request has begun, and its header fields have not ended.
+    Reading,
+    /// A request is worked on.
+    Busy,
+    /// An answer is on its way.
+    Writing,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    since: Instant,
+    /// The answer has been handed over; what is left of it waits to be sent.
+    handed_over: bool,
+    /// Held until the answer is sent, so that answers that nobody reads take the places of requests.
+    place: Option<Place>,
+}
+
+/// The pace of one connection. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    idle: Duration,
+    header: Duration,
+    write: Duration,
+}
+
+impl Pace {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        Self(Arc::new(Inner {
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                since: Instant::now(),
+                handed_over: false,
+                place: None,
+            }),
+            idle: bounds::ms(bounds.idle_ms),
+            header: bounds::ms(bounds.header_ms),
+            write: bounds::ms(bounds.write_ms),
+        }))
+    }
+
+    /// A request is whole as far as its header fields go.
+    pub(crate) fn busy(&self) {
+        self.lock().enter(Phase::Busy);
+    }
+
+    /// Its answer begins.
+    pub(crate) fn writing(&self, place: Option<Place>) {
+        let mut state = self.lock();
+        state.enter(Phase::Writing);
+        state.place = place;
+    }
+
+    /// The last byte of the answer has been handed over to the connection, which has yet to send it.
+    pub(crate) fn handed_over(&self) {
+        self.lock().handed_over = true;
+    }
+
+    /// Whether nothing is asked, so that nobody misses the connection.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().phase == Phase::Idle
+    }
+
+    /// Ends when the other end has taken too long. While it has not, this looks now and then, and costs a request nothing.
+    pub(crate) async fn expired(&self) {
+        let shortest = self.0.idle.min(self.0.header).min(self.0.write);
+        loop {
+            let left = self.left();
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(shortest)).await;
+        }
+    }
+
+    fn left(&self) -> Duration {
+        let state = self.lock();
+        let allowed = match state.phase {
+            Phase::Idle => self.0.idle,
+            Phase::Reading => self.0.header,
+            Phase::Writing => self.0.write,
+            Phase::Busy => Duration::MAX,
+        };
+        allowed.saturating_sub(state.since.elapsed())
+    }
+
+    /// Bytes have come. What comes while a request is worked on belongs to it, or waits for its turn.
+    fn received(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Idle {
+            state.enter(Phase::Reading);
+        }
+    }
+
+    /// Everything that was handed over is sent.
+    fn sent(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Writing && state.handed_over {
+            state.enter(Phase::Idle);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
+        self.handed_over = false;
+        self.place = None;
+    }
+}
+
+/// A stream that tells the pace when bytes come.
+#[derive(Debug)]
+pub(crate) struct Paced<T> {
+    stream: T,
+    pace: Pace,
+}
+
+impl<T> Paced<T> {
+    pub(crate) fn new(stream: T, pace: Pace) -> Self {
+        Self { stream, pace }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.pace.received();
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = &flushed {
+            self.pace.sent();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

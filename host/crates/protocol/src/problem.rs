@@ -1,0 +1,226 @@
+//! How a failure is told over HTTP: the one function that knows which status a code has, and the problem document of
+//! RFC 9457. What only the operator may read stays in the log.
+
+use aral_contract::{Blame, Code, Failure, TraceId};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::{ToResponse, ToSchema};
+
+/// When a caller who found the host busy may come again, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Why a request has no other answer. It becomes a document once the request's trace id is known, in `enter`.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    failure: Failure,
+    status: StatusCode,
+    retry_after: Option<u32>,
+    /// What follows on the connection cannot be told from the rest of this request.
+    close: bool,
+}
+
+impl Problem {
+    /// A request that is not one that this host takes.
+    pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            ..Self::from(Failure::new(Code::RequestInvalid, message))
+        }
+    }
+
+    /// Another status than the code usually has.
+    #[must_use]
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// With the step that would repair it.
+    #[must_use]
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            failure: self.failure.with_hint(hint),
+            ..self
+        }
+    }
+
+    /// After which the connection ends.
+    #[must_use]
+    pub(crate) fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    /// What an answer without a document means that has an error's status: what the router says by itself.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        let message = match status {
+            StatusCode::NOT_FOUND => "there is nothing at this address",
+            StatusCode::METHOD_NOT_ALLOWED => "this address does not take this method",
+            other => other.canonical_reason().unwrap_or("the request was refused"),
+        };
+        if status.is_server_error() {
+            Self::from(Failure::internal(format_args!("an answer {status} without a problem"))).with_status(status)
+        } else {
+            Self::request(status, message)
+        }
+    }
+
+    /// What the operator must know.
+    pub(crate) fn internal(&self) -> Option<&str> {
+        self.failure.internal.as_deref()
+    }
+
+    /// The document, in an answer that may have been given fields already.
+    pub(crate) fn render(self, mut response: Response, trace: TraceId) -> Response {
+        let document = Document::new(&self, self.failure.trace.unwrap_or(trace));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        *response.body_mut() = Body::from(serde_json::to_vec(&document).unwrap_or_default());
+        response
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let status = status(failure.code);
+        let busy = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        // Whoever comes a moment too early is refused again.
+        let wait = failure
+            .retry_after
+            .map(|wait| u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u32::MAX));
+        Self {
+            status,
+            retry_after: wait.or(busy.then_some(RETRY_AFTER_SECONDS)),
+            failure,
+            close: false,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The status of a code.
+pub(crate) fn status(code: Code) -> StatusCode {
+    match code {
+        Code::RequestInvalid | Code::InputInvalid => StatusCode::BAD_REQUEST,
+        Code::AuthenticationFailed => StatusCode::UNAUTHORIZED,
+        Code::RequestConflict | Code::RecordConflict => StatusCode::CONFLICT,
+        Code::RateLimited | Code::LimitRate | Code::LimitCost => StatusCode::TOO_MANY_REQUESTS,
+        Code::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::CapabilityUnknown | Code::RecordUnknown | Code::PersonaUnknown => StatusCode::NOT_FOUND,
+        Code::PermissionDenied | Code::SignatureInvalid | Code::DocumentStale | Code::LimitDepth => {
+            StatusCode::FORBIDDEN
+        }
+        Code::GuestError => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::LimitWall => StatusCode::GATEWAY_TIMEOUT,
+        Code::Cancelled | Code::Unavailable | Code::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        other => match other.blame() {
+            Blame::Caller => StatusCode::BAD_REQUEST,
+            Blame::Denial => StatusCode::FORBIDDEN,
+            Blame::Guest | Blame::Limit => StatusCode::BAD_GATEWAY,
+            Blame::Admission | Blame::Host => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document<'a> {
+    /// Names the kind of problem: `urn:aral:error:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem in words.
+    title: &'static str,
+    /// The status of the answer.
+    status: u16,
+    /// What failed this time.
+    detail: &'a str,
+    /// The stable code.
+    code: &'static str,
+    /// The line or step that would repair it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    /// The request, in the records of the host too.
+    trace_id: String,
+}
+
+impl<'a> Document<'a> {
+    fn new(problem: &'a Problem, trace: TraceId) -> Self {
+        let code = problem.failure.code;
+        Self {
+            kind: format!("urn:aral:error:{code}"),
+            title: match code.blame() {
+                Blame::Caller => "the request cannot be taken",
+                Blame::Denial => "the call is not allowed",
+                Blame::Guest => "the capability failed",
+                Blame::Limit => "a limit was hit",
+                Blame::Admission => "a document or component is not admitted",
+                Blame::Host => "the host failed",
+            },
+            status: problem.status.as_u16(),
+            detail: &problem.failure.message,
+            code: code.as_str(),
+            hint: problem.failure.hint.as_deref(),
+            trace_id: trace.to_string(),
+        }
+    }
+}
+
+/// For the description of the interface alone.
+#[derive(ToResponse)]
+#[response(
+    description = "Why there is no other answer",
+    content_type = "application/problem+json"
+)]
+#[expect(dead_code, reason = "names a schema")]
+pub(crate) struct ProblemResponse(Document<'static>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_the_documented_status() {
+        let document = include_str!("../../../../docs/http.md");
+        for code in Code::ALL {
+            let line = format!("\n| `{code}` | {} |", status(*code).as_u16());
+            assert!(document.contains(&line), "docs/http.md has no line{line}");
+        }
+        let lines = document
+            .lines()
+            .filter(|line| line.starts_with("| `") && line.contains(".") && line.ends_with(|c: char| c == '|'))
+            .filter(|line| Code::ALL.iter().any(|code| line.starts_with(&format!("| `{code}` |"))));
+        assert_eq!(lines.count(), Code::ALL.len());
+    }
+
+    #[test]
+    fn a_problem_holds_no_internals() {
+        let failure = Failure::internal("/etc/shadow").with_hint("report it");
+        let trace = TraceId::from_bytes([7; 16]);
+        let rendered = Problem::from(failure).render(Response::default(), trace);
+        assert_eq!(rendered.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let document =
+            serde_json::to_value(Document::new(&Problem::from(Failure::internal("/etc/shadow")), trace)).unwrap();
+        assert_eq!(document["type"], "urn:aral:error:host.internal");
+        assert_eq!(document["trace_id"], "07".repeat(16));
+        assert!(!document.to_string().contains("shadow"));
+    }
+}

@@ -1,0 +1,322 @@
+//! Answers that are kept for whoever asks again: a caller that lost the connection repeats its request with the same
+//! `Idempotency-Key`, and the call does not happen twice. It knows no capability and no HTTP status.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aral_contract::id::CallerName;
+use aral_contract::{Clock, Digest};
+
+use crate::bounds::{self, Bounds};
+
+/// Longest key, in bytes. Stops keys that fill memory.
+const KEY_BYTES_MAX: usize = 128;
+/// What one entry takes beside its answer, in bytes.
+const ENTRY_BYTES: usize = 512;
+
+/// A key as the caller chose it: 1 to 128 visible characters of ASCII.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ReplayKey(String);
+
+impl ReplayKey {
+    /// None: it is not such a key.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let fits = (1..=KEY_BYTES_MAX).contains(&text.len());
+        (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Something that takes memory.
+pub(crate) trait Weighed {
+    /// How much, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+/// The answers, for each caller apart.
+#[derive(Debug)]
+pub(crate) struct Replays<A = crate::invoke::Answer> {
+    kept: Mutex<HashMap<CallerName, Kept<A>>>,
+    clock: Arc<dyn Clock>,
+    ttl: Duration,
+    entries_max: usize,
+    bytes_max: usize,
+}
+
+/// What is kept for one caller.
+#[derive(Debug)]
+struct Kept<A> {
+    entries: HashMap<ReplayKey, Entry<A>>,
+    /// The keys of those that are done, oldest first.
+    done: VecDeque<ReplayKey>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry<A> {
+    /// Of the request.
+    fingerprint: Digest,
+    done: Option<Done<A>>,
+}
+
+#[derive(Debug)]
+struct Done<A> {
+    at: Duration,
+    answer: Arc<A>,
+    bytes: usize,
+}
+
+/// What a key means now.
+#[derive(Debug)]
+pub(crate) enum Begun<A> {
+    /// Nothing yet: this request is the first.
+    First(Place<A>),
+    /// It is answered already.
+    Again(Arc<A>),
+    /// The first request is still under way.
+    Running,
+    /// It was another request.
+    Other,
+    /// There is no room for another key of this caller.
+    Full,
+}
+
+/// The place of an answer that is to come. Dropped without one, the key is free again.
+#[derive(Debug)]
+pub(crate) struct Place<A> {
+    replays: Arc<Replays<A>>,
+    caller: CallerName,
+    key: ReplayKey,
+    kept: bool,
+}
+
+impl<A> Replays<A> {
+    pub(crate) fn new(bounds: &Bounds, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            kept: Mutex::default(),
+            clock,
+            ttl: bounds::ms(bounds.replay_ms),
+            entries_max: bounds::size(bounds.replay_entries_max),
+            bytes_max: bounds::size(bounds.replay_bytes_max),
+        })
+    }
+
+    /// Asks what a key means, and takes it if it means nothing yet.
+    pub(crate) fn begin(self: &Arc<Self>, caller: &CallerName, key: ReplayKey, fingerprint: Digest) -> Begun<A> {
+        let now = self.clock.elapsed();
+        let mut all = self.lock();
+        let kept = all.entry(caller.clone()).or_default();
+        kept.expire(now, self.ttl);
+        if let Some(entry) = kept.entries.get(&key) {
+            return match &entry.done {
+                _ if entry.fingerprint != fingerprint => Begun::Other,
+                Some(done) => Begun::Again(Arc::clone(&done.answer)),
+                None => Begun::Running,
+            };
+        }
+        while kept.entries.len() >= self.entries_max {
+            if !kept.drop_oldest() {
+                return Begun::Full;
+            }
+        }
+        kept.entries.insert(
+            key.clone(),
+            Entry {
+                fingerprint,
+                done: None,
+            },
+        );
+        Begun::First(Place {
+            replays: Arc::clone(self),
+            caller: caller.clone(),
+            key,
+            kept: false,
+        })
+    }
+
+    /// Nothing under the lock panics half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, HashMap<CallerName, Kept<A>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: Weighed> Place<A> {
+    /// Keeps the answer. One that alone is larger than everything may be is not kept.
+    pub(crate) fn keep(mut self, answer: Arc<A>) {
+        let bytes = answer.bytes().saturating_add(ENTRY_BYTES);
+        if bytes > self.replays.bytes_max {
+            return;
+        }
+        self.kept = true;
+        let at = self.replays.clock.elapsed();
+        let mut all = self.replays.lock();
+        let kept = all.entry(self.caller.clone()).or_default();
+        while kept.bytes.saturating_add(bytes) > self.replays.bytes_max && kept.drop_oldest() {}
+        if let Some(entry) = kept.entries.get_mut(&self.key) {
+            entry.done = Some(Done { at, answer, bytes });
+            kept.bytes = kept.bytes.saturating_add(bytes);
+            kept.done.push_back(self.key.clone());
+        }
+    }
+}
+
+impl<A> Drop for Place<A> {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Some(kept) = self.replays.lock().get_mut(&self.caller)
+        {
+            kept.entries.remove(&self.key);
+        }
+    }
+}
+
+impl<A> Default for Kept<A> {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            done: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<A> Kept<A> {
+    fn expire(&mut self, now: Duration, ttl: Duration) {
+        let is_old = |done: &Done<A>| now.saturating_sub(done.at) >= ttl;
+        while let Some(oldest) = self.done.front()
+            && self
+                .entries
+                .get(oldest)
+                .and_then(|entry| entry.done.as_ref())
+                .is_none_or(is_old)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    /// Whether there was one.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.done.pop_front() else {
+            return false;
+        };
+        let dropped = self.entries.remove(&oldest).and_then(|entry| entry.done);
+        self.bytes = self.bytes.saturating_sub(dropped.map_or(0, |done| done.bytes));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hand(Mutex<Duration>);
+
+    impl Clock for Hand {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    impl Weighed for &'static str {
+        fn bytes(&self) -> usize {
+            self.len()
+        }
+    }
+
+    struct Fixture {
+        replays: Arc<Replays<&'static str>>,
+        clock: Arc<Hand>,
+    }
+
+    fn fixture(entries: u64, bytes: u64) -> Fixture {
+        let clock = Arc::new(Hand::default());
+        let bounds = Bounds {
+            replay_ms: 1000,
+            replay_entries_max: entries,
+            replay_bytes_max: bytes,
+            ..Bounds::default()
+        };
+        Fixture {
+            replays: Replays::new(&bounds, Arc::clone(&clock) as Arc<dyn Clock>),
+            clock,
+        }
+    }
+
+    impl Fixture {
+        fn ask(&self, caller: &str, key: &str, request: &str) -> Begun<&'static str> {
+            let key = ReplayKey::new(key).unwrap();
+            self.replays
+                .begin(&caller.parse().unwrap(), key, Digest::of(request.as_bytes()))
+        }
+
+        fn answer(&self, caller: &str, key: &str, answer: &'static str) {
+            match self.ask(caller, key, "r") {
+                Begun::First(place) => place.keep(Arc::new(answer)),
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_request_of_one_caller() {
+        let it = fixture(10, 10_000);
+        let Begun::First(place) = it.ask("a", "k", "r") else {
+            panic!("taken")
+        };
+        assert!(matches!(it.ask("a", "k", "r"), Begun::Running));
+        assert!(matches!(it.ask("a", "k", "other"), Begun::Other));
+        assert!(matches!(it.ask("b", "k", "r"), Begun::First(_)), "another caller");
+        place.keep(Arc::new("yes"));
+        assert!(matches!(it.ask("a", "k", "r"), Begun::Again(answer) if *answer == "yes"));
+        assert!(matches!(it.ask("a", "k", "other"), Begun::Other));
+    }
+
+    #[test]
+    fn a_call_that_was_not_answered_frees_its_key() {
+        let it = fixture(10, 10_000);
+        drop(it.ask("a", "k", "r"));
+        assert!(matches!(it.ask("a", "k", "other"), Begun::First(_)));
+    }
+
+    #[test]
+    fn answers_are_forgotten_by_age_number_and_size() {
+        let it = fixture(2, 10_000);
+        it.answer("a", "1", "yes");
+        *it.clock.0.lock().unwrap() = Duration::from_millis(999);
+        assert!(matches!(it.ask("a", "1", "r"), Begun::Again(_)));
+        *it.clock.0.lock().unwrap() = Duration::from_millis(1000);
+        it.answer("a", "1", "anew");
+        it.answer("a", "2", "yes");
+        it.answer("a", "3", "yes");
+        assert!(matches!(it.ask("a", "2", "r"), Begun::Again(_)));
+        let Begun::First(_one) = it.ask("a", "1", "r") else {
+            panic!("the oldest went")
+        };
+        let Begun::First(_two) = it.ask("a", "4", "r") else {
+            panic!("the next went")
+        };
+        assert!(matches!(it.ask("a", "5", "r"), Begun::Full), "both are running");
+
+        let small = fixture(10, 2 * (3 + 512));
+        small.answer("a", "1", "yes");
+        small.answer("a", "2", "yes");
+        small.answer("a", "3", "yes");
+        drop(small.ask("a", "1", "r"));
+        assert!(matches!(small.ask("a", "3", "r"), Begun::Again(_)));
+        let long: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
+        small.answer("a", "4", long);
+        assert!(matches!(small.ask("a", "4", "r"), Begun::First(_)), "too large to keep");
+    }
+
+    #[test]
+    fn keys_are_short_and_visible() {
+        assert!(ReplayKey::new(&"k".repeat(128)).is_some());
+        for bad in ["", "a b", "é", "a\n", &"k".repeat(129)] {
+            assert!(ReplayKey::new(bad).is_none(), "{bad}");
+        }
+    }
+}
