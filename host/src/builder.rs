@@ -15,6 +15,7 @@ use aral_runtime::{CompilerKind, Runtime, SystemClock};
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::events::EventBus;
+use crate::health::Places;
 use crate::host::{Host, Parts};
 use crate::personas;
 use crate::serials::SerialFile;
@@ -163,8 +164,10 @@ impl HostBuilder {
             gate: config.gate,
             blinder: audit.as_ref().map(Audit::blinder),
         });
+        let places = Places::new(config.state_dir.clone(), config.memory.as_ref());
         let host = Host::new(Parts {
-            dispatcher,
+            dispatcher: Arc::new(dispatcher),
+            places,
             clock,
             events: bus,
             serials,

@@ -36,6 +36,7 @@ mod policy;
 mod report;
 mod run;
 mod secret;
+mod serve;
 
 use aral_contract::{Code, Failure};
 use aral_host::environment;
@@ -137,6 +138,7 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         },
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
+        Verb::Serve(arguments) => serve::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
             limit(&ProcessLimits::default())?;

@@ -3,6 +3,7 @@
 
 pub mod audit;
 mod raw;
+pub mod serve;
 pub mod storage;
 mod taken;
 mod trust;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
 use raw::{RawAllocation, RawConfig, RawRuntime};
+use serve::ServeConfig;
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
 
@@ -62,8 +64,8 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[memory]` | see [`MemoryConfig`] | there is no store |
 /// | `[secrets]` | see [`SecretsConfig`] | secrets lie in the store, if there is one |
 /// | `[audit]` | see [`AuditConfig`] | a log in `audit` below `state_dir` |
-/// | `[process]` `open_files_max` | descriptors of the process | 16384 |
-/// | `[process]` `address_space_bytes_max` | address space of the process | not limited |
+/// | `[process]` `open_files_max`, `address_space_bytes_max` | descriptors and address space of the process | 16384, not limited |
+/// | `[serve]` | see [`ServeConfig`] | `aral serve` has nothing to serve |
 ///
 /// Relative paths lie beside the file. Unknown keys are refused.
 #[derive(Debug, Clone)]
@@ -98,6 +100,8 @@ pub struct Config {
     pub taken: Option<Taken>,
     /// Limits of the process; the binary applies them, an embedder's process is its own.
     pub process: ProcessLimits,
+    /// What `aral serve` serves; none: nothing.
+    pub serve: Option<ServeConfig>,
     /// SHA-256 of the file; none: there was no file.
     pub digest: Option<Digest>,
 }
@@ -157,6 +161,9 @@ pub enum ConfigError {
     /// `[audit]` that cannot be.
     #[error(transparent)]
     Audit(#[from] AuditConfigError),
+    /// `[serve]` that cannot be.
+    #[error(transparent)]
+    Serve(#[from] aral_protocol::OutOfRange),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -183,18 +190,19 @@ impl From<ConfigError> for Failure {
                 | files::FilesError::Exists { .. } => failure,
             },
             ConfigError::Key { .. } => failure.with_hint("make a pair of keys: `aral keygen`"),
-            ConfigError::Storage(error) => match error.hint() {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
+            ConfigError::Storage(error) => Self {
+                hint: error.hint(),
+                ..failure
             },
-            ConfigError::Audit(error) => match error.hint() {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
+            ConfigError::Audit(error) => Self {
+                hint: error.hint(),
+                ..failure
             },
             ConfigError::Never { not_before, .. } => {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
+            ConfigError::Serve(_) => failure,
         }
     }
 }
@@ -222,6 +230,7 @@ impl Config {
             audit: Some(AuditConfig::default()),
             taken: None,
             process: ProcessLimits::default(),
+            serve: None,
             digest: None,
         })
     }
@@ -321,6 +330,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
                 .unwrap_or(ProcessLimits::default().open_files_max),
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
+        serve: raw.serve.map(|raw| serve::resolve(raw, &beside)).transpose()?,
         digest: Some(Digest::of(&bytes)),
     })
 }

@@ -10,7 +10,7 @@ use aral_capability::{Capability, Entry, Warning};
 use aral_contract::document::Verified;
 use aral_contract::event::LifecycleChange;
 use aral_contract::limits::DOCUMENT_BYTES_MAX;
-use aral_contract::{AuditSink as _, CapabilityId, Clock, Digest, Event, EventKind, Failure, Permissions};
+use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Permissions};
 use aral_orchestration::authorize::WhyNot;
 use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Granted, RunReport};
 use aral_orchestration::{Dispatcher, Outcome, Policy, Request, Session};
@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::builder::HostBuilder;
 use crate::components::{Beside, unreadable};
 use crate::events::{EventBus, Notice};
+use crate::health::Places;
 use crate::serials::SerialFile;
 use crate::storage::LazyStore;
 
@@ -33,7 +34,9 @@ pub struct Host(pub(crate) Arc<Parts>);
 /// What a host is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) dispatcher: Dispatcher,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    /// The folders whose disks must have room.
+    pub(crate) places: Places,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Arc<EventBus>,
     pub(crate) serials: Option<SerialFile>,
@@ -98,6 +101,24 @@ impl Host {
             before: None,
             after: self.policy().digest(),
         });
+    }
+
+    /// For the server: the one path.
+    pub(crate) fn dispatcher(&self) -> Arc<Dispatcher> {
+        Arc::clone(&self.0.dispatcher)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
+    pub(crate) fn sink(&self) -> Arc<dyn AuditSink> {
+        Arc::clone(&self.0.events) as Arc<dyn AuditSink>
+    }
+
+    /// The folders whose disks must have room.
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them. Inspects, but compiles

@@ -39,9 +39,11 @@ mod components;
 pub mod config;
 pub mod environment;
 mod events;
+mod health;
 mod host;
 mod personas;
 mod serials;
+mod serve;
 pub mod simulate;
 pub mod storage;
 mod text;
@@ -52,6 +54,7 @@ pub use builder::HostBuilder;
 pub use config::Config;
 pub use events::{LogSink, Notice};
 pub use host::{Components, Host, Registered};
+pub use serve::OpenSession;
 pub use storage::Storage;
 
 pub use aral_capability::{Capability, Entry, Shape, Warning};
@@ -62,4 +65,5 @@ pub use aral_orchestration::dispatch::{
 };
 pub use aral_orchestration::{Session, policy};
 pub use aral_orchestration::{authorize, budget};
+pub use aral_protocol as protocol;
 pub use aral_runtime::CompilerKind;

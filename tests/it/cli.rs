@@ -32,6 +32,7 @@ fn help_of_every_verb() {
         "inspect",
         "diff",
         "invoke",
+        "serve",
         "run",
         "explain",
         "doctor",

@@ -26,6 +26,7 @@ mod permissions;
 #[cfg(feature = "services")]
 mod python;
 mod runtime;
+mod serve;
 mod support;
 mod vectors;
 mod vectors_persona;

@@ -74,6 +74,8 @@ pub(crate) enum Verb {
     /// Run a component that has no manifest, with exactly what --allow gives (development only)
     #[command(after_long_help = allow::GRAMMAR)]
     Run(Run),
+    /// Answer calls over HTTP, as [serve] of the configuration says, until told to end (SIGTERM, ctrl-c)
+    Serve(Serve),
     /// Show the three yeses for a capability: who asked, who allowed, what came out
     Explain(Explain),
     /// Keep records: read, write, list, back up, change the key
@@ -248,6 +250,14 @@ pub(crate) struct Invoke {
     pub(crate) input: String,
     #[command(flatten)]
     pub(crate) session: Session,
+}
+
+/// Answer calls over HTTP.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Accept unsigned personas; warned about each time
+    #[arg(long)]
+    pub(crate) development: bool,
 }
 
 /// Run a component without a manifest.

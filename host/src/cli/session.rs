@@ -90,7 +90,7 @@ fn register(host: &Host, path: &Path, development: bool) -> Result<Vec<Registere
 
 /// A document that is signed by a trusted key is taken as such, also during development. One that is not goes through
 /// the other door only if the user says so, and that door warns.
-fn or_unsigned<T>(
+pub(crate) fn or_unsigned<T>(
     development: bool,
     signed: Result<T, Failure>,
     unsigned: impl FnOnce() -> Result<T, Failure>,
@@ -127,7 +127,7 @@ pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>
 }
 
 /// This very program compiles, in a child process that can be killed.
-fn compiler() -> Result<CompilerKind, Failure> {
+pub(crate) fn compiler() -> Result<CompilerKind, Failure> {
     let program = std::env::current_exe().map_err(Failure::internal)?;
     Ok(CompilerKind::child(program, vec!["__compile".to_owned()]))
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::audit::raw::RawAudit;
+use super::serve::RawServe;
 use super::storage::raw::{RawMemory, RawSecrets};
 
 /// The whole file. Every absent key is closed or takes the built-in number.
@@ -28,6 +29,7 @@ pub(super) struct RawConfig {
     pub(super) secrets: Option<RawSecrets>,
     pub(super) audit: Option<RawAudit>,
     pub(super) process: RawProcess,
+    pub(super) serve: Option<RawServe>,
 }
 
 /// `[[trust]]`

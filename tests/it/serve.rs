@@ -1,0 +1,7 @@
+//! `aral serve` as a client meets it: the program, a port, and bytes.
+
+mod calls;
+mod denials;
+mod limits;
+mod start;
+mod wire;

@@ -1,0 +1,214 @@
+//! What is answered: calls, lists, descriptions, and answers for whoever asks again.
+
+use std::time::Duration;
+
+use aral_contract::Digest;
+use serde_json::{Value, json};
+
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+use crate::support::setup;
+use crate::support::wire::Wire;
+
+const ECHO: &str = "runtime-echo-tool";
+
+#[test]
+fn a_call_is_answered_with_the_output_as_it_is() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    let mut wire = server.wire();
+    let input = json!({ "still": ["here", 1, null] });
+    let reply = wire.invoke(ECHO, &[], &input.to_string());
+    assert_eq!((reply.status, reply.json()), (200, input));
+    assert_eq!(reply.field("content-type"), Some("application/json"));
+    assert_eq!(reply.field("aral-capability-version"), Some("1.0.0"));
+    assert_eq!(reply.field("aral-trace-id").map(str::len), Some(32));
+    assert!(
+        reply
+            .field("aral-usage")
+            .is_some_and(|usage| usage.contains("fuel=") && usage.contains("wall_us=")),
+        "{reply:?}"
+    );
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ),
+    ] {
+        assert_eq!(reply.field(name), Some(value), "{name}");
+    }
+    assert_eq!(reply.field("server"), None);
+    // The same connection goes on, and each request has a name of its own.
+    let again = wire.invoke(&format!("{ECHO}?version=%5E1"), &[], "1");
+    assert_eq!((again.status, again.body.as_str()), (200, "1"));
+    assert_ne!(again.field("aral-trace-id"), reply.field("aral-trace-id"));
+    wire.invoke(&format!("{ECHO}?version=2"), &[], "1")
+        .assert_problem("no such version", 404, "capability.unknown");
+}
+
+#[test]
+fn the_description_says_how_to_call_and_nothing_of_this_machine() {
+    let desk = desk(|_| ());
+    let root = desk.root();
+    desk.guest(FILESYSTEM_READ, |entry| {
+        entry["permissions"] = json!({ "file:read": { "paths": [{ "guest": "/data", "host": root }] } });
+        entry["input_schema"] = json!({ "type": "object", "properties": { "path": { "type": "string" } } });
+        entry["limits"] = json!({ "wall_ms": 1234 });
+    });
+    let server = Server::start(&desk);
+    let list = server.get("/v1/capabilities").json();
+    assert_eq!(
+        list,
+        json!({ "capabilities": [{
+            "id": "filesystem-read", "version": "1.0.0", "title": "filesystem_read",
+            "description": "a guest of the tests", "permissions": ["file:read"],
+        }] })
+    );
+    let shown = server.get("/v1/capabilities/filesystem-read?version=1");
+    assert!(!shown.body.contains(&desk.root()), "{shown:?}");
+    let shown = shown.json();
+    assert_eq!(shown["input_schema"]["properties"]["path"]["type"], "string");
+    assert_eq!(shown["limits"]["wall_ms"], 1234);
+    assert_eq!(shown["title"], "filesystem_read");
+}
+
+#[test]
+fn a_list_comes_page_by_page() {
+    let desk = desk(|_| ());
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    let entries: Vec<Value> = (0..250)
+        .map(|number| {
+            let mut entry = setup::entry(RUNTIME_ECHO_TOOL);
+            entry["id"] = json!(format!("echo-{number:03}"));
+            entry["version"] = json!(if number % 2 == 0 { "1.0.0" } else { "1.0.0-rc.1" });
+            entry
+        })
+        .collect();
+    desk.manifest(&entries);
+    let server = Server::start(&desk);
+    let (mut ids, mut path, mut pages) = (Vec::new(), "/v1/capabilities".to_owned(), 0);
+    loop {
+        let page = server.get(&path).json();
+        let found = page["capabilities"].as_array().expect("a list").clone();
+        ids.extend(found.iter().map(|one| one["id"].as_str().expect("an id").to_owned()));
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/capabilities?after={next}"),
+            None => break,
+        }
+    }
+    let expected: Vec<String> = (0..250).map(|number| format!("echo-{number:03}")).collect();
+    assert_eq!((ids, pages), (expected, 2));
+}
+
+#[test]
+fn health_readiness_and_the_description_are_for_everybody() {
+    let desk = desk(|config| {
+        config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0" });
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    for path in ["/health", "/ready"] {
+        let reply = server.get(path);
+        assert_eq!((reply.status, reply.json()), (200, json!({ "status": "ok" })), "{path}");
+    }
+    let document = server.get("/openapi.json").json();
+    assert!(document["paths"]["/v1/invoke/{capability}"]["post"].is_object());
+}
+
+#[test]
+fn a_request_that_is_repeated_happens_once() {
+    let desk = desk(|config| {
+        config["serve"]["limits"] = json!({ "replay_ms": 1500 });
+        config["serve"]["caller"] = json!([
+            { "name": "tester", "persona": "persona.json" },
+            { "name": "other", "persona": "persona.json", "keys": [Digest::of(b"aral_other").to_string()] },
+        ]);
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    let mut wire = server.wire();
+    let key = [("Idempotency-Key", "order-1")];
+    let first = wire.invoke(ECHO, &key, "[1]");
+    assert_eq!((first.status, first.field("idempotency-replayed")), (200, None));
+    let again = wire.invoke(ECHO, &key, "[1]");
+    assert_eq!((again.status, again.body.as_str()), (200, "[1]"));
+    assert_eq!(again.field("idempotency-replayed"), Some("true"));
+    assert_eq!(again.field("aral-trace-id"), first.field("aral-trace-id"));
+    wire.invoke(ECHO, &key, "[2]")
+        .assert_problem("another request", 422, "request.conflict");
+    let other = [key[0], ("Authorization", "Bearer aral_other")];
+    let others = wire.invoke(ECHO, &other, "[2]");
+    assert_eq!(
+        (others.status, others.field("idempotency-replayed")),
+        (200, None),
+        "{others:?}"
+    );
+    // What did not run is not kept.
+    wire.invoke("none", &[("Idempotency-Key", "k2")], "1")
+        .assert_problem("unknown", 404, "capability.unknown");
+    assert_eq!(wire.invoke(ECHO, &[("Idempotency-Key", "k2")], "1").status, 200);
+    for bad in ["", "a b", &"k".repeat(129)] {
+        wire.invoke(ECHO, &[("Idempotency-Key", bad)], "1")
+            .assert_problem(bad, 400, "request.invalid");
+    }
+    std::thread::sleep(Duration::from_millis(1600));
+    let late = wire.invoke(ECHO, &key, "[1]");
+    assert_eq!((late.status, late.field("idempotency-replayed")), (200, None));
+}
+
+#[test]
+fn a_call_with_a_key_outlives_its_connection_and_others_do_not() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_SLEEP, |_| ());
+    let server = Server::start(&desk);
+    let key = [("Idempotency-Key", "k")];
+    // Compiled once, so that the calls below take as long as they sleep.
+    assert_eq!(server.invoke("runtime-sleep", "{\"wait_ms\":1}").status, 200);
+    let send = |fields: &[(&str, &str)]| {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend_from_slice(fields);
+        let mut wire = server.wire();
+        let text = crate::support::wire::request("POST", "/v1/invoke/runtime-sleep", &all, "{\"wait_ms\":1500}");
+        wire.send(&text);
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    send(&key);
+    let repeat = || Wire::open(server.address()).invoke("runtime-sleep", &key, "{\"wait_ms\":1500}");
+    repeat().assert_problem("under way", 409, "request.conflict");
+    let mut reply = repeat();
+    for _ in 0..100 {
+        if reply.status == 200 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        reply = repeat();
+    }
+    assert_eq!(reply.field("idempotency-replayed"), Some("true"), "{reply:?}");
+}
+
+#[test]
+fn replay_bounds_hold() {
+    let outcome = |limits: Value| {
+        let desk = desk(|config| config["serve"]["limits"] = limits);
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        let server = Server::start(&desk);
+        let mut wire = server.wire();
+        for key in ["1", "2"] {
+            assert_eq!(
+                wire.invoke(ECHO, &[("Idempotency-Key", key)], "\"0123456789\"").status,
+                200
+            );
+        }
+        let again = wire.invoke(ECHO, &[("Idempotency-Key", "1")], "\"0123456789\"");
+        again.field("idempotency-replayed").is_some()
+    };
+    assert!(outcome(json!({})));
+    assert!(!outcome(json!({ "replay_entries_max": 1 })));
+    assert!(!outcome(json!({ "replay_bytes_max": 600 })));
+}

@@ -1,0 +1,266 @@
+//! Every key of `[serve.limits]`: what it bounds fails, and the same goes through where the key says more. Those of
+//! answers that are kept are in `calls`, that of what asks nobody is in `denials`.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+use crate::support::wire::{Wire, request};
+
+const ECHO: &str = "runtime-echo-tool";
+
+/// A server with these limits, and both capabilities.
+fn server(limits: Value) -> Server {
+    server_with(limits, json!({ "concurrent_calls_max": 8 }))
+}
+
+fn server_with(limits: Value, runtime: Value) -> Server {
+    let desk = desk(|config| {
+        config["serve"]["limits"] = limits;
+        config["runtime"] = runtime;
+    });
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    desk.component(&RUNTIME_SLEEP.bytes());
+    let entry = crate::support::setup::entry;
+    desk.manifest(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)]);
+    let server = Server::start(&desk);
+    // Compiled and linked, so that the calls below take no longer than they say.
+    assert_eq!(server.invoke("runtime-sleep", "{\"wait_ms\":1}").status, 200);
+    settle();
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    settle();
+    server
+}
+
+/// Who has the last byte of an answer knows of it a moment before the server does.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// A connection on which a call sleeps.
+fn sleeping(server: &Server, wait_ms: u64) -> Wire {
+    let mut wire = server.wire();
+    let input = json!({ "wait_ms": wait_ms }).to_string();
+    let fields = [("Content-Type", "application/json")];
+    wire.send(&request("POST", "/v1/invoke/runtime-sleep", &fields, &input));
+    wire
+}
+
+/// How long it took until the other side ended the connection.
+fn until_closed(mut wire: Wire) -> Duration {
+    let start = Instant::now();
+    assert!(wire.is_closed());
+    start.elapsed()
+}
+
+#[test]
+fn connections_max() {
+    let server = server(json!({ "connections_max": 2 }));
+    let mut first = server.wire();
+    assert_eq!(first.invoke(ECHO, &[], "1").status, 200);
+    let mut second = server.wire();
+    assert_eq!(second.invoke(ECHO, &[], "1").status, 200);
+    let mut third = server.wire();
+    third.send(&request("GET", "/ready", &[], ""));
+    assert!(third.is_silent_for(Duration::from_millis(500)), "there is no place");
+    drop(first);
+    assert_eq!(third.reply().status, 200);
+}
+
+#[test]
+fn requests_max() {
+    let server = server(json!({ "requests_max": 1 }));
+    let mut sleeper = sleeping(&server, 2000);
+    std::thread::sleep(Duration::from_millis(500));
+    let refused = server.invoke(ECHO, "1");
+    refused.assert_problem("no place", 503, "host.unavailable");
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    assert_eq!(server.get("/ready").status, 200, "whoever watches is answered");
+    assert_eq!(sleeper.reply().status, 200);
+    settle();
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+}
+
+#[test]
+fn calls_beyond_those_that_run_and_wait_are_refused_at_once() {
+    let runtime = json!({ "concurrent_calls_max": 1, "waiting_calls_max": 1, "wait_ms": 20_000 });
+    let server = server_with(json!({}), runtime);
+    let mut running = sleeping(&server, 2500);
+    std::thread::sleep(Duration::from_millis(500));
+    let mut waiting = sleeping(&server, 1);
+    std::thread::sleep(Duration::from_millis(500));
+    let refused = server.invoke(ECHO, "1");
+    refused.assert_problem("the queue is full", 503, "host.unavailable");
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    assert_eq!((running.reply().status, waiting.reply().status), (200, 200));
+}
+
+#[test]
+fn header_bytes_max() {
+    let long = "x".repeat(12 << 10);
+    let ask = |limits| server(limits).wire().ask("GET", "/ready", &[("X", &long)], "").status;
+    assert_eq!(ask(json!({ "header_bytes_max": 8 << 10 })), 431);
+    assert_eq!(ask(json!({})), 200);
+    let many: Vec<(&str, &str)> = (0..200).map(|_| ("X", "y")).collect();
+    assert_eq!(server(json!({})).wire().ask("GET", "/ready", &many, "").status, 431);
+}
+
+#[test]
+fn uri_bytes_max() {
+    let path = format!("/v1/capabilities?after={}", "a".repeat(3000));
+    let get = |limits| server(limits).get(&path);
+    get(json!({ "uri_bytes_max": 2000 })).assert_problem("long", 414, "request.invalid");
+    assert_eq!(get(json!({})).status, 200);
+}
+
+#[test]
+fn body_bytes_max() {
+    let input = format!("\"{}\"", "x".repeat(5000));
+    let small = server(json!({ "body_bytes_max": 5000 }));
+    small
+        .invoke(ECHO, &input)
+        .assert_problem("too large", 413, "request.invalid");
+    // Who only says that it is too large is not listened to.
+    let mut wire = small.wire();
+    let fields = [("Content-Type", "application/json"), ("Content-Length", "5001")];
+    wire.send(&request("POST", "/v1/invoke/runtime-echo-tool", &fields, ""));
+    wire.reply().assert_problem("announced", 413, "request.invalid");
+    assert!(wire.is_closed());
+    assert_eq!(server(json!({})).invoke(ECHO, &input).status, 200);
+}
+
+#[test]
+fn header_ms() {
+    let server = server(json!({ "header_ms": 500 }));
+    let mut wire = server.wire();
+    wire.send("GET /ready HTTP/1.1\r\n");
+    assert!(until_closed(wire) < Duration::from_secs(20));
+    // One byte now and then does not help.
+    let mut slow = server.wire();
+    let start = Instant::now();
+    for byte in "GET /ready HTTP/1.1\r\nHost: localhost\r\nX: 0123456789".chars() {
+        slow.send(&byte.to_string());
+        std::thread::sleep(Duration::from_millis(50));
+        if start.elapsed() > Duration::from_millis(1500) {
+            break;
+        }
+    }
+    assert!(slow.is_closed());
+    // A connection on which nothing was asked may stay, and so may one between two requests.
+    let mut patient = server.wire();
+    assert!(patient.is_silent_for(Duration::from_millis(1200)));
+    assert_eq!(patient.invoke(ECHO, &[], "1").status, 200);
+    assert!(patient.is_silent_for(Duration::from_millis(1200)));
+    assert_eq!(patient.invoke(ECHO, &[], "1").status, 200);
+}
+
+#[test]
+fn body_ms() {
+    let half = format!(
+        "{}12",
+        request(
+            "POST",
+            "/v1/invoke/runtime-echo-tool",
+            &[("Content-Type", "application/json"), ("Content-Length", "3")],
+            ""
+        )
+    );
+    let server = server(json!({ "body_ms": 500 }));
+    let mut wire = server.wire();
+    wire.send(&half);
+    wire.reply().assert_problem("slow", 408, "request.invalid");
+    assert!(wire.is_closed());
+    let patient = self::server(json!({}));
+    let mut wire = patient.wire();
+    wire.send(&half);
+    assert!(wire.is_silent_for(Duration::from_millis(1200)));
+    wire.send("3");
+    assert_eq!(wire.reply().body, "123");
+}
+
+#[test]
+fn handler_ms() {
+    let hurried = server(json!({ "handler_ms": 700 }));
+    hurried
+        .invoke("runtime-sleep", "{\"wait_ms\":3000}")
+        .assert_problem("slow", 504, "limit.wall");
+    assert_eq!(
+        server(json!({})).invoke("runtime-sleep", "{\"wait_ms\":1000}").status,
+        200
+    );
+}
+
+#[test]
+fn write_ms() {
+    let desk = desk(|config| {
+        config["serve"]["limits"] = json!({ "write_ms": 700, "body_bytes_max": 32 << 20, "requests_max": 1 });
+        config["policy"]["limits"] =
+            json!({ "input_bytes": 32 << 20, "output_bytes": 32 << 20, "memory_bytes": 512 << 20 });
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |entry| {
+        entry["limits"] = json!({ "input_bytes": 32 << 20, "output_bytes": 32 << 20, "memory_bytes": 512 << 20 });
+    });
+    let server = Server::start(&desk);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    settle();
+    // More than the system keeps for a reader that does not read.
+    let input = format!("\"{}\"", "x".repeat(16 << 20));
+    let fields = [("Content-Type", "application/json")];
+    let mut wire = server.wire();
+    wire.send(&request("POST", "/v1/invoke/runtime-echo-tool", &fields, &input));
+    // While nobody reads the answer it keeps its place, and then loses it.
+    let mut refused = 0;
+    let start = Instant::now();
+    loop {
+        match server.invoke(ECHO, "1").status {
+            200 if refused > 0 => break,
+            status => refused += usize::from(status == 503),
+        }
+        let waited = start.elapsed();
+        assert!(
+            waited < Duration::from_secs(60),
+            "refused {refused} times, and for ever"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    settle();
+    // Who reads gets all of it.
+    let mut wire = server.wire();
+    let reply = wire.ask("POST", "/v1/invoke/runtime-echo-tool", &fields, &input);
+    assert_eq!((reply.status, reply.body.len()), (200, input.len()));
+}
+
+#[test]
+fn idle_ms() {
+    let server = server(json!({ "idle_ms": 500 }));
+    assert!(until_closed(server.wire()) < Duration::from_secs(20));
+    let mut wire = server.wire();
+    assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    assert!(until_closed(wire) < Duration::from_secs(20));
+    // A call is not idle.
+    assert_eq!(sleeping(&server, 1500).reply().status, 200);
+}
+
+#[test]
+fn drain_ms() {
+    let end = |drain_ms: u64| {
+        let server = server(json!({ "drain_ms": drain_ms }));
+        let mut idle = server.wire();
+        assert_eq!(idle.invoke(ECHO, &[], "1").status, 200);
+        let mut sleeper = sleeping(&server, 2000);
+        std::thread::sleep(Duration::from_millis(500));
+        server.signal(Signal::TERM);
+        assert!(idle.is_closed(), "nobody misses it");
+        let status = sleeper.try_reply().map(|reply| reply.status);
+        let refused = std::net::TcpStream::connect(server.address()).is_err();
+        let (code, words) = server.wait();
+        assert_eq!(code, Some(0), "{words}");
+        assert!(refused, "an ended server takes no connection");
+        status
+    };
+    assert_eq!(end(20_000), Some(200), "a call that is under way ends");
+    assert_eq!(end(100), None, "and is not waited for longer than it may be");
+}

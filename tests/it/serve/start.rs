@@ -1,0 +1,160 @@
+//! Starting and ending: what is refused at the start with the line that repairs it, and how the program ends.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_line_to_write() {
+    let listener = |change: Value| {
+        move |config: &mut Value| {
+            let listener = config["serve"]["listener"][0].as_object_mut().expect("a table");
+            listener.extend(change.as_object().expect("a table").clone());
+        }
+    };
+    let cases: Vec<(&str, Box<dyn FnOnce(&mut Value)>, i32, &[&str])> = vec![
+        (
+            "no [serve]",
+            Box::new(|config| drop(config.as_object_mut().map(|config| config.remove("serve")))),
+            2,
+            &[
+                "the configuration has no [serve]",
+                "[[serve.listener]] address = \"127.0.0.1:8080\"",
+            ],
+        ),
+        (
+            "no listener",
+            Box::new(|config| config["serve"]["listener"] = json!([])),
+            2,
+            &["there is no listener", "[[serve.listener]] address"],
+        ),
+        (
+            "an address that others reach",
+            Box::new(listener(json!({ "address": "0.0.0.0:8443" }))),
+            2,
+            &["`0.0.0.0:8443` is not of the loopback", "address = \"127.0.0.1:8443\""],
+        ),
+        (
+            "a caller that is none",
+            Box::new(listener(json!({ "anonymous": "ghost" }))),
+            2,
+            &["there is no such caller", "[[serve.caller]] name = \"ghost\""],
+        ),
+        (
+            "a name twice",
+            Box::new(|config| {
+                let one = config["serve"]["caller"][0].clone();
+                config["serve"]["caller"] = json!([one, one]);
+            }),
+            2,
+            &["two callers `tester`"],
+        ),
+        (
+            "a key twice",
+            Box::new(|config| config["serve"]["caller"][0]["keys"] = json!(["00".repeat(32), "00".repeat(32)])),
+            2,
+            &["is listed twice", "make a key for each caller"],
+        ),
+        (
+            "a key in clear",
+            Box::new(|config| config["serve"]["caller"][0]["keys"] = json!(["aral_secret"])),
+            2,
+            &["is not 64 lower-case hex digits"],
+        ),
+        (
+            "no persona",
+            Box::new(|config| config["serve"]["caller"][0]["persona"] = json!("none.json")),
+            2,
+            &["none.json"],
+        ),
+        (
+            "a page that is all pages",
+            Box::new(listener(json!({ "origins": ["*"] }))),
+            2,
+            &["`*` is not an origin", "`*` is none"],
+        ),
+        (
+            "a host with a port",
+            Box::new(listener(json!({ "hosts": ["a:80"] }))),
+            2,
+            &["`a:80` is not a host"],
+        ),
+        (
+            "an unknown key",
+            Box::new(listener(json!({ "tls": true }))),
+            2,
+            &["unknown field `tls`"],
+        ),
+        (
+            "an unknown limit",
+            Box::new(|config| config["serve"]["limits"] = json!({ "body_bytes": 1 })),
+            2,
+            &["unknown field `body_bytes`", "did you mean `body_bytes_max`?"],
+        ),
+        (
+            "a limit that is none",
+            Box::new(|config| config["serve"]["limits"] = json!({ "header_bytes_max": 1 })),
+            2,
+            &["[serve.limits] header_bytes_max = 1 is not between 8192 and 1048576"],
+        ),
+    ];
+    for (case, change, code, parts) in cases {
+        let desk = desk(change);
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        desk.aral(&["serve"]).assert(case, code, parts);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let desk = desk(|config| config["serve"]["listener"][0]["address"] = json!(address));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.aral(&["serve"])
+        .assert("taken", 2, &[&address, "another program listens there"]);
+}
+
+#[test]
+fn an_unsigned_persona_needs_development_and_is_warned_about() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let mut persona = crate::support::setup::persona();
+    for (name, value) in [
+        ("schema", json!("aral.persona/v1")),
+        ("serial", json!(1)),
+        ("issued_at", json!("2025-01-01T00:00:00Z")),
+        ("expires_at", json!("2100-01-01T00:00:00Z")),
+    ] {
+        persona[name] = value;
+    }
+    desk.write("persona.json", persona.to_string().as_bytes());
+    desk.aral(&["serve"])
+        .assert("unsigned", 7, &["the persona of the caller `tester`", "--development"]);
+    let server = Server::start_with(&desk, &["--development"]);
+    assert_eq!(server.invoke("runtime-echo-tool", "1").status, 200);
+    server.signal(Signal::INT);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "ctrl-c is no failure");
+    assert!(words.contains("only development allows this"), "{words}");
+}
+
+#[test]
+fn a_persona_that_expired_is_refused_at_the_start() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let header = aral_contract::document::signed::Header {
+        schema: "aral.persona/v1".to_owned(),
+        serial: 1,
+        issued_at: "2025-01-01T00:00:00Z".parse().expect("a time"),
+        expires_at: "2025-01-02T00:00:00Z".parse().expect("a time"),
+    };
+    let kind = aral_contract::document::signed::Kind::Persona;
+    let body = crate::support::setup::persona();
+    let old = aral_contract::document::signed::sign(kind, &header, &body, &crate::support::setup::key());
+    desk.write("persona.json", old.expect("a document").to_string().as_bytes());
+    desk.aral(&["serve"])
+        .assert("expired", 7, &["the persona of the caller `tester`"]);
+}
