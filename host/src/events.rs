@@ -14,6 +14,10 @@ pub(crate) const EVENTS_KEPT_MAX: usize = 1024;
 
 /// What a watcher sees.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every notice is an event, and none is kept for long"
+)]
 pub enum Notice {
     /// Something happened.
     Event(Event),

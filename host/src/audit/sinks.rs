@@ -105,8 +105,11 @@ impl Drop for Sinks {
     }
 }
 
-fn exporters(config: &AuditConfig) -> Result<Vec<(&'static str, Box<dyn Exporter>)>, Failure> {
-    let mut exporters: Vec<(&'static str, Box<dyn Exporter>)> = Vec::new();
+/// What a sink is called, and what delivers for it.
+type Named = (&'static str, Box<dyn Exporter>);
+
+fn exporters(config: &AuditConfig) -> Result<Vec<Named>, Failure> {
+    let mut exporters: Vec<Named> = Vec::new();
     if config.stdout {
         exporters.push(("stdout", Box::new(Stream::new(Box::new(std::io::stdout())))));
     }

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 
+/// A name, what is changed, how the program exits, and what it says.
+type Case = (&'static str, Box<dyn FnOnce(&mut Value)>, i32, &'static [&'static str]);
+
 #[test]
 fn what_cannot_be_served_is_refused_with_the_line_to_write() {
     let listener = |change: Value| {
@@ -14,7 +17,7 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             listener.extend(change.as_object().expect("a table").clone());
         }
     };
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Value)>, i32, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         (
             "no [serve]",
             Box::new(|config| drop(config.as_object_mut().map(|config| config.remove("serve")))),

@@ -307,7 +307,7 @@ impl Writer {
     }
 
     fn persist(&mut self, act: fn(&mut Output) -> io::Result<()>) -> Result<(), GivenUp> {
-        self.retry(|output| act(output))
+        self.retry(act)
     }
 
     /// Does what needs the disk, again and again until it succeeds or the host stops.

@@ -14,7 +14,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 /// Why a request has no other answer. It becomes a document once the request's trace id is known, in `enter`.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
-    failure: Failure,
+    failure: Box<Failure>,
     status: StatusCode,
     retry_after: Option<u32>,
     /// What follows on the connection cannot be told from the rest of this request.
@@ -40,7 +40,7 @@ impl Problem {
     #[must_use]
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self {
-            failure: self.failure.with_hint(hint),
+            failure: Box::new(self.failure.with_hint(hint)),
             ..self
         }
     }
@@ -102,7 +102,7 @@ impl From<Failure> for Problem {
         Self {
             status,
             retry_after: wait.or(busy.then_some(RETRY_AFTER_SECONDS)),
-            failure,
+            failure: Box::new(failure),
             close: false,
         }
     }
@@ -206,7 +206,7 @@ mod tests {
         }
         let lines = document
             .lines()
-            .filter(|line| line.starts_with("| `") && line.contains(".") && line.ends_with(|c: char| c == '|'))
+            .filter(|line| line.starts_with("| `") && line.contains(".") && line.ends_with('|'))
             .filter(|line| Code::ALL.iter().any(|code| line.starts_with(&format!("| `{code}` |"))));
         assert_eq!(lines.count(), Code::ALL.len());
     }

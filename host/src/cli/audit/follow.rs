@@ -31,13 +31,15 @@ pub(super) fn run(arguments: &AuditTail, configured: &Configured, output: &Outpu
     for entry in &last {
         show(entry, output)?;
     }
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(Exit::Success);
+    }
+    loop {
         match next(&mut cursor)? {
             Some(entry) => show(&entry, output)?,
             None => std::thread::sleep(LOOK),
         }
     }
-    Ok(Exit::Success)
 }
 
 fn next(cursor: &mut Cursor) -> Result<Option<Entry>, Stop> {

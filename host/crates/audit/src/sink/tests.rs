@@ -71,8 +71,7 @@ async fn ship(exporter: Scripted, count: usize) -> SinkStatus {
     let status = shipper.status();
     log.close().unwrap();
     shipper.run().await.unwrap();
-    let last = status.borrow().clone();
-    last
+    status.borrow().clone()
 }
 
 #[tokio::test]

@@ -102,9 +102,12 @@ fn nothing(allowed: bool) -> WhyNot {
 /// long; then one order has to do.
 const ORDERS_MAX: usize = 64;
 
+/// Writes what is missing.
+type Apply = Box<dyn Fn(&mut PersonaBody, &mut PolicyParts)>;
+
 /// Something that could be missing.
 struct Candidate {
-    apply: Box<dyn Fn(&mut PersonaBody, &mut PolicyParts)>,
+    apply: Apply,
     place: &'static str,
     value: Value,
 }
@@ -224,7 +227,8 @@ fn kept_things(entry: &Entry, all: &mut Candidates) {
     let asked = &entry.permissions;
     let read = || asked.secret_read.iter().flat_map(|scope| &scope.secrets);
     let written = asked.secret_write.iter().flat_map(|scope| &scope.names);
-    for name in read().map(|secret| &secret.name).chain(written).cloned() {
+    for name in read().map(|secret| &secret.name).chain(written) {
+        let name = name.clone();
         all.policy(lines::POLICY_SECRETS, text(&name), move |policy| {
             policy.secrets.add(name.clone())
         });
@@ -239,7 +243,8 @@ fn kept_things(entry: &Entry, all: &mut Candidates) {
     }
     let read = asked.memory_read.iter().flat_map(|scope| &scope.namespaces);
     let written = asked.memory_write.iter().flat_map(|scope| &scope.namespaces);
-    for name in read.chain(written).cloned() {
+    for name in read.chain(written) {
+        let name = name.clone();
         all.policy(lines::POLICY_NAMESPACES, text(&name), move |policy| {
             policy.namespaces.add(name.clone())
         });
@@ -253,7 +258,8 @@ fn kept_things(entry: &Entry, all: &mut Candidates) {
             policy.memory_records_max = policy.memory_records_max.max(records);
         });
     }
-    for program in asked.exec.iter().flat_map(|scope| &scope.programs).cloned() {
+    for program in asked.exec.iter().flat_map(|scope| &scope.programs) {
+        let program = program.clone();
         let value = Value::Plain(ask::program_value(&program));
         all.policy(lines::POLICY_PROGRAMS, value, move |policy| {
             policy.programs.push(program.clone())
