@@ -74,7 +74,7 @@ pub(crate) enum Verb {
     /// Run a component that has no manifest, with exactly what --allow gives (development only)
     #[command(after_long_help = allow::GRAMMAR)]
     Run(Run),
-    /// Answer calls over HTTP, as [serve] of the configuration says, until told to end (SIGTERM, ctrl-c)
+    /// Answer calls over HTTP, as the section serve of the configuration says, until told to end (SIGTERM, ctrl-c)
     Serve(Serve),
     /// Show the three yeses for a capability: who asked, who allowed, what came out
     Explain(Explain),

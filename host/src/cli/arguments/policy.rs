@@ -16,7 +16,7 @@ pub(crate) enum Policy {
 /// Ask a candidate.
 #[derive(Debug, Args)]
 pub(crate) struct PolicySimulate {
-    /// The candidate: a file like aral.toml, of which only [policy] counts
+    /// The candidate: a file like aral.toml, of which the section policy alone counts
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) policy: PathBuf,
     /// Decisions since a time such as `2026-01-31T00:00:00Z`, or since so long ago, such as `7d`, `12h` or `30m`
