@@ -10,6 +10,7 @@ mod listing;
 mod open;
 mod plan;
 mod read;
+mod recent;
 mod reclaim;
 mod root;
 mod rotate;
@@ -60,7 +61,7 @@ pub struct StoreOptions {
     pub epoch: Option<Epoch>,
     /// Says what has expired.
     pub clock: Arc<dyn Clock>,
-    /// Memory for pages of the database.
+    /// Memory for what was read last: half for pages of the database, half for single records, all of them sealed.
     pub cache_bytes: u64,
     /// Below this much free space nothing is written.
     pub free_bytes_min: u64,
@@ -174,6 +175,7 @@ struct Inner {
     dir: Dir,
     tree: tree::Tree,
     slots: slots::SlotFile,
+    recents: recent::Recents,
     keys: ArcSwap<root::Keys>,
     writer: Mutex<commit::Writer>,
     queue: commit::Queue,

@@ -221,7 +221,10 @@ impl Inner {
         }
         // From here on a failure leaves open what is on the disk.
         writer.commit = writer.commit.saturating_add(1);
-        let rest = self.write_records(written.batch).and_then(|()| {
+        let changing = self.recents.changing(&written.places);
+        let applied = self.tree.apply(written.batch);
+        drop(changing);
+        let rest = applied.and_then(|()| self.write_records()).and_then(|()| {
             if written.doomed.is_empty() {
                 return Ok(());
             }
@@ -239,8 +242,8 @@ impl Inner {
         Ok(())
     }
 
-    fn write_records(&self, batch: sled::Batch) -> Result<(), StoreError> {
-        self.tree.apply(batch)?;
+    /// Sees to it that the records that were applied stay.
+    fn write_records(&self) -> Result<(), StoreError> {
         self.steps.reached(Step::RecordsApplied);
         self.tree.flush()?;
         self.steps.reached(Step::RecordsFlushed);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use aral_contract::id::Namespace;
 
 use super::Inner;
-use super::entry::Header;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space};
 use super::tree::{Scan, key, prefix};
@@ -86,11 +85,7 @@ impl Inner {
                 examined = examined.saturating_add(1);
                 let place: Place = at.get(1..).and_then(|place| place.try_into().ok()).ok_or(DAMAGED)?;
                 last = Some(place);
-                let found = Found {
-                    place,
-                    header: Header::read(entry)?,
-                    entry: entry.clone(),
-                };
+                let found = Found::new(&self.slots, place, entry.clone())?;
                 if !found.header.is_expired(self.now()) {
                     let name = self.name_of(&keys, space, namespace, &found)?;
                     page.names

@@ -9,6 +9,7 @@ use cap_std::fs::Dir;
 
 use super::commit::{Queue, Writer};
 use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
+use super::recent::Recents;
 use super::reclaim::Leftovers;
 use super::root::{Keys, Root};
 use super::slots::{self, SlotFile};
@@ -37,8 +38,10 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
             what: "the database of the store, which is not there or empty though there are keys,",
         });
     }
+    let recents = options.cache_bytes / 2;
+    let pages = options.cache_bytes.saturating_sub(recents);
     let database = || -> Result<(Tree, tree::Commit), StoreError> {
-        let tree = Tree::open(&dir, &options.path, options.cache_bytes)?;
+        let tree = Tree::open(&dir, &options.path, pages)?;
         let commit = tree.commit()?;
         Ok((tree, commit))
     };
@@ -66,6 +69,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         dir,
         tree,
         slots,
+        recents: Recents::new(recents),
         keys: ArcSwap::from_pointee(keys),
         writer: Mutex::new(Writer::new(allocation, keyring, commit.number)),
         rotating: Mutex::new(()),

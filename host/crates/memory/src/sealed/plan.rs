@@ -65,6 +65,8 @@ pub(super) struct Written {
     pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) batch: sled::Batch,
     pub(super) is_empty: bool,
+    /// Records that are made, replaced or removed.
+    pub(super) places: Vec<Place>,
     /// Slots whose records are gone or replaced.
     pub(super) doomed: Vec<SlotIndex>,
 }
@@ -329,6 +331,7 @@ impl<'a> Plan<'a> {
             slots: self.slots,
             batch,
             is_empty,
+            places: self.records.into_keys().collect(),
             doomed: self.doomed,
         })
     }

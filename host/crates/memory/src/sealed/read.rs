@@ -6,8 +6,9 @@ use sled::IVec;
 
 use super::entry::{self, Header, Owner};
 use super::keyring::FORMAT;
+use super::recent::{Looked, Recent};
 use super::root::{Keys, Place, Space};
-use super::slots::RecordKey;
+use super::slots::{RecordKey, Slot, SlotFile};
 use super::tree::{key, prefix};
 use super::{Inner, Status};
 use crate::key::hex;
@@ -23,6 +24,23 @@ pub(super) struct Found {
     pub(super) place: Place,
     pub(super) entry: IVec,
     pub(super) header: Header,
+    pub(super) slot: Slot,
+    /// Since when nobody changed it; none: it is not to be remembered.
+    looked: Option<Looked>,
+}
+
+impl Found {
+    /// What was found in the database, and the slot that it names.
+    pub(super) fn new(slots: &SlotFile, place: Place, entry: IVec) -> Result<Self, StoreError> {
+        let header = Header::read(&entry)?;
+        Ok(Self {
+            place,
+            entry,
+            header,
+            slot: slots.read(header.slot)?,
+            looked: None,
+        })
+    }
 }
 
 impl Inner {
@@ -39,15 +57,25 @@ impl Inner {
     }
 
     pub(super) fn entry(&self, place: &Place) -> Result<Option<Found>, StoreError> {
-        let Some(entry) = self.tree.get(&key(prefix::RECORD, &[place]))? else {
-            return Ok(None);
-        };
-        let header = Header::read(&entry)?;
-        Ok(Some(Found {
-            place: *place,
-            entry,
-            header,
-        }))
+        let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
+        entry.map(|entry| Found::new(&self.slots, *place, entry)).transpose()
+    }
+
+    /// The same, from memory if it was read not long ago.
+    fn recent_entry(&self, place: &Place) -> Result<Option<Found>, StoreError> {
+        match self.recents.find(place) {
+            Recent::Known(entry, slot) => Ok(Some(Found {
+                place: *place,
+                header: Header::read(&entry)?,
+                entry,
+                slot,
+                looked: None,
+            })),
+            Recent::Unknown(looked) => Ok(self.entry(place)?.map(|found| Found {
+                looked: Some(looked),
+                ..found
+            })),
+        }
     }
 
     fn find(
@@ -59,7 +87,7 @@ impl Inner {
     ) -> Result<Option<Found>, StoreError> {
         for root in keys.roots.iter().rev() {
             let place = root.place(&root.namespace_place(space, namespace), name);
-            if let Some(found) = self.entry(&place)? {
+            if let Some(found) = self.recent_entry(&place)? {
                 return Ok(Some(found));
             }
         }
@@ -67,12 +95,11 @@ impl Inner {
     }
 
     /// The record's key; none: the slot is not its own, or not any more.
-    pub(super) fn key_of(&self, keys: &Keys, found: &Found) -> Result<Option<RecordKey>, StoreError> {
-        let slot = self.slots.read(found.header.slot)?;
-        if slot.generation() != found.header.generation {
-            return Ok(None);
+    pub(super) fn key_of(&self, keys: &Keys, found: &Found) -> Option<RecordKey> {
+        if found.slot.generation() != found.header.generation {
+            return None;
         }
-        Ok(slot.open(keys, &self.store, found.header.slot, &found.place))
+        found.slot.open(keys, &self.store, found.header.slot, &found.place)
     }
 
     /// Reads until what was read did not change meanwhile: a writer that replaces a record destroys its key. A record that
@@ -99,8 +126,17 @@ impl Inner {
                 return Ok(None);
             }
             match open(&keys, &found) {
-                Err(StoreError::Corrupt { .. }) if before != Some(found.header) => before = Some(found.header),
-                other => return other.map(Some),
+                Err(StoreError::Corrupt { .. }) if before != Some(found.header) => {
+                    before = Some(found.header);
+                    self.recents.forget(&found.place);
+                }
+                Err(error) => return Err(error),
+                Ok(opened) => {
+                    if let Some(looked) = found.looked {
+                        self.recents.remember(&found.place, looked, &found.entry, &found.slot);
+                    }
+                    return Ok(Some(opened));
+                }
             }
         }
         Err(DAMAGED)
@@ -125,7 +161,7 @@ impl Inner {
         name: &RecordName,
         found: &Found,
     ) -> Result<Record, StoreError> {
-        let key_of_record = self.key_of(keys, found)?.ok_or(DAMAGED)?;
+        let key_of_record = self.key_of(keys, found).ok_or(DAMAGED)?;
         let mut chunk = |index| {
             let at = key(prefix::CHUNK, &[&found.header.chunk_place(index)]);
             Ok(self.tree.get(&at)?.map(|chunk| chunk.to_vec()))
@@ -165,7 +201,7 @@ impl Inner {
         namespace: &Namespace,
         found: &Found,
     ) -> Result<Option<RecordName>, StoreError> {
-        let Some(key_of_record) = self.key_of(keys, found)? else {
+        let Some(key_of_record) = self.key_of(keys, found) else {
             return Ok(None);
         };
         let owner = self.owner(space, namespace);

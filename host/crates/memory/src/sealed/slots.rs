@@ -42,6 +42,9 @@ pub(crate) type SlotIndex = u32;
 pub(crate) struct Slot([u8; SLOT_BYTES]);
 
 impl Slot {
+    /// What a slot is that holds no key.
+    pub(crate) const FREE: Self = Self([0; SLOT_BYTES]);
+
     /// Nothing is in it. A slot of generation 0 does not exist.
     pub(crate) fn is_free(&self) -> bool {
         self.generation() == 0
@@ -221,7 +224,7 @@ impl SlotFile {
         let mut slot = [0; SLOT_BYTES];
         match self.file.read_exact_at(&mut slot, offset(index)) {
             // A record that names a slot behind the end is damaged, and that is found out by whoever asked.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Slot([0; SLOT_BYTES])),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Slot::FREE),
             other => other.map(|()| Slot(slot)).map_err(reading),
         }
     }
@@ -245,7 +248,7 @@ impl SlotFile {
 
     /// Overwrites slots with zeros; they are gone from stable storage after [`SlotFile::sync`].
     pub(crate) fn destroy(&self, indices: &[SlotIndex]) -> Result<(), StoreError> {
-        let free: Vec<(SlotIndex, Slot)> = indices.iter().map(|index| (*index, Slot([0; SLOT_BYTES]))).collect();
+        let free: Vec<(SlotIndex, Slot)> = indices.iter().map(|index| (*index, Slot::FREE)).collect();
         self.write(&free)
     }
 
