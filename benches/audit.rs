@@ -54,6 +54,7 @@ fn event(number: u64) -> Result<Event> {
             capability: "text-grep".parse()?,
             code: None,
             usage: Usage::default(),
+            user: None,
             evidence: Some(Box::new(evidence)),
         },
     })

@@ -130,6 +130,11 @@ impl std::fmt::Debug for Salt {
 }
 
 impl Salt {
+    /// As 64 hex digits, for the caller alone. Name the place where it goes next to each call of this.
+    pub fn expose(&self) -> String {
+        self.0.to_string()
+    }
+
     /// The commitment to `value`.
     pub fn commit(&self, value: &[u8]) -> Digest {
         let hash = Sha256::new()

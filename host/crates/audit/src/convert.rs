@@ -76,12 +76,14 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             capability,
             code,
             usage,
+            user,
             evidence,
         } => AuditEvent::Invocation(Box::new(Invocation {
             capability,
             success: code.is_none(),
             code: code.map(|code| Text::new(code.as_str())),
             resources: resources(&usage),
+            user,
             evidence: evidence.map(|evidence| proven(*evidence)),
         })),
         EventKind::HostCall {

@@ -17,11 +17,12 @@ use cap_std::fs::Dir;
 use crate::blind::Blinder;
 use crate::checkpoint::Checkpoint;
 use crate::options::LogOptions;
+use crate::receipt::{Receipt, ReceiptError, prove_in};
 use crate::recover::{OpenError, recover};
 use crate::repeats::Repeats;
 use crate::reserve::Reserve;
 use crate::retain::{Holds, Retention};
-use crate::schema::AuditEvent;
+use crate::schema::{AuditEvent, Record};
 use crate::shared::{Shared, State};
 use crate::writer::{Rotation, Writer};
 
@@ -148,6 +149,18 @@ impl AuditLog {
     /// The log cannot be written now.
     pub fn flush(&self) -> Result<(), SinkUnavailable> {
         self.shared.flush()
+    }
+
+    /// The receipt of a record that is `wanted`. A record that is queued is written first.
+    ///
+    /// # Errors
+    /// As [`crate::prove`]; a record that is not `wanted` is as unknown as one that is not there.
+    pub fn receipt(&self, seq: u64, wanted: &dyn Fn(&Record) -> bool) -> Result<Receipt, ReceiptError> {
+        if seq >= self.durable() {
+            // A log that cannot be written has no such record either.
+            let _unknown_then = self.flush();
+        }
+        prove_in(&self.dir, seq, wanted)
     }
 
     /// Keeps the records from `seq` on from being removed, until the number is moved up or dropped.

@@ -89,6 +89,7 @@ mod tests {
                 capability: capability.parse().unwrap(),
                 code: Some(Code::GuestTrap),
                 usage: Usage::default(),
+                user: None,
                 evidence: None,
             },
         }

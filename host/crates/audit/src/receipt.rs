@@ -9,6 +9,7 @@ use std::path::Path;
 use aral_contract::document::{DocumentError, JsonError, TrustStore, json};
 use aral_contract::{Digest, LogId};
 use aral_runtime::files::{self, FilesError};
+use cap_std::fs::Dir;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -104,15 +105,19 @@ pub enum ReceiptError {
 /// # Errors
 /// [`ReceiptError`].
 pub fn prove(directory: &Path, seq: u64) -> Result<Receipt, ReceiptError> {
-    let dir = files::open_root(directory)?;
-    let segments = segment::list(&dir)?;
+    prove_in(&files::open_root(directory)?, seq, &|_record| true)
+}
+
+/// The same for a record that is `wanted`; one that is not is as unknown as one that is not there.
+pub(crate) fn prove_in(dir: &Dir, seq: u64, wanted: &dyn Fn(&Record) -> bool) -> Result<Receipt, ReceiptError> {
+    let segments = segment::list(dir)?;
     let unknown = || ReceiptError::Unknown { seq };
     let damaged = || ReceiptError::Damaged { seq };
     let segment = segments
         .iter()
         .rfind(|segment| segment.first <= seq)
         .ok_or_else(unknown)?;
-    let mut reader = SegmentReader::open(&dir, segment.first)?;
+    let mut reader = SegmentReader::open(dir, segment.first)?;
     let mut size = reader.header.first;
     let mut window = Window::after(reader.header.tree().ok_or_else(damaged)?);
     let mut record = None;
@@ -123,6 +128,10 @@ pub fn prove(directory: &Path, seq: u64) -> Result<Receipt, ReceiptError> {
                 window.push(leaf_hash(line));
                 size = size.saturating_add(1);
                 if link.seq == seq {
+                    let found: Record = serde_json::from_slice(line).map_err(|_| damaged())?;
+                    if !wanted(&found) {
+                        return Err(unknown());
+                    }
                     record = Some(String::from_utf8(line.to_vec()).map_err(|_| damaged())?);
                 }
             }

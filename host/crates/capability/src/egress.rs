@@ -31,7 +31,7 @@ use resolve::Resolver;
 pub const CONNECTIONS_MAX: usize = 256;
 
 /// How requests leave the host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressOptions {
     /// Name servers; none: those of the system, with its hosts file.
     pub nameservers: Vec<SocketAddr>,

@@ -247,6 +247,48 @@ impl Registry {
         Ok(())
     }
 
+    /// A registry that begins with the capabilities of this one that `keep` says, and that knows the same serials: what was
+    /// replaced stays replaced.
+    #[must_use]
+    pub fn renewed(&self, keep: impl Fn(&Capability) -> bool) -> Self {
+        let state = self.lock();
+        let mut capabilities: BTreeMap<CapabilityId, Versions> = BTreeMap::new();
+        for capability in state.capabilities.values().flat_map(BTreeMap::values) {
+            if keep(capability) {
+                let entry = &capability.entry;
+                let versions = capabilities.entry(entry.id.clone()).or_default();
+                versions.insert(entry.version.clone(), Arc::clone(capability));
+            }
+        }
+        Self {
+            state: Mutex::new(State {
+                capabilities,
+                serials: state.serials.clone(),
+            }),
+        }
+    }
+
+    /// Admits the capabilities of a manifest that another registry has admitted already: the very same document, and so the
+    /// very same components. Compiled code comes with them. False, and nothing is admitted: it has not.
+    ///
+    /// # Errors
+    /// As [`Registry::admit`].
+    pub fn adopt(&self, manifest: &Verified<ManifestBody>, from: &Self) -> Result<bool, RegistryError> {
+        let found: Option<Vec<Admitted>> = {
+            let state = from.lock();
+            let find = |entry: &Entry| {
+                let there = state.capabilities.get(&entry.id)?.get(&entry.version)?;
+                let same = there.manifest_digest() == manifest.digest && there.signer() == manifest.signer;
+                same.then(|| (Arc::clone(there), Vec::new()))
+            };
+            manifest.body.capabilities().iter().map(find).collect()
+        };
+        match found {
+            Some(admitted) => self.insert(manifest, &admitted).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// The newest version that matches; without a requirement the newest release, or the newest pre-release if there is
     /// no other.
     pub fn find(&self, id: &CapabilityId, version: Option<&VersionReq>) -> Result<Arc<Capability>, Failure> {

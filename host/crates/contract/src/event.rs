@@ -12,7 +12,7 @@ pub use sink::{AuditSink, Kept, RecordFuture, RecordReference, SinkUnavailable};
 
 use crate::classification::Classification;
 use crate::failure::Code;
-use crate::id::{CapabilityId, Digest, Namespace, PersonaId, SecretName, TraceId};
+use crate::id::{CallerName, CapabilityId, Digest, Namespace, PersonaId, SecretName, TraceId};
 use crate::limits::Usage;
 use crate::permission::Permission;
 use crate::sensitive::Sensitive;
@@ -106,6 +106,8 @@ pub enum EventKind {
         code: Option<Code>,
         /// What it used.
         usage: Usage,
+        /// Who asked for it; none: nobody had to say.
+        user: Option<CallerName>,
         /// What it ran under and what it did, for its receipt; none for a call that never got a grant.
         evidence: Option<Box<Evidence>>,
     },
@@ -216,6 +218,8 @@ pub enum SecretOperation {
     Reveal,
     /// It was stored.
     Write,
+    /// It was deleted.
+    Delete,
 }
 
 /// How somebody shows who they are.

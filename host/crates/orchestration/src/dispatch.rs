@@ -8,6 +8,7 @@ mod explain;
 mod gate;
 mod granted;
 mod limits;
+mod renewed;
 mod run;
 mod sessions;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
 use aral_contract::document::TrustStore;
+use aral_contract::id::CallerName;
 use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, TraceId, Usage};
 use aral_runtime::{Runtime, entropy};
 use arc_swap::ArcSwap;
@@ -33,7 +35,7 @@ use crate::authorize::{Decision, Missing, authorize};
 use crate::budget::Register;
 use crate::policy::Policy;
 use crate::session::Session;
-use ended::Ended;
+use ended::{Asked, Ended};
 use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
@@ -99,7 +101,8 @@ pub struct DispatcherParts {
     pub blinder: Option<Arc<Blinder>>,
 }
 
-/// The one path. Shared by reference between all callers.
+/// The one path. Shared by reference between all callers. What it decides by (what is admitted, policy and trust) is its
+/// own; what it runs with it shares with the dispatchers that [`Dispatcher::renewed`] makes from it.
 #[derive(Debug)]
 pub struct Dispatcher {
     runtime: Runtime,
@@ -109,9 +112,9 @@ pub struct Dispatcher {
     sink: Arc<dyn AuditSink>,
     ruling: ArcSwap<Ruling>,
     trust: ArcSwap<TrustStore>,
-    register: Register,
-    gate: Gate,
-    witness: Option<Witness>,
+    register: Arc<Register>,
+    gate: Arc<Gate>,
+    witness: Option<Arc<Witness>>,
 }
 
 impl Dispatcher {
@@ -124,9 +127,9 @@ impl Dispatcher {
             sink: Arc::clone(&parts.services.sink),
             ruling: ArcSwap::from_pointee(Ruling::new(parts.policy, &parts.services)),
             trust: ArcSwap::from_pointee(parts.trust),
-            register: Register::default(),
-            gate: Gate::new(parts.gate),
-            witness: parts.blinder.map(Witness::new),
+            register: Arc::default(),
+            gate: Arc::new(Gate::new(parts.gate)),
+            witness: parts.blinder.map(|blinder| Arc::new(Witness::new(blinder))),
             services: parts.services,
         }
     }
@@ -165,9 +168,14 @@ impl Dispatcher {
         match self.admit_traced(session, request.capability, request.version, Some(trace)) {
             Ok(admission) => {
                 let Admission { granted, reservation } = admission;
-                self.run(trace, &granted, Some(reservation), request.input).await
+                let asked = Asked {
+                    trace,
+                    user: session.user(),
+                    input: request.input,
+                };
+                self.run(asked, &granted, Some(reservation)).await
             }
-            Err(failure) => self.refused(trace, request.capability, failure).await,
+            Err(failure) => self.refused(trace, session.user(), request.capability, failure).await,
         }
     }
 
@@ -261,14 +269,9 @@ impl Dispatcher {
     }
 
     /// From here on the call has a grant. Every way that a capability runs ends up in this function.
-    async fn run(
-        &self,
-        trace: TraceId,
-        granted: &Granted,
-        mut reservation: Option<Reservation>,
-        input: &[u8],
-    ) -> Outcome {
-        let ended = Ended::new(self, trace, granted, input);
+    async fn run(&self, asked: Asked<'_>, granted: &Granted, mut reservation: Option<Reservation>) -> Outcome {
+        let Asked { trace, input, .. } = asked;
+        let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
         let call = aral_capability::Call {
             trace,
@@ -319,9 +322,15 @@ impl Dispatcher {
     }
 
     /// A call that never got as far as a grant.
-    async fn refused(&self, trace: TraceId, capability: &CapabilityId, failure: Failure) -> Outcome {
+    async fn refused(
+        &self,
+        trace: TraceId,
+        user: Option<&CallerName>,
+        capability: &CapabilityId,
+        failure: Failure,
+    ) -> Outcome {
         let failure = self.reported(failure, trace);
-        let (result, receipt) = self.refused_on_record(trace, capability, failure).await;
+        let (result, receipt) = self.refused_on_record(trace, user, capability, failure).await;
         unrun(trace, capability, result, receipt)
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use aral_contract::document::{DocumentError, TrustStore};
+use aral_contract::id::CallerName;
 use aral_contract::{Code, Failure};
 use aral_persona::Persona;
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ struct Inner {
     persona: Arc<Persona>,
     standing: Arc<Standing>,
     issue: u64,
+    user: Option<CallerName>,
     caller: Option<Session>,
     depth: u32,
 }
@@ -31,6 +33,7 @@ impl Session {
             persona: Arc::new(persona),
             standing,
             issue,
+            user: None,
             caller: None,
             depth: 0,
         }))
@@ -45,10 +48,29 @@ impl Session {
             persona: Arc::clone(&self.0.persona),
             standing: Arc::clone(&self.0.standing),
             issue: self.0.issue,
+            user: caller.0.user.clone(),
             // Too deep for any policy: nobody asks who was before.
             caller: (depth <= DEPTH_MAX).then(|| caller.clone()),
             depth,
         }))
+    }
+
+    /// The same agent for a user who was shown to be the one: records of calls name them.
+    #[must_use]
+    pub fn of_user(&self, user: CallerName) -> Self {
+        Self(Arc::new(Inner {
+            persona: Arc::clone(&self.0.persona),
+            standing: Arc::clone(&self.0.standing),
+            issue: self.0.issue,
+            user: Some(user),
+            caller: self.0.caller.clone(),
+            depth: self.0.depth,
+        }))
+    }
+
+    /// Who asked for it; none: nobody had to say.
+    pub fn user(&self) -> Option<&CallerName> {
+        self.0.user.as_ref()
     }
 
     /// The same agent, one step deeper in its own reasoning.

@@ -133,19 +133,20 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
             capability: capability(),
             code,
             usage: usage.clone(),
+            user: evidence.map(|_| "me".parse().unwrap()),
             evidence: evidence.map(|evidence| Box::new(evidence.clone())),
         })
     };
     assert_eq!(
         ended(None, Some(&evidence)),
-        json!({"type": "invocation", "capability": "probe", "success": true, "resources": used, "evidence": bound})
+        json!({"type": "invocation", "capability": "probe", "success": true, "resources": used, "user": "me", "evidence": bound})
     );
     let failed = ended(Some(Code::GuestTrap), None);
     assert_eq!(
         (&failed["success"], &failed["code"]),
         (&json!(false), &json!("guest.trap"))
     );
-    assert!(failed.get("evidence").is_none());
+    assert!(failed.get("evidence").is_none() && failed.get("user").is_none());
 }
 
 #[test]

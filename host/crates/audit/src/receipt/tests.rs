@@ -162,6 +162,7 @@ fn whoever_has_the_salt_can_show_what_the_input_was() {
             capability: "probe".parse().unwrap(),
             code: None,
             usage: aral_contract::Usage::default(),
+            user: Some("me".parse().unwrap()),
             evidence: Some(Box::new(evidence)),
         },
     });

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use aral_contract::event::{AuthenticationMethod, DataOperation, LifecycleChange, SecretOperation, Severity};
-use aral_contract::id::{Namespace, SecretName};
+use aral_contract::id::{CallerName, Namespace, SecretName};
 use aral_contract::{CapabilityId, Classification, Digest, LogId, Permission, PersonaId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -113,6 +113,10 @@ pub struct Invocation {
     pub code: Option<Text>,
     /// What it used.
     pub resources: Resources,
+    /// Who asked for it; absent: nobody had to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Identifier>")]
+    pub user: Option<CallerName>,
     /// What it ran under and what it did; absent: it never got a grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Proven>,

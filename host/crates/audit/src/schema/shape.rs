@@ -46,7 +46,7 @@ shapes! {
     /// An operation of the store.
     Operation as "memory_operation" = json_schema!({"enum": ["read", "list", "write", "delete"]});
     /// What was done with a secret.
-    Use as "secret_operation" = json_schema!({"enum": ["inject", "reveal", "write"]});
+    Use as "secret_operation" = json_schema!({"enum": ["inject", "reveal", "write", "delete"]});
     /// How somebody shows who they are.
     Method as "authentication_method" = json_schema!({"enum": ["local", "api_key", "token", "certificate", "persona"]});
     /// How soon somebody should look.

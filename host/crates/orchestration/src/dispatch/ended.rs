@@ -1,28 +1,38 @@
 //! Records the end of a call exactly once, also when the caller gives it up half-way.
 
 use aral_contract::event::{Kept, RecordFuture, RecordReference};
+use aral_contract::id::CallerName;
 use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usage};
 
 use super::Dispatcher;
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
 
+/// What is asked of a grant, and by whom.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) trace: TraceId,
+    pub(super) user: Option<&'a CallerName>,
+    pub(super) input: &'a [u8],
+}
+
 /// Records the end when dropped. Until told otherwise, the end is that the caller gave up.
 pub(super) struct Ended<'a> {
     dispatcher: &'a Dispatcher,
-    trace: TraceId,
+    asked: Asked<'a>,
     granted: &'a Granted,
     proof: Option<Proof>,
     is_told: bool,
 }
 
 impl<'a> Ended<'a> {
-    pub(super) fn new(dispatcher: &'a Dispatcher, trace: TraceId, granted: &'a Granted, input: &[u8]) -> Self {
+    pub(super) fn new(dispatcher: &'a Dispatcher, asked: Asked<'a>, granted: &'a Granted) -> Self {
+        let witness = dispatcher.witness.as_ref();
         Self {
             dispatcher,
-            trace,
+            proof: witness.map(|witness| witness.begin(asked.trace, asked.input)),
+            asked,
             granted,
-            proof: dispatcher.witness.as_ref().map(|witness| witness.begin(trace, input)),
             is_told: false,
         }
     }
@@ -42,18 +52,19 @@ impl<'a> Ended<'a> {
         let event = self.event(code, usage.clone(), result.as_ref().ok().map(String::as_str));
         let kept = self.dispatcher.sink.append(event);
         self.dispatcher
-            .kept(self.trace, kept, result, self.proof.as_ref())
+            .kept(self.asked.trace, kept, result, self.proof.as_ref())
             .await
     }
 
     fn event(&self, code: Option<Code>, usage: Usage, output: Option<&str>) -> Event {
         Event {
             at: self.dispatcher.clock.now(),
-            trace: Some(self.trace),
+            trace: Some(self.asked.trace),
             kind: EventKind::InvocationEnded {
                 capability: self.granted.grant().capability.clone(),
                 code,
                 usage,
+                user: self.asked.user.cloned(),
                 evidence: self.proof.as_ref().map(|proof| proof.evidence(self.granted, output)),
             },
         }
@@ -74,6 +85,7 @@ impl Dispatcher {
     pub(super) async fn refused_on_record(
         &self,
         trace: TraceId,
+        user: Option<&CallerName>,
         capability: &CapabilityId,
         failure: Failure,
     ) -> (Result<String, Failure>, Option<ReceiptReference>) {
@@ -84,6 +96,7 @@ impl Dispatcher {
                 capability: capability.clone(),
                 code: Some(failure.code),
                 usage: Usage::default(),
+                user: user.cloned(),
                 evidence: None,
             },
         });

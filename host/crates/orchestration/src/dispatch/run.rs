@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::ended::Asked;
 use super::granted::{self, Granted};
 use super::{Dispatcher, Outcome, Papers};
 use crate::authorize::{Decision, authorize};
@@ -115,8 +116,13 @@ impl Dispatcher {
             Uncovered::Refuse => granted,
             Uncovered::Observe => granted.observing(),
         };
+        let asked = Asked {
+            trace,
+            user: None,
+            input,
+        };
         Ok(RunReport {
-            outcome: self.run(trace, &granted, None, input).await,
+            outcome: self.run(asked, &granted, None).await,
             decision,
             refusals: recorder.into_refusals(),
         })

@@ -1,0 +1,38 @@
+//! The path under rules that were read again.
+
+use std::sync::Arc;
+
+use aral_capability::Registry;
+use aral_contract::document::TrustStore;
+use arc_swap::ArcSwap;
+
+use super::Dispatcher;
+use super::granted::Ruling;
+use crate::policy::Policy;
+
+impl Dispatcher {
+    /// The same path under other rules, for a configuration that was read again. Sessions, what agents have used up, the
+    /// places of calls in flight and the engines are those of this one. Whoever goes on with this one stays under its rules as
+    /// a whole; nobody sees some of the old and some of the new. Grants are kept where the policy stays the same.
+    #[must_use]
+    pub fn renewed(&self, registry: Registry, policy: Policy, trust: TrustStore) -> Self {
+        let ruling = self.ruling.load_full();
+        let ruling = if *ruling.policy() == policy {
+            ruling
+        } else {
+            Arc::new(Ruling::new(policy, &self.services))
+        };
+        Self {
+            runtime: self.runtime.clone(),
+            registry,
+            services: self.services.clone(),
+            clock: Arc::clone(&self.clock),
+            sink: Arc::clone(&self.sink),
+            ruling: ArcSwap::new(ruling),
+            trust: ArcSwap::from_pointee(trust),
+            register: Arc::clone(&self.register),
+            gate: Arc::clone(&self.gate),
+            witness: self.witness.clone(),
+        }
+    }
+}
