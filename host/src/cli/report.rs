@@ -92,6 +92,7 @@ fn used(events: &[EventKind]) -> Vec<String> {
                     SecretOperation::Inject => "secret inject",
                     SecretOperation::Reveal => "secret reveal",
                     SecretOperation::Write => "secret write",
+                    SecretOperation::Delete => "secret delete",
                 };
                 let target = target.as_deref().map(|target| format!(" to {}", text::line(target)));
                 (format!("{verb} {secret}{}", target.unwrap_or_default()), refused)

@@ -221,6 +221,16 @@ pub trait SecretSource: Send + Sync + fmt::Debug {
     /// it is.
     fn write<'a>(&'a self, reference: &'a SecretReference, value: &'a SecretValue)
     -> SecretFuture<'a, SecretReference>;
+
+    /// Deletes what is at `reference`, so that nothing reads it again. A place that keeps earlier values for others to read
+    /// refuses, because it could not promise that; so does every place that does not say otherwise.
+    fn delete<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, ()> {
+        let refused = SecretError::Refused {
+            reference: reference.clone(),
+            reason: "the host does not delete in this place; delete it there".to_owned(),
+        };
+        Box::pin(std::future::ready(Err(refused)))
+    }
 }
 
 #[cfg(test)]

@@ -149,6 +149,17 @@ impl Secrets {
         self.put(name, value).await
     }
 
+    /// Deletes a secret and says where it was. Nobody is given it from then on.
+    ///
+    /// # Errors
+    /// As the source says: [`SecretError::NotFound`] if there is none, [`SecretError::Refused`] where the host deletes nothing.
+    pub async fn delete(&self, name: &SecretName) -> Result<SecretReference, SecretError> {
+        let (reference, source) = self.place(name)?;
+        let _forget = self.0.cache.forget_at_the_end(name);
+        source.delete(&reference).await?;
+        Ok(reference)
+    }
+
     /// The names that there are, and where they are. At most `limit` of the local store at once.
     ///
     /// # Errors

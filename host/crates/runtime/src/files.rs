@@ -2,6 +2,7 @@
 //! second look at the path, and reads with a cap. Folders come out as cap-std handles, through which nothing outside of
 //! them can be reached. It knows no format.
 
+mod socket;
 mod write;
 
 #[cfg(test)]
@@ -15,9 +16,10 @@ use cap_std::AmbientAuthority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use zeroize::Zeroizing;
 
+pub use socket::{SocketName, bind_private, connect};
 pub use write::{
     Replace, create_private_dir, create_private_file, create_private_parent, is_temporary, open_lock, stream_private,
-    write_atomic, write_path,
+    unnamed, write_atomic, write_path,
 };
 
 /// A file or folder was refused.
@@ -198,6 +200,11 @@ pub fn canonical(path: &Path) -> Result<PathBuf, FilesError> {
     path.canonicalize().map_err(during("find", path))
 }
 
+/// Who this process runs as.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The right to open anything by path. It does not leave this module.
 #[expect(clippy::disallowed_methods, reason = "this module opens files by path")]
 fn authority() -> AmbientAuthority {
@@ -244,7 +251,7 @@ fn read_checked(path: &Path, bytes_max: u64, forbidden: u32, wanted: &'static st
 }
 
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), FilesError> {
-    let user = rustix::process::geteuid().as_raw();
+    let user = user();
     let owner = metadata.uid();
     if owner == user || owner == 0 {
         return Ok(());

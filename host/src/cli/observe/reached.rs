@@ -46,7 +46,7 @@ pub(super) fn reached(event: &EventKind) -> Option<Reached<'_>> {
                 reason: Some("use = \"reveal\""),
                 ..used(Permission::SecretRead, secret.as_str())
             },
-            SecretOperation::Write => used(Permission::SecretWrite, secret.as_str()),
+            SecretOperation::Write | SecretOperation::Delete => used(Permission::SecretWrite, secret.as_str()),
         },
         EventKind::CapabilityRegistered { .. }
         | EventKind::AdmissionRefused { .. }

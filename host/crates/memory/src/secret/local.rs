@@ -81,6 +81,19 @@ impl LocalSecrets {
     }
 }
 
+impl LocalSecrets {
+    async fn remove(&self, reference: &SecretReference) -> Result<(), SecretError> {
+        let (own, name) = (self.clone(), record_name(reference)?);
+        let deleted = blocking(move || own.store.delete(&own.namespace, &name, Precondition::Any)).await;
+        match deleted.map_err(|error| failed(reference, error))? {
+            Some(_classification) => Ok(()),
+            None => Err(SecretError::NotFound {
+                reference: reference.clone(),
+            }),
+        }
+    }
+}
+
 impl SecretSource for LocalSecrets {
     fn read<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, SecretValue> {
         Box::pin(self.fetch(reference))
@@ -92,6 +105,10 @@ impl SecretSource for LocalSecrets {
         value: &'a SecretValue,
     ) -> SecretFuture<'a, SecretReference> {
         Box::pin(self.store(reference, value))
+    }
+
+    fn delete<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, ()> {
+        Box::pin(self.remove(reference))
     }
 }
 

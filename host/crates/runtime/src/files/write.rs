@@ -51,6 +51,13 @@ pub fn stream_private<T, E: From<FilesError>>(
     Ok(done)
 }
 
+/// A file of this folder to write and read, which has no name and is gone when it is closed.
+pub fn unnamed(dir: &Dir) -> Result<std::fs::File, FilesError> {
+    let (name, file) = open_temporary(dir, 0o600)?;
+    dir.remove_file(&name).map_err(during("remove", &name))?;
+    Ok(file.into_std())
+}
+
 /// Whether a file that is there already may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
@@ -179,7 +186,7 @@ fn open_temporary(dir: &Dir, mode: u32) -> Result<(PathBuf, File), FilesError> {
         crate::entropy::trace_id()
     ));
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
+    options.read(true).write(true).create_new(true).mode(mode);
     let file = dir.open_with(&name, &options).map_err(during("make", &name))?;
     Ok((name, file))
 }

@@ -40,7 +40,7 @@ impl Use {
             );
             let permission = match operation {
                 SecretOperation::Inject | SecretOperation::Reveal => Permission::SecretRead,
-                SecretOperation::Write => Permission::SecretWrite,
+                SecretOperation::Write | SecretOperation::Delete => Permission::SecretWrite,
             };
             for secret in &secrets {
                 call.denied(permission, secret.as_str(), &reason);
