@@ -2,17 +2,17 @@
 //! not in this process.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::bounds::{self, Bounds};
-use crate::connection;
+use crate::bounds;
+use crate::connection::{self, Answers};
 use crate::door::Peer;
+use crate::places::Places;
+use crate::stage::Current;
 
 /// The first pause after the system refused a connection, and the longest.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -38,17 +38,17 @@ impl Stop {
 /// One listener at work.
 pub(crate) struct Acceptor {
     pub(crate) listener: TcpListener,
-    pub(crate) router: Router,
-    pub(crate) bounds: Bounds,
+    /// Which of the listeners.
+    pub(crate) index: usize,
+    pub(crate) current: Current,
     /// Places for connections, shared by all listeners.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Places,
 }
 
 impl Acceptor {
     /// Takes connections until the server stops; then waits for those that are left, as long as they may go on.
     pub(crate) async fn run(self, stop: Stop) {
         let mut connections = JoinSet::new();
-        let bounds = Arc::new(self.bounds.clone());
         let mut stopping = stop.clone();
         let mut stopped = std::pin::pin!(stopping.stopped());
         loop {
@@ -58,17 +58,22 @@ impl Acceptor {
                 accepted = self.accept() => accepted,
             };
             let Some((stream, peer, place)) = accepted else { break };
-            let (router, bounds, stop) = (self.router.clone(), Arc::clone(&bounds), stop.clone());
+            let answers = Answers::Listener {
+                current: self.current.clone(),
+                index: self.index,
+            };
+            let stop = stop.clone();
             connections.spawn(async move {
                 let _place = place;
                 // Without it, small answers wait for the other side's acknowledgement.
                 let _refused = stream.set_nodelay(true);
-                connection::serve(stream, Peer(peer), router, &bounds, stop).await;
+                connection::serve(stream, Peer(peer), answers, stop).await;
             });
         }
         drop(self.listener);
+        let drain_ms = self.current.stage().bounds().drain_ms;
         let rest = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(bounds::ms(bounds.drain_ms), rest).await.is_err() {
+        if tokio::time::timeout(bounds::ms(drain_ms), rest).await.is_err() {
             tracing::warn!(
                 left = connections.len(),
                 "connections were cut off: [serve.limits] drain_ms"
@@ -79,7 +84,7 @@ impl Acceptor {
 
     /// The next connection with its place; none: there are no more places for ever.
     async fn accept(&self) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let place = self.places.take().await?;
         let mut pause = PAUSE;
         loop {
             match self.listener.accept().await {

@@ -54,7 +54,7 @@ fn said(caller: Option<&Caller>) -> Said<'_> {
 }
 
 /// The same for every reason.
-fn refused() -> Response {
+pub(crate) fn refused() -> Response {
     let failure = Failure::new(Code::AuthenticationFailed, "it is not known who calls");
     let mut response = Problem::from(failure).into_response();
     response
@@ -64,7 +64,7 @@ fn refused() -> Response {
 }
 
 /// What the request shows; none: nothing. The reason is for the record.
-fn credential(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
+pub(crate) fn credential(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Ok(None) };
     if given.next().is_some() {

@@ -81,6 +81,8 @@ bounds! {
     drain_ms = 30_000, 0 => 3_600_000;
     /// Requests a second to `/health`, `/ready` and `/openapi.json`, which ask nobody who they are.
     public_per_second = 50, 1 => 1_000_000;
+    /// Receipts made at once. Stops requests from reading the audit log all at a time: each reads up to one segment.
+    receipts_max = 4, 1 => 1_000;
     /// How long the answer to a request with an `Idempotency-Key` is kept.
     replay_ms = 600_000, 10 => 86_400_000;
     /// How many of these are kept for one caller.

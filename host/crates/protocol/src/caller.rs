@@ -53,7 +53,11 @@ impl Callers {
     /// A name or a key that is there twice.
     pub fn new(list: Vec<Caller>) -> Result<Self, CallersError> {
         let mut callers = Self::default();
-        for caller in list.into_iter().map(Arc::new) {
+        let named = |caller: Caller| Caller {
+            session: caller.session.of_user(caller.name.clone()),
+            ..caller
+        };
+        for caller in list.into_iter().map(named).map(Arc::new) {
             for key in &caller.keys {
                 match callers.keys.entry(*key) {
                     Entry::Vacant(free) => free.insert(Arc::clone(&caller)),

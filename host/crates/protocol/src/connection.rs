@@ -19,9 +19,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
 use crate::accept::Stop;
+use crate::admin;
 use crate::bounds::{self, Bounds};
-use crate::door::Peer;
 use crate::pace::{Pace, Paced};
+use crate::stage::Current;
 
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
@@ -37,24 +38,59 @@ impl Place {
     }
 }
 
+/// Who answers on a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Answers {
+    /// Whatever the configuration of the moment says for a listener, at each request anew.
+    Listener {
+        /// What answers now.
+        current: Current,
+        /// Which of the listeners.
+        index: usize,
+    },
+    /// Always the same.
+    Management(Router),
+}
+
+impl Answers {
+    fn router(&self) -> Router {
+        match self {
+            Self::Listener { current, index } => current.stage().router(*index),
+            Self::Management(router) => router.clone(),
+        }
+    }
+
+    /// The pace of a new connection, and how long header fields may be.
+    fn bounds(&self) -> (Pace, usize) {
+        let of = |bounds: &Bounds| (Pace::new(bounds), bounds::size(bounds.header_bytes_max));
+        match self {
+            Self::Listener { current, .. } => of(current.stage().bounds()),
+            Self::Management(_) => of(&admin::bounds()),
+        }
+    }
+}
+
 /// Serves HTTP/1.1 until the other side leaves, is too slow, or the server stops.
-pub(crate) async fn serve<T>(stream: T, peer: Peer, router: Router, bounds: &Bounds, mut stop: Stop)
+/// The bounds of a connection are those of its beginning.
+pub(crate) async fn serve<T, P>(stream: T, peer: P, answers: Answers, mut stop: Stop)
 where
     T: AsyncRead + AsyncWrite + Unpin,
+    P: Clone + std::fmt::Debug + Send + Sync + 'static,
 {
-    let pace = Pace::new(bounds);
-    let service = service_fn(|request: Request<Incoming>| answer(router.clone(), pace.clone(), peer, request));
+    // A connection may outlive many configurations, and keeps none of them.
+    let (pace, header_bytes_max) = answers.bounds();
+    let service = service_fn(|request: Request<Incoming>| answer(&answers, pace.clone(), peer.clone(), request));
     let stream = TokioIo::new(Paced::new(stream, pace.clone()));
     // `pace` bounds the time of header fields, from their first byte on; hyper's own bound begins with the connection.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_header_size(bounds::size(bounds.header_bytes_max))
+        .max_header_size(header_bytes_max)
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = &mut connection => return told(ended),
-        () = pace.expired() => return tracing::debug!(peer = %peer.0, "too slow, or idle for too long"),
+        () = pace.expired() => return tracing::debug!(?peer, "too slow, or idle for too long"),
         () = stop.stopped() => {}
     }
     if pace.is_idle() {
@@ -63,7 +99,7 @@ where
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = &mut connection => told(ended),
-        () = pace.expired() => tracing::debug!(peer = %peer.0, "too slow"),
+        () = pace.expired() => tracing::debug!(?peer, "too slow"),
     }
 }
 
@@ -74,15 +110,16 @@ fn told(ended: hyper::Result<()>) {
     }
 }
 
-async fn answer(
-    mut router: Router,
+async fn answer<P: Clone + Send + Sync + 'static>(
+    answers: &Answers,
     pace: Pace,
-    peer: Peer,
+    peer: P,
     request: Request<Incoming>,
 ) -> Result<Response<Answering>, Infallible> {
     pace.busy();
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
+    let mut router = answers.router();
     // Every `Router` is ready.
     let mut response = router.call(request).await?;
     pace.writing(response.extensions_mut().remove::<Place>());

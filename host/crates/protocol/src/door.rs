@@ -1,5 +1,5 @@
 //! What every request can reach: the dispatch path, the callers, the bounds. One for each listener, around a state that all
-//! listeners share.
+//! listeners share. All of it is made anew when the configuration is read again, except what goes on.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use aral_contract::id::{CallerName, PersonaId};
 use aral_contract::{AuditSink, Clock, Event, EventKind, Sensitive, TraceId};
 use aral_orchestration::Dispatcher;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::Semaphore;
 
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::health::Doctor;
 use crate::listener::ListenerOptions;
+use crate::places::Places;
+use crate::receipts::Receipts;
 use crate::replay::Replays;
 
 /// One listener and what it leads to.
@@ -31,16 +32,19 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) callers: Callers,
     pub(crate) bounds: Bounds,
-    pub(crate) doctor: Doctor,
+    pub(crate) doctor: Arc<Doctor>,
     pub(crate) replays: Arc<Replays>,
     /// Places for requests.
-    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) requests: Places,
     /// For what asks nobody who they are.
-    pub(crate) public: DefaultDirectRateLimiter,
+    pub(crate) public: Arc<DefaultDirectRateLimiter>,
     pub(crate) openapi: String,
+    pub(crate) receipts: Arc<dyn Receipts>,
+    /// Places for receipts that are being made.
+    pub(crate) proving: Places,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn AuditSink>,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
 }
 
 /// What the shared state is made from.
@@ -49,6 +53,7 @@ pub(crate) struct SharedParts {
     pub(crate) callers: Callers,
     pub(crate) bounds: Bounds,
     pub(crate) health: Arc<dyn crate::Health>,
+    pub(crate) receipts: Arc<dyn Receipts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sink: Arc<dyn AuditSink>,
     pub(crate) openapi: String,
@@ -57,24 +62,52 @@ pub(crate) struct SharedParts {
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
         let bounds = parts.bounds;
-        let per_second = u32::try_from(bounds.public_per_second).unwrap_or(u32::MAX);
         Self {
             dispatcher: parts.dispatcher,
             callers: parts.callers,
-            doctor: Doctor::new(parts.health, Arc::clone(&parts.clock)),
+            doctor: Arc::new(Doctor::new(parts.health, Arc::clone(&parts.clock))),
             replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
-            requests: Arc::new(Semaphore::new(
-                bounds::size(bounds.requests_max).min(Semaphore::MAX_PERMITS),
-            )),
-            public: RateLimiter::direct(Quota::per_second(
-                NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN),
-            )),
+            requests: Places::new(bounds::size(bounds.requests_max)),
+            public: public(&bounds),
             openapi: parts.openapi,
+            receipts: parts.receipts,
+            proving: Places::new(bounds::size(bounds.receipts_max)),
             clock: parts.clock,
             sink: parts.sink,
-            draining: AtomicBool::new(false),
+            draining: Arc::default(),
             bounds,
         }
+    }
+
+    /// The same server under another configuration. What is counted and kept goes on: places that are taken, answers that
+    /// may be asked for again, what was seen of the host's health, and that the server ends. Changes nothing of this one.
+    pub(crate) fn renewed(&self, dispatcher: Arc<Dispatcher>, callers: Callers, bounds: Bounds) -> Self {
+        Self {
+            dispatcher,
+            callers,
+            doctor: Arc::clone(&self.doctor),
+            replays: Arc::clone(&self.replays),
+            requests: self.requests.clone(),
+            public: if bounds.public_per_second == self.bounds.public_per_second {
+                Arc::clone(&self.public)
+            } else {
+                public(&bounds)
+            },
+            openapi: self.openapi.clone(),
+            receipts: Arc::clone(&self.receipts),
+            proving: self.proving.clone(),
+            clock: Arc::clone(&self.clock),
+            sink: Arc::clone(&self.sink),
+            draining: Arc::clone(&self.draining),
+            bounds,
+        }
+    }
+
+    /// From now on what is shared with earlier configurations has the bounds of this one. Needs a tokio runtime.
+    pub(crate) fn rebound(&self) {
+        self.requests.resize(bounds::size(self.bounds.requests_max));
+        self.proving.resize(bounds::size(self.bounds.receipts_max));
+        self.replays.rebound(&self.bounds);
     }
 
     /// From now on the server ends.
@@ -120,6 +153,12 @@ impl Shared {
             kind,
         });
     }
+}
+
+fn public(bounds: &Bounds) -> Arc<DefaultDirectRateLimiter> {
+    let per_second = u32::try_from(bounds.public_per_second).unwrap_or(u32::MAX);
+    let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    Arc::new(RateLimiter::direct(Quota::per_second(per_second)))
 }
 
 /// Who somebody says they are.

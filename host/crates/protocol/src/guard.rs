@@ -39,7 +39,7 @@ pub(crate) async fn guard(
 }
 
 /// Why not, and the rule that was broken if that is worth a record.
-type Refused = (Option<&'static str>, Problem);
+pub(crate) type Refused = (Option<&'static str>, Problem);
 
 /// A request that says its end in chunks can be read in two ways by two servers behind each other, which is how requests
 /// are smuggled; all callers of this interface know how long their request is.
@@ -64,7 +64,7 @@ fn check_uri(uri: &Uri, bytes_max: usize) -> Result<(), Refused> {
 }
 
 /// Against DNS rebinding: a page whose name was pointed at this machine sends that name.
-fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     let bad = |message: &str| (None, Problem::request(StatusCode::BAD_REQUEST, message));
     let mut given = headers.get_all(header::HOST).iter();
     let field = match (given.next(), given.next()) {

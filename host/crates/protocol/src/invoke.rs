@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use aral_contract::{CapabilityId, Code, Digest, Failure, TraceId, Usage};
+use aral_orchestration::dispatch::ReceiptReference;
 use aral_orchestration::{Outcome, Request};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -31,6 +32,9 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("aral-capability-version");
 /// What the call used.
 pub(crate) const USAGE: HeaderName = HeaderName::from_static("aral-usage");
+
+/// Where the end of the call is recorded, and what opens the commitments in that record.
+pub(crate) const RECEIPT: HeaderName = HeaderName::from_static("aral-receipt");
 
 /// Which version.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -73,6 +77,7 @@ impl Versions {
             ("Aral-Trace-Id" = String, description = "Names the call in the records of the host"),
             ("Aral-Capability-Version" = String, description = "The version that ran"),
             ("Aral-Usage" = String, description = "What the call used"),
+            ("Aral-Receipt" = String, description = "Number of the record of the call, for `/v1/receipts/{seq}`, with the salts that open it"),
             ("Idempotency-Replayed" = bool, description = "There and `true` if this is the answer of an earlier request"),
         )),
         (status = "4XX", response = crate::problem::ProblemResponse),
@@ -214,7 +219,9 @@ impl Call {
     /// Two requests are one if this is the same.
     fn fingerprint(&self) -> Digest {
         let version = self.version.as_ref().map(VersionReq::to_string).unwrap_or_default();
-        let mut text = format!("{}\n{version}\n", self.capability).into_bytes();
+        // A caller whose persona is another one since is somebody else.
+        let persona = self.caller.session.persona().digest;
+        let mut text = format!("{persona}\n{}\n{version}\n", self.capability).into_bytes();
         text.extend_from_slice(&self.input);
         Digest::of(&text)
     }
@@ -239,6 +246,7 @@ pub(crate) struct Answer {
     version: Option<Version>,
     result: Result<Bytes, Failure>,
     usage: Usage,
+    receipt: Option<ReceiptReference>,
 }
 
 impl Weighed for Answer {
@@ -264,6 +272,7 @@ impl Answer {
                 ..failure
             }),
             usage: outcome.usage,
+            receipt: outcome.receipt,
         }
     }
 
@@ -286,11 +295,30 @@ impl Answer {
             set(VERSION, version.to_string());
             set(USAGE, usage(&self.usage));
         }
+        if let Some(reference) = &self.receipt {
+            set(RECEIPT, receipt(reference));
+        }
         if let Told::Again = told {
             set(REPLAYED, "true".to_owned());
         }
         response
     }
+}
+
+/// An item of RFC 9651: the number, with the log and the salts as parameters.
+fn receipt(reference: &ReceiptReference) -> String {
+    let mut text = format!("{}; log=\"{}\"", reference.record.seq, reference.record.log);
+    let salts = [
+        ("input_salt", reference.input_salt),
+        ("output_salt", reference.output_salt),
+    ];
+    for (name, salt) in salts {
+        if let Some(salt) = salt {
+            // To whoever made the call, who has what it opens.
+            text.push_str(&format!("; {name}=\"{}\"", salt.expose()));
+        }
+    }
+    text
 }
 
 /// A dictionary of RFC 9651.

@@ -14,24 +14,32 @@ mod body;
 mod door;
 mod enter;
 mod guard;
-mod problem;
+pub mod problem;
 
 mod capabilities;
 mod invoke;
 mod openapi;
+pub mod receipts;
 mod replay;
 mod router;
+mod stage;
+
+pub mod admin;
 
 mod accept;
 mod connection;
 mod pace;
+mod places;
 
+pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
 pub use caller::{Caller, Callers, CallersError};
 pub use health::{Check, Health};
 pub use listener::{HostName, ListenerOptions, Origin};
 pub use openapi::openapi;
-pub use server::{BindError, Server, ServerOptions, ServerParts};
+pub use problem::Problem;
+pub use receipts::Receipts;
+pub use server::{BindError, Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// Why a request has no other answer. It becomes a document once the request's trace id is known, in `enter`.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem {
+pub struct Problem {
     failure: Box<Failure>,
     status: StatusCode,
     retry_after: Option<u32>,
@@ -23,7 +23,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// A request that is not one that this host takes.
-    pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {
+    pub fn request(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
             ..Self::from(Failure::new(Code::RequestInvalid, message))
@@ -47,7 +47,7 @@ impl Problem {
 
     /// After which the connection ends.
     #[must_use]
-    pub(crate) fn closing(self) -> Self {
+    pub fn closing(self) -> Self {
         Self { close: true, ..self }
     }
 

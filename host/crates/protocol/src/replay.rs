@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aral_contract::id::CallerName;
 use aral_contract::{Clock, Digest};
+use arc_swap::ArcSwap;
 
 use crate::bounds::{self, Bounds};
 
@@ -38,9 +39,25 @@ pub(crate) trait Weighed {
 pub(crate) struct Replays<A = crate::invoke::Answer> {
     kept: Mutex<HashMap<CallerName, Kept<A>>>,
     clock: Arc<dyn Clock>,
+    limits: ArcSwap<ReplayLimits>,
+}
+
+/// How long and how much is kept.
+#[derive(Debug, Clone, Copy)]
+struct ReplayLimits {
     ttl: Duration,
     entries_max: usize,
     bytes_max: usize,
+}
+
+impl ReplayLimits {
+    fn new(bounds: &Bounds) -> Self {
+        Self {
+            ttl: bounds::ms(bounds.replay_ms),
+            entries_max: bounds::size(bounds.replay_entries_max),
+            bytes_max: bounds::size(bounds.replay_bytes_max),
+        }
+    }
 }
 
 /// What is kept for one caller.
@@ -95,18 +112,22 @@ impl<A> Replays<A> {
         Arc::new(Self {
             kept: Mutex::default(),
             clock,
-            ttl: bounds::ms(bounds.replay_ms),
-            entries_max: bounds::size(bounds.replay_entries_max),
-            bytes_max: bounds::size(bounds.replay_bytes_max),
+            limits: ArcSwap::from_pointee(ReplayLimits::new(bounds)),
         })
+    }
+
+    /// From now on as much is kept as these bounds say.
+    pub(crate) fn rebound(&self, bounds: &Bounds) {
+        self.limits.store(Arc::new(ReplayLimits::new(bounds)));
     }
 
     /// Asks what a key means, and takes it if it means nothing yet.
     pub(crate) fn begin(self: &Arc<Self>, caller: &CallerName, key: ReplayKey, fingerprint: Digest) -> Begun<A> {
         let now = self.clock.elapsed();
+        let limits = **self.limits.load();
         let mut all = self.lock();
         let kept = all.entry(caller.clone()).or_default();
-        kept.expire(now, self.ttl);
+        kept.expire(now, limits.ttl);
         if let Some(entry) = kept.entries.get(&key) {
             return match &entry.done {
                 _ if entry.fingerprint != fingerprint => Begun::Other,
@@ -114,7 +135,7 @@ impl<A> Replays<A> {
                 None => Begun::Running,
             };
         }
-        while kept.entries.len() >= self.entries_max {
+        while kept.entries.len() >= limits.entries_max {
             if !kept.drop_oldest() {
                 return Begun::Full;
             }
@@ -144,14 +165,15 @@ impl<A: Weighed> Place<A> {
     /// Keeps the answer. One that alone is larger than everything may be is not kept.
     pub(crate) fn keep(mut self, answer: Arc<A>) {
         let bytes = answer.bytes().saturating_add(ENTRY_BYTES);
-        if bytes > self.replays.bytes_max {
+        let bytes_max = self.replays.limits.load().bytes_max;
+        if bytes > bytes_max {
             return;
         }
         self.kept = true;
         let at = self.replays.clock.elapsed();
         let mut all = self.replays.lock();
         let kept = all.entry(self.caller.clone()).or_default();
-        while kept.bytes.saturating_add(bytes) > self.replays.bytes_max && kept.drop_oldest() {}
+        while kept.bytes.saturating_add(bytes) > bytes_max && kept.drop_oldest() {}
         if let Some(entry) = kept.entries.get_mut(&self.key) {
             entry.done = Some(Done { at, answer, bytes });
             kept.bytes = kept.bytes.saturating_add(bytes);

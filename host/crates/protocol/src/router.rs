@@ -22,7 +22,7 @@ use crate::enter::{TRACE_ID, enter};
 use crate::guard::guard;
 use crate::openapi::Description;
 use crate::problem::Problem;
-use crate::{capabilities, health, invoke, openapi};
+use crate::{capabilities, health, invoke, openapi, receipts};
 
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
@@ -39,6 +39,7 @@ fn closed() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(invoke::invoke))
         .routes(routes!(capabilities::list))
         .routes(routes!(capabilities::show))
+        .routes(routes!(receipts::receipt))
 }
 
 fn open() -> OpenApiRouter<Arc<Door>> {
@@ -68,13 +69,13 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
 
 /// A place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.
 async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    match Arc::clone(&door.shared.requests).try_acquire_owned() {
-        Ok(place) => {
+    match door.shared.requests.try_take() {
+        Some(place) => {
             let mut response = next.run(request).await;
             response.extensions_mut().insert(Place::new(place));
             response
         }
-        Err(_full) => {
+        None => {
             let requests_max = door.shared.bounds.requests_max;
             let failure = Failure::new(Code::Unavailable, format!("{requests_max} requests are under way"));
             Problem::from(failure).closing().into_response()
@@ -108,6 +109,7 @@ fn cors(door: &Door) -> CorsLayer {
             TRACE_ID,
             invoke::VERSION,
             invoke::USAGE,
+            invoke::RECEIPT,
             invoke::REPLAYED,
             header::RETRY_AFTER,
         ])

@@ -1,4 +1,4 @@
-//! The server as a whole: bound first, then run to its end.
+//! The server as a whole: bound first, then run to its end; meanwhile its configuration can be replaced.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,16 +8,18 @@ use aral_contract::id::CallerName;
 use aral_contract::{AuditSink, Clock};
 use aral_orchestration::Dispatcher;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::accept::{Acceptor, Stop};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
-use crate::door::{Door, Shared, SharedParts};
+use crate::door::{Shared, SharedParts};
 use crate::health::Health;
 use crate::listener::ListenerOptions;
-use crate::{openapi, router};
+use crate::openapi;
+use crate::places::Places;
+use crate::receipts::Receipts;
+use crate::stage::{Current, Stage};
 
 /// Where the server listens, and what it bears.
 #[derive(Debug, Clone, Default)]
@@ -37,13 +39,26 @@ pub struct ServerParts {
     pub callers: Callers,
     /// Whether the host is well.
     pub health: Arc<dyn Health>,
+    /// Proves calls.
+    pub receipts: Arc<dyn Receipts>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Takes what happens before a call begins.
     pub sink: Arc<dyn AuditSink>,
 }
 
-/// Why a server does not start.
+/// What a configuration that was read again says.
+#[derive(Debug)]
+pub struct Renewal {
+    /// Where the server listens, which must be where it does, and what it bears.
+    pub options: ServerOptions,
+    /// The one path, under the rules that hold from now on.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Who may call from now on.
+    pub callers: Callers,
+}
+
+/// Why a server does not start, or does not take another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Nowhere to listen.
@@ -63,6 +78,9 @@ pub enum BindError {
         /// Who.
         name: CallerName,
     },
+    /// Other listeners than there are.
+    #[error("where the server listens cannot change while it runs")]
+    Moved,
     /// The system refuses.
     #[error("`{address}` cannot be listened on")]
     Listen {
@@ -85,6 +103,7 @@ impl BindError {
             Self::NoCaller { name, .. } => Some(format!(
                 "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
             )),
+            Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there: stop it, or take another port".to_owned())
             }
@@ -95,8 +114,61 @@ impl BindError {
 
 /// A server that listens and does not answer yet.
 pub struct Server {
-    bound: Vec<(TcpListener, Arc<Door>)>,
-    shared: Arc<Shared>,
+    sockets: Vec<TcpListener>,
+    handle: ServerHandle,
+}
+
+/// A hand on a server that runs. Clones are of the same one.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    current: Current,
+    /// Where the configuration wants it to listen, and where it does.
+    wanted: Arc<[SocketAddr]>,
+    bound: Arc<[SocketAddr]>,
+    /// Places for connections.
+    places: Places,
+}
+
+impl ServerHandle {
+    /// Makes everything that a request can reach from another configuration. Nothing changes yet.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn prepare(&self, renewal: Renewal) -> Result<Prepared, BindError> {
+        let Renewal {
+            options,
+            dispatcher,
+            callers,
+        } = renewal;
+        let addresses = options.listeners.iter().map(|listener| listener.address);
+        if !addresses.eq(self.wanted.iter().copied()) {
+            return Err(BindError::Moved);
+        }
+        check_callers(&options.listeners, &callers)?;
+        let shared = self.current.stage().shared.renewed(dispatcher, callers, options.bounds);
+        Ok(Prepared {
+            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound),
+            handle: self.clone(),
+        })
+    }
+}
+
+/// Another configuration of a server, ready to hold.
+#[derive(Debug)]
+pub struct Prepared {
+    handle: ServerHandle,
+    stage: Stage,
+}
+
+impl Prepared {
+    /// From now on it holds: a request that has begun goes on under the old one, and every later one sees this one, also on
+    /// a connection that was there before. Needs a tokio runtime.
+    pub fn commit(self) {
+        let Self { handle, stage } = self;
+        handle.places.resize(bounds::size(stage.bounds().connections_max));
+        stage.shared.rebound();
+        handle.current.replace(stage);
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -125,49 +197,55 @@ impl Server {
             callers: parts.callers,
             bounds: options.bounds,
             health: parts.health,
+            receipts: parts.receipts,
             clock: parts.clock,
             sink: parts.sink,
             openapi: openapi::openapi(),
         }));
-        let mut bound = Vec::new();
-        for mut listener in options.listeners {
-            let address = listener.address;
+        let (mut sockets, mut bound) = (Vec::new(), Vec::new());
+        let wanted: Arc<[SocketAddr]> = options.listeners.iter().map(|listener| listener.address).collect();
+        for address in wanted.iter().copied() {
             let failed = |source| BindError::Listen { address, source };
             let socket = TcpListener::bind(address).await.map_err(failed)?;
-            // A port that the system chose is a name of this listener too.
-            listener.address = socket.local_addr().map_err(failed)?;
-            let door = Door {
-                listener,
-                shared: Arc::clone(&shared),
-            };
-            bound.push((socket, Arc::new(door)));
+            bound.push(socket.local_addr().map_err(failed)?);
+            sockets.push(socket);
         }
-        Ok(Self { bound, shared })
+        let places = Places::new(bounds::size(shared.bounds.connections_max));
+        let handle = ServerHandle {
+            current: Current::new(Stage::new(shared, options.listeners, &bound)),
+            wanted,
+            bound: bound.into(),
+            places,
+        };
+        Ok(Self { sockets, handle })
+    }
+
+    /// A hand on it, for while it runs.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
     }
 
     /// Where it listens, in the order of the options.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.bound.iter().map(|(_, door)| door.listener.address).collect()
+        self.handle.bound.to_vec()
     }
 
     /// Answers until `stop` ends. Then it takes no new connections, lets what is under way go on for a while, and returns.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (stopper, stopped) = Stop::new();
-        let bounds = &self.shared.bounds;
-        let places = bounds::size(bounds.connections_max).min(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(places));
+        let Self { sockets, handle } = self;
         let mut acceptors = JoinSet::new();
-        for (listener, door) in self.bound {
+        for (index, listener) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 listener,
-                router: router::router(&door),
-                bounds: bounds.clone(),
-                places: Arc::clone(&places),
+                index,
+                current: handle.current.clone(),
+                places: handle.places.clone(),
             };
             acceptors.spawn(acceptor.run(stopped.clone()));
         }
         stop.await;
-        self.shared.drain();
+        handle.current.stage().shared.drain();
         let _all_ended = stopper.send(true);
         while acceptors.join_next().await.is_some() {}
     }

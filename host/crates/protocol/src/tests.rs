@@ -43,6 +43,16 @@ impl Health for Patient {
     }
 }
 
+/// There is no log.
+#[derive(Debug)]
+struct NoReceipts;
+
+impl Receipts for NoReceipts {
+    fn receipt(&self, _user: &aral_contract::id::CallerName, _seq: u64) -> Result<Vec<u8>, aral_contract::Failure> {
+        Err(receipts::unknown())
+    }
+}
+
 struct Fixture {
     address: std::net::SocketAddr,
     sink: Arc<Sink>,
@@ -102,6 +112,7 @@ async fn start(bounds: Bounds) -> Fixture {
         dispatcher: Arc::new(dispatcher),
         callers: Callers::new(vec![caller]).unwrap(),
         health: Arc::clone(&patient) as Arc<dyn Health>,
+        receipts: Arc::new(NoReceipts),
         clock,
         sink: Arc::clone(&sink) as Arc<dyn AuditSink>,
     };

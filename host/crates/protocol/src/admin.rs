@@ -1,0 +1,404 @@
+//! The management listener: a Unix socket that only this user and root can reach, and a port of the loopback for whoever has
+//! a key for it. No caller of the server gets here, with whatever key, and nothing of this is on a listener of the server.
+//! What can be managed is for whoever assembles the host; here is who may.
+
+pub mod client;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::event::{AuthenticationMethod, Severity};
+use aral_contract::{AuditSink, Clock, Code, Digest, Event, EventKind, Failure, Sensitive};
+use aral_runtime::files::{self, FilesError, SocketName};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use http::{Method, StatusCode, header};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use crate::accept::Stop;
+use crate::authenticate::credential;
+use crate::bounds::Bounds;
+use crate::caller::KEY_PREFIX;
+use crate::connection::{self, Answers};
+use crate::door::Trace;
+use crate::enter::enter;
+use crate::guard;
+use crate::listener::ListenerOptions;
+use crate::places::Places;
+use crate::problem::Problem;
+
+/// Connections at once. Stops a program that forgets to close from using up descriptors.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest body of a request that is read as a whole: the largest record in base64, and what stands around it.
+pub const BODY_BYTES_MAX: usize = 24 << 20;
+/// After a connection could not be taken.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long what is under way may go on once the server ends.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Where the management is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdminOptions {
+    /// The socket; none: there is none.
+    pub socket: Option<PathBuf>,
+    /// A port of the loopback besides; none: there is none.
+    pub address: Option<SocketAddr>,
+    /// SHA-256 of each key that opens that port.
+    pub keys: Vec<Digest>,
+}
+
+/// What the management leads to.
+#[derive(Debug)]
+pub struct AdminParts {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Takes who was let in, and who was not.
+    pub sink: Arc<dyn AuditSink>,
+}
+
+/// Why there is no management listener.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The socket cannot be made.
+    #[error("the management socket: {0}")]
+    Socket(#[source] FilesError),
+    /// An address that others can reach.
+    #[error("the management address `{0}` is not of the loopback")]
+    Exposed(SocketAddr),
+    /// A port that anybody on this machine could use.
+    #[error("the management address `{0}` needs a key, and there is none")]
+    NoKey(SocketAddr),
+    /// The system refuses.
+    #[error("the management address `{address}` cannot be listened on")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl AdminError {
+    /// The line that repairs it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Socket(FilesError::Mode { path, wanted, .. }) => Some(format!("chmod {wanted} {}", path.display())),
+            Self::Socket(FilesError::Exists { path }) => Some(format!(
+                "remove `{}`, or in aral.toml: [serve.admin] socket = \"…\"",
+                path.display()
+            )),
+            Self::Socket(FilesError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
+                Some("end the server that runs, or in aral.toml: [serve.admin] socket = \"…\"".to_owned())
+            }
+            Self::Socket(_) => Some("aral.toml: [serve.admin] socket = \"…\"".to_owned()),
+            Self::Exposed(address) => Some(format!(
+                "aral.toml: [serve.admin] address = \"127.0.0.1:{}\"",
+                address.port()
+            )),
+            Self::NoKey(_) => Some("aral.toml: [serve.admin] keys = [\"SHA-256 of a key\"]".to_owned()),
+            Self::Listen { .. } => Some("take another port: [serve.admin] address = \"127.0.0.1:…\"".to_owned()),
+        }
+    }
+}
+
+/// How much a connection of an operator may cost. An answer may take as long as a large store needs.
+pub(crate) fn bounds() -> Bounds {
+    Bounds {
+        write_ms: 24 * 60 * 60 * 1000,
+        ..Bounds::default()
+    }
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy)]
+enum Visitor {
+    /// A process of this user or of root.
+    Process(u32),
+    /// Somebody on this machine, who has to show a key.
+    Address(SocketAddr),
+}
+
+/// A management listener that does not answer yet.
+#[derive(Debug)]
+pub struct AdminServer {
+    socket: Option<(UnixListener, SocketName, PathBuf)>,
+    port: Option<(TcpListener, ListenerOptions)>,
+    gate: Arc<Gate>,
+}
+
+/// Who may manage.
+#[derive(Debug)]
+struct Gate {
+    keys: Vec<Digest>,
+    listener: Option<ListenerOptions>,
+    parts: AdminParts,
+}
+
+impl AdminServer {
+    /// Listens, or does not.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn bind(options: AdminOptions, parts: AdminParts) -> Result<Self, AdminError> {
+        let mut port = None;
+        if let Some(address) = options.address {
+            if !address.ip().is_loopback() {
+                return Err(AdminError::Exposed(address));
+            }
+            if options.keys.is_empty() {
+                return Err(AdminError::NoKey(address));
+            }
+            let failed = |source| AdminError::Listen { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let known = ListenerOptions {
+                address: listener.local_addr().map_err(failed)?,
+                hosts: Vec::new(),
+                origins: Vec::new(),
+                anonymous: None,
+            };
+            port = Some((listener, known));
+        }
+        let socket = options.socket.map(listen).transpose()?;
+        let gate = Gate {
+            keys: options.keys,
+            listener: port.as_ref().map(|(_, known)| known.clone()),
+            parts,
+        };
+        Ok(Self {
+            socket,
+            port,
+            gate: Arc::new(gate),
+        })
+    }
+
+    /// Where the socket is.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|(_, _, path)| path.as_path())
+    }
+
+    /// Where the port is.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.port.as_ref().map(|(_, known)| known.address)
+    }
+
+    /// Answers with `router` until `stop` ends; then what is under way may go on for some seconds. The socket is removed at the
+    /// end.
+    pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
+        let Self { socket, port, gate } = self;
+        let router = router
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(middleware::from_fn_with_state(Arc::clone(&gate), admit))
+            .layer(middleware::from_fn(enter));
+        let (stopper, stopped) = Stop::new();
+        let places = Places::new(CONNECTIONS_MAX);
+        let mut listeners = JoinSet::new();
+        let mut name = None;
+        if let Some((listener, held, _)) = socket {
+            name = Some(held);
+            let (router, places, stop, gate) = (router.clone(), places.clone(), stopped.clone(), Arc::clone(&gate));
+            listeners.spawn(serve_socket(listener, router, places, stop, gate));
+        }
+        if let Some((listener, _)) = port {
+            listeners.spawn(serve_port(listener, router, places, stopped));
+        }
+        stop.await;
+        // Nobody begins anything with a server that ends.
+        drop(name);
+        let _all_ended = stopper.send(true);
+        while listeners.join_next().await.is_some() {}
+    }
+}
+
+fn listen(path: PathBuf) -> Result<(UnixListener, SocketName, PathBuf), AdminError> {
+    let (listener, name) = files::bind_private(&path).map_err(AdminError::Socket)?;
+    let failed = |source| {
+        AdminError::Socket(FilesError::Io {
+            action: "listen on",
+            path: path.clone(),
+            source,
+        })
+    };
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = UnixListener::from_std(listener).map_err(failed)?;
+    Ok((listener, name, path))
+}
+
+async fn serve_socket(listener: UnixListener, router: Router, places: Places, mut stop: Stop, gate: Arc<Gate>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Some(place) = places.take().await else { break };
+        let accepted = tokio::select! {
+            () = stop.stopped() => break,
+            Some(_ended) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted.map(|(stream, _)| gate.believed(stream)) {
+            Ok(Some((stream, visitor))) => {
+                let (answers, stop) = (Answers::Management(router.clone()), stop.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection::serve(stream, visitor, answers, stop).await;
+                });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the management socket was not accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    end(connections).await;
+}
+
+async fn serve_port(listener: TcpListener, router: Router, places: Places, mut stop: Stop) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Some(place) = places.take().await else { break };
+        let accepted = tokio::select! {
+            () = stop.stopped() => break,
+            Some(_ended) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (answers, stop) = (Answers::Management(router.clone()), stop.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection::serve(stream, Visitor::Address(peer), answers, stop).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the management port was not accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    end(connections).await;
+}
+
+async fn end(mut connections: JoinSet<()>) {
+    let rest = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, rest).await.is_err() {
+        tracing::warn!(left = connections.len(), "management connections were cut off");
+        connections.shutdown().await;
+    }
+}
+
+impl Gate {
+    /// The process at the other end, if it is one of this user or of root: the mode of the socket says the same, and this holds
+    /// whatever became of the mode.
+    fn believed(&self, stream: UnixStream) -> Option<(UnixStream, Visitor)> {
+        let own = files::user();
+        match stream.peer_cred().map(|peer| peer.uid()) {
+            Ok(uid) if uid == own || uid == 0 => Some((stream, Visitor::Process(uid))),
+            Ok(uid) => {
+                self.note(Visitor::Process(uid), None, Some("a process of another user"));
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "it is not known who connected to the management socket");
+                None
+            }
+        }
+    }
+
+    fn note(&self, visitor: Visitor, trace: Option<aral_contract::TraceId>, refused: Option<&str>) {
+        let (method, user, source) = match visitor {
+            Visitor::Process(uid) => (AuthenticationMethod::Local, Some(format!("uid {uid}")), None),
+            Visitor::Address(address) => (AuthenticationMethod::ApiKey, None, Some(address.ip().to_canonical())),
+        };
+        self.record(
+            trace,
+            EventKind::Authentication {
+                user: user.map(Sensitive::new),
+                agent: None,
+                method,
+                source,
+                refused: refused.map(|reason| format!("management: {reason}")),
+            },
+        );
+    }
+
+    fn record(&self, trace: Option<aral_contract::TraceId>, kind: EventKind) {
+        self.parts.sink.record(Event {
+            at: self.parts.clock.now(),
+            trace,
+            kind,
+        });
+    }
+}
+
+/// Lets an operator through. Whoever changes something is on record; who only looks is not, since a display looks often.
+async fn admit(
+    State(gate): State<Arc<Gate>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // A page in a browser has no business here, whatever it found out.
+    if request.headers().contains_key(header::ORIGIN) {
+        gate.record(
+            Some(trace),
+            EventKind::Security {
+                severity: Severity::Medium,
+                rule: "http.origin",
+                subject: "management".to_owned(),
+                source: None,
+            },
+        );
+        return Problem::request(StatusCode::FORBIDDEN, "a page may not call here").into_response();
+    }
+    if let (Visitor::Address(_), Some(known)) = (visitor, &gate.listener) {
+        if let Err((_, problem)) = guard::check_host(known, request.uri(), request.headers()) {
+            return problem.into_response();
+        }
+        if let Err(reason) = gate.check_key(&request) {
+            gate.note(visitor, Some(trace), Some(reason));
+            return crate::authenticate::refused();
+        }
+    }
+    if request.method() != Method::GET {
+        gate.note(visitor, Some(trace), None);
+    }
+    next.run(request).await
+}
+
+impl Gate {
+    /// What is compared is a digest of the key: how long that takes says nothing about it.
+    fn check_key(&self, request: &Request) -> Result<(), &'static str> {
+        let key = credential(request.headers())?.ok_or("no credential")?;
+        if !key.starts_with(KEY_PREFIX) {
+            return Err("a credential of no known form");
+        }
+        if self.keys.contains(&Digest::of(key.as_bytes())) {
+            Ok(())
+        } else {
+            Err("an unknown key")
+        }
+    }
+}
+
+/// A failure as an answer.
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        let mut words = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            words.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        let failure = Self::new(Code::ConfigInvalid, words);
+        match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    }
+}

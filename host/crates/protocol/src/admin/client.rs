@@ -1,0 +1,171 @@
+//! The other end of the management socket, for verbs of the command line.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aral_contract::{Code, Failure, TraceId};
+use aral_runtime::files;
+use bytes::Bytes;
+pub use http::Method;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::BODY_BYTES_MAX;
+
+/// How long the server may take for the first byte of an answer that is not a long one.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest line of a long answer: a piece of a backup in base64, and what stands around it.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// A connection to a server that runs.
+#[derive(Debug)]
+pub struct AdminClient {
+    sender: SendRequest<AdminBody>,
+}
+
+/// The body of a request: a text, or a file piece by piece.
+pub type AdminBody = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
+
+/// A body that is there as a whole.
+pub fn whole(bytes: impl Into<Bytes>) -> AdminBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A body that comes piece by piece.
+pub fn pieces(pieces: impl Iterator<Item = std::io::Result<Vec<u8>>> + Send + Sync + 'static) -> AdminBody {
+    let frames = pieces.map(|piece| piece.map(|bytes| Frame::data(Bytes::from(bytes))));
+    StreamBody::new(futures::stream::iter(frames)).boxed()
+}
+
+impl AdminClient {
+    /// Connects; none: no server of this socket runs.
+    ///
+    /// # Errors
+    /// Somebody else listens there, or the connection breaks.
+    pub async fn connect(socket: &Path) -> Result<Option<Self>, Failure> {
+        let Ok((stream, folder_owner)) = files::connect(socket) else {
+            return Ok(None);
+        };
+        stream.set_nonblocking(true).map_err(broken)?;
+        let stream = UnixStream::from_std(stream).map_err(broken)?;
+        let server = stream.peer_cred().map_err(broken)?.uid();
+        // Whoever owns the folder decides who listens in it; secrets go to nobody else.
+        if server != files::user() && server != 0 && server != folder_owner {
+            return Err(Failure::new(
+                Code::Unavailable,
+                format!(
+                    "user {server} listens on `{}`, and the folder is of user {folder_owner}",
+                    socket.display()
+                ),
+            ));
+        }
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the server ended");
+            }
+        });
+        Ok(Some(Self { sender }))
+    }
+
+    /// Asks, and reads the answer as a whole.
+    ///
+    /// # Errors
+    /// The failure that the server says; `host.unavailable` if it goes away.
+    pub async fn ask(&mut self, method: Method, path: &str, body: AdminBody) -> Result<Value, Failure> {
+        let answered = tokio::time::timeout(PATIENCE, self.send(method, path, body)).await;
+        let body = answered.map_err(|_| broken("it does not answer"))??;
+        let bytes = collect(body).await?;
+        serde_json::from_slice(&bytes).map_err(|_| broken("its answer is not understood"))
+    }
+
+    /// Asks, and hands each line of the answer on as it comes.
+    ///
+    /// # Errors
+    /// As [`AdminClient::ask`], and what `line` fails with.
+    pub async fn ask_long(
+        &mut self,
+        path: &str,
+        body: AdminBody,
+        line: &mut dyn FnMut(Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut body = self.send(Method::POST, path, body).await?;
+        let mut unread: Vec<u8> = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(broken)?.into_data() else {
+                continue;
+            };
+            unread.extend_from_slice(&data);
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let rest = unread.split_off(end.saturating_add(1));
+                let whole = std::mem::replace(&mut unread, rest);
+                line(serde_json::from_slice(&whole).map_err(|_| broken("its answer is not understood"))?)?;
+            }
+            if unread.len() > LINE_BYTES_MAX {
+                return Err(broken("its answer has no end"));
+            }
+        }
+        if unread.is_empty() {
+            Ok(())
+        } else {
+            Err(broken("its answer was cut off"))
+        }
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: AdminBody) -> Result<Incoming, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(Failure::internal)?;
+        let response = self.sender.send_request(request).await.map_err(broken)?;
+        if response.status() == StatusCode::OK {
+            return Ok(response.into_body());
+        }
+        let bytes = collect(response.into_body()).await?;
+        let problem: Told = serde_json::from_slice(&bytes).map_err(|_| broken("its answer is not understood"))?;
+        Err(problem.into())
+    }
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Failure> {
+    let collected = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    Ok(collected.map_err(broken)?.to_bytes())
+}
+
+/// A problem document, as far as it is understood.
+#[derive(Debug, Deserialize)]
+pub struct Told {
+    code: String,
+    detail: String,
+    #[serde(default)]
+    hint: Option<String>,
+    #[serde(default)]
+    trace_id: Option<TraceId>,
+}
+
+impl From<Told> for Failure {
+    fn from(told: Told) -> Self {
+        let code = Code::ALL.iter().find(|code| code.as_str() == told.code);
+        Self {
+            hint: told.hint,
+            trace: told.trace_id,
+            ..Self::new(*code.unwrap_or(&Code::Internal), told.detail)
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        Code::Unavailable,
+        format!("the server that runs cannot be talked to: {error}"),
+    )
+}

@@ -1,0 +1,66 @@
+//! `GET /v1/receipts/{seq}`: what proves a call to somebody who was not there. Each caller gets the receipts of its own calls;
+//! those of others are as absent as those of nobody.
+
+use std::sync::Arc;
+
+use aral_contract::id::CallerName;
+use aral_contract::{Code, Failure};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+
+use crate::caller::Caller;
+use crate::door::Door;
+use crate::problem::Problem;
+
+/// Finds receipts. It reads files: it is called where blocking is allowed.
+pub trait Receipts: Send + Sync + std::fmt::Debug {
+    /// The receipt of the record with this number, a JSON text, if that record is the end of a call of this user.
+    ///
+    /// # Errors
+    /// `record.unknown` if it is not, whatever it is; `host.unavailable` if it is not signed yet.
+    fn receipt(&self, user: &CallerName, seq: u64) -> Result<Vec<u8>, Failure>;
+}
+
+/// The receipt of a call.
+///
+/// The record of a call that this caller made, its place in the audit log, and the signed checkpoint over both:
+/// `aral audit check` checks it without this server. The number is the one in `Aral-Receipt`. Within about a second of the call
+/// the record may not be signed yet; then the answer is 503 with `Retry-After`.
+#[utoipa::path(
+    get,
+    path = "/v1/receipts/{seq}",
+    tag = "capabilities",
+    params(("seq" = u64, Path, description = "Number of the record")),
+    responses(
+        (status = 200, description = "The receipt", body = serde_json::Value),
+        (status = "4XX", response = crate::problem::ProblemResponse),
+        (status = "5XX", response = crate::problem::ProblemResponse),
+    )
+)]
+pub(crate) async fn receipt(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    seq: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let unknown = || Problem::from(unknown());
+    let seq = seq.map_err(|_| unknown())?.0.parse::<u64>().map_err(|_| unknown())?;
+    let Some(place) = door.shared.proving.try_take() else {
+        let receipts_max = door.shared.bounds.receipts_max;
+        let failure = Failure::new(Code::Unavailable, format!("{receipts_max} receipts are being made"));
+        return Err(failure.into());
+    };
+    let receipts = Arc::clone(&door.shared.receipts);
+    let made = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        receipts.receipt(&caller.name, seq)
+    });
+    let document = made.await.map_err(Failure::internal)??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
+}
+
+/// What is said of every receipt that a caller does not get.
+pub fn unknown() -> Failure {
+    Failure::new(Code::RecordUnknown, "there is no such receipt of a call of this caller")
+}

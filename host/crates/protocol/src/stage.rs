@@ -1,0 +1,74 @@
+//! What answers at the moment: one router for each listener, made from one configuration, replaced as a whole. A request
+//! enters one router and meets nothing of another, so that it sees the old configuration or the new one and never both.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+
+use crate::bounds::Bounds;
+use crate::door::{Door, Shared};
+use crate::listener::ListenerOptions;
+use crate::router;
+
+/// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
+/// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
+pub(crate) struct Stage {
+    pub(crate) shared: Arc<Shared>,
+    routers: Vec<Router>,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stage({} listeners)", self.routers.len())
+    }
+}
+
+impl Stage {
+    /// `addresses` are those that the sockets have, in the order of the listeners: a port that the system chose is a name of
+    /// its listener too.
+    pub(crate) fn new(shared: Arc<Shared>, listeners: Vec<ListenerOptions>, addresses: &[SocketAddr]) -> Self {
+        let routers = listeners.into_iter().zip(addresses).map(|(listener, address)| {
+            router::router(&Arc::new(Door {
+                listener: ListenerOptions {
+                    address: *address,
+                    ..listener
+                },
+                shared: Arc::clone(&shared),
+            }))
+        });
+        Self {
+            routers: routers.collect(),
+            shared,
+        }
+    }
+
+    /// What answers on a listener.
+    pub(crate) fn router(&self, listener: usize) -> Router {
+        self.routers.get(listener).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.shared.bounds
+    }
+}
+
+/// What answers now. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Current(Arc<ArcSwap<Stage>>);
+
+impl Current {
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(stage)))
+    }
+
+    /// As of now. Whoever asks once and goes on with that sees one configuration.
+    pub(crate) fn stage(&self) -> Arc<Stage> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn replace(&self, stage: Stage) {
+        self.0.store(Arc::new(stage));
+    }
+}
