@@ -1,8 +1,8 @@
 //! Assembles a host: the one place that sees all layers at once.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use aral_capability::egress::Egress;
 use aral_capability::{Memory, Registry, Services};
@@ -11,6 +11,7 @@ use aral_contract::{AuditSink, Clock, Code, Failure};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
 use aral_runtime::{CompilerKind, Runtime, SystemClock};
+use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::events::EventBus;
 use crate::health::Places;
 use crate::host::{Host, Parts};
 use crate::personas;
+use crate::reload::InForce;
 use crate::serials::SerialFile;
 use crate::storage::Storage;
 use crate::text;
@@ -133,6 +135,7 @@ impl HostBuilder {
             Some(config) => config,
             None => Config::closed()?,
         };
+        let mut in_force = InForce::new(&config);
         config.policy = self.policy.unwrap_or(config.policy);
         config.state_dir = self.state_dir.or(config.state_dir);
         self.keys
@@ -146,14 +149,16 @@ impl HostBuilder {
         let audit = Audit::open(&config, &clock)?;
         let log = audit.iter().map(|audit| Arc::clone(audit.log()) as Arc<dyn AuditSink>);
         let bus = Arc::new(EventBus::new(log.chain(self.sinks).collect()));
-        let lent = Storage::new(&config, Arc::clone(&clock))?.lend()?;
+        let storage = Storage::new(&config, Arc::clone(&clock))?;
+        let lent = storage.lend()?;
+        let secrets = self.secrets.or(lent.secrets);
         let services = Services {
             clock: Arc::clone(&clock),
             sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(config.egress.clone())?),
             roots: aral_capability::Roots::default(),
             memory: self.memory.or(lent.memory).map(Memory::new),
-            secrets: self.secrets.or(lent.secrets),
+            secrets: secrets.clone(),
         };
         let dispatcher = Dispatcher::new(DispatcherParts {
             runtime: runtime.map_err(|error| wrong(&error))?,
@@ -166,13 +171,16 @@ impl HostBuilder {
         });
         let places = Places::new(config.state_dir.clone(), config.memory.as_ref());
         let host = Host::new(Parts {
-            dispatcher: Arc::new(dispatcher),
+            dispatcher: ArcSwap::from_pointee(dispatcher),
+            in_force: Mutex::default(),
             places,
             clock,
             events: bus,
             serials,
             keeping: AtomicBool::new(false),
+            storage,
             store: lent.store,
+            secrets,
             audit,
         });
         host.started(config.digest);
@@ -185,11 +193,13 @@ impl HostBuilder {
             tracing::info!(config = %digest, policy = %host.policy().digest(), "the host is configured");
         }
         for manifest in &config.manifests {
-            host.register_manifest_file(manifest)?;
+            let registered = host.register_manifest_file(manifest)?;
+            in_force.note(&registered);
         }
         for persona in &config.personas {
             personas::at_start(&host, persona)?;
         }
+        *host.changing() = in_force;
         Ok(host)
     }
 }

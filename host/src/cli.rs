@@ -4,6 +4,7 @@
 // In reading order: the arguments, what every verb uses, the verbs.
 mod arguments;
 mod configured;
+mod desk;
 mod exit;
 mod files;
 mod logging;
@@ -33,6 +34,7 @@ mod new;
 mod observe;
 mod persona;
 mod policy;
+mod reload;
 mod report;
 mod run;
 mod secret;
@@ -138,6 +140,7 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         },
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
+        Verb::Reload => reload::run(&Configured::load(&located)?, output),
         Verb::Serve(arguments) => serve::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {

@@ -301,6 +301,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     let state_dir = raw.state_dir.map(beside).or_else(environment::state_dir);
     let storage = storage::resolve(raw.memory, raw.secrets, state_dir.as_deref(), &beside)?;
     let audit = audit::resolve(raw.audit, state_dir.as_deref(), &beside)?;
+    let serve = raw.serve.map(|raw| serve::resolve(raw, state_dir.as_deref(), &beside));
     Ok(Config {
         state_dir,
         trust: trust::resolve(raw.trust, raw.revoked.keys, &beside)?,
@@ -330,7 +331,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
                 .unwrap_or(ProcessLimits::default().open_files_max),
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
-        serve: raw.serve.map(|raw| serve::resolve(raw, &beside)).transpose()?,
+        serve: serve.transpose()?,
         digest: Some(Digest::of(&bytes)),
     })
 }

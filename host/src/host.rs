@@ -1,8 +1,8 @@
 //! The embedding API. Thin: it turns bytes and files into checked documents and hands them to the dispatch path.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
@@ -11,10 +11,12 @@ use aral_contract::document::Verified;
 use aral_contract::event::LifecycleChange;
 use aral_contract::limits::DOCUMENT_BYTES_MAX;
 use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Permissions};
+use aral_memory::Secrets;
 use aral_orchestration::authorize::WhyNot;
 use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Granted, RunReport};
-use aral_orchestration::{Dispatcher, Outcome, Policy, Request, Session};
+use aral_orchestration::{Dispatcher, Outcome, Request, Session};
 use aral_runtime::files;
+use arc_swap::ArcSwap;
 use futures::Stream;
 use semver::{Version, VersionReq};
 
@@ -23,8 +25,9 @@ use crate::builder::HostBuilder;
 use crate::components::{Beside, unreadable};
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
+use crate::reload::InForce;
 use crate::serials::SerialFile;
-use crate::storage::LazyStore;
+use crate::storage::{LazyStore, Storage};
 
 /// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
 /// same host. It is safe to use from many tasks and threads at once.
@@ -34,7 +37,10 @@ pub struct Host(pub(crate) Arc<Parts>);
 /// What a host is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) dispatcher: Arc<Dispatcher>,
+    /// The one path, under the rules of the moment.
+    pub(crate) dispatcher: ArcSwap<Dispatcher>,
+    /// Held by whoever changes the rules.
+    pub(crate) in_force: Mutex<InForce>,
     /// The folders whose disks must have room.
     pub(crate) places: Places,
     pub(crate) clock: Arc<dyn Clock>,
@@ -42,7 +48,9 @@ pub(crate) struct Parts {
     pub(crate) serials: Option<SerialFile>,
     /// Whether somebody is about to keep what agents have used up.
     pub(crate) keeping: AtomicBool,
+    pub(crate) storage: Storage,
     pub(crate) store: Option<Arc<LazyStore>>,
+    pub(crate) secrets: Option<Secrets>,
     pub(crate) audit: Option<Audit>,
 }
 
@@ -103,9 +111,9 @@ impl Host {
         });
     }
 
-    /// For the server: the one path.
+    /// The one path, under the rules of now.
     pub(crate) fn dispatcher(&self) -> Arc<Dispatcher> {
-        Arc::clone(&self.0.dispatcher)
+        self.0.dispatcher.load_full()
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
@@ -131,7 +139,7 @@ impl Host {
     /// `host.unavailable` if the serials of earlier runs cannot be read, and whatever `components` fails with.
     pub fn register_manifest(&self, bytes: &[u8], components: Components<'_>) -> Result<Vec<Registered>, Failure> {
         self.noting_refusal("manifest", || {
-            let manifest = manifest::verify(bytes, &self.0.dispatcher.trust(), self.0.clock.now())?;
+            let manifest = manifest::verify(bytes, &self.dispatcher().trust(), self.0.clock.now())?;
             self.admit_manifest(&manifest, components)
         })
     }
@@ -156,8 +164,7 @@ impl Host {
     ) -> Result<Vec<Registered>, Failure> {
         self.noting_refusal("manifest", || {
             let manifest = manifest::dangerous_accept_unsigned(bytes, self.0.clock.now())?;
-            self.0
-                .dispatcher
+            self.dispatcher()
                 .warn_development(None, format!("manifest {} without a signature", manifest.digest));
             self.admit_manifest(&manifest, components)
         })
@@ -174,7 +181,8 @@ impl Host {
 
     /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.
     pub fn remove(&self, capability: &CapabilityId, version: &Version) -> bool {
-        let removed = self.0.dispatcher.registry().remove(capability, version);
+        let _changing = self.changing();
+        let removed = self.dispatcher().registry().remove(capability, version);
         if removed {
             self.record(EventKind::Lifecycle {
                 change: LifecycleChange::Withdrawn,
@@ -187,7 +195,7 @@ impl Host {
 
     /// All registered capabilities, by name and version.
     pub fn capabilities(&self) -> Vec<Arc<Capability>> {
-        self.0.dispatcher.registry().list()
+        self.dispatcher().registry().list()
     }
 
     /// Runs a capability once. To cancel, drop the future: the guest and all that it holds end with it, and the end is
@@ -198,7 +206,7 @@ impl Host {
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
         // Kept also where the caller gives the call up.
         let _kept = self.keeping_used();
-        self.0.dispatcher.invoke(session, request).await
+        self.dispatcher().invoke(session, request).await
     }
 
     /// Makes everything ready for the first call of a capability by this session (grant, code, links), so that it takes
@@ -213,7 +221,7 @@ impl Host {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<(), Failure> {
-        self.0.dispatcher.prepare(session, capability, version).await
+        self.dispatcher().prepare(session, capability, version).await
     }
 
     /// Runs a component (at most 32 MiB) without a manifest, under permissions that nobody signed. For development: each
@@ -222,7 +230,7 @@ impl Host {
     /// # Errors
     /// What is wrong with the component or with the permissions; a failed run is part of the report.
     pub async fn dangerous_run(&self, run: &DevelopmentRun, input: &[u8]) -> Result<RunReport, Failure> {
-        let report = self.0.dispatcher.dangerous_run(run, input).await;
+        let report = self.dispatcher().dangerous_run(run, input).await;
         report.inspect_err(|failure| self.note_refusal("component", failure))
     }
 
@@ -237,7 +245,7 @@ impl Host {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<Arc<Granted>, Failure> {
-        self.0.dispatcher.authorize(session, capability, version)
+        self.dispatcher().authorize(session, capability, version)
     }
 
     /// Everything that is asked before a call, and counted: the decision, then depth and callers, requests and cost.
@@ -251,7 +259,7 @@ impl Host {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<Admission, Failure> {
-        self.0.dispatcher.admit(session, capability, version)
+        self.dispatcher().admit(session, capability, version)
     }
 
     /// Why this session may or may not call this capability: who asked, who allowed, what came out, and the lines that
@@ -265,7 +273,7 @@ impl Host {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<Explanation, Failure> {
-        self.0.dispatcher.explain(session, capability, version)
+        self.dispatcher().explain(session, capability, version)
     }
 
     /// The smallest change of manifest, persona and policy with which this session may call this capability, and the call may
@@ -280,7 +288,7 @@ impl Host {
         version: Option<&VersionReq>,
         wanted: &Permissions,
     ) -> Result<WhyNot, Failure> {
-        self.0.dispatcher.why_not(session, capability, version, wanted)
+        self.dispatcher().why_not(session, capability, version, wanted)
     }
 
     /// Everything that happens from now on, until the host is gone. A watcher that falls more than 1,024 events behind
@@ -306,22 +314,14 @@ impl Host {
         self.0.audit.as_ref()
     }
 
-    /// The policy in force.
-    pub fn policy(&self) -> Policy {
-        self.0.dispatcher.policy()
-    }
-
-    /// Replaces the policy as a whole. Calls that are under way end under the old one, every later call is decided anew.
-    pub fn set_policy(&self, policy: Policy) {
-        self.0.dispatcher.set_policy(policy);
-    }
-
     fn admit_manifest(
         &self,
         manifest: &Verified<ManifestBody>,
         components: Components<'_>,
     ) -> Result<Vec<Registered>, Failure> {
-        let registry = self.0.dispatcher.registry();
+        let _changing = self.changing();
+        let dispatcher = self.dispatcher();
+        let registry = dispatcher.registry();
         let (serial, signer) = (manifest.header.serial, manifest.signer);
         let locked = match &self.0.serials {
             Some(file) if signer.is_some() => Some(file.lock(&*self.0.clock)?),
@@ -348,7 +348,7 @@ impl Host {
             .collect())
     }
 
-    fn registered(&self, capability: Arc<Capability>, warnings: Vec<Warning>) -> Registered {
+    pub(crate) fn registered(&self, capability: Arc<Capability>, warnings: Vec<Warning>) -> Registered {
         let entry = &capability.entry;
         self.record(EventKind::CapabilityRegistered {
             capability: entry.id.clone(),
@@ -366,7 +366,7 @@ impl Host {
         act().inspect_err(|failure| self.note_refusal(subject, failure))
     }
 
-    fn note_refusal(&self, subject: &str, failure: &Failure) {
+    pub(crate) fn note_refusal(&self, subject: &str, failure: &Failure) {
         if let Some(detail) = &failure.internal {
             tracing::error!(subject, %detail, "not admitted");
         }

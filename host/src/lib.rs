@@ -33,6 +33,7 @@
 //! `examples/embed.rs` is a whole program.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod audit;
 mod builder;
 mod components;
@@ -41,7 +42,9 @@ pub mod environment;
 mod events;
 mod health;
 mod host;
+pub mod operator;
 mod personas;
+mod reload;
 mod serials;
 mod serve;
 pub mod simulate;
@@ -49,12 +52,13 @@ pub mod storage;
 mod text;
 mod used;
 
+pub use admin::Management;
 pub use audit::Audit;
 pub use builder::HostBuilder;
 pub use config::Config;
 pub use events::{LogSink, Notice};
 pub use host::{Components, Host, Registered};
-pub use serve::OpenSession;
+pub use serve::{Personas, Reloader};
 pub use storage::Storage;
 
 pub use aral_capability::{Capability, Entry, Shape, Warning};

@@ -11,7 +11,6 @@ use aral_orchestration::budget::Refused;
 use aral_persona::{Persona, persona};
 use aral_runtime::files;
 
-use crate::config::Config;
 use crate::host::{Host, read_document};
 use crate::serials::Locked;
 
@@ -28,7 +27,7 @@ impl Host {
     /// `persona.override`, `host.unavailable` if what earlier runs have kept cannot be read.
     pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
         self.noting_refusal("persona", || {
-            let trust = self.0.dispatcher.trust();
+            let trust = self.dispatcher().trust();
             let verified = persona::verify(persona, &trust, self.0.clock.now());
             let verified = verified.inspect_err(|_| self.suspect(persona))?;
             let id = verified.body.id.clone();
@@ -59,8 +58,7 @@ impl Host {
     pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
         self.noting_refusal("persona", || {
             let persona = persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
-            self.0
-                .dispatcher
+            self.dispatcher()
                 .warn_development(None, format!("persona `{}` without a signature", persona.body.id));
             self.open(persona)
         })
@@ -71,7 +69,7 @@ impl Host {
     /// # Errors
     /// `persona.unknown`.
     pub fn session_of(&self, id: &PersonaId) -> Result<Session, Failure> {
-        self.0.dispatcher.session(id).ok_or_else(|| {
+        self.dispatcher().session(id).ok_or_else(|| {
             Failure::new(Code::PersonaUnknown, format!("there is no persona `{id}`"))
                 .with_hint("aral.toml, [personas]: files = [\"PERSONA.json\"]")
         })
@@ -79,26 +77,28 @@ impl Host {
 
     /// One session for each persona, by id.
     pub fn sessions(&self) -> Vec<Session> {
-        self.0.dispatcher.sessions()
+        self.dispatcher().sessions()
     }
 
     /// Trusts a key no longer. From the next call on nothing that it signed runs, neither a persona nor a capability. It is
     /// not written down: add the key to `[revoked]` of the configuration, too.
     pub fn revoke(&self, key: KeyId) {
-        let before = self.0.dispatcher.trust().digest();
-        self.0.dispatcher.revoke(key);
+        let _changing = self.changing();
+        let before = self.dispatcher().trust().digest();
+        self.dispatcher().revoke(key);
         self.record_trust(before);
     }
 
     /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
     pub fn set_trust(&self, trust: TrustStore) {
-        let before = self.0.dispatcher.trust().digest();
-        self.0.dispatcher.set_trust(trust);
+        let _changing = self.changing();
+        let before = self.dispatcher().trust().digest();
+        self.dispatcher().set_trust(trust);
         self.record_trust(before);
     }
 
-    fn record_trust(&self, before: Digest) {
-        let after = self.0.dispatcher.trust().digest();
+    pub(crate) fn record_trust(&self, before: Digest) {
+        let after = self.dispatcher().trust().digest();
         if before != after {
             self.record(EventKind::ConfigurationChanged {
                 subject: "trust",
@@ -108,35 +108,9 @@ impl Host {
         }
     }
 
-    /// Takes policy, trust and further personas from a configuration that was read again. All of it holds from the next call
-    /// on; everything else waits for a restart. Personas that are there cannot be changed in this way, not even by a newer
-    /// issue: a file that says something else is an attempt to override one, and nothing is taken then.
-    ///
-    /// # Errors
-    /// `persona.override`, and as [`Host::session_file`].
-    pub fn reload(&self, config: &Config) -> Result<(), Failure> {
-        self.noting_refusal("configuration", || {
-            let mut personas = Vec::new();
-            for path in &config.personas {
-                let bytes = read_document(path)?;
-                let persona = persona::verify(&bytes, &config.trust, self.0.clock.now());
-                let persona = persona.inspect_err(|_| self.suspect(&bytes))?;
-                self.check_unchanged(&persona)?;
-                personas.push(persona);
-            }
-            self.set_trust(config.trust.clone());
-            if config.policy != self.policy() {
-                self.set_policy(config.policy.clone());
-            }
-            personas
-                .into_iter()
-                .try_for_each(|persona| self.open(persona).map(|_| ()))
-        })
-    }
-
-    fn check_unchanged(&self, persona: &Persona) -> Result<(), Failure> {
+    pub(crate) fn check_unchanged(&self, persona: &Persona) -> Result<(), Failure> {
         let id = &persona.body.id;
-        match self.0.dispatcher.session(id) {
+        match self.dispatcher().session(id) {
             Some(session) if session.persona().digest != persona.digest => {
                 self.attempted(id);
                 let last = session.persona().header.serial;
@@ -148,8 +122,8 @@ impl Host {
     }
 
     /// A document was refused that says that it stands for a persona which is there.
-    fn suspect(&self, bytes: &[u8]) {
-        if let Some(id) = persona::alleged_id(bytes).filter(|id| self.0.dispatcher.session(id).is_some()) {
+    pub(crate) fn suspect(&self, bytes: &[u8]) {
+        if let Some(id) = persona::alleged_id(bytes).filter(|id| self.dispatcher().session(id).is_some()) {
             self.attempted(&id);
         }
     }
@@ -163,7 +137,7 @@ impl Host {
         });
     }
 
-    fn open(&self, persona: Persona) -> Result<Session, Failure> {
+    pub(crate) fn open(&self, persona: Persona) -> Result<Session, Failure> {
         let (id, serial) = (persona.body.id.clone(), persona.header.serial);
         let signed = persona.signer.is_some();
         let locked = self
@@ -180,7 +154,7 @@ impl Host {
             self.attempted(&id);
             return Err(Refused::Serial { id, serial, last }.into());
         }
-        let session = self.0.dispatcher.open(persona).inspect_err(|refused| {
+        let session = self.dispatcher().open(persona).inspect_err(|refused| {
             if refused.is_override() {
                 self.attempted(&id);
             }
@@ -191,7 +165,7 @@ impl Host {
                 known.insert(id.clone(), serial);
                 locked.write_personas(&known)?;
             }
-            self.0.dispatcher.load_used(&locked.used()?);
+            self.dispatcher().load_used(&locked.used()?);
         }
         Ok(session)
     }

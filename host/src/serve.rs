@@ -1,66 +1,194 @@
 //! Makes a server from a host: opens the personas of the callers and hands the one path over. It listens nowhere by itself.
+//! When the configuration is read again, host and server take it together, or neither does.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use aral_audit::receipt::ReceiptError;
+use aral_audit::{AuditEvent, Record};
+use aral_contract::id::CallerName;
 use aral_contract::{Code, Failure};
 use aral_orchestration::Session;
-use aral_protocol::{BindError, Caller, Callers, CallersError, Server, ServerOptions, ServerParts};
+use aral_persona::Persona;
+use aral_protocol::{
+    BindError, Caller, Callers, CallersError, Receipts, Renewal as ServerRenewal, Server, ServerHandle, ServerOptions,
+    ServerParts, receipts,
+};
 use aral_runtime::files;
 
 use crate::components::unreadable;
+use crate::config::Config;
 use crate::config::serve::{CallerConfig, ServeConfig};
 use crate::host::Host;
+use crate::reload::Renewal;
 use crate::text;
 
-/// Opens the session of a persona; what it is given is the document.
-pub type OpenSession<'a> = &'a dyn Fn(&[u8]) -> Result<Session, Failure>;
+/// Which personas callers may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Personas {
+    /// Signed by a trusted key.
+    Signed,
+    /// For development: also such that nobody signed. Each use is recorded and warned about.
+    Development,
+}
 
 impl Host {
-    /// A server for this host that listens and does not answer yet. Needs a tokio runtime. `open` opens the persona of each
-    /// caller: [`Host::session`], outside of development.
+    /// A server for this host that listens and does not answer yet. Needs a tokio runtime.
     ///
     /// # Errors
-    /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and whatever `open` fails with.
-    pub async fn server(&self, config: &ServeConfig, open: OpenSession<'_>) -> Result<Server, Failure> {
-        let options = ServerOptions {
-            listeners: config.listeners.clone(),
-            bounds: config.bounds.clone(),
-        };
+    /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
+    /// the persona of each caller.
+    pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
+        let open =
+            |bytes: &[u8]| personas.or_unsigned(self.session(bytes), || self.dangerous_development_session(bytes));
         let parts = ServerParts {
             dispatcher: self.dispatcher(),
-            callers: callers(&config.callers, open)?,
+            callers: callers(of_callers(config, open)?)?,
             health: Arc::new(self.clone()),
+            receipts: Arc::new(self.clone()),
             clock: self.clock(),
             sink: self.sink(),
         };
-        Server::bind(options, parts).await.map_err(|error| bind_failure(&error))
+        let bound = Server::bind(options(config), parts).await;
+        bound.map_err(|error| bind_failure(&error))
     }
 }
 
-/// The callers of a configuration, their personas opened.
-fn callers(configs: &[CallerConfig], open: OpenSession<'_>) -> Result<Callers, Failure> {
-    let callers = configs.iter().map(|config| caller(config, open));
-    let callers = callers.collect::<Result<Vec<Caller>, Failure>>()?;
-    Callers::new(callers).map_err(|error| {
+impl Receipts for Host {
+    fn receipt(&self, user: &CallerName, seq: u64) -> Result<Vec<u8>, Failure> {
+        let audit = self.audit().ok_or_else(receipts::unknown)?;
+        let theirs = |record: &Record| match &record.event {
+            AuditEvent::Invocation(call) => call.user.as_ref() == Some(user),
+            _ => false,
+        };
+        let receipt = audit.log().receipt(seq, &theirs).map_err(|error| match error {
+            ReceiptError::Unknown { .. } => receipts::unknown(),
+            ReceiptError::NotSigned { .. } => {
+                Failure::new(Code::Unavailable, "the record of this call is not signed yet")
+            }
+            other => {
+                Failure::new(Code::AuditUnavailable, "the audit log cannot be read").with_internal(text::chain(&other))
+            }
+        })?;
+        serde_json::to_vec(&receipt).map_err(Failure::internal)
+    }
+}
+
+/// Reads the configuration of a host and its server again.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    host: Host,
+    server: ServerHandle,
+    personas: Personas,
+}
+
+impl Reloader {
+    /// For a server of this host; `personas` as it was made with.
+    pub fn new(host: Host, server: ServerHandle, personas: Personas) -> Self {
+        Self { host, server, personas }
+    }
+
+    /// Takes a configuration that was read again: policy, trust, manifests and personas as [`Host::reload`], and callers, their
+    /// keys, the names and pages of listeners, and bounds. A request that has begun goes on under the old one as a whole, every
+    /// later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// As [`Host::reload`] and [`Host::server`]. Then nothing has changed, and the refusal is on record.
+    pub fn reload(&self, config: &Config) -> Result<(), Failure> {
+        self.noting(self.try_reload(config))
+    }
+
+    /// The same for a file.
+    ///
+    /// # Errors
+    /// As [`Config::load`] and [`Reloader::reload`].
+    pub fn reload_file(&self, path: &Path) -> Result<(), Failure> {
+        self.noting(Config::load(path).and_then(|config| self.try_reload(&config)))
+    }
+
+    fn noting(&self, done: Result<(), Failure>) -> Result<(), Failure> {
+        done.inspect_err(|failure| self.host.note_refusal("configuration", failure))
+    }
+
+    fn try_reload(&self, config: &Config) -> Result<(), Failure> {
+        let serve = config.serve.as_ref().ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                "the configuration has no [serve], and the server runs",
+            )
+            .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
+        })?;
+        let renewal = Renewal::new(&self.host, config)?;
+        let verified = of_callers(serve, |bytes| {
+            self.personas
+                .or_unsigned(renewal.persona(bytes), || renewal.dangerous_unsigned_persona(bytes))
+        })?;
+        // Nothing is refused for its content from here on but what needs the sessions: they are of no use to anybody yet.
+        let open = |(config, persona): (CallerConfig, Persona)| -> Result<(CallerConfig, Session), Failure> {
+            Ok((config, self.host.open(persona)?))
+        };
+        let opened = verified.into_iter().map(open).collect::<Result<_, Failure>>()?;
+        let prepared = self.server.prepare(ServerRenewal {
+            options: options(serve),
+            dispatcher: renewal.dispatcher(),
+            callers: callers(opened)?,
+        });
+        let prepared = prepared.map_err(|error| bind_failure(&error))?;
+        renewal.commit(|| prepared.commit())
+    }
+}
+
+impl Personas {
+    /// A document that is signed by a trusted key is taken as such, also during development.
+    fn or_unsigned<T>(
+        self,
+        signed: Result<T, Failure>,
+        unsigned: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match signed {
+            Err(failure) if failure.code == Code::SignatureInvalid && self == Self::Development => unsigned(),
+            other => other,
+        }
+    }
+}
+
+fn options(config: &ServeConfig) -> ServerOptions {
+    ServerOptions {
+        listeners: config.listeners.clone(),
+        bounds: config.bounds.clone(),
+    }
+}
+
+/// What `of` makes of the persona of each caller.
+fn of_callers<T>(
+    config: &ServeConfig,
+    of: impl Fn(&[u8]) -> Result<T, Failure>,
+) -> Result<Vec<(CallerConfig, T)>, Failure> {
+    let bytes_max = u64::try_from(aral_contract::limits::DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
+    let one = |caller: &CallerConfig| {
+        let bytes = files::read_path(&caller.persona, bytes_max).map_err(|error| unreadable(&error))?;
+        let made = of(&bytes).map_err(|failure| Failure {
+            message: format!("the persona of the caller `{}`: {}", caller.name, failure.message),
+            ..failure
+        })?;
+        Ok((caller.clone(), made))
+    };
+    config.callers.iter().map(one).collect()
+}
+
+fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
+    let caller = |(config, session): (CallerConfig, Session)| Caller {
+        name: config.name,
+        session,
+        keys: config.keys,
+    };
+    Callers::new(opened.into_iter().map(caller).collect()).map_err(|error| {
         let hint = match &error {
             CallersError::Name(_) => "give each [[serve.caller]] a name of its own",
             CallersError::Key { .. } => "make a key for each caller",
         };
         Failure::new(Code::ConfigInvalid, error.to_string()).with_hint(hint)
-    })
-}
-
-fn caller(config: &CallerConfig, open: OpenSession<'_>) -> Result<Caller, Failure> {
-    let bytes_max = u64::try_from(aral_contract::limits::DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
-    let bytes = files::read_path(&config.persona, bytes_max).map_err(|error| unreadable(&error))?;
-    let session = open(&bytes).map_err(|failure| Failure {
-        message: format!("the persona of the caller `{}`: {}", config.name, failure.message),
-        ..failure
-    })?;
-    Ok(Caller {
-        name: config.name.clone(),
-        session,
-        keys: config.keys.clone(),
     })
 }
 

@@ -148,6 +148,7 @@ impl Storage {
         let open = move || {
             let store = storage.open()?;
             Ok(Opened {
+                sealed: Some(store.clone()),
                 memory: store.memory(),
                 secrets: store.secrets(),
                 upkeep: upkeep(&store, &memory, &storage.0.clock),

@@ -65,7 +65,7 @@ impl Drop for Pending {
 impl Parts {
     /// Adds what was used to what is kept, and takes over what other processes have added.
     pub(crate) fn keep_used(&self) {
-        if self.dispatcher.sessions().is_empty() {
+        if self.dispatcher.load().sessions().is_empty() {
             return;
         }
         if let Err(failure) = self.keep() {
@@ -79,15 +79,15 @@ impl Parts {
         let Some(file) = &self.serials else { return Ok(()) };
         let locked = file.lock(&*self.clock)?;
         let mut used = locked.used()?;
-        let spent = self.dispatcher.take_unsaved();
+        let spent = self.dispatcher.load().take_unsaved();
         if spent.personas.is_empty() {
             return Ok(());
         }
         used.add(spent.clone(), self.clock.now().as_millisecond());
         locked
             .write_used(&used)
-            .inspect_err(|_| self.dispatcher.give_back(&spent))?;
-        self.dispatcher.load_used(&used);
+            .inspect_err(|_| self.dispatcher.load().give_back(&spent))?;
+        self.dispatcher.load().load_used(&used);
         Ok(())
     }
 }

@@ -76,6 +76,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Answer calls over HTTP, as the section serve of the configuration says, until told to end (SIGTERM, ctrl-c)
     Serve(Serve),
+    /// Have the server that runs read its configuration again: as a whole, or nothing of it
+    Reload,
     /// Show the three yeses for a capability: who asked, who allowed, what came out
     Explain(Explain),
     /// Keep records: read, write, list, back up, change the key

@@ -1,144 +1,97 @@
 //! `aral secret`: where secrets are, and storing them there. Values come in unseen and go out with `--reveal` alone.
 
-use std::sync::Arc;
-
-use aral_contract::event::SecretOperation;
 use aral_contract::id::SecretName;
 use aral_contract::secret::SECRET_BYTES_MAX;
-use aral_contract::{Clock, Code, EventKind, Failure, SecretError, SecretValue};
-use aral_host::Storage;
-use aral_host::storage::{secret_failure, store_failure};
-use aral_memory::Secrets;
-use aral_memory::sealed::SealedStore;
-use aral_runtime::SystemClock;
+use aral_contract::{Code, Failure, SecretReference};
+use aral_host::operator as verb;
 use serde_json::{Value, json};
 
-use super::arguments::storage::{Secret, SecretGet, SecretPut};
+use super::arguments::storage::{Secret, SecretDelete, SecretGet, SecretPut};
 use super::configured::Configured;
+use super::desk::Desk;
 use super::exit::Exit;
 use super::output::{Done, Output, Stop, failure_object};
-use super::trail::Trail;
-use super::{session, text, value};
+use super::{text, value};
 
-/// Secrets in one page of a listing.
-const PAGE_MAX: usize = 1000;
-
-pub(crate) fn run(verb: &Secret, configured: &Configured, output: &Output) -> Done {
-    match verb {
-        Secret::Get(arguments) => get(arguments, &Opened::new(configured, Some(&arguments.name))?, output),
-        Secret::Put(arguments) => {
-            let value = new_value(arguments)?;
-            let opened = Opened::new(configured, Some(&arguments.name))?;
-            let written = session::block_on(opened.secrets.put(&arguments.name, &value))?;
-            stored(arguments, &opened, written, "stored", output)
-        }
-        Secret::Rotate(arguments) => {
-            let value = new_value(arguments)?;
-            let opened = Opened::new(configured, Some(&arguments.name))?;
-            let written = session::block_on(opened.secrets.rotate(&arguments.name, &value))?;
-            stored(arguments, &opened, written, "rotated", output)
-        }
-        Secret::List => list(&Opened::new(configured, None)?, output),
+pub(crate) fn run(secret: &Secret, configured: &Configured, output: &Output) -> Done {
+    match secret {
+        Secret::Get(arguments) => get(arguments, configured, output),
+        Secret::Put(arguments) => put(arguments, false, configured, output),
+        Secret::Rotate(arguments) => put(arguments, true, configured, output),
+        Secret::Delete(arguments) => delete(arguments, configured, output),
+        Secret::List => list(&mut open(configured, None)?, output),
     }
 }
 
-/// Secrets by name, with the store behind them if that is needed.
-struct Opened {
-    secrets: Secrets,
-    trail: Trail,
-    _store: Option<SealedStore>,
+/// The store is opened for a secret that lies in it, and for a listing: others work beside a host that has it open.
+fn open(configured: &Configured, name: Option<&SecretName>) -> Result<Desk, Failure> {
+    let config = &configured.config;
+    let elsewhere = |name| {
+        let names = config.secrets.as_ref().map(|secrets| &secrets.names);
+        let reference = names.and_then(|names| names.get(name));
+        reference.is_some_and(|reference| !matches!(reference, SecretReference::Local { .. }))
+    };
+    Desk::open(configured, config.memory.is_some() && !name.is_some_and(elsewhere))
 }
 
-impl Opened {
-    /// The store is opened for a secret that lies in it, and for a listing: others work beside a host that has it open.
-    fn new(configured: &Configured, name: Option<&SecretName>) -> Result<Self, Failure> {
-        let config = &configured.config;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let storage = Storage::new(config, Arc::clone(&clock))?;
-        let elsewhere = |name| {
-            let names = config.secrets.as_ref().map(|secrets| &secrets.names);
-            let reference = names.and_then(|names| names.get(name));
-            reference.is_some_and(|reference| !matches!(reference, aral_contract::SecretReference::Local { .. }))
-        };
-        let needed = config.memory.is_some() && !name.is_some_and(elsewhere);
-        let store = needed.then(|| storage.open()).transpose()?;
-        let local = store.as_ref().map(SealedStore::secrets);
-        let secrets = storage.secrets(local)?.ok_or_else(|| {
-            Failure::new(
-                Code::ConfigInvalid,
-                "there is no place for secrets: the configuration has neither [memory] nor [secrets]",
-            )
-            .with_hint("`aral memory keygen master.key`, then in aral.toml: [memory.master_key] file = \"master.key\"")
-        })?;
-        Ok(Self {
-            secrets,
-            trail: Trail::open(config, &clock)?,
-            _store: store,
-        })
-    }
-
-    fn note(&self, secret: &SecretName, operation: SecretOperation, refused: Option<&SecretError>) {
-        self.trail.record(EventKind::SecretAccess {
-            capability: None,
-            secret: secret.clone(),
-            operation,
-            target: None,
-            refused: refused.map(ToString::to_string),
-        });
-    }
-}
-
-fn get(arguments: &SecretGet, opened: &Opened, output: &Output) -> Done {
+fn get(arguments: &SecretGet, configured: &Configured, output: &Output) -> Done {
     let name = &arguments.name;
-    let reference = opened.secrets.reference(name).ok_or_else(|| {
+    let reveal = arguments.show.reveal || arguments.show.out.is_some();
+    let found = open(configured, Some(name))?.act(verb::SecretGet {
+        name: name.clone(),
+        reveal,
+    })?;
+    let reference = found.reference.ok_or_else(|| {
         Failure::new(Code::RecordUnknown, format!("there is no secret `{name}`")).with_hint(format!(
             "aral.toml: [secrets.names] {name} = \"vault://MOUNT/PATH#FIELD\""
         ))
     })?;
     let facts = format!("secret     {name}\nreference  {reference}");
     let object = json!({"name": name, "reference": reference});
-    if !arguments.show.reveal && arguments.show.out.is_none() {
-        value::show(&arguments.show, &[], &facts, object, output)?;
-        return Ok(Exit::Success);
-    }
-    let read = session::block_on(opened.secrets.get(name))?;
-    opened.note(name, SecretOperation::Reveal, read.as_ref().err());
-    let value = read.map_err(|error| secret_failure(&error))?;
-    value::show(&arguments.show, value.expose(), &facts, object, output)?;
+    let value = found.value.as_ref().map(verb::Hidden::expose).unwrap_or_default();
+    value::show(&arguments.show, value, &facts, object, output)?;
     Ok(Exit::Success)
 }
 
-fn new_value(arguments: &SecretPut) -> Result<SecretValue, Failure> {
+fn new_value(arguments: &SecretPut) -> Result<verb::Hidden, Failure> {
     // With room for the line end that is taken off.
     let value = value::read(arguments.value.as_deref(), "secret", SECRET_BYTES_MAX.saturating_add(2))?;
-    let mut value = if arguments.exact {
+    let value = if arguments.exact {
         value
     } else {
         value::without_line_end(value)
     };
-    Ok(SecretValue::new(std::mem::take(&mut *value)))
+    Ok(verb::Hidden::new(value))
 }
 
-fn stored(
-    arguments: &SecretPut,
-    opened: &Opened,
-    written: Result<aral_contract::SecretReference, SecretError>,
-    verb: &str,
-    output: &Output,
-) -> Done {
-    let name = &arguments.name;
-    opened.note(name, SecretOperation::Write, written.as_ref().err());
-    let reference = written.map_err(|error| secret_failure(&error))?;
+fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Output) -> Done {
+    let (name, value) = (&arguments.name, new_value(arguments)?);
+    let reference = open(configured, Some(name))?.act(verb::SecretPut {
+        name: name.clone(),
+        value,
+        rotate,
+    })?;
+    let did = if rotate { "rotated" } else { "stored" };
     output.answer(
-        &format!("{verb} {name} at {reference}"),
+        &format!("{did} {name} at {reference}"),
+        &json!({"name": name, "reference": reference}),
+    )?;
+    Ok(Exit::Success)
+}
+
+fn delete(arguments: &SecretDelete, configured: &Configured, output: &Output) -> Done {
+    let name = &arguments.name;
+    let reference = open(configured, Some(name))?.act(verb::SecretDelete { name: name.clone() })?;
+    output.answer(
+        &format!("deleted {name}, which was at {reference}; its key is destroyed"),
         &json!({"name": name, "reference": reference}),
     )?;
     Ok(Exit::Success)
 }
 
 /// Page by page: a store may hold more than memory does.
-fn list(opened: &Opened, output: &Output) -> Done {
-    let page = |cursor: Option<&str>| session::block_on(opened.secrets.list(cursor, PAGE_MAX))?.map_err(store_failure);
+fn list(desk: &mut Desk, output: &Output) -> Done {
+    let mut page = |cursor: Option<String>| desk.act(verb::SecretList { cursor });
     let mut next = page(None)?;
     if output.json {
         output.part("{\"secrets\":[")?;
@@ -148,7 +101,7 @@ fn list(opened: &Opened, output: &Output) -> Done {
         for place in &next.secrets {
             show(place, std::mem::take(&mut first), output)?;
         }
-        next = match next.cursor.as_deref().map(|cursor| page(Some(cursor))) {
+        next = match next.cursor.map(|cursor| page(Some(cursor))) {
             None => break,
             Some(Ok(page)) => page,
             Some(Err(failure)) if output.json => {
@@ -165,7 +118,7 @@ fn list(opened: &Opened, output: &Output) -> Done {
     Ok(Exit::Success)
 }
 
-fn show(place: &aral_memory::SecretPlace, first: bool, output: &Output) -> Result<(), Stop> {
+fn show(place: &verb::SecretStored, first: bool, output: &Output) -> Result<(), Stop> {
     if !output.json {
         return output.part(&format!("{}  {}\n", place.name, place.reference));
     }

@@ -1,10 +1,11 @@
-//! `aral serve`: the host behind HTTP until a signal ends it.
+//! `aral serve`: the host behind HTTP until a signal ends it. Another signal has it read its configuration again.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
 use aral_host::config::serve::ServeConfig;
-use aral_host::{Host, LogSink};
+use aral_host::{Host, LogSink, Management, Personas, Reloader};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -34,27 +35,85 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output) -
         .enable_all()
         .build()
         .map_err(Failure::internal)?;
-    runtime.block_on(serve(&host, config, arguments, output))
+    let personas = if arguments.development {
+        Personas::Development
+    } else {
+        Personas::Signed
+    };
+    runtime.block_on(serve(&host, config, personas, configured.path(), output))
 }
 
-async fn serve(host: &Host, config: &ServeConfig, arguments: &Serve, output: &Output) -> Done {
+async fn serve(host: &Host, config: &ServeConfig, personas: Personas, file: Option<&Path>, output: &Output) -> Done {
     // Before anybody is told that there is a server: a signal that comes now is one for it.
     let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let open = |bytes: &[u8]| {
-        session::or_unsigned(arguments.development, host.session(bytes), || {
-            host.dangerous_development_session(bytes)
-        })
-    };
-    let server = host.server(config, &open).await?;
+    let hangup = listen(SignalKind::hangup())?;
+    let server = host
+        .server(config, personas)
+        .await
+        .map_err(|failure| match failure.code {
+            Code::SignatureInvalid => session::with_development_hint(failure),
+            _ => failure,
+        })?;
+    let reloader = Reloader::new(host.clone(), server.handle(), personas);
+    let admin = host.admin(config.admin.clone()).await?;
     let addresses = server.addresses();
     let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
     output.answer(
         &format!("listening on {}", urls.join(", ")),
-        &json!({"listening": urls}),
+        &json!({
+            "listening": urls,
+            "admin": {
+                "socket": admin.socket(),
+                "url": admin.address().map(|address| format!("http://{address}")),
+            },
+        }),
     )?;
-    server.run(ended(terminate, interrupt)).await;
+    let management = Management {
+        host: host.clone(),
+        reloader: reloader.clone(),
+        file: file.map(Path::to_owned),
+        listening: addresses,
+    };
+    // It can be managed until the last call has ended.
+    let (over, is_over) = tokio::sync::oneshot::channel::<()>();
+    let managed = tokio::spawn(admin.run(management.router(), async {
+        let _dropped_or_told = is_over.await;
+    }));
+    tokio::select! {
+        () = server.run(ended(terminate, interrupt)) => {}
+        () = reload_at(hangup, &reloader, file, output) => {}
+    }
+    drop(over);
+    managed.await.map_err(Failure::internal)?;
     output.note("ended");
     Ok(Exit::Success)
+}
+
+/// Reads the configuration again at each signal. What is wrong with it is told and on record, and changes nothing.
+async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>, output: &Output) {
+    loop {
+        // There are always more signals.
+        let _another = hangup.recv().await;
+        let Some(file) = file.map(Path::to_owned) else {
+            output.warn("there is no configuration file to read again");
+            continue;
+        };
+        let reloader = reloader.clone();
+        let done = tokio::task::spawn_blocking(move || reloader.reload_file(&file)).await;
+        match done.unwrap_or_else(|error| Err(Failure::internal(error))) {
+            Ok(()) => output.note("the configuration was read again and holds"),
+            Err(failure) => {
+                let hint = failure
+                    .hint
+                    .as_deref()
+                    .map(|hint| format!("\nhint: {hint}"))
+                    .unwrap_or_default();
+                output.warn(&format!(
+                    "the configuration was read again and does not hold: {failure}{hint}"
+                ));
+            }
+        }
+    }
 }
 
 /// Warns of what only development allows, whatever is logged.

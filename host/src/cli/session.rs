@@ -97,14 +97,17 @@ pub(crate) fn or_unsigned<T>(
 ) -> Result<T, Failure> {
     match signed {
         Err(failure) if failure.code == Code::SignatureInvalid && development => unsigned(),
-        Err(failure) if failure.code == Code::SignatureInvalid => {
-            let hint = failure.hint.clone().map(|hint| format!("{hint}\n")).unwrap_or_default();
-            Err(failure.with_hint(format!(
-                "{hint}or accept it as it is, during development: `--development`"
-            )))
-        }
+        Err(failure) if failure.code == Code::SignatureInvalid => Err(with_development_hint(failure)),
         other => other,
     }
+}
+
+/// With the option that would take the document.
+pub(crate) fn with_development_hint(failure: Failure) -> Failure {
+    let hint = failure.hint.clone().map(|hint| format!("{hint}\n")).unwrap_or_default();
+    failure.with_hint(format!(
+        "{hint}or accept it as it is, during development: `--development`"
+    ))
 }
 
 /// `ID` or `ID@VERSION`.

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use aral_contract::{AuditSink as _, Clock, Event, EventKind, Failure};
+use aral_contract::event::SinkUnavailable;
+use aral_contract::{AuditSink, Clock, Event, Failure};
 use aral_host::{Audit, Config, LogSink};
 
 /// The open log, if the configuration has a place for one.
-pub(crate) struct Trail {
-    audit: Option<Audit>,
-    clock: Arc<dyn Clock>,
-}
+#[derive(Debug)]
+pub(crate) struct Trail(Option<Audit>);
 
 impl Trail {
     /// Nothing is done that cannot be recorded.
@@ -19,23 +18,20 @@ impl Trail {
         for_a_verb(&mut config);
         let audit = Audit::open(&config, clock)?;
         audit.as_ref().map_or(Ok(()), |audit| audit.available())?;
-        Ok(Self {
-            audit,
-            clock: Arc::clone(clock),
-        })
+        Ok(Self(audit))
     }
+}
 
-    /// Records something that the operator did.
-    pub(crate) fn record(&self, kind: EventKind) {
-        let event = Event {
-            at: self.clock.now(),
-            trace: None,
-            kind,
-        };
+impl AuditSink for Trail {
+    fn record(&self, event: Event) {
         LogSink.record(event.clone());
-        if let Some(audit) = &self.audit {
+        if let Some(audit) = &self.0 {
             audit.record(event);
         }
+    }
+
+    fn available(&self) -> Result<(), SinkUnavailable> {
+        self.0.as_ref().map_or(Ok(()), |audit| audit.available())
     }
 }
 

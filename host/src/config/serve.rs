@@ -2,11 +2,11 @@
 //! nowhere.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aral_contract::Digest;
 use aral_contract::id::CallerName;
-use aral_protocol::{Bounds, BoundsRequest, HostName, ListenerOptions, Origin, OutOfRange};
+use aral_protocol::{AdminOptions, Bounds, BoundsRequest, HostName, ListenerOptions, Origin, OutOfRange};
 use serde::Deserialize;
 
 /// What `aral serve` serves.
@@ -18,6 +18,8 @@ pub struct ServeConfig {
     pub callers: Vec<CallerConfig>,
     /// What it bears.
     pub bounds: Bounds,
+    /// Where it is managed.
+    pub admin: AdminOptions,
 }
 
 /// Somebody who may call.
@@ -38,6 +40,16 @@ pub(super) struct RawServe {
     listener: Vec<RawListener>,
     caller: Vec<RawCaller>,
     limits: BoundsRequest,
+    admin: RawAdmin,
+}
+
+/// `[serve.admin]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAdmin {
+    socket: Option<PathBuf>,
+    address: Option<SocketAddr>,
+    keys: Vec<Digest>,
 }
 
 /// `[[serve.listener]]`
@@ -62,7 +74,11 @@ struct RawCaller {
     keys: Vec<Digest>,
 }
 
-pub(super) fn resolve(raw: RawServe, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<ServeConfig, OutOfRange> {
+pub(super) fn resolve(
+    raw: RawServe,
+    state_dir: Option<&Path>,
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<ServeConfig, OutOfRange> {
     let listener = |raw: RawListener| ListenerOptions {
         address: raw.address,
         hosts: raw.hosts,
@@ -78,5 +94,15 @@ pub(super) fn resolve(raw: RawServe, beside: &impl Fn(PathBuf) -> PathBuf) -> Re
         listeners: raw.listener.into_iter().map(listener).collect(),
         callers: raw.caller.into_iter().map(caller).collect(),
         bounds: Bounds::resolve(&raw.limits)?,
+        admin: AdminOptions {
+            socket: raw.admin.socket.map(beside).or_else(|| state_dir.map(admin_socket)),
+            address: raw.admin.address,
+            keys: raw.admin.keys,
+        },
     })
+}
+
+/// Where a server with this folder of state is managed, unless its configuration says where.
+pub fn admin_socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("admin.sock")
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::Config;
 use crate::HostBuilder;
 
 const OPEN: &str = "capabilities = [\"*\"]";

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aral_contract::id::Namespace;
-use aral_contract::{Classification, Clock, Failure};
+use aral_contract::{Classification, Clock, Code, Failure};
 use aral_memory::record::{
     NamespaceUsage, Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Swept, Usage, Write,
 };
+use aral_memory::sealed::SealedStore;
 use aral_memory::{RecordStore, StoreError};
 
 use super::failure::store_failure;
@@ -20,6 +21,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An open store: its two spaces, and what is to be done for it now and then.
 pub(crate) struct Opened {
+    /// As a whole, for operators; none: there are only its spaces.
+    pub(crate) sealed: Option<SealedStore>,
     pub(crate) memory: Arc<dyn RecordStore>,
     pub(crate) secrets: Arc<dyn RecordStore>,
     pub(crate) upkeep: Vec<Work>,
@@ -42,6 +45,7 @@ enum State {
         at: Duration,
     },
     Opened {
+        sealed: Option<SealedStore>,
         memory: Arc<dyn RecordStore>,
         secrets: Arc<dyn RecordStore>,
         _keepers: Vec<Keeper>,
@@ -85,6 +89,20 @@ impl LazyStore {
         self.opened(Space::Memory).map(drop)
     }
 
+    /// The store as a whole, opened now unless it is open.
+    pub(crate) fn sealed(&self) -> Result<SealedStore, Failure> {
+        self.open_now()?;
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Opened {
+                sealed: Some(sealed), ..
+            } => Ok(sealed.clone()),
+            State::Opened { .. } | State::Failed { .. } | State::Closed => Err(Failure::new(
+                Code::Unavailable,
+                "the store cannot be reached as a whole",
+            )),
+        }
+    }
+
     /// One space, opened now unless it is open. Whoever comes while it is being opened waits for that.
     fn opened(&self, space: Space) -> Result<Arc<dyn RecordStore>, Failure> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,6 +135,7 @@ impl LazyStore {
         let opened = (self.open)()?;
         let keepers: Result<Vec<Keeper>, StoreError> = opened.upkeep.into_iter().map(Keeper::start).collect();
         Ok(State::Opened {
+            sealed: opened.sealed,
             memory: opened.memory,
             secrets: opened.secrets,
             _keepers: keepers.map_err(store_failure)?,

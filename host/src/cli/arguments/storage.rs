@@ -162,6 +162,8 @@ pub(crate) enum Secret {
     List,
     /// Replace a secret that is there by a new value; the old one is destroyed
     Rotate(SecretPut),
+    /// Delete a secret of the store and destroy its key; what lies elsewhere is deleted there
+    Delete(SecretDelete),
 }
 
 /// Show a secret.
@@ -171,6 +173,13 @@ pub(crate) struct SecretGet {
     pub(crate) name: SecretName,
     #[command(flatten)]
     pub(crate) show: Show,
+}
+
+/// Delete a secret.
+#[derive(Debug, Args)]
+pub(crate) struct SecretDelete {
+    /// The secret
+    pub(crate) name: SecretName,
 }
 
 /// Store a secret.

@@ -1,27 +1,26 @@
 //! `aral memory export` and `import`: backups that one private key alone can read.
 
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 
-use aral_contract::event::Severity;
-use aral_contract::{Code, EventKind, Failure};
-use aral_host::storage::{backup_failure, store_failure};
-use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
-use aral_memory::sealed::Existing;
+use aral_contract::{Code, Failure};
+use aral_host::operator::{Hidden, MemoryExport as Export, MemoryImport as Import, Told};
+use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
 use aral_runtime::files::{self as machine_files, FilesError};
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use super::Opened;
 use crate::cli::arguments::storage::{MemoryExport, MemoryImport};
 use crate::cli::configured::Configured;
+use crate::cli::desk::Desk;
 use crate::cli::exit::Exit;
 use crate::cli::files;
 use crate::cli::output::{Done, Output};
 use crate::cli::progress::Progress;
 
-/// Either the file or the backup in it.
+/// Either the file or what goes into it.
 enum Failed {
     File(FilesError),
-    Backup(BackupError),
+    Export(Failure),
 }
 
 impl From<FilesError> for Failed {
@@ -34,78 +33,65 @@ impl From<Failed> for Failure {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::File(error) => files::failure(error),
-            Failed::Backup(error) => backup_failure(error),
+            Failed::Export(failure) => failure,
         }
     }
 }
 
-/// Everything that the store holds went out or came in, under a key for backups.
-fn moved(rule: &'static str, key: String) -> EventKind {
-    EventKind::Security {
-        severity: Severity::Medium,
-        rule,
-        subject: format!("key {key}"),
-        source: None,
-    }
-}
-
 pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: &Output) -> Done {
-    let key = BackupPublicKey::from_pem(&files::text(&arguments.to)?)
+    let to = files::text(&arguments.to)?;
+    BackupPublicKey::from_pem(&to)
         .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.to.display())))?;
-    let opened = Opened::new(configured)?;
-    // As many keys of records as there are records.
-    let total = u64::from(opened.store.status().map_err(store_failure)?.slots_used);
+    let mut desk = Desk::open(configured, true)?;
     let progress = Progress::counting(output, "exporting");
-    let records = machine_files::stream_private(&arguments.out, |file| {
+    let exported = machine_files::stream_private(&arguments.out, |file| -> Result<_, Failed> {
         let mut buffered = BufWriter::new(file);
-        let exported = opened
-            .store
-            .export(&key, &mut buffered, &mut |done| progress.count(done, total.max(done)));
-        let flush = |source| BackupError::Io {
-            action: "written",
-            source,
-        };
-        exported
-            .and_then(|records| buffered.flush().map(|()| records).map_err(flush))
-            .map_err(Failed::Backup)
+        let unwritten =
+            |error: std::io::Error| Failure::new(Code::ConfigInvalid, format!("the backup cannot be written: {error}"));
+        let exported = desk.act_long(Export { to }, &mut |told| match told {
+            Told::Progress { done, total } => {
+                progress.count(done, total.unwrap_or(done));
+                Ok(())
+            }
+            Told::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
+        });
+        let exported = exported.map_err(Failed::Export)?;
+        buffered.flush().map_err(unwritten).map_err(Failed::Export)?;
+        Ok(exported)
     })
     .map_err(Failure::from)?;
     drop(progress);
-    opened.trail.record(moved("memory_exported", key.id().to_string()));
     output.answer(
         &format!(
             "wrote {} (mode 0600): {} records, readable with the private key of {}",
             arguments.out.display(),
-            records,
-            key.id()
+            exported.records,
+            exported.key_id
         ),
-        &json!({"out": arguments.out, "records": records, "key_id": key.id()}),
+        &json!({"out": arguments.out, "records": exported.records, "key_id": exported.key_id}),
     )?;
     Ok(Exit::Success)
 }
 
 pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: &Output) -> Done {
     let text = files::private_text(&arguments.key)?;
-    let key = BackupPrivateKey::from_pem(&text)
+    BackupPrivateKey::from_pem(&text)
         .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.key.display())))?;
-    let mut file = BufReader::new(machine_files::open_path(&arguments.file).map_err(files::failure)?);
-    let opened = Opened::new(configured)?;
-    let existing = if arguments.overwrite {
-        Existing::Replace
-    } else {
-        Existing::Keep
+    // What is not there is told before the store is asked for anything.
+    machine_files::open_path(&arguments.file).map_err(files::failure)?;
+    let mut desk = Desk::open(configured, true)?;
+    let act = Import {
+        key: Hidden::new(Zeroizing::new(text.as_bytes().to_vec())),
+        overwrite: arguments.overwrite,
     };
     let progress = Progress::start(output, "importing");
-    let imported = opened
-        .store
-        .import(&key, &mut file, existing, &mut |done| {
+    let imported = desk.import(&act, &arguments.file, &mut |told| {
+        if let Told::Progress { done, .. } = told {
             progress.step(&format!("{done} records"));
-        })
-        .map_err(backup_failure)?;
+        }
+        Ok(())
+    })?;
     drop(progress);
-    opened
-        .trail
-        .record(moved("memory_imported", key.public_key().id().to_string()));
     output.answer(
         &format!(
             "imported {} records; kept {} that were there already; left out {} whose time was over",

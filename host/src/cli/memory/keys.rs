@@ -1,19 +1,18 @@
 //! `aral memory keygen` and `rotate-key`.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use aral_contract::event::LifecycleChange;
-use aral_contract::{Code, EventKind, Failure};
-use aral_host::config::storage::MasterKeyPlace;
+use aral_contract::{Code, Failure};
+use aral_host::operator::{self as verb, Told};
 use aral_host::storage::{read_master_key, store_failure};
 use aral_memory::MasterKey;
 use aral_memory::backup::BackupPrivateKey;
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use super::Opened;
 use crate::cli::arguments::storage::{MemoryKeygen, MemoryRotateKey};
 use crate::cli::configured::Configured;
+use crate::cli::desk::Desk;
 use crate::cli::exit::Exit;
 use crate::cli::files;
 use crate::cli::keygen::paths;
@@ -63,20 +62,15 @@ fn backup_pair(name: &Path, output: &Output) -> Done {
     Ok(Exit::Success)
 }
 
-/// What the record of a new key says.
-fn rotated_event(subject: &str) -> EventKind {
-    EventKind::Lifecycle {
-        change: LifecycleChange::KeyRotated,
-        subject: subject.to_owned(),
-        digest: None,
-    }
-}
-
 /// Where the new key is, and the line that names it.
-fn new_key(arguments: &MemoryRotateKey, opened: &Opened) -> Result<(MasterKey, String), Failure> {
+fn new_key(arguments: &MemoryRotateKey) -> Result<(verb::NewKey, String), Failure> {
     if let Some(path) = &arguments.to {
         let line = format!("[memory.master_key] file = \"{}\"", path.display());
-        return Ok((read_master_key(path)?, line));
+        // Whether it is a key is known before the store is asked for anything.
+        read_master_key(path)?;
+        let text = files::private_text(path)?;
+        let text = Zeroizing::new(text.trim_end().as_bytes().to_vec());
+        return Ok((verb::NewKey::Text(verb::Hidden::new(text)), line));
     }
     let place = arguments.to_transit.as_deref().and_then(|text| text.split_once('/'));
     let Some((mount, key)) = place.filter(|(mount, key)| !mount.is_empty() && !key.is_empty()) else {
@@ -86,23 +80,26 @@ fn new_key(arguments: &MemoryRotateKey, opened: &Opened) -> Result<(MasterKey, S
         ));
     };
     let line = format!("[memory.master_key] transit = {{ mount = \"{mount}\", key = \"{key}\" }}");
-    let place = MasterKeyPlace::Transit {
-        mount: mount.to_owned(),
-        key: key.to_owned(),
-    };
-    Ok((opened.storage.master_key(&place)?, line))
+    let (mount, key) = (mount.to_owned(), key.to_owned());
+    Ok((verb::NewKey::Transit { mount, key }, line))
 }
 
-pub(super) fn rotate(arguments: &MemoryRotateKey, configured: &Configured, output: &Output) -> Done {
-    let opened = Opened::new(configured)?;
-    let (key, line) = new_key(arguments, &opened)?;
+/// Moves the bar.
+fn count(progress: &Progress, told: &Told) {
+    if let Told::Progress { done, total } = told {
+        progress.count(*done, total.unwrap_or(*done));
+    }
+}
+
+pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Output) -> Done {
+    let (key, line) = new_key(arguments)?;
     let progress = Progress::counting(output, "sealing anew");
-    let rotated = opened
-        .store
-        .rotate_key(&key, &mut |step| progress.count(step.done, step.total))
-        .map_err(store_failure)?;
+    let rotated = desk.act_long(verb::MemoryRotateKey { key }, &mut |told| {
+        count(&progress, &told);
+        Ok(())
+    })?;
     drop(progress);
-    opened.trail.record(rotated_event("memory"));
+    let key_id = rotated.key_id.unwrap_or_default();
     let resumed = if rotated.resumed {
         " (went on with what was begun before)"
     } else {
@@ -110,11 +107,10 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, configured: &Configured, outpu
     };
     output.answer(
         &format!(
-            "key id   {}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml:\n  {line}",
-            key.id(),
+            "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml:\n  {line}",
             rotated.records
         ),
-        &json!({"key_id": key.id(), "records": rotated.records, "resumed": rotated.resumed, "configuration": line}),
+        &json!({"key_id": key_id, "records": rotated.records, "resumed": rotated.resumed, "configuration": line}),
     )?;
     Ok(Exit::Success)
 }
@@ -133,15 +129,13 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
         .with_hint("aral.toml: [memory.epoch] transit = { mount = \"transit\", prefix = \"aral-epoch\" }")
         .into());
     }
-    let opened = Opened::new(configured)?;
+    let mut desk = Desk::open(configured, true)?;
     let progress = Progress::counting(output, "sealing anew");
-    let rotated = opened.store.rotate_epoch(&mut |step| {
-        progress.count(step.done, step.total);
-        ControlFlow::Continue(())
-    });
-    let rotated = rotated.map_err(store_failure)?;
+    let rotated = desk.act_long(verb::MemoryRotateEpoch {}, &mut |told| {
+        count(&progress, &told);
+        Ok(())
+    })?;
     drop(progress);
-    opened.trail.record(rotated_event("memory epoch"));
     output.answer(
         &format!(
             "records  {} sealed anew; the key of the old epoch is destroyed",

@@ -1,31 +1,24 @@
 //! `aral memory get`, `put`, `delete` and `list`.
 
-use aral_contract::event::DataOperation;
-use aral_contract::{Classification, Code, Failure};
-use aral_memory::record::{PAGE_NAMES_MAX, VALUE_BYTES_MAX};
-use aral_memory::{Page, Precondition, Quota, Write};
+use aral_contract::{Code, Failure};
+use aral_host::operator as verb;
+use aral_memory::record::VALUE_BYTES_MAX;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::Opened;
 use crate::cli::arguments::storage::{MemoryDelete, MemoryGet, MemoryList, MemoryPut};
+use crate::cli::desk::Desk;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Done, Output, Stop, failure_object};
 use crate::cli::{text, value};
 
-pub(super) fn get(arguments: &MemoryGet, opened: &Opened, output: &Output) -> Done {
+pub(super) fn get(arguments: &MemoryGet, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
-    let found = opened.noting(
-        opened.records.get(namespace, name),
-        namespace,
-        Some(name),
-        DataOperation::Read,
-        |found| {
-            found.as_ref().map_or((None, 0), |record| {
-                (Some(record.classification), record.value.len() as u64)
-            })
-        },
-    )?;
+    let found = desk.act(verb::MemoryGet {
+        namespace: namespace.clone(),
+        name: name.as_str().to_owned(),
+        reveal: arguments.show.reveal || arguments.show.out.is_some(),
+    })?;
     let Some(record) = found else {
         let message = format!("there is no record `{}` in `{namespace}`", text::line(name.as_str()));
         return Err(Failure::new(Code::RecordUnknown, message)
@@ -36,7 +29,7 @@ pub(super) fn get(arguments: &MemoryGet, opened: &Opened, output: &Output) -> Do
     let facts = format!(
         "namespace       {namespace}\nname            {}\nsize            {} bytes\nversion         {}\nclassification  {}\nexpires         {}",
         text::line(name.as_str()),
-        record.value.len(),
+        record.bytes,
         record.version,
         record.classification,
         expires.as_deref().unwrap_or("never"),
@@ -44,12 +37,13 @@ pub(super) fn get(arguments: &MemoryGet, opened: &Opened, output: &Output) -> Do
     let object = json!({
         "namespace": namespace,
         "name": name.as_str(),
-        "bytes": record.value.len(),
+        "bytes": record.bytes,
         "version": record.version,
         "classification": record.classification,
         "expires_at": expires,
     });
-    value::show(&arguments.show, &record.value, &facts, object, output)?;
+    let value = record.value.as_ref().map(verb::Hidden::expose).unwrap_or_default();
+    value::show(&arguments.show, value, &facts, object, output)?;
     Ok(Exit::Success)
 }
 
@@ -58,27 +52,18 @@ pub(super) fn value(arguments: &MemoryPut) -> Result<Zeroizing<Vec<u8>>, Failure
     value::read(arguments.value.as_deref(), "value", VALUE_BYTES_MAX)
 }
 
-pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, opened: &Opened, output: &Output) -> Done {
+pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
     let bytes = value.len();
-    let write = Write {
-        name: name.clone(),
-        value,
+    let version = desk.act(verb::MemoryPut {
+        namespace: namespace.clone(),
+        name: name.as_str().to_owned(),
+        value: verb::Hidden::new(value),
         ttl_seconds: arguments.ttl,
         classification: arguments.classification,
-        precondition: match arguments.if_version {
-            Some(version) => Precondition::Version(version),
-            None if arguments.if_absent => Precondition::Absent,
-            None => Precondition::Any,
-        },
-    };
-    let version = opened.noting(
-        opened.records.put(namespace, write, &Quota::UNLIMITED),
-        namespace,
-        Some(name),
-        DataOperation::Write,
-        |_version| (Some(arguments.classification), bytes as u64),
-    )?;
+        if_absent: arguments.if_absent,
+        if_version: arguments.if_version,
+    })?;
     output.answer(
         &format!(
             "wrote {} in {namespace}: {bytes} bytes, version {version}, {}",
@@ -97,16 +82,13 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, opened: &Ope
     Ok(Exit::Success)
 }
 
-pub(super) fn delete(arguments: &MemoryDelete, opened: &Opened, output: &Output) -> Done {
+pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
-    let precondition = arguments.if_version.map_or(Precondition::Any, Precondition::Version);
-    let was: Option<Classification> = opened.noting(
-        opened.records.delete(namespace, name, precondition),
-        namespace,
-        Some(name),
-        DataOperation::Delete,
-        |was| (*was, 0),
-    )?;
+    let was = desk.act(verb::MemoryDelete {
+        namespace: namespace.clone(),
+        name: name.as_str().to_owned(),
+        if_version: arguments.if_version,
+    })?;
     let shown = text::line(name.as_str());
     let words = match was {
         Some(was) => format!("deleted {shown} in {namespace}, which was {was}; its key is destroyed"),
@@ -120,25 +102,22 @@ pub(super) fn delete(arguments: &MemoryDelete, opened: &Opened, output: &Output)
 }
 
 /// Page by page: a namespace may hold more names than memory does.
-pub(super) fn list(arguments: &MemoryList, opened: &Opened, output: &Output) -> Done {
-    let page = |cursor: Option<&str>| -> Result<Page, Failure> {
-        let (namespace, prefix) = (&arguments.namespace, &arguments.prefix);
-        opened.noting(
-            opened.records.list(namespace, prefix, cursor, PAGE_NAMES_MAX),
-            namespace,
-            None,
-            DataOperation::List,
-            |page| (None, page.names.len() as u64),
-        )
+pub(super) fn list(arguments: &MemoryList, desk: &mut Desk, output: &Output) -> Done {
+    let mut page = |cursor: Option<String>| {
+        desk.act(verb::MemoryList {
+            namespace: arguments.namespace.clone(),
+            prefix: arguments.prefix.clone(),
+            cursor,
+        })
     };
     // The first one before anything is shown: what fails, mostly fails at once.
     let mut next = page(None)?;
     let mut listing = Listing::begin(arguments, output)?;
     loop {
         for name in &next.names {
-            listing.name(name.as_str())?;
+            listing.name(name)?;
         }
-        next = match next.cursor.as_deref().map(|cursor| page(Some(cursor))) {
+        next = match next.cursor.map(|cursor| page(Some(cursor))) {
             None => break,
             Some(Ok(page)) => page,
             Some(Err(failure)) => return listing.broken(failure),

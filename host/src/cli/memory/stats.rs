@@ -1,72 +1,52 @@
 //! `aral memory stats`: what the store holds, and the state of its keys and its disk.
 
-use aral_host::storage::store_failure;
-use serde_json::json;
+use aral_contract::Failure;
+use aral_host::operator::MemoryStats;
 
-use super::Opened;
+use crate::cli::desk::Desk;
 use crate::cli::exit::Exit;
 use crate::cli::inspect::bytes;
 use crate::cli::output::{Done, Output};
 
-/// Namespaces that are shown. Bounds memory: a store may hold millions.
-const NAMESPACES_MAX: usize = 10_000;
-
-pub(super) fn run(opened: &Opened, output: &Output) -> Done {
-    let status = opened.store.status().map_err(store_failure)?;
-    let namespaces = opened.records.namespaces(NAMESPACES_MAX).map_err(store_failure)?;
-    let memory = opened.storage.memory()?;
-    let state = if status.is_rotating {
+pub(super) fn run(desk: &mut Desk, output: &Output) -> Done {
+    let stats = desk.act(MemoryStats {})?;
+    let state = if stats.rotating {
         "begun and not ended: start `aral memory rotate-key` again"
     } else {
         "none"
     };
     let mut shown = format!(
         "store      {}\nid         {}\nformat     {}\nkey        {}\nrotation   {state}\nepochs     {}\nslots      {} of {} used\nfree disk  {} (writes need {})\n",
-        memory.dir.display(),
-        status.store,
-        status.format,
-        status.keys.join(" or "),
-        if status.epochs.is_empty() {
+        stats.dir.display(),
+        stats.store,
+        stats.format,
+        stats.keys.join(" or "),
+        if stats.epochs.is_empty() {
             "none".to_owned()
         } else {
-            status.epochs.join(", ")
+            stats.epochs.join(", ")
         },
-        status.slots_used,
-        status.slots,
-        bytes(status.free_bytes),
-        bytes(memory.free_bytes_min),
+        stats.slots_used,
+        stats.slots,
+        bytes(stats.free_bytes),
+        bytes(stats.free_bytes_min),
     );
-    let width = namespaces
+    let width = stats
+        .namespaces
         .iter()
         .map(|one| one.namespace.as_str().len())
         .max()
         .unwrap_or_default();
-    shown.push_str(&format!("namespaces {}\n", namespaces.len()));
-    for one in &namespaces {
+    shown.push_str(&format!("namespaces {}\n", stats.namespaces.len()));
+    for one in &stats.namespaces {
         let name = one.namespace.as_str();
         shown.push_str(&format!(
             "  {name:width$}  {} records, {}\n",
-            one.usage.records,
-            bytes(one.usage.bytes)
+            one.records,
+            bytes(one.bytes)
         ));
     }
-    let object = json!({
-        "store": status.store,
-        "dir": memory.dir,
-        "format": status.format,
-        "keys": status.keys,
-        "rotating": status.is_rotating,
-        "epochs": status.epochs,
-        "slots_used": status.slots_used,
-        "slots": status.slots,
-        "free_bytes": status.free_bytes,
-        "free_bytes_min": memory.free_bytes_min,
-        "namespaces": namespaces
-            .iter()
-            .map(|one| json!({"namespace": one.namespace, "records": one.usage.records, "bytes": one.usage.bytes}))
-            .collect::<Vec<_>>(),
-        "namespaces_cut": namespaces.len() == NAMESPACES_MAX,
-    });
+    let object = serde_json::to_value(&stats).map_err(Failure::internal)?;
     output.answer(&shown, &object)?;
     Ok(Exit::Success)
 }

@@ -75,6 +75,7 @@ fn lab(failures: usize) -> Lab {
         }
         let kept = Arc::clone(&count);
         Ok(Opened {
+            sealed: None,
             memory: Arc::new(Marked("memory")),
             secrets: Arc::new(Marked("secrets")),
             upkeep: vec![Work {

@@ -1,0 +1,221 @@
+//! What can be managed while a server runs: looking at it, reading its configuration again, capabilities, records and
+//! secrets. Who may is for the listener, what an act comes to for the host and its operator; here they meet.
+
+mod acts;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aral_contract::{CapabilityId, Code, Failure};
+use aral_protocol::admin::BODY_BYTES_MAX;
+use aral_protocol::{AdminOptions, AdminParts, AdminServer, Health as _, Problem};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use semver::Version;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::host::Host;
+use crate::operator::Operator;
+use crate::serve::Reloader;
+use acts::{import, long, short};
+
+/// What the management of one server reaches.
+#[derive(Debug, Clone)]
+pub struct Management {
+    /// The host.
+    pub host: Host,
+    /// Reads its configuration again.
+    pub reloader: Reloader,
+    /// The file of the configuration; none: there is none.
+    pub file: Option<PathBuf>,
+    /// Where the server listens.
+    pub listening: Vec<SocketAddr>,
+}
+
+/// What every handler has.
+type Managed = State<Arc<Management>>;
+
+impl Host {
+    /// A management listener that does not answer yet. [`Management::router`] is what it answers with.
+    ///
+    /// # Errors
+    /// `config.invalid` for a socket or an address that cannot be.
+    pub async fn admin(&self, options: AdminOptions) -> Result<AdminServer, Failure> {
+        let parts = AdminParts {
+            clock: self.clock(),
+            sink: self.sink(),
+        };
+        Ok(AdminServer::bind(options, parts).await?)
+    }
+}
+
+impl Management {
+    /// Everything that can be asked.
+    pub fn router(self) -> Router {
+        use crate::operator as verb;
+        let routes = Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/policy", get(policy))
+            .route("/v1/capabilities", get(capabilities))
+            .route("/v1/capabilities/withdraw", post(withdraw))
+            .route("/v1/manifests", post(register))
+            .route("/v1/reload", post(reload));
+        let routes = short::<verb::MemoryGet>(routes);
+        let routes = short::<verb::MemoryPut>(routes);
+        let routes = short::<verb::MemoryDelete>(routes);
+        let routes = short::<verb::MemoryList>(routes);
+        let routes = short::<verb::MemoryStats>(routes);
+        let routes = long::<verb::MemoryRotateKey>(routes);
+        let routes = long::<verb::MemoryRotateEpoch>(routes);
+        let routes = long::<verb::MemoryExport>(routes);
+        let routes = short::<verb::SecretGet>(routes);
+        let routes = short::<verb::SecretPut>(routes);
+        let routes = short::<verb::SecretDelete>(routes);
+        let routes = short::<verb::SecretList>(routes);
+        // A backup may be as long as it likes: it is not held in memory.
+        let routes = routes.route_layer(middleware::from_fn(bounded));
+        let routes = routes.route(verb::MemoryImport::PATH, post(import));
+        routes.with_state(Arc::new(self))
+    }
+
+    fn operator(&self) -> Operator {
+        Operator::of(&self.host)
+    }
+}
+
+/// Who says beforehand that it is too much need not send it.
+async fn bounded(request: Request, next: Next) -> Result<Response, Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+        let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+        return Err(Problem::request(StatusCode::PAYLOAD_TOO_LARGE, message).closing());
+    }
+    Ok(next.run(request).await)
+}
+
+/// How the server is, in detail.
+async fn status(State(managed): Managed) -> Result<Response, Problem> {
+    let (host, listening) = (managed.host.clone(), managed.listening.clone());
+    blocking(move || {
+        let checks = host.checks();
+        let well = checks.iter().all(|check| check.fault.is_none());
+        Ok(answer(&json!({
+            "status": if well { "ok" } else { "failing" },
+            "checks": checks,
+            "version": env!("CARGO_PKG_VERSION"),
+            "configuration": host.configuration(),
+            "policy": host.policy().digest(),
+            "listening": listening,
+            "store": host.0.storage.memory().ok().map(|memory| memory.dir.clone()),
+        })))
+    })
+    .await
+}
+
+/// The policy in force.
+async fn policy(State(managed): Managed) -> Response {
+    let policy = managed.host.policy();
+    answer(&json!({ "digest": policy.digest(), "policy": *policy }))
+}
+
+/// What is registered.
+async fn capabilities(State(managed): Managed) -> Response {
+    let all = managed.host.capabilities();
+    let one = |capability: &Arc<aral_capability::Capability>| {
+        let entry = &capability.entry;
+        json!({
+            "id": entry.id, "version": entry.version, "component": entry.component,
+            "manifest": capability.manifest_digest(), "signer": capability.signer(),
+        })
+    };
+    let all: Vec<_> = all.iter().map(one).collect();
+    answer(&json!({ "capabilities": all }))
+}
+
+/// One version of a capability.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Withdraw {
+    id: CapabilityId,
+    version: Version,
+}
+
+/// Withdraws a capability until the configuration is read again.
+async fn withdraw(State(managed): Managed, body: Bytes) -> Result<Response, Problem> {
+    let Withdraw { id, version } = parse(&body)?;
+    let host = managed.host.clone();
+    blocking(move || Ok(answer(&json!({ "withdrawn": host.remove(&id, &version) })))).await
+}
+
+/// A manifest on this machine, its components beside it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Register {
+    path: PathBuf,
+}
+
+/// Registers a signed manifest until the server ends.
+async fn register(State(managed): Managed, body: Bytes) -> Result<Response, Problem> {
+    let Register { path } = parse(&body)?;
+    let host = managed.host.clone();
+    blocking(move || {
+        if !path.is_absolute() {
+            let words = format!("`{}` is not an absolute path", path.display());
+            return Err(Failure::new(Code::ConfigInvalid, words));
+        }
+        let registered = host.register_manifest_file(&path)?;
+        let one = |one: &crate::host::Registered| {
+            let entry = &one.capability.entry;
+            let warnings: Vec<&str> = one.warnings.iter().map(|warning| warning.message.as_str()).collect();
+            json!({ "id": entry.id, "version": entry.version, "warnings": warnings })
+        };
+        let registered: Vec<_> = registered.iter().map(one).collect();
+        Ok(answer(&json!({ "registered": registered })))
+    })
+    .await
+}
+
+/// Reads the configuration again.
+async fn reload(State(managed): Managed) -> Result<Response, Problem> {
+    let managed = Arc::clone(&managed);
+    blocking(move || {
+        let file = managed
+            .file
+            .as_deref()
+            .ok_or_else(|| Failure::new(Code::ConfigInvalid, "there is no configuration file to read again"))?;
+        managed.reloader.reload_file(file)?;
+        Ok(answer(
+            &json!({ "configuration": managed.host.configuration(), "policy": managed.host.policy().digest() }),
+        ))
+    })
+    .await
+}
+
+/// What waits for disks and servers, away from the threads that answer.
+async fn blocking(act: impl FnOnce() -> Result<Response, Failure> + Send + 'static) -> Result<Response, Problem> {
+    let done = tokio::task::spawn_blocking(act).await;
+    Ok(done.map_err(Failure::internal)??)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("the body is not understood: {error}");
+        Problem::request(StatusCode::BAD_REQUEST, message)
+    })
+}
+
+fn answer(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => Problem::from(Failure::internal(error)).into_response(),
+    }
+}

@@ -1,0 +1,154 @@
+//! Acts of operators as requests: a short one has one answer, a long one tells line by line how far it is and ends with its
+//! answer or with what went wrong.
+
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::{Code, Failure};
+use aral_protocol::Problem;
+use aral_runtime::files;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use futures::StreamExt as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Managed, Management, answer, blocking, parse};
+use crate::operator::{Act, Hidden, MemoryImport, Told};
+
+/// Lines that wait for whoever reads them. The act waits beyond that.
+const LINES_MAX: usize = 16;
+/// How often progress is told.
+const TOLD_EVERY: Duration = Duration::from_millis(100);
+/// Longest first line of an import: a private key, and what stands around it.
+const IMPORT_LINE_BYTES_MAX: usize = 16 << 10;
+
+/// An act with one answer.
+pub(super) fn short<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Management>> {
+    let handler = |State(managed): Managed, body: Bytes| async move {
+        let act: A = parse(&body)?;
+        let operator = managed.operator();
+        blocking(move || Ok(answer(&operator.act(act)?))).await
+    };
+    routes.route(A::PATH, post(handler))
+}
+
+/// An act that tells of its progress.
+pub(super) fn long<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Management>> {
+    let handler = |State(managed): Managed, body: Bytes| async move {
+        let act: A = parse(&body)?;
+        let operator = managed.operator();
+        Ok::<_, Problem>(told(&managed, move |tell| act.act(&operator, tell)))
+    };
+    routes.route(A::PATH, post(handler))
+}
+
+/// Reads a backup. It is kept on the disk of the store until it is read, sealed as it is.
+pub(super) async fn import(State(managed): Managed, request: Request) -> Result<Response, Problem> {
+    let operator = managed.operator();
+    let memory = operator.storage().memory()?.clone();
+    let folder = files::open_root(&memory.dir).and_then(|folder| files::unnamed(&folder));
+    let file = folder.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
+    let mut file = file;
+    let (mut line, mut is_whole) = (zeroize::Zeroizing::new(Vec::new()), false);
+    let mut body = request.into_body().into_data_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|_| cut_off())?;
+        let mut rest = piece;
+        if !is_whole {
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            let after = rest.split_off(end.unwrap_or(rest.len()));
+            line.extend_from_slice(&rest);
+            if line.len() > IMPORT_LINE_BYTES_MAX {
+                return Err(Failure::new(Code::InputTooLarge, "the first line of the request has no end").into());
+            }
+            is_whole = end.is_some();
+            rest = after.slice(usize::from(is_whole)..);
+        }
+        let written = tokio::task::spawn_blocking(move || {
+            let done = file.write_all(&rest).and_then(|()| Ok(rustix::fs::fstatvfs(&file)?));
+            (file, done)
+        });
+        let done;
+        (file, done) = written.await.map_err(Failure::internal)?;
+        let disk =
+            done.map_err(|error| Failure::new(Code::Unavailable, format!("the backup cannot be kept: {error}")))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < memory.free_bytes_min {
+            let words = format!("the disk has {free} bytes free, less than {}", memory.free_bytes_min);
+            return Err(Failure::new(Code::Unavailable, words).into());
+        }
+    }
+    if !is_whole {
+        return Err(cut_off().into());
+    }
+    let act: MemoryImport = parse(&line)?;
+    Ok(told(&managed, move |tell| {
+        let mut file = file;
+        file.seek(SeekFrom::Start(0)).map_err(Failure::internal)?;
+        act.act(&operator, &mut std::io::BufReader::new(file), tell)
+    }))
+}
+
+fn cut_off() -> Failure {
+    Failure::new(Code::RequestInvalid, "the request ends too early")
+}
+
+/// Runs an act and answers with what it tells, line by line.
+fn told<T: Serialize>(
+    managed: &Management,
+    act: impl FnOnce(crate::operator::Tell<'_>) -> Result<T, Failure> + Send + 'static,
+) -> Response {
+    let (sender, receiver) = mpsc::channel::<Bytes>(LINES_MAX);
+    let clock = managed.host.clock();
+    tokio::task::spawn_blocking(move || {
+        let mut last: Option<Duration> = None;
+        let mut tell = |told: Told| {
+            let line = match told {
+                Told::Data(bytes) => json!({ "data": Hidden::new(bytes.into()) }),
+                Told::Progress { done, total } => {
+                    let now = clock.elapsed();
+                    if last.is_some_and(|last| now.saturating_sub(last) < TOLD_EVERY) {
+                        return Ok(());
+                    }
+                    last = Some(now);
+                    json!({ "progress": { "done": done, "total": total } })
+                }
+            };
+            send(&sender, &line)
+        };
+        let line = match act(&mut tell) {
+            Ok(answer) => json!({ "answer": answer }),
+            Err(failure) => {
+                if let Some(detail) = &failure.internal {
+                    tracing::error!(%detail, "an act of an operator failed");
+                }
+                json!({ "error": { "code": failure.code, "detail": failure.message, "hint": failure.hint } })
+            }
+        };
+        // Whoever asked may have gone.
+        let _nobody = send(&sender, &line);
+    });
+    let lines = futures::stream::unfold(receiver, |mut receiver| async move {
+        let line = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), receiver))
+    });
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}
+
+fn send(sender: &mpsc::Sender<Bytes>, line: &Value) -> Result<(), Failure> {
+    let text = format!("{line}\n");
+    sender
+        .blocking_send(text.into())
+        .map_err(|_| Failure::new(Code::Cancelled, "nobody listens any more"))
+}

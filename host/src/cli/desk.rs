@@ -1,0 +1,198 @@
+//! Where an operator's verb is done: in the server that has the store, over its management socket, or here if none runs. The
+//! verb does not see which.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use aral_contract::{AuditSink, Clock, Code, Failure};
+use aral_host::config::serve::admin_socket;
+use aral_host::operator::{Act, Hidden, Imported, MemoryImport, Operator, Tell, Told};
+use aral_host::protocol::admin::client::{self, AdminBody, AdminClient, Method};
+use aral_host::{Config, Storage};
+use aral_runtime::{SystemClock, files as machine_files};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::configured::Configured;
+use super::files;
+use super::trail::Trail;
+
+/// A piece of a backup on its way.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// A server that runs.
+pub(crate) struct Remote {
+    client: AdminClient,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Where it is done.
+pub(crate) enum Desk {
+    Here(Operator),
+    There(Remote),
+}
+
+/// A line of a long answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<A> {
+    Progress { done: u64, total: Option<u64> },
+    Data(Hidden),
+    Answer(A),
+    Error(client::Told),
+}
+
+impl Desk {
+    /// `opens` says whether the store is opened if no server has it.
+    pub(crate) fn open(configured: &Configured, opens: bool) -> Result<Self, Failure> {
+        let config = &configured.config;
+        if let Some(remote) = Remote::find(config)? {
+            return Ok(Self::There(remote));
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let storage = Storage::new(config, Arc::clone(&clock))?;
+        // Before the log: who has the store is told at once, while the log is waited for.
+        let store = opens.then(|| storage.open()).transpose()?;
+        let trail: Arc<dyn AuditSink> = Arc::new(Trail::open(config, &clock)?);
+        Ok(Self::Here(Operator::new(&storage, store, trail, clock)?))
+    }
+
+    pub(crate) fn act<A: Act>(&mut self, act: A) -> Result<A::Answer, Failure> {
+        self.act_long(act, &mut |_| Ok(()))
+    }
+
+    /// `tell` hears how far it is.
+    pub(crate) fn act_long<A: Act>(&mut self, act: A, tell: Tell<'_>) -> Result<A::Answer, Failure> {
+        let remote = match self {
+            Self::Here(operator) => return act.act(operator, tell),
+            Self::There(remote) => remote,
+        };
+        let body = client::whole(serde_json::to_vec(&act).map_err(Failure::internal)?);
+        if A::LONG {
+            return remote.ask_long(A::PATH, body, tell);
+        }
+        let answer = remote.client.ask(Method::POST, A::PATH, body);
+        // The same words as without a server: the request is no more than the way here.
+        let answer = remote
+            .runtime
+            .block_on(answer)
+            .map_err(|failure| Failure { trace: None, ..failure })?;
+        understood(answer)
+    }
+
+    pub(crate) fn import(&mut self, act: &MemoryImport, backup: &Path, tell: Tell<'_>) -> Result<Imported, Failure> {
+        let file = machine_files::open_path(backup).map_err(files::failure)?;
+        match self {
+            Self::Here(operator) => act.act(operator, &mut std::io::BufReader::new(file), tell),
+            Self::There(remote) => {
+                let mut line = serde_json::to_vec(act).map_err(Failure::internal)?;
+                line.push(b'\n');
+                let pieces = std::iter::once(Ok(line)).chain(pieces(file));
+                remote.ask_long(MemoryImport::PATH, client::pieces(pieces), tell)
+            }
+        }
+    }
+}
+
+fn pieces(mut file: std::fs::File) -> impl Iterator<Item = std::io::Result<Vec<u8>>> + Send + Sync {
+    std::iter::from_fn(move || {
+        let mut piece = vec![0; PIECE_BYTES];
+        match file.read(&mut piece) {
+            Ok(0) => None,
+            Ok(count) => {
+                piece.truncate(count);
+                Some(Ok(piece))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    })
+}
+
+impl Remote {
+    /// The server of this configuration, if it has the same store; none: it does not run.
+    fn find(config: &Config) -> Result<Option<Self>, Failure> {
+        let Some(mut remote) = Self::find_any(config)? else {
+            return Ok(None);
+        };
+        remote.check_store(config)?;
+        Ok(Some(remote))
+    }
+
+    /// The server of this configuration; none: it does not run.
+    pub(crate) fn find_any(config: &Config) -> Result<Option<Self>, Failure> {
+        let named = config.serve.as_ref().and_then(|serve| serve.admin.socket.clone());
+        let Some(socket) = named.or_else(|| config.state_dir.as_deref().map(admin_socket)) else {
+            return Ok(None);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::internal)?;
+        let Some(client) = runtime.block_on(AdminClient::connect(&socket))? else {
+            return Ok(None);
+        };
+        Ok(Some(Self { client, runtime }))
+    }
+
+    /// A file that was changed since the server read it may speak of another store.
+    fn check_store(&mut self, config: &Config) -> Result<(), Failure> {
+        #[derive(Deserialize)]
+        struct Status {
+            store: Option<std::path::PathBuf>,
+        }
+        let status: Status = understood(self.get("/v1/status")?)?;
+        let wanted = config.memory.as_ref().map(|memory| memory.dir.clone());
+        if status.store == wanted {
+            return Ok(());
+        }
+        let shown = |dir: Option<std::path::PathBuf>| {
+            dir.map_or_else(|| "none".to_owned(), |dir| format!("`{}`", dir.display()))
+        };
+        Err(Failure::new(
+            Code::ConfigInvalid,
+            format!(
+                "the server that runs has another store than the configuration says: {}, not {}",
+                shown(status.store),
+                shown(wanted)
+            ),
+        )
+        .with_hint("restart the server, or write [memory] in aral.toml as it was"))
+    }
+
+    fn get(&mut self, path: &str) -> Result<Value, Failure> {
+        let answer = self.client.ask(Method::GET, path, client::whole(""));
+        self.runtime.block_on(answer)
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let body = client::whole(body.to_string());
+        self.runtime.block_on(self.client.ask(Method::POST, path, body))
+    }
+
+    fn ask_long<A: DeserializeOwned>(&mut self, path: &str, body: AdminBody, tell: Tell<'_>) -> Result<A, Failure> {
+        let mut last = None;
+        let mut take = |line: Value| {
+            match understood::<Line<A>>(line)? {
+                Line::Progress { done, total } => tell(Told::Progress { done, total })?,
+                Line::Data(piece) => tell(Told::Data(piece.into_inner().to_vec()))?,
+                Line::Answer(answer) => last = Some(Ok(answer)),
+                Line::Error(told) => last = Some(Err(Failure::from(told))),
+            }
+            Ok(())
+        };
+        self.runtime.block_on(self.client.ask_long(path, body, &mut take))?;
+        let cut_off = || Failure::new(Code::Unavailable, "the server ended before it had answered");
+        last.ok_or_else(cut_off)?
+    }
+}
+
+fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|_| {
+        Failure::new(
+            Code::Unavailable,
+            "the server that runs is of another version: its answer is not understood",
+        )
+    })
+}

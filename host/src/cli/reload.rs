@@ -1,0 +1,32 @@
+//! `aral reload`: has the server that runs read its configuration again, and says what came of it.
+
+use aral_contract::{Code, Failure};
+use serde_json::json;
+
+use super::configured::Configured;
+use super::desk::Remote;
+use super::exit::Exit;
+use super::output::{Done, Output};
+
+pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
+    let mut server = Remote::find_any(&configured.config)?.ok_or_else(|| {
+        Failure::new(Code::Unavailable, "no server of this configuration runs").with_hint("`aral serve`")
+    })?;
+    let answer = server.post("/v1/reload", &json!({}))?;
+    let digest = |name: &str| {
+        answer
+            .get(name)
+            .and_then(|value| value.as_str())
+            .unwrap_or("none")
+            .to_owned()
+    };
+    output.answer(
+        &format!(
+            "configuration  {}\npolicy         {}",
+            digest("configuration"),
+            digest("policy")
+        ),
+        &answer,
+    )?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,170 @@
+//! What operators do by hand with records and secrets: the verbs of `aral memory` and `aral secret`, as data. Each is done
+//! the same in the process that has the store and over the management socket of a server, and each is on record. It prints
+//! nothing and knows no connection.
+
+mod hidden;
+mod memory;
+mod moves;
+mod secrets;
+
+use std::sync::Arc;
+
+use aral_contract::{AuditSink, Clock, Code, Event, EventKind, Failure};
+use aral_memory::Secrets;
+use aral_memory::sealed::SealedStore;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::host::Host;
+use crate::storage::{LazyStore, Storage};
+
+pub use hidden::Hidden;
+pub use memory::{
+    MemoryDelete, MemoryGet, MemoryList, MemoryPut, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, Stats,
+};
+pub use moves::{Exported, Imported, MemoryExport, MemoryImport, MemoryRotateEpoch, MemoryRotateKey, NewKey, Rotated};
+pub use secrets::{SecretAnswer, SecretDelete, SecretGet, SecretList, SecretNames, SecretPut, SecretStored};
+
+/// One verb, with its arguments.
+pub trait Act: Serialize + DeserializeOwned + Send + 'static {
+    /// Its address at a server.
+    const PATH: &'static str;
+    /// Whether it tells of its progress, or has more to say than fits in memory.
+    const LONG: bool = false;
+    /// What it comes to.
+    type Answer: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Does it, and notes that it was done. It waits for disks and servers: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// What failed, and the step that repairs it.
+    fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure>;
+}
+
+/// Takes what a long act says on its way. An error ends the act where it can end.
+pub type Tell<'a> = &'a mut dyn FnMut(Told) -> Result<(), Failure>;
+
+/// What a long act says on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// How far it is.
+    Progress {
+        /// How many are done.
+        done: u64,
+        /// Of how many, where that is known.
+        total: Option<u64>,
+    },
+    /// A piece of what it makes.
+    Data(Vec<u8>),
+}
+
+/// A hand in the store and the secrets. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Operator(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    storage: Storage,
+    store: Held,
+    secrets: Option<Secrets>,
+    sink: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Who has the store.
+#[derive(Debug)]
+enum Held {
+    Nobody,
+    Here(SealedStore),
+    Host(Arc<LazyStore>),
+}
+
+impl Operator {
+    /// For a process without a host. A `store` is open from now on as long as this lives.
+    ///
+    /// # Errors
+    /// As [`Storage::secrets`].
+    pub fn new(
+        storage: &Storage,
+        store: Option<SealedStore>,
+        sink: Arc<dyn AuditSink>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
+        let local = store.as_ref().map(SealedStore::secrets);
+        Ok(Self(Arc::new(Parts {
+            secrets: storage.secrets(local)?,
+            store: store.map_or(Held::Nobody, Held::Here),
+            storage: storage.clone(),
+            sink,
+            clock,
+        })))
+    }
+
+    /// In the store of a host that runs.
+    pub fn of(host: &Host) -> Self {
+        Self(Arc::new(Parts {
+            storage: host.0.storage.clone(),
+            store: host.0.store.clone().map_or(Held::Nobody, Held::Host),
+            secrets: host.0.secrets.clone(),
+            sink: host.sink(),
+            clock: host.clock(),
+        }))
+    }
+
+    /// Does one act of which nobody hears on its way.
+    ///
+    /// # Errors
+    /// As the act.
+    pub fn act<A: Act>(&self, act: A) -> Result<A::Answer, Failure> {
+        act.act(self, &mut |_| Ok(()))
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.0.storage
+    }
+
+    fn store(&self) -> Result<SealedStore, Failure> {
+        match &self.0.store {
+            Held::Here(store) => Ok(store.clone()),
+            Held::Host(store) => store.sealed(),
+            // Says which line is missing.
+            Held::Nobody => self
+                .0
+                .storage
+                .memory()
+                .and_then(|_| Err(Failure::internal("the store was not opened"))),
+        }
+    }
+
+    fn secrets(&self) -> Result<&Secrets, Failure> {
+        self.0.secrets.as_ref().ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                "there is no place for secrets: the configuration has neither [memory] nor [secrets]",
+            )
+            .with_hint("`aral memory keygen master.key`, then in aral.toml: [memory.master_key] file = \"master.key\"")
+        })
+    }
+
+    /// Nothing is done that cannot be recorded.
+    fn check_recorded(&self) -> Result<(), Failure> {
+        Ok(self.0.sink.available()?)
+    }
+
+    fn record(&self, kind: EventKind) {
+        self.0.sink.record(Event {
+            at: self.0.clock.now(),
+            trace: None,
+            kind,
+        });
+    }
+
+    /// Waits for what is asynchronous.
+    fn wait<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            return Ok(runtime.block_on(future));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(runtime.map_err(Failure::internal)?.block_on(future))
+    }
+}

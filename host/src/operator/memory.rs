@@ -1,0 +1,289 @@
+//! Records, one by one: read, write, delete, list, and what the store says of itself.
+
+use std::path::PathBuf;
+
+use aral_contract::event::DataOperation;
+use aral_contract::id::Namespace;
+use aral_contract::{Classification, Code, EventKind, Failure};
+use aral_memory::record::PAGE_NAMES_MAX;
+use aral_memory::{Precondition, Quota, RecordName, RecordStore, StoreError, Write};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Act, Hidden, Operator, Tell};
+use crate::storage::store_failure;
+
+/// Namespaces that are shown. Bounds memory: a store may hold millions.
+const NAMESPACES_MAX: usize = 10_000;
+
+/// Reads a record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryGet {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Its name there.
+    pub name: String,
+    /// Whether its value is handed out.
+    pub reveal: bool,
+}
+
+/// A record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RecordAnswer {
+    /// Size of the value.
+    pub bytes: u64,
+    /// Its version.
+    pub version: u64,
+    /// How sensitive it is.
+    pub classification: Classification,
+    /// When it is gone; none: it stays.
+    pub expires_at: Option<Timestamp>,
+    /// The value, if that was asked for.
+    pub value: Option<Hidden>,
+}
+
+/// Writes a record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryPut {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Its name there.
+    pub name: String,
+    /// The value.
+    pub value: Hidden,
+    /// Seconds until it is gone; none: it stays.
+    pub ttl_seconds: Option<u64>,
+    /// How sensitive it is.
+    pub classification: Classification,
+    /// Only if there is none.
+    pub if_absent: bool,
+    /// Only if the one that is there has this version.
+    pub if_version: Option<u64>,
+}
+
+/// Deletes a record and destroys its key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryDelete {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Its name there.
+    pub name: String,
+    /// Only if it has this version.
+    pub if_version: Option<u64>,
+}
+
+/// Lists a page of names.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryList {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// How the names begin.
+    pub prefix: String,
+    /// Where the page begins: `cursor` of the one before.
+    pub cursor: Option<String>,
+}
+
+/// A page of names.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RecordPage {
+    /// The names.
+    pub names: Vec<String>,
+    /// Where the next page begins; none: this is the last.
+    pub cursor: Option<String>,
+}
+
+/// Asks the store about itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryStats {}
+
+/// What the store says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stats {
+    /// Its name: 32 hex digits.
+    pub store: String,
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Version of its format.
+    pub format: u32,
+    /// Ids of the master keys that open it.
+    pub keys: Vec<String>,
+    /// Whether a rotation of keys was begun and not ended.
+    pub rotating: bool,
+    /// Names of the epoch keys that it is sealed under as well.
+    pub epochs: Vec<String>,
+    /// Keys of records in the slot file.
+    pub slots_used: u32,
+    /// Places for them.
+    pub slots: u32,
+    /// Free space on its disk, in bytes.
+    pub free_bytes: u64,
+    /// How much writes need.
+    pub free_bytes_min: u64,
+    /// What each namespace holds.
+    pub namespaces: Vec<NamespaceStats>,
+    /// Whether there may be more namespaces.
+    pub namespaces_cut: bool,
+}
+
+/// What one namespace holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NamespaceStats {
+    /// Which.
+    pub namespace: Namespace,
+    /// How many records.
+    pub records: u64,
+    /// How large they are together.
+    pub bytes: u64,
+}
+
+impl Act for MemoryGet {
+    const PATH: &'static str = "/v1/memory/get";
+    type Answer = Option<RecordAnswer>;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let name = record_name(&self.name)?;
+        let found = operator.noting(&self.namespace, Some(&name), DataOperation::Read, |records| {
+            let found = records.get(&self.namespace, &name)?;
+            let facts = found.as_ref().map_or((None, 0), |record| {
+                (Some(record.classification), record.value.len() as u64)
+            });
+            Ok((found, facts))
+        })?;
+        Ok(found.map(|record| RecordAnswer {
+            bytes: record.value.len() as u64,
+            version: record.version,
+            classification: record.classification,
+            expires_at: record.expires_at,
+            value: self.reveal.then(|| Hidden::new(record.value)),
+        }))
+    }
+}
+
+impl Act for MemoryPut {
+    const PATH: &'static str = "/v1/memory/put";
+    type Answer = u64;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let name = record_name(&self.name)?;
+        let (namespace, classification) = (self.namespace, self.classification);
+        let bytes = self.value.expose().len() as u64;
+        let write = Write {
+            name: name.clone(),
+            value: self.value.into_inner(),
+            ttl_seconds: self.ttl_seconds,
+            classification,
+            precondition: match self.if_version {
+                Some(version) => Precondition::Version(version),
+                None if self.if_absent => Precondition::Absent,
+                None => Precondition::Any,
+            },
+        };
+        operator.noting(&namespace, Some(&name), DataOperation::Write, |records| {
+            let version = records.put(&namespace, write, &Quota::UNLIMITED)?;
+            Ok((version, (Some(classification), bytes)))
+        })
+    }
+}
+
+impl Act for MemoryDelete {
+    const PATH: &'static str = "/v1/memory/delete";
+    type Answer = Option<Classification>;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let name = record_name(&self.name)?;
+        let precondition = self.if_version.map_or(Precondition::Any, Precondition::Version);
+        operator.noting(&self.namespace, Some(&name), DataOperation::Delete, |records| {
+            let was = records.delete(&self.namespace, &name, precondition)?;
+            Ok((was, (was, 0)))
+        })
+    }
+}
+
+impl Act for MemoryList {
+    const PATH: &'static str = "/v1/memory/list";
+    type Answer = RecordPage;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let page = operator.noting(&self.namespace, None, DataOperation::List, |records| {
+            let page = records.list(&self.namespace, &self.prefix, self.cursor.as_deref(), PAGE_NAMES_MAX)?;
+            let count = page.names.len() as u64;
+            Ok((page, (None, count)))
+        })?;
+        Ok(RecordPage {
+            names: page.names.iter().map(|name| name.as_str().to_owned()).collect(),
+            cursor: page.cursor,
+        })
+    }
+}
+
+impl Act for MemoryStats {
+    const PATH: &'static str = "/v1/memory/stats";
+    type Answer = Stats;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let store = operator.store()?;
+        let status = store.status().map_err(store_failure)?;
+        let namespaces = store.memory().namespaces(NAMESPACES_MAX).map_err(store_failure)?;
+        let memory = operator.storage().memory()?;
+        Ok(Stats {
+            store: status.store,
+            dir: memory.dir.clone(),
+            format: status.format,
+            keys: status.keys,
+            rotating: status.is_rotating,
+            epochs: status.epochs,
+            slots_used: status.slots_used,
+            slots: status.slots,
+            free_bytes: status.free_bytes,
+            free_bytes_min: memory.free_bytes_min,
+            namespaces_cut: namespaces.len() == NAMESPACES_MAX,
+            namespaces: namespaces
+                .into_iter()
+                .map(|one| NamespaceStats {
+                    namespace: one.namespace,
+                    records: one.usage.records,
+                    bytes: one.usage.bytes,
+                })
+                .collect(),
+        })
+    }
+}
+
+/// What is known of what was done: how sensitive it is, and how much.
+type Facts = (Option<Classification>, u64);
+
+impl Operator {
+    /// Notes what was done, or why not, and hands the answer on.
+    fn noting<T>(
+        &self,
+        namespace: &Namespace,
+        name: Option<&RecordName>,
+        operation: DataOperation,
+        act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
+    ) -> Result<T, Failure> {
+        self.check_recorded()?;
+        let records = self.store()?.memory();
+        let done = act(&*records);
+        let (classification, amount) = done.as_ref().map_or((None, 0), |(_, facts)| *facts);
+        self.record(EventKind::DataAccess {
+            capability: None,
+            operation,
+            namespace: namespace.clone(),
+            record: name.map(|name| records.tag(namespace, name)),
+            classification,
+            amount,
+            refused: done.as_ref().err().map(ToString::to_string),
+        });
+        done.map(|(answer, _)| answer).map_err(store_failure)
+    }
+}
+
+fn record_name(text: &str) -> Result<RecordName, Failure> {
+    text.parse()
+        .map_err(|error: aral_memory::record::RecordNameError| Failure::new(Code::InputInvalid, error.to_string()))
+}

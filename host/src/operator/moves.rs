@@ -1,0 +1,273 @@
+//! Everything that the store holds at once: other keys for it, out into a backup, in from one.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use aral_contract::event::{LifecycleChange, Severity};
+use aral_contract::{Code, EventKind, Failure};
+use aral_memory::MasterKey;
+use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
+use aral_memory::sealed::{Existing, Progress};
+use serde::{Deserialize, Serialize};
+
+use super::{Act, Hidden, Operator, Tell, Told};
+use crate::config::storage::MasterKeyPlace;
+use crate::storage::{backup_failure, store_failure};
+
+/// A piece of a backup on its way. Bounds the memory that is taken for each.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Seals the store under another master key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryRotateKey {
+    /// Which.
+    pub key: NewKey,
+}
+
+/// Where another master key is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewKey {
+    /// Here: 64 hex digits.
+    Text(Hidden),
+    /// In a transit engine of the server of `[secrets.vault]`.
+    Transit {
+        /// Where the engine is mounted.
+        mount: String,
+        /// The name of the key.
+        key: String,
+    },
+}
+
+/// Begins a new epoch and destroys the key of the old one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryRotateEpoch {}
+
+/// What a rotation did.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rotated {
+    /// Id of the master key that opens the store now; none: that has not changed.
+    pub key_id: Option<String>,
+    /// Records that were written again.
+    pub records: u64,
+    /// Whether it went on with one that had been cut off.
+    pub resumed: bool,
+}
+
+/// Writes everything into a backup, which comes piece by piece.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryExport {
+    /// Whose private key can read it: a public key in PEM.
+    pub to: String,
+}
+
+/// What was exported.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Exported {
+    /// How many records.
+    pub records: u64,
+    /// Of the key.
+    pub key_id: String,
+}
+
+/// Reads a backup into the store. The backup is handed over beside it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryImport {
+    /// The private key in PEM.
+    pub key: Hidden,
+    /// Whether records that are there are replaced.
+    pub overwrite: bool,
+}
+
+/// What was imported.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Imported {
+    /// Records that were written.
+    pub restored: u64,
+    /// Records that were there already, and stayed.
+    pub kept: u64,
+    /// Records whose time is over.
+    pub expired: u64,
+}
+
+impl Act for MemoryRotateKey {
+    const PATH: &'static str = "/v1/memory/rotate-key";
+    const LONG: bool = true;
+    type Answer = Rotated;
+
+    fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
+        operator.check_recorded()?;
+        let store = operator.store()?;
+        let key = match self.key {
+            NewKey::Text(text) => MasterKey::from_text(text.expose()).map_err(store_failure)?,
+            NewKey::Transit { mount, key } => operator.storage().master_key(&MasterKeyPlace::Transit { mount, key })?,
+        };
+        // Whoever watched may be gone; the store must not stay between two keys for that.
+        let rotated = store.rotate_key(&key, &mut |step| drop(tell(progress(step))));
+        let rotated = rotated.map_err(store_failure)?;
+        operator.record(rotated_event("memory"));
+        Ok(Rotated {
+            key_id: Some(key.id()),
+            records: rotated.records,
+            resumed: rotated.resumed,
+        })
+    }
+}
+
+impl Act for MemoryRotateEpoch {
+    const PATH: &'static str = "/v1/memory/rotate-epoch";
+    const LONG: bool = true;
+    type Answer = Rotated;
+
+    fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
+        if operator.storage().memory()?.epoch.is_none() {
+            return Err(Failure::new(
+                Code::ConfigInvalid,
+                "there are no epochs: the configuration has no [memory.epoch]",
+            )
+            .with_hint("aral.toml: [memory.epoch] transit = { mount = \"transit\", prefix = \"aral-epoch\" }"));
+        }
+        operator.check_recorded()?;
+        let rotated = operator.store()?.rotate_epoch(&mut |step| {
+            let _nobody_watches = tell(progress(step));
+            ControlFlow::Continue(())
+        });
+        let rotated = rotated.map_err(store_failure)?;
+        operator.record(rotated_event("memory epoch"));
+        Ok(Rotated {
+            key_id: None,
+            records: rotated.records,
+            resumed: rotated.resumed,
+        })
+    }
+}
+
+impl Act for MemoryExport {
+    const PATH: &'static str = "/v1/memory/export";
+    const LONG: bool = true;
+    type Answer = Exported;
+
+    fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let key = BackupPublicKey::from_pem(&self.to)
+            .map_err(|error| Failure::new(Code::ConfigInvalid, format!("the key for backups is {error}")))?;
+        operator.check_recorded()?;
+        let store = operator.store()?;
+        // As many keys of records as there are records.
+        let total = u64::from(store.status().map_err(store_failure)?.slots_used);
+        let tell = std::cell::RefCell::new(tell);
+        let mut out = io::BufWriter::with_capacity(
+            PIECE_BYTES,
+            Pieces {
+                tell: &tell,
+                gone: None,
+            },
+        );
+        let exported = store.export(&key, &mut out, &mut |done| {
+            // It ends at the next piece if nobody listens any more.
+            let _nobody = (tell.borrow_mut())(Told::Progress {
+                done,
+                total: Some(total.max(done)),
+            });
+        });
+        let flushed = out.flush();
+        if let Some(gone) = out.get_mut().gone.take() {
+            return Err(gone);
+        }
+        let records = exported.map_err(backup_failure)?;
+        flushed.map_err(Failure::internal)?;
+        operator.record(moved("memory_exported", &key.id()));
+        Ok(Exported {
+            records,
+            key_id: key.id(),
+        })
+    }
+}
+
+/// Hands on what is written.
+struct Pieces<'a, 'b> {
+    tell: &'a std::cell::RefCell<Tell<'b>>,
+    gone: Option<Failure>,
+}
+
+impl Write for Pieces<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.tell.borrow_mut())(Told::Data(bytes.to_vec())) {
+            Ok(()) => Ok(bytes.len()),
+            Err(failure) => {
+                let words = failure.to_string();
+                self.gone = Some(failure);
+                Err(io::Error::other(words))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MemoryImport {
+    /// Its address at a server. The request begins with this act as one line of JSON; the backup follows.
+    pub const PATH: &'static str = "/v1/memory/import";
+
+    /// Reads the backup, which it reads twice: first to the end, to see that it is whole.
+    ///
+    /// # Errors
+    /// What is wrong with the key, the backup or the store.
+    pub fn act(
+        &self,
+        operator: &Operator,
+        backup: &mut (impl io::Read + io::Seek),
+        tell: Tell<'_>,
+    ) -> Result<Imported, Failure> {
+        let wrong = |detail: String| Failure::new(Code::ConfigInvalid, format!("the key for backups is {detail}"));
+        let text = std::str::from_utf8(self.key.expose()).map_err(|_| wrong("not text".to_owned()))?;
+        let key = BackupPrivateKey::from_pem(text).map_err(|error| wrong(error.to_string()))?;
+        operator.check_recorded()?;
+        let existing = if self.overwrite {
+            Existing::Replace
+        } else {
+            Existing::Keep
+        };
+        let imported = operator.store()?.import(&key, backup, existing, &mut |done| {
+            let _nobody_watches = tell(Told::Progress { done, total: None });
+        });
+        let imported = imported.map_err(backup_failure)?;
+        operator.record(moved("memory_imported", &key.public_key().id()));
+        Ok(Imported {
+            restored: imported.restored,
+            kept: imported.kept,
+            expired: imported.expired,
+        })
+    }
+}
+
+fn progress(step: Progress) -> Told {
+    Told::Progress {
+        done: step.done,
+        total: Some(step.total),
+    }
+}
+
+/// What the record of a new key says.
+fn rotated_event(subject: &str) -> EventKind {
+    EventKind::Lifecycle {
+        change: LifecycleChange::KeyRotated,
+        subject: subject.to_owned(),
+        digest: None,
+    }
+}
+
+/// Everything that the store holds went out or came in, under a key for backups.
+fn moved(rule: &'static str, key: &str) -> EventKind {
+    EventKind::Security {
+        severity: Severity::Medium,
+        rule,
+        subject: format!("key {key}"),
+        source: None,
+    }
+}

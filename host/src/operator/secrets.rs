@@ -1,0 +1,165 @@
+//! Secrets by name: where they are, storing them there, and taking them away.
+
+use aral_contract::event::SecretOperation;
+use aral_contract::id::SecretName;
+use aral_contract::{EventKind, Failure, SecretError, SecretReference, SecretValue};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Act, Hidden, Operator, Tell};
+use crate::storage::{secret_failure, store_failure};
+
+/// Secrets in one page of a listing.
+const PAGE_MAX: usize = 1000;
+
+/// Says where a secret is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretGet {
+    /// Which.
+    pub name: SecretName,
+    /// Whether its value is handed out.
+    pub reveal: bool,
+}
+
+/// Where a secret is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SecretAnswer {
+    /// None: nowhere.
+    pub reference: Option<SecretReference>,
+    /// The value, if that was asked for.
+    pub value: Option<Hidden>,
+}
+
+/// Stores a secret.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretPut {
+    /// Which.
+    pub name: SecretName,
+    /// The value.
+    pub value: Hidden,
+    /// Only in place of another one that is there.
+    pub rotate: bool,
+}
+
+/// Deletes a secret.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretDelete {
+    /// Which.
+    pub name: SecretName,
+}
+
+/// Lists a page of secrets, never their values.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretList {
+    /// Where the page begins: `cursor` of the one before.
+    pub cursor: Option<String>,
+}
+
+/// A page of secrets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SecretNames {
+    /// Those of the page.
+    pub secrets: Vec<SecretStored>,
+    /// Where the next page begins; none: this is the last.
+    pub cursor: Option<String>,
+}
+
+/// A secret and where it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SecretStored {
+    /// Which.
+    pub name: SecretName,
+    /// Where.
+    pub reference: SecretReference,
+}
+
+impl Act for SecretGet {
+    const PATH: &'static str = "/v1/secrets/get";
+    type Answer = SecretAnswer;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let secrets = operator.secrets()?;
+        let reference = secrets.reference(&self.name);
+        if reference.is_none() || !self.reveal {
+            return Ok(SecretAnswer { reference, value: None });
+        }
+        operator.check_recorded()?;
+        let read = Operator::wait(secrets.get(&self.name))?;
+        let value = operator.noting_secret(&self.name, SecretOperation::Reveal, read)?;
+        Ok(SecretAnswer {
+            reference,
+            // To the operator who asked for it.
+            value: Some(Hidden::new(Zeroizing::new(value.expose().to_vec()))),
+        })
+    }
+}
+
+impl Act for SecretPut {
+    const PATH: &'static str = "/v1/secrets/put";
+    type Answer = SecretReference;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        operator.check_recorded()?;
+        let secrets = operator.secrets()?;
+        let value = SecretValue::new(std::mem::take(&mut *self.value.into_inner()));
+        let written = Operator::wait(async {
+            if self.rotate {
+                secrets.rotate(&self.name, &value).await
+            } else {
+                secrets.put(&self.name, &value).await
+            }
+        })?;
+        operator.noting_secret(&self.name, SecretOperation::Write, written)
+    }
+}
+
+impl Act for SecretDelete {
+    const PATH: &'static str = "/v1/secrets/delete";
+    type Answer = SecretReference;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        operator.check_recorded()?;
+        let deleted = Operator::wait(operator.secrets()?.delete(&self.name))?;
+        operator.noting_secret(&self.name, SecretOperation::Delete, deleted)
+    }
+}
+
+impl Act for SecretList {
+    const PATH: &'static str = "/v1/secrets/list";
+    type Answer = SecretNames;
+
+    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
+        let listed = Operator::wait(operator.secrets()?.list(self.cursor.as_deref(), PAGE_MAX))?;
+        let page = listed.map_err(store_failure)?;
+        let stored = |place: aral_memory::SecretPlace| SecretStored {
+            name: place.name,
+            reference: place.reference,
+        };
+        Ok(SecretNames {
+            secrets: page.secrets.into_iter().map(stored).collect(),
+            cursor: page.cursor,
+        })
+    }
+}
+
+impl Operator {
+    fn noting_secret<T>(
+        &self,
+        secret: &SecretName,
+        operation: SecretOperation,
+        done: Result<T, SecretError>,
+    ) -> Result<T, Failure> {
+        self.record(EventKind::SecretAccess {
+            capability: None,
+            secret: secret.clone(),
+            operation,
+            target: None,
+            refused: done.as_ref().err().map(ToString::to_string),
+        });
+        done.map_err(|error| secret_failure(&error))
+    }
+}

@@ -1,0 +1,292 @@
+//! Takes a configuration that was read again. Everything is checked and made first; then it holds as a whole, or nothing
+//! has changed. What cannot change while the host runs is refused by name.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use aral_capability::registry::{Admitted, Serials};
+use aral_capability::{Registry, manifest};
+use aral_contract::document::{TrustStore, Verified};
+use aral_contract::event::LifecycleChange;
+use aral_contract::{Code, Digest, EventKind, Failure};
+use aral_orchestration::{Dispatcher, Policy};
+use aral_persona::{Persona, persona};
+use aral_protocol::AdminOptions;
+
+use crate::components::Beside;
+use crate::config::Config;
+use crate::host::{Host, Registered, read_document};
+
+type Manifest = Verified<manifest::ManifestBody>;
+
+/// What of the configuration holds, as far as the next one is compared with it.
+#[derive(Debug, Default)]
+pub(crate) struct InForce {
+    /// As it was handed to the host; none: it is not built yet.
+    config: Option<Box<Config>>,
+    /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
+    manifests: HashSet<Digest>,
+}
+
+impl InForce {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            config: Some(Box::new(config.clone())),
+            manifests: HashSet::new(),
+        }
+    }
+
+    /// These came from a manifest of the configuration.
+    pub(crate) fn note(&mut self, registered: &[Registered]) {
+        let digests = registered.iter().map(|one| one.capability.manifest_digest());
+        self.manifests.extend(digests);
+    }
+}
+
+impl Host {
+    /// Keeps others from changing the rules meanwhile.
+    pub(crate) fn changing(&self) -> MutexGuard<'_, InForce> {
+        self.0.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// SHA-256 of the configuration file that holds; none: there is none.
+    pub fn configuration(&self) -> Option<Digest> {
+        self.changing().config.as_ref().and_then(|config| config.digest)
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.dispatcher().policy()
+    }
+
+    /// Replaces the policy as a whole. Calls that are under way end under the old one, every later call is decided anew.
+    pub fn set_policy(&self, policy: Policy) {
+        let _changing = self.changing();
+        self.dispatcher().set_policy(policy);
+    }
+
+    /// Takes policy, trust, manifests and further personas from a configuration that was read again. All of it holds from the
+    /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
+    /// are withdrawn; those that were registered in another way stay. Personas that are there cannot be changed in this way,
+    /// not even by a newer issue: a file that says something else is an attempt to override one.
+    ///
+    /// # Errors
+    /// `config.invalid` if it changes what cannot change while the host runs; `persona.override`; and as
+    /// [`Host::session_file`] and [`Host::register_manifest_file`]. Then nothing has changed.
+    pub fn reload(&self, config: &Config) -> Result<(), Failure> {
+        self.noting_refusal("configuration", || Renewal::new(self, config)?.commit(|| ()))
+    }
+}
+
+/// A configuration that was checked as a whole, ready to hold.
+pub(crate) struct Renewal<'a> {
+    host: &'a Host,
+    in_force: MutexGuard<'a, InForce>,
+    config: &'a Config,
+    trust: TrustStore,
+    dispatcher: Arc<Dispatcher>,
+    manifests: Vec<Manifest>,
+    admitted: Vec<Admitted>,
+    personas: Vec<Persona>,
+}
+
+impl<'a> Renewal<'a> {
+    pub(crate) fn new(host: &'a Host, config: &'a Config) -> Result<Self, Failure> {
+        let in_force = host.changing();
+        if let Some(before) = &in_force.config {
+            check_fixed(before, config)?;
+        }
+        let old = host.dispatcher();
+        let registry = old
+            .registry()
+            .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
+        let serials = known_serials(host)?;
+        let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
+        for path in &config.manifests {
+            let (manifest, new) = admit(host, config, path, old.registry(), &registry, &serials)?;
+            manifests.push(manifest);
+            admitted.extend(new);
+        }
+        let mut renewal = Self {
+            host,
+            in_force,
+            config,
+            trust: config.trust.clone(),
+            dispatcher: Arc::new(old.renewed(registry, config.policy.clone(), config.trust.clone())),
+            manifests,
+            admitted,
+            personas: Vec::new(),
+        };
+        for path in &config.personas {
+            let persona = renewal.persona(&read_document(path)?)?;
+            renewal.personas.push(persona);
+        }
+        Ok(renewal)
+    }
+
+    /// The one path under the new rules.
+    pub(crate) fn dispatcher(&self) -> Arc<Dispatcher> {
+        Arc::clone(&self.dispatcher)
+    }
+
+    /// A persona that the new trust believes, and that is no other than one that is there.
+    pub(crate) fn persona(&self, bytes: &[u8]) -> Result<Persona, Failure> {
+        let persona = persona::verify(bytes, &self.trust, self.host.0.clock.now());
+        let persona = persona.inspect_err(|_| self.host.suspect(bytes))?;
+        self.host.check_unchanged(&persona)?;
+        Ok(persona)
+    }
+
+    /// The same whatever its signature. For development.
+    pub(crate) fn dangerous_unsigned_persona(&self, bytes: &[u8]) -> Result<Persona, Failure> {
+        let persona = persona::dangerous_accept_unsigned(bytes, self.host.0.clock.now())?;
+        self.host.check_unchanged(&persona)?;
+        let subject = format!("persona `{}` without a signature", persona.body.id);
+        self.dispatcher.warn_development(None, subject);
+        Ok(persona)
+    }
+
+    /// From now on it holds. `then` makes it hold where the host does not reach.
+    pub(crate) fn commit(mut self, then: impl FnOnce()) -> Result<(), Failure> {
+        self.write_serials()?;
+        for persona in std::mem::take(&mut self.personas) {
+            self.host.open(persona)?;
+        }
+        let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
+        then();
+        self.record(&before);
+        self.in_force.manifests = self.manifests.iter().map(|manifest| manifest.digest).collect();
+        self.in_force.config = Some(Box::new(self.config.clone()));
+        Ok(())
+    }
+
+    fn write_serials(&self) -> Result<(), Failure> {
+        let host = &self.host.0;
+        let Some(file) = &host.serials else { return Ok(()) };
+        let locked = file.lock(&*host.clock)?;
+        let mut serials = locked.manifests()?;
+        let known = serials.clone();
+        for manifest in &self.manifests {
+            let (signer, serial) = (manifest.signer, manifest.header.serial);
+            serials.check(signer, manifest.body.ids(), serial)?;
+            serials.note(signer, manifest.body.ids(), serial);
+        }
+        if serials == known {
+            return Ok(());
+        }
+        locked.write_manifests(&serials)
+    }
+
+    /// What has changed, for the record.
+    fn record(&self, before: &Dispatcher) {
+        let changed = |subject, before: Digest, after: Digest| {
+            if before != after {
+                self.host.record(EventKind::ConfigurationChanged {
+                    subject,
+                    before: Some(before),
+                    after,
+                });
+            }
+        };
+        let (old, new) = (before.policy().digest(), self.dispatcher.policy().digest());
+        changed("policy", old, new);
+        changed("trust", before.trust().digest(), self.dispatcher.trust().digest());
+        for (capability, warnings) in &self.admitted {
+            self.host.registered(Arc::clone(capability), warnings.clone());
+        }
+        let there: HashSet<_> = self.dispatcher.registry().list().iter().map(address).collect();
+        for capability in before.registry().list() {
+            let entry = &capability.entry;
+            let replaced = |(new, _): &Admitted| new.entry.id == entry.id && new.entry.version == entry.version;
+            if !there.contains(&address(&capability)) && !self.admitted.iter().any(replaced) {
+                self.host.record(EventKind::Lifecycle {
+                    change: LifecycleChange::Withdrawn,
+                    subject: format!("{} {}", entry.id, entry.version),
+                    digest: None,
+                });
+            }
+        }
+        let digest = |config: Option<&Config>| config.and_then(|config| config.digest);
+        if let Some(after) = self.config.digest {
+            self.host.record(EventKind::ConfigurationChanged {
+                subject: "configuration",
+                before: digest(self.in_force.config.as_deref()),
+                after,
+            });
+        }
+    }
+}
+
+fn address(capability: &Arc<aral_capability::Capability>) -> usize {
+    Arc::as_ptr(capability).addr()
+}
+
+fn known_serials(host: &Host) -> Result<Serials, Failure> {
+    let file = host.0.serials.as_ref();
+    let locked = file.map(|file| file.lock(&*host.0.clock)).transpose()?;
+    locked.map_or_else(|| Ok(Serials::default()), |locked| locked.manifests())
+}
+
+/// One manifest into the new registry, with what is new in it.
+fn admit(
+    host: &Host,
+    config: &Config,
+    path: &Path,
+    old: &Registry,
+    new: &Registry,
+    serials: &Serials,
+) -> Result<(Manifest, Vec<Admitted>), Failure> {
+    let manifest = manifest::verify(&read_document(path)?, &config.trust, host.0.clock.now())?;
+    serials.check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
+    if new.adopt(&manifest, old)? {
+        return Ok((manifest, Vec::new()));
+    }
+    let beside = Beside::of(path)?;
+    let admitted = new.admit(&manifest, &|entry| beside.component(entry))?;
+    Ok((manifest, admitted))
+}
+
+fn admin(config: &Config) -> Option<&AdminOptions> {
+    config.serve.as_ref().map(|serve| &serve.admin)
+}
+
+/// What the host is made of, it keeps until its end.
+fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
+    let sections = [
+        ("state_dir", old.state_dir == new.state_dir),
+        ("[egress]", old.egress == new.egress),
+        (
+            "[runtime]",
+            old.allocation == new.allocation
+                && old.gate == new.gate
+                && old.cache_dir == new.cache_dir
+                && old.cache_bytes_max == new.cache_bytes_max,
+        ),
+        ("[memory]", old.memory == new.memory),
+        ("[secrets]", old.secrets == new.secrets),
+        ("[audit]", old.audit == new.audit),
+        ("[process]", old.process == new.process),
+        (
+            "[serve.admin]",
+            admin(old) == admin(new) || new.serve.is_none() || old.serve.is_none(),
+        ),
+    ];
+    let changed: Vec<&str> = sections
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(name, _)| name)
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let changed = changed.join(", ");
+    Err(Failure::new(
+        Code::ConfigInvalid,
+        format!("{changed} cannot change while the host runs"),
+    )
+    .with_hint(format!("restart it, or leave {changed} in aral.toml as it was")))
+}
+
+#[cfg(test)]
+mod tests;

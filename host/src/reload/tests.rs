@@ -1,0 +1,266 @@
+//! A configuration that was read again, from outside: taken as a whole, or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use aral_contract::document::PrivateKey;
+use aral_contract::document::signed::{Header, Kind, sign};
+use aral_contract::{AuditSink, Event};
+use aral_runtime::files;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::*;
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<EventKind>>);
+
+impl AuditSink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event.kind);
+    }
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+    kept: Arc<Kept>,
+}
+
+fn key() -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([1; 32]))
+}
+
+fn echo() -> Vec<u8> {
+    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
+}
+
+fn signed(kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
+    let header = Header {
+        schema: kind.schema().to_owned(),
+        serial,
+        issued_at: "2025-01-01T00:00:00Z".parse().unwrap(),
+        expires_at: "2100-01-01T00:00:00Z".parse().unwrap(),
+    };
+    sign(kind, &header, body, &key()).unwrap().to_string().into_bytes()
+}
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self {
+            folder: tempfile::tempdir().unwrap(),
+            kept: Arc::default(),
+        };
+        lab.write("key.pub.pem", key().public().to_pem().unwrap().as_bytes());
+        lab.write(&format!("{}.wasm", Digest::of(&echo())), &echo());
+        lab
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        files::write_path(&path, bytes, 0o600, files::Replace::Allow).unwrap();
+        path
+    }
+
+    fn manifest(&self, name: &str, serial: u64, id: &str) {
+        let entry = json!({
+            "id": id, "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
+            "description": "D", "input_schema": {}, "output_schema": {},
+        });
+        let body = json!({"capabilities": [entry]});
+        self.write(name, &signed(Kind::Manifest, serial, &body));
+    }
+
+    fn persona(&self, name: &str, id: &str) {
+        let body = json!({"id": id, "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+        self.write(name, &signed(Kind::Persona, 1, &body));
+    }
+
+    fn config(&self, manifests: &[&str], personas: &[&str], more: &str) -> Config {
+        let text = format!(
+            "state_dir = \"state\"\ntrust = [{{ public_key = \"key.pub.pem\", kinds = [\"persona\", \"manifest\"] }}]\n\
+             [manifests]\nfiles = {manifests:?}\n[personas]\nfiles = {personas:?}\n[audit]\nreserve_bytes = 0\n{more}\n"
+        );
+        Config::load(&self.write("aral.toml", text.as_bytes())).unwrap()
+    }
+
+    fn host(&self, config: Config) -> Host {
+        let builder = Host::builder().config(config).sink(Arc::clone(&self.kept) as _);
+        builder.build().unwrap()
+    }
+
+    fn events(&self) -> Vec<EventKind> {
+        std::mem::take(&mut *self.kept.0.lock().unwrap())
+    }
+
+    fn serials(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("state/serials.json")).unwrap_or_default()
+    }
+}
+
+fn ids(host: &Host) -> Vec<String> {
+    let list = host.capabilities();
+    list.iter().map(|one| one.entry.id.to_string()).collect()
+}
+
+#[test]
+fn manifests_come_and_go_and_what_was_registered_otherwise_stays() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.manifest("b.json", 1, "b");
+    lab.manifest("c.json", 1, "c");
+    let first = lab.config(&["a.json", "b.json"], &[], "");
+    let host = lab.host(first);
+    host.register_manifest_file(&lab.folder.path().join("c.json")).unwrap();
+    let before = host.capabilities();
+    lab.manifest("d.json", 1, "d");
+    lab.events();
+    host.reload(&lab.config(&["a.json", "d.json"], &[], "[policy]\ncapabilities = [\"*\"]"))
+        .unwrap();
+    assert_eq!(ids(&host), ["a", "c", "d"]);
+    let after = host.capabilities();
+    assert!(Arc::ptr_eq(&before[0], &after[0]), "what stayed is compiled already");
+    let events = lab.events();
+    let registered = |id: &str| {
+        events
+            .iter()
+            .filter(|event| matches!(event, EventKind::CapabilityRegistered { capability, .. } if capability.as_str() == id))
+            .count()
+    };
+    assert_eq!([registered("a"), registered("c"), registered("d")], [0, 0, 1]);
+    let withdrawn: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::Lifecycle { subject, .. } => Some(subject.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(withdrawn, ["b 1.0.0"]);
+    let changed: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::ConfigurationChanged { subject, .. } => Some(*subject),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changed, ["policy", "configuration"]);
+    host.reload(&lab.config(&["b.json"], &[], "")).unwrap();
+    assert_eq!(ids(&host), ["b", "c"]);
+}
+
+#[test]
+fn one_bad_file_and_nothing_changes() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.manifest("b.json", 5, "b");
+    lab.persona("p.json", "p");
+    let host = lab.host(lab.config(&["a.json"], &[], ""));
+    let (serials, policy, trust) = (
+        lab.serials(),
+        host.policy().digest(),
+        host.dispatcher().trust().digest(),
+    );
+    let open = "[policy]\ncapabilities = [\"*\"]";
+    lab.write("bad.json", b"{}");
+    let missing = Digest::of(b"nothing");
+    let entry = json!({
+        "id": "x", "version": "1.0.0", "shape": "tool", "component": missing, "title": "T",
+        "description": "D", "input_schema": {}, "output_schema": {},
+    });
+    lab.write("x.json", &signed(Kind::Manifest, 1, &json!({"capabilities": [entry]})));
+    for (case, manifests, personas, code) in [
+        (
+            "a manifest that is none",
+            &["b.json", "bad.json"][..],
+            &[][..],
+            Code::DocumentInvalid,
+        ),
+        (
+            "a component that is not there",
+            &["b.json", "x.json"],
+            &[],
+            Code::ConfigInvalid,
+        ),
+        (
+            "a persona that is none",
+            &["b.json"],
+            &["p.json", "bad.json"],
+            Code::DocumentInvalid,
+        ),
+        (
+            "a persona that is not there",
+            &["b.json"],
+            &["p.json", "none.json"],
+            Code::ConfigInvalid,
+        ),
+    ] {
+        lab.events();
+        let failure = host.reload(&lab.config(manifests, personas, open)).unwrap_err();
+        assert_eq!(failure.code, code, "{case}: {failure}");
+        assert_eq!(ids(&host), ["a"], "{case}");
+        assert!(host.sessions().is_empty(), "{case}");
+        assert_eq!(host.policy().digest(), policy, "{case}");
+        assert_eq!(host.dispatcher().trust().digest(), trust, "{case}");
+        assert_eq!(lab.serials(), serials, "{case}");
+        let refused = |event: &EventKind| matches!(event, EventKind::AdmissionRefused { subject, .. } if subject == "configuration");
+        assert!(lab.events().iter().any(refused), "{case}: it is on record");
+    }
+    host.reload(&lab.config(&["b.json"], &["p.json"], open)).unwrap();
+    assert_eq!((ids(&host), host.sessions().len()), (vec!["b".to_owned()], 1));
+    lab.manifest("b.json", 4, "b");
+    let failure = host.reload(&lab.config(&["b.json"], &["p.json"], open)).unwrap_err();
+    assert_eq!(failure.code, Code::DocumentStale, "an older manifest");
+}
+
+#[test]
+fn what_cannot_change_is_named() {
+    let lab = Lab::new();
+    let host = lab.host(lab.config(&[], &[], ""));
+    for (more, section) in [
+        ("[egress]\nconnections_max = 7", "[egress]"),
+        ("[runtime]\nconcurrent_calls_max = 7", "[runtime]"),
+        ("[runtime]\nwaiting_calls_max = 7", "[runtime]"),
+        ("[runtime]\nallocation = \"on-demand\"", "[runtime]"),
+        ("[runtime]\ncache_dir = \"elsewhere\"", "[runtime]"),
+        ("[runtime]\ncache_bytes_max = 7", "[runtime]"),
+        ("[memory]\nmaster_key = { file = \"k\" }", "[memory]"),
+        ("[secrets]\ncache_ttl_ms = 7", "[secrets]"),
+        (
+            "[audit.elasticsearch]\naddress = \"http://127.0.0.1:1\"\nindex = \"i\"",
+            "[audit]",
+        ),
+        ("[process]\nopen_files_max = 7", "[process]"),
+    ] {
+        let failure = host.reload(&lab.config(&[], &[], more)).unwrap_err();
+        assert_eq!(failure.code, Code::ConfigInvalid, "{more}");
+        assert_eq!(failure.message, format!("{section} cannot change while the host runs"));
+        assert!(failure.hint.unwrap().contains("restart it"), "{more}");
+    }
+    let text = std::fs::read_to_string(lab.folder.path().join("aral.toml")).unwrap();
+    let moved = text
+        .replace("\"state\"", "\"elsewhere\"")
+        .replace("[process]\nopen_files_max = 7", "");
+    let moved = Config::load(&lab.write("aral.toml", moved.as_bytes())).unwrap();
+    let failure = host.reload(&moved).unwrap_err();
+    assert!(failure.message.starts_with("state_dir"), "{failure}");
+    host.reload(&lab.config(&[], &[], "[serve.limits]\nrequests_max = 7"))
+        .unwrap();
+}
+
+#[test]
+fn rules_that_others_change_meanwhile_are_not_lost() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let config = lab.config(&[], &[], "");
+    let host = lab.host(config.clone());
+    let path: &Path = &lab.folder.path().join("a.json");
+    std::thread::scope(|scope| {
+        let reloading = scope.spawn(|| (0..50).try_for_each(|_| host.reload(&config)));
+        for _ in 0..50 {
+            host.register_manifest_file(path).unwrap();
+            assert_eq!(ids(&host), ["a"]);
+            host.remove(&"a".parse().unwrap(), &"1.0.0".parse().unwrap());
+            assert!(ids(&host).is_empty());
+        }
+        reloading.join().unwrap().unwrap();
+    });
+}
