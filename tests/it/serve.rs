@@ -1,7 +1,11 @@
 //! `aral serve` as a client meets it: the program, a port, and bytes.
 
+mod admin;
+mod admin_verbs;
 mod calls;
 mod denials;
 mod limits;
+mod receipts;
+mod reload;
 mod start;
 mod wire;

@@ -12,11 +12,17 @@ use crate::support::setup;
 
 const KEY: &str = "aral_a-key-of-the-tests";
 
-/// What each address that needs a caller is asked.
-const CLOSED: [(&str, &str, &str); 3] = [
-    ("POST", "/v1/invoke/{capability}", "/v1/invoke/runtime-echo-tool"),
-    ("GET", "/v1/capabilities", "/v1/capabilities"),
-    ("GET", "/v1/capabilities/{id}", "/v1/capabilities/runtime-echo-tool"),
+/// What each address that needs a caller is asked, and the status for one who is a caller.
+const CLOSED: [(&str, &str, &str, u16); 4] = [
+    ("POST", "/v1/invoke/{capability}", "/v1/invoke/runtime-echo-tool", 200),
+    ("GET", "/v1/capabilities", "/v1/capabilities", 200),
+    (
+        "GET",
+        "/v1/capabilities/{id}",
+        "/v1/capabilities/runtime-echo-tool",
+        200,
+    ),
+    ("GET", "/v1/receipts/{seq}", "/v1/receipts/0", 404),
 ];
 /// What asks nobody who they are.
 const OPEN: [&str; 3] = ["/health", "/ready", "/openapi.json"];
@@ -43,9 +49,9 @@ fn ask(server: &Server, method: &str, path: &str, fields: &[(&str, &str)]) -> cr
 fn every_address_is_listed_here() {
     let document: Value = serde_json::from_str(&aral_host::protocol::openapi()).expect("JSON");
     let paths: BTreeSet<String> = document["paths"].as_object().expect("paths").keys().cloned().collect();
-    let listed = CLOSED.iter().map(|(_, path, _)| *path).chain(OPEN);
+    let listed = CLOSED.iter().map(|(_, path, ..)| *path).chain(OPEN);
     assert_eq!(paths, listed.map(str::to_owned).collect());
-    for (method, path, _) in CLOSED {
+    for (method, path, ..) in CLOSED {
         let operations = document["paths"][path].as_object().expect("operations");
         let methods: Vec<String> = operations.keys().map(|one| one.to_uppercase()).collect();
         assert_eq!(methods, [method], "{path}");
@@ -55,7 +61,7 @@ fn every_address_is_listed_here() {
 #[test]
 fn without_a_key_nothing_is_reached() {
     let server = Server::start(&closed());
-    for (method, _, path) in CLOSED {
+    for (method, _, path, status) in CLOSED {
         let authorization = |value| [("Authorization", value)];
         for (case, fields) in [
             ("no key", &[][..]),
@@ -83,7 +89,7 @@ fn without_a_key_nothing_is_reached() {
         let key = format!("Bearer {KEY}");
         assert_eq!(
             ask(&server, method, path, &[("Authorization", &key)]).status,
-            200,
+            status,
             "{path}"
         );
     }
@@ -94,8 +100,8 @@ fn a_wrong_key_is_refused_where_no_key_is_needed() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let server = Server::start(&desk);
-    for (method, _, path) in CLOSED {
-        assert_eq!(ask(&server, method, path, &[]).status, 200, "{path}");
+    for (method, _, path, status) in CLOSED {
+        assert_eq!(ask(&server, method, path, &[]).status, status, "{path}");
         ask(&server, method, path, &[("Authorization", "Bearer aral_wrong")]).assert_problem(
             path,
             401,

@@ -128,6 +128,14 @@ impl Desk {
         self.write("aral.toml", toml::to_string(&config).expect("TOML").as_bytes());
     }
 
+    /// Changes what stands in `aral.toml`.
+    pub(crate) fn configure_more(&self, change: impl FnOnce(&mut Value)) {
+        let text = std::fs::read_to_string(self.path("aral.toml")).expect("a file");
+        let mut config: Value = toml::from_str(&text).expect("TOML");
+        change(&mut config);
+        self.write("aral.toml", toml::to_string(&config).expect("TOML").as_bytes());
+    }
+
     /// Signs and writes `persona.json`.
     pub(crate) fn persona(&self, body: &Value) {
         self.write(

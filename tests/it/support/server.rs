@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,10 @@ const SOON: Duration = Duration::from_secs(30);
 /// The running program. It ends with this.
 pub(crate) struct Server {
     child: Child,
+    /// Reads what it says on standard error: a program that logs much must not wait for the test.
+    words: Option<JoinHandle<String>>,
     addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
 }
 
 /// A desk whose `aral.toml` has one open listener for the caller `tester`, changed as the test wants.
@@ -45,8 +49,14 @@ impl Server {
     pub(crate) fn start_with(desk: &Desk, arguments: &[&str]) -> Self {
         let mut all = vec!["serve", "--quiet", "--json"];
         all.extend_from_slice(arguments);
-        let mut child = desk
-            .command(&all)
+        Self::from(desk.command(&all))
+    }
+}
+
+impl From<Command> for Server {
+    /// Waits until it listens.
+    fn from(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -66,12 +76,23 @@ impl Server {
             let (_, address) = url.split_once("://").expect("a URL");
             address.parse().expect("an address")
         };
+        let admin = &told["admin"]["url"];
         Self {
             addresses: urls.iter().map(address).collect(),
+            admin: (!admin.is_null()).then(|| address(admin)),
+            words: child.stderr.take().map(|mut stderr| {
+                std::thread::spawn(move || {
+                    let mut words = String::new();
+                    stderr.read_to_string(&mut words).expect("text");
+                    words
+                })
+            }),
             child,
         }
     }
+}
 
+impl Server {
     /// The address of the first listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.at(0)
@@ -80,6 +101,11 @@ impl Server {
     /// The address of a listener.
     pub(crate) fn at(&self, index: usize) -> SocketAddr {
         self.addresses[index]
+    }
+
+    /// The port of the management.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin.expect("there is one")
     }
 
     /// A new connection to the first listener.
@@ -112,10 +138,8 @@ impl Server {
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         };
-        let mut words = String::new();
-        let mut stderr = self.child.stderr.take().expect("a pipe");
-        stderr.read_to_string(&mut words).expect("text");
-        (status.code(), words)
+        let words = self.words.take().expect("it is read once");
+        (status.code(), words.join().expect("it reads"))
     }
 }
 

@@ -1,0 +1,397 @@
+//! The management of a server: who gets in, what it answers, and that nobody else sees it.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+
+use aral_contract::Digest;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::desk::{Desk, Run};
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+use crate::support::wire::{Wire, request};
+
+const ECHO: &str = "runtime-echo-tool";
+const KEY: &str = "aral_the-key-of-the-operator";
+const AGENT: &str = "aral_a-key-of-an-agent";
+
+/// Everything that can be asked, with a body that it would take.
+const ADDRESSES: [(&str, &str, &str); 19] = [
+    ("GET", "/v1/status", ""),
+    ("GET", "/v1/policy", ""),
+    ("GET", "/v1/capabilities", ""),
+    (
+        "POST",
+        "/v1/capabilities/withdraw",
+        r#"{"id":"runtime-echo-tool","version":"1.0.0"}"#,
+    ),
+    ("POST", "/v1/manifests", r#"{"path":"/none"}"#),
+    ("POST", "/v1/reload", "{}"),
+    (
+        "POST",
+        "/v1/memory/get",
+        r#"{"namespace":"n","name":"a","reveal":true}"#,
+    ),
+    (
+        "POST",
+        "/v1/memory/put",
+        r#"{"namespace":"n","name":"a","value":"AA==","ttl_seconds":null,"classification":"public","if_absent":false,"if_version":null}"#,
+    ),
+    (
+        "POST",
+        "/v1/memory/delete",
+        r#"{"namespace":"n","name":"a","if_version":null}"#,
+    ),
+    (
+        "POST",
+        "/v1/memory/list",
+        r#"{"namespace":"n","prefix":"","cursor":null}"#,
+    ),
+    ("POST", "/v1/memory/stats", "{}"),
+    ("POST", "/v1/memory/rotate-key", r#"{"key":{"text":"AA=="}}"#),
+    ("POST", "/v1/memory/rotate-epoch", "{}"),
+    ("POST", "/v1/memory/export", r#"{"to":"-"}"#),
+    ("POST", "/v1/memory/import", "{}"),
+    ("POST", "/v1/secrets/get", r#"{"name":"s","reveal":true}"#),
+    (
+        "POST",
+        "/v1/secrets/put",
+        r#"{"name":"s","value":"AA==","rotate":false}"#,
+    ),
+    ("POST", "/v1/secrets/delete", r#"{"name":"s"}"#),
+    ("POST", "/v1/secrets/list", r#"{"cursor":null}"#),
+];
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+/// A server with a port for operators, and one for agents that want a key.
+fn closed() -> Desk {
+    let desk = desk(|config| {
+        let digest = |key: &str| Digest::of(key.as_bytes()).to_string();
+        config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0" });
+        config["serve"]["caller"][0]["keys"] = json!([digest(AGENT)]);
+        config["serve"]["admin"] = json!({ "address": "127.0.0.1:0", "keys": [digest(KEY)] });
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk
+}
+
+/// Status and body over the socket.
+fn over(socket: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket).expect("it listens");
+    let text = request(method, path, &[("Connection", "close")], body);
+    stream.write_all(text.as_bytes()).expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+#[test]
+fn the_socket_is_private_and_goes_with_the_server() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let socket = desk.path("state/admin.sock");
+    let server = Server::start(&desk);
+    let metadata = std::fs::symlink_metadata(&socket).expect("it is there");
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let (status, answer) = over(&socket, "GET", "/v1/status", "");
+    assert_eq!((status, &answer["status"]), (200, &json!("ok")), "{answer}");
+    let checks: Vec<&Value> = answer["checks"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(checks, ["audit", "store", "disk", "memory"]);
+    assert_eq!(answer["listening"][0], server.address().to_string());
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    assert!(std::fs::symlink_metadata(&socket).is_err(), "it is gone");
+    // One that a process left behind is no obstacle.
+    let killed = Server::start(&desk);
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.wait().0, None);
+    assert!(std::fs::symlink_metadata(&socket).is_ok());
+    let _again = Server::start(&desk);
+    assert_eq!(over(&socket, "GET", "/v1/status", "").0, 200);
+}
+
+#[test]
+fn where_it_listens_is_what_the_file_says() {
+    let desk = desk(|config| config["serve"]["admin"] = json!({ "socket": "run/manage" }));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let _server = Server::start(&desk);
+    assert_eq!(over(&desk.path("run/manage"), "GET", "/v1/status", "").0, 200);
+    assert!(std::fs::symlink_metadata(desk.path("state/admin.sock")).is_err());
+    let mode = std::fs::symlink_metadata(desk.path("run"))
+        .expect("a folder")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn what_cannot_be_is_refused_at_the_start() {
+    let key = Digest::of(KEY.as_bytes()).to_string();
+    for (case, admin, parts) in [
+        (
+            "an address that others reach",
+            json!({ "address": "0.0.0.0:9000", "keys": [key] }),
+            &[
+                "`0.0.0.0:9000` is not of the loopback",
+                "[serve.admin] address = \"127.0.0.1:9000\"",
+            ][..],
+        ),
+        (
+            "no key",
+            json!({ "address": "127.0.0.1:0" }),
+            &["needs a key", "[serve.admin] keys"],
+        ),
+        (
+            "a key in clear",
+            json!({ "keys": ["aral_secret"] }),
+            &["is not 64 lower-case hex digits"],
+        ),
+        (
+            "an unknown key",
+            json!({ "sockets": "a" }),
+            &["unknown field `sockets`", "did you mean `socket`?"],
+        ),
+        (
+            "a link",
+            json!({ "socket": "link" }),
+            &["exists already", "[serve.admin] socket"],
+        ),
+        ("a file", json!({ "socket": "key.pem" }), &["exists already"]),
+    ] {
+        let desk = desk(|config| config["serve"]["admin"] = admin);
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        symlink(desk.path("elsewhere"), desk.path("link")).expect("a link");
+        desk.aral(&["serve"]).assert(case, 2, parts);
+        assert!(std::fs::symlink_metadata(desk.path("elsewhere")).is_err(), "{case}");
+    }
+}
+
+#[test]
+fn nobody_manages_without_the_key_of_an_operator() {
+    let desk = closed();
+    let server = Server::start(&desk);
+    let ask = |method: &str, path: &str, fields: &[(&str, &str)], body: &str| {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend_from_slice(fields);
+        Wire::open(server.admin()).ask(method, path, &all, body)
+    };
+    let (operator, agent) = (bearer(KEY), bearer(AGENT));
+    for (method, path, body) in ADDRESSES {
+        for (case, fields) in [
+            ("no key", &[][..]),
+            ("the key of an agent", &[("Authorization", &*agent)]),
+            ("an unknown key", &[("Authorization", "Bearer aral_another")]),
+            ("another scheme", &[("Authorization", "Basic YTpi")]),
+        ] {
+            let case = format!("{method} {path}, {case}");
+            ask(method, path, fields, body).assert_problem(&case, 401, "authentication.failed");
+        }
+        let page = [("Authorization", &*operator), ("Origin", "http://localhost")];
+        ask(method, path, &page, body).assert_problem(path, 403, "request.invalid");
+        let rebound = [("Authorization", &*operator), ("Host", "evil.example")];
+        ask(method, path, &rebound, body).assert_problem(path, 421, "request.invalid");
+    }
+    assert_eq!(
+        ask("GET", "/v1/status", &[("Authorization", &operator)], "").status,
+        200
+    );
+    // Nothing was done by any of those.
+    assert_eq!(
+        server.wire().invoke(ECHO, &[("Authorization", &agent)], "1").status,
+        200
+    );
+    let refused = desk.aral(&["audit", "query", "--type", "authentication", "--json"]);
+    assert!(refused.stdout.contains("management: an unknown key"), "{refused:?}");
+    assert!(!refused.stdout.contains("aral_another"));
+}
+
+#[test]
+fn agents_and_operators_see_nothing_of_each_other() {
+    let desk = closed();
+    let server = Server::start(&desk);
+    let (operator, agent) = (bearer(KEY), bearer(AGENT));
+    // On the listener of agents, with either key: no such address, and no such key.
+    for (method, path, body) in ADDRESSES.into_iter().filter(|(_, path, _)| *path != "/v1/capabilities") {
+        let ask = |key: &str| server.wire().ask(method, path, &[("Authorization", key)], body).status;
+        assert!([404, 405].contains(&ask(&agent)), "{path}");
+        assert_ne!(ask(&operator), 200, "{path}");
+    }
+    let reply = server
+        .wire()
+        .ask("GET", "/v1/capabilities", &[("Authorization", &operator)], "");
+    reply.assert_problem("the operator's key", 401, "authentication.failed");
+    let socket = desk.path("state/admin.sock");
+    for path in [
+        "/v1/invoke/runtime-echo-tool",
+        "/v1/receipts/1",
+        "/health",
+        "/openapi.json",
+        "/mcp",
+    ] {
+        assert_eq!(over(&socket, "GET", path, "").0, 404, "{path}");
+        assert_eq!(over(&socket, "POST", path, "1").0, 404, "{path}");
+    }
+}
+
+/// The program as a user who is nobody.
+fn as_nobody(desk: &Desk, arguments: &[&str]) -> Run {
+    let output = desk
+        .command(arguments)
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .expect("the program starts");
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn a_process_of_another_user_is_refused_and_on_record() {
+    if !rustix::process::geteuid().is_root() {
+        // Who is not root cannot be anybody else; that the mode is 0600 is tested above.
+        return;
+    }
+    let desk = desk(|config| config["serve"]["admin"] = json!({ "socket": "run/manage" }));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let _server = Server::start(&desk);
+    let open = |path: &str, mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(desk.path(path), mode).expect("a path of ours");
+    };
+    // As wide open as somebody could make it by mistake.
+    open("", 0o755);
+    open("run", 0o755);
+    open("run/manage", 0o666);
+    let refused = as_nobody(&desk, &["reload"]);
+    assert_eq!(refused.code, 8, "{refused:?}");
+    let recorded = desk.aral(&["audit", "query", "--type", "authentication", "--json"]);
+    assert!(
+        recorded.stdout.contains("management: a process of another user"),
+        "{recorded:?}"
+    );
+    desk.aral(&["reload"]).assert("ours", 0, &[]);
+}
+
+#[test]
+fn large_bodies_and_nonsense_are_refused() {
+    let desk = closed();
+    let server = Server::start(&desk);
+    let socket = desk.path("state/admin.sock");
+    let (key, length) = (bearer(KEY), (25 << 20).to_string());
+    let fields = [("Authorization", &*key), ("Content-Length", &*length)];
+    let reply = Wire::open(server.admin()).ask("POST", "/v1/manifests", &fields, "");
+    reply.assert_problem("too large", 413, "request.invalid");
+    for (_, path, _) in ADDRESSES
+        .into_iter()
+        .filter(|(method, path, _)| *method == "POST" && *path != "/v1/reload")
+    {
+        for body in ["nonsense", "{\"unknown\":1}"] {
+            let (status, problem) = over(&socket, "POST", path, body);
+            let is_unknown_store = path == "/v1/memory/import" && status == 400;
+            assert!(
+                is_unknown_store || (status, &problem["code"]) == (400, &json!("request.invalid")),
+                "{path} {body}: {status} {problem}"
+            );
+        }
+    }
+    assert_eq!(over(&socket, "GET", "/v1/status", "").0, 200);
+}
+
+#[test]
+fn capabilities_come_and_go_while_it_runs() {
+    let desk = desk(|_| ());
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    desk.manifest(&[]);
+    let server = Server::start(&desk);
+    let socket = desk.path("state/admin.sock");
+    server
+        .invoke(ECHO, "1")
+        .assert_problem("none", 404, "capability.unknown");
+    let manifest = json!({ "capabilities": [crate::support::setup::entry(RUNTIME_ECHO_TOOL)] });
+    let kind = aral_contract::document::signed::Kind::Manifest;
+    let signed = crate::support::setup::sign(kind, &manifest, &crate::support::setup::key());
+    desk.write("more.json", signed.to_string().as_bytes());
+    let register = |path: &str| over(&socket, "POST", "/v1/manifests", &json!({ "path": path }).to_string());
+    assert_eq!(register("more.json").0, 400, "relative to what?");
+    assert_eq!(register(&desk.path("none.json")).0, 400);
+    let (status, answer) = register(&desk.path("more.json"));
+    assert_eq!(
+        (status, &answer["registered"][0]["id"]),
+        (200, &json!(ECHO)),
+        "{answer}"
+    );
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    // What was registered by hand stays when the file is read again.
+    desk.aral(&["reload"]).assert("reload", 0, &[]);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    assert_eq!(
+        over(&socket, "GET", "/v1/capabilities", "").1["capabilities"][0]["id"],
+        ECHO
+    );
+    let withdraw = json!({ "id": ECHO, "version": "1.0.0" }).to_string();
+    let withdraw = || over(&socket, "POST", "/v1/capabilities/withdraw", &withdraw).1;
+    assert_eq!(
+        (withdraw(), withdraw()),
+        (json!({ "withdrawn": true }), json!({ "withdrawn": false }))
+    );
+    server
+        .invoke(ECHO, "1")
+        .assert_problem("withdrawn", 404, "capability.unknown");
+}
+
+#[test]
+fn reloading_answers_what_came_of_it() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.aral(&["reload"]).assert(
+        "no server",
+        8,
+        &["no server of this configuration runs", "`aral serve`"],
+    );
+    let server = Server::start(&desk);
+    let file = std::fs::read_to_string(desk.path("aral.toml")).expect("a file");
+    let socket = desk.path("state/admin.sock");
+    let policy = || over(&socket, "GET", "/v1/policy", "").1;
+    let before = policy();
+    let mut closed: Value = toml::from_str(&file).expect("TOML");
+    closed["policy"]["capabilities"] = json!([]);
+    desk.write("aral.toml", toml::to_string(&closed).expect("TOML").as_bytes());
+    let told = desk.aral(&["reload", "--json"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    let after = policy();
+    assert_ne!(before["digest"], after["digest"]);
+    assert_eq!(told.object()["policy"], after["digest"]);
+    assert_eq!(after["policy"]["capabilities"], json!([]));
+    server
+        .invoke(ECHO, "1")
+        .assert_problem("closed", 403, "permission.denied");
+    // A file that cannot be: the same words as at the start, the exit code of a bad file, and nothing has changed.
+    desk.write(
+        "aral.toml",
+        file.replace("concurrent_calls_max = 8", "concurrent_calls_max = 9")
+            .as_bytes(),
+    );
+    desk.aral(&["reload"]).assert(
+        "fixed",
+        2,
+        &["[runtime] cannot change while the host runs", "restart it"],
+    );
+    assert_eq!(policy(), after);
+}
