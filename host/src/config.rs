@@ -26,7 +26,7 @@ use jiff::Timestamp;
 
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
-use raw::{RawAllocation, RawConfig, RawRuntime};
+use raw::{RawAllocation, RawConfig};
 use serve::ServeConfig;
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
@@ -317,7 +317,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
             RawAllocation::Auto => Allocation::Auto,
             RawAllocation::OnDemand => Allocation::OnDemand,
         },
-        gate: gate(&raw.runtime),
+        gate: raw.runtime.gate(),
         cache_dir: raw.runtime.cache_dir.map(beside),
         cache_bytes_max: raw.runtime.cache_bytes_max.unwrap_or(CACHE_BYTES_MAX_DEFAULT),
         memory: storage.memory,
@@ -345,15 +345,6 @@ fn connections(value: usize) -> Result<usize, ConfigError> {
         value,
         max: CONNECTIONS_MAX,
     })
-}
-
-fn gate(raw: &RawRuntime) -> GateOptions {
-    let default = GateOptions::default();
-    GateOptions {
-        concurrent_max: raw.concurrent_calls_max.unwrap_or(default.concurrent_max),
-        waiting_max: raw.waiting_calls_max.unwrap_or(default.waiting_max),
-        wait_ms: raw.wait_ms.unwrap_or(default.wait_ms),
-    }
 }
 
 /// The folder that relative paths lie in, links followed once and now.

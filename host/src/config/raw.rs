@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use aral_contract::KeyId;
 use aral_contract::document::Kind;
 use aral_orchestration::RawPolicy;
+use aral_orchestration::dispatch::GateOptions;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -101,4 +102,16 @@ pub(super) enum RawAllocation {
 pub(super) struct RawProcess {
     pub(super) open_files_max: Option<u64>,
     pub(super) address_space_bytes_max: Option<u64>,
+}
+
+impl RawRuntime {
+    /// What is not said is as built in.
+    pub(super) fn gate(&self) -> GateOptions {
+        let default = GateOptions::default();
+        GateOptions {
+            concurrent_max: self.concurrent_calls_max.unwrap_or(default.concurrent_max),
+            waiting_max: self.waiting_calls_max.unwrap_or(default.waiting_max),
+            wait_ms: self.wait_ms.unwrap_or(default.wait_ms),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! What can be managed is for whoever assembles the host; here is who may.
 
 pub mod client;
+mod error;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{AuditSink, Clock, Code, Digest, Event, EventKind, Failure, Sensitive};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive};
 use aral_runtime::files::{self, FilesError, SocketName};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -19,6 +20,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode, header};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
+
+pub use error::AdminError;
 
 use crate::accept::Stop;
 use crate::authenticate::credential;
@@ -59,51 +62,6 @@ pub struct AdminParts {
     pub clock: Arc<dyn Clock>,
     /// Takes who was let in, and who was not.
     pub sink: Arc<dyn AuditSink>,
-}
-
-/// Why there is no management listener.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// The socket cannot be made.
-    #[error("the management socket: {0}")]
-    Socket(#[source] FilesError),
-    /// An address that others can reach.
-    #[error("the management address `{0}` is not of the loopback")]
-    Exposed(SocketAddr),
-    /// A port that anybody on this machine could use.
-    #[error("the management address `{0}` needs a key, and there is none")]
-    NoKey(SocketAddr),
-    /// The system refuses.
-    #[error("the management address `{address}` cannot be listened on")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-}
-
-impl AdminError {
-    /// The line that repairs it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Socket(FilesError::Mode { path, wanted, .. }) => Some(format!("chmod {wanted} {}", path.display())),
-            Self::Socket(FilesError::Exists { path }) => Some(format!(
-                "remove `{}`, or in aral.toml: [serve.admin] socket = \"…\"",
-                path.display()
-            )),
-            Self::Socket(FilesError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
-                Some("end the server that runs, or in aral.toml: [serve.admin] socket = \"…\"".to_owned())
-            }
-            Self::Socket(_) => Some("aral.toml: [serve.admin] socket = \"…\"".to_owned()),
-            Self::Exposed(address) => Some(format!(
-                "aral.toml: [serve.admin] address = \"127.0.0.1:{}\"",
-                address.port()
-            )),
-            Self::NoKey(_) => Some("aral.toml: [serve.admin] keys = [\"SHA-256 of a key\"]".to_owned()),
-            Self::Listen { .. } => Some("take another port: [serve.admin] address = \"127.0.0.1:…\"".to_owned()),
-        }
-    }
 }
 
 /// How much a connection of an operator may cost. An answer may take as long as a large store needs.
@@ -382,23 +340,6 @@ impl Gate {
             Ok(())
         } else {
             Err("an unknown key")
-        }
-    }
-}
-
-/// A failure as an answer.
-impl From<AdminError> for Failure {
-    fn from(error: AdminError) -> Self {
-        let mut words = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            words.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        let failure = Self::new(Code::ConfigInvalid, words);
-        match error.hint() {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
         }
     }
 }

@@ -342,6 +342,19 @@ async fn names_without_a_place_of_their_own_lie_in_the_local_store() {
     secrets.rotate(&name("github"), &value("two")).await.unwrap();
     assert_eq!(secrets.get(&name("github")).await.unwrap(), value("two"));
     assert_eq!(store.secrets().get(&namespace, &record).unwrap().unwrap().version, 2);
+    // Deleted, it is given to nobody, whatever was copied before; and there is nothing to delete twice.
+    let short = name("short-lived");
+    secrets.put(&short, &value("x")).await.unwrap();
+    assert_eq!(secrets.get(&short).await.unwrap(), value("x"));
+    assert_eq!(secrets.delete(&short).await.unwrap().to_string(), "local://short-lived");
+    for gone in [
+        secrets.get(&short).await.map(drop),
+        secrets.delete(&short).await.map(drop),
+    ] {
+        assert!(matches!(gone, Err(SecretError::NotFound { .. })), "{gone:?}");
+    }
+    let elsewhere = secrets.delete(&name("elsewhere")).await.unwrap_err();
+    assert!(matches!(elsewhere, SecretError::Refused { .. }), "{elsewhere:?}");
     // What agents remember is another space: nothing of a secret is there.
     assert_eq!(store.memory().get(&namespace, &record).unwrap(), None);
     // A record that the configuration hides is not listed as if it could be reached.
