@@ -9,7 +9,7 @@ use aral_runtime::files::FilesError;
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The socket cannot be made.
-    #[error("the management socket: {0}")]
+    #[error("the management socket cannot be opened")]
     Socket(#[source] FilesError),
     /// An address that others can reach.
     #[error("the management address `{0}` is not of the loopback")]
