@@ -1,8 +1,8 @@
 //! The embedding API. Thin: it turns bytes and files into checked documents and hands them to the dispatch path.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 
 use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
@@ -86,7 +86,10 @@ impl Host {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let parts = Arc::new(parts);
+        let keeper: Weak<Parts> = Arc::downgrade(&parts);
+        parts.dispatcher.keep_with(keeper);
+        Self(parts)
     }
 
     /// Records that the host is there, and under what it decides. `config` is the digest of its configuration file.
@@ -196,8 +199,6 @@ impl Host {
     /// A failed call is an [`Outcome`] too: its `result` says whose fault it was (`failure.code.blame()`), and its
     /// `usage` what it cost.
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
-        // Kept also where the caller gives the call up.
-        let _kept = self.keeping_used();
         self.0.dispatcher.invoke(session, request).await
     }
 

@@ -351,6 +351,27 @@ async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
 }
 
 #[tokio::test]
+async fn what_is_used_without_the_host_in_between_is_kept_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let one = fixture(|builder| builder.state_dir(&state));
+    let session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    let capability = "echo".parse().unwrap();
+    let request = Request {
+        capability: &capability,
+        version: None,
+        input: b"[1]",
+        trace: None,
+    };
+    // As a server does it.
+    let outcome = one.host.dispatcher().invoke(&session, request).await;
+    outcome.result.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let kept = files::read_path(&state.join("used.json"), 1 << 20).unwrap();
+    assert!(String::from_utf8(kept).unwrap().contains(",1]]"), "the host still runs");
+}
+
+#[tokio::test]
 async fn what_cannot_be_kept_now_is_kept_later() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");

@@ -7,11 +7,12 @@ mod evidence;
 mod explain;
 mod gate;
 mod granted;
+mod keeper;
 mod limits;
 mod run;
 mod sessions;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
@@ -26,6 +27,7 @@ pub use evidence::ReceiptReference;
 pub use explain::Explanation;
 pub use gate::GateOptions;
 pub use granted::Granted;
+pub use keeper::Keeper;
 pub use limits::Admission;
 pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
 
@@ -112,6 +114,7 @@ pub struct Dispatcher {
     register: Register,
     gate: Gate,
     witness: Option<Witness>,
+    keeper: OnceLock<Weak<dyn Keeper>>,
 }
 
 impl Dispatcher {
@@ -127,6 +130,7 @@ impl Dispatcher {
             register: Register::default(),
             gate: Gate::new(parts.gate),
             witness: parts.blinder.map(Witness::new),
+            keeper: OnceLock::new(),
             services: parts.services,
         }
     }
@@ -164,6 +168,7 @@ impl Dispatcher {
         }
         match self.admit_traced(session, request.capability, request.version, Some(trace)) {
             Ok(admission) => {
+                let _using = self.using();
                 let Admission { granted, reservation } = admission;
                 self.run(trace, &granted, Some(reservation), request.input).await
             }
