@@ -172,7 +172,7 @@ impl Dispatcher {
                 let Admission { granted, reservation } = admission;
                 self.run(trace, &granted, Some(reservation), request.input).await
             }
-            Err(failure) => self.refused(trace, request.capability, failure).await,
+            Err(failure) => self.refused(trace, session, request.capability, failure).await,
         }
     }
 
@@ -324,9 +324,9 @@ impl Dispatcher {
     }
 
     /// A call that never got as far as a grant.
-    async fn refused(&self, trace: TraceId, capability: &CapabilityId, failure: Failure) -> Outcome {
-        let failure = self.reported(failure, trace);
-        let (result, receipt) = self.refused_on_record(trace, capability, failure).await;
+    async fn refused(&self, trace: TraceId, session: &Session, capability: &CapabilityId, failure: Failure) -> Outcome {
+        let (failure, persona) = (self.reported(failure, trace), &session.persona().body.id);
+        let (result, receipt) = self.refused_on_record(trace, persona, capability, failure).await;
         unrun(trace, capability, result, receipt)
     }
 

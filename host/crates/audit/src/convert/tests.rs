@@ -131,6 +131,7 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
     let ended = |code, evidence: Option<&Evidence>| {
         converted(EventKind::InvocationEnded {
             capability: capability(),
+            persona: "analyst".parse().unwrap(),
             code,
             usage: usage.clone(),
             evidence: evidence.map(|evidence| Box::new(evidence.clone())),
@@ -138,7 +139,7 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
     };
     assert_eq!(
         ended(None, Some(&evidence)),
-        json!({"type": "invocation", "capability": "probe", "success": true, "resources": used, "evidence": bound})
+        json!({"type": "invocation", "capability": "probe", "persona": "analyst", "success": true, "resources": used, "evidence": bound})
     );
     let failed = ended(Some(Code::GuestTrap), None);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Records the end of a call exactly once, also when the caller gives it up half-way.
 
 use aral_contract::event::{Kept, RecordFuture, RecordReference};
-use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usage};
+use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, PersonaId, TraceId, Usage};
 
 use super::Dispatcher;
 use super::evidence::{Proof, ReceiptReference};
@@ -52,6 +52,7 @@ impl<'a> Ended<'a> {
             trace: Some(self.trace),
             kind: EventKind::InvocationEnded {
                 capability: self.granted.grant().capability.clone(),
+                persona: self.granted.grant().persona.clone(),
                 code,
                 usage,
                 evidence: self.proof.as_ref().map(|proof| proof.evidence(self.granted, output)),
@@ -74,6 +75,7 @@ impl Dispatcher {
     pub(super) async fn refused_on_record(
         &self,
         trace: TraceId,
+        persona: &PersonaId,
         capability: &CapabilityId,
         failure: Failure,
     ) -> (Result<String, Failure>, Option<ReceiptReference>) {
@@ -82,6 +84,7 @@ impl Dispatcher {
             trace: Some(trace),
             kind: EventKind::InvocationEnded {
                 capability: capability.clone(),
+                persona: persona.clone(),
                 code: Some(failure.code),
                 usage: Usage::default(),
                 evidence: None,
