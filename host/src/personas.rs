@@ -124,13 +124,15 @@ impl Host {
                 self.check_unchanged(&persona)?;
                 personas.push(persona);
             }
+            // First what can fail: a persona more changes nothing for those that are there, and nobody has its session yet.
+            personas
+                .into_iter()
+                .try_for_each(|persona| self.open(persona).map(|_| ()))?;
             self.set_trust(config.trust.clone());
             if config.policy != self.policy() {
                 self.set_policy(config.policy.clone());
             }
-            personas
-                .into_iter()
-                .try_for_each(|persona| self.open(persona).map(|_| ()))
+            Ok(())
         })
     }
 

@@ -487,3 +487,19 @@ async fn reloading_takes_policy_and_trust_and_changes_no_persona() {
     fixture.host.reload(&revoking).unwrap();
     assert_eq!(fixture.code(&session).await, Some(Code::SignatureInvalid));
 }
+
+#[test]
+fn of_a_configuration_with_an_older_issue_nothing_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("kept");
+    let fixture = || fixture(|builder| builder.state_dir(&state));
+    fixture().host.session(&persona_of(5, &json!({}))).unwrap();
+    let next = fixture();
+    write(folder.path(), "persona.json", &persona_of(4, &json!({})));
+    let before = next.host.policy().digest();
+    let failure = next.host.reload(&config(folder.path(), "", &[])).unwrap_err();
+    assert_eq!(
+        (failure.code, next.host.policy().digest()),
+        (Code::DocumentStale, before)
+    );
+}
