@@ -52,6 +52,7 @@ fn event(number: u64) -> Result<Event> {
         trace: Some(TraceId::from_bytes([7; 16])),
         kind: EventKind::InvocationEnded {
             capability: "text-grep".parse()?,
+            persona: "researcher".parse()?,
             code: None,
             usage: Usage::default(),
             user: None,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_audit::sink::{SinkName, SinkStatus};
-use aral_audit::{AuditLog, Blinder, OpenError};
+use aral_audit::{AuditLog, Blinder, LogOptions, OpenError};
 use aral_contract::event::RecordFuture;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
 
@@ -52,7 +52,10 @@ impl Audit {
 
     fn open_at(config: &AuditConfig, places: &AuditPlaces, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
         let blinder = Arc::new(keys::blinding(&places.blinding_key)?);
-        let options = config.options(places.dir.clone());
+        let options = LogOptions {
+            head_file: places.head.clone(),
+            ..config.options(places.dir.clone())
+        };
         let begin = clock.elapsed();
         let log = loop {
             let key = keys::signing(places)?;
@@ -119,6 +122,12 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
     match error {
         OpenError::Held { .. } => failure(text::chain(error))
             .with_hint("wait for the end of that process, or give this host a log of its own: [audit] dir = \"…\""),
+        OpenError::NotGoneOn { .. } => {
+            let kept = places.head.as_deref().unwrap_or(&places.dir).display();
+            failure(text::chain(error)).with_hint(format!(
+                "see what became of it: `aral audit verify --anchor {kept}`\nto begin a new one, move its folder and that file away"
+            ))
+        }
         OpenError::Segment(_) => {
             failure(text::chain(error)).with_hint("see what is wrong with it: `aral audit verify`")
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
@@ -94,7 +94,10 @@ impl Host {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let parts = Arc::new(parts);
+        let keeper: Weak<Parts> = Arc::downgrade(&parts);
+        parts.dispatcher.load().keep_with(keeper);
+        Self(parts)
     }
 
     /// Records that the host is there, and under what it decides. `config` is the digest of its configuration file.
@@ -204,8 +207,6 @@ impl Host {
     /// A failed call is an [`Outcome`] too: its `result` says whose fault it was (`failure.code.blame()`), and its
     /// `usage` what it cost.
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
-        // Kept also where the caller gives the call up.
-        let _kept = self.keeping_used();
         self.dispatcher().invoke(session, request).await
     }
 

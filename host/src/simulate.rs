@@ -12,7 +12,7 @@ use aral_audit::{Filter, ReadError, Record, query};
 use aral_capability::Entry;
 use aral_capability::manifest::ManifestBody;
 use aral_contract::document::Verified;
-use aral_contract::{CapabilityId, Digest, Grant, PersonaId};
+use aral_contract::{CapabilityId, Digest, PersonaId};
 use aral_orchestration::authorize::{Missing, authorize};
 use aral_orchestration::{Decision, Policy};
 use aral_persona::Persona;
@@ -74,7 +74,8 @@ pub enum Answer {
     },
     /// Allowed as before, with other rights or limits. Known only of decisions under the policy that is in force.
     Otherwise {
-        /// What would be other: `permissions`, `limits`, `metering`, `networks` or `secret_plain_loopback`.
+        /// What would be other: `permissions`, `limits`, `metering`, `networks`, `secret_plain_loopback`, or `agent`: how much the
+        /// agent may use up, or what a call costs.
         members: Vec<&'static str>,
     },
     /// It cannot be asked again.
@@ -220,15 +221,16 @@ fn answer(
         ));
     };
     let decide = |policy| authorize(entry, question.manifest, persona, policy);
-    match (decide(candidate).outcome, recorded.allowed) {
+    let now = decide(candidate);
+    match (&now.outcome, recorded.allowed) {
         (Ok(_), false) => Answer::Allowed,
         (Err(_), false) => Answer::Same,
         (Err(denial), true) => Answer::Denied {
             missing: denial.missing.iter().map(with_lines).collect(),
         },
-        (Ok(grant), true) => {
+        (Ok(_), true) => {
             let then = current.filter(|policy| policy.digest() == recorded.policy).map(decide);
-            then.map_or(Answer::Same, |then| compared(&then, &grant))
+            then.map_or(Answer::Same, |then| compared(&then, &now))
         }
     }
 }
@@ -249,9 +251,11 @@ fn with_lines(missing: &Missing) -> String {
     format!("{missing}{lines}")
 }
 
-/// What two grants of one question differ in, besides the policies that they come from.
-fn compared(then: &Decision, now: &Grant) -> Answer {
-    let Ok(then) = &then.outcome else { return Answer::Same };
+/// What two decisions of one question differ in, besides the policies that they come from.
+fn compared(before: &Decision, after: &Decision) -> Answer {
+    let (Ok(then), Ok(now)) = (&before.outcome, &after.outcome) else {
+        return Answer::Same;
+    };
     let members: Vec<&'static str> = [
         ("permissions", then.permissions != now.permissions),
         ("limits", then.limits != now.limits),
@@ -261,6 +265,7 @@ fn compared(then: &Decision, now: &Grant) -> Answer {
             "secret_plain_loopback",
             then.secret_plain_loopback != now.secret_plain_loopback,
         ),
+        ("agent", before.terms != after.terms),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

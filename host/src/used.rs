@@ -6,32 +6,22 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aral_contract::Failure;
+use aral_orchestration::dispatch::Keeper;
 
-use crate::host::{Host, Parts};
+use crate::host::Parts;
 
 /// How long what was used may wait to be kept. Stops a busy host from writing a file for every call.
 const KEEP_AFTER: Duration = Duration::from_secs(1);
 
-/// Sees to it, when dropped, that what was used is kept soon.
-pub(crate) struct Keeping<'a>(&'a Host);
-
-impl Host {
-    pub(crate) fn keeping_used(&self) -> Keeping<'_> {
-        Keeping(self)
-    }
-}
-
-impl Drop for Keeping<'_> {
-    fn drop(&mut self) {
-        let inner = &self.0.0;
-        if inner.serials.is_none() || inner.keeping.swap(true, Ordering::AcqRel) {
+impl Keeper for Parts {
+    fn used(self: Arc<Self>) {
+        if self.serials.is_none() || self.keeping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let later = Arc::downgrade(inner);
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(keep_later(later))),
+            Ok(runtime) => drop(runtime.spawn(keep_later(Arc::downgrade(&self)))),
             // Nobody to do it later: the next call, or the end of the host.
-            Err(_) => inner.keeping.store(false, Ordering::Release),
+            Err(_) => self.keeping.store(false, Ordering::Release),
         }
     }
 }

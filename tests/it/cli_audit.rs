@@ -174,6 +174,11 @@ fn cut_back_without_and_with_an_anchor() {
     let size = report["size"].as_u64().expect("a number");
     assert_eq!(report["anchored"], Value::Null);
     assert_found(&desk, &["--anchor", "anchor.json"], size, "cut back");
+    desk.invoke(RUNTIME_ECHO_TOOL, "[2]").assert(
+        "the host knows what it signed",
+        8,
+        &["its first ", "audit.unavailable"],
+    );
 }
 
 #[test]
@@ -183,6 +188,15 @@ fn rewritten_with_a_chain_made_anew_is_not_what_was_signed() {
     receipt.assert("prove", 0, &[]);
     // A log of its own, with the same key and other records.
     std::fs::remove_dir_all(desk.path("audit")).expect("a folder");
+    let refused = desk.invoke(RUNTIME_ECHO_TOOL, "[2]");
+    let words = ["is not the one that this host signed for", "audit verify --anchor "];
+    refused.assert("a log that was removed", 8, &words);
+    for kept in std::fs::read_dir(desk.path(setup::STATE)).expect("a folder") {
+        let path = kept.expect("an entry").path();
+        if path.extension().is_some_and(|name| name == "head") {
+            std::fs::remove_file(path).expect("a file");
+        }
+    }
     desk.invoke(RUNTIME_ECHO_TOOL, "[2]").assert("a denial", 3, &[]);
     assert_good(&desk, &[]);
     // The receipt anchors it.
@@ -319,6 +333,8 @@ fn records_are_found_by_each_of_their_sides() {
     assert_eq!(types, ["decision", "invocation_started", "invocation"]);
     let denied = found(&["--persona", "nobody", "--type", "decision"]);
     assert_eq!(denied["count"], 1);
+    let refused = found(&["--persona", "nobody", "--type", "invocation"]);
+    assert_eq!(refused["count"], 1, "a call that never ran is for somebody, too");
     let missing = denied["records"][0]["event"]["missing"].to_string();
     assert!(missing.contains("persona"), "who lacked which yes: {missing}");
     assert_eq!(
@@ -440,6 +456,7 @@ fn a_candidate_policy_is_asked_about_what_was_decided() {
     let opened = simulate(&open, &[]);
     assert_eq!(opened["changed"][0]["answer"], "allowed", "{opened}");
     // Another persona than the one that was decided about says nothing.
+    let decided = std::fs::read(desk.path("persona.json")).expect("a persona");
     desk.persona(&json!({"id": "tester", "name": "Other", "constraints": {}}));
     let unknown = simulate(&open, &[]);
     assert_eq!(unknown["unknown"][0]["answer"], "unknown", "{unknown}");
@@ -448,5 +465,13 @@ fn a_candidate_policy_is_asked_about_what_was_decided() {
             .as_str()
             .expect("words")
             .contains("persona")
+    );
+    desk.write("agents/tester.json", &decided);
+    desk.configure(|config| config["personas"] = json!({ "files": ["agents/tester.json"] }));
+    let known = simulate("[policy]", &[]);
+    assert_eq!(
+        (&known["unknown"], &known["decisions"]),
+        (&json!([]), &json!(1)),
+        "{known}"
     );
 }

@@ -87,7 +87,10 @@ fn documents(arguments: &PolicySimulate, configured: &Configured, output: &Outpu
     }
     let default = PathBuf::from(PERSONA);
     let default = Some(&default).filter(|path| arguments.persona.is_empty() && files::is_there(path));
-    for path in arguments.persona.iter().chain(default) {
+    let callers = configured.config.serve.iter().flat_map(|serve| &serve.callers);
+    let configured = configured.config.personas.iter();
+    let configured = configured.chain(callers.map(|caller| &caller.persona));
+    for path in configured.chain(&arguments.persona).chain(default) {
         let read = files::document(path).and_then(|bytes| match persona::verify(&bytes, trust, now) {
             Err(_) if arguments.development => Ok(persona::dangerous_accept_unsigned(&bytes, now)?),
             other => Ok(other?),

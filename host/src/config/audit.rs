@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aral_audit::{Durability, LogOptions};
+use aral_contract::Digest;
 use aral_runtime::files;
 
 use super::{CA_BYTES_MAX, ConfigError};
@@ -105,6 +106,8 @@ pub struct AuditPlaces {
     pub public_key: Option<PathBuf>,
     /// The key that hides.
     pub blinding_key: PathBuf,
+    /// Where the newest checkpoint is kept besides; none: there is no folder of state.
+    pub head: Option<PathBuf>,
 }
 
 /// Why `[audit]` is not taken.
@@ -179,7 +182,16 @@ impl AuditConfig {
             let below = || state_dir.map(|state| state.join(default));
             named.clone().or_else(below).ok_or(AuditConfigError::NoFolder { key })
         };
+        let head = match &self.dir {
+            None => "audit.head".to_owned(),
+            // Several logs may share one folder of state.
+            Some(dir) => {
+                let name = Digest::of(dir.as_os_str().as_encoded_bytes()).to_string();
+                format!("audit-{}.head", name.get(..16).unwrap_or(&name))
+            }
+        };
         Ok(Some(AuditPlaces {
+            head: state_dir.map(|state| state.join(head)),
             dir: place(&self.dir, "dir", "audit")?,
             key: place(&self.key_file, "key_file", "audit.pem")?,
             public_key: match self.key_file {
@@ -194,6 +206,7 @@ impl AuditConfig {
     pub(crate) fn options(&self, dir: PathBuf) -> LogOptions {
         LogOptions {
             directory: dir,
+            head_file: None,
             durability: self.durability,
             segment_bytes_max: self.segment_bytes_max,
             segment_age_max: self.segment_age_max,

@@ -352,6 +352,27 @@ async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
 }
 
 #[tokio::test]
+async fn what_is_used_without_the_host_in_between_is_kept_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let one = fixture(|builder| builder.state_dir(&state));
+    let session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    let capability = "echo".parse().unwrap();
+    let request = Request {
+        capability: &capability,
+        version: None,
+        input: b"[1]",
+        trace: None,
+    };
+    // As a server does it.
+    let outcome = one.host.dispatcher().invoke(&session, request).await;
+    outcome.result.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let kept = files::read_path(&state.join("used.json"), 1 << 20).unwrap();
+    assert!(String::from_utf8(kept).unwrap().contains(",1]]"), "the host still runs");
+}
+
+#[tokio::test]
 async fn what_cannot_be_kept_now_is_kept_later() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
@@ -466,4 +487,20 @@ async fn reloading_takes_policy_and_trust_and_changes_no_persona() {
     let revoking = config(folder.path(), OPEN, &[key(3).public().id()]);
     fixture.host.reload(&revoking).unwrap();
     assert_eq!(fixture.code(&session).await, Some(Code::SignatureInvalid));
+}
+
+#[test]
+fn of_a_configuration_with_an_older_issue_nothing_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("kept");
+    let fixture = || fixture(|builder| builder.state_dir(&state));
+    fixture().host.session(&persona_of(5, &json!({}))).unwrap();
+    let next = fixture();
+    write(folder.path(), "persona.json", &persona_of(4, &json!({})));
+    let before = next.host.policy().digest();
+    let failure = next.host.reload(&config(folder.path(), "", &[])).unwrap_err();
+    assert_eq!(
+        (failure.code, next.host.policy().digest()),
+        (Code::DocumentStale, before)
+    );
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aral_audit::{AuditLog, Blinder, LogOptions};
 use aral_capability::manifest;
 use aral_contract::document::PrivateKey;
-use aral_contract::{AuditSink as _, Clock as _, Event, EventKind};
+use aral_contract::{AuditSink as _, Clock as _, Event, EventKind, Grant};
 use aral_orchestration::RawPolicy;
 use aral_persona::persona;
 use aral_runtime::SystemClock;
@@ -118,6 +118,11 @@ fn other_rights_are_seen_where_the_old_policy_is_known() {
         members: vec!["limits"],
     };
     assert_eq!(asked(&open, Some(&open), &other, &documents()), expected);
+    for line in ["agent.requests_per_hour = 0", "price.call_micro = 5"] {
+        let other = policy(&format!("{line}\n{OPEN}"));
+        let expected = Answer::Otherwise { members: vec!["agent"] };
+        assert_eq!(asked(&open, Some(&open), &other, &documents()), expected, "{line}");
+    }
     assert_eq!(
         asked(&open, Some(&other), &other, &documents()),
         Answer::Same,

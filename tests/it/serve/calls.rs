@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aral_contract::Digest;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::guests::*;
@@ -211,4 +212,19 @@ fn replay_bounds_hold() {
     assert!(outcome(json!({})));
     assert!(!outcome(json!({ "replay_entries_max": 1 })));
     assert!(!outcome(json!({ "replay_bytes_max": 600 })));
+}
+
+#[test]
+fn what_was_used_outlives_a_server_that_is_killed() {
+    let desk = desk(|config| config["policy"]["agent"]["requests_per_hour"] = json!(2));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    // What was used is kept within a second; on a busy machine that takes longer.
+    std::thread::sleep(Duration::from_secs(3));
+    server.signal(Signal::KILL);
+    let _killed = server.wait();
+    let next = Server::start(&desk);
+    next.invoke(ECHO, "1").assert_problem("used up", 429, "limit.rate");
 }

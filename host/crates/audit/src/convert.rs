@@ -74,12 +74,14 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         }),
         EventKind::InvocationEnded {
             capability,
+            persona,
             code,
             usage,
             user,
             evidence,
         } => AuditEvent::Invocation(Box::new(Invocation {
             capability,
+            persona: Some(persona),
             success: code.is_none(),
             code: code.map(|code| Text::new(code.as_str())),
             resources: resources(&usage),

@@ -17,6 +17,7 @@ pub mod merkle;
 pub mod segment;
 
 mod ending;
+mod keepsake;
 pub mod log;
 pub mod options;
 mod output;

@@ -16,6 +16,7 @@ use cap_std::fs::Dir;
 
 use crate::blind::Blinder;
 use crate::checkpoint::Checkpoint;
+use crate::keepsake::{self, Keepsake};
 use crate::options::LogOptions;
 use crate::receipt::{Receipt, ReceiptError, prove_in};
 use crate::recover::{OpenError, recover};
@@ -67,7 +68,10 @@ impl AuditLog {
                 .into());
             }
         }
-        let recovered = recover(&dir, &*clock, &key.public())?;
+        let kept = options.head_file.as_deref().map(Keepsake::open).transpose()?;
+        let (keepsake, kept) = kept.unzip();
+        let head = kept.and_then(|kept| keepsake::head(&kept, &key.public()));
+        let recovered = recover(options, &dir, &*clock, &key.public(), head.as_ref())?;
         let clone = || {
             dir.try_clone().map_err(|source| crate::segment::SegmentError::Read {
                 name: ".".to_owned(),
@@ -103,6 +107,7 @@ impl AuditLog {
                 age_max: options.retain_age_max,
             },
             reserve,
+            keepsake,
             output: recovered.output,
             signed_size: if recovered.clean { size } else { 0 },
             tree: recovered.tree,

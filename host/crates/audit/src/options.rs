@@ -28,6 +28,9 @@ pub enum Durability {
 pub struct LogOptions {
     /// The folder; made with mode 0700 if it is not there. Nobody else may have access to it.
     pub directory: PathBuf,
+    /// Where the newest checkpoint is kept besides, outside of the folder; none: nowhere. A log that does not go on from there
+    /// is not opened.
+    pub head_file: Option<PathBuf>,
     /// What it means that a record is kept.
     pub durability: Durability,
     /// Size of a segment after which the next one begins, in bytes.
@@ -55,6 +58,7 @@ impl LogOptions {
     pub fn new(directory: PathBuf) -> Self {
         Self {
             directory,
+            head_file: None,
             durability: Durability::default(),
             segment_bytes_max: 64 << 20,
             segment_age_max: Duration::from_hours(24),

@@ -87,6 +87,7 @@ mod tests {
             trace: Some(TraceId::from_bytes([trace; 16])),
             kind: EventKind::InvocationEnded {
                 capability: capability.parse().unwrap(),
+                persona: "analyst".parse().unwrap(),
                 code: Some(Code::GuestTrap),
                 usage: Usage::default(),
                 user: None,

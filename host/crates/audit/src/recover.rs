@@ -12,8 +12,10 @@ use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint::dangerous_unverified_head;
+use crate::LogOptions;
+use crate::checkpoint::{Head, dangerous_unverified_head};
 use crate::ending::Ending;
+use crate::keepsake;
 use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
 use crate::output::Output;
@@ -31,6 +33,16 @@ pub enum OpenError {
     Held {
         /// Which log.
         directory: String,
+    },
+    /// It was removed, cut back or made anew since this host signed for it.
+    #[error(
+        "the audit log `{directory}` is not the one that this host signed for: its first {size} records are others or gone"
+    )]
+    NotGoneOn {
+        /// Which log.
+        directory: String,
+        /// How many records it had.
+        size: u64,
     },
     /// A segment is damaged where no crash damages one, or of a newer version.
     #[error(transparent)]
@@ -60,9 +72,23 @@ pub(crate) struct Recovered {
     pub(crate) opened: LogOpened,
 }
 
-/// Finds the end of the log in a folder, or begins one.
-pub(crate) fn recover(dir: &Dir, clock: &dyn Clock, key: &PublicKey) -> Result<Recovered, OpenError> {
+/// Finds the end of the log in a folder, or begins one. `head` is what this host signed last, as far as it knows: a log that
+/// does not go on from there is left as it is.
+pub(crate) fn recover(
+    options: &LogOptions,
+    dir: &Dir,
+    clock: &dyn Clock,
+    key: &PublicKey,
+    head: Option<&Head>,
+) -> Result<Recovered, OpenError> {
+    let not_gone_on = |head: &Head| OpenError::NotGoneOn {
+        directory: options.directory.display().to_string(),
+        size: head.size,
+    };
     let newest = segment::list(dir)?.pop();
+    if let (None, Some(head)) = (&newest, head) {
+        return Err(not_gone_on(head));
+    }
     let last = match &newest {
         Some(last) => last.first,
         None => begin(dir, clock.now())?,
@@ -83,6 +109,11 @@ pub(crate) fn recover(dir: &Dir, clock: &dyn Clock, key: &PublicKey) -> Result<R
         },
         None => scan(reader, tree, prev)?,
     };
+    if let Some(head) = head
+        && !keepsake::goes_on(dir, log, &found.tree, head)?
+    {
+        return Err(not_gone_on(head));
+    }
     let cut = match found.end.checked_sub(found.good) {
         Some(cut_bytes) if cut_bytes > 0 => Some(cut(dir, last, found.good)?),
         Some(_) | None => None,

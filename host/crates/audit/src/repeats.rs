@@ -1,5 +1,6 @@
 //! Counts failures of one kind from one source, so that nobody fills the log by failing: the first few of each window are
-//! recorded, the rest become one record that says how many there were.
+//! recorded, the rest become one record that says how many there were. The kind is as narrow as the words of the host and of
+//! signed documents make it: else a flood of what is harmless would hide the one that is not.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use jiff::Timestamp;
 use crate::schema::{AuditEvent, Repeated};
 use crate::text::Text;
 
-use aral_contract::event::Severity;
+use aral_contract::CapabilityId;
+use aral_contract::event::{DataOperation, SecretOperation, Severity};
 
 /// Sources that are told apart at once. Stops an attacker with many addresses from filling memory: those beyond are
 /// counted together.
@@ -19,6 +21,8 @@ const SOURCES_MAX: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Source {
     what: &'static str,
+    /// Of what kind: a word of the host or a name in a signed document, and so not one of many that somebody makes up.
+    which: Option<String>,
     from: Option<String>,
 }
 
@@ -26,22 +30,45 @@ impl Source {
     /// Of what an event is a repeatable failure; none: it is recorded however often it happens.
     pub(crate) fn of(event: &AuditEvent) -> Option<Self> {
         let operator = || "operator".to_owned();
-        let from = match event {
-            AuditEvent::Authentication(event) if !event.success => event
-                .source
-                .map_or_else(|| "local".to_owned(), |source| source.to_string()),
-            AuditEvent::Decision(event) if event.grant.is_none() => event.persona.to_string(),
-            AuditEvent::Invocation(event) if !event.success && event.evidence.is_none() => event.capability.to_string(),
-            AuditEvent::HostCall(event) if !event.allowed => event.capability.to_string(),
+        let by_capability = |capability: Option<&CapabilityId>| capability.map_or_else(operator, ToString::to_string);
+        let (which, from) = match event {
+            AuditEvent::Authentication(event) if !event.success => {
+                let source = event.source.map(|source| source.to_string());
+                (None, source.unwrap_or_else(|| "local".to_owned()))
+            }
+            AuditEvent::Decision(event) if event.grant.is_none() => {
+                (Some(event.capability.to_string()), event.persona.to_string())
+            }
+            AuditEvent::Invocation(event) if !event.success && event.evidence.is_none() => {
+                let code = event.code.as_ref().map(|code| code.as_str().to_owned());
+                let persona = event.persona.as_ref().map(ToString::to_string);
+                (code, persona.unwrap_or_else(|| event.capability.to_string()))
+            }
+            AuditEvent::HostCall(event) if !event.allowed => {
+                (Some(event.permission.to_string()), event.capability.to_string())
+            }
             AuditEvent::MemoryAccess(event) if !event.success => {
-                event.capability.as_ref().map_or_else(operator, ToString::to_string)
+                let operation = match event.operation {
+                    DataOperation::Read => "read",
+                    DataOperation::List => "list",
+                    DataOperation::Write => "write",
+                    DataOperation::Delete => "delete",
+                };
+                (Some(operation.to_owned()), by_capability(event.capability.as_ref()))
             }
             AuditEvent::DataAccess(event) if !event.success => {
-                event.capability.as_ref().map_or_else(operator, ToString::to_string)
+                let operation = match event.operation {
+                    SecretOperation::Inject => "inject",
+                    SecretOperation::Reveal => "reveal",
+                    SecretOperation::Write => "write",
+                };
+                (Some(operation.to_owned()), by_capability(event.capability.as_ref()))
             }
-            AuditEvent::Security(event) if event.severity < Severity::Critical => event
-                .source
-                .map_or_else(|| event.subject.as_str().to_owned(), |source| source.to_string()),
+            AuditEvent::Security(event) if event.severity < Severity::Critical => {
+                let source = event.source.map(|source| source.to_string());
+                let from = source.unwrap_or_else(|| event.subject.as_str().to_owned());
+                (Some(event.rule.as_str().to_owned()), from)
+            }
             AuditEvent::Authentication(_)
             | AuditEvent::Decision(_)
             | AuditEvent::InvocationStarted(_)
@@ -59,6 +86,7 @@ impl Source {
         };
         Some(Self {
             what: event.type_name(),
+            which,
             from: Some(from),
         })
     }
@@ -151,13 +179,15 @@ impl Repeats {
             .filter(|(_, window)| window.counted > 0)
             .map(|(source, window)| Repeated {
                 what: Text::new(source.what),
+                which: source.which.as_deref().map(Text::new),
                 from: source.from.as_deref().map(Text::new),
                 count: window.counted,
                 first: window.first,
                 last: window.last,
             })
             .collect();
-        repeated.sort_by(|one, other| (&one.what, &one.from).cmp(&(&other.what, &other.from)));
+        repeated
+            .sort_by(|one, other| (&one.what, &one.which, &one.from).cmp(&(&other.what, &other.which, &other.from)));
         repeated
     }
 }
@@ -169,6 +199,7 @@ mod tests {
     fn source(from: &str) -> Source {
         Source {
             what: "authentication",
+            which: None,
             from: Some(from.to_owned()),
         }
     }
@@ -221,5 +252,28 @@ mod tests {
         let all = repeats.all();
         assert_eq!((all.len(), all[0].count, &all[0].from), (1, 1000, &None));
         assert_eq!(repeats.wait(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_does_not_hide_another_one() {
+        use crate::schema::Security;
+        let security = |rule: &str, subject: &str| {
+            let source = Some(std::net::IpAddr::from([192, 0, 2, 1]));
+            AuditEvent::Security(Security {
+                severity: Severity::High,
+                rule: Text::new(rule),
+                subject: Text::new(subject),
+                reason: None,
+                source,
+            })
+        };
+        let mut repeats = Repeats::new(1, Duration::from_secs(60));
+        let mut take = |event: AuditEvent| repeats.take(Source::of(&event).unwrap(), at(0), Duration::ZERO);
+        assert_eq!(take(security("http.host", "a")), Verdict::Record);
+        assert_eq!(take(security("http.host", "b")), Verdict::Count);
+        assert_eq!(take(security("persona.override", "a")), Verdict::Record);
+        let all = repeats.all();
+        let which: Vec<_> = all.iter().map(|one| one.which.as_ref().unwrap().as_str()).collect();
+        assert_eq!(which, ["http.host"]);
     }
 }

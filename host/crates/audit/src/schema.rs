@@ -138,7 +138,10 @@ impl AuditEvent {
             Self::Authentication(event) => event.agent.as_ref(),
             Self::Decision(event) => Some(&event.persona),
             Self::InvocationStarted(event) => Some(&event.persona),
-            Self::Invocation(event) => event.evidence.as_ref().map(|evidence| &evidence.persona),
+            Self::Invocation(event) => {
+                let proven = event.evidence.as_ref().map(|evidence| &evidence.persona);
+                proven.or(event.persona.as_ref())
+            }
             Self::HostCall(_)
             | Self::MemoryAccess(_)
             | Self::DataAccess(_)

@@ -15,6 +15,9 @@ use crate::merkle::Tree;
 
 /// Most segments that a log may have. Stops a folder full of strange files from holding up whoever lists it.
 pub const SEGMENTS_MAX: usize = 100_000;
+/// Numbers of records stay below this one, as all numbers of signed documents do. Stops a forged segment from leaving no number
+/// for the next record.
+const RECORDS_MAX: u64 = 1 << 53;
 /// The version of the format. A reader refuses a newer one.
 const SCHEMA: &str = "aral.audit/v1";
 const SUFFIX: &str = ".jsonl";
@@ -82,7 +85,7 @@ impl Header {
             });
         }
         let header: Self = serde_json::from_slice(header).map_err(|_| damaged())?;
-        if header.tree().is_none() || file_name(header.first) != name {
+        if header.tree().is_none() || file_name(header.first) != name || header.first >= RECORDS_MAX {
             return Err(damaged());
         }
         Ok(header)
@@ -272,6 +275,14 @@ mod tests {
         ));
         assert!(matches!(
             Header::parse(text.as_bytes(), &file_name(1)),
+            Err(SegmentError::Header { .. })
+        ));
+        let none = "\"0000000000000000000000000000000000000000000000000000000000000000\"";
+        let last = format!("\"peaks\":[{}]", vec![none; 64].join(","));
+        let beyond = text.replace("\"first\":0", "\"first\":18446744073709551615");
+        let beyond = beyond.replace("\"peaks\":[]", &last);
+        assert!(matches!(
+            Header::parse(beyond.as_bytes(), &file_name(u64::MAX)),
             Err(SegmentError::Header { .. })
         ));
     }

@@ -2,6 +2,7 @@
 //! written. It reads what an attacker may have written, and believes a signature and nothing else.
 
 mod finding;
+mod openings;
 mod walk;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::retain;
 use crate::segment::{self, SegmentError, SegmentReader};
 
 pub use finding::{Finding, What};
+pub use openings::TakenOver;
 
 use walk::Walk;
 
@@ -69,6 +71,9 @@ pub struct Report {
     pub signed: u64,
     /// How many checkpoints were checked.
     pub checkpoints: u64,
+    /// What nobody had signed for when a host opened the log and went on behind it: what one that was killed left, or what
+    /// somebody put there while none ran. Nothing tells the two apart.
+    pub taken_over: TakenOver,
     /// The first thing that is wrong; none: nothing is.
     pub finding: Option<Finding>,
     /// Whether records at the end can be missing.

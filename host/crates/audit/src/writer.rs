@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::checkpoint::{Checkpoint, Head};
 use crate::ending::Ending;
+use crate::keepsake::Keepsake;
 use crate::line::{Link, write_checkpoint, write_record};
 use crate::merkle::{Tree, leaf_hash};
 use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
@@ -45,6 +46,7 @@ pub(crate) struct Writer {
     pub(crate) rotation: Rotation,
     pub(crate) retention: Retention,
     pub(crate) reserve: Reserve,
+    pub(crate) keepsake: Option<Keepsake>,
     pub(crate) output: Output,
     pub(crate) tree: Tree,
     /// The leaf of the last record.
@@ -57,7 +59,7 @@ pub(crate) struct Writer {
     pub(crate) signed_at: Duration,
     /// A checkpoint that is not on stable storage yet.
     pub(crate) unsynced_checkpoint: Option<Arc<Checkpoint>>,
-    /// Once record `.0` is on stable storage, those before `.1` are removed.
+    /// Once record `.0` is on stable storage and signed for, those before `.1` are removed.
     pub(crate) retiring: Option<(u64, u64)>,
 }
 
@@ -283,10 +285,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes old segments once the log says that it did.
+    /// Removes old segments once the log says that it did, under a signature: anybody can say so without one.
     fn retire(&mut self) {
-        let durable = self.shared.lock().durable;
-        if let Some((_, kept_from)) = self.retiring.take_if(|(seq, _)| *seq < durable)
+        if self.retiring.is_none() {
+            return;
+        }
+        let checkpoint = self.shared.lock().checkpoint.clone();
+        let signed = checkpoint.map_or(0, |checkpoint| checkpoint.head.size);
+        if let Some((_, kept_from)) = self.retiring.take_if(|(seq, _)| *seq < signed)
             && let Err(error) = retain::remove_before(&self.dir, kept_from)
         {
             tracing::error!(%error, "old segments of the audit log cannot be removed");
@@ -298,11 +304,17 @@ impl Writer {
         self.persist(Output::sync)?;
         let mut state = self.shared.lock();
         state.durable = self.tree.size();
-        if let Some(checkpoint) = self.unsynced_checkpoint.take() {
-            state.checkpoint = Some(checkpoint);
+        let signed = self.unsynced_checkpoint.take();
+        if let Some(checkpoint) = &signed {
+            state.checkpoint = Some(Arc::clone(checkpoint));
         }
         drop(state);
         self.shared.announce();
+        if let (Some(keepsake), Some(checkpoint)) = (&self.keepsake, &signed)
+            && let Err(error) = keepsake.keep(checkpoint)
+        {
+            tracing::warn!(%error, "the newest checkpoint cannot be kept beside the audit log");
+        }
         Ok(())
     }
 

@@ -15,7 +15,8 @@ use crate::filesystem::Mount;
 use crate::functions::log::LogBook;
 use crate::storage::Memory;
 
-/// Host-call events kept of one call. Stops a guest from filling the audit log with refused attempts.
+/// Host-call events kept of one call: so many of those that were let through, and so many of those that were refused. Stops a
+/// guest from filling the audit log.
 pub(crate) const HOST_CALL_EVENTS_MAX: u64 = 1024;
 /// Longest target of an event, in bytes. Stops a guest from writing pages through names it makes up.
 const TARGET_BYTES_MAX: usize = 1024;
@@ -39,7 +40,8 @@ pub(crate) struct CallRecord {
     pub(crate) log: Mutex<LogBook>,
     host_calls: Option<HostCalls>,
     started: Duration,
-    events: AtomicU64,
+    events_allowed: AtomicU64,
+    events_denied: AtomicU64,
     http_requests: AtomicU64,
     memory_calls: AtomicU64,
     secret_calls: AtomicU64,
@@ -59,7 +61,8 @@ impl CallRecord {
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
             trace,
-            events: AtomicU64::new(0),
+            events_allowed: AtomicU64::new(0),
+            events_denied: AtomicU64::new(0),
             http_requests: AtomicU64::new(0),
             memory_calls: AtomicU64::new(0),
             secret_calls: AtomicU64::new(0),
@@ -91,7 +94,12 @@ impl CallRecord {
         if let Some(list) = &self.host_calls {
             list.push(permission, target, denial.is_none());
         }
-        let before = self.events.fetch_add(1, Ordering::Relaxed);
+        // Counted apart: nothing that is allowed can be done so often that what is refused afterwards is not seen.
+        let events = match denial {
+            None => &self.events_allowed,
+            Some(_) => &self.events_denied,
+        };
+        let before = events.fetch_add(1, Ordering::Relaxed);
         if before == HOST_CALL_EVENTS_MAX {
             tracing::warn!(trace = %self.trace, capability = %self.frame.grant.capability, "further host calls of this call are not recorded");
         }

@@ -102,6 +102,8 @@ pub enum EventKind {
     InvocationEnded {
         /// Which capability.
         capability: CapabilityId,
+        /// For whom.
+        persona: PersonaId,
         /// None: it succeeded.
         code: Option<Code>,
         /// What it used.

@@ -7,12 +7,13 @@ mod evidence;
 mod explain;
 mod gate;
 mod granted;
+mod keeper;
 mod limits;
 mod renewed;
 mod run;
 mod sessions;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
@@ -28,6 +29,7 @@ pub use evidence::ReceiptReference;
 pub use explain::Explanation;
 pub use gate::GateOptions;
 pub use granted::Granted;
+pub use keeper::Keeper;
 pub use limits::Admission;
 pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
 
@@ -115,6 +117,7 @@ pub struct Dispatcher {
     register: Arc<Register>,
     gate: Arc<Gate>,
     witness: Option<Arc<Witness>>,
+    keeper: Arc<OnceLock<Weak<dyn Keeper>>>,
 }
 
 impl Dispatcher {
@@ -130,6 +133,7 @@ impl Dispatcher {
             register: Arc::default(),
             gate: Arc::new(Gate::new(parts.gate)),
             witness: parts.blinder.map(|blinder| Arc::new(Witness::new(blinder))),
+            keeper: Arc::default(),
             services: parts.services,
         }
     }
@@ -167,6 +171,7 @@ impl Dispatcher {
         }
         match self.admit_traced(session, request.capability, request.version, Some(trace)) {
             Ok(admission) => {
+                let _using = self.using();
                 let Admission { granted, reservation } = admission;
                 let asked = Asked {
                     trace,
@@ -175,7 +180,7 @@ impl Dispatcher {
                 };
                 self.run(asked, &granted, Some(reservation)).await
             }
-            Err(failure) => self.refused(trace, session.user(), request.capability, failure).await,
+            Err(failure) => self.refused(trace, session, request.capability, failure).await,
         }
     }
 
@@ -322,15 +327,9 @@ impl Dispatcher {
     }
 
     /// A call that never got as far as a grant.
-    async fn refused(
-        &self,
-        trace: TraceId,
-        user: Option<&CallerName>,
-        capability: &CapabilityId,
-        failure: Failure,
-    ) -> Outcome {
+    async fn refused(&self, trace: TraceId, session: &Session, capability: &CapabilityId, failure: Failure) -> Outcome {
         let failure = self.reported(failure, trace);
-        let (result, receipt) = self.refused_on_record(trace, user, capability, failure).await;
+        let (result, receipt) = self.refused_on_record(trace, session, capability, failure).await;
         unrun(trace, capability, result, receipt)
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct PolicySimulate {
     /// A manifest that was decided about, besides those of the configuration
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) manifest: Vec<PathBuf>,
-    /// A persona that was decided about; without it `persona.json`, if it is there
+    /// A persona that was decided about, besides those of the configuration; without it `persona.json`, if it is there
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) persona: Vec<PathBuf>,
     /// Take unsigned manifests and personas too

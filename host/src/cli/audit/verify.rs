@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aral_audit::receipt::RECEIPT_BYTES_MAX;
-use aral_audit::verify::{Tail, VerifyError};
+use aral_audit::verify::{Tail, TakenOver, VerifyError};
 use aral_audit::{Report, newest_checkpoint, verify};
 use aral_contract::document::json as strict;
 use aral_contract::{Code, Failure};
@@ -100,6 +100,21 @@ fn shown(report: &Report) -> String {
             "not signed   the last {unsigned} records: they are chained, but nobody signed for them yet\n"
         ));
     }
+    let TakenOver {
+        records,
+        first,
+        cut_bytes,
+    } = report.taken_over;
+    if let Some(first) = first {
+        shown.push_str(&format!(
+            "taken over   {records} records, the first of them {first}: unsigned when a host opened the log behind them, since one was killed or somebody wrote them there\n"
+        ));
+    }
+    if cut_bytes > 0 {
+        shown.push_str(&format!(
+            "cut off      {cut_bytes} bytes that were no records in their place when a host opened the log; they are beside it, in `cut-*.bin`\n"
+        ));
+    }
     shown.push_str(&match report.tail {
         Tail::Anchored { size } => format!("end          reaches at least as far as the anchor, which is about {size} records\n"),
         Tail::CannotBeExcluded => "end          it cannot be excluded that records were cut off: compare with a checkpoint that was kept elsewhere, `--anchor FILE`\n".to_owned(),
@@ -123,6 +138,11 @@ fn object(report: &Report) -> Value {
         "size": report.size,
         "signed": report.signed,
         "checkpoints": report.checkpoints,
+        "taken_over": {
+            "records": report.taken_over.records,
+            "first": report.taken_over.first,
+            "cut_bytes": report.taken_over.cut_bytes,
+        },
         "finding": finding,
         "anchored": anchor,
     })

@@ -32,6 +32,7 @@ fn without_the_table_there_is_a_log_below_the_folder_of_state() {
             key: "/s/audit.pem".into(),
             public_key: Some("/s/audit.pub.pem".into()),
             blinding_key: "/s/audit.blind".into(),
+            head: Some("/s/audit.head".into()),
         }
     );
     assert_eq!(AuditConfig::default().places(None), Ok(None));
@@ -107,11 +108,18 @@ fn every_key_is_read() {
     // Whoever names the private key keeps the public one too.
     let places = expected.places(config.state_dir.as_deref()).unwrap().unwrap();
     assert_eq!((places.key, places.public_key), (base.join("k.pem"), None));
+    let elsewhere = AuditConfig {
+        dir: Some(base.join("other")),
+        ..expected.clone()
+    };
+    let elsewhere = elsewhere.places(config.state_dir.as_deref()).unwrap().unwrap();
+    assert_ne!(elsewhere.head, places.head, "two logs may share a folder of state");
     let options = expected.options(places.dir);
     assert_eq!(
         options,
         LogOptions {
             directory: base.join("log"),
+            head_file: None,
             durability: Durability::Async,
             segment_bytes_max: 2048,
             segment_age_max: Duration::from_hours(2),

@@ -131,6 +131,7 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
     let ended = |code, evidence: Option<&Evidence>| {
         converted(EventKind::InvocationEnded {
             capability: capability(),
+            persona: "analyst".parse().unwrap(),
             code,
             usage: usage.clone(),
             user: evidence.map(|_| "me".parse().unwrap()),
@@ -139,7 +140,7 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
     };
     assert_eq!(
         ended(None, Some(&evidence)),
-        json!({"type": "invocation", "capability": "probe", "success": true, "resources": used, "user": "me", "evidence": bound})
+        json!({"type": "invocation", "capability": "probe", "persona": "analyst", "success": true, "resources": used, "user": "me", "evidence": bound})
     );
     let failed = ended(Some(Code::GuestTrap), None);
     assert_eq!(

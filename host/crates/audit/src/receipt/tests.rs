@@ -160,6 +160,7 @@ fn whoever_has_the_salt_can_show_what_the_input_was() {
         trace: Some(trace),
         kind: aral_contract::EventKind::InvocationEnded {
             capability: "probe".parse().unwrap(),
+            persona: "analyst".parse().unwrap(),
             code: None,
             usage: aral_contract::Usage::default(),
             user: Some("me".parse().unwrap()),

@@ -105,6 +105,10 @@ pub struct Invocation {
     /// Which capability was asked for.
     #[schemars(with = "shape::Identifier")]
     pub capability: CapabilityId,
+    /// For whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Identifier>")]
+    pub persona: Option<PersonaId>,
     /// Whether it answered.
     pub success: bool,
     /// If not: the code of the failure.
@@ -335,6 +339,10 @@ pub struct Repeated {
     /// What failed: the type of the events that are not recorded.
     #[schemars(with = "shape::Plain")]
     pub what: Text,
+    /// Of what kind these are: the rule, permission or operation, the capability that was asked for, or the code. Absent: of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<shape::Plain>")]
+    pub which: Option<Text>,
     /// Who or what it was: an address, a persona or a capability. Absent: all that there were too many of to tell apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Plain>")]

@@ -71,7 +71,9 @@ fn items(batch: &[Outgoing], answer: &Answer) -> Delivery {
         match item.create.status {
             // 409: it was delivered before.
             200..=299 | 409 => {}
-            status @ (429 | 500..=599) => {
+            // A right or an index that is missing, or a full or closed one, is what somebody will correct; until then nothing
+            // is lost.
+            status @ (401 | 403 | 404 | 429 | 500..=599) => {
                 seqs.push(seq);
                 reason = format!("the server answered for record {seq} with status {status}");
             }

@@ -342,6 +342,11 @@ async fn errors_of_single_documents_are_told_apart() {
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].seq, 3);
     assert!(refused[0].reason.contains("status 400") && !refused[0].reason.contains('\n'));
+    for status in [401, 403, 404] {
+        let denied = elastic(Canned::new(200, created(&[status, status])), 2).await;
+        let waits = matches!(&denied, Delivery::Again { seqs, refused, .. } if seqs.len() == 2 && refused.is_empty());
+        assert!(waits, "a right that is missing loses nothing: {denied:?}");
+    }
     let done = elastic(Canned::new(200, created(&[201, 400])), 2).await;
     assert!(matches!(done, Delivery::Done { refused } if refused.len() == 1));
 }

@@ -52,6 +52,9 @@ pub enum What {
         /// How many records the checkpoint is about.
         checkpoint: u64,
     },
+    /// So many records from this one on have no checkpoint after them as no log leaves unsigned: the checkpoints were taken
+    /// away, and the records may be anything.
+    Unsigned,
     /// The checkpoint after this record is not signed by a trusted key.
     CheckpointForged(DocumentError),
     /// The checkpoint after this record is about another number of records.
@@ -88,6 +91,9 @@ impl fmt::Display for What {
             Self::Rewritten { checkpoint } => write!(
                 f,
                 "rewritten: the records from this one to {checkpoint} are not those that the checkpoint there was signed for"
+            ),
+            Self::Unsigned => f.write_str(
+                "unsigned: more records from this one on have no checkpoint than a log leaves without, so that anybody may have written them",
             ),
             Self::CheckpointForged(error) => write!(f, "the checkpoint after it is forged: {error}"),
             Self::CheckpointOrder => f.write_str("the checkpoint after it is about another number of records"),

@@ -3,18 +3,19 @@
 use aral_contract::document::TrustStore;
 use aral_contract::{Digest, LogId};
 use cap_std::fs::Dir;
-use memchr::memmem;
 
 use super::finding::{Finding, What};
+use super::openings::Openings;
 use super::{Report, Tail};
 use crate::checkpoint::{Checkpoint, Head};
 use crate::line::{LINE_BYTES_MAX, Line, Link, Next};
 use crate::merkle::{Tree, leaf_hash};
-use crate::schema::{AuditEvent, Record};
+use crate::options::CHECKPOINT_RECORDS;
 use crate::segment::{self, Header, SegmentError, SegmentReader};
 
-/// What a record that says from where on the log is kept holds.
-const RETIRED: &[u8] = b"\"type\":\"log_retired\"";
+/// Most records that follow one another without a checkpoint. The log signs after fewer; a host that is killed over and
+/// over again before it has signed leaves some more.
+const UNSIGNED_MAX: u64 = 2 * CHECKPOINT_RECORDS;
 /// Lines that are looked through for a record that is missing. One that is farther away counts as removed.
 const LOOK_AHEAD_LINES: usize = 100_000;
 
@@ -30,8 +31,7 @@ pub(super) struct Walk<'a> {
     before: Digest,
     signed: u64,
     checkpoints: u64,
-    /// From where on the log says that it is kept.
-    retired: u64,
+    openings: Openings,
     file: String,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Walk<'a> {
             before: header.prev,
             signed: header.first,
             checkpoints: 0,
-            retired: 0,
+            openings: Openings::default(),
             file: segment::file_name(header.first),
         }
     }
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
             let finding = match Line::parse(reader.lines.line()) {
                 Line::Record(link) if link.seq == self.tree.size() && link.prev == self.prev => {
                     self.add(reader.lines.line());
-                    self.anchored()
+                    self.anchored().or_else(|| self.unsigned())
                 }
                 Line::Record(link) => {
                     let leaf = leaf_hash(reader.lines.line());
@@ -132,14 +132,15 @@ impl<'a> Walk<'a> {
     }
 
     fn add(&mut self, line: &[u8]) {
-        if memmem::find(line, RETIRED).is_some()
-            && let Ok(record) = serde_json::from_slice::<Record>(line)
-            && let AuditEvent::LogRetired(event) = record.event
-        {
-            self.retired = self.retired.max(event.kept_from);
-        }
+        self.openings.record(line, self.tree.size(), self.signed);
         self.before = std::mem::replace(&mut self.prev, leaf_hash(line));
         self.tree.push(self.prev);
+    }
+
+    /// Whoever has no key can make a chain, and take the checkpoints away that do not fit it.
+    fn unsigned(&self) -> Option<Finding> {
+        let count = self.tree.size().saturating_sub(self.signed);
+        (count > UNSIGNED_MAX).then(|| self.found(self.signed, What::Unsigned))
     }
 
     fn checkpoint(&mut self, dir: &Dir, segment: u64, document: &[u8]) -> Result<Option<Finding>, SegmentError> {
@@ -157,6 +158,7 @@ impl<'a> Walk<'a> {
             self.found(last, What::CheckpointOrder)
         } else if head.root == self.tree.root() && head.last == self.prev {
             self.signed = size;
+            self.openings.signed();
             self.count_checkpoint();
             return Ok(None);
         } else if self.last_differs(dir, segment, &head)? {
@@ -260,13 +262,10 @@ impl<'a> Walk<'a> {
         wanted: impl Fn(&Link) -> bool,
     ) -> Result<Option<Link>, SegmentError> {
         // Another reader, because several questions are asked from the same place.
-        let mut again = SegmentReader::open(dir, reader.header.first)?;
+        let mut again = SegmentReader::resume(dir, reader.header.first, reader.lines.next_offset())?;
         for _ in 0..LOOK_AHEAD_LINES {
             if again.advance()? != Next::Whole {
                 break;
-            }
-            if again.lines.offset() <= reader.lines.offset() {
-                continue;
             }
             if let Line::Record(link) = Line::parse(again.lines.line())
                 && wanted(&link)
@@ -305,7 +304,7 @@ impl<'a> Walk<'a> {
         if farthest > size {
             return Some(self.found(size, What::CutBack { anchor: farthest }));
         }
-        (self.retired < self.first)
+        (self.openings.retired() < self.first)
             .then(|| Finding::in_file(&segment::file_name(self.first), self.first, What::StartNotRetired))
     }
 
@@ -321,6 +320,7 @@ impl<'a> Walk<'a> {
             size: self.tree.size(),
             signed: self.signed,
             checkpoints: self.checkpoints,
+            taken_over: self.openings.taken_over(),
             finding,
             tail,
         }

@@ -7,6 +7,7 @@ use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usag
 use super::Dispatcher;
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
+use crate::Session;
 
 /// What is asked of a grant, and by whom.
 #[derive(Clone, Copy)]
@@ -62,6 +63,7 @@ impl<'a> Ended<'a> {
             trace: Some(self.asked.trace),
             kind: EventKind::InvocationEnded {
                 capability: self.granted.grant().capability.clone(),
+                persona: self.granted.grant().persona.clone(),
                 code,
                 usage,
                 user: self.asked.user.cloned(),
@@ -85,7 +87,7 @@ impl Dispatcher {
     pub(super) async fn refused_on_record(
         &self,
         trace: TraceId,
-        user: Option<&CallerName>,
+        session: &Session,
         capability: &CapabilityId,
         failure: Failure,
     ) -> (Result<String, Failure>, Option<ReceiptReference>) {
@@ -94,9 +96,10 @@ impl Dispatcher {
             trace: Some(trace),
             kind: EventKind::InvocationEnded {
                 capability: capability.clone(),
+                persona: session.persona().body.id.clone(),
                 code: Some(failure.code),
                 usage: Usage::default(),
-                user: user.cloned(),
+                user: session.user().cloned(),
                 evidence: None,
             },
         });

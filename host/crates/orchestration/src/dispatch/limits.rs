@@ -105,7 +105,10 @@ impl Dispatcher {
         let now = self.clock.now();
         let granted = self.authorize_at(session, capability, version, now, trace)?;
         match admit(session, &granted, &self.clock, now) {
-            Ok(reservation) => Ok(Admission { granted, reservation }),
+            Ok(reservation) => {
+                self.note_used();
+                Ok(Admission { granted, reservation })
+            }
             Err(refusal) => {
                 self.record(trace, || EventKind::Security {
                     severity: Severity::Low,

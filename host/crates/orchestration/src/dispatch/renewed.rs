@@ -33,6 +33,7 @@ impl Dispatcher {
             register: Arc::clone(&self.register),
             gate: Arc::clone(&self.gate),
             witness: self.witness.clone(),
+            keeper: Arc::clone(&self.keeper),
         }
     }
 }

@@ -310,6 +310,7 @@ async fn a_refusal_is_on_the_record_with_who_does_not_give_what() {
         },
         EventKind::InvocationEnded {
             code: Some(Code::LimitRate),
+            persona,
             ..
         },
     ] = &events[..]
@@ -317,7 +318,7 @@ async fn a_refusal_is_on_the_record_with_who_does_not_give_what() {
         panic!("{events:?}");
     };
     let expected = "persona a: the policy gives it requests_per_minute 1, and they are used up";
-    assert_eq!(subject, expected);
+    assert_eq!((subject.as_str(), persona.as_str()), (expected, "a"));
 }
 
 #[test]

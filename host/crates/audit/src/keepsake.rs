@@ -1,0 +1,97 @@
+//! The newest checkpoint, kept where the log is not. Whoever can write the folder of the log, and not this file, cannot have
+//! the host go on behind another log than the one that it signed for: neither one that was cut back, nor one that was made anew.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use aral_contract::LogId;
+use aral_contract::document::{Kind, PublicKey, TrustStore};
+use aral_runtime::files::{self, FilesError};
+use cap_std::fs::{Dir, OpenOptions};
+
+use crate::checkpoint::{Checkpoint, Head};
+use crate::line::{Line, Next};
+use crate::merkle::{Tree, leaf_hash};
+use crate::segment::{self, SegmentError, SegmentReader};
+
+/// Length of the file. A checkpoint is shorter; spaces follow it, so that each one is written over the one before in one go.
+const BYTES: usize = 2048;
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct Keepsake(std::fs::File);
+
+impl Keepsake {
+    /// Opens the file, makes it if it is not there, and says what is in it.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<u8>), SegmentError> {
+        files::create_private_parent(path)?;
+        let (dir, name) = files::open_parent(path)?;
+        let name = name.display().to_string();
+        let file = segment::open(
+            &dir,
+            &name,
+            OpenOptions::new().read(true).write(true).create(true).truncate(false),
+        )?
+        .into_std();
+        let mut found = vec![0; BYTES];
+        let length = file.read_at(&mut found, 0).map_err(|source| FilesError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        found.truncate(length);
+        Ok((Self(file), found))
+    }
+
+    /// Keeps a checkpoint that is on stable storage in the log. Waits for no disk: after a power cut there is an older one, or
+    /// none, and then less is known.
+    pub(crate) fn keep(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let mut bytes = checkpoint.document.clone();
+        bytes.resize(BYTES.max(bytes.len()), b' ');
+        self.0.write_all_at(&bytes, 0)
+    }
+}
+
+/// The checkpoint in what was kept, if this host signed it.
+pub(crate) fn head(kept: &[u8], key: &PublicKey) -> Option<Head> {
+    if kept.is_empty() {
+        return None;
+    }
+    let mut trust = TrustStore::default();
+    trust.add(key.clone(), &[Kind::Checkpoint]);
+    match Checkpoint::verify(kept, &trust) {
+        Ok(checkpoint) => Some(checkpoint.head),
+        Err(error) => {
+            // Its key was replaced, or a power cut tore it.
+            tracing::warn!(%error, "the checkpoint that was kept beside the audit log is of no use");
+            None
+        }
+    }
+}
+
+/// Whether a log that ends in `tree` goes on from where `head` was signed.
+pub(crate) fn goes_on(dir: &Dir, log: LogId, tree: &Tree, head: &Head) -> Result<bool, SegmentError> {
+    if head.log != log || head.size > tree.size() {
+        return Ok(false);
+    }
+    if head.size == tree.size() {
+        return Ok(head.root == tree.root());
+    }
+    let segments = segment::list(dir)?;
+    let Some(segment) = segments.iter().rfind(|segment| segment.first <= head.size) else {
+        // Retention removed it, and the host was never told of a later one.
+        return Ok(true);
+    };
+    let mut reader = SegmentReader::open(dir, segment.first)?;
+    let mut tree = reader.header.tree().unwrap_or_default();
+    while tree.size() < head.size && reader.advance()? == Next::Whole {
+        if let Line::Record(_) = Line::parse(reader.lines.line()) {
+            tree.push(leaf_hash(reader.lines.line()));
+        }
+    }
+    Ok(tree.size() == head.size && tree.root() == head.root)
+}

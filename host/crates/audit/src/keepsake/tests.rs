@@ -1,0 +1,114 @@
+//! What the folder of the log is made into while no host runs, beside a file that nobody can write.
+#![expect(clippy::disallowed_methods, reason = "tests change files as an attacker does")]
+
+use std::sync::Arc;
+
+use crate::recover::OpenError;
+use crate::testing::{TestClock, options, session, trust, try_open};
+use crate::verify::{What, verify};
+use crate::{LogOptions, segment};
+
+/// A log of two sessions of six records, and what its folder held after the first one.
+fn signed(folder: &tempfile::TempDir) -> (LogOptions, Vec<u8>) {
+    let options = LogOptions {
+        head_file: Some(folder.path().join("state").join("audit.head")),
+        ..options(folder.path())
+    };
+    session(&options, 5).close().unwrap();
+    let first = std::fs::read(path(&options)).unwrap();
+    session(&options, 5).close().unwrap();
+    (options, first)
+}
+
+fn path(options: &LogOptions) -> std::path::PathBuf {
+    options.directory.join(segment::file_name(0))
+}
+
+fn opened(options: &LogOptions) -> Option<OpenError> {
+    try_open(options, Arc::new(TestClock::default())).err()
+}
+
+fn refused(options: &LogOptions) -> bool {
+    let before = std::fs::read(path(options)).ok();
+    let refused = matches!(opened(options), Some(OpenError::NotGoneOn { size: 12, .. }));
+    assert_eq!(
+        std::fs::read(path(options)).ok(),
+        before,
+        "what was found is left as it is"
+    );
+    refused
+}
+
+#[test]
+fn a_log_that_was_removed_cut_back_or_made_anew_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, first) = signed(&folder);
+    let whole = std::fs::read(path(&options)).unwrap();
+    std::fs::write(path(&options), &first).unwrap();
+    assert!(refused(&options), "cut back to the checkpoint before");
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let edited = text.replacen("\"subject\":\"3\"", "\"subject\":\"4\"", 1);
+    assert_ne!(edited, text);
+    std::fs::write(path(&options), edited).unwrap();
+    std::fs::remove_file(options.directory.join("end.json")).unwrap();
+    assert!(refused(&options), "edited");
+    let unsigned: String = text
+        .lines()
+        .filter(|line| !line.contains("checkpoint"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(path(&options), unsigned.replace("\"4\"", "\"5\"")).unwrap();
+    assert!(refused(&options), "edited at the end, and unsigned");
+    std::fs::remove_file(path(&options)).unwrap();
+    assert!(refused(&options), "removed");
+    std::fs::write(path(&options), &whole).unwrap();
+    assert!(opened(&options).is_none());
+}
+
+#[test]
+fn what_was_kept_is_an_anchor_and_an_older_one_does_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, first) = signed(&folder);
+    let head_file = options.head_file.clone().unwrap();
+    let anchor = std::fs::read(&head_file).unwrap();
+    let whole = std::fs::read(path(&options)).unwrap();
+    std::fs::write(path(&options), &first).unwrap();
+    let finding = verify(&options.directory, &trust(), &[anchor.clone()])
+        .unwrap()
+        .finding
+        .unwrap();
+    assert_eq!(finding.what, What::CutBack { anchor: 12 });
+    std::fs::write(path(&options), &whole).unwrap();
+    // As a power cut leaves it.
+    session(&options, 3).close().unwrap();
+    for old in [&anchor[..], b"", b"{", &[0; 2048]] {
+        std::fs::write(&head_file, old).unwrap();
+        session(&options, 1).close().unwrap();
+        let report = verify(&options.directory, &trust(), &[std::fs::read(&head_file).unwrap()]).unwrap();
+        assert!(report.is_good());
+    }
+}
+
+#[test]
+fn a_log_goes_on_over_segments_and_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 1200,
+        retain_bytes_max: 4000,
+        ..signed(&folder).0
+    };
+    for _ in 0..3 {
+        session(&options, 7).close().unwrap();
+    }
+    let end = segment::list(&aral_runtime::files::open_root(&options.directory).unwrap())
+        .unwrap()
+        .pop()
+        .unwrap()
+        .first;
+    let last = options.directory.join(segment::file_name(end));
+    let mut torn = std::fs::read(&last).unwrap();
+    torn.extend_from_slice(b"{\"seq\":");
+    std::fs::write(&last, torn).unwrap();
+    session(&options, 1).close().unwrap();
+    assert!(verify(&options.directory, &trust(), &[]).unwrap().is_good());
+}

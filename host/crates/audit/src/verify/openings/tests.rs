@@ -1,0 +1,136 @@
+//! Attacks while no host runs, which the next host signs for without knowing it.
+#![expect(clippy::disallowed_methods, reason = "tests change files as an attacker does")]
+
+use aral_runtime::files;
+
+use super::TakenOver;
+use crate::LogOptions;
+use crate::line::{Line, Link, write_record};
+use crate::merkle::leaf_hash;
+use crate::retain::CHECKPOINTS_FILE;
+use crate::segment::{self, SegmentReader};
+use crate::testing::{options, session, trust};
+use crate::verify::tests::{edited, rechain};
+use crate::verify::{Report, What, verify};
+
+fn report(options: &LogOptions) -> Report {
+    verify(&options.directory, &trust(), &[]).unwrap()
+}
+
+fn what(options: &LogOptions) -> Option<(u64, What)> {
+    report(options).finding.map(|finding| (finding.seq, finding.what))
+}
+
+fn lines(options: &LogOptions, first: u64) -> Vec<String> {
+    let text = std::fs::read_to_string(options.directory.join(segment::file_name(first))).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn write(options: &LogOptions, first: u64, lines: &[String]) {
+    let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+    std::fs::write(options.directory.join(segment::file_name(first)), text).unwrap();
+}
+
+fn firsts(options: &LogOptions) -> Vec<u64> {
+    let dir = files::open_root(&options.directory).unwrap();
+    let segments = segment::list(&dir).unwrap();
+    segments.iter().map(|segment| segment.first).collect()
+}
+
+/// Adds a record that follows on the last one, as anybody can.
+fn append(options: &LogOptions, event: &str) {
+    let first = *firsts(options).last().unwrap();
+    let mut lines = lines(options, first);
+    let dir = files::open_root(&options.directory).unwrap();
+    let header = SegmentReader::open(&dir, first).unwrap().header;
+    let last = lines.iter().rev().find_map(|line| match Line::parse(line.as_bytes()) {
+        Line::Record(Link { seq, .. }) => Some((seq + 1, leaf_hash(line.as_bytes()))),
+        _ => None,
+    });
+    let (seq, prev) = last.unwrap_or((first, header.prev));
+    let body = format!("\"at\":\"2026-01-01T00:00:00Z\",\"event\":{event}}}");
+    let mut record = Vec::new();
+    write_record(&Link { seq, prev }, body.as_bytes(), &mut record);
+    lines.push(String::from_utf8(record).unwrap());
+    write(options, first, &lines);
+}
+
+#[test]
+fn a_history_that_nobody_signed_is_found_also_once_a_host_has_signed_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 2_500).close().unwrap();
+    assert!(report(&options).is_good());
+    let mut forged = lines(&options, 0);
+    forged.retain(|line| !line.starts_with("{\"checkpoint\""));
+    forged[3] = edited(&forged[3]);
+    rechain(&mut forged, 4);
+    write(&options, 0, &forged);
+    assert_eq!(what(&options), Some((0, What::Unsigned)));
+    session(&options, 1).close().unwrap();
+    assert_eq!(what(&options), Some((0, What::Unsigned)));
+}
+
+#[test]
+fn what_was_written_while_no_host_ran_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    session(&options, 5).close().unwrap();
+    assert_eq!(
+        report(&options).taken_over,
+        TakenOver::default(),
+        "hosts that were stopped"
+    );
+    let started = r#"{"type":"lifecycle","change":"started","subject":"forged"}"#;
+    append(&options, started);
+    append(&options, started);
+    session(&options, 1).close().unwrap();
+    let good = report(&options);
+    assert!(good.is_good());
+    let told = TakenOver {
+        records: 2,
+        first: Some(12),
+        cut_bytes: 0,
+    };
+    assert_eq!((good.signed, good.taken_over), (16, told));
+    // Somebody edits a record: what was chained to it is cut off, and what was signed goes with it.
+    let mut changed = lines(&options, 0);
+    let place = changed
+        .iter()
+        .position(|line| line.starts_with("{\"seq\":13,"))
+        .unwrap();
+    changed[place] = edited(&changed[place]);
+    write(&options, 0, &changed);
+    std::fs::remove_file(options.directory.join("end.json")).unwrap();
+    session(&options, 1).close().unwrap();
+    let cut = report(&options).taken_over;
+    assert_eq!((cut.records, cut.first), (2, Some(12)));
+    assert!(cut.cut_bytes > 0);
+}
+
+#[test]
+fn what_the_log_says_of_its_beginning_counts_if_whoever_wrote_it_signed_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 1200,
+        ..options(folder.path())
+    };
+    session(&options, 20).close().unwrap();
+    let second = firsts(&options)[1];
+    let checkpoint = lines(&options, 0).pop().unwrap();
+    std::fs::remove_file(options.directory.join(segment::file_name(0))).unwrap();
+    std::fs::write(options.directory.join(CHECKPOINTS_FILE), format!("{checkpoint}\n")).unwrap();
+    assert_eq!(what(&options), Some((second, What::StartNotRetired)));
+    append(
+        &options,
+        &format!("{{\"type\":\"log_retired\",\"kept_from\":{second}}}"),
+    );
+    assert_eq!(what(&options), Some((second, What::StartNotRetired)));
+    session(&options, 1).close().unwrap();
+    assert_eq!(
+        what(&options),
+        Some((second, What::StartNotRetired)),
+        "a host went on behind it"
+    );
+}
