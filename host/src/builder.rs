@@ -182,6 +182,7 @@ impl HostBuilder {
             store: lent.store,
             secrets,
             audit,
+            taken: config.taken.unwrap_or_default(),
         });
         host.started(config.digest);
         if let Some(digest) = config.digest {

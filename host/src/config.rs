@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
 use raw::{RawAllocation, RawConfig};
-use serve::ServeConfig;
+use serve::{RatesConfigError, ServeConfig};
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
 
@@ -164,6 +164,9 @@ pub enum ConfigError {
     /// `[serve]` that cannot be.
     #[error(transparent)]
     Serve(#[from] aral_protocol::OutOfRange),
+    /// `[serve.rates]` that cannot be.
+    #[error(transparent)]
+    Rates(#[from] RatesConfigError),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -195,6 +198,10 @@ impl From<ConfigError> for Failure {
                 ..failure
             },
             ConfigError::Audit(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
+            ConfigError::Rates(error) => Self {
                 hint: error.hint(),
                 ..failure
             },
@@ -254,9 +261,11 @@ impl Config {
         Ok(load(path)?)
     }
 
-    /// The variables that `[memory]` and `[secrets]` name: secrets, or keys to them.
+    /// The variables that `[memory]`, `[secrets]` and `[serve]` name: secrets, or keys to them.
     pub fn variables(&self) -> BTreeSet<String> {
-        storage::variables(self.memory.as_ref(), self.secrets.as_ref())
+        let mut names = storage::variables(self.memory.as_ref(), self.secrets.as_ref());
+        names.append(&mut serve::variables(self.serve.as_ref()));
+        names
     }
 
     /// Takes those variables out of the environment, so that neither a child process nor `/proc/PID/environ` shows them.

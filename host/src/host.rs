@@ -23,6 +23,7 @@ use semver::{Version, VersionReq};
 use crate::audit::Audit;
 use crate::builder::HostBuilder;
 use crate::components::{Beside, unreadable};
+use crate::config::Taken;
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
 use crate::reload::InForce;
@@ -52,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) store: Option<Arc<LazyStore>>,
     pub(crate) secrets: Option<Secrets>,
     pub(crate) audit: Option<Audit>,
+    /// What was taken out of the environment.
+    pub(crate) taken: Taken,
 }
 
 impl Drop for Parts {

@@ -7,21 +7,26 @@ use std::sync::Arc;
 use aral_audit::receipt::ReceiptError;
 use aral_audit::{AuditEvent, Record};
 use aral_contract::id::CallerName;
-use aral_contract::{Code, Failure};
+use aral_contract::{Code, Failure, SecretValue};
 use aral_orchestration::Session;
 use aral_persona::Persona;
 use aral_protocol::{
-    BindError, Caller, Callers, CallersError, Receipts, Renewal as ServerRenewal, Server, ServerHandle, ServerOptions,
-    ServerParts, receipts,
+    BindError, Caller, Callers, CallersError, Receipts, RedisOptions, Renewal as ServerRenewal, Server, ServerHandle,
+    ServerOptions, ServerParts, receipts,
 };
 use aral_runtime::files;
 
 use crate::components::unreadable;
 use crate::config::Config;
-use crate::config::serve::{CallerConfig, ServeConfig};
+use crate::config::serve::{CallerConfig, RedisConfig, ServeConfig};
+use crate::config::storage::Credential;
 use crate::host::Host;
 use crate::reload::Renewal;
+use crate::storage::not_set;
 use crate::text;
+
+/// Longest password of Redis, in bytes. Stops a file that is none.
+const PASSWORD_BYTES_MAX: u64 = 4 << 10;
 
 /// Which personas callers may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +54,41 @@ impl Host {
             clock: self.clock(),
             sink: self.sink(),
         };
-        let bound = Server::bind(options(config), parts).await;
+        let bound = Server::bind(self.options(config)?, parts).await;
         bound.map_err(|error| bind_failure(&error))
+    }
+
+    fn options(&self, config: &ServeConfig) -> Result<ServerOptions, Failure> {
+        Ok(ServerOptions {
+            listeners: config.listeners.clone(),
+            bounds: config.bounds.clone(),
+            rates: config.rates.clone(),
+            redis: config.redis.as_ref().map(|redis| self.redis(redis)).transpose()?,
+            trusted_proxies: config.trusted_proxies.clone(),
+        })
+    }
+
+    /// The Redis of a configuration, its password read.
+    fn redis(&self, config: &RedisConfig) -> Result<RedisOptions, Failure> {
+        let password = match &config.password {
+            None => None,
+            Some(Credential::File(path)) => {
+                let bytes = files::read_private(path, PASSWORD_BYTES_MAX).map_err(|error| unreadable(&error))?;
+                Some(SecretValue::new(bytes.trim_ascii_end().to_vec()))
+            }
+            Some(Credential::Environment(name)) => {
+                let value = self.0.taken.get(name).cloned();
+                Some(value.ok_or_else(|| not_set(name, "[serve.rates.redis] password_environment"))?)
+            }
+        };
+        Ok(RedisOptions {
+            url: config.url.clone(),
+            password,
+            ca_pem: config.ca_pem.clone(),
+            prefix: config.prefix.clone(),
+            timeout_ms: config.timeout_ms,
+            when_down: config.when_down,
+        })
     }
 }
 
@@ -89,7 +127,7 @@ impl Reloader {
     }
 
     /// Takes a configuration that was read again: policy, trust, manifests and personas as [`Host::reload`], and callers, their
-    /// keys, the names and pages of listeners, and bounds. A request that has begun goes on under the old one as a whole, every
+    /// keys, the names and pages of listeners, bounds, rates and proxies. A request that has begun goes on under the old one as a whole, every
     /// later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
     /// runtime.
     ///
@@ -130,7 +168,7 @@ impl Reloader {
         };
         let opened = verified.into_iter().map(open).collect::<Result<_, Failure>>()?;
         let prepared = self.server.prepare(ServerRenewal {
-            options: options(serve),
+            options: self.host.options(serve)?,
             dispatcher: renewal.dispatcher(),
             callers: callers(opened)?,
         });
@@ -150,13 +188,6 @@ impl Personas {
             Err(failure) if failure.code == Code::SignatureInvalid && self == Self::Development => unsigned(),
             other => other,
         }
-    }
-}
-
-fn options(config: &ServeConfig) -> ServerOptions {
-    ServerOptions {
-        listeners: config.listeners.clone(),
-        bounds: config.bounds.clone(),
     }
 }
 

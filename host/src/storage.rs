@@ -312,7 +312,7 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, Failure> {
     })
 }
 
-fn not_set(name: &str, key: &str) -> Failure {
+pub(crate) fn not_set(name: &str, key: &str) -> Failure {
     Failure::new(
         Code::ConfigInvalid,
         format!("the variable `{name}` is not set, and {key} names it"),

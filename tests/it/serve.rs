@@ -5,6 +5,9 @@ mod admin_verbs;
 mod calls;
 mod denials;
 mod limits;
+mod rates;
+#[cfg(feature = "services")]
+mod rates_shared;
 mod receipts;
 mod reload;
 mod start;

@@ -8,6 +8,7 @@ mod guard;
 mod install;
 mod openbao;
 mod osmem;
+mod redis;
 mod rotel;
 
 use std::path::Path;
@@ -33,6 +34,7 @@ type Start = fn(&Programs, &Path) -> Result<Started>;
 const SERVICES: &[(&str, Start)] = &[
     ("openbao", openbao::start),
     ("osmem", osmem::start),
+    ("redis", redis::start),
     ("rotel", rotel::start),
 ];
 

@@ -14,7 +14,7 @@ use crate::{guests, process, wasip2};
 /// Compiles the tests that need real servers.
 pub(crate) const SERVICES_FEATURE: [&str; 2] = [
     "--features",
-    "aral-memory/services,aral-host/services,aral-tests/services",
+    "aral-memory/services,aral-host/services,aral-protocol/services,aral-tests/services",
 ];
 
 /// The verb. With a filter, only those tests of the host run.

@@ -1,13 +1,21 @@
 //! `[serve]`, resolved: where the server listens, who may call it, and what it bears. It reads no persona and listens
 //! nowhere.
 
+mod rates;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use aral_contract::Digest;
 use aral_contract::id::CallerName;
-use aral_protocol::{AdminOptions, Bounds, BoundsRequest, HostName, ListenerOptions, Origin, OutOfRange};
+use aral_protocol::{AdminOptions, Bounds, BoundsRequest, HostName, ListenerOptions, Origin, Proxies, Rates};
 use serde::Deserialize;
+
+use super::ConfigError;
+use super::storage::Credential;
+use rates::RawRates;
+pub use rates::{RatesConfigError, RedisConfig};
 
 /// What `aral serve` serves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,6 +28,12 @@ pub struct ServeConfig {
     pub bounds: Bounds,
     /// Where it is managed.
     pub admin: AdminOptions,
+    /// How often somebody may ask.
+    pub rates: Rates,
+    /// Where that is counted for several servers together; none: each counts for itself.
+    pub redis: Option<RedisConfig>,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Proxies,
 }
 
 /// Somebody who may call.
@@ -41,6 +55,8 @@ pub(super) struct RawServe {
     caller: Vec<RawCaller>,
     limits: BoundsRequest,
     admin: RawAdmin,
+    rates: RawRates,
+    trusted_proxies: Proxies,
 }
 
 /// `[serve.admin]`
@@ -78,7 +94,7 @@ pub(super) fn resolve(
     raw: RawServe,
     state_dir: Option<&Path>,
     beside: &impl Fn(PathBuf) -> PathBuf,
-) -> Result<ServeConfig, OutOfRange> {
+) -> Result<ServeConfig, ConfigError> {
     let listener = |raw: RawListener| ListenerOptions {
         address: raw.address,
         hosts: raw.hosts,
@@ -90,6 +106,7 @@ pub(super) fn resolve(
         persona: beside(raw.persona),
         keys: raw.keys,
     };
+    let (rates, redis) = rates::resolve(raw.rates, beside)?;
     Ok(ServeConfig {
         listeners: raw.listener.into_iter().map(listener).collect(),
         callers: raw.caller.into_iter().map(caller).collect(),
@@ -99,10 +116,22 @@ pub(super) fn resolve(
             address: raw.admin.address,
             keys: raw.admin.keys,
         },
+        rates,
+        redis,
+        trusted_proxies: raw.trusted_proxies,
     })
 }
 
 /// Where a server with this folder of state is managed, unless its configuration says where.
 pub fn admin_socket(state_dir: &Path) -> PathBuf {
     state_dir.join("admin.sock")
+}
+
+/// The variables that hold what nobody else may read.
+pub(super) fn variables(serve: Option<&ServeConfig>) -> BTreeSet<String> {
+    let password = serve.and_then(|serve| serve.redis.as_ref()?.password.as_ref());
+    match password {
+        Some(Credential::Environment(name)) => BTreeSet::from([name.clone()]),
+        Some(Credential::File(_)) | None => BTreeSet::new(),
+    }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use aral_contract::SecretReference;
 use aral_contract::id::SecretName;
 
-pub(super) use resolve::{resolve, variables};
+pub(super) use resolve::{resolve, variable, variables};
 
 /// Memory that the store may use to cache, by default: 64 MiB.
 pub const STORE_CACHE_BYTES_MAX_DEFAULT: u64 = 64 << 20;

@@ -75,7 +75,10 @@ fn side(desk: &Desk, name: &str) -> Value {
 
 #[test]
 fn thousands_of_calls_see_the_old_or_the_new_and_never_both() {
-    let desk = server::desk(|_| ());
+    let desk = server::desk(|config| {
+        let often = json!({ "per_second": 1_000_000 });
+        config["serve"]["rates"] = json!({ "address": often, "persona": often, "caller": often });
+    });
     desk.component(&RUNTIME_ECHO_TOOL.bytes());
     let (left, right) = (side(&desk, "left"), side(&desk, "right"));
     configure(&desk, &left);

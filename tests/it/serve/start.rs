@@ -97,6 +97,69 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             &["unknown field `body_bytes`", "did you mean `body_bytes_max`?"],
         ),
         (
+            "a rate without a count",
+            Box::new(|config| config["serve"]["rates"] = json!({ "persona": { "burst": 5 } })),
+            2,
+            &[
+                "[serve.rates] persona: must have exactly one of per_second and per_minute",
+                "[serve.rates] persona = { per_second = 10, burst = 20 }",
+            ],
+        ),
+        (
+            "a rate that is none",
+            Box::new(|config| config["serve"]["rates"] = json!({ "tiers": { "gold": { "per_second": 0 } } })),
+            2,
+            &["[serve.rates.tiers] gold: 0 in a second or a minute is not between 1 and 1000000"],
+        ),
+        (
+            "an unknown rate",
+            Box::new(|config| config["serve"]["rates"] = json!({ "personas": { "per_second": 1 } })),
+            2,
+            &["unknown field `personas`", "did you mean `persona`?"],
+        ),
+        (
+            "no room for keys",
+            Box::new(|config| config["serve"]["rates"] = json!({ "keys_max": 0 })),
+            2,
+            &["[serve.rates] keys_max = 0 is not between 1 and 10000000"],
+        ),
+        (
+            "limits that go over the network in clear",
+            Box::new(|config| config["serve"]["rates"] = json!({ "redis": { "url": "redis://10.0.0.1" } })),
+            2,
+            &["write rediss://"],
+        ),
+        (
+            "a password in the file",
+            Box::new(|config| config["serve"]["rates"] = json!({ "redis": { "url": "rediss://:secret@a" } })),
+            2,
+            &["its password belongs into `password_file`"],
+        ),
+        (
+            "two passwords",
+            Box::new(|config| {
+                config["serve"]["rates"] = json!({ "redis": {
+                    "url": "rediss://a", "password_file": "a", "password_environment": "A",
+                } });
+            }),
+            2,
+            &["must have at most one"],
+        ),
+        (
+            "certificates that are none",
+            Box::new(|config| {
+                config["serve"]["rates"] = json!({ "redis": { "url": "rediss://a", "ca_file": "aral.toml" } });
+            }),
+            2,
+            &["the limits cannot be kept in Redis", "ca_file"],
+        ),
+        (
+            "a proxy that is no network",
+            Box::new(|config| config["serve"]["trusted_proxies"] = json!(["proxy.example"])),
+            2,
+            &["invalid"],
+        ),
+        (
             "a limit that is none",
             Box::new(|config| config["serve"]["limits"] = json!({ "header_bytes_max": 1 })),
             2,

@@ -202,6 +202,15 @@ impl Desk {
         Run::of(&child.wait_with_output().expect("an end"))
     }
 
+    /// The audit log as it lies on the disk.
+    pub(crate) fn audit(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path().join("audit")).expect("a log");
+        let texts = files.map(|file| std::fs::read(file.expect("a file").path()).expect("a file"));
+        texts
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .collect()
+    }
+
     /// `aral invoke ID --input INPUT`.
     pub(crate) fn invoke(&self, guest: Guest, input: &str) -> Run {
         self.aral(&["invoke", &guest.id(), "--input", input])

@@ -8,6 +8,8 @@ mod kept;
 pub(crate) mod lab;
 pub(crate) mod listener;
 pub(crate) mod outcome;
+#[cfg(feature = "services")]
+pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod task;

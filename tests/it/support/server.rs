@@ -47,9 +47,16 @@ impl Server {
 
     /// The same with more arguments.
     pub(crate) fn start_with(desk: &Desk, arguments: &[&str]) -> Self {
+        Self::start_in(desk, arguments, &[])
+    }
+
+    /// The same in an environment that has these variables.
+    pub(crate) fn start_in(desk: &Desk, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut all = vec!["serve", "--quiet", "--json"];
         all.extend_from_slice(arguments);
-        Self::from(desk.command(&all))
+        let mut command = desk.command(&all);
+        command.envs(variables.iter().copied());
+        Self::from(command)
     }
 }
 

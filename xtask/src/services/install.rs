@@ -12,6 +12,9 @@ use crate::process;
 /// What lists the wheels, below the root.
 const LIST: &str = "xtask/services.txt";
 
+/// Packages of Debian whose programs are not to be had as wheels. Each has a program of its name.
+const DEBIAN: &[&str] = &["redis-server"];
+
 /// What is installed.
 pub(super) struct Programs {
     wheels: PathBuf,
@@ -36,6 +39,17 @@ impl Programs {
 }
 
 impl Programs {
+    /// A program of a package of Debian that has its name.
+    pub(super) fn debian(&self, name: &str) -> Result<PathBuf> {
+        let path = Path::new("/usr/bin").join(name);
+        ensure!(
+            path.is_file(),
+            "{} is not there: `apt-get install --no-install-recommends {name}`, or what your system has instead",
+            path.display()
+        );
+        Ok(path)
+    }
+
     /// A program that lies inside a package, which its wheel does not link from the folder of programs.
     pub(super) fn package(&self, path: &str) -> Result<PathBuf> {
         let library = self.wheels.with_file_name("lib");
@@ -74,6 +88,7 @@ pub(super) fn all(root: &Path, target: &Path) -> Result<Programs> {
         wheels(root, &environment)?;
         fs::write(&done, wanted).with_context(|| format!("could not write {}", done.display()))?;
     }
+    debian();
     Ok(Programs::below(environment.join("bin")))
 }
 
@@ -97,4 +112,26 @@ fn wheels(root: &Path, environment: &Path) -> Result<()> {
             ])
             .arg(root.join(LIST)),
     )
+}
+
+/// Installs what is missing where that is possible. Where it is not (not root, no apt-get, no network) the server that
+/// needs it says what to install.
+fn debian() {
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .copied()
+        .filter(|name| !Path::new("/usr/bin").join(name).is_file())
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    println!("    installing {} with apt-get", missing.join(" "));
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    if let Err(error) = process::run(&mut install) {
+        println!("    {error:#}");
+    }
 }

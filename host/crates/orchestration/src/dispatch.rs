@@ -69,6 +69,8 @@ pub struct Outcome {
     pub result: Result<String, Failure>,
     /// What the call used; all zero if nothing ran.
     pub usage: Usage,
+    /// What the call cost, in millionths; zero if nothing ran.
+    pub cost_micro: u64,
     /// Under which grant it ran; none: nothing did.
     pub grant: Option<Arc<Grant>>,
     /// Where its end is recorded; none: the host keeps no log, or counted it with others like it.
@@ -285,13 +287,15 @@ impl Dispatcher {
         };
         let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call).await {
             Ok(completion) => {
-                if let Some(reservation) = reservation.take() {
+                if let Some(reservation) = &mut reservation {
                     reservation.settle(granted.terms(), &completion.usage);
                 }
                 (completion.result, completion.usage)
             }
             Err(failure) => (Err(failure), Usage::default()),
         };
+        let cost_micro = reservation.as_ref().map_or(0, Reservation::cost_micro);
+        drop(reservation);
         let result = result.map_err(|failure| self.reported(failure, trace));
         let (result, receipt) = ended.told(result, &usage).await;
         Outcome {
@@ -300,6 +304,7 @@ impl Dispatcher {
             version: Some(granted.grant().version.clone()),
             result,
             usage,
+            cost_micro,
             grant: Some(Arc::clone(granted.grant())),
             receipt,
         }
@@ -380,6 +385,7 @@ fn unrun(
         version: None,
         result,
         usage: Usage::default(),
+        cost_micro: 0,
         grant: None,
         receipt,
     }

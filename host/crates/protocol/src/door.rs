@@ -14,6 +14,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::health::Doctor;
+use crate::limit::{Limits, Proxies, Rates};
 use crate::listener::ListenerOptions;
 use crate::places::Places;
 use crate::receipts::Receipts;
@@ -38,6 +39,10 @@ pub(crate) struct Shared {
     pub(crate) requests: Places,
     /// For what asks nobody who they are.
     pub(crate) public: Arc<DefaultDirectRateLimiter>,
+    /// For everything else.
+    pub(crate) limits: Arc<Limits>,
+    /// Who may say for whom they ask.
+    pub(crate) proxies: Proxies,
     pub(crate) openapi: String,
     pub(crate) receipts: Arc<dyn Receipts>,
     /// Places for receipts that are being made.
@@ -52,6 +57,8 @@ pub(crate) struct SharedParts {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) callers: Callers,
     pub(crate) bounds: Bounds,
+    pub(crate) limits: Limits,
+    pub(crate) proxies: Proxies,
     pub(crate) health: Arc<dyn crate::Health>,
     pub(crate) receipts: Arc<dyn Receipts>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -69,6 +76,8 @@ impl Shared {
             replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
             requests: Places::new(bounds::size(bounds.requests_max)),
             public: public(&bounds),
+            limits: Arc::new(parts.limits),
+            proxies: parts.proxies,
             openapi: parts.openapi,
             receipts: parts.receipts,
             proving: Places::new(bounds::size(bounds.receipts_max)),
@@ -80,8 +89,15 @@ impl Shared {
     }
 
     /// The same server under another configuration. What is counted and kept goes on: places that are taken, answers that
-    /// may be asked for again, what was seen of the host's health, and that the server ends. Changes nothing of this one.
-    pub(crate) fn renewed(&self, dispatcher: Arc<Dispatcher>, callers: Callers, bounds: Bounds) -> Self {
+    /// may be asked for again, how often somebody asked, what was seen of the host's health, and that the server ends. Changes nothing of this one.
+    pub(crate) fn renewed(
+        &self,
+        dispatcher: Arc<Dispatcher>,
+        callers: Callers,
+        bounds: Bounds,
+        rates: Rates,
+        proxies: Proxies,
+    ) -> Self {
         Self {
             dispatcher,
             callers,
@@ -93,6 +109,8 @@ impl Shared {
             } else {
                 public(&bounds)
             },
+            limits: Arc::new(self.limits.renewed(rates)),
+            proxies,
             openapi: self.openapi.clone(),
             receipts: Arc::clone(&self.receipts),
             proving: self.proving.clone(),
@@ -108,6 +126,7 @@ impl Shared {
         self.requests.resize(bounds::size(self.bounds.requests_max));
         self.proving.resize(bounds::size(self.bounds.receipts_max));
         self.replays.rebound(&self.bounds);
+        self.limits.rebound();
     }
 
     /// From now on the server ends.
@@ -169,7 +188,7 @@ pub(crate) struct Said<'a> {
     pub(crate) agent: Option<&'a PersonaId>,
 }
 
-/// Who is at the other end of the connection.
+/// Who is at the other end of the connection; behind a proxy that is trusted, of the proxy's (then the port is 0).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
 

@@ -21,6 +21,7 @@ use crate::bounds;
 use crate::caller::Caller;
 use crate::door::{Door, Shared, Trace};
 use crate::enter::TRACE_ID;
+use crate::limit::Reservation;
 use crate::problem::Problem;
 use crate::replay::{Begun, ReplayKey, Weighed};
 
@@ -88,6 +89,7 @@ pub(crate) async fn invoke(
     State(door): State<Arc<Door>>,
     Extension(caller): Extension<Arc<Caller>>,
     Extension(Trace(trace)): Extension<Trace>,
+    Extension(reservation): Extension<Arc<Reservation>>,
     capability: Result<Path<String>, PathRejection>,
     versions: Result<Query<Versions>, QueryRejection>,
     headers: HeaderMap,
@@ -102,6 +104,7 @@ pub(crate) async fn invoke(
         shared: Arc::clone(&door.shared),
         caller,
         trace,
+        reservation,
         capability,
         version,
         input,
@@ -153,6 +156,7 @@ struct Call {
     shared: Arc<Shared>,
     caller: Arc<Caller>,
     trace: TraceId,
+    reservation: Arc<Reservation>,
     capability: CapabilityId,
     version: Option<VersionReq>,
     input: Bytes,
@@ -169,8 +173,12 @@ impl Call {
         };
         let handler_ms = self.shared.bounds.handler_ms;
         let call = self.shared.dispatcher.invoke(&self.caller.session, request);
+        self.reservation.begin();
         match tokio::time::timeout(bounds::ms(handler_ms), call).await {
-            Ok(outcome) => Ok(Answer::of(outcome)),
+            Ok(outcome) => {
+                self.reservation.settle(outcome.cost_micro);
+                Ok(Answer::of(outcome))
+            }
             Err(_elapsed) => {
                 let message = format!("the call did not end within {handler_ms} ms");
                 let failure = Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms");

@@ -6,6 +6,7 @@
 pub mod bounds;
 pub mod caller;
 pub mod health;
+pub mod limit;
 pub mod listener;
 pub mod server;
 
@@ -35,6 +36,7 @@ pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
 pub use caller::{Caller, Callers, CallersError};
 pub use health::{Check, Health};
+pub use limit::{Proxies, Rates, RedisOptions};
 pub use listener::{HostName, ListenerOptions, Origin};
 pub use openapi::openapi;
 pub use problem::Problem;

@@ -17,6 +17,8 @@ pub struct Problem {
     failure: Box<Failure>,
     status: StatusCode,
     retry_after: Option<u32>,
+    /// The limit that is used up.
+    violated: Option<&'static str>,
     /// What follows on the connection cannot be told from the rest of this request.
     close: bool,
 }
@@ -41,6 +43,24 @@ impl Problem {
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self {
             failure: Box::new(self.failure.with_hint(hint)),
+            ..self
+        }
+    }
+
+    /// Because this limit is used up.
+    #[must_use]
+    pub(crate) fn violating(self, limit: &'static str) -> Self {
+        Self {
+            violated: Some(limit),
+            ..self
+        }
+    }
+
+    /// Which does not pass with time.
+    #[must_use]
+    pub(crate) fn for_good(self) -> Self {
+        Self {
+            retry_after: None,
             ..self
         }
     }
@@ -103,6 +123,7 @@ impl From<Failure> for Problem {
             status,
             retry_after: wait.or(busy.then_some(RETRY_AFTER_SECONDS)),
             failure: Box::new(failure),
+            violated: None,
             close: false,
         }
     }
@@ -158,6 +179,9 @@ pub(crate) struct Document<'a> {
     /// The line or step that would repair it, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    /// The limits that are used up, by the names of `RateLimit`.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'static str; 1]>,
     /// The request, in the records of the host too.
     trace_id: String,
 }
@@ -179,6 +203,7 @@ impl<'a> Document<'a> {
             detail: &problem.failure.message,
             code: code.as_str(),
             hint: problem.failure.hint.as_deref(),
+            violated_policies: problem.violated.map(|limit| [limit]),
             trace_id: trace.to_string(),
         }
     }

@@ -20,6 +20,7 @@ use crate::connection::Place;
 use crate::door::Door;
 use crate::enter::{TRACE_ID, enter};
 use crate::guard::guard;
+use crate::limit;
 use crate::openapi::Description;
 use crate::problem::Problem;
 use crate::{capabilities, health, invoke, openapi, receipts};
@@ -54,8 +55,10 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
     let (closed, _) = closed().split_for_parts();
     let (open, _) = open().split_for_parts();
     let closed = closed
+        .route_layer(middleware::from_fn_with_state(Arc::clone(door), limit::callers))
         .route_layer(middleware::from_fn_with_state(Arc::clone(door), authenticate))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(door), admit));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(door), admit))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(door), limit::strangers));
     let open = open.route_layer(middleware::from_fn_with_state(Arc::clone(door), seldom));
     let mut router = closed.merge(open);
     if !door.listener.origins.is_empty() {
@@ -63,6 +66,7 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
     }
     router
         .layer(middleware::from_fn_with_state(Arc::clone(door), guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(door), limit::forwarded))
         .layer(middleware::from_fn(enter))
         .with_state(Arc::clone(door))
 }
@@ -112,6 +116,8 @@ fn cors(door: &Door) -> CorsLayer {
             invoke::RECEIPT,
             invoke::REPLAYED,
             header::RETRY_AFTER,
+            limit::RATE_LIMIT,
+            limit::RATE_LIMIT_POLICY,
         ])
         .max_age(PREFLIGHT_AGE)
 }

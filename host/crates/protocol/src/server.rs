@@ -15,6 +15,7 @@ use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::door::{Shared, SharedParts};
 use crate::health::Health;
+use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
 use crate::openapi;
 use crate::places::Places;
@@ -28,6 +29,12 @@ pub struct ServerOptions {
     pub listeners: Vec<ListenerOptions>,
     /// What it bears.
     pub bounds: Bounds,
+    /// How often somebody may ask.
+    pub rates: Rates,
+    /// Where that is counted for several servers together; none: each counts for itself.
+    pub redis: Option<RedisOptions>,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Proxies,
 }
 
 /// What the server leads to.
@@ -81,6 +88,12 @@ pub enum BindError {
     /// Other listeners than there are.
     #[error("where the server listens cannot change while it runs")]
     Moved,
+    /// Limits that are kept elsewhere.
+    #[error("where limits are kept that servers share cannot change while it runs")]
+    LimitsMoved,
+    /// A server of limits that cannot be spoken to as it should be.
+    #[error("the limits cannot be kept in Redis")]
+    Redis(#[source] redis::RedisError),
     /// The system refuses.
     #[error("`{address}` cannot be listened on")]
     Listen {
@@ -103,11 +116,13 @@ impl BindError {
             Self::NoCaller { name, .. } => Some(format!(
                 "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
             )),
+            Self::LimitsMoved => Some("restart it, or leave [serve.rates.redis] as it was".to_owned()),
             Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there: stop it, or take another port".to_owned())
             }
             Self::Listen { .. } => None,
+            Self::Redis(_) => Some("[serve.rates.redis] ca_file names certificates as PEM".to_owned()),
         }
     }
 }
@@ -145,7 +160,12 @@ impl ServerHandle {
             return Err(BindError::Moved);
         }
         check_callers(&options.listeners, &callers)?;
-        let shared = self.current.stage().shared.renewed(dispatcher, callers, options.bounds);
+        let shared = &self.current.stage().shared;
+        if !shared.limits.is_kept_at(options.redis.as_ref()) {
+            return Err(BindError::LimitsMoved);
+        }
+        let proxies = options.trusted_proxies;
+        let shared = shared.renewed(dispatcher, callers, options.bounds, options.rates, proxies);
         Ok(Prepared {
             stage: Stage::new(Arc::new(shared), options.listeners, &self.bound),
             handle: self.clone(),
@@ -192,10 +212,14 @@ impl Server {
             });
         }
         check_callers(&options.listeners, &parts.callers)?;
+        let limits = Limits::start(options.rates, options.redis, &parts.clock, &parts.sink);
+        let limits = limits.await.map_err(BindError::Redis)?;
         let shared = Arc::new(Shared::new(SharedParts {
             dispatcher: parts.dispatcher,
             callers: parts.callers,
             bounds: options.bounds,
+            limits,
+            proxies: options.trusted_proxies,
             health: parts.health,
             receipts: parts.receipts,
             clock: parts.clock,

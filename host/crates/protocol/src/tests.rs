@@ -107,6 +107,7 @@ async fn start(bounds: Bounds) -> Fixture {
             anonymous: Some("somebody".parse().unwrap()),
         }],
         bounds,
+        ..ServerOptions::default()
     };
     let parts = ServerParts {
         dispatcher: Arc::new(dispatcher),

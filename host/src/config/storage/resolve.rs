@@ -261,7 +261,7 @@ fn between(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u64,
 }
 
 /// The same rule as that of `env://VARIABLE`.
-fn variable(key: &'static str, value: String) -> Result<String, StorageError> {
+pub(in crate::config) fn variable(key: &'static str, value: String) -> Result<String, StorageError> {
     let wanted = "the name of a variable: A-Z a-z 0-9 _ and no digit first";
     match format!("env://{value}").parse::<SecretReference>() {
         Ok(_) => Ok(value),

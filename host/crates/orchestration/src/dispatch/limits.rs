@@ -47,8 +47,13 @@ impl Reservation {
     }
 
     /// The call has ended, and used this.
-    pub(super) fn settle(mut self, terms: &Terms, usage: &Usage) {
+    pub(super) fn settle(&mut self, terms: &Terms, usage: &Usage) {
         self.cost = terms.cost_micro(usage);
+    }
+
+    /// What the call costs, as far as it is known.
+    pub(super) fn cost_micro(&self) -> u64 {
+        self.cost
     }
 }
 
@@ -95,6 +100,18 @@ impl Refusal {
 }
 
 impl Dispatcher {
+    /// What a call can cost at most, in millionths; none: it would be denied. Nothing is counted, kept or recorded.
+    pub fn quote(&self, session: &Session, capability: &CapabilityId, version: Option<&VersionReq>) -> Option<u64> {
+        let capability = self.registry.find(capability, version).ok()?;
+        self.check_documents(session, &capability, self.clock.now()).ok()?;
+        let ruling = self.ruling.load();
+        if let Some(granted) = ruling.find(&capability, session) {
+            return Some(granted.terms().call_cost_max_micro);
+        }
+        let decision = self.decide(session, &capability, ruling.policy());
+        decision.outcome.is_ok().then_some(decision.terms.call_cost_max_micro)
+    }
+
     pub(super) fn admit_traced(
         &self,
         session: &Session,

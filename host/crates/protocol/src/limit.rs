@@ -1,0 +1,254 @@
+//! Limits on how often somebody may ask, in whatever time: GCRA, for which each unit is given back at a fixed interval. What
+//! is counted, in which order and in which of the two places is said here; who asks and what they are answered is not.
+//!
+//! Strangers are counted by this process alone, before anybody looks at who they are: no flood reaches a network or another
+//! table than theirs. Callers are counted in one step for all their limits, here or in Redis.
+
+mod admit;
+mod charge;
+mod fields;
+mod forwarded;
+mod local;
+mod rate;
+mod rates;
+mod reservation;
+mod server;
+mod shared;
+mod table;
+
+#[cfg(test)]
+mod model;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use aral_contract::id::{CallerName, PersonaId, TierName};
+use aral_contract::{AuditSink, CapabilityId, Clock};
+
+pub(crate) use admit::{callers, strangers};
+pub(crate) use fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
+pub use forwarded::Proxies;
+pub(crate) use forwarded::forwarded;
+pub use rate::{Rate, RateError, RateRequest};
+pub use rates::{KEYS_MAX_DEFAULT, Limit, Rates};
+pub(crate) use reservation::Reservation;
+pub use server::{Prefix, RedisNameError, RedisOptions, RedisUrl, TIMEOUT_MS_DEFAULT, WhenDown};
+
+use charge::{Charge, Key, Level, Refused, Verdict};
+use local::Local;
+use shared::{Down, Recorder, Shared};
+
+/// All limits of a server.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    rates: Rates,
+    strangers: Arc<Local>,
+    callers: Arc<Local>,
+    shared: Option<Arc<Shared>>,
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) address: IpAddr,
+    pub(crate) caller: &'a CallerName,
+    pub(crate) persona: &'a PersonaId,
+    pub(crate) tier: Option<&'a TierName>,
+    /// The call; none: it is none, or one that is denied anyhow and uses nothing up that others need.
+    pub(crate) call: Option<Call<'a>>,
+}
+
+/// A call that may be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) capability: &'a CapabilityId,
+    /// What it can cost at most, in millionths.
+    pub(crate) cost_micro_max: u64,
+}
+
+/// Where something is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Here,
+    Shared,
+}
+
+/// A request that may go on.
+#[derive(Debug)]
+struct Taken {
+    levels: Vec<Level>,
+    /// What is put aside for the cost of the call, and where.
+    cost: Option<(Charge, Place)>,
+}
+
+/// Why a request may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// A limit is used up.
+    Refused(Refused),
+    /// The limits cannot be asked, and then nobody gets in.
+    Down,
+}
+
+impl Limits {
+    /// Connects to the server that keeps the limits, if there is one.
+    pub(crate) async fn start(
+        rates: Rates,
+        redis: Option<RedisOptions>,
+        clock: &Arc<dyn Clock>,
+        sink: &Arc<dyn AuditSink>,
+    ) -> Result<Self, redis::RedisError> {
+        let recorder = Recorder {
+            clock: Arc::clone(clock),
+            sink: Arc::clone(sink),
+        };
+        let shared = match redis {
+            Some(options) => Some(Arc::new(Shared::start(options, recorder).await?)),
+            None => None,
+        };
+        let keys_max = crate::bounds::size(rates.keys_max);
+        Ok(Self {
+            rates,
+            strangers: Arc::new(Local::new(keys_max, Arc::clone(clock))),
+            callers: Arc::new(Local::new(keys_max, Arc::clone(clock))),
+            shared,
+        })
+    }
+
+    /// The same limits with other rates: what was counted is counted. Changes nothing of this one.
+    pub(crate) fn renewed(&self, rates: Rates) -> Self {
+        Self {
+            rates,
+            strangers: Arc::clone(&self.strangers),
+            callers: Arc::clone(&self.callers),
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// From now on as much is remembered as these rates say.
+    pub(crate) fn rebound(&self) {
+        let keys_max = crate::bounds::size(self.rates.keys_max);
+        self.strangers.resize(keys_max);
+        self.callers.resize(keys_max);
+    }
+
+    /// Whether they are counted there; none: by this server alone.
+    pub(crate) fn is_kept_at(&self, redis: Option<&RedisOptions>) -> bool {
+        self.shared.as_ref().map(|shared| shared.options()) == redis
+    }
+
+    /// A request from this address, of whoever it is. An address that showed too many wrong credentials is refused before
+    /// the next one is looked at, so that it does not learn which is right.
+    fn enter(&self, address: IpAddr) -> Result<Level, Refused> {
+        let taken = match self.strangers.look(&[self.failure(address)]) {
+            Verdict::Refused(refused) => Verdict::Refused(refused),
+            Verdict::Passed(_) => self.strangers.take(&[self.address(address)]),
+        };
+        match taken {
+            Verdict::Refused(refused) => Err(refused),
+            Verdict::Passed(levels) => Ok(levels.first().copied().unwrap_or(Level {
+                limit: Limit::Address,
+                rate: self.rates.address,
+                ns: 0,
+            })),
+        }
+    }
+
+    /// A credential from this address was refused. Whether no further one is looked at from now on.
+    fn failed(&self, address: IpAddr) -> bool {
+        self.strangers.add(&self.failure(address))
+    }
+
+    /// Counts a request of a caller under all its limits, or under none.
+    async fn take(&self, asked: &Asked<'_>) -> Result<Taken, Stopped> {
+        let mut charges = self.charges(asked);
+        if let Some(shared) = &self.shared {
+            // This process has counted the address for itself already; here all servers count it together.
+            charges.push(self.address(asked.address));
+            match (shared.take(&charges).await, shared.when_down()) {
+                (Ok(verdict), _) => return taken(verdict, &charges, Place::Shared),
+                (Err(Down), WhenDown::Refuse) => return Err(Stopped::Down),
+                (Err(Down), WhenDown::Local) => drop(charges.pop()),
+            }
+        }
+        taken(self.callers.take(&charges), &charges, Place::Here)
+    }
+
+    /// Gives back what was put aside and not used.
+    fn give_back(self: &Arc<Self>, charge: Charge, place: Place) {
+        match place {
+            Place::Here => self.callers.give_back(&charge),
+            Place::Shared => {
+                let limits = Arc::clone(self);
+                // A server that ends has nobody left to give it back, and time does.
+                let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+                    return;
+                };
+                runtime.spawn(async move {
+                    if let Some(shared) = &limits.shared {
+                        shared.give_back(charge).await;
+                    }
+                });
+            }
+        }
+    }
+
+    fn address(&self, address: IpAddr) -> Charge {
+        Charge::one(Key::of_address(Limit::Address, address), self.rates.address)
+    }
+
+    fn failure(&self, address: IpAddr) -> Charge {
+        Charge::one(Key::of_address(Limit::Failures, address), self.rates.failures)
+    }
+
+    fn charges(&self, asked: &Asked<'_>) -> Vec<Charge> {
+        let (of_persona, _) = self.rates.of_tier(asked.tier);
+        let mut charges = vec![
+            Charge::one(Key::new(Limit::Global, &[]), self.rates.global),
+            Charge::one(Key::new(Limit::Persona, &[asked.persona.as_str()]), of_persona),
+        ];
+        let Some(call) = asked.call else { return charges };
+        let capability = call.capability.as_str();
+        let (of_capability, _) = self.rates.of_capability(call.capability);
+        charges.push(Charge::one(Key::new(Limit::Capability, &[capability]), of_capability));
+        let caller = Key::new(Limit::Caller, &[asked.caller.as_str(), capability]);
+        charges.push(Charge::one(caller, self.rates.caller));
+        if let Some(amount) = NonZeroU32::new(u32::try_from(call.cost_micro_max).unwrap_or(u32::MAX)) {
+            charges.push(Charge {
+                key: Key::new(Limit::Cost, &[capability]),
+                rate: self.rates.cost,
+                amount,
+            });
+        }
+        charges
+    }
+
+    /// The line of the configuration that gives a limit.
+    fn line(&self, limit: Limit, asked: Option<&Asked<'_>>) -> String {
+        let tier = asked.and_then(|asked| self.rates.of_tier(asked.tier).1);
+        let capability = asked.and_then(|asked| asked.call).map(|call| call.capability);
+        let own = capability.filter(|id| self.rates.of_capability(id).1);
+        match (limit, tier, own) {
+            (Limit::Persona, Some(tier), _) => format!("[serve.rates.tiers]: {tier}"),
+            (Limit::Capability, _, Some(id)) => format!("[serve.rates.capabilities]: {id}"),
+            (limit, _, _) => format!("[serve.rates]: {}", limit.as_str()),
+        }
+    }
+}
+
+fn taken(verdict: Verdict, charges: &[Charge], place: Place) -> Result<Taken, Stopped> {
+    match verdict {
+        Verdict::Refused(refused) => Err(Stopped::Refused(refused)),
+        Verdict::Passed(levels) => {
+            let cost = charges.iter().find(|charge| charge.key.limit == Limit::Cost);
+            Ok(Taken {
+                levels,
+                cost: cost.map(|charge| (*charge, place)),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

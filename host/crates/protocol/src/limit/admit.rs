@@ -1,0 +1,131 @@
+//! The limits as layers of the router: strangers before anybody looks at who they are, callers behind that.
+
+use std::sync::Arc;
+
+use aral_contract::{CapabilityId, Code, Failure};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{Extension, Query, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+
+use super::charge::Refused;
+use super::fields::{self, Told};
+use super::{Asked, Call, Reservation, Stopped};
+use crate::caller::Caller;
+use crate::door::{Door, Peer, Trace};
+use crate::invoke::Versions;
+use crate::problem::Problem;
+
+/// The security event of an address whose credentials are not looked at any more.
+const FAILURES: &str = "rates.failures";
+
+/// Before authentication: the limit of the address, and of credentials of it that were refused.
+pub(crate) async fn strangers(
+    State(door): State<Arc<Door>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let limits = &door.shared.limits;
+    let address = peer.address();
+    let mut response = match limits.enter(address) {
+        Err(refused) => problem(&refused, &limits.line(refused.level.limit, None)),
+        Ok(level) => {
+            let mut response = next.run(request).await;
+            if response.status() == StatusCode::UNAUTHORIZED && limits.failed(address) {
+                let listener = door.listener.address.to_string();
+                door.shared.record_security(trace, peer, FAILURES, listener);
+            }
+            Told::passed(&[level]).with(&mut response);
+            response
+        }
+    };
+    fields::write(&mut response);
+    response
+}
+
+/// Behind authentication: all limits of the caller, in one step. What is put aside for the cost goes on with the request.
+pub(crate) async fn callers(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    Extension(peer): Extension<Peer>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let capability = path.ok().and_then(|path| named(&path));
+    let call = capability.as_ref().and_then(|id| call(&door, &caller, id, &request));
+    let persona = &caller.session.persona().body;
+    let asked = Asked {
+        address: peer.address(),
+        caller: &caller.name,
+        persona: &persona.id,
+        tier: persona.tier.as_ref(),
+        call,
+    };
+    let limits = &door.shared.limits;
+    match limits.take(&asked).await {
+        Ok(taken) => {
+            let reservation = Reservation::new(limits, taken.cost);
+            request.extensions_mut().insert(reservation);
+            let mut response = next.run(request).await;
+            Told::passed(&taken.levels).with(&mut response);
+            response
+        }
+        Err(Stopped::Refused(refused)) => problem(&refused, &limits.line(refused.level.limit, Some(&asked))),
+        Err(Stopped::Down) => {
+            let failure = Failure::new(Code::Unavailable, "the limits of this server cannot be asked");
+            let failure = failure.with_hint("aral.toml, [serve.rates.redis]: when_down = \"local\"");
+            Problem::from(failure).into_response()
+        }
+    }
+}
+
+/// The capability that the address names, if it is that of a call.
+fn named(path: &RawPathParams) -> Option<CapabilityId> {
+    let (_, text) = path.iter().find(|(name, _)| *name == "capability")?;
+    text.parse().ok()
+}
+
+/// The call that a request is; none: it would not be made. What is denied uses up nothing of the capability: whoever may not
+/// call it could otherwise keep it from those who may.
+fn call<'a>(door: &Door, caller: &Caller, capability: &'a CapabilityId, request: &Request) -> Option<Call<'a>> {
+    let Query(versions) = Query::<Versions>::try_from_uri(request.uri()).ok()?;
+    let version = versions.requirement().ok()?;
+    let dispatcher = &door.shared.dispatcher;
+    let cost_micro_max = dispatcher.quote(&caller.session, capability, version.as_ref())?;
+    Some(Call {
+        capability,
+        cost_micro_max,
+    })
+}
+
+fn problem(refused: &Refused, line: &str) -> Response {
+    let Refused { level, wait, amount } = *refused;
+    let name = level.limit.as_str();
+    let failure = match wait {
+        Some(wait) => {
+            let (count, key) = level.rate.count();
+            let failure = Failure::new(
+                Code::RateLimited,
+                format!("the limit `{name}` is used up: {}", level.rate),
+            );
+            let hint = format!("aral.toml, {line} = {{ {key} = N, burst = M }}, N above {count}");
+            failure.with_hint(hint).with_retry_after(wait)
+        }
+        None => {
+            let message = format!("the limit `{name}` gives {}, and this needs {amount}", level.rate);
+            let hint = format!("aral.toml, {line} = {{ …, burst = {amount} }}");
+            Failure::new(Code::RateLimited, message).with_hint(hint)
+        }
+    };
+    let mut problem = Problem::from(failure).violating(name);
+    if wait.is_none() {
+        problem = problem.for_good();
+    }
+    let mut response = problem.into_response();
+    Told::refused(level).with(&mut response);
+    response
+}

@@ -1,0 +1,201 @@
+//! Who is at the other end when a proxy is between: what `Forwarded` (RFC 7239) or `X-Forwarded-For` says, if a proxy that
+//! is trusted says so, and never else.
+//!
+//! Each proxy appends whom it saw. Read from the right, an entry is as good as whoever wrote it: it is believed as long as
+//! the one before it is an address of a trusted proxy. The first address that is none is the caller; whatever stands left of
+//! it the caller may have made up.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, header};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::door::{Door, Peer};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The proxies that are trusted: networks, such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Proxies(Vec<IpNet>);
+
+impl Proxies {
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Who asks, given who connected.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let forwarded = self.walk(peer, headers, &header::FORWARDED, forwarded_for);
+        let listed = self.walk(peer, headers, &X_FORWARDED_FOR, address_of);
+        match (forwarded, listed) {
+            (Some(one), Some(other)) if one == other => one,
+            // A proxy writes one of them and hands the other one on: which is which cannot be told.
+            (Some(_), Some(_)) | (None, None) => peer,
+            (Some(one), None) | (None, Some(one)) => one,
+        }
+    }
+
+    /// None: there is no such field.
+    fn walk(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        name: &HeaderName,
+        read: fn(&str) -> Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        let mut lines = headers.get_all(name).iter().rev().peekable();
+        lines.peek()?;
+        let mut client = peer;
+        for line in lines {
+            let Ok(line) = line.to_str() else { break };
+            for entry in line.rsplit(',') {
+                // A proxy that does not say whom it saw is the last one that is known.
+                let Some(address) = read(entry.trim()) else {
+                    return Some(client);
+                };
+                client = address.to_canonical();
+                if !self.trusts(client) {
+                    return Some(client);
+                }
+            }
+        }
+        Some(client)
+    }
+}
+
+/// From here on, the peer of a request is who asks.
+pub(crate) async fn forwarded(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let client = door.shared.proxies.client(peer.address(), request.headers());
+    if client != peer.address() {
+        request.extensions_mut().insert(Peer(SocketAddr::new(client, 0)));
+    }
+    next.run(request).await
+}
+
+/// `for=` of one element of `Forwarded`. A comma within quotes makes two parts that are no elements, which is a proxy that
+/// does not say.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut found = None;
+    for pair in element.split(';') {
+        let (name, value) = pair.split_once('=')?;
+        if name.trim().eq_ignore_ascii_case("for") {
+            if found.is_some() {
+                return None;
+            }
+            found = Some(value.trim());
+        }
+    }
+    let value = found?;
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    address_of(quoted.unwrap_or(value))
+}
+
+/// An address, with or without a port; of IPv6 with or without brackets.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = text.parse().ok();
+    let address = address.or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()));
+    address.or_else(|| bracketed?.parse().ok().map(IpAddr::V6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
+        let networks = ["10.0.0.0/8", "fd00::/8"];
+        let proxies = Proxies(networks.iter().map(|network| network.parse().unwrap()).collect());
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn whoever_is_no_trusted_proxy_is_not_believed() {
+        for field in ["forwarded", "x-forwarded-for"] {
+            assert_eq!(client("192.0.2.1", &[(field, "203.0.113.1")]), "192.0.2.1");
+        }
+        assert_eq!(client("192.0.2.1", &[("forwarded", "for=203.0.113.1")]), "192.0.2.1");
+        let none = Proxies::default();
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "203.0.113.1".parse().unwrap());
+        assert_eq!(
+            none.client("10.0.0.1".parse().unwrap(), &headers).to_string(),
+            "10.0.0.1"
+        );
+    }
+
+    #[test]
+    fn the_first_from_the_right_that_is_no_proxy_asks() {
+        let list = |value| client("10.0.0.1", &[("x-forwarded-for", value)]);
+        assert_eq!(list("203.0.113.1"), "203.0.113.1");
+        assert_eq!(
+            list("198.51.100.7, 203.0.113.1"),
+            "203.0.113.1",
+            "the left one is made up"
+        );
+        assert_eq!(list("198.51.100.7, 203.0.113.1, 10.9.9.9"), "203.0.113.1");
+        assert_eq!(list("10.1.1.1, 10.2.2.2"), "10.1.1.1", "a proxy asks itself");
+        assert_eq!(list("203.0.113.1:4711"), "203.0.113.1");
+        assert_eq!(list("2001:db8::1"), "2001:db8::1");
+        assert_eq!(list("[2001:db8::1]:4711"), "2001:db8::1");
+        assert_eq!(list("::ffff:203.0.113.1"), "203.0.113.1");
+        for nothing in ["", "unknown", "203.0.113.1,", "203.0.113.1, nonsense"] {
+            assert_eq!(list(nothing), "10.0.0.1", "{nothing}: the proxy does not say");
+        }
+        let lines = [
+            ("x-forwarded-for", "198.51.100.7"),
+            ("x-forwarded-for", "203.0.113.1, 10.2.2.2"),
+        ];
+        assert_eq!(client("10.0.0.1", &lines), "203.0.113.1", "several lines are one list");
+        assert_eq!(client("fd00::1", &[("x-forwarded-for", "203.0.113.1")]), "203.0.113.1");
+        assert_eq!(
+            client("::ffff:10.0.0.1", &[("x-forwarded-for", "203.0.113.1")]),
+            "203.0.113.1"
+        );
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_has_it() {
+        let read = |value| client("10.0.0.1", &[("forwarded", value)]);
+        assert_eq!(read("for=203.0.113.1"), "203.0.113.1");
+        assert_eq!(read("For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
+        assert_eq!(read("for=\"[2001:db8:cafe::17]\""), "2001:db8:cafe::17");
+        assert_eq!(read("for=203.0.113.1;proto=http;by=203.0.113.43"), "203.0.113.1");
+        assert_eq!(read("for=198.51.100.7, proto=https; for=203.0.113.1"), "203.0.113.1");
+        for nothing in [
+            "for=unknown",
+            "for=_hidden",
+            "proto=https",
+            "for=203.0.113.1;for=203.0.113.2",
+            "for=198.51.100.7, by=\"a, b\"",
+            "203.0.113.1",
+        ] {
+            assert_eq!(read(nothing), "10.0.0.1", "{nothing}");
+        }
+    }
+
+    #[test]
+    fn two_fields_that_disagree_are_both_not_believed() {
+        let both = |forwarded, listed| client("10.0.0.1", &[("forwarded", forwarded), ("x-forwarded-for", listed)]);
+        assert_eq!(both("for=203.0.113.1", "203.0.113.1"), "203.0.113.1");
+        assert_eq!(both("for=198.51.100.7", "203.0.113.1"), "10.0.0.1");
+    }
+}

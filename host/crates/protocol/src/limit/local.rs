@@ -1,0 +1,167 @@
+//! Limits that one process keeps, by `governor`. All limits of a request are asked under one lock and at one time, and
+//! either all of them are counted or none.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aral_contract::Clock;
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::{Quota, RateLimiter};
+
+use super::charge::{Charge, Level, Refused, Verdict};
+use super::rate::Rate;
+use super::table::Table;
+
+type Limiter = RateLimiter<super::charge::Key, Table, Table, NoOpMiddleware<Duration>>;
+
+/// The limits.
+#[derive(Debug)]
+pub(crate) struct Local {
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Table,
+    /// One for each rate of the configuration that was used.
+    limiters: HashMap<Rate, Limiter>,
+}
+
+impl Local {
+    pub(crate) fn new(keys_max: usize, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            inner: Mutex::new(Inner {
+                table: Table::new(keys_max),
+                limiters: HashMap::new(),
+            }),
+        }
+    }
+
+    /// Counts all, or none.
+    pub(crate) fn take(&self, charges: &[Charge]) -> Verdict {
+        let mut inner = self.lock();
+        let before = inner.remember(charges);
+        let verdict = inner.take(charges);
+        if let Verdict::Refused(_) = verdict {
+            inner.restore(charges, &before);
+        }
+        verdict
+    }
+
+    /// What [`Local::take`] would say. Counts nothing.
+    pub(crate) fn look(&self, charges: &[Charge]) -> Verdict {
+        let mut inner = self.lock();
+        let before = inner.remember(charges);
+        let verdict = inner.take(charges);
+        inner.restore(charges, &before);
+        verdict
+    }
+
+    /// Counts it, whether or not there is that much. Whether this is what used the limit up.
+    pub(crate) fn add(&self, charge: &Charge) -> bool {
+        let inner = self.lock();
+        let before = inner.table.level(&charge.key);
+        let after = before.saturating_add(charge.ns());
+        let now = inner.now();
+        inner.table.set(&charge.key, Some(now.saturating_add(after)));
+        let used_up = |level: u64| level.saturating_add(charge.ns()) > charge.rate.capacity_ns();
+        !used_up(before) && used_up(after)
+    }
+
+    /// Gives back what was counted.
+    pub(crate) fn give_back(&self, charge: &Charge) {
+        let inner = self.lock();
+        let left = inner.table.level(&charge.key).saturating_sub(charge.ns());
+        let full_at = (left > 0).then(|| inner.now().saturating_add(left));
+        inner.table.set(&charge.key, full_at);
+    }
+
+    /// From now on so many keys are remembered at most. What is beyond that goes once it is whole again.
+    pub(crate) fn resize(&self, keys_max: usize) {
+        self.lock().table.resize(keys_max);
+    }
+
+    /// How many keys are remembered.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        self.lock().table.len()
+    }
+
+    /// All that happens under this lock happens at one time.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.elapsed().as_nanos();
+        inner.table.set_now(u64::try_from(now).unwrap_or(u64::MAX));
+        inner
+    }
+}
+
+impl Inner {
+    fn now(&self) -> u64 {
+        u64::try_from(self.table.now().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn remember(&self, charges: &[Charge]) -> Vec<Option<u64>> {
+        charges.iter().map(|charge| self.table.get(&charge.key)).collect()
+    }
+
+    fn restore(&self, charges: &[Charge], before: &[Option<u64>]) {
+        for (charge, full_at) in charges.iter().zip(before) {
+            self.table.set(&charge.key, *full_at);
+        }
+    }
+
+    fn take(&mut self, charges: &[Charge]) -> Verdict {
+        let mut refused: Option<Refused> = None;
+        for charge in charges {
+            if let Err(wait) = self.check(charge) {
+                let level = self.table.level(&charge.key);
+                let new = Refused::new(charge, level, wait);
+                if new.outlasts(refused.as_ref()) {
+                    refused = Some(new);
+                }
+            }
+        }
+        match refused {
+            Some(refused) => Verdict::Refused(refused),
+            None => {
+                let level = |charge| Level::new(charge, self.table.level(&charge.key));
+                Verdict::Passed(charges.iter().map(level).collect())
+            }
+        }
+    }
+
+    /// How long it has to wait; none: for ever.
+    fn check(&mut self, charge: &Charge) -> Result<(), Option<Duration>> {
+        let table = &self.table;
+        let limiter = self
+            .limiters
+            .entry(charge.rate)
+            .or_insert_with(|| limiter(charge.rate, table));
+        match limiter.check_key_n(&charge.key, charge.amount) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(Some(until.wait_time_from(table.now()))),
+            Err(_more_than_the_burst) => Err(None),
+        }
+    }
+}
+
+/// Its time begins with the clock's, as that of every other one: they share a table.
+fn limiter(rate: Rate, table: &Table) -> Limiter {
+    let burst = NonZeroU32::new(rate.burst()).unwrap_or(NonZeroU32::MIN);
+    let quota = Quota::with_period(Duration::from_nanos(rate.interval_ns()));
+    let quota = quota.unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst);
+    let now = table.now();
+    table.set_now(0);
+    let limiter = RateLimiter::new(quota, table.clone(), table.clone());
+    table.set_now(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+    limiter
+}
+
+#[cfg(test)]
+mod tests;

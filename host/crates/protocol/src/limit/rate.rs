@@ -1,0 +1,170 @@
+//! A rate: so many in a second or in a minute, and so many at once. Numbers alone; who counts against them is elsewhere.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// Most that a rate may give in its second or minute: beyond that an interval has no exact length.
+const COUNT_MAX: u64 = 1_000_000;
+/// Most that a rate may give at once.
+const BURST_MAX: u64 = u32::MAX as u64;
+/// Longest that it may take until everything that a rate gives at once is there again. Stops a rate that gives once and
+/// then never, and keeps times in whole nanoseconds exact everywhere, also in a double.
+const REFILL_NS_MAX: u64 = 86_400 * SECOND_NS;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What a rate counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Per {
+    /// A second.
+    Second,
+    /// Sixty of them.
+    Minute,
+}
+
+impl Per {
+    const fn ns(self) -> u64 {
+        match self {
+            Self::Second => SECOND_NS,
+            Self::Minute => 60 * SECOND_NS,
+        }
+    }
+}
+
+/// So many in a second or a minute, and so many at once (GCRA: one is given back after each interval, up to the burst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    count: u32,
+    per: Per,
+    burst: u32,
+}
+
+/// `{ per_second = 10, burst = 20 }`: one of `per_second` and `per_minute`, and how many at once; absent: as many as in
+/// the second or the minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateRequest {
+    /// So many in a second.
+    pub per_second: Option<u64>,
+    /// So many in a minute.
+    pub per_minute: Option<u64>,
+    /// So many at once.
+    pub burst: Option<u64>,
+}
+
+/// Why numbers are no rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RateError {
+    /// None or both.
+    #[error("must have exactly one of per_second and per_minute")]
+    OneOf,
+    /// A count that makes no sense.
+    #[error("{0} in a second or a minute is not between 1 and {COUNT_MAX}")]
+    Count(u64),
+    /// A burst that makes no sense.
+    #[error("burst = {0} is not between 1 and {BURST_MAX}")]
+    Burst(u64),
+    /// A burst that is never there again.
+    #[error("burst = {0} takes longer than a day until it is there again")]
+    Refill(u64),
+}
+
+impl Rate {
+    /// For the defaults, which a test resolves.
+    pub(super) const fn of(count: u32, per: Per, burst: u32) -> Self {
+        Self { count, per, burst }
+    }
+
+    /// What the configuration says.
+    ///
+    /// # Errors
+    /// Numbers that make no sense.
+    pub fn resolve(request: &RateRequest) -> Result<Self, RateError> {
+        let (count, per) = match (request.per_second, request.per_minute) {
+            (Some(count), None) => (count, Per::Second),
+            (None, Some(count)) => (count, Per::Minute),
+            (None, None) | (Some(_), Some(_)) => return Err(RateError::OneOf),
+        };
+        let in_range = |value: u64, max: u64| u32::try_from(value).ok().filter(|_| (1..=max).contains(&value));
+        let burst = request.burst.unwrap_or(count);
+        let rate = Self {
+            count: in_range(count, COUNT_MAX).ok_or(RateError::Count(count))?,
+            per,
+            burst: in_range(burst, BURST_MAX).ok_or(RateError::Burst(burst))?,
+        };
+        if rate.capacity_ns() > REFILL_NS_MAX {
+            return Err(RateError::Refill(burst));
+        }
+        Ok(rate)
+    }
+
+    /// After how long one is given back, in nanoseconds.
+    pub(crate) fn interval_ns(self) -> u64 {
+        self.per.ns().checked_div(u64::from(self.count)).unwrap_or(SECOND_NS)
+    }
+
+    /// How long it takes until everything is given back.
+    pub(crate) fn capacity_ns(self) -> u64 {
+        self.interval_ns().saturating_mul(u64::from(self.burst))
+    }
+
+    /// How many at once.
+    pub(crate) fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// How many in a second or a minute, and the key that says so.
+    pub(crate) fn count(self) -> (u32, &'static str) {
+        match self.per {
+            Per::Second => (self.count, "per_second"),
+            Per::Minute => (self.count, "per_minute"),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            Per::Second => "second",
+            Per::Minute => "minute",
+        };
+        write!(f, "{} a {per}, {} at once", self.count, self.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(per_second: Option<u64>, per_minute: Option<u64>, burst: Option<u64>) -> Result<Rate, RateError> {
+        Rate::resolve(&RateRequest {
+            per_second,
+            per_minute,
+            burst,
+        })
+    }
+
+    #[test]
+    fn a_rate_has_one_count_and_a_burst() {
+        let ten = rate(Some(10), None, Some(20)).unwrap();
+        assert_eq!((ten.interval_ns(), ten.capacity_ns()), (100_000_000, 2_000_000_000));
+        assert_eq!(ten.to_string(), "10 a second, 20 at once");
+        let minute = rate(None, Some(6), None).unwrap();
+        assert_eq!((minute.interval_ns(), minute.burst()), (10_000_000_000, 6));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        assert_eq!(rate(None, None, Some(1)), Err(RateError::OneOf));
+        assert_eq!(rate(Some(1), Some(1), None), Err(RateError::OneOf));
+        for count in [0, COUNT_MAX + 1, u64::MAX] {
+            assert_eq!(rate(Some(count), None, Some(1)), Err(RateError::Count(count)));
+        }
+        for burst in [0, BURST_MAX + 1] {
+            assert_eq!(rate(Some(COUNT_MAX), None, Some(burst)), Err(RateError::Burst(burst)));
+        }
+        assert_eq!(rate(None, Some(1), Some(1441)), Err(RateError::Refill(1441)));
+        assert!(rate(None, Some(1), Some(1440)).is_ok(), "exactly a day");
+    }
+}

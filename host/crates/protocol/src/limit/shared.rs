@@ -1,0 +1,321 @@
+//! Limits that several servers share, in Redis: one script for all keys of a request, which counts all or none, by the
+//! server's own clock. While the server does not answer nobody waits for it, one task looks whether it is there again, and
+//! both changes are recorded, once each.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aral_contract::event::Severity;
+use aral_contract::{AuditSink, Clock, Event, EventKind};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo as _, RedisResult, Script, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::charge::{Charge, Key, Level, Refused, Verdict};
+use super::rates::{Limit, Rates};
+use super::server::{RedisOptions, WhenDown};
+
+/// How often a server that does not answer is tried. Also the least time between two losses, so that one that answers and
+/// fails in turns does not fill the audit log.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The security events of both changes.
+const DOWN: &str = "rates.redis_down";
+const UP: &str = "rates.redis_up";
+
+/// Why the shared limits cannot be asked. The log has the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Down;
+
+/// The limits. The task that looks after the connection ends with this.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    link: Arc<Link>,
+    keeper: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Takes both changes.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sink: Arc<dyn AuditSink>,
+}
+
+#[derive(Debug)]
+struct Link {
+    state: Mutex<State>,
+    lost: Notify,
+    script: Script,
+    options: RedisOptions,
+    recorder: Recorder,
+}
+
+/// Whether the server answers.
+#[derive(Debug, Default)]
+struct State {
+    /// None: it does not.
+    connected: Option<Connected>,
+    /// Whether that is recorded.
+    is_down_recorded: bool,
+}
+
+/// A connection; each has a number, so that a late failure of one does not end the next.
+#[derive(Clone)]
+struct Connected {
+    number: u64,
+    connection: MultiplexedConnection,
+}
+
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connected({})", self.number)
+    }
+}
+
+impl Shared {
+    /// Connects, or notes that the server is down; it is looked after from here on.
+    ///
+    /// # Errors
+    /// Certificates that are none.
+    pub(crate) async fn start(options: RedisOptions, recorder: Recorder) -> RedisResult<Self> {
+        let client = client(&options)?;
+        let link = Arc::new(Link {
+            state: Mutex::default(),
+            lost: Notify::new(),
+            script: Script::new(include_str!("take.lua")),
+            options,
+            recorder,
+        });
+        link.try_connect(&client, 0).await;
+        let keeper = tokio::spawn(keep(Arc::clone(&link), client)).abort_handle();
+        Ok(Self { link, keeper })
+    }
+
+    /// Which server, and how it is spoken to.
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.link.options
+    }
+
+    /// What holds while the server does not answer.
+    pub(crate) fn when_down(&self) -> WhenDown {
+        self.link.options.when_down
+    }
+
+    /// Counts all, or none.
+    pub(crate) async fn take(&self, charges: &[Charge]) -> Result<Verdict, Down> {
+        // What can never pass need not be asked, and the script has no word for it.
+        if let Some(never) = charges.iter().find(|charge| !charge.fits()) {
+            return Ok(Verdict::Refused(Refused::new(never, 0, None)));
+        }
+        self.link.run(charges, Sign::Take).await
+    }
+
+    /// Gives back what was counted. If the server does not answer, it comes back with time alone.
+    pub(crate) async fn give_back(&self, charge: Charge) {
+        let _comes_back_with_time = self.link.run(&[charge], Sign::GiveBack).await;
+    }
+}
+
+/// Whether an amount is counted or given back.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    Take,
+    GiveBack,
+}
+
+impl Link {
+    async fn run(&self, charges: &[Charge], sign: Sign) -> Result<Verdict, Down> {
+        let mut connected = self.lock().connected.clone().ok_or(Down)?;
+        match self.ask(&mut connected.connection, charges, sign).await {
+            Ok((verdict, _now)) => Ok(verdict),
+            Err(error) => {
+                self.lose(connected.number, &error);
+                Err(Down)
+            }
+        }
+    }
+
+    /// The verdict, and the server's time in microseconds.
+    async fn ask(
+        &self,
+        connection: &mut MultiplexedConnection,
+        charges: &[Charge],
+        sign: Sign,
+    ) -> Result<(Verdict, u64), String> {
+        let mut invocation = self.script.prepare_invoke();
+        for charge in charges {
+            invocation.key(charge.key.text(self.options.prefix.as_str()));
+            match sign {
+                Sign::Take => invocation.arg(charge.ns()),
+                Sign::GiveBack => invocation.arg(format!("-{}", charge.ns())),
+            };
+            invocation.arg(charge.rate.capacity_ns());
+        }
+        let answer = invocation.invoke_async::<Vec<u64>>(connection);
+        let answer = tokio::time::timeout(self.timeout(), answer).await;
+        let answer = answer.map_err(|_elapsed| "it did not answer in time".to_owned())?;
+        let answer = answer.map_err(|error| error.to_string())?;
+        read(charges, &answer).ok_or_else(|| "it answered something else".to_owned())
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.options.timeout_ms)
+    }
+
+    /// One attempt.
+    async fn try_connect(&self, client: &Client, number: u64) {
+        match self.connect(client).await {
+            Ok(connection) => self.came_up(Connected { number, connection }),
+            Err(error) => self.went_down(&mut self.lock(), &error),
+        }
+    }
+
+    /// What is asked is what requests ask, so that a server that takes connections and keeps nothing counts as down.
+    async fn connect(&self, client: &Client) -> Result<MultiplexedConnection, String> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout()))
+            .set_response_timeout(Some(self.timeout()));
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        let connection = tokio::time::timeout(self.timeout(), connection).await;
+        let connection = connection.map_err(|_elapsed| "it takes no connection in time".to_owned())?;
+        let mut connection = connection.map_err(|error| error.to_string())?;
+        let probe = Charge::one(Key::new(Limit::Global, &["probe"]), Rates::default().global);
+        self.ask(&mut connection, &[probe], Sign::Take).await?;
+        Ok(connection)
+    }
+
+    /// Something failed on this connection.
+    fn lose(&self, number: u64, error: &str) {
+        let mut state = self.lock();
+        if state
+            .connected
+            .as_ref()
+            .is_some_and(|connected| connected.number == number)
+        {
+            self.went_down(&mut state, error);
+            self.lost.notify_one();
+        }
+    }
+
+    fn went_down(&self, state: &mut State, error: &str) {
+        state.connected = None;
+        if !state.is_down_recorded {
+            state.is_down_recorded = true;
+            let when_down = self.options.when_down.as_str();
+            tracing::warn!(%error, when_down, "the shared limits cannot be asked");
+            self.record(Severity::High, DOWN);
+        }
+    }
+
+    fn came_up(&self, connected: Connected) {
+        let mut state = self.lock();
+        state.connected = Some(connected);
+        if state.is_down_recorded {
+            state.is_down_recorded = false;
+            tracing::info!("the shared limits can be asked again");
+            self.record(Severity::Info, UP);
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.lock().connected.is_none()
+    }
+
+    fn record(&self, severity: Severity, rule: &'static str) {
+        self.recorder.sink.record(Event {
+            at: self.recorder.clock.now(),
+            trace: None,
+            kind: EventKind::Security {
+                severity,
+                rule,
+                subject: format!("when_down = \"{}\"", self.options.when_down.as_str()),
+                source: None,
+            },
+        });
+    }
+
+    /// Held for a look or a change, and while a change is recorded, so that records come in the order of changes.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connects anew as often as the connection is lost.
+async fn keep(link: Arc<Link>, client: Client) {
+    let mut number = 1_u64;
+    let mut tried = Instant::now();
+    loop {
+        while link.is_down() {
+            tokio::time::sleep_until(tried.checked_add(RETRY).unwrap_or(tried)).await;
+            tried = Instant::now();
+            link.try_connect(&client, number).await;
+            number = number.saturating_add(1);
+        }
+        link.lost.notified().await;
+    }
+}
+
+fn client(options: &RedisOptions) -> RedisResult<Client> {
+    let url = options.url.url();
+    let is_tls = url.scheme() == "rediss";
+    let mut info = url.into_connection_info()?;
+    if let Some(password) = &options.password {
+        // Goes to the server alone, over TLS or within this machine.
+        let text = String::from_utf8_lossy(password.expose());
+        let settings = info.redis_settings().clone().set_password(text);
+        info = info.set_redis_settings(settings);
+    }
+    if let Some(pem) = &options.ca_pem {
+        check_certificates(pem)?;
+    }
+    if is_tls {
+        let certificates = TlsCertificates {
+            client_tls: None,
+            root_cert: options.ca_pem.clone(),
+        };
+        Client::build_with_tls(info, certificates)
+    } else {
+        Client::open(info)
+    }
+}
+
+/// The library takes a file without one, and then trusts nobody.
+fn check_certificates(pem: &[u8]) -> RedisResult<()> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    if certificates.is_ok_and(|certificates| !certificates.is_empty()) {
+        return Ok(());
+    }
+    Err((ErrorKind::InvalidClientConfig, "there is no certificate in it").into())
+}
+
+/// What the script answers; none: that is no answer of it.
+fn read(charges: &[Charge], answer: &[u64]) -> Option<(Verdict, u64)> {
+    let (now, rest) = answer.split_first()?;
+    let (refused, rest) = rest.split_first()?;
+    let (wait, levels) = rest.split_first()?;
+    if levels.len() != charges.len() {
+        return None;
+    }
+    let mut levels = charges.iter().zip(levels);
+    let verdict = match refused.checked_sub(1) {
+        None => Verdict::Passed(levels.map(|(charge, ns)| Level::new(charge, *ns)).collect()),
+        Some(index) => {
+            let (charge, ns) = levels.nth(usize::try_from(index).ok()?)?;
+            Verdict::Refused(Refused::new(charge, *ns, Some(Duration::from_nanos(*wait))))
+        }
+    };
+    Some((verdict, *now))
+}
+
+#[cfg(all(test, feature = "services"))]
+mod tests;

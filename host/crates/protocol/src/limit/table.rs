@@ -1,0 +1,142 @@
+//! What is remembered of keys in this process: at most so many. It knows no rate.
+//!
+//! A key is forgotten once everything is given back to it, and not before, since forgetting it earlier would give it
+//! everything at once. When the table is full of keys that are in use, all keys that are not in it count together, as one:
+//! whoever fills it resets no limit, and gets less than before.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+
+use super::charge::Key;
+use super::rates::Limit;
+
+/// Keys for which nobody looks whether some can be forgotten.
+const SWEEP_KEYS_MIN: usize = 1024;
+/// How often a full table is looked through. Stops a flood of new keys from keeping everybody waiting.
+const SWEEP_NS: u64 = 1_000_000_000;
+
+/// The table, and the time that all limits of one request see. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(super) struct Table(Arc<Mutex<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    /// When everything will be given back to a key, in nanoseconds.
+    full_at: HashMap<Key, u64>,
+    /// The same for all keys together that are not in the table.
+    rest: HashMap<Limit, u64>,
+    keys_max: usize,
+    sweep_at: usize,
+    swept: u64,
+    now: u64,
+}
+
+impl Table {
+    pub(super) fn new(keys_max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Kept {
+            full_at: HashMap::new(),
+            rest: HashMap::new(),
+            keys_max,
+            sweep_at: SWEEP_KEYS_MIN,
+            swept: 0,
+            now: 0,
+        })))
+    }
+
+    /// From here on it is so late.
+    pub(super) fn set_now(&self, ns: u64) {
+        self.lock().now = ns;
+    }
+
+    /// From here on so many keys at most.
+    pub(super) fn resize(&self, keys_max: usize) {
+        self.lock().keys_max = keys_max;
+    }
+
+    /// When everything will be given back; none: it is there.
+    pub(super) fn get(&self, key: &Key) -> Option<u64> {
+        self.lock().get(key)
+    }
+
+    /// How full a key is: the time until everything is given back.
+    pub(super) fn level(&self, key: &Key) -> u64 {
+        let mut kept = self.lock();
+        let now = kept.now;
+        kept.get(key).map_or(0, |at| at.saturating_sub(now))
+    }
+
+    pub(super) fn set(&self, key: &Key, full_at: Option<u64>) {
+        self.lock().set(key, full_at);
+    }
+
+    /// How many keys are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().full_at.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn get(&mut self, key: &Key) -> Option<u64> {
+        match self.full_at.get(key).copied() {
+            Some(at) => Some(at),
+            None if self.has_room() => None,
+            None => self.rest.get(&key.limit).copied(),
+        }
+    }
+
+    fn set(&mut self, key: &Key, full_at: Option<u64>) {
+        let own = self.full_at.contains_key(key) || self.has_room();
+        match (own, full_at) {
+            (true, Some(at)) => drop(self.full_at.insert(*key, at)),
+            (true, None) => drop(self.full_at.remove(key)),
+            (false, Some(at)) => drop(self.rest.insert(key.limit, at)),
+            (false, None) => drop(self.rest.remove(&key.limit)),
+        }
+    }
+
+    /// Whether another key can be remembered. Forgets those to which everything is given back, now and then.
+    fn has_room(&mut self) -> bool {
+        let keys = self.full_at.len();
+        let late = self.now.saturating_sub(self.swept) >= SWEEP_NS;
+        if keys >= self.sweep_at || (keys >= self.keys_max && late) {
+            let now = self.now;
+            self.full_at.retain(|_, at| *at > now);
+            self.swept = now;
+            self.sweep_at = self.full_at.len().saturating_mul(2).max(SWEEP_KEYS_MIN);
+            self.full_at.shrink_to(self.sweep_at);
+        }
+        self.full_at.len() < self.keys_max
+    }
+}
+
+impl StateStore for Table {
+    type Key = Key;
+
+    fn measure_and_replace<T, F, E>(&self, key: &Key, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut kept = self.lock();
+        let (told, full_at) = decide(kept.get(key).map(Nanos::new))?;
+        kept.set(key, Some(full_at.as_u64()));
+        Ok(told)
+    }
+}
+
+impl Clock for Table {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.lock().now)
+    }
+}

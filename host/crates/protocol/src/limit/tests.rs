@@ -1,0 +1,214 @@
+//! Which limits a request counts against, and what becomes of the cost of a call.
+
+use std::time::Duration;
+
+use super::model::Hand;
+use super::rate::Per;
+use super::*;
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl AuditSink for Nowhere {
+    fn record(&self, _event: aral_contract::Event) {}
+}
+
+fn limits(change: impl FnOnce(&mut Rates)) -> (Arc<Limits>, Arc<Hand>) {
+    let mut rates = Rates::default();
+    change(&mut rates);
+    let hand = Arc::new(Hand::default());
+    let clock = Arc::clone(&hand) as Arc<dyn Clock>;
+    let sink: Arc<dyn AuditSink> = Arc::new(Nowhere);
+    let limits = futures::executor::block_on(Limits::start(rates, None, &clock, &sink)).unwrap();
+    (Arc::new(limits), hand)
+}
+
+/// Who asks: persona, tier, caller, capability with its cost.
+struct Who(
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    Option<(&'static str, u64)>,
+);
+
+fn ask(limits: &Limits, who: &Who) -> Result<Taken, Stopped> {
+    let Who(persona, tier, caller, call) = who;
+    let capability = call.map(|(id, _)| id.parse().unwrap());
+    let tier = tier.map(|tier| tier.parse().unwrap());
+    let call = call.zip(capability.as_ref());
+    futures::executor::block_on(limits.take(&Asked {
+        address: "192.0.2.1".parse().unwrap(),
+        caller: &caller.parse().unwrap(),
+        persona: &persona.parse().unwrap(),
+        tier: tier.as_ref(),
+        call: call.map(|((_, cost_micro_max), capability)| Call {
+            capability,
+            cost_micro_max,
+        }),
+    }))
+}
+
+/// How many of these pass, and which limit stops the rest.
+fn passed(limits: &Limits, who: &Who) -> (usize, Option<Limit>) {
+    for count in 0..1000 {
+        match ask(limits, who) {
+            Ok(_) => {}
+            Err(Stopped::Refused(refused)) => return (count, Some(refused.level.limit)),
+            Err(Stopped::Down) => panic!("there is no server"),
+        }
+    }
+    (1000, None)
+}
+
+const FEW: Rate = Rate::of(1, Per::Minute, 3);
+const GREP: Option<(&str, u64)> = Some(("text-grep", 0));
+const ECHO: Option<(&str, u64)> = Some(("echo", 0));
+
+#[test]
+fn each_limit_stops_what_it_counts_and_nothing_else() {
+    let (global, _) = limits(|rates| rates.global = FEW);
+    assert_eq!(passed(&global, &Who("a", None, "x", None)), (3, Some(Limit::Global)));
+    assert_eq!(passed(&global, &Who("b", None, "y", GREP)), (0, Some(Limit::Global)));
+
+    let (persona, _) = limits(|rates| rates.persona = FEW);
+    assert_eq!(passed(&persona, &Who("a", None, "x", None)), (3, Some(Limit::Persona)));
+    assert_eq!(passed(&persona, &Who("a", None, "y", GREP)), (0, Some(Limit::Persona)));
+    assert_eq!(passed(&persona, &Who("b", None, "x", None)), (3, Some(Limit::Persona)));
+
+    let (capability, _) = limits(|rates| {
+        rates.capability = FEW;
+        rates.persona = Rate::of(1, Per::Second, 10_000);
+    });
+    assert_eq!(
+        passed(&capability, &Who("a", None, "x", GREP)),
+        (3, Some(Limit::Capability))
+    );
+    assert_eq!(
+        passed(&capability, &Who("b", None, "y", GREP)),
+        (0, Some(Limit::Capability))
+    );
+    assert_eq!(
+        passed(&capability, &Who("a", None, "x", ECHO)),
+        (3, Some(Limit::Capability))
+    );
+    assert_eq!(passed(&capability, &Who("a", None, "x", None)), (1000, None));
+
+    let (caller, _) = limits(|rates| rates.caller = FEW);
+    assert_eq!(passed(&caller, &Who("a", None, "x", GREP)), (3, Some(Limit::Caller)));
+    assert_eq!(passed(&caller, &Who("a", None, "x", ECHO)), (3, Some(Limit::Caller)));
+    assert_eq!(passed(&caller, &Who("a", None, "y", GREP)), (3, Some(Limit::Caller)));
+}
+
+#[test]
+fn tiers_and_capabilities_may_have_rates_of_their_own() {
+    let (limits, _) = limits(|rates| {
+        rates.persona = FEW;
+        rates.tiers.insert("gold".parse().unwrap(), Rate::of(1, Per::Minute, 9));
+        rates
+            .capabilities
+            .insert("echo".parse().unwrap(), Rate::of(1, Per::Minute, 2));
+    });
+    assert_eq!(passed(&limits, &Who("a", Some("gold"), "x", None)).0, 9);
+    assert_eq!(
+        passed(&limits, &Who("b", Some("lead"), "x", None)).0,
+        3,
+        "a tier that is not listed"
+    );
+    assert_eq!(
+        passed(&limits, &Who("c", Some("gold"), "x", ECHO)),
+        (2, Some(Limit::Capability))
+    );
+}
+
+#[test]
+fn the_cost_of_a_call_is_put_aside_and_settled() {
+    let start = || limits(|rates| rates.cost = Rate::of(1, Per::Minute, 100));
+    let who = Who("a", None, "x", Some(("echo", 40)));
+    let (free, _) = start();
+    assert_eq!(
+        passed(&free, &Who("a", None, "x", ECHO)),
+        (1000, None),
+        "what costs nothing"
+    );
+
+    // Ends how, and how many more fit beside it.
+    let beside = |end: fn(&Reservation)| {
+        let (limits, _) = start();
+        let taken = ask(&limits, &who).unwrap();
+        let reservation = Reservation::new(&limits, taken.cost);
+        end(&reservation);
+        drop(reservation);
+        passed(&limits, &Who("b", None, "y", Some(("echo", 10)))).0
+    };
+    assert_eq!(beside(|_| {}), 10, "it never began");
+    assert_eq!(beside(Reservation::begin), 6, "it was given up");
+    let settled = beside(|reservation| {
+        reservation.begin();
+        reservation.settle(10);
+    });
+    assert_eq!(settled, 9, "it cost less");
+    let dearer = beside(|reservation| {
+        reservation.begin();
+        reservation.settle(1000);
+    });
+    assert_eq!(dearer, 6, "it cost more than was put aside");
+
+    let (limits, _) = start();
+    let Err(Stopped::Refused(refused)) = ask(&limits, &Who("a", None, "x", Some(("echo", 101)))) else {
+        panic!("more than there may be")
+    };
+    assert_eq!((refused.level.limit, refused.wait), (Limit::Cost, None));
+    assert_eq!(passed(&limits, &who).0, 2, "and nothing of it was counted");
+}
+
+#[test]
+fn an_address_that_shows_wrong_credentials_is_not_looked_at_any_more() {
+    let (limits, clock) = limits(|rates| {
+        rates.failures = FEW;
+        rates.address = Rate::of(1, Per::Minute, 8);
+    });
+    let (guesser, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    for last in [false, false, true] {
+        assert!(limits.enter(guesser).is_ok());
+        assert_eq!(limits.failed(guesser), last);
+    }
+    let stopped = limits.enter(guesser).unwrap_err();
+    assert_eq!(
+        (stopped.level.limit, stopped.wait),
+        (Limit::Failures, Some(Duration::from_mins(1)))
+    );
+    assert_eq!((0..20).filter(|_| limits.enter(other).is_ok()).count(), 8);
+    assert_eq!(limits.enter(other).unwrap_err().level.limit, Limit::Address);
+    clock.pass(Duration::from_mins(1));
+    assert!(limits.enter(guesser).is_ok());
+}
+
+#[test]
+fn the_line_that_gives_more_is_named() {
+    let (limits, _) = limits(|rates| {
+        rates.tiers.insert("gold".parse().unwrap(), FEW);
+        rates.capabilities.insert("echo".parse().unwrap(), FEW);
+    });
+    let line = |limit, tier: Option<&str>, capability: &str| {
+        let (tier, capability) = (tier.map(|tier| tier.parse().unwrap()), capability.parse().unwrap());
+        let asked = Asked {
+            address: "192.0.2.1".parse().unwrap(),
+            caller: &"x".parse().unwrap(),
+            persona: &"a".parse().unwrap(),
+            tier: tier.as_ref(),
+            call: Some(Call {
+                capability: &capability,
+                cost_micro_max: 0,
+            }),
+        };
+        limits.line(limit, Some(&asked))
+    };
+    assert_eq!(line(Limit::Persona, Some("gold"), "echo"), "[serve.rates.tiers]: gold");
+    assert_eq!(line(Limit::Persona, Some("lead"), "echo"), "[serve.rates]: persona");
+    assert_eq!(
+        line(Limit::Capability, None, "echo"),
+        "[serve.rates.capabilities]: echo"
+    );
+    assert_eq!(line(Limit::Capability, None, "grep"), "[serve.rates]: capability");
+    assert_eq!(limits.line(Limit::Failures, None), "[serve.rates]: failures");
+}

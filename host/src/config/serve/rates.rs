@@ -1,0 +1,184 @@
+//! `[serve.rates]`, resolved: how often somebody may ask, and where that is counted. It reads no password and connects to
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use aral_contract::CapabilityId;
+use aral_contract::id::TierName;
+use aral_protocol::Rates;
+use aral_protocol::limit::{
+    KEYS_MAX_DEFAULT, Prefix, Rate, RateError, RateRequest, RedisUrl, TIMEOUT_MS_DEFAULT, WhenDown,
+};
+use aral_runtime::files;
+use serde::Deserialize;
+
+use crate::config::storage::{Credential, variable};
+use crate::config::{CA_BYTES_MAX, ConfigError};
+
+/// Fewest and most keys whose use is remembered. One takes about a hundred bytes.
+const KEYS: (u64, u64) = (1, 10_000_000);
+/// Shortest and longest time that Redis may take, in milliseconds.
+const TIMEOUT_MS: (u64, u64) = (10, 60_000);
+
+/// The Redis that keeps the limits of several servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Where it is.
+    pub url: RedisUrl,
+    /// Where the password is; none: it asks for none.
+    pub password: Option<Credential>,
+    /// Certificates to trust instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// What the names of keys begin with.
+    pub prefix: Prefix,
+    /// How long one request to it may take.
+    pub timeout_ms: u64,
+    /// What holds while it does not answer.
+    pub when_down: WhenDown,
+}
+
+/// Why `[serve.rates]` is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RatesConfigError {
+    /// Numbers that are no rate.
+    #[error("{key}: {error}")]
+    Rate {
+        /// Which key.
+        key: String,
+        /// What is wrong.
+        error: RateError,
+    },
+    /// A number that makes no sense.
+    #[error("{key} = {value} is not between {min} and {max}")]
+    Range {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it may say at least.
+        min: u64,
+        /// What it may say at most.
+        max: u64,
+    },
+    /// Two passwords.
+    #[error("[serve.rates.redis] has password_file and password_environment, and must have at most one")]
+    Passwords,
+}
+
+impl RatesConfigError {
+    /// The line that repairs it.
+    pub(in crate::config) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Rate {
+                key,
+                error: RateError::OneOf,
+            } => Some(format!("{key} = {{ per_second = 10, burst = 20 }}")),
+            Self::Rate { .. } | Self::Range { .. } | Self::Passwords => None,
+        }
+    }
+}
+
+/// `[serve.rates]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRates {
+    global: Option<RateRequest>,
+    address: Option<RateRequest>,
+    failures: Option<RateRequest>,
+    persona: Option<RateRequest>,
+    tiers: BTreeMap<TierName, RateRequest>,
+    capability: Option<RateRequest>,
+    capabilities: BTreeMap<CapabilityId, RateRequest>,
+    cost: Option<RateRequest>,
+    caller: Option<RateRequest>,
+    keys_max: Option<u64>,
+    redis: Option<RawRedis>,
+}
+
+/// `[serve.rates.redis]`: at most one place of the password.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRedis {
+    url: RedisUrl,
+    password_file: Option<PathBuf>,
+    password_environment: Option<String>,
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    prefix: Prefix,
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    when_down: WhenDown,
+}
+
+pub(super) fn resolve(
+    raw: RawRates,
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<(Rates, Option<RedisConfig>), ConfigError> {
+    let default = Rates::default();
+    let one = |name: &str, request: Option<RateRequest>, default: Rate| match request {
+        Some(request) => rate(format!("[serve.rates] {name}"), &request),
+        None => Ok(default),
+    };
+    let rates = Rates {
+        global: one("global", raw.global, default.global)?,
+        address: one("address", raw.address, default.address)?,
+        failures: one("failures", raw.failures, default.failures)?,
+        persona: one("persona", raw.persona, default.persona)?,
+        tiers: several("tiers", raw.tiers)?,
+        capability: one("capability", raw.capability, default.capability)?,
+        capabilities: several("capabilities", raw.capabilities)?,
+        cost: one("cost", raw.cost, default.cost)?,
+        caller: one("caller", raw.caller, default.caller)?,
+        keys_max: between("[serve.rates] keys_max", raw.keys_max.unwrap_or(KEYS_MAX_DEFAULT), KEYS)?,
+    };
+    Ok((rates, raw.redis.map(|raw| redis(raw, beside)).transpose()?))
+}
+
+fn rate(key: String, request: &RateRequest) -> Result<Rate, RatesConfigError> {
+    Rate::resolve(request).map_err(|error| RatesConfigError::Rate { key, error })
+}
+
+fn several<K: Ord + Display>(
+    table: &str,
+    requests: BTreeMap<K, RateRequest>,
+) -> Result<BTreeMap<K, Rate>, RatesConfigError> {
+    let resolve = |(name, request): (K, RateRequest)| {
+        let key = format!("[serve.rates.{table}] {name}");
+        Ok((name, rate(key, &request)?))
+    };
+    requests.into_iter().map(resolve).collect()
+}
+
+fn redis(raw: RawRedis, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<RedisConfig, ConfigError> {
+    let password = match (raw.password_file, raw.password_environment) {
+        (Some(file), None) => Some(Credential::File(beside(file))),
+        (None, Some(name)) => Some(Credential::Environment(variable(
+            "[serve.rates.redis] password_environment",
+            name,
+        )?)),
+        (None, None) => None,
+        (Some(_), Some(_)) => return Err(RatesConfigError::Passwords.into()),
+    };
+    let ca_pem = raw.ca_file.map(|file| files::read_trusted(&beside(file), CA_BYTES_MAX));
+    Ok(RedisConfig {
+        url: raw.url,
+        password,
+        ca_pem: ca_pem.transpose()?,
+        prefix: raw.prefix,
+        timeout_ms: between(
+            "[serve.rates.redis] timeout_ms",
+            raw.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT),
+            TIMEOUT_MS,
+        )?,
+        when_down: raw.when_down,
+    })
+}
+
+fn between(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u64, RatesConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(RatesConfigError::Range { key, value, min, max })
+}

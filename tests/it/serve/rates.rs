@@ -1,0 +1,413 @@
+//! Every key of `[serve.rates]`: what it limits is refused beyond it, with the name of the limit, and goes through where the
+//! key says more. What several servers count together is in `rates_shared`.
+
+use aral_contract::Digest;
+use serde_json::{Value, json};
+
+use crate::support::desk::Desk;
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+use crate::support::setup;
+use crate::support::wire::Reply;
+
+const ECHO: &str = "runtime-echo-tool";
+const KEY: &str = "aral_a-key-of-the-tests";
+
+/// Two at once, and no more while a test runs.
+fn two() -> Value {
+    json!({ "per_minute": 1, "burst": 2 })
+}
+
+/// A desk with these rates, two capabilities, and two callers with a persona each.
+fn limited(rates: Value, change: impl FnOnce(&mut Value)) -> Desk {
+    let desk = desk(|config| {
+        config["serve"]["rates"] = rates;
+        config["serve"]["listener"] = json!([
+            { "address": "127.0.0.1:0", "anonymous": "tester" },
+            { "address": "127.0.0.1:0", "anonymous": "other" },
+        ]);
+        config["serve"]["caller"] = json!([
+            { "name": "tester", "persona": "persona.json", "keys": [Digest::of(KEY.as_bytes()).to_string()] },
+            { "name": "other", "persona": "other.json" },
+        ]);
+        change(config);
+    });
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    let other = crate::support::guests::RUNTIME_TOOL_ERROR;
+    desk.component(&other.bytes());
+    desk.manifest(&[setup::entry(RUNTIME_ECHO_TOOL), setup::entry(other)]);
+    let mut persona = setup::persona();
+    persona["id"] = json!("other");
+    let document = setup::sign(aral_contract::document::signed::Kind::Persona, &persona, &setup::key());
+    desk.write("other.json", document.to_string().as_bytes());
+    desk
+}
+
+fn server(rates: Value) -> Server {
+    Server::start(&limited(rates, |_| ()))
+}
+
+/// A call on a connection of its own, at a listener and with fields.
+fn call(server: &Server, listener: usize, id: &str, fields: &[(&str, &str)]) -> Reply {
+    crate::support::wire::Wire::open(server.at(listener)).invoke(id, fields, "1")
+}
+
+fn list(server: &Server, fields: &[(&str, &str)]) -> Reply {
+    server.wire().ask("GET", "/v1/capabilities", fields, "")
+}
+
+fn assert_refused(reply: &Reply, limit: &str) -> Value {
+    let problem = reply.assert_problem(limit, 429, "rate.limited");
+    assert_eq!(problem["violated-policies"], json!([limit]), "{reply:?}");
+    let detail = problem["detail"].as_str().expect("a text");
+    assert!(detail.contains(&format!("the limit `{limit}` is used up")), "{detail}");
+    let wait: u64 = reply.field("retry-after").expect("a time").parse().expect("a number");
+    assert!((1..=601).contains(&wait), "{limit}: {wait}");
+    problem
+}
+
+#[test]
+fn each_rate_stops_what_goes_beyond_it() {
+    // The limit, and requests of which the third is beyond it: listener, capability. No capability: a list.
+    let grep = "runtime-tool-error";
+    let cases: [(&str, [(usize, Option<&str>); 3], [(usize, Option<&str>); 2]); 5] = [
+        (
+            "global",
+            [(0, None), (1, Some(ECHO)), (0, Some(ECHO))],
+            [(0, None), (1, None)],
+        ),
+        (
+            "address",
+            [(0, None), (1, Some(ECHO)), (0, Some(ECHO))],
+            [(0, None), (1, None)],
+        ),
+        (
+            "persona",
+            [(0, None), (0, Some(ECHO)), (0, Some(grep))],
+            [(0, None), (0, Some(ECHO))],
+        ),
+        (
+            "capability",
+            [(0, Some(ECHO)), (1, Some(ECHO)), (0, Some(ECHO))],
+            [(0, Some(ECHO)), (1, Some(ECHO))],
+        ),
+        (
+            "caller",
+            [(0, Some(ECHO)), (0, Some(ECHO)), (0, Some(ECHO))],
+            [(0, Some(ECHO)), (0, Some(ECHO))],
+        ),
+    ];
+    let ask = |server: &Server, (listener, id): (usize, Option<&str>)| match id {
+        Some(id) => call(server, listener, id, &[]),
+        None => crate::support::wire::Wire::open(server.at(listener)).ask("GET", "/v1/capabilities", &[], ""),
+    };
+    for (limit, requests, more) in cases {
+        let server = server(json!({ limit: two() }));
+        let replies: Vec<Reply> = requests.into_iter().map(|request| ask(&server, request)).collect();
+        let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+        assert_eq!(statuses, [200, 200, 429], "{limit}");
+        let problem = assert_refused(&replies[2], limit);
+        let hint = problem["hint"].as_str().expect("a line");
+        let line = format!("aral.toml, [serve.rates]: {limit} = {{ per_minute = N, burst = M }}, N above 1");
+        assert_eq!(hint, line);
+        for request in more {
+            assert_refused(&ask(&server, request), limit);
+        }
+        assert_eq!(server.get("/ready").status, 200, "{limit}: whoever watches is answered");
+    }
+    let open = server(json!({}));
+    let reply = |_| (call(&open, 0, ECHO, &[]).status, list(&open, &[]).status);
+    assert!(
+        (0..10).map(reply).all(|both| both == (200, 200)),
+        "nothing of that by default"
+    );
+}
+
+#[test]
+fn what_is_limited_for_one_is_not_for_another() {
+    let persona = server(json!({ "persona": two() }));
+    assert_eq!(
+        (call(&persona, 0, ECHO, &[]).status, call(&persona, 0, ECHO, &[]).status),
+        (200, 200)
+    );
+    assert_refused(&call(&persona, 0, ECHO, &[]), "persona");
+    assert_eq!(call(&persona, 1, ECHO, &[]).status, 200);
+
+    let capability = server(json!({ "capability": two(), "caller": two() }));
+    assert_eq!(
+        (
+            call(&capability, 0, ECHO, &[]).status,
+            call(&capability, 0, ECHO, &[]).status
+        ),
+        (200, 200)
+    );
+    assert_eq!(call(&capability, 0, ECHO, &[]).status, 429);
+    assert_eq!(call(&capability, 0, "runtime-tool-error", &[]).status, 200);
+    assert_eq!(list(&capability, &[]).status, 200);
+}
+
+#[test]
+fn tiers_and_single_capabilities_have_rates_of_their_own() {
+    let desk = limited(
+        json!({ "persona": two(), "tiers": { "gold": { "per_minute": 1, "burst": 4 } } }),
+        |config| config["policy"]["tier"] = json!({ "gold": {} }),
+    );
+    let mut persona = setup::persona();
+    persona["tier"] = json!("gold");
+    desk.persona(&persona);
+    let server = Server::start(&desk);
+    let gold: Vec<u16> = (0..5).map(|_| call(&server, 0, ECHO, &[]).status).collect();
+    assert_eq!(gold, [200, 200, 200, 200, 429]);
+    let problem = assert_refused(&call(&server, 0, ECHO, &[]), "persona");
+    assert!(
+        problem["hint"]
+            .as_str()
+            .expect("a line")
+            .contains("[serve.rates.tiers]: gold = ")
+    );
+    let others: Vec<u16> = (0..3).map(|_| call(&server, 1, ECHO, &[]).status).collect();
+    assert_eq!(others, [200, 200, 429]);
+
+    let server = self::server(json!({ "capabilities": { ECHO: two() } }));
+    let echo: Vec<u16> = (0..3).map(|_| call(&server, 0, ECHO, &[]).status).collect();
+    assert_eq!(echo, [200, 200, 429]);
+    assert_eq!(call(&server, 0, "runtime-tool-error", &[]).status, 200);
+}
+
+#[test]
+fn the_cost_of_a_capability_is_put_aside_and_given_back() {
+    let start = |price: Value, burst: u64| {
+        let desk = limited(json!({ "cost": { "per_minute": 1, "burst": burst } }), |config| {
+            config["policy"]["price"] = price;
+            config["policy"]["agent"]["cost_per_hour_micro"] = json!(1_u64 << 40);
+        });
+        Server::start(&desk)
+    };
+    // A call costs ten, whatever it does.
+    let server = start(json!({ "call_micro": 10 }), 25);
+    let statuses: Vec<u16> = (0..3).map(|_| call(&server, 0, ECHO, &[]).status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+    assert_refused(&call(&server, 1, ECHO, &[]), "cost");
+    assert_eq!(
+        call(&server, 0, "runtime-tool-error", &[]).status,
+        200,
+        "each capability has its own"
+    );
+    assert_eq!(list(&server, &[]).status, 200);
+
+    // What it can take is put aside, 30 s of it; what it took is little, and the rest comes back.
+    let server = start(json!({ "second_micro": 10 }), 400);
+    for _ in 0..10 {
+        assert_eq!(call(&server, 0, ECHO, &[]).status, 200);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // A request that is no call costs nothing.
+    let server = start(json!({ "call_micro": 10 }), 10);
+    server
+        .wire()
+        .ask(
+            "POST",
+            "/v1/invoke/runtime-echo-tool",
+            &[("Content-Type", "text/plain")],
+            "1",
+        )
+        .assert_problem("no JSON", 415, "request.invalid");
+    assert_eq!(call(&server, 0, ECHO, &[]).status, 200);
+    // More than there ever is does not pass with time.
+    let server = start(json!({ "call_micro": 10 }), 9);
+    let reply = call(&server, 0, ECHO, &[]);
+    let problem = reply.assert_problem("too dear", 429, "rate.limited");
+    assert_eq!(reply.field("retry-after"), None);
+    assert!(
+        problem["hint"]
+            .as_str()
+            .expect("a line")
+            .contains("cost = { …, burst = 10 }"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_repeated_request_costs_what_one_does() {
+    let desk = limited(json!({ "cost": { "per_minute": 1, "burst": 15 } }), |config| {
+        config["policy"]["price"] = json!({ "call_micro": 5 });
+    });
+    let server = Server::start(&desk);
+    let key = [("Idempotency-Key", "k")];
+    for _ in 0..5 {
+        assert_eq!(call(&server, 0, ECHO, &key).status, 200);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let more: Vec<u16> = (0..3).map(|_| call(&server, 0, ECHO, &[]).status).collect();
+    assert_eq!(more, [200, 200, 429]);
+}
+
+#[test]
+fn who_may_not_call_a_capability_uses_up_nothing_of_it() {
+    let desk = limited(json!({ "capability": two() }), |_| ());
+    let mut persona = setup::persona();
+    persona["id"] = json!("other");
+    persona["constraints"]["allowed_capabilities"] = json!(["none-*"]);
+    let document = setup::sign(aral_contract::document::signed::Kind::Persona, &persona, &setup::key());
+    desk.write("other.json", document.to_string().as_bytes());
+    let server = Server::start(&desk);
+    for _ in 0..5 {
+        call(&server, 1, ECHO, &[]).assert_problem("denied", 403, "permission.denied");
+    }
+    assert_eq!(
+        (call(&server, 0, ECHO, &[]).status, call(&server, 0, ECHO, &[]).status),
+        (200, 200)
+    );
+}
+
+#[test]
+fn who_guesses_keys_is_not_heard_any_more() {
+    let desk = limited(json!({ "failures": { "per_minute": 1, "burst": 3 } }), |config| {
+        config["serve"]["listener"] = json!([{ "address": "127.0.0.1:0" }]);
+        config["serve"]["trusted_proxies"] = json!(["127.0.0.1/32"]);
+    });
+    let server = Server::start(&desk);
+    let right = format!("Bearer {KEY}");
+    let from =
+        |address: &'static str, key: &str| list(&server, &[("X-Forwarded-For", address), ("Authorization", key)]);
+    for _ in 0..3 {
+        assert_eq!(from("192.0.2.1", &right).status, 200, "the right key is no failure");
+        from("192.0.2.1", "Bearer aral_wrong").assert_problem("wrong", 401, "authentication.failed");
+    }
+    for key in ["Bearer aral_wrong", &right] {
+        assert_refused(&from("192.0.2.1", key), "failures");
+    }
+    assert_eq!(
+        from("192.0.2.2", &right).status,
+        200,
+        "another address is not concerned"
+    );
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    let log = desk.audit();
+    assert_eq!(log.matches("rates.failures").count(), 1, "said once: {log}");
+    assert!(log.contains("192.0.2.1"), "{log}");
+}
+
+#[test]
+fn only_a_trusted_proxy_is_believed_about_an_address() {
+    let through = |proxies: Value, field: &str, values: &[&str]| -> Vec<u16> {
+        let desk = limited(json!({ "address": { "per_minute": 1, "burst": 1 } }), |config| {
+            config["serve"]["trusted_proxies"] = proxies;
+        });
+        let server = Server::start(&desk);
+        values
+            .iter()
+            .map(|value| list(&server, &[(field, value)]).status)
+            .collect()
+    };
+    let (trusted, none) = (json!(["127.0.0.0/8"]), json!([]));
+    let two = ["192.0.2.1", "192.0.2.2"];
+    assert_eq!(through(trusted.clone(), "X-Forwarded-For", &two), [200, 200]);
+    assert_eq!(through(none, "X-Forwarded-For", &two), [200, 429], "made up");
+    assert_eq!(
+        through(json!(["10.0.0.0/8"]), "X-Forwarded-For", &two),
+        [200, 429],
+        "made up"
+    );
+    assert_eq!(
+        through(trusted.clone(), "Forwarded", &["for=192.0.2.1", "for=192.0.2.2"]),
+        [200, 200]
+    );
+    // What a caller writes left of what the proxy adds makes it nobody else.
+    let made_up = ["198.51.100.1, 192.0.2.1", "198.51.100.2, 192.0.2.1"];
+    assert_eq!(through(trusted.clone(), "X-Forwarded-For", &made_up), [200, 429]);
+    // Whoever has one address of a network of IPv6 has all.
+    let one_network = ["2001:db8:1:2::1", "2001:db8:1:2:3::1", "2001:db8:1:3::1"];
+    assert_eq!(through(trusted, "X-Forwarded-For", &one_network), [200, 429, 200]);
+}
+
+#[test]
+fn keys_max() {
+    let through = |rates: Value| -> Vec<u16> {
+        let desk = limited(rates, |config| {
+            config["serve"]["trusted_proxies"] = json!(["127.0.0.0/8"])
+        });
+        let server = Server::start(&desk);
+        let from = |number: u8| list(&server, &[("X-Forwarded-For", &format!("192.0.2.{number}"))]).status;
+        (1..=5).chain([1, 2]).map(from).collect()
+    };
+    let one = json!({ "per_minute": 1, "burst": 1 });
+    let few = through(json!({ "address": one, "keys_max": 2 }));
+    assert_eq!(few, [200, 200, 200, 429, 429, 429, 429], "the rest have one together");
+    assert_eq!(through(json!({ "address": one })), [200, 200, 200, 200, 200, 429, 429]);
+}
+
+#[test]
+fn every_answer_to_a_caller_says_what_is_left() {
+    let server = server(json!({
+        "address": { "per_second": 10, "burst": 100 },
+        "persona": { "per_minute": 1, "burst": 5 },
+        "caller": { "per_minute": 2, "burst": 3 },
+        "global": { "per_minute": 1, "burst": 4 },
+    }));
+    let reply = call(&server, 0, ECHO, &[]);
+    assert_eq!(
+        reply.field("ratelimit-policy"),
+        Some(r#""address";q=100;w=10, "persona";q=5;w=300, "caller";q=3;w=90"#)
+    );
+    let left = reply.field("ratelimit").expect("a field");
+    assert!(left.starts_with(r#""address";r=99;t=1, "persona";r=4;t="#), "{left}");
+    let reply = call(&server, 0, "none", &[]);
+    reply.assert_problem("unknown", 404, "capability.unknown");
+    let left = reply.field("ratelimit").expect("a field");
+    assert!(
+        left.contains(r#""persona";r=3;"#) && !left.contains("caller"),
+        "no call: {left}"
+    );
+    assert_eq!(
+        (call(&server, 0, ECHO, &[]).status, call(&server, 0, ECHO, &[]).status),
+        (200, 200)
+    );
+    let refused = call(&server, 0, ECHO, &[]);
+    assert_refused(&refused, "global");
+    let left = refused.field("ratelimit").expect("a field");
+    assert!(left.contains(r#""global";r=0;t="#), "{left}");
+    assert!(
+        refused
+            .field("ratelimit-policy")
+            .expect("a field")
+            .ends_with(r#""global";q=4;w=240"#)
+    );
+    let reset: u64 = left.rsplit("t=").next().expect("a time").parse().expect("a number");
+    let wait: u64 = refused.field("retry-after").expect("a time").parse().expect("a number");
+    assert!(reset <= wait, "{refused:?}");
+    assert_eq!(server.get("/ready").field("ratelimit"), None);
+}
+
+#[test]
+fn rates_and_proxies_are_read_again_and_what_was_counted_stays_counted() {
+    let desk = limited(json!({ "persona": two() }), |_| ());
+    let server = Server::start(&desk);
+    let statuses = |count: usize| -> Vec<u16> { (0..count).map(|_| call(&server, 0, ECHO, &[]).status).collect() };
+    assert_eq!(statuses(3), [200, 200, 429]);
+    let reload = |change: &dyn Fn(&mut Value)| {
+        let text = std::fs::read_to_string(desk.path("aral.toml")).expect("a file");
+        let mut config: Value = toml::from_str(&text).expect("TOML");
+        change(&mut config);
+        desk.write("next.toml", toml::to_string(&config).expect("TOML").as_bytes());
+        std::fs::rename(desk.path("next.toml"), desk.path("aral.toml")).expect("a file");
+        desk.aral(&["reload"])
+    };
+    let more = reload(&|config| config["serve"]["rates"]["persona"] = json!({ "per_minute": 1, "burst": 5 }));
+    more.assert("more", 0, &[]);
+    assert_eq!(statuses(4), [200, 200, 200, 429], "two of five were taken before");
+    let proxies = reload(&|config| {
+        config["serve"]["rates"] = json!({ "address": { "per_minute": 1, "burst": 1 } });
+        config["serve"]["trusted_proxies"] = json!(["127.0.0.0/8"]);
+    });
+    proxies.assert("proxies", 0, &[]);
+    let from = |address: &str| list(&server, &[("X-Forwarded-For", address)]).status;
+    assert_eq!(
+        (from("192.0.2.1"), from("192.0.2.2"), from("192.0.2.1")),
+        (200, 200, 429)
+    );
+    let moved = reload(&|config| config["serve"]["rates"]["redis"] = json!({ "url": "redis://127.0.0.1:1" }));
+    moved.assert("moved", 2, &["cannot change while it runs", "[serve.rates.redis]"]);
+    assert_eq!(from("192.0.2.3"), 200, "and nothing has changed");
+}
