@@ -163,7 +163,7 @@ pub enum ConfigError {
     Audit(#[from] AuditConfigError),
     /// `[serve]` that cannot be.
     #[error(transparent)]
-    Serve(#[from] aral_protocol::OutOfRange),
+    Serve(#[from] serve::ServeError),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -194,6 +194,10 @@ impl From<ConfigError> for Failure {
                 hint: error.hint(),
                 ..failure
             },
+            ConfigError::Serve(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
             ConfigError::Audit(error) => Self {
                 hint: error.hint(),
                 ..failure
@@ -202,7 +206,6 @@ impl From<ConfigError> for Failure {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
-            ConfigError::Serve(_) => failure,
         }
     }
 }

@@ -8,4 +8,5 @@ mod limits;
 mod receipts;
 mod reload;
 mod start;
+mod tls;
 mod wire;
