@@ -39,7 +39,7 @@ impl Stage {
         listeners: Vec<ListenerOptions>,
         addresses: &[SocketAddr],
     ) -> Result<Self, BindError> {
-        let door = |(listener, address): (ListenerOptions, &SocketAddr)| {
+        let door = |(listener, address): (ListenerOptions, &SocketAddr)| -> Result<Arc<Door>, BindError> {
             let tls = listener.tls.clone().map(|tls| Tls::open(tls, shared.clock()));
             let tls = tls.transpose().map_err(|source| BindError::Tls {
                 address: *address,
