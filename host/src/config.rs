@@ -163,7 +163,7 @@ pub enum ConfigError {
     Audit(#[from] AuditConfigError),
     /// `[serve]` that cannot be.
     #[error(transparent)]
-    Serve(#[from] aral_protocol::OutOfRange),
+    Serve(#[from] serve::ServeError),
     /// `[serve.rates]` that cannot be.
     #[error(transparent)]
     Rates(#[from] RatesConfigError),
@@ -197,6 +197,10 @@ impl From<ConfigError> for Failure {
                 hint: error.hint(),
                 ..failure
             },
+            ConfigError::Serve(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
             ConfigError::Audit(error) => Self {
                 hint: error.hint(),
                 ..failure
@@ -209,7 +213,6 @@ impl From<ConfigError> for Failure {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
-            ConfigError::Serve(_) => failure,
         }
     }
 }

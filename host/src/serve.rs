@@ -213,11 +213,13 @@ fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
         name: config.name,
         session,
         keys: config.keys,
+        certificates: config.certificates,
     };
     Callers::new(opened.into_iter().map(caller).collect()).map_err(|error| {
         let hint = match &error {
             CallersError::Name(_) => "give each [[serve.caller]] a name of its own",
             CallersError::Key { .. } => "make a key for each caller",
+            CallersError::Certificate { .. } => "name each certificate for one [[serve.caller]] alone",
         };
         Failure::new(Code::ConfigInvalid, error.to_string()).with_hint(hint)
     })

@@ -11,4 +11,5 @@ mod rates_shared;
 mod receipts;
 mod reload;
 mod start;
+mod tls;
 mod wire;

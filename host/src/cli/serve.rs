@@ -57,7 +57,7 @@ async fn serve(host: &Host, config: &ServeConfig, personas: Personas, file: Opti
     let reloader = Reloader::new(host.clone(), server.handle(), personas);
     let admin = host.admin(config.admin.clone()).await?;
     let addresses = server.addresses();
-    let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+    let urls = server.urls();
     output.answer(
         &format!("listening on {}", urls.join(", ")),
         &json!({

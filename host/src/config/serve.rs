@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use aral_contract::Digest;
 use aral_contract::id::CallerName;
-use aral_protocol::{AdminOptions, Bounds, BoundsRequest, HostName, ListenerOptions, Origin, Proxies, Rates};
+use aral_protocol::{
+    AdminOptions, Bounds, BoundsRequest, CertificateName, ClientAuth, ClientOptions, HostName, ListenerOptions, Origin,
+    OutOfRange, Proxies, Rates, TlsOptions,
+};
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -45,6 +48,8 @@ pub struct CallerConfig {
     pub persona: PathBuf,
     /// SHA-256 of each of its keys.
     pub keys: Vec<Digest>,
+    /// Names of the certificates that it shows.
+    pub certificates: Vec<CertificateName>,
 }
 
 /// `[serve]`
@@ -78,6 +83,20 @@ struct RawListener {
     #[serde(default)]
     origins: Vec<Origin>,
     anonymous: Option<CallerName>,
+    tls: Option<RawTls>,
+}
+
+/// `[serve.listener.tls]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate_file: PathBuf,
+    key_file: PathBuf,
+    ocsp_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+    client_auth: Option<ClientAuth>,
+    #[serde(default)]
+    crl_files: Vec<PathBuf>,
 }
 
 /// `[[serve.caller]]`
@@ -88,6 +107,36 @@ struct RawCaller {
     persona: PathBuf,
     #[serde(default)]
     keys: Vec<Digest>,
+    #[serde(default)]
+    certificates: Vec<CertificateName>,
+}
+
+/// `[serve]` that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// A number that makes no sense.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
+    /// Something about certificates of callers, and nothing that says whose they are.
+    #[error("[serve.listener.tls] of `{address}` has `{key}` and no `client_ca_file`")]
+    NoClientCa {
+        /// Which listener.
+        address: SocketAddr,
+        /// What it has.
+        key: &'static str,
+    },
+}
+
+impl ServeError {
+    /// The line that repairs it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::OutOfRange(_) => None,
+            Self::NoClientCa { key, .. } => Some(format!(
+                "in aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"
+            )),
+        }
+    }
 }
 
 pub(super) fn resolve(
@@ -95,22 +144,30 @@ pub(super) fn resolve(
     state_dir: Option<&Path>,
     beside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<ServeConfig, ConfigError> {
-    let listener = |raw: RawListener| ListenerOptions {
-        address: raw.address,
-        hosts: raw.hosts,
-        origins: raw.origins,
-        anonymous: raw.anonymous,
+    let listener = |raw: RawListener| {
+        Ok(ListenerOptions {
+            address: raw.address,
+            hosts: raw.hosts,
+            origins: raw.origins,
+            anonymous: raw.anonymous,
+            tls: raw.tls.map(|tls| resolve_tls(tls, raw.address, beside)).transpose()?,
+        })
     };
     let caller = |raw: RawCaller| CallerConfig {
         name: raw.name,
         persona: beside(raw.persona),
         keys: raw.keys,
+        certificates: raw.certificates,
     };
     let (rates, redis) = rates::resolve(raw.rates, beside)?;
     Ok(ServeConfig {
-        listeners: raw.listener.into_iter().map(listener).collect(),
+        listeners: raw
+            .listener
+            .into_iter()
+            .map(listener)
+            .collect::<Result<_, ServeError>>()?,
         callers: raw.caller.into_iter().map(caller).collect(),
-        bounds: Bounds::resolve(&raw.limits)?,
+        bounds: Bounds::resolve(&raw.limits).map_err(ServeError::from)?,
         admin: AdminOptions {
             socket: raw.admin.socket.map(beside).or_else(|| state_dir.map(admin_socket)),
             address: raw.admin.address,
@@ -134,4 +191,28 @@ pub(super) fn variables(serve: Option<&ServeConfig>) -> BTreeSet<String> {
         Some(Credential::Environment(name)) => BTreeSet::from([name.clone()]),
         Some(Credential::File(_)) | None => BTreeSet::new(),
     }
+}
+
+fn resolve_tls(
+    raw: RawTls,
+    address: SocketAddr,
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<TlsOptions, ServeError> {
+    let lonely = |key| ServeError::NoClientCa { address, key };
+    let clients = match raw.client_ca_file {
+        Some(ca_file) => Some(ClientOptions {
+            ca_file: beside(ca_file),
+            auth: raw.client_auth.unwrap_or_default(),
+            crl_files: raw.crl_files.into_iter().map(beside).collect(),
+        }),
+        None if raw.client_auth.is_some() => return Err(lonely("client_auth")),
+        None if !raw.crl_files.is_empty() => return Err(lonely("crl_files")),
+        None => None,
+    };
+    Ok(TlsOptions {
+        certificate_file: beside(raw.certificate_file),
+        key_file: beside(raw.key_file),
+        ocsp_file: raw.ocsp_file.map(beside),
+        clients,
+    })
 }

@@ -37,7 +37,12 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             "an address that others reach",
             Box::new(listener(json!({ "address": "0.0.0.0:8443" }))),
             2,
-            &["`0.0.0.0:8443` is not of the loopback", "address = \"127.0.0.1:8443\""],
+            &[
+                "`0.0.0.0:8443` is not of the loopback",
+                "[serve.listener.tls] certificate_file = \"chain.pem\", key_file = \"key.pem\"",
+                "[[serve.listener]] without `anonymous`",
+                "[[serve.caller]] keys = [",
+            ],
         ),
         (
             "a caller that is none",
@@ -86,9 +91,9 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
         ),
         (
             "an unknown key",
-            Box::new(listener(json!({ "tls": true }))),
+            Box::new(listener(json!({ "tsl": true }))),
             2,
-            &["unknown field `tls`"],
+            &["unknown field `tsl`"],
         ),
         (
             "an unknown limit",

@@ -24,6 +24,18 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// A whole answer, as it came.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+        Self {
+            status,
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1);
         let found = lines.find_map(|line| {

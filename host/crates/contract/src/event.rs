@@ -148,7 +148,7 @@ pub enum EventKind {
     },
     /// What decides about rights was replaced.
     ConfigurationChanged {
-        /// What: `policy`, `configuration` or `trust`.
+        /// What: `policy`, `configuration`, `trust`, or `tls` for the files of a listener.
         subject: &'static str,
         /// SHA-256 of what was in force; none: nothing was.
         before: Option<Digest>,

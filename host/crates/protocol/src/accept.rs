@@ -12,6 +12,7 @@ use crate::bounds;
 use crate::connection::{self, Answers};
 use crate::door::Peer;
 use crate::places::Places;
+use crate::secure;
 use crate::stage::Current;
 
 /// The first pause after the system refused a connection, and the longest.
@@ -61,13 +62,18 @@ impl Acceptor {
             let answers = Answers::Listener {
                 current: self.current.clone(),
                 index: self.index,
+                certificate: None,
             };
+            let tls = self.current.stage().tls(self.index);
             let stop = stop.clone();
             connections.spawn(async move {
                 let _place = place;
                 // Without it, small answers wait for the other side's acknowledgement.
                 let _refused = stream.set_nodelay(true);
-                connection::serve(stream, Peer(peer), answers, stop).await;
+                match tls {
+                    Some(tls) => secure::serve(stream, Peer(peer), &tls, answers, stop).await,
+                    None => connection::serve(stream, Peer(peer), answers, stop).await,
+                }
             });
         }
         drop(self.listener);

@@ -118,6 +118,7 @@ impl AdminServer {
                 hosts: Vec::new(),
                 origins: Vec::new(),
                 anonymous: None,
+                tls: None,
             };
             port = Some((listener, known));
         }

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::caller::{Caller, KEY_PREFIX};
 use crate::door::{Door, Peer, Said, Shared, Trace};
 use crate::problem::Problem;
+use crate::tls::ClientCertificate;
 
 /// Longest credential, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
@@ -25,29 +26,38 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let shared = &door.shared;
-    let found = match credential(request.headers()) {
-        Ok(Some(key)) => with_key(shared, key).map(|caller| (caller, true)),
-        Ok(None) => anonymous(&door).map(|caller| (caller, false)),
-        Err(reason) => Err(reason),
+    let certificate = request.extensions().get::<Arc<ClientCertificate>>();
+    let mut method = AuthenticationMethod::ApiKey;
+    let found = match (credential(request.headers()), certificate) {
+        (Ok(Some(key)), None) => with_key(shared, key).map(|caller| (caller, true)),
+        (Ok(Some(key)), Some(certificate)) => with_both(&door, key, certificate).map(|caller| (caller, true)),
+        (Ok(None), Some(certificate)) => {
+            method = AuthenticationMethod::Certificate;
+            with_certificate(&door, certificate)
+                .and_then(|found| found.ok_or("a certificate of no caller"))
+                .map(|caller| (caller, true))
+        }
+        (Ok(None), None) => anonymous(&door).map(|caller| (caller, false)),
+        (Err(reason), _) => Err(reason),
     };
     match found {
         Ok((caller, said_who)) => {
             if said_who {
-                shared.record_authentication(trace, peer, said(Some(&caller)), None);
+                shared.record_authentication(trace, peer, said(method, Some(&caller)), None);
             }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(reason) => {
-            shared.record_authentication(trace, peer, said(None), Some(reason.to_owned()));
+            shared.record_authentication(trace, peer, said(method, None), Some(reason.to_owned()));
             refused()
         }
     }
 }
 
-fn said(caller: Option<&Caller>) -> Said<'_> {
+fn said(method: AuthenticationMethod, caller: Option<&Caller>) -> Said<'_> {
     Said {
-        method: AuthenticationMethod::ApiKey,
+        method,
         user: caller.map(|caller| &caller.name),
         agent: caller.map(|caller| &caller.session.persona().body.id),
     }
@@ -83,6 +93,27 @@ fn with_key(shared: &Shared, key: &str) -> Result<Arc<Caller>, &'static str> {
         return Err("a credential of no known form");
     }
     shared.callers.with_key(key).cloned().ok_or("an unknown key")
+}
+
+/// Whom the certificate of the connection shows; none: nobody. It is looked at again, since it may have been revoked after
+/// the connection began.
+fn with_certificate(door: &Door, certificate: &ClientCertificate) -> Result<Option<Arc<Caller>>, &'static str> {
+    let names = door.tls.as_ref().and_then(|tls| certificate.names(tls));
+    let names = names.ok_or("a certificate that is not valid any more")?;
+    match door.shared.callers.with_certificate(names).as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(Arc::clone(one))),
+        [_, _, ..] => Err("a certificate of two callers"),
+    }
+}
+
+/// A certificate that is nobody's is the way in, and the key says who comes. One that is somebody's says it too.
+fn with_both(door: &Door, key: &str, certificate: &ClientCertificate) -> Result<Arc<Caller>, &'static str> {
+    let caller = with_key(&door.shared, key)?;
+    match with_certificate(door, certificate)? {
+        Some(other) if other.name != caller.name => Err("a key and a certificate of two callers"),
+        Some(_) | None => Ok(caller),
+    }
 }
 
 fn anonymous(door: &Door) -> Result<Arc<Caller>, &'static str> {

@@ -67,6 +67,12 @@ bounds! {
     uri_bytes_max = 4 << 10, 64 => 64 << 10;
     /// Body of a request. Stops bodies that fill memory before anything reads them.
     body_bytes_max = 1 << 20, 1 => 64 << 20;
+    /// Requests at once on one connection of HTTP/2. Stops one connection from taking the places of all.
+    streams_max = 100, 1 => 10_000;
+    /// How many requests more than it lets be answered a connection of HTTP/2 may take back. Stops rapid resets.
+    resets_max = 100, 1 => 10_000;
+    /// The handshake of TLS. Stops slow-loris callers before their first request.
+    handshake_ms = 10_000, 10 => 600_000;
     /// From the first byte of a request to the end of its header fields. Stops slow-loris callers.
     header_ms = 10_000, 10 => 600_000;
     /// From the end of the header fields to the end of the body. Stops the same with the body.
@@ -79,6 +85,8 @@ bounds! {
     idle_ms = 60_000, 10 => 3_600_000;
     /// How long calls that are under way may go on once the server is told to end.
     drain_ms = 30_000, 0 => 3_600_000;
+    /// How often the files of TLS are looked at, to take those that changed.
+    tls_look_ms = 10_000, 10 => 3_600_000;
     /// Requests a second to `/health`, `/ready` and `/openapi.json`, which ask nobody who they are.
     public_per_second = 50, 1 => 1_000_000;
     /// Receipts made at once. Stops requests from reading the audit log all at a time: each reads up to one segment.

@@ -9,6 +9,8 @@ use aral_contract::Digest;
 use aral_contract::id::CallerName;
 use aral_orchestration::Session;
 
+use crate::tls::CertificateName;
+
 /// What every key begins with, so that people and scanners of repositories know one when they see it.
 pub const KEY_PREFIX: &str = "aral_";
 
@@ -21,6 +23,8 @@ pub struct Caller {
     pub session: Session,
     /// SHA-256 of each key that shows who it is.
     pub keys: Vec<Digest>,
+    /// Names of the certificates that show who it is.
+    pub certificates: Vec<CertificateName>,
 }
 
 /// Why a list of callers is not taken.
@@ -29,6 +33,14 @@ pub enum CallersError {
     /// Two have one name.
     #[error("there are two callers `{0}`")]
     Name(CallerName),
+    /// One certificate would be two callers.
+    #[error("the certificate `{certificate}` is listed twice, last for `{name}`")]
+    Certificate {
+        /// Which.
+        certificate: CertificateName,
+        /// Who has it too.
+        name: CallerName,
+    },
     /// One key would be two callers.
     #[error("the key with the SHA-256 {digest} is listed twice, last for `{name}`")]
     Key {
@@ -44,6 +56,7 @@ pub enum CallersError {
 pub struct Callers {
     names: HashMap<CallerName, Arc<Caller>>,
     keys: HashMap<Digest, Arc<Caller>>,
+    certificates: HashMap<CertificateName, Arc<Caller>>,
 }
 
 impl Callers {
@@ -69,6 +82,17 @@ impl Callers {
                     }
                 };
             }
+            for certificate in &caller.certificates {
+                match callers.certificates.entry(certificate.clone()) {
+                    Entry::Vacant(free) => free.insert(Arc::clone(&caller)),
+                    Entry::Occupied(_) => {
+                        return Err(CallersError::Certificate {
+                            certificate: certificate.clone(),
+                            name: caller.name.clone(),
+                        });
+                    }
+                };
+            }
             match callers.names.entry(caller.name.clone()) {
                 Entry::Vacant(free) => free.insert(caller),
                 Entry::Occupied(taken) => return Err(CallersError::Name(taken.key().clone())),
@@ -80,6 +104,27 @@ impl Callers {
     /// The caller of this name.
     pub fn named(&self, name: &CallerName) -> Option<&Arc<Caller>> {
         self.names.get(name)
+    }
+
+    /// Whether somebody can show a key.
+    pub(crate) fn have_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether somebody can show a certificate.
+    pub(crate) fn have_certificates(&self) -> bool {
+        !self.certificates.is_empty()
+    }
+
+    /// The callers that a certificate with these names is: one, nobody, or more than one, which is nobody in particular.
+    pub(crate) fn with_certificate(&self, names: &[CertificateName]) -> Vec<&Arc<Caller>> {
+        let mut found: Vec<&Arc<Caller>> = Vec::new();
+        for caller in names.iter().filter_map(|name| self.certificates.get(name)) {
+            if !found.iter().any(|other| Arc::ptr_eq(other, caller)) {
+                found.push(caller);
+            }
+        }
+        found
     }
 
     /// The caller who has this key. What is compared is a digest of it: how long that takes says nothing about the key.

@@ -1,5 +1,5 @@
-//! One connection from its first byte to its end: requests in, answers out, and an end when the other side is too slow or
-//! the server stops.
+//! One HTTP/1.1 connection from its first byte to its end: requests in, answers out, and an end when the other side is too
+//! slow or the server stops.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::Request;
+use http::{Extensions, Request};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +22,8 @@ use crate::accept::Stop;
 use crate::admin;
 use crate::bounds::{self, Bounds};
 use crate::pace::{Pace, Paced};
-use crate::stage::Current;
+use crate::stage::{Current, Stage};
+use crate::tls::ClientCertificate;
 
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
@@ -47,25 +48,57 @@ pub(crate) enum Answers {
         current: Current,
         /// Which of the listeners.
         index: usize,
+        /// What the other end showed.
+        certificate: Option<Arc<ClientCertificate>>,
     },
     /// Always the same.
     Management(Router),
 }
 
 impl Answers {
-    fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         match self {
-            Self::Listener { current, index } => current.stage().router(*index),
+            Self::Listener { current, index, .. } => current.stage().router(*index),
             Self::Management(router) => router.clone(),
         }
     }
 
-    /// The pace of a new connection, and how long header fields may be.
-    fn bounds(&self) -> (Pace, usize) {
-        let of = |bounds: &Bounds| (Pace::new(bounds), bounds::size(bounds.header_bytes_max));
+    /// The same for an end that showed a certificate, or none.
+    pub(crate) fn with_certificate(self, certificate: Option<Arc<ClientCertificate>>) -> Self {
         match self {
-            Self::Listener { current, .. } => of(current.stage().bounds()),
-            Self::Management(_) => of(&admin::bounds()),
+            Self::Listener { current, index, .. } => Self::Listener {
+                current,
+                index,
+                certificate,
+            },
+            Self::Management(router) => Self::Management(router),
+        }
+    }
+
+    /// What the configuration of the moment comes to; none: no configuration changes what answers.
+    pub(crate) fn stage(&self) -> Option<Arc<Stage>> {
+        match self {
+            Self::Listener { current, .. } => Some(current.stage()),
+            Self::Management(_) => None,
+        }
+    }
+
+    /// As of now.
+    pub(crate) fn bounds(&self) -> Bounds {
+        match self {
+            Self::Listener { current, .. } => current.stage().bounds().clone(),
+            Self::Management(_) => admin::bounds(),
+        }
+    }
+
+    /// Tells a request who sends it, as far as the connection shows it.
+    pub(crate) fn introduce(&self, extensions: &mut Extensions) {
+        if let Self::Listener {
+            certificate: Some(certificate),
+            ..
+        } = self
+        {
+            extensions.insert(Arc::clone(certificate));
         }
     }
 }
@@ -78,14 +111,15 @@ where
     P: Clone + std::fmt::Debug + Send + Sync + 'static,
 {
     // A connection may outlive many configurations, and keeps none of them.
-    let (pace, header_bytes_max) = answers.bounds();
+    let bounds = answers.bounds();
+    let pace = Pace::new(&bounds);
     let service = service_fn(|request: Request<Incoming>| answer(&answers, pace.clone(), peer.clone(), request));
     let stream = TokioIo::new(Paced::new(stream, pace.clone()));
     // `pace` bounds the time of header fields, from their first byte on; hyper's own bound begins with the connection.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_header_size(header_bytes_max)
+        .max_header_size(bounds::size(bounds.header_bytes_max))
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -104,7 +138,7 @@ where
 }
 
 /// What a stranger does to a connection is nobody's error.
-fn told(ended: hyper::Result<()>) {
+pub(crate) fn told(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
@@ -119,6 +153,7 @@ async fn answer<P: Clone + Send + Sync + 'static>(
     pace.busy();
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
+    answers.introduce(request.extensions_mut());
     let mut router = answers.router();
     // Every `Router` is ready.
     let mut response = router.call(request).await?;

@@ -1,13 +1,14 @@
 //! What every request can reach: the dispatch path, the callers, the bounds. One for each listener, around a state that all
 //! listeners share. All of it is made anew when the configuration is read again, except what goes on.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::id::{CallerName, PersonaId};
-use aral_contract::{AuditSink, Clock, Event, EventKind, Sensitive, TraceId};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive, TraceId};
 use aral_orchestration::Dispatcher;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -19,11 +20,14 @@ use crate::listener::ListenerOptions;
 use crate::places::Places;
 use crate::receipts::Receipts;
 use crate::replay::Replays;
+use crate::tls::Tls;
 
 /// One listener and what it leads to.
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) listener: ListenerOptions,
+    /// None: what goes over the connections of this listener can be read and changed on its way.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -129,6 +133,11 @@ impl Shared {
         self.limits.rebound();
     }
 
+    /// What tells the time.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// From now on the server ends.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -165,6 +174,26 @@ impl Shared {
         );
     }
 
+    /// Records that a listener has other files of TLS from now on.
+    pub(crate) fn record_tls_renewed(&self, before: Digest, after: Digest) {
+        let subject = "tls";
+        let before = Some(before);
+        self.record(None, EventKind::ConfigurationChanged { subject, before, after });
+    }
+
+    /// Records that the files of TLS of a listener are not ones that it can use.
+    pub(crate) fn record_tls_refused(&self, listener: SocketAddr) {
+        self.record(
+            None,
+            EventKind::Security {
+                severity: Severity::Medium,
+                rule: "tls.reload",
+                subject: listener.to_string(),
+                source: None,
+            },
+        );
+    }
+
     fn record(&self, trace: Option<TraceId>, kind: EventKind) {
         self.sink.record(Event {
             at: self.clock.now(),
@@ -190,7 +219,7 @@ pub(crate) struct Said<'a> {
 
 /// Who is at the other end of the connection; behind a proxy that is trusted, of the proxy's (then the port is 0).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) std::net::SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 impl Peer {
     /// The address; one of IPv4 as such, also where the listener takes both.

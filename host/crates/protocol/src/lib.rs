@@ -9,6 +9,7 @@ pub mod health;
 pub mod limit;
 pub mod listener;
 pub mod server;
+pub mod tls;
 
 mod authenticate;
 mod body;
@@ -29,8 +30,12 @@ pub mod admin;
 
 mod accept;
 mod connection;
+mod frames;
+mod http2;
 mod pace;
 mod places;
+mod secure;
+mod streams;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
@@ -42,6 +47,7 @@ pub use openapi::openapi;
 pub use problem::Problem;
 pub use receipts::Receipts;
 pub use server::{BindError, Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
+pub use tls::{CertificateName, ClientAuth, ClientOptions, TlsError, TlsOptions, TlsReloader};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@ use aral_contract::id::CallerName;
 use aral_contract::limits::HOST_BYTES_MAX;
 use serde::Deserialize;
 
+use crate::tls::TlsOptions;
+
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerOptions {
@@ -19,6 +21,8 @@ pub struct ListenerOptions {
     pub origins: Vec<Origin>,
     /// Who calls if they do not say; none: they have to say.
     pub anonymous: Option<CallerName>,
+    /// Its TLS; none: what goes over its connections can be read and changed on its way.
+    pub tls: Option<TlsOptions>,
 }
 
 /// Why a text is no host or no origin.

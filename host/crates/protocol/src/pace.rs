@@ -1,5 +1,5 @@
-//! How fast the other end has to be. A connection is always in one of four phases, and may stay in each but one only so
-//! long; the one is the call, which has a bound of its own. It knows no HTTP beyond that.
+//! How fast the other end of an HTTP/1.1 connection has to be. It is always in one of four phases, and may stay in each but
+//! one only so long; the one is the call, which has a bound of its own. It knows no HTTP beyond that.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,15 @@ use tokio::time::Instant;
 
 use crate::bounds::{self, Bounds};
 use crate::connection::Place;
+
+/// Is told what goes over a stream.
+pub(crate) trait Watch: Unpin {
+    /// These bytes have come.
+    fn received(&self, bytes: &[u8]);
+
+    /// Everything that was handed over is sent.
+    fn sent(&self);
+}
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,24 +116,25 @@ impl Pace {
         allowed.saturating_sub(state.since.elapsed())
     }
 
-    /// Bytes have come. What comes while a request is worked on belongs to it, or waits for its turn.
-    fn received(&self) {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch for Pace {
+    /// What comes while a request is worked on belongs to it, or waits for its turn.
+    fn received(&self, _bytes: &[u8]) {
         let mut state = self.lock();
         if state.phase == Phase::Idle {
             state.enter(Phase::Reading);
         }
     }
 
-    /// Everything that was handed over is sent.
     fn sent(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Writing && state.handed_over {
             state.enter(Phase::Idle);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,18 +149,18 @@ impl State {
 
 /// A stream that tells the pace when bytes come.
 #[derive(Debug)]
-pub(crate) struct Paced<T> {
+pub(crate) struct Paced<T, W> {
     stream: T,
-    pace: Pace,
+    pace: W,
 }
 
-impl<T> Paced<T> {
-    pub(crate) fn new(stream: T, pace: Pace) -> Self {
+impl<T, W> Paced<T, W> {
+    pub(crate) fn new(stream: T, pace: W) -> Self {
         Self { stream, pace }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
+impl<T: AsyncRead + Unpin, W: Watch> AsyncRead for Paced<T, W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -158,14 +168,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.pace.received();
+        match buffer.filled().get(before..) {
+            Some(new) if !new.is_empty() => self.pace.received(new),
+            Some(_) | None => {}
         }
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
+impl<T: AsyncWrite + Unpin, W: Watch> AsyncWrite for Paced<T, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -64,11 +64,22 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
     if !door.listener.origins.is_empty() {
         router = router.layer(cors(door));
     }
-    router
+    let mut router = router
         .layer(middleware::from_fn_with_state(Arc::clone(door), guard))
         .layer(middleware::from_fn_with_state(Arc::clone(door), limit::forwarded))
-        .layer(middleware::from_fn(enter))
-        .with_state(Arc::clone(door))
+        .layer(middleware::from_fn(enter));
+    if door.tls.is_some() {
+        router = router.layer(middleware::map_response(always_tls));
+    }
+    router.with_state(Arc::clone(door))
+}
+
+/// From now on a browser comes over TLS alone, also where somebody wrote `http:` (RFC 6797). Other hosts of the domain are
+/// not this server's to speak for.
+async fn always_tls(mut response: Response) -> Response {
+    let age = HeaderValue::from_static("max-age=31536000");
+    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, age);
+    response
 }
 
 /// A place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.

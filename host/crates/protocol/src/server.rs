@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::accept::{Acceptor, Stop};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
-use crate::door::{Shared, SharedParts};
+use crate::door::{Door, Shared, SharedParts};
 use crate::health::Health;
 use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
@@ -21,6 +21,7 @@ use crate::openapi;
 use crate::places::Places;
 use crate::receipts::Receipts;
 use crate::stage::{Current, Stage};
+use crate::tls::{self, TlsError, TlsReloader};
 
 /// Where the server listens, and what it bears.
 #[derive(Debug, Clone, Default)]
@@ -72,10 +73,20 @@ pub enum BindError {
     #[error("there is no listener")]
     NoListener,
     /// An address that others can reach, without what that needs.
-    #[error("`{address}` is not of the loopback, and without TLS whoever is on the way reads and changes everything")]
+    #[error("`{address}` is not of the loopback, and {}", listed(.lacks, " and ", Lack::as_str))]
     Exposed {
         /// Which.
         address: SocketAddr,
+        /// What it lacks.
+        lacks: Vec<Lack>,
+    },
+    /// Files of TLS that are not taken.
+    #[error("there is no TLS for the listener of `{address}`")]
+    Tls {
+        /// Which listener.
+        address: SocketAddr,
+        /// Why not.
+        source: TlsError,
     },
     /// Nobody of that name.
     #[error("the listener of `{address}` takes whoever says nothing for `{name}`, and there is no such caller")]
@@ -109,10 +120,8 @@ impl BindError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoListener => Some("[[serve.listener]] address = \"127.0.0.1:8080\"".to_owned()),
-            Self::Exposed { address } => Some(format!(
-                "[[serve.listener]] address = \"127.0.0.1:{}\", behind a proxy that speaks TLS",
-                address.port()
-            )),
+            Self::Exposed { lacks, .. } => Some(format!("in aral.toml: {}", listed(lacks, "; ", Lack::line))),
+            Self::Tls { source, .. } => Some(source.hint()),
             Self::NoCaller { name, .. } => Some(format!(
                 "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
             )),
@@ -145,6 +154,12 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
+    /// Reads the files of TLS anew when told to. The server does so by itself when they change, and when the configuration is
+    /// read again.
+    pub fn tls_reloader(&self) -> TlsReloader {
+        TlsReloader::new(self.current.clone())
+    }
+
     /// Makes everything that a request can reach from another configuration. Nothing changes yet.
     ///
     /// # Errors
@@ -159,7 +174,7 @@ impl ServerHandle {
         if !addresses.eq(self.wanted.iter().copied()) {
             return Err(BindError::Moved);
         }
-        check_callers(&options.listeners, &callers)?;
+        check_listeners(&options.listeners, &callers)?;
         let shared = &self.current.stage().shared;
         if !shared.limits.is_kept_at(options.redis.as_ref()) {
             return Err(BindError::LimitsMoved);
@@ -167,9 +182,67 @@ impl ServerHandle {
         let proxies = options.trusted_proxies;
         let shared = shared.renewed(dispatcher, callers, options.bounds, options.rates, proxies);
         Ok(Prepared {
-            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound),
+            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound)?,
             handle: self.clone(),
         })
+    }
+}
+
+/// What an address that others reach needs, and does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing keeps the connection from being read and changed.
+    Tls,
+    /// Whoever says nothing is somebody.
+    Authentication,
+    /// Nobody can show who they are.
+    Callers,
+}
+
+impl Lack {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "without TLS whoever is on the way reads and changes everything",
+            Self::Authentication => "with `anonymous` whoever reaches it may call",
+            Self::Callers => "no caller can show there who it is",
+        }
+    }
+
+    /// The line that repairs it.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Tls => {
+                "[serve.listener.tls] certificate_file = \"chain.pem\", key_file = \"key.pem\"; or an address of the loopback, behind a proxy that speaks TLS"
+            }
+            Self::Authentication => "[[serve.listener]] without `anonymous`",
+            Self::Callers => "[[serve.caller]] keys = [\"SHA-256 of a key\"]",
+        }
+    }
+}
+
+fn listed(lacks: &[Lack], between: &str, word: fn(Lack) -> &'static str) -> String {
+    let words: Vec<&str> = lacks.iter().map(|lack| word(*lack)).collect();
+    words.join(between)
+}
+
+/// What others reach needs TLS, and must ask everybody who they are.
+fn check_exposed(listener: &ListenerOptions, callers: &Callers) -> Result<(), BindError> {
+    let address = listener.address;
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let asks_for_certificates = listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    let known = callers.have_keys() || (asks_for_certificates && callers.have_certificates());
+    let lacks = [
+        (Lack::Tls, listener.tls.is_none()),
+        (Lack::Authentication, listener.anonymous.is_some()),
+        (Lack::Callers, !known),
+    ];
+    let lacks: Vec<Lack> = lacks.into_iter().filter_map(|(lack, is)| is.then_some(lack)).collect();
+    if lacks.is_empty() {
+        Ok(())
+    } else {
+        Err(BindError::Exposed { address, lacks })
     }
 }
 
@@ -206,12 +279,7 @@ impl Server {
         if options.listeners.is_empty() {
             return Err(BindError::NoListener);
         }
-        if let Some(exposed) = options.listeners.iter().find(|one| !one.address.ip().is_loopback()) {
-            return Err(BindError::Exposed {
-                address: exposed.address,
-            });
-        }
-        check_callers(&options.listeners, &parts.callers)?;
+        check_listeners(&options.listeners, &parts.callers)?;
         let limits = Limits::start(options.rates, options.redis, &parts.clock, &parts.sink);
         let limits = limits.await.map_err(BindError::Redis)?;
         let shared = Arc::new(Shared::new(SharedParts {
@@ -236,7 +304,7 @@ impl Server {
         }
         let places = Places::new(bounds::size(shared.bounds.connections_max));
         let handle = ServerHandle {
-            current: Current::new(Stage::new(shared, options.listeners, &bound)),
+            current: Current::new(Stage::new(shared, options.listeners, &bound)?),
             wanted,
             bound: bound.into(),
             places,
@@ -254,10 +322,21 @@ impl Server {
         self.handle.bound.to_vec()
     }
 
+    /// The same as URLs.
+    pub fn urls(&self) -> Vec<String> {
+        let stage = self.handle.current.stage();
+        let url = |door: &Arc<Door>| {
+            let scheme = if door.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", door.listener.address)
+        };
+        stage.doors.iter().map(url).collect()
+    }
+
     /// Answers until `stop` ends. Then it takes no new connections, lets what is under way go on for a while, and returns.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (stopper, stopped) = Stop::new();
         let Self { sockets, handle } = self;
+        let watch = tokio::spawn(tls::watch(handle.tls_reloader()));
         let mut acceptors = JoinSet::new();
         for (index, listener) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
@@ -269,10 +348,18 @@ impl Server {
             acceptors.spawn(acceptor.run(stopped.clone()));
         }
         stop.await;
+        watch.abort();
         handle.current.stage().shared.drain();
         let _all_ended = stopper.send(true);
         while acceptors.join_next().await.is_some() {}
     }
+}
+
+fn check_listeners(listeners: &[ListenerOptions], callers: &Callers) -> Result<(), BindError> {
+    for listener in listeners {
+        check_exposed(listener, callers)?;
+    }
+    check_callers(listeners, callers)
 }
 
 /// Whoever says nothing must be somebody, where a listener says who.

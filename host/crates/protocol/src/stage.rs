@@ -11,11 +11,14 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
+use crate::server::BindError;
+use crate::tls::Tls;
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
 pub(crate) struct Stage {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) doors: Vec<Arc<Door>>,
     routers: Vec<Router>,
 }
 
@@ -28,25 +31,46 @@ impl std::fmt::Debug for Stage {
 impl Stage {
     /// `addresses` are those that the sockets have, in the order of the listeners: a port that the system chose is a name of
     /// its listener too.
-    pub(crate) fn new(shared: Arc<Shared>, listeners: Vec<ListenerOptions>, addresses: &[SocketAddr]) -> Self {
-        let routers = listeners.into_iter().zip(addresses).map(|(listener, address)| {
-            router::router(&Arc::new(Door {
+    ///
+    /// # Errors
+    /// Files of TLS that are not taken.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        listeners: Vec<ListenerOptions>,
+        addresses: &[SocketAddr],
+    ) -> Result<Self, BindError> {
+        let door = |(listener, address): (ListenerOptions, &SocketAddr)| -> Result<Arc<Door>, BindError> {
+            let tls = listener.tls.clone().map(|tls| Tls::open(tls, shared.clock()));
+            let tls = tls.transpose().map_err(|source| BindError::Tls {
+                address: *address,
+                source,
+            })?;
+            Ok(Arc::new(Door {
                 listener: ListenerOptions {
                     address: *address,
                     ..listener
                 },
+                tls: tls.map(Arc::new),
                 shared: Arc::clone(&shared),
             }))
-        });
-        Self {
-            routers: routers.collect(),
+        };
+        let doors = listeners.into_iter().zip(addresses).map(door);
+        let doors = doors.collect::<Result<Vec<_>, BindError>>()?;
+        Ok(Self {
+            routers: doors.iter().map(router::router).collect(),
+            doors,
             shared,
-        }
+        })
     }
 
     /// What answers on a listener.
     pub(crate) fn router(&self, listener: usize) -> Router {
         self.routers.get(listener).cloned().unwrap_or_default()
+    }
+
+    /// What new connections of a listener are secured with.
+    pub(crate) fn tls(&self, listener: usize) -> Option<Arc<Tls>> {
+        self.doors.get(listener)?.tls.clone()
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {

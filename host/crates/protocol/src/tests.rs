@@ -1,7 +1,7 @@
 //! The server over sockets, with a host behind it that has no capability: what needs one is in the integration tests.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
@@ -21,13 +21,22 @@ use super::*;
 
 /// Takes every event, or panics while it is broken and a call ends.
 #[derive(Debug, Default)]
-struct Sink {
+pub(crate) struct Sink {
     broken: AtomicBool,
+    kinds: Mutex<Vec<EventKind>>,
+}
+
+impl Sink {
+    /// What was recorded since this was last asked.
+    pub(crate) fn take(&self) -> Vec<EventKind> {
+        std::mem::take(&mut *self.kinds.lock().unwrap())
+    }
 }
 
 impl AuditSink for Sink {
     fn record(&self, event: Event) {
         let ends = matches!(event.kind, EventKind::InvocationEnded { .. });
+        self.kinds.lock().unwrap().push(event.kind);
         assert!(!(ends && self.broken.load(Ordering::Relaxed)), "the sink is broken");
     }
 }
@@ -53,12 +62,13 @@ impl Receipts for NoReceipts {
     }
 }
 
-struct Fixture {
-    address: std::net::SocketAddr,
-    sink: Arc<Sink>,
+pub(crate) struct Fixture {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) reloader: TlsReloader,
+    pub(crate) sink: Arc<Sink>,
     patient: Arc<Patient>,
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) task: tokio::task::JoinHandle<()>,
 }
 
 fn session(dispatcher: &Dispatcher) -> Session {
@@ -72,6 +82,11 @@ fn session(dispatcher: &Dispatcher) -> Session {
 }
 
 async fn start(bounds: Bounds) -> Fixture {
+    start_with(bounds, |_, _| ()).await
+}
+
+/// The same with the listener and the callers as the test wants.
+pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut ListenerOptions, &mut Vec<Caller>)) -> Fixture {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (sink, patient) = (Arc::new(Sink::default()), Arc::new(Patient::default()));
     let options = RuntimeOptions {
@@ -94,24 +109,28 @@ async fn start(bounds: Bounds) -> Fixture {
         trust: TrustStore::default(),
         blinder: None,
     });
-    let caller = Caller {
+    let mut callers = vec![Caller {
         name: "somebody".parse().unwrap(),
         session: session(&dispatcher),
         keys: Vec::new(),
+        certificates: Vec::new(),
+    }];
+    let mut listener = ListenerOptions {
+        address: "127.0.0.1:0".parse().unwrap(),
+        hosts: Vec::new(),
+        origins: Vec::new(),
+        anonymous: Some("somebody".parse().unwrap()),
+        tls: None,
     };
+    change(&mut listener, &mut callers);
     let options = ServerOptions {
-        listeners: vec![ListenerOptions {
-            address: "127.0.0.1:0".parse().unwrap(),
-            hosts: Vec::new(),
-            origins: Vec::new(),
-            anonymous: Some("somebody".parse().unwrap()),
-        }],
+        listeners: vec![listener],
         bounds,
         ..ServerOptions::default()
     };
     let parts = ServerParts {
         dispatcher: Arc::new(dispatcher),
-        callers: Callers::new(vec![caller]).unwrap(),
+        callers: Callers::new(callers).unwrap(),
         health: Arc::clone(&patient) as Arc<dyn Health>,
         receipts: Arc::new(NoReceipts),
         clock,
@@ -119,12 +138,14 @@ async fn start(bounds: Bounds) -> Fixture {
     };
     let server = Server::bind(options, parts).await.unwrap();
     let address = server.addresses()[0];
+    let reloader = server.handle().tls_reloader();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
     Fixture {
         address,
+        reloader,
         sink,
         patient,
         stop,

@@ -1,0 +1,113 @@
+//! What can be wrong with the files of TLS, and the line or step that repairs it.
+
+use std::path::PathBuf;
+
+use aral_runtime::files::FilesError;
+use rustls::pki_types::pem;
+use rustls::server::VerifierBuilderError;
+
+use super::ocsp::OcspError;
+
+/// Why files are not taken for TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// One that cannot be read, or that others could have written or read.
+    #[error("a file of TLS is not taken")]
+    File(#[source] FilesError),
+    /// Not PEM.
+    #[error("`{}` is not PEM", path.display())]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// PEM without what should be in it.
+    #[error("`{}` has no {wanted}", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+        /// What it lacks.
+        wanted: &'static str,
+    },
+    /// The certificate cannot be read.
+    #[error("the first certificate of `{}` cannot be read", path.display())]
+    Certificate {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Every client would refuse the certificate.
+    #[error("the certificate of `{}` is valid from {from} to {to}, and not now", path.display())]
+    Time {
+        /// Which.
+        path: PathBuf,
+        /// When it begins.
+        from: String,
+        /// When it ends.
+        to: String,
+    },
+    /// A key of another certificate, or of a kind that is not taken.
+    #[error("`{}` is not the key of the certificate of `{}`", key.display(), certificate.display())]
+    Key {
+        /// The key.
+        key: PathBuf,
+        /// The certificate.
+        certificate: PathBuf,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// An OCSP response that clients would not take for this certificate.
+    #[error("`{}` is no OCSP response for the certificate", path.display())]
+    Ocsp {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: OcspError,
+    },
+    /// A root of the callers' certificates.
+    #[error("`{}` has a certificate that cannot be a root", path.display())]
+    Root {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// Roots and lists that do not fit.
+    #[error("the certificates of callers cannot be checked")]
+    Clients(#[source] VerifierBuilderError),
+    /// The library cannot do what is asked of it.
+    #[error("TLS 1.3 is not to be had")]
+    Version(#[source] rustls::Error),
+}
+
+impl TlsError {
+    /// The line or step that repairs it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::File(FilesError::Mode { path, wanted, .. }) => format!("chmod {wanted} {}", path.display()),
+            Self::File(FilesError::Owner { path, .. }) => format!("chown \"$(id -u)\" {}", path.display()),
+            Self::File(_) => "in aral.toml, [serve.listener.tls]: name files that can be read".to_owned(),
+            Self::Pem { .. } => "convert it: `openssl x509 -in FILE -outform PEM`, or `openssl pkey`".to_owned(),
+            Self::Missing { wanted, .. } => {
+                format!("in aral.toml, [serve.listener.tls]: name a PEM file that has a {wanted}")
+            }
+            Self::Certificate { .. } => {
+                "in aral.toml: [serve.listener.tls] certificate_file = a chain in PEM, the listener's own certificate first"
+                    .to_owned()
+            }
+            Self::Time { .. } => "renew the certificate, or set the clock of this machine".to_owned(),
+            Self::Key { .. } => {
+                "in aral.toml: [serve.listener.tls] key_file = the key that the certificate was made for".to_owned()
+            }
+            Self::Ocsp { .. } => {
+                "fetch it anew: `openssl ocsp -issuer ISSUER -cert CERTIFICATE -url URL -respout FILE`, or leave out ocsp_file"
+                    .to_owned()
+            }
+            Self::Root { .. } => "in aral.toml: [serve.listener.tls] client_ca_file = certificates of authorities".to_owned(),
+            Self::Clients(_) => {
+                "in aral.toml: [serve.listener.tls] client_ca_file = PEM, crl_files = lists in PEM or DER".to_owned()
+            }
+            Self::Version(_) => "report it".to_owned(),
+        }
+    }
+}

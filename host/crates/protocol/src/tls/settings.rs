@@ -1,0 +1,180 @@
+//! Makes settings of the TLS library from files: the one place where versions, tickets, early data and protocols are
+//! decided.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aral_contract::{Clock, Digest};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
+use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::files::Files;
+use super::{ClientAuth, ClientOptions, TlsError, TlsOptions, ocsp};
+
+/// What a client may speak inside of TLS, best first. One that offers other names alone is refused (RFC 7301, section 3.2).
+pub(super) const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Settings that are in force together.
+pub(super) struct Settings {
+    pub(super) server: Arc<ServerConfig>,
+    /// None: callers are not asked for certificates.
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// Of the files.
+    pub(super) digest: Digest,
+}
+
+impl Settings {
+    pub(super) fn make(options: &TlsOptions, files: &Files, clock: &Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let chain = certificates(&options.certificate_file, &files.certificate)?;
+        check(options, files, &chain, clock.now().as_second())?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| match error {
+            pem::Error::NoItemsFound => TlsError::Missing {
+                path: options.key_file.clone(),
+                wanted: "private key",
+            },
+            source => TlsError::Pem {
+                path: options.key_file.clone(),
+                source,
+            },
+        })?;
+        let verifier = match (&options.clients, &files.client_ca) {
+            (Some(clients), Some(ca)) => Some(verifier(clients, ca, &files.crls, &provider)?),
+            (Some(_), None) | (None, _) => None,
+        };
+        let time: Arc<dyn TimeProvider> = Arc::new(HostTime(Arc::clone(clock)));
+        let builder = ServerConfig::builder_with_details(provider, time)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Version)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut server = builder
+            .with_single_cert_with_ocsp(chain, key, files.ocsp.clone().unwrap_or_default())
+            .map_err(|source| TlsError::Key {
+                key: options.key_file.clone(),
+                certificate: options.certificate_file.clone(),
+                source,
+            })?;
+        // Every connection shows its certificate anew: a session that is taken up again would outlive a revocation, and what
+        // comes before the handshake ends (early data) can be sent twice by whoever recorded it.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        server.max_tls13_tickets = 0;
+        server.max_early_data_size = 0;
+        server.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        Ok(Self {
+            server: Arc::new(server),
+            verifier,
+            digest: files.digest(),
+        })
+    }
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|source| TlsError::Pem {
+        path: path.to_owned(),
+        source,
+    })?;
+    if all.is_empty() {
+        return Err(TlsError::Missing {
+            path: path.to_owned(),
+            wanted: "certificate",
+        });
+    }
+    Ok(all)
+}
+
+/// What every client would refuse is refused here, where somebody is told why.
+fn check(options: &TlsOptions, files: &Files, chain: &[CertificateDer<'_>], now: i64) -> Result<(), TlsError> {
+    let path = || options.certificate_file.clone();
+    let unreadable = || TlsError::Certificate { path: path() };
+    let own = chain.first().ok_or_else(unreadable)?;
+    let (_, own) = X509Certificate::from_der(own).map_err(|_| unreadable())?;
+    let validity = own.validity();
+    if !(validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now) {
+        return Err(TlsError::Time {
+            path: path(),
+            from: validity.not_before.to_string(),
+            to: validity.not_after.to_string(),
+        });
+    }
+    match (&options.ocsp_file, &files.ocsp) {
+        (Some(path), Some(response)) => ocsp::check(response, own.raw_serial(), now).map_err(|source| TlsError::Ocsp {
+            path: path.clone(),
+            source,
+        }),
+        (Some(_), None) | (None, _) => Ok(()),
+    }
+}
+
+fn verifier(
+    clients: &ClientOptions,
+    ca: &[u8],
+    crls: &[Vec<u8>],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(&clients.ca_file, ca)? {
+        roots.add(root).map_err(|source| TlsError::Root {
+            path: clients.ca_file.clone(),
+            source,
+        })?;
+    }
+    let mut lists = Vec::new();
+    for (path, bytes) in clients.crl_files.iter().zip(crls) {
+        lists.extend(revocations(path, bytes)?);
+    }
+    // A list that is over says nothing about today, so that with lists every certificate needs one that is not.
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .with_crls(lists)
+        .enforce_revocation_expiration();
+    let builder = match clients.auth {
+        ClientAuth::Required => builder,
+        ClientAuth::Optional => builder.allow_unauthenticated(),
+    };
+    builder.build().map_err(TlsError::Clients)
+}
+
+fn revocations(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    if !bytes.starts_with(b"-----") {
+        return Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]);
+    }
+    let all = CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|source| TlsError::Pem {
+        path: path.to_owned(),
+        source,
+    })?;
+    if all.is_empty() {
+        return Err(TlsError::Missing {
+            path: path.to_owned(),
+            wanted: "list of revoked certificates",
+        });
+    }
+    Ok(all)
+}
+
+/// The clock of the host, as the TLS library asks for it.
+#[derive(Debug)]
+struct HostTime(Arc<dyn Clock>);
+
+impl TimeProvider for HostTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        unix_time(self.0.as_ref())
+    }
+}
+
+/// None before 1970, when no certificate is valid.
+pub(super) fn unix_time(clock: &dyn Clock) -> Option<UnixTime> {
+    let seconds = u64::try_from(clock.now().as_second()).ok()?;
+    Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+}

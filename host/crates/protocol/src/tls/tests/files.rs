@@ -1,0 +1,206 @@
+//! The files: what is refused with the step that repairs it, and how they are renewed under open connections.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::{Clock, EventKind};
+use aral_runtime::SystemClock;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use rcgen::date_time_ymd;
+
+use super::authority::{Authority, ocsp};
+use super::peer::{Peer, ask, h1};
+use crate::Bounds;
+use crate::tests::start_with;
+use crate::tls::{ClientAuth, Tls, TlsOptions};
+
+/// Why the files are refused, and what repairs it.
+fn refused(options: &TlsOptions) -> (String, String) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let error = Tls::open(options.clone(), clock).expect_err("it is refused");
+    (super::super::reload::chain(&error), error.hint())
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
+    let authority = Authority::new("root");
+    let other = Authority::new("other");
+    let good = authority.mutual(ClientAuth::Required);
+    let with_ocsp = TlsOptions {
+        ocsp_file: Some(authority.path("ocsp.der")),
+        ..good.clone()
+    };
+    let check = |case: &str, options: &TlsOptions, message: &str, hint: &str| {
+        let (said, line) = refused(options);
+        assert!(said.contains(message), "{case}: {said}");
+        assert!(line.contains(hint), "{case}: {line}");
+        authority.mutual(ClientAuth::Required);
+    };
+    std::fs::set_permissions(&good.key_file, PermissionsExt::from_mode(0o644)).unwrap();
+    check("a key that others read", &good, "has mode 0644", "chmod 600");
+    std::fs::set_permissions(authority.path("clients.pem"), PermissionsExt::from_mode(0o666)).unwrap();
+    check("roots that others write", &good, "has mode 0666", "chmod go-w");
+    std::fs::remove_file(&good.certificate_file).unwrap();
+    check("no file", &good, "cannot open", "[serve.listener.tls]");
+    authority.write("chain.pem", "no PEM");
+    check("no certificate", &good, "has no certificate", "certificate");
+    authority.write("key.pem", "no PEM");
+    check("no key", &good, "has no private key", "private key");
+    authority.write(
+        "chain.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    check("no X.509", &good, "cannot be read", "certificate_file");
+    authority.write("chain.pem", &authority.server(2).pem);
+    check("another's key", &good, "is not the key of the certificate", "key_file");
+    for (from, to) in [(2000, 2001), (2100, 2101)] {
+        let pair = authority.sign(1, |params| {
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        });
+        authority.install(&pair);
+        check("not in its time", &good, "and not now", "renew the certificate");
+    }
+    authority.write("clients.pem", "");
+    check("no roots", &good, "has no certificate", "certificate");
+    authority.write(
+        "revoked.pem",
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+    );
+    check(
+        "no list",
+        &good,
+        "certificates of callers cannot be checked",
+        "crl_files",
+    );
+    authority.write("revoked.pem", "-----BEGIN X-----\nAAAA\n-----END X-----\n");
+    check(
+        "another thing in PEM",
+        &good,
+        "has no list of revoked certificates",
+        "list",
+    );
+    authority.write("revoked.pem", other.revoked(&[], 2100));
+    let now = |serial, good| ocsp(serial, good, "20250101000000Z", "21000101000000Z");
+    for (case, response, message) in [
+        ("no OCSP", b"no DER".to_vec(), "it is not a response in DER"),
+        ("no answer", vec![0x30, 0x03, 0x0a, 0x01, 0x06], "has no answer"),
+        ("another certificate", now(2, true), "about another certificate"),
+        ("revoked", now(1, false), "revoked or unknown"),
+        (
+            "old",
+            ocsp(1, true, "20250101000000Z", "20250102000000Z"),
+            "not in its time",
+        ),
+        (
+            "of the future",
+            ocsp(1, true, "21000101000000Z", "21010101000000Z"),
+            "not in its time",
+        ),
+    ] {
+        authority.write("ocsp.der", response);
+        check(case, &with_ocsp, message, "openssl ocsp");
+    }
+    authority.write("ocsp.der", now(1, true));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    Tls::open(with_ocsp, clock).expect("everything is in order");
+}
+
+#[test]
+fn a_response_that_is_cut_or_changed_anywhere_is_an_error_or_none_and_never_more() {
+    let response = ocsp(1, true, "20250101000000Z", "21000101000000Z");
+    let check = |bytes: &[u8]| super::super::ocsp::check(bytes, &[1], 1_800_000_000);
+    assert_eq!(check(&response), Ok(()));
+    for end in 0..response.len() {
+        assert!(check(&response[..end]).is_err(), "cut at {end}");
+    }
+    for at in 0..response.len() {
+        for byte in [0x00, 0x30, 0x80, 0xff] {
+            let mut changed = response.clone();
+            changed[at] = byte;
+            let _no_panic = check(&changed);
+        }
+    }
+}
+
+/// The certificate that a new connection is shown.
+async fn shown(peer: &Peer, address: std::net::SocketAddr) -> Vec<u8> {
+    let stream = peer.connect(address).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_renewed_when_told_and_connections_stay() {
+    let authority = Authority::new("root");
+    let options = authority.options();
+    // Nobody looks by itself in this test.
+    let bounds = Bounds {
+        tls_look_ms: 3_600_000,
+        ..Bounds::default()
+    };
+    let it = start_with(bounds, |listener, _| listener.tls = Some(options)).await;
+    let peer = Peer::new(&authority, None);
+    let before = shown(&peer, it.address).await;
+    let mut one = h1(peer.connect(it.address).await.unwrap()).await.unwrap();
+    let mut two = peer.h2(it.address, &http2::Builder::new(TokioExecutor::new())).await;
+    assert!(ask(&mut one, "/ready", None).await.is_some() && two.get("/ready").await.is_some());
+
+    let next = authority.server(2);
+    authority.install(&next);
+    assert_eq!(shown(&peer, it.address).await, before, "nobody told it");
+    it.sink.take();
+    let reloader = it.reloader.clone();
+    reloader.reload().unwrap();
+    assert_eq!(shown(&peer, it.address).await, next.certificate.as_ref());
+    let renewed = |kind: &EventKind| matches!(kind, EventKind::ConfigurationChanged { subject: "tls", before: Some(before), after } if before != after);
+    assert_eq!(it.sink.take().iter().filter(|kind| renewed(kind)).count(), 1);
+    reloader.reload().unwrap();
+    assert_eq!(
+        it.sink.take().iter().filter(|kind| renewed(kind)).count(),
+        0,
+        "nothing has changed"
+    );
+
+    // A bad file changes nothing.
+    authority.write("key.pem", "none");
+    let error = reloader.reload().unwrap_err();
+    assert!(error.to_string().contains("has no private key"), "{error}");
+    let refused = |kind: &EventKind| matches!(kind, EventKind::Security { rule: "tls.reload", .. });
+    assert_eq!(it.sink.take().iter().filter(|kind| refused(kind)).count(), 1);
+    assert_eq!(shown(&peer, it.address).await, next.certificate.as_ref());
+
+    assert!(ask(&mut one, "/ready", None).await.is_some(), "open before everything");
+    assert!(two.get("/ready").await.is_some(), "open before everything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_look_ms() {
+    let authority = Authority::new("root");
+    let options = authority.options();
+    let bounds = Bounds {
+        tls_look_ms: 50,
+        ..Bounds::default()
+    };
+    let it = start_with(bounds, |listener, _| listener.tls = Some(options)).await;
+    let peer = Peer::new(&authority, None);
+    let first = shown(&peer, it.address).await;
+    it.sink.take();
+    // The certificate without its key: what is half replaced is recorded and not taken.
+    let next = authority.server(2);
+    authority.write("chain.pem", &next.pem);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(shown(&peer, it.address).await, first);
+    let events = it.sink.take();
+    let refused = events
+        .iter()
+        .filter(|kind| matches!(kind, EventKind::Security { rule: "tls.reload", .. }));
+    assert_eq!(refused.count(), 1, "tried once: {events:?}");
+    authority.install(&next);
+    let begun = std::time::Instant::now();
+    while shown(&peer, it.address).await != next.certificate.as_ref() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody looks");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The control, where nobody looks, is the test above.
+}

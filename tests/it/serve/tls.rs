@@ -1,0 +1,259 @@
+//! TLS of the program: what is refused at the start, calls over it, and files that are replaced while it runs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::desk::Desk;
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+use crate::support::tls::Authority;
+
+const ECHO: &str = "runtime-echo-tool";
+const KEY: &str = "aral_a-key-of-the-test";
+const NAME: &str = "spiffe://example/agent";
+
+fn digest() -> String {
+    aral_contract::Digest::of(KEY.as_bytes()).to_string()
+}
+
+/// A desk with files of TLS, where nobody is anonymous, changed as the test wants.
+fn secured(authority: &Authority, change: impl FnOnce(&mut Value)) -> Desk {
+    let desk = desk(|config| {
+        config["serve"]["listener"][0] = json!({
+            "address": "127.0.0.1:0",
+            "tls": { "certificate_file": "chain.pem", "key_file": "key.pem" },
+        });
+        config["serve"]["caller"][0]["keys"] = json!([digest()]);
+        change(config);
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    authority.install(&desk);
+    desk
+}
+
+fn tls(config: &mut Value) -> &mut Value {
+    &mut config["serve"]["listener"][0]["tls"]
+}
+
+#[test]
+fn what_cannot_be_secured_is_refused_with_the_line_to_write() {
+    let authority = Authority::new();
+    type Change = fn(&mut Value);
+    let cases: &[(&str, Change, &[&str])] = &[
+        (
+            "a file that is not there",
+            |config| tls(config)["certificate_file"] = json!("none.pem"),
+            &["there is no TLS for the listener", "none.pem", "[serve.listener.tls]"],
+        ),
+        (
+            "roots that are not there",
+            |config| tls(config)["client_ca_file"] = json!("none.pem"),
+            &["none.pem"],
+        ),
+        (
+            "an OCSP response that is none",
+            |config| tls(config)["ocsp_file"] = json!("chain.pem"),
+            &["chain.pem` is no OCSP response", "openssl ocsp"],
+        ),
+        (
+            "a list that is none",
+            |config| {
+                tls(config)["client_ca_file"] = json!("clients.pem");
+                tls(config)["crl_files"] = json!(["key.pem"]);
+            },
+            &["key.pem` has no list of revoked certificates"],
+        ),
+        (
+            "lists without roots",
+            |config| tls(config)["crl_files"] = json!(["revoked.pem"]),
+            &[
+                "has `crl_files` and no `client_ca_file`",
+                "client_ca_file = \"clients.pem\"",
+            ],
+        ),
+        (
+            "certificates of callers without roots",
+            |config| tls(config)["client_auth"] = json!("optional"),
+            &["has `client_auth` and no `client_ca_file`"],
+        ),
+        (
+            "a word that is none",
+            |config| tls(config)["client_auth"] = json!("never"),
+            &["unknown variant `never`"],
+        ),
+        (
+            "a name of a certificate without a kind",
+            |config| config["serve"]["caller"][0]["certificates"] = json!(["agent"]),
+            &["`agent` names no certificate", "`sha256:`"],
+        ),
+        (
+            "a certificate twice",
+            |config| config["serve"]["caller"][0]["certificates"] = json!(["dns:a", "dns:A"]),
+            &["the certificate `dns:a` is listed twice", "[[serve.caller]]"],
+        ),
+    ];
+    for (case, change, parts) in cases {
+        secured(&authority, change).aral(&["serve"]).assert(case, 2, parts);
+    }
+    let desk = secured(&authority, |_| ());
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(desk.path("key.pem"), mode).expect("a file of ours");
+    desk.aral(&["serve"])
+        .assert("a key that others read", 2, &["has mode 0644", "chmod 600"]);
+}
+
+#[test]
+fn an_address_that_others_reach_needs_both_tls_and_authentication() {
+    let authority = Authority::new();
+    let reachable = |change: fn(&mut Value)| {
+        secured(&authority, |config| {
+            config["serve"]["listener"][0]["address"] = json!("0.0.0.0:0");
+            config["serve"]["listener"][0]["hosts"] = json!(["aral.example"]);
+            change(config);
+        })
+    };
+    let cases: [(&str, fn(&mut Value), &str, &str); 4] = [
+        (
+            "no TLS",
+            |config| *tls(config) = Value::Null,
+            "without TLS whoever is on the way",
+            "[serve.listener.tls] certificate_file",
+        ),
+        (
+            "anybody",
+            |config| config["serve"]["listener"][0]["anonymous"] = json!("tester"),
+            "with `anonymous` whoever reaches it may call",
+            "without `anonymous`",
+        ),
+        (
+            "nobody",
+            |config| config["serve"]["caller"][0]["keys"] = json!([]),
+            "no caller can show there who it is",
+            "[[serve.caller]] keys = [",
+        ),
+        (
+            "certificates that nobody asks for",
+            |config| {
+                config["serve"]["caller"][0] =
+                    json!({"name": "tester", "persona": "persona.json", "certificates": ["dns:a"]})
+            },
+            "no caller can show there who it is",
+            "[[serve.caller]] keys = [",
+        ),
+    ];
+    for (case, change, message, line) in cases {
+        reachable(change)
+            .aral(&["serve"])
+            .assert(case, 2, &["is not of the loopback", message, line]);
+    }
+    let certificates: fn(&mut Value) = |config| {
+        config["serve"]["caller"][0] = json!({
+            "name": "tester", "persona": "persona.json", "certificates": [format!("uri:{NAME}")],
+        });
+        tls(config)["client_ca_file"] = json!("clients.pem");
+    };
+    for (change, client, key) in [
+        ((|_| ()) as fn(&mut Value), authority.client(), Some(KEY)),
+        (certificates, authority.client_named(NAME), None),
+    ] {
+        let desk = reachable(change);
+        let server = Server::start(&desk);
+        let address = (std::net::Ipv4Addr::LOCALHOST, server.address().port()).into();
+        let bearer = key.map(|key| format!("Bearer {key}"));
+        let mut fields = vec![("Host", "aral.example")];
+        fields.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
+        assert_eq!(
+            client.invoke(address, ECHO, &fields, "1").expect("an answer").status,
+            200
+        );
+        let stranger = authority
+            .client()
+            .invoke(address, ECHO, &[("Host", "aral.example")], "1");
+        assert!(stranger.is_err() || stranger.is_ok_and(|reply| reply.status == 401));
+    }
+}
+
+#[test]
+fn calls_over_tls_are_those_of_the_key_or_the_certificate() {
+    let authority = Authority::new();
+    let desk = secured(&authority, |config| {
+        tls(config)["client_ca_file"] = json!("clients.pem");
+        tls(config)["client_auth"] = json!("optional");
+        config["serve"]["caller"][0]["certificates"] = json!([format!("uri:{NAME}")]);
+    });
+    let server = Server::start(&desk);
+    let address = server.address();
+    let named = authority.client_named(NAME);
+    let reply = named.invoke(address, ECHO, &[], "[1]").expect("an answer");
+    assert_eq!((reply.status, reply.body.as_str()), (200, "[1]"));
+    assert_eq!(reply.field("strict-transport-security"), Some("max-age=31536000"));
+    let key = format!("Bearer {KEY}");
+    let with_key = authority
+        .client()
+        .invoke(address, ECHO, &[("Authorization", &key)], "1");
+    assert_eq!(with_key.expect("an answer").status, 200);
+    let nobody = authority.client_named("spiffe://example/nobody");
+    nobody
+        .invoke(address, ECHO, &[], "1")
+        .expect("an answer")
+        .assert_problem("nobody", 401, "authentication.failed");
+    let foreign = Authority::new().client_named(NAME);
+    assert!(foreign.invoke(address, ECHO, &[], "1").is_err());
+}
+
+#[test]
+fn files_that_are_replaced_are_taken_by_a_server_that_runs() {
+    let authority = Authority::new();
+    let desk = secured(&authority, |config| {
+        config["serve"]["limits"] = json!({ "tls_look_ms": 50 })
+    });
+    let server = Server::start(&desk);
+    let client = authority.client();
+    let before = client.shown(server.address());
+    authority.install(&desk);
+    let begun = Instant::now();
+    while client.shown(server.address()) == before {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the old certificate stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a scanner that nobody here wrote finds.
+#[cfg(feature = "services")]
+#[test]
+fn sslyze_finds_tls_1_3_alone_without_sessions_or_early_data() {
+    const SCRIPT: &str = include_str!("../python/tls.py");
+    let authority = Authority::new();
+    let desk = secured(&authority, |_| ());
+    let server = Server::start(&desk);
+    let program =
+        std::env::var_os("ARAL_SERVICE_PYTHON").expect("ARAL_SERVICE_PYTHON: run `cargo xtask test --services`");
+    let output = std::process::Command::new(program)
+        .args(["-I", "-c", SCRIPT])
+        .arg(server.address().port().to_string())
+        .arg(desk.path("clients.pem"))
+        .output()
+        .expect("Python starts");
+    assert!(output.status.success(), "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["versions"], json!(["tls_1_3"]), "{found}");
+    let suites = found["suites"].as_array().expect("a list");
+    assert_eq!(suites.len(), 3, "{found}");
+    for suite in suites {
+        let name = suite.as_str().expect("a name");
+        assert!(
+            name.starts_with("TLS_AES_") || name.starts_with("TLS_CHACHA20_"),
+            "{name}"
+        );
+    }
+    assert_eq!(found["early_data"], json!(false), "{found}");
+    assert_eq!(found["compression"], json!(false), "{found}");
+    assert_eq!(found["client_renegotiation"], json!(false), "{found}");
+    assert_eq!(found["resumed_by_id"], json!(0), "{found}");
+    assert_eq!(found["resumed_by_ticket"], json!(0), "{found}");
+    let session = json!({ "version": "TLSv1.3", "ticket": false });
+    assert_eq!(found["session"], session, "{found}");
+    assert_eq!(found["path_validates"], json!(true), "{found}");
+    assert_eq!(found["heartbleed"], json!(false), "{found}");
+}
