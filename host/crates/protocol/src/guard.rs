@@ -134,6 +134,7 @@ mod tests {
             hosts: vec!["aral.example".parse().unwrap()],
             origins: vec!["https://app.example".parse().unwrap()],
             anonymous: None,
+            mcp: false,
         }
     }
 

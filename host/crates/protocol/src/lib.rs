@@ -18,6 +18,7 @@ pub mod problem;
 
 mod capabilities;
 mod invoke;
+mod mcp;
 mod openapi;
 pub mod receipts;
 mod replay;
@@ -36,6 +37,7 @@ pub use bounds::{Bounds, BoundsRequest, OutOfRange};
 pub use caller::{Caller, Callers, CallersError};
 pub use health::{Check, Health};
 pub use listener::{HostName, ListenerOptions, Origin};
+pub use mcp::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use receipts::Receipts;

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing;
 use http::{HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
@@ -22,7 +23,7 @@ use crate::enter::{TRACE_ID, enter};
 use crate::guard::guard;
 use crate::openapi::Description;
 use crate::problem::Problem;
-use crate::{capabilities, health, invoke, openapi, receipts};
+use crate::{capabilities, health, invoke, mcp, openapi, receipts};
 
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
@@ -51,7 +52,11 @@ fn open() -> OpenApiRouter<Arc<Door>> {
 
 /// Everything that a request of this listener passes. The last layer is the first that it meets.
 pub(crate) fn router(door: &Arc<Door>) -> Router {
-    let (closed, _) = closed().split_for_parts();
+    let (mut closed, _) = closed().split_for_parts();
+    if door.listener.mcp {
+        let methods = routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve);
+        closed = closed.route(mcp::PATH, methods);
+    }
     let (open, _) = open().split_for_parts();
     let closed = closed
         .route_layer(middleware::from_fn_with_state(Arc::clone(door), authenticate))
@@ -68,11 +73,15 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
 }
 
 /// A place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.
-async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+///
+/// The request has it too: what goes on after its answer keeps it, and what has a place of its own gives it back.
+async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     match door.shared.requests.try_take() {
         Some(place) => {
+            let place = Place::new(place);
+            request.extensions_mut().insert(place.clone());
             let mut response = next.run(request).await;
-            response.extensions_mut().insert(Place::new(place));
+            response.extensions_mut().get_or_insert(place);
             response
         }
         None => {
@@ -101,17 +110,25 @@ fn cors(door: &Door) -> CorsLayer {
     let origins: Vec<HeaderValue> = origins
         .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok())
         .collect();
+    let mut methods = vec![Method::GET, Method::POST];
+    let mut asked = vec![header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY];
+    let mut told = vec![
+        TRACE_ID,
+        invoke::VERSION,
+        invoke::USAGE,
+        invoke::RECEIPT,
+        invoke::REPLAYED,
+        header::RETRY_AFTER,
+    ];
+    if door.listener.mcp {
+        methods.push(Method::DELETE);
+        asked.extend(mcp::ASKED);
+        told.push(mcp::SESSION);
+    }
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY])
-        .expose_headers([
-            TRACE_ID,
-            invoke::VERSION,
-            invoke::USAGE,
-            invoke::RECEIPT,
-            invoke::REPLAYED,
-            header::RETRY_AFTER,
-        ])
+        .allow_methods(methods)
+        .allow_headers(asked)
+        .expose_headers(told)
         .max_age(PREFLIGHT_AGE)
 }
