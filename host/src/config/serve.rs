@@ -62,6 +62,8 @@ struct RawListener {
     #[serde(default)]
     origins: Vec<Origin>,
     anonymous: Option<CallerName>,
+    #[serde(default)]
+    mcp: bool,
 }
 
 /// `[[serve.caller]]`
@@ -84,6 +86,7 @@ pub(super) fn resolve(
         hosts: raw.hosts,
         origins: raw.origins,
         anonymous: raw.anonymous,
+        mcp: raw.mcp,
     };
     let caller = |raw: RawCaller| CallerConfig {
         name: raw.name,
