@@ -190,7 +190,11 @@ fn what_is_no_message_is_refused() {
         ("no object", "1".to_owned(), -32600),
         ("another version", one.replace("2.0", "1.0"), -32600),
         ("no method", "{\"jsonrpc\":\"2.0\",\"id\":1}".to_owned(), -32600),
-        ("wrong parameters", one.replace("{}", "{\"cursor\":7}"), -32602),
+        (
+            "wrong parameters",
+            message(1, "tools/call", json!({ "name": 7 })).to_string(),
+            -32602,
+        ),
     ] {
         let reply = send(server.address(), &[], &body).reply();
         assert_eq!(reply.status, 400, "{case}: {reply:?}");

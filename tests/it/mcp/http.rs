@@ -57,7 +57,7 @@ fn a_tool_is_shown_with_its_schemas_and_what_it_may_do() {
 #[test]
 fn permissions_are_told_as_hints() {
     let mut writes = entry(RUNTIME_SLEEP);
-    writes["permissions"] = json!({ "memory:write": { "namespaces": ["notes"], "bytes_max": 1000 }, "network:read": { "hosts": ["a.example"] } });
+    writes["permissions"] = json!({ "memory:write": { "namespaces": ["notes"], "bytes_max": 1000, "records_max": 10 }, "network:read": { "hosts": ["a.example"] } });
     let desk = desk(&[writes], |_| ());
     let server = Server::start(&desk);
     let tool = &tools(&server)[0];
@@ -243,6 +243,21 @@ fn a_request_that_is_given_up_ends_its_guest() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(session.end().status, 204);
     assert_recorded(&desk, "invocation", &[&trace, "call.cancelled"]);
+}
+
+#[test]
+fn a_request_that_is_never_answered_ends_nevertheless() {
+    let server = Server::start(&desk(&[entry(RUNTIME_SLEEP)], |config| {
+        config["serve"]["limits"] = json!({ "handler_ms": 500 });
+    }));
+    let session = Session::begin(server.address(), &[]);
+    // Two of one name: whoever answers knows only one of them.
+    let mut both = [0; 2].map(|_| session.send(&message(7, "tools/call", call(SLEEP, json!({})))));
+    let answers = both.iter_mut().filter_map(|wire| {
+        assert_eq!(wire.head().expect("an answer").status, 200);
+        wire.event()
+    });
+    assert_eq!(answers.count(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `/mcp`: one message of MCP in a request, checked before the library sees it; and its answer, which may be a stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::{Code, Failure};
 use axum::body::Body;
@@ -8,6 +9,7 @@ use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::Full;
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest};
@@ -24,6 +26,8 @@ use crate::door::{Door, Peer, Trace};
 use crate::listener::ListenerOptions;
 use crate::problem::Problem;
 
+/// How long the answer to a call may be on its way once the call has to have ended.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 /// What the library says of a request that it does not take is no longer than this, in bytes.
 const WORDS_BYTES_MAX: usize = 1 << 10;
 
@@ -80,10 +84,16 @@ pub(crate) async fn serve(
     }
     if is_stream(response.headers()) {
         response.extensions_mut().insert(Streaming);
-        if is_news {
-            let draining = mcp.news.draining.clone().cancelled_owned();
-            response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(draining)));
-        }
+        let end: BoxFuture<'static, ()> = if is_news {
+            Box::pin(mcp.news.draining.clone().cancelled_owned())
+        } else if has_no_end {
+            Box::pin(std::future::pending())
+        } else {
+            // Two requests of one name get one answer between them, and the other would wait for ever.
+            let most = bounds::ms(door.shared.bounds.handler_ms).saturating_add(AFTERWARDS);
+            Box::pin(tokio::time::sleep(most))
+        };
+        response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(end)));
         if let Some(place) = place {
             response.extensions_mut().insert(Place::new(place));
         }
