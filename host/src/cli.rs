@@ -29,6 +29,7 @@ mod inspect;
 mod invoke;
 mod keygen;
 mod manifest;
+mod mcp;
 mod memory;
 mod new;
 mod observe;
@@ -142,6 +143,7 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
         Verb::Reload => reload::run(&Configured::load(&located)?, output),
         Verb::Serve(arguments) => serve::run(arguments, &configured()?, output),
+        Verb::Mcp(arguments) => mcp::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
             limit(&ProcessLimits::default())?;

@@ -5,9 +5,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use aral_contract::event::{Kept, RecordFuture, SinkUnavailable};
-use aral_contract::{AuditSink, Event};
+use aral_contract::{AuditSink, Event, EventKind, event::LifecycleChange};
 use futures::Stream;
 use tokio::sync::broadcast::{self, Sender, error::RecvError};
+use tokio::sync::watch;
 
 /// Events kept for a watcher that is behind.
 pub(crate) const EVENTS_KEPT_MAX: usize = 1024;
@@ -68,6 +69,8 @@ fn visible(json: &str) -> String {
 pub(crate) struct EventBus {
     sinks: Vec<Arc<dyn AuditSink>>,
     watchers: Sender<Event>,
+    /// Told when callers may be able to call something else than before.
+    changes: watch::Sender<()>,
 }
 
 impl EventBus {
@@ -75,7 +78,13 @@ impl EventBus {
         Self {
             sinks,
             watchers: Sender::new(EVENTS_KEPT_MAX),
+            changes: watch::Sender::new(()),
         }
+    }
+
+    /// Changes whenever somebody may be able to call something else than before. Several changes in a row may be one.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Everything from now on, until the host is gone.
@@ -93,11 +102,26 @@ impl EventBus {
 
 impl EventBus {
     fn show(&self, event: &Event) {
+        if changes_what_can_be_called(&event.kind) {
+            self.changes.send_replace(());
+        }
         if self.watchers.receiver_count() > 0 {
             // The only failure is that the last watcher has just left.
             let _nobody = self.watchers.send(event.clone());
         }
     }
+}
+
+fn changes_what_can_be_called(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::CapabilityRegistered { .. }
+            | EventKind::ConfigurationChanged { .. }
+            | EventKind::Lifecycle {
+                change: LifecycleChange::Withdrawn,
+                ..
+            }
+    )
 }
 
 impl AuditSink for EventBus {

@@ -130,6 +130,11 @@ impl Host {
         Arc::clone(&self.0.events) as Arc<dyn AuditSink>
     }
 
+    /// Changes whenever somebody may be able to call something else than before.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.events.changes()
+    }
+
     /// The folders whose disks must have room.
     pub(crate) fn places(&self) -> &Places {
         &self.0.places

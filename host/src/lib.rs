@@ -42,6 +42,7 @@ pub mod environment;
 mod events;
 mod health;
 mod host;
+mod mcp;
 pub mod operator;
 mod personas;
 mod reload;

@@ -53,6 +53,7 @@ impl Host {
             receipts: Arc::new(self.clone()),
             clock: self.clock(),
             sink: self.sink(),
+            changes: self.changes(),
         };
         let bound = Server::bind(self.options(config)?, parts).await;
         bound.map_err(|error| bind_failure(&error))

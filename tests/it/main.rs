@@ -21,6 +21,7 @@ mod cli_yeses;
 mod filesystem;
 mod isolation;
 mod limits;
+mod mcp;
 mod network;
 mod permissions;
 #[cfg(feature = "services")]

@@ -2,10 +2,11 @@
 //! temporary folder, waits until it answers, and ends all of them together with this process, however it ends.
 //!
 //! A server is one line in [`SERVICES`] and one file below `services/`; what it is installed from is a line in
-//! `services.txt`, or a word in the installer of another packager.
+//! `services.txt`, or one in `services/npm/package.json`.
 
 mod guard;
 mod install;
+mod npm;
 mod openbao;
 mod osmem;
 mod redis;
@@ -70,11 +71,12 @@ pub(crate) fn run() -> Result<()> {
 impl Services {
     /// Installs what is missing and starts all.
     pub(crate) fn start(root: &Path) -> Result<Self> {
-        let programs = install::all(root, &repository::target_directory(root)?)?;
+        let (programs, packages) = install::all(root, &repository::target_directory(root)?)?;
         let mut services = Self::start_these(SERVICES, &programs)?;
-        // No server, but tests need it with what was installed for it.
+        // No servers, but tests need them with what was installed for them.
         let python = programs.wheel("python")?.display().to_string();
         services.variables.push(("ARAL_SERVICE_PYTHON", python));
+        services.variables.extend(packages.variables());
         Ok(services)
     }
 

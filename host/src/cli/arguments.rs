@@ -76,6 +76,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Answer calls over HTTP, as the section serve of the configuration says, until told to end (SIGTERM, ctrl-c)
     Serve(Serve),
+    /// Offer what a persona may call as tools to a client of MCP on standard input and output, until it ends its input
+    Mcp(Mcp),
     /// Have the server that runs read its configuration again: as a whole, or nothing of it
     Reload,
     /// Show the three yeses for a capability: who asked, who allowed, what came out
@@ -260,6 +262,13 @@ pub(crate) struct Serve {
     /// Accept unsigned personas; warned about each time
     #[arg(long)]
     pub(crate) development: bool,
+}
+
+/// Offer tools to a client of MCP.
+#[derive(Debug, Args)]
+pub(crate) struct Mcp {
+    #[command(flatten)]
+    pub(crate) session: Session,
 }
 
 /// Run a component without a manifest.

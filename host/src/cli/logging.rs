@@ -13,6 +13,8 @@ use super::progress;
 
 /// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
 const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
+/// Says what clients of MCP say, inputs too, and calls each of their mistakes an error. Whoever wants that names it in `ARAL_LOG`.
+const TALKATIVE: &str = "rmcp";
 
 /// Starts the log. `verbose` counts `-v`; `variable` is the value of `ARAL_LOG` and yields to `-v`.
 pub(crate) fn start(verbose: u8, quiet: bool, color: bool, variable: Option<&str>) -> Result<(), Failure> {
@@ -49,7 +51,8 @@ fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, F
     };
     Ok(Targets::new()
         .with_default(level)
-        .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR)))
+        .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR))
+        .with_target(TALKATIVE, LevelFilter::OFF))
 }
 
 /// A word alone is a level here. `Targets` would take a misspelt one as the name of a part, and log nothing.
@@ -90,6 +93,11 @@ mod tests {
         assert_eq!(shows(0, true, Some("error,aral_runtime=debug")), 4);
         assert_eq!(shows(1, false, Some("off")), 3);
         assert_eq!(shows(2, false, None), 4);
+        assert!(
+            !filter(9, false, None)
+                .unwrap()
+                .would_enable("rmcp::service", &Level::ERROR)
+        );
         assert_eq!(shows(9, false, None), 5);
         for bad in ["loud", "aral=loud", "warn,loud"] {
             assert_eq!(

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output) -
 
 async fn serve(host: &Host, config: &ServeConfig, personas: Personas, file: Option<&Path>, output: &Output) -> Done {
     // Before anybody is told that there is a server: a signal that comes now is one for it.
-    let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let ending = Ending::new()?;
     let hangup = listen(SignalKind::hangup())?;
     let server = host
         .server(config, personas)
@@ -80,7 +80,7 @@ async fn serve(host: &Host, config: &ServeConfig, personas: Personas, file: Opti
         let _dropped_or_told = is_over.await;
     }));
     tokio::select! {
-        () = server.run(ended(terminate, interrupt)) => {}
+        () = server.run(ending.ended()) => {}
         () = reload_at(hangup, &reloader, file, output) => {}
     }
     drop(over);
@@ -118,7 +118,7 @@ async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>,
 
 /// Warns of what only development allows, whatever is logged.
 #[derive(Debug)]
-struct Warner(Output);
+pub(crate) struct Warner(pub(crate) Output);
 
 impl AuditSink for Warner {
     fn record(&self, event: Event) {
@@ -133,9 +133,26 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(Failure::internal)
 }
 
-async fn ended(mut terminate: Signal, mut interrupt: Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end a process: SIGTERM and ctrl-c.
+pub(crate) struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    /// From now on they do not end it by themselves.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ends when one comes.
+    pub(crate) async fn ended(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

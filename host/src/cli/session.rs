@@ -33,15 +33,21 @@ pub(crate) fn host(
         .sink(Arc::new(LogSink))
         .compiler(compiler()?)
         .build()?;
+    register_all(&host, arguments, output)?;
+    Ok(host)
+}
+
+/// Registers the manifests of the command line.
+pub(crate) fn register_all(host: &Host, arguments: &arguments::Session, output: &Output) -> Result<(), Failure> {
     for path in &arguments.manifest {
-        for registered in register(&host, path, arguments.development)? {
+        for registered in register(host, path, arguments.development)? {
             let id = &registered.capability.entry.id;
             for warning in &registered.warnings {
                 output.warn(&format!("{id}: {}\nhint: {}", warning.message, warning.hint));
             }
         }
     }
-    Ok(host)
+    Ok(())
 }
 
 /// A host for a component without a manifest: the manifests of the configuration have nothing to do with it.

@@ -83,6 +83,8 @@ struct RawListener {
     #[serde(default)]
     origins: Vec<Origin>,
     anonymous: Option<CallerName>,
+    #[serde(default)]
+    mcp: bool,
     tls: Option<RawTls>,
 }
 
@@ -150,6 +152,7 @@ pub(super) fn resolve(
             hosts: raw.hosts,
             origins: raw.origins,
             anonymous: raw.anonymous,
+            mcp: raw.mcp,
             tls: raw.tls.map(|tls| resolve_tls(tls, raw.address, beside)).transpose()?,
         })
     };

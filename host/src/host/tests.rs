@@ -120,6 +120,60 @@ async fn signed_documents_lead_to_an_answer() {
 }
 
 #[tokio::test]
+async fn whoever_shows_a_list_learns_that_it_is_another_one() {
+    let host = trusting().build().unwrap();
+    let mut changes = host.changes();
+    let mut changed = |case: &str, expected| {
+        assert_eq!(changes.has_changed().unwrap(), expected, "{case}");
+        changes.mark_unchanged();
+    };
+    changed("nothing yet", false);
+    register(&host, &manifest(1)).unwrap();
+    changed("a capability more", true);
+    let session = host.session(&persona()).unwrap();
+    call(&host, &session).await.result.unwrap();
+    changed("a call", false);
+    host.set_policy(policy("capabilities = []"));
+    changed("another policy", true);
+    assert!(host.remove(&"echo".parse().unwrap(), &Version::new(1, 0, 0)));
+    changed("a capability less", true);
+}
+
+#[tokio::test]
+async fn a_call_tells_its_stage_to_whoever_asks() {
+    use aral_orchestration::dispatch::Stage;
+    let host = trusting().build().unwrap();
+    register(&host, &manifest(1)).unwrap();
+    let session = host.session(&persona()).unwrap();
+    let stage = tokio::sync::watch::Sender::new(Stage::default());
+    let id = "echo".parse().unwrap();
+    let request = |capability| Request {
+        capability,
+        version: None,
+        input: b"[1]",
+        trace: None,
+    };
+    let unknown = "none".parse().unwrap();
+    let dispatcher = host.dispatcher();
+    assert!(
+        dispatcher
+            .invoke_watched(&session, request(&unknown), &stage)
+            .await
+            .result
+            .is_err()
+    );
+    assert_eq!(*stage.borrow(), Stage::Waiting, "nothing ran");
+    assert!(
+        dispatcher
+            .invoke_watched(&session, request(&id), &stage)
+            .await
+            .result
+            .is_ok()
+    );
+    assert_eq!(*stage.borrow(), Stage::Running);
+}
+
+#[tokio::test]
 async fn nothing_unsigned_comes_in_but_through_the_doors_that_warn() {
     let host = builder().build().unwrap();
     let mut events = host.events();

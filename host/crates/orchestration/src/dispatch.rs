@@ -12,6 +12,7 @@ mod limits;
 mod renewed;
 mod run;
 mod sessions;
+mod stage;
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -32,6 +33,7 @@ pub use granted::Granted;
 pub use keeper::Keeper;
 pub use limits::Admission;
 pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
+pub use stage::Stage;
 
 use crate::authorize::{Decision, Missing, authorize};
 use crate::budget::Register;
@@ -42,6 +44,7 @@ use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
 use limits::Reservation;
+use stage::{Told, tell};
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +169,10 @@ impl Dispatcher {
     ///
     /// Needs a tokio runtime with timers.
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
+        self.invoke_told(session, request, None).await
+    }
+
+    async fn invoke_told(&self, session: &Session, request: Request<'_>, told: Told<'_>) -> Outcome {
         let trace = request.trace.unwrap_or_else(entropy::trace_id);
         if let Err(unavailable) = self.sink.available() {
             let result = Err(self.reported(unavailable.into(), trace));
@@ -179,6 +186,7 @@ impl Dispatcher {
                     trace,
                     user: session.user(),
                     input: request.input,
+                    told,
                 };
                 self.run(asked, &granted, Some(reservation)).await
             }
@@ -277,7 +285,7 @@ impl Dispatcher {
 
     /// From here on the call has a grant. Every way that a capability runs ends up in this function.
     async fn run(&self, asked: Asked<'_>, granted: &Granted, mut reservation: Option<Reservation>) -> Outcome {
-        let Asked { trace, input, .. } = asked;
+        let Asked { trace, input, told, .. } = asked;
         let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
         let call = aral_capability::Call {
@@ -285,7 +293,7 @@ impl Dispatcher {
             input,
             host_calls,
         };
-        let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call).await {
+        let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call, told).await {
             Ok(completion) => {
                 if let Some(reservation) = &mut reservation {
                     reservation.settle(granted.terms(), &completion.usage);
@@ -315,9 +323,12 @@ impl Dispatcher {
         granted: &Granted,
         reservation: &mut Option<Reservation>,
         call: aral_capability::Call<'_>,
+        told: Told<'_>,
     ) -> Result<aral_capability::Completion, Failure> {
         let _place = self.gate.enter().await?;
+        tell(told, Stage::Preparing);
         let bound = granted.bound(&self.runtime).await?;
+        tell(told, Stage::Running);
         let grant = granted.grant();
         self.record(Some(call.trace), || EventKind::InvocationStarted {
             capability: grant.capability.clone(),

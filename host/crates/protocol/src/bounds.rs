@@ -97,6 +97,12 @@ bounds! {
     replay_entries_max = 1_000, 1 => 1_000_000;
     /// How large all of them together may be for one caller.
     replay_bytes_max = 16 << 20, 1 => 1 << 30;
+    /// Sessions of MCP for one caller, which revisions before 2026-07-28 have. Stops a caller from filling memory with them.
+    mcp_sessions_max = 100, 1 => 1_000_000;
+    /// A session of MCP in which nothing is said.
+    mcp_session_idle_ms = 1_800_000, 10 => 86_400_000;
+    /// Answers of MCP without an end for one caller, on which news come. Stops a caller from keeping all connections.
+    mcp_streams_max = 100, 1 => 1_000_000;
 }
 
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {

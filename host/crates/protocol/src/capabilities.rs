@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use aral_capability::Capability;
+use aral_capability::{Capability, Registry};
 use aral_contract::{Failure, Grant, Permission};
+use aral_orchestration::{Dispatcher, Session};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::header;
-use semver::{Comparator, Op, VersionReq};
+use semver::{Comparator, Op, Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -98,7 +99,7 @@ pub(crate) async fn list(
     let rest = all.get(from..).unwrap_or_default();
     let (page, more) = rest.split_at(rest.len().min(EXAMINED_MAX));
     let capabilities = page.iter().filter_map(|one| {
-        let grant = granted(&door, &caller, one).ok()?;
+        let grant = granted(&door.shared.dispatcher, &caller.session, one).ok()?;
         Some(Summary::new(one, &grant))
     });
     Ok(json(&Page {
@@ -130,7 +131,7 @@ pub(crate) async fn show(
     let id = invoke::capability_of(id)?;
     let version = invoke::query(versions)?.requirement()?;
     let found = door.shared.dispatcher.registry().find(&id, version.as_ref())?;
-    let grant = granted(&door, &caller, &found)?;
+    let grant = granted(&door.shared.dispatcher, &caller.session, &found)?;
     Ok(json(&Details {
         summary: Summary::new(&found, &grant),
         input_schema: found.entry.input_schema.clone(),
@@ -140,9 +141,15 @@ pub(crate) async fn show(
 }
 
 /// The three yeses for this very version. Nothing is recorded: nothing was asked for.
-fn granted(door: &Door, caller: &Caller, capability: &Capability) -> Result<Grant, Failure> {
-    let version = &capability.entry.version;
-    let exactly = VersionReq {
+pub(crate) fn granted(dispatcher: &Dispatcher, session: &Session, capability: &Capability) -> Result<Grant, Failure> {
+    let version = exactly(&capability.entry.version);
+    let explained = dispatcher.explain(session, &capability.entry.id, Some(&version))?;
+    explained.decision.outcome.map_err(|denial| Failure::from(&denial))
+}
+
+/// This version and no other.
+pub(crate) fn exactly(version: &Version) -> VersionReq {
+    VersionReq {
         comparators: vec![Comparator {
             op: Op::Exact,
             major: version.major,
@@ -150,10 +157,32 @@ fn granted(door: &Door, caller: &Caller, capability: &Capability) -> Result<Gran
             patch: Some(version.patch),
             pre: version.pre.clone(),
         }],
-    };
-    let dispatcher = &door.shared.dispatcher;
-    let explained = dispatcher.explain(&caller.session, &capability.entry.id, Some(&exactly))?;
-    explained.decision.outcome.map_err(|denial| Failure::from(&denial))
+    }
+}
+
+/// Capabilities in the version that is called if nobody asks for another, by name.
+pub(crate) struct Newest {
+    pub(crate) capabilities: Vec<Arc<Capability>>,
+    /// What to go on after; none: there are no more.
+    pub(crate) next: Option<String>,
+}
+
+/// A page of them, after that name.
+pub(crate) fn newest(registry: &Registry, after: Option<&str>) -> Newest {
+    let mut all = registry.list();
+    all.dedup_by(|one, before| one.entry.id == before.entry.id);
+    let from = after.map_or(0, |after| all.partition_point(|one| one.entry.id.as_str() <= after));
+    let rest = all.get(from..).unwrap_or_default();
+    let (page, more) = rest.split_at(rest.len().min(EXAMINED_MAX));
+    let last = page.last().map(|last| last.entry.id.to_string());
+    Newest {
+        // What was withdrawn meanwhile is not there.
+        capabilities: page
+            .iter()
+            .filter_map(|one| registry.find(&one.entry.id, None).ok())
+            .collect(),
+        next: last.filter(|_| !more.is_empty()),
+    }
 }
 
 impl Summary {

@@ -39,6 +39,10 @@ impl Place {
     }
 }
 
+/// Says of an answer that it comes in pieces, with as much time between them as there is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streaming;
+
 /// Who answers on a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Answers {
@@ -157,7 +161,9 @@ async fn answer<P: Clone + Send + Sync + 'static>(
     let mut router = answers.router();
     // Every `Router` is ready.
     let mut response = router.call(request).await?;
-    pace.writing(response.extensions_mut().remove::<Place>());
+    let extensions = response.extensions_mut();
+    let streams = extensions.remove::<Streaming>().is_some();
+    pace.writing(extensions.remove::<Place>(), streams);
     Ok(response.map(|body| Answering { body, pace }))
 }
 
@@ -172,7 +178,11 @@ impl HttpBody for Answering {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.pace.has_more();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

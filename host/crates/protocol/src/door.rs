@@ -11,12 +11,14 @@ use aral_contract::id::{CallerName, PersonaId};
 use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive, TraceId};
 use aral_orchestration::Dispatcher;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::watch;
 
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::health::Doctor;
 use crate::limit::{Limits, Proxies, Rates};
 use crate::listener::ListenerOptions;
+use crate::mcp::{Mcp, Toolbox};
 use crate::places::Places;
 use crate::receipts::Receipts;
 use crate::replay::Replays;
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) receipts: Arc<dyn Receipts>,
     /// Places for receipts that are being made.
     pub(crate) proving: Places,
+    pub(crate) mcp: Arc<Mcp>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn AuditSink>,
     draining: Arc<AtomicBool>,
@@ -68,12 +71,14 @@ pub(crate) struct SharedParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sink: Arc<dyn AuditSink>,
     pub(crate) openapi: String,
+    pub(crate) changes: watch::Receiver<()>,
 }
 
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
         let bounds = parts.bounds;
         Self {
+            mcp: Arc::new(Mcp::new(&bounds, parts.changes)),
             dispatcher: parts.dispatcher,
             callers: parts.callers,
             doctor: Arc::new(Doctor::new(parts.health, Arc::clone(&parts.clock))),
@@ -118,6 +123,7 @@ impl Shared {
             openapi: self.openapi.clone(),
             receipts: Arc::clone(&self.receipts),
             proving: self.proving.clone(),
+            mcp: Arc::clone(&self.mcp),
             clock: Arc::clone(&self.clock),
             sink: Arc::clone(&self.sink),
             draining: Arc::clone(&self.draining),
@@ -131,6 +137,7 @@ impl Shared {
         self.proving.resize(bounds::size(self.bounds.receipts_max));
         self.replays.rebound(&self.bounds);
         self.limits.rebound();
+        self.mcp.rebound(&self.bounds);
     }
 
     /// What tells the time.
@@ -138,9 +145,15 @@ impl Shared {
         Arc::clone(&self.clock)
     }
 
+    /// What tools are made from and called with.
+    pub(crate) fn toolbox(&self) -> Toolbox {
+        Toolbox::new(Arc::clone(&self.dispatcher), &self.bounds)
+    }
+
     /// From now on the server ends.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.mcp.drain();
     }
 
     pub(crate) fn draining(&self) -> bool {

@@ -135,6 +135,7 @@ mod tests {
             origins: vec!["https://app.example".parse().unwrap()],
             anonymous: None,
             tls: None,
+            mcp: false,
         }
     }
 

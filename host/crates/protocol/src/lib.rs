@@ -20,6 +20,7 @@ pub mod problem;
 
 mod capabilities;
 mod invoke;
+mod mcp;
 mod openapi;
 pub mod receipts;
 mod replay;
@@ -43,6 +44,7 @@ pub use caller::{Caller, Callers, CallersError};
 pub use health::{Check, Health};
 pub use limit::{Proxies, Rates, RedisOptions};
 pub use listener::{HostName, ListenerOptions, Origin};
+pub use mcp::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use receipts::Receipts;

@@ -23,6 +23,8 @@ pub struct ListenerOptions {
     pub anonymous: Option<CallerName>,
     /// Its TLS; none: what goes over its connections can be read and changed on its way.
     pub tls: Option<TlsOptions>,
+    /// Whether it answers MCP at `/mcp` too.
+    pub mcp: bool,
 }
 
 /// Why a text is no host or no origin.
@@ -99,6 +101,18 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// The same with the port that a browser leaves out.
+    pub(crate) fn with_port(&self) -> String {
+        let (scheme, authority) = self.0.split_once("://").unwrap_or_default();
+        match split_port(authority) {
+            Some((_, None)) if scheme == "http" => format!("{}:80", self.0),
+            Some((_, None)) => format!("{}:443", self.0),
+            _ => self.0.clone(),
+        }
+    }
+}
+
 impl FromStr for Origin {
     type Err = NameError;
 
@@ -155,6 +169,10 @@ mod tests {
         for good in ["https://a.example", "http://localhost:3000", "http://[::1]:8080"] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }
+        let with_port = |text: &str| text.parse::<Origin>().unwrap().with_port();
+        assert_eq!(with_port("https://a.example"), "https://a.example:443");
+        assert_eq!(with_port("http://[::1]"), "http://[::1]:80");
+        assert_eq!(with_port("http://a:3000"), "http://a:3000");
         for bad in [
             "*",
             "null",

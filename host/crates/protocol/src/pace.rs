@@ -1,5 +1,5 @@
-//! How fast the other end of an HTTP/1.1 connection has to be. It is always in one of four phases, and may stay in each but
-//! one only so long; the one is the call, which has a bound of its own. It knows no HTTP beyond that.
+//! How fast the other end of an HTTP/1.1 connection has to be. A connection is always in one of these phases, and may stay only
+//! so long in each in which it is the other end's turn; a call has a bound of its own. It knows no HTTP beyond that.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,10 @@ enum Phase {
     Busy,
     /// An answer is on its way.
     Writing,
+    /// A part of an answer is on its way, and more may come.
+    Streaming,
+    /// All of it so far is sent, and there is nothing more yet.
+    Quiet,
 }
 
 #[derive(Debug)]
@@ -76,11 +80,20 @@ impl Pace {
         self.lock().enter(Phase::Busy);
     }
 
-    /// Its answer begins.
-    pub(crate) fn writing(&self, place: Option<Place>) {
+    /// Its answer begins. One that `streams` comes in pieces, each of which has the time of a whole answer.
+    pub(crate) fn writing(&self, place: Option<Place>, streams: bool) {
         let mut state = self.lock();
-        state.enter(Phase::Writing);
+        state.enter(if streams { Phase::Streaming } else { Phase::Writing });
         state.place = place;
+    }
+
+    /// A piece of an answer has been handed over.
+    pub(crate) fn has_more(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Quiet {
+            state.phase = Phase::Streaming;
+            state.since = Instant::now();
+        }
     }
 
     /// The last byte of the answer has been handed over to the connection, which has yet to send it.
@@ -110,8 +123,8 @@ impl Pace {
         let allowed = match state.phase {
             Phase::Idle => self.0.idle,
             Phase::Reading => self.0.header,
-            Phase::Writing => self.0.write,
-            Phase::Busy => Duration::MAX,
+            Phase::Writing | Phase::Streaming => self.0.write,
+            Phase::Busy | Phase::Quiet => Duration::MAX,
         };
         allowed.saturating_sub(state.since.elapsed())
     }
@@ -132,8 +145,10 @@ impl Watch for Pace {
 
     fn sent(&self) {
         let mut state = self.lock();
-        if state.phase == Phase::Writing && state.handed_over {
-            state.enter(Phase::Idle);
+        match state.phase {
+            Phase::Writing | Phase::Streaming | Phase::Quiet if state.handed_over => state.enter(Phase::Idle),
+            Phase::Streaming => state.phase = Phase::Quiet,
+            Phase::Idle | Phase::Reading | Phase::Busy | Phase::Writing | Phase::Quiet => {}
         }
     }
 }

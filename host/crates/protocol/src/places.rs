@@ -35,6 +35,11 @@ impl Places {
         Arc::clone(&self.0.free).try_acquire_owned().ok()
     }
 
+    /// Whether none is taken.
+    pub(crate) fn are_free(&self) -> bool {
+        self.0.free.available_permits() >= *self.0.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on there are so many. Nobody is sent away: of those that are taken beyond that, the next that come back go.
     /// Needs a tokio runtime.
     pub(crate) fn resize(&self, count: usize) {

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing;
 use http::{HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
@@ -23,7 +24,7 @@ use crate::guard::guard;
 use crate::limit;
 use crate::openapi::Description;
 use crate::problem::Problem;
-use crate::{capabilities, health, invoke, openapi, receipts};
+use crate::{capabilities, health, invoke, mcp, openapi, receipts};
 
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
@@ -52,7 +53,11 @@ fn open() -> OpenApiRouter<Arc<Door>> {
 
 /// Everything that a request of this listener passes. The last layer is the first that it meets.
 pub(crate) fn router(door: &Arc<Door>) -> Router {
-    let (closed, _) = closed().split_for_parts();
+    let (mut closed, _) = closed().split_for_parts();
+    if door.listener.mcp {
+        let methods = routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve);
+        closed = closed.route(mcp::PATH, methods);
+    }
     let (open, _) = open().split_for_parts();
     let closed = closed
         .route_layer(middleware::from_fn_with_state(Arc::clone(door), limit::callers))
@@ -83,11 +88,15 @@ async fn always_tls(mut response: Response) -> Response {
 }
 
 /// A place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.
-async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+///
+/// The request has it too: what goes on after its answer keeps it, and what has a place of its own gives it back.
+async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     match door.shared.requests.try_take() {
         Some(place) => {
+            let place = Place::new(place);
+            request.extensions_mut().insert(place.clone());
             let mut response = next.run(request).await;
-            response.extensions_mut().insert(Place::new(place));
+            response.extensions_mut().get_or_insert(place);
             response
         }
         None => {
@@ -116,19 +125,27 @@ fn cors(door: &Door) -> CorsLayer {
     let origins: Vec<HeaderValue> = origins
         .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok())
         .collect();
+    let mut methods = vec![Method::GET, Method::POST];
+    let mut asked = vec![header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY];
+    let mut told = vec![
+        TRACE_ID,
+        invoke::VERSION,
+        invoke::USAGE,
+        invoke::RECEIPT,
+        invoke::REPLAYED,
+        header::RETRY_AFTER,
+        limit::RATE_LIMIT,
+        limit::RATE_LIMIT_POLICY,
+    ];
+    if door.listener.mcp {
+        methods.push(Method::DELETE);
+        asked.extend(mcp::ASKED);
+        told.push(mcp::SESSION);
+    }
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY])
-        .expose_headers([
-            TRACE_ID,
-            invoke::VERSION,
-            invoke::USAGE,
-            invoke::RECEIPT,
-            invoke::REPLAYED,
-            header::RETRY_AFTER,
-            limit::RATE_LIMIT,
-            limit::RATE_LIMIT_POLICY,
-        ])
+        .allow_methods(methods)
+        .allow_headers(asked)
+        .expose_headers(told)
         .max_age(PREFLIGHT_AGE)
 }

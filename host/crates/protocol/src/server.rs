@@ -8,6 +8,7 @@ use aral_contract::id::CallerName;
 use aral_contract::{AuditSink, Clock};
 use aral_orchestration::Dispatcher;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::accept::{Acceptor, Stop};
@@ -53,6 +54,8 @@ pub struct ServerParts {
     pub clock: Arc<dyn Clock>,
     /// Takes what happens before a call begins.
     pub sink: Arc<dyn AuditSink>,
+    /// Changes when somebody may be able to call something else than before.
+    pub changes: watch::Receiver<()>,
 }
 
 /// What a configuration that was read again says.
@@ -293,6 +296,7 @@ impl Server {
             clock: parts.clock,
             sink: parts.sink,
             openapi: openapi::openapi(),
+            changes: parts.changes,
         }));
         let (mut sockets, mut bound) = (Vec::new(), Vec::new());
         let wanted: Arc<[SocketAddr]> = options.listeners.iter().map(|listener| listener.address).collect();
@@ -352,6 +356,7 @@ impl Server {
         handle.current.stage().shared.drain();
         let _all_ended = stopper.send(true);
         while acceptors.join_next().await.is_some() {}
+        handle.current.stage().shared.mcp.end();
     }
 }
 

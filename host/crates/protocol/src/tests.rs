@@ -15,7 +15,7 @@ use aral_runtime::{Allocation, Runtime, RuntimeOptions, SystemClock};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::*;
 
@@ -67,6 +67,7 @@ pub(crate) struct Fixture {
     pub(crate) reloader: TlsReloader,
     pub(crate) sink: Arc<Sink>,
     patient: Arc<Patient>,
+    changes: watch::Sender<()>,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) task: tokio::task::JoinHandle<()>,
 }
@@ -121,6 +122,7 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
         origins: Vec::new(),
         anonymous: Some("somebody".parse().unwrap()),
         tls: None,
+        mcp: true,
     };
     change(&mut listener, &mut callers);
     let options = ServerOptions {
@@ -128,6 +130,7 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
         bounds,
         ..ServerOptions::default()
     };
+    let (changes, changed) = watch::channel(());
     let parts = ServerParts {
         dispatcher: Arc::new(dispatcher),
         callers: Callers::new(callers).unwrap(),
@@ -135,6 +138,7 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
         receipts: Arc::new(NoReceipts),
         clock,
         sink: Arc::clone(&sink) as Arc<dyn AuditSink>,
+        changes: changed,
     };
     let server = Server::bind(options, parts).await.unwrap();
     let address = server.addresses()[0];
@@ -148,6 +152,7 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
         reloader,
         sink,
         patient,
+        changes,
         stop,
         task,
     }
@@ -171,6 +176,18 @@ impl Fixture {
             "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         ))
         .await
+    }
+
+    /// A request of MCP on a connection of its own, with more fields.
+    async fn mcp(&self, method: &str, fields: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "{method} /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n{fields}\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
     }
 
     async fn invoke(&self) -> (u16, Value) {
@@ -205,6 +222,77 @@ async fn health_is_one_word_for_strangers() {
     assert_eq!(it.get("/health").await.0, 200, "what was seen a moment ago");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(it.get("/health").await, (503, json!({"status": "failing"})));
+}
+
+/// Reads until these words have come.
+async fn until(stream: &mut TcpStream, words: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains(words) {
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer));
+        let count = read.await.unwrap().unwrap();
+        assert_ne!(count, 0, "{seen}");
+        seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    seen
+}
+
+const LIST_CHANGED: &str = "notifications/tools/list_changed";
+
+fn newest(method: &str, params: Value) -> (String, String) {
+    let mut body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    body["params"]["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let name = body["params"]["name"]
+        .as_str()
+        .map_or_else(String::new, |name| format!("mcp-name: {name}\r\n"));
+    let fields = format!("mcp-protocol-version: 2026-07-28\r\nmcp-method: {method}\r\n{name}");
+    (fields, body.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_mcp_are_told_that_the_list_of_tools_has_changed() {
+    let it = start(Bounds::default()).await;
+    let (fields, body) = newest(
+        "subscriptions/listen",
+        json!({ "notifications": { "toolsListChanged": true } }),
+    );
+    let mut listens = it.mcp("POST", &fields, &body).await;
+    until(&mut listens, "notifications/subscriptions/acknowledged").await;
+    // An older revision: a session, and a stream of its own.
+    let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+    } });
+    let mut begun = it.mcp("POST", "", &initialize.to_string()).await;
+    let head = until(&mut begun, "protocolVersion").await;
+    let id = head
+        .lines()
+        .find_map(|line| line.strip_prefix("mcp-session-id: "))
+        .unwrap();
+    let session = format!("mcp-session-id: {id}\r\nmcp-protocol-version: 2025-06-18\r\n");
+    let mut news = it.mcp("GET", &session, "").await;
+    until(&mut news, "text/event-stream").await;
+    let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }).to_string();
+    let mut said = it.mcp("POST", &session, &initialized).await;
+    until(&mut said, "202").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    it.changes.send_replace(());
+    until(&mut listens, LIST_CHANGED).await;
+    until(&mut news, LIST_CHANGED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_fails_one_call_of_a_tool() {
+    let it = start(Bounds::default()).await;
+    let (fields, body) = newest("tools/call", json!({ "name": "none" }));
+    it.sink.broken.store(true, Ordering::Relaxed);
+    let mut stream = it.mcp("POST", &fields, &body).await;
+    let answer = until(&mut stream, "host.internal").await;
+    assert!(answer.contains("-32603") && !answer.contains("broken"), "{answer}");
+    it.sink.broken.store(false, Ordering::Relaxed);
+    let mut stream = it.mcp("POST", &fields, &body).await;
+    until(&mut stream, "capability.unknown").await;
 }
 
 #[test]

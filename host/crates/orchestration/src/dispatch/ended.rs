@@ -7,6 +7,7 @@ use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usag
 use super::Dispatcher;
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
+use super::stage::Told;
 use crate::Session;
 
 /// What is asked of a grant, and by whom.
@@ -15,6 +16,8 @@ pub(super) struct Asked<'a> {
     pub(super) trace: TraceId,
     pub(super) user: Option<&'a CallerName>,
     pub(super) input: &'a [u8],
+    /// Who is told how far it has come.
+    pub(super) told: Told<'a>,
 }
 
 /// Records the end when dropped. Until told otherwise, the end is that the caller gave up.

@@ -120,6 +120,7 @@ impl Dispatcher {
             trace,
             user: None,
             input,
+            told: None,
         };
         Ok(RunReport {
             outcome: self.run(asked, &granted, None).await,

@@ -1,0 +1,52 @@
+//! How far a call has come, for whoever waits for it and wants to know.
+
+use std::fmt;
+
+use tokio::sync::watch;
+
+use super::{Dispatcher, Outcome, Request};
+use crate::session::Session;
+
+/// What a call does. It only moves on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It waits for a place among the calls that run.
+    #[default]
+    Waiting,
+    /// Its code is made ready: read, or compiled at the first call.
+    Preparing,
+    /// The guest runs.
+    Running,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+        })
+    }
+}
+
+/// Who is told the stage of a call; none: nobody.
+pub(super) type Told<'a> = Option<&'a watch::Sender<Stage>>;
+
+/// Tells them.
+pub(super) fn tell(told: Told<'_>, stage: Stage) {
+    if let Some(told) = told {
+        told.send_replace(stage);
+    }
+}
+
+impl Dispatcher {
+    /// [`Dispatcher::invoke`] for a caller who wants to know: `stage` is told how far the call has come.
+    pub async fn invoke_watched(
+        &self,
+        session: &Session,
+        request: Request<'_>,
+        stage: &watch::Sender<Stage>,
+    ) -> Outcome {
+        self.invoke_told(session, request, Some(stage)).await
+    }
+}

@@ -1,0 +1,208 @@
+//! One call of a tool: arguments in, the one path, and what came of it as MCP tells it. What the capability or the host says
+//! of a call is a result with `isError`, for the model to read; an error of the protocol is a tool that is not there.
+
+use std::time::Duration;
+
+use aral_contract::{CapabilityId, Code, Failure, TraceId};
+use aral_orchestration::dispatch::Stage;
+use aral_orchestration::{Outcome, Request, Session};
+use rmcp::RoleServer;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ContentBlock, ErrorData, MetaObject, ProgressNotificationParam,
+    ProgressToken,
+};
+use rmcp::service::{Peer, RequestContext};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::message::data;
+use super::{Toolbox, tool};
+use crate::bounds;
+use crate::capabilities::exactly;
+
+/// How often a caller that wants to know is told that its call goes on.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How much of a name that nothing has is said again.
+const NAME_CHARS_MAX: usize = 128;
+
+/// Who calls, and what the call is called in the records.
+pub(super) struct Caller {
+    pub(super) session: Session,
+    pub(super) trace: TraceId,
+    pub(super) toolbox: Toolbox,
+}
+
+impl Caller {
+    /// Calls a tool. The call ends with its request: cancelling the request, or dropping this, ends the guest.
+    pub(super) async fn call(
+        &self,
+        params: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let Ok(id) = params.name.parse::<CapabilityId>() else {
+            return Err(unknown(&params.name, self.trace));
+        };
+        let (stage, stages) = watch::channel(Stage::default());
+        let call = self.outcome(&id, params.arguments, &stage);
+        let call = tokio::time::timeout(bounds::ms(self.toolbox.handler_ms), call);
+        tokio::select! {
+            biased;
+            () = context.ct.cancelled() => {
+                // Nobody reads it: the library answers no request that was cancelled.
+                let failure = Failure::new(Code::Cancelled, "the call was cancelled");
+                Ok(failed(&failure, self.trace))
+            }
+            ended = call => match ended {
+                Ok(outcome) => told(outcome?),
+                Err(_elapsed) => Ok(failed(&self.too_long(), self.trace)),
+            },
+            () = progress(context.meta.get_progress_token(), &context.peer, stages) => {
+                Err(ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), self.trace))))
+            }
+        }
+    }
+
+    async fn outcome(
+        &self,
+        id: &CapabilityId,
+        arguments: Option<rmcp::model::JsonObject>,
+        stage: &watch::Sender<Stage>,
+    ) -> Result<Outcome, ErrorData> {
+        // What is not there is asked for nevertheless, so that it is recorded like every other refusal.
+        let found = self.toolbox.dispatcher.registry().find(id, None).ok();
+        let version = found.as_ref().map(|found| exactly(&found.entry.version));
+        let input = match &found {
+            None => Some(Value::Null),
+            Some(found) => tool::input(&found.entry.input_schema, arguments),
+        };
+        let Some(input) = input else {
+            return self.misdirected(id);
+        };
+        let input = input.to_string();
+        let request = Request {
+            capability: id,
+            version: version.as_ref(),
+            input: input.as_bytes(),
+            trace: Some(self.trace),
+        };
+        let outcome = self
+            .toolbox
+            .dispatcher
+            .invoke_watched(&self.session, request, stage)
+            .await;
+        if is_hidden(&outcome) {
+            return Err(unknown(id.as_str(), self.trace));
+        }
+        Ok(outcome)
+    }
+
+    /// Arguments that are not those of the tool; whoever may not call it does not learn that it is there.
+    fn misdirected(&self, id: &CapabilityId) -> Result<Outcome, ErrorData> {
+        if self.toolbox.dispatcher.authorize(&self.session, id, None).is_err() {
+            return Err(unknown(id.as_str(), self.trace));
+        }
+        let failure = Failure::new(Code::InputInvalid, "the arguments are not those of the tool")
+            .with_hint("send one argument, `input`, with the whole input");
+        Ok(Outcome {
+            trace: self.trace,
+            capability: id.clone(),
+            version: None,
+            result: Err(failure),
+            usage: aral_contract::Usage::default(),
+            cost_micro: 0,
+            grant: None,
+            receipt: None,
+        })
+    }
+
+    fn too_long(&self) -> Failure {
+        let message = format!("the call did not end within {} ms", self.toolbox.handler_ms);
+        Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
+    }
+}
+
+/// Whether nothing ran because the caller may not call this, or because it is not there. Both look the same: what is not in
+/// the list of tools is no tool.
+fn is_hidden(outcome: &Outcome) -> bool {
+    let code = outcome.result.as_ref().err().map(|failure| failure.code);
+    outcome.version.is_none()
+        && matches!(
+            code,
+            Some(Code::CapabilityUnknown | Code::PermissionDenied | Code::DocumentStale | Code::SignatureInvalid)
+        )
+}
+
+fn unknown(name: &str, trace: TraceId) -> ErrorData {
+    let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+    let message = format!("there is no tool `{}`", name.escape_debug());
+    ErrorData::invalid_params(message, Some(data(Code::CapabilityUnknown.as_str(), trace)))
+}
+
+/// The outcome as MCP has it: text for a model, the same as a value for a program, the rest beside it.
+fn told(outcome: Outcome) -> Result<CallToolResult, ErrorData> {
+    let mut result = match &outcome.result {
+        Err(failure) => failed(failure, outcome.trace),
+        Ok(output) => {
+            let value: Value = serde_json::from_str(output).map_err(|error| {
+                tracing::error!(trace = %outcome.trace, %error, "an output that was checked is no JSON");
+                ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), outcome.trace)))
+            })?;
+            let mut result = CallToolResult::success(vec![ContentBlock::text(output.clone())]);
+            result.structured_content = Some(value);
+            result.meta = Some(tool::meta([("aral/trace_id", json!(outcome.trace.to_string()))]));
+            result
+        }
+    };
+    if let (Some(version), Some(MetaObject(members))) = (&outcome.version, &mut result.meta) {
+        members.insert("aral/version".to_owned(), json!(version.to_string()));
+        members.insert("aral/usage".to_owned(), json!(outcome.usage));
+    }
+    Ok(result)
+}
+
+/// A failure: its code, what failed, how to repair it, and how the operator finds it.
+fn failed(failure: &Failure, trace: TraceId) -> CallToolResult {
+    let mut lines = vec![failure.to_string()];
+    let mut error = tool::meta([
+        ("code", json!(failure.code.as_str())),
+        ("message", json!(failure.message)),
+    ]);
+    if let Some(hint) = &failure.hint {
+        lines.push(format!("hint: {hint}"));
+        error.0.insert("hint".to_owned(), json!(hint));
+    }
+    if let Some(wait) = failure.retry_after {
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        lines.push(format!("call again after {ms} ms"));
+        error.0.insert("retry_after_ms".to_owned(), json!(ms));
+    }
+    lines.push(format!("trace: {trace}"));
+    let mut result = CallToolResult::error(vec![ContentBlock::text(lines.join("\n"))]);
+    result.meta = Some(tool::meta([
+        ("aral/trace_id", json!(trace.to_string())),
+        ("aral/error", Value::Object(error.0)),
+    ]));
+    result
+}
+
+/// Tells a caller that wants to know how far its call is: seconds since it began, and what it does. How long it takes, nobody
+/// knows, so that there is no total. Never ends.
+async fn progress(token: Option<ProgressToken>, peer: &Peer<RoleServer>, mut stages: watch::Receiver<Stage>) {
+    let Some(token) = token else {
+        return std::future::pending().await;
+    };
+    let begun = Instant::now();
+    loop {
+        let stage = *stages.borrow_and_update();
+        let told = ProgressNotificationParam::new(token.clone(), begun.elapsed().as_secs_f64())
+            .with_message(stage.to_string());
+        if peer.notify_progress(told).await.is_err() {
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            Ok(()) = stages.changed() => {}
+            () = tokio::time::sleep(PROGRESS_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `/mcp`: one message of MCP in a request, checked before the library sees it; and its answer, which may be a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::{Code, Failure};
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::Full;
+use rmcp::model::{ClientJsonRpcMessage, ClientRequest};
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+
+use super::handler::Handler;
+use super::sessions::OwnSessions;
+use super::{SESSION, message};
+use crate::body;
+use crate::bounds;
+use crate::caller::Caller;
+use crate::connection::{Place, Streaming};
+use crate::door::{Door, Peer, Trace};
+use crate::listener::ListenerOptions;
+use crate::problem::Problem;
+
+/// How long the answer to a call may be on its way once the call has to have ended.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+/// What the library says of a request that it does not take is no longer than this, in bytes.
+const WORDS_BYTES_MAX: usize = 1 << 10;
+
+/// A request of MCP.
+pub(crate) async fn serve(
+    State(door): State<Arc<Door>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mcp = &door.shared.mcp;
+    let (mut parts, body) = request.into_parts();
+    let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
+    if session.is_some_and(|id| mcp.sessions.is_of_another(id, &caller.name)) {
+        // It gets the answer for a session that is not there.
+        door.shared
+            .record_security(trace, peer, "mcp.session", caller.name.to_string());
+    }
+    let mut has_no_end = parts.method == Method::GET;
+    let mut bytes = Bytes::new();
+    if parts.method == Method::POST {
+        body::check_json(&parts.headers)?;
+        bytes = body::read(&parts.headers, body, &door.shared.bounds).await?;
+        match message::read(&bytes) {
+            Ok(message) => has_no_end = listens(&message),
+            Err(fault) => return Ok(faulty(&fault.error(trace))),
+        }
+    }
+    let mut place = None;
+    if has_no_end {
+        // It has a place of its own, and gives that of a request back.
+        parts.extensions.remove::<Place>();
+        let taken = mcp.streams.take(&caller.name);
+        place = Some(taken.ok_or_else(|| full("mcp_streams_max", door.shared.bounds.mcp_streams_max))?);
+    }
+    let (is_news, is_end) = (parts.method == Method::GET, parts.method == Method::DELETE);
+    let sessions = Arc::new(OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone()));
+    parts.extensions.insert(door.shared.toolbox());
+    let news = mcp.news.clone();
+    let service = StreamableHttpService::new(
+        move || Ok(Handler::new(news.clone())),
+        Arc::clone(&sessions),
+        options(&door),
+    );
+    let answer = service.handle(Request::from_parts(parts, Full::new(bytes))).await;
+    if sessions.was_full() {
+        return Err(full("mcp_sessions_max", door.shared.bounds.mcp_sessions_max));
+    }
+    let mut response = refusal(answer.map(Body::new)).await?;
+    if is_end && response.status() == StatusCode::ACCEPTED {
+        // It has ended; clients that are told that it will, say that it failed.
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    if is_stream(response.headers()) {
+        response.extensions_mut().insert(Streaming);
+        let end: BoxFuture<'static, ()> = if is_news {
+            Box::pin(mcp.news.draining.clone().cancelled_owned())
+        } else if has_no_end {
+            Box::pin(std::future::pending())
+        } else {
+            // Two requests of one name get one answer between them, and the other would wait for ever.
+            let most = bounds::ms(door.shared.bounds.handler_ms).saturating_add(AFTERWARDS);
+            Box::pin(tokio::time::sleep(most))
+        };
+        response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(end)));
+        if let Some(place) = place {
+            response.extensions_mut().insert(Place::new(place));
+        }
+    }
+    Ok(response)
+}
+
+fn listens(message: &ClientJsonRpcMessage) -> bool {
+    match message {
+        ClientJsonRpcMessage::Request(request) => {
+            matches!(request.request, ClientRequest::SubscriptionsListenRequest(_))
+        }
+        _ => false,
+    }
+}
+
+/// Hosts and pages have been checked before; the library checks them again by the same list.
+fn options(door: &Door) -> StreamableHttpServerConfig {
+    let ListenerOptions {
+        address,
+        hosts,
+        origins,
+        ..
+    } = &door.listener;
+    let mut known: Vec<String> = hosts.iter().map(|host| host.as_str().to_owned()).collect();
+    known.push(address.ip().to_string());
+    if address.ip().is_loopback() {
+        known.push("localhost".to_owned());
+    }
+    StreamableHttpServerConfig::default()
+        .with_allowed_hosts(known)
+        .with_allowed_origins(origins.iter().map(|origin| origin.with_port()))
+        .enforce_origin_validation()
+        .with_max_request_body_bytes(bounds::size(door.shared.bounds.body_bytes_max))
+        .with_json_response(true)
+        .with_cancellation_token(door.shared.mcp.ended.child_token())
+}
+
+fn full(bound: &str, max: u64) -> Problem {
+    let failure = Failure::new(Code::Unavailable, format!("the caller has {max} of these at once"));
+    Problem::from(failure.with_hint(format!("end one, or aral.toml, [serve.limits]: {bound}")))
+}
+
+fn faulty(error: &rmcp::model::JsonRpcError) -> Response {
+    let body = serde_json::to_vec(error).unwrap_or_default();
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::BAD_REQUEST, kind, body).into_response()
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// What the library refuses in plain words becomes a problem, as everywhere else; what it says in JSON-RPC stays.
+async fn refusal(response: Response) -> Result<Response, Problem> {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if status.is_success() || is_json {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let words = axum::body::to_bytes(body, WORDS_BYTES_MAX).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    if status.is_server_error() {
+        return Err(Problem::from(Failure::internal(words)));
+    }
+    // `Bad Request: Session ID is required`
+    let words = words.split_once(": ").map_or(&*words, |(_, words)| words);
+    let mut response = Problem::request(status, words.to_lowercase()).into_response();
+    if let Some(allow) = parts.headers.get(header::ALLOW) {
+        response.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    Ok(response)
+}

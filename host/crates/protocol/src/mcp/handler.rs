@@ -1,0 +1,168 @@
+//! What the server answers to the methods of MCP: who it is, which tools there are, what a call came to, and that the list of
+//! tools is another one now.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aral_contract::{Code, TraceId};
+use aral_orchestration::Session;
+use aral_runtime::entropy;
+use futures::FutureExt as _;
+use http::request::Parts;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, Extensions, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, SubscriptionFilter,
+};
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::call::Caller;
+use super::message::data;
+use super::stdio::Paths;
+use super::{News, Toolbox, tool};
+use crate::bounds::Bounds;
+use crate::capabilities;
+use crate::door::Trace;
+
+/// One conversation: a session over HTTP, a request without one, or a process with its standard input.
+pub(super) struct Handler {
+    news: News,
+    /// For whom calls are made that come over no network, and with what; none: every request says it.
+    local: Option<Local>,
+    /// Sends news as long as the conversation lasts.
+    sends: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// Whoever started this process.
+pub(super) struct Local {
+    pub(super) session: Session,
+    pub(super) paths: Arc<dyn Paths>,
+    pub(super) bounds: Bounds,
+}
+
+impl Handler {
+    /// For requests that the server has found the caller of.
+    pub(super) fn new(news: News) -> Self {
+        Self {
+            news,
+            local: None,
+            sends: Mutex::default(),
+        }
+    }
+
+    /// For whoever started this process.
+    pub(super) fn local(news: News, local: Local) -> Self {
+        Self {
+            local: Some(local),
+            ..Self::new(news)
+        }
+    }
+
+    /// Under the configuration that the request was let in under, also in a session that began under another.
+    fn caller(&self, extensions: &Extensions) -> Result<Caller, ErrorData> {
+        let parts = extensions.get::<Parts>().map(|parts| &parts.extensions);
+        let trace = parts.and_then(|parts| parts.get::<Trace>());
+        let trace = trace.map_or_else(entropy::trace_id, |Trace(trace)| *trace);
+        let named = parts.and_then(|parts| {
+            let caller = parts.get::<Arc<crate::caller::Caller>>()?;
+            Some((caller.session.clone(), parts.get::<Toolbox>()?.clone()))
+        });
+        let local = || {
+            let local = self.local.as_ref()?;
+            let toolbox = Toolbox::new(local.paths.dispatcher(), &local.bounds);
+            Some((local.session.clone(), toolbox))
+        };
+        let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(trace))?;
+        Ok(Caller {
+            session,
+            trace,
+            toolbox,
+        })
+    }
+}
+
+/// A page of the tools of a caller.
+fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
+    let dispatcher = &caller.toolbox.dispatcher;
+    let page = capabilities::newest(dispatcher.registry(), after);
+    let tools = page.capabilities.iter().filter_map(|one| {
+        let grant = capabilities::granted(dispatcher, &caller.session, one).ok()?;
+        Some(tool::tool(&one.entry, &grant))
+    });
+    let mut result = ListToolsResult::with_all_items(tools.collect());
+    result.next_cursor = page.next;
+    result
+}
+
+/// What a caller learns of a fault of the host.
+fn failed(trace: TraceId) -> ErrorData {
+    ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), trace)))
+}
+
+/// A panic fails one request. Without this, nobody would ever answer it.
+async fn unwinding<T>(trace: TraceId, answer: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+    let answered = AssertUnwindSafe(answer).catch_unwind().await;
+    answered.unwrap_or_else(|_panic| {
+        tracing::error!(%trace, "a request panicked");
+        Err(failed(trace))
+    })
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("aral", env!("CARGO_PKG_VERSION")).with_title("Aral"))
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let caller = self.caller(&context.extensions)?;
+        let after = request.and_then(|request| request.cursor);
+        unwinding(caller.trace, async { Ok(list(&caller, after.as_deref())) }).await
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let caller = self.caller(&context.extensions)?;
+        let call = caller.call(request, &context);
+        unwinding(caller.trace, call).await.map(CallToolResponse::from)
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let mut changes = self.news.changes.clone();
+        let sends = tokio::spawn(async move {
+            while changes.changed().await.is_ok() && context.peer.notify_tool_list_changed().await.is_ok() {}
+        });
+        *self.sends.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(sends));
+    }
+
+    fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(SubscriptionFilter::builder().tools_list_changed().build())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut changes = self.news.changes.clone();
+        loop {
+            tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                () = self.news.draining.cancelled() => return Ok(()),
+                changed = changes.changed() => {
+                    if changed.is_err() || context.sink().notify_tool_list_changed().await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}

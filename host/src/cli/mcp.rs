@@ -1,0 +1,46 @@
+//! `aral mcp`: capabilities as tools for a client of MCP that starts this program. Standard output is the client's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::Failure;
+use aral_host::protocol::{Bounds, standard_streams};
+use aral_host::{Host, LogSink};
+
+use super::arguments::Mcp;
+use super::configured::Configured;
+use super::exit::Exit;
+use super::output::{Done, Output};
+use super::serve::{Ending, Warner};
+use super::{session, trail};
+
+/// How long this process waits for a read of standard input that cannot be given up.
+const LEAVE: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> Done {
+    let mut config = configured.config.clone();
+    trail::for_a_verb(&mut config);
+    let bounds = config
+        .serve
+        .as_ref()
+        .map_or_else(Bounds::default, |serve| serve.bounds.clone());
+    let host = Host::builder()
+        .config(config)
+        .sink(Arc::new(LogSink))
+        .sink(Arc::new(Warner(*output)))
+        .compiler(session::compiler()?)
+        .build()?;
+    session::register_all(&host, &arguments.session, output)?;
+    let session = session::open(&host, &arguments.session)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::internal)?;
+    let served = runtime.block_on(async {
+        let ending = Ending::new()?;
+        host.mcp(session, bounds, standard_streams(), ending.ended()).await
+    });
+    runtime.shutdown_timeout(LEAVE);
+    served?;
+    Ok(Exit::Success)
+}

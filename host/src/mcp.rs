@@ -1,0 +1,49 @@
+//! Hands a host to a client of MCP on standard input and output, or on any other pair of streams.
+
+use std::sync::Arc;
+
+use aral_contract::{Code, Failure};
+use aral_orchestration::{Dispatcher, Session};
+use aral_protocol::{Bounds, Paths, StdioError, StdioParts, serve_stdio};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::host::Host;
+
+impl Paths for Host {
+    fn dispatcher(&self) -> Arc<Dispatcher> {
+        Host::dispatcher(self)
+    }
+}
+
+impl Host {
+    /// Answers MCP, one message a line, until `input` or `stop` ends: what the session may call are the tools. Needs a tokio
+    /// runtime. Of `bounds`, `body_bytes_max` bounds a message and `handler_ms` a call.
+    ///
+    /// # Errors
+    /// `request.invalid` if the other side does not speak MCP; `host.internal` if the conversation breaks off.
+    pub async fn mcp<R, W>(
+        &self,
+        session: Session,
+        bounds: Bounds,
+        (input, output): (R, W),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Failure>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let parts = StdioParts {
+            paths: Arc::new(self.clone()),
+            session,
+            bounds,
+            changes: self.changes(),
+        };
+        serve_stdio(parts, input, output, stop)
+            .await
+            .map_err(|error| match error {
+                StdioError::Protocol(_) => Failure::new(Code::RequestInvalid, error.to_string())
+                    .with_hint("start `aral mcp` from a client of MCP; docs/clients.md shows how"),
+                StdioError::Broken(_) => Failure::internal(error),
+            })
+    }
+}

@@ -1,0 +1,357 @@
+//! What `/mcp` answers: tools, calls, news, and when it ends.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{ECHO, LOOP, SLEEP, desk, entry};
+use crate::support::guests::*;
+use crate::support::mcp::*;
+use crate::support::server::Server;
+use crate::support::setup;
+
+fn tools(server: &Server) -> Vec<Value> {
+    let reply = ask_newest(server.address(), &[], "tools/list", json!({}));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()["result"]["tools"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_tool_is_shown_with_its_schemas_and_what_it_may_do() {
+    let mut writes = entry(RUNTIME_SLEEP);
+    writes["description"] = json!("writes\nfiles\u{202e}");
+    writes["input_schema"] = json!({ "type": "object", "properties": { "wait_ms": { "type": "integer", "description": "how long\u{200b}" } } });
+    writes["output_schema"] = json!({ "type": "string" });
+    let mut old = setup::entry(RUNTIME_ECHO_TOOL);
+    old["version"] = json!("0.9.0");
+    let desk = desk(&[setup::entry(RUNTIME_ECHO_TOOL), old, writes], |_| ());
+    let server = Server::start(&desk);
+    let shown = tools(&server);
+    let names: Vec<&Value> = shown.iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, [ECHO, SLEEP], "one of each, in its newest version");
+    assert_eq!(shown[0]["_meta"]["aral/version"], "1.0.0");
+    assert_eq!(
+        shown[0]["inputSchema"]["required"],
+        json!(["input"]),
+        "it takes anything"
+    );
+    assert_eq!(shown[1]["title"], "runtime_sleep");
+    assert_eq!(shown[1]["description"], "writes\nfiles");
+    assert_eq!(
+        shown[1]["inputSchema"]["properties"]["wait_ms"]["description"],
+        "how long"
+    );
+    assert_eq!(shown[1]["outputSchema"], json!({ "type": "string" }));
+    let hints = json!({
+        "title": "runtime_sleep",
+        "readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": false,
+    });
+    assert_eq!(shown[1]["annotations"], hints);
+    // Older revisions know no output that is no object.
+    let session = Session::begin(server.address(), &[]);
+    let older = session.result("tools/list", json!({}));
+    assert_eq!(older["tools"][1]["outputSchema"], Value::Null, "{older}");
+}
+
+#[test]
+fn permissions_are_told_as_hints() {
+    let mut writes = entry(RUNTIME_SLEEP);
+    writes["permissions"] = json!({ "memory:write": { "namespaces": ["notes"], "bytes_max": 1000, "records_max": 10 }, "network:read": { "hosts": ["a.example"] } });
+    let desk = desk(&[writes], |_| ());
+    let server = Server::start(&desk);
+    let tool = &tools(&server)[0];
+    assert_eq!(
+        tool["_meta"]["aral/permissions"],
+        json!(["network:read", "memory:write"])
+    );
+    let hints = &tool["annotations"];
+    assert_eq!(
+        (
+            &hints["readOnlyHint"],
+            &hints["destructiveHint"],
+            &hints["openWorldHint"]
+        ),
+        (&json!(false), &json!(true), &json!(true))
+    );
+}
+
+#[test]
+fn tools_come_page_by_page() {
+    let entries: Vec<Value> = (0..250)
+        .map(|number| {
+            let mut entry = entry(RUNTIME_ECHO_TOOL);
+            entry["id"] = json!(format!("echo-{number:03}"));
+            entry
+        })
+        .collect();
+    let server = Server::start(&desk(&entries, |_| ()));
+    let (mut names, mut cursor, mut pages) = (Vec::new(), json!({}), 0);
+    loop {
+        let page = ask_newest(server.address(), &[], "tools/list", cursor).json();
+        let tools = page["result"]["tools"].as_array().expect("a list").clone();
+        names.extend(
+            tools
+                .iter()
+                .map(|tool| tool["name"].as_str().expect("a name").to_owned()),
+        );
+        pages += 1;
+        match page["result"]["nextCursor"].as_str() {
+            Some(next) => cursor = json!({ "cursor": next }),
+            None => break,
+        }
+    }
+    let expected: Vec<String> = (0..250).map(|number| format!("echo-{number:03}")).collect();
+    assert_eq!((names, pages), (expected, 2));
+}
+
+#[test]
+fn a_call_is_answered_as_a_value_and_as_text() {
+    let desk = desk(&[entry(RUNTIME_ECHO_TOOL), setup::entry(RUNTIME_TRAP)], |_| ());
+    let server = Server::start(&desk);
+    let input = json!({ "still": ["here", 1, null] });
+    let reply = ask_newest(server.address(), &[], "tools/call", call(ECHO, input.clone()));
+    assert_eq!(reply.field("content-type"), Some("application/json"));
+    let result = &reply.json()["result"];
+    assert_eq!(result["structuredContent"], input, "{reply:?}");
+    assert_eq!(result["content"][0]["text"], input.to_string());
+    assert_eq!(result["isError"], false);
+    assert_eq!(result["_meta"]["aral/version"], "1.0.0");
+    assert!(result["_meta"]["aral/usage"]["fuel"].is_number(), "{result}");
+    assert_eq!(result["_meta"]["aral/trace_id"].as_str(), reply.field("aral-trace-id"));
+    let session = Session::begin(server.address(), &[]);
+    let older = session.result("tools/call", call(ECHO, input.clone()));
+    assert_eq!(older["structuredContent"], input);
+    // What the capability fails with is for the model to read.
+    let failed = ask_newest(
+        server.address(),
+        &[],
+        "tools/call",
+        call("runtime-trap", json!({ "input": { "trap": true } })),
+    );
+    let result = &failed.json()["result"];
+    assert_eq!(result["isError"], true, "{failed:?}");
+    let error = &result["_meta"]["aral/error"];
+    assert_eq!(error["code"], "guest.trap");
+    let text = result["content"][0]["text"].as_str().expect("a text");
+    let trace = failed.field("aral-trace-id").expect("a trace id");
+    assert!(text.starts_with("guest.trap: ") && text.contains(trace), "{text}");
+    assert_recorded(&desk, "invocation", &["guest.trap", trace]);
+    // Arguments that are not those of the tool are its failure too.
+    let failed = ask_newest(
+        server.address(),
+        &[],
+        "tools/call",
+        call("runtime-trap", json!({ "trap": true })),
+    );
+    let result = &failed.json()["result"];
+    assert_eq!(result["_meta"]["aral/error"]["code"], "input.invalid", "{failed:?}");
+}
+
+#[test]
+fn limits_of_calls_are_told_with_what_to_do() {
+    let mut short = entry(RUNTIME_SLEEP);
+    short["limits"] = json!({ "wall_ms": 300 });
+    let server = Server::start(&desk(&[short], |_| ()));
+    let reply = ask_newest(server.address(), &[], "tools/call", call(SLEEP, json!({})));
+    assert_eq!(
+        reply.json()["result"]["_meta"]["aral/error"]["code"],
+        "limit.wall",
+        "{reply:?}"
+    );
+    let server = Server::start(&desk(&[entry(RUNTIME_SLEEP)], |config| {
+        config["serve"]["limits"] = json!({ "handler_ms": 300 });
+    }));
+    let reply = ask_newest(server.address(), &[], "tools/call", call(SLEEP, json!({})));
+    let error = &reply.json()["result"]["_meta"]["aral/error"];
+    assert_eq!(error["code"], "limit.wall", "{reply:?}");
+    assert_eq!(error["hint"], "aral.toml, [serve.limits]: handler_ms");
+}
+
+#[test]
+fn whoever_wants_to_know_is_told_that_a_call_goes_on() {
+    let server = Server::start(&desk(&[entry(RUNTIME_SLEEP)], |_| ()));
+    let mut params = call(SLEEP, json!({ "wait_ms": 2500 }));
+    params["_meta"] = json!({ "progressToken": "mine" });
+    let mut newest = send_newest(server.address(), &[], "tools/call", params.clone());
+    let session = Session::begin(server.address(), &[]);
+    let mut older = session.send(&message(7, "tools/call", params));
+    for wire in [&mut newest, &mut older] {
+        let head = wire.head().expect("an answer");
+        assert_eq!(head.field("content-type"), Some("text/event-stream"), "{head:?}");
+        let (mut told, mut last) = (Vec::new(), -1.0);
+        let answer = loop {
+            let message = wire.event().expect("a message");
+            if message["method"] != "notifications/progress" {
+                break message;
+            }
+            let params = &message["params"];
+            assert_eq!(params["progressToken"], "mine");
+            let progress = params["progress"].as_f64().expect("a number");
+            assert!(progress > last, "{message}");
+            last = progress;
+            told.push(params["message"].as_str().expect("a text").to_owned());
+        };
+        assert_eq!(answer["result"]["content"][0]["text"], "\"awake\"", "{answer}");
+        assert!(told.iter().filter(|word| *word == "running").count() >= 2, "{told:?}");
+    }
+}
+
+#[test]
+fn a_request_that_is_given_up_ends_its_guest() {
+    let desk = desk(&[entry(RUNTIME_INFINITE_LOOP)], |config| {
+        config["policy"]["limits"] = json!({ "fuel": 1_u64 << 50, "compute_ms": 600_000, "wall_ms": 600_000 });
+    });
+    // Long enough that only giving up ends it.
+    let mut endless = entry(RUNTIME_INFINITE_LOOP);
+    endless["limits"] = json!({ "fuel": 1_u64 << 50, "compute_ms": 600_000, "wall_ms": 600_000 });
+    desk.manifest(&[endless]);
+    let server = Server::start(&desk);
+    // In the newest revision, whoever goes away gives up.
+    let mut params = call(LOOP, json!({}));
+    params["_meta"] = json!({ "progressToken": 1 });
+    let mut wire = send_newest(server.address(), &[], "tools/call", params.clone());
+    let trace = wire
+        .head()
+        .expect("an answer")
+        .field("aral-trace-id")
+        .expect("a trace id")
+        .to_owned();
+    drop(wire);
+    assert_recorded(&desk, "invocation", &[&trace, "call.cancelled"]);
+    // In the older ones, one says so.
+    let session = Session::begin(server.address(), &[]);
+    let mut wire = session.send(&message(7, "tools/call", params));
+    let trace = wire
+        .head()
+        .expect("an answer")
+        .field("aral-trace-id")
+        .expect("a trace id")
+        .to_owned();
+    assert_eq!(wire.event().expect("news")["method"], "notifications/progress");
+    let cancelled = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7 } });
+    assert_eq!(session.send(&cancelled).reply().status, 202);
+    assert_recorded(&desk, "invocation", &[&trace, "call.cancelled"]);
+    // Whoever ends the session ends what it does.
+    let mut wire = session.send(&message(8, "tools/call", call(LOOP, json!({}))));
+    let trace = wire
+        .head()
+        .expect("an answer")
+        .field("aral-trace-id")
+        .expect("a trace id")
+        .to_owned();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(session.end().status, 204);
+    assert_recorded(&desk, "invocation", &[&trace, "call.cancelled"]);
+}
+
+#[test]
+fn a_request_that_is_never_answered_ends_nevertheless() {
+    let server = Server::start(&desk(&[entry(RUNTIME_SLEEP)], |config| {
+        config["serve"]["limits"] = json!({ "handler_ms": 500 });
+    }));
+    let session = Session::begin(server.address(), &[]);
+    // Two of one name: whoever answers knows only one of them.
+    let mut both = [0; 2].map(|_| session.send(&message(7, "tools/call", call(SLEEP, json!({})))));
+    let answers = both.iter_mut().filter_map(|wire| {
+        assert_eq!(wire.head().expect("an answer").status, 200);
+        wire.event()
+    });
+    assert_eq!(answers.count(), 1);
+}
+
+#[test]
+fn what_is_spoken_is_told() {
+    let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |_| ()));
+    let told = ask_newest(server.address(), &[], "server/discover", json!({})).json();
+    let versions = told["result"]["supportedVersions"].as_array().expect("a list");
+    for version in [NEWEST, WITH_SESSIONS, "2025-06-18", "2025-03-26", "2024-11-05"] {
+        assert!(versions.contains(&json!(version)), "{told}");
+    }
+    assert_eq!(
+        told["result"]["capabilities"],
+        json!({ "tools": { "listChanged": true } })
+    );
+    for version in ["2025-06-18", "2025-03-26", "2024-11-05"] {
+        let params =
+            json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "a", "version": "1" } });
+        let mut wire = send(server.address(), &[], &message(0, "initialize", params).to_string());
+        assert_eq!(wire.head().expect("an answer").status, 200);
+        assert_eq!(wire.event().expect("an answer")["result"]["protocolVersion"], version);
+    }
+}
+
+#[test]
+fn a_stream_of_news_may_be_silent_and_ends_with_the_server() {
+    let desk = desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
+        config["serve"]["limits"] = json!({ "write_ms": 500, "idle_ms": 500, "requests_max": 2 });
+    });
+    let server = Server::start(&desk);
+    let session = Session::begin(server.address(), &[]);
+    let (mut older, head) = session.news();
+    assert_eq!(
+        (head.status, head.field("content-type")),
+        (200, Some("text/event-stream"))
+    );
+    let wanted = json!({ "notifications": { "toolsListChanged": true } });
+    let mut newest = send_newest(server.address(), &[], "subscriptions/listen", wanted);
+    assert_eq!(newest.head().expect("an answer").status, 200);
+    let acknowledged = newest.event().expect("an answer");
+    assert_eq!(
+        acknowledged["method"], "notifications/subscriptions/acknowledged",
+        "{acknowledged}"
+    );
+    // They take no place of a request, and nothing cuts them off.
+    std::thread::sleep(Duration::from_millis(1500));
+    for _ in 0..3 {
+        assert_eq!(server.invoke(ECHO, "{}").status, 200);
+    }
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(older.event().is_none());
+    assert!(newest.event().is_none_or(|last| last["result"].is_object()));
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    assert!(start.elapsed() < Duration::from_secs(20), "nobody waits for news");
+}
+
+#[test]
+fn mcp_sessions_max_and_mcp_session_idle_ms() {
+    let begin = |limits: Value| {
+        let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
+            config["serve"]["limits"] = limits
+        }));
+        let first = Session::begin(server.address(), &[]);
+        let second = Session::try_begin(server.address(), &[])
+            .map(drop)
+            .map_err(|refused| refused.status);
+        std::thread::sleep(Duration::from_millis(1500));
+        let mut late = first.send(&message(1, "tools/list", json!({})));
+        (second, late.head().expect("an answer").status, server, first)
+    };
+    let (second, late, server, first) = begin(json!({ "mcp_sessions_max": 1 }));
+    assert_eq!((second, late), (Err(503), 200));
+    assert_eq!(first.end().status, 204);
+    let place = Session::begin(server.address(), &[]);
+    assert_ne!(place.id, first.id);
+    let (second, late, ..) = begin(json!({ "mcp_session_idle_ms": 300 }));
+    assert_eq!((second, late), (Ok(()), 404), "a session in which nothing is said ends");
+}
+
+#[test]
+fn mcp_streams_max() {
+    let desk = desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
+        config["serve"]["limits"] = json!({ "mcp_streams_max": 1 });
+    });
+    let server = Server::start(&desk);
+    let session = Session::begin(server.address(), &[]);
+    let (wire, head) = session.news();
+    assert_eq!(head.status, 200);
+    assert_eq!(session.news().1.status, 503);
+    drop(wire);
+    let start = Instant::now();
+    while session.news().1.status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(60), "the place is given back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,163 @@
+//! `aral mcp` as a client meets it that has started it: lines in, lines out, and nothing else on standard output.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{ECHO, LOOP, SLEEP, desk, entry, only_echo};
+use crate::support::desk::Desk;
+use crate::support::guests::*;
+use crate::support::mcp::*;
+
+fn all() -> Desk {
+    let mut endless = entry(RUNTIME_INFINITE_LOOP);
+    endless["limits"] = json!({ "fuel": 1_u64 << 50, "compute_ms": 600_000, "wall_ms": 600_000 });
+    desk(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP), endless], |config| {
+        config["policy"]["limits"] = json!({ "fuel": 1_u64 << 50, "compute_ms": 600_000, "wall_ms": 600_000 });
+        config["serve"]["limits"] = json!({ "body_bytes_max": 20_000, "handler_ms": 20_000 });
+        // Not on the standard output of a verb.
+        config["audit"]["stdout"] = json!(true);
+    })
+}
+
+fn initialize(process: &mut Process) -> Value {
+    let params =
+        json!({ "protocolVersion": WITH_SESSIONS, "capabilities": {}, "clientInfo": { "name": "a", "version": "1" } });
+    process.send(&message(0, "initialize", params));
+    let answer = process.receive();
+    process.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+    answer
+}
+
+#[test]
+fn tools_are_listed_and_called_in_both_ways_of_speaking() {
+    let desk = all();
+    let mut process = Process::start(&desk, &[]);
+    let names = |answer: &Value| {
+        let tools = answer["result"]["tools"].as_array().expect("a list").clone();
+        tools
+            .iter()
+            .map(|tool| tool["name"].as_str().expect("a name").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&process.ask("tools/list", json!({}))), [ECHO, LOOP, SLEEP]);
+    let called = process.ask("tools/call", call(ECHO, json!({ "a": 1 })));
+    assert_eq!(called["result"]["structuredContent"], json!({ "a": 1 }), "{called}");
+    process.close();
+    assert_eq!(process.wait(), Some(0), "a client that goes is no failure");
+
+    let mut process = Process::start(&desk, &["-v"]);
+    let answer = initialize(&mut process);
+    assert_eq!(answer["result"]["protocolVersion"], WITH_SESSIONS);
+    assert_eq!(answer["result"]["serverInfo"]["name"], "aral");
+    process.send(&message(1, "tools/list", json!({})));
+    assert_eq!(names(&process.receive()), [ECHO, LOOP, SLEEP]);
+    process.send(&message(2, "tools/call", call(ECHO, json!({ "a": 2 }))));
+    assert_eq!(process.receive()["result"]["structuredContent"], json!({ "a": 2 }));
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait(), Some(0));
+}
+
+#[test]
+fn a_call_is_told_of_and_given_up() {
+    let desk = all();
+    let mut process = Process::start(&desk, &[]);
+    initialize(&mut process);
+    let mut params = call(LOOP, json!({}));
+    params["_meta"] = json!({ "progressToken": "mine" });
+    process.send(&message(7, "tools/call", params));
+    let told = process.receive();
+    assert_eq!(told["method"], "notifications/progress", "{told}");
+    assert_eq!(told["params"]["progressToken"], "mine");
+    process.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7 } }));
+    assert_recorded(&desk, "invocation", &["call.cancelled"]);
+    // The conversation goes on, without an answer to what was given up.
+    process.send(&message(8, "tools/call", call(ECHO, json!({ "a": 1 }))));
+    let answer = loop {
+        let message = process.receive();
+        if message["method"] != "notifications/progress" {
+            break message;
+        }
+    };
+    assert_eq!(answer["id"], 8, "{answer}");
+}
+
+#[test]
+fn a_client_that_goes_takes_its_calls_along() {
+    let desk = all();
+    let mut process = Process::start(&desk, &[]);
+    initialize(&mut process);
+    process.send(&message(7, "tools/call", call(LOOP, json!({}))));
+    std::thread::sleep(Duration::from_millis(500));
+    process.close();
+    assert_eq!(process.wait(), Some(0));
+    assert_recorded(&desk, "invocation", &["call.cancelled"]);
+}
+
+#[test]
+fn what_is_no_message_is_answered_and_the_conversation_goes_on() {
+    let desk = all();
+    let mut process = Process::start(&desk, &[]);
+    initialize(&mut process);
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    let one = message(1, "tools/list", json!({})).to_string();
+    for (line, code) in [
+        ("{".to_owned(), -32700),
+        (deep, -32700),
+        (format!("[{one}]"), -32600),
+        ("{}".to_owned(), -32600),
+        (format!("\"{}\"", "x".repeat(20_000)), -32600),
+    ] {
+        process.write(&line);
+        let answer = process.receive();
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        assert_eq!(answer["error"]["data"]["code"], "request.invalid", "{answer}");
+    }
+    process.write("");
+    process.send(&message(1, "tools/call", call(ECHO, json!({ "a": 1 }))));
+    assert_eq!(process.receive()["result"]["structuredContent"], json!({ "a": 1 }));
+}
+
+#[test]
+fn a_tool_that_the_persona_may_not_call_is_not_there() {
+    let desk = all();
+    desk.persona(&only_echo());
+    let mut process = Process::start(&desk, &[]);
+    let answer = process.ask("tools/list", json!({}));
+    assert_eq!(answer["result"]["tools"].as_array().map(Vec::len), Some(1), "{answer}");
+    let answer = process.ask("tools/call", call(SLEEP, json!({})));
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    assert_eq!(answer["error"]["data"]["code"], "capability.unknown", "{answer}");
+}
+
+#[test]
+fn a_persona_that_nobody_signed_needs_development() {
+    let desk = all();
+    let mut persona = crate::support::setup::persona();
+    for (name, value) in [
+        ("schema", json!("aral.persona/v1")),
+        ("serial", json!(1)),
+        ("issued_at", json!("2025-01-01T00:00:00Z")),
+        ("expires_at", json!("2100-01-01T00:00:00Z")),
+    ] {
+        persona[name] = value;
+    }
+    desk.write("unsigned.json", persona.to_string().as_bytes());
+    desk.aral(&["mcp", "--persona", "unsigned.json"])
+        .assert("unsigned", 7, &["--development"]);
+    let mut process = Process::start(&desk, &["--persona", "unsigned.json", "--development"]);
+    assert!(process.ask("tools/list", json!({}))["result"].is_object());
+    drop(process);
+    desk.aral(&["mcp", "--persona", "none.json"])
+        .assert("none", 2, &["there is no persona at `none.json`"]);
+}
+
+#[test]
+fn whoever_speaks_something_else_is_told_so() {
+    let run = all().feed(
+        &["mcp"],
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n",
+    );
+    run.assert("no greeting", 6, &["the client does not speak MCP", "docs/clients.md"]);
+}
