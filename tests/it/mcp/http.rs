@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{ECHO, LOOP, SLEEP, desk, entry};
+use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::mcp::*;
 use crate::support::server::Server;
@@ -118,6 +119,8 @@ fn a_call_is_answered_as_a_value_and_as_text() {
     assert_eq!(result["isError"], false);
     assert_eq!(result["_meta"]["aral/version"], "1.0.0");
     assert!(result["_meta"]["aral/usage"]["fuel"].is_number(), "{result}");
+    let receipt = result["_meta"]["aral/receipt"].as_str().expect("a receipt");
+    assert!(receipt.contains("input_salt="), "{receipt}");
     assert_eq!(result["_meta"]["aral/trace_id"].as_str(), reply.field("aral-trace-id"));
     let session = Session::begin(server.address(), &[]);
     let older = session.result("tools/call", call(ECHO, input.clone()));
@@ -313,6 +316,50 @@ fn a_stream_of_news_may_be_silent_and_ends_with_the_server() {
     let (code, words) = server.wait();
     assert_eq!(code, Some(0), "{words}");
     assert!(start.elapsed() < Duration::from_secs(20), "nobody waits for news");
+}
+
+/// Changes `aral.toml` and has the server read it again.
+fn reload(desk: &Desk, server: &Server, change: impl FnOnce(&mut Value)) {
+    let path = desk.path("aral.toml");
+    let text = std::fs::read_to_string(path).expect("a file");
+    let mut config: Value = toml::from_str(&text).expect("TOML");
+    change(&mut config);
+    desk.write("aral.toml", toml::to_string(&config).expect("TOML").as_bytes());
+    server.signal(Signal::HUP);
+}
+
+#[test]
+fn a_configuration_that_is_read_again_holds_in_sessions_too() {
+    let desk = desk(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)], |_| ());
+    let server = Server::start(&desk);
+    let session = Session::begin(server.address(), &[]);
+    let (mut news, _) = session.news();
+    let names = || {
+        let list = session.result("tools/list", json!({}));
+        let tools = list["tools"].as_array().expect("a list").clone();
+        tools
+            .iter()
+            .map(|tool| tool["name"].as_str().expect("a name").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(), [ECHO, SLEEP]);
+    reload(&desk, &server, |config| {
+        config["policy"]["capabilities"] = json!(["runtime-echo-*"]);
+        config["serve"]["limits"] = json!({ "mcp_sessions_max": 1, "mcp_streams_max": 1 });
+    });
+    let told = news.event().expect("news");
+    assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
+    assert_eq!(names(), [ECHO]);
+    let mut hidden = session.send(&message(2, "tools/call", call(SLEEP, json!({ "wait_ms": 1 }))));
+    assert_eq!(hidden.head().expect("an answer").status, 200);
+    assert_eq!(hidden.event().expect("an answer")["error"]["code"], -32602);
+    assert_eq!(
+        Session::try_begin(server.address(), &[])
+            .map(drop)
+            .map_err(|head| head.status),
+        Err(503)
+    );
+    assert_eq!(session.news().1.status, 503);
 }
 
 #[test]

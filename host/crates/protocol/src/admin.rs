@@ -119,6 +119,7 @@ impl AdminServer {
                 origins: Vec::new(),
                 anonymous: None,
                 tls: None,
+                mcp: false,
             };
             port = Some((listener, known));
         }

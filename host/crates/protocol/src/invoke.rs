@@ -314,7 +314,7 @@ impl Answer {
 }
 
 /// An item of RFC 9651: the number, with the log and the salts as parameters.
-fn receipt(reference: &ReceiptReference) -> String {
+pub(crate) fn receipt(reference: &ReceiptReference) -> String {
     let mut text = format!("{}; log=\"{}\"", reference.record.seq, reference.record.log);
     let salts = [
         ("input_salt", reference.input_salt),

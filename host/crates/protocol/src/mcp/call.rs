@@ -20,6 +20,7 @@ use super::message::data;
 use super::{Toolbox, tool};
 use crate::bounds;
 use crate::capabilities::exactly;
+use crate::invoke;
 
 /// How often a caller that wants to know is told that its call goes on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -157,6 +158,9 @@ fn told(outcome: Outcome) -> Result<CallToolResult, ErrorData> {
     if let (Some(version), Some(MetaObject(members))) = (&outcome.version, &mut result.meta) {
         members.insert("aral/version".to_owned(), json!(version.to_string()));
         members.insert("aral/usage".to_owned(), json!(outcome.usage));
+        if let Some(reference) = &outcome.receipt {
+            members.insert("aral/receipt".to_owned(), json!(invoke::receipt(reference)));
+        }
     }
     Ok(result)
 }

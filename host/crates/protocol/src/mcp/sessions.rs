@@ -1,19 +1,21 @@
 //! Sessions, which the revisions of MCP before 2026-07-28 have. Each belongs to the caller that began it: to everybody else it
-//! is not there. The library keeps what is said in it; whose it is, and how many each may have, is kept here.
+//! is not there. The library keeps what is said in each; whose it is, and how many each may have, is kept here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aral_contract::id::CallerName;
+use aral_runtime::entropy;
 use futures::Stream;
 use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::WorkerTransport;
 use rmcp::transport::streamable_http_server::session::local::{
-    LocalSessionManager, LocalSessionManagerError, LocalSessionWorker,
+    EventId, LocalSessionHandle, LocalSessionWorker, SessionConfig, SessionError as Fault, create_local_session,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::Receiver;
 
 use super::shares::Shares;
 use crate::bounds::{self, Bounds};
@@ -21,16 +23,16 @@ use crate::bounds::{self, Bounds};
 /// All sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// Where new ones are kept. Another time for being idle is another place, and those that have begun stay where they are.
-    newest: Mutex<Arc<LocalSessionManager>>,
+    /// Of those that begin.
+    config: Mutex<SessionConfig>,
     places: Shares,
-    owners: Mutex<HashMap<SessionId, Owner>>,
+    running: Mutex<HashMap<SessionId, Running>>,
 }
 
 #[derive(Debug)]
-struct Owner {
-    caller: CallerName,
-    local: Arc<LocalSessionManager>,
+struct Running {
+    owner: CallerName,
+    handle: LocalSessionHandle,
     _place: OwnedSemaphorePermit,
 }
 
@@ -45,42 +47,38 @@ pub(super) enum SessionError {
     Unknown,
     /// The library's own.
     #[error(transparent)]
-    Local(#[from] LocalSessionManagerError),
+    Fault(#[from] Fault),
 }
 
 impl Sessions {
     pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
-            newest: Mutex::new(local(bounds)),
+            config: Mutex::new(config(bounds)),
             places: Shares::new(bounds::size(bounds.mcp_sessions_max)),
-            owners: Mutex::default(),
+            running: Mutex::default(),
         }
     }
 
     /// Other bounds hold for those that begin from now on. Needs a tokio runtime.
     pub(super) fn rebound(&self, bounds: &Bounds) {
         self.places.resize(bounds::size(bounds.mcp_sessions_max));
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = local(bounds);
-    }
-
-    fn newest(&self) -> Arc<LocalSessionManager> {
-        Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config(bounds);
     }
 
     /// Whether there is such a session and it is somebody else's.
     pub(super) fn is_of_another(&self, id: &str, caller: &CallerName) -> bool {
-        self.owners().get(id).is_some_and(|owner| owner.caller != *caller)
+        self.running().get(id).is_some_and(|session| session.owner != *caller)
     }
 
-    fn owners(&self) -> MutexGuard<'_, HashMap<SessionId, Owner>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    fn running(&self) -> MutexGuard<'_, HashMap<SessionId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn local(bounds: &Bounds) -> Arc<LocalSessionManager> {
-    let mut local = LocalSessionManager::default();
-    local.session_config.keep_alive = Some(bounds::ms(bounds.mcp_session_idle_ms));
-    Arc::new(local)
+fn config(bounds: &Bounds) -> SessionConfig {
+    let mut config = SessionConfig::default();
+    config.keep_alive = Some(bounds::ms(bounds.mcp_session_idle_ms));
+    config
 }
 
 /// The sessions of one caller, as the library sees them.
@@ -105,10 +103,10 @@ impl OwnSessions {
         self.full.load(Ordering::Relaxed)
     }
 
-    fn find(&self, id: &SessionId) -> Result<Arc<LocalSessionManager>, SessionError> {
-        let owners = self.all.owners();
-        let own = owners.get(id).filter(|owner| owner.caller == self.caller);
-        own.map(|owner| Arc::clone(&owner.local)).ok_or(SessionError::Unknown)
+    fn find(&self, id: &SessionId) -> Result<LocalSessionHandle, SessionError> {
+        let running = self.all.running();
+        let own = running.get(id).filter(|session| session.owner == self.caller);
+        own.map(|session| session.handle.clone()).ok_or(SessionError::Unknown)
     }
 }
 
@@ -121,15 +119,17 @@ impl SessionManager for OwnSessions {
             self.full.store(true, Ordering::Relaxed);
             return Err(SessionError::Full);
         };
-        let local = self.all.newest();
-        let (id, transport) = local.create_session().await?;
-        let owner = Owner {
-            caller: self.caller.clone(),
-            local,
+        // As hard to guess as the name of a request, and as little a secret: it opens nothing to anybody else.
+        let id: SessionId = entropy::trace_id().to_string().into();
+        let config = self.all.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (handle, worker) = create_local_session(Arc::clone(&id), config);
+        let session = Running {
+            owner: self.caller.clone(),
+            handle,
             _place: place,
         };
-        self.all.owners().insert(Arc::clone(&id), owner);
-        Ok((id, transport))
+        self.all.running().insert(Arc::clone(&id), session);
+        Ok((id, WorkerTransport::spawn(worker)))
     }
 
     async fn initialize_session(
@@ -137,24 +137,20 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, SessionError> {
-        Ok(self.find(id)?.initialize_session(id, message).await?)
+        Ok(self.find(id)?.initialize(message).await?)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, SessionError> {
-        match self.find(id) {
-            Ok(local) => Ok(local.has_session(id).await?),
-            Err(_unknown) => Ok(false),
-        }
+        Ok(self.find(id).is_ok())
     }
 
     async fn close_session(&self, id: &SessionId) -> Result<(), SessionError> {
-        // The library asks for this also with a name that nobody has.
-        let Ok(local) = self.find(id) else {
-            return Ok(());
-        };
-        let closed = local.close_session(id).await;
-        self.all.owners().remove(id);
-        Ok(closed?)
+        // The library asks for this also with a name that nobody has, and once the session has ended by itself.
+        if let Ok(handle) = self.find(id) {
+            self.all.running().remove(id);
+            let _ended_already = handle.close().await;
+        }
+        Ok(())
     }
 
     async fn create_stream(
@@ -162,18 +158,21 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(self.find(id)?.create_stream(id, message).await?)
+        let handle = self.find(id)?;
+        let channel = handle.establish_request_wise_channel().await?;
+        handle.push_message(message, channel.http_request_id).await?;
+        Ok(stream(channel.inner))
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
-        Ok(self.find(id)?.accept_message(id, message).await?)
+        Ok(self.find(id)?.push_message(message, None).await?)
     }
 
     async fn create_standalone_stream(
         &self,
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(self.find(id)?.create_standalone_stream(id).await?)
+        Ok(stream(self.find(id)?.establish_common_channel().await?.inner))
     }
 
     async fn resume(
@@ -181,6 +180,11 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(self.find(id)?.resume(id, last_event_id).await?)
+        let last: EventId = last_event_id.parse().map_err(Fault::from)?;
+        Ok(stream(self.find(id)?.resume(last).await?.inner))
     }
+}
+
+fn stream(mut messages: Receiver<ServerSseMessage>) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
+    futures::stream::poll_fn(move |cx| messages.poll_recv(cx))
 }
