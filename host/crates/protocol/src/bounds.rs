@@ -89,6 +89,12 @@ bounds! {
     replay_entries_max = 1_000, 1 => 1_000_000;
     /// How large all of them together may be for one caller.
     replay_bytes_max = 16 << 20, 1 => 1 << 30;
+    /// How long the signature of a request is good. Stops requests that were kept to be sent later.
+    signature_age_ms = 300_000, 1_000 => 3_600_000;
+    /// How far the clock of whoever signed may be ahead.
+    signature_skew_ms = 30_000, 0 => 300_000;
+    /// Signatures of one caller that are remembered until they are too old to be used again; one more is refused.
+    signature_nonces_max = 10_000, 1 => 1_000_000;
 }
 
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {

@@ -6,11 +6,14 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use aral_contract::Digest;
+use aral_contract::document::PublicKey;
 use aral_contract::id::CallerName;
 use aral_orchestration::Session;
 
 /// What every key begins with, so that people and scanners of repositories know one when they see it.
 pub const KEY_PREFIX: &str = "aral_";
+/// What the name of a token's bearer begins with, and no other caller's.
+pub const TOKEN_PREFIX: &str = "token-";
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -21,6 +24,17 @@ pub struct Caller {
     pub session: Session,
     /// SHA-256 of each key that shows who it is.
     pub keys: Vec<Digest>,
+    /// How it signs its requests; none: signatures are not looked at.
+    pub signature: Option<SignatureRule>,
+}
+
+/// How somebody signs requests (RFC 9421).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureRule {
+    /// Whether every request must be signed; else one that is must be signed well.
+    pub required: bool,
+    /// Who signs: one of these.
+    pub keys: Vec<PublicKey>,
 }
 
 /// Why a list of callers is not taken.
@@ -29,6 +43,12 @@ pub enum CallersError {
     /// Two have one name.
     #[error("there are two callers `{0}`")]
     Name(CallerName),
+    /// The name of a token's bearer.
+    #[error("the caller `{0}` has a name that begins with `{TOKEN_PREFIX}`, as those of bearers of tokens do")]
+    Reserved(CallerName),
+    /// Signatures that nobody could make.
+    #[error("the caller `{0}` signs its requests with no key")]
+    NoSignatureKey(CallerName),
     /// One key would be two callers.
     #[error("the key with the SHA-256 {digest} is listed twice, last for `{name}`")]
     Key {
@@ -50,7 +70,7 @@ impl Callers {
     /// Takes a list.
     ///
     /// # Errors
-    /// A name or a key that is there twice.
+    /// A name or a key that is there twice, a name that is reserved, or signatures without a key.
     pub fn new(list: Vec<Caller>) -> Result<Self, CallersError> {
         let mut callers = Self::default();
         let named = |caller: Caller| Caller {
@@ -58,6 +78,12 @@ impl Callers {
             ..caller
         };
         for caller in list.into_iter().map(named).map(Arc::new) {
+            if caller.name.as_str().starts_with(TOKEN_PREFIX) {
+                return Err(CallersError::Reserved(caller.name.clone()));
+            }
+            if caller.signature.as_ref().is_some_and(|rule| rule.keys.is_empty()) {
+                return Err(CallersError::NoSignatureKey(caller.name.clone()));
+            }
             for key in &caller.keys {
                 match callers.keys.entry(*key) {
                     Entry::Vacant(free) => free.insert(Arc::clone(&caller)),

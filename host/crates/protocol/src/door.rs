@@ -16,8 +16,11 @@ use crate::caller::Callers;
 use crate::health::Doctor;
 use crate::listener::ListenerOptions;
 use crate::places::Places;
+use crate::protected::{Protected, Resource};
 use crate::receipts::Receipts;
 use crate::replay::Replays;
+use crate::signature::nonces::Nonces;
+use crate::token::Issuers;
 
 /// One listener and what it leads to.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub(crate) struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) doctor: Arc<Doctor>,
     pub(crate) replays: Arc<Replays>,
+    pub(crate) issuers: Issuers,
+    pub(crate) protected: Protected,
+    /// Signatures that were used.
+    pub(crate) nonces: Arc<Nonces>,
     /// Places for requests.
     pub(crate) requests: Places,
     /// For what asks nobody who they are.
@@ -42,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) receipts: Arc<dyn Receipts>,
     /// Places for receipts that are being made.
     pub(crate) proving: Places,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     sink: Arc<dyn AuditSink>,
     draining: Arc<AtomicBool>,
 }
@@ -51,12 +58,23 @@ pub(crate) struct Shared {
 pub(crate) struct SharedParts {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) callers: Callers,
+    pub(crate) issuers: Issuers,
+    pub(crate) resource: Option<Resource>,
     pub(crate) bounds: Bounds,
     pub(crate) health: Arc<dyn crate::Health>,
     pub(crate) receipts: Arc<dyn Receipts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sink: Arc<dyn AuditSink>,
     pub(crate) openapi: String,
+}
+
+/// What another configuration replaces.
+pub(crate) struct RenewedParts {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) callers: Callers,
+    pub(crate) issuers: Issuers,
+    pub(crate) resource: Option<Resource>,
+    pub(crate) bounds: Bounds,
 }
 
 impl Shared {
@@ -67,6 +85,9 @@ impl Shared {
             callers: parts.callers,
             doctor: Arc::new(Doctor::new(parts.health, Arc::clone(&parts.clock))),
             replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
+            protected: Protected::new(parts.resource.as_ref(), &parts.issuers),
+            issuers: parts.issuers,
+            nonces: Arc::new(Nonces::new(bounds::size(bounds.signature_nonces_max))),
             requests: Places::new(bounds::size(bounds.requests_max)),
             public: public(&bounds),
             openapi: parts.openapi,
@@ -80,11 +101,21 @@ impl Shared {
     }
 
     /// The same server under another configuration. What is counted and kept goes on: places that are taken, answers that
-    /// may be asked for again, what was seen of the host's health, and that the server ends. Changes nothing of this one.
-    pub(crate) fn renewed(&self, dispatcher: Arc<Dispatcher>, callers: Callers, bounds: Bounds) -> Self {
+    /// may be asked for again, signatures that were used, what was seen of the host's health, and that the server ends. Changes nothing of this one.
+    pub(crate) fn renewed(&self, parts: RenewedParts) -> Self {
+        let RenewedParts {
+            dispatcher,
+            callers,
+            issuers,
+            resource,
+            bounds,
+        } = parts;
         Self {
             dispatcher,
             callers,
+            protected: Protected::new(resource.as_ref(), &issuers),
+            issuers,
+            nonces: Arc::clone(&self.nonces),
             doctor: Arc::clone(&self.doctor),
             replays: Arc::clone(&self.replays),
             requests: self.requests.clone(),
@@ -108,6 +139,7 @@ impl Shared {
         self.requests.resize(bounds::size(self.bounds.requests_max));
         self.proving.resize(bounds::size(self.bounds.receipts_max));
         self.replays.rebound(&self.bounds);
+        self.nonces.rebound(bounds::size(self.bounds.signature_nonces_max));
     }
 
     /// From now on the server ends.

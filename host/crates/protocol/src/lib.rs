@@ -15,6 +15,9 @@ mod door;
 mod enter;
 mod guard;
 pub mod problem;
+mod protected;
+mod signature;
+mod token;
 
 mod capabilities;
 mod invoke;
@@ -33,13 +36,15 @@ mod places;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
-pub use caller::{Caller, Callers, CallersError};
+pub use caller::{Caller, Callers, CallersError, SignatureRule};
 pub use health::{Check, Health};
 pub use listener::{HostName, ListenerOptions, Origin};
 pub use openapi::openapi;
 pub use problem::Problem;
+pub use protected::{Resource, ResourceError};
 pub use receipts::Receipts;
 pub use server::{BindError, Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
+pub use token::{IssuerOptions, Issuers, KeySet, KeySetError, KeysPlace, RemoteKeys, TokenAlgorithm};
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,8 @@ use crate::enter::{TRACE_ID, enter};
 use crate::guard::guard;
 use crate::openapi::Description;
 use crate::problem::Problem;
-use crate::{capabilities, health, invoke, openapi, receipts};
+use crate::signature::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
+use crate::{capabilities, health, invoke, openapi, protected, receipts};
 
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
@@ -47,6 +48,8 @@ fn open() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::document))
+        .routes(routes!(protected::root))
+        .routes(routes!(protected::mcp))
 }
 
 /// Everything that a request of this listener passes. The last layer is the first that it meets.
@@ -104,7 +107,14 @@ fn cors(door: &Door) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            invoke::IDEMPOTENCY_KEY,
+            CONTENT_DIGEST,
+            SIGNATURE,
+            SIGNATURE_INPUT,
+        ])
         .expose_headers([
             TRACE_ID,
             invoke::VERSION,
@@ -112,6 +122,7 @@ fn cors(door: &Door) -> CorsLayer {
             invoke::RECEIPT,
             invoke::REPLAYED,
             header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
         ])
         .max_age(PREFLIGHT_AGE)
 }

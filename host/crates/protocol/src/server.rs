@@ -13,19 +13,23 @@ use tokio::task::JoinSet;
 use crate::accept::{Acceptor, Stop};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
-use crate::door::{Shared, SharedParts};
+use crate::door::{RenewedParts, Shared, SharedParts};
 use crate::health::Health;
 use crate::listener::ListenerOptions;
 use crate::openapi;
 use crate::places::Places;
+use crate::protected::Resource;
 use crate::receipts::Receipts;
 use crate::stage::{Current, Stage};
+use crate::token::Issuers;
 
 /// Where the server listens, and what it bears.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     /// Where.
     pub listeners: Vec<ListenerOptions>,
+    /// The address under which callers know it: the resource that they ask for tokens for.
+    pub resource: Option<Resource>,
     /// What it bears.
     pub bounds: Bounds,
 }
@@ -37,6 +41,8 @@ pub struct ServerParts {
     pub dispatcher: Arc<Dispatcher>,
     /// Who may call.
     pub callers: Callers,
+    /// Whose tokens are believed.
+    pub issuers: Issuers,
     /// Whether the host is well.
     pub health: Arc<dyn Health>,
     /// Proves calls.
@@ -56,6 +62,8 @@ pub struct Renewal {
     pub dispatcher: Arc<Dispatcher>,
     /// Who may call from now on.
     pub callers: Callers,
+    /// Whose tokens are believed from now on.
+    pub issuers: Issuers,
 }
 
 /// Why a server does not start, or does not take another configuration.
@@ -81,6 +89,9 @@ pub enum BindError {
     /// Other listeners than there are.
     #[error("where the server listens cannot change while it runs")]
     Moved,
+    /// Tokens for nothing.
+    #[error("there are issuers of tokens, and no `resource` that clients could ask them for")]
+    NoResource,
     /// The system refuses.
     #[error("`{address}` cannot be listened on")]
     Listen {
@@ -104,6 +115,7 @@ impl BindError {
                 "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
             )),
             Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),
+            Self::NoResource => Some("[serve] resource = \"https://HOST\", the address that callers use".to_owned()),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there: stop it, or take another port".to_owned())
             }
@@ -139,13 +151,20 @@ impl ServerHandle {
             options,
             dispatcher,
             callers,
+            issuers,
         } = renewal;
         let addresses = options.listeners.iter().map(|listener| listener.address);
         if !addresses.eq(self.wanted.iter().copied()) {
             return Err(BindError::Moved);
         }
-        check_callers(&options.listeners, &callers)?;
-        let shared = self.current.stage().shared.renewed(dispatcher, callers, options.bounds);
+        check_callers(&options, &callers, &issuers)?;
+        let shared = self.current.stage().shared.renewed(RenewedParts {
+            dispatcher,
+            callers,
+            issuers,
+            resource: options.resource,
+            bounds: options.bounds,
+        });
         Ok(Prepared {
             stage: Stage::new(Arc::new(shared), options.listeners, &self.bound),
             handle: self.clone(),
@@ -191,10 +210,12 @@ impl Server {
                 address: exposed.address,
             });
         }
-        check_callers(&options.listeners, &parts.callers)?;
+        check_callers(&options, &parts.callers, &parts.issuers)?;
         let shared = Arc::new(Shared::new(SharedParts {
             dispatcher: parts.dispatcher,
             callers: parts.callers,
+            issuers: parts.issuers,
+            resource: options.resource,
             bounds: options.bounds,
             health: parts.health,
             receipts: parts.receipts,
@@ -251,9 +272,12 @@ impl Server {
     }
 }
 
-/// Whoever says nothing must be somebody, where a listener says who.
-fn check_callers(listeners: &[ListenerOptions], callers: &Callers) -> Result<(), BindError> {
-    for listener in listeners {
+/// Whoever says nothing must be somebody, where a listener says who; and tokens must be for something.
+fn check_callers(options: &ServerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
+    if options.resource.is_none() && !issuers.names().is_empty() {
+        return Err(BindError::NoResource);
+    }
+    for listener in &options.listeners {
         if let Some(name) = &listener.anonymous
             && callers.named(name).is_none()
         {

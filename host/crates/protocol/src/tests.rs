@@ -61,29 +61,28 @@ struct Fixture {
     task: tokio::task::JoinHandle<()>,
 }
 
-fn session(dispatcher: &Dispatcher) -> Session {
+fn session(dispatcher: &Dispatcher, id: &str) -> Session {
     let document = json!({
         "schema": "aral.persona/v1", "serial": 1, "issued_at": "2025-01-01T00:00:00Z", "expires_at": "2100-01-01T00:00:00Z",
-        "id": "analyst", "name": "Analyst",
+        "id": id, "name": "Analyst",
     });
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
     let persona = aral_persona::persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now);
     dispatcher.open(persona.unwrap()).unwrap()
 }
 
-async fn start(bounds: Bounds) -> Fixture {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let (sink, patient) = (Arc::new(Sink::default()), Arc::new(Patient::default()));
+/// The one path, with nothing on it.
+fn dispatcher(clock: &Arc<dyn Clock>, sink: Arc<dyn AuditSink>) -> Dispatcher {
     let options = RuntimeOptions {
         allocation: Allocation::OnDemand,
         ..RuntimeOptions::default()
     };
-    let dispatcher = Dispatcher::new(DispatcherParts {
+    Dispatcher::new(DispatcherParts {
         runtime: Runtime::new(options).unwrap(),
         registry: Registry::default(),
         services: Services {
-            clock: Arc::clone(&clock),
-            sink: Arc::clone(&sink) as Arc<dyn AuditSink>,
+            clock: Arc::clone(clock),
+            sink,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
             roots: Roots::default(),
             memory: None,
@@ -93,11 +92,25 @@ async fn start(bounds: Bounds) -> Fixture {
         gate: GateOptions::default(),
         trust: TrustStore::default(),
         blinder: None,
-    });
+    })
+}
+
+/// Sessions of personas with these ids.
+pub(crate) fn sessions(ids: &[&str]) -> Vec<Session> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let dispatcher = dispatcher(&clock, Arc::new(Sink::default()));
+    ids.iter().map(|id| session(&dispatcher, id)).collect()
+}
+
+async fn start(bounds: Bounds) -> Fixture {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (sink, patient) = (Arc::new(Sink::default()), Arc::new(Patient::default()));
+    let dispatcher = dispatcher(&clock, Arc::clone(&sink) as Arc<dyn AuditSink>);
     let caller = Caller {
         name: "somebody".parse().unwrap(),
-        session: session(&dispatcher),
+        session: session(&dispatcher, "analyst"),
         keys: Vec::new(),
+        signature: None,
     };
     let options = ServerOptions {
         listeners: vec![ListenerOptions {
@@ -106,11 +119,13 @@ async fn start(bounds: Bounds) -> Fixture {
             origins: Vec::new(),
             anonymous: Some("somebody".parse().unwrap()),
         }],
+        resource: None,
         bounds,
     };
     let parts = ServerParts {
         dispatcher: Arc::new(dispatcher),
         callers: Callers::new(vec![caller]).unwrap(),
+        issuers: Issuers::new(Vec::new(), Arc::clone(&clock)),
         health: Arc::clone(&patient) as Arc<dyn Health>,
         receipts: Arc::new(NoReceipts),
         clock,
