@@ -7,5 +7,7 @@ mod denials;
 mod limits;
 mod receipts;
 mod reload;
+mod signatures;
 mod start;
+mod tokens;
 mod wire;

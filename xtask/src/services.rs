@@ -7,6 +7,7 @@
 mod guard;
 mod install;
 mod npm;
+mod oidc;
 mod openbao;
 mod osmem;
 mod rotel;
@@ -32,6 +33,7 @@ type Start = fn(&Programs, &Path) -> Result<Started>;
 
 /// Every server that the tests can need.
 const SERVICES: &[(&str, Start)] = &[
+    ("oidc", oidc::start),
     ("openbao", openbao::start),
     ("osmem", osmem::start),
     ("rotel", rotel::start),

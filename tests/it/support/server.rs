@@ -47,9 +47,20 @@ impl Server {
 
     /// The same with more arguments.
     pub(crate) fn start_with(desk: &Desk, arguments: &[&str]) -> Self {
+        Self::run(desk, arguments, &[])
+    }
+
+    /// The same with more variables in the environment.
+    pub(crate) fn start_in(desk: &Desk, environment: &[(&str, String)]) -> Self {
+        Self::run(desk, &[], environment)
+    }
+
+    fn run(desk: &Desk, arguments: &[&str], environment: &[(&str, String)]) -> Self {
         let mut all = vec!["serve", "--quiet", "--json"];
         all.extend_from_slice(arguments);
-        Self::from(desk.command(&all))
+        let mut command = desk.command(&all);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Self::from(command)
     }
 }
 
