@@ -48,15 +48,20 @@ impl Signer {
             TokenAlgorithm::EdDSA => &PKCS_ED25519,
             _ => &PKCS_RSA_SHA256,
         };
-        let pem = KeyPair::generate_for(kind).unwrap().serialize_pem();
+        let pair = KeyPair::generate_for(kind).unwrap();
+        let pem = pair.serialize_pem();
         let key = match algorithm {
             TokenAlgorithm::ES256 | TokenAlgorithm::ES384 => EncodingKey::from_ec_pem(pem.as_bytes()),
             TokenAlgorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
             _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
         }
         .unwrap();
-        let jwk = Jwk::from_encoding_key(&key, algorithm.into()).unwrap();
-        let mut public = serde_json::to_value(jwk).unwrap();
+        let mut public = if algorithm == TokenAlgorithm::EdDSA {
+            let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+            json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x })
+        } else {
+            serde_json::to_value(Jwk::from_encoding_key(&key, algorithm.into()).unwrap()).unwrap()
+        };
         public["kid"] = json!(id);
         Self {
             id,
