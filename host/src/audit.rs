@@ -15,6 +15,7 @@ use aral_audit::sink::{SinkName, SinkStatus};
 use aral_audit::{AuditLog, Blinder, LogOptions, OpenError};
 use aral_contract::event::RecordFuture;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
+use aral_runtime::outbound::Outbound;
 
 use crate::config::Config;
 use crate::config::audit::{AuditConfig, AuditPlaces};
@@ -47,10 +48,17 @@ impl Audit {
         let places = audit
             .places(config.state_dir.as_deref())
             .map_err(|error| Failure::from(crate::config::ConfigError::from(error)))?;
-        places.map(|places| Self::open_at(audit, &places, clock)).transpose()
+        places
+            .map(|places| Self::open_at(audit, &places, &config.outbound, clock))
+            .transpose()
     }
 
-    fn open_at(config: &AuditConfig, places: &AuditPlaces, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
+    fn open_at(
+        config: &AuditConfig,
+        places: &AuditPlaces,
+        outbound: &Outbound,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
         let blinder = Arc::new(keys::blinding(&places.blinding_key)?);
         let options = LogOptions {
             head_file: places.head.clone(),
@@ -67,7 +75,7 @@ impl Audit {
                 Err(error) => return Err(unopened(&error, places)),
             }
         };
-        let sinks = Sinks::start(config, &log)?;
+        let sinks = Sinks::start(config, outbound, &log)?;
         Ok(Self { log, blinder, sinks })
     }
 

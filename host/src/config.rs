@@ -2,6 +2,8 @@
 //! user or root and be writable by nobody else, since whoever can write them can grant. It starts nothing.
 
 pub mod audit;
+mod outbound;
+mod parse;
 mod raw;
 pub mod serve;
 pub mod storage;
@@ -20,13 +22,15 @@ use aral_orchestration::dispatch::GateOptions;
 use aral_orchestration::policy::PolicyParts;
 use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
 use aral_runtime::files;
+use aral_runtime::outbound::Outbound;
 use aral_runtime::process::ProcessLimits;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 use jiff::Timestamp;
 
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
-use raw::{RawAllocation, RawConfig};
+use outbound::OutboundConfigError;
+use raw::RawAllocation;
 use serve::{RatesConfigError, ServeConfig};
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
@@ -55,6 +59,9 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[egress]` `nameservers` | `address:port` of resolvers | those of the system |
 /// | `[egress]` `ca_file` | PEM file with certificates to trust besides the system's | none |
 /// | `[egress]` `connections_max` | connections at once | built-in |
+/// | `[outbound]` `proxy` | what the host's own requests to other machines go through, as `http://HOST:PORT` | they go directly |
+/// | `[outbound]` `no_proxy` | names, addresses and networks that they reach without it | none |
+/// | `[outbound]` `ca_file` | PEM file with certificates that they trust besides the system's | none |
 /// | `[runtime]` `allocation` | `auto` (a pool if there is room) or `on-demand` | `auto` |
 /// | `[runtime]` `concurrent_calls_max` | calls in flight at once | 1000 |
 /// | `[runtime]` `waiting_calls_max` | calls that may wait for a place | 1000 |
@@ -80,8 +87,10 @@ pub struct Config {
     pub personas: Vec<PathBuf>,
     /// What may be granted at most.
     pub policy: Policy,
-    /// How requests leave the host.
+    /// How requests of guests leave the host.
     pub egress: EgressOptions,
+    /// How the host's own requests do.
+    pub outbound: Outbound,
     /// Where instances come from.
     pub allocation: Allocation,
     /// How many calls there may be at once.
@@ -161,9 +170,12 @@ pub enum ConfigError {
     /// `[audit]` that cannot be.
     #[error(transparent)]
     Audit(#[from] AuditConfigError),
+    /// `[outbound]` that cannot be.
+    #[error(transparent)]
+    Outbound(#[from] OutboundConfigError),
     /// `[serve]` that cannot be.
     #[error(transparent)]
-    Serve(#[from] serve::ServeError),
+    Serve(#[from] serve::ServeConfigError),
     /// `[serve.rates]` that cannot be.
     #[error(transparent)]
     Rates(#[from] RatesConfigError),
@@ -209,6 +221,7 @@ impl From<ConfigError> for Failure {
                 hint: error.hint(),
                 ..failure
             },
+            ConfigError::Outbound(error) => failure.with_hint(error.hint()),
             ConfigError::Never { not_before, .. } => {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
@@ -231,6 +244,7 @@ impl Config {
             personas: Vec::new(),
             policy: Policy::new(PolicyParts::default())?,
             egress: EgressOptions::default(),
+            outbound: Outbound::default(),
             allocation: Allocation::default(),
             gate,
             cache_dir: None,
@@ -302,7 +316,7 @@ impl Config {
 fn load(path: &Path) -> Result<Config, ConfigError> {
     let bytes = files::read_trusted(path, CONFIG_BYTES_MAX)?;
     let folder = folder_of(path)?;
-    let raw = parse(path, &bytes)?;
+    let raw = parse::parse(path, &bytes)?;
     let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);
     let ca = raw
         .egress
@@ -313,7 +327,10 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     let state_dir = raw.state_dir.map(beside).or_else(environment::state_dir);
     let storage = storage::resolve(raw.memory, raw.secrets, state_dir.as_deref(), &beside)?;
     let audit = audit::resolve(raw.audit, state_dir.as_deref(), &beside)?;
-    let serve = raw.serve.map(|raw| serve::resolve(raw, state_dir.as_deref(), &beside));
+    let outbound = outbound::resolve(raw.outbound, &beside)?;
+    let serve = raw
+        .serve
+        .map(|raw| serve::resolve(raw, state_dir.as_deref(), &outbound, &beside));
     Ok(Config {
         state_dir,
         trust: trust::resolve(raw.trust, raw.revoked.keys, &beside)?,
@@ -325,6 +342,8 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
             extra_roots_pem: ca,
             connections_max: connections(raw.egress.connections_max.unwrap_or(closed.connections_max))?,
         },
+        serve: serve.transpose()?,
+        outbound,
         allocation: match raw.runtime.allocation {
             RawAllocation::Auto => Allocation::Auto,
             RawAllocation::OnDemand => Allocation::OnDemand,
@@ -343,7 +362,6 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
                 .unwrap_or(ProcessLimits::default().open_files_max),
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
-        serve: serve.transpose()?,
         digest: Some(Digest::of(&bytes)),
     })
 }
@@ -368,38 +386,6 @@ fn folder_of(path: &Path) -> Result<AbsolutePath, ConfigError> {
     let folder = files::canonical(parent)?;
     let plain = folder.to_str().and_then(|text| text.parse().ok());
     plain.ok_or(ConfigError::Folder(folder))
-}
-
-fn parse(path: &Path, bytes: &[u8]) -> Result<RawConfig, ConfigError> {
-    let error = |line: usize, detail: String| ConfigError::Toml {
-        path: path.to_owned(),
-        line,
-        similar: similar(&detail),
-        detail,
-    };
-    let text = std::str::from_utf8(bytes).map_err(|wrong| {
-        let before = bytes.get(..wrong.valid_up_to()).unwrap_or_default();
-        error(line_at(before), "not UTF-8".to_owned())
-    })?;
-    toml::from_str(text).map_err(|wrong| {
-        let before = wrong.span().and_then(|span| bytes.get(..span.start));
-        error(before.map_or(1, line_at), wrong.message().replace('\n', " "))
-    })
-}
-
-fn line_at(before: &[u8]) -> usize {
-    before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
-}
-
-/// The known name that is most like the unknown one, out of the parser's own words: unknown field `x`, expected one of
-/// `a`, `b`.
-fn similar(detail: &str) -> Option<String> {
-    let (unknown, known) = detail.split_once("expected")?;
-    let unknown = unknown.split('`').nth(1)?;
-    let known = known.split('`').skip(1).step_by(2);
-    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
-    let best = scored.max_by(|(one, _), (two, _)| one.total_cmp(two))?;
-    (best.0 > 0.8).then(|| best.1.to_owned())
 }
 
 #[cfg(test)]

@@ -3,22 +3,23 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_audit::receipt::ReceiptError;
 use aral_audit::{AuditEvent, Record};
 use aral_contract::id::CallerName;
-use aral_contract::{Code, Failure, SecretValue};
+use aral_contract::{Clock, Code, Failure, SecretValue};
 use aral_orchestration::Session;
 use aral_persona::Persona;
 use aral_protocol::{
-    BindError, Caller, Callers, CallersError, Receipts, RedisOptions, Renewal as ServerRenewal, Server, ServerHandle,
-    ServerOptions, ServerParts, receipts,
+    BindError, Caller, Callers, CallersError, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions, RemoteKeys,
+    Renewal as ServerRenewal, Server, ServerHandle, ServerOptions, ServerParts, receipts,
 };
 use aral_runtime::files;
 
 use crate::components::unreadable;
 use crate::config::Config;
-use crate::config::serve::{CallerConfig, RedisConfig, ServeConfig};
+use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, ServeConfig};
 use crate::config::storage::Credential;
 use crate::host::Host;
 use crate::reload::Renewal;
@@ -27,6 +28,8 @@ use crate::text;
 
 /// Longest password of Redis, in bytes. Stops a file that is none.
 const PASSWORD_BYTES_MAX: u64 = 4 << 10;
+/// How long the keys of an issuer are waited for. Stops one that does not answer from holding up its callers.
+const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which personas callers may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,7 @@ impl Host {
         let parts = ServerParts {
             dispatcher: self.dispatcher(),
             callers: callers(of_callers(config, open)?)?,
+            issuers: issuers(config, of_scopes(config, open)?, self.clock())?,
             health: Arc::new(self.clone()),
             receipts: Arc::new(self.clone()),
             clock: self.clock(),
@@ -62,6 +66,7 @@ impl Host {
     fn options(&self, config: &ServeConfig) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
             listeners: config.listeners.clone(),
+            resource: config.resource.clone(),
             bounds: config.bounds.clone(),
             rates: config.rates.clone(),
             redis: config.redis.as_ref().map(|redis| self.redis(redis)).transpose()?,
@@ -127,8 +132,8 @@ impl Reloader {
         Self { host, server, personas }
     }
 
-    /// Takes a configuration that was read again: policy, trust, manifests and personas as [`Host::reload`], and callers, their
-    /// keys, the names and pages of listeners, bounds, rates and proxies. A request that has begun goes on under the old one as a whole, every
+    /// Takes a configuration that was read again: policy, trust, manifests and personas as [`Host::reload`], and callers, issuers,
+    /// their keys, the names and pages of listeners, bounds, rates and proxies. A request that has begun goes on under the old one as a whole, every
     /// later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
     /// runtime.
     ///
@@ -159,19 +164,23 @@ impl Reloader {
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
         let renewal = Renewal::new(&self.host, config)?;
-        let verified = of_callers(serve, |bytes| {
+        let verify = |bytes: &[u8]| {
             self.personas
                 .or_unsigned(renewal.persona(bytes), || renewal.dangerous_unsigned_persona(bytes))
-        })?;
+        };
+        let (verified, of_scopes) = (of_callers(serve, verify)?, of_scopes(serve, verify)?);
         // Nothing is refused for its content from here on but what needs the sessions: they are of no use to anybody yet.
         let open = |(config, persona): (CallerConfig, Persona)| -> Result<(CallerConfig, Session), Failure> {
             Ok((config, self.host.open(persona)?))
         };
         let opened = verified.into_iter().map(open).collect::<Result<_, Failure>>()?;
+        let sessions = |personas: Vec<Persona>| personas.into_iter().map(|persona| self.host.open(persona)).collect();
+        let sessions = of_scopes.into_iter().map(sessions).collect::<Result<_, Failure>>()?;
         let prepared = self.server.prepare(ServerRenewal {
             options: self.host.options(serve)?,
             dispatcher: renewal.dispatcher(),
             callers: callers(opened)?,
+            issuers: issuers(serve, sessions, self.host.clock())?,
         });
         let prepared = prepared.map_err(|error| bind_failure(&error))?;
         renewal.commit(|| prepared.commit())
@@ -197,16 +206,67 @@ fn of_callers<T>(
     config: &ServeConfig,
     of: impl Fn(&[u8]) -> Result<T, Failure>,
 ) -> Result<Vec<(CallerConfig, T)>, Failure> {
-    let bytes_max = u64::try_from(aral_contract::limits::DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
     let one = |caller: &CallerConfig| {
-        let bytes = files::read_path(&caller.persona, bytes_max).map_err(|error| unreadable(&error))?;
-        let made = of(&bytes).map_err(|failure| Failure {
-            message: format!("the persona of the caller `{}`: {}", caller.name, failure.message),
-            ..failure
-        })?;
+        let made = of_persona(&caller.persona, &of, || format!("the caller `{}`", caller.name))?;
         Ok((caller.clone(), made))
     };
     config.callers.iter().map(one).collect()
+}
+
+/// The same of the persona of each scope, for each issuer.
+fn of_scopes<T>(config: &ServeConfig, of: impl Fn(&[u8]) -> Result<T, Failure>) -> Result<Vec<Vec<T>>, Failure> {
+    let one = |issuer: &IssuerConfig| {
+        let scopes = issuer.scopes.iter();
+        let made = scopes.map(|scope| of_persona(&scope.persona, &of, || format!("the scope `{}`", scope.scope)));
+        made.collect()
+    };
+    config.issuers.iter().map(one).collect()
+}
+
+/// What `of` makes of a persona; `whose` is for messages.
+fn of_persona<T>(
+    path: &Path,
+    of: impl Fn(&[u8]) -> Result<T, Failure>,
+    whose: impl Fn() -> String,
+) -> Result<T, Failure> {
+    let bytes_max = u64::try_from(aral_contract::limits::DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
+    let bytes = files::read_path(path, bytes_max).map_err(|error| unreadable(&error))?;
+    of(&bytes).map_err(|failure| Failure {
+        message: format!("the persona of {}: {}", whose(), failure.message),
+        ..failure
+    })
+}
+
+/// The issuers of a configuration with the sessions of their scopes.
+fn issuers(config: &ServeConfig, sessions: Vec<Vec<Session>>, clock: Arc<dyn Clock>) -> Result<Issuers, Failure> {
+    let one = |(issuer, sessions): (&IssuerConfig, Vec<Session>)| {
+        let keys = match &issuer.keys {
+            JwksConfig::File(keys) => KeysPlace::Fixed(Arc::clone(keys)),
+            JwksConfig::Url(remote) => KeysPlace::Url(RemoteKeys {
+                client: config
+                    .outbound
+                    .client(&remote.server, None, JWKS_TIMEOUT)
+                    .map_err(Failure::internal)?,
+                server: remote.server.clone(),
+                ttl: remote.ttl,
+                stale: remote.stale,
+                refetch: remote.refetch,
+            }),
+        };
+        let scopes = issuer.scopes.iter().map(|scope| scope.scope.clone());
+        Ok(IssuerOptions {
+            issuer: issuer.issuer.clone(),
+            audiences: issuer.audiences.clone(),
+            algorithms: issuer.algorithms.clone(),
+            types: issuer.types.clone(),
+            keys,
+            leeway: issuer.leeway,
+            lifetime_max: issuer.lifetime_max,
+            scopes: scopes.zip(sessions).collect(),
+        })
+    };
+    let list = config.issuers.iter().zip(sessions).map(one);
+    Ok(Issuers::new(list.collect::<Result<_, Failure>>()?, clock))
 }
 
 fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
@@ -215,10 +275,12 @@ fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
         session,
         keys: config.keys,
         certificates: config.certificates,
+        signature: config.signature,
     };
     Callers::new(opened.into_iter().map(caller).collect()).map_err(|error| {
         let hint = match &error {
-            CallersError::Name(_) => "give each [[serve.caller]] a name of its own",
+            CallersError::Name(_) | CallersError::Reserved(_) => "give each [[serve.caller]] a name of its own",
+            CallersError::NoSignatureKey(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]",
             CallersError::Key { .. } => "make a key for each caller",
             CallersError::Certificate { .. } => "name each certificate for one [[serve.caller]] alone",
         };

@@ -17,6 +17,7 @@ use aral_memory::{
     TransitKeys, Vault, VaultOptions, VaultSecrets,
 };
 use aral_runtime::files::{self, FilesError};
+use aral_runtime::outbound::Outbound;
 
 use crate::config::storage::{Credential, MasterKeyPlace, MemoryConfig, SecretsConfig, VaultConfig, VaultLogin};
 use crate::config::{Config, Taken};
@@ -70,7 +71,9 @@ impl Storage {
             }
         };
         let server = config.secrets.as_ref().and_then(|secrets| secrets.vault.as_ref());
-        let vault = server.map(|server| connect(server, &taken, &clock)).transpose()?;
+        let vault = server
+            .map(|server| connect(server, &config.outbound, &taken, &clock))
+            .transpose()?;
         Ok(Self(Arc::new(Parts {
             memory: config.memory.clone(),
             secrets: config.secrets.clone(),
@@ -247,7 +250,7 @@ impl Storage {
     }
 }
 
-fn connect(server: &VaultConfig, taken: &Taken, clock: &Arc<dyn Clock>) -> Result<Vault, Failure> {
+fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc<dyn Clock>) -> Result<Vault, Failure> {
     let given = |place: &Credential, key| match place {
         Credential::File(path) => Ok(aral_memory::Credential::File(path.clone())),
         Credential::Environment(name) => taken
@@ -269,6 +272,7 @@ fn connect(server: &VaultConfig, taken: &Taken, clock: &Arc<dyn Clock>) -> Resul
     };
     let options = VaultOptions {
         address: server.address.clone(),
+        outbound: outbound.clone(),
         authorities_pem: server.ca_pem.clone(),
         namespace: server.namespace.clone(),
         login,

@@ -10,6 +10,8 @@ mod rates;
 mod rates_shared;
 mod receipts;
 mod reload;
+mod signatures;
 mod start;
 mod tls;
+mod tokens;
 mod wire;

@@ -7,6 +7,7 @@
 mod guard;
 mod install;
 mod npm;
+mod oidc;
 mod openbao;
 mod osmem;
 mod redis;
@@ -33,6 +34,7 @@ type Start = fn(&Programs, &Path) -> Result<Started>;
 
 /// Every server that the tests can need.
 const SERVICES: &[(&str, Start)] = &[
+    ("oidc", oidc::start),
     ("openbao", openbao::start),
     ("osmem", osmem::start),
     ("redis", redis::start),

@@ -11,6 +11,7 @@ use aral_audit::sink::otlp::Otlp;
 use aral_audit::sink::stream::Stream;
 use aral_audit::sink::{Exporter, PositionError, Shipper, SinkName, SinkStatus};
 use aral_contract::{Code, Failure};
+use aral_runtime::outbound::Outbound;
 use tokio::sync::{oneshot, watch};
 
 use super::transport::Https;
@@ -32,10 +33,10 @@ pub(super) struct Sinks {
 
 impl Sinks {
     /// Starts them; none: nobody wants a copy.
-    pub(super) fn start(config: &AuditConfig, log: &AuditLog) -> Result<Option<Self>, Failure> {
+    pub(super) fn start(config: &AuditConfig, outbound: &Outbound, log: &AuditLog) -> Result<Option<Self>, Failure> {
         let mut shippers = Vec::new();
         let mut status = Vec::new();
-        for (name, exporter) in exporters(config)? {
+        for (name, exporter) in exporters(config, outbound)? {
             let name: SinkName = name.parse().map_err(Failure::internal)?;
             let shipper = Shipper::new(log, name.clone(), exporter).map_err(|error| position(&error))?;
             status.push((name, shipper.status()));
@@ -108,20 +109,20 @@ impl Drop for Sinks {
 /// What a sink is called, and what delivers for it.
 type Named = (&'static str, Box<dyn Exporter>);
 
-fn exporters(config: &AuditConfig) -> Result<Vec<Named>, Failure> {
+fn exporters(config: &AuditConfig, outbound: &Outbound) -> Result<Vec<Named>, Failure> {
     let mut exporters: Vec<Named> = Vec::new();
     if config.stdout {
         exporters.push(("stdout", Box::new(Stream::new(Box::new(std::io::stdout())))));
     }
     if let Some(elastic) = &config.elasticsearch {
-        let transport = Box::new(Https::new(&elastic.server, "[audit.elasticsearch]")?);
+        let transport = Box::new(Https::new(&elastic.server, "[audit.elasticsearch]", outbound)?);
         exporters.push((
             "elasticsearch",
             Box::new(Elastic::new(elastic.index.clone(), transport)),
         ));
     }
     if let Some(otlp) = &config.otlp {
-        let transport = Box::new(Https::new(&otlp.server, "[audit.otlp]")?);
+        let transport = Box::new(Https::new(&otlp.server, "[audit.otlp]", outbound)?);
         exporters.push(("otlp", Box::new(Otlp::new(otlp.service.clone(), transport))));
     }
     Ok(exporters)
@@ -160,7 +161,7 @@ mod tests {
             ..AuditConfig::default()
         };
         let shown = |config: &AuditConfig| -> Vec<(&str, String)> {
-            let exporters = exporters(config).unwrap().into_iter();
+            let exporters = exporters(config, &Outbound::default()).unwrap().into_iter();
             exporters
                 .map(|(name, exporter)| (name, format!("{exporter:?}")))
                 .collect()

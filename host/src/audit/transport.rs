@@ -1,23 +1,20 @@
 //! Sends batches of records to a server that the operator names, and reads its answer, both within bounds. It knows no
-//! format, follows no redirect and asks no proxy.
+//! format.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use aral_audit::sink::{ANSWER_BYTES_MAX, Answer, AnswerFuture, Transport, TransportError};
 use aral_contract::{Code, Failure};
 use aral_runtime::files;
+use aral_runtime::outbound::{self, Outbound, OutboundError, ServerUrl};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Response, Url, redirect, tls};
 
 use crate::config::audit::ServerConfig;
 use crate::text;
 
 /// Longest file with the value of a header, in bytes.
 const AUTHORIZATION_BYTES_MAX: u64 = 8 << 10;
-/// Longest wait for a connection, however long the whole may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections to one server.
 #[derive(Debug)]
@@ -29,46 +26,26 @@ pub(super) struct Https {
 
 impl Https {
     /// `table` is what the operator wrote it in, for messages.
-    pub(super) fn new(server: &ServerConfig, table: &str) -> Result<Self, Failure> {
-        let wrong = |reason: &str| {
-            Failure::new(Code::ConfigInvalid, format!("{table} address is of no use: {reason}"))
-                .with_hint("write it like https://HOST:PORT, or http://127.0.0.1:PORT for this machine")
-        };
-        let url = Url::parse(&server.address).map_err(|_| wrong("it is no URL"))?;
-        let local = check(&url).map_err(wrong)?;
-        let timeout = Duration::from_millis(server.timeout_ms);
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .tls_version_min(tls::Version::TLS_1_2)
-            .tls_sslkeylogfile(false)
-            .https_only(url.scheme() == "https")
-            // A proxy that the environment names would read every record on its way to this machine.
-            .no_proxy()
-            // A redirect would carry records and credentials to whatever it names.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
-            .timeout(timeout)
-            .user_agent(concat!("aral/", env!("CARGO_PKG_VERSION")));
-        if local && let Some(name) = url.domain() {
-            // A name server is not asked where this machine is: plain http is taken because it is here.
-            let port = url.port_or_known_default().unwrap_or_default();
-            let here = [
-                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-            ];
-            builder = builder.resolve_to_addrs(name, &here);
-        }
-        if let Some(pem) = &server.ca_pem {
-            let authorities = Certificate::from_pem_bundle(pem).map_err(|error| wrong(&text::chain(&error)))?;
-            if authorities.is_empty() {
-                return Err(wrong("its `ca_file` holds no certificate"));
+    pub(super) fn new(server: &ServerConfig, table: &str, outbound: &Outbound) -> Result<Self, Failure> {
+        let wrong = |error: OutboundError| {
+            let failure = Failure::new(Code::ConfigInvalid, format!("{table} {}", text::chain(&error)));
+            match error {
+                OutboundError::Address { .. } => failure.with_hint(format!(
+                    "aral.toml, {table}: address = \"https://HOST:PORT\", or \"http://127.0.0.1:PORT\" for this machine"
+                )),
+                OutboundError::Authorities(_) => failure.with_hint(format!("aral.toml, {table}: ca_file = \"ca.pem\"")),
+                OutboundError::Proxy(_) | OutboundError::NoProxy(_) | OutboundError::Client(_) => failure,
             }
-            builder = builder.tls_certs_only(authorities);
-        }
+        };
+        let url = ServerUrl::parse(&server.address)
+            .and_then(ServerUrl::without_query)
+            .map_err(wrong)?;
+        let timeout = Duration::from_millis(server.timeout_ms);
         Ok(Self {
-            http: builder.build().map_err(Failure::internal)?,
-            base: url.as_str().trim_end_matches('/').to_owned(),
+            http: outbound
+                .client(&url, server.ca_pem.as_deref(), timeout)
+                .map_err(wrong)?,
+            base: url.url().as_str().trim_end_matches('/').to_owned(),
             authorization_file: server.authorization_file.clone(),
         })
     }
@@ -85,7 +62,7 @@ impl Https {
         Ok(Answer {
             status: response.status().as_u16(),
             retry_after,
-            body: read(response).await.map_err(failed)?,
+            body: outbound::body(response, ANSWER_BYTES_MAX).await.map_err(failed)?,
         })
     }
 
@@ -109,42 +86,10 @@ impl Transport for Https {
     }
 }
 
-/// Whether the server is this machine; an error where it may not be spoken to.
-fn check(url: &Url) -> Result<bool, &'static str> {
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("it has a user or password in it; they belong into `authorization_file`");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("it has a query or fragment");
-    }
-    let host = url.host_str().ok_or("it has no host")?;
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    match url.scheme() {
-        "https" => Ok(local),
-        "http" if local => Ok(local),
-        "http" => Err("plain http would show records to everybody on the way"),
-        _ => Err("its scheme is not https"),
-    }
-}
-
 /// Only the form in seconds; a date would need the other end's clock.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// The body, and one byte more than the bound if there is more.
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
-            body.truncate(ANSWER_BYTES_MAX.saturating_add(1));
-            break;
-        }
-    }
-    Ok(body)
 }
 
 #[cfg(test)]
@@ -160,42 +105,34 @@ mod tests {
         }
     }
 
+    fn https(server: &ServerConfig) -> Result<Https, Failure> {
+        Https::new(server, "[audit.otlp]", &Outbound::default())
+    }
+
     #[test]
-    fn plain_http_is_for_this_machine_and_credentials_are_for_no_address() {
-        for good in [
-            "https://example.org",
-            "https://example.org:9200/base/",
-            "http://127.0.0.1:1",
-            "http://[::1]:1",
-            "http://localhost:1",
-        ] {
-            Https::new(&server(good), "[audit.otlp]").unwrap();
-        }
+    fn a_server_that_cannot_be_is_named_with_its_table() {
+        https(&server("https://example.org:9200/base/")).unwrap();
         for (bad, reason) in [
             ("example.org", "no URL"),
             ("http://example.org", "plain http"),
-            ("http://127.0.0.1.example.org", "plain http"),
-            ("ftp://example.org", "scheme"),
             ("https://user@example.org", "user or password"),
             ("https://example.org/?q", "query"),
         ] {
-            let failure = Https::new(&server(bad), "[audit.otlp]").unwrap_err();
+            let failure = https(&server(bad)).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);
             assert!(
-                failure.message.starts_with("[audit.otlp] address") && failure.message.contains(reason),
+                failure.message.starts_with("[audit.otlp] ") && failure.message.contains(reason),
                 "{failure}"
             );
+            assert!(failure.hint.unwrap().contains("[audit.otlp]: address"));
         }
         let none = ServerConfig {
             ca_pem: Some(b"none".to_vec()),
             ..server("https://example.org")
         };
-        assert!(
-            Https::new(&none, "[audit.otlp]")
-                .unwrap_err()
-                .message
-                .contains("no certificate")
-        );
+        let failure = https(&none).unwrap_err();
+        assert!(failure.message.contains("no certificate"), "{failure}");
+        assert!(failure.hint.unwrap().contains("[audit.otlp]: ca_file"));
     }
 
     /// Takes one request, answers, and returns what was asked.
@@ -207,7 +144,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let mut server = server(&format!("http://{}", listener.local_addr().unwrap()));
         settings(&mut server);
-        let transport = Https::new(&server, "[audit.otlp]").unwrap();
+        let transport = https(&server).unwrap();
         let served = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = vec![0; 4096];
@@ -248,10 +185,7 @@ mod tests {
             authorization_file: Some(path),
             ..server("http://127.0.0.1:1")
         };
-        let refused = Https::new(&open, "[audit.otlp]")
-            .unwrap()
-            .exchange("/", "text/x", Vec::new())
-            .await;
+        let refused = https(&open).unwrap().exchange("/", "text/x", Vec::new()).await;
         assert!(refused.unwrap_err().to_string().contains("mode"));
     }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::audit::raw::RawAudit;
+use super::outbound::RawOutbound;
 use super::serve::RawServe;
 use super::storage::raw::{RawMemory, RawSecrets};
 
@@ -25,6 +26,7 @@ pub(super) struct RawConfig {
     pub(super) manifests: RawManifests,
     pub(super) policy: RawPolicy,
     pub(super) egress: RawEgress,
+    pub(super) outbound: RawOutbound,
     pub(super) runtime: RawRuntime,
     pub(super) memory: Option<RawMemory>,
     pub(super) secrets: Option<RawSecrets>,

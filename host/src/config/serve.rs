@@ -1,32 +1,52 @@
 //! `[serve]`, resolved: where the server listens, who may call it, and what it bears. It reads no persona and listens
 //! nowhere.
 
+mod error;
+mod issuer;
 mod rates;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use aral_contract::Digest;
+use aral_contract::document::PublicKey;
 use aral_contract::id::CallerName;
 use aral_protocol::{
     AdminOptions, Bounds, BoundsRequest, CertificateName, ClientAuth, ClientOptions, HostName, ListenerOptions, Origin,
-    OutOfRange, Proxies, Rates, TlsOptions,
+    Proxies, Rates, Resource, SignatureRule, TlsOptions,
 };
+use aral_runtime::files;
+use aral_runtime::outbound::Outbound;
 use serde::Deserialize;
 
-use super::ConfigError;
 use super::storage::Credential;
+use super::{ConfigError, KEY_BYTES_MAX};
+pub use error::ServeConfigError;
+use issuer::RawIssuer;
+pub use issuer::{
+    IssuerConfig, JWKS_REFETCH_S_DEFAULT, JWKS_STALE_S_DEFAULT, JWKS_TTL_S_DEFAULT, JwksConfig, LEEWAY_S_DEFAULT,
+    LIFETIME_S_MAX_DEFAULT, RemoteJwksConfig, ScopeConfig, TOKEN_TYPE_DEFAULT,
+};
 use rates::RawRates;
 pub use rates::{RatesConfigError, RedisConfig};
 
 /// What `aral serve` serves.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ServeConfig {
     /// Where it listens.
     pub listeners: Vec<ListenerOptions>,
     /// Who may call.
     pub callers: Vec<CallerConfig>,
+    /// Whose tokens are believed.
+    pub issuers: Vec<IssuerConfig>,
+    /// The address under which callers know the server; needed with issuers.
+    pub resource: Option<Resource>,
+    /// How the keys of issuers are fetched: `[outbound]`.
+    pub outbound: Outbound,
     /// What it bears.
     pub bounds: Bounds,
     /// Where it is managed.
@@ -50,6 +70,8 @@ pub struct CallerConfig {
     pub keys: Vec<Digest>,
     /// Names of the certificates that it shows.
     pub certificates: Vec<CertificateName>,
+    /// How it signs its requests; none: it does not.
+    pub signature: Option<SignatureRule>,
 }
 
 /// `[serve]`
@@ -58,6 +80,8 @@ pub struct CallerConfig {
 pub(super) struct RawServe {
     listener: Vec<RawListener>,
     caller: Vec<RawCaller>,
+    issuer: Vec<RawIssuer>,
+    resource: Option<Resource>,
     limits: BoundsRequest,
     admin: RawAdmin,
     rates: RawRates,
@@ -111,39 +135,23 @@ struct RawCaller {
     keys: Vec<Digest>,
     #[serde(default)]
     certificates: Vec<CertificateName>,
+    signature: Option<RawSignature>,
+    #[serde(default)]
+    signature_keys: Vec<PathBuf>,
 }
 
-/// `[serve]` that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServeError {
-    /// A number that makes no sense.
-    #[error(transparent)]
-    OutOfRange(#[from] OutOfRange),
-    /// Something about certificates of callers, and nothing that says whose they are.
-    #[error("[serve.listener.tls] of `{address}` has `{key}` and no `client_ca_file`")]
-    NoClientCa {
-        /// Which listener.
-        address: SocketAddr,
-        /// What it has.
-        key: &'static str,
-    },
-}
-
-impl ServeError {
-    /// The line that repairs it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::OutOfRange(_) => None,
-            Self::NoClientCa { key, .. } => Some(format!(
-                "in aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"
-            )),
-        }
-    }
+/// `serve.caller.signature`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawSignature {
+    Required,
+    Optional,
 }
 
 pub(super) fn resolve(
     raw: RawServe,
     state_dir: Option<&Path>,
+    outbound: &Outbound,
     beside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<ServeConfig, ConfigError> {
     let listener = |raw: RawListener| {
@@ -156,21 +164,22 @@ pub(super) fn resolve(
             tls: raw.tls.map(|tls| resolve_tls(tls, raw.address, beside)).transpose()?,
         })
     };
-    let caller = |raw: RawCaller| CallerConfig {
-        name: raw.name,
-        persona: beside(raw.persona),
-        keys: raw.keys,
-        certificates: raw.certificates,
-    };
     let (rates, redis) = rates::resolve(raw.rates, beside)?;
     Ok(ServeConfig {
         listeners: raw
             .listener
             .into_iter()
             .map(listener)
-            .collect::<Result<_, ServeError>>()?,
-        callers: raw.caller.into_iter().map(caller).collect(),
-        bounds: Bounds::resolve(&raw.limits).map_err(ServeError::from)?,
+            .collect::<Result<_, ServeConfigError>>()?,
+        callers: raw
+            .caller
+            .into_iter()
+            .map(|raw| caller(raw, beside))
+            .collect::<Result<_, _>>()?,
+        issuers: issuer::resolve(raw.issuer, beside)?,
+        resource: raw.resource,
+        outbound: outbound.clone(),
+        bounds: Bounds::resolve(&raw.limits).map_err(ServeConfigError::Bounds)?,
         admin: AdminOptions {
             socket: raw.admin.socket.map(beside).or_else(|| state_dir.map(admin_socket)),
             address: raw.admin.address,
@@ -180,6 +189,42 @@ pub(super) fn resolve(
         redis,
         trusted_proxies: raw.trusted_proxies,
     })
+}
+
+fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<CallerConfig, ConfigError> {
+    let signature = match (raw.signature, raw.signature_keys.is_empty()) {
+        (None, true) => None,
+        (Some(presence), false) => {
+            let keys = raw
+                .signature_keys
+                .into_iter()
+                .map(|named| key(&raw.name, beside(named)));
+            Some(SignatureRule {
+                required: presence == RawSignature::Required,
+                keys: keys.collect::<Result<_, _>>()?,
+            })
+        }
+        // One without the other is a slip, and the host does not guess which way.
+        (None, false) => return Err(ServeConfigError::NoSignature(raw.name).into()),
+        (Some(_), true) => return Err(ServeConfigError::NoSignatureKeys(raw.name).into()),
+    };
+    Ok(CallerConfig {
+        name: raw.name,
+        persona: beside(raw.persona),
+        keys: raw.keys,
+        certificates: raw.certificates,
+        signature,
+    })
+}
+
+fn key(caller: &CallerName, path: PathBuf) -> Result<PublicKey, ConfigError> {
+    let bytes = files::read_trusted(&path, KEY_BYTES_MAX)?;
+    let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
+    Ok(key.map_err(|error| ServeConfigError::SignatureKey {
+        caller: caller.clone(),
+        path,
+        error,
+    })?)
 }
 
 /// Where a server with this folder of state is managed, unless its configuration says where.
@@ -200,8 +245,8 @@ fn resolve_tls(
     raw: RawTls,
     address: SocketAddr,
     beside: &impl Fn(PathBuf) -> PathBuf,
-) -> Result<TlsOptions, ServeError> {
-    let lonely = |key| ServeError::NoClientCa { address, key };
+) -> Result<TlsOptions, ServeConfigError> {
+    let lonely = |key| ServeConfigError::NoClientCa { address, key };
     let clients = match raw.client_ca_file {
         Some(ca_file) => Some(ClientOptions {
             ca_file: beside(ca_file),

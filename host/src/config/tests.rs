@@ -205,6 +205,21 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
         ),
         ("[egress]\nproxy = \"x\"", "unknown field `proxy`", None),
         (
+            "[outbound]\nproxy = \"proxy:3128\"",
+            "[outbound]: `proxy:3128` is no proxy",
+            Some("aral.toml, [outbound]: proxy = \"http://HOST:PORT\""),
+        ),
+        (
+            "[outbound]\nno_proxy = [\"*\"]",
+            "[outbound]: `*` is no name, address or network",
+            Some("aral.toml, [outbound]: no_proxy = [\"example.org\", \"10.0.0.0/8\"]"),
+        ),
+        (
+            "[outbound]\nca_file = \"dev.pub.pem\"",
+            "[outbound]: there is no certificate in PEM form",
+            Some("aral.toml, [outbound]: ca_file = \"ca.pem\""),
+        ),
+        (
             "[egress]\nnameservers = [\"127.0.0.1\"]",
             "invalid socket address",
             None,
@@ -301,7 +316,7 @@ fn the_documented_file_is_taken() {
     let document = include_str!("../../../docs/configuration.md");
     let (_, example) = document.split_once("```toml\n").unwrap();
     let (example, _) = example.split_once("```").unwrap();
-    let raw = parse(Path::new("aral.toml"), example.as_bytes()).unwrap();
+    let raw = parse::parse(Path::new("aral.toml"), example.as_bytes()).unwrap();
     let policy = Policy::resolve(raw.policy, &"/etc/aral".parse().unwrap()).unwrap();
     assert_ne!(policy, Config::closed().unwrap().policy);
     let folder = Folder::with(example);

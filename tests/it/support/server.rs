@@ -1,5 +1,6 @@
 //! `aral serve` as a process of its own, on a port that the system chose.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -47,15 +48,15 @@ impl Server {
 
     /// The same with more arguments.
     pub(crate) fn start_with(desk: &Desk, arguments: &[&str]) -> Self {
-        Self::start_in(desk, arguments, &[])
+        Self::start_in(desk, arguments, &[] as &[(&str, &str)])
     }
 
     /// The same in an environment that has these variables.
-    pub(crate) fn start_in(desk: &Desk, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in<V: AsRef<OsStr>>(desk: &Desk, arguments: &[&str], variables: &[(&str, V)]) -> Self {
         let mut all = vec!["serve", "--quiet", "--json"];
         all.extend_from_slice(arguments);
         let mut command = desk.command(&all);
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         Self::from(command)
     }
 }

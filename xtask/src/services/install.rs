@@ -31,6 +31,12 @@ impl Programs {
         Self { wheels }
     }
 
+    /// Where everything is installed, each packager's below a folder of its own.
+    pub(super) fn folder(&self) -> PathBuf {
+        let folder = self.wheels.parent().and_then(Path::parent);
+        folder.unwrap_or(&self.wheels).to_owned()
+    }
+
     /// A program that came in a wheel.
     pub(super) fn wheel(&self, name: &str) -> Result<PathBuf> {
         let path = self.wheels.join(name);
@@ -96,7 +102,7 @@ pub(super) fn all(root: &Path, target: &Path) -> Result<(Programs, Packages)> {
     }
     debian();
     let programs = Programs::below(environment.join("bin"));
-    let packages = npm::install(root, &folder, &programs)?;
+    let packages = npm::install(root, &programs)?;
     Ok((programs, packages))
 }
 

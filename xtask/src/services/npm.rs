@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::install::Programs;
 use crate::process;
@@ -26,6 +26,30 @@ pub(super) struct Packages {
 }
 
 impl Packages {
+    /// Where they are, installed or not.
+    pub(super) fn of(programs: &Programs) -> Result<Self> {
+        Ok(Self {
+            node: programs.package(NODE)?,
+            folder: programs.folder().join("npm"),
+        })
+    }
+
+    /// What runs them.
+    pub(super) fn node(&self) -> &Path {
+        &self.node
+    }
+
+    /// A file of a package.
+    pub(super) fn file(&self, path: &str) -> Result<PathBuf> {
+        let path = self.folder.join("node_modules").join(path);
+        ensure!(
+            path.is_file(),
+            "{} is not there after installing {LIST}",
+            path.display()
+        );
+        Ok(path)
+    }
+
     /// What tests that start such a program by themselves are told: `$ARAL_SERVICE_NODE $ARAL_SERVICE_NPM/PACKAGE/FILE.js`.
     pub(super) fn variables(&self) -> [(&'static str, String); 2] {
         [
@@ -38,13 +62,10 @@ impl Packages {
     }
 }
 
-/// Installs what is missing below `folder`.
-pub(super) fn install(root: &Path, folder: &Path, programs: &Programs) -> Result<Packages> {
-    let folder = folder.join("npm");
-    let packages = Packages {
-        node: programs.package(NODE)?,
-        folder: folder.clone(),
-    };
+/// Installs what is missing.
+pub(super) fn install(root: &Path, programs: &Programs) -> Result<Packages> {
+    let packages = Packages::of(programs)?;
+    let folder = packages.folder.clone();
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let mut wanted = Vec::new();
     for name in FILES {

@@ -228,6 +228,8 @@ pub enum SecretOperation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthenticationMethod {
+    /// Not at all.
+    None,
     /// They run the program, so the system let them in.
     Local,
     /// A key that the operator gave out.
@@ -236,6 +238,8 @@ pub enum AuthenticationMethod {
     Token,
     /// A certificate of the connection.
     Certificate,
+    /// A signature over the request.
+    Signature,
     /// A signed persona.
     Persona,
 }

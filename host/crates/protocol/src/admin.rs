@@ -17,7 +17,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
@@ -322,7 +322,7 @@ async fn admit(
         }
         if let Err(reason) = gate.check_key(&request) {
             gate.note(visitor, Some(trace), Some(reason));
-            return crate::authenticate::refused();
+            return crate::authenticate::refused(HeaderValue::from_static("Bearer"));
         }
     }
     if request.method() != Method::GET {

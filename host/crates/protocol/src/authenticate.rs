@@ -1,79 +1,136 @@
-//! Who calls. Nothing behind this is reached without a caller, and whoever is not one learns only that.
+//! Who calls. There are several ways to be known; nothing behind this is reached without one of them, and whoever is not known
+//! learns only that. Why is in the record.
 
 use std::sync::Arc;
 
 use aral_contract::event::AuthenticationMethod;
+use aral_contract::id::CallerName;
 use aral_contract::{Code, Failure};
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::body;
+use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
-use crate::door::{Door, Peer, Said, Shared, Trace};
+use crate::door::{Door, Peer, Said, Trace};
 use crate::problem::Problem;
 use crate::tls::ClientCertificate;
+use crate::signature::{self, Message, Times};
 
-/// Longest credential, in bytes.
+/// Longest credential, in bytes. Stops one that takes long to look at.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
+
+/// Somebody, and how they showed who they are.
+struct Known {
+    caller: Arc<Caller>,
+    method: AuthenticationMethod,
+}
+
+/// Nobody that is known.
+struct Stranger {
+    method: AuthenticationMethod,
+    /// Who it would have been.
+    user: Option<CallerName>,
+    /// For the record alone.
+    reason: &'static str,
+}
+
+impl Stranger {
+    fn new(method: AuthenticationMethod, reason: &'static str) -> Self {
+        Self {
+            method,
+            user: None,
+            reason,
+        }
+    }
+}
+
+/// Why a request goes no further.
+enum Refused {
+    Stranger(Stranger),
+    /// Its body is none.
+    Problem(Problem),
+}
 
 /// Lets a caller through.
 pub(crate) async fn authenticate(
     State(door): State<Arc<Door>>,
     Extension(Trace(trace)): Extension<Trace>,
     Extension(peer): Extension<Peer>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    let shared = &door.shared;
-    let certificate = request.extensions().get::<Arc<ClientCertificate>>();
-    let mut method = AuthenticationMethod::ApiKey;
-    let found = match (credential(request.headers()), certificate) {
-        (Ok(Some(key)), None) => with_key(shared, key).map(|caller| (caller, true)),
-        (Ok(Some(key)), Some(certificate)) => with_both(&door, key, certificate).map(|caller| (caller, true)),
-        (Ok(None), Some(certificate)) => {
-            method = AuthenticationMethod::Certificate;
-            with_certificate(&door, certificate)
-                .and_then(|found| found.ok_or("a certificate of no caller"))
-                .map(|caller| (caller, true))
-        }
-        (Ok(None), None) => anonymous(&door).map(|caller| (caller, false)),
-        (Err(reason), _) => Err(reason),
+    let uri = request.uri().clone();
+    let known = match identify(&door, &request).await {
+        Ok(known) => check_signature(&door, known, request).await,
+        Err(stranger) => Err(Refused::Stranger(stranger)),
     };
-    match found {
-        Ok((caller, said_who)) => {
-            if said_who {
-                shared.record_authentication(trace, peer, said(method, Some(&caller)), None);
+    match known {
+        Ok((known, mut request)) => {
+            // Who shows nothing is taken for whom the listener says, and there is nothing to record.
+            if known.method != AuthenticationMethod::None {
+                let said = Said {
+                    method: known.method,
+                    user: Some(&known.caller.name),
+                    agent: Some(&known.caller.session.persona().body.id),
+                };
+                door.shared.record_authentication(trace, peer, said, None);
             }
-            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(known.caller);
             next.run(request).await
         }
-        Err(reason) => {
-            shared.record_authentication(trace, peer, said(method, None), Some(reason.to_owned()));
-            refused()
+        Err(Refused::Stranger(stranger)) => {
+            let said = Said {
+                method: stranger.method,
+                user: stranger.user.as_ref(),
+                agent: None,
+            };
+            let reason = Some(stranger.reason.to_owned());
+            door.shared.record_authentication(trace, peer, said, reason);
+            refused(door.shared.protected.challenge(&uri))
         }
+        Err(Refused::Problem(problem)) => problem.into_response(),
     }
 }
 
-fn said(method: AuthenticationMethod, caller: Option<&Caller>) -> Said<'_> {
-    Said {
-        method,
-        user: caller.map(|caller| &caller.name),
-        agent: caller.map(|caller| &caller.session.persona().body.id),
-    }
-}
-
-/// The same for every reason.
-pub(crate) fn refused() -> Response {
+/// The same for every reason. `challenge` says how to be let in.
+pub(crate) fn refused(challenge: HeaderValue) -> Response {
     let failure = Failure::new(Code::AuthenticationFailed, "it is not known who calls");
     let mut response = Problem::from(failure).into_response();
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     response
 }
 
-/// What the request shows; none: nothing. The reason is for the record.
+/// What a request shows of its caller. Whoever shows something wrong is not taken for somebody who shows nothing.
+async fn identify(door: &Door, request: &Request) -> Result<Known, Stranger> {
+    let certificate = request.extensions().get::<Arc<ClientCertificate>>();
+    let certificate = certificate.map(|certificate| with_certificate(door, certificate));
+    let known = match credential(request.headers()) {
+        Ok(Some(text)) if text.starts_with(KEY_PREFIX) => with_key(door, text)?,
+        Ok(Some(text)) => with_token(door, text).await?,
+        Ok(None) => {
+            return match certificate {
+                None => anonymous(door),
+                Some(shown) => shown?.ok_or_else(|| {
+                    Stranger::new(AuthenticationMethod::Certificate, "a certificate of no caller")
+                }),
+            };
+        }
+        Err(reason) => return Err(Stranger::new(AuthenticationMethod::None, reason)),
+    };
+    // A certificate that is nobody's is the way in, and the credential says who comes. One that is somebody's says it too.
+    match certificate.transpose()?.flatten() {
+        Some(other) if other.caller.name != known.caller.name => {
+            Err(Stranger::new(known.method, "a credential and a certificate of two callers"))
+        }
+        Some(_) | None => Ok(known),
+    }
+}
+
+/// What stands in `Authorization`; none: there is none.
 pub(crate) fn credential(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Ok(None) };
@@ -83,42 +140,93 @@ pub(crate) fn credential(headers: &HeaderMap) -> Result<Option<&str>, &'static s
     let text = value.to_str().map_err(|_| "a credential that is no text")?;
     match text.split_once(' ') {
         _ if text.len() > CREDENTIAL_BYTES_MAX => Err("a credential that is too long"),
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(key.trim_start_matches(' '))),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(rest.trim_start_matches(' '))),
         Some(_) | None => Err("a scheme other than Bearer"),
     }
 }
 
-fn with_key(shared: &Shared, key: &str) -> Result<Arc<Caller>, &'static str> {
-    if !key.starts_with(KEY_PREFIX) {
-        return Err("a credential of no known form");
-    }
-    shared.callers.with_key(key).cloned().ok_or("an unknown key")
+/// By a key that the operator gave out.
+fn with_key(door: &Door, key: &str) -> Result<Known, Stranger> {
+    let method = AuthenticationMethod::ApiKey;
+    let caller = door.shared.callers.with_key(key).cloned();
+    let caller = caller.ok_or_else(|| Stranger::new(method, "an unknown key"))?;
+    Ok(Known { caller, method })
 }
+
+/// By a token of an issuer.
+async fn with_token(door: &Door, token: &str) -> Result<Known, Stranger> {
+    let method = AuthenticationMethod::Token;
+    let caller = door.shared.issuers.caller(token).await;
+    let caller = caller.map_err(|reason| Stranger::new(method, reason))?;
+    Ok(Known { caller, method })
+}
+
+/// By nothing, where the listener says who that is.
+fn anonymous(door: &Door) -> Result<Known, Stranger> {
+    let method = AuthenticationMethod::None;
+    let name = door.listener.anonymous.as_ref();
+    let caller = name.and_then(|name| door.shared.callers.named(name)).cloned();
+    let caller = caller.ok_or_else(|| Stranger::new(method, "no credential"))?;
+    Ok(Known { caller, method })
+}
+
+/// Checks the signature over the request, where its caller signs. For that the body must be there.
+async fn check_signature(door: &Door, known: Known, request: Request) -> Result<(Known, Request), Refused> {
+    let Some(rule) = &known.caller.signature else {
+        return Ok((known, request));
+    };
+    let stranger = |reason| {
+        Refused::Stranger(Stranger {
+            method: AuthenticationMethod::Signature,
+            user: Some(known.caller.name.clone()),
+            reason,
+        })
+    };
+    if !signature::is_there(request.headers()) {
+        return if rule.required {
+            Err(stranger("no signature"))
+        } else {
+            Ok((known, request))
+        };
+    }
+    let shared = &door.shared;
+    let (parts, body) = request.into_parts();
+    let body = body::read(&parts.headers, body, &shared.bounds)
+        .await
+        .map_err(Refused::Problem)?;
+    let message = Message {
+        method: &parts.method,
+        uri: &parts.uri,
+        headers: &parts.headers,
+        body: &body,
+    };
+    let times = Times {
+        now: shared.clock.now(),
+        age_max: bounds::ms(shared.bounds.signature_age_ms),
+        skew: bounds::ms(shared.bounds.signature_skew_ms),
+    };
+    signature::check(message, &known.caller.name, rule, times, &shared.nonces).map_err(stranger)?;
+    let method = match known.method {
+        AuthenticationMethod::None => AuthenticationMethod::Signature,
+        shown => shown,
+    };
+    Ok((Known { method, ..known }, Request::from_parts(parts, Body::from(body))))
 
 /// Whom the certificate of the connection shows; none: nobody. It is looked at again, since it may have been revoked after
 /// the connection began.
-fn with_certificate(door: &Door, certificate: &ClientCertificate) -> Result<Option<Arc<Caller>>, &'static str> {
+fn with_certificate(door: &Door, certificate: &ClientCertificate) -> Result<Option<Known>, Stranger> {
+    let method = AuthenticationMethod::Certificate;
     let names = door.tls.as_ref().and_then(|tls| certificate.names(tls));
-    let names = names.ok_or("a certificate that is not valid any more")?;
+    let names = names.ok_or_else(|| Stranger::new(method, "a certificate that is not valid any more"))?;
     match door.shared.callers.with_certificate(names).as_slice() {
         [] => Ok(None),
-        [one] => Ok(Some(Arc::clone(one))),
-        [_, _, ..] => Err("a certificate of two callers"),
+        [one] => Ok(Some(Known {
+            caller: Arc::clone(one),
+            method,
+        })),
+        [_, _, ..] => Err(Stranger::new(method, "a certificate of two callers")),
     }
 }
-
-/// A certificate that is nobody's is the way in, and the key says who comes. One that is somebody's says it too.
-fn with_both(door: &Door, key: &str, certificate: &ClientCertificate) -> Result<Arc<Caller>, &'static str> {
-    let caller = with_key(&door.shared, key)?;
-    match with_certificate(door, certificate)? {
-        Some(other) if other.name != caller.name => Err("a key and a certificate of two callers"),
-        Some(_) | None => Ok(caller),
-    }
-}
-
-fn anonymous(door: &Door) -> Result<Arc<Caller>, &'static str> {
-    let name = door.listener.anonymous.as_ref().ok_or("no credential")?;
-    door.shared.callers.named(name).cloned().ok_or("no credential")
 }
 
 #[cfg(test)]

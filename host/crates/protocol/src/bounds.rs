@@ -103,6 +103,12 @@ bounds! {
     mcp_session_idle_ms = 1_800_000, 10 => 86_400_000;
     /// Answers of MCP without an end for one caller, on which news come. Stops a caller from keeping all connections.
     mcp_streams_max = 100, 1 => 1_000_000;
+    /// How long the signature of a request is good. Stops requests that were kept to be sent later.
+    signature_age_ms = 300_000, 1_000 => 3_600_000;
+    /// How far the clock of whoever signed may be ahead.
+    signature_skew_ms = 30_000, 0 => 300_000;
+    /// Signatures of one caller that are remembered until they are too old to be used again; one more is refused.
+    signature_nonces_max = 10_000, 1 => 1_000_000;
 }
 
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use aral_contract::Digest;
+use aral_contract::document::PublicKey;
 use aral_contract::id::CallerName;
 use aral_orchestration::Session;
 
@@ -13,6 +14,8 @@ use crate::tls::CertificateName;
 
 /// What every key begins with, so that people and scanners of repositories know one when they see it.
 pub const KEY_PREFIX: &str = "aral_";
+/// What the name of a token's bearer begins with, and no other caller's.
+pub const TOKEN_PREFIX: &str = "token-";
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -25,6 +28,17 @@ pub struct Caller {
     pub keys: Vec<Digest>,
     /// Names of the certificates that show who it is.
     pub certificates: Vec<CertificateName>,
+    /// How it signs its requests; none: signatures are not looked at.
+    pub signature: Option<SignatureRule>,
+}
+
+/// How somebody signs requests (RFC 9421).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureRule {
+    /// Whether every request must be signed; else one that is must be signed well.
+    pub required: bool,
+    /// Who signs: one of these.
+    pub keys: Vec<PublicKey>,
 }
 
 /// Why a list of callers is not taken.
@@ -41,6 +55,12 @@ pub enum CallersError {
         /// Who has it too.
         name: CallerName,
     },
+    /// The name of a token's bearer.
+    #[error("the caller `{0}` has a name that begins with `{TOKEN_PREFIX}`, as those of bearers of tokens do")]
+    Reserved(CallerName),
+    /// Signatures that nobody could make.
+    #[error("the caller `{0}` signs its requests with no key")]
+    NoSignatureKey(CallerName),
     /// One key would be two callers.
     #[error("the key with the SHA-256 {digest} is listed twice, last for `{name}`")]
     Key {
@@ -63,7 +83,7 @@ impl Callers {
     /// Takes a list.
     ///
     /// # Errors
-    /// A name or a key that is there twice.
+    /// A name or a key that is there twice, a name that is reserved, or signatures without a key.
     pub fn new(list: Vec<Caller>) -> Result<Self, CallersError> {
         let mut callers = Self::default();
         let named = |caller: Caller| Caller {
@@ -71,6 +91,12 @@ impl Callers {
             ..caller
         };
         for caller in list.into_iter().map(named).map(Arc::new) {
+            if caller.name.as_str().starts_with(TOKEN_PREFIX) {
+                return Err(CallersError::Reserved(caller.name.clone()));
+            }
+            if caller.signature.as_ref().is_some_and(|rule| rule.keys.is_empty()) {
+                return Err(CallersError::NoSignatureKey(caller.name.clone()));
+            }
             for key in &caller.keys {
                 match callers.keys.entry(*key) {
                     Entry::Vacant(free) => free.insert(Arc::clone(&caller)),

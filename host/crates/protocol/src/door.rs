@@ -20,9 +20,12 @@ use crate::limit::{Limits, Proxies, Rates};
 use crate::listener::ListenerOptions;
 use crate::mcp::{Mcp, Toolbox};
 use crate::places::Places;
+use crate::protected::{Protected, Resource};
 use crate::receipts::Receipts;
 use crate::replay::Replays;
+use crate::signature::nonces::Nonces;
 use crate::tls::Tls;
+use crate::token::Issuers;
 
 /// One listener and what it leads to.
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) doctor: Arc<Doctor>,
     pub(crate) replays: Arc<Replays>,
+    pub(crate) issuers: Issuers,
+    pub(crate) protected: Protected,
+    /// Signatures that were used.
+    pub(crate) nonces: Arc<Nonces>,
     /// Places for requests.
     pub(crate) requests: Places,
     /// For what asks nobody who they are.
@@ -54,7 +61,7 @@ pub(crate) struct Shared {
     /// Places for receipts that are being made.
     pub(crate) proving: Places,
     pub(crate) mcp: Arc<Mcp>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     sink: Arc<dyn AuditSink>,
     draining: Arc<AtomicBool>,
 }
@@ -63,6 +70,8 @@ pub(crate) struct Shared {
 pub(crate) struct SharedParts {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) callers: Callers,
+    pub(crate) issuers: Issuers,
+    pub(crate) resource: Option<Resource>,
     pub(crate) bounds: Bounds,
     pub(crate) limits: Limits,
     pub(crate) proxies: Proxies,
@@ -74,6 +83,17 @@ pub(crate) struct SharedParts {
     pub(crate) changes: watch::Receiver<()>,
 }
 
+/// What another configuration replaces.
+pub(crate) struct RenewedParts {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) callers: Callers,
+    pub(crate) issuers: Issuers,
+    pub(crate) resource: Option<Resource>,
+    pub(crate) bounds: Bounds,
+    pub(crate) rates: Rates,
+    pub(crate) proxies: Proxies,
+}
+
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
         let bounds = parts.bounds;
@@ -83,6 +103,9 @@ impl Shared {
             callers: parts.callers,
             doctor: Arc::new(Doctor::new(parts.health, Arc::clone(&parts.clock))),
             replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
+            protected: Protected::new(parts.resource.as_ref(), &parts.issuers),
+            issuers: parts.issuers,
+            nonces: Arc::new(Nonces::new(bounds::size(bounds.signature_nonces_max))),
             requests: Places::new(bounds::size(bounds.requests_max)),
             public: public(&bounds),
             limits: Arc::new(parts.limits),
@@ -98,18 +121,24 @@ impl Shared {
     }
 
     /// The same server under another configuration. What is counted and kept goes on: places that are taken, answers that
-    /// may be asked for again, how often somebody asked, what was seen of the host's health, and that the server ends. Changes nothing of this one.
-    pub(crate) fn renewed(
-        &self,
-        dispatcher: Arc<Dispatcher>,
-        callers: Callers,
-        bounds: Bounds,
-        rates: Rates,
-        proxies: Proxies,
-    ) -> Self {
+    /// may be asked for again, how often somebody asked, signatures that were used, what was seen of the host's health, and that
+    /// the server ends. Changes nothing of this one.
+    pub(crate) fn renewed(&self, parts: RenewedParts) -> Self {
+        let RenewedParts {
+            dispatcher,
+            callers,
+            issuers,
+            resource,
+            bounds,
+            rates,
+            proxies,
+        } = parts;
         Self {
             dispatcher,
             callers,
+            protected: Protected::new(resource.as_ref(), &issuers),
+            issuers,
+            nonces: Arc::clone(&self.nonces),
             doctor: Arc::clone(&self.doctor),
             replays: Arc::clone(&self.replays),
             requests: self.requests.clone(),
@@ -136,6 +165,7 @@ impl Shared {
         self.requests.resize(bounds::size(self.bounds.requests_max));
         self.proving.resize(bounds::size(self.bounds.receipts_max));
         self.replays.rebound(&self.bounds);
+        self.nonces.rebound(bounds::size(self.bounds.signature_nonces_max));
         self.limits.rebound();
         self.mcp.rebound(&self.bounds);
     }

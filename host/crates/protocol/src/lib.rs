@@ -17,6 +17,9 @@ mod door;
 mod enter;
 mod guard;
 pub mod problem;
+mod protected;
+mod signature;
+mod token;
 
 mod capabilities;
 mod invoke;
@@ -40,16 +43,18 @@ mod streams;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
-pub use caller::{Caller, Callers, CallersError};
+pub use caller::{Caller, Callers, CallersError, SignatureRule};
 pub use health::{Check, Health};
 pub use limit::{Proxies, Rates, RedisOptions};
 pub use listener::{HostName, ListenerOptions, Origin};
 pub use mcp::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 pub use openapi::openapi;
 pub use problem::Problem;
+pub use protected::{Resource, ResourceError};
 pub use receipts::Receipts;
 pub use server::{BindError, Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
 pub use tls::{CertificateName, ClientAuth, ClientOptions, TlsError, TlsOptions, TlsReloader};
+pub use token::{IssuerOptions, Issuers, KeySet, KeySetError, KeysPlace, RemoteKeys, TokenAlgorithm};
 
 #[cfg(test)]
 mod tests;

@@ -33,9 +33,9 @@ struct Bearer;
 impl utoipa::Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_with(Default::default);
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A key of `[[serve.caller]]`"));
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+            "A key of `[[serve.caller]]`, or a token (JWT) of a `[[serve.issuer]]`",
+        ));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     }
 }

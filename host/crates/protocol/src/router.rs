@@ -24,7 +24,8 @@ use crate::guard::guard;
 use crate::limit;
 use crate::openapi::Description;
 use crate::problem::Problem;
-use crate::{capabilities, health, invoke, mcp, openapi, receipts};
+use crate::signature::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
+use crate::{capabilities, health, invoke, mcp, openapi, protected, receipts};
 
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
@@ -49,6 +50,8 @@ fn open() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(openapi::document))
+        .routes(routes!(protected::root))
+        .routes(routes!(protected::mcp))
 }
 
 /// Everything that a request of this listener passes. The last layer is the first that it meets.
@@ -126,7 +129,14 @@ fn cors(door: &Door) -> CorsLayer {
         .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok())
         .collect();
     let mut methods = vec![Method::GET, Method::POST];
-    let mut asked = vec![header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY];
+    let mut asked = vec![
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        invoke::IDEMPOTENCY_KEY,
+        CONTENT_DIGEST,
+        SIGNATURE,
+        SIGNATURE_INPUT,
+    ];
     let mut told = vec![
         TRACE_ID,
         invoke::VERSION,
@@ -134,6 +144,7 @@ fn cors(door: &Door) -> CorsLayer {
         invoke::RECEIPT,
         invoke::REPLAYED,
         header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
         limit::RATE_LIMIT,
         limit::RATE_LIMIT_POLICY,
     ];

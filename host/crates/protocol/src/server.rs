@@ -14,21 +14,25 @@ use tokio::task::JoinSet;
 use crate::accept::{Acceptor, Stop};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
-use crate::door::{Door, Shared, SharedParts};
+use crate::door::{Door, RenewedParts, Shared, SharedParts};
 use crate::health::Health;
 use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
 use crate::openapi;
 use crate::places::Places;
+use crate::protected::Resource;
 use crate::receipts::Receipts;
 use crate::stage::{Current, Stage};
 use crate::tls::{self, TlsError, TlsReloader};
+use crate::token::Issuers;
 
 /// Where the server listens, and what it bears.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     /// Where.
     pub listeners: Vec<ListenerOptions>,
+    /// The address under which callers know it: the resource that they ask for tokens for.
+    pub resource: Option<Resource>,
     /// What it bears.
     pub bounds: Bounds,
     /// How often somebody may ask.
@@ -46,6 +50,8 @@ pub struct ServerParts {
     pub dispatcher: Arc<Dispatcher>,
     /// Who may call.
     pub callers: Callers,
+    /// Whose tokens are believed.
+    pub issuers: Issuers,
     /// Whether the host is well.
     pub health: Arc<dyn Health>,
     /// Proves calls.
@@ -67,6 +73,8 @@ pub struct Renewal {
     pub dispatcher: Arc<Dispatcher>,
     /// Who may call from now on.
     pub callers: Callers,
+    /// Whose tokens are believed from now on.
+    pub issuers: Issuers,
 }
 
 /// Why a server does not start, or does not take another configuration.
@@ -108,6 +116,9 @@ pub enum BindError {
     /// A server of limits that cannot be spoken to as it should be.
     #[error("the limits cannot be kept in Redis")]
     Redis(#[source] redis::RedisError),
+    /// Tokens for nothing.
+    #[error("there are issuers of tokens, and no `resource` that clients could ask them for")]
+    NoResource,
     /// The system refuses.
     #[error("`{address}` cannot be listened on")]
     Listen {
@@ -130,6 +141,7 @@ impl BindError {
             )),
             Self::LimitsMoved => Some("restart it, or leave [serve.rates.redis] as it was".to_owned()),
             Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),
+            Self::NoResource => Some("[serve] resource = \"https://HOST\", the address that callers use".to_owned()),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there: stop it, or take another port".to_owned())
             }
@@ -172,18 +184,26 @@ impl ServerHandle {
             options,
             dispatcher,
             callers,
+            issuers,
         } = renewal;
         let addresses = options.listeners.iter().map(|listener| listener.address);
         if !addresses.eq(self.wanted.iter().copied()) {
             return Err(BindError::Moved);
         }
-        check_listeners(&options.listeners, &callers)?;
+        check_listeners(&options, &callers, &issuers)?;
         let shared = &self.current.stage().shared;
         if !shared.limits.is_kept_at(options.redis.as_ref()) {
             return Err(BindError::LimitsMoved);
         }
-        let proxies = options.trusted_proxies;
-        let shared = shared.renewed(dispatcher, callers, options.bounds, options.rates, proxies);
+        let shared = shared.renewed(RenewedParts {
+            dispatcher,
+            callers,
+            issuers,
+            resource: options.resource,
+            bounds: options.bounds,
+            rates: options.rates,
+            proxies: options.trusted_proxies,
+        });
         Ok(Prepared {
             stage: Stage::new(Arc::new(shared), options.listeners, &self.bound)?,
             handle: self.clone(),
@@ -229,13 +249,13 @@ fn listed(lacks: &[Lack], between: &str, word: fn(Lack) -> &'static str) -> Stri
 }
 
 /// What others reach needs TLS, and must ask everybody who they are.
-fn check_exposed(listener: &ListenerOptions, callers: &Callers) -> Result<(), BindError> {
+fn check_exposed(listener: &ListenerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
     let address = listener.address;
     if address.ip().is_loopback() {
         return Ok(());
     }
     let asks_for_certificates = listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
-    let known = callers.have_keys() || (asks_for_certificates && callers.have_certificates());
+    let known = callers.have_keys() || !issuers.names().is_empty() || (asks_for_certificates && callers.have_certificates());
     let lacks = [
         (Lack::Tls, listener.tls.is_none()),
         (Lack::Authentication, listener.anonymous.is_some()),
@@ -282,12 +302,14 @@ impl Server {
         if options.listeners.is_empty() {
             return Err(BindError::NoListener);
         }
-        check_listeners(&options.listeners, &parts.callers)?;
+        check_listeners(&options, &parts.callers, &parts.issuers)?;
         let limits = Limits::start(options.rates, options.redis, &parts.clock, &parts.sink);
         let limits = limits.await.map_err(BindError::Redis)?;
         let shared = Arc::new(Shared::new(SharedParts {
             dispatcher: parts.dispatcher,
             callers: parts.callers,
+            issuers: parts.issuers,
+            resource: options.resource,
             bounds: options.bounds,
             limits,
             proxies: options.trusted_proxies,
@@ -360,16 +382,19 @@ impl Server {
     }
 }
 
-fn check_listeners(listeners: &[ListenerOptions], callers: &Callers) -> Result<(), BindError> {
-    for listener in listeners {
-        check_exposed(listener, callers)?;
+fn check_listeners(options: &ServerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
+    for listener in &options.listeners {
+        check_exposed(listener, callers, issuers)?;
     }
-    check_callers(listeners, callers)
+    check_callers(options, callers, issuers)
 }
 
-/// Whoever says nothing must be somebody, where a listener says who.
-fn check_callers(listeners: &[ListenerOptions], callers: &Callers) -> Result<(), BindError> {
-    for listener in listeners {
+/// Whoever says nothing must be somebody, where a listener says who; and tokens must be for something.
+fn check_callers(options: &ServerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
+    if options.resource.is_none() && !issuers.names().is_empty() {
+        return Err(BindError::NoResource);
+    }
+    for listener in &options.listeners {
         if let Some(name) = &listener.anonymous
             && callers.named(name).is_none()
         {

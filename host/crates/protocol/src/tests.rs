@@ -72,14 +72,45 @@ pub(crate) struct Fixture {
     pub(crate) task: tokio::task::JoinHandle<()>,
 }
 
-fn session(dispatcher: &Dispatcher) -> Session {
+fn session(dispatcher: &Dispatcher, id: &str) -> Session {
     let document = json!({
         "schema": "aral.persona/v1", "serial": 1, "issued_at": "2025-01-01T00:00:00Z", "expires_at": "2100-01-01T00:00:00Z",
-        "id": "analyst", "name": "Analyst",
+        "id": id, "name": "Analyst",
     });
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
     let persona = aral_persona::persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now);
     dispatcher.open(persona.unwrap()).unwrap()
+}
+
+/// The one path, with nothing on it.
+fn dispatcher(clock: &Arc<dyn Clock>, sink: Arc<dyn AuditSink>) -> Dispatcher {
+    let options = RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        ..RuntimeOptions::default()
+    };
+    Dispatcher::new(DispatcherParts {
+        runtime: Runtime::new(options).unwrap(),
+        registry: Registry::default(),
+        services: Services {
+            clock: Arc::clone(clock),
+            sink,
+            egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
+            roots: Roots::default(),
+            memory: None,
+            secrets: None,
+        },
+        policy: Policy::new(PolicyParts::default()).unwrap(),
+        gate: GateOptions::default(),
+        trust: TrustStore::default(),
+        blinder: None,
+    })
+}
+
+/// Sessions of personas with these ids.
+pub(crate) fn sessions(ids: &[&str]) -> Vec<Session> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let dispatcher = dispatcher(&clock, Arc::new(Sink::default()));
+    ids.iter().map(|id| session(&dispatcher, id)).collect()
 }
 
 async fn start(bounds: Bounds) -> Fixture {
@@ -90,31 +121,13 @@ async fn start(bounds: Bounds) -> Fixture {
 pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut ListenerOptions, &mut Vec<Caller>)) -> Fixture {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (sink, patient) = (Arc::new(Sink::default()), Arc::new(Patient::default()));
-    let options = RuntimeOptions {
-        allocation: Allocation::OnDemand,
-        ..RuntimeOptions::default()
-    };
-    let dispatcher = Dispatcher::new(DispatcherParts {
-        runtime: Runtime::new(options).unwrap(),
-        registry: Registry::default(),
-        services: Services {
-            clock: Arc::clone(&clock),
-            sink: Arc::clone(&sink) as Arc<dyn AuditSink>,
-            egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
-            roots: Roots::default(),
-            memory: None,
-            secrets: None,
-        },
-        policy: Policy::new(PolicyParts::default()).unwrap(),
-        gate: GateOptions::default(),
-        trust: TrustStore::default(),
-        blinder: None,
-    });
+    let dispatcher = dispatcher(&clock, Arc::clone(&sink) as Arc<dyn AuditSink>);
     let mut callers = vec![Caller {
         name: "somebody".parse().unwrap(),
-        session: session(&dispatcher),
+        session: session(&dispatcher, "analyst"),
         keys: Vec::new(),
         certificates: Vec::new(),
+        signature: None,
     }];
     let mut listener = ListenerOptions {
         address: "127.0.0.1:0".parse().unwrap(),
@@ -134,6 +147,7 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
     let parts = ServerParts {
         dispatcher: Arc::new(dispatcher),
         callers: Callers::new(callers).unwrap(),
+        issuers: Issuers::new(Vec::new(), Arc::clone(&clock)),
         health: Arc::clone(&patient) as Arc<dyn Health>,
         receipts: Arc::new(NoReceipts),
         clock,

@@ -17,6 +17,7 @@ pub mod files;
 pub mod guard;
 pub mod jail;
 pub mod locked;
+pub mod outbound;
 pub mod process;
 pub mod runtime;
 #[cfg(test)]

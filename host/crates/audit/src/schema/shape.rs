@@ -48,7 +48,7 @@ shapes! {
     /// What was done with a secret.
     Use as "secret_operation" = json_schema!({"enum": ["inject", "reveal", "write", "delete"]});
     /// How somebody shows who they are.
-    Method as "authentication_method" = json_schema!({"enum": ["local", "api_key", "token", "certificate", "persona"]});
+    Method as "authentication_method" = json_schema!({"enum": ["none", "local", "api_key", "token", "certificate", "signature", "persona"]});
     /// How soon somebody should look.
     Urgency as "severity" = json_schema!({"enum": ["info", "low", "medium", "high", "critical"]});
     /// What became of something.

@@ -38,7 +38,7 @@ fn the_words_of_the_schema_are_those_of_the_types() {
     words::<Severity>(&schema, "severity", 5);
     words::<DataOperation>(&schema, "memory_operation", 4);
     words::<SecretOperation>(&schema, "secret_operation", 4);
-    words::<AuthenticationMethod>(&schema, "authentication_method", 5);
+    words::<AuthenticationMethod>(&schema, "authentication_method", 7);
     words::<LifecycleChange>(&schema, "lifecycle_change", 5);
 }
 

@@ -87,8 +87,9 @@ impl PrivateKey {
         PublicKey(self.0.verifying_key())
     }
 
-    /// Signs; 64 bytes.
-    pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
+    /// Signs; 64 bytes. What a message is must be seen from its bytes: a document begins with `{`, the signature base of a
+    /// request (RFC 9421) with `"`.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
 }
@@ -136,7 +137,7 @@ impl PublicKey {
     }
 
     /// Verifies strictly: no low-order points, no second encoding of a point, no scalar beyond the order of the group.
-    pub(super) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
 }

@@ -1,23 +1,19 @@
 //! Sends one request of `vaultrs` and reads its answer, both within bounds. It knows no login.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use aral_runtime::outbound::ServerUrl;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Method, Response, Url, redirect, tls};
+use reqwest::{Method, Response, Url};
 use rustify::Endpoint;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, VaultFailure, broken, judge};
-use super::options::{VaultError, VaultOptions, is_plain_path, parse_address, plain_path};
+use super::options::{VaultError, VaultOptions, is_plain_path, plain_path};
 
 /// Largest answer, in bytes: a secret in a KV engine has 1 MiB at most. Stops a server from filling memory.
 const ANSWER_BYTES_MAX: usize = 2 << 20;
-/// Longest wait for a connection, however long the whole may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection is kept that nobody uses.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The connections to one server.
 #[derive(Debug)]
@@ -29,7 +25,9 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(options: &VaultOptions) -> Result<Self, VaultError> {
-        let (url, local) = parse_address(&options.address)?;
+        let url = ServerUrl::parse(&options.address)
+            .and_then(ServerUrl::without_path)
+            .map_err(VaultError::Server)?;
         let namespace = match options.namespace.as_deref().map(|text| text.trim_matches('/')) {
             Some(text) => {
                 let text = plain_path(text, "a namespace")?;
@@ -41,40 +39,13 @@ impl Client {
             None => None,
         };
         let timeout = Duration::from_millis(options.timeout_ms);
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .tls_version_min(tls::Version::TLS_1_2)
-            .tls_sslkeylogfile(false)
-            .https_only(url.scheme() == "https")
-            // A proxy that the environment names would see the token of a plain connection to this machine.
-            .no_proxy()
-            // A redirect would carry the token to whatever it names.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT))
-            .timeout(timeout)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .user_agent(concat!("aral/", env!("CARGO_PKG_VERSION")));
-        if local && let Some(url::Host::Domain(name)) = url.host() {
-            // A name server is not asked where this machine is: plain http is taken because it is here.
-            let port = url.port_or_known_default().unwrap_or_default();
-            let here = [
-                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-            ];
-            builder = builder.resolve_to_addrs(name, &here);
-        }
-        if let Some(pem) = &options.authorities_pem {
-            let authorities =
-                Certificate::from_pem_bundle(pem).map_err(|error| VaultError::Authorities(Some(error)))?;
-            if authorities.is_empty() {
-                return Err(VaultError::Authorities(None));
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
+        let http = options
+            .outbound
+            .client(&url, options.authorities_pem.as_deref(), timeout)
+            .map_err(VaultError::Server)?;
         Ok(Self {
-            http: builder.build().map_err(VaultError::Client)?,
-            base: url.as_str().trim_end_matches('/').to_owned(),
+            http,
+            base: url.url().as_str().trim_end_matches('/').to_owned(),
             namespace,
         })
     }

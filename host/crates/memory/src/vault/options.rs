@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aral_contract::SecretValue;
 use aral_runtime::files;
-use url::{Host, Url};
+use aral_runtime::outbound::{Outbound, OutboundError};
 
 use super::VaultFailure;
 
@@ -16,8 +16,10 @@ const CREDENTIAL_BYTES_MAX: u64 = 8 << 10;
 pub struct VaultOptions {
     /// Where it is, such as `https://vault.example.com:8200`. Plain `http` is taken for this machine alone.
     pub address: String,
-    /// Certificates in PEM form of the authorities that may vouch for it; none: those of the system. Given ones are the
-    /// only ones.
+    /// How requests to it leave the machine.
+    pub outbound: Outbound,
+    /// Certificates in PEM form of the authorities that may vouch for it; none: those of the system and of `outbound`. Given
+    /// ones are the only ones.
     pub authorities_pem: Option<Vec<u8>>,
     /// Its namespace, such as `team-a`.
     pub namespace: Option<String>,
@@ -75,14 +77,9 @@ impl Credential {
 /// A server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The address is none, or plain `http` to another machine.
-    #[error("`{}` is no address of a Vault server: {reason}; write https://HOST:PORT", .text.escape_debug())]
-    Address {
-        /// What was given, cut, without user and password.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// The address is none, or plain `http` to another machine, or there is no usable certificate.
+    #[error("the Vault server cannot be spoken to; write https://HOST:PORT")]
+    Server(#[source] OutboundError),
     /// An option has a value that no server has.
     #[error("`{}` cannot be {what}: parts of A-Z a-z 0-9 - _ . with / between them", .text.escape_debug())]
     Name {
@@ -91,46 +88,12 @@ pub enum VaultError {
         /// What it should have been.
         what: &'static str,
     },
-    /// There is no usable certificate.
-    #[error("the authorities of the Vault server are no certificates in PEM form")]
-    Authorities(#[source] Option<reqwest::Error>),
-    /// The client cannot be made.
-    #[error("the client for the Vault server cannot be made")]
-    Client(#[source] reqwest::Error),
     /// The system gives no thread.
     #[error("the thread for the Vault server cannot be started")]
     Thread(#[source] std::io::Error),
     /// The server does not do what it should.
     #[error("the Vault server is of no use: {0}")]
     Check(String),
-}
-
-/// The address as the beginning of a URL, without a slash at the end, and whether it is this machine.
-pub(super) fn parse_address(text: &str) -> Result<(Url, bool), VaultError> {
-    let error = |reason| VaultError::Address {
-        // What stands before an `@` may be a password.
-        text: text.rsplit('@').next().unwrap_or_default().chars().take(128).collect(),
-        reason,
-    };
-    let url = Url::parse(text).map_err(|_| error("it is no URL"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(error("it has a user or password in it"));
-    }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(error("it has a path, query or fragment"));
-    }
-    let local = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err(error("it has no host")),
-    };
-    match url.scheme() {
-        "https" => Ok((url, local)),
-        "http" if local => Ok((url, local)),
-        "http" => Err(error("plain http would show secrets to everybody on the way")),
-        _ => Err(error("its scheme is not https")),
-    }
 }
 
 /// A path whose parts mean nothing but themselves in a URL.

@@ -81,6 +81,7 @@ impl Server {
     pub(crate) fn options(&self, login: VaultLogin) -> VaultOptions {
         VaultOptions {
             address: format!("http://{}", self.address),
+            outbound: aral_runtime::outbound::Outbound::default(),
             authorities_pem: None,
             namespace: None,
             login,

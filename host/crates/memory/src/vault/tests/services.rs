@@ -121,6 +121,7 @@ impl Bao {
         let authorities = self.authority.as_ref();
         VaultOptions {
             address: self.address.clone(),
+            outbound: aral_runtime::outbound::Outbound::default(),
             authorities_pem: authorities.map(|path| std::fs::read(path).unwrap()),
             namespace: None,
             login,

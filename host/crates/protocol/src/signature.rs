@@ -1,0 +1,117 @@
+//! Signatures over requests (RFC 9421, Ed25519): that nobody on the way changed one or sends it again. It says whether a
+//! request is signed as its caller must sign; who that caller is, others have found out.
+
+mod base;
+mod digest;
+mod fields;
+pub(crate) mod nonces;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use aral_contract::document::PublicKey;
+use aral_contract::id::CallerName;
+use http::{HeaderMap, HeaderName, Method, Uri};
+use jiff::Timestamp;
+
+use crate::caller::SignatureRule;
+use fields::Input;
+use nonces::{Nonces, Taken};
+
+/// What is signed, and how.
+pub(crate) const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+/// The signature.
+pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+/// Digests of the body (RFC 9530).
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+
+/// What every signature covers, so that it is good for one request alone.
+const COVERED: [&str; 4] = ["@method", "@authority", "@path", "@query"];
+/// What it covers too where it is there.
+const COVERED_IF_THERE: [&str; 2] = ["authorization", "idempotency-key"];
+
+/// A request as it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+}
+
+/// When and how long a signature is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) now: Timestamp,
+    /// Longest time from when it was made.
+    pub(crate) age_max: Duration,
+    /// How far the clock of the caller may be ahead.
+    pub(crate) skew: Duration,
+}
+
+/// Whether a request shows a signature at all.
+pub(crate) fn is_there(headers: &HeaderMap) -> bool {
+    headers.contains_key(SIGNATURE_INPUT) || headers.contains_key(SIGNATURE)
+}
+
+/// Checks the one signature of a request, and remembers that it was used. The reason is for the record.
+pub(crate) fn check(
+    message: Message<'_>,
+    caller: &CallerName,
+    rule: &SignatureRule,
+    times: Times,
+    nonces: &Nonces,
+) -> Result<(), &'static str> {
+    let input = Input::of(message.headers)?;
+    let key = rule
+        .keys
+        .iter()
+        .find(|key| key.id().to_string() == input.key_id)
+        .ok_or("a signature with an unknown key")?;
+    check_covered(&input, message)?;
+    let now = times.now.as_second();
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let last = input.created.saturating_add(seconds(times.age_max));
+    if now > last || input.expires.is_some_and(|expires| now > expires) {
+        return Err("a signature that has expired");
+    }
+    if input.created > now.saturating_add(seconds(times.skew)) {
+        return Err("a signature of the future");
+    }
+    verify(&input, message, key)?;
+    if !message.body.is_empty() {
+        digest::check(message.headers, message.body)?;
+    }
+    // Last, so that nobody but the caller fills the memory of what was used.
+    match nonces.take(caller, &input.nonce, last, now) {
+        Taken::First => Ok(()),
+        Taken::Again => Err("a signature that was used before"),
+        Taken::Full => Err("a signature for which there is no room to remember it"),
+    }
+}
+
+/// The signature itself: bytes, key and nothing else.
+fn verify(input: &Input, message: Message<'_>, key: &PublicKey) -> Result<(), &'static str> {
+    let base = base::base(message, &input.covered)?;
+    if key.verify(base.as_bytes(), &input.signature) {
+        Ok(())
+    } else {
+        Err("a wrong signature")
+    }
+}
+
+fn check_covered(input: &Input, message: Message<'_>) -> Result<(), &'static str> {
+    let covers = |name: &str| input.covers(name);
+    let there = COVERED_IF_THERE
+        .iter()
+        .filter(|name| message.headers.contains_key(**name));
+    let body = (!message.body.is_empty()).then_some("content-digest");
+    let mut wanted = COVERED.into_iter().chain(there.copied()).chain(body);
+    if wanted.all(covers) {
+        Ok(())
+    } else {
+        Err("a signature that covers too little")
+    }
+}

@@ -1,0 +1,98 @@
+//! Signatures that were used, until they are too old to be used again. What there is no room for is refused: to forget one
+//! would be to let it be used twice.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use aral_contract::Digest;
+use aral_contract::id::CallerName;
+
+/// What was used, for each caller apart, so that nobody takes the room of another.
+#[derive(Debug)]
+pub(crate) struct Nonces {
+    used: Mutex<HashMap<CallerName, Used>>,
+    entries_max: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    nonces: HashSet<Digest>,
+    /// The same, with the last second in which each could be used.
+    until: BTreeSet<(i64, Digest)>,
+}
+
+/// What became of a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is used now.
+    First,
+    /// It was used before.
+    Again,
+    /// There is no room to remember it.
+    Full,
+}
+
+impl Nonces {
+    /// `entries_max` are remembered for one caller.
+    pub(crate) fn new(entries_max: usize) -> Self {
+        Self {
+            used: Mutex::default(),
+            entries_max: AtomicUsize::new(entries_max),
+        }
+    }
+
+    /// From now on so many. What is remembered stays, also where it is more.
+    pub(crate) fn rebound(&self, entries_max: usize) {
+        self.entries_max.store(entries_max, Ordering::Relaxed);
+    }
+
+    /// Uses a nonce that nobody may use again up to the second `last`. The seconds are those of the time of day, as in
+    /// signatures: one that counts as valid is remembered, whatever becomes of the clock.
+    pub(crate) fn take(&self, caller: &CallerName, nonce: &str, last: i64, now: i64) -> Taken {
+        let nonce = Digest::of(nonce.as_bytes());
+        let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = all.entry(caller.clone()).or_default();
+        while let Some((until, oldest)) = used.until.first().copied()
+            && until < now
+        {
+            used.until.remove(&(until, oldest));
+            used.nonces.remove(&oldest);
+        }
+        if used.nonces.contains(&nonce) {
+            return Taken::Again;
+        }
+        if used.nonces.len() >= self.entries_max.load(Ordering::Relaxed) {
+            return Taken::Full;
+        }
+        used.nonces.insert(nonce);
+        used.until.insert((last, nonce));
+        Taken::First
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_used_once_by_one_caller_and_none_is_forgotten_too_early() {
+        let nonces = Nonces::new(2);
+        let take = |caller: &str, nonce, last, now| nonces.take(&caller.parse().unwrap(), nonce, last, now);
+        assert_eq!(take("a", "1", 100, 50), Taken::First);
+        assert_eq!(take("a", "1", 100, 50), Taken::Again);
+        assert_eq!(take("b", "1", 100, 50), Taken::First, "another caller");
+        assert_eq!(take("a", "2", 110, 50), Taken::First);
+        assert_eq!(take("a", "3", 120, 60), Taken::Full);
+        assert_eq!(take("b", "2", 100, 60), Taken::First, "another caller has room");
+        assert_eq!(take("a", "1", 100, 100), Taken::Again, "in its last second");
+        assert_eq!(take("a", "3", 120, 100), Taken::Full);
+        assert_eq!(take("a", "3", 120, 101), Taken::First, "the first is too old by now");
+        assert_eq!(take("a", "2", 110, 101), Taken::Again);
+        assert_eq!(take("a", "4", 120, 101), Taken::Full);
+        nonces.rebound(3);
+        assert_eq!(take("a", "4", 120, 101), Taken::First);
+        nonces.rebound(1);
+        assert_eq!(take("a", "4", 120, 101), Taken::Again, "nothing is forgotten for it");
+    }
+}

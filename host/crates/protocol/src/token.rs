@@ -1,0 +1,190 @@
+//! Tokens: signed JWTs of issuers that the operator trusts (RFC 7519 and RFC 9068, checked as RFC 8725 advises). A token is
+//! believed if an issuer of the list signed it, for this server, with an algorithm that was agreed on, and it is valid now;
+//! its scopes say for which persona its bearer calls. It fetches keys and nothing else, and what a token names is not followed.
+
+mod claims;
+mod keys;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aral_contract::id::CallerName;
+use aral_contract::{Clock, Digest};
+use aral_orchestration::Session;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use crate::caller::{Caller, TOKEN_PREFIX};
+use claims::Claims;
+pub use keys::{KeySet, KeySetError, TokenAlgorithm};
+use source::Keys;
+pub use source::{KeysPlace, RemoteKeys};
+
+/// Longest id of a key, in bytes. Stops an id that fills logs.
+const KEY_ID_BYTES_MAX: usize = 256;
+/// How many hex digits of a digest name the bearer of a token.
+const NAME_DIGITS: usize = 40;
+
+/// An issuer whose tokens are believed.
+#[derive(Debug)]
+pub struct IssuerOptions {
+    /// What its tokens say as `iss`, to the letter.
+    pub issuer: String,
+    /// What they say as `aud`: one of these.
+    pub audiences: Vec<String>,
+    /// What they may be signed with.
+    pub algorithms: Vec<TokenAlgorithm>,
+    /// What they may say as `typ`, without `application/`. RFC 9068: `at+jwt`.
+    pub types: Vec<String>,
+    /// Where its keys are.
+    pub keys: KeysPlace,
+    /// How far its clock may be from this one.
+    pub leeway: Duration,
+    /// Longest time from `iat` to `exp`.
+    pub lifetime_max: Duration,
+    /// Scopes and for whom their bearers call; the first that a token has counts.
+    pub scopes: Vec<(String, Session)>,
+}
+
+/// All issuers.
+#[derive(Debug)]
+pub struct Issuers {
+    list: HashMap<String, Issuer>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct Issuer {
+    options: IssuerOptions,
+    keys: Arc<Keys>,
+}
+
+/// The first part of a token (RFC 7515 section 4). What it says of keys (`jwk`, `jku`, `x5c`, `x5u`) is not looked at.
+#[derive(Debug, Deserialize)]
+struct Header {
+    alg: String,
+    typ: Option<String>,
+    kid: Option<String>,
+    crit: Option<serde_json::Value>,
+}
+
+/// A token in its parts, none of which is believed yet.
+struct Parts<'a> {
+    header: Header,
+    claims: Claims,
+    /// What is signed.
+    message: &'a str,
+    signature: &'a str,
+}
+
+impl Issuers {
+    /// Takes a list. Of two entries for one issuer the last counts; a configuration has none such.
+    pub fn new(list: Vec<IssuerOptions>, clock: Arc<dyn Clock>) -> Self {
+        let issuer = |options: IssuerOptions| {
+            let keys = Arc::new(Keys::new(options.keys.clone(), Arc::clone(&clock)));
+            (options.issuer.clone(), Issuer { options, keys })
+        };
+        Self {
+            list: list.into_iter().map(issuer).collect(),
+            clock: Arc::clone(&clock),
+        }
+    }
+
+    /// The issuers, in some order that stays the same.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.list.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Every scope that lets somebody call.
+    pub(crate) fn scopes(&self) -> Vec<&str> {
+        let all = self.list.values().flat_map(|issuer| &issuer.options.scopes);
+        let mut scopes: Vec<&str> = all.map(|(scope, _)| scope.as_str()).collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        scopes
+    }
+
+    /// Who bears this token. The reason is for the record.
+    pub(crate) async fn caller(&self, token: &str) -> Result<Arc<Caller>, &'static str> {
+        let parts = Parts::split(token)?;
+        let name = parts.claims.issuer.as_deref().ok_or("a token without `iss`")?;
+        let issuer = self.list.get(name).ok_or("a token of an unknown issuer")?;
+        let algorithm = issuer.check_header(&parts.header)?;
+        let key = issuer.keys.find(parts.header.kid.as_deref(), algorithm).await?;
+        // The only errors are those of a key that does not fit, which is not taken from its set in the first place.
+        let valid = jsonwebtoken::crypto::verify(parts.signature, parts.message.as_bytes(), &key, algorithm.into());
+        if !valid.unwrap_or(false) {
+            return Err("a token with a wrong signature");
+        }
+        let subject = parts.claims.check(&issuer.options, self.clock.now())?;
+        let session = parts.claims.session(&issuer.options)?;
+        let name = caller_name(name, subject)?;
+        Ok(Arc::new(Caller {
+            session: session.of_user(name.clone()),
+            name,
+            keys: Vec::new(),
+            signature: None,
+        }))
+    }
+}
+
+impl Issuer {
+    fn check_header(&self, header: &Header) -> Result<TokenAlgorithm, &'static str> {
+        let pinned = self.options.algorithms.iter();
+        let algorithm = pinned
+            .copied()
+            .find(|algorithm| algorithm.as_str() == header.alg)
+            .ok_or("a token with an algorithm that is not agreed on")?;
+        let kind = header.typ.as_deref().unwrap_or_default();
+        let kind = match kind.get(..12) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("application/") => kind.get(12..).unwrap_or_default(),
+            Some(_) | None => kind,
+        };
+        if !self.options.types.iter().any(|one| one.eq_ignore_ascii_case(kind)) {
+            return Err("a token of another type");
+        }
+        if header.crit.is_some() {
+            return Err("a token with extensions that must be understood");
+        }
+        if header.kid.as_ref().is_some_and(|id| id.len() > KEY_ID_BYTES_MAX) {
+            return Err("a token with an id of a key that is too long");
+        }
+        Ok(algorithm)
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn split(token: &'a str) -> Result<Self, &'static str> {
+        let (message, signature) = token.rsplit_once('.').ok_or("a credential of no known form")?;
+        let (header, claims) = message.split_once('.').ok_or("a credential of no known form")?;
+        let json = |part: &str| {
+            URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| "a token that is not base64url")
+        };
+        Ok(Self {
+            header: serde_json::from_slice(&json(header)?).map_err(|_| "a token whose header is not taken")?,
+            claims: serde_json::from_slice(&json(claims)?).map_err(|_| "a token whose claims are not taken")?,
+            message,
+            signature,
+        })
+    }
+}
+
+/// One name for each subject of each issuer, which no caller of the configuration can have: what is kept or counted for one
+/// is never that of another.
+fn caller_name(issuer: &str, subject: &str) -> Result<CallerName, &'static str> {
+    let digest = Digest::of(format!("{issuer}\n{subject}").as_bytes()).to_string();
+    let digits: String = digest.chars().take(NAME_DIGITS).collect();
+    format!("{TOKEN_PREFIX}{digits}")
+        .parse()
+        .map_err(|_| "a token with a subject that has no name")
+}

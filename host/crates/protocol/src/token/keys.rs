@@ -1,0 +1,192 @@
+//! The public keys of an issuer (RFC 7517): which of a set may verify a token, and with which algorithm. It fetches nothing.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+
+/// Most keys of one issuer. Stops a set that takes long to search.
+const KEYS_MAX: usize = 64;
+/// Smallest and largest RSA modulus, in bytes: 2048 (RFC 7518 section 3.3) and 8192 bits.
+const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+
+/// How a token may be signed. Only with a key of which the verifier has the public half: whoever verifies with a shared
+/// secret could sign too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "names of RFC 7518 section 3.1 and RFC 8037")]
+pub enum TokenAlgorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+impl TokenAlgorithm {
+    /// As it stands in a token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+}
+
+impl From<TokenAlgorithm> for Algorithm {
+    fn from(algorithm: TokenAlgorithm) -> Self {
+        match algorithm {
+            TokenAlgorithm::RS256 => Self::RS256,
+            TokenAlgorithm::RS384 => Self::RS384,
+            TokenAlgorithm::RS512 => Self::RS512,
+            TokenAlgorithm::PS256 => Self::PS256,
+            TokenAlgorithm::PS384 => Self::PS384,
+            TokenAlgorithm::PS512 => Self::PS512,
+            TokenAlgorithm::ES256 => Self::ES256,
+            TokenAlgorithm::ES384 => Self::ES384,
+            TokenAlgorithm::EdDSA => Self::EdDSA,
+        }
+    }
+}
+
+/// Why a set of keys is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySetError {
+    /// No JSON Web Key Set.
+    #[error("it is no JSON Web Key Set")]
+    Json(#[source] serde_json::Error),
+    /// More keys than any issuer has.
+    #[error("it holds {0} keys, more than {KEYS_MAX}")]
+    TooMany(usize),
+    /// Nothing that could verify a token.
+    #[error("it holds no public key that verifies signatures: RSA of 2048 bits or more, P-256, P-384 or Ed25519")]
+    NoKey,
+}
+
+/// The keys of an issuer that can verify signatures.
+#[derive(Debug)]
+pub struct KeySet(Vec<Key>);
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    kind: Kind,
+    /// The one algorithm that it is for, if it says so.
+    algorithm: Option<String>,
+    key: DecodingKey,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+#[derive(Deserialize)]
+struct RawSet {
+    keys: Vec<serde_json::Value>,
+}
+
+impl KeySet {
+    /// Takes a JSON Web Key Set. A key of another kind, for another use or too weak is as if it were not there (RFC 7517
+    /// section 5).
+    ///
+    /// # Errors
+    /// See [`KeySetError`].
+    pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
+        let raw: RawSet = serde_json::from_slice(text).map_err(KeySetError::Json)?;
+        if raw.keys.len() > KEYS_MAX {
+            return Err(KeySetError::TooMany(raw.keys.len()));
+        }
+        let keys: Vec<Key> = raw.keys.iter().filter_map(Key::parse).collect();
+        if keys.is_empty() {
+            return Err(KeySetError::NoKey);
+        }
+        Ok(Self(keys))
+    }
+
+    /// The key for a token that names it, or the only one there is for a token that names none.
+    pub(super) fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<&DecodingKey> {
+        let mut fitting = self.0.iter().filter(|key| key.fits(algorithm));
+        match id {
+            Some(id) => fitting.find(|key| key.id.as_deref() == Some(id)).map(|key| &key.key),
+            None => match (fitting.next(), fitting.next()) {
+                (Some(only), None) => Some(&only.key),
+                (_, _) => None,
+            },
+        }
+    }
+}
+
+impl Key {
+    fn parse(value: &serde_json::Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
+        let signs = jwk
+            .common
+            .public_key_use
+            .as_ref()
+            .is_none_or(|given| *given == PublicKeyUse::Signature);
+        let verifies = jwk
+            .common
+            .key_operations
+            .as_ref()
+            .is_none_or(|given| given.contains(&KeyOperations::Verify));
+        if !signs || !verifies {
+            return None;
+        }
+        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().map(|bytes| bytes.len());
+        let kind = match &jwk.algorithm {
+            AlgorithmParameters::RSA(key) => {
+                let modulus = URL_SAFE_NO_PAD.decode(&key.n).ok()?;
+                let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+                let length = modulus.len().saturating_sub(zeros);
+                MODULUS_BYTES.contains(&length).then_some(Kind::Rsa)?
+            }
+            AlgorithmParameters::EllipticCurve(key) => {
+                let (kind, length) = match key.curve {
+                    EllipticCurve::P256 => (Kind::P256, 32),
+                    EllipticCurve::P384 => (Kind::P384, 48),
+                    _ => return None,
+                };
+                let whole = bytes(&key.x) == Some(length) && bytes(&key.y) == Some(length);
+                whole.then_some(kind)?
+            }
+            AlgorithmParameters::OctetKeyPair(key) => {
+                let whole = key.curve == EllipticCurve::Ed25519 && bytes(&key.x) == Some(32);
+                whole.then_some(Kind::Ed25519)?
+            }
+            _ => return None,
+        };
+        Some(Self {
+            key: DecodingKey::from_jwk(&jwk).ok()?,
+            id: jwk.common.key_id,
+            kind,
+            algorithm: value.get("alg").and_then(|alg| alg.as_str()).map(str::to_owned),
+        })
+    }
+
+    fn fits(&self, algorithm: TokenAlgorithm) -> bool {
+        let kind = match algorithm {
+            TokenAlgorithm::RS256 | TokenAlgorithm::RS384 | TokenAlgorithm::RS512 => Kind::Rsa,
+            TokenAlgorithm::PS256 | TokenAlgorithm::PS384 | TokenAlgorithm::PS512 => Kind::Rsa,
+            TokenAlgorithm::ES256 => Kind::P256,
+            TokenAlgorithm::ES384 => Kind::P384,
+            TokenAlgorithm::EdDSA => Kind::Ed25519,
+        };
+        let said = self.algorithm.as_deref();
+        self.kind == kind && said.is_none_or(|said| said == algorithm.as_str())
+    }
+}

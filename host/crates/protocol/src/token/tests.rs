@@ -1,0 +1,674 @@
+//! Tokens that are good but for one thing, keys that come and go, and an issuer that counts how often it is asked.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aral_contract::Clock;
+use aral_runtime::outbound::{Outbound, ServerUrl};
+use jiff::Timestamp;
+use jsonwebtoken::EncodingKey;
+use jsonwebtoken::jwk::Jwk;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+const ISSUER: &str = "https://issuer.example";
+
+/// A clock that the test sets, in seconds.
+#[derive(Debug, Default)]
+struct Hand(Mutex<u64>);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(*self.0.lock().unwrap())
+    }
+}
+
+/// A private key of an issuer with its public half.
+struct Signer {
+    id: &'static str,
+    algorithm: TokenAlgorithm,
+    key: EncodingKey,
+    public: Value,
+}
+
+impl Signer {
+    fn new(id: &'static str, algorithm: TokenAlgorithm) -> Self {
+        let kind = match algorithm {
+            TokenAlgorithm::ES256 => &PKCS_ECDSA_P256_SHA256,
+            TokenAlgorithm::ES384 => &PKCS_ECDSA_P384_SHA384,
+            TokenAlgorithm::EdDSA => &PKCS_ED25519,
+            _ => &PKCS_RSA_SHA256,
+        };
+        let pair = KeyPair::generate_for(kind).unwrap();
+        let pem = pair.serialize_pem();
+        let key = match algorithm {
+            TokenAlgorithm::ES256 | TokenAlgorithm::ES384 => EncodingKey::from_ec_pem(pem.as_bytes()),
+            TokenAlgorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
+            _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
+        }
+        .unwrap();
+        let mut public = if algorithm == TokenAlgorithm::EdDSA {
+            let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+            json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x })
+        } else {
+            serde_json::to_value(Jwk::from_encoding_key(&key, algorithm.into()).unwrap()).unwrap()
+        };
+        public["kid"] = json!(id);
+        Self {
+            id,
+            algorithm,
+            key,
+            public,
+        }
+    }
+
+    fn header(&self) -> Value {
+        json!({ "alg": self.algorithm.as_str(), "typ": "at+jwt", "kid": self.id })
+    }
+
+    fn sign(&self, header: &Value, claims: &str) -> String {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let message = format!("{}.{}", encode(&header.to_string()), encode(claims));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm.into()).unwrap();
+        format!("{message}.{signature}")
+    }
+
+    /// A good token with claims changed.
+    fn token(&self, change: impl FnOnce(&mut Value)) -> String {
+        let mut claims = claims();
+        change(&mut claims);
+        self.sign(&self.header(), &claims.to_string())
+    }
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": ISSUER, "sub": "alice", "aud": "https://aral.example", "iat": NOW, "exp": NOW + 600,
+        "scope": "openid aral:agent", "client_id": "app", "jti": "1",
+    })
+}
+
+fn set(signers: &[&Signer]) -> Vec<u8> {
+    let keys: Vec<&Value> = signers.iter().map(|signer| &signer.public).collect();
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+fn fixed(signers: &[&Signer]) -> KeysPlace {
+    KeysPlace::Fixed(Arc::new(KeySet::parse(&set(signers)).unwrap()))
+}
+
+fn options(keys: KeysPlace, algorithms: &[TokenAlgorithm]) -> IssuerOptions {
+    let sessions = crate::tests::sessions(&["operator", "agent"]);
+    let scopes = ["aral:operator", "aral:agent"].map(str::to_owned);
+    IssuerOptions {
+        issuer: ISSUER.to_owned(),
+        audiences: vec!["https://aral.example".to_owned(), "https://aral.example/mcp".to_owned()],
+        algorithms: algorithms.to_vec(),
+        types: vec!["at+jwt".to_owned()],
+        keys,
+        leeway: Duration::from_secs(30),
+        lifetime_max: Duration::from_secs(3600),
+        scopes: scopes.into_iter().zip(sessions).collect(),
+    }
+}
+
+fn issuers(options: IssuerOptions) -> Issuers {
+    Issuers::new(vec![options], Arc::new(Hand::default()))
+}
+
+/// Who bears it: the persona.
+async fn persona(issuers: &Issuers, token: &str) -> Result<String, &'static str> {
+    let caller = issuers.caller(token).await?;
+    Ok(caller.session.persona().body.id.to_string())
+}
+
+#[tokio::test]
+async fn each_algorithm_verifies_with_its_key_and_no_other_is_taken() {
+    use TokenAlgorithm::*;
+    let rsa = [RS256, RS384, RS512, PS256, PS384, PS512];
+    let mut one = Signer::new("one", RS256);
+    // It says what it is for; without that it is good for all of its kind.
+    assert_eq!(one.public["alg"], "RS256");
+    for algorithm in rsa {
+        one.public.as_object_mut().unwrap().remove("alg");
+        one.algorithm = algorithm;
+        let all = issuers(options(fixed(&[&one]), &rsa));
+        assert_eq!(
+            persona(&all, &one.token(|_| ())).await.unwrap(),
+            "agent",
+            "{algorithm:?}"
+        );
+        let other = if algorithm == RS256 { PS256 } else { RS256 };
+        let pinned = issuers(options(fixed(&[&one]), &[other]));
+        let refused = persona(&pinned, &one.token(|_| ())).await.unwrap_err();
+        assert_eq!(
+            refused, "a token with an algorithm that is not agreed on",
+            "{algorithm:?}"
+        );
+        one.public["alg"] = json!(other.as_str());
+        let bound = issuers(options(fixed(&[&one]), &rsa));
+        let refused = persona(&bound, &one.token(|_| ())).await.unwrap_err();
+        assert_eq!(refused, "a token with an unknown key", "{algorithm:?}");
+    }
+    for algorithm in [ES256, ES384, EdDSA] {
+        let one = Signer::new("one", algorithm);
+        let two = Signer::new("one", algorithm);
+        let all = issuers(options(fixed(&[&one]), &[ES256, ES384, EdDSA]));
+        assert_eq!(
+            persona(&all, &one.token(|_| ())).await.unwrap(),
+            "agent",
+            "{algorithm:?}"
+        );
+        let refused = persona(&all, &two.token(|_| ())).await.unwrap_err();
+        assert_eq!(refused, "a token with a wrong signature", "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_says_of_itself_is_not_believed() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let evil = Signer::new("one", TokenAlgorithm::EdDSA);
+    let all = issuers(options(fixed(&[&one]), &[TokenAlgorithm::EdDSA, TokenAlgorithm::RS256]));
+    let claims = claims().to_string();
+    let with = |signer: &Signer, change: &dyn Fn(&mut Value)| {
+        let mut header = one.header();
+        change(&mut header);
+        signer.sign(&header, &claims)
+    };
+    let mut unsigned = with(&one, &|header| header["alg"] = json!("none"));
+    unsigned.truncate(unsigned.rfind('.').unwrap() + 1);
+    let algorithm = "a token with an algorithm that is not agreed on";
+    for (case, token, reason) in [
+        ("no algorithm", unsigned.clone(), algorithm),
+        (
+            "a shared secret",
+            with(&one, &|header| header["alg"] = json!("HS256")),
+            algorithm,
+        ),
+        (
+            "other letters",
+            with(&one, &|header| header["alg"] = json!("eddsa")),
+            algorithm,
+        ),
+        (
+            "a key of another kind",
+            with(&one, &|header| header["alg"] = json!("RS256")),
+            "a token with an unknown key",
+        ),
+        (
+            "its own key",
+            with(&evil, &|header| header["jwk"] = evil.public.clone()),
+            "a token with a wrong signature",
+        ),
+        (
+            "its own address",
+            with(&evil, &|header| header["jku"] = json!("https://evil.example/jwks")),
+            "a token with a wrong signature",
+        ),
+        (
+            "another key",
+            with(&one, &|header| header["kid"] = json!("two")),
+            "a token with an unknown key",
+        ),
+        (
+            "a long id",
+            with(&one, &|header| header["kid"] = json!("k".repeat(257))),
+            "a token with an id of a key that is too long",
+        ),
+        (
+            "an id token",
+            with(&one, &|header| header["typ"] = json!("JWT")),
+            "a token of another type",
+        ),
+        (
+            "no type",
+            with(&one, &|header| drop(header.as_object_mut().unwrap().remove("typ"))),
+            "a token of another type",
+        ),
+        (
+            "an extension",
+            with(&one, &|header| header["crit"] = json!(["exp"])),
+            "a token with extensions that must be understood",
+        ),
+        (
+            "no signature",
+            format!("{}.", one.token(|_| ()).rsplit_once('.').unwrap().0),
+            "a token with a wrong signature",
+        ),
+        ("two parts", "a.b".to_owned(), "a credential of no known form"),
+        ("one part", "abc".to_owned(), "a credential of no known form"),
+        ("five parts", "a.b.c.d.e".to_owned(), "a token that is not base64url"),
+        ("not base64url", "a+.b.c".to_owned(), "a token that is not base64url"),
+        (
+            "no JSON",
+            format!("{}.e30.x", URL_SAFE_NO_PAD.encode("{")),
+            "a token whose header is not taken",
+        ),
+    ] {
+        assert_eq!(persona(&all, &token).await, Err(reason), "{case}");
+    }
+    assert_eq!(
+        persona(&all, &with(&one, &|header| header["typ"] = json!("application/AT+JWT")))
+            .await
+            .unwrap(),
+        "agent"
+    );
+    let typed = IssuerOptions {
+        types: vec!["JWT".to_owned()],
+        ..options(fixed(&[&one]), &[TokenAlgorithm::EdDSA])
+    };
+    assert!(
+        persona(&issuers(typed), &with(&one, &|header| header["typ"] = json!("jwt")))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_for_this_server_and_valid_now() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let all = issuers(options(fixed(&[&one]), &[TokenAlgorithm::EdDSA]));
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Value), Option<&'a str>);
+    let cases: &[Change<'_>] = &[
+        (
+            "another issuer",
+            &|it| it["iss"] = json!("https://other.example"),
+            Some("a token of an unknown issuer"),
+        ),
+        (
+            "a slash more",
+            &|it| it["iss"] = json!("https://issuer.example/"),
+            Some("a token of an unknown issuer"),
+        ),
+        (
+            "no issuer",
+            &|it| it["iss"] = Value::Null,
+            Some("a token without `iss`"),
+        ),
+        (
+            "another audience",
+            &|it| it["aud"] = json!("https://other.example"),
+            Some("a token for another audience"),
+        ),
+        (
+            "a longer audience",
+            &|it| it["aud"] = json!("https://aral.example.org"),
+            Some("a token for another audience"),
+        ),
+        (
+            "no audience",
+            &|it| it["aud"] = Value::Null,
+            Some("a token without `aud`"),
+        ),
+        (
+            "an empty list",
+            &|it| it["aud"] = json!([]),
+            Some("a token for another audience"),
+        ),
+        (
+            "one of two",
+            &|it| it["aud"] = json!(["https://other.example", "https://aral.example"]),
+            None,
+        ),
+        ("the other", &|it| it["aud"] = json!("https://aral.example/mcp"), None),
+        (
+            "a number",
+            &|it| it["aud"] = json!(1),
+            Some("a token whose claims are not taken"),
+        ),
+        ("no end", &|it| it["exp"] = Value::Null, Some("a token without `exp`")),
+        (
+            "no beginning",
+            &|it| it["iat"] = Value::Null,
+            Some("a token without `iat`"),
+        ),
+        (
+            "an end in words",
+            &|it| it["exp"] = json!("tomorrow"),
+            Some("a token whose claims are not taken"),
+        ),
+        (
+            "an end before time",
+            &|it| it["exp"] = json!(-1),
+            Some("a token whose claims are not taken"),
+        ),
+        (
+            "an end after all time",
+            &|it| it["exp"] = json!(u64::MAX),
+            Some("a token whose claims are not taken"),
+        ),
+        (
+            "an infinite end",
+            &|it| it["exp"] = json!(1e300),
+            Some("a token whose claims are not taken"),
+        ),
+        ("a fraction", &|it| it["exp"] = json!(NOW as f64 + 600.5), None),
+        (
+            "over, within the leeway",
+            &|it| (it["iat"], it["exp"]) = (json!(NOW - 600), json!(NOW - 29)),
+            None,
+        ),
+        (
+            "over",
+            &|it| (it["iat"], it["exp"]) = (json!(NOW - 600), json!(NOW - 30)),
+            Some("a token that has expired"),
+        ),
+        ("a clock ahead", &|it| it["iat"] = json!(NOW + 30), None),
+        (
+            "of the future",
+            &|it| it["iat"] = json!(NOW + 31),
+            Some("a token of the future"),
+        ),
+        ("valid in a moment", &|it| it["nbf"] = json!(NOW + 30), None),
+        (
+            "not valid yet",
+            &|it| it["nbf"] = json!(NOW + 31),
+            Some("a token that is not valid yet"),
+        ),
+        ("valid for an hour", &|it| it["exp"] = json!(NOW + 3600), None),
+        (
+            "valid for longer",
+            &|it| it["exp"] = json!(NOW + 3601),
+            Some("a token that is valid for too long"),
+        ),
+        ("nobody", &|it| it["sub"] = Value::Null, Some("a token without `sub`")),
+        (
+            "an empty name",
+            &|it| it["sub"] = json!(""),
+            Some("a token without `sub`"),
+        ),
+        (
+            "a long name",
+            &|it| it["sub"] = json!("s".repeat(1025)),
+            Some("a token with a subject that is too long"),
+        ),
+        (
+            "no scope",
+            &|it| it["scope"] = Value::Null,
+            Some("a token without a scope of the list"),
+        ),
+        (
+            "another scope",
+            &|it| it["scope"] = json!("aral:agents openid"),
+            Some("a token without a scope of the list"),
+        ),
+        (
+            "a scope in capitals",
+            &|it| it["scope"] = json!("ARAL:AGENT"),
+            Some("a token without a scope of the list"),
+        ),
+    ];
+    for (case, change, reason) in cases {
+        let found = persona(&all, &one.token(change)).await;
+        assert_eq!(found.err(), *reason, "{case}");
+    }
+    let text = claims().to_string();
+    let twice = text.replacen('{', "{\"sub\":\"bob\",", 1);
+    let refused = persona(&all, &one.sign(&one.header(), &twice)).await;
+    assert_eq!(
+        refused,
+        Err("a token whose claims are not taken"),
+        "a claim that is there twice"
+    );
+    let both = one.token(|it| it["scope"] = json!("aral:agent aral:operator"));
+    assert_eq!(
+        persona(&all, &both).await.unwrap(),
+        "operator",
+        "the first of the configuration counts"
+    );
+}
+
+#[tokio::test]
+async fn every_subject_of_every_issuer_is_somebody_else() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let list = ["https://issuer.example", "https://issuer.example\nalice"].map(|issuer| IssuerOptions {
+        issuer: issuer.to_owned(),
+        ..options(fixed(&[&one]), &[TokenAlgorithm::EdDSA])
+    });
+    let all = Issuers::new(list.into(), Arc::new(Hand::default()));
+    let mut names = Vec::new();
+    for (issuer, subject) in [
+        ("https://issuer.example", "alice"),
+        ("https://issuer.example", "bob"),
+        ("https://issuer.example\nalice", "alice"),
+    ] {
+        let token = one.token(|it| (it["iss"], it["sub"]) = (json!(issuer), json!(subject)));
+        let caller = all.caller(&token).await.unwrap();
+        assert!(caller.name.as_str().starts_with("token-"), "{}", caller.name);
+        assert_eq!(all.caller(&token).await.unwrap().name, caller.name);
+        names.push(caller.name.clone());
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_without_the_id_of_a_key_needs_no_choice() {
+    let (one, two) = (
+        Signer::new("one", TokenAlgorithm::EdDSA),
+        Signer::new("two", TokenAlgorithm::EdDSA),
+    );
+    let other = Signer::new("three", TokenAlgorithm::ES256);
+    let mut header = one.header();
+    header.as_object_mut().unwrap().remove("kid");
+    let token = one.sign(&header, &claims().to_string());
+    let only = issuers(options(fixed(&[&other, &one]), &[TokenAlgorithm::EdDSA]));
+    assert_eq!(persona(&only, &token).await.unwrap(), "agent");
+    let both = issuers(options(fixed(&[&one, &two]), &[TokenAlgorithm::EdDSA]));
+    assert_eq!(persona(&both, &token).await, Err("a token with an unknown key"));
+}
+
+#[test]
+fn keys_that_are_weak_or_for_something_else_are_not_there() {
+    let good = Signer::new("one", TokenAlgorithm::RS256).public;
+    let curve = Signer::new("one", TokenAlgorithm::ES256).public;
+    let parse = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
+    let with = |base: &Value, name: &str, value: Value| {
+        let mut key = base.clone();
+        key[name] = value;
+        parse(json!([key]))
+    };
+    assert!(parse(json!([good])).is_ok() && parse(json!([curve])).is_ok());
+    assert!(with(&good, "use", json!("sig")).is_ok());
+    assert!(with(&good, "key_ops", json!(["verify"])).is_ok());
+    let short = URL_SAFE_NO_PAD.encode([0xff; 128]);
+    let padded = URL_SAFE_NO_PAD.encode([vec![0; 128], vec![0xff; 128]].concat());
+    for (case, refused) in [
+        ("for encryption", with(&good, "use", json!("enc"))),
+        ("for signing alone", with(&good, "key_ops", json!(["sign"]))),
+        ("1024 bits", with(&good, "n", json!(short))),
+        ("1024 bits and zeros", with(&good, "n", json!(padded))),
+        ("another curve", with(&curve, "crv", json!("P-521"))),
+        ("half a point", with(&curve, "x", json!("AAAA"))),
+        ("a curve that nobody knows", with(&curve, "crv", json!("secp256k1"))),
+        (
+            "a secret",
+            parse(json!([{ "kty": "oct", "k": "c2VjcmV0", "kid": "one" }])),
+        ),
+        (
+            "a kind that nobody knows",
+            parse(json!([{ "kty": "AKP", "kid": "one" }])),
+        ),
+        ("no key", parse(json!([]))),
+    ] {
+        assert!(matches!(refused, Err(KeySetError::NoKey)), "{case}: {refused:?}");
+    }
+    assert!(
+        parse(json!([{ "kty": "AKP" }, good])).is_ok(),
+        "others beside it do not matter"
+    );
+    assert!(matches!(parse(json!(vec![&good; 65])), Err(KeySetError::TooMany(65))));
+    assert!(matches!(KeySet::parse(b"{}"), Err(KeySetError::Json(_))));
+}
+
+/// An issuer of the test: it counts questions, and answers what it is told.
+struct Server {
+    url: ServerUrl,
+    asked: Arc<AtomicUsize>,
+    answer: Arc<Mutex<String>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+        let server = Self {
+            url: ServerUrl::parse(&url).unwrap(),
+            asked: Arc::default(),
+            answer: Arc::default(),
+        };
+        let (asked, answer) = (Arc::clone(&server.asked), Arc::clone(&server.answer));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _request = stream.read(&mut [0; 4096]).await;
+                asked.fetch_add(1, Ordering::SeqCst);
+                let text = answer.lock().unwrap().clone();
+                let _gone = stream.write_all(text.as_bytes()).await;
+            }
+        });
+        server
+    }
+
+    fn say(&self, status: &str, body: &[u8]) {
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        *self.answer.lock().unwrap() = format!("{head}location: http://127.0.0.1:1/\r\n\r\n{body}");
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Keys that are good for 60 s, serve for 600 s, and are asked for every 10 s at most.
+    fn place(&self) -> KeysPlace {
+        let client = Outbound::default().client(&self.url, None, Duration::from_secs(5));
+        KeysPlace::Url(RemoteKeys {
+            server: self.url.clone(),
+            client: client.unwrap(),
+            ttl: Duration::from_secs(60),
+            stale: Duration::from_secs(600),
+            refetch: Duration::from_secs(10),
+        })
+    }
+}
+
+#[tokio::test]
+async fn keys_are_fetched_kept_and_replaced() {
+    let (one, two) = (
+        Signer::new("one", TokenAlgorithm::EdDSA),
+        Signer::new("two", TokenAlgorithm::EdDSA),
+    );
+    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
+    let options = options(server.place(), &[TokenAlgorithm::EdDSA]);
+    let all = Issuers::new(vec![options], Arc::clone(&clock) as Arc<dyn Clock>);
+    let (old, new) = (one.token(|_| ()), two.token(|_| ()));
+    let unknown = Err("a token with an unknown key");
+    assert_eq!(server.asked(), 0, "nobody asks before there is a token");
+    server.say("200 OK", &set(&[&one]));
+    for _ in 0..3 {
+        assert_eq!(persona(&all, &old).await.unwrap(), "agent");
+    }
+    assert_eq!(server.asked(), 1);
+    // A token with a key that is not known is a reason to ask, but not more often than every 10 s.
+    server.say("200 OK", &set(&[&one, &two]));
+    assert_eq!(persona(&all, &new).await, unknown);
+    assert_eq!(server.asked(), 1);
+    at(10);
+    assert_eq!(persona(&all, &new).await.unwrap(), "agent");
+    assert_eq!(server.asked(), 2);
+    for _ in 0..20 {
+        let made_up = Signer::new("made-up", TokenAlgorithm::EdDSA).token(|_| ());
+        assert_eq!(persona(&all, &made_up).await, unknown);
+    }
+    assert_eq!(server.asked(), 2);
+    // A key that the issuer withdrew is not taken once the others are old.
+    server.say("200 OK", &set(&[&two]));
+    at(69);
+    assert_eq!(persona(&all, &old).await.unwrap(), "agent");
+    at(70);
+    assert_eq!(persona(&all, &old).await, unknown);
+    assert_eq!(persona(&all, &new).await.unwrap(), "agent");
+    assert_eq!(server.asked(), 3);
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
+    let all = Issuers::new(
+        vec![options(server.place(), &[TokenAlgorithm::EdDSA])],
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    );
+    let token = one.token(|_| ());
+    let none = Err("a token whose issuer's keys cannot be had");
+    let large = vec![b' '; 300 << 10];
+    // What is no set of keys is none, whatever the status.
+    for (number, (status, body)) in (0_u64..).zip([
+        ("500 Internal Server Error", set(&[&one])),
+        ("302 Found", set(&[&one])),
+        ("200 OK", b"{\"keys\":[]}".to_vec()),
+        ("200 OK", [set(&[&one]), large].concat()),
+    ]) {
+        at(number * 10);
+        server.say(status, &body);
+        assert_eq!(persona(&all, &token).await, none, "{status}");
+    }
+    assert_eq!(server.asked(), 4);
+    assert_eq!(persona(&all, &token).await, none, "asked a moment ago");
+    assert_eq!(server.asked(), 4);
+    at(100);
+    server.say("200 OK", &set(&[&one]));
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    server.say("503 Service Unavailable", b"");
+    for seconds in [160, 300, 699] {
+        at(seconds);
+        assert_eq!(persona(&all, &token).await.unwrap(), "agent", "{seconds}");
+    }
+    assert_eq!(server.asked(), 8);
+    at(700);
+    assert_eq!(persona(&all, &token).await, none);
+    at(710);
+    server.say("200 OK", &set(&[&one]));
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_end_the_question() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let server = Server::start().await;
+    server.say("200 OK", &set(&[&one]));
+    let all = issuers(options(server.place(), &[TokenAlgorithm::EdDSA]));
+    let token = one.token(|_| ());
+    {
+        let mut asking = std::pin::pin!(all.caller(&token));
+        // Once round: the question has begun.
+        assert!(futures::poll!(&mut asking).is_pending());
+    }
+    for _ in 0..200 {
+        if server.asked() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        persona(&all, &token).await.unwrap(),
+        "agent",
+        "the keys came, and nobody asks again"
+    );
+    assert_eq!(server.asked(), 1);
+}

@@ -1,0 +1,130 @@
+//! Why `[serve]` is not taken, with the line that repairs it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use aral_contract::document::KeyError;
+use aral_contract::id::CallerName;
+use aral_protocol::{KeySetError, OutOfRange};
+use aral_runtime::outbound::OutboundError;
+
+/// Why `[serve]` is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeConfigError {
+    /// A bound that makes no sense.
+    #[error(transparent)]
+    Bounds(OutOfRange),
+    /// Something about certificates of callers, and nothing that says whose they are.
+    #[error("[serve.listener.tls] of `{address}` has `{key}` and no `client_ca_file`")]
+    NoClientCa {
+        /// Which listener.
+        address: SocketAddr,
+        /// What it has.
+        key: &'static str,
+    },
+    /// Keys that sign nothing.
+    #[error("the caller `{0}` has signature_keys, and nothing says whether it signs")]
+    NoSignature(CallerName),
+    /// Signatures that nobody could make.
+    #[error("the caller `{0}` signs its requests, and has no signature_keys")]
+    NoSignatureKeys(CallerName),
+    /// A key that is none.
+    #[error("the caller `{caller}`: signature_keys `{}`", .path.display())]
+    SignatureKey {
+        /// Whose.
+        caller: CallerName,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: KeyError,
+    },
+    /// Two entries for one issuer.
+    #[error("[[serve.issuer]] `{}` is there twice", .0.escape_debug())]
+    IssuerTwice(String),
+    /// An issuer that could let nobody in.
+    #[error("[[serve.issuer]] `{}` has no {key}", .issuer.escape_debug())]
+    Nothing {
+        /// Which.
+        issuer: String,
+        /// What is missing.
+        key: &'static str,
+    },
+    /// No place of keys, or two.
+    #[error("[[serve.issuer]] `{}` needs one of jwks_url and jwks_file", .0.escape_debug())]
+    KeysPlace(String),
+    /// An address that keys cannot be fetched from.
+    #[error("[[serve.issuer]] `{}`: jwks_url", .issuer.escape_debug())]
+    KeysUrl {
+        /// Which.
+        issuer: String,
+        /// What is wrong.
+        #[source]
+        error: OutboundError,
+    },
+    /// A file that holds no keys.
+    #[error("[[serve.issuer]] `{}`: jwks_file `{}`", .issuer.escape_debug(), .path.display())]
+    KeysFile {
+        /// Which.
+        issuer: String,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: KeySetError,
+    },
+    /// A number that makes no sense.
+    #[error("[[serve.issuer]] `{}`: {key} = {value} is not between {min} and {max}", .issuer.escape_debug())]
+    IssuerRange {
+        /// Which.
+        issuer: String,
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it may say at least.
+        min: u64,
+        /// What it may say at most.
+        max: u64,
+    },
+    /// Text that no token has as a scope.
+    #[error("[[serve.issuer]] `{}`: `{}` is no scope", .issuer.escape_debug(), .scope.escape_debug())]
+    Scope {
+        /// Which.
+        issuer: String,
+        /// The text.
+        scope: String,
+    },
+}
+
+impl ServeConfigError {
+    /// The line that repairs it; none: the message says it.
+    pub fn hint(&self) -> Option<String> {
+        let line = match self {
+            Self::Bounds(_) | Self::IssuerRange { .. } => return None,
+            Self::NoClientCa { key, .. } => {
+                return Some(format!(
+                    "in aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"
+                ));
+            }
+            Self::NoSignature(_) => "[[serve.caller]]: signature = \"required\"".to_owned(),
+            Self::NoSignatureKeys(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]".to_owned(),
+            Self::SignatureKey { .. } => return Some("make a pair of keys: `aral keygen`".to_owned()),
+            Self::IssuerTwice(_) => return Some("write one [[serve.issuer]] with the scopes of both".to_owned()),
+            Self::Nothing { key, .. } => match *key {
+                "audiences" => "[[serve.issuer]]: audiences = [\"https://HOST\"], as in [serve] resource".to_owned(),
+                "algorithms" => "[[serve.issuer]]: algorithms = [\"RS256\"]".to_owned(),
+                "types" => "[[serve.issuer]]: types = [\"at+jwt\"]".to_owned(),
+                _ => "[[serve.issuer.scope]] scope = \"aral:agent\", persona = \"persona.json\"".to_owned(),
+            },
+            Self::KeysPlace(_) | Self::KeysUrl { .. } => {
+                "[[serve.issuer]]: jwks_url = \"https://HOST/jwks\", or http:// on this machine".to_owned()
+            }
+            Self::KeysFile { .. } => "[[serve.issuer]]: jwks_file = \"jwks.json\"".to_owned(),
+            Self::Scope { .. } => "[[serve.issuer.scope]] scope = \"aral:agent\": visible ASCII without spaces, \
+                                   quotation marks and backslashes (RFC 6749)"
+                .to_owned(),
+        };
+        Some(format!("aral.toml, {line}"))
+    }
+}

@@ -1,0 +1,224 @@
+//! Every key of `[[serve.issuer]]` and of signatures, changed alone; and what is refused, with the line to write.
+
+use aral_contract::{Code, Failure};
+use aral_protocol::TokenAlgorithm;
+
+use super::*;
+use crate::config::Config;
+use crate::config::tests::Folder;
+
+/// The keys of RFC 8037 appendix A.2.
+const JWKS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+fn folder(text: &str) -> Folder {
+    let folder = Folder::with(text);
+    folder.write("jwks.json", JWKS.as_bytes(), 0o644);
+    folder
+}
+
+fn serve(text: &str) -> ServeConfig {
+    folder(text).load().unwrap().serve.unwrap()
+}
+
+fn refused(text: &str) -> Failure {
+    let failure = folder(text).load().unwrap_err();
+    assert_eq!(failure.code, Code::ConfigInvalid, "{failure}");
+    failure
+}
+
+const ISSUER: &str = r#"
+    [serve]
+    resource = "https://aral.example"
+    [[serve.issuer]]
+    issuer = "https://issuer.example"
+    audiences = ["https://aral.example"]
+    algorithms = ["RS256"]
+    jwks_url = "https://issuer.example/jwks"
+"#;
+const SCOPE: &str = "[[serve.issuer.scope]]\nscope = \"aral:agent\"\npersona = \"p.json\"\n";
+
+/// An issuer with more lines.
+fn with(lines: &str) -> IssuerConfig {
+    let config = serve(&format!("{ISSUER}{lines}\n{SCOPE}"));
+    config.issuers.into_iter().next().unwrap()
+}
+
+#[test]
+fn an_issuer_is_what_its_keys_say() {
+    let remote = |config: IssuerConfig| match config.keys {
+        JwksConfig::Url(remote) => remote,
+        JwksConfig::File(_) => panic!("a file"),
+    };
+    let config = with("");
+    assert_eq!(config.issuer, "https://issuer.example");
+    assert_eq!(config.audiences, ["https://aral.example"]);
+    assert_eq!(config.algorithms, [TokenAlgorithm::RS256]);
+    assert_eq!(config.types, ["at+jwt"]);
+    assert_eq!((config.leeway.as_secs(), config.lifetime_max.as_secs()), (30, 3600));
+    assert_eq!(config.scopes[0].scope, "aral:agent");
+    assert!(config.scopes[0].persona.is_absolute() && config.scopes[0].persona.ends_with("p.json"));
+    let keys = remote(config);
+    assert_eq!(keys.server.url().as_str(), "https://issuer.example/jwks");
+    let seconds = |keys: &RemoteJwksConfig| (keys.ttl.as_secs(), keys.stale.as_secs(), keys.refetch.as_secs());
+    assert_eq!(seconds(&keys), (300, 3600, 30));
+    assert_eq!(seconds(&remote(with("jwks_ttl_s = 7"))), (7, 3600, 30));
+    assert_eq!(seconds(&remote(with("jwks_ttl_s = 7200"))), (7200, 7200, 30));
+    assert_eq!(seconds(&remote(with("jwks_stale_s = 301"))), (300, 301, 30));
+    assert_eq!(seconds(&remote(with("jwks_refetch_s = 2"))), (300, 3600, 2));
+    assert_eq!(with("leeway_s = 300").leeway.as_secs(), 300);
+    assert_eq!(with("lifetime_s_max = 60").lifetime_max.as_secs(), 60);
+    assert_eq!(with("types = [\"JWT\"]").types, ["JWT"]);
+    let file = ISSUER.replace(
+        "jwks_url = \"https://issuer.example/jwks\"",
+        "jwks_file = \"jwks.json\"",
+    );
+    let config = serve(&format!("{file}{SCOPE}"));
+    assert!(matches!(config.issuers[0].keys, JwksConfig::File(_)));
+    assert_eq!(config.resource.unwrap().to_string(), "https://aral.example");
+}
+
+#[test]
+fn an_issuer_that_cannot_be_is_refused_with_the_line_to_write() {
+    let change = |from: &str, to: &str| {
+        let text = format!("{ISSUER}{SCOPE}");
+        let changed = text.replace(from, to);
+        assert_ne!(text, changed, "{from}");
+        refused(&changed)
+    };
+    for (from, to, message, hint) in [
+        ("[\"https://aral.example\"]", "[]", "has no audiences", "audiences = ["),
+        ("[\"RS256\"]", "[]", "has no algorithms", "algorithms = [\"RS256\"]"),
+        ("[\"RS256\"]", "[\"HS256\"]", "unknown variant `HS256`", ""),
+        ("[\"RS256\"]", "[\"none\"]", "unknown variant `none`", ""),
+        (SCOPE, "", "has no scope", "[[serve.issuer.scope]] scope = "),
+        (
+            SCOPE,
+            &format!("types = []\n{SCOPE}"),
+            "has no types",
+            "types = [\"at+jwt\"]",
+        ),
+        ("aral:agent", "aral agent", "`aral agent` is no scope", "visible ASCII"),
+        (
+            "https://issuer.example/jwks",
+            "http://issuer.example/jwks",
+            "plain http",
+            "jwks_url = ",
+        ),
+        (
+            "jwks_url = \"https://issuer.example/jwks\"",
+            "",
+            "one of jwks_url and jwks_file",
+            "jwks_url = ",
+        ),
+        (
+            "jwks_url",
+            "jwks_file = \"jwks.json\"\njwks_url",
+            "one of jwks_url and jwks_file",
+            "jwks_url = ",
+        ),
+        (
+            "jwks_url = \"https://issuer.example/jwks\"",
+            "jwks_file = \"dev.pub.pem\"",
+            "it is no JSON Web Key Set",
+            "jwks_file = ",
+        ),
+        (
+            SCOPE,
+            &format!("leeway_s = 301\n{SCOPE}"),
+            "leeway_s = 301 is not between 0 and 300",
+            "",
+        ),
+        (
+            SCOPE,
+            &format!("jwks_ttl_s = 0\n{SCOPE}"),
+            "jwks_ttl_s = 0 is not between 1 and 86400",
+            "",
+        ),
+        (
+            SCOPE,
+            &format!("jwks_stale_s = 299\n{SCOPE}"),
+            "jwks_stale_s = 299 is not between 300",
+            "",
+        ),
+        (
+            SCOPE,
+            &format!("jwks_refetch_s = 0\n{SCOPE}"),
+            "jwks_refetch_s = 0 is not between 1",
+            "",
+        ),
+        (
+            SCOPE,
+            &format!("lifetime_s_max = 0\n{SCOPE}"),
+            "lifetime_s_max = 0 is not between 1",
+            "",
+        ),
+        (
+            "https://aral.example\"\n",
+            "https://aral.example/mcp\"\n",
+            "is no resource",
+            "",
+        ),
+        (
+            SCOPE,
+            &format!("client_secret = 1\n{SCOPE}"),
+            "unknown field `client_secret`",
+            "",
+        ),
+    ] {
+        let failure = change(from, to);
+        assert!(failure.message.contains(message), "{failure}");
+        assert!(
+            failure.hint.clone().unwrap_or_default().contains(hint),
+            "{failure}: {:?}",
+            failure.hint
+        );
+    }
+    let twice = ISSUER.split_once("[[serve.issuer]]").unwrap().1;
+    let failure = refused(&format!("{ISSUER}{SCOPE}[[serve.issuer]]{twice}{SCOPE}"));
+    assert!(failure.message.contains("is there twice"), "{failure}");
+}
+
+const CALLER: &str = "[[serve.caller]]\nname = \"me\"\npersona = \"p.json\"\n";
+
+#[test]
+fn a_caller_signs_or_not_with_these_keys() {
+    let rule = |lines: &str| serve(&format!("{CALLER}{lines}")).callers[0].signature.clone();
+    assert_eq!(rule(""), None);
+    let keys = "signature_keys = [\"dev.pub.pem\"]";
+    let required = rule(&format!("signature = \"required\"\n{keys}")).unwrap();
+    assert!(required.required && required.keys.len() == 1);
+    assert!(!rule(&format!("signature = \"optional\"\n{keys}")).unwrap().required);
+    for (lines, message, hint) in [
+        (keys, "nothing says whether it signs", "signature = \"required\""),
+        (
+            "signature = \"required\"",
+            "has no signature_keys",
+            "signature_keys = [",
+        ),
+        ("signature = \"never\"", "unknown variant `never`", ""),
+        (
+            "signature = \"required\"\nsignature_keys = [\"jwks.json\"]",
+            "the caller `me`: signature_keys",
+            "aral keygen",
+        ),
+    ] {
+        let failure = refused(&format!("{CALLER}{lines}"));
+        assert!(failure.message.contains(message), "{failure}");
+        assert!(
+            failure.hint.clone().unwrap_or_default().contains(hint),
+            "{failure}: {:?}",
+            failure.hint
+        );
+    }
+}
+
+#[test]
+fn the_keys_of_issuers_are_fetched_as_outbound_says() {
+    assert!(Config::closed().unwrap().serve.is_none());
+    let config = folder(&format!(
+        "[outbound]\nproxy = \"http://proxy.example:3128\"\n{ISSUER}{SCOPE}"
+    ));
+    let shown = format!("{:?}", config.load().unwrap().serve.unwrap().outbound);
+    assert!(shown.contains("proxy.example"), "{shown}");
+}

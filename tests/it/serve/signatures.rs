@@ -1,0 +1,273 @@
+//! Signed requests: which are taken, which are not and why, and who must sign.
+
+use aral_contract::Digest;
+use serde_json::{Value, json};
+
+use crate::support::desk::Desk;
+use crate::support::guests::*;
+use crate::support::issuer::now;
+use crate::support::server::{Server, desk};
+use crate::support::signer::{self, Signed};
+use crate::support::wire::Reply;
+
+const ECHO: &str = "runtime-echo-tool";
+const KEY: &str = "aral_a-key-of-the-tests";
+
+/// A desk with a caller that has a key and signs as `presence` says.
+fn signing(presence: &str, change: impl FnOnce(&mut Value)) -> Desk {
+    let desk = desk(|config| {
+        config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0" });
+        config["serve"]["caller"] = json!([{
+            "name": "tester", "persona": "persona.json", "keys": [Digest::of(KEY.as_bytes()).to_string()],
+            "signature": presence, "signature_keys": ["signer.pub.pem"],
+        }]);
+        config["audit"]["repeats_max"] = json!(100);
+        change(config);
+    });
+    let pem = signer::key().public().to_pem().expect("PEM");
+    desk.write("signer.pub.pem", pem.as_bytes());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk
+}
+
+fn good(nonce: &str) -> Signed {
+    Signed::call(ECHO, "[1]", nonce).with("Authorization", &format!("Bearer {KEY}"))
+}
+
+fn send(server: &Server, request: &Signed, fields: &[(String, String)]) -> Reply {
+    let fields: Vec<(&str, &str)> = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    server
+        .wire()
+        .ask(request.method, &request.target(), &fields, &request.body)
+}
+
+fn sign_and_send(server: &Server, request: &Signed) -> Reply {
+    send(server, request, &request.sign(&signer::key()))
+}
+
+/// What the audit log says of refusals, once the server has ended.
+fn refusals(desk: &Desk, server: Server) -> Vec<(String, String)> {
+    server.signal(rustix::process::Signal::TERM);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    let found = desk.aral(&["audit", "query", "--json", "--type", "authentication"]);
+    let records = found.object()["records"].as_array().expect("records").clone();
+    let events = records.into_iter().map(|record| record["event"].clone());
+    let refused = events.filter(|event| event["success"] == false);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    refused
+        .map(|event| (text(&event["method"]), text(&event["reason"])))
+        .collect()
+}
+
+#[test]
+fn who_must_sign_is_let_in_with_a_signature_alone() {
+    let desk = signing("required", |_| ());
+    let server = Server::start(&desk);
+    let reply = sign_and_send(&server, &good("1"));
+    assert_eq!((reply.status, reply.body.as_str()), (200, "[1]"), "{reply:?}");
+    let mut list = good("2");
+    (list.method, list.path, list.query) = ("GET", "/v1/capabilities".to_owned(), Some("after=a%40b"));
+    list.fields.retain(|(name, _)| name != "Content-Digest");
+    list.body.clear();
+    assert_eq!(sign_and_send(&server, &list).status, 200);
+    let key = format!("Bearer {KEY}");
+    let unsigned = server.wire().invoke(ECHO, &[("Authorization", &key)], "[1]");
+    unsigned.assert_problem("unsigned", 401, "authentication.failed");
+    assert_eq!(
+        refusals(&desk, server),
+        [("signature".to_owned(), "no signature".to_owned())]
+    );
+}
+
+#[test]
+fn who_may_sign_is_let_in_without_and_refused_with_a_wrong_one() {
+    let server = Server::start(&signing("optional", |_| ()));
+    let key = format!("Bearer {KEY}");
+    assert_eq!(
+        server.wire().invoke(ECHO, &[("Authorization", &key)], "[1]").status,
+        200
+    );
+    assert_eq!(sign_and_send(&server, &good("1")).status, 200);
+    let mut changed = good("2");
+    let fields = changed.sign(&signer::key());
+    changed.body = "[2]".to_owned();
+    send(&server, &changed, &fields).assert_problem("changed", 401, "authentication.failed");
+    // Half a signature is a wrong one, and not none.
+    let mut half = good("3");
+    half.fields = half.sign(&signer::key());
+    half.fields.retain(|(name, _)| name != "Signature");
+    send(&server, &half, &half.fields).assert_problem("half", 401, "authentication.failed");
+}
+
+#[test]
+fn whoever_signs_is_known_by_that_where_a_listener_says_who_it_is() {
+    let desk = signing("required", |config| {
+        config["serve"]["listener"][0]["anonymous"] = json!("tester")
+    });
+    let server = Server::start(&desk);
+    assert_eq!(sign_and_send(&server, &Signed::call(ECHO, "[1]", "1")).status, 200);
+    server
+        .wire()
+        .invoke(ECHO, &[], "[1]")
+        .assert_problem("unsigned", 401, "authentication.failed");
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    let found = desk
+        .aral(&["audit", "query", "--json", "--type", "authentication"])
+        .object();
+    let said = |event: &Value| (event["method"].clone(), event["success"].clone());
+    let events = found["records"].as_array().expect("records").iter();
+    let events: Vec<_> = events.map(|record| said(&record["event"])).collect();
+    assert!(events.contains(&(json!("signature"), json!(true))), "{events:?}");
+    assert!(events.contains(&(json!("signature"), json!(false))), "{events:?}");
+}
+
+#[test]
+fn every_attack_is_refused_in_the_same_words_and_recorded_with_its_reason() {
+    let desk = signing("required", |_| ());
+    let server = Server::start(&desk);
+    type Attack<'a> = (&'a str, &'a dyn Fn(&mut Signed), &'a dyn Fn(&mut Signed), &'a str);
+    let nothing: &dyn Fn(&mut Signed) = &|_| ();
+    fn replace(request: &mut Signed, name: &str, change: impl Fn(&str) -> String) {
+        for (field, value) in &mut request.fields {
+            if field == name {
+                *value = change(value);
+            }
+        }
+    }
+    let attacks: &[Attack<'_>] = &[
+        (
+            "body",
+            nothing,
+            &|it| it.body = "[2]".to_owned(),
+            "a body that is not the one of its digest",
+        ),
+        ("method", nothing, &|it| it.method = "PUT", "a wrong signature"),
+        (
+            "path",
+            nothing,
+            &|it| it.path = "/v1/invoke/other".to_owned(),
+            "a wrong signature",
+        ),
+        (
+            "query",
+            nothing,
+            &|it| it.query = Some("version=1"),
+            "a wrong signature",
+        ),
+        (
+            "host",
+            nothing,
+            &|it| replace(it, "Host", |_| "127.0.0.1".to_owned()),
+            "a wrong signature",
+        ),
+        (
+            "expired",
+            &|it| it.created = now() - 400,
+            nothing,
+            "a signature that has expired",
+        ),
+        (
+            "future",
+            &|it| it.created = now() + 90,
+            nothing,
+            "a signature of the future",
+        ),
+        (
+            "another key of the call",
+            &|it| it.fields.push(("Idempotency-Key".to_owned(), "a".to_owned())),
+            &|it| replace(it, "Idempotency-Key", |_| "b".to_owned()),
+            "a wrong signature",
+        ),
+        (
+            "a component less",
+            nothing,
+            &|it| replace(it, "Signature-Input", |value| value.replace("\"@path\" ", "")),
+            "a signature that covers too little",
+        ),
+        (
+            "not canonical",
+            nothing,
+            &|it| replace(it, "Signature-Input", |value| value.replace(";alg", "; alg")),
+            "a signature with a field that is not in canonical form",
+        ),
+        (
+            "one label twice",
+            nothing,
+            &|it| replace(it, "Signature", |value| format!("{value}, {value}")),
+            "a signature with a field that is not in canonical form",
+        ),
+        (
+            "two signatures",
+            nothing,
+            &|it| {
+                replace(it, "Signature", |value| format!("{value}, t{}", &value[1..]));
+                replace(it, "Signature-Input", |value| format!("{value}, t{}", &value[1..]));
+            },
+            "two signatures",
+        ),
+    ];
+    let mut expected = Vec::new();
+    for (index, (case, before, after, reason)) in attacks.iter().enumerate() {
+        let mut request = good(&format!("attack-{index}"));
+        before(&mut request);
+        request.fields = request.sign(&signer::key());
+        after(&mut request);
+        let reply = send(&server, &request, &request.fields);
+        let problem = reply.assert_problem(case, 401, "authentication.failed");
+        assert_eq!(problem["detail"], "it is not known who calls", "{case}");
+        assert_eq!(reply.field("www-authenticate"), Some("Bearer"), "{case}");
+        expected.push(("signature".to_owned(), (*reason).to_owned()));
+    }
+    // Somebody else's key, under its own name and under that of the caller.
+    let other = aral_contract::document::PrivateKey::from_seed(&zeroize::Zeroizing::new([78; 32]));
+    let request = good("other");
+    send(&server, &request, &request.sign(&other)).assert_problem("other", 401, "authentication.failed");
+    expected.push(("signature".to_owned(), "a signature with an unknown key".to_owned()));
+    // The same bytes again, at once and on another connection.
+    let request = good("replay");
+    let fields = request.sign(&signer::key());
+    assert_eq!(send(&server, &request, &fields).status, 200);
+    send(&server, &request, &fields).assert_problem("replay", 401, "authentication.failed");
+    expected.push(("signature".to_owned(), "a signature that was used before".to_owned()));
+    assert_eq!(refusals(&desk, server), expected);
+}
+
+#[test]
+fn the_bounds_of_signatures_hold() {
+    let status = |limits: Value, requests: &[Signed]| {
+        let server = Server::start(&signing("required", |config| config["serve"]["limits"] = limits));
+        let all: Vec<u16> = requests
+            .iter()
+            .map(|request| sign_and_send(&server, request).status)
+            .collect();
+        all.last().copied()
+    };
+    let created = |seconds: i64| Signed {
+        created: now() + seconds,
+        ..good("n")
+    };
+    assert_eq!(status(json!({}), &[created(-200)]), Some(200));
+    assert_eq!(
+        status(json!({ "signature_age_ms": 100_000 }), &[created(-200)]),
+        Some(401)
+    );
+    assert_eq!(status(json!({}), &[created(100)]), Some(401));
+    assert_eq!(
+        status(json!({ "signature_skew_ms": 200_000 }), &[created(100)]),
+        Some(200)
+    );
+    let three = [good("1"), good("2"), good("3")];
+    assert_eq!(status(json!({}), &three), Some(200));
+    assert_eq!(status(json!({ "signature_nonces_max": 2 }), &three), Some(401));
+    let body = json!({ "body_bytes_max": 2 });
+    assert_eq!(
+        status(body, &[good("1")]),
+        Some(413),
+        "the body is bounded before it is hashed"
+    );
+}
