@@ -17,8 +17,8 @@ use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
 use crate::door::{Door, Peer, Said, Trace};
 use crate::problem::Problem;
-use crate::tls::ClientCertificate;
 use crate::signature::{self, Message, Times};
+use crate::tls::ClientCertificate;
 
 /// Longest credential, in bytes. Stops one that takes long to look at.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
@@ -64,7 +64,8 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let uri = request.uri().clone();
-    let known = match identify(&door, &request).await {
+    let certificate = request.extensions().get::<Arc<ClientCertificate>>().cloned();
+    let known = match identify(&door, request.headers(), certificate).await {
         Ok(known) => check_signature(&door, known, request).await,
         Err(stranger) => Err(Refused::Stranger(stranger)),
     };
@@ -105,27 +106,31 @@ pub(crate) fn refused(challenge: HeaderValue) -> Response {
 }
 
 /// What a request shows of its caller. Whoever shows something wrong is not taken for somebody who shows nothing.
-async fn identify(door: &Door, request: &Request) -> Result<Known, Stranger> {
-    let certificate = request.extensions().get::<Arc<ClientCertificate>>();
-    let certificate = certificate.map(|certificate| with_certificate(door, certificate));
-    let known = match credential(request.headers()) {
+async fn identify(
+    door: &Door,
+    headers: &HeaderMap,
+    certificate: Option<Arc<ClientCertificate>>,
+) -> Result<Known, Stranger> {
+    let certificate = certificate.map(|certificate| with_certificate(door, &certificate));
+    let known = match credential(headers) {
         Ok(Some(text)) if text.starts_with(KEY_PREFIX) => with_key(door, text)?,
         Ok(Some(text)) => with_token(door, text).await?,
         Ok(None) => {
             return match certificate {
                 None => anonymous(door),
-                Some(shown) => shown?.ok_or_else(|| {
-                    Stranger::new(AuthenticationMethod::Certificate, "a certificate of no caller")
-                }),
+                Some(shown) => {
+                    shown?.ok_or_else(|| Stranger::new(AuthenticationMethod::Certificate, "a certificate of no caller"))
+                }
             };
         }
         Err(reason) => return Err(Stranger::new(AuthenticationMethod::None, reason)),
     };
     // A certificate that is nobody's is the way in, and the credential says who comes. One that is somebody's says it too.
     match certificate.transpose()?.flatten() {
-        Some(other) if other.caller.name != known.caller.name => {
-            Err(Stranger::new(known.method, "a credential and a certificate of two callers"))
-        }
+        Some(other) if other.caller.name != known.caller.name => Err(Stranger::new(
+            known.method,
+            "a credential and a certificate of two callers",
+        )),
         Some(_) | None => Ok(known),
     }
 }
@@ -211,6 +216,7 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
         shown => shown,
     };
     Ok((Known { method, ..known }, Request::from_parts(parts, Body::from(body))))
+}
 
 /// Whom the certificate of the connection shows; none: nobody. It is looked at again, since it may have been revoked after
 /// the connection began.
@@ -226,7 +232,6 @@ fn with_certificate(door: &Door, certificate: &ClientCertificate) -> Result<Opti
         })),
         [_, _, ..] => Err(Stranger::new(method, "a certificate of two callers")),
     }
-}
 }
 
 #[cfg(test)]

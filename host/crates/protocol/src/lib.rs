@@ -12,6 +12,7 @@ pub mod server;
 pub mod tls;
 
 mod authenticate;
+mod bind_error;
 mod body;
 mod door;
 mod enter;
@@ -42,6 +43,7 @@ mod secure;
 mod streams;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};
+pub use bind_error::{BindError, Lack};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
 pub use caller::{Caller, Callers, CallersError, SignatureRule};
 pub use health::{Check, Health};
@@ -52,7 +54,7 @@ pub use openapi::openapi;
 pub use problem::Problem;
 pub use protected::{Resource, ResourceError};
 pub use receipts::Receipts;
-pub use server::{BindError, Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
+pub use server::{Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
 pub use tls::{CertificateName, ClientAuth, ClientOptions, TlsError, TlsOptions, TlsReloader};
 pub use token::{IssuerOptions, Issuers, KeySet, KeySetError, KeysPlace, RemoteKeys, TokenAlgorithm};
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 
+use crate::bind_error::BindError;
 use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::server::BindError;
 use crate::tls::Tls;
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made

@@ -129,6 +129,7 @@ impl Issuers {
         let name = caller_name(name, subject)?;
         Ok(Arc::new(Caller {
             session: session.of_user(name.clone()),
+            certificates: Vec::new(),
             name,
             keys: Vec::new(),
             signature: None,

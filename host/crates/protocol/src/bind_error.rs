@@ -1,0 +1,119 @@
+//! Why a server does not listen as its configuration says, with the line that repairs it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use aral_contract::id::CallerName;
+
+use crate::tls::TlsError;
+
+/// Why a server does not start, or does not take another configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Nowhere to listen.
+    #[error("there is no listener")]
+    NoListener,
+    /// An address that others can reach, without what that needs.
+    #[error("`{address}` is not of the loopback, and {}", listed(.lacks, " and ", Lack::as_str))]
+    Exposed {
+        /// Which.
+        address: SocketAddr,
+        /// What it lacks.
+        lacks: Vec<Lack>,
+    },
+    /// Files of TLS that are not taken.
+    #[error("there is no TLS for the listener of `{address}`")]
+    Tls {
+        /// Which listener.
+        address: SocketAddr,
+        /// Why not.
+        source: TlsError,
+    },
+    /// Nobody of that name.
+    #[error("the listener of `{address}` takes whoever says nothing for `{name}`, and there is no such caller")]
+    NoCaller {
+        /// Which listener.
+        address: SocketAddr,
+        /// Who.
+        name: CallerName,
+    },
+    /// Other listeners than there are.
+    #[error("where the server listens cannot change while it runs")]
+    Moved,
+    /// Limits that are kept elsewhere.
+    #[error("where limits are kept that servers share cannot change while it runs")]
+    LimitsMoved,
+    /// A server of limits that cannot be spoken to as it should be.
+    #[error("the limits cannot be kept in Redis")]
+    Redis(#[source] redis::RedisError),
+    /// Tokens for nothing.
+    #[error("there are issuers of tokens, and no `resource` that clients could ask them for")]
+    NoResource,
+    /// The system refuses.
+    #[error("`{address}` cannot be listened on")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// The line that repairs it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoListener => Some("[[serve.listener]] address = \"127.0.0.1:8080\"".to_owned()),
+            Self::Exposed { lacks, .. } => Some(format!("in aral.toml: {}", listed(lacks, "; ", Lack::line))),
+            Self::Tls { source, .. } => Some(source.hint()),
+            Self::NoCaller { name, .. } => Some(format!(
+                "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
+            )),
+            Self::LimitsMoved => Some("restart it, or leave [serve.rates.redis] as it was".to_owned()),
+            Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),
+            Self::NoResource => Some("[serve] resource = \"https://HOST\", the address that callers use".to_owned()),
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some("another program listens there: stop it, or take another port".to_owned())
+            }
+            Self::Listen { .. } => None,
+            Self::Redis(_) => Some("[serve.rates.redis] ca_file names certificates as PEM".to_owned()),
+        }
+    }
+}
+
+/// What an address that others reach needs, and does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing keeps the connection from being read and changed.
+    Tls,
+    /// Whoever says nothing is somebody.
+    Authentication,
+    /// Nobody can show who they are.
+    Callers,
+}
+
+impl Lack {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "without TLS whoever is on the way reads and changes everything",
+            Self::Authentication => "with `anonymous` whoever reaches it may call",
+            Self::Callers => "no caller can show there who it is",
+        }
+    }
+
+    /// The line that repairs it.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Tls => {
+                "[serve.listener.tls] certificate_file = \"chain.pem\", key_file = \"key.pem\"; or an address of the loopback, behind a proxy that speaks TLS"
+            }
+            Self::Authentication => "[[serve.listener]] without `anonymous`",
+            Self::Callers => "[[serve.caller]] keys = [\"SHA-256 of a key\"]",
+        }
+    }
+}
+
+fn listed(lacks: &[Lack], between: &str, word: fn(Lack) -> &'static str) -> String {
+    let words: Vec<&str> = lacks.iter().map(|lack| word(*lack)).collect();
+    words.join(between)
+}
