@@ -1,6 +1,6 @@
 //! An authority of the test, and what it gives out: certificates, lists of what was revoked, OCSP responses.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rcgen::{

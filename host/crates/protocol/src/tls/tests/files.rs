@@ -1,6 +1,6 @@
 //! The files: what is refused with the step that repairs it, and how they are renewed under open connections.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
