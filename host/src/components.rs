@@ -4,12 +4,15 @@
 use std::path::Path;
 
 use aral_capability::Entry;
-use aral_contract::limits::COMPONENT_BYTES_MAX;
+use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 
 use crate::text;
+
+/// Hands out the component of a manifest entry. What it returns is believed only if its SHA-256 is the entry's.
+pub type Components<'a> = &'a dyn Fn(&Entry) -> Result<Vec<u8>, Failure>;
 
 /// The folder of a manifest file, opened once.
 pub(crate) struct Beside(Dir);
@@ -42,4 +45,9 @@ impl Beside {
 
 pub(crate) fn unreadable(error: &FilesError) -> Failure {
     Failure::new(Code::ConfigInvalid, text::chain(error))
+}
+
+pub(crate) fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
+    files::read_path(path, bytes_max).map_err(|error| unreadable(&error))
 }

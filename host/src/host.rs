@@ -6,23 +6,21 @@ use std::sync::{Arc, Mutex, Weak};
 
 use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
-use aral_capability::{Capability, Entry, Warning};
+use aral_capability::{Capability, Warning};
 use aral_contract::document::Verified;
 use aral_contract::event::LifecycleChange;
-use aral_contract::limits::DOCUMENT_BYTES_MAX;
 use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Permissions};
 use aral_memory::Secrets;
 use aral_orchestration::authorize::WhyNot;
 use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Granted, RunReport};
 use aral_orchestration::{Dispatcher, Outcome, Request, Session};
-use aral_runtime::files;
 use arc_swap::ArcSwap;
 use futures::Stream;
 use semver::{Version, VersionReq};
 
 use crate::audit::Audit;
 use crate::builder::HostBuilder;
-use crate::components::{Beside, unreadable};
+use crate::components::{Beside, Components, read_document};
 use crate::config::Taken;
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
@@ -86,9 +84,6 @@ pub struct Registered {
     /// What its author should look at, such as a permission that no import uses.
     pub warnings: Vec<Warning>,
 }
-
-/// Hands out the component of a manifest entry. What it returns is believed only if its SHA-256 is the entry's.
-pub type Components<'a> = &'a dyn Fn(&Entry) -> Result<Vec<u8>, Failure>;
 
 impl Host {
     /// Begins a host. Without any setting it is closed.
@@ -393,11 +388,6 @@ impl Host {
             kind,
         });
     }
-}
-
-pub(crate) fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
-    let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
-    files::read_path(path, bytes_max).map_err(|error| unreadable(&error))
 }
 
 #[cfg(test)]

@@ -56,9 +56,10 @@ mod used;
 pub use admin::Management;
 pub use audit::Audit;
 pub use builder::HostBuilder;
+pub use components::Components;
 pub use config::Config;
 pub use events::{LogSink, Notice};
-pub use host::{Components, Host, Registered};
+pub use host::{Host, Registered};
 pub use serve::{Personas, Reloader};
 pub use storage::Storage;
 

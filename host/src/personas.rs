@@ -11,7 +11,8 @@ use aral_orchestration::budget::Refused;
 use aral_persona::{Persona, persona};
 use aral_runtime::files;
 
-use crate::host::{Host, read_document};
+use crate::components::read_document;
+use crate::host::Host;
 use crate::serials::Locked;
 
 /// The rule of the event that says that somebody tried.

@@ -15,8 +15,9 @@ use aral_persona::{Persona, persona};
 use aral_protocol::AdminOptions;
 
 use crate::components::Beside;
+use crate::components::read_document;
 use crate::config::Config;
-use crate::host::{Host, Registered, read_document};
+use crate::host::{Host, Registered};
 
 type Manifest = Verified<manifest::ManifestBody>;
 

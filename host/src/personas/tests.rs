@@ -498,7 +498,16 @@ fn of_a_configuration_with_an_older_issue_nothing_is_taken() {
     let next = fixture();
     write(folder.path(), "persona.json", &persona_of(4, &json!({})));
     let before = next.host.policy().digest();
-    let failure = next.host.reload(&config(folder.path(), "", &[])).unwrap_err();
+    let read = config(folder.path(), "", &[]);
+    let read = Config {
+        personas: read.personas,
+        policy: read.policy,
+        trust: read.trust,
+        state_dir: Some(state),
+        audit: None,
+        ..Config::closed().unwrap()
+    };
+    let failure = next.host.reload(&read).unwrap_err();
     assert_eq!(
         (failure.code, next.host.policy().digest()),
         (Code::DocumentStale, before)

@@ -39,7 +39,7 @@ use crate::authorize::{Decision, Missing, authorize};
 use crate::budget::Register;
 use crate::policy::Policy;
 use crate::session::Session;
-use ended::{Asked, Ended};
+use ended::{Asked, Ended, unrun};
 use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
@@ -380,25 +380,6 @@ impl Dispatcher {
             trace,
             kind: kind(),
         });
-    }
-}
-
-/// The outcome of a call under which nothing ran.
-fn unrun(
-    trace: TraceId,
-    capability: &CapabilityId,
-    result: Result<String, Failure>,
-    receipt: Option<ReceiptReference>,
-) -> Outcome {
-    Outcome {
-        trace,
-        capability: capability.clone(),
-        version: None,
-        result,
-        usage: Usage::default(),
-        cost_micro: 0,
-        grant: None,
-        receipt,
     }
 }
 

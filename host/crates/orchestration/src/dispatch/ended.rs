@@ -4,10 +4,10 @@ use aral_contract::event::{Kept, RecordFuture, RecordReference};
 use aral_contract::id::CallerName;
 use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usage};
 
-use super::Dispatcher;
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
 use super::stage::Told;
+use super::{Dispatcher, Outcome};
 use crate::Session;
 
 /// What is asked of a grant, and by whom.
@@ -137,5 +137,24 @@ fn receipt(record: RecordReference, proof: Option<&Proof>) -> ReceiptReference {
         record,
         input_salt: proof.map(|proof| proof.input_salt),
         output_salt: proof.map(|proof| proof.output_salt),
+    }
+}
+
+/// The outcome of a call under which nothing ran.
+pub(super) fn unrun(
+    trace: TraceId,
+    capability: &CapabilityId,
+    result: Result<String, Failure>,
+    receipt: Option<ReceiptReference>,
+) -> Outcome {
+    Outcome {
+        trace,
+        capability: capability.clone(),
+        version: None,
+        result,
+        usage: Usage::default(),
+        cost_micro: 0,
+        grant: None,
+        receipt,
     }
 }

@@ -1,3 +1,5 @@
+//! Limits in this process: against a model, full tables, and time that goes on.
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
