@@ -58,7 +58,7 @@ fn a_tool_is_shown_with_its_schemas_and_what_it_may_do() {
 #[test]
 fn permissions_are_told_as_hints() {
     let mut writes = entry(RUNTIME_SLEEP);
-    writes["permissions"] = json!({ "memory:write": { "namespaces": ["notes"], "bytes_max": 1000, "records_max": 10 }, "network:read": { "hosts": ["a.example"] } });
+    writes["permissions"] = json!({ "memory:write": { "namespaces": ["notes"], "bytes_max": 1000, "records_max": 10 }, "network:read": { "hosts": ["https://a.example"] } });
     let desk = desk(&[writes], |_| ());
     let server = Server::start(&desk);
     let tool = &tools(&server)[0];
