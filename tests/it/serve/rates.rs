@@ -398,7 +398,10 @@ fn rates_and_proxies_are_read_again_and_what_was_counted_stays_counted() {
     more.assert("more", 0, &[]);
     assert_eq!(statuses(4), [200, 200, 200, 429], "two of five were taken before");
     let proxies = reload(&|config| {
-        config["serve"]["rates"] = json!({ "address": { "per_minute": 1, "burst": 1 } });
+        config["serve"]["rates"] = json!({
+            "address": { "per_minute": 1, "burst": 1 },
+            "persona": { "per_minute": 1, "burst": 1000 },
+        });
         config["serve"]["trusted_proxies"] = json!(["127.0.0.0/8"]);
     });
     proxies.assert("proxies", 0, &[]);
