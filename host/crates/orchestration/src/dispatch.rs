@@ -19,7 +19,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
 use aral_contract::document::TrustStore;
-use aral_contract::id::CallerName;
 use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, TraceId, Usage};
 use aral_runtime::{Runtime, entropy};
 use arc_swap::ArcSwap;

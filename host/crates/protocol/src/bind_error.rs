@@ -27,7 +27,7 @@ pub enum BindError {
         /// Which listener.
         address: SocketAddr,
         /// Why not.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// Nobody of that name.
     #[error("the listener of `{address}` takes whoever says nothing for `{name}`, and there is no such caller")]

@@ -85,6 +85,7 @@ impl Versions {
         (status = "5XX", response = crate::problem::ProblemResponse),
     )
 )]
+#[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
 pub(crate) async fn invoke(
     State(door): State<Arc<Door>>,
     Extension(caller): Extension<Arc<Caller>>,

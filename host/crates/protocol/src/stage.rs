@@ -43,7 +43,7 @@ impl Stage {
             let tls = listener.tls.clone().map(|tls| Tls::open(tls, shared.clock()));
             let tls = tls.transpose().map_err(|source| BindError::Tls {
                 address: *address,
-                source,
+                source: Box::new(source),
             })?;
             Ok(Arc::new(Door {
                 listener: ListenerOptions {

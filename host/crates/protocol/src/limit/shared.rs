@@ -317,5 +317,6 @@ fn read(charges: &[Charge], answer: &[u64]) -> Option<(Verdict, u64)> {
     Some((verdict, *now))
 }
 
-#[cfg(all(test, feature = "services"))]
+#[cfg(test)]
+#[cfg(feature = "services")]
 mod tests;

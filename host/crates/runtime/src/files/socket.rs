@@ -129,6 +129,7 @@ impl Drop for SocketName {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make what is in the way of a socket")]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
