@@ -1,4 +1,5 @@
 //! A configuration that was read again, from outside: taken as a whole, or not at all.
+#![expect(clippy::disallowed_methods, reason = "tests look at the files of the host")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -70,7 +70,8 @@ fn assert_refused(reply: &Reply, limit: &str) -> Value {
 fn each_rate_stops_what_goes_beyond_it() {
     // The limit, and requests of which the third is beyond it: listener, capability. No capability: a list.
     let grep = "runtime-tool-error";
-    let cases: [(&str, [(usize, Option<&str>); 3], [(usize, Option<&str>); 2]); 5] = [
+    type Refused = (usize, Option<&'static str>);
+    let cases: [(&str, [Refused; 3], [Refused; 2]); 5] = [
         (
             "global",
             [(0, None), (1, Some(ECHO)), (0, Some(ECHO))],

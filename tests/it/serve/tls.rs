@@ -113,7 +113,8 @@ fn an_address_that_others_reach_needs_both_tls_and_authentication() {
             change(config);
         })
     };
-    let cases: [(&str, fn(&mut Value), &str, &str); 4] = [
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change, &str, &str); 4] = [
         (
             "no TLS",
             |config| {

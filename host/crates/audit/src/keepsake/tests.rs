@@ -73,7 +73,7 @@ fn what_was_kept_is_an_anchor_and_an_older_one_does_as_well() {
     let anchor = std::fs::read(&head_file).unwrap();
     let whole = std::fs::read(path(&options)).unwrap();
     std::fs::write(path(&options), &first).unwrap();
-    let finding = verify(&options.directory, &trust(), &[anchor.clone()])
+    let finding = verify(&options.directory, &trust(), std::slice::from_ref(&anchor))
         .unwrap()
         .finding
         .unwrap();
