@@ -503,7 +503,6 @@ fn of_a_configuration_with_an_older_issue_nothing_is_taken() {
         personas: read.personas,
         policy: read.policy,
         trust: read.trust,
-        state_dir: Some(state),
         audit: None,
         ..Config::closed().unwrap()
     };
