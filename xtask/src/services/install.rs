@@ -143,6 +143,10 @@ fn debian() {
         return;
     }
     println!("    installing {} with apt-get", missing.join(" "));
+    // Lists of packages may be old, or not there at all.
+    if let Err(error) = process::run(Command::new("apt-get").args(["update", "--quiet"])) {
+        println!("    {error:#}");
+    }
     let mut install = Command::new("apt-get");
     install
         .args(["install", "--yes", "--quiet", "--no-install-recommends"])
