@@ -109,13 +109,7 @@ impl Pace {
     /// Ends when the other end has taken too long. While it has not, this looks now and then, and costs a request nothing.
     pub(crate) async fn expired(&self) {
         let shortest = self.0.idle.min(self.0.header).min(self.0.write);
-        loop {
-            let left = self.left();
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(shortest)).await;
-        }
+        passed(shortest, || self.left()).await;
     }
 
     fn left(&self) -> Duration {
@@ -131,6 +125,17 @@ impl Pace {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends when no time is left. What is left may grow again meanwhile, and is asked after `shortest` at the latest.
+pub(crate) async fn passed(shortest: Duration, left: impl Fn() -> Duration) {
+    loop {
+        let left = left();
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(shortest)).await;
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::bounds::{self, Bounds};
 use crate::connection::Place;
 use crate::frames::Frames;
-use crate::pace::Watch;
+use crate::pace::{Watch, passed};
 
 /// Of one connection. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -85,13 +85,7 @@ impl Streams {
 
     async fn slow(&self) {
         let shortest = self.0.idle.min(self.0.header).min(self.0.write);
-        loop {
-            let left = self.left();
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(shortest)).await;
-        }
+        passed(shortest, || self.left()).await;
     }
 
     fn left(&self) -> Duration {

@@ -79,8 +79,9 @@ impl Settings {
     }
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+/// Everything of one kind that PEM holds, at least one.
+fn from_pem<T: PemObject>(path: &Path, pem: &[u8], wanted: &'static str) -> Result<Vec<T>, TlsError> {
+    let all = T::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let all = all.map_err(|source| TlsError::Pem {
         path: path.to_owned(),
         source,
@@ -88,10 +89,14 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if all.is_empty() {
         return Err(TlsError::Missing {
             path: path.to_owned(),
-            wanted: "certificate",
+            wanted,
         });
     }
     Ok(all)
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    from_pem(path, pem, "certificate")
 }
 
 /// What every client would refuse is refused here, where somebody is told why.
@@ -149,18 +154,7 @@ fn revocations(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationLis
     if !bytes.starts_with(b"-----") {
         return Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]);
     }
-    let all = CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-    let all = all.map_err(|source| TlsError::Pem {
-        path: path.to_owned(),
-        source,
-    })?;
-    if all.is_empty() {
-        return Err(TlsError::Missing {
-            path: path.to_owned(),
-            wanted: "list of revoked certificates",
-        });
-    }
-    Ok(all)
+    from_pem(path, bytes, "list of revoked certificates")
 }
 
 /// The clock of the host, as the TLS library asks for it.
