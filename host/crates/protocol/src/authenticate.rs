@@ -25,11 +25,12 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let shared = &door.shared;
-    let found = match credential(request.headers()) {
+    let find = || match credential(request.headers()) {
         Ok(Some(key)) => with_key(shared, key).map(|caller| (caller, true)),
         Ok(None) => anonymous(&door).map(|caller| (caller, false)),
         Err(reason) => Err(reason),
     };
+    let found = tracing::info_span!(target: "aral::call", "authenticate").in_scope(find);
     match found {
         Ok((caller, said_who)) => {
             if said_who {

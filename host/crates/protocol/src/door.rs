@@ -13,8 +13,10 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
+use crate::enter::Entrance;
 use crate::health::Doctor;
 use crate::listener::ListenerOptions;
+use crate::meters;
 use crate::places::Places;
 use crate::receipts::Receipts;
 use crate::replay::Replays;
@@ -110,6 +112,10 @@ impl Shared {
         self.replays.rebound(&self.bounds);
     }
 
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance::new(&self.clock, self.dispatcher.sampling())
+    }
+
     /// From now on the server ends.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -121,6 +127,9 @@ impl Shared {
 
     /// Records that somebody said who they are; `refused` says why they are not believed.
     pub(crate) fn record_authentication(&self, trace: TraceId, peer: Peer, said: Said<'_>, refused: Option<String>) {
+        if refused.is_some() {
+            meters::not_believed(said.method);
+        }
         self.record(
             Some(trace),
             EventKind::Authentication {

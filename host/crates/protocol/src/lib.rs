@@ -14,6 +14,7 @@ mod body;
 mod door;
 mod enter;
 mod guard;
+mod meters;
 pub mod problem;
 
 mod capabilities;

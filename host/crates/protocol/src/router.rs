@@ -18,8 +18,9 @@ use utoipa_axum::routes;
 use crate::authenticate::authenticate;
 use crate::connection::Place;
 use crate::door::Door;
-use crate::enter::{TRACE_ID, enter};
+use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
 use crate::guard::guard;
+use crate::meters;
 use crate::openapi::Description;
 use crate::problem::Problem;
 use crate::{capabilities, health, invoke, openapi, receipts};
@@ -63,7 +64,7 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
     }
     router
         .layer(middleware::from_fn_with_state(Arc::clone(door), guard))
-        .layer(middleware::from_fn(enter))
+        .layer(middleware::from_fn_with_state(door.shared.entrance(), enter))
         .with_state(Arc::clone(door))
 }
 
@@ -76,6 +77,7 @@ async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
             response
         }
         None => {
+            meters::rate_limited("requests_max");
             let requests_max = door.shared.bounds.requests_max;
             let failure = Failure::new(Code::Unavailable, format!("{requests_max} requests are under way"));
             Problem::from(failure).closing().into_response()
@@ -87,6 +89,7 @@ async fn seldom(State(door): State<Arc<Door>>, request: Request, next: Next) -> 
     if door.shared.public.check().is_ok() {
         return next.run(request).await;
     }
+    meters::rate_limited("public_per_second");
     let per_second = door.shared.bounds.public_per_second;
     let failure = Failure::new(
         Code::RateLimited,
@@ -104,7 +107,13 @@ fn cors(door: &Door) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, invoke::IDEMPOTENCY_KEY])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            invoke::IDEMPOTENCY_KEY,
+            TRACEPARENT,
+            TRACESTATE,
+        ])
         .expose_headers([
             TRACE_ID,
             invoke::VERSION,

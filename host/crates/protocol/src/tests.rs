@@ -88,11 +88,13 @@ async fn start(bounds: Bounds) -> Fixture {
             roots: Roots::default(),
             memory: None,
             secrets: None,
+            trace_hosts: None,
         },
         policy: Policy::new(PolicyParts::default()).unwrap(),
         gate: GateOptions::default(),
         trust: TrustStore::default(),
         blinder: None,
+        sampling: aral_contract::Sampling::PASS,
     });
     let caller = Caller {
         name: "somebody".parse().unwrap(),

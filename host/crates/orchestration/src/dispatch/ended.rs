@@ -2,7 +2,7 @@
 
 use aral_contract::event::{Kept, RecordFuture, RecordReference};
 use aral_contract::id::CallerName;
-use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usage};
+use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceContext, TraceId, Usage};
 
 use super::Dispatcher;
 use super::evidence::{Proof, ReceiptReference};
@@ -11,7 +11,7 @@ use super::granted::Granted;
 /// What is asked of a grant, and by whom.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
-    pub(super) trace: TraceId,
+    pub(super) context: &'a TraceContext,
     pub(super) user: Option<&'a CallerName>,
     pub(super) input: &'a [u8],
 }
@@ -30,7 +30,7 @@ impl<'a> Ended<'a> {
         let witness = dispatcher.witness.as_ref();
         Self {
             dispatcher,
-            proof: witness.map(|witness| witness.begin(asked.trace, asked.input)),
+            proof: witness.map(|witness| witness.begin(asked.context.trace, asked.input)),
             asked,
             granted,
             is_told: false,
@@ -52,14 +52,14 @@ impl<'a> Ended<'a> {
         let event = self.event(code, usage.clone(), result.as_ref().ok().map(String::as_str));
         let kept = self.dispatcher.sink.append(event);
         self.dispatcher
-            .kept(self.asked.trace, kept, result, self.proof.as_ref())
+            .kept(self.asked.context.trace, kept, result, self.proof.as_ref())
             .await
     }
 
     fn event(&self, code: Option<Code>, usage: Usage, output: Option<&str>) -> Event {
         Event {
             at: self.dispatcher.clock.now(),
-            trace: Some(self.asked.trace),
+            trace: Some(self.asked.context.trace),
             kind: EventKind::InvocationEnded {
                 capability: self.granted.grant().capability.clone(),
                 code,

@@ -33,6 +33,8 @@ impl Dispatcher {
             register: Arc::clone(&self.register),
             gate: Arc::clone(&self.gate),
             witness: self.witness.clone(),
+            sampling: self.sampling,
+            meters: Arc::clone(&self.meters),
         }
     }
 }
