@@ -2,10 +2,12 @@
 //! user or root and be writable by nobody else, since whoever can write them can grant. It starts nothing.
 
 pub mod audit;
+mod parse;
 mod raw;
 pub mod serve;
 pub mod storage;
 mod taken;
+pub mod telemetry;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -26,10 +28,12 @@ use jiff::Timestamp;
 
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
-use raw::{RawAllocation, RawConfig, RawRuntime};
+use parse::parse;
+use raw::{RawAllocation, RawRuntime};
 use serve::ServeConfig;
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
+use telemetry::{TelemetryConfig, TelemetryConfigError};
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -65,6 +69,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[secrets]` | see [`SecretsConfig`] | secrets lie in the store, if there is one |
 /// | `[audit]` | see [`AuditConfig`] | a log in `audit` below `state_dir` |
 /// | `[process]` `open_files_max`, `address_space_bytes_max` | descriptors and address space of the process | 16384, not limited |
+/// | `[telemetry]` | see [`TelemetryConfig`] | nothing is exported |
 /// | `[serve]` | see [`ServeConfig`] | `aral serve` has nothing to serve |
 ///
 /// Relative paths lie beside the file. Unknown keys are refused.
@@ -100,6 +105,8 @@ pub struct Config {
     pub taken: Option<Taken>,
     /// Limits of the process; the binary applies them, an embedder's process is its own.
     pub process: ProcessLimits,
+    /// Where traces and metrics go.
+    pub telemetry: TelemetryConfig,
     /// What `aral serve` serves; none: nothing.
     pub serve: Option<ServeConfig>,
     /// SHA-256 of the file; none: there was no file.
@@ -164,6 +171,9 @@ pub enum ConfigError {
     /// `[serve]` that cannot be.
     #[error(transparent)]
     Serve(#[from] aral_protocol::OutOfRange),
+    /// `[telemetry]` that cannot be.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryConfigError),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -203,6 +213,7 @@ impl From<ConfigError> for Failure {
             }
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
             ConfigError::Serve(_) => failure,
+            ConfigError::Telemetry(error) => failure.with_hint(error.hint()),
         }
     }
 }
@@ -230,6 +241,7 @@ impl Config {
             audit: Some(AuditConfig::default()),
             taken: None,
             process: ProcessLimits::default(),
+            telemetry: TelemetryConfig::default(),
             serve: None,
             digest: None,
         })
@@ -331,6 +343,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
                 .unwrap_or(ProcessLimits::default().open_files_max),
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
+        telemetry: telemetry::resolve(raw.telemetry, &beside)?,
         serve: serve.transpose()?,
         digest: Some(Digest::of(&bytes)),
     })
@@ -365,38 +378,6 @@ fn folder_of(path: &Path) -> Result<AbsolutePath, ConfigError> {
     let folder = files::canonical(parent)?;
     let plain = folder.to_str().and_then(|text| text.parse().ok());
     plain.ok_or(ConfigError::Folder(folder))
-}
-
-fn parse(path: &Path, bytes: &[u8]) -> Result<RawConfig, ConfigError> {
-    let error = |line: usize, detail: String| ConfigError::Toml {
-        path: path.to_owned(),
-        line,
-        similar: similar(&detail),
-        detail,
-    };
-    let text = std::str::from_utf8(bytes).map_err(|wrong| {
-        let before = bytes.get(..wrong.valid_up_to()).unwrap_or_default();
-        error(line_at(before), "not UTF-8".to_owned())
-    })?;
-    toml::from_str(text).map_err(|wrong| {
-        let before = wrong.span().and_then(|span| bytes.get(..span.start));
-        error(before.map_or(1, line_at), wrong.message().replace('\n', " "))
-    })
-}
-
-fn line_at(before: &[u8]) -> usize {
-    before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
-}
-
-/// The known name that is most like the unknown one, out of the parser's own words: unknown field `x`, expected one of
-/// `a`, `b`.
-fn similar(detail: &str) -> Option<String> {
-    let (unknown, known) = detail.split_once("expected")?;
-    let unknown = unknown.split('`').nth(1)?;
-    let known = known.split('`').skip(1).step_by(2);
-    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
-    let best = scored.max_by(|(one, _), (two, _)| one.total_cmp(two))?;
-    (best.0 > 0.8).then(|| best.1.to_owned())
 }
 
 #[cfg(test)]

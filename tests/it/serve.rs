@@ -5,7 +5,11 @@ mod admin_verbs;
 mod calls;
 mod denials;
 mod limits;
+mod metrics;
 mod receipts;
 mod reload;
 mod start;
+#[cfg(feature = "services")]
+mod telemetry;
+mod trace;
 mod wire;

@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections to one server.
 #[derive(Debug)]
-pub(super) struct Https {
+pub(crate) struct Https {
     http: reqwest::Client,
     base: String,
     authorization_file: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(super) struct Https {
 
 impl Https {
     /// `table` is what the operator wrote it in, for messages.
-    pub(super) fn new(server: &ServerConfig, table: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(server: &ServerConfig, table: &str) -> Result<Self, Failure> {
         let wrong = |reason: &str| {
             Failure::new(Code::ConfigInvalid, format!("{table} address is of no use: {reason}"))
                 .with_hint("write it like https://HOST:PORT, or http://127.0.0.1:PORT for this machine")

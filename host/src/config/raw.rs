@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::audit::raw::RawAudit;
 use super::serve::RawServe;
 use super::storage::raw::{RawMemory, RawSecrets};
+use super::telemetry::RawTelemetry;
 
 /// The whole file. Every absent key is closed or takes the built-in number.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -29,6 +30,7 @@ pub(super) struct RawConfig {
     pub(super) secrets: Option<RawSecrets>,
     pub(super) audit: Option<RawAudit>,
     pub(super) process: RawProcess,
+    pub(super) telemetry: RawTelemetry,
     pub(super) serve: Option<RawServe>,
 }
 
