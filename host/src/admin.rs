@@ -25,6 +25,7 @@ use serde_json::json;
 use crate::host::Host;
 use crate::operator::Operator;
 use crate::serve::Reloader;
+use crate::telemetry::MetricsText;
 use acts::{import, long, short};
 
 /// What the management of one server reaches.
@@ -38,6 +39,8 @@ pub struct Management {
     pub file: Option<PathBuf>,
     /// Where the server listens.
     pub listening: Vec<SocketAddr>,
+    /// What it tells those who watch it.
+    pub metrics: MetricsText,
 }
 
 /// What every handler has.
@@ -62,6 +65,7 @@ impl Management {
     pub fn router(self) -> Router {
         use crate::operator as verb;
         let routes = Router::new()
+            .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
             .route("/v1/policy", get(policy))
             .route("/v1/capabilities", get(capabilities))
@@ -119,6 +123,13 @@ async fn status(State(managed): Managed) -> Result<Response, Problem> {
         })))
     })
     .await
+}
+
+/// All metrics, in the text format of Prometheus.
+async fn metrics(State(managed): Managed) -> Result<Response, Problem> {
+    let metrics = managed.metrics.clone();
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    blocking(move || Ok((kind, metrics.render()).into_response())).await
 }
 
 /// The policy in force.

@@ -3,7 +3,7 @@
 
 mod keys;
 mod sinks;
-mod transport;
+pub(crate) mod transport;
 
 #[cfg(test)]
 mod tests;

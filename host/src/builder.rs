@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use aral_capability::egress::Egress;
 use aral_capability::{Memory, Registry, Services};
 use aral_contract::document::{Kind, PublicKey};
-use aral_contract::{AuditSink, Clock, Code, Failure};
+use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
 use aral_runtime::{CompilerKind, Runtime, SystemClock};
@@ -36,6 +36,7 @@ pub struct HostBuilder {
     compiler: Option<CompilerKind>,
     memory: Option<Arc<dyn RecordStore>>,
     secrets: Option<Secrets>,
+    sampling: Sampling,
 }
 
 impl HostBuilder {
@@ -122,6 +123,12 @@ impl HostBuilder {
         }
     }
 
+    /// Which traces are kept. By default none is here, and callers who keep theirs are believed.
+    #[must_use]
+    pub fn sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
+    }
+
     /// Makes the host, opens its audit log if there is a folder for it, registers the manifests of the configuration and
     /// takes its personas. Compiles nothing and opens no store yet, and starts no thread but those of the log and the one
     /// that talks to the server of secrets, if there is one. If another process has the log open it waits for that, up to
@@ -159,6 +166,7 @@ impl HostBuilder {
             roots: aral_capability::Roots::default(),
             memory: self.memory.or(lent.memory).map(Memory::new),
             secrets: secrets.clone(),
+            trace_hosts: None,
         };
         let dispatcher = Dispatcher::new(DispatcherParts {
             runtime: runtime.map_err(|error| wrong(&error))?,
@@ -168,6 +176,7 @@ impl HostBuilder {
             trust: config.trust,
             gate: config.gate,
             blinder: audit.as_ref().map(Audit::blinder),
+            sampling: self.sampling,
         });
         let places = Places::new(config.state_dir.clone(), config.memory.as_ref());
         let host = Host::new(Parts {

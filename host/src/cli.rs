@@ -40,9 +40,11 @@ mod report;
 mod run;
 mod secret;
 mod serve;
+mod top;
 
 use aral_contract::{Code, Failure};
 use aral_host::environment;
+use aral_host::telemetry::Spans;
 use aral_runtime::process::{self, ProcessLimits};
 use clap::Parser as _;
 use serde_json::json;
@@ -61,9 +63,16 @@ pub(crate) fn main() -> Exit {
     let global = &arguments.global;
     let output = Output::new(global.json, global.quiet, environment::no_color());
     let variable = environment::log_filter();
-    let done = logging::start(global.verbose, global.quiet, output.color, variable.as_deref())
+    let log = logging::start(logging::LogOptions {
+        verbose: global.verbose,
+        quiet: global.quiet,
+        color: output.color,
+        format: global.log_format,
+        variable: variable.as_deref(),
+    });
+    let done = log
         .map_err(Stop::from)
-        .and_then(|()| run(&arguments, &output));
+        .and_then(|spans| run(&arguments, &output, &spans));
     let failed = match done {
         Ok(exit) => return exit,
         Err(Stop::Closed) => return Exit::Success,
@@ -104,7 +113,7 @@ fn compile() -> Exit {
     }
 }
 
-fn run(arguments: &Arguments, output: &Output) -> Done {
+fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
     let located = Located::new(arguments.global.config.as_deref());
     // Before anything starts a thread: then the variables that the configuration names can be taken.
     let configured = || -> Result<Configured, Failure> {
@@ -142,7 +151,8 @@ fn run(arguments: &Arguments, output: &Output) -> Done {
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
         Verb::Reload => reload::run(&Configured::load(&located)?, output),
-        Verb::Serve(arguments) => serve::run(arguments, &configured()?, output),
+        Verb::Serve(arguments) => serve::run(arguments, &configured()?, output, spans),
+        Verb::Top(arguments) => top::run(arguments, &Configured::load(&located)?, output),
         Verb::Mcp(arguments) => mcp::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {

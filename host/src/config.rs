@@ -8,6 +8,7 @@ mod raw;
 pub mod serve;
 pub mod storage;
 mod taken;
+pub mod telemetry;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -30,10 +31,12 @@ use jiff::Timestamp;
 use crate::environment;
 use audit::{AuditConfig, AuditConfigError};
 use outbound::OutboundConfigError;
+use parse::parse;
 use raw::RawAllocation;
 use serve::{RatesConfigError, ServeConfig};
 use storage::{MemoryConfig, SecretsConfig, StorageError};
 pub use taken::Taken;
+use telemetry::{TelemetryConfig, TelemetryConfigError};
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -72,6 +75,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[secrets]` | see [`SecretsConfig`] | secrets lie in the store, if there is one |
 /// | `[audit]` | see [`AuditConfig`] | a log in `audit` below `state_dir` |
 /// | `[process]` `open_files_max`, `address_space_bytes_max` | descriptors and address space of the process | 16384, not limited |
+/// | `[telemetry]` | see [`TelemetryConfig`] | nothing is exported |
 /// | `[serve]` | see [`ServeConfig`] | `aral serve` has nothing to serve |
 ///
 /// Relative paths lie beside the file. Unknown keys are refused.
@@ -109,6 +113,8 @@ pub struct Config {
     pub taken: Option<Taken>,
     /// Limits of the process; the binary applies them, an embedder's process is its own.
     pub process: ProcessLimits,
+    /// Where traces and metrics go.
+    pub telemetry: TelemetryConfig,
     /// What `aral serve` serves; none: nothing.
     pub serve: Option<ServeConfig>,
     /// SHA-256 of the file; none: there was no file.
@@ -179,6 +185,9 @@ pub enum ConfigError {
     /// `[serve.rates]` that cannot be.
     #[error(transparent)]
     Rates(#[from] RatesConfigError),
+    /// `[telemetry]` that cannot be.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryConfigError),
     /// A policy that contradicts itself.
     #[error(transparent)]
     Policy(#[from] aral_orchestration::policy::PolicyError),
@@ -226,6 +235,7 @@ impl From<ConfigError> for Failure {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
             ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
+            ConfigError::Telemetry(error) => failure.with_hint(error.hint()),
         }
     }
 }
@@ -254,6 +264,7 @@ impl Config {
             audit: Some(AuditConfig::default()),
             taken: None,
             process: ProcessLimits::default(),
+            telemetry: TelemetryConfig::default(),
             serve: None,
             digest: None,
         })
@@ -316,7 +327,7 @@ impl Config {
 fn load(path: &Path) -> Result<Config, ConfigError> {
     let bytes = files::read_trusted(path, CONFIG_BYTES_MAX)?;
     let folder = folder_of(path)?;
-    let raw = parse::parse(path, &bytes)?;
+    let raw = parse(path, &bytes)?;
     let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);
     let ca = raw
         .egress
@@ -362,6 +373,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
                 .unwrap_or(ProcessLimits::default().open_files_max),
             address_space_bytes_max: raw.process.address_space_bytes_max,
         },
+        telemetry: telemetry::resolve(raw.telemetry, &beside)?,
         digest: Some(Digest::of(&bytes)),
     })
 }

@@ -50,6 +50,7 @@ mod serials;
 mod serve;
 pub mod simulate;
 pub mod storage;
+pub mod telemetry;
 mod text;
 mod used;
 

@@ -268,6 +268,7 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
         ("[secrets]", old.secrets == new.secrets),
         ("[audit]", old.audit == new.audit),
         ("[process]", old.process == new.process),
+        ("[telemetry]", old.telemetry == new.telemetry),
         (
             "[serve.admin]",
             admin(old) == admin(new) || new.serve.is_none() || old.serve.is_none(),

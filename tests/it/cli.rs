@@ -33,6 +33,7 @@ fn help_of_every_verb() {
         "diff",
         "invoke",
         "serve",
+        "top",
         "run",
         "explain",
         "doctor",

@@ -5,6 +5,7 @@ mod admin_verbs;
 mod calls;
 mod denials;
 mod limits;
+mod metrics;
 mod rates;
 #[cfg(feature = "services")]
 mod rates_shared;
@@ -12,6 +13,9 @@ mod receipts;
 mod reload;
 mod signatures;
 mod start;
+#[cfg(feature = "services")]
+mod telemetry;
 mod tls;
 mod tokens;
+mod trace;
 mod wire;

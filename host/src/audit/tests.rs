@@ -192,14 +192,14 @@ async fn two_calls_of_one_request_have_other_salts() {
     )
     .unwrap();
     let session = session(&host);
-    let trace = Some(aral_contract::TraceId::from_bytes([7; 16]));
+    let context = aral_contract::TraceContext::begin(aral_contract::TraceId::from_bytes([7; 16]));
     let mut salts = Vec::new();
     for _ in 0..2 {
         let request = Request {
             capability: &"echo".parse().unwrap(),
             version: None,
             input: b"1",
-            trace,
+            trace: Some(&context),
         };
         let receipt = host.invoke(&session, request).await.receipt.unwrap();
         salts.extend([receipt.input_salt, receipt.output_salt]);

@@ -18,7 +18,7 @@ const AUTHORIZATION_BYTES_MAX: u64 = 8 << 10;
 
 /// The connections to one server.
 #[derive(Debug)]
-pub(super) struct Https {
+pub(crate) struct Https {
     http: reqwest::Client,
     base: String,
     authorization_file: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub(super) struct Https {
 
 impl Https {
     /// `table` is what the operator wrote it in, for messages.
-    pub(super) fn new(server: &ServerConfig, table: &str, outbound: &Outbound) -> Result<Self, Failure> {
+    pub(crate) fn new(server: &ServerConfig, table: &str, outbound: &Outbound) -> Result<Self, Failure> {
         let wrong = |error: OutboundError| {
             let failure = Failure::new(Code::ConfigInvalid, format!("{table} {}", text::chain(&error)));
             match error {

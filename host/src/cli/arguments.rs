@@ -45,9 +45,20 @@ pub(crate) struct Global {
     /// Print nothing on standard error but warnings and failures
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// How the log on standard error is written: for people, or a JSON object a line with the trace id of its call
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
     /// Log more on standard error; twice for details, three times for everything
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+// Without a text for each: it would stretch the help of every verb.
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What to do.
@@ -80,6 +91,8 @@ pub(crate) enum Verb {
     Mcp(Mcp),
     /// Have the server that runs read its configuration again: as a whole, or nothing of it
     Reload,
+    /// Watch a running server: calls, latency, refusals, what is in use
+    Top(Top),
     /// Show the three yeses for a capability: who asked, who allowed, what came out
     Explain(Explain),
     /// Keep records: read, write, list, back up, change the key
@@ -269,6 +282,20 @@ pub(crate) struct Serve {
 pub(crate) struct Mcp {
     #[command(flatten)]
     pub(crate) session: Session,
+}
+
+/// Watch a running server.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// The server's socket for operators; without it that of the configuration
+    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    pub(crate) socket: Option<PathBuf>,
+    /// How long one look lasts, in milliseconds: rates and quantiles are of that time
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub(crate) interval_ms: u64,
+    /// Look once, print what was seen, and end
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// Run a component without a manifest.

@@ -1,14 +1,18 @@
 //! The log on standard error: how much of it, and in which form. What to log is said where it happens.
 
+mod json;
+
 use std::io::{self, Write};
 
 use aral_contract::{Code, Failure};
+use aral_host::telemetry::{SPAN_TARGET, Spans};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::arguments::LogFormat;
 use super::progress;
 
 /// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
@@ -16,15 +20,42 @@ const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
 /// Says what clients of MCP say, inputs too, and calls each of their mistakes an error. Whoever wants that names it in `ARAL_LOG`.
 const TALKATIVE: &str = "rmcp";
 
-/// Starts the log. `verbose` counts `-v`; `variable` is the value of `ARAL_LOG` and yields to `-v`.
-pub(crate) fn start(verbose: u8, quiet: bool, color: bool, variable: Option<&str>) -> Result<(), Failure> {
-    let filter = filter(verbose, quiet, variable)?;
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(|| AboveProgress)
-        .with_ansi(color)
-        .without_time();
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-    Ok(())
+/// How the log is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogOptions<'a> {
+    /// Counts `-v`.
+    pub(crate) verbose: u8,
+    pub(crate) quiet: bool,
+    pub(crate) color: bool,
+    pub(crate) format: LogFormat,
+    /// The value of `ARAL_LOG`; it yields to `-v`.
+    pub(crate) variable: Option<&'a str>,
+}
+
+/// Starts the log, and the layer that hands spans out once somebody wants them.
+pub(crate) fn start(options: LogOptions<'_>) -> Result<Spans, Failure> {
+    let filter = filter(options.verbose, options.quiet, options.variable)?;
+    let spans = Spans::default();
+    let registry = tracing_subscriber::registry().with(spans.layer());
+    match options.format {
+        LogFormat::Text => {
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(|| AboveProgress)
+                .with_ansi(options.color)
+                .without_time();
+            registry.with(layer.with_filter(filter)).init();
+        }
+        LogFormat::Json => {
+            // A line says to which call it belongs, whatever the level is.
+            let filter = filter.with_target(SPAN_TARGET, LevelFilter::INFO);
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(|| AboveProgress)
+                .fmt_fields(json::Fields)
+                .event_format(json::Lines::default());
+            registry.with(layer.with_filter(filter)).init();
+        }
+    }
+    Ok(spans)
 }
 
 /// Standard error, beside a spinner.

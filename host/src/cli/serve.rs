@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
 use aral_host::config::serve::ServeConfig;
+use aral_host::telemetry::{Spans, Telemetry};
 use aral_host::{Host, LogSink, Management, Personas, Reloader};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +16,7 @@ use super::exit::Exit;
 use super::output::{Done, Output};
 use super::{session, text};
 
-pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output) -> Done {
+pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, spans: &Spans) -> Done {
     let config = configured.config.serve.as_ref().ok_or_else(|| {
         Failure::new(
             Code::ConfigInvalid,
@@ -23,12 +24,15 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output) -
         )
         .with_hint("in aral.toml: [[serve.listener]] address = \"127.0.0.1:8080\"")
     })?;
+    let telemetry = Telemetry::start(&configured.config.telemetry, &configured.config.outbound, spans)?;
     let host = Host::builder()
         .config(configured.config.clone())
         .sink(Arc::new(LogSink))
         .sink(Arc::new(Warner(*output)))
         .compiler(session::compiler()?)
+        .sampling(telemetry.sampling())
         .build()?;
+    telemetry.observe(&host);
     // What is wrong with the store is better known now than at the first call that needs it.
     host.open_store()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,10 +44,17 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output) -
     } else {
         Personas::Signed
     };
-    runtime.block_on(serve(&host, config, personas, configured.path(), output))
+    runtime.block_on(serve(&host, config, personas, configured.path(), &telemetry, output))
 }
 
-async fn serve(host: &Host, config: &ServeConfig, personas: Personas, file: Option<&Path>, output: &Output) -> Done {
+async fn serve(
+    host: &Host,
+    config: &ServeConfig,
+    personas: Personas,
+    file: Option<&Path>,
+    telemetry: &Telemetry,
+    output: &Output,
+) -> Done {
     // Before anybody is told that there is a server: a signal that comes now is one for it.
     let ending = Ending::new()?;
     let hangup = listen(SignalKind::hangup())?;
@@ -73,6 +84,7 @@ async fn serve(host: &Host, config: &ServeConfig, personas: Personas, file: Opti
         reloader: reloader.clone(),
         file: file.map(Path::to_owned),
         listening: addresses,
+        metrics: telemetry.text(),
     };
     // It can be managed until the last call has ended.
     let (over, is_over) = tokio::sync::oneshot::channel::<()>();

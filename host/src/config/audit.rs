@@ -315,7 +315,7 @@ fn otlp(raw: RawOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<OtlpConfig
     })
 }
 
-fn server(
+pub(super) fn server(
     address: String,
     ca_file: Option<PathBuf>,
     authorization_file: Option<PathBuf>,

@@ -14,6 +14,7 @@ use super::audit::raw::RawAudit;
 use super::outbound::RawOutbound;
 use super::serve::RawServe;
 use super::storage::raw::{RawMemory, RawSecrets};
+use super::telemetry::RawTelemetry;
 
 /// The whole file. Every absent key is closed or takes the built-in number.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,6 +33,7 @@ pub(super) struct RawConfig {
     pub(super) secrets: Option<RawSecrets>,
     pub(super) audit: Option<RawAudit>,
     pub(super) process: RawProcess,
+    pub(super) telemetry: RawTelemetry,
     pub(super) serve: Option<RawServe>,
 }
 

@@ -229,6 +229,7 @@ fn what_cannot_change_is_named() {
             "[audit.elasticsearch]\naddress = \"http://127.0.0.1:1\"\nindex = \"i\"",
             "[audit]",
         ),
+        ("[telemetry.otlp]\naddress = \"http://127.0.0.1:1\"", "[telemetry]"),
         ("[process]\nopen_files_max = 7", "[process]"),
     ] {
         let failure = host.reload(&lab.config(&[], &[], more)).unwrap_err();

@@ -19,7 +19,8 @@ const KEY: &str = "aral_the-key-of-the-operator";
 const AGENT: &str = "aral_a-key-of-an-agent";
 
 /// Everything that can be asked, with a body that it would take.
-const ADDRESSES: [(&str, &str, &str); 19] = [
+const ADDRESSES: [(&str, &str, &str); 20] = [
+    ("GET", "/metrics", ""),
     ("GET", "/v1/status", ""),
     ("GET", "/v1/policy", ""),
     ("GET", "/v1/capabilities", ""),

@@ -39,7 +39,7 @@ pub use blind::{Blinder, Part, Salt};
 pub use checkpoint::{Checkpoint, Head};
 pub use cursor::{Cursor, Entry, ReadError};
 pub use host_calls::{HostCallList, HostCalls};
-pub use log::AuditLog;
+pub use log::{AuditLog, Progress};
 pub use options::{Durability, LogOptions};
 pub use query::{Filter, query};
 pub use receipt::{Receipt, check, prove};

@@ -35,9 +35,24 @@ pub struct AuditLog {
     shared: Arc<Shared>,
     holds: Arc<Holds>,
     dir: Dir,
+    /// Records that were signed for when the log was opened.
+    signed_before: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Released when the process ends in whatever way.
     _lock: std::fs::File,
+}
+
+/// How far the writer of a log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of the next record.
+    pub next: u64,
+    /// Records that wait for the writer.
+    pub queued: u64,
+    /// Records below this number are on stable storage.
+    pub durable: u64,
+    /// Records below this number are signed for by a checkpoint on stable storage.
+    pub signed: u64,
 }
 
 impl AuditLog {
@@ -118,6 +133,7 @@ impl AuditLog {
             unsynced_checkpoint: None,
             retiring: None,
         };
+        let signed_before = writer.signed_size;
         let thread = std::thread::Builder::new()
             .name("aral-audit".to_owned())
             .spawn(move || writer.run())
@@ -126,6 +142,7 @@ impl AuditLog {
             shared,
             holds,
             dir,
+            signed_before,
             writer: Mutex::new(Some(thread)),
             _lock: lock,
         };
@@ -140,6 +157,20 @@ impl AuditLog {
     /// How many records are on stable storage.
     pub fn durable(&self) -> u64 {
         self.shared.lock().durable
+    }
+
+    /// How far the writer has come.
+    pub fn progress(&self) -> Progress {
+        let state = self.shared.lock();
+        Progress {
+            next: state.next,
+            queued: u64::try_from(state.queue.len()).unwrap_or(u64::MAX),
+            durable: state.durable,
+            signed: state
+                .checkpoint
+                .as_ref()
+                .map_or(self.signed_before, |checkpoint| checkpoint.head.size),
+        }
     }
 
     /// The newest checkpoint that is on stable storage: keep it elsewhere, and the log cannot be cut back to before it

@@ -8,13 +8,17 @@ pub(crate) mod stdio;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_audit::HostCalls;
+use aral_contract::metric::CALL_STAGE_SECONDS;
 use aral_contract::scope::AbsolutePath;
-use aral_contract::{AuditSink, Clock, Code, Failure, Grant, TraceId, Usage};
+use aral_contract::{AuditSink, Clock, Code, Failure, Grant, HostPattern, TraceContext, Usage};
 use aral_memory::Secrets;
 use aral_runtime::{Engine, Fault, Guarded, Runtime, fault_of, within_wall};
+use metrics::{Histogram, histogram};
 use serde_json::Value;
+use tracing::Instrument as _;
 use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime_wasi::I32Exit;
@@ -49,6 +53,8 @@ pub struct Services {
     pub memory: Option<Memory>,
     /// Finds secrets; none: secret functions answer `unavailable`.
     pub secrets: Option<Secrets>,
+    /// The hosts that learn to which trace a request belongs; none: all of them, and no `tracestate`.
+    pub trace_hosts: Option<Vec<HostPattern>>,
 }
 
 /// The folders below which the operator lets capabilities work. A granted folder is opened from its root, and no symbolic
@@ -74,7 +80,7 @@ pub enum Ungranted {
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     /// The request it belongs to.
-    pub trace: TraceId,
+    pub context: &'a TraceContext,
     /// JSON text.
     pub input: &'a [u8],
     /// Where its host calls are listed; none: nowhere, because nobody keeps receipts.
@@ -103,6 +109,8 @@ pub struct Bound {
     program: Program,
     input_schema: Schema,
     output_schema: Schema,
+    instantiate: Histogram,
+    run: Histogram,
 }
 
 impl std::fmt::Debug for Bound {
@@ -165,6 +173,7 @@ pub(crate) fn bind_component(
         egress: Arc::clone(&services.egress),
         memory: services.memory.clone(),
         secrets: services.secrets.clone(),
+        trace_hosts: services.trace_hosts.clone(),
         ungranted,
     };
     Ok(Bound {
@@ -173,6 +182,8 @@ pub(crate) fn bind_component(
         program,
         input_schema: Schema::compile("input_schema", input_schema)?,
         output_schema: Schema::compile("output_schema", output_schema)?,
+        instantiate: histogram!(CALL_STAGE_SECONDS.name, "stage" => "instantiate"),
+        run: histogram!(CALL_STAGE_SECONDS.name, "stage" => "run"),
     })
 }
 
@@ -184,7 +195,7 @@ impl Bound {
     /// Runs the capability once. To cancel, drop the future: the guest, its host functions and its connections end with
     /// it.
     pub async fn invoke(&self, call: Call<'_>) -> Completion {
-        let record = CallRecord::listing(Arc::clone(&self.frame), call.trace, call.host_calls.cloned());
+        let record = CallRecord::listing(Arc::clone(&self.frame), call.context.clone(), call.host_calls.cloned());
         let mut usage = Usage {
             input_bytes: u64::try_from(call.input.len()).unwrap_or(u64::MAX),
             ..Usage::default()
@@ -194,7 +205,7 @@ impl Bound {
         (usage.log_bytes, usage.log_bytes_dropped) = record.with_log(|log| (log.kept(), log.dropped()));
         usage.wall_us = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
         Completion {
-            result: result.map_err(|failure| failure.with_trace(call.trace)),
+            result: result.map_err(|failure| failure.with_trace(call.context.trace)),
             usage,
         }
     }
@@ -223,8 +234,8 @@ impl Bound {
         let mut store = engine.store(State::new(Arc::clone(record), streams), limits);
         let run = async {
             match &self.program {
-                Program::Tool(tool) => run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
-                Program::Command(command) => run_command(command, &mut store, &stdout).await,
+                Program::Tool(tool) => self.run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
+                Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
             }
         };
         let ended = within_wall(limits, run).await;
@@ -255,28 +266,69 @@ impl Bound {
 
 type Ended = Result<Vec<u8>, Failure>;
 
-async fn run_tool(tool: &CapabilityPre<State>, store: &mut Store<State>, input: &str) -> wasmtime::Result<Ended> {
-    let instance = tool.instantiate_async(&mut *store).await?;
-    let answer = instance.aral_capability_tool().call_invoke(&mut *store, input).await?;
-    Ok(answer
-        .map(String::into_bytes)
-        .map_err(|error| fault::of_guest_error(&error)))
+impl Bound {
+    async fn run_tool(
+        &self,
+        tool: &CapabilityPre<State>,
+        store: &mut Store<State>,
+        input: &str,
+    ) -> wasmtime::Result<Ended> {
+        let instance = self.instantiating(tool.instantiate_async(&mut *store)).await?;
+        let answer = self.running(instance.aral_capability_tool().call_invoke(&mut *store, input));
+        Ok(answer
+            .await?
+            .map(String::into_bytes)
+            .map_err(|error| fault::of_guest_error(&error)))
+    }
+
+    async fn run_command(
+        &self,
+        command: &CommandPre<State>,
+        store: &mut Store<State>,
+        stdout: &CappedOutput,
+    ) -> wasmtime::Result<Ended> {
+        let instance = self.instantiating(command.instantiate_async(&mut *store)).await?;
+        let failed = |code: &str| Err(Failure::new(Code::GuestError, format!("the program ended with {code}")));
+        match self.running(instance.wasi_cli_run().call_run(&mut *store)).await {
+            Ok(Ok(())) => Ok(Ok(stdout.take())),
+            Ok(Err(())) => Ok(failed("an error")),
+            Err(error) => match error.downcast_ref() {
+                Some(I32Exit(0)) => Ok(Ok(stdout.take())),
+                Some(I32Exit(code)) => Ok(failed(&format!("exit code {code}"))),
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn instantiating<T>(&self, made: impl Future<Output = T>) -> T {
+        let span = tracing::info_span!(target: "aral::call", "instantiate");
+        self.timed(&self.instantiate, made.instrument(span)).await
+    }
+
+    async fn running<T>(&self, run: impl Future<Output = T>) -> T {
+        let span = tracing::info_span!(target: "aral::call", "run");
+        self.timed(&self.run, run.instrument(span)).await
+    }
+
+    /// Also what is cut off has taken its time.
+    async fn timed<T>(&self, histogram: &Histogram, work: impl Future<Output = T>) -> T {
+        let _timed = Timed {
+            clock: &*self.frame.clock,
+            begun: self.frame.clock.elapsed(),
+            histogram,
+        };
+        work.await
+    }
 }
 
-async fn run_command(
-    command: &CommandPre<State>,
-    store: &mut Store<State>,
-    stdout: &CappedOutput,
-) -> wasmtime::Result<Ended> {
-    let instance = command.instantiate_async(&mut *store).await?;
-    let failed = |code: &str| Err(Failure::new(Code::GuestError, format!("the program ended with {code}")));
-    match instance.wasi_cli_run().call_run(&mut *store).await {
-        Ok(Ok(())) => Ok(Ok(stdout.take())),
-        Ok(Err(())) => Ok(failed("an error")),
-        Err(error) => match error.downcast_ref() {
-            Some(I32Exit(0)) => Ok(Ok(stdout.take())),
-            Some(I32Exit(code)) => Ok(failed(&format!("exit code {code}"))),
-            None => Err(error),
-        },
+struct Timed<'a> {
+    clock: &'a dyn Clock,
+    begun: Duration,
+    histogram: &'a Histogram,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.histogram.record(self.clock.elapsed().saturating_sub(self.begun));
     }
 }

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aral_audit::HostCalls;
-use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, Permission, TraceId};
+use aral_contract::metric::HOST_CALLS;
+use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, HostPattern, Permission, TraceContext, TraceId};
 use aral_memory::Secrets;
+use tracing::Span;
 
 use crate::bound::Ungranted;
 use crate::egress::Egress;
@@ -18,6 +20,8 @@ use crate::storage::Memory;
 /// Host-call events kept of one call: so many of those that were let through, and so many of those that were refused. Stops a
 /// guest from filling the audit log.
 pub(crate) const HOST_CALL_EVENTS_MAX: u64 = 1024;
+/// Spans kept of the host calls of one call. Stops a guest from filling the collector.
+const SPANS_MAX: u64 = 128;
 /// Longest target of an event, in bytes. Stops a guest from writing pages through names it makes up.
 const TARGET_BYTES_MAX: usize = 1024;
 
@@ -29,6 +33,7 @@ pub(crate) struct Frame {
     pub(crate) egress: Arc<Egress>,
     pub(crate) memory: Option<Memory>,
     pub(crate) secrets: Option<Secrets>,
+    pub(crate) trace_hosts: Option<Vec<HostPattern>>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) ungranted: Ungranted,
 }
@@ -36,12 +41,13 @@ pub(crate) struct Frame {
 /// One call.
 pub(crate) struct CallRecord {
     pub(crate) frame: Arc<Frame>,
-    pub(crate) trace: TraceId,
+    pub(crate) context: TraceContext,
     pub(crate) log: Mutex<LogBook>,
     host_calls: Option<HostCalls>,
     started: Duration,
     events_allowed: AtomicU64,
     events_denied: AtomicU64,
+    spans: AtomicU64,
     http_requests: AtomicU64,
     memory_calls: AtomicU64,
     secret_calls: AtomicU64,
@@ -50,19 +56,20 @@ pub(crate) struct CallRecord {
 impl CallRecord {
     /// Without a list of its host calls: for what is no call that anybody asks a receipt of.
     pub(crate) fn new(frame: Arc<Frame>, trace: TraceId) -> Arc<Self> {
-        Self::listing(frame, trace, None)
+        Self::listing(frame, TraceContext::begin(trace), None)
     }
 
     /// With the list that its host calls go to.
-    pub(crate) fn listing(frame: Arc<Frame>, trace: TraceId, host_calls: Option<HostCalls>) -> Arc<Self> {
+    pub(crate) fn listing(frame: Arc<Frame>, context: TraceContext, host_calls: Option<HostCalls>) -> Arc<Self> {
         Arc::new(Self {
             host_calls,
             started: frame.clock.elapsed(),
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
-            trace,
+            context,
             events_allowed: AtomicU64::new(0),
             events_denied: AtomicU64::new(0),
+            spans: AtomicU64::new(0),
             http_requests: AtomicU64::new(0),
             memory_calls: AtomicU64::new(0),
             secret_calls: AtomicU64::new(0),
@@ -90,10 +97,27 @@ impl CallRecord {
         self.host_call(permission, target, Some(reason));
     }
 
+    /// Around the time that a host function takes. What does not wait for anybody has none, and neither has what comes after
+    /// the first [`SPANS_MAX`].
+    pub(crate) fn span(&self, permission: Permission) -> Span {
+        if self.spans.fetch_add(1, Ordering::Relaxed) >= SPANS_MAX {
+            return Span::none();
+        }
+        tracing::info_span!(
+            target: "aral::call",
+            "host_call",
+            permission = permission.as_str(),
+            span_id = tracing::field::Empty,
+            server = tracing::field::Empty,
+        )
+    }
+
     fn host_call(&self, permission: Permission, target: &str, denial: Option<&str>) {
         if let Some(list) = &self.host_calls {
             list.push(permission, target, denial.is_none());
         }
+        let outcome = if denial.is_none() { "allowed" } else { "denied" };
+        metrics::counter!(HOST_CALLS.name, "permission" => permission.as_str(), "outcome" => outcome).increment(1);
         // Counted apart: nothing that is allowed can be done so often that what is refused afterwards is not seen.
         let events = match denial {
             None => &self.events_allowed,
@@ -101,7 +125,7 @@ impl CallRecord {
         };
         let before = events.fetch_add(1, Ordering::Relaxed);
         if before == HOST_CALL_EVENTS_MAX {
-            tracing::warn!(trace = %self.trace, capability = %self.frame.grant.capability, "further host calls of this call are not recorded");
+            tracing::warn!(trace = %self.context.trace, capability = %self.frame.grant.capability, "further host calls of this call are not recorded");
         }
         if before >= HOST_CALL_EVENTS_MAX {
             return;
@@ -136,7 +160,7 @@ impl CallRecord {
     pub(crate) fn event(&self, kind: EventKind) {
         self.frame.sink.record(Event {
             at: self.frame.clock.now(),
-            trace: Some(self.trace),
+            trace: Some(self.context.trace),
             kind,
         });
     }

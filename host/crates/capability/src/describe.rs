@@ -110,6 +110,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         roots: Roots::default(),
         memory: None,
         secrets: None,
+        trace_hosts: None,
     };
     Ok(Arc::new(Frame {
         grant: Arc::new(grant),
@@ -118,6 +119,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         egress: services.egress,
         memory: services.memory,
         secrets: services.secrets,
+        trace_hosts: services.trace_hosts,
         mounts: Vec::new(),
         ungranted: Ungranted::Observe,
     }))

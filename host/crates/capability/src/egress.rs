@@ -12,6 +12,7 @@ mod mask;
 mod resolve;
 mod rules;
 pub(crate) mod sending;
+mod trace;
 
 #[cfg(test)]
 mod tests;

@@ -131,6 +131,7 @@ impl Trial {
             egress: Arc::new(egress),
             memory,
             secrets,
+            trace_hosts: None,
             mounts: Vec::new(),
             ungranted: Ungranted::Refuse,
         };
@@ -153,6 +154,7 @@ impl Trial {
             egress: Arc::new(egress),
             memory: None,
             secrets: None,
+            trace_hosts: None,
             mounts,
             ungranted,
         });

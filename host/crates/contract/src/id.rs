@@ -209,6 +209,10 @@ hex_type! {
     TraceId, 16
 }
 hex_type! {
+    /// One step within a request: a W3C Trace Context parent-id, 16 lower-case hex digits in text.
+    SpanId, 8
+}
+hex_type! {
     /// Names an audit log: drawn when the log is made, 32 lower-case hex digits in text.
     LogId, 16
 }

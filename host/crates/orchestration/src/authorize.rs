@@ -72,6 +72,15 @@ pub struct Denial {
     pub missing: Vec<Missing>,
 }
 
+impl Denial {
+    /// Who does not give what is missing, each once.
+    pub(crate) fn parties(&self) -> Vec<&'static str> {
+        let lacks = |party: &Party| self.missing.iter().any(|one| one.by.contains(party));
+        let parties = [Party::Persona, Party::Policy].into_iter();
+        parties.filter(lacks).map(Party::as_str).collect()
+    }
+}
+
 impl From<&Denial> for Failure {
     fn from(denial: &Denial) -> Self {
         let what: Vec<String> = denial.missing.iter().map(Missing::to_string).collect();

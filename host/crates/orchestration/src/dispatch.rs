@@ -7,6 +7,7 @@ mod evidence;
 mod explain;
 mod gate;
 mod granted;
+mod invoke;
 mod keeper;
 mod limits;
 mod renewed;
@@ -19,15 +20,18 @@ use std::sync::{Arc, OnceLock, Weak};
 use aral_audit::Blinder;
 use aral_capability::{Capability, Registry, Services};
 use aral_contract::document::TrustStore;
-use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, TraceId, Usage};
-use aral_runtime::{Runtime, entropy};
+use aral_contract::{
+    AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, Sampling, TraceContext, TraceId, Usage,
+};
+use aral_runtime::Runtime;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use semver::{Version, VersionReq};
+use tracing::Instrument as _;
 
 pub use evidence::ReceiptReference;
 pub use explain::Explanation;
-pub use gate::GateOptions;
+pub use gate::{GateOptions, Load};
 pub use granted::Granted;
 pub use keeper::Keeper;
 pub use limits::Admission;
@@ -36,13 +40,14 @@ pub use stage::Stage;
 
 use crate::authorize::{Decision, Missing, authorize};
 use crate::budget::Register;
+use crate::meters::{Meters, Timed};
 use crate::policy::Policy;
 use crate::session::Session;
 use ended::{Asked, Ended, unrun};
 use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
-use limits::Reservation;
+use limits::{Denied, Reservation};
 use stage::{Told, tell};
 
 /// One call.
@@ -54,8 +59,8 @@ pub struct Request<'a> {
     pub version: Option<&'a VersionReq>,
     /// The input: a JSON text.
     pub input: &'a [u8],
-    /// The trace id of whoever calls; none: a new one.
-    pub trace: Option<TraceId>,
+    /// The trace that the call belongs to, none: one that begins with the call.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// How a call ended.
@@ -105,6 +110,8 @@ pub struct DispatcherParts {
     pub gate: GateOptions,
     /// Hides inputs and outputs in what the sink records; none: no evidence is gathered, because nobody keeps it.
     pub blinder: Option<Arc<Blinder>>,
+    /// Which traces are kept.
+    pub sampling: Sampling,
 }
 
 /// The one path. Shared by reference between all callers. What it decides by (what is admitted, policy and trust) is its
@@ -122,6 +129,8 @@ pub struct Dispatcher {
     gate: Arc<Gate>,
     witness: Option<Arc<Witness>>,
     keeper: Arc<OnceLock<Weak<dyn Keeper>>>,
+    sampling: Sampling,
+    meters: Arc<Meters>,
 }
 
 impl Dispatcher {
@@ -138,6 +147,8 @@ impl Dispatcher {
             gate: Arc::new(Gate::new(parts.gate)),
             witness: parts.blinder.map(|blinder| Arc::new(Witness::new(blinder))),
             keeper: Arc::default(),
+            sampling: parts.sampling,
+            meters: Arc::new(Meters::new()),
             services: parts.services,
         }
     }
@@ -164,35 +175,6 @@ impl Dispatcher {
         self.ruling.load().policy().clone()
     }
 
-    /// Runs a capability for a session. Dropping the future ends the call, frees all it holds, and records that.
-    ///
-    /// Needs a tokio runtime with timers.
-    pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
-        self.invoke_told(session, request, None).await
-    }
-
-    async fn invoke_told(&self, session: &Session, request: Request<'_>, told: Told<'_>) -> Outcome {
-        let trace = request.trace.unwrap_or_else(entropy::trace_id);
-        if let Err(unavailable) = self.sink.available() {
-            let result = Err(self.reported(unavailable.into(), trace));
-            return unrun(trace, request.capability, result, None);
-        }
-        match self.admit_traced(session, request.capability, request.version, Some(trace)) {
-            Ok(admission) => {
-                let _using = self.using();
-                let Admission { granted, reservation } = admission;
-                let asked = Asked {
-                    trace,
-                    user: session.user(),
-                    input: request.input,
-                    told,
-                };
-                self.run(asked, &granted, Some(reservation)).await
-            }
-            Err(failure) => self.refused(trace, session, request.capability, failure).await,
-        }
-    }
-
     /// The decision alone: the grant under which this session may call this capability, from the cache or computed now.
     /// From the cache it takes well under a microsecond and allocates nothing.
     ///
@@ -205,6 +187,7 @@ impl Dispatcher {
         version: Option<&VersionReq>,
     ) -> Result<Arc<Granted>, Failure> {
         self.authorize_at(session, capability, version, self.clock.now(), None)
+            .map_err(|denied| *denied.failure)
     }
 
     /// Everything that is asked before a call, and counted: the decision, then depth and callers, requests and cost. The call
@@ -219,6 +202,7 @@ impl Dispatcher {
         version: Option<&VersionReq>,
     ) -> Result<Admission, Failure> {
         self.admit_traced(session, capability, version, None)
+            .map_err(|denied| *denied.failure)
     }
 
     /// Makes everything ready for the first call: the grant, the code and its links.
@@ -242,9 +226,10 @@ impl Dispatcher {
         version: Option<&VersionReq>,
         now: Timestamp,
         trace: Option<TraceId>,
-    ) -> Result<Arc<Granted>, Failure> {
+    ) -> Result<Arc<Granted>, Denied> {
         let capability = self.registry.find(capability, version)?;
-        self.check_documents(session, &capability, now)?;
+        self.check_documents(session, &capability, now)
+            .map_err(|failure| Denied::by(failure, vec!["trust"]))?;
         let ruling = self.ruling.load();
         if let Some(granted) = ruling.find(&capability, session) {
             return Ok(granted);
@@ -263,7 +248,7 @@ impl Dispatcher {
                 let granted = Granted::new(capability, Arc::new(grant), persona, decision.terms, services);
                 Ok(ruling.keep(session, Arc::new(granted), &self.registry.list()))
             }
-            Err(denial) => Err(Failure::from(&denial)),
+            Err(denial) => Err(Denied::by(Failure::from(&denial), denial.parties())),
         }
     }
 
@@ -284,11 +269,14 @@ impl Dispatcher {
 
     /// From here on the call has a grant. Every way that a capability runs ends up in this function.
     async fn run(&self, asked: Asked<'_>, granted: &Granted, mut reservation: Option<Reservation>) -> Outcome {
-        let Asked { trace, input, told, .. } = asked;
+        let Asked {
+            context, input, told, ..
+        } = asked;
+        let trace = context.trace;
         let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
         let call = aral_capability::Call {
-            trace,
+            context,
             input,
             host_calls,
         };
@@ -304,7 +292,10 @@ impl Dispatcher {
         let cost_micro = reservation.as_ref().map_or(0, Reservation::cost_micro);
         drop(reservation);
         let result = result.map_err(|failure| self.reported(failure, trace));
-        let (result, receipt) = ended.told(result, &usage).await;
+        let begun = self.clock.elapsed();
+        let span = tracing::info_span!(target: "aral::call", "audit");
+        let (result, receipt) = ended.told(result, &usage).instrument(span).await;
+        self.meters.stage(Timed::Audit, self.since(begun));
         Outcome {
             trace,
             capability: granted.grant().capability.clone(),
@@ -324,12 +315,18 @@ impl Dispatcher {
         call: aral_capability::Call<'_>,
         told: Told<'_>,
     ) -> Result<aral_capability::Completion, Failure> {
-        let _place = self.gate.enter().await?;
+        let begun = self.clock.elapsed();
+        let wait = self
+            .gate
+            .enter()
+            .instrument(tracing::info_span!(target: "aral::call", "wait"));
+        let _place = wait.await?;
+        self.meters.stage(Timed::Wait, self.since(begun));
         tell(told, Stage::Preparing);
         let bound = granted.bound(&self.runtime).await?;
         tell(told, Stage::Running);
         let grant = granted.grant();
-        self.record(Some(call.trace), || EventKind::InvocationStarted {
+        self.record(Some(call.context.trace), || EventKind::InvocationStarted {
             capability: grant.capability.clone(),
             version: grant.version.clone(),
             persona: grant.persona.clone(),

@@ -5,6 +5,7 @@
 pub mod authorize;
 pub mod budget;
 pub mod dispatch;
+mod meters;
 pub mod policy;
 pub mod session;
 

@@ -41,6 +41,8 @@ pub struct PolicyParts {
     pub hosts: Vec<HostPattern>,
     /// Networks that are not public and may be reached.
     pub networks: Vec<IpNet>,
+    /// The hosts that learn to which trace a request belongs; none: all of them, and no `tracestate`.
+    pub trace_hosts: Option<Vec<HostPattern>>,
     /// Folders below which capabilities may read.
     pub read_roots: Vec<AbsolutePath>,
     /// Folders below which capabilities may write.
@@ -96,6 +98,7 @@ impl Default for PolicyParts {
             capabilities: AllowList::default(),
             hosts: Vec::new(),
             networks: Vec::new(),
+            trace_hosts: None,
             read_roots: Vec::new(),
             write_roots: Vec::new(),
             file_bytes_max: FILE_BYTES_MAX,
@@ -226,6 +229,7 @@ impl Policy {
             capabilities: raw.capabilities,
             hosts: raw.network.hosts,
             networks: raw.network.networks,
+            trace_hosts: raw.network.trace_hosts,
             read_roots: folders("read_roots", raw.file.read_roots, folder)?,
             write_roots: folders("write_roots", raw.file.write_roots, folder)?,
             file_bytes_max: raw.file.bytes_max.unwrap_or(FILE_BYTES_MAX),

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::bounds;
 use crate::connection::{self, Answers};
 use crate::door::Peer;
+use crate::meters::Present;
 use crate::places::Places;
 use crate::secure;
 use crate::stage::Current;
@@ -67,7 +68,7 @@ impl Acceptor {
             let tls = self.current.stage().tls(self.index);
             let stop = stop.clone();
             connections.spawn(async move {
-                let _place = place;
+                let (_place, _present) = (place, Present::connection());
                 // Without it, small answers wait for the other side's acknowledgement.
                 let _refused = stream.set_nodelay(true);
                 match tls {

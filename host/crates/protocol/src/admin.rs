@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sampling, Sensitive};
 use aral_runtime::files::{self, FilesError, SocketName};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -29,7 +29,7 @@ use crate::bounds::Bounds;
 use crate::caller::KEY_PREFIX;
 use crate::connection::{self, Answers};
 use crate::door::Trace;
-use crate::enter::enter;
+use crate::enter::{Entrance, enter};
 use crate::guard;
 use crate::listener::ListenerOptions;
 use crate::places::Places;
@@ -150,10 +150,11 @@ impl AdminServer {
     /// end.
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let Self { socket, port, gate } = self;
+        let entrance = Entrance::new(&gate.parts.clock, Sampling::PASS);
         let router = router
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), admit))
-            .layer(middleware::from_fn(enter));
+            .layer(middleware::from_fn_with_state(entrance, enter));
         let (stopper, stopped) = Stop::new();
         let places = Places::new(CONNECTIONS_MAX);
         let mut listeners = JoinSet::new();

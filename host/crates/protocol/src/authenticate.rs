@@ -11,6 +11,7 @@ use axum::extract::{Extension, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, header};
+use tracing::Instrument as _;
 
 use crate::body;
 use crate::bounds;
@@ -65,11 +66,14 @@ pub(crate) async fn authenticate(
 ) -> Response {
     let uri = request.uri().clone();
     let certificate = request.extensions().get::<Arc<ClientCertificate>>().cloned();
-    let known = match identify(&door, request.headers(), certificate).await {
-        Ok(known) => check_signature(&door, known, request).await,
-        Err(stranger) => Err(Refused::Stranger(stranger)),
+    let known = async {
+        match identify(&door, request.headers(), certificate).await {
+            Ok(known) => check_signature(&door, known, request).await,
+            Err(stranger) => Err(Refused::Stranger(stranger)),
+        }
     };
-    match known {
+    let span = tracing::info_span!(target: "aral::call", "authenticate");
+    match known.instrument(span).await {
         Ok((known, mut request)) => {
             // Who shows nothing is taken for whom the listener says, and there is nothing to record.
             if known.method != AuthenticationMethod::None {

@@ -15,10 +15,12 @@ use tokio::sync::watch;
 
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
+use crate::enter::Entrance;
 use crate::health::Doctor;
 use crate::limit::{Limits, Proxies, Rates};
 use crate::listener::ListenerOptions;
 use crate::mcp::{Mcp, Toolbox};
+use crate::meters;
 use crate::places::Places;
 use crate::protected::{Protected, Resource};
 use crate::receipts::Receipts;
@@ -180,6 +182,10 @@ impl Shared {
         Toolbox::new(Arc::clone(&self.dispatcher), &self.bounds)
     }
 
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance::new(&self.clock, self.dispatcher.sampling())
+    }
+
     /// From now on the server ends.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -192,6 +198,9 @@ impl Shared {
 
     /// Records that somebody said who they are; `refused` says why they are not believed.
     pub(crate) fn record_authentication(&self, trace: TraceId, peer: Peer, said: Said<'_>, refused: Option<String>) {
+        if refused.is_some() {
+            meters::not_believed(said.method);
+        }
         self.record(
             Some(trace),
             EventKind::Authentication {

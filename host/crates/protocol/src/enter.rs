@@ -2,20 +2,28 @@
 //! refusal becomes a problem document, and every answer carries the fields that keep browsers from misusing it.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
-use aral_contract::{Failure, TraceId};
+use aral_contract::{Clock, Failure, Sampling, TraceContext, TraceId};
 use aral_runtime::entropy;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tracing::Instrument as _;
 
 use crate::door::Trace;
+use crate::meters::{self, Present};
 use crate::problem::Problem;
 
 /// Names the request to its caller.
 pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("aral-trace-id");
+
+/// To which trace the request belongs (W3C Trace Context).
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What systems before this one said for themselves.
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// On every answer: it is data for the caller alone, and no page.
 const FIELDS: [(HeaderName, &str); 5] = [
@@ -29,11 +37,70 @@ const FIELDS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// What the first step needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    clock: Arc<dyn Clock>,
+    sampling: Sampling,
+}
+
+impl Entrance {
+    /// `sampling` says which traces are kept.
+    pub(crate) fn new(clock: &Arc<dyn Clock>, sampling: Sampling) -> Self {
+        let clock = Arc::clone(clock);
+        Self { clock, sampling }
+    }
+}
+
 /// Around everything else.
-pub(crate) async fn enter(mut request: Request, next: Next) -> Response {
-    let trace = entropy::trace_id();
-    request.extensions_mut().insert(Trace(trace));
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+pub(crate) async fn enter(State(entrance): State<Entrance>, mut request: Request, next: Next) -> Response {
+    let _present = Present::request();
+    let begun = entrance.clock.elapsed();
+    let context = context(request.headers()).unwrap_or_else(|| TraceContext::begin(entropy::trace_id()));
+    let context = entrance.sampling.decide(context);
+    let trace = context.trace;
+    let method = meters::method(request.method());
+    let route = meters::route(request.extensions().get::<MatchedPath>());
+    let span = tracing::info_span!(
+        target: "aral::call",
+        "request",
+        trace_id = %trace,
+        parent_span_id = context.parent.map(tracing::field::display),
+        sampled = context.sampled,
+        method,
+        route = &*route,
+        status = tracing::field::Empty,
+    );
+    let extensions = request.extensions_mut();
+    extensions.insert(Trace(trace));
+    extensions.insert(context);
+    let answering = async {
+        let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        let response = answer(answered, trace);
+        tracing::Span::current().record("status", response.status().as_u16());
+        response
+    };
+    let response = answering.instrument(span).await;
+    let took = entrance.clock.elapsed().saturating_sub(begun);
+    meters::answered(method, route, response.status(), took);
+    response
+}
+
+/// What the request says of its trace; none: nothing, or something malformed, or two things.
+fn context(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let (parent, None) = (parents.next()?, parents.next()) else {
+        return None;
+    };
+    let states: Option<Vec<&str>> = headers
+        .get_all(TRACESTATE)
+        .iter()
+        .map(|one| one.to_str().ok())
+        .collect();
+    TraceContext::parse(parent.to_str().ok()?, &states.unwrap_or_default())
+}
+
+fn answer(answered: std::thread::Result<Response>, trace: TraceId) -> Response {
     let response = answered.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aral_contract::{CapabilityId, Code, Digest, Failure, TraceId, Usage};
+use aral_contract::{CapabilityId, Code, Digest, Failure, TraceContext, TraceId, Usage};
 use aral_orchestration::dispatch::ReceiptReference;
 use aral_orchestration::{Outcome, Request};
 use axum::body::Body;
@@ -14,12 +14,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use semver::{Version, VersionReq};
 use serde::Deserialize;
+use tracing::Instrument as _;
 use utoipa::IntoParams;
 
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
-use crate::door::{Door, Shared, Trace};
+use crate::door::{Door, Shared};
 use crate::enter::TRACE_ID;
 use crate::limit::Reservation;
 use crate::problem::Problem;
@@ -89,7 +90,7 @@ impl Versions {
 pub(crate) async fn invoke(
     State(door): State<Arc<Door>>,
     Extension(caller): Extension<Arc<Caller>>,
-    Extension(Trace(trace)): Extension<Trace>,
+    Extension(context): Extension<TraceContext>,
     Extension(reservation): Extension<Arc<Reservation>>,
     capability: Result<Path<String>, PathRejection>,
     versions: Result<Query<Versions>, QueryRejection>,
@@ -104,7 +105,7 @@ pub(crate) async fn invoke(
     let call = Call {
         shared: Arc::clone(&door.shared),
         caller,
-        trace,
+        context,
         reservation,
         capability,
         version,
@@ -156,7 +157,7 @@ fn replay_key(headers: &HeaderMap) -> Result<Option<ReplayKey>, Problem> {
 struct Call {
     shared: Arc<Shared>,
     caller: Arc<Caller>,
-    trace: TraceId,
+    context: TraceContext,
     reservation: Arc<Reservation>,
     capability: CapabilityId,
     version: Option<VersionReq>,
@@ -170,7 +171,7 @@ impl Call {
             capability: &self.capability,
             version: self.version.as_ref(),
             input: &self.input,
-            trace: Some(self.trace),
+            trace: Some(&self.context),
         };
         let handler_ms = self.shared.bounds.handler_ms;
         let call = self.shared.dispatcher.invoke(&self.caller.session, request);
@@ -211,14 +212,15 @@ impl Call {
                 return Err(Problem::from(failure));
             }
         };
-        let task = tokio::spawn(async move {
+        let running = async move {
             let answer = self.run().await?;
             // What did not run may run the next time.
             if answer.version.is_some() {
                 place.keep(Arc::new(answer.clone()));
             }
             Ok(answer)
-        });
+        };
+        let task = tokio::spawn(running.in_current_span());
         match task.await {
             Ok(answered) => answered.map(|answer: Answer| answer.into_response(Told::First)),
             Err(error) => Err(Problem::from(Failure::internal(error))),

@@ -17,6 +17,7 @@ mod body;
 mod door;
 mod enter;
 mod guard;
+mod meters;
 pub mod problem;
 mod protected;
 mod signature;

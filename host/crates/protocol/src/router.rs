@@ -19,9 +19,10 @@ use utoipa_axum::routes;
 use crate::authenticate::authenticate;
 use crate::connection::Place;
 use crate::door::Door;
-use crate::enter::{TRACE_ID, enter};
+use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
 use crate::guard::guard;
 use crate::limit;
+use crate::meters;
 use crate::openapi::Description;
 use crate::problem::Problem;
 use crate::signature::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
@@ -75,7 +76,7 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
     let mut router = router
         .layer(middleware::from_fn_with_state(Arc::clone(door), guard))
         .layer(middleware::from_fn_with_state(Arc::clone(door), limit::forwarded))
-        .layer(middleware::from_fn(enter));
+        .layer(middleware::from_fn_with_state(door.shared.entrance(), enter));
     if door.tls.is_some() {
         router = router.layer(middleware::map_response(always_tls));
     }
@@ -103,6 +104,7 @@ async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) 
             response
         }
         None => {
+            meters::rate_limited("requests_max");
             let requests_max = door.shared.bounds.requests_max;
             let failure = Failure::new(Code::Unavailable, format!("{requests_max} requests are under way"));
             Problem::from(failure).closing().into_response()
@@ -114,6 +116,7 @@ async fn seldom(State(door): State<Arc<Door>>, request: Request, next: Next) -> 
     if door.shared.public.check().is_ok() {
         return next.run(request).await;
     }
+    meters::rate_limited("public_per_second");
     let per_second = door.shared.bounds.public_per_second;
     let failure = Failure::new(
         Code::RateLimited,
@@ -136,6 +139,8 @@ fn cors(door: &Door) -> CorsLayer {
         CONTENT_DIGEST,
         SIGNATURE,
         SIGNATURE_INPUT,
+        TRACEPARENT,
+        TRACESTATE,
     ];
     let mut told = vec![
         TRACE_ID,

@@ -98,11 +98,13 @@ fn dispatcher(clock: &Arc<dyn Clock>, sink: Arc<dyn AuditSink>) -> Dispatcher {
             roots: Roots::default(),
             memory: None,
             secrets: None,
+            trace_hosts: None,
         },
         policy: Policy::new(PolicyParts::default()).unwrap(),
         gate: GateOptions::default(),
         trust: TrustStore::default(),
         blinder: None,
+        sampling: aral_contract::Sampling::PASS,
     })
 }
 

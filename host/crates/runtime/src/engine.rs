@@ -80,6 +80,13 @@ impl Engine {
         self.pool.is_some()
     }
 
+    /// Calls that have instances from the pool, and how many can; none: there is no pool.
+    pub(crate) fn pool_use(&self) -> Option<(u64, u64)> {
+        let pool = self.pool.as_ref()?;
+        let taken = self.wasmtime.pooling_allocator_metrics()?;
+        Some((taken.component_instances(), u64::from(pool.calls_max)))
+    }
+
     /// What code for this engine must be compiled with.
     pub(crate) fn settings(&self) -> CodeSettings {
         self.settings

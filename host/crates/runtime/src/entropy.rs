@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aral_contract::{Clock as _, Digest, TraceId};
+use aral_contract::{Clock as _, Digest, SpanId, TraceId};
 use zeroize::Zeroizing;
 
 use crate::clock::SystemClock;
@@ -50,6 +50,18 @@ pub fn trace_id() -> TraceId {
         return fallback_trace_id();
     }
     TraceId::from_bytes(id)
+}
+
+/// A name for one step within a request. Never all zeros, which W3C Trace Context forbids.
+pub fn span_id() -> SpanId {
+    let mut id = [0; 8];
+    for (to, from) in id.iter_mut().zip(trace_id().as_bytes()) {
+        *to = *from;
+    }
+    if id == [0; 8] {
+        id = [1; 8];
+    }
+    SpanId::from_bytes(id)
 }
 
 /// Unique in this process and most likely elsewhere, though not unpredictable.

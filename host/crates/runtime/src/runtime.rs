@@ -133,6 +133,18 @@ impl Runtime {
         Ok(slot.get_or_init(|| engine))
     }
 
+    /// Instances that are taken from the pools of the engines that were made, and how many there can be; zero without a pool.
+    pub fn pool_use(&self) -> (u64, u64) {
+        let engines = [&self.0.metered, &self.0.epoch_only];
+        let uses = engines
+            .into_iter()
+            .filter_map(OnceLock::get)
+            .filter_map(Engine::pool_use);
+        uses.fold((0, 0), |sum, one| {
+            (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1))
+        })
+    }
+
     /// The component, ready to be linked: from the cache, else compiled and then kept there. Refuses what is too
     /// large, not a component, not valid, or compiled already.
     pub async fn compile(&self, component: &[u8], metering: Metering) -> Result<Component, CompileError> {

@@ -2,9 +2,9 @@
 
 mod guests;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aral_contract::{EventKind, Limits};
+use aral_contract::{EventKind, Limits, TraceId};
 use aral_runtime::{Allocation, RuntimeOptions};
 use serde_json::json;
 
@@ -63,6 +63,7 @@ impl Fixture {
             roots: Roots::default(),
             memory: None,
             secrets: None,
+            trace_hosts: None,
         };
         let component = self.runtime.compile(component, grant.metering).await.unwrap();
         let schemas = (&self.input_schema, &self.output_schema);
@@ -91,7 +92,7 @@ impl Fixture {
 async fn invoke(bound: &Bound, input: &str) -> Completion {
     bound
         .invoke(Call {
-            trace: TraceId::from_bytes([9; 16]),
+            context: &TraceContext::begin(TraceId::from_bytes([9; 16])),
             input: input.as_bytes(),
             host_calls: None,
         })

@@ -11,11 +11,9 @@ use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::Egress;
 use super::address::Forbidden;
 use super::body::{RequestBody, ResponseBody};
 use super::connect::{self, Stream};
@@ -23,6 +21,8 @@ use super::inject::{self, Carried, Injection};
 use super::mask;
 use super::resolve::ResolveError;
 use super::rules;
+use super::trace::TraceFields;
+use crate::call::CallRecord;
 
 /// Fields of one response.
 const FIELDS_MAX: usize = 128;
@@ -94,14 +94,15 @@ impl Deadlines {
 
 /// Sends a request that the grant covers, with the secrets that were fetched for it, and waits for the head of the response.
 pub(super) async fn exchange(
-    egress: &Arc<Egress>,
+    call: &CallRecord,
     origin: &Origin,
     request: Request<WasiBody>,
     options: Option<RequestOptions>,
-    limits: &Limits,
-    networks: &[IpNet],
     injection: Option<Injection>,
+    trace: TraceFields,
 ) -> Result<(Response<WasiBody>, Driver), ExchangeError> {
+    let (egress, grant) = (&call.frame.egress, &call.frame.grant);
+    let (limits, networks) = (&grant.limits, &grant.networks);
     let deadlines = Deadlines::new(limits, options);
     let permit = timeout_at(deadlines.connected, Arc::clone(&egress.connections).acquire_owned()).await;
     let permit = permit.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)?;
@@ -117,6 +118,7 @@ pub(super) async fn exchange(
     };
     let stream = connect::connect(&egress.tls, origin, &addresses, deadlines.connected).await?;
     let mut request = prepare(request, origin, limits.http_request_bytes)?;
+    trace.fill(request.headers_mut());
     let carried = injection.map(|injection| {
         injection.fill(request.headers_mut());
         injection.sent()

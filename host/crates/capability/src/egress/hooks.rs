@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use aral_contract::Permission;
 use aral_contract::host_pattern::Origin;
 use aral_contract::scope::SecretScope;
+use aral_contract::{Permission, SpanId};
+use aral_runtime::entropy;
 use http::uri::Scheme;
 use http::{Request, Response};
+use tracing::{Instrument as _, Span, field};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -14,6 +16,7 @@ use super::address::Forbidden;
 use super::exchange::{Driver, ExchangeError, exchange};
 use super::inject::{self, Injection, Marks};
 use super::rules::{self, Refusal};
+use super::trace::TraceFields;
 use crate::call::CallRecord;
 
 /// Writes of a guest into a request body, in bytes at once.
@@ -54,6 +57,18 @@ impl Hooks {
         let sent = send(self);
         self.sending.clear();
         sent
+    }
+
+    /// Around an exchange, which is known outside under this name.
+    fn span(&self, checked: Option<&(Origin, Permission)>) -> (SpanId, Span) {
+        let span_id = entropy::span_id();
+        let Some((origin, permission)) = checked else {
+            return (span_id, Span::none());
+        };
+        let span = self.call.span(*permission);
+        span.record("span_id", field::display(span_id));
+        span.record("server", field::display(origin));
+        (span_id, span)
     }
 
     /// Asks the grant. A refusal is recorded with the line that would allow it.
@@ -127,19 +142,20 @@ impl WasiHttpHooks for Hooks {
         let secrets = std::mem::take(&mut self.sending);
         let checked = self.check(&request, &secrets);
         let call = Arc::clone(&self.call);
-        Box::new(async move {
+        let (span_id, span) = self.span(checked.as_ref().ok());
+        let sending = async move {
             let (origin, permission) = checked?;
+            let trace = TraceFields::new(&call, &origin, span_id);
             let injection = Injection::fetch(&call, secrets, &origin).await?;
-            let (grant, egress) = (&call.frame.grant, &call.frame.egress);
-            let (limits, networks) = (&grant.limits, &grant.networks);
-            let sent = exchange(egress, &origin, request, options, limits, networks, injection).await;
+            let sent = exchange(&call, &origin, request, options, injection, trace).await;
             sent.map_err(|error| match error {
                 ExchangeError::Forbidden(forbidden) => {
                     forbidden_address(&call, permission, &origin.to_string(), &forbidden)
                 }
                 ExchangeError::Http(error) => error,
             })
-        })
+        };
+        Box::new(sending.instrument(span))
     }
 
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {

@@ -240,7 +240,7 @@ fn field(secret: &SecretScope, value: &SecretValue) -> Result<(HeaderName, Heade
 
 /// What a guest that sends sees of a failure: it may come again later, or not.
 fn error_of(call: &CallRecord, error: &GuestError) -> Error {
-    tracing::debug!(trace = %call.trace, reason = reason_of(error), "a request was not sent for want of a secret");
+    tracing::debug!(trace = %call.context.trace, reason = reason_of(error), "a request was not sent for want of a secret");
     match error {
         GuestError::Limit(_) => Error::ConnectionLimitReached,
         GuestError::Denied(_) | GuestError::InvalidInput(_) => Error::HttpRequestDenied,

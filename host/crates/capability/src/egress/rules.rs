@@ -81,6 +81,9 @@ pub(super) fn is_forbidden(name: &HeaderName) -> bool {
             | "x-http-method"
             | "x-http-method-override"
             | "x-method-override"
+            // They say to which trace a request belongs: the host knows, and a guest must not say otherwise.
+            | "traceparent"
+            | "tracestate"
     ) || name.starts_with("proxy-")
         || name.starts_with("x-forwarded-")
 }
@@ -182,6 +185,8 @@ mod tests {
             "x-http-method-override",
             "x-http-method",
             "x-method-override",
+            "traceparent",
+            "tracestate",
         ] {
             assert!(is_forbidden(&HeaderName::from_static(name)), "{name} was allowed");
         }

@@ -2,9 +2,11 @@
 
 pub(in crate::egress) mod servers;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aral_contract::{Limits, Permission};
+use aral_contract::trace::TraceState;
+use aral_contract::{Limits, Permission, TraceContext};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -54,7 +56,7 @@ async fn send_with(
     request: Request<WasiBody>,
     options: Option<RequestOptions>,
 ) -> Result<(StatusCode, Bytes), Error> {
-    let mut hooks = Hooks::new(std::sync::Arc::clone(&trial.call));
+    let mut hooks = Hooks::new(Arc::clone(&trial.call));
     let sent = Box::into_pin(hooks.send_request(request, options, Box::new(async { Ok(()) })));
     let (response, driver) = sent.await?;
     let driver = tokio::spawn(Box::into_pin(driver));
@@ -96,6 +98,49 @@ async fn a_granted_request_arrives_with_our_host_and_nothing_of_a_proxy() {
     );
     assert_eq!(trial.kept.host_calls(), [(Permission::NetworkRead, origin, None)]);
     assert_eq!(trial.call.http_requests(), 1);
+}
+
+#[tokio::test]
+async fn the_host_says_to_which_trace_a_request_belongs_and_the_guest_cannot() {
+    let listener = Listener::plain(|_| "HTTP/1.1 204 No Content\r\n\r\n".into()).await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let pattern = |text: &str| text.parse().unwrap();
+    let mut spans = std::collections::HashSet::new();
+    for (hosts, parent, state) in [
+        (None, true, false),
+        (Some(vec![pattern(&origin)]), true, true),
+        (Some(vec![pattern("https://elsewhere.example")]), false, false),
+        (Some(Vec::new()), false, false),
+    ] {
+        let mut trial = trial(read(&origin), limits(), LOOPBACK, EgressOptions::default());
+        let record = Arc::get_mut(&mut trial.call).unwrap();
+        record.context.state = TraceState::parse(&["vendor=1"]);
+        record.context.sampled = true;
+        Arc::get_mut(&mut record.frame).unwrap().trace_hosts = hosts;
+        let mut request = request(Method::GET, &origin);
+        for (name, value) in [
+            ("traceparent", "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-00"),
+            ("tracestate", "forged=1"),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        send_with(&trial, request, None).await.unwrap();
+        let seen = listener.seen();
+        let field = |name: &str| seen.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        assert!(!seen.contains("forged") && !seen.contains("ffff"), "{seen}");
+        assert_eq!(field("tracestate: "), state.then(|| "vendor=1".to_owned()), "{seen}");
+        let sent = field("traceparent: ");
+        assert_eq!(sent.is_some(), parent, "{seen}");
+        if let Some(sent) = sent {
+            let context = TraceContext::parse(&sent, &[]).unwrap();
+            assert_eq!(context.trace, trial.call.context.trace);
+            assert!(context.sampled);
+            assert!(
+                spans.insert(context.parent.unwrap()),
+                "each request has a name of its own"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ impl Host for State {
     fn current(&mut self) -> wasmtime::Result<Invocation> {
         let grant = &self.call.frame.grant;
         Ok(Invocation {
-            trace_id: self.call.trace.to_string(),
+            trace_id: self.call.context.trace.to_string(),
             persona_id: grant.persona.to_string(),
             capability_id: grant.capability.to_string(),
             capability_version: grant.version.to_string(),

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::process::Child;
+use tracing::Instrument as _;
 
 use super::denied;
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
@@ -79,7 +80,8 @@ impl Host for State {
             ))));
         }
         self.call.allowed(Permission::Exec, &program);
-        Ok(run(&program, &arguments, &stdin, &grant.limits).await)
+        let span = self.call.span(Permission::Exec);
+        Ok(run(&program, &arguments, &stdin, &grant.limits).instrument(span).await)
     }
 }
 

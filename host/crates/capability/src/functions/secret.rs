@@ -10,6 +10,7 @@ use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::scope::{SecretScope, SecretUse};
 use aral_contract::secret::SECRET_BYTES_MAX;
 use aral_contract::{Classification, Permission, SecretValue};
+use tracing::Instrument as _;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 
@@ -98,7 +99,7 @@ async fn reveal(call: &Arc<CallRecord>, scope: SecretScope) -> Result<Vec<u8>, E
     }
     check_cleared(call, Permission::SecretRead, scope.name.as_str())?;
     let mut reveal = Use::begin(call, vec![scope.name], SecretOperation::Reveal, None)?;
-    let values = reveal.values().await?;
+    let values = reveal.values().instrument(call.span(Permission::SecretRead)).await?;
     reveal.done();
     // From here on it is the guest's: the copy that crosses is not the host's to erase.
     Ok(values.first().map(|value| value.expose().to_vec()).unwrap_or_default())
@@ -135,7 +136,10 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
     }
     check_cleared(call, Permission::SecretWrite, name.as_str())?;
     let mut store = Use::begin(call, vec![name.clone()], SecretOperation::Write, None)?;
-    store.store(value).await?;
+    store
+        .store(value)
+        .instrument(call.span(Permission::SecretWrite))
+        .await?;
     store.done();
     Ok(())
 }

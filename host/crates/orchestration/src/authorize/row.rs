@@ -43,12 +43,19 @@ pub enum Party {
     Policy,
 }
 
-impl fmt::Display for Party {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Party {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Persona => "persona",
             Self::Policy => "policy",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

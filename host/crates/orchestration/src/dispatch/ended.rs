@@ -2,7 +2,7 @@
 
 use aral_contract::event::{Kept, RecordFuture, RecordReference};
 use aral_contract::id::CallerName;
-use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceId, Usage};
+use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceContext, TraceId, Usage};
 
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
@@ -13,7 +13,7 @@ use crate::Session;
 /// What is asked of a grant, and by whom.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
-    pub(super) trace: TraceId,
+    pub(super) context: &'a TraceContext,
     pub(super) user: Option<&'a CallerName>,
     pub(super) input: &'a [u8],
     /// Who is told how far it has come.
@@ -34,7 +34,7 @@ impl<'a> Ended<'a> {
         let witness = dispatcher.witness.as_ref();
         Self {
             dispatcher,
-            proof: witness.map(|witness| witness.begin(asked.trace, asked.input)),
+            proof: witness.map(|witness| witness.begin(asked.context.trace, asked.input)),
             asked,
             granted,
             is_told: false,
@@ -56,14 +56,14 @@ impl<'a> Ended<'a> {
         let event = self.event(code, usage.clone(), result.as_ref().ok().map(String::as_str));
         let kept = self.dispatcher.sink.append(event);
         self.dispatcher
-            .kept(self.asked.trace, kept, result, self.proof.as_ref())
+            .kept(self.asked.context.trace, kept, result, self.proof.as_ref())
             .await
     }
 
     fn event(&self, code: Option<Code>, usage: Usage, output: Option<&str>) -> Event {
         Event {
             at: self.dispatcher.clock.now(),
-            trace: Some(self.asked.trace),
+            trace: Some(self.asked.context.trace),
             kind: EventKind::InvocationEnded {
                 capability: self.granted.grant().capability.clone(),
                 persona: self.granted.grant().persona.clone(),

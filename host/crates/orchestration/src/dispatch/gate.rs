@@ -35,6 +35,19 @@ impl Default for GateOptions {
     }
 }
 
+/// How many calls there are now, and how many there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Calls in flight.
+    pub running: u32,
+    /// [`GateOptions::concurrent_max`].
+    pub running_max: u32,
+    /// Calls that wait for one of those to end.
+    pub waiting: u32,
+    /// [`GateOptions::waiting_max`].
+    pub waiting_max: u32,
+}
+
 #[derive(Debug)]
 pub(super) struct Gate {
     options: GateOptions,
@@ -48,6 +61,16 @@ impl Gate {
             running: Semaphore::new(usize::try_from(options.concurrent_max).unwrap_or(Semaphore::MAX_PERMITS)),
             waiting: AtomicU32::new(0),
             options,
+        }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        let free = u32::try_from(self.running.available_permits()).unwrap_or(u32::MAX);
+        Load {
+            running: self.options.concurrent_max.saturating_sub(free),
+            running_max: self.options.concurrent_max,
+            waiting: self.waiting.load(Ordering::Acquire),
+            waiting_max: self.options.waiting_max,
         }
     }
 
@@ -110,6 +133,13 @@ mod tests {
         let place = gate.enter().await.unwrap();
         let mut second = std::pin::pin!(gate.enter());
         assert!(futures::poll!(second.as_mut()).is_pending());
+        let load = Load {
+            running: 1,
+            running_max: 1,
+            waiting: 1,
+            waiting_max: 1,
+        };
+        assert_eq!(gate.load(), load);
         let third = gate.enter().await.unwrap_err();
         assert_eq!(third.code, Code::Unavailable);
         assert!(third.message.contains("1 calls are in flight and 1 are waiting"));

@@ -137,6 +137,7 @@ impl Ruling {
         Self {
             services: Arc::new(Services {
                 roots: roots(&policy),
+                trace_hosts: policy.trace_hosts.clone(),
                 ..services.clone()
             }),
             policy,

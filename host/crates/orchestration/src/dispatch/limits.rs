@@ -65,18 +65,42 @@ impl Drop for Reservation {
     }
 }
 
+/// Why a call does not begin, and who lacked the yes; nobody where it is no denial.
+#[derive(Debug)]
+pub(super) struct Denied {
+    pub(super) failure: Box<Failure>,
+    pub(super) by: Vec<&'static str>,
+}
+
+impl Denied {
+    pub(super) fn by(failure: Failure, by: Vec<&'static str>) -> Self {
+        Self {
+            failure: Box::new(failure),
+            by,
+        }
+    }
+}
+
+impl From<Failure> for Denied {
+    fn from(failure: Failure) -> Self {
+        Self::by(failure, Vec::new())
+    }
+}
+
 /// A no, with its words for the record.
 struct Refusal {
     failure: Box<Failure>,
+    by: Party,
     /// Who does not give what, in words that are the same each time: the log counts what is repeated.
     missing: String,
 }
 
 impl Refusal {
-    fn new(code: Code, id: &PersonaId, missing: String, hint: String) -> Self {
+    fn new(code: Code, by: Party, id: &PersonaId, missing: String, hint: String) -> Self {
         let message = format!("persona `{id}` may not make this call: {missing}");
         Self {
             failure: Box::new(Failure::new(code, message).with_hint(hint)),
+            by,
             missing,
         }
     }
@@ -118,7 +142,7 @@ impl Dispatcher {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
         trace: Option<TraceId>,
-    ) -> Result<Admission, Failure> {
+    ) -> Result<Admission, Denied> {
         let now = self.clock.now();
         let granted = self.authorize_at(session, capability, version, now, trace)?;
         match admit(session, &granted, &self.clock, now) {
@@ -133,7 +157,10 @@ impl Dispatcher {
                     subject: format!("persona {}: {}", session.persona().body.id, refusal.missing),
                     source: None,
                 });
-                Err(*refusal.failure)
+                Err(Denied {
+                    failure: refusal.failure,
+                    by: vec![refusal.by.as_str()],
+                })
             }
         }
     }
@@ -169,7 +196,7 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
         );
         let line = line(bound.by, terms, "\"max_reasoning_depth\"", "reasoning_depth", depth);
         let recorded = format!("{} lets it be {} steps deep", the(bound.by), bound.most);
-        return Err(Refusal::new(Code::LimitDepth, id, missing, line).recorded(recorded));
+        return Err(Refusal::new(Code::LimitDepth, bound.by, id, missing, line).recorded(recorded));
     }
     let mut callee = session;
     while let Some(caller) = callee.caller() {
@@ -177,7 +204,7 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
         if by.id != *to && !by.constraints.allows_agent(to) {
             let missing = format!("the persona of its caller `{}` does not allow the agent `{to}`", by.id);
             let line = format!("persona `{}`, constraints: \"allowed_agents\": [\"{to}\"]", by.id);
-            return Err(Refusal::new(Code::PermissionDenied, id, missing, line));
+            return Err(Refusal::new(Code::PermissionDenied, Party::Persona, id, missing, line));
         }
         if let Some(most) = by
             .constraints
@@ -190,7 +217,7 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
             );
             let line = format!("persona `{}`, constraints: \"max_reasoning_depth\": {depth}", by.id);
             let recorded = format!("the persona of its caller `{}` lets it be {most} steps deep", by.id);
-            return Err(Refusal::new(Code::LimitDepth, id, missing, line).recorded(recorded));
+            return Err(Refusal::new(Code::LimitDepth, Party::Persona, id, missing, line).recorded(recorded));
         }
         callee = caller;
     }
@@ -206,7 +233,7 @@ fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {
                 Party::Persona => format!("persona, constraints: {key}"),
                 Party::Policy => line(bound.by, terms, "", name, bound.most.saturating_add(1)),
             };
-            Refusal::new(Code::LimitRate, id, missing, line).after(wait)
+            Refusal::new(Code::LimitRate, bound.by, id, missing, line).after(wait)
         }
         Exceeded::Cost { bound, left, wait } => {
             let missing = format!(
@@ -218,7 +245,7 @@ fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {
             let wanted = wanted(bound, left, terms.call_cost_max_micro);
             let line = line(bound.by, terms, "\"max_cost_per_hour\"", "cost_per_hour_micro", wanted);
             let recorded = format!("{} gives it {} millionths an hour", the(bound.by), bound.most);
-            Refusal::new(Code::LimitCost, id, missing, line)
+            Refusal::new(Code::LimitCost, bound.by, id, missing, line)
                 .recorded(recorded)
                 .after(wait)
         }

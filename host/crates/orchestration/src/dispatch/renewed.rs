@@ -34,6 +34,8 @@ impl Dispatcher {
             gate: Arc::clone(&self.gate),
             witness: self.witness.clone(),
             keeper: Arc::clone(&self.keeper),
+            sampling: self.sampling,
+            meters: Arc::clone(&self.meters),
         }
     }
 }

@@ -14,7 +14,6 @@ use aral_contract::{
     Permissions, TraceId,
 };
 use aral_persona::Persona;
-use aral_runtime::entropy;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -81,7 +80,8 @@ impl Dispatcher {
     /// What is wrong with the component, or with the permissions. That the run itself failed is part of the report.
     pub async fn dangerous_run(&self, run: &DevelopmentRun, input: &[u8]) -> Result<RunReport, Failure> {
         self.sink.available()?;
-        let trace = entropy::trace_id();
+        let context = self.begin_trace();
+        let trace = context.trace;
         let now = self.clock.now();
         let digest = Digest::of(&run.component);
         self.warn_development(Some(trace), format!("component {digest} without a manifest"));
@@ -103,6 +103,7 @@ impl Dispatcher {
         let services = Services {
             sink: Arc::clone(&recorder) as Arc<dyn AuditSink>,
             roots: granted::roots(&policy),
+            trace_hosts: policy.trace_hosts.clone(),
             ..self.services.clone()
         };
         let granted = Granted::new(
@@ -117,7 +118,7 @@ impl Dispatcher {
             Uncovered::Observe => granted.observing(),
         };
         let asked = Asked {
-            trace,
+            context: &context,
             user: None,
             input,
             told: None,
@@ -198,6 +199,7 @@ fn policy_parts(permissions: &Permissions, limits: &LimitsRequest, networks: &[I
         capabilities: AllowList::any(),
         hosts,
         networks: networks.to_vec(),
+        trace_hosts: None,
         read_roots: read.map(|path| path.host.clone()).collect::<Vec<AbsolutePath>>(),
         write_roots: written().map(|path| path.host.clone()).collect(),
         file_bytes_max: written().map(|path| path.bytes_max).max().unwrap_or(0),

@@ -107,11 +107,13 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
             roots: Roots::default(),
             memory: None,
             secrets: None,
+            trace_hosts: None,
         },
         policy: policy(policy_text),
         trust: TrustStore::default(),
         gate,
         blinder: Some(Arc::new(aral_audit::Blinder::from_key([7; 32].into()))),
+        sampling: aral_contract::Sampling::PASS,
     });
     Fixture {
         dispatcher,

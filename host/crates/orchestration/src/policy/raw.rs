@@ -48,6 +48,9 @@ pub struct RawNetwork {
     pub hosts: Vec<HostPattern>,
     /// Networks that are not public and may be reached nevertheless, such as `127.0.0.0/8`.
     pub networks: Vec<IpNet>,
+    /// The hosts whose requests say to which trace they belong. Absent: all, and they learn nothing but random names. Hosts
+    /// that are named here also get what systems before this one said for themselves (`tracestate`).
+    pub trace_hosts: Option<Vec<HostPattern>>,
 }
 
 /// `[policy.file]`

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aral_contract::{CapabilityId, Code, Failure, TraceId};
+use aral_contract::{CapabilityId, Code, Failure, TraceContext, TraceId};
 use aral_orchestration::dispatch::Stage;
 use aral_orchestration::{Outcome, Request, Session};
 use rmcp::RoleServer;
@@ -30,7 +30,7 @@ const NAME_CHARS_MAX: usize = 128;
 /// Who calls, and what the call is called in the records.
 pub(super) struct Caller {
     pub(super) session: Session,
-    pub(super) trace: TraceId,
+    pub(super) context: TraceContext,
     pub(super) toolbox: Toolbox,
 }
 
@@ -42,7 +42,7 @@ impl Caller {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ErrorData> {
         let Ok(id) = params.name.parse::<CapabilityId>() else {
-            return Err(unknown(&params.name, self.trace));
+            return Err(unknown(&params.name, self.context.trace));
         };
         let (stage, stages) = watch::channel(Stage::default());
         let call = self.outcome(&id, params.arguments, &stage);
@@ -52,14 +52,14 @@ impl Caller {
             () = context.ct.cancelled() => {
                 // Nobody reads it: the library answers no request that was cancelled.
                 let failure = Failure::new(Code::Cancelled, "the call was cancelled");
-                Ok(failed(&failure, self.trace))
+                Ok(failed(&failure, self.context.trace))
             }
             ended = call => match ended {
                 Ok(outcome) => told(outcome?),
-                Err(_elapsed) => Ok(failed(&self.too_long(), self.trace)),
+                Err(_elapsed) => Ok(failed(&self.too_long(), self.context.trace)),
             },
             () = progress(context.meta.get_progress_token(), &context.peer, stages) => {
-                Err(ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), self.trace))))
+                Err(ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), self.context.trace))))
             }
         }
     }
@@ -85,7 +85,7 @@ impl Caller {
             capability: id,
             version: version.as_ref(),
             input: input.as_bytes(),
-            trace: Some(self.trace),
+            trace: Some(&self.context),
         };
         let outcome = self
             .toolbox
@@ -93,7 +93,7 @@ impl Caller {
             .invoke_watched(&self.session, request, stage)
             .await;
         if is_hidden(&outcome) {
-            return Err(unknown(id.as_str(), self.trace));
+            return Err(unknown(id.as_str(), self.context.trace));
         }
         Ok(outcome)
     }
@@ -101,12 +101,12 @@ impl Caller {
     /// Arguments that are not those of the tool; whoever may not call it does not learn that it is there.
     fn misdirected(&self, id: &CapabilityId) -> Result<Outcome, ErrorData> {
         if self.toolbox.dispatcher.authorize(&self.session, id, None).is_err() {
-            return Err(unknown(id.as_str(), self.trace));
+            return Err(unknown(id.as_str(), self.context.trace));
         }
         let failure = Failure::new(Code::InputInvalid, "the arguments are not those of the tool")
             .with_hint("send one argument, `input`, with the whole input");
         Ok(Outcome {
-            trace: self.trace,
+            trace: self.context.trace,
             capability: id.clone(),
             version: None,
             result: Err(failure),

@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aral_contract::{Code, TraceId};
+use aral_contract::{Code, TraceContext, TraceId};
 use aral_orchestration::Session;
 use aral_runtime::entropy;
 use futures::FutureExt as _;
@@ -23,7 +23,6 @@ use super::stdio::Paths;
 use super::{News, Toolbox, tool};
 use crate::bounds::Bounds;
 use crate::capabilities;
-use crate::door::Trace;
 
 /// One conversation: a session over HTTP, a request without one, or a process with its standard input.
 pub(super) struct Handler {
@@ -62,8 +61,8 @@ impl Handler {
     /// Under the configuration that the request was let in under, also in a session that began under another.
     fn caller(&self, extensions: &Extensions) -> Result<Caller, ErrorData> {
         let parts = extensions.get::<Parts>().map(|parts| &parts.extensions);
-        let trace = parts.and_then(|parts| parts.get::<Trace>());
-        let trace = trace.map_or_else(entropy::trace_id, |Trace(trace)| *trace);
+        let context = parts.and_then(|parts| parts.get::<TraceContext>()).cloned();
+        let context = context.unwrap_or_else(|| TraceContext::begin(entropy::trace_id()));
         let named = parts.and_then(|parts| {
             let caller = parts.get::<Arc<crate::caller::Caller>>()?;
             Some((caller.session.clone(), parts.get::<Toolbox>()?.clone()))
@@ -73,10 +72,10 @@ impl Handler {
             let toolbox = Toolbox::new(local.paths.dispatcher(), &local.bounds);
             Some((local.session.clone(), toolbox))
         };
-        let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(trace))?;
+        let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(context.trace))?;
         Ok(Caller {
             session,
-            trace,
+            context,
             toolbox,
         })
     }
@@ -126,7 +125,7 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         let caller = self.caller(&context.extensions)?;
         let after = request.and_then(|request| request.cursor);
-        unwinding(caller.trace, async { Ok(list(&caller, after.as_deref())) }).await
+        unwinding(caller.context.trace, async { Ok(list(&caller, after.as_deref())) }).await
     }
 
     async fn call_tool(
@@ -136,7 +135,7 @@ impl ServerHandler for Handler {
     ) -> Result<CallToolResponse, ErrorData> {
         let caller = self.caller(&context.extensions)?;
         let call = caller.call(request, &context);
-        unwinding(caller.trace, call).await.map(CallToolResponse::from)
+        unwinding(caller.context.trace, call).await.map(CallToolResponse::from)
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {

@@ -9,6 +9,7 @@ use aral_contract::id::Namespace;
 use aral_contract::{Classification, EventKind, Permission};
 use aral_memory::{RecordName, RecordStore, StoreError};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::super::denied;
 use crate::bindings::aral::capability::types::Error;
@@ -76,6 +77,7 @@ pub(super) async fn ask<T: Send + 'static>(
     act: impl FnOnce(&dyn RecordStore, &Namespace, &mut [Step]) -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Error> {
     count(call, namespace, &steps)?;
+    let first = steps.first().map_or(Permission::MemoryRead, Step::permission);
     let Some(memory) = call.frame.memory.clone() else {
         record(call, namespace, None, &steps, Some(NO_STORE));
         return Err(Error::Unavailable(NO_STORE.to_owned()));
@@ -93,6 +95,7 @@ pub(super) async fn ask<T: Send + 'static>(
         return Err(Error::Limit(reason));
     };
     let (teller, namespace) = (Arc::clone(call), namespace.clone());
+    let span = call.span(first);
     // From here on it happens, whether or not the guest still waits: the event is recorded where that is known.
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
@@ -105,10 +108,10 @@ pub(super) async fn ask<T: Send + 'static>(
         record(&teller, &namespace, Some(&*memory.store), &steps, refused);
         done
     });
-    match timeout_at(deadline, done).await {
+    match timeout_at(deadline, done).instrument(span).await {
         Ok(Ok(done)) => done,
         Ok(Err(panicked)) => {
-            tracing::error!(trace = %call.trace, %panicked, "the memory store panicked");
+            tracing::error!(trace = %call.context.trace, %panicked, "the memory store panicked");
             Err(Error::Internal("the memory store failed".to_owned()))
         }
         Err(_) => Err(Error::Limit(format!(
@@ -187,7 +190,7 @@ fn told(call: &CallRecord, error: &StoreError) -> Error {
         | StoreError::Key(_)
         | StoreError::Files(_) => {
             let source = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(trace = %call.trace, %error, source, "the memory store failed");
+            tracing::error!(trace = %call.context.trace, %error, source, "the memory store failed");
             Error::Unavailable("the memory store failed; the log of the host says why".to_owned())
         }
     }

@@ -166,7 +166,7 @@ pub(crate) fn reason_of(error: &Error) -> &str {
 /// What the guest may know of a failure: not where its secrets are kept.
 fn told(call: &CallRecord, name: &SecretName, error: &SecretError) -> Error {
     let source = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(trace = %call.trace, %error, source, "a secret could not be used");
+    tracing::warn!(trace = %call.context.trace, %error, source, "a secret could not be used");
     Error::Unavailable(match error {
         SecretError::NotFound { .. } => format!("there is no secret `{name}` where the operator keeps it"),
         SecretError::Unavailable { .. } => format!("the place of secret `{name}` does not answer"),

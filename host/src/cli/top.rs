@@ -1,0 +1,98 @@
+//! `aral top`: what a running server does, seen live. It only asks.
+
+mod figures;
+mod samples;
+mod source;
+mod view;
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use aral_contract::{Clock as _, Code, Failure};
+use aral_host::config::serve::admin_socket;
+use aral_runtime::SystemClock;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use serde_json::json;
+
+use super::arguments::Top;
+use super::configured::Configured;
+use super::exit::Exit;
+use super::output::{Done, Output};
+use figures::Figures;
+use source::Source;
+
+pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> Done {
+    let config = &configured.config;
+    let of_config = || match &config.serve {
+        Some(serve) => serve.admin.socket.clone(),
+        None => config.state_dir.as_deref().map(admin_socket),
+    };
+    let socket = arguments.socket.clone().or_else(of_config).ok_or_else(|| {
+        Failure::new(
+            Code::ConfigInvalid,
+            "the configuration does not say where a server is managed",
+        )
+        .with_hint("in aral.toml: [serve.admin] socket = \"…\", or `aral top --socket SOCKET`")
+    })?;
+    let source = Source::new(&socket);
+    let interval = Duration::from_millis(arguments.interval_ms);
+    if arguments.once || output.json {
+        return told(&source, interval, arguments.once, output);
+    }
+    if !std::io::stdout().is_terminal() {
+        return Err(Failure::new(Code::ConfigInvalid, "standard output is no terminal")
+            .with_hint("`aral top --once` prints what is seen once, and `aral top --json` an object for each interval")
+            .into());
+    }
+    let mut terminal = ratatui::try_init().map_err(Failure::internal)?;
+    let ended = watch(&source, interval, &mut terminal);
+    let restored = ratatui::try_restore().map_err(Failure::internal);
+    ended?;
+    restored?;
+    Ok(Exit::Success)
+}
+
+/// For scripts: the figures of one interval, or of each.
+fn told(source: &Source, interval: Duration, once: bool, output: &Output) -> Done {
+    let clock = SystemClock::new();
+    let mut before = source.ask()?;
+    loop {
+        let begun = clock.elapsed();
+        std::thread::sleep(interval);
+        let now = source.ask()?;
+        let figures = Figures::between(&before, &now, clock.elapsed().saturating_sub(begun));
+        output.answer(&view::text(&figures), &json!(figures))?;
+        if once {
+            return Ok(Exit::Success);
+        }
+        before = now;
+    }
+}
+
+/// Until somebody presses q, escape or ctrl-c.
+fn watch(source: &Source, interval: Duration, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
+    let clock = SystemClock::new();
+    let (mut before, mut asked_at) = (source.ask()?, clock.elapsed());
+    let mut shown = Figures::between(&before, &before, interval);
+    loop {
+        terminal
+            .draw(|frame| view::draw(&shown, frame))
+            .map_err(Failure::internal)?;
+        let left = interval.saturating_sub(clock.elapsed().saturating_sub(asked_at));
+        if event::poll(left).map_err(Failure::internal)? {
+            if is_end(&event::read().map_err(Failure::internal)?) {
+                return Ok(());
+            }
+            continue;
+        }
+        let (now, at) = (source.ask()?, clock.elapsed());
+        shown = Figures::between(&before, &now, at.saturating_sub(asked_at));
+        (before, asked_at) = (now, at);
+    }
+}
+
+fn is_end(event: &Event) -> bool {
+    let Event::Key(key) = event else { return false };
+    let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+    key.kind == KeyEventKind::Press && (is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
+}

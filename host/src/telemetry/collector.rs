@@ -1,0 +1,99 @@
+//! The OpenTelemetry collector that the operator names: how the SDK reaches it. The connection is that of the audit sinks,
+//! with the same rules: no redirect, TLS unless it is this machine, the credential read anew each time.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use aral_audit::sink::Transport as _;
+use aral_contract::Failure;
+use aral_runtime::outbound::Outbound;
+use bytes::Bytes;
+use http::{Request, Response};
+use opentelemetry_http::{HttpClient, HttpError};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::audit::transport::Https;
+use crate::config::audit::OtlpConfig;
+
+/// What the SDK sends, whatever it says.
+const CONTENT_TYPE: &str = "application/x-protobuf";
+
+/// The collector, with the thread on which everything is sent.
+#[derive(Debug)]
+pub(super) struct Collector {
+    pub(super) client: Client,
+    /// Dropped: what is being sent is given up.
+    pub(super) leave: oneshot::Sender<()>,
+}
+
+/// Sends for the SDK, whichever thread it asks from.
+#[derive(Clone)]
+pub(super) struct Client {
+    transport: Arc<Https>,
+    runtime: Handle,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({:?})", self.transport)
+    }
+}
+
+impl Collector {
+    pub(super) fn start(config: &OtlpConfig, outbound: &Outbound) -> Result<Self, Failure> {
+        let transport = Arc::new(Https::new(&config.server, "[telemetry.otlp]", outbound)?);
+        let (leave, left) = oneshot::channel::<()>();
+        let (ready, made) = std::sync::mpsc::sync_channel(1);
+        // Made in its thread: dropping a runtime in a task of another one would panic.
+        let work = move || match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let _waits_for_it = ready.send(Ok(runtime.handle().clone()));
+                let _gone = runtime.block_on(left);
+            }
+            Err(error) => {
+                let _waits_for_it = ready.send(Err(error));
+            }
+        };
+        std::thread::Builder::new()
+            .name("aral-telemetry".to_owned())
+            .spawn(work)
+            .map_err(Failure::internal)?;
+        let runtime = made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
+        Ok(Self {
+            client: Client { transport, runtime },
+            leave,
+        })
+    }
+}
+
+impl Client {
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The address and the credential are those of the configuration, whatever the SDK read in the environment.
+    async fn send(self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (transport, path) = (self.transport, request.uri().path().to_owned());
+        let body = request.into_body().to_vec();
+        let sending = async move { transport.post(&path, CONTENT_TYPE, body).await };
+        let answer = self.runtime.spawn(sending).await??;
+        Ok(Response::builder()
+            .status(answer.status)
+            .body(Bytes::from(answer.body))?)
+    }
+}
+
+impl HttpClient for Client {
+    fn send_bytes<'me, 'send>(
+        &'me self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'send>>
+    where
+        'me: 'send,
+        Self: 'send,
+    {
+        Box::pin(self.clone().send(request))
+    }
+}

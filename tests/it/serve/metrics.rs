@@ -1,0 +1,260 @@
+//! What a server counts, as an operator reads it: `GET /metrics` on the management socket, and `aral top`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use aral_contract::Digest;
+use aral_contract::metric::{self, MetricKind};
+use serde_json::{Value, json};
+
+use crate::support::desk::Desk;
+use crate::support::guests::*;
+use crate::support::server::{Server, desk};
+use crate::support::setup;
+
+const ECHO: &str = "runtime-echo-tool";
+const KEY: &str = "aral_a-key-of-the-tests";
+
+/// A server with a capability that works, one that fails and one that the persona may not call; its copies of the log go to
+/// standard output.
+fn start() -> (Desk, Server) {
+    let desk = desk(|config| {
+        config["serve"]["limits"] = json!({ "public_per_second": 1 });
+        config["serve"]["caller"][0]["keys"] = json!([Digest::of(KEY.as_bytes()).to_string()]);
+    });
+    let guests = [RUNTIME_ECHO_TOOL, RUNTIME_TRAP, RUNTIME_SLEEP];
+    guests.iter().for_each(|guest| drop(desk.component(&guest.bytes())));
+    desk.manifest(&guests.map(setup::entry));
+    let mut persona = setup::persona();
+    persona["constraints"]["allowed_capabilities"] = json!([ECHO, RUNTIME_TRAP.id()]);
+    desk.persona(&persona);
+    let server = Server::start(&desk);
+    (desk, server)
+}
+
+fn socket(desk: &Desk) -> String {
+    desk.path(&format!("{}/admin.sock", setup::STATE))
+}
+
+/// What `GET /metrics` answers.
+fn metrics(desk: &Desk) -> String {
+    let mut stream = UnixStream::connect(socket(desk)).expect("it listens");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{text}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    body.to_owned()
+}
+
+/// The number of a series, as it stands in the text.
+fn number(text: &str, series: &str) -> f64 {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("`{series}` is not in {text}"))
+        .parse()
+        .expect("a number")
+}
+
+/// Does a bit of everything.
+fn use_it(server: &Server) {
+    let mut wire = server.wire();
+    for _ in 0..3 {
+        assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    }
+    wire.invoke(&RUNTIME_TRAP.id(), &[], r#"{"trap":true}"#)
+        .assert_problem("trap", 502, "guest.trap");
+    wire.invoke(&RUNTIME_SLEEP.id(), &[], "{}")
+        .assert_problem("denied", 403, "permission.denied");
+    wire.invoke("no-such-capability", &[], "1")
+        .assert_problem("unknown", 404, "capability.unknown");
+    assert_eq!(
+        wire.invoke(ECHO, &[("Authorization", "Bearer aral_wrong")], "1").status,
+        401
+    );
+    assert_eq!(wire.ask("BREW", "/coffee", &[], "").status, 404);
+    while server.get("/ready").status != 429 {}
+}
+
+#[test]
+fn what_happens_is_counted_once_under_names_that_are_documented() {
+    let (desk, server) = start();
+    use_it(&server);
+    let text = metrics(&desk);
+    for (series, expected) in [
+        ("aral_calls_total{capability=\"runtime-echo-tool\",code=\"ok\"}", 3.0),
+        ("aral_calls_total{capability=\"runtime-trap\",code=\"guest.trap\"}", 1.0),
+        (
+            "aral_calls_total{capability=\"runtime-sleep\",code=\"permission.denied\"}",
+            1.0,
+        ),
+        ("aral_calls_total{capability=\"none\",code=\"capability.unknown\"}", 1.0),
+        ("aral_call_seconds_count{capability=\"runtime-echo-tool\"}", 3.0),
+        ("aral_call_stage_seconds_count{stage=\"run\"}", 4.0),
+        ("aral_call_stage_seconds_count{stage=\"instantiate\"}", 4.0),
+        ("aral_call_stage_seconds_count{stage=\"authorize\"}", 6.0),
+        ("aral_denials_total{code=\"permission.denied\",by=\"persona\"}", 1.0),
+        ("aral_authentication_failures_total{method=\"api_key\"}", 1.0),
+        (
+            "aral_http_requests_total{method=\"POST\",route=\"/v1/invoke/{capability}\",status=\"200\"}",
+            3.0,
+        ),
+        (
+            "aral_http_requests_total{method=\"other\",route=\"none\",status=\"404\"}",
+            1.0,
+        ),
+        ("aral_rate_limited_total{limit=\"public_per_second\"}", 1.0),
+        ("aral_calls_running", 0.0),
+        ("aral_calls_running_max", 8.0),
+        ("aral_calls_waiting", 0.0),
+        ("aral_audit_writable", 1.0),
+    ] {
+        assert_eq!(number(&text, series), expected, "{series}");
+    }
+    for positive in [
+        "aral_fuel_total{capability=\"runtime-echo-tool\"}",
+        "aral_memory_peak_bytes_count",
+        "aral_pool_instances_max",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(number(&text, positive) > 0.0, "{positive}");
+    }
+    let all: BTreeMap<&str, &metric::Metric> = metric::ALL.iter().map(|one| (one.name, one)).collect();
+    let mut told = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let (name, kind) = line["# TYPE ".len()..].split_once(' ').expect("a kind");
+        let metric = all.get(name).unwrap_or_else(|| panic!("{name} is not documented"));
+        assert_eq!(kind, metric.kind.as_str(), "{name}");
+        assert!(text.contains(&format!("# HELP {name} {}\n", metric.help)), "{name}");
+        told.insert(name);
+        let suffix = if metric.kind == MetricKind::Histogram {
+            "_count"
+        } else {
+            ""
+        };
+        let begins = format!("{name}{suffix}");
+        for series in text.lines().filter_map(|line| line.strip_prefix(begins.as_str())) {
+            let labels = series
+                .strip_prefix('{')
+                .and_then(|rest| rest.rsplit_once('}'))
+                .map_or("", |(labels, _)| labels);
+            let labels: BTreeSet<&str> = labels
+                .split("\",")
+                .filter_map(|one| Some(one.split_once('=')?.0))
+                .collect();
+            assert_eq!(labels, metric.labels.iter().copied().collect(), "{name}: {series}");
+        }
+    }
+    // What is missing is about a collector, copies of the log and things that this server was spared.
+    let missing: BTreeSet<&str> = all.keys().copied().filter(|name| !told.contains(name)).collect();
+    let spared = [
+        metric::SPANS_EXPORTED,
+        metric::SPANS_DROPPED,
+        metric::SERIES_REFUSED,
+        metric::AUDIT_SINK_LAG,
+        metric::AUDIT_SINK_REFUSED,
+        metric::HOST_CALLS,
+    ];
+    assert!(
+        missing.iter().all(|name| spared.iter().any(|one| one.name == *name)),
+        "{missing:?}"
+    );
+    for word in ["no-such-capability", "coffee", "BREW", "aral_wrong", "tester"] {
+        assert!(!text.contains(word), "`{word}` came from outside");
+    }
+}
+
+#[test]
+fn metrics_are_for_operators() {
+    let (_desk, server) = start();
+    let refused = server
+        .wire()
+        .ask("GET", "/metrics", &[("Authorization", &format!("Bearer {KEY}"))], "");
+    refused.assert_problem("callers have no metrics", 404, "request.invalid");
+}
+
+#[test]
+fn top_shows_what_the_server_does() {
+    let (desk, server) = start();
+    use_it(&server);
+    let seen = desk.aral(&["top", "--once", "--interval-ms", "50", "--json"]);
+    assert_eq!(seen.code, 0, "{seen:?}");
+    let seen: Value = seen.object();
+    assert_eq!((&seen["calls"], &seen["failed"]), (&json!(6), &json!(3)), "{seen}");
+    let echo = seen["capabilities"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|one| one["capability"] == ECHO);
+    assert_eq!(echo.expect("it was called")["calls"], 3);
+    let denied = &seen["denials"][0];
+    assert_eq!(
+        (&denied["reason"], &denied["by"]),
+        (&json!("permission.denied"), &json!("persona"))
+    );
+    assert_eq!(seen["gauges"]["aral_calls_running_max"], 8);
+    let shown = desk.aral(&["top", "--once", "--interval-ms", "50", "--socket", &socket(&desk)]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for word in ["calls/s", "whole", ECHO, "permission.denied", "writable"] {
+        assert!(shown.stdout.contains(word), "{word} is not in {}", shown.stdout);
+    }
+    drop(server);
+    desk.aral(&["top", "--once"])
+        .assert("no server", 8, &["no server answers", "aral serve"]);
+    desk.aral(&["top"]).assert("no terminal", 2, &["no terminal", "--once"]);
+}
+
+/// Runs a program on a terminal of this size, presses `q` after a while, and prints what it drew.
+#[cfg(feature = "services")]
+const ON_A_TERMINAL: &str = r#"
+import fcntl, os, pty, select, struct, sys, termios, time
+rows, columns, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+child, terminal = pty.fork()
+if child == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    os.execv(program[0], program)
+drawn, begun, pressed = b"", time.monotonic(), False
+while time.monotonic() - begun < 60:
+    if select.select([terminal], [], [], 0.1)[0]:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        drawn += piece
+    if not pressed and (b"calls" in drawn or len(drawn) > 200) and time.monotonic() - begun > 1:
+        os.write(terminal, b"q")
+        pressed = True
+sys.stdout.buffer.write(drawn)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+
+#[cfg(feature = "services")]
+#[test]
+fn top_draws_on_a_terminal_of_any_size_and_leaves_it_as_it_was() {
+    let (desk, server) = start();
+    use_it(&server);
+    for (rows, columns) in [("24", "80"), ("60", "200"), ("3", "10")] {
+        let ran = std::process::Command::new("python3")
+            .args(["-c", ON_A_TERMINAL, rows, columns])
+            .arg(crate::support::desk::program())
+            .args(["top", "--interval-ms", "100", "--socket", &socket(&desk)])
+            .output()
+            .expect("python3 is there: `cargo xtask test --services` needs it");
+        let drawn = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success(), "{rows}x{columns}: {ran:?}");
+        assert!(
+            drawn.contains("\u{1b}[?1049h") && drawn.contains("\u{1b}[?1049l"),
+            "{drawn:?}"
+        );
+        assert!(rows == "3" || drawn.contains("calls/s"), "{rows}x{columns}: {drawn:?}");
+    }
+}
