@@ -4,6 +4,8 @@ mod admin;
 mod admin_verbs;
 mod calls;
 mod denials;
+#[cfg(feature = "services")]
+mod fuzz;
 mod limits;
 mod metrics;
 mod rates;

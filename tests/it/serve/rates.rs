@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::mcp::ask_newest;
 use crate::support::server::{Server, desk};
 use crate::support::setup;
 use crate::support::wire::Reply;
@@ -226,6 +227,56 @@ fn the_cost_of_a_capability_is_put_aside_and_given_back() {
             .contains("cost = { …, burst = 10 }"),
         "{problem}"
     );
+}
+
+#[test]
+fn a_tool_that_is_called_counts_like_any_call() {
+    for limit in ["capability", "caller", "cost"] {
+        let rates = json!({ limit: { "per_minute": 1, "burst": 20 } });
+        let desk = limited(rates, |config| {
+            config["serve"]["listener"][0]["mcp"] = json!(true);
+            config["policy"]["price"] = json!({ "call_micro": 10 });
+            config["policy"]["agent"]["cost_per_hour_micro"] = json!(1_u64 << 40);
+            if limit != "cost" {
+                config["serve"]["rates"][limit] = two();
+            }
+        });
+        let server = Server::start(&desk);
+        let tool = |name: &str| {
+            ask_newest(
+                server.address(),
+                &[],
+                "tools/call",
+                json!({ "name": name, "arguments": { "input": 1 } }),
+            )
+        };
+        // What is not there, or is no call, uses nothing up.
+        for _ in 0..3 {
+            assert_eq!(tool("nothing").json()["error"]["code"], -32602);
+            let list = ask_newest(server.address(), &[], "tools/list", json!({}));
+            assert_eq!(list.status, 200, "{list:?}");
+        }
+        assert_eq!(call(&server, 0, ECHO, &[]).status, 200);
+        let reply = tool(ECHO);
+        assert_eq!(reply.json()["result"]["isError"], false, "{limit}: {reply:?}");
+        assert_refused(&tool(ECHO), limit);
+        assert_refused(&call(&server, 0, ECHO, &[]), limit);
+        let other = tool("runtime-tool-error");
+        assert_eq!(other.status, 200, "{limit}: {other:?}");
+    }
+    // What was put aside and not used comes back.
+    let desk = limited(json!({ "cost": { "per_minute": 1, "burst": 400 } }), |config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+        config["policy"]["price"] = json!({ "second_micro": 10 });
+        config["policy"]["agent"]["cost_per_hour_micro"] = json!(1_u64 << 40);
+    });
+    let server = Server::start(&desk);
+    for _ in 0..10 {
+        let params = json!({ "name": ECHO, "arguments": { "input": 1 } });
+        let reply = ask_newest(server.address(), &[], "tools/call", params);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 #[test]

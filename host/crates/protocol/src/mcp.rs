@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{self, Bounds};
 
-pub(crate) use endpoint::serve;
+pub(crate) use endpoint::{Called, read, serve};
 pub use stdio::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 
 use sessions::Sessions;

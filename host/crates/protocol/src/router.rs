@@ -57,14 +57,16 @@ fn open() -> OpenApiRouter<Arc<Door>> {
 
 /// Everything that a request of this listener passes. The last layer is the first that it meets.
 pub(crate) fn router(door: &Arc<Door>) -> Router {
-    let (mut closed, _) = closed().split_for_parts();
+    let (closed, _) = closed().split_for_parts();
+    let (open, _) = open().split_for_parts();
+    let callers = || middleware::from_fn_with_state(Arc::clone(door), limit::callers);
+    let mut closed = closed.route_layer(callers());
     if door.listener.mcp {
         let methods = routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve);
-        closed = closed.route(mcp::PATH, methods);
+        let read = middleware::from_fn_with_state(Arc::clone(door), mcp::read);
+        closed = closed.route(mcp::PATH, methods.layer(callers()).layer(read));
     }
-    let (open, _) = open().split_for_parts();
     let closed = closed
-        .route_layer(middleware::from_fn_with_state(Arc::clone(door), limit::callers))
         .route_layer(middleware::from_fn_with_state(Arc::clone(door), authenticate))
         .route_layer(middleware::from_fn_with_state(Arc::clone(door), admit))
         .route_layer(middleware::from_fn_with_state(Arc::clone(door), limit::strangers));

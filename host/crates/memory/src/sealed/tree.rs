@@ -1,6 +1,7 @@
 //! sled, fenced in: one tree, atomic batches, a sync that is one, errors instead of panics. It knows no key and no record.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -38,6 +39,9 @@ pub(crate) mod prefix {
     /// `s`: the number of the newest commit, and the slots that it leaves to be destroyed.
     pub(crate) const COMMIT: u8 = b's';
 }
+
+/// What the store cannot do when the disk does not take records.
+const WRITE: &str = "write its records";
 
 /// A key of the tree.
 pub(crate) fn key(prefix: u8, rest: &[&[u8]]) -> Vec<u8> {
@@ -144,12 +148,12 @@ impl Tree {
 
     /// All of the batch, or none.
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
-        fenced("write its records", || self.tree.apply_batch(batch))
+        fenced(WRITE, || self.tree.apply_batch(batch))
     }
 
     /// Hands what was applied to the system. That is not yet stable storage: sled does not ask for that.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        fenced("write its records", || self.db.flush()).map(drop)
+        fenced(WRITE, || self.db.flush()).map(drop)
     }
 
     /// Everything that was flushed is on stable storage when this returns.
@@ -216,6 +220,8 @@ fn fenced<T>(action: &'static str, act: impl FnOnce() -> sled::Result<T>) -> Res
 fn failed(action: &'static str, error: sled::Error) -> StoreError {
     match error {
         sled::Error::Corruption { .. } => DAMAGED,
+        // Reading needs no room: this is a write that failed before, which sled answers everything with from then on.
+        sled::Error::Io(error) if error.kind() == ErrorKind::StorageFull => StoreError::io(WRITE, error),
         other => StoreError::io(action, other),
     }
 }

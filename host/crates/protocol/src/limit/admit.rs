@@ -15,6 +15,7 @@ use super::{Asked, Call, Reservation, Stopped};
 use crate::caller::Caller;
 use crate::door::{Door, Peer, Trace};
 use crate::invoke::Versions;
+use crate::mcp::Called;
 use crate::problem::Problem;
 
 /// The security event of an address whose credentials are not looked at any more.
@@ -46,7 +47,7 @@ pub(crate) async fn strangers(
     response
 }
 
-/// Behind authentication: all limits of the caller, in one step. What is put aside for the cost goes on with the request.
+/// Behind authentication: all limits of the caller and of the call, in one step. What is put aside for the cost goes on with the request.
 pub(crate) async fn callers(
     State(door): State<Arc<Door>>,
     Extension(caller): Extension<Arc<Caller>>,
@@ -55,7 +56,8 @@ pub(crate) async fn callers(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let capability = path.ok().and_then(|path| named(&path));
+    let tool = request.extensions().get::<Called>().map(|Called(id)| id.clone());
+    let capability = tool.or_else(|| path.ok().and_then(|path| named(&path)));
     let call = capability.as_ref().and_then(|id| call(&door, &caller, id, &request));
     let persona = &caller.session.persona().body;
     let asked = Asked {

@@ -1,6 +1,7 @@
 //! One call of a tool: arguments in, the one path, and what came of it as MCP tells it. What the capability or the host says
 //! of a call is a result with `isError`, for the model to read; an error of the protocol is a tool that is not there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::{CapabilityId, Code, Failure, TraceContext, TraceId};
@@ -21,6 +22,7 @@ use super::{Toolbox, tool};
 use crate::bounds;
 use crate::capabilities::exactly;
 use crate::invoke;
+use crate::limit::Reservation;
 
 /// How often a caller that wants to know is told that its call goes on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +34,8 @@ pub(super) struct Caller {
     pub(super) session: Session,
     pub(super) context: TraceContext,
     pub(super) toolbox: Toolbox,
+    /// What is put aside for the call; none: nobody limits who calls.
+    pub(super) reservation: Option<Arc<Reservation>>,
 }
 
 impl Caller {
@@ -87,11 +91,17 @@ impl Caller {
             input: input.as_bytes(),
             trace: Some(&self.context),
         };
+        if let Some(reservation) = &self.reservation {
+            reservation.begin();
+        }
         let outcome = self
             .toolbox
             .dispatcher
             .invoke_watched(&self.session, request, stage)
             .await;
+        if let Some(reservation) = &self.reservation {
+            reservation.settle(outcome.cost_micro);
+        }
         if is_hidden(&outcome) {
             return Err(unknown(id.as_str(), self.context.trace));
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::{Code, Failure};
+use aral_contract::{CapabilityId, Code, Failure};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -31,32 +32,62 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 /// What the library says of a request that it does not take is no longer than this, in bytes.
 const WORDS_BYTES_MAX: usize = 1 << 10;
 
-/// A request of MCP.
+/// The tool that a request calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Called(pub(crate) CapabilityId);
+
+/// What a request says.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    bytes: Bytes,
+    /// Its answer has no end of its own.
+    listens: bool,
+}
+
+/// Before the limits of the caller, which depend on what the request calls: reads its message, or refuses it.
+pub(crate) async fn read(
+    State(door): State<Arc<Door>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let mut said = Said::default();
+    if parts.method == Method::POST {
+        body::check_json(&parts.headers)?;
+        said.bytes = body::read(&parts.headers, body, &door.shared.bounds).await?;
+        match message::read(&said.bytes) {
+            Ok(message) => {
+                said.listens = listens(&message);
+                if let Some(id) = called(message) {
+                    parts.extensions.insert(Called(id));
+                }
+            }
+            Err(fault) => return Ok(faulty(&fault.error(trace))),
+        }
+    }
+    parts.extensions.insert(said);
+    Ok(next.run(Request::from_parts(parts, Body::empty())).await)
+}
+
+/// A request of MCP that was read.
 pub(crate) async fn serve(
     State(door): State<Arc<Door>>,
     Extension(caller): Extension<Arc<Caller>>,
     Extension(Trace(trace)): Extension<Trace>,
     Extension(peer): Extension<Peer>,
+    Extension(said): Extension<Said>,
     request: Request,
 ) -> Result<Response, Problem> {
     let mcp = &door.shared.mcp;
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, _read) = request.into_parts();
     let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
     if session.is_some_and(|id| mcp.sessions.is_of_another(id, &caller.name)) {
         // It gets the answer for a session that is not there.
         door.shared
             .record_security(trace, peer, "mcp.session", caller.name.to_string());
     }
-    let mut has_no_end = parts.method == Method::GET;
-    let mut bytes = Bytes::new();
-    if parts.method == Method::POST {
-        body::check_json(&parts.headers)?;
-        bytes = body::read(&parts.headers, body, &door.shared.bounds).await?;
-        match message::read(&bytes) {
-            Ok(message) => has_no_end = listens(&message),
-            Err(fault) => return Ok(faulty(&fault.error(trace))),
-        }
-    }
+    let has_no_end = parts.method == Method::GET || said.listens;
     let mut place = None;
     if has_no_end {
         // It has a place of its own, and gives that of a request back.
@@ -73,7 +104,7 @@ pub(crate) async fn serve(
         Arc::clone(&sessions),
         options(&door),
     );
-    let answer = service.handle(Request::from_parts(parts, Full::new(bytes))).await;
+    let answer = service.handle(Request::from_parts(parts, Full::new(said.bytes))).await;
     if sessions.was_full() {
         return Err(full("mcp_sessions_max", door.shared.bounds.mcp_sessions_max));
     }
@@ -99,6 +130,16 @@ pub(crate) async fn serve(
         }
     }
     Ok(response)
+}
+
+fn called(message: ClientJsonRpcMessage) -> Option<CapabilityId> {
+    match message {
+        ClientJsonRpcMessage::Request(request) => match request.request {
+            ClientRequest::CallToolRequest(call) => call.params.name.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn listens(message: &ClientJsonRpcMessage) -> bool {

@@ -23,6 +23,7 @@ use super::stdio::Paths;
 use super::{News, Toolbox, tool};
 use crate::bounds::Bounds;
 use crate::capabilities;
+use crate::limit::Reservation;
 
 /// One conversation: a session over HTTP, a request without one, or a process with its standard input.
 pub(super) struct Handler {
@@ -74,6 +75,7 @@ impl Handler {
         };
         let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(context.trace))?;
         Ok(Caller {
+            reservation: parts.and_then(|parts| parts.get::<Arc<Reservation>>()).cloned(),
             session,
             context,
             toolbox,
