@@ -38,7 +38,7 @@ fn socket(desk: &Desk) -> String {
 }
 
 /// What `GET /metrics` answers.
-fn metrics(desk: &Desk) -> String {
+pub(super) fn metrics(desk: &Desk) -> String {
     let mut stream = UnixStream::connect(socket(desk)).expect("it listens");
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -52,7 +52,7 @@ fn metrics(desk: &Desk) -> String {
 }
 
 /// The number of a series, as it stands in the text.
-fn number(text: &str, series: &str) -> f64 {
+pub(super) fn number(text: &str, series: &str) -> f64 {
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -161,6 +161,7 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
         metric::AUDIT_SINK_LAG,
         metric::AUDIT_SINK_REFUSED,
         metric::HOST_CALLS,
+        metric::RATES_REDIS_UP,
     ];
     assert!(
         missing.iter().all(|name| spared.iter().any(|one| one.name == *name)),

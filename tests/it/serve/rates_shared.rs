@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::metrics::{metrics, number};
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::redis::Redis;
@@ -222,9 +223,15 @@ fn a_server_starts_without_its_redis_and_finds_it_later() {
     let desk = desk_at(at(&redis), json!({ "persona": few(2) }));
     let server = Server::start(&desk);
     assert_eq!(statuses(&server, 1), [503]);
+    let counted = metrics(&desk);
+    assert_eq!(number(&counted, "aral_rates_redis_up"), 0.0);
+    assert_eq!(number(&counted, "aral_rate_limited_total{limit=\"redis\"}"), 1.0);
     redis.restart();
     until(&server, 200);
     assert_eq!(statuses(&server, 2), [200, 429]);
+    let counted = metrics(&desk);
+    assert_eq!(number(&counted, "aral_rates_redis_up"), 1.0);
+    assert_eq!(number(&counted, "aral_rate_limited_total{limit=\"persona\"}"), 1.0);
 }
 
 #[test]

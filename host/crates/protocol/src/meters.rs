@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aral_contract::event::AuthenticationMethod;
 use aral_contract::metric::{
-    AUTHENTICATION_FAILURES, HTTP_CONNECTIONS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING, RATE_LIMITED,
+    AUTHENTICATION_FAILURES, HTTP_CONNECTIONS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING,
+    RATE_LIMITED, RATES_REDIS_UP,
 };
 use axum::extract::MatchedPath;
 use http::{Method, StatusCode};
@@ -42,6 +43,11 @@ pub(crate) fn answered(method: &'static str, route: SharedString, status: Status
 /// A limit of the server refused a request.
 pub(crate) fn rate_limited(limit: &'static str) {
     counter!(RATE_LIMITED.name, "limit" => limit).increment(1);
+}
+
+/// Whether the limits that servers share can be asked.
+pub(crate) fn redis_answers(it_does: bool) {
+    gauge!(RATES_REDIS_UP.name).set(f64::from(u8::from(it_does)));
 }
 
 /// Somebody was not believed, whatever they showed.

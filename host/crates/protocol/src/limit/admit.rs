@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::door::{Door, Peer, Trace};
 use crate::invoke::Versions;
 use crate::mcp::Called;
+use crate::meters;
 use crate::problem::Problem;
 
 /// The security event of an address whose credentials are not looked at any more.
@@ -78,6 +79,7 @@ pub(crate) async fn callers(
         }
         Err(Stopped::Refused(refused)) => problem(&refused, &limits.line(refused.level.limit, Some(&asked))),
         Err(Stopped::Down) => {
+            meters::rate_limited("redis");
             let failure = Failure::new(Code::Unavailable, "the limits of this server cannot be asked");
             let failure = failure.with_hint("aral.toml, [serve.rates.redis]: when_down = \"local\"");
             Problem::from(failure).into_response()
@@ -107,6 +109,7 @@ fn call<'a>(door: &Door, caller: &Caller, capability: &'a CapabilityId, request:
 fn problem(refused: &Refused, line: &str) -> Response {
     let Refused { level, wait, amount } = *refused;
     let name = level.limit.as_str();
+    meters::rate_limited(name);
     let failure = match wait {
         Some(wait) => {
             let (count, key) = level.rate.count();

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::charge::{Charge, Key, Level, Refused, Verdict};
 use super::rates::{Limit, Rates};
 use super::server::{RedisOptions, WhenDown};
+use crate::meters;
 
 /// How often a server that does not answer is tried. Also the least time between two losses, so that one that answers and
 /// fails in turns does not fill the audit log.
@@ -209,6 +210,7 @@ impl Link {
 
     fn went_down(&self, state: &mut State, error: &str) {
         state.connected = None;
+        meters::redis_answers(false);
         if !state.is_down_recorded {
             state.is_down_recorded = true;
             let when_down = self.options.when_down.as_str();
@@ -220,6 +222,7 @@ impl Link {
     fn came_up(&self, connected: Connected) {
         let mut state = self.lock();
         state.connected = Some(connected);
+        meters::redis_answers(true);
         if state.is_down_recorded {
             state.is_down_recorded = false;
             tracing::info!("the shared limits can be asked again");
