@@ -256,7 +256,7 @@ fn as_nobody(desk: &Desk, arguments: &[&str]) -> Run {
         std::fs::copy(desk::program(), &program).expect("a copy of the program");
     }
     let output = desk
-        .command_of(&program, arguments)
+        .command_of(program.as_ref(), arguments)
         .uid(65_534)
         .gid(65_534)
         .output()

@@ -218,7 +218,7 @@ mod tests {
             }
             assert_eq!(label("one-more"), OTHER);
             assert_eq!(label("c0"), "c0");
-            assert_eq!(meters.of(None).label, NONE);
+            assert_eq!(meters.of(None).label.to_string(), NONE);
             meters.denied(Code::PermissionDenied, &["persona", "policy"]);
         });
         let names = names.0.lock().unwrap();

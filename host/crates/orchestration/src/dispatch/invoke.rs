@@ -50,7 +50,8 @@ impl Dispatcher {
             }
             outcome
         };
-        let outcome = outcome.instrument(span).await;
+        // On the heap: the future of whoever calls stays small, and its type shallow enough for the compiler.
+        let outcome = Box::pin(outcome.instrument(span)).await;
         let code = outcome.result.as_ref().err().map(|failure| failure.code);
         counted.end(code, &outcome.usage);
         outcome

@@ -38,7 +38,7 @@ pub(crate) struct Called(pub(crate) CapabilityId);
 
 /// What a request says.
 #[derive(Debug, Clone, Default)]
-struct Said {
+pub(crate) struct Said {
     bytes: Bytes,
     /// Its answer has no end of its own.
     listens: bool,
