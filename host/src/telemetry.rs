@@ -92,6 +92,8 @@ impl Telemetry {
     pub fn observe(&self, host: &Host) {
         let mut hosts = self.shared.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.push(Arc::downgrade(&host.0));
+        drop(hosts);
+        self.shared.refresh();
     }
 
     /// The answer to `GET /metrics`.

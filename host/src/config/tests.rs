@@ -3,6 +3,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 
+use aral_contract::Code;
 use aral_contract::document::signed::{self, Kind};
 use aral_contract::document::{Header, PrivateKey};
 use zeroize::Zeroizing;

@@ -68,6 +68,11 @@ fn what_schemathesis_sends_is_answered_as_the_description_says() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        !said.contains("Unresolvable"),
+        "parts of the description are left out: {said}"
+    );
     // Whatever was sent, the server is there and does its work.
     let reply = server.wire().invoke(
         &RUNTIME_ECHO_TOOL.id(),

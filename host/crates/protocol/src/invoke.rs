@@ -44,6 +44,9 @@ pub(crate) const RECEIPT: HeaderName = HeaderName::from_static("aral-receipt");
 #[into_params(parameter_in = Query)]
 pub(crate) struct Versions {
     /// Which versions will do, such as `^1.2`; without it the newest release.
+    #[param(
+        pattern = r"^(\*|(=|>=?|<=?|~|\^)? ?(0|[1-9][0-9]{0,17})(\.(0|[1-9][0-9]{0,17})){0,2}(, ?(=|>=?|<=?|~|\^)? ?(0|[1-9][0-9]{0,17})(\.(0|[1-9][0-9]{0,17})){0,2}){0,7})$"
+    )]
     pub(crate) version: Option<String>,
 }
 
@@ -71,7 +74,7 @@ impl Versions {
     params(
         ("capability" = String, Path, description = "Name of the capability"),
         Versions,
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible characters: the call happens once, and a repeated request gets its answer"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,128}$", description = "1 to 128 visible characters: the call happens once, and a repeated request gets its answer"),
     ),
     request_body(content = serde_json::Value, description = "The input"),
     responses(

@@ -18,7 +18,7 @@ use crate::router;
         description = "Calls capabilities, each with exactly the rights that its manifest, the caller's persona and the operator's policy all allow. Every answer has `Aral-Trace-Id`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(responses(crate::problem::ProblemResponse)),
+    components(responses(crate::problem::ProblemResponse), schemas(crate::problem::Document)),
     modifiers(&Bearer),
     security((), ("bearer" = [])),
     tags(

@@ -132,12 +132,9 @@ impl Span<'_> {
     }
 
     fn rate(&self, metric: Metric, wanted: impl Fn(&Sample) -> bool) -> f64 {
-        let grown: f64 = self
-            .now
-            .of(metric.name)
-            .filter(|one| wanted(one))
-            .map(|one| self.grown(one))
-            .sum();
+        let all = self.now.of(metric.name).filter(|one| wanted(one));
+        // Not `sum`: of nothing that is -0.
+        let grown = all.fold(0.0, |grown, one| grown + self.grown(one));
         grown / self.time.as_secs_f64().max(0.001)
     }
 
@@ -245,7 +242,7 @@ fn count(value: f64) -> u64 {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::cli::top) const BEFORE: &str = "aral_calls_total{capability=\"a\",code=\"ok\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"0.1\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"+Inf\"} 10\n";
+    pub(in crate::cli::top) const BEFORE: &str = "aral_calls_total{capability=\"a\",code=\"ok\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"0.1\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"0.2\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"+Inf\"} 10\n";
     pub(in crate::cli::top) const NOW: &str = concat!(
         "aral_calls_total{capability=\"a\",code=\"ok\"} 18\naral_calls_total{capability=\"a\",code=\"guest.trap\"} 2\n",
         "aral_calls_total{capability=\"b\u{1b}\",code=\"ok\"} 1\naral_calls_total{capability=\"c\",code=\"ok\"} 0\n",

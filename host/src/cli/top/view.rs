@@ -213,7 +213,12 @@ mod tests {
         for (width, height) in [(0, 0), (1, 1), (20, 5), (80, 24), (99, 40), (100, 40), (300, 120)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
             terminal.draw(|frame| draw(&figures, frame)).unwrap();
-            let shown = format!("{}", terminal.backend());
+            // Of nothing, the backend of the tests cannot make a text.
+            let shown = if width == 0 {
+                String::new()
+            } else {
+                terminal.backend().to_string()
+            };
             if width >= 80 && height >= 24 {
                 for word in ["calls/s", "running", "2 of 8", "whole", "copy otlp", "capabilities"] {
                     assert!(shown.contains(word), "{width}x{height} lacks {word}:\n{shown}");
@@ -227,7 +232,7 @@ mod tests {
     fn a_text_has_every_section_and_nothing_active() {
         let shown = text(&figures());
         for line in [
-            "  a            5.0      20     2       100.00  180.00  198.00",
+            "  a        5.0      20     2       100.00  180.00  198.00",
             "permission.denied  policy  3",
             "requests_max",
         ] {

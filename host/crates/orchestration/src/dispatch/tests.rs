@@ -31,7 +31,7 @@ fn tool(body: &str) -> Vec<u8> {
     wat::parse_str(ECHO.replace(";; BODY", body)).unwrap()
 }
 
-/// A clock that stands still, and stays where it is put; broken, it panics when the call itself asks it.
+/// A clock that stands still, and stays where it is put; broken, it panics once.
 #[derive(Debug)]
 struct TestClock {
     now: Mutex<Timestamp>,
@@ -43,16 +43,22 @@ impl Clock for TestClock {
         *self.now.lock().unwrap()
     }
     fn elapsed(&self) -> Duration {
-        assert!(!self.broken.load(Ordering::Relaxed), "the clock is broken");
+        assert!(!self.broken.swap(false, Ordering::Relaxed), "the clock is broken");
         Duration::ZERO
     }
 }
 
+/// All events. A clock that it has breaks when the next call begins to run.
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<EventKind>>);
+struct Kept(Mutex<Vec<EventKind>>, Mutex<Option<Arc<TestClock>>>);
 
 impl AuditSink for Kept {
     fn record(&self, event: Event) {
+        if matches!(event.kind, EventKind::InvocationStarted { .. })
+            && let Some(clock) = self.1.lock().unwrap().take()
+        {
+            clock.broken.store(true, Ordering::Relaxed);
+        }
         self.0.lock().unwrap().push(event.kind);
     }
 }
@@ -402,7 +408,7 @@ async fn a_component_without_a_manifest_runs_with_what_is_named_and_warns() {
 async fn a_panic_in_the_host_fails_one_call_and_no_other() {
     let fixture = open();
     fixture.admit("echo", &echo(), json!({}));
-    fixture.clock.broken.store(true, Ordering::Relaxed);
+    *fixture.kept.1.lock().unwrap() = Some(Arc::clone(&fixture.clock));
     let outcome = fixture.call("echo", "{}").await;
     let failure = outcome.result.unwrap_err();
     assert_eq!(
@@ -411,7 +417,6 @@ async fn a_panic_in_the_host_fails_one_call_and_no_other() {
     );
     assert!(failure.internal.unwrap().contains("the clock is broken"));
     assert_eq!(fixture.ended(), [Some(Code::Internal)]);
-    fixture.clock.broken.store(false, Ordering::Relaxed);
     assert!(fixture.call("echo", "{}").await.result.is_ok());
 }
 

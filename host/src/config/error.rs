@@ -1,0 +1,132 @@
+//! Why a configuration is not taken, and the line that repairs it.
+
+use std::path::PathBuf;
+
+use aral_contract::{Code, Failure};
+use aral_runtime::files;
+use jiff::Timestamp;
+
+use super::audit::AuditConfigError;
+use super::outbound::OutboundConfigError;
+use super::serve::{RatesConfigError, ServeConfigError};
+use super::storage::StorageError;
+use super::telemetry::TelemetryConfigError;
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that cannot be read, or that somebody else could have written.
+    #[error("the configuration cannot be trusted: {0}")]
+    File(#[from] files::FilesError),
+    /// Not TOML, or with keys or values that it must not have.
+    #[error("`{}`, line {line}: {detail}", .path.display())]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+        /// What is wrong.
+        detail: String,
+        /// The known key that is most like an unknown one.
+        similar: Option<String>,
+    },
+    /// The folder of the file has a name that documents cannot hold.
+    #[error("the configuration lies in `{}`, which is not a plain UTF-8 path", .0.display())]
+    Folder(PathBuf),
+    /// A key that is none.
+    #[error("[[trust]] public_key `{}`: {error}", .path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        error: aral_contract::document::KeyError,
+    },
+    /// A key that is trusted at no time.
+    #[error("[[trust]] public_key `{}`: not_after {not_after} is not later than not_before {not_before}", .path.display())]
+    Never {
+        /// Which file.
+        path: PathBuf,
+        /// From when.
+        not_before: Timestamp,
+        /// Until when.
+        not_after: Timestamp,
+    },
+    /// A number that makes no sense.
+    #[error("{key} = {value} is not between 1 and {max}")]
+    Range {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: usize,
+        /// What it may say at most.
+        max: usize,
+    },
+    /// `[memory]` or `[secrets]` that cannot be.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// `[audit]` that cannot be.
+    #[error(transparent)]
+    Audit(#[from] AuditConfigError),
+    /// `[outbound]` that cannot be.
+    #[error(transparent)]
+    Outbound(#[from] OutboundConfigError),
+    /// `[serve]` that cannot be.
+    #[error(transparent)]
+    Serve(#[from] ServeConfigError),
+    /// `[serve.rates]` that cannot be.
+    #[error(transparent)]
+    Rates(#[from] RatesConfigError),
+    /// `[telemetry]` that cannot be.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryConfigError),
+    /// A policy that contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] aral_orchestration::policy::PolicyError),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Self::new(Code::ConfigInvalid, crate::text::chain(&error));
+        match error {
+            ConfigError::Policy(error) => error.into(),
+            ConfigError::Toml {
+                similar: Some(similar), ..
+            } => failure.with_hint(format!("did you mean `{similar}`?")),
+            ConfigError::File(error) => match error {
+                files::FilesError::Owner { path, .. } => {
+                    failure.with_hint(format!("chown \"$(id -u)\" {}", path.display()))
+                }
+                files::FilesError::Mode { path, wanted, .. } => {
+                    failure.with_hint(format!("chmod {wanted} {}", path.display()))
+                }
+                files::FilesError::Io { .. }
+                | files::FilesError::TooLarge { .. }
+                | files::FilesError::NotAFile { .. }
+                | files::FilesError::Exists { .. } => failure,
+            },
+            ConfigError::Key { .. } => failure.with_hint("make a pair of keys: `aral keygen`"),
+            ConfigError::Storage(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
+            ConfigError::Serve(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
+            ConfigError::Audit(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
+            ConfigError::Rates(error) => Self {
+                hint: error.hint(),
+                ..failure
+            },
+            ConfigError::Outbound(error) => failure.with_hint(error.hint()),
+            ConfigError::Never { not_before, .. } => {
+                failure.with_hint(format!("write a not_after later than {not_before}"))
+            }
+            ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
+            ConfigError::Telemetry(error) => failure.with_hint(error.hint()),
+        }
+    }
+}
