@@ -26,18 +26,20 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Says where it listens as `aral serve --json` does, and answers for ever.
 pub(crate) fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let url = format!("http://{}", listener.local_addr()?);
-        println!("{}", serde_json::json!({ "listening": [url] }));
-        let router = Router::new().route("/v1/invoke/{capability}", post(echo));
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(serve(stream, router.clone()))),
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            }
+    runtime.block_on(accept())
+}
+
+async fn accept() -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("{}", serde_json::json!({ "listening": [url] }));
+    let router = Router::new().route("/v1/invoke/{capability}", post(echo));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(serve(stream, router.clone()))),
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-    })
+    }
 }
 
 async fn serve(stream: TcpStream, router: Router) {
