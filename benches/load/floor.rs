@@ -48,9 +48,11 @@ async fn serve(stream: TcpStream, router: Router) {
         let mut router = router.clone();
         async move { Ok::<Response, Infallible>(router.call(request.map(Body::new)).await?) }
     });
-    let connection = http1::Builder::new().timer(TokioTimer::new());
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
     // Whoever measures sees on its own side that a connection ended early.
-    let _ended = connection.serve_connection(TokioIo::new(stream), service).await;
+    let _ended = connection.await;
 }
 
 async fn echo(body: Bytes) -> Response {
