@@ -5,10 +5,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
-use crate::{mebibytes, server};
-
-/// Descriptors of this program besides the connections.
-const SPARE: u32 = 64;
+use crate::{SPARE, mebibytes, server};
 
 /// A server gets the same limit from this program, and lowers it by itself to what its configuration says.
 fn allow_descriptors(count: u32) -> Result<()> {

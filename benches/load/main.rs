@@ -20,8 +20,10 @@ use clap::{Parser, Subcommand};
 
 /// Connections that send requests: more than there are processors many times over, as in front of a server.
 const CONNECTIONS: u32 = 64;
-/// The part of what a server can do at most that it is under in the long run.
-const USUAL_LOAD: f64 = 0.7;
+/// The part of what a server can do at most that it is under in the long run, in percent.
+const USUAL_LOAD: u8 = 70;
+/// Connections and descriptors besides those.
+const SPARE: u32 = 64;
 /// Before anything is counted.
 const WARM: Duration = Duration::from_secs(2);
 
@@ -43,6 +45,8 @@ enum Question {
         /// Of each server in each round
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        #[arg(long, default_value_t = CONNECTIONS)]
+        connections: u32,
     },
     /// How much longer than half of the callers does one in a hundred wait, under usual load?
     Latency {
@@ -50,6 +54,8 @@ enum Question {
         rounds: usize,
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        #[arg(long, default_value_t = USUAL_LOAD)]
+        percent: u8,
     },
     /// How much memory do connections take on which nothing happens?
     Idle {
@@ -72,8 +78,13 @@ fn main() -> ExitCode {
             wasmtime,
             rounds,
             seconds,
-        } => throughput::run(&wasmtime, rounds, Duration::from_secs(seconds)),
-        Question::Latency { rounds, seconds } => steady::latency(rounds, Duration::from_secs(seconds)),
+            connections,
+        } => throughput::run(&wasmtime, rounds, Duration::from_secs(seconds), connections),
+        Question::Latency {
+            rounds,
+            seconds,
+            percent,
+        } => steady::latency(rounds, Duration::from_secs(seconds), percent),
         Question::Idle { connections } => idle::run(connections),
         Question::Steady { seconds } => steady::run(Duration::from_secs(seconds)),
         Question::Floor => floor::run(),

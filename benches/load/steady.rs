@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::drive::{Driven, Pace, drive};
 use crate::server::{self, Server};
-use crate::{CONNECTIONS, USUAL_LOAD, WARM, mebibytes, median, milliseconds};
+use crate::{CONNECTIONS, SPARE, USUAL_LOAD, WARM, mebibytes, median, milliseconds};
 
 /// How long what the server can do at most is measured.
 const SATURATION: Duration = Duration::from_secs(10);
@@ -39,17 +39,15 @@ fn tell(driven: &Driven, rate: f64) {
 }
 
 /// How long callers wait.
-pub(crate) fn latency(rounds: usize, length: Duration) -> Result<()> {
-    let server = server::aral(CONNECTIONS + 16)?;
+pub(crate) fn latency(rounds: usize, length: Duration, percent: u8) -> Result<()> {
+    let server = server::aral(CONNECTIONS + SPARE)?;
     println!(
-        "latency: {CONNECTIONS} connections at {:.0} % of what the server can do at most, {rounds} rounds of {} s",
-        USUAL_LOAD * 100.0,
+        "latency: {CONNECTIONS} connections at {percent} % of what the server can do at most, {rounds} rounds of {} s",
         length.as_secs()
     );
     let mut ratios = Vec::new();
     for _ in 0..rounds {
-        let most = saturation(&server)?;
-        let rate = most * USUAL_LOAD;
+        let rate = saturation(&server)? * f64::from(percent) / 100.0;
         let driven = drive(&server.target, CONNECTIONS, Pace::Rate(rate), length);
         driven.check()?;
         tell(&driven, rate);
@@ -73,8 +71,8 @@ fn watch(server: &Server, length: Duration) -> Result<Vec<f64>> {
 
 /// Whether memory grows or anything fails.
 pub(crate) fn run(length: Duration) -> Result<()> {
-    let server = server::aral(CONNECTIONS + 16)?;
-    let rate = saturation(&server)? * USUAL_LOAD;
+    let server = server::aral(CONNECTIONS + SPARE)?;
+    let rate = saturation(&server)? * f64::from(USUAL_LOAD) / 100.0;
     println!("steady: {CONNECTIONS} connections, {} s", length.as_secs());
     let (driven, series) = thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&server, length));

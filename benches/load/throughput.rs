@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::drive::{Pace, drive};
 use crate::server::{self, Server};
-use crate::{CONNECTIONS, WARM, median};
+use crate::{SPARE, WARM, median};
 
 /// One round of one server.
 struct Round {
@@ -17,9 +17,9 @@ struct Round {
     computed_us: f64,
 }
 
-fn round(server: &Server, length: Duration) -> Result<Round> {
+fn round(server: &Server, length: Duration, connections: u32) -> Result<Round> {
     let before = server.computed()?;
-    let driven = drive(&server.target, CONNECTIONS, Pace::Saturating, length);
+    let driven = drive(&server.target, connections, Pace::Saturating, length);
     driven.check().with_context(|| server.name)?;
     let computed = server.computed()?.saturating_sub(before);
     Ok(Round {
@@ -28,19 +28,19 @@ fn round(server: &Server, length: Duration) -> Result<Round> {
     })
 }
 
-pub(crate) fn run(wasmtime: &Path, rounds: usize, length: Duration) -> Result<()> {
+pub(crate) fn run(wasmtime: &Path, rounds: usize, length: Duration, connections: u32) -> Result<()> {
     let servers = [
         server::floor()?,
-        server::aral(CONNECTIONS + 16)?,
+        server::aral(connections + SPARE)?,
         server::wasmtime(wasmtime)?,
     ];
     for server in &servers {
-        round(server, WARM)?;
+        round(server, WARM, connections)?;
     }
     let mut done: [Vec<Round>; 3] = Default::default();
     for _ in 0..rounds {
         for (server, done) in servers.iter().zip(&mut done) {
-            done.push(round(server, length)?);
+            done.push(round(server, length, connections)?);
         }
     }
     let rates = |of: &[Round]| median(of.iter().map(|round| round.rate).collect());
@@ -48,7 +48,7 @@ pub(crate) fn run(wasmtime: &Path, rounds: usize, length: Duration) -> Result<()
     let [floor, _, beside] = &done;
     let (floor, beside) = (rates(floor), rates(beside));
     println!(
-        "throughput: {CONNECTIONS} connections, median of {rounds} rounds of {} s each",
+        "throughput: {connections} connections, median of {rounds} rounds of {} s each",
         length.as_secs()
     );
     for (server, done) in servers.iter().zip(&done) {
