@@ -13,7 +13,8 @@ use aral_host::{Config, Host, Request, Session};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-const CAPABILITY: &str = "measured";
+/// The name of the capability.
+pub const CAPABILITY: &str = "measured";
 /// What is counted is counted, and never used up.
 const UNHURRIED: &str = "agent.requests_per_minute = 9007199254740991\nagent.requests_per_hour = 9007199254740991\n";
 

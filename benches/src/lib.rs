@@ -24,6 +24,11 @@ pub fn sleep_component() -> Result<PathBuf> {
     guest("../tests/guests", "runtime_sleep")
 }
 
+/// The component that `wasmtime serve` answers with the same, which `cargo xtask guests` builds.
+pub fn echo_http_component() -> Result<PathBuf> {
+    guest("../tests/guests", "examples/echo_http")
+}
+
 fn guest(workspace: &str, name: &str) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join(workspace).join("target"),

@@ -32,8 +32,10 @@ async fn keep_later(host: Weak<Parts>) {
     let pending = Pending(host);
     tokio::time::sleep(KEEP_AFTER).await;
     let done = tokio::task::spawn_blocking(move || {
-        if let Some(host) = pending.0.upgrade() {
-            host.keeping.store(false, Ordering::Release);
+        let host = pending.0.upgrade();
+        // Whatever is used from here on is kept the next time, which must not be forgotten once this time is over.
+        drop(pending);
+        if let Some(host) = host {
             host.keep_used();
         }
     });
@@ -42,6 +44,7 @@ async fn keep_later(host: Weak<Parts>) {
     }
 }
 
+/// As long as this is there, somebody is going to keep what is used.
 struct Pending(Weak<Parts>);
 
 impl Drop for Pending {

@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod deny;
 mod guests;
+mod load;
 mod process;
 mod repository;
 mod services;
@@ -51,6 +52,14 @@ enum Verb {
         /// Run only the benchmarks whose name contains this.
         filter: Option<String>,
     },
+    /// Put `aral serve` under load and compare it with other servers.
+    Load {
+        /// Ask this alone.
+        question: Option<load::Question>,
+        /// How long the steady load lasts.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
     /// Check the house rules: layers, file headers and lengths, lints, `unsafe`, vendored WIT.
     Tidy,
     /// Everything that must pass before a change is accepted: test, fmt, clippy, tidy, cargo-deny.
@@ -68,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Services => services::run(),
         Verb::Guests => guests::run(),
         Verb::Bench { filter } => bench::run(filter.as_deref()),
+        Verb::Load { question, seconds } => load::run(question, seconds),
         Verb::Tidy => tidy::run(),
         Verb::Ci { without_tests: false } => ci::run(),
         Verb::Ci { without_tests: true } => ci::run_without_tests(),

@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use crate::{process, repository};
 use guard::Guard;
 use install::Programs;
+pub(crate) use install::wasmtime;
 
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);

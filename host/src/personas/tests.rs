@@ -1,13 +1,14 @@
 //! Personas from outside: taken, refused with the reason, kept from being replaced, and stopped while they run.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, Validity};
 use aral_contract::{AuditSink, Clock, Digest, Event};
-use aral_orchestration::dispatch::{Outcome, Request};
+use aral_orchestration::dispatch::{Keeper, Outcome, Request};
 use aral_orchestration::{Policy, RawPolicy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -370,6 +371,24 @@ async fn what_is_used_without_the_host_in_between_is_kept_too() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let kept = files::read_path(&state.join("used.json"), 1 << 20).unwrap();
     assert!(String::from_utf8(kept).unwrap().contains(",1]]"), "the host still runs");
+}
+
+#[tokio::test]
+async fn one_keeps_what_is_used_and_one_is_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = fixture(|builder| builder.state_dir(folder.path().join("state")));
+    let _session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    let parts = &one.host.0;
+    let is_awaited = || parts.keeping.load(Ordering::Acquire);
+    // As long as somebody else has the file, keeping takes.
+    let held = parts.serials.as_ref().unwrap().lock(&*parts.clock).unwrap();
+    Keeper::used(Arc::clone(parts));
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    assert!(!is_awaited(), "what is used now is not in what is being kept");
+    Keeper::used(Arc::clone(parts));
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(is_awaited(), "the first is done, and the next is still to come");
 }
 
 #[tokio::test]

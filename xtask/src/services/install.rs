@@ -20,6 +20,9 @@ const DEBIAN: &[&str] = &["redis-server"];
 /// What lists the packages that come as source alone.
 const SOURCES: &str = "xtask/services-source.txt";
 
+/// What lists the program that the host is measured beside.
+const MEASURED: &str = "xtask/load.txt";
+
 /// What is installed.
 pub(super) struct Programs {
     wheels: PathBuf,
@@ -95,21 +98,43 @@ pub(super) fn all(root: &Path, target: &Path) -> Result<(Programs, Packages)> {
     let environment = folder.join("python");
     let read = |list: &str| fs::read_to_string(root.join(list)).with_context(|| format!("could not read {list}"));
     let wanted = read(LIST)? + &read(SOURCES)?;
-    let done = environment.join("installed.txt");
-    if fs::read_to_string(&done).ok().as_deref() != Some(wanted.as_str()) {
-        wheels(root, &environment)?;
-        fs::write(&done, wanted).with_context(|| format!("could not write {}", done.display()))?;
-    }
+    once(&environment, wanted, || wheels(root, &environment))?;
     debian();
     let programs = Programs::below(environment.join("bin"));
     let packages = npm::install(root, &programs)?;
     Ok((programs, packages))
 }
 
-fn wheels(root: &Path, environment: &Path) -> Result<()> {
-    println!("    installing {LIST} into {}", environment.display());
+/// Installs the `wasmtime` that the host is measured beside, and nothing else, and says where it is.
+pub(crate) fn wasmtime(root: &Path, target: &Path) -> Result<PathBuf> {
+    let environment = target.join("services/measured");
+    let list = root.join(MEASURED);
+    let wanted = fs::read_to_string(&list).with_context(|| format!("could not read {MEASURED}"))?;
+    once(&environment, wanted, || {
+        venv(MEASURED, &environment)?;
+        pip(&environment, &["--only-binary=:all:"], &list)
+    })?;
+    Programs::below(environment.join("bin")).package("wasmtime_cli/wasmtime")
+}
+
+/// Installs unless exactly this is there.
+fn once(environment: &Path, wanted: String, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let done = environment.join("installed.txt");
+    if fs::read_to_string(&done).ok().as_deref() != Some(wanted.as_str()) {
+        install()?;
+        fs::write(&done, wanted).with_context(|| format!("could not write {}", done.display()))?;
+    }
+    Ok(())
+}
+
+fn venv(list: &str, environment: &Path) -> Result<()> {
+    println!("    installing {list} into {}", environment.display());
     process::run(Command::new("python3").args(["-m", "venv"]).arg(environment))
-        .context("Python with its module `venv` is needed to install the servers of the tests")?;
+        .context("Python with its module `venv` is needed to install what comes as wheels")
+}
+
+fn wheels(root: &Path, environment: &Path) -> Result<()> {
+    venv(LIST, environment)?;
     pip(environment, &["--only-binary=:all:"], &root.join(LIST))?;
     // Nothing is fetched to build with: what is needed is there by now.
     pip(

@@ -72,7 +72,8 @@ impl Acceptor {
                 // Without it, small answers wait for the other side's acknowledgement.
                 let _refused = stream.set_nodelay(true);
                 match tls {
-                    Some(tls) => secure::serve(stream, Peer(peer), &tls, answers, stop).await,
+                    // Apart, so that connections without TLS, of which there may be many, do not take its memory.
+                    Some(tls) => Box::pin(secure::serve(stream, Peer(peer), &tls, answers, stop)).await,
                     None => connection::serve(stream, Peer(peer), answers, stop).await,
                 }
             });

@@ -1,0 +1,45 @@
+//! Many connections on which nothing happens: after they were opened, and after each had a call. Each call at the end shows
+//! that its connection was still there.
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::client::Client;
+use crate::{SPARE, mebibytes, server};
+
+/// A server gets the same limit from this program, and lowers it by itself to what its configuration says.
+fn allow_descriptors(count: u32) -> Result<()> {
+    let wanted = u64::from(count);
+    let have = getrlimit(Resource::Nofile);
+    if have.current.is_some_and(|current| current < wanted) {
+        let maximum = have.maximum.map(|maximum| maximum.max(wanted));
+        let current = Some(wanted);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum })
+            .with_context(|| format!("{wanted} descriptors are needed: `ulimit -Hn`"))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn run(connections: u32) -> Result<()> {
+    allow_descriptors(connections + SPARE)?;
+    let server = server::aral(connections + SPARE)?;
+    println!("idle: {connections} connections of HTTP/1.1 to aral serve");
+    let tell = |when: &str| -> Result<()> {
+        println!("  {when:<28} {:>6.1} MiB resident", mebibytes(server.resident_bytes()?));
+        Ok(())
+    };
+    tell("none yet")?;
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(Client::open(&server.target)?);
+    }
+    tell("all open")?;
+    for when in ["after a call on each", "after another call on each"] {
+        for client in &mut clients {
+            client.ask()?;
+        }
+        tell(when)?;
+    }
+    println!("  wanted: under 200 MiB");
+    Ok(())
+}
