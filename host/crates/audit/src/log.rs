@@ -98,7 +98,7 @@ impl AuditLog {
         let size = recovered.tree.size();
         let log = recovered.opened.log;
         let mut state = State::new(size, Repeats::new(options.repeats_max, options.repeat_window));
-        state.push_own(clock.now(), &AuditEvent::LogOpened(recovered.opened));
+        state.push_own(clock.now(), AuditEvent::LogOpened(recovered.opened));
         let shared = Arc::new(Shared::new(
             log,
             options.durability,
@@ -123,6 +123,7 @@ impl AuditLog {
             },
             reserve,
             keepsake,
+            body: Vec::new(),
             output: recovered.output,
             signed_size: if recovered.clean { size } else { 0 },
             tree: recovered.tree,

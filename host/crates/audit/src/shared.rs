@@ -23,14 +23,14 @@ use crate::schema::AuditEvent;
 /// Most that one caller waits for room in the queue while the log cannot be written. Then its event is lost and counted,
 /// because a host that hangs can neither end what is under way nor be looked at.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(30);
-const BODY_BYTES: usize = 512;
 
-/// An event, ready to be queued.
+/// An event as its record says it, without anything that a record must not say.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    body: Vec<u8>,
-    source: Option<Source>,
     at: Timestamp,
+    trace: Option<TraceId>,
+    event: AuditEvent,
+    source: Option<Source>,
 }
 
 #[derive(Serialize)]
@@ -42,16 +42,26 @@ struct Body<'a> {
 }
 
 impl Prepared {
-    pub(crate) fn new(at: Timestamp, trace: Option<TraceId>, event: &AuditEvent) -> Self {
-        let mut body = Vec::with_capacity(BODY_BYTES);
-        // Writing to memory fails only for maps with keys that are not text, and there are none in an event.
-        if let Err(error) = serde_json::to_writer(&mut body, &Body { at, trace, event }) {
-            tracing::error!(%error, "an event has no JSON form");
-        }
+    fn new(at: Timestamp, trace: Option<TraceId>, event: AuditEvent) -> Self {
         Self {
-            body,
-            source: Source::of(event),
             at,
+            trace,
+            source: Source::of(&event),
+            event,
+        }
+    }
+
+    /// The body of its record, as a JSON object, in place of what is in `to`.
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        to.clear();
+        let body = Body {
+            at: self.at,
+            trace: self.trace,
+            event: &self.event,
+        };
+        // Writing to memory fails only for maps with keys that are not text, and there are none in an event.
+        if let Err(error) = serde_json::to_writer(to, &body) {
+            tracing::error!(%error, "an event has no JSON form");
         }
     }
 }
@@ -68,8 +78,8 @@ pub(crate) enum Condition {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    /// Bodies of records that wait, as JSON objects.
-    pub(crate) queue: Vec<Vec<u8>>,
+    /// Records that wait. Their bodies are made by whoever writes them: callers have better things to do.
+    pub(crate) queue: Vec<Prepared>,
     /// The number of the next record.
     pub(crate) next: u64,
     /// Records below this number are on stable storage.
@@ -125,16 +135,16 @@ impl State {
     }
 
     /// Gives a record its number.
-    pub(crate) fn push(&mut self, body: Vec<u8>) -> u64 {
+    fn push(&mut self, prepared: Prepared) -> u64 {
         let seq = self.next;
-        self.queue.push(body);
+        self.queue.push(prepared);
         self.next = self.next.saturating_add(1);
         seq
     }
 
     /// Queues an event of the log itself.
-    pub(crate) fn push_own(&mut self, at: Timestamp, event: &AuditEvent) -> u64 {
-        self.push(Prepared::new(at, None, event).body)
+    pub(crate) fn push_own(&mut self, at: Timestamp, event: AuditEvent) -> u64 {
+        self.push(Prepared::new(at, None, event))
     }
 }
 
@@ -213,7 +223,7 @@ impl Shared {
 
     fn prepare(&self, event: Event) -> Option<Prepared> {
         let (at, trace) = (event.at, event.trace);
-        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, &event))
+        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, event))
     }
 
     fn offer(&self, state: &mut State, mut prepared: Prepared) -> Offered {
@@ -233,7 +243,7 @@ impl Shared {
     }
 
     fn queue(&self, state: &mut State, prepared: Prepared) -> u64 {
-        let seq = state.push(prepared.body);
+        let seq = state.push(prepared);
         // A writer that is at work looks at the queue again by itself; waking it costs more than all the rest.
         if state.asleep || state.queue.len() == self.queue_max.div_ceil(2) {
             self.work.notify_one();

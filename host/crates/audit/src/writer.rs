@@ -22,7 +22,7 @@ use crate::reserve::Reserve;
 use crate::retain::{self, Holds, Retention};
 use crate::schema::{AuditEvent, LogGap, LogRetired};
 use crate::segment::{Header, SegmentError, file_name};
-use crate::shared::{Condition, Shared, State};
+use crate::shared::{Condition, Prepared, Shared, State};
 
 /// How long the writer lets records gather before it takes them, where nobody waits for the disk.
 const GATHER: Duration = Duration::from_millis(2);
@@ -48,6 +48,8 @@ pub(crate) struct Writer {
     pub(crate) reserve: Reserve,
     pub(crate) keepsake: Option<Keepsake>,
     pub(crate) output: Output,
+    /// The body of the last record; its place is used again.
+    pub(crate) body: Vec<u8>,
     pub(crate) tree: Tree,
     /// The leaf of the last record.
     pub(crate) prev: Digest,
@@ -65,7 +67,7 @@ pub(crate) struct Writer {
 
 /// What is to be done next.
 struct Batch {
-    bodies: Vec<Vec<u8>>,
+    records: Vec<Prepared>,
     stopping: bool,
     flush: bool,
 }
@@ -92,8 +94,8 @@ impl Writer {
                     break;
                 }
             }
-            batch.bodies.clear();
-            spare = batch.bodies;
+            batch.records.clear();
+            spare = batch.records;
         }
         self.shared.announce();
     }
@@ -110,7 +112,7 @@ impl Writer {
     }
 
     /// Waits for something to do.
-    fn next_batch(&self, spare: Vec<Vec<u8>>) -> Batch {
+    fn next_batch(&self, spare: Vec<Prepared>) -> Batch {
         let mut state = self.shared.lock();
         let mut gathered = false;
         loop {
@@ -126,10 +128,10 @@ impl Writer {
                     continue;
                 }
                 state.asleep = false;
-                let bodies = std::mem::replace(&mut state.queue, spare);
+                let records = std::mem::replace(&mut state.queue, spare);
                 let stopping = state.stopping;
                 return Batch {
-                    bodies,
+                    records,
                     stopping,
                     flush,
                 };
@@ -141,7 +143,7 @@ impl Writer {
             state.asleep = false;
             if restore.is_some() {
                 return Batch {
-                    bodies: Vec::new(),
+                    records: Vec::new(),
                     stopping: state.stopping && state.queue.is_empty(),
                     flush: false,
                 };
@@ -172,11 +174,11 @@ impl Writer {
             state.repeats.over(elapsed)
         };
         for repeated in repeated {
-            state.push_own(now, &AuditEvent::Repeated(repeated));
+            state.push_own(now, AuditEvent::Repeated(repeated));
         }
         if state.lost > 0 && !matches!(state.condition, Condition::Failing(_)) {
             let lost = std::mem::take(&mut state.lost);
-            state.push_own(now, &AuditEvent::LogGap(LogGap { lost }));
+            state.push_own(now, AuditEvent::LogGap(LogGap { lost }));
         }
     }
 
@@ -188,8 +190,8 @@ impl Writer {
     }
 
     fn work(&mut self, batch: &Batch) -> Result<(), GivenUp> {
-        for body in &batch.bodies {
-            self.add(body);
+        for record in &batch.records {
+            self.add(record);
             if self.tree.size().saturating_sub(self.signed_size) >= CHECKPOINT_RECORDS {
                 self.sign();
             }
@@ -215,14 +217,15 @@ impl Writer {
     }
 
     /// Writes a record behind those before it.
-    fn add(&mut self, body: &[u8]) {
+    fn add(&mut self, record: &Prepared) {
+        record.write(&mut self.body);
         let link = Link {
             seq: self.tree.size(),
             prev: self.prev,
         };
         let buffer = self.output.buffer();
         let start = buffer.len();
-        write_record(&link, body.get(1..).unwrap_or_default(), buffer);
+        write_record(&link, self.body.get(1..).unwrap_or_default(), buffer);
         self.prev = leaf_hash(buffer.get(start..).unwrap_or_default());
         buffer.push(b'\n');
         self.tree.push(self.prev);
@@ -277,7 +280,7 @@ impl Writer {
         match self.retention.kept_from(&self.dir, &self.holds, now) {
             Ok(Some(kept_from)) if self.retiring.is_none() => {
                 let event = AuditEvent::LogRetired(LogRetired { kept_from });
-                self.retiring = Some((self.shared.lock().push_own(now, &event), kept_from));
+                self.retiring = Some((self.shared.lock().push_own(now, event), kept_from));
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the retention of the audit log cannot look at its segments"),

@@ -346,7 +346,7 @@ async fn who_finds_no_room_waits_and_who_stops_waiting_is_still_recorded() {
         // While this thread holds the lock the writer cannot empty the queue.
         let mut state = log.shared().lock();
         for _ in 0..4 {
-            state.push_own(start(), &AuditEvent::LogGap(crate::schema::LogGap { lost: 0 }));
+            state.push_own(start(), AuditEvent::LogGap(crate::schema::LogGap { lost: 0 }));
         }
     }
     drop(log.append(event("nobody waits for this one")));
