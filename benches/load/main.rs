@@ -7,6 +7,7 @@ mod client;
 mod drive;
 mod floor;
 mod idle;
+mod machine;
 mod server;
 mod steady;
 mod throughput;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use machine::Times;
 
 /// Connections that send requests: more than there are processors many times over, as in front of a server.
 const CONNECTIONS: u32 = 64;
@@ -73,7 +76,18 @@ enum Question {
 }
 
 fn main() -> ExitCode {
-    let done: Result<()> = match Arguments::parse().question {
+    match answer(Arguments::parse().question) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(question: Question) -> Result<()> {
+    let begin = Times::now()?;
+    match question {
         Question::Throughput {
             wasmtime,
             rounds,
@@ -88,14 +102,12 @@ fn main() -> ExitCode {
         Question::Idle { connections } => idle::run(connections),
         Question::Steady { seconds } => steady::run(Duration::from_secs(seconds)),
         Question::Floor => floor::run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    }?;
+    println!(
+        "  meanwhile {:.1} % of the time of the processors was given to other machines",
+        Times::now()?.stolen_since(begin)
+    );
+    Ok(())
 }
 
 /// The one in the middle.
