@@ -1,7 +1,6 @@
 //! The floor: the same axum on the same hyper, which reads the same JSON and writes it again, and nothing else. No caller, no
 //! limit, no record, no sandbox.
 
-use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ async fn serve(stream: TcpStream, router: Router) {
     let _refused = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
         let mut router = router.clone();
-        async move { Ok::<Response, Infallible>(router.call(request.map(Body::new)).await?) }
+        async move { router.call(request.map(Body::new)).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -278,8 +278,7 @@ mod tests {
         }
         let subscriber = tracing_subscriber::registry().with(spans.layer());
         tracing::subscriber::with_default(subscriber, act);
-        let seen = std::mem::take(&mut *kept.0.lock().unwrap());
-        seen
+        std::mem::take(&mut *kept.0.lock().unwrap())
     }
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";

@@ -153,7 +153,7 @@ impl State {
 enum Offered {
     Queued(u64),
     Counted,
-    NoRoom(Prepared),
+    NoRoom(Box<Prepared>),
     Closed,
 }
 
@@ -237,7 +237,7 @@ impl Shared {
             }
         }
         if state.queue.len() >= self.queue_max {
-            return Offered::NoRoom(prepared);
+            return Offered::NoRoom(Box::new(prepared));
         }
         Offered::Queued(self.queue(state, prepared))
     }
@@ -257,7 +257,7 @@ impl Shared {
         let Some(prepared) = self.prepare(event) else { return };
         let mut state = self.lock();
         let begun = self.clock.elapsed();
-        let mut offered = self.offer(&mut state, prepared);
+        let mut offered = self.offer(&mut state, *prepared);
         while let Offered::NoRoom(prepared) = offered {
             let waited = self.clock.elapsed().saturating_sub(begun);
             if waited >= ROOM_WAIT_MAX && state.check_writable().is_err() {
@@ -268,7 +268,7 @@ impl Shared {
                 .progress
                 .wait_timeout(state, ROOM_WAIT_MAX)
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
-            offered = self.offer(&mut state, prepared);
+            offered = self.offer(&mut state, *prepared);
         }
         if let Offered::Closed = offered {
             state.lost = state.lost.saturating_add(1);
@@ -283,7 +283,7 @@ impl Shared {
     ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
         let offered = self.prepare(event).map(|prepared| {
             let mut state = self.lock();
-            let offered = self.offer(&mut state, prepared);
+            let offered = self.offer(&mut state, *prepared);
             if let Offered::Queued(seq) = offered {
                 self.wanted(&mut state, seq);
             }
@@ -294,7 +294,7 @@ impl Shared {
             Some(Offered::Counted) => (Some(Ok(Kept::Aggregated)), None),
             Some(Offered::Queued(seq)) => (Some(Ok(self.reference(seq))), None),
             Some(Offered::Closed) => (Some(Err(closed())), None),
-            Some(Offered::NoRoom(prepared)) => (None, Some(prepared)),
+            Some(Offered::NoRoom(prepared)) => (None, Some(*prepared)),
         };
         let mut waiting = Waiting {
             shared: Arc::clone(self),

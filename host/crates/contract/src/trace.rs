@@ -134,7 +134,7 @@ impl Sampling {
     pub fn ratio(ratio: f64) -> Option<Self> {
         (0.0..=1.0)
             .contains(&ratio)
-            .then(|| Self(Some((ratio * (1u64 << 63) as f64) as u64)))
+            .then_some(Self(Some((ratio * (1u64 << 63) as f64) as u64)))
     }
 
     /// The context with the decision whether its spans are kept.

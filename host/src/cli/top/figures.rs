@@ -173,7 +173,7 @@ impl Span<'_> {
             per_second: self.grown(one) / self.time.as_secs_f64().max(0.001),
         });
         let mut all: Vec<Refused> = all.collect();
-        all.sort_by(|one, two| two.count.cmp(&one.count));
+        all.sort_by_key(|one| std::cmp::Reverse(one.count));
         all
     }
 

@@ -140,7 +140,9 @@ fn a_record_holds_what_the_event_says_and_nothing_sensitive() {
             digest: None,
         },
     });
-    let body = String::from_utf8(shared.lock().queue[0].clone()).unwrap();
+    let mut body = Vec::new();
+    shared.lock().queue[0].write(&mut body);
+    let body = String::from_utf8(body).unwrap();
     assert_eq!(
         body,
         r#"{"at":"2026-01-01T00:00:00Z","trace":"02020202020202020202020202020202","event":{"type":"lifecycle","change":"key_rotated","subject":"store"}}"#
