@@ -257,7 +257,7 @@ impl Shared {
         let Some(prepared) = self.prepare(event) else { return };
         let mut state = self.lock();
         let begun = self.clock.elapsed();
-        let mut offered = self.offer(&mut state, *prepared);
+        let mut offered = self.offer(&mut state, prepared);
         while let Offered::NoRoom(prepared) = offered {
             let waited = self.clock.elapsed().saturating_sub(begun);
             if waited >= ROOM_WAIT_MAX && state.check_writable().is_err() {
@@ -283,7 +283,7 @@ impl Shared {
     ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
         let offered = self.prepare(event).map(|prepared| {
             let mut state = self.lock();
-            let offered = self.offer(&mut state, *prepared);
+            let offered = self.offer(&mut state, prepared);
             if let Offered::Queued(seq) = offered {
                 self.wanted(&mut state, seq);
             }
