@@ -96,9 +96,9 @@ metrics! {
     FUEL = "aral_fuel_total", Counter, Count, ["capability"], "Fuel that calls used.";
     MEMORY_PEAK = "aral_memory_peak_bytes", Histogram, Bytes, [], "Most linear memory that a call had at once.";
     CALLS_RUNNING = "aral_calls_running", Gauge, Count, [], "Calls that have a place.";
-    CALLS_RUNNING_MAX = "aral_calls_running_max", Gauge, Count, [], "Places: [runtime] concurrent_calls_max.";
+    CALLS_RUNNING_MAX = "aral_calls_running_max", Gauge, Count, [], "Places: `concurrent_calls_max` of the section runtime.";
     CALLS_WAITING = "aral_calls_waiting", Gauge, Count, [], "Calls that wait for a place.";
-    CALLS_WAITING_MAX = "aral_calls_waiting_max", Gauge, Count, [], "Calls that may wait: [runtime] waiting_calls_max.";
+    CALLS_WAITING_MAX = "aral_calls_waiting_max", Gauge, Count, [], "Calls that may wait: `waiting_calls_max` of the section runtime.";
     POOL_INSTANCES = "aral_pool_instances", Gauge, Count, [], "Instances that are taken from the pools of the engines.";
     POOL_INSTANCES_MAX = "aral_pool_instances_max", Gauge, Count, [], "Instances that the pools of the engines hold; 0 without a pool.";
     AUDIT_WRITABLE = "aral_audit_writable", Gauge, Count, [], "1: the audit log takes records; 0: nothing new begins.";
