@@ -2,7 +2,7 @@
 //! verb does not see which.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aral_contract::{AuditSink, Clock, Code, Failure};
@@ -110,6 +110,12 @@ fn pieces(mut file: std::fs::File) -> impl Iterator<Item = std::io::Result<Vec<u
     })
 }
 
+/// Where a server of this configuration is managed; none: nowhere.
+pub(crate) fn socket(config: &Config) -> Option<PathBuf> {
+    let named = config.serve.as_ref().and_then(|serve| serve.admin.socket.clone());
+    named.or_else(|| config.state_dir.as_deref().map(admin_socket))
+}
+
 impl Remote {
     /// The server of this configuration, if it has the same store; none: it does not run.
     fn find(config: &Config) -> Result<Option<Self>, Failure> {
@@ -122,8 +128,7 @@ impl Remote {
 
     /// The server of this configuration; none: it does not run.
     pub(crate) fn find_any(config: &Config) -> Result<Option<Self>, Failure> {
-        let named = config.serve.as_ref().and_then(|serve| serve.admin.socket.clone());
-        let Some(socket) = named.or_else(|| config.state_dir.as_deref().map(admin_socket)) else {
+        let Some(socket) = socket(config) else {
             return Ok(None);
         };
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -9,25 +9,21 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use aral_contract::{Clock as _, Code, Failure};
-use aral_host::config::serve::admin_socket;
 use aral_runtime::SystemClock;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use serde_json::json;
 
 use super::arguments::Top;
 use super::configured::Configured;
+use super::desk;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use figures::Figures;
 use source::Source;
 
 pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> Done {
-    let config = &configured.config;
-    let of_config = || match &config.serve {
-        Some(serve) => serve.admin.socket.clone(),
-        None => config.state_dir.as_deref().map(admin_socket),
-    };
-    let socket = arguments.socket.clone().or_else(of_config).ok_or_else(|| {
+    let named = arguments.socket.clone();
+    let socket = named.or_else(|| desk::socket(&configured.config)).ok_or_else(|| {
         Failure::new(
             Code::ConfigInvalid,
             "the configuration does not say where a server is managed",

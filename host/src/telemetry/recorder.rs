@@ -54,11 +54,8 @@ impl Recorder {
         drop(known);
         let mut known = self.series.write().unwrap_or_else(PoisonError::into_inner);
         let series = known.entry(key.name().to_owned()).or_default();
-        let is_there = series.contains(key);
-        if is_there || series.len() < SERIES_MAX {
-            if !is_there {
-                series.insert(key.clone());
-            }
+        if series.contains(key) || series.len() < SERIES_MAX {
+            series.insert(key.clone());
             return true;
         }
         drop(known);
