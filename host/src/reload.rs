@@ -7,8 +7,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use aral_capability::registry::{Admitted, Serials};
 use aral_capability::{Registry, manifest};
+use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
-use aral_contract::event::LifecycleChange;
+use aral_contract::event::{LifecycleChange, Severity};
 use aral_contract::{Code, Digest, EventKind, Failure};
 use aral_orchestration::{Dispatcher, Policy};
 use aral_persona::{Persona, persona};
@@ -18,6 +19,9 @@ use crate::components::Beside;
 use crate::components::read_document;
 use crate::config::Config;
 use crate::host::{Host, Registered};
+
+/// The rule of the event that says that a document lapsed.
+const LAPSED: &str = "document.lapsed";
 
 type Manifest = Verified<manifest::ManifestBody>;
 
@@ -69,7 +73,8 @@ impl Host {
 
     /// Takes policy, trust, manifests and further personas from a configuration that was read again. All of it holds from the
     /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
-    /// are withdrawn; those that were registered in another way stay. Personas that are there cannot be changed in this way,
+    /// are withdrawn; those that were registered in another way stay. What it names and what has expired or lost its key
+    /// since it was taken does not keep the rest from holding: nothing runs under it any more. Personas that are there cannot be changed in this way,
     /// not even by a newer issue: a file that says something else is an attempt to override one.
     ///
     /// # Errors
@@ -88,6 +93,8 @@ pub(crate) struct Renewal<'a> {
     trust: TrustStore,
     dispatcher: Arc<Dispatcher>,
     manifests: Vec<Manifest>,
+    /// Those that it names and that hold no longer.
+    lapsed_manifests: Vec<Digest>,
     admitted: Vec<Admitted>,
     personas: Vec<Persona>,
 }
@@ -103,11 +110,21 @@ impl<'a> Renewal<'a> {
             .registry()
             .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
         let serials = known_serials(host)?;
-        let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
+        let (mut manifests, mut admitted, mut lapsed_manifests) = (Vec::new(), Vec::new(), Vec::new());
         for path in &config.manifests {
-            let (manifest, new) = admit(host, config, path, old.registry(), &registry, &serials)?;
-            manifests.push(manifest);
-            admitted.extend(new);
+            let bytes = read_document(path)?;
+            match manifest::verify(&bytes, &config.trust, host.0.clock.now()) {
+                Ok(manifest) => {
+                    admitted.extend(admit(&manifest, path, old.registry(), &registry, &serials)?);
+                    manifests.push(manifest);
+                }
+                Err(error) => {
+                    let there = lapsed(Kind::Manifest, &bytes, &error);
+                    let there = there.filter(|digest| in_force.manifests.contains(digest));
+                    lapsed_manifests.push(there.ok_or_else(|| error.clone())?);
+                    host.note_lapsed(&format!("manifest `{}`", path.display()), &error);
+                }
+            }
         }
         let mut renewal = Self {
             host,
@@ -116,6 +133,7 @@ impl<'a> Renewal<'a> {
             trust: config.trust.clone(),
             dispatcher: Arc::new(old.renewed(registry, config.policy.clone(), config.trust.clone())),
             manifests,
+            lapsed_manifests,
             admitted,
             personas: Vec::new(),
         };
@@ -131,12 +149,33 @@ impl<'a> Renewal<'a> {
         Arc::clone(&self.dispatcher)
     }
 
-    /// A persona that the new trust believes, and that is no other than one that is there.
+    /// A persona that the new trust believes, and that is no other than one that is there. One that is there and has lapsed
+    /// stays: each of its calls is refused.
     pub(crate) fn persona(&self, bytes: &[u8]) -> Result<Persona, Failure> {
-        let persona = persona::verify(bytes, &self.trust, self.host.0.clock.now());
-        let persona = persona.inspect_err(|_| self.host.suspect(bytes))?;
-        self.host.check_unchanged(&persona)?;
-        Ok(persona)
+        match persona::verify(bytes, &self.trust, self.host.0.clock.now()) {
+            Ok(persona) => {
+                self.host.check_unchanged(&persona)?;
+                Ok(persona)
+            }
+            Err(error) => {
+                let now = self.host.0.clock.now();
+                // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
+                let there = lapsed(Kind::Persona, bytes, &error).and_then(|digest| {
+                    let mut sessions = self.host.sessions().into_iter();
+                    sessions.find(|session| {
+                        let persona = session.persona();
+                        persona.digest == digest && persona.check(&self.trust, now).is_err()
+                    })
+                });
+                let Some(session) = there else {
+                    self.host.suspect(bytes);
+                    return Err(error.into());
+                };
+                let persona = session.persona();
+                self.host.note_lapsed(&format!("persona `{}`", persona.body.id), &error);
+                Ok(persona.clone())
+            }
+        }
     }
 
     /// The same whatever its signature. For development.
@@ -157,7 +196,8 @@ impl<'a> Renewal<'a> {
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
         then();
         self.record(&before);
-        self.in_force.manifests = self.manifests.iter().map(|manifest| manifest.digest).collect();
+        let manifests = self.manifests.iter().map(|manifest| manifest.digest);
+        self.in_force.manifests = manifests.chain(self.lapsed_manifests).collect();
         self.in_force.config = Some(Box::new(self.config.clone()));
         Ok(())
     }
@@ -229,23 +269,41 @@ fn known_serials(host: &Host) -> Result<Serials, Failure> {
     locked.map_or_else(|| Ok(Serials::default()), |locked| locked.manifests())
 }
 
-/// One manifest into the new registry, with what is new in it.
+/// One manifest into the new registry; what is new in it.
 fn admit(
-    host: &Host,
-    config: &Config,
+    manifest: &Manifest,
     path: &Path,
     old: &Registry,
     new: &Registry,
     serials: &Serials,
-) -> Result<(Manifest, Vec<Admitted>), Failure> {
-    let manifest = manifest::verify(&read_document(path)?, &config.trust, host.0.clock.now())?;
+) -> Result<Vec<Admitted>, Failure> {
     serials.check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
-    if new.adopt(&manifest, old)? {
-        return Ok((manifest, Vec::new()));
+    if new.adopt(manifest, old)? {
+        return Ok(Vec::new());
     }
     let beside = Beside::of(path)?;
-    let admitted = new.admit(&manifest, &|entry| beside.component(entry))?;
-    Ok((manifest, admitted))
+    new.admit(manifest, &|entry| beside.component(entry))
+}
+
+/// The digest of a document against which only time or a revocation speaks. If it holds now, it does not keep a configuration
+/// from being taken: one that revokes its key would have no effect as long as it names the document, and none would be taken
+/// any more once a document has expired.
+fn lapsed(kind: Kind, bytes: &[u8], error: &DocumentError) -> Option<Digest> {
+    let digest = || signed::digest_unbelieved(kind, bytes).ok();
+    error.is_lapse().then(digest).flatten()
+}
+
+impl Host {
+    /// A document that the configuration names may not be believed any more.
+    fn note_lapsed(&self, subject: &str, error: &DocumentError) {
+        tracing::warn!(%subject, %error, "it may not be believed any more, and nothing runs under it");
+        self.record(EventKind::Security {
+            severity: Severity::Medium,
+            rule: LAPSED,
+            subject: format!("{subject}: {error}"),
+            source: None,
+        });
+    }
 }
 
 fn admin(config: &Config) -> Option<&AdminOptions> {

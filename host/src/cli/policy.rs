@@ -81,7 +81,7 @@ fn documents(arguments: &PolicySimulate, configured: &Configured, output: &Outpu
     for path in manifests {
         let read = files::document(path).and_then(|bytes| match manifest::verify(&bytes, trust, now) {
             Err(_) if arguments.development => manifest::dangerous_accept_unsigned(&bytes, now),
-            other => other,
+            other => Ok(other?),
         });
         documents.manifests.extend(taken(read, path, output));
     }

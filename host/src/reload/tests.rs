@@ -36,13 +36,17 @@ fn echo() -> Vec<u8> {
 }
 
 fn signed(kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
+    signed_by(&key(), kind, serial, body)
+}
+
+fn signed_by(key: &PrivateKey, kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
     let header = Header {
         schema: kind.schema().to_owned(),
         serial,
         issued_at: "2025-01-01T00:00:00Z".parse().unwrap(),
         expires_at: "2100-01-01T00:00:00Z".parse().unwrap(),
     };
-    sign(kind, &header, body, &key()).unwrap().to_string().into_bytes()
+    sign(kind, &header, body, key).unwrap().to_string().into_bytes()
 }
 
 impl Lab {
@@ -63,12 +67,16 @@ impl Lab {
     }
 
     fn manifest(&self, name: &str, serial: u64, id: &str) {
+        self.manifest_by(&key(), name, serial, id);
+    }
+
+    fn manifest_by(&self, key: &PrivateKey, name: &str, serial: u64, id: &str) {
         let entry = json!({
             "id": id, "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
             "description": "D", "input_schema": {}, "output_schema": {},
         });
         let body = json!({"capabilities": [entry]});
-        self.write(name, &signed(Kind::Manifest, serial, &body));
+        self.write(name, &signed_by(key, Kind::Manifest, serial, &body));
     }
 
     fn persona(&self, name: &str, id: &str) {
@@ -77,8 +85,12 @@ impl Lab {
     }
 
     fn config(&self, manifests: &[&str], personas: &[&str], more: &str) -> Config {
+        self.config_trusting("key.pub.pem", manifests, personas, more)
+    }
+
+    fn config_trusting(&self, key: &str, manifests: &[&str], personas: &[&str], more: &str) -> Config {
         let text = format!(
-            "state_dir = \"state\"\ntrust = [{{ public_key = \"key.pub.pem\", kinds = [\"persona\", \"manifest\"] }}]\n\
+            "state_dir = \"state\"\ntrust = [{{ public_key = \"{key}\", kinds = [\"persona\", \"manifest\"] }}]\n\
              [manifests]\nfiles = {manifests:?}\n[personas]\nfiles = {personas:?}\n[audit]\nreserve_bytes = 0\n{more}\n"
         );
         Config::load(&self.write("aral.toml", text.as_bytes())).unwrap()
@@ -210,6 +222,80 @@ fn one_bad_file_and_nothing_changes() {
     lab.manifest("b.json", 4, "b");
     let failure = host.reload(&lab.config(&["b.json"], &["p.json"], open)).unwrap_err();
     assert_eq!(failure.code, Code::DocumentStale, "an older manifest");
+}
+
+#[test]
+fn a_revoked_key_takes_effect_also_while_its_documents_are_named() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.persona("p.json", "p");
+    let host = lab.host(lab.config(&["a.json"], &["p.json"], ""));
+    let session = host.session_of(&"p".parse().unwrap()).unwrap();
+    let authorize = || host.dispatcher().authorize(&session, &"a".parse().unwrap(), None);
+    let revoking = format!(
+        "[revoked]\nkeys = [\"{}\"]\n[policy]\ncapabilities = [\"*\"]",
+        key().public().id()
+    );
+    // The second time finds what the first has left.
+    for _ in 0..2 {
+        lab.events();
+        host.reload(&lab.config(&["a.json"], &["p.json"], &revoking)).unwrap();
+        assert!(ids(&host).is_empty(), "what it signed is withdrawn");
+        assert_eq!(authorize().unwrap_err().code, Code::CapabilityUnknown);
+        let events = lab.events();
+        let lapsed: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                EventKind::Security {
+                    rule: LAPSED, subject, ..
+                } => Some(subject.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert!(
+            lapsed.len() == 2 && lapsed[0].starts_with("manifest `") && lapsed[1].starts_with("persona `p`:"),
+            "{lapsed:?}"
+        );
+    }
+    // Another manifest, by a key that holds: the persona is still nobody.
+    let other = PrivateKey::from_seed(&Zeroizing::new([2; 32]));
+    lab.write("other.pub.pem", other.public().to_pem().unwrap().as_bytes());
+    lab.manifest_by(&other, "b.json", 1, "b");
+    let with_other = lab.config_trusting("other.pub.pem", &["b.json"], &["p.json"], &revoking);
+    host.reload(&with_other).unwrap();
+    assert_eq!(ids(&host), ["b"]);
+    let failure = host
+        .dispatcher()
+        .authorize(&session, &"b".parse().unwrap(), None)
+        .unwrap_err();
+    assert_eq!(failure.code, Code::SignatureInvalid, "{failure}");
+    // What was never taken is not taken now.
+    lab.persona("q.json", "q");
+    let failure = host.reload(&lab.config(&[], &["q.json"], &revoking)).unwrap_err();
+    assert_eq!(failure.code, Code::SignatureInvalid, "{failure}");
+    lab.manifest("a.json", 2, "a");
+    let failure = host
+        .reload(&lab.config(&["a.json"], &["p.json"], &revoking))
+        .unwrap_err();
+    assert_eq!(
+        failure.code,
+        Code::SignatureInvalid,
+        "another issue of the manifest: {failure}"
+    );
+    // The same words, said to be signed by a key that is revoked, while the persona is there without a signature.
+    let body = json!({"id": "dev", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+    let document = signed(Kind::Persona, 1, &body);
+    host.dangerous_development_session(&document).unwrap();
+    lab.write("dev.json", &document);
+    let failure = host
+        .reload(&lab.config(&[], &["p.json", "dev.json"], &revoking))
+        .unwrap_err();
+    assert_eq!(failure.code, Code::SignatureInvalid, "it would be called: {failure}");
+    // Without the revocation all is as it was.
+    lab.manifest("a.json", 1, "a");
+    host.reload(&lab.config(&["a.json"], &["p.json"], "[policy]\ncapabilities = [\"*\"]"))
+        .unwrap();
+    assert!(authorize().is_ok());
 }
 
 #[test]

@@ -6,7 +6,7 @@ pub mod check;
 pub mod schema_rules;
 pub mod source;
 
-use aral_contract::document::signed::{self, Header, Kind, Verified};
+use aral_contract::document::signed::{self, DocumentError, Header, Kind, Verified};
 use aral_contract::document::{PrivateKey, TrustStore, json};
 use aral_contract::{CapabilityId, Digest, Failure, LimitsRequest, Permissions};
 use jiff::Timestamp;
@@ -183,8 +183,8 @@ pub fn sign(header: &Header, body: &ManifestBody, key: &PrivateKey) -> Result<Va
 
 /// Checks a signed manifest: size, strict JSON, signature by a key that is trusted for manifests, every rule of
 /// [`check`], validity at `now`.
-pub fn verify(bytes: &[u8], trust: &TrustStore, now: Timestamp) -> Result<Verified<ManifestBody>, Failure> {
-    Ok(signed::verify(Kind::Manifest, bytes, trust, now)?)
+pub fn verify(bytes: &[u8], trust: &TrustStore, now: Timestamp) -> Result<Verified<ManifestBody>, DocumentError> {
+    signed::verify(Kind::Manifest, bytes, trust, now)
 }
 
 /// Checks everything but the signature. For development: the caller warns each time.

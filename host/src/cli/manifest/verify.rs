@@ -21,7 +21,7 @@ pub(crate) const COMPONENTS: &str = "components";
 pub(crate) fn run(arguments: &ManifestVerify, configured: &Configured, output: &Output) -> Done {
     let trust = trust(arguments, configured)?;
     let now = SystemClock::new().now();
-    let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now)?;
+    let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now).map_err(Failure::from)?;
     let components = arguments.file.with_file_name(COMPONENTS);
     let admitted = Registry::default().admit(&verified, &|entry| component(&components, entry))?;
     for (capability, warnings) in &admitted {

@@ -427,7 +427,8 @@ fn built_signed_and_verified() {
     let signed = sign(&header_1(), &body, &key(1)).unwrap().to_string();
     let mut trust = TrustStore::default();
     trust.add(key(1).public(), &[Kind::Manifest]);
-    let open = |text: &str, now: &str| verify(text.as_bytes(), &trust, at(now)).map_err(|failure| shown(&failure));
+    let open =
+        |text: &str, now: &str| verify(text.as_bytes(), &trust, at(now)).map_err(|failure| shown(&failure.into()));
     let now = "2026-06-01T00:00:00Z";
     assert_eq!(open(&signed, now).unwrap().body, body);
 
@@ -478,7 +479,7 @@ fn a_signature_does_not_excuse_a_wrong_entry() {
     trust.add(key(1).public(), &[Kind::Manifest]);
     let failure = verify(signed.to_string().as_bytes(), &trust, at("2026-06-01T00:00:00Z")).unwrap_err();
     assert_eq!(
-        shown(&failure),
+        shown(&failure.into()),
         "document.invalid: the manifest has a wrong member: capability `probe`: `title` must be 1 to 256 bytes without control characters\nhint: -"
     );
 }

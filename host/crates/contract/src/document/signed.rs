@@ -265,6 +265,11 @@ pub fn read_unbelieved<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<
     Ok((alleged.header, body))
 }
 
+/// The digest of a document as [`Verified::digest`] has it, whether it may be believed or not.
+pub fn digest_unbelieved(kind: Kind, bytes: &[u8]) -> Result<Digest, DocumentError> {
+    Ok(Digest::of(&Alleged::parse(kind, bytes)?.canonical))
+}
+
 /// Signs a document: `body` is an object with the document's own members. Returns the whole document, ready to be written.
 pub fn sign(kind: Kind, header: &Header, body: &Value, key: &PrivateKey) -> Result<Value, DocumentError> {
     let shape = |detail: &str| DocumentError::Shape {

@@ -144,6 +144,14 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
+    /// Whether the document was good once, and only time or a revocation speaks against it.
+    pub fn is_lapse(&self) -> bool {
+        matches!(
+            self,
+            Self::Expired { .. } | Self::KeyExpired { .. } | Self::RevokedKey { .. }
+        )
+    }
+
     fn code_and_hint(&self) -> (Code, Option<String>) {
         match self {
             Self::TooLarge { .. } | Self::Json { .. } | Self::Shape { .. } | Self::WrongKind { .. } => {
