@@ -55,8 +55,8 @@ pub enum BlindError {
     Entropy(#[from] EntropyError),
 }
 
-/// The key. Prints as nothing, and is erased when dropped.
-pub struct Blinder(Zeroizing<[u8; KEY_BYTES]>);
+/// The key, taken in by HMAC as far as it goes without a text. Prints as nothing, and is erased when dropped.
+pub struct Blinder(Hmac<Sha256>);
 
 impl std::fmt::Debug for Blinder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,7 +67,10 @@ impl std::fmt::Debug for Blinder {
 impl Blinder {
     /// From the key itself.
     pub fn from_key(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        Self(key)
+        let mut block = Zeroizing::new([0u8; 64]);
+        block.iter_mut().zip(key.iter()).for_each(|(to, from)| *to = *from);
+        // A key of one block is a key that HMAC takes as it is, so that this cannot fail.
+        Self(Hmac::new((&*block).into()))
     }
 
     /// Reads the key, or makes one if there is none. The file must not lie beside the log: a copy of the log with the key
@@ -86,7 +89,7 @@ impl Blinder {
         }
         let bytes = files::read_private(path, KEY_BYTES as u64)?;
         match <[u8; KEY_BYTES]>::try_from(bytes.as_slice()) {
-            Ok(key) => Ok(Self(Zeroizing::new(key))),
+            Ok(key) => Ok(Self::from_key(Zeroizing::new(key))),
             Err(_) => Err(BlindError::Malformed {
                 path: path.display().to_string(),
             }),
@@ -110,10 +113,7 @@ impl Blinder {
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Digest {
-        let mut block = Zeroizing::new([0u8; 64]);
-        block.iter_mut().zip(self.0.iter()).for_each(|(to, from)| *to = *from);
-        // A key of one block is a key that HMAC takes as it is, so that this cannot fail.
-        let mut mac = Hmac::<Sha256>::new((&*block).into());
+        let mut mac = self.0.clone();
         parts.iter().for_each(|part| mac.update(part));
         Digest::from_bytes(mac.finalize().into_bytes().into())
     }

@@ -256,10 +256,11 @@ impl Shared {
         let trace = event.trace;
         let Some(prepared) = self.prepare(event) else { return };
         let mut state = self.lock();
-        let begun = self.clock.elapsed();
         let mut offered = self.offer(&mut state, prepared);
+        let mut begun = None;
         while let Offered::NoRoom(prepared) = offered {
-            let waited = self.clock.elapsed().saturating_sub(begun);
+            let now = self.clock.elapsed();
+            let waited = now.saturating_sub(*begun.get_or_insert(now));
             if waited >= ROOM_WAIT_MAX && state.check_writable().is_err() {
                 offered = Offered::Closed;
                 break;
@@ -294,7 +295,7 @@ impl Shared {
             Some(Offered::Counted) => (Some(Ok(Kept::Aggregated)), None),
             Some(Offered::Queued(seq)) => (Some(Ok(self.reference(seq))), None),
             Some(Offered::Closed) => (Some(Err(closed())), None),
-            Some(Offered::NoRoom(prepared)) => (None, Some(*prepared)),
+            Some(Offered::NoRoom(prepared)) => (None, Some(prepared)),
         };
         let mut waiting = Waiting {
             shared: Arc::clone(self),
@@ -358,7 +359,7 @@ impl Shared {
 #[derive(Debug)]
 struct Waiting {
     shared: Arc<Shared>,
-    prepared: Option<Prepared>,
+    prepared: Option<Box<Prepared>>,
 }
 
 impl Waiting {
@@ -389,7 +390,7 @@ impl Waiting {
                 if state.queue.len() < self.shared.queue_max
                     && let Some(prepared) = self.prepared.take()
                 {
-                    let seq = self.shared.queue(&mut state, prepared);
+                    let seq = self.shared.queue(&mut state, *prepared);
                     self.shared.wanted(&mut state, seq);
                     return Ok(self.shared.reference(seq));
                 }
@@ -402,7 +403,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(prepared) = self.prepared.take() {
-            self.shared.queue(&mut self.shared.lock(), prepared);
+            self.shared.queue(&mut self.shared.lock(), *prepared);
         }
     }
 }

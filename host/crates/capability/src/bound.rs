@@ -7,6 +7,7 @@ pub(crate) mod stdio;
 #[cfg(test)]
 mod tests;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use aral_memory::Secrets;
 use aral_runtime::{Engine, Fault, Guarded, Runtime, fault_of, within_wall};
 use metrics::{Histogram, histogram};
 use serde_json::Value;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime_wasi::I32Exit;
@@ -232,13 +233,16 @@ impl Bound {
             Program::Command(_) => StandardStreams::answer(input, &stdout),
         };
         let mut store = engine.store(State::new(Arc::clone(record), streams), limits);
-        let run = async {
-            match &self.program {
-                Program::Tool(tool) => self.run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
-                Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
-            }
+        let ended = {
+            // Pinned here and lent: each function that takes a future by value keeps it twice, and copies it.
+            let run = pin!(async {
+                match &self.program {
+                    Program::Tool(tool) => self.run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
+                    Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
+                }
+            });
+            within_wall(limits, run).await
         };
-        let ended = within_wall(limits, run).await;
         usage.fuel = engine.fuel_used(&store, limits);
         usage.memory_bytes_peak = store.data().guard_ref().memory_bytes_peak();
         usage.compute_ms = store.data().guard_ref().compute_ms();
@@ -273,10 +277,14 @@ impl Bound {
         store: &mut Store<State>,
         input: &str,
     ) -> wasmtime::Result<Ended> {
-        let instance = self.instantiating(tool.instantiate_async(&mut *store)).await?;
-        let answer = self.running(instance.aral_capability_tool().call_invoke(&mut *store, input));
+        let instance = {
+            let _timed = self.timed(&self.instantiate);
+            tool.instantiate_async(&mut *store).instrument(instantiating()).await?
+        };
+        let _timed = self.timed(&self.run);
+        let tool = instance.aral_capability_tool();
+        let answer = tool.call_invoke(&mut *store, input).instrument(running()).await?;
         Ok(answer
-            .await?
             .map(String::into_bytes)
             .map_err(|error| fault::of_guest_error(&error)))
     }
@@ -287,9 +295,17 @@ impl Bound {
         store: &mut Store<State>,
         stdout: &CappedOutput,
     ) -> wasmtime::Result<Ended> {
-        let instance = self.instantiating(command.instantiate_async(&mut *store)).await?;
+        let instance = {
+            let _timed = self.timed(&self.instantiate);
+            command
+                .instantiate_async(&mut *store)
+                .instrument(instantiating())
+                .await?
+        };
+        let _timed = self.timed(&self.run);
         let failed = |code: &str| Err(Failure::new(Code::GuestError, format!("the program ended with {code}")));
-        match self.running(instance.wasi_cli_run().call_run(&mut *store)).await {
+        let run = instance.wasi_cli_run();
+        match run.call_run(&mut *store).instrument(running()).await {
             Ok(Ok(())) => Ok(Ok(stdout.take())),
             Ok(Err(())) => Ok(failed("an error")),
             Err(error) => match error.downcast_ref() {
@@ -300,25 +316,22 @@ impl Bound {
         }
     }
 
-    async fn instantiating<T>(&self, made: impl Future<Output = T>) -> T {
-        let span = tracing::info_span!(target: "aral::call", "instantiate");
-        self.timed(&self.instantiate, made.instrument(span)).await
-    }
-
-    async fn running<T>(&self, run: impl Future<Output = T>) -> T {
-        let span = tracing::info_span!(target: "aral::call", "run");
-        self.timed(&self.run, run.instrument(span)).await
-    }
-
-    /// Also what is cut off has taken its time.
-    async fn timed<T>(&self, histogram: &Histogram, work: impl Future<Output = T>) -> T {
-        let _timed = Timed {
+    /// From now until it is dropped: also what is cut off has taken its time.
+    fn timed<'a>(&'a self, histogram: &'a Histogram) -> Timed<'a> {
+        Timed {
             clock: &*self.frame.clock,
             begun: self.frame.clock.elapsed(),
             histogram,
-        };
-        work.await
+        }
     }
+}
+
+fn instantiating() -> Span {
+    tracing::info_span!(target: "aral::call", "instantiate")
+}
+
+fn running() -> Span {
+    tracing::info_span!(target: "aral::call", "run")
 }
 
 struct Timed<'a> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -24,7 +25,7 @@ pub enum IdError {
     },
 }
 
-fn parse_name(text: &str) -> Result<String, IdError> {
+fn check_name(text: &str) -> Result<(), IdError> {
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ok = text.len() <= NAME_BYTES_MAX
         && text.as_bytes().first().is_some_and(&plain)
@@ -32,18 +33,19 @@ fn parse_name(text: &str) -> Result<String, IdError> {
             .bytes()
             .all(|byte| plain(&byte) || matches!(byte, b'.' | b'_' | b'-'));
     if ok {
-        Ok(text.to_owned())
+        Ok(())
     } else {
         Err(IdError::Name(text.chars().take(NAME_BYTES_MAX).collect()))
     }
 }
 
+// Every event names the capability and the persona, and is freed on another thread: a name is shared, not copied.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The text.
@@ -55,7 +57,7 @@ macro_rules! name_type {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                parse_name(text).map(Self)
+                check_name(text).map(|()| Self(text.into()))
             }
         }
 
@@ -68,7 +70,13 @@ macro_rules! name_type {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

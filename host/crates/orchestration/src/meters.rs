@@ -129,6 +129,11 @@ impl<'a> Counted<'a> {
         }
     }
 
+    /// When it began, by the clock.
+    pub(crate) fn begun(&self) -> Duration {
+        self.begun
+    }
+
     /// The call is one of this capability, which is registered.
     pub(crate) fn is_of(&mut self, capability: &CapabilityId) {
         self.capability = Some(capability.clone());

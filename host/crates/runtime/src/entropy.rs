@@ -1,7 +1,7 @@
 //! Randomness. The only place that asks the system for it, so that one place decides what happens when there is none:
 //! keys are refused, trace ids, which are names and no secrets, are made from the time and a counter.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aral_contract::{Clock as _, Digest, SpanId, TraceId};
@@ -34,22 +34,30 @@ pub fn seed32() -> Result<Zeroizing<[u8; 32]>, EntropyError> {
 /// A name for one request. Never all zeros, which W3C Trace Context forbids.
 pub fn trace_id() -> TraceId {
     thread_local! {
-        static POOL: Cell<([[u8; TRACE_ID_BYTES]; TRACE_IDS_AT_ONCE], usize)> =
-            const { Cell::new(([[0; TRACE_ID_BYTES]; TRACE_IDS_AT_ONCE], TRACE_IDS_AT_ONCE)) };
+        static POOL: RefCell<Pool> = const { RefCell::new(Pool { ids: [[0; TRACE_ID_BYTES]; TRACE_IDS_AT_ONCE], left: 0 }) };
     }
-    let (mut pool, mut next) = POOL.get();
-    if next >= TRACE_IDS_AT_ONCE {
-        if fill(pool.as_flattened_mut()).is_err() {
-            return fallback_trace_id();
+    let drawn = POOL.with(|pool| pool.try_borrow_mut().ok()?.next());
+    match drawn {
+        Some(id) if id != [0; TRACE_ID_BYTES] => TraceId::from_bytes(id),
+        Some(_) | None => fallback_trace_id(),
+    }
+}
+
+/// What was drawn at once, the last one first.
+struct Pool {
+    ids: [[u8; TRACE_ID_BYTES]; TRACE_IDS_AT_ONCE],
+    left: usize,
+}
+
+impl Pool {
+    fn next(&mut self) -> Option<[u8; TRACE_ID_BYTES]> {
+        if self.left == 0 {
+            fill(self.ids.as_flattened_mut()).ok()?;
+            self.left = TRACE_IDS_AT_ONCE;
         }
-        next = 0;
+        self.left = self.left.saturating_sub(1);
+        self.ids.get(self.left).copied()
     }
-    let id = pool.get(next).copied().unwrap_or_default();
-    POOL.set((pool, next.saturating_add(1)));
-    if id == [0; TRACE_ID_BYTES] {
-        return fallback_trace_id();
-    }
-    TraceId::from_bytes(id)
 }
 
 /// A name for one step within a request. Never all zeros, which W3C Trace Context forbids.

@@ -2,6 +2,7 @@
 
 use aral_contract::document::json;
 use aral_contract::{Code, Failure};
+use serde_json::Value;
 
 use crate::schema::Schema;
 
@@ -27,7 +28,7 @@ pub(super) fn check_input(input: &[u8], bytes_max: u64, schema: &Schema) -> Resu
     schema
         .check(&value)
         .map_err(|violation| Failure::new(Code::InputInvalid, format!("the input breaks the schema {violation}")))?;
-    serde_json::to_string(&value).map_err(Failure::internal)
+    written_again(&value, input.len())
 }
 
 /// The answer of a guest, checked and written again.
@@ -40,7 +41,14 @@ pub(super) fn check_output(output: &[u8], bytes_max: u64, schema: &Schema) -> Re
     schema
         .check(&value)
         .map_err(|violation| Failure::new(Code::OutputInvalid, format!("the answer breaks the schema {violation}")))?;
-    serde_json::to_string(&value).map_err(Failure::internal)
+    written_again(&value, output.len())
+}
+
+/// Into a text that is seldom longer than the one that was read.
+fn written_again(value: &Value, length: usize) -> Result<String, Failure> {
+    let mut text = Vec::with_capacity(length);
+    serde_json::to_writer(&mut text, value).map_err(Failure::internal)?;
+    String::from_utf8(text).map_err(Failure::internal)
 }
 
 /// The answer is longer than the limit.

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::limits::{JSON_DEPTH_MAX, JSON_MEMORY_BYTES_MAX};
@@ -116,14 +117,17 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
             self.take(if map.is_empty() { OBJECT_BYTES } else { key.len() })?;
-            if map.contains_key(&key) {
-                return Err(de::Error::custom(format_args!(
-                    "duplicate key `{}`",
-                    key.escape_debug()
-                )));
+            match map.entry(key) {
+                Entry::Vacant(place) => {
+                    place.insert(members.next_value_seed(self.deeper()?)?);
+                }
+                Entry::Occupied(there) => {
+                    return Err(de::Error::custom(format_args!(
+                        "duplicate key `{}`",
+                        there.key().escape_debug()
+                    )));
+                }
             }
-            let value = members.next_value_seed(self.deeper()?)?;
-            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }

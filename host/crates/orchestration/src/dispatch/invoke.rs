@@ -66,21 +66,19 @@ impl Dispatcher {
         counted: &mut Counted<'_>,
     ) -> Outcome {
         let trace = context.trace;
-        if self.registry.find(request.capability, request.version).is_ok() {
-            counted.is_of(request.capability);
-        }
         if let Err(unavailable) = self.sink.available() {
+            self.count_refused(request, counted);
             let result = Err(self.reported(unavailable.into(), trace));
             return unrun(trace, request.capability, result, None);
         }
-        let begun = self.clock.elapsed();
         let admitted = tracing::info_span!(target: "aral::call", "authorize")
             .in_scope(|| self.admit_traced(session, request.capability, request.version, Some(trace)));
-        self.meters.stage(Timed::Authorize, self.since(begun));
+        self.meters.stage(Timed::Authorize, self.since(counted.begun()));
         match admitted {
             Ok(admission) => {
                 let _using = self.using();
                 let Admission { granted, reservation } = admission;
+                counted.is_of(&granted.grant().capability);
                 let asked = Asked {
                     context,
                     user: session.user(),
@@ -90,9 +88,17 @@ impl Dispatcher {
                 self.run(asked, &granted, Some(reservation)).await
             }
             Err(denied) => {
+                self.count_refused(request, counted);
                 self.meters.denied(denied.failure.code, &denied.by);
                 self.refused(trace, session, request.capability, *denied.failure).await
             }
+        }
+    }
+
+    /// Only what is registered is counted by its name: callers can make up any number of others.
+    fn count_refused(&self, request: Request<'_>, counted: &mut Counted<'_>) {
+        if self.registry.find(request.capability, request.version).is_ok() {
+            counted.is_of(request.capability);
         }
     }
 
