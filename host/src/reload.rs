@@ -74,8 +74,8 @@ impl Host {
     /// Takes policy, trust, manifests and further personas from a configuration that was read again. All of it holds from the
     /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired or lost its key
-    /// since it was taken does not keep the rest from holding: nothing runs under it any more. Personas that are there cannot be changed in this way,
-    /// not even by a newer issue: a file that says something else is an attempt to override one.
+    /// since it was taken does not keep the rest from holding: nothing runs under it any more. Personas that are there cannot be
+    /// changed in this way, not even by a newer issue: a file that says something else is an attempt to override one.
     ///
     /// # Errors
     /// `config.invalid` if it changes what cannot change while the host runs; `persona.override`; and as
@@ -120,8 +120,10 @@ impl<'a> Renewal<'a> {
                 }
                 Err(error) => {
                     let there = lapsed(Kind::Manifest, &bytes, &error);
-                    let there = there.filter(|digest| in_force.manifests.contains(digest));
-                    lapsed_manifests.push(there.ok_or_else(|| error.clone())?);
+                    let Some(digest) = there.filter(|digest| in_force.manifests.contains(digest)) else {
+                        return Err(error.into());
+                    };
+                    lapsed_manifests.push(digest);
                     host.note_lapsed(&format!("manifest `{}`", path.display()), &error);
                 }
             }
@@ -152,13 +154,13 @@ impl<'a> Renewal<'a> {
     /// A persona that the new trust believes, and that is no other than one that is there. One that is there and has lapsed
     /// stays: each of its calls is refused.
     pub(crate) fn persona(&self, bytes: &[u8]) -> Result<Persona, Failure> {
-        match persona::verify(bytes, &self.trust, self.host.0.clock.now()) {
+        let now = self.host.0.clock.now();
+        match persona::verify(bytes, &self.trust, now) {
             Ok(persona) => {
                 self.host.check_unchanged(&persona)?;
                 Ok(persona)
             }
             Err(error) => {
-                let now = self.host.0.clock.now();
                 // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
                 let there = lapsed(Kind::Persona, bytes, &error).and_then(|digest| {
                     let mut sessions = self.host.sessions().into_iter();
