@@ -45,9 +45,9 @@ impl Slot {
     /// What a slot is that holds no key.
     pub(crate) const FREE: Self = Self([0; SLOT_BYTES]);
 
-    /// Nothing is in it. A slot of generation 0 does not exist.
+    /// Nothing at all is in it: one whose destruction was cut off must not be given out with what is left of it.
     pub(crate) fn is_free(&self) -> bool {
-        self.generation() == 0
+        *self == Self::FREE
     }
 
     pub(crate) fn generation(&self) -> u32 {
@@ -170,6 +170,9 @@ impl SlotFile {
         let durable = rest.get(store.len()..).and_then(<[u8]>::first_chunk).ok_or(DAMAGED)?;
         let durable = u64::from_le_bytes(*durable);
         let slots = Self { file, steps };
+        // What a process left that was killed may be in the memory of the system alone: it is not judged, or built on, before
+        // it is on stable storage.
+        slots.sync()?;
         let allocation = slots.scan()?;
         Ok((slots, allocation, durable))
     }

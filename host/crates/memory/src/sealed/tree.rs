@@ -94,6 +94,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// Opens the database below `path`, of which `dir` is the handle, and makes it if it is not there.
     pub(crate) fn open(dir: &Dir, path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        prepare(dir).map_err(|error| StoreError::io("open its records", error))?;
         let config = sled::Config::new()
             .path(path.join(NAME))
             .cache_capacity(cache_bytes)
@@ -178,6 +179,30 @@ impl Tree {
             }
         }
     }
+}
+
+/// What sled 0.34 does not do before it opens what a process left that was killed. It writes down, and syncs, what it made of
+/// its file, which may be in the memory of the system alone: so the file is synced first. And what is left of such a snapshot
+/// that was not finished it takes for one, and then for damage: it is removed, and sled works it out anew.
+fn prepare(dir: &Dir) -> std::io::Result<()> {
+    match dir.open(Path::new(NAME).join("db")) {
+        Ok(file) => file.sync_all()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let entries = match dir.read_dir(NAME) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let is_unfinished = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+        if name.to_str().is_some_and(is_unfinished) {
+            dir.remove_file(Path::new(NAME).join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Tries again for a while if sled says that its file is locked: whoever opens a store has that to itself, so that it can only

@@ -15,7 +15,7 @@ use crate::support::{
     Dice, KEY, OTHER_KEY, Place, START, assert_nothing_unsynced, assert_usable, open, read_all, read_records,
 };
 
-const THREADS: usize = 3;
+pub(crate) const THREADS: usize = 3;
 const NAMES: usize = 12;
 
 /// A store that is killed again and again, and what must be in it.
@@ -281,6 +281,19 @@ fn however_large_a_batch_is_nothing_is_put_where_it_is_not_synced() {
             assert!(deleted.expect("a delete").is_some());
             assert_nothing_unsynced(&place.store());
         }
+    }
+}
+
+#[test]
+fn a_writer_that_is_killed_while_it_opens_is_followed_by_one_that_opens() {
+    let mut trial = Trial::new(7);
+    trial.kill_at(Step::RecordsFlushed);
+    // sled was about to write what it made of its file: nothing of it, or half of it, is there.
+    for left in [&b""[..], b"half of a snapshot"] {
+        let unfinished = trial.place.store().join("records/snap.00000000FFFFFFFF.generating");
+        std::fs::write(&unfinished, left).expect("a file");
+        trial.kill_at(Step::RecordsFlushed);
+        assert!(!unfinished.exists());
     }
 }
 

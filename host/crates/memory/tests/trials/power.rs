@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use aral_memory::sealed::Step;
+
 use crate::child::{self, Run};
 use crate::disk::{Disk, Keeps};
-use crate::kill::Trial;
-use crate::outcome::settle;
-use crate::script::{State, Turn};
+use crate::kill::{THREADS, Trial};
+use crate::outcome::{name_prefix, settle};
+use crate::script::{Act, Change, State, Turn, Value};
 use crate::support::{Dice, KEY, Place, START, assert_usable, copy_folder, open, read_all};
 use crate::trace::{self, Event, Happened};
 
@@ -27,28 +29,19 @@ const BASE: &str = "base";
 impl Recording {
     /// Records a writer that does `turns`, on a store that holds `before` already.
     fn new(place: Place, before: State, turns: Vec<Turn>) -> Self {
-        let (base, file) = (place.beside(BASE), place.beside("trace"));
-        copy_folder(&place.store(), &base);
-        let run = Run {
-            place: &place,
-            key: KEY,
-            now: START,
-            turns: &turns,
-            killed_at: None,
-        };
-        let mut command = Command::new("strace");
-        command
-            .args(["-f", "-y", "-xx", "-s", "100000000", "--seccomp-bpf", "-e"])
-            .arg(format!("trace={}", trace::CALLS))
-            .arg("-o")
-            .arg(&file)
-            .arg(child::program())
-            .args(child::arguments(&run));
+        Self::of_runs(place, before, vec![(turns, None)])
+    }
+
+    /// Records one writer after the other, each with its turns, and the step at which it kills itself.
+    fn of_runs(place: Place, before: State, runs: Vec<(Vec<Turn>, Option<(Step, usize)>)>) -> Self {
+        copy_folder(&place.store(), &place.beside(BASE));
         let found = Command::new("strace").arg("-V").output();
         assert!(found.is_ok(), "these tests need `strace`: run `apt-get install strace`");
-        let ended = child::listen(command, &turns).end();
-        assert!(ended.is_ended, "{}", ended.complaint);
-        let text = std::fs::read_to_string(&file).expect("a trace");
+        let (mut turns, mut text) = (Vec::new(), String::new());
+        for (own, killed_at) in runs {
+            text.push_str(&traced(&place, &own, killed_at));
+            turns.extend(own);
+        }
         let events = trace::parse(&text, &place.store());
         let last = text.lines().count();
         Self {
@@ -112,6 +105,29 @@ impl Recording {
     }
 }
 
+/// What `strace` tells of a writer.
+fn traced(place: &Place, turns: &[Turn], killed_at: Option<(Step, usize)>) -> String {
+    let file = place.beside("trace");
+    let run = Run {
+        place,
+        key: KEY,
+        now: START,
+        turns,
+        killed_at,
+    };
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-y", "-xx", "-s", "100000000", "--seccomp-bpf", "-e"])
+        .arg(format!("trace={}", trace::CALLS))
+        .arg("-o")
+        .arg(&file)
+        .arg(child::program())
+        .args(child::arguments(&run));
+    let ended = child::listen(command, turns).end();
+    assert_eq!(ended.is_ended, killed_at.is_none(), "{}", ended.complaint);
+    std::fs::read_to_string(&file).expect("a trace")
+}
+
 /// A store that has been written to before, and a writer that replaces most of it several times, so that the database
 /// uses parts of its file again.
 fn recording(seed: u64, each: usize) -> Recording {
@@ -132,6 +148,44 @@ fn whatever_a_disk_keeps_of_what_was_not_synced_nothing_acknowledged_is_lost() {
         wrong.len(),
         &wrong[..wrong.len().min(5)]
     );
+}
+
+/// A writer that is killed leaves to the next one what the system has and the disk may not have.
+#[test]
+fn what_is_built_on_what_a_killed_writer_left_is_not_lost_either() {
+    for (round, step) in [Step::RecordsApplied, Step::RecordsFlushed, Step::SlotsDestroyed]
+        .into_iter()
+        .enumerate()
+    {
+        let mut trial = Trial::new(14);
+        trial.write_all(5);
+        let turns = trial.turns(3);
+        let fresh = |index: usize| Turn {
+            thread: THREADS,
+            act: Act::Apply {
+                namespace: "one".to_owned(),
+                changes: vec![Change::Put {
+                    name: format!("{}name-{index}", name_prefix(THREADS)),
+                    value: Value {
+                        text: format!("after-the-kill-{index}."),
+                        bytes: 500,
+                    },
+                    ttl_seconds: None,
+                    class: 0,
+                }],
+            },
+        };
+        let (place, before) = trial.into_parts();
+        let runs = vec![(turns, Some((step, 1))), ((0..6).map(fresh).collect(), None)];
+        let recording = Recording::of_runs(place, before, runs);
+        let wrong = recording.cut_often(None, 60, 5 + round as u64);
+        assert!(
+            wrong.is_empty(),
+            "{step:?}: {} cuts: {:#?}",
+            wrong.len(),
+            &wrong[..wrong.len().min(5)]
+        );
+    }
 }
 
 #[test]
