@@ -65,7 +65,8 @@ pub trait RecordStore: Send + Sync + fmt::Debug {
     /// As [`RecordStore::get`].
     fn namespaces(&self, limit: usize) -> Result<Vec<NamespaceUsage>, StoreError>;
 
-    /// Removes expired records, at most `records_max` of them.
+    /// Removes expired records, at most `records_max` of them and at most [`crate::BATCH_OPERATIONS_MAX`]
+    /// at once.
     ///
     /// # Errors
     /// As [`RecordStore::apply`].

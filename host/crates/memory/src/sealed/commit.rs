@@ -1,21 +1,28 @@
 //! One writer at a time, for all who wait: whoever comes first writes for everybody behind, with one sync for all. The order
-//! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. It knows no request.
+//! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. Where nothing old is touched, new
+//! keys and records are synced at the same time. It knows no request.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
 use super::plan::{Plan, Written};
 use super::root::Keys;
 use super::slots::Allocation;
 use super::work::{Done, Work};
 use super::{Inner, Step};
+use crate::record::BATCH_OPERATIONS_MAX;
 use crate::store::StoreError;
 
 /// Requests that are written together. Bounds how long the first of them waits for the last.
 const GROUP_MAX: usize = 256;
 /// Bytes that are written together, at least one request whatever its size.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
+/// Records that are changed together, at least one request's. What a commit says of the slots that it dooms must be no
+/// larger than a chunk, so that sled keeps it where it is synced.
+const GROUP_RECORDS_MAX: usize = 4000;
+const _: () = assert!(GROUP_RECORDS_MAX * 4 + 8 <= CHUNK_BYTES && GROUP_RECORDS_MAX >= BATCH_OPERATIONS_MAX);
 /// Seals that are counted at once in the keyring.
 const SEALS_STEP: u64 = 1 << 24;
 /// Seals under one key with random nonces. With 2^31 two nonces are the same with a probability below 2^-34 (NIST SP
@@ -48,6 +55,7 @@ impl Writer {
 
 struct Ticket {
     bytes: u64,
+    records: usize,
     work: Mutex<Option<Work>>,
     done: Mutex<Option<Result<Done, StoreError>>>,
 }
@@ -83,6 +91,7 @@ impl Inner {
             .map(|work| {
                 Arc::new(Ticket {
                     bytes: work.bytes(),
+                    records: work.records(),
                     work: Mutex::new(Some(work)),
                     done: Mutex::new(None),
                 })
@@ -116,11 +125,12 @@ impl Inner {
 
     fn next_group(&self) -> Vec<Arc<Ticket>> {
         let mut queue = lock(&self.queue.0);
-        let (mut group, mut bytes) = (Vec::new(), 0_u64);
+        let (mut group, mut bytes, mut records) = (Vec::new(), 0_u64, 0_usize);
         while group.len() < GROUP_MAX {
             let Some(next) = queue.front() else { break };
             bytes = bytes.saturating_add(next.bytes);
-            if bytes > GROUP_BYTES_MAX && !group.is_empty() {
+            records = records.saturating_add(next.records);
+            if (bytes > GROUP_BYTES_MAX || records > GROUP_RECORDS_MAX) && !group.is_empty() {
                 break;
             }
             group.extend(queue.pop_front());
@@ -163,6 +173,19 @@ impl Inner {
         }
     }
 
+    /// The changes of the next commit, none yet.
+    pub(super) fn plan<'a>(&'a self, writer: &'a mut Writer) -> Plan<'a> {
+        Plan::new(
+            &self.tree,
+            &self.slots,
+            self.keys.load_full(),
+            &self.store,
+            &mut writer.allocation,
+            (self.now(), self.now_up()),
+            writer.commit.saturating_add(1),
+        )
+    }
+
     fn plan_group(
         &self,
         writer: &mut Writer,
@@ -176,15 +199,7 @@ impl Inner {
         let seals = works.iter().map(|(_, work)| work.seals()).sum();
         self.count_seals(writer, seals)?;
         let room = self.room()?;
-        let mut plan = Plan::new(
-            &self.tree,
-            &self.slots,
-            self.keys.load_full(),
-            &self.store,
-            &mut writer.allocation,
-            (self.now(), self.now_up()),
-            writer.commit.saturating_add(1),
-        );
+        let mut plan = self.plan(writer);
         for (ticket, work) in works {
             let mut mark = plan.mark();
             let done = room.admits(&work).and_then(|()| work.plan(&mut plan, &mut mark));
@@ -197,7 +212,7 @@ impl Inner {
     }
 
     /// Writes in the order that loses nothing, wherever it is cut.
-    fn write(&self, writer: &mut Writer, written: Written) -> Result<(), StoreError> {
+    pub(super) fn write(&self, writer: &mut Writer, written: Written) -> Result<(), StoreError> {
         if written.is_empty {
             return Ok(());
         }
@@ -206,7 +221,7 @@ impl Inner {
             let stored = self.slots.write(&written.slots).and_then(|()| {
                 self.slots.note_durable(writer.commit)?;
                 self.steps.reached(Step::SlotsWritten);
-                self.slots.sync()
+                if written.only_adds { Ok(()) } else { self.sync_slots() }
             });
             if let Err(error) = stored {
                 // No record names these slots. Their keys are of no use to anybody; they are destroyed all the same.
@@ -217,14 +232,14 @@ impl Inner {
                 }
                 return Err(error);
             }
-            self.steps.reached(Step::SlotsSynced);
         }
         // From here on a failure leaves open what is on the disk.
         writer.commit = writer.commit.saturating_add(1);
         let changing = self.recents.changing(&written.places);
         let applied = self.tree.apply(written.batch);
         drop(changing);
-        let rest = applied.and_then(|()| self.write_records()).and_then(|()| {
+        let recorded = applied.and_then(|()| self.write_records(written.only_adds));
+        let rest = recorded.and_then(|()| {
             if written.doomed.is_empty() {
                 return Ok(());
             }
@@ -242,12 +257,34 @@ impl Inner {
         Ok(())
     }
 
-    /// Sees to it that the records that were applied stay.
-    fn write_records(&self) -> Result<(), StoreError> {
+    fn sync_slots(&self) -> Result<(), StoreError> {
+        self.slots.sync()?;
+        self.steps.reached(Step::SlotsSynced);
+        Ok(())
+    }
+
+    /// Sees to it that the records that were applied stay, and the keys that were written with them if they were not synced.
+    fn write_records(&self, with_slots: bool) -> Result<(), StoreError> {
         self.steps.reached(Step::RecordsApplied);
         self.tree.flush()?;
         self.steps.reached(Step::RecordsFlushed);
-        self.tree.sync()?;
+        if with_slots {
+            // What a disk takes most of the time for is the same for both.
+            std::thread::scope(|scope| {
+                let beside = std::thread::Builder::new().spawn_scoped(scope, || self.slots.sync());
+                let records = self.tree.sync();
+                let slots = match beside {
+                    Ok(beside) => beside
+                        .join()
+                        .unwrap_or_else(|_| Err(StoreError::io("sync its slot file", FAILED))),
+                    Err(_) => self.slots.sync(),
+                };
+                records.and(slots)
+            })?;
+            self.steps.reached(Step::SlotsSynced);
+        } else {
+            self.tree.sync()?;
+        }
         self.steps.reached(Step::RecordsSynced);
         Ok(())
     }

@@ -12,7 +12,9 @@ use super::tree::{Scan, key, prefix};
 use super::usage;
 use super::work::Work;
 use crate::key::{hex, unhex};
-use crate::record::{LIST_EXAMINED_MAX, NamespaceUsage, PAGE_NAMES_MAX, Page, RecordName, Swept, Usage};
+use crate::record::{
+    BATCH_OPERATIONS_MAX, LIST_EXAMINED_MAX, NamespaceUsage, PAGE_NAMES_MAX, Page, RecordName, Swept, Usage,
+};
 use crate::store::StoreError;
 
 /// Bytes of a cursor that prove who made it.
@@ -181,6 +183,8 @@ impl Inner {
     }
 
     pub(super) fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {
+        // What is swept at once is a commit like any other: as large as a batch at most. What is left is swept next.
+        let records_max = records_max.min(BATCH_OPERATIONS_MAX);
         self.submit(Work::Sweep { records_max }).map(|done| done.swept)
     }
 }

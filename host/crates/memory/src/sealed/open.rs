@@ -85,6 +85,9 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         _lock: lock,
     });
     let store = SealedStore(inner);
+    if !closed {
+        store.0.take_back_torn()?;
+    }
     store.0.reclaim()?;
     // A key that could not be destroyed when its epoch ended.
     if let Err(error) = store.0.destroy_epochs() {

@@ -10,7 +10,7 @@ use aral_contract::id::Namespace;
 use super::entry::{self, Drawn, Header, Owner};
 use super::root::{Keys, NamespacePlace, Place, Space};
 use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
-use super::tree::{Commit, Tree, key, prefix};
+use super::tree::{Added, Commit, Tree, key, prefix};
 use super::usage;
 use crate::record::{RecordName, Usage};
 use crate::store::StoreError;
@@ -65,6 +65,8 @@ pub(super) struct Written {
     pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) batch: sled::Batch,
     pub(super) is_empty: bool,
+    /// Nothing is removed or replaced: whatever of it is lost, nothing that was there is.
+    pub(super) only_adds: bool,
     /// Records that are made, replaced or removed.
     pub(super) places: Vec<Place>,
     /// Slots whose records are gone or replaced.
@@ -315,6 +317,18 @@ impl<'a> Plan<'a> {
             }
         }
         let is_empty = self.changes.is_empty();
+        let removes =
+            |(key, value): &(Vec<u8>, Option<Vec<u8>>)| value.is_none() && key.first() == Some(&prefix::RECORD);
+        let places: Vec<Place> = self.records.into_keys().collect();
+        let is_noted = (1..=Added::PLACES_MAX).contains(&places.len());
+        let only_adds = is_noted && !self.slots.is_empty() && !self.changes.iter().any(removes);
+        if only_adds {
+            let added = Added {
+                number: self.commit,
+                places: places.clone(),
+            };
+            self.changes.push((key(prefix::ADDED, &[]), Some(added.to_bytes())));
+        }
         let commit = Commit {
             number: self.commit,
             doomed: self.doomed.clone(),
@@ -331,7 +345,8 @@ impl<'a> Plan<'a> {
             slots: self.slots,
             batch,
             is_empty,
-            places: self.records.into_keys().collect(),
+            only_adds,
+            places,
             doomed: self.doomed,
         })
     }

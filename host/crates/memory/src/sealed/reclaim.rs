@@ -4,8 +4,11 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use super::plan::Located;
+use super::read::Found;
 use super::root::Place;
-use super::slots::SlotIndex;
+use super::slots::{Slot, SlotIndex};
+use super::tree::Added;
 use super::{Inner, SealedStore};
 use crate::store::StoreError;
 
@@ -80,6 +83,49 @@ impl Inner {
 }
 
 impl Inner {
+    /// Takes back what the newest commit added if any of it came without its key. Keys and records that are added go to the
+    /// disk at the same time: a cut can leave some of each. Nobody was told of them: the answer comes after both.
+    pub(super) fn take_back_torn(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        let newest = |added: &Added| added.number == writer.commit && added.number > self.leftovers.durable;
+        let Some(added) = self.tree.added()?.filter(newest) else {
+            return Ok(());
+        };
+        let mut is_torn = false;
+        let mut own: Vec<Found> = Vec::with_capacity(added.places.len());
+        for place in added.places {
+            let found = match self.entry(&place) {
+                Ok(Some(found)) => found,
+                Ok(None) | Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            // A key that did not come leaves its slot free, and one that did not come whole lacks what comes first or last.
+            // Whatever else is there is damage, and is kept.
+            let is_missing = found.slot.generation() == 0 || found.slot.commit() == 0;
+            is_torn |= is_missing;
+            if is_missing || (found.slot.commit() == added.number && found.slot.place() == Some(&place)) {
+                own.push(found);
+            }
+        }
+        if !is_torn {
+            // Written once more: where a sync failed, the system may count as written what the disk does not have.
+            let slots: Vec<(SlotIndex, Slot)> = own.iter().map(|found| (found.header.slot, found.slot)).collect();
+            self.slots.write(&slots)?;
+            return self.slots.sync();
+        }
+        tracing::warn!(
+            records = own.len(),
+            "records that were never acknowledged are taken back: their keys did not reach the disk"
+        );
+        let mut plan = self.plan(&mut writer);
+        let mut mark = plan.mark();
+        for Found { place, header, .. } in own {
+            plan.remove(&Located { place, header }, &mut mark)?;
+        }
+        let written = plan.finish()?;
+        self.write(&mut writer, written)
+    }
+
     /// Looks through all slots, unless the store was closed the last time.
     pub(super) fn reclaim(&self) -> Result<(), StoreError> {
         let mut from = 0;

@@ -641,3 +641,126 @@ fn a_request_that_comes_after_a_failed_write_leaves_nothing_behind() {
     }
     assert_eq!(store.0.waiting(), 0);
 }
+
+const NOTES: &str = "notes";
+
+fn put_all(store: &SealedStore, names: std::ops::Range<usize>) {
+    let puts = names.map(|index| Operation::Put(write(&format!("name-{index}"), b"value")));
+    store
+        .memory()
+        .apply(&namespace(NOTES), puts.collect(), &Quota::UNLIMITED)
+        .unwrap();
+}
+
+#[test]
+fn what_a_commit_says_of_itself_is_never_larger_than_a_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for (from, to, is_noted) in [(0, 334, true), (334, 669, false)] {
+        put_all(&store, from..to);
+        let (newest, added) = (store.0.tree.commit().unwrap(), store.0.tree.added().unwrap().unwrap());
+        assert_eq!(added.number == newest.number, is_noted, "{from}..{to}");
+        assert!(added.to_bytes().len() <= entry::CHUNK_BYTES);
+    }
+    let batches = 10;
+    for batch in 1..batches {
+        put_all(&store, batch * 1000..(batch + 1) * 1000);
+    }
+    let before = store.0.tree.commit().unwrap().number;
+    let deletes = (0..batches).map(|batch| work::Work::Apply {
+        space: Space::Memory,
+        namespace: namespace(NOTES),
+        operations: (batch * 1000..(batch + 1) * 1000)
+            .map(|index| Operation::Delete {
+                name: name(&format!("name-{index}")),
+                precondition: Precondition::Any,
+            })
+            .collect(),
+        quota: Quota::UNLIMITED,
+    });
+    store.0.submit_all(deletes.collect()).unwrap();
+    let after = store.0.tree.commit().unwrap();
+    assert_eq!(store.memory().usage(&namespace(NOTES)).unwrap().records, 0);
+    // Four batches at most have room in one commit.
+    assert_eq!(after.number - before, 3);
+    assert_eq!(after.doomed.len(), 2000);
+}
+
+/// What a cut leaves of the second of two records that were added by one commit.
+enum Cut {
+    /// Nothing of its key. The disk knew of the commit before at most.
+    Key,
+    /// The same, after the disk was known to have had it.
+    KnownKey,
+    /// All of it, and a bit of it is another one.
+    RottenKey,
+}
+
+/// A store that added two records with one commit, and `later` more, and was cut off then.
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn torn(folder: &tempfile::TempDir, later: &[&str], cut: &Cut) -> SealedStore {
+    let store = SealedStore::open(options(folder, 1)).unwrap();
+    put(&store, "kept", b"kept");
+    let both = vec![Operation::Put(write("a", b"one")), Operation::Put(write("b", b"two"))];
+    store
+        .memory()
+        .apply(&namespace(NOTES), both, &Quota::UNLIMITED)
+        .unwrap();
+    for text in later {
+        assert_eq!(put(&store, text, b"later"), 1);
+    }
+    let slot = {
+        let keys = store.0.keys.load_full();
+        let root = keys.newest();
+        let place = root.place(&root.namespace_place(Space::Memory, &namespace(NOTES)), &name("b"));
+        store.0.entry(&place).unwrap().unwrap().header.slot
+    };
+    let newest = store.0.tree.commit().unwrap().number;
+    drop(store);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(folder.path().join("store/slots"))
+        .unwrap();
+    let at = 4096 + u64::from(slot) * slots::SLOT_BYTES as u64;
+    let mut left = [0; slots::SLOT_BYTES];
+    if matches!(cut, Cut::RottenKey) {
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut left, at).unwrap();
+        left[20] ^= 1;
+    }
+    std::os::unix::fs::FileExt::write_all_at(&file, &left, at).unwrap();
+    if !matches!(cut, Cut::KnownKey) {
+        // Closing it noted the newest commit. Before, the one before was noted.
+        std::os::unix::fs::FileExt::write_all_at(&file, &(newest - 1).to_le_bytes(), 28).unwrap();
+    }
+    std::fs::remove_file(folder.path().join("store/closed")).unwrap();
+    SealedStore::open(options(folder, 1)).unwrap()
+}
+
+fn assert_damaged(store: &SealedStore, text: &str) {
+    let lost = store.memory().get(&namespace(NOTES), &name(text));
+    assert!(matches!(lost, Err(StoreError::Corrupt { .. })), "{lost:?}");
+}
+
+#[test]
+fn what_the_newest_commit_added_without_a_key_is_taken_back_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = torn(&folder, &[], &Cut::Key);
+    assert_eq!((value(&store, "a"), value(&store, "b")), (None, None));
+    assert_eq!(value(&store, "kept").as_deref(), Some(&b"kept"[..]));
+    assert_eq!(store.status().unwrap().slots_used, 1);
+    let usage = store.memory().usage(&namespace(NOTES)).unwrap();
+    assert_eq!(usage.records, 1);
+    assert_eq!(put(&store, "b", b"again"), 1);
+    assert_eq!(value(&store, "b").as_deref(), Some(&b"again"[..]));
+}
+
+#[test]
+fn what_lost_its_key_otherwise_is_damaged_and_not_gone() {
+    for (later, cut) in [(&["later"][..], Cut::Key), (&[], Cut::KnownKey), (&[], Cut::RottenKey)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = torn(&folder, later, &cut);
+        assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+        assert_damaged(&store, "b");
+    }
+}

@@ -10,6 +10,8 @@ use std::time::Duration;
 use cap_std::fs::Dir;
 use sled::IVec;
 
+use super::entry::CHUNK_BYTES;
+use super::root::{PLACE_BYTES, Place};
 use crate::store::StoreError;
 
 /// Name of sled's folder in the folder of a store.
@@ -38,6 +40,8 @@ pub(crate) mod prefix {
     pub(crate) const USAGE: u8 = b'u';
     /// `s`: the number of the newest commit, and the slots that it leaves to be destroyed.
     pub(crate) const COMMIT: u8 = b's';
+    /// `a`: the number of the newest commit that only added records, and their places.
+    pub(crate) const ADDED: u8 = b'a';
 }
 
 /// What the store cannot do when the disk does not take records.
@@ -73,6 +77,34 @@ impl Commit {
         rest.is_empty().then(|| Self {
             number: u64::from_le_bytes(*number),
             doomed: doomed.iter().map(|slot| u32::from_le_bytes(*slot)).collect(),
+        })
+    }
+}
+
+/// The newest commit that only added records. Their keys reach the disk together with them, not before: after a cut some may
+/// lack theirs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Added {
+    /// That of the commit.
+    pub(crate) number: u64,
+    pub(crate) places: Vec<Place>,
+}
+
+impl Added {
+    /// No larger than a chunk, so that sled keeps it where it is synced.
+    pub(crate) const PLACES_MAX: usize = (CHUNK_BYTES - 8) / PLACE_BYTES;
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let places = self.places.iter().flatten().copied();
+        self.number.to_le_bytes().into_iter().chain(places).collect()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (number, places) = bytes.split_first_chunk()?;
+        let (places, rest) = places.as_chunks();
+        rest.is_empty().then(|| Self {
+            number: u64::from_le_bytes(*number),
+            places: places.to_vec(),
         })
     }
 }
@@ -145,6 +177,12 @@ impl Tree {
         self.flush()?;
         self.sync()?;
         Ok(Commit::default())
+    }
+
+    /// The newest commit that only added records; none: there was none yet.
+    pub(crate) fn added(&self) -> Result<Option<Added>, StoreError> {
+        let found = self.get(&[prefix::ADDED])?;
+        found.map(|bytes| Added::parse(&bytes).ok_or(DAMAGED)).transpose()
     }
 
     /// All of the batch, or none.

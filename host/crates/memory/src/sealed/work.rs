@@ -68,6 +68,15 @@ impl Work {
         }
     }
 
+    /// At most so many records are changed.
+    pub(super) fn records(&self) -> usize {
+        match self {
+            Self::Apply { operations, .. } => operations.len(),
+            Self::Restore { .. } | Self::Rewrite { .. } => 1,
+            Self::Sweep { records_max } => *records_max,
+        }
+    }
+
     /// At most so many bytes are added. Removing is possible on a full disk.
     pub(super) fn bytes(&self) -> u64 {
         match self {
