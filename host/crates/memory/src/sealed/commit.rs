@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::beside::Beside;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
 use super::plan::{Plan, Written};
 use super::root::Keys;
-use super::slots::Allocation;
+use super::slots::{self, Allocation};
 use super::work::{Done, Work};
 use super::{Inner, Step};
 use crate::record::BATCH_OPERATIONS_MAX;
@@ -31,6 +32,8 @@ const SEALS_MAX: u64 = 1 << 31;
 
 /// What only the one writer touches.
 pub(super) struct Writer {
+    /// Syncs new keys while records are written that need no order.
+    beside: Beside,
     pub(super) allocation: Allocation,
     pub(super) keyring: Keyring,
     /// Seals that are counted in the keyring and not made yet.
@@ -42,8 +45,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(allocation: Allocation, keyring: Keyring, commit: u64) -> Self {
+    pub(super) fn new(beside: Beside, allocation: Allocation, keyring: Keyring, commit: u64) -> Self {
         Self {
+            beside,
             allocation,
             keyring,
             seals_left: 0,
@@ -221,7 +225,12 @@ impl Inner {
             let stored = self.slots.write(&written.slots).and_then(|()| {
                 self.slots.note_durable(writer.commit)?;
                 self.steps.reached(Step::SlotsWritten);
-                if written.only_adds { Ok(()) } else { self.sync_slots() }
+                if written.only_adds {
+                    return writer.beside.begin().map_err(slots::syncing);
+                }
+                self.slots.sync()?;
+                self.steps.reached(Step::SlotsSynced);
+                Ok(())
             });
             if let Err(error) = stored {
                 // No record names these slots. Their keys are of no use to anybody; they are destroyed all the same.
@@ -238,8 +247,12 @@ impl Inner {
         let changing = self.recents.changing(&written.places);
         let applied = self.tree.apply(written.batch);
         drop(changing);
-        let recorded = applied.and_then(|()| self.write_records(written.only_adds));
-        let rest = recorded.and_then(|()| {
+        let mut rest = applied.and_then(|()| self.write_records());
+        if written.only_adds {
+            rest = writer.beside.wait().map_err(slots::syncing).and(rest);
+            self.steps.reached(Step::SlotsSynced);
+        }
+        let rest = rest.and_then(|()| {
             if written.doomed.is_empty() {
                 return Ok(());
             }
@@ -257,34 +270,12 @@ impl Inner {
         Ok(())
     }
 
-    fn sync_slots(&self) -> Result<(), StoreError> {
-        self.slots.sync()?;
-        self.steps.reached(Step::SlotsSynced);
-        Ok(())
-    }
-
-    /// Sees to it that the records that were applied stay, and the keys that were written with them if they were not synced.
-    fn write_records(&self, with_slots: bool) -> Result<(), StoreError> {
+    /// Sees to it that the records that were applied stay.
+    fn write_records(&self) -> Result<(), StoreError> {
         self.steps.reached(Step::RecordsApplied);
         self.tree.flush()?;
         self.steps.reached(Step::RecordsFlushed);
-        if with_slots {
-            // What a disk takes most of the time for is the same for both.
-            std::thread::scope(|scope| {
-                let beside = std::thread::Builder::new().spawn_scoped(scope, || self.slots.sync());
-                let records = self.tree.sync();
-                let slots = match beside {
-                    Ok(beside) => beside
-                        .join()
-                        .unwrap_or_else(|_| Err(StoreError::io("sync its slot file", FAILED))),
-                    Err(_) => self.slots.sync(),
-                };
-                records.and(slots)
-            })?;
-            self.steps.reached(Step::SlotsSynced);
-        } else {
-            self.tree.sync()?;
-        }
+        self.tree.sync()?;
         self.steps.reached(Step::RecordsSynced);
         Ok(())
     }

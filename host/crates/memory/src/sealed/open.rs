@@ -64,6 +64,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         durable,
         doomed: commit.doomed.into_iter().collect(),
     };
+    let beside = slots.beside()?;
     let inner = Arc::new(Inner {
         store: keyring.store,
         dir,
@@ -71,7 +72,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         slots,
         recents: Recents::new(recents),
         keys: ArcSwap::from_pointee(keys),
-        writer: Mutex::new(Writer::new(allocation, keyring, commit.number)),
+        writer: Mutex::new(Writer::new(beside, allocation, keyring, commit.number)),
         rotating: Mutex::new(()),
         leftovers,
         queue: Queue::default(),

@@ -9,6 +9,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::beside::Beside;
 use super::entry::Drawn;
 use super::keyring::{FORMAT, StoreId};
 use super::root::{Keys, PLACE_BYTES, Place};
@@ -261,9 +262,12 @@ impl SlotFile {
     }
 
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.file
-            .sync_data()
-            .map_err(|error| StoreError::io("sync its slot file", error))
+        self.file.sync_data().map_err(syncing)
+    }
+
+    /// Syncs this file while something else is done.
+    pub(super) fn beside(&self) -> Result<Beside, StoreError> {
+        self.file.try_clone().and_then(Beside::start).map_err(syncing)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
@@ -294,6 +298,10 @@ impl SlotFile {
             .map_err(|error| StoreError::io("grow its slot file", error))?;
         Ok(grown)
     }
+}
+
+pub(super) fn syncing(error: std::io::Error) -> StoreError {
+    StoreError::io("sync its slot file", error)
 }
 
 fn reading(error: std::io::Error) -> StoreError {
