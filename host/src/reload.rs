@@ -1,6 +1,7 @@
 //! Takes a configuration that was read again. Everything is checked and made first; then it holds as a whole, or nothing
 //! has changed. What cannot change while the host runs is refused by name.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::{LifecycleChange, Severity};
 use aral_contract::{Code, Digest, EventKind, Failure};
-use aral_orchestration::{Dispatcher, Policy};
+use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
 use aral_protocol::AdminOptions;
 
@@ -96,7 +97,27 @@ pub(crate) struct Renewal<'a> {
     /// Those that it names and that hold no longer.
     lapsed_manifests: Vec<Digest>,
     admitted: Vec<Admitted>,
-    personas: Vec<Persona>,
+    personas: Vec<Named>,
+    /// What it names and what is not believed any more, with the reason.
+    lapses: RefCell<Vec<(String, DocumentError)>>,
+}
+
+/// A persona that a configuration names.
+pub(crate) enum Named {
+    /// It is believed.
+    Believed(Persona),
+    /// It is there and not believed any more. It stays as it is, so that each of its calls is refused.
+    Lapsed(Session),
+}
+
+impl Named {
+    /// Its session.
+    pub(crate) fn open(self, host: &Host) -> Result<Session, Failure> {
+        match self {
+            Self::Believed(persona) => host.open(persona),
+            Self::Lapsed(session) => Ok(session),
+        }
+    }
 }
 
 impl<'a> Renewal<'a> {
@@ -110,7 +131,8 @@ impl<'a> Renewal<'a> {
             .registry()
             .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
         let serials = known_serials(host)?;
-        let (mut manifests, mut admitted, mut lapsed_manifests) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
+        let (mut lapsed_manifests, mut lapses) = (Vec::new(), Vec::new());
         for path in &config.manifests {
             let bytes = read_document(path)?;
             match manifest::verify(&bytes, &config.trust, host.0.clock.now()) {
@@ -124,7 +146,7 @@ impl<'a> Renewal<'a> {
                         return Err(error.into());
                     };
                     lapsed_manifests.push(digest);
-                    host.note_lapsed(&format!("manifest `{}`", path.display()), &error);
+                    lapses.push((format!("manifest `{}`", path.display()), error));
                 }
             }
         }
@@ -138,6 +160,7 @@ impl<'a> Renewal<'a> {
             lapsed_manifests,
             admitted,
             personas: Vec::new(),
+            lapses: lapses.into(),
         };
         for path in &config.personas {
             let persona = renewal.persona(&read_document(path)?)?;
@@ -151,14 +174,14 @@ impl<'a> Renewal<'a> {
         Arc::clone(&self.dispatcher)
     }
 
-    /// A persona that the new trust believes, and that is no other than one that is there. One that is there and has lapsed
-    /// stays: each of its calls is refused.
-    pub(crate) fn persona(&self, bytes: &[u8]) -> Result<Persona, Failure> {
+    /// A persona that the new trust believes, and that is no other than one that is there; or one that is there and that it
+    /// does not believe any more.
+    pub(crate) fn persona(&self, bytes: &[u8]) -> Result<Named, Failure> {
         let now = self.host.0.clock.now();
         match persona::verify(bytes, &self.trust, now) {
             Ok(persona) => {
                 self.host.check_unchanged(&persona)?;
-                Ok(persona)
+                Ok(Named::Believed(persona))
             }
             Err(error) => {
                 // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
@@ -173,27 +196,31 @@ impl<'a> Renewal<'a> {
                     self.host.suspect(bytes);
                     return Err(error.into());
                 };
-                let persona = session.persona();
-                self.host.note_lapsed(&format!("persona `{}`", persona.body.id), &error);
-                Ok(persona.clone())
+                let lapse = (format!("persona `{}`", session.persona().body.id), error);
+                let mut lapses = self.lapses.borrow_mut();
+                // Callers and scopes may name one persona.
+                if !lapses.contains(&lapse) {
+                    lapses.push(lapse);
+                }
+                Ok(Named::Lapsed(session))
             }
         }
     }
 
     /// The same whatever its signature. For development.
-    pub(crate) fn dangerous_unsigned_persona(&self, bytes: &[u8]) -> Result<Persona, Failure> {
+    pub(crate) fn dangerous_unsigned_persona(&self, bytes: &[u8]) -> Result<Named, Failure> {
         let persona = persona::dangerous_accept_unsigned(bytes, self.host.0.clock.now())?;
         self.host.check_unchanged(&persona)?;
         let subject = format!("persona `{}` without a signature", persona.body.id);
         self.dispatcher.warn_development(None, subject);
-        Ok(persona)
+        Ok(Named::Believed(persona))
     }
 
     /// From now on it holds. `then` makes it hold where the host does not reach.
     pub(crate) fn commit(mut self, then: impl FnOnce()) -> Result<(), Failure> {
         self.write_serials()?;
         for persona in std::mem::take(&mut self.personas) {
-            self.host.open(persona)?;
+            persona.open(self.host)?;
         }
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
         then();
@@ -223,6 +250,9 @@ impl<'a> Renewal<'a> {
 
     /// What has changed, for the record.
     fn record(&self, before: &Dispatcher) {
+        for (subject, error) in self.lapses.take() {
+            self.host.note_lapsed(&subject, &error);
+        }
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
                 self.host.record(EventKind::ConfigurationChanged {
@@ -287,9 +317,9 @@ fn admit(
     new.admit(manifest, &|entry| beside.component(entry))
 }
 
-/// The digest of a document against which only time or a revocation speaks. If it holds now, it does not keep a configuration
-/// from being taken: one that revokes its key would have no effect as long as it names the document, and none would be taken
-/// any more once a document has expired.
+/// The digest of a document against which only time or the trust speaks. If it holds now, it does not keep a configuration from
+/// being taken: one that revokes its key, or trusts it no longer, would have no effect as long as it names the document, and none
+/// would be taken any more once a document has expired.
 fn lapsed(kind: Kind, bytes: &[u8], error: &DocumentError) -> Option<Digest> {
     let digest = || signed::digest_unbelieved(kind, bytes).ok();
     error.is_lapse().then(digest).flatten()

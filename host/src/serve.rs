@@ -10,7 +10,6 @@ use aral_audit::{AuditEvent, Record};
 use aral_contract::id::CallerName;
 use aral_contract::{Clock, Code, Failure, SecretValue};
 use aral_orchestration::Session;
-use aral_persona::Persona;
 use aral_protocol::{
     BindError, Caller, Callers, CallersError, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions, RemoteKeys,
     Renewal as ServerRenewal, Server, ServerHandle, ServerOptions, ServerParts, receipts,
@@ -22,7 +21,7 @@ use crate::config::Config;
 use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, ServeConfig};
 use crate::config::storage::Credential;
 use crate::host::Host;
-use crate::reload::Renewal;
+use crate::reload::{Named, Renewal};
 use crate::storage::not_set;
 use crate::text;
 
@@ -170,11 +169,11 @@ impl Reloader {
         };
         let (verified, of_scopes) = (of_callers(serve, verify)?, of_scopes(serve, verify)?);
         // Nothing is refused for its content from here on but what needs the sessions: they are of no use to anybody yet.
-        let open = |(config, persona): (CallerConfig, Persona)| -> Result<(CallerConfig, Session), Failure> {
-            Ok((config, self.host.open(persona)?))
+        let open = |(config, persona): (CallerConfig, Named)| -> Result<(CallerConfig, Session), Failure> {
+            Ok((config, persona.open(&self.host)?))
         };
         let opened = verified.into_iter().map(open).collect::<Result<_, Failure>>()?;
-        let sessions = |personas: Vec<Persona>| personas.into_iter().map(|persona| self.host.open(persona)).collect();
+        let sessions = |personas: Vec<Named>| personas.into_iter().map(|persona| persona.open(&self.host)).collect();
         let sessions = of_scopes.into_iter().map(sessions).collect::<Result<_, Failure>>()?;
         let prepared = self.server.prepare(ServerRenewal {
             options: self.host.options(serve)?,

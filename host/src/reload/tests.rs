@@ -105,6 +105,17 @@ impl Lab {
         std::mem::take(&mut *self.kept.0.lock().unwrap())
     }
 
+    /// What is on record as lapsed, since events were looked at last.
+    fn lapsed(&self) -> Vec<String> {
+        let lapsed = |event| match event {
+            EventKind::Security {
+                rule: LAPSED, subject, ..
+            } => Some(subject),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(lapsed).collect()
+    }
+
     fn serials(&self) -> Vec<u8> {
         std::fs::read(self.folder.path().join("state/serials.json")).unwrap_or_default()
     }
@@ -242,16 +253,7 @@ fn a_revoked_key_takes_effect_also_while_its_documents_are_named() {
         host.reload(&lab.config(&["a.json"], &["p.json"], &revoking)).unwrap();
         assert!(ids(&host).is_empty(), "what it signed is withdrawn");
         assert_eq!(authorize().unwrap_err().code, Code::CapabilityUnknown);
-        let events = lab.events();
-        let lapsed: Vec<&str> = events
-            .iter()
-            .filter_map(|event| match event {
-                EventKind::Security {
-                    rule: LAPSED, subject, ..
-                } => Some(subject.as_str()),
-                _ => None,
-            })
-            .collect();
+        let lapsed = lab.lapsed();
         assert!(
             lapsed.len() == 2 && lapsed[0].starts_with("manifest `") && lapsed[1].starts_with("persona `p`:"),
             "{lapsed:?}"
@@ -296,6 +298,44 @@ fn a_revoked_key_takes_effect_also_while_its_documents_are_named() {
     host.reload(&lab.config(&["a.json"], &["p.json"], "[policy]\ncapabilities = [\"*\"]"))
         .unwrap();
     assert!(authorize().is_ok());
+}
+
+#[test]
+fn a_key_that_is_trusted_no_longer_takes_effect_too() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.persona("p.json", "p");
+    let host = lab.host(lab.config(&["a.json"], &["p.json"], ""));
+    let session = host.session_of(&"p".parse().unwrap()).unwrap();
+    let other = PrivateKey::from_seed(&Zeroizing::new([2; 32]));
+    lab.write("other.pub.pem", other.public().to_pem().unwrap().as_bytes());
+    lab.events();
+    let failure = host
+        .reload(&lab.config_trusting("other.pub.pem", &["a.json"], &["p.json", "none.json"], ""))
+        .unwrap_err();
+    assert_eq!(failure.code, Code::ConfigInvalid, "{failure}");
+    assert_eq!(lab.lapsed(), [""; 0], "nothing has changed");
+    assert_eq!(ids(&host), ["a"]);
+    // Another host with the same state has taken a newer issue of the persona: what has lapsed is not opened anew.
+    let locked = host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+    let newer = [("p".parse().unwrap(), 9)].into_iter().collect();
+    locked.write_personas(&newer).unwrap();
+    drop(locked);
+    host.reload(&lab.config_trusting("other.pub.pem", &["a.json"], &["p.json"], ""))
+        .unwrap();
+    assert!(ids(&host).is_empty());
+    let lapsed = lab.lapsed();
+    assert!(lapsed.len() == 2 && lapsed[1].contains("is not trusted"), "{lapsed:?}");
+    lab.manifest_by(&other, "b.json", 1, "b");
+    host.reload(&lab.config_trusting(
+        "other.pub.pem",
+        &["b.json"],
+        &["p.json"],
+        "[policy]\ncapabilities = [\"*\"]",
+    ))
+    .unwrap();
+    let refused = host.dispatcher().authorize(&session, &"b".parse().unwrap(), None);
+    assert_eq!(refused.unwrap_err().code, Code::SignatureInvalid);
 }
 
 #[test]

@@ -144,11 +144,15 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
-    /// Whether the document was good once, and only time or a revocation speaks against it.
+    /// Whether the document may have been good once, and only time or the trust speaks against it.
     pub fn is_lapse(&self) -> bool {
         matches!(
             self,
-            Self::Expired { .. } | Self::KeyExpired { .. } | Self::RevokedKey { .. }
+            Self::Expired { .. }
+                | Self::KeyExpired { .. }
+                | Self::RevokedKey { .. }
+                | Self::UnknownKey { .. }
+                | Self::WrongKeyKind { .. }
         )
     }
 
