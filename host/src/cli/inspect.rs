@@ -47,7 +47,7 @@ pub(crate) fn human(inspection: &Inspection) -> String {
     let _infallible = writeln!(shown, "imports      {}", inspection.imports.len());
     for import in &inspection.imports {
         let name = text::line(&import.name);
-        let _infallible = writeln!(shown, "  {name:column$}  {}", text::line(&import.role.describe()));
+        let _infallible = writeln!(shown, "  {name:column$}  {}", text::line(&import.describe()));
     }
     let _infallible = writeln!(shown, "exports      {}", inspection.exports.len());
     for export in &inspection.exports {
@@ -95,6 +95,7 @@ mod tests {
                 name: name.to_owned(),
                 kind: "instance",
                 role: imports::role_of(name),
+                reveals: false,
             }],
             exports: vec![Export {
                 name: "aral:capability/tool@1.0.0".to_owned(),

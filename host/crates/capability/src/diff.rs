@@ -6,7 +6,7 @@ mod scopes;
 
 use std::collections::BTreeMap;
 
-use aral_contract::{CapabilityId, Code, Failure};
+use aral_contract::{CapabilityId, Code, Failure, Permission};
 use serde::Serialize;
 
 use crate::imports::split_version;
@@ -129,7 +129,8 @@ pub fn diff(old: &Subject, new: &Subject) -> Result<Diff, Failure> {
     }
 }
 
-/// Compares two components. Authority grew when an import can use a permission that no import could use before.
+/// Compares two components. Authority grew when an import can use a permission that no import could use before, or asks for
+/// the values of secrets.
 pub fn diff_components(old: &Inspection, new: &Inspection) -> Diff {
     let mut changes = Vec::new();
     changes.extend(Change::of_value("digest", old.digest, new.digest));
@@ -146,6 +147,21 @@ pub fn diff_components(old: &Inspection, new: &Inspection) -> Diff {
         let opened = import.map(|import| import.role.permissions()).unwrap_or_default();
         change.grew = opened.iter().any(|permission| !old.permissions.contains(permission));
         changes.push(change);
+    }
+    let reveals = |one: &Inspection| one.imports.iter().any(|import| import.reveals);
+    let asks = || Some("asks for values of secrets (`reveal`)".to_owned());
+    match (reveals(old), reveals(new)) {
+        (false, true) => changes.push(Change {
+            grew: true,
+            ..Change::new(Permission::SecretRead.as_str(), Direction::Added, None, asks())
+        }),
+        (true, false) => changes.push(Change::new(
+            Permission::SecretRead.as_str(),
+            Direction::Removed,
+            asks(),
+            None,
+        )),
+        (true, true) | (false, false) => {}
     }
     let names = |one: &Inspection| one.exports.iter().map(|export| export.name.clone()).collect::<Vec<_>>();
     changes.extend(diff_names("export", &names(old), &names(new)));

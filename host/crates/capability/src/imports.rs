@@ -58,12 +58,6 @@ impl Role {
     /// One line for a person.
     pub fn describe(&self) -> String {
         match self {
-            Self::Governed {
-                permissions: [Permission::SecretRead],
-            } => format!(
-                "needs {}, which says for each secret whether it is only added to requests or revealed",
-                Permission::SecretRead
-            ),
             Self::Governed { permissions: [one] } => format!("needs {one}"),
             Self::Governed { permissions } => format!("needs {}, decided per call", either(permissions)),
             Self::Shared { permissions } => {
@@ -100,6 +94,9 @@ const SOCKETS: Role = harmless("refuses every address and name: requests go thro
 const CLOCK: Role = harmless("tells the time");
 const RANDOM: Role = harmless("random numbers");
 const TERMINAL: Role = harmless("no terminal");
+
+/// The function of `aral:capability/secret-read` that hands out a value.
+pub(crate) const REVEAL: &str = "[method]secret.reveal";
 
 /// Interfaces of the ABI, without package and version.
 static ABI: [(&str, Role); 8] = [

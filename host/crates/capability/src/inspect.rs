@@ -46,6 +46,23 @@ pub struct Import {
     /// What it means.
     #[serde(flatten)]
     pub role: Role,
+    /// Whether it asks for the values of secrets. Without, secrets are only added to requests by the host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reveals: bool,
+}
+
+impl Import {
+    /// One line for a person.
+    pub fn describe(&self) -> String {
+        let means = self.role.describe();
+        if self.reveals {
+            return format!("{means}; asks for values of secrets (`reveal`)");
+        }
+        if self.role.permissions() == [Permission::SecretRead] {
+            return format!("{means}, to add secrets to requests: it never asks for their values");
+        }
+        means
+    }
 }
 
 /// One export.

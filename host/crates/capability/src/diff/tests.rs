@@ -33,6 +33,26 @@ fn components(old: &[&str], new: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn a_component_grows_by_asking_for_values_of_secrets() {
+    let with = |methods: &str| {
+        let text = format!(
+            r#"(component (import "aral:capability/secret-read@1.0.0" (instance
+                (export "secret" (type $s (sub resource))) {methods})))"#
+        );
+        inspect(&wat::parse_str(text).unwrap()).unwrap()
+    };
+    let attach = with(r#"(export "[method]secret.attach" (func (param "self" (borrow $s))))"#);
+    let reveal = with(r#"(export "[method]secret.reveal" (func (param "self" (borrow $s)) (result (list u8))))"#);
+    let grown = diff_components(&attach, &reveal);
+    assert!(grown.authority_grew, "{grown:?}");
+    assert!(lines(&grown).contains(&"secret:read added!".to_owned()), "{grown:?}");
+    let shrunk = diff_components(&reveal, &attach);
+    assert!(!shrunk.authority_grew, "{shrunk:?}");
+    assert!(lines(&shrunk).contains(&"secret:read removed".to_owned()), "{shrunk:?}");
+    assert!(!diff_components(&reveal, &reveal).authority_grew);
+}
+
+#[test]
 fn components_grow_by_imports_that_open_something_new() {
     let exec = "aral:capability/exec@1.0.0";
     let http = "wasi:http/outgoing-handler@0.2.3";

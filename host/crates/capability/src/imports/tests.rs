@@ -39,10 +39,7 @@ fn roles() {
             "refuses every address and name: requests go through wasi:http",
         ),
         ("wasi:cli/environment@0.2.6", "no variable; no argument"),
-        (
-            "aral:capability/secret-read@1.0.0",
-            "needs secret:read, which says for each secret whether it is only added to requests or revealed",
-        ),
+        ("aral:capability/secret-read@1.0.0", "needs secret:read"),
         ("aral:capability/exec@1.7.0", "needs exec"),
         ("aral:capability/log@1.0.0", "log lines of the call"),
         ("aral:capability/log@2.0.0", "not linkable: the host has version 1.0.0"),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{Digest, Permission};
+use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, CustomSectionReader, Encoding, KnownCustom, Parser, Payload, Validator,
     WasmFeatures,
@@ -98,7 +99,9 @@ fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     let import = import.map_err(error)?;
-                    push(&mut found.imports, import_of(import.name.name, import.ty.kind()))?;
+                    let name = import.name.name;
+                    let is_revealing = reveals(&validator, name);
+                    push(&mut found.imports, import_of(name, import.ty.kind(), is_revealing))?;
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
@@ -123,7 +126,19 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), InspectError> {
     Ok(())
 }
 
-fn import_of(name: &str, kind: ComponentExternalKind) -> Import {
+/// Whether an import of the outermost component is an interface with the function that hands out a secret's value.
+fn reveals(validator: &Validator, name: &str) -> bool {
+    let types = validator.types(0);
+    let item = types.and_then(|types| Some((types, types.component_item_for_import(name)?)));
+    item.is_some_and(|(types, item)| match item.ty {
+        ComponentEntityType::Instance(id) => types
+            .get(id)
+            .is_some_and(|instance| instance.exports.contains_key(imports::REVEAL)),
+        _ => false,
+    })
+}
+
+fn import_of(name: &str, kind: ComponentExternalKind, has_reveal: bool) -> Import {
     let role = match kind {
         ComponentExternalKind::Instance => role_of(name),
         ComponentExternalKind::Type => Role::Types,
@@ -140,6 +155,7 @@ fn import_of(name: &str, kind: ComponentExternalKind) -> Import {
     Import {
         name: name.to_owned(),
         kind: kind.desc(),
+        reveals: has_reveal && role.permissions() == [Permission::SecretRead],
         role,
     }
 }

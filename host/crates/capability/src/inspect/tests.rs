@@ -58,6 +58,37 @@ fn imports_of_the_outermost_component_count_alone() {
 }
 
 #[test]
+fn asking_for_values_of_secrets_is_told_from_adding_them_to_requests() {
+    let with = |methods: &str| {
+        let text = format!(
+            r#"(component
+                (import "aral:capability/secret-read@1.0.0" (instance
+                    (export "secret" (type $s (sub resource)))
+                    {methods}))
+                (instance $it)
+                (export "wasi:cli/run@0.2.0" (instance $it)))"#
+        );
+        let inspection = inspect(&wat::parse_str(text).unwrap()).unwrap();
+        let [import] = inspection.imports.as_slice() else {
+            panic!("one import: {inspection:?}")
+        };
+        (import.reveals, import.describe())
+    };
+    let attach = r#"(export "[method]secret.attach" (func (param "self" (borrow $s))))"#;
+    let reveal = r#"(export "[method]secret.reveal" (func (param "self" (borrow $s)) (result (list u8))))"#;
+    assert_eq!(
+        with(attach),
+        (
+            false,
+            "needs secret:read, to add secrets to requests: it never asks for their values".to_owned()
+        )
+    );
+    let asks = "needs secret:read; asks for values of secrets (`reveal`)".to_owned();
+    assert_eq!(with(reveal), (true, asks.clone()));
+    assert_eq!(with(&format!("{attach}{reveal}")), (true, asks));
+}
+
+#[test]
 fn a_component_of_another_world_is_shown_and_has_no_shape() {
     let text = r#"(component
         (import "frobnicate" (func))
