@@ -157,7 +157,7 @@ impl HostBuilder {
         let log = audit.iter().map(|audit| Arc::clone(audit.log()) as Arc<dyn AuditSink>);
         let bus = Arc::new(EventBus::new(log.chain(self.sinks).collect()));
         let storage = Storage::new(&config, Arc::clone(&clock))?;
-        let lent = storage.lend()?;
+        let lent = storage.lend(Arc::clone(&bus) as _)?;
         let secrets = self.secrets.or(lent.secrets);
         let services = Services {
             clock: Arc::clone(&clock),

@@ -4,7 +4,7 @@
 
 mod hidden;
 mod memory;
-mod moves;
+pub(crate) mod moves;
 mod secrets;
 
 use std::sync::Arc;

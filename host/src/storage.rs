@@ -10,7 +10,7 @@ mod upkeep;
 use std::path::Path;
 use std::sync::Arc;
 
-use aral_contract::{Clock, Code, Failure, SecretReference};
+use aral_contract::{AuditSink, Clock, Code, Failure, SecretReference};
 use aral_memory::sealed::{Epoch, SealedStore, StoreOptions};
 use aral_memory::{
     CacheLimits, EnvironmentSecrets, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts,
@@ -131,12 +131,12 @@ impl Storage {
     }
 
     /// What a host lends to its capabilities. The store is opened by the first call that needs it; from then on expired
-    /// records are removed, and epochs end.
+    /// records are removed, and epochs end, which `sink` is told.
     ///
     /// # Errors
     /// `host.internal` if the system gives no randomness.
-    pub fn lend(&self) -> Result<Lent, Failure> {
-        let store = self.lazily();
+    pub fn lend(&self, sink: Arc<dyn AuditSink>) -> Result<Lent, Failure> {
+        let store = self.lazily(sink);
         let space = |space| store.as_ref().map(|store| store.space(space));
         Ok(Lent {
             memory: space(Space::Memory),
@@ -145,7 +145,7 @@ impl Storage {
         })
     }
 
-    fn lazily(&self) -> Option<Arc<LazyStore>> {
+    fn lazily(&self, sink: Arc<dyn AuditSink>) -> Option<Arc<LazyStore>> {
         let memory = self.0.memory.clone()?;
         let storage = self.clone();
         let open = move || {
@@ -154,7 +154,7 @@ impl Storage {
                 sealed: Some(store.clone()),
                 memory: store.memory(),
                 secrets: store.secrets(),
-                upkeep: upkeep(&store, &memory, &storage.0.clock),
+                upkeep: upkeep(&store, &memory, &storage.0.clock, &sink),
             })
         };
         Some(LazyStore::new(Box::new(open), Arc::clone(&self.0.clock)))

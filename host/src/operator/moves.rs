@@ -4,15 +4,20 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use aral_contract::event::{LifecycleChange, Severity};
-use aral_contract::{Code, EventKind, Failure};
+use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::MasterKey;
 use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
-use aral_memory::sealed::{Existing, Progress};
+use aral_memory::sealed::{self, Existing, Progress, Tally};
 use serde::{Deserialize, Serialize};
 
 use super::{Act, Hidden, Operator, Tell, Told};
 use crate::config::storage::MasterKeyPlace;
 use crate::storage::{backup_failure, store_failure};
+
+/// The rule of the event that says that keys begin to be rotated.
+pub(crate) const ROTATION_BEGUN: &str = "memory_rotation_begun";
+/// What rotates when an epoch ends.
+pub(crate) const EPOCH: &str = "memory epoch";
 
 /// A piece of a backup on its way. Bounds the memory that is taken for each.
 const PIECE_BYTES: usize = 64 << 10;
@@ -106,6 +111,7 @@ impl Act for MemoryRotateKey {
             NewKey::Text(text) => MasterKey::from_text(text.expose()).map_err(store_failure)?,
             NewKey::Transit { mount, key } => operator.storage().master_key(&MasterKeyPlace::Transit { mount, key })?,
         };
+        operator.record(begun(ROTATION_BEGUN, &format!("memory, to key {}", key.id())));
         // Whoever watched may be gone; the store must not stay between two keys for that.
         let rotated = store.rotate_key(&key, &mut |step| drop(tell(progress(step))));
         let rotated = rotated.map_err(store_failure)?;
@@ -132,12 +138,14 @@ impl Act for MemoryRotateEpoch {
             .with_hint("aral.toml: [memory.epoch] transit = { mount = \"transit\", prefix = \"aral-epoch\" }"));
         }
         operator.check_recorded()?;
-        let rotated = operator.store()?.rotate_epoch(&mut |step| {
+        let store = operator.store()?;
+        operator.record(begun(ROTATION_BEGUN, EPOCH));
+        let rotated = store.rotate_epoch(&mut |step| {
             let _nobody_watches = tell(progress(step));
             ControlFlow::Continue(())
         });
         let rotated = rotated.map_err(store_failure)?;
-        operator.record(rotated_event("memory epoch"));
+        operator.record(rotated_event(EPOCH));
         Ok(Rotated {
             key_id: None,
             records: rotated.records,
@@ -166,22 +174,25 @@ impl Act for MemoryExport {
                 gone: None,
             },
         );
-        let exported = store.export(&key, &mut out, &mut |done| {
+        let mut gone_out = Tally::default();
+        operator.record(begun("memory_export_begun", &format!("key {}", key.id())));
+        let exported = store.export(&key, &mut out, &mut |tally| {
+            gone_out = *tally;
             // It ends at the next piece if nobody listens any more.
             let _nobody = (tell.borrow_mut())(Told::Progress {
-                done,
-                total: Some(total.max(done)),
+                done: tally.records,
+                total: Some(total.max(tally.records)),
             });
         });
-        let flushed = out.flush();
-        if let Some(gone) = out.get_mut().gone.take() {
-            return Err(gone);
-        }
-        let records = exported.map_err(backup_failure)?;
-        flushed.map_err(Failure::internal)?;
-        operator.record(moved("memory_exported", &key.id()));
+        let flushed = out.flush().map_err(Failure::internal);
+        let ended = match out.get_mut().gone.take() {
+            Some(gone) => Err(gone),
+            None => exported.map_err(backup_failure).and(flushed),
+        };
+        operator.record(moved("memory_exported", &key.id(), &gone_out, ended.as_ref().err()));
+        ended?;
         Ok(Exported {
-            records,
+            records: gone_out.records,
             key_id: key.id(),
         })
     }
@@ -233,15 +244,28 @@ impl MemoryImport {
         } else {
             Existing::Keep
         };
-        let imported = operator.store()?.import(&key, backup, existing, &mut |done| {
-            let _nobody_watches = tell(Told::Progress { done, total: None });
+        let (store, key_id) = (operator.store()?, key.public_key().id());
+        let mut come_in = sealed::Imported::default();
+        operator.record(begun("memory_import_begun", &format!("key {key_id}")));
+        let imported = store.import(&key, backup, existing, &mut |imported| {
+            come_in = *imported;
+            let _nobody_watches = tell(Told::Progress {
+                done: imported.seen(),
+                total: None,
+            });
         });
-        let imported = imported.map_err(backup_failure)?;
-        operator.record(moved("memory_imported", &key.public_key().id()));
+        let ended = imported.map_err(backup_failure);
+        operator.record(moved(
+            "memory_imported",
+            &key_id,
+            &come_in.restored,
+            ended.as_ref().err(),
+        ));
+        ended?;
         Ok(Imported {
-            restored: imported.restored,
-            kept: imported.kept,
-            expired: imported.expired,
+            restored: come_in.restored.records,
+            kept: come_in.kept,
+            expired: come_in.expired,
         })
     }
 }
@@ -254,7 +278,7 @@ fn progress(step: Progress) -> Told {
 }
 
 /// What the record of a new key says.
-fn rotated_event(subject: &str) -> EventKind {
+pub(crate) fn rotated_event(subject: &str) -> EventKind {
     EventKind::Lifecycle {
         change: LifecycleChange::KeyRotated,
         subject: subject.to_owned(),
@@ -262,12 +286,30 @@ fn rotated_event(subject: &str) -> EventKind {
     }
 }
 
-/// Everything that the store holds went out or came in, under a key for backups.
-fn moved(rule: &'static str, key: &str) -> EventKind {
+/// What is on record before anything moves, so that no way to end leaves nothing.
+pub(crate) fn begun(rule: &'static str, subject: &str) -> EventKind {
     EventKind::Security {
         severity: Severity::Medium,
         rule,
-        subject: format!("key {key}"),
+        subject: subject.to_owned(),
         source: None,
     }
 }
+
+/// What the store holds went out or came in, under a key for backups: all of it, or what was moved before it failed.
+fn moved(rule: &'static str, key: &str, tally: &Tally, failure: Option<&Failure>) -> EventKind {
+    let highest = tally.highest.map_or("none", Classification::as_str);
+    let ended = failure.map_or_else(|| "whole".to_owned(), |failure| format!("cut off: {}", failure.code));
+    EventKind::Security {
+        severity: Severity::Medium,
+        rule,
+        subject: format!(
+            "key {key}: {} records, {} of them secrets, classified up to {highest}; {ended}",
+            tally.records, tally.secrets
+        ),
+        source: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aral_contract::Clock;
+use aral_contract::{AuditSink, Clock, Event, EventKind};
 use aral_memory::StoreError;
 use aral_memory::sealed::SealedStore;
 
 use super::epoch::EpochAge;
 use super::keeper::{Next, Work};
 use crate::config::storage::MemoryConfig;
+use crate::operator::moves::{EPOCH, ROTATION_BEGUN, begun, rotated_event};
 
 /// Records that one step removes. Stops a sweep from holding up reads and writes.
 const SWEEP_RECORDS_MAX: usize = 256;
@@ -19,7 +20,12 @@ const SWEEP_RECORDS_MAX: usize = 256;
 const EPOCH_LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// All of it.
-pub(super) fn upkeep(store: &SealedStore, memory: &MemoryConfig, clock: &Arc<dyn Clock>) -> Vec<Work> {
+pub(super) fn upkeep(
+    store: &SealedStore,
+    memory: &MemoryConfig,
+    clock: &Arc<dyn Clock>,
+    sink: &Arc<dyn AuditSink>,
+) -> Vec<Work> {
     let swept = store.clone();
     let mut all = vec![Work {
         name: "sweep",
@@ -34,16 +40,29 @@ pub(super) fn upkeep(store: &SealedStore, memory: &MemoryConfig, clock: &Arc<dyn
             store.clone(),
             EpochAge::new(&memory.dir, epoch.hours, Arc::clone(clock)),
         );
+        let (sink, clock) = (Arc::clone(sink), Arc::clone(clock));
+        let record = move |kind| {
+            sink.record(Event {
+                at: clock.now(),
+                trace: None,
+                kind,
+            });
+        };
         Work {
             name: "epoch",
             every: EPOCH_LOOK_EVERY,
-            step: Box::new(move |stopping| rotate_if_over(&store, &age, stopping)),
+            step: Box::new(move |stopping| rotate_if_over(&store, &age, stopping, &record)),
         }
     }));
     all
 }
 
-fn rotate_if_over(store: &SealedStore, age: &EpochAge, stopping: &AtomicBool) -> Result<Next, StoreError> {
+fn rotate_if_over(
+    store: &SealedStore,
+    age: &EpochAge,
+    stopping: &AtomicBool,
+    record: &dyn Fn(EventKind),
+) -> Result<Next, StoreError> {
     let status = store.status()?;
     if status.keys.len() > 1 {
         // The operator changes the master key, which makes a new epoch too; that is theirs to end.
@@ -55,6 +74,7 @@ fn rotate_if_over(store: &SealedStore, age: &EpochAge, stopping: &AtomicBool) ->
         None => true,
     };
     if is_over || status.is_rotating {
+        record(begun(ROTATION_BEGUN, EPOCH));
         let rotated = store.rotate_epoch(&mut |_| {
             if stopping.load(Ordering::Acquire) {
                 ControlFlow::Break(())
@@ -62,6 +82,7 @@ fn rotate_if_over(store: &SealedStore, age: &EpochAge, stopping: &AtomicBool) ->
                 ControlFlow::Continue(())
             }
         })?;
+        record(rotated_event(EPOCH));
         tracing::info!(
             records = rotated.records,
             "a new epoch has begun, and the key of the old one is destroyed"
@@ -133,6 +154,10 @@ mod tests {
         }
     }
 
+    fn nobody() -> Arc<dyn AuditSink> {
+        Arc::new(crate::storage::tests::Nobody)
+    }
+
     struct Lab {
         folder: tempfile::TempDir,
         clock: Arc<Hands>,
@@ -191,8 +216,12 @@ mod tests {
         let lab = Lab::new();
         let store = lab.open(true);
         put(&store);
+        let heard = Mutex::new(Vec::new());
         let step = |hours: u64| {
-            rotate_if_over(&store, &lab.age(hours), &AtomicBool::new(false)).unwrap();
+            rotate_if_over(&store, &lab.age(hours), &AtomicBool::new(false), &|kind| {
+                heard.lock().unwrap().push(kind)
+            })
+            .unwrap();
             store.status().unwrap().epochs
         };
         let first = step(3);
@@ -205,6 +234,19 @@ mod tests {
         let kept: Vec<String> = lab.keys.0.lock().unwrap().iter().cloned().collect();
         assert_eq!(kept, second, "the key of the first is destroyed");
         assert_eq!(step(3), second, "and the second has just begun");
+        let heard: Vec<String> = heard
+            .into_inner()
+            .unwrap()
+            .iter()
+            .map(|kind| match kind {
+                EventKind::Security { rule, subject, .. } => format!("{rule} {subject}"),
+                EventKind::Lifecycle { change, subject, .. } => format!("{change:?} {subject}"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        // The first epoch began with the first look.
+        let one = ["memory_rotation_begun memory epoch", "KeyRotated memory epoch"];
+        assert_eq!(heard, one);
     }
 
     #[test]
@@ -212,13 +254,13 @@ mod tests {
         let lab = Lab::new();
         let store = lab.open(true);
         put(&store);
-        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false)).unwrap();
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &|_| {}).unwrap();
         lab.go_on(1);
-        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true)).unwrap_err();
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true), &|_| {}).unwrap_err();
         assert!(store.status().unwrap().is_rotating);
         drop(store);
         let store = lab.open(true);
-        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false)).unwrap();
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &|_| {}).unwrap();
         let status = store.status().unwrap();
         assert!(!status.is_rotating && status.epochs.len() == 1, "{status:?}");
     }
@@ -229,17 +271,22 @@ mod tests {
         put(&lab.open(false));
         let store = lab.open(true);
         assert!(store.status().unwrap().epochs.is_empty());
-        rotate_if_over(&store, &lab.age(100), &AtomicBool::new(false)).unwrap();
+        rotate_if_over(&store, &lab.age(100), &AtomicBool::new(false), &|_| {}).unwrap();
         assert_eq!(store.status().unwrap().epochs.len(), 1);
     }
 
     #[test]
     fn epochs_end_where_there_are_any() {
         let lab = Lab::new();
-        let names: Vec<&str> = upkeep(&lab.open(true), &config(&lab, None), &(Arc::clone(&lab.clock) as _))
-            .iter()
-            .map(|work| work.name)
-            .collect();
+        let names: Vec<&str> = upkeep(
+            &lab.open(true),
+            &config(&lab, None),
+            &(Arc::clone(&lab.clock) as _),
+            &nobody(),
+        )
+        .iter()
+        .map(|work| work.name)
+        .collect();
         assert_eq!(names, ["sweep"], "without [memory.epoch] no epoch ends");
         let epoch = crate::config::storage::EpochConfig {
             mount: "transit".to_owned(),
@@ -250,6 +297,7 @@ mod tests {
             &lab.open(true),
             &config(&lab, Some(epoch)),
             &(Arc::clone(&lab.clock) as _),
+            &nobody(),
         );
         assert_eq!(all.len(), 2);
     }

@@ -36,7 +36,7 @@ use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
 pub use rotate::{Progress, Rotated};
-pub use transfer::{Existing, Imported};
+pub use transfer::{Existing, Imported, Tally};
 
 use crate::key::{MasterKey, hex};
 use crate::key_service::KeyService;

@@ -123,11 +123,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Without this the backup is cut off.
-    pub(crate) fn end(mut self) -> Result<u64, BackupError> {
+    pub(crate) fn end(mut self) -> Result<(), BackupError> {
         let records = self.records;
         self.message(&Head::End { records }, &[])?;
-        self.out.flush().map_err(writing)?;
-        Ok(records)
+        self.out.flush().map_err(writing)
     }
 
     fn message(&mut self, head: &Head, value: &[u8]) -> Result<(), BackupError> {

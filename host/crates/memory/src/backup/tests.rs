@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::record::{Precondition, Quota, Write};
-use crate::sealed::{Existing, Imported, SealedStore, StoreOptions};
+use crate::sealed::{Existing, Imported, SealedStore, StoreOptions, Tally};
 use crate::{MasterKey, RecordStore};
 
 fn store(folder: &tempfile::TempDir, name: &str) -> SealedStore {
@@ -64,17 +64,23 @@ fn a_backup_restores_every_record_of_both_spaces_as_it_was() {
     put(&*to.memory(), "notes", "a", b"newer", None);
     let mut seen = 0;
     let mut import = |existing| {
-        to.import(&key, &mut Cursor::new(&bytes), existing, &mut |records| seen = records)
-            .unwrap()
+        to.import(&key, &mut Cursor::new(&bytes), existing, &mut |imported| {
+            seen = imported.seen()
+        })
+        .unwrap()
     };
     let kept = Imported {
-        restored: 2,
+        restored: Tally {
+            records: 2,
+            secrets: 1,
+            highest: Some(Classification::Internal),
+        },
         kept: 1,
         expired: 0,
     };
     assert_eq!(import(Existing::Keep), kept);
     assert_eq!(get(&*to.memory(), "notes", "a").unwrap().value.as_slice(), b"newer");
-    assert_eq!(import(Existing::Replace).restored, 3);
+    assert_eq!(import(Existing::Replace).restored.records, 3);
     assert_eq!(seen, 3);
     assert_eq!(get(&*to.memory(), "notes", "a"), get(&*from.memory(), "notes", "a"));
     assert_eq!(get(&*to.memory(), "other", "large").unwrap().value.as_slice(), large);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek, Write};
 
+use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
 use super::SealedStore;
@@ -26,19 +27,48 @@ pub enum Existing {
     Replace,
 }
 
+/// Records that went out or came in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub records: u64,
+    /// How many of them are secrets.
+    pub secrets: u64,
+    /// How sensitive the most sensitive one is; none: there was none.
+    pub highest: Option<Classification>,
+}
+
+impl Tally {
+    fn count(&mut self, space: Space, classification: Classification) {
+        self.records = self.records.saturating_add(1);
+        self.secrets = self.secrets.saturating_add(u64::from(space == Space::Secrets));
+        self.highest = self.highest.max(Some(classification));
+    }
+}
+
 /// What an import did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Records that were written.
-    pub restored: u64,
+    pub restored: Tally,
     /// Records that were there already, and stayed.
     pub kept: u64,
     /// Records whose time is over.
     pub expired: u64,
 }
 
+impl Imported {
+    /// Records that were looked at.
+    pub fn seen(&self) -> u64 {
+        self.restored
+            .records
+            .saturating_add(self.kept)
+            .saturating_add(self.expired)
+    }
+}
+
 impl SealedStore {
-    /// Writes every record of both spaces, sealed to `to`; says how many. Reading and writing go on meanwhile: what changes
+    /// Writes every record of both spaces, sealed to `to`, and says of each how many they are then. Reading and writing go on meanwhile: what changes
     /// while this runs is in the backup as it was or as it is.
     ///
     /// # Errors
@@ -47,12 +77,12 @@ impl SealedStore {
         &self,
         to: &BackupPublicKey,
         out: &mut dyn Write,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, BackupError> {
+        progress: &mut dyn FnMut(&Tally),
+    ) -> Result<Tally, BackupError> {
         // A record that moves between roots while this runs could be missed in both.
         let _alone = self.0.alone()?;
         let mut writer = Writer::begin(to, out)?;
-        let mut records = 0_u64;
+        let mut tally = Tally::default();
         let keys = self.0.keys.load_full();
         // Oldest root first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes
         // a record to the newest root.
@@ -68,14 +98,15 @@ impl SealedStore {
                 for (place, namespace) in namespaces {
                     self.export_namespace(space, place, &namespace, &mut |kept| {
                         writer.record(&kept)?;
-                        records = records.saturating_add(1);
-                        progress(records);
+                        tally.count(space, kept.classification);
+                        progress(&tally);
                         Ok(())
                     })?;
                 }
             }
         }
-        writer.end()
+        writer.end()?;
+        Ok(tally)
     }
 
     fn export_namespace(
@@ -148,7 +179,7 @@ impl SealedStore {
         with: &BackupPrivateKey,
         from: &mut (impl Read + Seek),
         existing: Existing,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(&Imported),
     ) -> Result<Imported, BackupError> {
         let start = from.stream_position();
         let seek = |source| BackupError::Io { action: "read", source };
@@ -158,11 +189,9 @@ impl SealedStore {
         from.seek(std::io::SeekFrom::Start(start)).map_err(seek)?;
         let mut reader = Reader::begin(with, from)?;
         let mut imported = Imported::default();
-        let mut seen = 0_u64;
         while let Some(kept) = reader.next()? {
-            seen = seen.saturating_add(1);
             self.restore(kept, existing, &mut imported)?;
-            progress(seen);
+            progress(&imported);
         }
         Ok(imported)
     }
@@ -173,6 +202,7 @@ impl SealedStore {
             count(&mut imported.expired);
             return Ok(());
         }
+        let (space, classification) = (kept.space, kept.classification);
         let work = Work::Restore {
             space: kept.space,
             namespace: kept.namespace,
@@ -186,7 +216,7 @@ impl SealedStore {
             replace: existing == Existing::Replace,
         };
         match self.0.submit(work) {
-            Ok(_) => count(&mut imported.restored),
+            Ok(_) => imported.restored.count(space, classification),
             Err(StoreError::Precondition { .. }) => count(&mut imported.kept),
             Err(error) => return Err(error),
         }

@@ -1,0 +1,155 @@
+//! What is on record of all that goes out and comes in, however it ends.
+#![expect(clippy::disallowed_methods, reason = "a test damages files")]
+
+use std::io::Cursor;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex};
+
+use aral_contract::{AuditSink, Event};
+use aral_memory::{Precondition, Quota, Write as Put};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::config::Config;
+use crate::host::Host;
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<EventKind>>);
+
+impl AuditSink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event.kind);
+    }
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+    operator: Operator,
+    kept: Arc<Kept>,
+    key: BackupPrivateKey,
+}
+
+impl Lab {
+    /// A store with two records of agents, larger than a piece, and a secret.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("master.key"), "5a".repeat(32)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(place("master.key"), mode).unwrap();
+        let text = "state_dir = \"state\"\n[memory]\nfree_bytes_min = 0\nmaster_key = { file = \"master.key\" }\n\
+                    [audit]\nreserve_bytes = 0\n";
+        std::fs::write(place("aral.toml"), text).unwrap();
+        let kept: Arc<Kept> = Arc::default();
+        let config = Config::load(&place("aral.toml")).unwrap();
+        let host = Host::builder().config(config).sink(Arc::clone(&kept) as _);
+        let lab = Self {
+            operator: Operator::of(&host.build().unwrap()),
+            kept,
+            key: BackupPrivateKey::generate().unwrap(),
+            folder,
+        };
+        let store = lab.operator.store().unwrap();
+        let put = |records: &dyn aral_memory::RecordStore, name: &str, classification| {
+            let write = Put {
+                name: name.parse().unwrap(),
+                value: Zeroizing::new(vec![7; 2 * PIECE_BYTES]),
+                ttl_seconds: None,
+                classification,
+                precondition: Precondition::Any,
+            };
+            records
+                .put(&"notes".parse().unwrap(), write, &Quota::UNLIMITED)
+                .unwrap();
+        };
+        put(&*store.memory(), "a", Classification::Internal);
+        put(&*store.memory(), "b", Classification::Confidential);
+        put(&*store.secrets(), "token", Classification::Secret);
+        lab.events();
+        lab
+    }
+
+    fn events(&self) -> Vec<String> {
+        let events = std::mem::take(&mut *self.kept.0.lock().unwrap());
+        let shown = |event| match event {
+            EventKind::Security { rule, subject, .. } => Some(format!("{rule} {subject}")),
+            _ => None,
+        };
+        events.into_iter().filter_map(shown).collect()
+    }
+
+    fn export(&self, tell: Tell<'_>) -> Result<Exported, Failure> {
+        let to = self.key.public_key().to_pem();
+        MemoryExport { to }.act(&self.operator, tell)
+    }
+
+    /// The two events of one move: `which`, and how it ended.
+    fn assert_recorded(&self, which: &str, ended: &str) {
+        let key = self.key.public_key().id();
+        let begin = format!("memory_{which}_begun key {key}");
+        let end = format!("memory_{which}ed key {key}: {ended}");
+        assert_eq!(self.events(), [begin, end]);
+    }
+}
+
+#[test]
+fn an_export_and_an_import_say_what_went_and_came() {
+    let lab = Lab::new();
+    let mut backup = Vec::new();
+    let exported = lab.export(&mut |told| {
+        if let Told::Data(data) = told {
+            backup.extend(data);
+        }
+        Ok(())
+    });
+    assert_eq!(exported.unwrap().records, 3);
+    lab.assert_recorded("export", "3 records, 1 of them secrets, classified up to secret; whole");
+    let import = |backup: &[u8]| {
+        let act = MemoryImport {
+            key: Hidden::new(Zeroizing::new(lab.key.to_pem().as_bytes().to_vec())),
+            overwrite: true,
+        };
+        act.act(&lab.operator, &mut Cursor::new(backup), &mut |_| Ok(()))
+    };
+    assert_eq!(import(&backup).unwrap().restored, 3);
+    lab.assert_recorded("import", "3 records, 1 of them secrets, classified up to secret; whole");
+    backup.pop();
+    let failure = import(&backup).map(drop).unwrap_err();
+    let ended = format!(
+        "0 records, 0 of them secrets, classified up to none; cut off: {}",
+        failure.code
+    );
+    lab.assert_recorded("import", &ended);
+}
+
+#[test]
+fn who_leaves_before_an_export_is_over_is_on_record() {
+    let lab = Lab::new();
+    let mut pieces = 0;
+    let left = lab.export(&mut |told| {
+        pieces += usize::from(matches!(told, Told::Data(_)));
+        if pieces < 3 {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Cancelled, "nobody listens"))
+    });
+    assert_eq!(left.map(drop).unwrap_err().code, Code::Cancelled);
+    let events = lab.events();
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[1].ends_with("cut off: call.cancelled"), "{events:?}");
+    assert!(!events[1].contains(": 0 records"), "what went is counted: {events:?}");
+}
+
+#[test]
+fn an_export_that_meets_damage_is_on_record() {
+    let lab = Lab::new();
+    let dir = lab.operator.storage().memory().unwrap().dir.clone();
+    assert!(dir.starts_with(lab.folder.path()));
+    let slots = std::fs::OpenOptions::new().write(true).open(dir.join("slots")).unwrap();
+    // The key of the first record that was written.
+    slots.write_all_at(&[0; 128], 4096).unwrap();
+    let failure = lab.export(&mut |_| Ok(())).map(drop).unwrap_err();
+    let events = lab.events();
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[1].ends_with(&format!("cut off: {}", failure.code)), "{events:?}");
+}
