@@ -2,6 +2,7 @@
 //! without the key the record is noise, wherever copies of it may lie. The layout is in docs/store-format.md.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::files;
@@ -147,13 +148,21 @@ impl SlotFile {
             .read(true)
             .write(true)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let file = dir
-            .open_with(NAME, &options)
-            .map_err(|error| StoreError::io("open its slot file", error))?
-            .into_std();
+        let file = match dir.open_with(NAME, &options) {
+            Ok(file) => file.into_std(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(StoreError::Corrupt {
+                    what: "the slot file, which is not there,",
+                });
+            }
+            Err(error) => return Err(StoreError::io("open its slot file", error)),
+        };
         let mut header = vec![0; HEADER_BYTES];
-        file.read_exact_at(&mut header, 0)
-            .map_err(|error| StoreError::io("read its slot file", error))?;
+        match file.read_exact_at(&mut header, 0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(DAMAGED),
+            Err(error) => return Err(reading(error)),
+        }
         let (magic, rest) = header.split_first_chunk::<8>().ok_or(DAMAGED)?;
         let (format, rest) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
         if magic != MAGIC {
@@ -161,6 +170,7 @@ impl SlotFile {
         }
         match u32::from_le_bytes(*format) {
             FORMAT => {}
+            0 => return Err(DAMAGED),
             found => return Err(StoreError::Version { found, known: FORMAT }),
         }
         if !rest.starts_with(store) {
@@ -228,7 +238,7 @@ impl SlotFile {
         let mut slot = [0; SLOT_BYTES];
         match self.file.read_exact_at(&mut slot, offset(index)) {
             // A record that names a slot behind the end is damaged, and that is found out by whoever asked.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Slot::FREE),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Slot::FREE),
             other => other.map(|()| Slot(slot)).map_err(reading),
         }
     }

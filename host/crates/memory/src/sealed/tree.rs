@@ -282,7 +282,8 @@ fn fenced<T>(action: &'static str, act: impl FnOnce() -> sled::Result<T>) -> Res
 
 fn failed(action: &'static str, error: sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => DAMAGED,
+        // Its settings are of another sled: what wrote them was this one.
+        sled::Error::Corruption { .. } | sled::Error::Unsupported(_) => DAMAGED,
         // Reading needs no room: this is a write that failed before, which sled answers everything with from then on.
         sled::Error::Io(error) if error.kind() == ErrorKind::StorageFull => StoreError::io(WRITE, error),
         other => StoreError::io(action, other),

@@ -138,9 +138,40 @@ fn assert_clear(error: &StoreError, case: &str) {
     );
     let fits = matches!(
         error,
-        StoreError::Corrupt { .. } | StoreError::Version { .. } | StoreError::WrongKey { .. } | StoreError::Io { .. }
+        StoreError::Corrupt { .. } | StoreError::Version { .. } | StoreError::WrongKey { .. }
     );
     assert!(fits, "{case}: {error:?}");
+}
+
+#[test]
+fn a_slot_file_or_settings_that_are_cut_or_missing_are_told_as_damage() {
+    let sound = Sound::new();
+    let (slots, conf) = ("slots", "records/conf");
+    for file in [slots, conf] {
+        let content = std::fs::read(sound.path(file)).expect("a file");
+        for bytes in [0, 1, content.len() / 2] {
+            // Of the slot file less than its header.
+            let left = &content[..bytes.min(4000)];
+            assert_eq!(
+                sound.with(file, left, &format!("{file} of {bytes} bytes")),
+                Outcome::Refused
+            );
+        }
+        for at in 0..content.len().min(12) {
+            let mut changed = content.clone();
+            changed[at] ^= 0x20;
+            sound.with(file, &changed, &format!("byte {at} of {file}"));
+        }
+    }
+    let mut of_no_format = std::fs::read(sound.path(slots)).expect("a file");
+    of_no_format[8] = 0;
+    assert_eq!(sound.with(slots, &of_no_format, "format 0"), Outcome::Refused);
+    std::fs::remove_file(sound.path(slots)).expect("a file");
+    let error = open(&sound.place.store(), KEY, START).map(drop).expect_err("no keys");
+    assert!(
+        error.to_string().contains("the slot file, which is not there,"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -24,6 +24,9 @@ struct Recording {
     last: usize,
 }
 
+/// At which step a writer kills itself, and at which time there.
+type Killed = Option<(Step, usize)>;
+
 const BASE: &str = "base";
 
 impl Recording {
@@ -33,7 +36,7 @@ impl Recording {
     }
 
     /// Records one writer after the other, each with its turns, and the step at which it kills itself.
-    fn of_runs(place: Place, before: State, runs: Vec<(Vec<Turn>, Option<(Step, usize)>)>) -> Self {
+    fn of_runs(place: Place, before: State, runs: Vec<(Vec<Turn>, Killed)>) -> Self {
         copy_folder(&place.store(), &place.beside(BASE));
         let found = Command::new("strace").arg("-V").output();
         assert!(found.is_ok(), "these tests need `strace`: run `apt-get install strace`");
@@ -106,7 +109,7 @@ impl Recording {
 }
 
 /// What `strace` tells of a writer.
-fn traced(place: &Place, turns: &[Turn], killed_at: Option<(Step, usize)>) -> String {
+fn traced(place: &Place, turns: &[Turn], killed_at: Killed) -> String {
     let file = place.beside("trace");
     let run = Run {
         place,
