@@ -105,7 +105,7 @@ pub(crate) struct Renewal<'a> {
 /// A persona that a configuration names.
 pub(crate) enum Named {
     /// It is believed.
-    Believed(Persona),
+    Believed(Box<Persona>),
     /// It is there and not believed any more. It stays as it is, so that each of its calls is refused.
     Lapsed(Session),
 }
@@ -114,7 +114,7 @@ impl Named {
     /// Its session.
     pub(crate) fn open(self, host: &Host) -> Result<Session, Failure> {
         match self {
-            Self::Believed(persona) => host.open(persona),
+            Self::Believed(persona) => host.open(*persona),
             Self::Lapsed(session) => Ok(session),
         }
     }
@@ -181,7 +181,7 @@ impl<'a> Renewal<'a> {
         match persona::verify(bytes, &self.trust, now) {
             Ok(persona) => {
                 self.host.check_unchanged(&persona)?;
-                Ok(Named::Believed(persona))
+                Ok(Named::Believed(Box::new(persona)))
             }
             Err(error) => {
                 // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
@@ -213,7 +213,7 @@ impl<'a> Renewal<'a> {
         self.host.check_unchanged(&persona)?;
         let subject = format!("persona `{}` without a signature", persona.body.id);
         self.dispatcher.warn_development(None, subject);
-        Ok(Named::Believed(persona))
+        Ok(Named::Believed(Box::new(persona)))
     }
 
     /// From now on it holds. `then` makes it hold where the host does not reach.

@@ -49,6 +49,15 @@ fn storing_tells_the_reference_and_only_reveal_the_value() {
     assert_eq!(reveal(&desk, "alias").stdout, VALUE, "two names of one secret");
     let object = desk.aral(&["secret", "get", "alias", "--json"]).object();
     assert_eq!(object, json!({"name": "alias", "reference": "local://github"}));
+    desk.aral(&["secret", "get", "nothing"]).assert(
+        "not there",
+        6,
+        &[
+            "there is no secret `nothing`",
+            "aral secret put nothing",
+            "(record.unknown)",
+        ],
+    );
     reveal(&desk, "nothing").assert(
         "not there",
         6,

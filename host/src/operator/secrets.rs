@@ -83,8 +83,12 @@ impl Act for SecretGet {
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let secrets = operator.secrets()?;
+        if !self.reveal {
+            let reference = Operator::wait(secrets.locate(&self.name))?.map_err(store_failure)?;
+            return Ok(SecretAnswer { reference, value: None });
+        }
         let reference = secrets.reference(&self.name);
-        if reference.is_none() || !self.reveal {
+        if reference.is_none() {
             return Ok(SecretAnswer { reference, value: None });
         }
         operator.check_recorded()?;

@@ -92,6 +92,20 @@ impl Secrets {
         parts.references.get(name).cloned().or_else(local)
     }
 
+    /// Where a secret is; none: nowhere. Of the local store alone it is asked whether it is there.
+    ///
+    /// # Errors
+    /// If the local store cannot be read.
+    pub async fn locate(&self, name: &SecretName) -> Result<Option<SecretReference>, StoreError> {
+        let Some(reference) = self.reference(name) else {
+            return Ok(None);
+        };
+        let (SecretReference::Local { name }, Some(local)) = (&reference, &self.0.parts.local) else {
+            return Ok(Some(reference));
+        };
+        Ok(local.has(name).await?.then_some(reference))
+    }
+
     /// The value of a secret: a copy that is younger than the time to live, or what its source says now. Of many who ask
     /// for the same one at once, one asks the source, and the others take its answer.
     ///

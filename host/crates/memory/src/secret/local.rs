@@ -54,6 +54,16 @@ impl LocalSecrets {
         Ok((names, page.cursor))
     }
 
+    /// Whether there is a secret at a reference of the local store.
+    pub(super) async fn has(&self, name: &SecretName) -> Result<bool, StoreError> {
+        let Ok(name) = RecordName::try_from(name.as_str().to_owned()) else {
+            return Ok(false);
+        };
+        let own = self.clone();
+        let found = blocking(move || own.store.classification(&own.namespace, &name)).await?;
+        Ok(found.is_some())
+    }
+
     async fn fetch(&self, reference: &SecretReference) -> Result<SecretValue, SecretError> {
         let (own, name) = (self.clone(), record_name(reference)?);
         let record = blocking(move || own.store.get(&own.namespace, &name)).await;

@@ -346,7 +346,9 @@ async fn names_without_a_place_of_their_own_lie_in_the_local_store() {
     let short = name("short-lived");
     secrets.put(&short, &value("x")).await.unwrap();
     assert_eq!(secrets.get(&short).await.unwrap(), value("x"));
+    assert!(secrets.locate(&short).await.unwrap().is_some());
     assert_eq!(secrets.delete(&short).await.unwrap().to_string(), "local://short-lived");
+    assert_eq!(secrets.locate(&short).await.unwrap(), None);
     for gone in [
         secrets.get(&short).await.map(drop),
         secrets.delete(&short).await.map(drop),
