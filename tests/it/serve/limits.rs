@@ -28,11 +28,19 @@ fn server_with(limits: Value, runtime: Value) -> Server {
     desk.manifest(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)]);
     let server = Server::start(&desk);
     // Compiled and linked, so that the calls below take no longer than they say.
-    assert_eq!(server.invoke("runtime-sleep", "{\"wait_ms\":1}").status, 200);
-    settle();
-    assert_eq!(server.invoke(ECHO, "1").status, 200);
-    settle();
+    warm(&server, "runtime-sleep", "{\"wait_ms\":1}");
+    warm(&server, ECHO, "1");
     server
+}
+
+/// The first calls of a capability may take longer than a limit lets them: they compile it.
+fn warm(server: &Server, capability: &str, input: &str) {
+    let mut statuses = Vec::new();
+    while statuses.last() != Some(&200) {
+        assert!(statuses.len() < 5, "`{capability}` never answers: {statuses:?}");
+        statuses.push(server.invoke(capability, input).status);
+        settle();
+    }
 }
 
 /// Who has the last byte of an answer knows of it a moment before the server does.

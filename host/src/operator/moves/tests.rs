@@ -25,6 +25,8 @@ impl AuditSink for Kept {
 struct Lab {
     folder: tempfile::TempDir,
     operator: Operator,
+    /// Has the audit log open.
+    _host: Host,
     kept: Arc<Kept>,
     key: BackupPrivateKey,
 }
@@ -43,8 +45,10 @@ impl Lab {
         let kept: Arc<Kept> = Arc::default();
         let config = Config::load(&place("aral.toml")).unwrap();
         let host = Host::builder().config(config).sink(Arc::clone(&kept) as _);
+        let host = host.build().unwrap();
         let lab = Self {
-            operator: Operator::of(&host.build().unwrap()),
+            operator: Operator::of(&host),
+            _host: host,
             kept,
             key: BackupPrivateKey::generate().unwrap(),
             folder,

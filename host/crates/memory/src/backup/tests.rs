@@ -73,7 +73,7 @@ fn a_backup_restores_every_record_of_both_spaces_as_it_was() {
         restored: Tally {
             records: 2,
             secrets: 1,
-            highest: Some(Classification::Internal),
+            highest: Some(Classification::Confidential),
         },
         kept: 1,
         expired: 0,
