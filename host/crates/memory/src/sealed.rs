@@ -238,7 +238,7 @@ impl SealedStore {
         Arc::new(View::new(self.clone(), Space::Secrets))
     }
 
-    /// Removes expired records of both spaces, at most `records_max` of them and at most [`crate::BATCH_OPERATIONS_MAX`]
+    /// Removes expired records of both spaces, at most `records_max` of them and at most [`crate::record::BATCH_OPERATIONS_MAX`]
     /// at once.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub trait RecordStore: Send + Sync + fmt::Debug {
     /// As [`RecordStore::get`].
     fn namespaces(&self, limit: usize) -> Result<Vec<NamespaceUsage>, StoreError>;
 
-    /// Removes expired records, at most `records_max` of them and at most [`crate::BATCH_OPERATIONS_MAX`]
+    /// Removes expired records, at most `records_max` of them and at most [`crate::record::BATCH_OPERATIONS_MAX`]
     /// at once.
     ///
     /// # Errors
