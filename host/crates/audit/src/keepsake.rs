@@ -16,6 +16,7 @@ use cap_std::fs::{Dir, OpenOptions};
 use crate::checkpoint::{Checkpoint, Head};
 use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
+use crate::retain;
 use crate::segment::{self, SegmentError, SegmentReader};
 
 /// Length of the file. A checkpoint is shorter; spaces follow it, so that each one is written over the one before in one go.
@@ -56,14 +57,18 @@ impl Keepsake {
     }
 }
 
+fn trusting(key: &PublicKey) -> TrustStore {
+    let mut trust = TrustStore::default();
+    trust.add(key.clone(), &[Kind::Checkpoint]);
+    trust
+}
+
 /// The checkpoint in what was kept, if this host signed it.
 pub(crate) fn head(kept: &[u8], key: &PublicKey) -> Option<Head> {
     if kept.is_empty() {
         return None;
     }
-    let mut trust = TrustStore::default();
-    trust.add(key.clone(), &[Kind::Checkpoint]);
-    match Checkpoint::verify(kept, &trust) {
+    match Checkpoint::verify(kept, &trusting(key)) {
         Ok(checkpoint) => Some(checkpoint.head),
         Err(error) => {
             // Its key was replaced, or a power cut tore it.
@@ -73,8 +78,8 @@ pub(crate) fn head(kept: &[u8], key: &PublicKey) -> Option<Head> {
     }
 }
 
-/// Whether a log that ends in `tree` goes on from where `head` was signed.
-pub(crate) fn goes_on(dir: &Dir, log: LogId, tree: &Tree, head: &Head) -> Result<bool, SegmentError> {
+/// Whether a log that ends in `tree` goes on from where `head` was signed with `key`.
+pub(crate) fn goes_on(dir: &Dir, log: LogId, tree: &Tree, head: &Head, key: &PublicKey) -> Result<bool, SegmentError> {
     if head.log != log || head.size > tree.size() {
         return Ok(false);
     }
@@ -83,8 +88,11 @@ pub(crate) fn goes_on(dir: &Dir, log: LogId, tree: &Tree, head: &Head) -> Result
     }
     let segments = segment::list(dir)?;
     let Some(segment) = segments.iter().rfind(|segment| segment.first <= head.size) else {
-        // Retention removed it, and the host was never told of a later one.
-        return Ok(true);
+        // Retention removed it, and the host was never told of a later one; or somebody says so.
+        let Some(oldest) = segments.first() else {
+            return Ok(false);
+        };
+        return retain::vouches(dir, &SegmentReader::open(dir, oldest.first)?.header, &trusting(key));
     };
     let mut reader = SegmentReader::open(dir, segment.first)?;
     let mut tree = reader.header.tree().unwrap_or_default();

@@ -110,7 +110,7 @@ pub(crate) fn recover(
         None => scan(reader, tree, prev)?,
     };
     if let Some(head) = head
-        && !keepsake::goes_on(dir, log, &found.tree, head)?
+        && !keepsake::goes_on(dir, log, &found.tree, head, key)?
     {
         return Err(not_gone_on(head));
     }

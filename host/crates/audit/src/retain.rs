@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use aral_contract::document::TrustStore;
 use aral_runtime::files;
 use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
 
+use crate::checkpoint::Checkpoint;
 use crate::line::{self, LINE_BYTES_MAX, Line};
+use crate::merkle::Tree;
 use crate::recover::OpenError;
-use crate::segment::{self, Listed, SegmentError, SegmentReader};
+use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 
 /// The file of the checkpoints at the ends of segments that are gone.
 pub(crate) const CHECKPOINTS_FILE: &str = "checkpoints.jsonl";
@@ -111,6 +114,19 @@ pub(crate) fn read_kept(dir: &Dir) -> Result<Vec<u8>, SegmentError> {
         Err(error) if error.is_not_found() => Ok(Vec::new()),
         other => Ok(other?),
     }
+}
+
+/// Whether a kept checkpoint says that the log came to what a segment begins with.
+pub(crate) fn vouches(dir: &Dir, header: &Header, trust: &TrustStore) -> Result<bool, SegmentError> {
+    let root = header.tree().as_ref().map(Tree::root);
+    let kept = read_kept(dir)?;
+    let mut documents = kept.split(|byte| *byte == b'\n').map(Line::parse);
+    Ok(documents.any(|line| {
+        let Line::Checkpoint(document) = line else { return false };
+        Checkpoint::verify(document, trust).is_ok_and(|Checkpoint { head, .. }| {
+            head.log == header.log && head.size == header.first && Some(head.root) == root && head.last == header.prev
+        })
+    }))
 }
 
 /// The last line of a segment with its end, if it is a checkpoint, as in every segment that was ended.

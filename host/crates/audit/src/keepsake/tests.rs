@@ -112,3 +112,41 @@ fn a_log_goes_on_over_segments_and_after_a_kill() {
     session(&options, 1).close().unwrap();
     assert!(verify(&options.directory, &trust(), &[]).unwrap().is_good());
 }
+
+#[test]
+fn a_beginning_behind_what_was_signed_needs_a_checkpoint_of_just_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, _) = signed(&folder);
+    let head_file = options.head_file.clone().unwrap();
+    let old = std::fs::read(&head_file).unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 1200,
+        retain_bytes_max: 4000,
+        ..options
+    };
+    for _ in 0..6 {
+        session(&options, 7).close().unwrap();
+    }
+    let dir = aral_runtime::files::open_root(&options.directory).unwrap();
+    let first = segment::list(&dir).unwrap()[0].first;
+    assert!(
+        first > 12,
+        "retention removed what the old checkpoint is about: {first}"
+    );
+    // As a power cut leaves it: the newest checkpoint was not kept.
+    std::fs::write(&head_file, &old).unwrap();
+    assert!(opened(&options).is_none(), "the log itself says how it was shortened");
+    // Somebody removes all of it, and begins a log that claims to go on behind what was signed.
+    let newest = segment::list(&dir).unwrap().pop().unwrap().first;
+    for one in segment::list(&dir).unwrap() {
+        if one.first != newest {
+            std::fs::remove_file(options.directory.join(segment::file_name(one.first))).unwrap();
+        }
+    }
+    let _there_or_not = std::fs::remove_file(options.directory.join("end.json"));
+    std::fs::write(&head_file, &old).unwrap();
+    assert!(
+        matches!(opened(&options), Some(OpenError::NotGoneOn { size: 12, .. })),
+        "no checkpoint is kept of where it begins"
+    );
+}
