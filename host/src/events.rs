@@ -4,8 +4,8 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use aral_contract::event::{Kept, RecordFuture, SinkUnavailable};
-use aral_contract::{AuditSink, Event, EventKind, event::LifecycleChange};
+use aral_contract::event::{Kept, LifecycleChange, RecordFuture, Severity, SinkUnavailable};
+use aral_contract::{AuditSink, Event, EventKind};
 use futures::Stream;
 use tokio::sync::broadcast::{self, Sender, error::RecvError};
 use tokio::sync::watch;
@@ -24,6 +24,16 @@ pub enum Notice {
     Event(Event),
     /// The watcher was too slow, and this many events are gone.
     Missed(u64),
+}
+
+/// Something that whoever watches over security should see.
+pub(crate) fn security(rule: &'static str, subject: String) -> EventKind {
+    EventKind::Security {
+        severity: Severity::Medium,
+        rule,
+        subject,
+        source: None,
+    }
 }
 
 /// Writes every event to the log, at level `info` under the target `aral::events`: the kind, the request and the event as

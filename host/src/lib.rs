@@ -51,6 +51,8 @@ mod serve;
 pub mod simulate;
 pub mod storage;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 mod text;
 mod used;
 

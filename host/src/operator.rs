@@ -4,7 +4,7 @@
 
 mod hidden;
 mod memory;
-pub(crate) mod moves;
+mod moves;
 mod secrets;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use aral_capability::registry::{Admitted, Serials};
 use aral_capability::{Registry, manifest};
 use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
-use aral_contract::event::{LifecycleChange, Severity};
+use aral_contract::event::LifecycleChange;
 use aral_contract::{Code, Digest, EventKind, Failure};
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
@@ -19,6 +19,7 @@ use aral_protocol::AdminOptions;
 use crate::components::Beside;
 use crate::components::read_document;
 use crate::config::Config;
+use crate::events::security;
 use crate::host::{Host, Registered};
 
 /// The rule of the event that says that a document lapsed.
@@ -329,12 +330,7 @@ impl Host {
     /// A document that the configuration names may not be believed any more.
     fn note_lapsed(&self, subject: &str, error: &DocumentError) {
         tracing::warn!(%subject, %error, "it may not be believed any more, and nothing runs under it");
-        self.record(EventKind::Security {
-            severity: Severity::Medium,
-            rule: LAPSED,
-            subject: format!("{subject}: {error}"),
-            source: None,
-        });
+        self.record(security(LAPSED, format!("{subject}: {error}")));
     }
 }
 

@@ -5,6 +5,7 @@ mod epoch;
 mod failure;
 mod keeper;
 mod lazy;
+pub(crate) mod rotation;
 mod upkeep;
 
 use std::path::Path;

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use aral_contract::event::{LifecycleChange, Severity};
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::MasterKey;
 use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
@@ -12,12 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Act, Hidden, Operator, Tell, Told};
 use crate::config::storage::MasterKeyPlace;
-use crate::storage::{backup_failure, store_failure};
-
-/// The rule of the event that says that keys begin to be rotated.
-pub(crate) const ROTATION_BEGUN: &str = "memory_rotation_begun";
-/// What rotates when an epoch ends.
-pub(crate) const EPOCH: &str = "memory epoch";
+use crate::events::security;
+use crate::storage::{backup_failure, rotation, store_failure};
 
 /// A piece of a backup on its way. Bounds the memory that is taken for each.
 const PIECE_BYTES: usize = 64 << 10;
@@ -111,11 +106,11 @@ impl Act for MemoryRotateKey {
             NewKey::Text(text) => MasterKey::from_text(text.expose()).map_err(store_failure)?,
             NewKey::Transit { mount, key } => operator.storage().master_key(&MasterKeyPlace::Transit { mount, key })?,
         };
-        operator.record(begun(ROTATION_BEGUN, &format!("memory, to key {}", key.id())));
+        operator.record(rotation::begun(&format!("memory, to key {}", key.id())));
         // Whoever watched may be gone; the store must not stay between two keys for that.
         let rotated = store.rotate_key(&key, &mut |step| drop(tell(progress(step))));
         let rotated = rotated.map_err(store_failure)?;
-        operator.record(rotated_event("memory"));
+        operator.record(rotation::rotated("memory"));
         Ok(Rotated {
             key_id: Some(key.id()),
             records: rotated.records,
@@ -139,13 +134,13 @@ impl Act for MemoryRotateEpoch {
         }
         operator.check_recorded()?;
         let store = operator.store()?;
-        operator.record(begun(ROTATION_BEGUN, EPOCH));
+        operator.record(rotation::begun(rotation::EPOCH));
         let rotated = store.rotate_epoch(&mut |step| {
             let _nobody_watches = tell(progress(step));
             ControlFlow::Continue(())
         });
         let rotated = rotated.map_err(store_failure)?;
-        operator.record(rotated_event(EPOCH));
+        operator.record(rotation::rotated(rotation::EPOCH));
         Ok(Rotated {
             key_id: None,
             records: rotated.records,
@@ -175,7 +170,8 @@ impl Act for MemoryExport {
             },
         );
         let mut gone_out = Tally::default();
-        operator.record(begun("memory_export_begun", &format!("key {}", key.id())));
+        // Before anything moves, so that no way to end leaves nothing.
+        operator.record(security("memory_export_begun", format!("key {}", key.id())));
         let exported = store.export(&key, &mut out, &mut |tally| {
             gone_out = *tally;
             // It ends at the next piece if nobody listens any more.
@@ -246,7 +242,7 @@ impl MemoryImport {
         };
         let (store, key_id) = (operator.store()?, key.public_key().id());
         let mut come_in = sealed::Imported::default();
-        operator.record(begun("memory_import_begun", &format!("key {key_id}")));
+        operator.record(security("memory_import_begun", format!("key {key_id}")));
         let imported = store.import(&key, backup, existing, &mut |imported| {
             come_in = *imported;
             let _nobody_watches = tell(Told::Progress {
@@ -277,38 +273,17 @@ fn progress(step: Progress) -> Told {
     }
 }
 
-/// What the record of a new key says.
-pub(crate) fn rotated_event(subject: &str) -> EventKind {
-    EventKind::Lifecycle {
-        change: LifecycleChange::KeyRotated,
-        subject: subject.to_owned(),
-        digest: None,
-    }
-}
-
-/// What is on record before anything moves, so that no way to end leaves nothing.
-pub(crate) fn begun(rule: &'static str, subject: &str) -> EventKind {
-    EventKind::Security {
-        severity: Severity::Medium,
-        rule,
-        subject: subject.to_owned(),
-        source: None,
-    }
-}
-
 /// What the store holds went out or came in, under a key for backups: all of it, or what was moved before it failed.
 fn moved(rule: &'static str, key: &str, tally: &Tally, failure: Option<&Failure>) -> EventKind {
     let highest = tally.highest.map_or("none", Classification::as_str);
     let ended = failure.map_or_else(|| "whole".to_owned(), |failure| format!("cut off: {}", failure.code));
-    EventKind::Security {
-        severity: Severity::Medium,
+    security(
         rule,
-        subject: format!(
+        format!(
             "key {key}: {} records, {} of them secrets, classified up to {highest}; {ended}",
             tally.records, tally.secrets
         ),
-        source: None,
-    }
+    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, Validity};
-use aral_contract::{AuditSink, Clock, Digest, Event};
+use aral_contract::{Clock, Digest};
 use aral_orchestration::dispatch::{Keeper, Outcome, Request};
 use aral_orchestration::{Policy, RawPolicy};
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::Config;
 use crate::HostBuilder;
+use crate::testing::Kept;
 
 const OPEN: &str = "capabilities = [\"*\"]";
 
@@ -69,20 +70,11 @@ impl Clock for TestClock {
     }
 }
 
-#[derive(Debug, Default)]
-struct Kept(Mutex<Vec<EventKind>>);
-
-impl AuditSink for Kept {
-    fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event.kind);
-    }
-}
-
-impl Kept {
+impl Fixture {
     /// How many attempts there were to override this persona; they are forgotten.
     fn attempts(&self, id: &str) -> usize {
         let attempt = |kind: &EventKind| matches!(kind, EventKind::Security { rule: OVERRIDE, severity: Severity::High, subject, .. } if subject == id);
-        let events = std::mem::take(&mut *self.0.lock().unwrap());
+        let events = self.kept.take();
         events.iter().filter(|kind| attempt(kind)).count()
     }
 }
@@ -199,13 +191,13 @@ async fn a_revoked_key_and_an_expired_persona_stop_a_session_that_runs() {
     assert_eq!(fixture.code(&session).await, Some(Code::DocumentStale));
     fixture.set_clock("2026-06-01T00:00:00Z");
     assert_eq!(fixture.code(&session).await, None);
-    fixture.kept.0.lock().unwrap().clear();
+    fixture.kept.take();
     fixture.host.revoke(key(1).public().id());
     let failure = fixture.call(&session).await.result.unwrap_err();
     assert_eq!(failure.code, Code::SignatureInvalid);
     assert!(failure.message.contains("the persona is signed by key"), "{failure}");
     let changed = |kind: &EventKind| matches!(kind, EventKind::ConfigurationChanged { subject: "trust", .. });
-    assert!(fixture.kept.0.lock().unwrap().iter().any(changed));
+    assert!(fixture.kept.take().iter().any(changed));
 }
 
 #[tokio::test]
@@ -249,7 +241,7 @@ async fn a_persona_cannot_be_changed_and_every_attempt_is_recorded() {
     let fixture = fixture(|builder| builder);
     let session = fixture.host.session(&persona_of(5, &json!({}))).unwrap();
     fixture.host.session(&persona_of(5, &json!({}))).unwrap();
-    assert_eq!(fixture.kept.attempts("p"), 0, "the same document again is no attempt");
+    assert_eq!(fixture.attempts("p"), 0, "the same document again is no attempt");
     let mut tampered: Value = serde_json::from_slice(&persona_of(6, &json!({}))).unwrap();
     tampered["constraints"]["allowed_permissions"] = json!(["*"]);
     let tampered = tampered.to_string().into_bytes();
@@ -261,10 +253,10 @@ async fn a_persona_cannot_be_changed_and_every_attempt_is_recorded() {
         (persona_of(4, &wider), Code::DocumentStale),
     ] {
         assert_eq!(fixture.host.session(&bytes).unwrap_err().code, code);
-        assert_eq!(fixture.kept.attempts("p"), 1, "{code}");
+        assert_eq!(fixture.attempts("p"), 1, "{code}");
     }
     let unsigned = fixture.host.dangerous_development_session(&tampered).unwrap_err();
-    assert_eq!((unsigned.code, fixture.kept.attempts("p")), (Code::PersonaOverride, 1));
+    assert_eq!((unsigned.code, fixture.attempts("p")), (Code::PersonaOverride, 1));
     assert_eq!(
         fixture.code(&session).await,
         None,
@@ -274,7 +266,7 @@ async fn a_persona_cannot_be_changed_and_every_attempt_is_recorded() {
     assert_eq!(fixture.host.session_of(&id).unwrap().persona(), session.persona());
     // A newer issue by a trusted key is no attempt. It ends the sessions of the old one.
     fixture.host.session(&persona_of(6, &wider)).unwrap();
-    assert_eq!(fixture.kept.attempts("p"), 0);
+    assert_eq!(fixture.attempts("p"), 0);
     assert_eq!(fixture.code(&session).await, Some(Code::DocumentStale));
     let unknown = fixture.host.session_of(&"q".parse().unwrap()).unwrap_err();
     assert_eq!(unknown.code, Code::PersonaUnknown);
@@ -295,7 +287,7 @@ fn a_lower_serial_is_refused_also_by_the_next_process() {
                 .contains("serial 4, and was admitted before with serial 5"),
             "{refused}"
         );
-        assert_eq!(host.kept.attempts("p"), 1);
+        assert_eq!(host.attempts("p"), 1);
     }
     second.host.session(&persona_of(6, &json!({}))).unwrap();
     first.host.session(&persona_of(5, &json!({}))).unwrap_err();
@@ -495,9 +487,9 @@ async fn reloading_takes_policy_and_trust_and_changes_no_persona() {
     assert_eq!(fixture.code(&session).await, Some(Code::PermissionDenied));
     // Not even a newer issue, and nothing else of such a configuration either.
     write(folder.path(), "persona.json", &persona_of(2, &json!({"name": "Q"})));
-    fixture.kept.attempts("p");
+    fixture.attempts("p");
     let failure = fixture.host.reload(&config(folder.path(), OPEN, &[])).unwrap_err();
-    assert_eq!((failure.code, fixture.kept.attempts("p")), (Code::PersonaOverride, 1));
+    assert_eq!((failure.code, fixture.attempts("p")), (Code::PersonaOverride, 1));
     assert_eq!(fixture.code(&session).await, Some(Code::PermissionDenied));
     write(folder.path(), "persona.json", &persona_of(1, &json!({})));
     fixture.host.reload(&config(folder.path(), OPEN, &[])).unwrap();

@@ -2,25 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the files of the host")]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use aral_contract::document::PrivateKey;
 use aral_contract::document::signed::{Header, Kind, sign};
-use aral_contract::{AuditSink, Event};
 use aral_runtime::files;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
-
-#[derive(Debug, Default)]
-struct Kept(Mutex<Vec<EventKind>>);
-
-impl AuditSink for Kept {
-    fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event.kind);
-    }
-}
+use crate::testing::Kept;
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -102,7 +93,7 @@ impl Lab {
     }
 
     fn events(&self) -> Vec<EventKind> {
-        std::mem::take(&mut *self.kept.0.lock().unwrap())
+        self.kept.take()
     }
 
     /// What is on record as lapsed, since events were looked at last.

@@ -5,13 +5,14 @@ mod server;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use aral_contract::{Classification, Event, SecretValue};
+use aral_contract::{Classification, SecretValue};
 use aral_memory::record::Usage;
 use aral_memory::{Precondition, Quota, Write};
 use aral_runtime::SystemClock;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::testing::Kept;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -36,14 +37,6 @@ impl Clock for Hands {
 }
 
 /// A configuration whose store lies in a folder of its own; its master key was a variable.
-/// Nobody hears of anything.
-#[derive(Debug)]
-pub(super) struct Nobody;
-
-impl AuditSink for Nobody {
-    fn record(&self, _event: Event) {}
-}
-
 struct Lab {
     folder: tempfile::TempDir,
     config: Config,
@@ -131,7 +124,10 @@ fn expired_records_are_removed_as_often_as_the_key_says() {
         let mut lab = Lab::new();
         lab.memory().sweep_ms = sweep_ms;
         let clock = Arc::new(Hands::default());
-        let lazy = lab.storage(Arc::clone(&clock) as _).lazily(Arc::new(Nobody)).unwrap();
+        let lazy = lab
+            .storage(Arc::clone(&clock) as _)
+            .lazily(Arc::<Kept>::default())
+            .unwrap();
         let memory = lazy.space(Space::Memory);
         put(&*memory, Some(10)).unwrap();
         clock.advance(Duration::from_secs(11));
@@ -153,7 +149,7 @@ fn expired_records_are_removed_as_often_as_the_key_says() {
 fn a_host_lets_go_of_its_store_when_it_ends() {
     let lab = Lab::new();
     let storage = lab.storage(Arc::new(SystemClock::new()));
-    let lazy = storage.lazily(Arc::new(Nobody)).unwrap();
+    let lazy = storage.lazily(Arc::<Kept>::default()).unwrap();
     put(&*lazy.space(Space::Memory), None).unwrap();
     let held = storage.open().unwrap_err();
     assert_eq!(held.code, Code::Unavailable);
@@ -175,7 +171,7 @@ fn variables_must_have_been_taken() {
     lab.config.memory = None;
     lab.config.taken = None;
     let storage = lab.storage(clock);
-    assert!(storage.lazily(Arc::new(Nobody)).is_none());
+    assert!(storage.lazily(Arc::<Kept>::default()).is_none());
     assert!(
         storage
             .open()

@@ -11,8 +11,8 @@ use aral_memory::sealed::SealedStore;
 
 use super::epoch::EpochAge;
 use super::keeper::{Next, Work};
+use super::rotation;
 use crate::config::storage::MemoryConfig;
-use crate::operator::moves::{EPOCH, ROTATION_BEGUN, begun, rotated_event};
 
 /// Records that one step removes. Stops a sweep from holding up reads and writes.
 const SWEEP_RECORDS_MAX: usize = 256;
@@ -74,7 +74,7 @@ fn rotate_if_over(
         None => true,
     };
     if is_over || status.is_rotating {
-        record(begun(ROTATION_BEGUN, EPOCH));
+        record(rotation::begun(rotation::EPOCH));
         let rotated = store.rotate_epoch(&mut |_| {
             if stopping.load(Ordering::Acquire) {
                 ControlFlow::Break(())
@@ -82,7 +82,7 @@ fn rotate_if_over(
                 ControlFlow::Continue(())
             }
         })?;
-        record(rotated_event(EPOCH));
+        record(rotation::rotated(rotation::EPOCH));
         tracing::info!(
             records = rotated.records,
             "a new epoch has begun, and the key of the old one is destroyed"
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn nobody() -> Arc<dyn AuditSink> {
-        Arc::new(crate::storage::tests::Nobody)
+        Arc::<crate::testing::Kept>::default()
     }
 
     struct Lab {

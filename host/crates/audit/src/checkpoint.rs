@@ -2,7 +2,7 @@
 //! second is enough, and one checkpoint that is kept elsewhere shows whether the log was cut back since. It knows no file.
 
 use aral_contract::document::signed::{self, Header};
-use aral_contract::document::{DocumentError, Kind, PrivateKey, TrustStore, json};
+use aral_contract::document::{DocumentError, Kind, PrivateKey, PublicKey, TrustStore, json};
 use aral_contract::{Digest, LogId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,13 @@ impl Checkpoint {
             document: document.to_vec(),
         })
     }
+}
+
+/// Trust in checkpoints of this one key.
+pub(crate) fn trusting(key: &PublicKey) -> TrustStore {
+    let mut trust = TrustStore::default();
+    trust.add(key.clone(), &[Kind::Checkpoint]);
+    trust
 }
 
 /// What a document says that is not verified. For the log's own file, whose end says how it was left, and for readers

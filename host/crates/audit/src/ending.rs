@@ -3,13 +3,13 @@
 
 use std::io::Write as _;
 
-use aral_contract::document::{Kind, PublicKey, TrustStore};
+use aral_contract::document::PublicKey;
 use aral_contract::{Digest, LogId};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, trusting};
 use crate::line::Line;
 use crate::merkle::Tree;
 use crate::retain::last_checkpoint;
@@ -70,9 +70,7 @@ impl Ending {
         let Line::Checkpoint(document) = Line::parse(line.trim_ascii_end()) else {
             return None;
         };
-        let mut trust = TrustStore::default();
-        trust.add(key.clone(), &[Kind::Checkpoint]);
-        let head = Checkpoint::verify(document, &trust).ok()?.head;
+        let head = Checkpoint::verify(document, &trusting(key)).ok()?.head;
         let says_the_same = head.log == log && head.size == tree.size() && head.root == tree.root();
         says_the_same.then_some((tree, head.last))
     }

@@ -9,11 +9,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use aral_contract::LogId;
-use aral_contract::document::{Kind, PublicKey, TrustStore};
+use aral_contract::document::PublicKey;
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 
-use crate::checkpoint::{Checkpoint, Head};
+use crate::checkpoint::{Checkpoint, Head, trusting};
 use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
 use crate::retain;
@@ -55,12 +55,6 @@ impl Keepsake {
         bytes.resize(BYTES.max(bytes.len()), b' ');
         self.0.write_all_at(&bytes, 0)
     }
-}
-
-fn trusting(key: &PublicKey) -> TrustStore {
-    let mut trust = TrustStore::default();
-    trust.add(key.clone(), &[Kind::Checkpoint]);
-    trust
 }
 
 /// The checkpoint in what was kept, if this host signed it.

@@ -13,7 +13,6 @@ use jiff::Timestamp;
 
 use crate::checkpoint::Checkpoint;
 use crate::line::{self, LINE_BYTES_MAX, Line};
-use crate::merkle::Tree;
 use crate::recover::OpenError;
 use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 
@@ -118,14 +117,11 @@ pub(crate) fn read_kept(dir: &Dir) -> Result<Vec<u8>, SegmentError> {
 
 /// Whether a kept checkpoint says that the log came to what a segment begins with.
 pub(crate) fn vouches(dir: &Dir, header: &Header, trust: &TrustStore) -> Result<bool, SegmentError> {
-    let root = header.tree().as_ref().map(Tree::root);
     let kept = read_kept(dir)?;
     let mut documents = kept.split(|byte| *byte == b'\n').map(Line::parse);
     Ok(documents.any(|line| {
         let Line::Checkpoint(document) = line else { return false };
-        Checkpoint::verify(document, trust).is_ok_and(|Checkpoint { head, .. }| {
-            head.log == header.log && head.size == header.first && Some(head.root) == root && head.last == header.prev
-        })
+        Checkpoint::verify(document, trust).is_ok_and(|checkpoint| header.goes_on_from(&checkpoint.head))
     }))
 }
 

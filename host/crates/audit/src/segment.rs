@@ -10,6 +10,7 @@ use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Head;
 use crate::line::{self, Line, Lines, Next};
 use crate::merkle::Tree;
 
@@ -55,6 +56,12 @@ impl Header {
             peaks: tree.peaks().to_vec(),
             opened_at,
         }
+    }
+
+    /// Whether a segment with this header goes on from what a checkpoint says.
+    pub(crate) fn goes_on_from(&self, head: &Head) -> bool {
+        let is_root = || self.tree().is_some_and(|tree| tree.root() == head.root);
+        head.log == self.log && head.size == self.first && head.last == self.prev && is_root()
     }
 
     /// The line with its end.

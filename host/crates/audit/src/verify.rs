@@ -17,7 +17,6 @@ use cap_std::fs::Dir;
 
 use crate::checkpoint::Checkpoint;
 use crate::line::{Line, Next};
-use crate::merkle::Tree;
 use crate::retain;
 use crate::segment::{self, SegmentError, SegmentReader};
 
@@ -168,10 +167,7 @@ fn start(
         }
         size = head.size;
         walk.count_checkpoint();
-        if head.size == header.first {
-            let tree = header.tree().as_ref().map(Tree::root);
-            vouched = vouched || tree == Some(head.root) && header.prev == head.last;
-        }
+        vouched = vouched || header.goes_on_from(head);
     }
     Ok((!vouched).then(|| Finding::in_file(&reader.name, header.first, What::StartNotVouched)))
 }

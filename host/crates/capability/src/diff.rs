@@ -10,7 +10,7 @@ use aral_contract::{CapabilityId, Code, Failure, Permission};
 use serde::Serialize;
 
 use crate::imports::split_version;
-use crate::inspect::Inspection;
+use crate::inspect::{ASKS, Inspection};
 use crate::manifest::{Entry, ManifestBody};
 
 pub use entry::diff_entries;
@@ -149,18 +149,11 @@ pub fn diff_components(old: &Inspection, new: &Inspection) -> Diff {
         changes.push(change);
     }
     let reveals = |one: &Inspection| one.imports.iter().any(|import| import.reveals);
-    let asks = || Some("asks for values of secrets (`reveal`)".to_owned());
+    let secrets = Permission::SecretRead.as_str();
+    let asks = || Some(ASKS.to_owned());
     match (reveals(old), reveals(new)) {
-        (false, true) => changes.push(Change {
-            grew: true,
-            ..Change::new(Permission::SecretRead.as_str(), Direction::Added, None, asks())
-        }),
-        (true, false) => changes.push(Change::new(
-            Permission::SecretRead.as_str(),
-            Direction::Removed,
-            asks(),
-            None,
-        )),
+        (false, true) => changes.push(Change::new(secrets, Direction::Added, None, asks()).growing(true)),
+        (true, false) => changes.push(Change::new(secrets, Direction::Removed, asks(), None)),
         (true, true) | (false, false) => {}
     }
     let names = |one: &Inspection| one.exports.iter().map(|export| export.name.clone()).collect::<Vec<_>>();

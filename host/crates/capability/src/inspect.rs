@@ -51,12 +51,15 @@ pub struct Import {
     pub reveals: bool,
 }
 
+/// What is shown of a component that asks for the values of secrets.
+pub(crate) const ASKS: &str = "asks for values of secrets (`reveal`)";
+
 impl Import {
     /// One line for a person.
     pub fn describe(&self) -> String {
         let means = self.role.describe();
         if self.reveals {
-            return format!("{means}; asks for values of secrets (`reveal`)");
+            return format!("{means}; {ASKS}");
         }
         if self.role.permissions() == [Permission::SecretRead] {
             return format!("{means}, to add secrets to requests: it never asks for their values");

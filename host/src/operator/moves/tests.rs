@@ -3,24 +3,15 @@
 
 use std::io::Cursor;
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use aral_contract::{AuditSink, Event};
 use aral_memory::{Precondition, Quota, Write as Put};
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::Config;
 use crate::host::Host;
-
-#[derive(Debug, Default)]
-struct Kept(Mutex<Vec<EventKind>>);
-
-impl AuditSink for Kept {
-    fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event.kind);
-    }
-}
+use crate::testing::Kept;
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -74,7 +65,7 @@ impl Lab {
     }
 
     fn events(&self) -> Vec<String> {
-        let events = std::mem::take(&mut *self.kept.0.lock().unwrap());
+        let events = self.kept.take();
         let shown = |event| match event {
             EventKind::Security { rule, subject, .. } => Some(format!("{rule} {subject}")),
             _ => None,

@@ -320,7 +320,7 @@ impl<'a> Plan<'a> {
         let removes =
             |(key, value): &(Vec<u8>, Option<Vec<u8>>)| value.is_none() && key.first() == Some(&prefix::RECORD);
         let places: Vec<Place> = self.records.into_keys().collect();
-        let is_noted = (1..=Added::PLACES_MAX).contains(&places.len());
+        let is_noted = places.len() <= Added::PLACES_MAX;
         let only_adds = is_noted && !self.slots.is_empty() && !self.changes.iter().any(removes);
         if only_adds {
             let added = Added {

@@ -68,8 +68,8 @@ impl Imported {
 }
 
 impl SealedStore {
-    /// Writes every record of both spaces, sealed to `to`, and says of each how many they are then. Reading and writing go on meanwhile: what changes
-    /// while this runs is in the backup as it was or as it is.
+    /// Writes every record of both spaces, sealed to `to`, and says of each how many they are then. Reading and writing go on
+    /// meanwhile: what changes while this runs is in the backup as it was or as it is.
     ///
     /// # Errors
     /// [`BackupError`].

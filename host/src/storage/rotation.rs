@@ -1,0 +1,23 @@
+//! What is on record of keys of the store that rotate, whoever has them rotate.
+
+use aral_contract::EventKind;
+use aral_contract::event::LifecycleChange;
+
+use crate::events::security;
+
+/// What rotates when an epoch ends.
+pub(crate) const EPOCH: &str = "memory epoch";
+
+/// Before it begins, so that no way to end leaves nothing.
+pub(crate) fn begun(subject: &str) -> EventKind {
+    security("memory_rotation_begun", subject.to_owned())
+}
+
+/// When it is over.
+pub(crate) fn rotated(subject: &str) -> EventKind {
+    EventKind::Lifecycle {
+        change: LifecycleChange::KeyRotated,
+        subject: subject.to_owned(),
+        digest: None,
+    }
+}
