@@ -14,12 +14,12 @@ use std::time::Duration;
 use aral_audit::sink::{SinkName, SinkStatus};
 use aral_audit::{AuditLog, Blinder, LogOptions, OpenError};
 use aral_contract::event::RecordFuture;
+use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
 use aral_runtime::outbound::Outbound;
 
 use crate::config::Config;
 use crate::config::audit::{AuditConfig, AuditPlaces};
-use crate::text;
 use sinks::Sinks;
 
 /// How long another process may have the log open: as long as a call runs by default. Calls of the command line follow one
@@ -128,19 +128,19 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
             .with_hint("make room on its disk, or ask for less: [audit] reserve_bytes = …");
     }
     match error {
-        OpenError::Held { .. } => failure(text::chain(error))
+        OpenError::Held { .. } => failure(chain(error))
             .with_hint("wait for the end of that process, or give this host a log of its own: [audit] dir = \"…\""),
         OpenError::NotGoneOn { .. } => {
             let kept = places.head.as_deref().unwrap_or(&places.dir).display();
-            failure(text::chain(error)).with_hint(format!(
+            failure(chain(error)).with_hint(format!(
                 "see what became of it: `aral audit verify --anchor {kept}`\nto begin a new one, move its folder and that file away"
             ))
         }
         OpenError::Segment(_) => {
-            failure(text::chain(error)).with_hint("see what is wrong with it: `aral audit verify`")
+            failure(chain(error)).with_hint("see what is wrong with it: `aral audit verify`")
         }
         OpenError::Files(error) => keys::unusable(error, &places.dir),
-        OpenError::Entropy(_) | OpenError::Thread(_) => Failure::internal(text::chain(error)),
+        OpenError::Entropy(_) | OpenError::Thread(_) => Failure::internal(chain(error)),
     }
 }
 

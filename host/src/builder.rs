@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use aral_capability::egress::Egress;
 use aral_capability::{Memory, Registry, Services};
 use aral_contract::document::{Kind, PublicKey};
+use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
@@ -22,7 +23,6 @@ use crate::personas;
 use crate::reload::InForce;
 use crate::serials::SerialFile;
 use crate::storage::Storage;
-use crate::text;
 
 /// Makes a [`Host`]. Without any setting the host is closed: it trusts nobody, allows nothing and keeps nothing on disk.
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ impl HostBuilder {
             .for_each(|(key, kinds)| config.trust.add(key.clone(), kinds));
         // Before the runtime, which opens its cache below: the folder must be private from the beginning.
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
-        let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, text::chain(error));
+        let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, chain(error));
         let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let audit = Audit::open(&config, &clock)?;

@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use aral_capability::Entry;
+use aral_contract::failure::chain;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
-
-use crate::text;
 
 /// Hands out the component of a manifest entry. What it returns is believed only if its SHA-256 is the entry's.
 pub type Components<'a> = &'a dyn Fn(&Entry) -> Result<Vec<u8>, Failure>;
@@ -44,7 +43,7 @@ impl Beside {
 }
 
 pub(crate) fn unreadable(error: &FilesError) -> Failure {
-    Failure::new(Code::ConfigInvalid, text::chain(error))
+    Failure::new(Code::ConfigInvalid, chain(error))
 }
 
 pub(crate) fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use aral_contract::failure::chain;
 use aral_protocol::{Check, Health};
 use aral_runtime::files;
 
 use crate::config::storage::{FREE_BYTES_MIN_DEFAULT, MemoryConfig};
 use crate::host::Host;
-use crate::text;
 
 /// Free memory of the machine below which the host is not well: a call or two more, and the system ends a process.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -32,7 +32,7 @@ impl Health for Host {
         let check = |name, fault| Check { name, fault };
         let full = self.places().0.iter().find_map(|(folder, min)| room(folder, *min));
         vec![
-            check("audit", self.sink().available().err().map(|error| text::chain(&error))),
+            check("audit", self.sink().available().err().map(|error| chain(&error))),
             check("store", self.open_store().err().map(|failure| failure.message)),
             check("disk", full),
             check("memory", memory()),
@@ -56,7 +56,7 @@ fn room(folder: &Path, bytes_min: u64) -> Option<String> {
 fn memory() -> Option<String> {
     let text = match files::read_path(Path::new("/proc/meminfo"), MEMINFO_BYTES_MAX) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => return Some(text::chain(&error)),
+        Err(error) => return Some(chain(&error)),
     };
     let free = available(&text)?;
     (free < MEMORY_BYTES_MIN)

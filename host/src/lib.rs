@@ -53,7 +53,6 @@ pub mod storage;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
-mod text;
 mod used;
 
 pub use admin::Management;

@@ -7,14 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use aral_capability::registry::Serials;
+use aral_contract::failure::chain;
 use aral_contract::{Clock, Code, Failure, PersonaId};
 use aral_orchestration::budget::Ledger;
 use aral_runtime::files;
 use cap_std::fs::Dir;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::text;
 
 /// A file, and what it is called in messages.
 type Kept = (&'static str, &'static str);
@@ -51,7 +50,7 @@ impl SerialFile {
 
     /// Waits for other processes, for a while.
     pub(crate) fn lock(&self, clock: &dyn Clock) -> Result<Locked<'_>, Failure> {
-        let lock = files::open_lock(&self.folder, LOCK).map_err(|error| unlocked(&text::chain(&error)))?;
+        let lock = files::open_lock(&self.folder, LOCK).map_err(|error| unlocked(&chain(&error)))?;
         let begin = clock.elapsed();
         loop {
             match lock.try_lock() {
@@ -111,13 +110,13 @@ impl Locked<'_> {
                 serde_json::from_slice(&bytes).map_err(|error| broken(what, &format!("`{file}` is damaged: {error}")))
             }
             Err(error) if error.is_not_found() => Ok(T::default()),
-            Err(error) => Err(broken(what, &text::chain(&error))),
+            Err(error) => Err(broken(what, &chain(&error))),
         }
     }
 
     fn write<T: Serialize>(&self, (file, what): Kept, value: &T) -> Result<(), Failure> {
         let bytes = serde_json::to_vec(value).map_err(Failure::internal)?;
-        files::write_atomic(&self.file.folder, file, &bytes, 0o600).map_err(|error| broken(what, &text::chain(&error)))
+        files::write_atomic(&self.file.folder, file, &bytes, 0o600).map_err(|error| broken(what, &chain(&error)))
     }
 }
 

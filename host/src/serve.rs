@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aral_audit::receipt::ReceiptError;
 use aral_audit::{AuditEvent, Record};
+use aral_contract::failure::chain;
 use aral_contract::id::CallerName;
 use aral_contract::{Clock, Code, Failure, SecretValue};
 use aral_orchestration::Session;
@@ -23,7 +24,6 @@ use crate::config::storage::Credential;
 use crate::host::Host;
 use crate::reload::{Named, Renewal};
 use crate::storage::not_set;
-use crate::text;
 
 /// Longest password of Redis, in bytes. Stops a file that is none.
 const PASSWORD_BYTES_MAX: u64 = 4 << 10;
@@ -109,9 +109,7 @@ impl Receipts for Host {
             ReceiptError::NotSigned { .. } => {
                 Failure::new(Code::Unavailable, "the record of this call is not signed yet")
             }
-            other => {
-                Failure::new(Code::AuditUnavailable, "the audit log cannot be read").with_internal(text::chain(&other))
-            }
+            other => Failure::new(Code::AuditUnavailable, "the audit log cannot be read").with_internal(chain(&other)),
         })?;
         serde_json::to_vec(&receipt).map_err(Failure::internal)
     }
@@ -288,7 +286,7 @@ fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
 }
 
 fn bind_failure(error: &BindError) -> Failure {
-    let failure = Failure::new(Code::ConfigInvalid, text::chain(error));
+    let failure = Failure::new(Code::ConfigInvalid, chain(error));
     match error.hint() {
         Some(hint) => failure.with_hint(hint),
         None => failure,

@@ -11,6 +11,7 @@ mod upkeep;
 use std::path::Path;
 use std::sync::Arc;
 
+use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, SecretReference};
 use aral_memory::sealed::{Epoch, SealedStore, StoreOptions};
 use aral_memory::{
@@ -175,11 +176,8 @@ impl Storage {
                     .get(name)
                     .ok_or_else(|| not_set(name, "[memory.master_key] environment"))?;
                 MasterKey::from_text(value.expose()).map_err(|error| {
-                    Failure::new(
-                        Code::ConfigInvalid,
-                        format!("the variable `{name}`: {}", crate::text::chain(&error)),
-                    )
-                    .with_hint("make one: `aral memory keygen FILE` writes it")
+                    Failure::new(Code::ConfigInvalid, format!("the variable `{name}`: {}", chain(&error)))
+                        .with_hint("make one: `aral memory keygen FILE` writes it")
                 })
             }
             MasterKeyPlace::Transit { mount, key } => Ok(MasterKey::service(self.transit(mount)?, key.as_str())),
@@ -237,8 +235,7 @@ impl Storage {
             )
             .with_hint("[secrets.vault] address = \"https://…\", token_file = \"token\"")
         })?;
-        let keys = TransitKeys::new(vault, mount)
-            .map_err(|error| Failure::new(Code::ConfigInvalid, crate::text::chain(&error)))?;
+        let keys = TransitKeys::new(vault, mount).map_err(|error| Failure::new(Code::ConfigInvalid, chain(&error)))?;
         Ok(Arc::new(keys))
     }
 
@@ -279,12 +276,8 @@ fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc
         login,
         timeout_ms: server.timeout_ms,
     };
-    Vault::new(options, Arc::clone(clock)).map_err(|error| {
-        Failure::new(
-            Code::ConfigInvalid,
-            format!("[secrets.vault]: {}", crate::text::chain(&error)),
-        )
-    })
+    Vault::new(options, Arc::clone(clock))
+        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("[secrets.vault]: {}", chain(&error))))
 }
 
 /// Reads a master key. The file must belong to this user or root, and nobody else may have access to it.
@@ -294,10 +287,7 @@ fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc
 pub fn read_master_key(path: &Path) -> Result<MasterKey, Failure> {
     let shown = path.display();
     let text = files::read_private(path, MASTER_KEY_FILE_BYTES_MAX).map_err(|error| {
-        let failure = Failure::new(
-            Code::ConfigInvalid,
-            format!("the master key: {}", crate::text::chain(&error)),
-        );
+        let failure = Failure::new(Code::ConfigInvalid, format!("the master key: {}", chain(&error)));
         match error {
             FilesError::Mode { wanted, .. } => failure.with_hint(format!("chmod {wanted} {shown}")),
             FilesError::Owner { .. } => failure.with_hint(format!("chown \"$(id -u)\" {shown}")),
@@ -309,11 +299,8 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, Failure> {
         }
     })?;
     MasterKey::from_text(&text).map_err(|error| {
-        Failure::new(
-            Code::ConfigInvalid,
-            format!("`{shown}`: {}", crate::text::chain(&error)),
-        )
-        .with_hint("make another: `aral memory keygen FILE`")
+        Failure::new(Code::ConfigInvalid, format!("`{shown}`: {}", chain(&error)))
+            .with_hint("make another: `aral memory keygen FILE`")
     })
 }
 

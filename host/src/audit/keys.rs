@@ -6,13 +6,13 @@ use std::path::Path;
 use aral_audit::Blinder;
 use aral_audit::blind::BlindError;
 use aral_contract::document::PrivateKey;
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::entropy;
 use aral_runtime::files::{self, FilesError, Replace};
 
 use crate::config::KEY_BYTES_MAX;
 use crate::config::audit::AuditPlaces;
-use crate::text;
 
 /// The key that signs checkpoints.
 pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
@@ -30,7 +30,7 @@ pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
 pub(super) fn blinding(path: &Path) -> Result<Blinder, Failure> {
     Blinder::load_or_create(path).map_err(|error| match error {
         BlindError::Files(error) => unusable(&error, path),
-        BlindError::Malformed { .. } => wrong(text::chain(&error)),
+        BlindError::Malformed { .. } => wrong(chain(&error)),
         BlindError::Entropy(error) => Failure::internal(error),
     })
 }
@@ -88,7 +88,7 @@ fn wrong(message: String) -> Failure {
 
 /// A file or folder of the log that cannot be used.
 pub(super) fn unusable(error: &FilesError, path: &Path) -> Failure {
-    let failure = wrong(format!("the audit log: {}", text::chain(error)));
+    let failure = wrong(format!("the audit log: {}", chain(error)));
     match error {
         FilesError::Mode { wanted, .. } => failure.with_hint(format!("chmod {wanted} {}", path.display())),
         FilesError::Owner { .. } => failure.with_hint(format!("chown \"$(id -u)\" {}", path.display())),

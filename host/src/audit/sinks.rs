@@ -10,13 +10,13 @@ use aral_audit::sink::elastic::Elastic;
 use aral_audit::sink::otlp::Otlp;
 use aral_audit::sink::stream::Stream;
 use aral_audit::sink::{Exporter, PositionError, Shipper, SinkName, SinkStatus};
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::outbound::Outbound;
 use tokio::sync::{oneshot, watch};
 
 use super::transport::Https;
 use crate::config::audit::AuditConfig;
-use crate::text;
 
 /// How long the end of the host waits for deliveries. Stops a server that does not answer from holding the end up.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ impl Sinks {
         let deliver = async move {
             let all = futures::future::join_all(shippers.into_iter().map(|shipper| async {
                 if let Err(error) = shipper.run().await {
-                    tracing::error!(error = %text::chain(&error), "a sink of the audit log stopped");
+                    tracing::error!(error = %chain(&error), "a sink of the audit log stopped");
                 }
             }));
             tokio::select! {
@@ -131,7 +131,7 @@ fn exporters(config: &AuditConfig, outbound: &Outbound) -> Result<Vec<Named>, Fa
 fn position(error: &PositionError) -> Failure {
     Failure::new(
         Code::ConfigInvalid,
-        format!("a sink of the audit log cannot go on: {}", text::chain(error)),
+        format!("a sink of the audit log cannot go on: {}", chain(error)),
     )
 }
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aral_audit::sink::{ANSWER_BYTES_MAX, Answer, AnswerFuture, Transport, TransportError};
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::files;
 use aral_runtime::outbound::{self, Outbound, OutboundError, ServerUrl};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use crate::config::audit::ServerConfig;
-use crate::text;
 
 /// Longest file with the value of a header, in bytes.
 const AUTHORIZATION_BYTES_MAX: u64 = 8 << 10;
@@ -28,7 +28,7 @@ impl Https {
     /// `table` is what the operator wrote it in, for messages.
     pub(crate) fn new(server: &ServerConfig, table: &str, outbound: &Outbound) -> Result<Self, Failure> {
         let wrong = |error: OutboundError| {
-            let failure = Failure::new(Code::ConfigInvalid, format!("{table} {}", text::chain(&error)));
+            let failure = Failure::new(Code::ConfigInvalid, format!("{table} {}", chain(&error)));
             match error {
                 OutboundError::Address { .. } => failure.with_hint(format!(
                     "aral.toml, {table}: address = \"https://HOST:PORT\", or \"http://127.0.0.1:PORT\" for this machine"
@@ -51,7 +51,7 @@ impl Https {
     }
 
     async fn exchange(&self, path: &str, content_type: &'static str, body: Vec<u8>) -> Result<Answer, TransportError> {
-        let failed = |error: reqwest::Error| TransportError(text::chain(&error.without_url()));
+        let failed = |error: reqwest::Error| TransportError(chain(&error.without_url()));
         let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
         request = request.header(CONTENT_TYPE, content_type);
         if let Some(value) = self.authorization()? {

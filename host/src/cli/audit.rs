@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use aral_audit::ReadError;
 use aral_contract::document::{Kind, TrustStore};
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_host::config::audit::AuditPlaces;
 
@@ -87,7 +88,7 @@ pub(crate) fn trust(arguments: &Trust, configured: &Configured) -> Result<TrustS
 
 /// Why records cannot be read on.
 pub(crate) fn read_failure(error: &ReadError) -> Failure {
-    let failure = Failure::new(Code::AuditUnavailable, words::chain(error));
+    let failure = Failure::new(Code::AuditUnavailable, chain(error));
     match error {
         ReadError::Damaged { .. } => failure.with_hint("see what is wrong with it: `aral audit verify`"),
         ReadError::Gone { .. } | ReadError::Files(_) | ReadError::Segment(_) => failure,

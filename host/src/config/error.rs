@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::files;
 use jiff::Timestamp;
@@ -86,7 +87,7 @@ pub enum ConfigError {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let failure = Self::new(Code::ConfigInvalid, crate::text::chain(&error));
+        let failure = Self::new(Code::ConfigInvalid, chain(&error));
         match error {
             ConfigError::Policy(error) => error.into(),
             ConfigError::Toml {

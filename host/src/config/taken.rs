@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure, SecretValue};
 use aral_runtime::environment;
 
@@ -16,7 +17,7 @@ impl Taken {
     /// Takes these out of the environment. One that is not set is not there afterwards either; whoever needs it says so.
     pub(super) fn take(names: &BTreeSet<String>) -> Result<Self, Failure> {
         let taken = environment::take_variables(names.iter().map(String::as_str))
-            .map_err(|error| Failure::new(Code::ConfigInvalid, crate::text::chain(&error)))?;
+            .map_err(|error| Failure::new(Code::ConfigInvalid, chain(&error)))?;
         Ok(Self(Arc::new(taken.into_iter().collect())))
     }
 

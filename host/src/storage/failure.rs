@@ -6,7 +6,7 @@ use aral_memory::backup::BackupError;
 use aral_memory::{KeyServiceError, StoreError};
 use aral_runtime::files::FilesError;
 
-use crate::text::chain;
+use aral_contract::failure::chain;
 
 /// Of a store.
 pub fn store_failure(error: StoreError) -> Failure {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use aral_contract::failure::chain;
 use aral_memory::StoreError;
 
 /// Pause between two steps while there is more to do.
@@ -86,7 +87,7 @@ fn run(mut work: Work, stopped: &Receiver<()>, stopping: &AtomicBool) {
             // Whatever ends in the middle because it was told to is no failure, and what fails for hours is told once.
             Err(error) if !failing && !stopping.load(Ordering::Acquire) => {
                 failing = true;
-                tracing::error!(work = work.name, error = %crate::text::chain(&error), "the upkeep of the store failed");
+                tracing::error!(work = work.name, error = %chain(&error), "the upkeep of the store failed");
             }
             Err(_) => {}
         }

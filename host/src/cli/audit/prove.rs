@@ -5,10 +5,11 @@ use std::path::Path;
 use aral_audit::receipt::{Checked, ReceiptError};
 use aral_audit::schema::AuditEvent;
 use aral_audit::{Part, Salt, check as check_receipt, prove as prove_record};
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
 
-use super::words::{self, chain};
+use super::words;
 use super::{folder, trust};
 use crate::cli::arguments::audit::{AuditCheck, AuditProve};
 use crate::cli::configured::Configured;

@@ -6,10 +6,10 @@ use aral_audit::receipt::RECEIPT_BYTES_MAX;
 use aral_audit::verify::{Tail, TakenOver, VerifyError};
 use aral_audit::{Report, newest_checkpoint, verify};
 use aral_contract::document::json as strict;
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
 
-use super::words::chain;
 use super::{folder, trust};
 use crate::cli::arguments::audit::{AuditCheckpoint, AuditVerify};
 use crate::cli::configured::Configured;

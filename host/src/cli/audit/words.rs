@@ -55,19 +55,6 @@ fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// An error and what caused it, from the outside in.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |shown, cause| {
-        let cause = cause.to_string();
-        if shown.ends_with(&cause) {
-            shown
-        } else {
-            format!("{shown}: {cause}")
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

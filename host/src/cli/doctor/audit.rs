@@ -3,6 +3,7 @@
 
 use aral_audit::newest_checkpoint;
 use aral_audit::verify::VerifyError;
+use aral_contract::failure::chain;
 
 use super::Check;
 use crate::cli::arguments::audit::Trust;
@@ -47,12 +48,12 @@ pub(super) fn check(configured: &Configured) -> Check {
         ),
         Err(error @ VerifyError::Anchor(_)) => Check::fail(
             NAME,
-            format!("`{shown}`: {}", audit::words::chain(&error)),
+            format!("`{shown}`: {}", chain(&error)),
             "trust the public half of its key: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"checkpoint\"]",
         ),
         Err(error) => Check::fail(
             NAME,
-            format!("`{shown}`: {}", audit::words::chain(&error)),
+            format!("`{shown}`: {}", chain(&error)),
             "see what is wrong with it: `aral audit verify`",
         ),
     }

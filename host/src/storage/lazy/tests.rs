@@ -120,7 +120,7 @@ fn what_failed_is_tried_again_but_not_by_every_call() {
     for _ in 0..3 {
         let error = ask(&*memory).unwrap_err();
         assert_eq!(
-            crate::text::chain(&error),
+            aral_contract::failure::chain(&error),
             "the store cannot be opened: host.unavailable: the store `/store` is open in another process: process 7"
         );
         assert_eq!(tag(&*memory), "0".repeat(32));

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aral_contract::failure::chain;
 use aral_contract::{Clock, Digest};
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
@@ -150,17 +151,6 @@ impl TlsReloader {
 fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
     let doors = stage.doors.iter();
     doors.filter_map(|door| door.tls.as_deref().map(|tls| (door.as_ref(), tls)))
-}
-
-/// An error with what led to it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }
 
 /// Looks at the files now and then, for ever. A change is taken once two looks saw the same one, since files are replaced

@@ -20,7 +20,7 @@ use crate::tls::{ClientAuth, Tls, TlsOptions};
 fn refused(options: &TlsOptions) -> (String, String) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let error = Tls::open(options.clone(), clock).expect_err("it is refused");
-    (super::super::reload::chain(&error), error.hint())
+    (aral_contract::failure::chain(&error), error.hint())
 }
 
 #[test]
