@@ -16,7 +16,6 @@ use aral_audit::{AuditLog, Blinder, LogOptions, OpenError};
 use aral_contract::event::RecordFuture;
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
-use aral_runtime::outbound::Outbound;
 
 use crate::config::Config;
 use crate::config::audit::{AuditConfig, AuditPlaces};
@@ -49,20 +48,21 @@ impl Audit {
             .places(config.state_dir.as_deref())
             .map_err(|error| Failure::from(crate::config::ConfigError::from(error)))?;
         places
-            .map(|places| Self::open_at(audit, &places, &config.outbound, clock))
+            .map(|places| Self::open_at(audit, &places, config, clock))
             .transpose()
     }
 
     fn open_at(
-        config: &AuditConfig,
+        audit: &AuditConfig,
         places: &AuditPlaces,
-        outbound: &Outbound,
+        config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
         let blinder = Arc::new(keys::blinding(&places.blinding_key)?);
         let options = LogOptions {
             head_file: places.head.clone(),
-            ..config.options(places.dir.clone())
+            trust: config.trust.clone(),
+            ..audit.options(places.dir.clone())
         };
         let begin = clock.elapsed();
         let log = loop {
@@ -75,7 +75,7 @@ impl Audit {
                 Err(error) => return Err(unopened(&error, places)),
             }
         };
-        let sinks = Sinks::start(config, outbound, &log)?;
+        let sinks = Sinks::start(audit, &config.outbound, &log)?;
         Ok(Self { log, blinder, sinks })
     }
 
@@ -136,9 +136,7 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
                 "see what became of it: `aral audit verify --anchor {kept}`\nto begin a new one, move its folder and that file away"
             ))
         }
-        OpenError::Segment(_) => {
-            failure(chain(error)).with_hint("see what is wrong with it: `aral audit verify`")
-        }
+        OpenError::Segment(_) => failure(chain(error)).with_hint("see what is wrong with it: `aral audit verify`"),
         OpenError::Files(error) => keys::unusable(error, &places.dir),
         OpenError::Entropy(_) | OpenError::Thread(_) => Failure::internal(chain(error)),
     }

@@ -53,7 +53,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | Key of `aral.toml` | Meaning | If absent |
 /// |---|---|---|
 /// | `state_dir` | folder for the cache, its key and the serials, mode 0700 | `aral` below `$XDG_STATE_HOME` or `~/.local/state` |
-/// | `[[trust]]` `public_key`, `kinds` | a PEM file, and what it may sign: `manifest`, `persona` | nothing is trusted |
+/// | `[[trust]]` `public_key`, `kinds` | a PEM file, and what it may sign: `manifest`, `persona`, `checkpoint` | nothing is trusted |
 /// | `[[trust]]` `not_before`, `not_after` | from when to when, as `2026-06-01T00:00:00Z` | at all times |
 /// | `[revoked]` `keys` | ids of keys that are not trusted any more, whoever trusts them | none |
 /// | `[personas]` `files` | signed personas that are taken at start; without every one of them there is no start | none |

@@ -49,6 +49,17 @@ fn place(lines: &[String], seq: u64) -> usize {
         .expect("the record")
 }
 
+/// A copy of the log, of which its host knows nothing.
+fn elsewhere(desk: &Desk) -> &'static str {
+    std::fs::create_dir(desk.path("elsewhere")).expect("a folder");
+    std::fs::copy(
+        segment(desk),
+        PathBuf::from(desk.path("elsewhere")).join(segment(desk).file_name().expect("a name")),
+    )
+    .expect("a copy");
+    "elsewhere"
+}
+
 fn verify(desk: &Desk, more: &[&str]) -> Run {
     desk.aral(&[&["audit", "verify", "--json"], more].concat())
 }
@@ -83,19 +94,36 @@ fn a_log_that_nobody_touched_is_good_with_the_public_key_alone() {
     let desk = desk();
     let report = assert_good(&desk, &[]);
     assert_eq!((&report["signed"], &report["first"]), (&report["size"], &json!(0)));
+    // What the host keeps in its folder of state is an anchor, unless the log is somewhere else.
+    assert_eq!(report["anchored"], report["size"]);
+    let own = report["own_anchor"].as_str().expect("a path");
+    assert!(own.ends_with(".head"), "{own}");
+    let human = desk.aral(&["audit", "verify"]);
+    human.assert("verify", 0, &[]);
+    assert!(
+        human.stdout.contains("compared     with what its host keeps"),
+        "{human:#?}"
+    );
+    let elsewhere = elsewhere(&desk);
+    let report = assert_good(&desk, &["--dir", elsewhere]);
     assert_eq!(
-        report["anchored"],
-        Value::Null,
+        (&report["anchored"], &report["own_anchor"]),
+        (&Value::Null, &Value::Null),
         "without an anchor the end may be missing"
     );
-    let other = desk.aral(&["audit", "verify", "--dir", "audit", "--trust", &public_key(&desk)]);
+    let other = desk.aral(&["audit", "verify", "--dir", elsewhere, "--trust", &public_key(&desk)]);
     other.assert("verify", 0, &[]);
     assert!(
         other.stdout.contains("verdict      good") && other.stdout.contains("cannot be excluded"),
         "{other:#?}"
     );
-    // The key that signs manifests signed none of it.
+    // The key that signs manifests signed none of it, nor what the host keeps.
     let report = verify(&desk, &["--trust", "key.pub.pem"]);
+    let warning = "warning: the log is not compared with `";
+    assert!(
+        report.stderr.contains(warning) && report.stderr.contains("which is not trusted"),
+        "{report:#?}"
+    );
     let what = report.object()["finding"]["what"].clone();
     assert_eq!(report.code, 11, "{what}");
     assert!(what.as_str().expect("words").contains("which is not trusted"), "{what}");
@@ -113,6 +141,21 @@ fn edited() {
     lines[at] = edited;
     write(&desk, &lines);
     assert_found(&desk, &[], 5, "edited");
+}
+
+#[test]
+fn a_first_line_that_says_nothing() {
+    let desk = desk();
+    let mut lines = lines(&desk);
+    lines[0] = "{}".to_owned();
+    write(&desk, &lines);
+    assert_found(&desk, &[], 0, "the segment begins in another state");
+    let prove = desk.aral(&["audit", "prove", "5"]);
+    prove.assert(
+        "prove",
+        11,
+        &["the log is damaged around record 5", "aral audit verify"],
+    );
 }
 
 #[test]
@@ -170,10 +213,17 @@ fn cut_back_without_and_with_an_anchor() {
         .expect("a checkpoint");
     lines.truncate(end + 1);
     write(&desk, &lines);
-    let report = assert_good(&desk, &[]);
+    let elsewhere = elsewhere(&desk);
+    let report = assert_good(&desk, &["--dir", elsewhere]);
     let size = report["size"].as_u64().expect("a number");
     assert_eq!(report["anchored"], Value::Null);
-    assert_found(&desk, &["--anchor", "anchor.json"], size, "cut back");
+    assert_found(
+        &desk,
+        &["--dir", elsewhere, "--anchor", "anchor.json"],
+        size,
+        "cut back",
+    );
+    assert_found(&desk, &[], size, "cut back");
     desk.invoke(RUNTIME_ECHO_TOOL, "[2]").assert(
         "the host knows what it signed",
         8,
@@ -445,8 +495,24 @@ fn a_candidate_policy_is_asked_about_what_was_decided() {
     let open = format!("[policy]\ncapabilities = [\"{}\"]", RUNTIME_ECHO_TOOL.id());
     let same = simulate(&open, &[]);
     assert_eq!(same["decisions"], 1);
-    let members = same["changed"][0]["members"].clone();
-    assert!(same["changed"] == json!([]) || members.is_array(), "{same}");
+    let what = (&same["changed"][0]["answer"], &same["changed"][0]["members"]);
+    assert_eq!(
+        what,
+        (&json!("otherwise"), &json!(["agent"])),
+        "the desk has other numbers: {same}"
+    );
+    let own = std::fs::read_to_string(desk.path("aral.toml")).expect("a file");
+    assert_eq!(simulate(&own, &[])["changed"], json!([]));
+    let never = simulate(&format!("{open}\nagent.requests_per_minute = 0"), &[]);
+    assert_eq!(never["changed"][0]["answer"], "denied", "{never}");
+    let line = "aral.toml, [policy.agent]: requests_per_minute = 1";
+    assert!(
+        never["changed"][0]["missing"][0]
+            .as_str()
+            .expect("words")
+            .ends_with(line),
+        "{never}"
+    );
     let closed = simulate("[policy]", &[]);
     assert_eq!(closed["changed"][0]["answer"], "denied", "{closed}");
     assert_eq!(closed["changed"][0]["recorded"]["calls"], 1);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use aral_audit::{Durability, LogOptions};
 use aral_contract::Digest;
+use aral_contract::document::TrustStore;
 use aral_runtime::files;
 
 use super::{CA_BYTES_MAX, ConfigError};
@@ -207,6 +208,7 @@ impl AuditConfig {
         LogOptions {
             directory: dir,
             head_file: None,
+            trust: TrustStore::default(),
             durability: self.durability,
             segment_bytes_max: self.segment_bytes_max,
             segment_age_max: self.segment_age_max,

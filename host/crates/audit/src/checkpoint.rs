@@ -2,7 +2,7 @@
 //! second is enough, and one checkpoint that is kept elsewhere shows whether the log was cut back since. It knows no file.
 
 use aral_contract::document::signed::{self, Header};
-use aral_contract::document::{DocumentError, Kind, PrivateKey, PublicKey, TrustStore, json};
+use aral_contract::document::{DocumentError, Kind, PrivateKey, TrustStore, json};
 use aral_contract::{Digest, LogId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,15 @@ pub struct Head {
     pub root: Digest,
     /// The leaf of the last one: what the next one carries in `prev`.
     pub last: Digest,
+    /// Where the line of the checkpoint begins in its segment, in bytes: how long that is, under the signature.
+    pub offset: u64,
+}
+
+impl Head {
+    /// Whether another one says the same of the records, wherever it stands.
+    pub fn is_of_the_same(&self, other: &Self) -> bool {
+        (self.log, self.size, self.root, self.last) == (other.log, other.size, other.root, other.last)
+    }
 }
 
 /// A checkpoint.
@@ -83,13 +92,6 @@ impl Checkpoint {
     }
 }
 
-/// Trust in checkpoints of this one key.
-pub(crate) fn trusting(key: &PublicKey) -> TrustStore {
-    let mut trust = TrustStore::default();
-    trust.add(key.clone(), &[Kind::Checkpoint]);
-    trust
-}
-
 /// What a document says that is not verified. For the log's own file, whose end says how it was left, and for readers
 /// who have no key.
 pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
@@ -99,6 +101,7 @@ pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
         size: u64,
         root: Digest,
         last: Digest,
+        offset: u64,
     }
     let alleged: Alleged = serde_json::from_slice(document).ok()?;
     Some(Head {
@@ -106,6 +109,7 @@ pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
         size: alleged.size,
         root: alleged.root,
         last: alleged.last,
+        offset: alleged.offset,
     })
 }
 
@@ -132,6 +136,7 @@ mod tests {
             size: 5,
             root: Digest::of(b"root"),
             last: Digest::of(b"last"),
+            offset: 700,
         };
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
         let checkpoint = Checkpoint::sign(head.clone(), at, &key(1)).unwrap();

@@ -3,13 +3,13 @@
 
 use std::io::Write as _;
 
-use aral_contract::document::PublicKey;
+use aral_contract::document::TrustStore;
 use aral_contract::{Digest, LogId};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Checkpoint, trusting};
+use crate::checkpoint::Checkpoint;
 use crate::line::Line;
 use crate::merkle::Tree;
 use crate::retain::last_checkpoint;
@@ -59,7 +59,7 @@ impl Ending {
 
     /// The tree over all records, and the leaf of the last one, if the newest segment still ends as it did. None: nobody
     /// knows, and it has to be read.
-    pub(crate) fn read(dir: &Dir, newest: &Listed, log: LogId, key: &PublicKey) -> Option<(Tree, Digest)> {
+    pub(crate) fn read(dir: &Dir, newest: &Listed, log: LogId, trust: &TrustStore) -> Option<(Tree, Digest)> {
         let bytes = files::read_capped(dir, FILE, BYTES_MAX).ok()?;
         let ending: Self = serde_json::from_slice(&bytes).ok()?;
         if (ending.first, ending.bytes) != (newest.first, newest.bytes) {
@@ -70,7 +70,7 @@ impl Ending {
         let Line::Checkpoint(document) = Line::parse(line.trim_ascii_end()) else {
             return None;
         };
-        let head = Checkpoint::verify(document, &trusting(key)).ok()?.head;
+        let head = Checkpoint::verify(document, trust).ok()?.head;
         let says_the_same = head.log == log && head.size == tree.size() && head.root == tree.root();
         says_the_same.then_some((tree, head.last))
     }
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::LogOptions;
-    use crate::testing::{key, options, records, session, trust};
+    use crate::testing::{options, records, session, trust, trust_in};
     use crate::verify::verify;
     use crate::verify::{Finding, What};
 
@@ -97,7 +97,7 @@ mod tests {
         let dir = files::open_root(&options.directory).unwrap();
         let newest = crate::segment::list(&dir).unwrap().pop().unwrap();
         let reader = crate::segment::SegmentReader::open(&dir, newest.first).unwrap();
-        let found = Ending::read(&dir, &newest, reader.header.log, &key(seed).public());
+        let found = Ending::read(&dir, &newest, reader.header.log, &trust_in(&[seed]));
         found.map(|(tree, _)| tree.size())
     }
 

@@ -9,11 +9,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use aral_contract::LogId;
-use aral_contract::document::PublicKey;
+use aral_contract::document::TrustStore;
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 
-use crate::checkpoint::{Checkpoint, Head, trusting};
+use crate::checkpoint::{Checkpoint, Head};
 use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
 use crate::retain;
@@ -58,22 +58,28 @@ impl Keepsake {
 }
 
 /// The checkpoint in what was kept, if this host signed it.
-pub(crate) fn head(kept: &[u8], key: &PublicKey) -> Option<Head> {
+pub(crate) fn head(kept: &[u8], trust: &TrustStore) -> Option<Head> {
     if kept.is_empty() {
         return None;
     }
-    match Checkpoint::verify(kept, &trusting(key)) {
+    match Checkpoint::verify(kept, trust) {
         Ok(checkpoint) => Some(checkpoint.head),
         Err(error) => {
-            // Its key was replaced, or a power cut tore it.
+            // Its key was replaced by one that does not know it, or a power cut tore it.
             tracing::warn!(%error, "the checkpoint that was kept beside the audit log is of no use");
             None
         }
     }
 }
 
-/// Whether a log that ends in `tree` goes on from where `head` was signed with `key`.
-pub(crate) fn goes_on(dir: &Dir, log: LogId, tree: &Tree, head: &Head, key: &PublicKey) -> Result<bool, SegmentError> {
+/// Whether a log that ends in `tree` goes on from where `head` was signed.
+pub(crate) fn goes_on(
+    dir: &Dir,
+    log: LogId,
+    tree: &Tree,
+    head: &Head,
+    trust: &TrustStore,
+) -> Result<bool, SegmentError> {
     if head.log != log || head.size > tree.size() {
         return Ok(false);
     }
@@ -86,7 +92,7 @@ pub(crate) fn goes_on(dir: &Dir, log: LogId, tree: &Tree, head: &Head, key: &Pub
         let Some(oldest) = segments.first() else {
             return Ok(false);
         };
-        return retain::vouches(dir, &SegmentReader::open(dir, oldest.first)?.header, &trusting(key));
+        return retain::vouches(dir, &SegmentReader::open(dir, oldest.first)?.header, trust);
     };
     let mut reader = SegmentReader::open(dir, segment.first)?;
     let mut tree = reader.header.tree().unwrap_or_default();

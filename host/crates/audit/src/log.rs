@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use aral_contract::document::PrivateKey;
+use aral_contract::document::{Kind, PrivateKey};
 use aral_contract::event::{RecordFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Event, LogId};
 use aral_runtime::files;
@@ -85,8 +85,10 @@ impl AuditLog {
         }
         let kept = options.head_file.as_deref().map(Keepsake::open).transpose()?;
         let (keepsake, kept) = kept.unzip();
-        let head = kept.and_then(|kept| keepsake::head(&kept, &key.public()));
-        let recovered = recover(options, &dir, &*clock, &key.public(), head.as_ref())?;
+        let mut trust = options.trust.clone();
+        trust.add(key.public(), &[Kind::Checkpoint]);
+        let head = kept.and_then(|kept| keepsake::head(&kept, &trust));
+        let recovered = recover(options, &dir, &*clock, &trust, head.as_ref())?;
         let clone = || {
             dir.try_clone().map_err(|source| crate::segment::SegmentError::Read {
                 name: ".".to_owned(),
@@ -117,10 +119,7 @@ impl AuditLog {
                 bytes_max: options.segment_bytes_max,
                 age_max: options.segment_age_max,
             },
-            retention: Retention {
-                bytes_max: options.retain_bytes_max,
-                age_max: options.retain_age_max,
-            },
+            retention: Retention::new(options.retain_bytes_max, options.retain_age_max, log, trust),
             reserve,
             keepsake,
             body: Vec::new(),
@@ -130,7 +129,7 @@ impl AuditLog {
             prev: recovered.prev,
             first: recovered.first,
             segment_opened_at: recovered.segment_opened_at,
-            signed_at: clock.elapsed(),
+            signed_at: (size > 0).then(|| clock.elapsed()),
             unsynced_checkpoint: None,
             retiring: None,
         };
@@ -147,6 +146,10 @@ impl AuditLog {
             writer: Mutex::new(Some(thread)),
             _lock: lock,
         };
+        if size == 0 {
+            // There is a signed word of it before anything else is in it. If that cannot be written, whoever asks is told.
+            let _not_now = log.flush();
+        }
         Ok(log)
     }
 

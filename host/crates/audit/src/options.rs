@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aral_contract::document::TrustStore;
 use serde::{Deserialize, Serialize};
 
 /// Records after which a checkpoint is signed.
@@ -31,6 +32,9 @@ pub struct LogOptions {
     /// Where the newest checkpoint is kept besides, outside of the folder; none: nowhere. A log that does not go on from there
     /// is not opened.
     pub head_file: Option<PathBuf>,
+    /// Whose checkpoints count besides those of the key that the log is opened with: keys that signed for it before. A segment
+    /// whose end none of them signed is not removed.
+    pub trust: TrustStore,
     /// What it means that a record is kept.
     pub durability: Durability,
     /// Size of a segment after which the next one begins, in bytes.
@@ -59,6 +63,7 @@ impl LogOptions {
         Self {
             directory,
             head_file: None,
+            trust: TrustStore::default(),
             durability: Durability::default(),
             segment_bytes_max: 64 << 20,
             segment_age_max: Duration::from_hours(24),

@@ -117,7 +117,10 @@ pub(crate) fn prove_in(dir: &Dir, seq: u64, wanted: &dyn Fn(&Record) -> bool) ->
         .iter()
         .rfind(|segment| segment.first <= seq)
         .ok_or_else(unknown)?;
-    let mut reader = SegmentReader::open(dir, segment.first)?;
+    let mut reader = match SegmentReader::open(dir, segment.first) {
+        Err(SegmentError::Header { .. }) => return Err(damaged()),
+        other => other?,
+    };
     let mut size = reader.header.first;
     let mut window = Window::after(reader.header.tree().ok_or_else(damaged)?);
     let mut record = None;

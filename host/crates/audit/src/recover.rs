@@ -4,7 +4,7 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 
-use aral_contract::document::PublicKey;
+use aral_contract::document::TrustStore;
 use aral_contract::{Clock, Digest, LogId};
 use aral_runtime::entropy::{self, EntropyError};
 use aral_runtime::files::{self, FilesError};
@@ -78,7 +78,7 @@ pub(crate) fn recover(
     options: &LogOptions,
     dir: &Dir,
     clock: &dyn Clock,
-    key: &PublicKey,
+    trust: &TrustStore,
     head: Option<&Head>,
 ) -> Result<Recovered, OpenError> {
     let not_gone_on = |head: &Head| OpenError::NotGoneOn {
@@ -98,7 +98,7 @@ pub(crate) fn recover(
         log, opened_at, prev, ..
     } = reader.header;
     let tree = reader.header.tree().unwrap_or_default();
-    let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, key)?, newest.bytes)));
+    let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, trust)?, newest.bytes)));
     let found = match ending {
         Some(((tree, prev), bytes)) => Found {
             tree,
@@ -110,7 +110,7 @@ pub(crate) fn recover(
         None => scan(reader, tree, prev)?,
     };
     if let Some(head) = head
-        && !keepsake::goes_on(dir, log, &found.tree, head, key)?
+        && !keepsake::goes_on(dir, log, &found.tree, head, trust)?
     {
         return Err(not_gone_on(head));
     }

@@ -1,19 +1,23 @@
 //! Which segments go, and what stays of them: the checkpoint at their end. It vouches for the roots that the next segment
 //! begins with, so that what is kept can be verified without what is gone.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use aral_contract::document::TrustStore;
-use aral_runtime::files;
+use aral_contract::LogId;
+use aral_contract::document::{DocumentError, TrustStore};
+use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
 
 use crate::checkpoint::Checkpoint;
 use crate::line::{self, LINE_BYTES_MAX, Line};
-use crate::recover::OpenError;
 use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 
 /// The file of the checkpoints at the ends of segments that are gone.
@@ -46,65 +50,164 @@ impl Holds {
     }
 }
 
-/// How much is kept.
+/// Why a segment stays that would have to go.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeptError {
+    /// It cannot be read, or not the one after it.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The checkpoints cannot be kept.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// There is no checkpoint at its end.
+    #[error("`{name}` does not end with a checkpoint; it stays, and all that follows: run `aral audit verify`")]
+    NoCheckpoint {
+        /// Which.
+        name: String,
+    },
+    /// The checkpoint at its end is not by a key that counts.
+    #[error(
+        "the end of `{name}` is not signed by this host; it stays, and all that follows: run `aral audit verify`, and if a key signed it that this host had before: [[trust]] public_key = \"OLD.pub.pem\", kinds = [\"checkpoint\"]"
+    )]
+    NotSigned {
+        /// Which.
+        name: String,
+        /// Why not.
+        #[source]
+        source: DocumentError,
+    },
+    /// The checkpoint at its end says another length, or another beginning of the next one.
+    #[error(
+        "`{name}` is not as long as its end was signed for, or another segment follows; it stays, and all that follows: run `aral audit verify`"
+    )]
+    Differs {
+        /// Which.
+        name: String,
+    },
+}
+
+/// What is signed of a segment that was ended.
 #[derive(Debug, Clone, Copy)]
+struct Ended {
+    at: Timestamp,
+    bytes: u64,
+}
+
+/// How much is kept. What decides is signed: the folder may be in reach of somebody who wants the host to remove records, and
+/// to sign that it did. A segment of which nothing is known under a signature is never removed, and counts for nothing.
+#[derive(Debug)]
 pub(crate) struct Retention {
-    pub(crate) bytes_max: u64,
-    pub(crate) age_max: Option<Duration>,
+    bytes_max: u64,
+    age_max: Option<Duration>,
+    log: LogId,
+    trust: TrustStore,
+    /// What was seen of segments that were ended, by their first records. It does not change any more.
+    ended: BTreeMap<u64, Ended>,
 }
 
 impl Retention {
-    /// The first record that is kept, if any are to go. The last segment always stays.
-    pub(crate) fn kept_from(&self, dir: &Dir, holds: &Holds, now: Timestamp) -> Result<Option<u64>, SegmentError> {
+    pub(crate) fn new(bytes_max: u64, age_max: Option<Duration>, log: LogId, trust: TrustStore) -> Self {
+        Self {
+            bytes_max,
+            age_max,
+            log,
+            trust,
+            ended: BTreeMap::new(),
+        }
+    }
+
+    /// The first record that is kept, if any are to go. The last segment, which was just begun, always stays.
+    pub(crate) fn kept_from(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Result<Option<u64>, KeptError> {
         let segments = segment::list(dir)?;
-        let mut bytes = segments
+        let pairs = || segments.iter().zip(segments.iter().skip(1));
+        let ended: Vec<_> = pairs().map(|(oldest, next)| self.ended(dir, oldest, next)).collect();
+        let mut bytes = ended
             .iter()
-            .fold(0u64, |sum, segment| sum.saturating_add(segment.bytes));
+            .flatten()
+            .fold(0u64, |sum, ended| sum.saturating_add(ended.bytes));
         let needed = holds.lowest();
         let mut kept_from = None;
-        for (oldest, next) in segments.iter().zip(segments.iter().skip(1)) {
-            // A segment is as old as its last record, which is about as old as the next segment.
-            let over = bytes > self.bytes_max || self.is_too_old(dir, next, now)?;
+        for ((_, next), ended) in pairs().zip(ended) {
+            let ended = match ended {
+                Ok(ended) => ended,
+                // It is told once it is the one that stands in the way.
+                Err(error) if kept_from.is_none() => return Err(error),
+                Err(_) => break,
+            };
+            let over = bytes > self.bytes_max || self.is_too_old(ended.at, now);
             if !over || next.first > needed {
                 break;
             }
-            bytes = bytes.saturating_sub(oldest.bytes);
+            bytes = bytes.saturating_sub(ended.bytes);
             kept_from = Some(next.first);
         }
         Ok(kept_from)
     }
 
-    fn is_too_old(&self, dir: &Dir, next: &Listed, now: Timestamp) -> Result<bool, SegmentError> {
-        let Some(age_max) = self.age_max else { return Ok(false) };
-        let opened_at = SegmentReader::open(dir, next.first)?.header.opened_at;
-        Ok(Duration::try_from(now.duration_since(opened_at)).is_ok_and(|age| age > age_max))
+    fn is_too_old(&self, ended_at: Timestamp, now: Timestamp) -> bool {
+        let age = Duration::try_from(now.duration_since(ended_at));
+        self.age_max.zip(age.ok()).is_some_and(|(age_max, age)| age > age_max)
     }
-}
 
-/// Removes the segments whose records are all before `kept_from`, oldest first, and keeps the checkpoints at their ends.
-pub(crate) fn remove_before(dir: &Dir, kept_from: u64) -> Result<(), OpenError> {
-    let segments = segment::list(dir)?;
-    let mut kept = read_kept(dir)?;
-    let mut gone = Vec::new();
-    for (oldest, next) in segments.iter().zip(segments.iter().skip(1)) {
-        if next.first > kept_from {
-            break;
+    fn ended(&mut self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Ended, KeptError> {
+        if let Some(ended) = self.ended.get(&segment.first) {
+            return Ok(*ended);
         }
-        if let Some(line) = last_checkpoint(dir, oldest)? {
-            kept.extend_from_slice(&line);
+        let ended = Ended {
+            at: self.signed_end(dir, segment, next)?.issued_at,
+            bytes: segment.bytes,
+        };
+        self.ended.insert(segment.first, ended);
+        Ok(ended)
+    }
+
+    /// The checkpoint that a segment ends with, if it says when, how long the segment is, and what the next one begins with.
+    fn signed_end(&self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Checkpoint, KeptError> {
+        let name = segment::file_name(segment.first);
+        let Some(line) = last_checkpoint(dir, segment)? else {
+            return Err(KeptError::NoCheckpoint { name });
+        };
+        let Line::Checkpoint(document) = Line::parse(line.trim_ascii_end()) else {
+            return Err(KeptError::NoCheckpoint { name });
+        };
+        let checkpoint = match Checkpoint::verify(document, &self.trust) {
+            Ok(checkpoint) => checkpoint,
+            Err(source) => return Err(KeptError::NotSigned { name, source }),
+        };
+        let head = &checkpoint.head;
+        let is_whole = head.offset.checked_add(line.len() as u64) == Some(segment.bytes);
+        let goes_on = SegmentReader::open(dir, next.first)?.header.goes_on_from(head);
+        if head.log == self.log && is_whole && goes_on {
+            Ok(checkpoint)
+        } else {
+            Err(KeptError::Differs { name })
         }
-        gone.push(oldest.first);
     }
-    if gone.is_empty() {
-        return Ok(());
+
+    /// Removes the segments whose records are all before `kept_from`, oldest first, and keeps the checkpoints at their ends.
+    pub(crate) fn remove_before(&mut self, dir: &Dir, kept_from: u64) -> Result<(), KeptError> {
+        let segments = segment::list(dir)?;
+        let mut kept = read_kept(dir)?;
+        let mut gone = Vec::new();
+        for (oldest, next) in segments.iter().zip(segments.iter().skip(1)) {
+            if next.first > kept_from {
+                break;
+            }
+            line::write_checkpoint(&self.signed_end(dir, oldest, next)?.document, &mut kept);
+            gone.push(oldest.first);
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        files::write_atomic(dir, CHECKPOINTS_FILE, &kept, 0o600)?;
+        for first in gone {
+            let name = segment::file_name(first);
+            dir.remove_file(&name)
+                .map_err(|source| SegmentError::Read { name, source })?;
+            self.ended.remove(&first);
+        }
+        Ok(())
     }
-    files::write_atomic(dir, CHECKPOINTS_FILE, &kept, 0o600)?;
-    for first in gone {
-        let name = segment::file_name(first);
-        dir.remove_file(&name)
-            .map_err(|source| SegmentError::Read { name, source })?;
-    }
-    Ok(())
 }
 
 /// The checkpoints that are kept, line by line.

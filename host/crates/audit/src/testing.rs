@@ -43,8 +43,15 @@ pub(crate) fn key(seed: u8) -> PrivateKey {
 
 /// Trusts key 1 for checkpoints.
 pub(crate) fn trust() -> TrustStore {
+    trust_in(&[1])
+}
+
+/// Trusts these keys for checkpoints.
+pub(crate) fn trust_in(seeds: &[u8]) -> TrustStore {
     let mut trust = TrustStore::default();
-    trust.add(key(1).public(), &[Kind::Checkpoint]);
+    for seed in seeds {
+        trust.add(key(*seed).public(), &[Kind::Checkpoint]);
+    }
     trust
 }
 

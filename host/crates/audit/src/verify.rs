@@ -53,6 +53,11 @@ pub enum Tail {
         /// How many records that one is about.
         size: u64,
     },
+    /// The checkpoint that was kept elsewhere is about records that retention removed, and says nothing of those that are there.
+    AnchorGone {
+        /// How many records that one is about.
+        size: u64,
+    },
     /// Whoever can write the folder can cut the log back to an older checkpoint, and nothing in it would show that.
     CannotBeExcluded,
 }
@@ -60,8 +65,8 @@ pub enum Tail {
 /// What verification says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Which log.
-    pub log: LogId,
+    /// Which log; none: its first line does not say it any more.
+    pub log: Option<LogId>,
     /// The first record that is there. What was before was removed by retention.
     pub first: u64,
     /// How many records the log has, with those that retention removed.
@@ -80,6 +85,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// The first line says nothing, and so nobody knows what should follow.
+    fn unreadable(first: u64, name: &str) -> Self {
+        Self {
+            log: None,
+            first,
+            size: first,
+            signed: first,
+            checkpoints: 0,
+            taken_over: TakenOver::default(),
+            finding: Some(Finding::in_file(name, first, What::SegmentStart)),
+            tail: Tail::CannotBeExcluded,
+        }
+    }
+
     /// Whether nothing is wrong.
     pub fn is_good(&self) -> bool {
         self.finding.is_none()
@@ -102,7 +121,10 @@ pub fn verify(directory: &Path, trust: &TrustStore, anchors: &[Vec<u8>]) -> Resu
             directory: directory.display().to_string(),
         });
     };
-    let reader = SegmentReader::open(&dir, first)?;
+    let reader = match SegmentReader::open(&dir, first) {
+        Err(SegmentError::Header { name }) => return Ok(Report::unreadable(first, &name)),
+        other => other?,
+    };
     let tree = reader.header.tree().unwrap_or_default();
     let mut walk = Walk::new(&reader.header, tree, trust, &anchors);
     let finding = start(&dir, &reader, &mut walk, trust)?;
@@ -165,8 +187,10 @@ fn start(
         if head.size < size {
             return found(What::CheckpointOrder);
         }
+        if let Some(what) = walk.kept(head) {
+            return found(what);
+        }
         size = head.size;
-        walk.count_checkpoint();
         vouched = vouched || header.goes_on_from(head);
     }
     Ok((!vouched).then(|| Finding::in_file(&reader.name, header.first, What::StartNotVouched)))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aral_contract::Digest;
 use aral_contract::document::PrivateKey;
+use aral_contract::failure::chain;
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use crate::merkle::{Tree, leaf_hash};
 use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
 use crate::output::Output;
 use crate::reserve::Reserve;
-use crate::retain::{self, Holds, Retention};
+use crate::retain::{Holds, Retention};
 use crate::schema::{AuditEvent, LogGap, LogRetired};
 use crate::segment::{Header, SegmentError, file_name};
 use crate::shared::{Condition, Prepared, Shared, State};
@@ -56,9 +57,9 @@ pub(crate) struct Writer {
     /// The first record of the current segment, and when that was begun.
     pub(crate) first: u64,
     pub(crate) segment_opened_at: Timestamp,
-    /// Size of the log at the last checkpoint, and when that was signed.
+    /// Size of the log at the last checkpoint, and when that was signed; none: a log that was just begun is signed at once.
     pub(crate) signed_size: u64,
-    pub(crate) signed_at: Duration,
+    pub(crate) signed_at: Option<Duration>,
     /// A checkpoint that is not on stable storage yet.
     pub(crate) unsynced_checkpoint: Option<Arc<Checkpoint>>,
     /// Once record `.0` is on stable storage and signed for, those before `.1` are removed.
@@ -184,9 +185,9 @@ impl Writer {
 
     /// How long until a checkpoint is due; none: there is nothing new to sign.
     fn until_checkpoint(&self, elapsed: Duration) -> Option<Duration> {
-        let since = elapsed.saturating_sub(self.signed_at);
+        let due = |signed_at| CHECKPOINT_INTERVAL.saturating_sub(elapsed.saturating_sub(signed_at));
         (self.tree.size() > self.signed_size || !self.output.is_synced())
-            .then(|| CHECKPOINT_INTERVAL.saturating_sub(since))
+            .then(|| self.signed_at.map_or(Duration::ZERO, due))
     }
 
     fn work(&mut self, batch: &Batch) -> Result<(), GivenUp> {
@@ -233,7 +234,7 @@ impl Writer {
 
     /// Signs what there is, if there is anything new.
     fn sign(&mut self) {
-        self.signed_at = self.shared.clock.elapsed();
+        self.signed_at = Some(self.shared.clock.elapsed());
         if self.tree.size() == self.signed_size {
             return;
         }
@@ -242,6 +243,7 @@ impl Writer {
             size: self.tree.size(),
             root: self.tree.root(),
             last: self.prev,
+            offset: self.output.length(),
         };
         match Checkpoint::sign(head, self.shared.clock.now(), &self.key) {
             Ok(checkpoint) => {
@@ -283,7 +285,7 @@ impl Writer {
                 self.retiring = Some((self.shared.lock().push_own(now, event), kept_from));
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the retention of the audit log cannot look at its segments"),
+            Err(error) => tracing::error!(error = chain(&error), "the retention of the audit log stops"),
         }
         Ok(())
     }
@@ -296,9 +298,9 @@ impl Writer {
         let checkpoint = self.shared.lock().checkpoint.clone();
         let signed = checkpoint.map_or(0, |checkpoint| checkpoint.head.size);
         if let Some((_, kept_from)) = self.retiring.take_if(|(seq, _)| *seq < signed)
-            && let Err(error) = retain::remove_before(&self.dir, kept_from)
+            && let Err(error) = self.retention.remove_before(&self.dir, kept_from)
         {
-            tracing::error!(%error, "old segments of the audit log cannot be removed");
+            tracing::error!(error = chain(&error), "old segments of the audit log cannot be removed");
         }
     }
 

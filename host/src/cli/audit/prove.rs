@@ -15,12 +15,19 @@ use crate::cli::arguments::audit::{AuditCheck, AuditProve};
 use crate::cli::configured::Configured;
 use crate::cli::exit::Exit;
 use crate::cli::files;
-use crate::cli::output::{Done, Output};
+use crate::cli::output::{Done, Output, failure_object};
 use crate::cli::text;
 
 pub(super) fn prove(arguments: &AuditProve, configured: &Configured, output: &Output) -> Done {
     let folder = folder(&arguments.place, configured)?;
-    let receipt = prove_record(&folder, arguments.seq).map_err(|error| failure(&error))?;
+    let receipt = match prove_record(&folder, arguments.seq) {
+        Err(error @ ReceiptError::Damaged { .. }) => {
+            let failed = failure(&error);
+            output.failure(&failed, &json!({"error": failure_object(&failed)}))?;
+            return Ok(Exit::NotAsWritten);
+        }
+        other => other.map_err(|error| failure(&error))?,
+    };
     let document = serde_json::to_string(&receipt).map_err(Failure::internal)?;
     match &arguments.out {
         None => output.part(&format!("{}\n", text::json(&document)))?,

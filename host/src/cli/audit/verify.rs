@@ -1,16 +1,16 @@
 //! `aral audit verify` and `checkpoint`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aral_audit::receipt::RECEIPT_BYTES_MAX;
 use aral_audit::verify::{Tail, TakenOver, VerifyError};
-use aral_audit::{Report, newest_checkpoint, verify};
-use aral_contract::document::json as strict;
+use aral_audit::{Checkpoint, Report, newest_checkpoint, verify};
+use aral_contract::document::{TrustStore, json as strict};
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
 
-use super::{folder, trust};
+use super::{folder, places, trust};
 use crate::cli::arguments::audit::{AuditCheckpoint, AuditVerify};
 use crate::cli::configured::Configured;
 use crate::cli::exit::Exit;
@@ -21,13 +21,19 @@ use crate::cli::text;
 pub(super) fn run(arguments: &AuditVerify, configured: &Configured, output: &Output) -> Done {
     let folder = folder(&arguments.place, configured)?;
     let trust = trust(&arguments.trust, configured)?;
-    let anchors = arguments
+    let mut anchors = arguments
         .anchor
         .iter()
         .map(|path| anchor(path))
         .collect::<Result<Vec<_>, _>>()?;
+    // Read before the log, so that a host that writes meanwhile has signed for no more than is read.
+    let own = own_anchor(&folder, &trust, configured, output)?;
+    let own = own.map(|(path, checkpoint)| {
+        anchors.push(checkpoint);
+        path
+    });
     let report = verify(&folder, &trust, &anchors).map_err(|error| failure(&error))?;
-    output.answer(&shown(&report), &object(&report))?;
+    output.answer(&shown(&report, own.as_deref()), &object(&report, own.as_deref()))?;
     Ok(if report.is_good() {
         Exit::Success
     } else {
@@ -50,6 +56,39 @@ pub(super) fn checkpoint(arguments: &AuditCheckpoint, configured: &Configured, o
         checkpoint.head.size
     ));
     Ok(Exit::Success)
+}
+
+/// What the host of the configuration keeps in its folder of state of the log that is verified: its newest checkpoint, and where.
+fn own_anchor(
+    folder: &Path,
+    trust: &TrustStore,
+    configured: &Configured,
+    output: &Output,
+) -> Result<Option<(PathBuf, Vec<u8>)>, Failure> {
+    let Some(places) = places(configured)? else {
+        return Ok(None);
+    };
+    let is_same = files::is_same(folder, &places.dir);
+    let Some(head) = places.head.filter(|head| is_same && files::is_there(head)) else {
+        return Ok(None);
+    };
+    let unusable = |why: String| {
+        output.warn(&format!(
+            "the log is not compared with `{}`, where its host keeps the newest checkpoint: {why}",
+            head.display()
+        ));
+        Ok(None)
+    };
+    let document = match files::document(&head) {
+        Ok(document) => document,
+        Err(failure) => return unusable(failure.message),
+    };
+    match Checkpoint::verify(&document, trust) {
+        // Its host has signed nothing yet, or a power cut took it.
+        Err(_) if document.trim_ascii().is_empty() => Ok(None),
+        Ok(_) => Ok(Some((head, document))),
+        Err(error) => unusable(chain(&error)),
+    }
 }
 
 /// A checkpoint, or the one in a receipt.
@@ -80,7 +119,7 @@ fn failure(error: &VerifyError) -> Failure {
     }
 }
 
-fn shown(report: &Report) -> String {
+fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
     let verdict = match &report.finding {
         None => "good".to_owned(),
         Some(finding) => format!("not as it was written: {finding}"),
@@ -88,7 +127,7 @@ fn shown(report: &Report) -> String {
     let unsigned = report.size.saturating_sub(report.signed);
     let mut shown = format!(
         "log          {}\nrecords      {} to {}\nsigned       {} checkpoints, the last one about {} records\nverdict      {}\n",
-        report.log,
+        report.log.map_or_else(|| "unknown".to_owned(), |log| log.to_string()),
         report.first,
         report.size.saturating_sub(1),
         report.checkpoints,
@@ -115,21 +154,31 @@ fn shown(report: &Report) -> String {
             "cut off      {cut_bytes} bytes that were no records in their place when a host opened the log; they are beside it, in `cut-*.bin`\n"
         ));
     }
+    if let Some(anchor) = own_anchor {
+        shown.push_str(&format!(
+            "compared     with what its host keeps beside it, `{}`\n",
+            anchor.display()
+        ));
+    }
     shown.push_str(&match report.tail {
+        Tail::AnchorGone { size } => format!(
+            "end          the anchor is about the first {size} records, which retention removed: it says nothing of those that are there\n"
+        ),
         Tail::Anchored { size } => format!("end          reaches at least as far as the anchor, which is about {size} records\n"),
         Tail::CannotBeExcluded => "end          it cannot be excluded that records were cut off: compare with a checkpoint that was kept elsewhere, `--anchor FILE`\n".to_owned(),
     });
     shown
 }
 
-fn object(report: &Report) -> Value {
+fn object(report: &Report, own_anchor: Option<&Path>) -> Value {
     let finding = report
         .finding
         .as_ref()
         .map(|finding| json!({"seq": finding.seq, "file": finding.file, "what": finding.what.to_string()}));
-    let anchor = match report.tail {
-        Tail::Anchored { size } => Some(size),
-        Tail::CannotBeExcluded => None,
+    let (anchored, gone) = match report.tail {
+        Tail::Anchored { size } => (Some(size), None),
+        Tail::AnchorGone { size } => (None, Some(size)),
+        Tail::CannotBeExcluded => (None, None),
     };
     json!({
         "good": report.is_good(),
@@ -144,6 +193,8 @@ fn object(report: &Report) -> Value {
             "cut_bytes": report.taken_over.cut_bytes,
         },
         "finding": finding,
-        "anchored": anchor,
+        "anchored": anchored,
+        "anchor_gone": gone,
+        "own_anchor": own_anchor,
     })
 }

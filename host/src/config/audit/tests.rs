@@ -120,6 +120,7 @@ fn every_key_is_read() {
         LogOptions {
             directory: base.join("log"),
             head_file: None,
+            trust: TrustStore::default(),
             durability: Durability::Async,
             segment_bytes_max: 2048,
             segment_age_max: Duration::from_hours(2),

@@ -41,7 +41,7 @@ fn records_have_their_numbers_in_order_and_a_closed_log_goes_on() {
     assert!(records.iter().map(|record| record.seq).eq(0..7));
     assert!(opened(&records[0]).clean && opened(&records[4]).clean);
     let report = good(&options);
-    assert_eq!((report.size, report.signed, report.checkpoints), (7, 7, 2));
+    assert_eq!((report.size, report.signed, report.checkpoints), (7, 7, 3));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn the_disk_is_asked_for_those_who_wait_and_takes_the_others_with_them() {
     while records(&options).len() < 3 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(log.durable(), 0, "they are in the file, and nobody waits for the disk");
+    assert_eq!(log.durable(), 1, "they are in the file, and nobody waits for the disk");
     log.append(event("three")).await.unwrap();
     assert_eq!(log.durable(), 4);
 }
@@ -105,9 +105,25 @@ fn after_a_thousand_records_there_is_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
     let log = session(&options, 2500);
-    assert_eq!(log.checkpoint().unwrap().head.size, 2000);
+    // One is signed for at once, a thousand after it, and a thousand more.
+    assert_eq!(log.checkpoint().unwrap().head.size, 2001);
     log.close().unwrap();
-    assert_eq!(good(&options).checkpoints, 3);
+    assert_eq!(good(&options).checkpoints, 4);
+}
+
+#[test]
+fn a_log_is_signed_for_from_its_first_record_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = open(&options);
+    assert_eq!(log.checkpoint().unwrap().head.size, 1);
+    // As a kill leaves it, whenever that comes.
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(path(&options), copy.join(segment::file_name(0))).unwrap();
+    let report = verify(&copy, &trust(), &[]).unwrap();
+    assert_eq!((report.finding, report.size, report.signed), (None, 1, 1));
+    drop(log);
 }
 
 #[test]

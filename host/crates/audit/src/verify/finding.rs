@@ -55,6 +55,21 @@ pub enum What {
     /// So many records from this one on have no checkpoint after them as no log leaves unsigned: the checkpoints were taken
     /// away, and the records may be anything.
     Unsigned,
+    /// The records from this one on have no checkpoint after them, and span more time than a log leaves unsigned: the checkpoints
+    /// were taken away, and the records may be anything.
+    UnsignedFor {
+        /// From the first to the last of them, in seconds.
+        seconds: i64,
+    },
+    /// The records from this one on have no checkpoint after them, and a host that opened the log behind them found one.
+    OpenedSigned {
+        /// The record in which it says so.
+        opened: u64,
+    },
+    /// There is no checkpoint at all.
+    NothingSigned,
+    /// The checkpoint after this record stands elsewhere in its file than where it was signed for.
+    CheckpointMoved,
     /// The checkpoint after this record is not signed by a trusted key.
     CheckpointForged(DocumentError),
     /// The checkpoint after this record is about another number of records.
@@ -65,7 +80,7 @@ pub enum What {
     StartNotVouched,
     /// The records before this one are gone, and the log does not say that retention removed them.
     StartNotRetired,
-    /// The segment begins in another state than the one before it ended in.
+    /// The segment begins in another state than the one before it ended in, or its first line is none.
     SegmentStart,
     /// There is a line that the log does not write.
     NotALine,
@@ -95,6 +110,20 @@ impl fmt::Display for What {
             Self::Unsigned => f.write_str(
                 "unsigned: more records from this one on have no checkpoint than a log leaves without, so that anybody may have written them",
             ),
+            Self::UnsignedFor { seconds } => write!(
+                f,
+                "unsigned: the records from this one on have no checkpoint and span {seconds} seconds, where a log leaves one without, so that anybody may have written them"
+            ),
+            Self::OpenedSigned { opened } => write!(
+                f,
+                "unsigned: the records from this one to {opened} have no checkpoint, and record {opened} says that there was one"
+            ),
+            Self::NothingSigned => f.write_str(
+                "unsigned: there is no checkpoint, so that anybody may have written all of it; a host signs as soon as it has begun a log",
+            ),
+            Self::CheckpointMoved => {
+                f.write_str("the checkpoint after it stands elsewhere in its file than where it was signed for")
+            }
             Self::CheckpointForged(error) => write!(f, "the checkpoint after it is forged: {error}"),
             Self::CheckpointOrder => f.write_str("the checkpoint after it is about another number of records"),
             Self::OtherLog(log) => write!(f, "what follows is of another log, `{log}`"),
@@ -102,7 +131,9 @@ impl fmt::Display for What {
             Self::StartNotRetired => {
                 f.write_str("the records before it are gone, and the log does not say that retention removed them")
             }
-            Self::SegmentStart => f.write_str("the segment begins in another state than the one before it ended in"),
+            Self::SegmentStart => f.write_str(
+                "the segment begins in another state than the one before it ended in, or its first line is not that of a segment",
+            ),
             Self::NotALine => f.write_str("there is a line that the log does not write"),
             Self::CutBack { anchor } => {
                 write!(

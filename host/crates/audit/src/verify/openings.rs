@@ -5,8 +5,10 @@
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
 use memchr::memmem;
 
+use super::finding::What;
 use crate::schema::{AuditEvent, Record};
 
 /// What every record holds that speaks of the log itself. No text holds it: in a text each `"` is escaped.
@@ -23,6 +25,12 @@ pub struct TakenOver {
     pub cut_bytes: u64,
 }
 
+/// Most seconds that records without a checkpoint span. A log signs after one; a clock that was set while a host was killed may
+/// make it look like more.
+const UNSIGNED_SECONDS_MAX: i64 = 60;
+/// What stands before the time of a record, and how far into its line at most.
+const AT: (&[u8], usize) = (b",\"at\":\"", 160);
+
 /// Goes along with the walk, record by record and checkpoint by checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Openings {
@@ -32,22 +40,40 @@ pub(super) struct Openings {
     retired_unsigned: u64,
     /// The last opening: what stands before it has been counted.
     seen: u64,
+    /// When the first record was written that nobody has signed for, of those since the last opening; and the last one, as it
+    /// stands there.
+    unsigned_since: Option<Timestamp>,
+    last_at: Vec<u8>,
     taken_over: TakenOver,
 }
 
 impl Openings {
-    /// A record, its number, and how many records before it are signed for.
-    pub(super) fn record(&mut self, line: &[u8], seq: u64, signed: u64) {
-        if memmem::find(line, OF_THE_LOG).is_none() {
-            return;
+    /// A record, its number, and how many records before it are signed for. What it shows to be wrong with those before it.
+    pub(super) fn record(&mut self, line: &[u8], seq: u64, signed: u64) -> Option<What> {
+        let wrong = if memmem::find(line, OF_THE_LOG).is_some() {
+            self.of_the_log(line, seq, signed)
+        } else {
+            None
+        };
+        self.last_at.clear();
+        self.last_at.extend_from_slice(at(line));
+        if self.unsigned_since.is_none() {
+            self.unsigned_since = time(&self.last_at);
         }
+        wrong
+    }
+
+    fn of_the_log(&mut self, line: &[u8], seq: u64, signed: u64) -> Option<What> {
         match serde_json::from_slice::<Record>(line).map(|record| record.event) {
             Ok(AuditEvent::LogRetired(event)) => {
                 self.retired_unsigned = self.retired_unsigned.max(event.kept_from);
+                None
             }
             Ok(AuditEvent::LogOpened(event)) => {
+                let too_long = self.unsigned_for();
                 // Whoever signs from here on did not write what stands before, and cannot vouch for it.
                 self.retired_unsigned = 0;
+                self.unsigned_since = None;
                 let from = signed.max(self.seen);
                 let count = seq.saturating_sub(from);
                 if count > 0 {
@@ -56,14 +82,29 @@ impl Openings {
                 self.taken_over.records = self.taken_over.records.saturating_add(count);
                 self.taken_over.cut_bytes = self.taken_over.cut_bytes.saturating_add(event.cut_bytes);
                 self.seen = seq;
+                let found_signed = (event.clean && seq > signed).then_some(What::OpenedSigned { opened: seq });
+                found_signed.or(too_long)
             }
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(_) => None,
         }
     }
 
     /// A checkpoint that is good.
     pub(super) fn signed(&mut self) {
         self.retired = self.retired.max(std::mem::take(&mut self.retired_unsigned));
+        self.unsigned_since = None;
+    }
+
+    /// That the records since the last opening span more time than a host leaves unsigned, if they do.
+    pub(super) fn unsigned_for(&self) -> Option<What> {
+        let last = time(&self.last_at)?;
+        let seconds = last.duration_since(self.unsigned_since?).as_secs();
+        (seconds > UNSIGNED_SECONDS_MAX).then_some(What::UnsignedFor { seconds })
+    }
+
+    /// The last record in which a host says that it opened the log; 0: there was none, or it is the first one.
+    pub(super) fn opened(&self) -> u64 {
+        self.seen
     }
 
     pub(super) fn retired(&self) -> u64 {
@@ -73,4 +114,17 @@ impl Openings {
     pub(super) fn taken_over(&self) -> TakenOver {
         self.taken_over
     }
+}
+
+/// The time of a record, as it stands in its line.
+fn at(line: &[u8]) -> &[u8] {
+    let (before, within) = AT;
+    let start = line.get(..within.min(line.len())).unwrap_or_default();
+    let rest = memmem::find(start, before).and_then(|place| line.get(place.saturating_add(before.len())..));
+    let text = rest.and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    text.filter(|text| text.len() <= within).unwrap_or_default()
+}
+
+fn time(text: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }

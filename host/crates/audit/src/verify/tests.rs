@@ -9,7 +9,8 @@ use crate::merkle::leaf_hash;
 use crate::testing::{key, open, options, session, start, trust};
 use crate::{LogOptions, Record};
 
-/// A log of three sessions with a checkpoint each: records 0 to 5, 6 to 11 and 12 to 17 in one segment.
+/// A log of three sessions with a checkpoint each, and one after the first record: records 0 to 5, 6 to 11 and 12 to 17 in one
+/// segment.
 struct Lab {
     folder: tempfile::TempDir,
     options: LogOptions,
@@ -80,7 +81,7 @@ impl Lab {
 
 /// Where the line of a record is: behind the header, the records before it and the checkpoints among these.
 fn at(seq: usize) -> usize {
-    1 + seq + seq / SESSION_RECORDS
+    1 + seq + usize::from(seq > 0) + seq / SESSION_RECORDS
 }
 
 pub(super) fn edited(line: &str) -> String {
@@ -117,7 +118,7 @@ fn a_good_log_is_good() {
     let report = lab.verify(&[]);
     assert_eq!(report.finding, None);
     assert_eq!((report.first, report.size, report.signed), (0, 18, 18));
-    assert_eq!((report.checkpoints, report.tail), (3, Tail::CannotBeExcluded));
+    assert_eq!((report.checkpoints, report.tail), (4, Tail::CannotBeExcluded));
     let report = lab.verify(&lab.anchors);
     assert!(report.is_good());
     assert_eq!(report.tail, Tail::Anchored { size: 18 });
@@ -237,7 +238,7 @@ fn a_log_that_was_cut_back_is_found_with_an_anchor_alone() {
     let lab = Lab::new();
     let whole = lab.lines(0);
     for (sessions, extra) in [(1, 0), (2, 0), (2, 3)] {
-        let kept = sessions * (SESSION_RECORDS + 1) + extra;
+        let kept = 1 + sessions * (SESSION_RECORDS + 1) + extra;
         lab.write(0, &whole[..=kept]);
         let size = (sessions * SESSION_RECORDS + extra) as u64;
         let without = lab.verify(&[]);
@@ -314,7 +315,55 @@ fn a_forged_checkpoint_is_named() {
         let checkpoint = lines.remove(line);
         lines.insert(at(8), checkpoint);
     });
-    assert!(matches!(moved, (_, What::CheckpointOrder)), "{moved:?}");
+    assert_eq!(moved, (1, What::OpenedSigned { opened: 6 }));
+}
+
+#[test]
+fn a_checkpoint_that_stands_elsewhere_than_where_it_was_signed_for_is_named() {
+    let lab = Lab::new();
+    let line = at(5) + 1;
+    let twice = lab.attack(|lines| lines.insert(line, lines[line].clone()));
+    assert_eq!(twice, (5, What::CheckpointMoved));
+}
+
+#[test]
+fn records_that_nobody_signed_where_a_host_found_a_checkpoint_are_named() {
+    let lab = Lab::new();
+    let found = lab.attack(|lines| {
+        lines[at(8)] = edited(&lines[at(8)]);
+        rechain(lines, at(9));
+        let first = at(5) + 1;
+        let mut place = 0;
+        lines.retain(|line| {
+            place += 1;
+            place <= first + 1 || !line.starts_with("{\"checkpoint\"")
+        });
+    });
+    assert_eq!(found, (6, What::OpenedSigned { opened: 12 }));
+}
+
+#[test]
+fn a_log_without_any_checkpoint_is_signed_by_nobody() {
+    let lab = Lab::new();
+    let found = lab.attack(|lines| {
+        lines.truncate(at(5) + 1);
+        lines.remove(at(1) - 1);
+        lines[at(2)] = edited(&lines[at(2)]);
+        rechain(lines, at(3));
+    });
+    assert_eq!(found, (0, What::NothingSigned));
+}
+
+#[test]
+fn a_first_line_that_says_nothing_is_named() {
+    let lab = Lab::new();
+    for damage in ["{}", "", "{\"segment\":{}}", "\0\0\0\0"] {
+        let found = lab.attack(|lines| lines[0] = damage.to_owned());
+        assert_eq!(found, (0, What::SegmentStart), "{damage:?}");
+    }
+    std::fs::write(lab.path(0), "").unwrap();
+    let report = lab.verify(&lab.anchors);
+    assert_eq!((report.log, report.is_good()), (None, false));
 }
 
 #[test]
@@ -435,6 +484,41 @@ fn what_retention_leaves_is_good_and_its_beginning_is_still_proven() {
     lab.write(firsts[0], &lines);
     let finding = lab.verify(&[]).finding.unwrap();
     assert_eq!(finding.seq, firsts[0], "{finding}");
+}
+
+#[test]
+fn an_anchor_about_records_that_are_gone_says_nothing_or_what_was_kept_of_them() {
+    let (lab, firsts) = many_segments(|options| options.retain_bytes_max = 2500);
+    assert!(firsts[0] > 6, "{firsts:?}");
+    let kept = std::fs::read_to_string(lab.options.directory.join(retain::CHECKPOINTS_FILE)).unwrap();
+    let document = |line: &str| match Line::parse(line.as_bytes()) {
+        Line::Checkpoint(document) => document.to_vec(),
+        other => panic!("{other:?}"),
+    };
+    let anchor = document(kept.lines().next().unwrap());
+    let head = Checkpoint::verify(&anchor, &trust()).unwrap().head;
+    let inside = crate::Head {
+        size: head.size - 1,
+        ..head.clone()
+    };
+    let inside = Checkpoint::sign(inside, start(), &key(1)).unwrap().document;
+    let gone = lab.verify(&[inside]);
+    assert_eq!(
+        (gone.is_good(), gone.tail),
+        (true, Tail::AnchorGone { size: head.size - 1 })
+    );
+    let confirmed = lab.verify(std::slice::from_ref(&anchor));
+    assert_eq!(
+        (confirmed.is_good(), confirmed.tail),
+        (true, Tail::Anchored { size: head.size })
+    );
+    let other = crate::Head {
+        last: Digest::of(b"another history"),
+        ..head.clone()
+    };
+    let other = Checkpoint::sign(other, start(), &key(1)).unwrap().document;
+    let finding = lab.verify(&[other]).finding.unwrap();
+    assert_eq!(finding.what, What::AnchorDiffers { anchor: head.size });
 }
 
 #[test]

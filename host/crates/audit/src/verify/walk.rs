@@ -13,8 +13,8 @@ use crate::merkle::{Tree, leaf_hash};
 use crate::options::CHECKPOINT_RECORDS;
 use crate::segment::{self, Header, SegmentError, SegmentReader};
 
-/// Most records that follow one another without a checkpoint. The log signs after fewer; a host that is killed over and
-/// over again before it has signed leaves some more.
+/// Most records that follow one another without a checkpoint, if hosts opened the log between them: one that is killed over and
+/// over again before it has signed leaves some each time.
 const UNSIGNED_MAX: u64 = 2 * CHECKPOINT_RECORDS;
 /// Lines that are looked through for a record that is missing. One that is farther away counts as removed.
 const LOOK_AHEAD_LINES: usize = 100_000;
@@ -31,6 +31,8 @@ pub(super) struct Walk<'a> {
     before: Digest,
     signed: u64,
     checkpoints: u64,
+    /// The largest anchor that a checkpoint of what is gone says the same as.
+    confirmed: Option<u64>,
     openings: Openings,
     file: String,
 }
@@ -47,12 +49,27 @@ impl<'a> Walk<'a> {
             before: header.prev,
             signed: header.first,
             checkpoints: 0,
+            confirmed: None,
             openings: Openings::default(),
             file: segment::file_name(header.first),
         }
     }
 
-    pub(super) fn count_checkpoint(&mut self) {
+    /// A good checkpoint of what is gone: whether it says the same as those that were kept elsewhere.
+    pub(super) fn kept(&mut self, head: &Head) -> Option<What> {
+        self.count_checkpoint();
+        let same_size = |anchor: &&Checkpoint| anchor.head.size == head.size;
+        let differs = |anchor: &Checkpoint| !anchor.head.is_of_the_same(head);
+        if self.anchors.iter().filter(same_size).any(differs) {
+            return Some(What::AnchorDiffers { anchor: head.size });
+        }
+        if self.anchors.iter().any(|anchor| same_size(&anchor)) {
+            self.confirmed = self.confirmed.max(Some(head.size));
+        }
+        None
+    }
+
+    fn count_checkpoint(&mut self) {
         self.checkpoints = self.checkpoints.saturating_add(1);
     }
 
@@ -115,14 +132,20 @@ impl<'a> Walk<'a> {
             }
             let finding = match Line::parse(reader.lines.line()) {
                 Line::Record(link) if link.seq == self.tree.size() && link.prev == self.prev => {
-                    self.add(reader.lines.line());
-                    self.anchored().or_else(|| self.unsigned())
+                    let line = reader.lines.line();
+                    let opened = self.openings.record(line, link.seq, self.signed);
+                    self.add(line);
+                    let opened = opened.map(|what| self.found(self.signed, what));
+                    self.anchored().or(opened).or_else(|| self.unsigned())
                 }
                 Line::Record(link) => {
                     let leaf = leaf_hash(reader.lines.line());
                     Some(self.misplaced(dir, reader, link, leaf)?)
                 }
-                Line::Checkpoint(document) => self.checkpoint(dir, reader.header.first, document)?,
+                Line::Checkpoint(document) => {
+                    let offset = reader.lines.offset();
+                    self.checkpoint(dir, reader.header.first, offset, document)?
+                }
                 Line::Segment(_) | Line::Unknown => Some(self.not_a_line(reader)?),
             };
             if finding.is_some() {
@@ -132,18 +155,26 @@ impl<'a> Walk<'a> {
     }
 
     fn add(&mut self, line: &[u8]) {
-        self.openings.record(line, self.tree.size(), self.signed);
         self.before = std::mem::replace(&mut self.prev, leaf_hash(line));
         self.tree.push(self.prev);
     }
 
     /// Whoever has no key can make a chain, and take the checkpoints away that do not fit it.
     fn unsigned(&self) -> Option<Finding> {
-        let count = self.tree.size().saturating_sub(self.signed);
-        (count > UNSIGNED_MAX).then(|| self.found(self.signed, What::Unsigned))
+        let size = self.tree.size();
+        let by_one_host = size.saturating_sub(self.signed.max(self.openings.opened()));
+        let in_all = size.saturating_sub(self.signed);
+        let too_many = by_one_host > CHECKPOINT_RECORDS || in_all > UNSIGNED_MAX;
+        too_many.then(|| self.found(self.signed, What::Unsigned))
     }
 
-    fn checkpoint(&mut self, dir: &Dir, segment: u64, document: &[u8]) -> Result<Option<Finding>, SegmentError> {
+    fn checkpoint(
+        &mut self,
+        dir: &Dir,
+        segment: u64,
+        offset: u64,
+        document: &[u8],
+    ) -> Result<Option<Finding>, SegmentError> {
         let size = self.tree.size();
         let last = size.saturating_sub(1);
         let head = match Checkpoint::verify(document, self.trust) {
@@ -157,6 +188,9 @@ impl<'a> Walk<'a> {
         } else if head.size < size {
             self.found(last, What::CheckpointOrder)
         } else if head.root == self.tree.root() && head.last == self.prev {
+            if head.offset != offset {
+                return Ok(Some(self.found(last, What::CheckpointMoved)));
+            }
             self.signed = size;
             self.openings.signed();
             self.count_checkpoint();
@@ -304,6 +338,12 @@ impl<'a> Walk<'a> {
         if farthest > size {
             return Some(self.found(size, What::CutBack { anchor: farthest }));
         }
+        if self.checkpoints == 0 {
+            return Some(self.found(self.first, What::NothingSigned));
+        }
+        if let Some(what) = self.openings.unsigned_for() {
+            return Some(self.found(self.signed.max(self.openings.opened()), what));
+        }
         (self.openings.retired() < self.first)
             .then(|| Finding::in_file(&segment::file_name(self.first), self.first, What::StartNotRetired))
     }
@@ -311,11 +351,13 @@ impl<'a> Walk<'a> {
     pub(super) fn report(self, first: u64, finding: Option<Finding>) -> Report {
         let farthest = self.anchors.iter().map(|anchor| anchor.head.size).max();
         let tail = match farthest {
-            Some(size) if size <= self.tree.size() && size >= first => Tail::Anchored { size },
-            Some(_) | None => Tail::CannotBeExcluded,
+            Some(size) if size > self.tree.size() => Tail::CannotBeExcluded,
+            Some(size) if size >= first || self.confirmed >= Some(size) => Tail::Anchored { size },
+            Some(size) => Tail::AnchorGone { size },
+            None => Tail::CannotBeExcluded,
         };
         Report {
-            log: self.log,
+            log: Some(self.log),
             first,
             size: self.tree.size(),
             signed: self.signed,

@@ -18,7 +18,7 @@ pub struct Validity {
 }
 
 /// A key and what it may sign.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Trusted {
     /// Worked out once: it is asked for at every call.
     id: KeyId,
@@ -29,7 +29,7 @@ struct Trusted {
 
 /// The trusted keys. Empty by default: nothing is trusted. What holds for a key holds for every document that it signed,
 /// also for those that were taken before: whoever runs something under one asks again.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustStore {
     keys: Vec<Trusted>,
     revoked: BTreeSet<KeyId>,

@@ -39,6 +39,22 @@ fn firsts(options: &LogOptions) -> Vec<u64> {
 
 /// Adds a record that follows on the last one, as anybody can.
 fn append(options: &LogOptions, event: &str) {
+    append_at(options, "2026-01-01T00:00:00Z", event);
+}
+
+fn append_at(options: &LogOptions, at: &str, event: &str) {
+    append_all(options, &[(at, event, 1)]);
+}
+
+fn append_many(options: &LogOptions, events: &[(&str, usize)]) {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(event, times)| ("2026-01-01T00:00:00Z", *event, *times))
+        .collect();
+    append_all(options, &events);
+}
+
+fn append_all(options: &LogOptions, events: &[(&str, &str, usize)]) {
     let first = *firsts(options).last().unwrap();
     let mut lines = lines(options, first);
     let dir = files::open_root(&options.directory).unwrap();
@@ -47,11 +63,16 @@ fn append(options: &LogOptions, event: &str) {
         Line::Record(Link { seq, .. }) => Some((seq + 1, leaf_hash(line.as_bytes()))),
         _ => None,
     });
-    let (seq, prev) = last.unwrap_or((first, header.prev));
-    let body = format!("\"at\":\"2026-01-01T00:00:00Z\",\"event\":{event}}}");
-    let mut record = Vec::new();
-    write_record(&Link { seq, prev }, body.as_bytes(), &mut record);
-    lines.push(String::from_utf8(record).unwrap());
+    let (mut seq, mut prev) = last.unwrap_or((first, header.prev));
+    for (at, event, times) in events {
+        for _ in 0..*times {
+            let body = format!("\"at\":\"{at}\",\"event\":{event}}}");
+            let mut record = Vec::new();
+            write_record(&Link { seq, prev }, body.as_bytes(), &mut record);
+            (seq, prev) = (seq + 1, leaf_hash(&record));
+            lines.push(String::from_utf8(record).unwrap());
+        }
+    }
     write(options, first, &lines);
 }
 
@@ -107,6 +128,54 @@ fn what_was_written_while_no_host_ran_is_told() {
     let cut = report(&options).taken_over;
     assert_eq!((cut.records, cut.first), (2, Some(12)));
     assert!(cut.cut_bytes > 0);
+}
+
+#[test]
+fn records_that_span_more_than_a_host_leaves_unsigned_are_found() {
+    let started = r#"{"type":"lifecycle","change":"started","subject":"forged"}"#;
+    for (last, seconds) in [("2026-01-01T00:01:00Z", None), ("2026-01-01T00:01:01Z", Some(61))] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        session(&options, 5).close().unwrap();
+        append(&options, started);
+        append_at(&options, "no time", started);
+        append_at(&options, last, started);
+        let expected = seconds.map(|seconds| (6, What::UnsignedFor { seconds }));
+        assert_eq!(what(&options), expected, "at the end");
+        // A host goes on behind them, and signs for them.
+        session(&options, 1).close().unwrap();
+        assert_eq!(what(&options), expected, "before an opening");
+    }
+    // What a host itself left unsigned for long, and signed for, is no finding: its clock was set, or it slept.
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let clock = std::sync::Arc::new(crate::testing::TestClock::default());
+    let log = crate::testing::try_open(&options, std::sync::Arc::clone(&clock) as _).unwrap();
+    for _ in 0..3 {
+        aral_contract::AuditSink::record(&log, crate::testing::event("a"));
+        clock.advance(std::time::Duration::from_secs(600));
+    }
+    log.close().unwrap();
+    assert_eq!(what(&options), None);
+}
+
+#[test]
+fn one_host_leaves_a_thousand_unsigned_and_several_some_more() {
+    let started = r#"{"type":"lifecycle","change":"started","subject":"forged"}"#;
+    let opened = r#"{"type":"log_opened","log":"00000000000000000000000000000000","clean":false,"cut_bytes":0}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let whole = lines(&options, 0);
+    append_many(&options, &[(started, 1000)]);
+    assert_eq!(what(&options), None);
+    append(&options, started);
+    assert_eq!(what(&options), Some((6, What::Unsigned)), "more than one host leaves");
+    write(&options, 0, &whole);
+    append_many(&options, &[(started, 1000), (opened, 1), (started, 999)]);
+    assert_eq!(what(&options), None, "two hosts");
+    append(&options, started);
+    assert_eq!(what(&options), Some((6, What::Unsigned)), "more than two leave");
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! What somebody who can write the folder does to have the host remove records, and sign that it did.
+#![expect(clippy::disallowed_methods, reason = "tests change files as an attacker does")]
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::testing::{TestClock, blinder, key, options, session, trust, trust_in};
+use crate::verify::{What, verify};
+use crate::{AuditLog, LogOptions};
+
+const SESSION_RECORDS: usize = 40;
+
+/// A log of many segments of one or two records each, in which nothing is to go: neither its size nor its age is reached.
+fn lab(folder: &tempfile::TempDir) -> LogOptions {
+    let options = LogOptions {
+        segment_bytes_max: 1200,
+        retain_bytes_max: 1 << 20,
+        retain_age_max: Some(Duration::from_hours(1)),
+        ..options(folder.path())
+    };
+    session(&options, SESSION_RECORDS).close().unwrap();
+    assert!(firsts(&options).len() > 6);
+    options
+}
+
+fn firsts(options: &LogOptions) -> Vec<u64> {
+    let dir = files::open_root(&options.directory).unwrap();
+    segment::list(&dir)
+        .unwrap()
+        .iter()
+        .map(|segment| segment.first)
+        .collect()
+}
+
+fn path(options: &LogOptions, place: usize) -> PathBuf {
+    options.directory.join(segment::file_name(firsts(options)[place]))
+}
+
+/// Whether a host that goes on, with this key, removed something or said that it did.
+fn removes(options: &LogOptions, seed: u8) -> bool {
+    let log = AuditLog::open(options, key(seed), blinder(), Arc::new(TestClock::default())).unwrap();
+    for number in 0..SESSION_RECORDS {
+        aral_contract::AuditSink::record(&log, crate::testing::event(&number.to_string()));
+    }
+    log.close().unwrap();
+    // The log may be damaged: what is in it is looked for as text.
+    let said = (0..firsts(options).len()).any(|place| {
+        std::fs::read_to_string(path(options, place))
+            .unwrap()
+            .contains("\"log_retired\"")
+    });
+    assert_eq!(said, firsts(options)[0] > 0, "it is done if and only if it is said");
+    said
+}
+
+#[test]
+fn what_is_over_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder);
+    assert!(!removes(&options, 1), "neither size nor age is reached");
+    let small = LogOptions {
+        retain_bytes_max: 8000,
+        ..options
+    };
+    assert!(removes(&small, 1), "the control: the size is reached");
+    assert!(verify(&small.directory, &trust(), &[]).unwrap().is_good());
+}
+
+#[test]
+fn a_segment_that_says_that_it_was_begun_long_ago_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder);
+    for place in 0..firsts(&options).len() {
+        let text = std::fs::read_to_string(path(&options, place)).unwrap();
+        let forged = text.replacen("\"opened_at\":\"2026", "\"opened_at\":\"2020", 1);
+        assert_ne!(forged, text);
+        std::fs::write(path(&options, place), forged).unwrap();
+    }
+    assert!(!removes(&options, 1));
+    assert!(
+        verify(&options.directory, &trust(), &[]).unwrap().is_good(),
+        "nothing was lost"
+    );
+}
+
+#[test]
+fn a_segment_that_was_made_longer_takes_nothing_with_it() {
+    for place in [0, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = lab(&folder);
+        // As long as all that is kept, in no space, and ended as it was.
+        let whole = std::fs::read(path(&options, place)).unwrap();
+        let last = whole[..whole.len() - 1]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(path(&options, place))
+            .unwrap();
+        file.set_len(2 << 20).unwrap();
+        file.write_all(&whole[last..]).unwrap();
+        assert!(!removes(&options, 1), "segment {place}");
+        let finding = verify(&options.directory, &trust(), &[]).unwrap().finding.unwrap();
+        assert_eq!(finding.what, What::NotALine);
+    }
+}
+
+#[test]
+fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow() {
+    type Change = fn(&[u8]) -> Vec<u8>;
+    let changes: [Change; 3] = [
+        // Its checkpoint is gone.
+        |whole| {
+            let last = whole[..whole.len() - 1]
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .unwrap();
+            whole[..=last].to_vec()
+        },
+        // A record of it is gone.
+        |whole| {
+            let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+            lines.remove(1);
+            lines.concat()
+        },
+        // It ends with nothing.
+        |_| Vec::new(),
+    ];
+    for change in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            retain_bytes_max: 8000,
+            ..lab(&folder)
+        };
+        let whole = std::fs::read(path(&options, 0)).unwrap();
+        std::fs::write(path(&options, 0), change(&whole)).unwrap();
+        assert!(!removes(&options, 1));
+        std::fs::write(path(&options, 0), whole).unwrap();
+        assert!(removes(&options, 1), "the control");
+    }
+}
+
+#[test]
+fn a_segment_before_one_that_is_gone_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        retain_bytes_max: 4000,
+        ..lab(&folder)
+    };
+    std::fs::remove_file(path(&options, 1)).unwrap();
+    assert!(!removes(&options, 1));
+}
+
+#[test]
+fn what_a_key_signed_that_was_replaced_goes_once_that_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        retain_bytes_max: 8000,
+        ..lab(&folder)
+    };
+    assert!(!removes(&options, 2), "this host knows nothing of key 1");
+    let knows = LogOptions {
+        trust: trust_in(&[1]),
+        ..options
+    };
+    assert!(removes(&knows, 2));
+    let report = verify(&knows.directory, &trust_in(&[1, 2]), &[]).unwrap();
+    assert!(report.is_good(), "{report:?}");
+}
+
+#[test]
+fn what_is_in_the_way_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        retain_bytes_max: 8000,
+        ..lab(&folder)
+    };
+    let dir = files::open_root(&options.directory).unwrap();
+    let log = SegmentReader::open(&dir, 0).unwrap().header.log;
+    let asked =
+        |trust| Retention::new(8000, None, log, trust).kept_from(&dir, &Holds::default(), crate::testing::start());
+    let error = asked(trust_in(&[2])).unwrap_err();
+    assert!(matches!(error, KeptError::NotSigned { .. }));
+    let told = aral_contract::failure::chain(&error);
+    let hint = "[[trust]] public_key = \"OLD.pub.pem\", kinds = [\"checkpoint\"]";
+    assert!(told.contains(hint) && told.contains("is not trusted"), "{told}");
+    assert!(asked(trust()).unwrap().is_some());
+    let other = Retention::new(8000, None, LogId::from_bytes([9; 16]), trust());
+    let mut other = other;
+    let error = other
+        .kept_from(&dir, &Holds::default(), crate::testing::start())
+        .unwrap_err();
+    assert!(matches!(error, KeptError::Differs { .. }), "another log: {error}");
+}
