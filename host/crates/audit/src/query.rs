@@ -1,5 +1,6 @@
 //! Finds records: by time, request, persona, capability, type and severity.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use aral_contract::event::Severity;
@@ -7,7 +8,7 @@ use aral_contract::{CapabilityId, PersonaId, TraceId};
 use jiff::Timestamp;
 
 use crate::cursor::{Cursor, Entry, ReadError};
-use crate::schema::Record;
+use crate::schema::{AuditEvent, Record};
 
 /// Which records. What is absent does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Filter {
     pub until: Option<Timestamp>,
     /// Of this request.
     pub trace: Option<TraceId>,
-    /// About this persona.
+    /// About this persona: of it, of what calls under it do, and security events that name it.
     pub persona: Option<PersonaId>,
     /// About this capability.
     pub capability: Option<CapabilityId>,
@@ -29,16 +30,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a record is one of them.
-    pub fn matches(&self, record: &Record) -> bool {
+    /// Whether a record is one of them, besides being about the persona.
+    fn matches(&self, record: &Record) -> bool {
         let event = &record.event;
         self.since.is_none_or(|since| record.at >= since)
             && self.until.is_none_or(|until| record.at < until)
             && self.trace.is_none_or(|trace| record.trace == Some(trace))
-            && self
-                .persona
-                .as_ref()
-                .is_none_or(|persona| event.persona() == Some(persona))
             && self
                 .capability
                 .as_ref()
@@ -47,6 +44,61 @@ impl Filter {
             && self
                 .severity
                 .is_none_or(|least| event.severity().is_some_and(|severity| severity >= least))
+    }
+}
+
+/// Finds the records about a persona on the way through a log. What a call does says which capability does it, in which request;
+/// for whom that is says the beginning of the call.
+#[derive(Debug)]
+struct About {
+    persona: PersonaId,
+    /// Calls under it that have begun and not ended.
+    calls: BTreeSet<(Option<TraceId>, CapabilityId)>,
+}
+
+impl About {
+    fn matches(&mut self, record: &Record) -> bool {
+        let event = &record.event;
+        if let Some(persona) = event.persona() {
+            let is_theirs = *persona == self.persona;
+            match event {
+                AuditEvent::InvocationStarted(call) if is_theirs => {
+                    self.calls.insert((record.trace, call.capability.clone()));
+                }
+                AuditEvent::Invocation(call) if is_theirs => {
+                    self.calls.remove(&(record.trace, call.capability.clone()));
+                }
+                _ => {}
+            }
+            return is_theirs;
+        }
+        match event {
+            AuditEvent::Security(event) => self.is_named(event.subject.as_str()),
+            AuditEvent::Lifecycle(event) => self.is_named(event.subject.as_str()),
+            AuditEvent::Repeated(event) => {
+                let from = event.from.as_ref().map_or("", |from| from.as_str());
+                // What of others comes from are capabilities, which may have the same name.
+                let of_personas = matches!(event.what.as_str(), "authentication" | "decision" | "invocation");
+                self.is_named(from) || (of_personas && from == self.persona.as_str())
+            }
+            // A host that was killed left calls that never end, but nothing more of them.
+            AuditEvent::LogOpened(_) => {
+                self.calls.clear();
+                false
+            }
+            event => event
+                .capability()
+                .is_some_and(|capability| self.calls.contains(&(record.trace, capability.clone()))),
+        }
+    }
+
+    /// Whether a text begins with the id after the word `persona`.
+    fn is_named(&self, subject: &str) -> bool {
+        let named = subject
+            .strip_prefix("persona ")
+            .map(|rest| rest.trim_start_matches('`'));
+        let id = named.and_then(|rest| rest.split([' ', ':', '`']).next());
+        id == Some(self.persona.as_str())
     }
 }
 
@@ -59,9 +111,14 @@ pub fn query(
     filter: Filter,
 ) -> Result<impl Iterator<Item = Result<(Entry, Record), ReadError>> + use<>, ReadError> {
     let cursor = Cursor::oldest(directory)?;
+    let mut about = filter.persona.clone().map(|persona| About {
+        persona,
+        calls: BTreeSet::new(),
+    });
     Ok(cursor.filter_map(move |entry| {
         let found = entry.and_then(|entry| entry.record().map(|record| (entry, record)));
         match found {
+            Ok((_, record)) if !about.as_mut().is_none_or(|about| about.matches(&record)) => None,
             Ok((_, record)) if !filter.matches(&record) => None,
             other => Some(other),
         }
@@ -179,6 +236,69 @@ mod tests {
             }),
             [0u64; 0]
         );
+    }
+
+    #[test]
+    fn about_a_persona_is_also_what_its_calls_do_and_what_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let log = session(&options, 0);
+        let event = |trace: u8, kind| Event {
+            at: start(),
+            trace: Some(TraceId::from_bytes([trace; 16])),
+            kind,
+        };
+        let begun = |persona: &str, capability: &str| EventKind::InvocationStarted {
+            capability: capability.parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            persona: persona.parse().unwrap(),
+            grant: Digest::of(b"grant"),
+        };
+        let used = |capability: &str| EventKind::HostCall {
+            capability: capability.parse().unwrap(),
+            permission: aral_contract::Permission::Exec,
+            target: "head".to_owned(),
+            allowed: true,
+            reason: None,
+        };
+        let security = |subject: &str| EventKind::Security {
+            severity: Severity::High,
+            rule: "rule",
+            subject: subject.to_owned(),
+            source: None,
+        };
+        let theirs = [
+            event(1, begun("analyst", "tool")),
+            event(1, used("tool")),
+            event(1, security("persona analyst: too often")),
+            event(1, security("persona `analyst` without a signature")),
+            event(1, security("persona analyst")),
+            ended("tool", 1, 0),
+        ];
+        let others = [
+            event(1, used("tool")),
+            event(2, begun("other", "tool")),
+            event(2, used("tool")),
+            event(1, used("another")),
+            event(1, security("persona analysts: too often")),
+            event(1, security("analyst")),
+        ];
+        for event in theirs.into_iter().chain(others) {
+            log.record(event);
+        }
+        // A call that a kill ended: nothing of the next host is of it.
+        log.record(event(3, begun("analyst", "tool")));
+        log.close().unwrap();
+        let log = session(&options, 0);
+        log.record(event(3, used("tool")));
+        log.close().unwrap();
+        let filter = Filter {
+            persona: Some("analyst".parse().unwrap()),
+            ..Filter::default()
+        };
+        let found = query(&options.directory, filter).unwrap();
+        let found: Vec<u64> = found.map(|found| found.unwrap().1.seq).collect();
+        assert_eq!(found, [1, 2, 3, 4, 5, 6, 13]);
     }
 
     #[test]
