@@ -5,6 +5,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use aral_audit::schema::AuditEvent;
@@ -13,7 +14,7 @@ use aral_capability::Entry;
 use aral_capability::manifest::ManifestBody;
 use aral_contract::document::Verified;
 use aral_contract::{CapabilityId, Digest, PersonaId};
-use aral_orchestration::authorize::{Missing, authorize};
+use aral_orchestration::authorize::authorize;
 use aral_orchestration::{Decision, Policy};
 use aral_persona::Persona;
 use semver::Version;
@@ -223,13 +224,19 @@ fn answer(
     let decide = |policy| authorize(entry, question.manifest, persona, policy);
     let now = decide(candidate);
     match (&now.outcome, recorded.allowed) {
-        (Ok(_), false) => Answer::Allowed,
-        (Err(_), false) => Answer::Same,
+        (Ok(_), false) if now.is_allowed() => Answer::Allowed,
+        (Ok(_) | Err(_), false) => Answer::Same,
         (Err(denial), true) => Answer::Denied {
-            missing: denial.missing.iter().map(with_lines).collect(),
+            missing: denial.missing.iter().map(|one| with_lines(one, &one.lines)).collect(),
         },
         (Ok(_), true) => {
             let then = current.filter(|policy| policy.digest() == recorded.policy).map(decide);
+            if !now.is_allowed() && then.as_ref().is_none_or(Decision::is_allowed) {
+                let missing = now.never.iter().map(|never| with_lines(never, &never.lines));
+                return Answer::Denied {
+                    missing: missing.collect(),
+                };
+            }
             then.map_or(Answer::Same, |then| compared(&then, &now))
         }
     }
@@ -246,8 +253,8 @@ impl Documents {
     }
 }
 
-fn with_lines(missing: &Missing) -> String {
-    let lines: String = missing.lines.iter().map(|line| format!("\n{line}")).collect();
+fn with_lines(missing: &impl fmt::Display, lines: &[String]) -> String {
+    let lines: String = lines.iter().map(|line| format!("\n{line}")).collect();
     format!("{missing}{lines}")
 }
 

@@ -30,12 +30,12 @@ pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output)
         .then(|| host.why_not(&session, &id, version.as_ref(), &wanted))
         .transpose()?;
     let needs_more = why_not.as_ref().is_some_and(|why_not| !why_not.allowed);
-    let exit = if decision.outcome.is_ok() && !needs_more {
+    let exit = if decision.is_allowed() && !needs_more {
         Exit::Success
     } else {
         Exit::Denied
     };
-    let mut object = json!({"decision": decision, "granted": decision.outcome.is_ok()});
+    let mut object = json!({"decision": decision, "granted": decision.is_allowed()});
     let mut shown = human(decision);
     if let Some(why_not) = &why_not {
         shown.push_str(&changes(why_not));
@@ -97,7 +97,17 @@ fn human(decision: &Decision) -> String {
                 "\nclearance {}; a call costs {} millionths at most",
                 decision.clearance, decision.terms.call_cost_max_micro
             ));
-            shown.push_str(&format!("\ngranted, grant {}\n", grant.digest()));
+            if decision.never.is_empty() {
+                shown.push_str(&format!("\ngranted, grant {}\n", grant.digest()));
+            } else {
+                shown.push_str("\ndenied\n");
+            }
+            for never in &decision.never {
+                shown.push_str(&format!("  {never}\n"));
+                for line in &never.lines {
+                    shown.push_str(&format!("    hint: {}\n", text::line(line)));
+                }
+            }
         }
         Err(denial) => {
             shown.push_str("denied\n");

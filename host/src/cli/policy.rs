@@ -118,12 +118,13 @@ fn line(one: &Simulated) -> String {
         Answer::Unknown { reason } => format!("could not be asked again: {reason}"),
     };
     format!(
-        "{} {} for {}: {} ({} calls, last record {})\n",
+        "{} {} for {}: {} ({} {}, last record {})\n",
         question.capability,
         question.version,
         question.persona,
         text::lines(&words),
         recorded.calls,
+        if recorded.calls == 1 { "call" } else { "calls" },
         recorded.seq
     )
 }

@@ -118,7 +118,7 @@ fn other_rights_are_seen_where_the_old_policy_is_known() {
         members: vec!["limits"],
     };
     assert_eq!(asked(&open, Some(&open), &other, &documents()), expected);
-    for line in ["agent.requests_per_hour = 0", "price.call_micro = 5"] {
+    for line in ["agent.requests_per_hour = 9", "price.call_micro = 5"] {
         let other = policy(&format!("{line}\n{OPEN}"));
         let expected = Answer::Otherwise { members: vec!["agent"] };
         assert_eq!(asked(&open, Some(&open), &other, &documents()), expected, "{line}");
@@ -127,6 +127,24 @@ fn other_rights_are_seen_where_the_old_policy_is_known() {
         asked(&open, Some(&other), &other, &documents()),
         Answer::Same,
         "nobody knows"
+    );
+    // With a number that lets no call through it is a no, if it was not one before.
+    let never = policy(&format!("agent.requests_per_hour = 0\n{OPEN}"));
+    for known in [None, Some(&open)] {
+        let answer = asked(&open, known, &never, &documents());
+        let Answer::Denied { missing } = &answer else {
+            panic!("{answer:?}")
+        };
+        assert!(
+            missing[0].ends_with("\naral.toml, [policy.agent]: requests_per_hour = 1"),
+            "{missing:?}"
+        );
+    }
+    assert_eq!(asked(&never, Some(&never), &never, &documents()), Answer::Same);
+    assert_eq!(
+        asked(&policy(""), None, &never, &documents()),
+        Answer::Same,
+        "denied before"
     );
 }
 

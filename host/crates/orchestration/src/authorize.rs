@@ -2,7 +2,7 @@
 //! the same three in, the same decision out, with every row of it and the lines that would change it.
 
 mod ask;
-mod lines;
+pub(crate) mod lines;
 mod narrow;
 pub mod row;
 mod weigh;
@@ -17,7 +17,7 @@ use aral_persona::{Persona, PersonaBody};
 use semver::Version;
 use serde::Serialize;
 
-use crate::budget::{TermRow, Terms, agent_rows};
+use crate::budget::{Never, TermRow, Terms, agent_rows, never};
 use crate::policy::Policy;
 pub use row::{Answer, Missing, Party, Row, Subject, Verdict};
 use weigh::Weighing;
@@ -39,6 +39,8 @@ pub struct Decision {
     pub clearance: Classification,
     /// One row for each number of what the agent may use up; none if the policy does not have its tier.
     pub agent: Vec<TermRow>,
+    /// Those of these numbers with which no call is let through, whatever was used so far.
+    pub never: Vec<Never>,
     /// What the agent may use up, and what a call costs.
     pub terms: Terms,
     /// One row for each limit.
@@ -70,6 +72,13 @@ pub struct Denial {
     pub capability: CapabilityId,
     /// What is missing, and the lines that would give it.
     pub missing: Vec<Missing>,
+}
+
+impl Decision {
+    /// Whether a call may be made, if nothing is used up yet.
+    pub fn is_allowed(&self) -> bool {
+        self.outcome.is_ok() && self.never.is_empty()
+    }
 }
 
 impl Denial {
@@ -126,13 +135,15 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
             missing,
         })
     };
+    let agent = agent_rows(&persona.body, policy).unwrap_or_default();
     Decision {
         capability: entry.id.clone(),
         version: entry.version.clone(),
         persona: persona.body.id.clone(),
         rows,
         clearance: persona.body.clearance,
-        agent: agent_rows(&persona.body, policy).unwrap_or_default(),
+        never: never(&agent, persona.body.tier.as_ref(), terms.call_cost_max_micro),
+        agent,
         terms,
         limits: limit_rows,
         warnings,

@@ -2,12 +2,15 @@
 //! sessions. It knows no file and no clock: whoever asks brings the time, and whoever keeps what was used takes it from here.
 
 pub mod ledger;
+mod never;
 mod register;
 mod standing;
 mod terms;
 mod window;
 
 pub use ledger::{Ledger, Spent};
+pub use never::Never;
+pub(crate) use never::{never, taken_of};
 pub(crate) use register::Register;
 pub use register::{AGENTS_MAX, Refused};
 pub(crate) use standing::{Exceeded, Standing};

@@ -28,7 +28,24 @@ pub(super) const POLICY_PROGRAMS: &str = "aral.toml, [policy.exec]: programs";
 
 /// The line that makes a tier.
 pub(super) fn tier(name: &TierName, requests_per_minute: u64) -> String {
-    format!("aral.toml, [policy.tier.{name}]: requests_per_minute = {requests_per_minute}")
+    policy_number(Some(name), "requests_per_minute", requests_per_minute)
+}
+
+/// The line with which a number of a persona is another one.
+pub(crate) fn persona_number(name: &str, number: u64) -> String {
+    match name {
+        "cost_per_hour_micro" => format!("{PERSONA}, constraints: \"max_cost_per_hour\": {number}"),
+        "reasoning_depth" => format!("{PERSONA}, constraints: \"max_reasoning_depth\": {number}"),
+        rate => format!("{PERSONA}, constraints: \"rate_limits\": {{ \"{rate}\": {number} }}"),
+    }
+}
+
+/// The line with which a number of the policy for agents is another one: of this tier, or of all.
+pub(crate) fn policy_number(tier: Option<&TierName>, name: &str, number: u64) -> String {
+    match tier {
+        Some(tier) => format!("aral.toml, [policy.tier.{tier}]: {name} = {number}"),
+        None => format!("aral.toml, [policy.agent]: {name} = {number}"),
+    }
 }
 
 /// The lines that would have prevented a loss.

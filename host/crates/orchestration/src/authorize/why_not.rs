@@ -14,7 +14,8 @@ use super::ask;
 use super::authorize;
 use super::lines::{self, Lines};
 use super::row::{Row, Verdict};
-use crate::policy::{AgentLimits, Policy, PolicyParts};
+use crate::budget::taken_of;
+use crate::policy::{Policy, PolicyParts};
 
 /// Which document a change belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -65,7 +66,7 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permi
     }
     // What is wanted comes before the patterns that the manifest asks for: they would do, and allow more.
     let hosts = hosts(alone.iter().chain([&whole]));
-    let candidates = candidates(&whole, hosts, &persona.body, &policy.agents);
+    let candidates = candidates(&whole, hosts, persona, policy);
     let all: Vec<&Candidate> = candidates.iter().collect();
     if !allowed(&all) {
         return nothing(false);
@@ -141,7 +142,7 @@ fn text(one: &impl ToString) -> Value {
     Value::Text(one.to_string())
 }
 
-fn candidates(entry: &Entry, hosts: Vec<HostPattern>, persona: &PersonaBody, agents: &AgentLimits) -> Vec<Candidate> {
+fn candidates(entry: &Entry, hosts: Vec<HostPattern>, persona: &Persona, policy: &Policy) -> Vec<Candidate> {
     let mut all = Candidates::default();
     // An id is always a pattern, of itself.
     if let Ok(pattern) = entry.id.as_str().parse::<CapabilityPattern>() {
@@ -153,12 +154,16 @@ fn candidates(entry: &Entry, hosts: Vec<HostPattern>, persona: &PersonaBody, age
             policy.capabilities.add(pattern.clone());
         });
     }
-    if let Some(tier) = persona.tier.clone() {
-        let line = Value::Line(lines::tier(&tier, agents.requests_per_minute));
+    if let Some(tier) = persona.body.tier.clone() {
+        let requests = policy.agents.requests_per_minute.max(1);
+        let line = Value::Line(lines::tier(&tier, requests));
         all.policy("", line, move |policy| {
-            policy.tiers.entry(tier.clone()).or_insert(policy.agents);
+            let mut agents = policy.agents;
+            agents.requests_per_minute = requests;
+            policy.tiers.entry(tier.clone()).or_insert(agents);
         });
     }
+    numbers(entry, persona, policy, &mut all);
     for permission in Permission::ALL {
         if entry.permissions.has(permission) {
             all.persona(lines::PERSONA_PERMISSIONS, text(&permission), move |persona| {
@@ -181,6 +186,43 @@ fn candidates(entry: &Entry, hosts: Vec<HostPattern>, persona: &PersonaBody, age
     files(entry, &mut all);
     kept_things(entry, &mut all);
     all.0
+}
+
+/// Numbers with which no call is let through.
+fn numbers(entry: &Entry, persona: &Persona, policy: &Policy, all: &mut Candidates) {
+    let cost = authorize(entry, Digest::of(b""), persona, policy)
+        .terms
+        .call_cost_max_micro;
+    let own = persona.body.tier.clone();
+    let there = own.as_ref().filter(|tier| policy.tiers.contains_key(*tier));
+    for name in ["requests_per_minute", "requests_per_hour", "cost_per_hour_micro"] {
+        let wanted = taken_of(name, cost);
+        let line = Value::Line(lines::persona_number(name, wanted));
+        all.persona("", line, move |persona| {
+            let constraints = &mut persona.constraints;
+            let number = match name {
+                "requests_per_minute" => &mut constraints.rate_limits.requests_per_minute,
+                "requests_per_hour" => &mut constraints.rate_limits.requests_per_hour,
+                _ => &mut constraints.max_cost_per_hour,
+            };
+            *number = number.map(|number| number.max(wanted));
+        });
+        let line = Value::Line(lines::policy_number(there, name, wanted));
+        let (own, is_there) = (own.clone(), there.is_some());
+        all.policy("", line, move |policy| {
+            // A tier that is not there yet has the numbers of all agents.
+            let tier = own.as_ref().and_then(|tier| policy.tiers.get_mut(tier));
+            let all = (!is_there).then_some(&mut policy.agents);
+            for agents in tier.into_iter().chain(all) {
+                let number = match name {
+                    "requests_per_minute" => &mut agents.requests_per_minute,
+                    "requests_per_hour" => &mut agents.requests_per_hour,
+                    _ => &mut agents.cost_per_hour_micro,
+                };
+                *number = (*number).max(wanted);
+            }
+        });
+    }
 }
 
 /// Where requests go, and secrets with them.
@@ -278,7 +320,7 @@ fn allowed_with(entry: &Entry, alone: &[Entry], persona: &Persona, policy: &Poli
     };
     let decide = |entry: &Entry| authorize(entry, Digest::of(b""), &persona, &policy);
     let whole = |row: &Row| row.persona.verdict == Verdict::Yes && row.policy.verdict == Verdict::Yes;
-    decide(entry).outcome.is_ok() && alone.iter().all(|one| decide(one).rows.iter().all(whole))
+    decide(entry).is_allowed() && alone.iter().all(|one| decide(one).rows.iter().all(whole))
 }
 
 /// The lines, those of one list in one.

@@ -12,6 +12,7 @@ use semver::VersionReq;
 use super::Dispatcher;
 use super::granted::Granted;
 use crate::authorize::Party;
+use crate::authorize::lines::{persona_number, policy_number};
 use crate::budget::{Bound, Exceeded, Standing, Terms};
 use crate::session::Session;
 
@@ -194,7 +195,7 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
             the(bound.by),
             bound.most
         );
-        let line = line(bound.by, terms, "\"max_reasoning_depth\"", "reasoning_depth", depth);
+        let line = line(bound.by, terms, "reasoning_depth", depth);
         let recorded = format!("{} lets it be {} steps deep", the(bound.by), bound.most);
         return Err(Refusal::new(Code::LimitDepth, bound.by, id, missing, line).recorded(recorded));
     }
@@ -228,11 +229,7 @@ fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {
     match exceeded {
         Exceeded::Rate { name, bound, wait } => {
             let missing = format!("{} gives it {name} {}, and they are used up", the(bound.by), bound.most);
-            let key = format!("\"rate_limits\": {{ \"{name}\": N }}, N above {}", bound.most);
-            let line = match bound.by {
-                Party::Persona => format!("persona, constraints: {key}"),
-                Party::Policy => line(bound.by, terms, "", name, bound.most.saturating_add(1)),
-            };
+            let line = line(bound.by, terms, name, bound.most.saturating_add(1));
             Refusal::new(Code::LimitRate, bound.by, id, missing, line).after(wait)
         }
         Exceeded::Cost { bound, left, wait } => {
@@ -243,7 +240,7 @@ fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {
                 terms.call_cost_max_micro
             );
             let wanted = wanted(bound, left, terms.call_cost_max_micro);
-            let line = line(bound.by, terms, "\"max_cost_per_hour\"", "cost_per_hour_micro", wanted);
+            let line = line(bound.by, terms, "cost_per_hour_micro", wanted);
             let recorded = format!("{} gives it {} millionths an hour", the(bound.by), bound.most);
             Refusal::new(Code::LimitCost, bound.by, id, missing, line)
                 .recorded(recorded)
@@ -265,10 +262,9 @@ fn the(party: Party) -> &'static str {
 }
 
 /// The line with which a number would do.
-fn line(by: Party, terms: &Terms, in_persona: &str, in_policy: &str, number: u64) -> String {
-    match (by, &terms.tier) {
-        (Party::Persona, _) => format!("persona, constraints: {in_persona}: {number}"),
-        (Party::Policy, Some(tier)) => format!("aral.toml, [policy.tier.{tier}]: {in_policy} = {number}"),
-        (Party::Policy, None) => format!("aral.toml, [policy.agent]: {in_policy} = {number}"),
+fn line(by: Party, terms: &Terms, name: &str, number: u64) -> String {
+    match by {
+        Party::Persona => persona_number(name, number),
+        Party::Policy => policy_number(terms.tier.as_ref(), name, number),
     }
 }

@@ -181,3 +181,42 @@ fn what_the_manifest_does_not_ask_for_is_a_line_of_its_own() {
         ]
     );
 }
+
+#[test]
+fn numbers_that_let_no_call_through_are_raised_where_they_are_too_low() {
+    let persona = |rates: Json, cost: Option<u64>, tier: Option<&str>| {
+        let mut constraints = json!({"allowed_capabilities": ["tool"], "rate_limits": rates});
+        if let Some(cost) = cost {
+            constraints["max_cost_per_hour"] = cost.into();
+        }
+        let mut persona = json!({"constraints": constraints});
+        if let Some(tier) = tier {
+            persona["tier"] = tier.into();
+        }
+        persona
+    };
+    let policy = |more: &str| format!("capabilities = [\"tool\"]\nprice.call_micro = 50\n{more}");
+    check(json!({}), persona(json!({}), Some(50), None), &policy(""), &[]);
+    check(
+        json!({}),
+        persona(json!({"requests_per_minute": 0}), Some(49), None),
+        &policy("agent.cost_per_hour_micro = 10"),
+        &[
+            "persona, constraints: \"rate_limits\": { \"requests_per_minute\": 1 }",
+            "persona, constraints: \"max_cost_per_hour\": 50",
+            "aral.toml, [policy.agent]: cost_per_hour_micro = 50",
+        ],
+    );
+    check(
+        json!({}),
+        persona(json!({"requests_per_hour": 9}), None, Some("gold")),
+        &policy("tier.gold.requests_per_hour = 0"),
+        &["aral.toml, [policy.tier.gold]: requests_per_hour = 1"],
+    );
+    check(
+        json!({}),
+        persona(json!({}), None, Some("gold")),
+        &policy("agent.requests_per_minute = 0"),
+        &["aral.toml, [policy.tier.gold]: requests_per_minute = 1"],
+    );
+}
