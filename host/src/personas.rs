@@ -27,7 +27,12 @@ impl Host {
     /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
     /// `persona.override`, `host.unavailable` if what earlier runs have kept cannot be read.
     pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.noting_refusal("persona", || {
+        self.session_from(None, persona)
+    }
+
+    /// The same, and the file that the document was read from.
+    pub(crate) fn session_from(&self, file: Option<&Path>, persona: &[u8]) -> Result<Session, Failure> {
+        self.noting_refused_persona(file, Some(persona), || {
             let trust = self.dispatcher().trust();
             let verified = persona::verify(persona, &trust, self.0.clock.now());
             let verified = verified.inspect_err(|_| self.suspect(persona))?;
@@ -49,7 +54,34 @@ impl Host {
     /// # Errors
     /// As [`Host::session`], and `config.invalid` if the file cannot be read.
     pub fn session_file(&self, path: &Path) -> Result<Session, Failure> {
-        self.session(&read_document(path)?)
+        self.session_from(Some(path), &self.read_persona(path)?)
+    }
+
+    /// A document that says what a persona may, from a file.
+    pub(crate) fn read_persona(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        self.noting_refused_persona(Some(path), None, || read_document(path))
+    }
+
+    /// A persona that is refused is something to look at, and somebody who is not believed.
+    pub(crate) fn noting_refused_persona<T>(
+        &self,
+        file: Option<&Path>,
+        document: Option<&[u8]>,
+        act: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        act().inspect_err(|failure| {
+            let alleged = document.and_then(persona::alleged_id);
+            let id = alleged.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+            let file = file.map(|file| format!(" in `{}`", file.display())).unwrap_or_default();
+            self.note_refusal(&format!("persona{id}{file}"), failure);
+            self.record(EventKind::Authentication {
+                user: None,
+                agent: alleged,
+                method: AuthenticationMethod::Persona,
+                source: None,
+                refused: Some(failure.message.clone()),
+            });
+        })
     }
 
     /// Opens a session for a persona whatever its signature. For development: each use is recorded and warned about.
@@ -57,7 +89,7 @@ impl Host {
     /// # Errors
     /// `document.invalid`, `document.stale`, `persona.override` if a signed document stands for the same persona.
     pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.noting_refusal("persona", || {
+        self.noting_refused_persona(None, Some(persona), || {
             let persona = persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
             self.dispatcher()
                 .warn_development(None, format!("persona `{}` without a signature", persona.body.id));
@@ -133,7 +165,7 @@ impl Host {
         self.record(EventKind::Security {
             severity: Severity::High,
             rule: OVERRIDE,
-            subject: id.to_string(),
+            subject: format!("persona {id}"),
             source: None,
         });
     }
@@ -179,11 +211,11 @@ pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
         ..failure
     };
     if !is_there(path) {
-        return Err(Failure::new(
-            Code::ConfigInvalid,
-            format!("[personas] `{}`: there is no persona", path.display()),
-        )
-        .with_hint("write one and sign it: `aral persona new`, `aral persona sign`"));
+        let absent = Failure::new(Code::ConfigInvalid, "there is no persona");
+        let absent = absent.with_hint("write one and sign it: `aral persona new`, `aral persona sign`");
+        return host
+            .noting_refused_persona(Some(path), None, || Err(absent))
+            .map_err(named);
     }
     host.session_file(path).map(|_| ()).map_err(named)
 }

@@ -17,7 +17,7 @@ use aral_protocol::{
 };
 use aral_runtime::files;
 
-use crate::components::unreadable;
+use crate::components::{read_document, unreadable};
 use crate::config::Config;
 use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, ServeConfig};
 use crate::config::storage::Credential;
@@ -46,12 +46,20 @@ impl Host {
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
     /// the persona of each caller.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
-        let open =
-            |bytes: &[u8]| personas.or_unsigned(self.session(bytes), || self.dangerous_development_session(bytes));
+        let open = |path: &Path| {
+            let persona = self.read_persona(path)?;
+            let signed = self.session_from(Some(path), &persona);
+            personas.or_unsigned(signed, || self.dangerous_development_session(&persona))
+        };
+        let callers = callers(of_callers(config, open)?)?;
+        let issuers = issuers(config, of_scopes(config, open)?, self.clock())?;
+        if self.sessions().is_empty() {
+            return Err(without_persona());
+        }
         let parts = ServerParts {
             dispatcher: self.dispatcher(),
-            callers: callers(of_callers(config, open)?)?,
-            issuers: issuers(config, of_scopes(config, open)?, self.clock())?,
+            callers,
+            issuers,
             health: Arc::new(self.clone()),
             receipts: Arc::new(self.clone()),
             clock: self.clock(),
@@ -161,9 +169,11 @@ impl Reloader {
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
         let renewal = Renewal::new(&self.host, config)?;
-        let verify = |bytes: &[u8]| {
-            self.personas
-                .or_unsigned(renewal.persona(bytes), || renewal.dangerous_unsigned_persona(bytes))
+        let verify = |path: &Path| {
+            let persona = read_document(path)?;
+            self.personas.or_unsigned(renewal.persona(&persona), || {
+                renewal.dangerous_unsigned_persona(&persona)
+            })
         };
         let (verified, of_scopes) = (of_callers(serve, verify)?, of_scopes(serve, verify)?);
         // Nothing is refused for its content from here on but what needs the sessions: they are of no use to anybody yet.
@@ -201,7 +211,7 @@ impl Personas {
 /// What `of` makes of the persona of each caller.
 fn of_callers<T>(
     config: &ServeConfig,
-    of: impl Fn(&[u8]) -> Result<T, Failure>,
+    of: impl Fn(&Path) -> Result<T, Failure>,
 ) -> Result<Vec<(CallerConfig, T)>, Failure> {
     let one = |caller: &CallerConfig| {
         let made = of_persona(&caller.persona, &of, || format!("the caller `{}`", caller.name))?;
@@ -211,7 +221,7 @@ fn of_callers<T>(
 }
 
 /// The same of the persona of each scope, for each issuer.
-fn of_scopes<T>(config: &ServeConfig, of: impl Fn(&[u8]) -> Result<T, Failure>) -> Result<Vec<Vec<T>>, Failure> {
+fn of_scopes<T>(config: &ServeConfig, of: impl Fn(&Path) -> Result<T, Failure>) -> Result<Vec<Vec<T>>, Failure> {
     let one = |issuer: &IssuerConfig| {
         let scopes = issuer.scopes.iter();
         let made = scopes.map(|scope| of_persona(&scope.persona, &of, || format!("the scope `{}`", scope.scope)));
@@ -223,15 +233,24 @@ fn of_scopes<T>(config: &ServeConfig, of: impl Fn(&[u8]) -> Result<T, Failure>) 
 /// What `of` makes of a persona; `whose` is for messages.
 fn of_persona<T>(
     path: &Path,
-    of: impl Fn(&[u8]) -> Result<T, Failure>,
+    of: impl Fn(&Path) -> Result<T, Failure>,
     whose: impl Fn() -> String,
 ) -> Result<T, Failure> {
-    let bytes_max = u64::try_from(aral_contract::limits::DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
-    let bytes = files::read_path(path, bytes_max).map_err(|error| unreadable(&error))?;
-    of(&bytes).map_err(|failure| Failure {
+    of(path).map_err(|failure| Failure {
         message: format!("the persona of {}: {}", whose(), failure.message),
         ..failure
     })
+}
+
+/// A server for which nobody can call anything is not one that somebody wanted.
+fn without_persona() -> Failure {
+    Failure::new(
+        Code::ConfigInvalid,
+        "there is no verified persona: the configuration names no caller, no issuer and no persona",
+    )
+    .with_hint(
+        "in aral.toml: [[serve.caller]] name = \"agent\", persona = \"persona.json\", keys = [\"SHA-256 of the key\"]",
+    )
 }
 
 /// The issuers of a configuration with the sessions of their scopes.

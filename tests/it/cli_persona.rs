@@ -216,6 +216,16 @@ fn personas_of_the_configuration_are_verified_before_anything_starts() {
 }
 
 #[test]
+fn nobody_is_served_without_a_persona() {
+    let desk = desk();
+    configure(&desk, |config| {
+        config["serve"] = json!({ "listener": [{ "address": "127.0.0.1:0" }] });
+    });
+    let words = ["there is no verified persona", "in aral.toml: [[serve.caller]] name = "];
+    desk.aral(&["serve"]).assert("no persona", 2, &words);
+}
+
+#[test]
 fn each_process_counts_what_the_others_used() {
     let desk = desk();
     let limited = |constraints: Value| {
@@ -243,6 +253,37 @@ fn each_process_counts_what_the_others_used() {
     configure(&desk, |config| config["policy"]["price"] = json!({ "call_micro": 5 }));
     invoke(&desk).assert("paid for", 0, &[]);
     invoke(&desk).assert("not paid for", 5, &["4 are left, and the call can cost 5 (limit.cost)"]);
+}
+
+#[test]
+fn explain_says_no_where_every_call_is_refused_and_what_would_do() {
+    let desk = desk();
+    let id = RUNTIME_ECHO_TOOL.id();
+    configure(&desk, |config| {
+        config["policy"]["price"] = json!({ "call_micro": 50 });
+        config["policy"]["agent"] = json!({ "cost_per_hour_micro": 49, "requests_per_hour": 0 });
+    });
+    let shown = desk.aral(&["explain", &id, "--why-not"]);
+    assert_eq!(shown.code, 3, "{shown:#?}");
+    for part in [
+        "denied\n  the policy lets no call through: `requests_per_hour` is 0, and a call can take 1\n",
+        "    hint: aral.toml, [policy.agent]: cost_per_hour_micro = 50\n",
+        "nothing was changed:\n  aral.toml, [policy.agent]: requests_per_hour = 1\n  aral.toml, [policy.agent]: cost_per_hour_micro = 50\n",
+    ] {
+        assert!(shown.stdout.contains(part), "`{part}` is not in {shown:#?}");
+    }
+    let object = desk.aral(&["explain", &id, "--json"]).object();
+    assert_eq!(
+        (&object["granted"], &object["decision"]["never"][1]["wanted"]),
+        (&json!(false), &json!(50))
+    );
+    assert_eq!(invoke(&desk).code, 5);
+    // With exactly that, it is allowed.
+    configure(&desk, |config| {
+        config["policy"]["agent"] = json!({ "cost_per_hour_micro": 50, "requests_per_hour": 1 });
+    });
+    desk.aral(&["explain", &id]).assert("granted", 0, &[]);
+    assert_eq!(invoke(&desk).code, 0);
 }
 
 #[test]

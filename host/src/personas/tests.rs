@@ -73,7 +73,7 @@ impl Clock for TestClock {
 impl Fixture {
     /// How many attempts there were to override this persona; they are forgotten.
     fn attempts(&self, id: &str) -> usize {
-        let attempt = |kind: &EventKind| matches!(kind, EventKind::Security { rule: OVERRIDE, severity: Severity::High, subject, .. } if subject == id);
+        let attempt = |kind: &EventKind| matches!(kind, EventKind::Security { rule: OVERRIDE, severity: Severity::High, subject, .. } if *subject == format!("persona {id}"));
         let events = self.kept.take();
         events.iter().filter(|kind| attempt(kind)).count()
     }
@@ -444,13 +444,48 @@ fn config(folder: &Path, policy: &str, revoked: &[KeyId]) -> Config {
 async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), OPEN, &[]);
-    let build = || Host::builder().config(config.clone()).build();
+    let kept = Arc::new(Kept::default());
+    let build = || {
+        let host = Host::builder().config(config.clone());
+        host.sink(Arc::clone(&kept) as _).build()
+    };
+    // Somebody is not believed, and it is said which file and, if it is one, whose persona that was.
+    let refused = |agent: Option<&str>, code: Code| {
+        let events = kept.take();
+        let subject = format!(
+            "persona{} in `{}`",
+            agent.map(|id| format!(" {id}")).unwrap_or_default(),
+            files::canonical(folder.path()).unwrap().join("persona.json").display()
+        );
+        let agent: Option<PersonaId> = agent.map(|id| id.parse().unwrap());
+        let said = |event: &&EventKind| {
+            matches!(
+                event,
+                EventKind::AdmissionRefused { .. } | EventKind::Authentication { .. }
+            )
+        };
+        let said: Vec<&EventKind> = events.iter().filter(said).collect();
+        let [admission, authentication] = said[..] else {
+            panic!("{said:?}")
+        };
+        assert!(
+            matches!(admission, EventKind::AdmissionRefused { subject: said, code: with, .. } if *said == subject && *with == code),
+            "{admission:?}, and not {subject}"
+        );
+        assert!(
+            matches!(authentication, EventKind::Authentication {
+                agent: said, method: AuthenticationMethod::Persona, refused: Some(_), ..
+            } if *said == agent),
+            "{authentication:?}"
+        );
+    };
     let absent = build().unwrap_err();
     assert_eq!(absent.code, Code::ConfigInvalid);
     assert!(
         absent.message.ends_with("persona.json`: there is no persona"),
         "{absent}"
     );
+    refused(None, Code::ConfigInvalid);
     write(
         folder.path(),
         "persona.json",
@@ -458,6 +493,7 @@ async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
     );
     let unknown = build().unwrap_err();
     assert_eq!(unknown.code, Code::SignatureInvalid);
+    refused(Some("p"), Code::SignatureInvalid);
     assert!(
         unknown.message.contains("[personas] `") && unknown.message.contains("not trusted"),
         "{unknown}"
