@@ -17,7 +17,7 @@ pub enum JsonError {
     #[error("not acceptable JSON: {0}")]
     Malformed(String),
     /// A number that signed documents must not hold.
-    #[error("`{0}` is not an integer below 2^53: signed documents hold no other numbers")]
+    #[error("not acceptable: `{0}` is not an integer below 2^53, and signed documents hold no other numbers")]
     Number(String),
     /// The canonical form could not be made.
     #[error("no canonical form: {0}")]
