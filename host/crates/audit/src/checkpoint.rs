@@ -23,7 +23,9 @@ pub struct Head {
     pub root: Digest,
     /// The leaf of the last one: what the next one carries in `prev`.
     pub last: Digest,
-    /// Where the line of the checkpoint begins in its segment, in bytes: how long that is, under the signature.
+    /// The first record of the segment that it stands in.
+    pub first: u64,
+    /// Where its line begins there, in bytes: how long the segment is, under the signature.
     pub offset: u64,
 }
 
@@ -101,6 +103,7 @@ pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
         size: u64,
         root: Digest,
         last: Digest,
+        first: u64,
         offset: u64,
     }
     let alleged: Alleged = serde_json::from_slice(document).ok()?;
@@ -109,6 +112,7 @@ pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
         size: alleged.size,
         root: alleged.root,
         last: alleged.last,
+        first: alleged.first,
         offset: alleged.offset,
     })
 }
@@ -136,6 +140,7 @@ mod tests {
             size: 5,
             root: Digest::of(b"root"),
             last: Digest::of(b"last"),
+            first: 3,
             offset: 700,
         };
         let at = "2026-01-01T00:00:00Z".parse().unwrap();

@@ -1,6 +1,6 @@
 //! Finds records: by time, request, persona, capability, type and severity.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use aral_contract::event::Severity;
@@ -53,7 +53,7 @@ impl Filter {
 struct About {
     persona: PersonaId,
     /// Calls under it that have begun and not ended.
-    calls: BTreeSet<(Option<TraceId>, CapabilityId)>,
+    calls: BTreeMap<(Option<TraceId>, CapabilityId), u64>,
 }
 
 impl About {
@@ -63,10 +63,17 @@ impl About {
             let is_theirs = *persona == self.persona;
             match event {
                 AuditEvent::InvocationStarted(call) if is_theirs => {
-                    self.calls.insert((record.trace, call.capability.clone()));
+                    let begun = self.calls.entry((record.trace, call.capability.clone())).or_default();
+                    *begun = begun.saturating_add(1);
                 }
                 AuditEvent::Invocation(call) if is_theirs => {
-                    self.calls.remove(&(record.trace, call.capability.clone()));
+                    let key = (record.trace, call.capability.clone());
+                    if let Some(begun) = self.calls.get_mut(&key) {
+                        *begun = begun.saturating_sub(1);
+                        if *begun == 0 {
+                            self.calls.remove(&key);
+                        }
+                    }
                 }
                 _ => {}
             }
@@ -88,7 +95,7 @@ impl About {
             }
             event => event
                 .capability()
-                .is_some_and(|capability| self.calls.contains(&(record.trace, capability.clone()))),
+                .is_some_and(|capability| self.calls.contains_key(&(record.trace, capability.clone()))),
         }
     }
 
@@ -113,7 +120,7 @@ pub fn query(
     let cursor = Cursor::oldest(directory)?;
     let mut about = filter.persona.clone().map(|persona| About {
         persona,
-        calls: BTreeSet::new(),
+        calls: BTreeMap::new(),
     });
     Ok(cursor.filter_map(move |entry| {
         let found = entry.and_then(|entry| entry.record().map(|record| (entry, record)));
@@ -269,6 +276,8 @@ mod tests {
         };
         let theirs = [
             event(1, begun("analyst", "tool")),
+            event(1, begun("analyst", "tool")),
+            ended("tool", 1, 0),
             event(1, used("tool")),
             event(1, security("persona analyst: too often")),
             event(1, security("persona `analyst` without a signature")),
@@ -298,7 +307,7 @@ mod tests {
         };
         let found = query(&options.directory, filter).unwrap();
         let found: Vec<u64> = found.map(|found| found.unwrap().1.seq).collect();
-        assert_eq!(found, [1, 2, 3, 4, 5, 6, 13]);
+        assert_eq!(found, [1, 2, 3, 4, 5, 6, 7, 8, 15]);
     }
 
     #[test]

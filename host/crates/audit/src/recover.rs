@@ -122,7 +122,12 @@ pub(crate) fn recover(
         output: Output::open(dir, last, found.good)?,
         prev: found.prev,
         first: last,
-        segment_opened_at: opened_at,
+        // It is in no hash: what is said to be yet to come would never be full.
+        segment_opened_at: if opened_at > clock.now() {
+            Timestamp::UNIX_EPOCH
+        } else {
+            opened_at
+        },
         clean: found.clean,
         opened: LogOpened {
             log,

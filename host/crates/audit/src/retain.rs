@@ -175,7 +175,8 @@ impl Retention {
             Err(source) => return Err(KeptError::NotSigned { name, source }),
         };
         let head = &checkpoint.head;
-        let is_whole = head.offset.checked_add(line.len() as u64) == Some(segment.bytes);
+        // Of the segment as a whole, and not of a part of it that somebody made a segment of.
+        let is_whole = head.first == segment.first && head.offset.checked_add(line.len() as u64) == Some(segment.bytes);
         let goes_on = SegmentReader::open(dir, next.first)?.header.goes_on_from(head);
         if head.log == self.log && is_whole && goes_on {
             Ok(checkpoint)
@@ -193,7 +194,12 @@ impl Retention {
             if next.first > kept_from {
                 break;
             }
-            line::write_checkpoint(&self.signed_end(dir, oldest, next)?.document, &mut kept);
+            let mut end = Vec::new();
+            line::write_checkpoint(&self.signed_end(dir, oldest, next)?.document, &mut end);
+            // It is there already if a host was killed before the segment was gone.
+            if !kept.split_inclusive(|byte| *byte == b'\n').any(|line| line == end) {
+                kept.extend_from_slice(&end);
+            }
             gone.push(oldest.first);
         }
         if gone.is_empty() {

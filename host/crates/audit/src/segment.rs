@@ -19,8 +19,8 @@ pub const SEGMENTS_MAX: usize = 100_000;
 /// Numbers of records stay below this one, as all numbers of signed documents do. Stops a forged segment from leaving no number
 /// for the next record.
 const RECORDS_MAX: u64 = 1 << 53;
-/// The version of the format. A reader refuses a newer one.
-const SCHEMA: &str = "aral.audit/v1";
+/// The version of the format. A reader refuses any other one.
+const SCHEMA: &str = "aral.audit/v2";
 const SUFFIX: &str = ".jsonl";
 const DIGITS: usize = 20;
 const READ_BYTES: usize = 1 << 20;
@@ -120,8 +120,11 @@ pub enum SegmentError {
         /// Which.
         name: String,
     },
-    /// A newer version wrote it.
-    #[error("`{name}` has format `{}`, and this version reads `{SCHEMA}`; use a newer version", .found.escape_debug())]
+    /// Another version wrote it.
+    #[error(
+        "`{name}` has format `{}`, and this version reads `{SCHEMA}`; use the version that wrote it or a newer one, or move the log away to begin a new one",
+        .found.escape_debug()
+    )]
     Version {
         /// Which.
         name: String,
@@ -189,6 +192,10 @@ impl SegmentReader {
                 return Err(SegmentError::Header { name });
             }
         };
+        // It has one form, so that nothing can be hidden in it.
+        if header.line().strip_suffix(b"\n") != Some(lines.line()) {
+            return Err(SegmentError::Header { name });
+        }
         Ok(Self { name, header, lines })
     }
 
@@ -270,8 +277,8 @@ mod tests {
         let text = serde_json::to_string(&header).unwrap();
         let parse = |text: &str| Header::parse(text.as_bytes(), &file_name(0));
         assert_eq!(parse(&text).unwrap(), header);
-        let newer = parse(&text.replace("audit/v1", "audit/v2")).unwrap_err();
-        assert!(newer.to_string().contains("use a newer version"), "{newer}");
+        let newer = parse(&text.replace("audit/v2", "audit/v3")).unwrap_err();
+        assert!(newer.to_string().contains("use the version that wrote it"), "{newer}");
         assert!(matches!(
             parse(&text.replace("\"first\":0", "\"first\":1")),
             Err(SegmentError::Header { .. })

@@ -25,6 +25,9 @@ pub use openings::TakenOver;
 
 use walk::Walk;
 
+/// How often a log is read from its beginning whose oldest segment is removed meanwhile.
+const ATTEMPTS_MAX: u32 = 20;
+
 /// Why nothing can be said of a log.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -53,11 +56,6 @@ pub enum Tail {
         /// How many records that one is about.
         size: u64,
     },
-    /// The checkpoint that was kept elsewhere is about records that retention removed, and says nothing of those that are there.
-    AnchorGone {
-        /// How many records that one is about.
-        size: u64,
-    },
     /// Whoever can write the folder can cut the log back to an older checkpoint, and nothing in it would show that.
     CannotBeExcluded,
 }
@@ -82,11 +80,14 @@ pub struct Report {
     pub finding: Option<Finding>,
     /// Whether records at the end can be missing.
     pub tail: Tail,
+    /// How many records the checkpoint that was kept elsewhere is about that says nothing of those that are there: retention
+    /// removed them. Of several the largest.
+    pub anchor_gone: Option<u64>,
 }
 
 impl Report {
     /// The first line says nothing, and so nobody knows what should follow.
-    fn unreadable(first: u64, name: &str) -> Self {
+    fn unreadable(first: u64, finding: Finding) -> Self {
         Self {
             log: None,
             first,
@@ -94,8 +95,9 @@ impl Report {
             signed: first,
             checkpoints: 0,
             taken_over: TakenOver::default(),
-            finding: Some(Finding::in_file(name, first, What::SegmentStart)),
+            finding: Some(finding),
             tail: Tail::CannotBeExcluded,
+            anchor_gone: None,
         }
     }
 
@@ -116,20 +118,43 @@ pub fn verify(directory: &Path, trust: &TrustStore, anchors: &[Vec<u8>]) -> Resu
         .map(|anchor| Checkpoint::verify(anchor, trust))
         .collect::<Result<Vec<_>, _>>()
         .map_err(VerifyError::Anchor)?;
-    let Some(first) = segment::list(&dir)?.first().map(|segment| segment.first) else {
-        return Err(VerifyError::Empty {
-            directory: directory.display().to_string(),
-        });
-    };
-    let reader = match SegmentReader::open(&dir, first) {
-        Err(SegmentError::Header { name }) => return Ok(Report::unreadable(first, &name)),
-        other => other?,
+    let mut attempts = ATTEMPTS_MAX;
+    loop {
+        let firsts = firsts(&dir)?;
+        let Some(first) = firsts.first().copied() else {
+            return Err(VerifyError::Empty {
+                directory: directory.display().to_string(),
+            });
+        };
+        let report = verify_listed(&dir, &firsts, first, trust, &anchors);
+        attempts = attempts.saturating_sub(1);
+        // A host that runs may have removed what was listed.
+        let is_good = report.as_ref().is_ok_and(Report::is_good);
+        if is_good || attempts == 0 || self::firsts(&dir)?.first() == Some(&first) {
+            return Ok(report?);
+        }
+    }
+}
+
+fn firsts(dir: &Dir) -> Result<Vec<u64>, SegmentError> {
+    Ok(segment::list(dir)?.iter().map(|segment| segment.first).collect())
+}
+
+fn verify_listed(
+    dir: &Dir,
+    firsts: &[u64],
+    first: u64,
+    trust: &TrustStore,
+    anchors: &[Checkpoint],
+) -> Result<Report, SegmentError> {
+    let reader = match SegmentReader::open(dir, first) {
+        Err(error) => return Finding::of_first_line(error, first).map(|finding| Report::unreadable(first, finding)),
+        Ok(reader) => reader,
     };
     let tree = reader.header.tree().unwrap_or_default();
-    let mut walk = Walk::new(&reader.header, tree, trust, &anchors);
-    let finding = start(&dir, &reader, &mut walk, trust)?;
-    let finding = match finding {
-        None => walk.segments(&dir, reader)?,
+    let mut walk = Walk::new(&reader.header, tree, trust, anchors);
+    let finding = match start(dir, &reader, &mut walk, trust)? {
+        None => walk.segments(dir, firsts, reader)?,
         some => some,
     };
     let finding = finding.or_else(|| walk.end());

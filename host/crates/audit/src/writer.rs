@@ -243,6 +243,7 @@ impl Writer {
             size: self.tree.size(),
             root: self.tree.root(),
             last: self.prev,
+            first: self.first,
             offset: self.output.length(),
         };
         match Checkpoint::sign(head, self.shared.clock.now(), &self.key) {

@@ -125,16 +125,18 @@ fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
         Some(finding) => format!("not as it was written: {finding}"),
     };
     let unsigned = report.size.saturating_sub(report.signed);
+    let records = match report.size.checked_sub(1).filter(|last| *last >= report.first) {
+        Some(last) => format!("{} to {last}", report.first),
+        None => "none".to_owned(),
+    };
     let mut shown = format!(
-        "log          {}\nrecords      {} to {}\nsigned       {} checkpoints, the last one about {} records\nverdict      {}\n",
+        "log          {}\nrecords      {records}\nsigned       {} checkpoints, the last one about {} records\nverdict      {}\n",
         report.log.map_or_else(|| "unknown".to_owned(), |log| log.to_string()),
-        report.first,
-        report.size.saturating_sub(1),
         report.checkpoints,
         report.signed,
         text::line(&verdict),
     );
-    if unsigned > 0 {
+    if unsigned > 0 && report.is_good() {
         shown.push_str(&format!(
             "not signed   the last {unsigned} records: they are chained, but nobody signed for them yet\n"
         ));
@@ -160,10 +162,12 @@ fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
             anchor.display()
         ));
     }
+    if let Some(size) = report.anchor_gone {
+        shown.push_str(&format!(
+            "anchor       one is about the first {size} records, which retention removed: it says nothing of those that are there\n"
+        ));
+    }
     shown.push_str(&match report.tail {
-        Tail::AnchorGone { size } => format!(
-            "end          the anchor is about the first {size} records, which retention removed: it says nothing of those that are there\n"
-        ),
         Tail::Anchored { size } => format!("end          reaches at least as far as the anchor, which is about {size} records\n"),
         Tail::CannotBeExcluded => "end          it cannot be excluded that records were cut off: compare with a checkpoint that was kept elsewhere, `--anchor FILE`\n".to_owned(),
     });
@@ -175,10 +179,9 @@ fn object(report: &Report, own_anchor: Option<&Path>) -> Value {
         .finding
         .as_ref()
         .map(|finding| json!({"seq": finding.seq, "file": finding.file, "what": finding.what.to_string()}));
-    let (anchored, gone) = match report.tail {
-        Tail::Anchored { size } => (Some(size), None),
-        Tail::AnchorGone { size } => (None, Some(size)),
-        Tail::CannotBeExcluded => (None, None),
+    let anchored = match report.tail {
+        Tail::Anchored { size } => Some(size),
+        Tail::CannotBeExcluded => None,
     };
     json!({
         "good": report.is_good(),
@@ -194,7 +197,7 @@ fn object(report: &Report, own_anchor: Option<&Path>) -> Value {
         },
         "finding": finding,
         "anchored": anchored,
-        "anchor_gone": gone,
+        "anchor_gone": report.anchor_gone,
         "own_anchor": own_anchor,
     })
 }

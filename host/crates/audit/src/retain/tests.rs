@@ -110,6 +110,90 @@ fn a_segment_that_was_made_longer_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_segment_that_was_parted_at_its_checkpoints_counts_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        retain_bytes_max: 1 << 20,
+        ..options(folder.path())
+    };
+    // One segment with many checkpoints, and another one behind it.
+    for _ in 0..12 {
+        session(&options, 5).close().unwrap();
+    }
+    let small = LogOptions {
+        segment_bytes_max: 1200,
+        ..options
+    };
+    session(&small, 5).close().unwrap();
+    let dir = files::open_root(&small.directory).unwrap();
+    let whole = files::read_capped(&dir, segment::file_name(0), 1 << 20).unwrap();
+    let mut reader = SegmentReader::open(&dir, 0).unwrap();
+    let (mut header, mut tree) = (reader.header.clone(), crate::merkle::Tree::default());
+    let (mut prev, mut parts) = (header.prev, Vec::new());
+    while reader.advance().unwrap() == crate::line::Next::Whole {
+        match Line::parse(reader.lines.line()) {
+            Line::Record(_) => {
+                prev = crate::merkle::leaf_hash(reader.lines.line());
+                tree.push(prev);
+            }
+            Line::Checkpoint(_) => {
+                let mut part = header.line();
+                part.resize(usize::try_from(reader.lines.offset()).unwrap() - 1, 0);
+                part.push(b'\n');
+                part.extend_from_slice(reader.lines.line());
+                part.push(b'\n');
+                parts.push((header.first, part));
+                header = Header::after(header.log, &tree, prev, header.opened_at);
+            }
+            _ => {}
+        }
+    }
+    assert!(parts.len() > 10 && whole.len() > 8000);
+    for (first, part) in parts {
+        std::fs::write(small.directory.join(segment::file_name(first)), part).unwrap();
+    }
+    let sum: u64 = segment::list(&dir).unwrap().iter().map(|segment| segment.bytes).sum();
+    let tight = LogOptions {
+        // More than there was, and less than there seems to be.
+        retain_bytes_max: whole.len() as u64 * 3,
+        ..small
+    };
+    assert!(sum > tight.retain_bytes_max);
+    assert!(!removes(&tight, 1));
+}
+
+#[test]
+fn what_a_kill_left_of_a_removal_is_removed_and_the_log_stays_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        retain_bytes_max: 4000,
+        ..lab(&folder)
+    };
+    let dir = files::open_root(&options.directory).unwrap();
+    let before: Vec<(u64, Vec<u8>)> = firsts(&options)
+        .into_iter()
+        .map(|first| {
+            (
+                first,
+                files::read_capped(&dir, segment::file_name(first), 1 << 20).unwrap(),
+            )
+        })
+        .collect();
+    assert!(removes(&options, 1));
+    // All but the first of those that went are still there.
+    let gone = before.iter().filter(|(first, _)| *first < firsts(&options)[0]).skip(1);
+    let gone: Vec<_> = gone.collect();
+    assert!(gone.len() > 1);
+    for (first, bytes) in gone {
+        std::fs::write(options.directory.join(segment::file_name(*first)), bytes).unwrap();
+    }
+    assert!(verify(&options.directory, &trust(), &[]).unwrap().is_good());
+    removes(&options, 1);
+    let report = verify(&options.directory, &trust(), &[]).unwrap();
+    assert!(report.is_good(), "{report:?}");
+}
+
+#[test]
 fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow() {
     type Change = fn(&[u8]) -> Vec<u8>;
     let changes: [Change; 3] = [

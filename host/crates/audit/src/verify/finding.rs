@@ -5,6 +5,8 @@ use std::fmt;
 use aral_contract::LogId;
 use aral_contract::document::DocumentError;
 
+use crate::segment::SegmentError;
+
 /// The first thing that is wrong with a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -22,6 +24,17 @@ impl Finding {
             seq,
             file: file.to_owned(),
             what,
+        }
+    }
+}
+
+impl Finding {
+    /// What is wrong with the first line of the segment that begins with this record, if the line is.
+    pub(super) fn of_first_line(error: SegmentError, seq: u64) -> Result<Self, SegmentError> {
+        match error {
+            SegmentError::Header { name } => Ok(Self::in_file(&name, seq, What::SegmentStart)),
+            SegmentError::Version { name, found } => Ok(Self::in_file(&name, seq, What::Format(found))),
+            other => Err(other),
         }
     }
 }
@@ -82,6 +95,8 @@ pub enum What {
     StartNotRetired,
     /// The segment begins in another state than the one before it ended in, or its first line is none.
     SegmentStart,
+    /// The segment says that it has another format than the one that this version reads.
+    Format(String),
     /// There is a line that the log does not write.
     NotALine,
     /// The log ends here, and a checkpoint that was kept elsewhere is about more records.
@@ -133,6 +148,11 @@ impl fmt::Display for What {
             }
             Self::SegmentStart => f.write_str(
                 "the segment begins in another state than the one before it ended in, or its first line is not that of a segment",
+            ),
+            Self::Format(found) => write!(
+                f,
+                "the segment says that it has the format `{}`: another version wrote it, or somebody changed that",
+                found.escape_debug()
             ),
             Self::NotALine => f.write_str("there is a line that the log does not write"),
             Self::CutBack { anchor } => {

@@ -40,26 +40,23 @@ pub(super) struct Openings {
     retired_unsigned: u64,
     /// The last opening: what stands before it has been counted.
     seen: u64,
-    /// When the first record was written that nobody has signed for, of those since the last opening; and the last one, as it
-    /// stands there.
-    unsigned_since: Option<Timestamp>,
-    last_at: Vec<u8>,
+    /// When the earliest and the latest record were written that nobody has signed for, of those since the last opening.
+    unsigned: Option<(Timestamp, Timestamp)>,
     taken_over: TakenOver,
 }
 
 impl Openings {
-    /// A record, its number, and how many records before it are signed for. What it shows to be wrong with those before it.
-    pub(super) fn record(&mut self, line: &[u8], seq: u64, signed: u64) -> Option<What> {
-        let wrong = if memmem::find(line, OF_THE_LOG).is_some() {
-            self.of_the_log(line, seq, signed)
-        } else {
-            None
-        };
-        self.last_at.clear();
-        self.last_at.extend_from_slice(at(line));
-        if self.unsigned_since.is_none() {
-            self.unsigned_since = time(&self.last_at);
+    /// A record, its number, and how many records before it are signed for. What it shows to be wrong, and from which record on.
+    pub(super) fn record(&mut self, line: &[u8], seq: u64, signed: u64) -> Option<(u64, What)> {
+        let mut wrong = None;
+        if memmem::find(line, OF_THE_LOG).is_some() {
+            wrong = self.of_the_log(line, seq, signed).map(|what| (signed, what));
         }
+        let Some(at) = time(line) else {
+            return wrong.or(Some((seq, What::NotALine)));
+        };
+        let (first, last) = self.unsigned.unwrap_or((at, at));
+        self.unsigned = Some((first.min(at), last.max(at)));
         wrong
     }
 
@@ -73,7 +70,7 @@ impl Openings {
                 let too_long = self.unsigned_for();
                 // Whoever signs from here on did not write what stands before, and cannot vouch for it.
                 self.retired_unsigned = 0;
-                self.unsigned_since = None;
+                self.unsigned = None;
                 let from = signed.max(self.seen);
                 let count = seq.saturating_sub(from);
                 if count > 0 {
@@ -92,13 +89,13 @@ impl Openings {
     /// A checkpoint that is good.
     pub(super) fn signed(&mut self) {
         self.retired = self.retired.max(std::mem::take(&mut self.retired_unsigned));
-        self.unsigned_since = None;
+        self.unsigned = None;
     }
 
     /// That the records since the last opening span more time than a host leaves unsigned, if they do.
     pub(super) fn unsigned_for(&self) -> Option<What> {
-        let last = time(&self.last_at)?;
-        let seconds = last.duration_since(self.unsigned_since?).as_secs();
+        let (first, last) = self.unsigned?;
+        let seconds = last.duration_since(first).as_secs();
         (seconds > UNSIGNED_SECONDS_MAX).then_some(What::UnsignedFor { seconds })
     }
 
@@ -116,15 +113,11 @@ impl Openings {
     }
 }
 
-/// The time of a record, as it stands in its line.
-fn at(line: &[u8]) -> &[u8] {
+/// When a record says that it was written.
+fn time(line: &[u8]) -> Option<Timestamp> {
     let (before, within) = AT;
     let start = line.get(..within.min(line.len())).unwrap_or_default();
-    let rest = memmem::find(start, before).and_then(|place| line.get(place.saturating_add(before.len())..));
-    let text = rest.and_then(|rest| rest.split(|byte| *byte == b'"').next());
-    text.filter(|text| text.len() <= within).unwrap_or_default()
-}
-
-fn time(text: &[u8]) -> Option<Timestamp> {
+    let rest = line.get(memmem::find(start, before)?.saturating_add(before.len())..)?;
+    let text = rest.split(|byte| *byte == b'"').next()?;
     std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -361,6 +361,10 @@ fn a_first_line_that_says_nothing_is_named() {
         let found = lab.attack(|lines| lines[0] = damage.to_owned());
         assert_eq!(found, (0, What::SegmentStart), "{damage:?}");
     }
+    let found = lab.attack(|lines| lines[0] = lines[0].replace("audit/v2", "audit/v3"));
+    assert_eq!(found, (0, What::Format("aral.audit/v3".to_owned())));
+    let found = lab.attack(|lines| lines[0] = lines[0].replace("{\"schema", "{  \"schema"));
+    assert_eq!(found, (0, What::SegmentStart), "it has one form");
     std::fs::write(lab.path(0), "").unwrap();
     let report = lab.verify(&lab.anchors);
     assert_eq!((report.log, report.is_good()), (None, false));
@@ -384,6 +388,15 @@ fn without_the_key_nothing_is_believed() {
         report.finding.unwrap().what,
         What::CheckpointForged(DocumentError::UnknownKey { .. })
     ));
+}
+
+#[test]
+fn a_log_of_no_records_is_good() {
+    let lab = Lab::new();
+    let header = lab.lines(0)[0].clone();
+    lab.write(0, &[header]);
+    let report = lab.verify(&[]);
+    assert_eq!((report.finding, report.size), (None, 0));
 }
 
 #[test]
@@ -502,15 +515,23 @@ fn an_anchor_about_records_that_are_gone_says_nothing_or_what_was_kept_of_them()
         ..head.clone()
     };
     let inside = Checkpoint::sign(inside, start(), &key(1)).unwrap().document;
-    let gone = lab.verify(&[inside]);
+    let gone = lab.verify(std::slice::from_ref(&inside));
     assert_eq!(
-        (gone.is_good(), gone.tail),
-        (true, Tail::AnchorGone { size: head.size - 1 })
+        (gone.is_good(), gone.tail, gone.anchor_gone),
+        (true, Tail::CannotBeExcluded, Some(head.size - 1))
+    );
+    // Beside one that says something it is told all the same.
+    let newest = lab.anchors.last().unwrap().clone();
+    let size = Checkpoint::verify(&newest, &trust()).unwrap().head.size;
+    let both = lab.verify(&[inside, newest]);
+    assert_eq!(
+        (both.tail, both.anchor_gone),
+        (Tail::Anchored { size }, Some(head.size - 1))
     );
     let confirmed = lab.verify(std::slice::from_ref(&anchor));
     assert_eq!(
-        (confirmed.is_good(), confirmed.tail),
-        (true, Tail::Anchored { size: head.size })
+        (confirmed.is_good(), confirmed.tail, confirmed.anchor_gone),
+        (true, Tail::Anchored { size: head.size }, None)
     );
     let other = crate::Head {
         last: Digest::of(b"another history"),

@@ -74,8 +74,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads segment after segment.
-    pub(super) fn segments(&mut self, dir: &Dir, first: SegmentReader) -> Result<Option<Finding>, SegmentError> {
-        let firsts: Vec<u64> = segment::list(dir)?.iter().map(|segment| segment.first).collect();
+    pub(super) fn segments(
+        &mut self,
+        dir: &Dir,
+        firsts: &[u64],
+        first: SegmentReader,
+    ) -> Result<Option<Finding>, SegmentError> {
         if let Some(finding) = self.anchored() {
             return Ok(Some(finding));
         }
@@ -84,10 +88,8 @@ impl<'a> Walk<'a> {
             let mut reader = match reader.take() {
                 Some(reader) => reader,
                 None => match SegmentReader::open(dir, *start) {
-                    Err(SegmentError::Header { name }) => {
-                        return Ok(Some(Finding::in_file(&name, self.tree.size(), What::SegmentStart)));
-                    }
-                    other => other?,
+                    Err(error) => return Finding::of_first_line(error, self.tree.size()).map(Some),
+                    Ok(reader) => reader,
                 },
             };
             if let Some(finding) = self.enter(&reader) {
@@ -133,18 +135,18 @@ impl<'a> Walk<'a> {
             let finding = match Line::parse(reader.lines.line()) {
                 Line::Record(link) if link.seq == self.tree.size() && link.prev == self.prev => {
                     let line = reader.lines.line();
-                    let opened = self.openings.record(line, link.seq, self.signed);
+                    let wrong = self.openings.record(line, link.seq, self.signed);
                     self.add(line);
-                    let opened = opened.map(|what| self.found(self.signed, what));
-                    self.anchored().or(opened).or_else(|| self.unsigned())
+                    let wrong = wrong.map(|(seq, what)| self.found(seq, what));
+                    self.anchored().or(wrong).or_else(|| self.unsigned())
                 }
                 Line::Record(link) => {
                     let leaf = leaf_hash(reader.lines.line());
                     Some(self.misplaced(dir, reader, link, leaf)?)
                 }
                 Line::Checkpoint(document) => {
-                    let offset = reader.lines.offset();
-                    self.checkpoint(dir, reader.header.first, offset, document)?
+                    let place = (reader.header.first, reader.lines.offset());
+                    self.checkpoint(dir, place, document)?
                 }
                 Line::Segment(_) | Line::Unknown => Some(self.not_a_line(reader)?),
             };
@@ -171,8 +173,7 @@ impl<'a> Walk<'a> {
     fn checkpoint(
         &mut self,
         dir: &Dir,
-        segment: u64,
-        offset: u64,
+        (segment, offset): (u64, u64),
         document: &[u8],
     ) -> Result<Option<Finding>, SegmentError> {
         let size = self.tree.size();
@@ -188,7 +189,7 @@ impl<'a> Walk<'a> {
         } else if head.size < size {
             self.found(last, What::CheckpointOrder)
         } else if head.root == self.tree.root() && head.last == self.prev {
-            if head.offset != offset {
+            if (head.first, head.offset) != (segment, offset) {
                 return Ok(Some(self.found(last, What::CheckpointMoved)));
             }
             self.signed = size;
@@ -338,7 +339,7 @@ impl<'a> Walk<'a> {
         if farthest > size {
             return Some(self.found(size, What::CutBack { anchor: farthest }));
         }
-        if self.checkpoints == 0 {
+        if self.checkpoints == 0 && size > 0 {
             return Some(self.found(self.first, What::NothingSigned));
         }
         if let Some(what) = self.openings.unsigned_for() {
@@ -350,12 +351,13 @@ impl<'a> Walk<'a> {
 
     pub(super) fn report(self, first: u64, finding: Option<Finding>) -> Report {
         let farthest = self.anchors.iter().map(|anchor| anchor.head.size).max();
+        let says_something = |size: &u64| *size >= first || self.confirmed >= Some(*size);
         let tail = match farthest {
-            Some(size) if size > self.tree.size() => Tail::CannotBeExcluded,
-            Some(size) if size >= first || self.confirmed >= Some(size) => Tail::Anchored { size },
-            Some(size) => Tail::AnchorGone { size },
-            None => Tail::CannotBeExcluded,
+            Some(size) if size <= self.tree.size() && says_something(&size) => Tail::Anchored { size },
+            Some(_) | None => Tail::CannotBeExcluded,
         };
+        let sizes = self.anchors.iter().map(|anchor| anchor.head.size);
+        let anchor_gone = sizes.filter(|size| !says_something(size)).max();
         Report {
             log: Some(self.log),
             first,
@@ -365,6 +367,7 @@ impl<'a> Walk<'a> {
             taken_over: self.openings.taken_over(),
             finding,
             tail,
+            anchor_gone,
         }
     }
 

@@ -138,7 +138,7 @@ fn records_that_span_more_than_a_host_leaves_unsigned_are_found() {
         let options = options(folder.path());
         session(&options, 5).close().unwrap();
         append(&options, started);
-        append_at(&options, "no time", started);
+        append(&options, started);
         append_at(&options, last, started);
         let expected = seconds.map(|seconds| (6, What::UnsignedFor { seconds }));
         assert_eq!(what(&options), expected, "at the end");
@@ -146,9 +146,18 @@ fn records_that_span_more_than_a_host_leaves_unsigned_are_found() {
         session(&options, 1).close().unwrap();
         assert_eq!(what(&options), expected, "before an opening");
     }
+    // Whichever of them is the early one, and a time that is none.
+    let folder = tempfile::tempdir().unwrap();
+    let options = crate::testing::options(folder.path());
+    session(&options, 5).close().unwrap();
+    append_at(&options, "2025-12-31T00:00:00Z", started);
+    append(&options, started);
+    assert_eq!(what(&options), Some((6, What::UnsignedFor { seconds: 86_400 })));
+    append_at(&options, "x", started);
+    assert_eq!(what(&options), Some((8, What::NotALine)));
     // What a host itself left unsigned for long, and signed for, is no finding: its clock was set, or it slept.
     let folder = tempfile::tempdir().unwrap();
-    let options = options(folder.path());
+    let options = crate::testing::options(folder.path());
     let clock = std::sync::Arc::new(crate::testing::TestClock::default());
     let log = crate::testing::try_open(&options, std::sync::Arc::clone(&clock) as _).unwrap();
     for _ in 0..3 {
