@@ -176,6 +176,9 @@ impl Reloader {
             })
         };
         let (verified, of_scopes) = (of_callers(serve, verify)?, of_scopes(serve, verify)?);
+        if verified.is_empty() && of_scopes.is_empty() && config.personas.is_empty() {
+            return Err(without_persona());
+        }
         // Nothing is refused for its content from here on but what needs the sessions: they are of no use to anybody yet.
         let open = |(config, persona): (CallerConfig, Named)| -> Result<(CallerConfig, Session), Failure> {
             Ok((config, persona.open(&self.host)?))

@@ -226,6 +226,51 @@ fn nobody_is_served_without_a_persona() {
 }
 
 #[test]
+fn a_persona_of_the_command_line_that_is_refused_is_on_record() {
+    let desk = desk();
+    let refusals = || {
+        let found = desk.aral(&["audit", "query", "--json"]).object();
+        let records = found["records"].as_array().expect("records").clone();
+        let events = records.into_iter().map(|record| record["event"].clone());
+        let refused = |event: &Value| {
+            (event["type"] == "authentication" && event["success"] == false)
+                || (event["type"] == "security"
+                    && event["subject"]
+                        .as_str()
+                        .is_some_and(|text| text.starts_with("persona")))
+        };
+        events.filter(refused).collect::<Vec<_>>()
+    };
+    let id = RUNTIME_ECHO_TOOL.id();
+    desk.aral(&["invoke", &id, "--persona", "none.json"]).assert(
+        "absent",
+        2,
+        &["there is no persona at `none.json`", "aral persona new"],
+    );
+    let absent = refusals();
+    assert_eq!(absent.len(), 2, "{absent:?}");
+    assert_eq!(absent[0]["subject"], "persona in `none.json`");
+    desk.write(
+        "evil.json",
+        signed_by(
+            &PrivateKey::from_seed(&Zeroizing::new([43; 32])),
+            1,
+            &json!({ "id": "evil", "name": "E" }),
+        )
+        .to_string()
+        .as_bytes(),
+    );
+    desk.aral(&["invoke", &id, "--persona", "evil.json"])
+        .assert("unknown key", 7, &["which is not trusted"]);
+    let refused = refusals().split_off(2);
+    assert_eq!(
+        (&refused[0]["subject"], &refused[1]["agent"]),
+        (&json!("persona evil in `evil.json`"), &json!("evil")),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn each_process_counts_what_the_others_used() {
     let desk = desk();
     let limited = |constraints: Value| {

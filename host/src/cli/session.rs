@@ -71,21 +71,18 @@ fn one_call(config: &mut Config) {
 
 /// The session for the persona of the command line.
 pub(crate) fn open(host: &Host, arguments: &arguments::Session) -> Result<aral_host::Session, Failure> {
-    let bytes = persona(&arguments.persona)?;
-    or_unsigned(arguments.development, host.session(&bytes), || {
-        host.dangerous_development_session(&bytes)
+    let path = &arguments.persona;
+    let signed = host
+        .session_file(path)
+        .map_err(|failure| if files::is_there(path) { failure } else { absent(path) });
+    or_unsigned(arguments.development, signed, || {
+        host.dangerous_development_session(&files::document(path)?)
     })
 }
 
-fn persona(path: &Path) -> Result<Vec<u8>, Failure> {
-    if files::is_there(path) {
-        return files::document(path);
-    }
-    Err(Failure::new(
-        Code::ConfigInvalid,
-        format!("there is no persona at `{}`", path.display()),
-    )
-    .with_hint("name one with `--persona FILE`, or write one: `aral persona new --id me --allow-capability ID`, then `aral persona sign`"))
+fn absent(path: &Path) -> Failure {
+    let message = format!("there is no persona at `{}`", path.display());
+    Failure::new(Code::ConfigInvalid, message).with_hint("name one with `--persona FILE`, or write one: `aral persona new --id me --allow-capability ID`, then `aral persona sign`")
 }
 
 fn register(host: &Host, path: &Path, development: bool) -> Result<Vec<Registered>, Failure> {

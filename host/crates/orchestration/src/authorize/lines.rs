@@ -28,7 +28,7 @@ pub(super) const POLICY_PROGRAMS: &str = "aral.toml, [policy.exec]: programs";
 
 /// The line that makes a tier.
 pub(super) fn tier(name: &TierName, requests_per_minute: u64) -> String {
-    policy_number(Some(name), "requests_per_minute", requests_per_minute)
+    policy_number(Some(name), "requests_per_minute", requests_per_minute.max(1))
 }
 
 /// The line with which a number of a persona is another one.
@@ -36,8 +36,17 @@ pub(crate) fn persona_number(name: &str, number: u64) -> String {
     match name {
         "cost_per_hour_micro" => format!("{PERSONA}, constraints: \"max_cost_per_hour\": {number}"),
         "reasoning_depth" => format!("{PERSONA}, constraints: \"max_reasoning_depth\": {number}"),
-        rate => format!("{PERSONA}, constraints: \"rate_limits\": {{ \"{rate}\": {number} }}"),
+        rate => persona_rates(&[(rate, number)]),
     }
+}
+
+/// The line with which the rates of a persona are others.
+pub(super) fn persona_rates(rates: &[(&str, u64)]) -> String {
+    let rates: Vec<String> = rates
+        .iter()
+        .map(|(name, number)| format!("\"{name}\": {number}"))
+        .collect();
+    format!("{PERSONA}, constraints: \"rate_limits\": {{ {} }}", rates.join(", "))
 }
 
 /// The line with which a number of the policy for agents is another one: of this tier, or of all.

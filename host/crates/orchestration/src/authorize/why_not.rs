@@ -121,6 +121,8 @@ enum Value {
     Number(u64),
     /// The whole line.
     Line(String),
+    /// A rate of a persona, which all stand in one line.
+    Rate(&'static str, u64),
 }
 
 #[derive(Default)]
@@ -197,8 +199,11 @@ fn numbers(entry: &Entry, persona: &Persona, policy: &Policy, all: &mut Candidat
     let there = own.as_ref().filter(|tier| policy.tiers.contains_key(*tier));
     for name in ["requests_per_minute", "requests_per_hour", "cost_per_hour_micro"] {
         let wanted = taken_of(name, cost);
-        let line = Value::Line(lines::persona_number(name, wanted));
-        all.persona("", line, move |persona| {
+        let value = match name {
+            "cost_per_hour_micro" => Value::Line(lines::persona_number(name, wanted)),
+            rate => Value::Rate(rate, wanted),
+        };
+        all.persona("", value, move |persona| {
             let constraints = &mut persona.constraints;
             let number = match name {
                 "requests_per_minute" => &mut constraints.rate_limits.requests_per_minute,
@@ -325,7 +330,7 @@ fn allowed_with(entry: &Entry, alone: &[Entry], persona: &Persona, policy: &Poli
 
 /// The lines, those of one list in one.
 fn changes(kept: &[&Candidate]) -> Vec<Change> {
-    let (mut merged, mut whole) = (Lines::default(), Vec::new());
+    let (mut merged, mut whole, mut rates) = (Lines::default(), Vec::new(), Vec::new());
     for Candidate { place, value, .. } in kept {
         match value {
             Value::Text(text) => merged.add_text(place, text),
@@ -333,9 +338,13 @@ fn changes(kept: &[&Candidate]) -> Vec<Change> {
             Value::On => merged.switch_on(place),
             Value::Number(number) => merged.raise(place, *number),
             Value::Line(line) => whole.push(line.clone()),
+            Value::Rate(name, number) => rates.push((*name, *number)),
         }
     }
     let mut lines = merged.into_lines();
+    if !rates.is_empty() {
+        lines.push(lines::persona_rates(&rates));
+    }
     lines.extend(whole);
     let change = |line: String| Change {
         document: if line.starts_with(lines::PERSONA) {

@@ -199,10 +199,14 @@ fn numbers_that_let_no_call_through_are_raised_where_they_are_too_low() {
     check(json!({}), persona(json!({}), Some(50), None), &policy(""), &[]);
     check(
         json!({}),
-        persona(json!({"requests_per_minute": 0}), Some(49), None),
+        persona(
+            json!({"requests_per_minute": 0, "requests_per_hour": 0}),
+            Some(49),
+            None,
+        ),
         &policy("agent.cost_per_hour_micro = 10"),
         &[
-            "persona, constraints: \"rate_limits\": { \"requests_per_minute\": 1 }",
+            "persona, constraints: \"rate_limits\": { \"requests_per_minute\": 1, \"requests_per_hour\": 1 }",
             "persona, constraints: \"max_cost_per_hour\": 50",
             "aral.toml, [policy.agent]: cost_per_hour_micro = 50",
         ],
