@@ -10,7 +10,6 @@ use cap_std::fs::{Dir, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
-use crate::line::Line;
 use crate::merkle::Tree;
 use crate::retain::last_checkpoint;
 use crate::segment::{self, Listed, SegmentError};
@@ -66,11 +65,8 @@ impl Ending {
             return None;
         }
         let tree = Tree::from_peaks(ending.size, ending.peaks)?;
-        let line = last_checkpoint(dir, newest).ok()??;
-        let Line::Checkpoint(document) = Line::parse(line.trim_ascii_end()) else {
-            return None;
-        };
-        let head = Checkpoint::verify(document, trust).ok()?.head;
+        let last = last_checkpoint(dir, newest).ok()??;
+        let head = Checkpoint::verify(&last.document, trust).ok()?.head;
         let says_the_same = head.log == log && head.size == tree.size() && head.root == tree.root();
         says_the_same.then_some((tree, head.last))
     }

@@ -164,19 +164,16 @@ impl Retention {
     /// The checkpoint that a segment ends with, if it says when, how long the segment is, and what the next one begins with.
     fn signed_end(&self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Checkpoint, KeptError> {
         let name = segment::file_name(segment.first);
-        let Some(line) = last_checkpoint(dir, segment)? else {
+        let Some(last) = last_checkpoint(dir, segment)? else {
             return Err(KeptError::NoCheckpoint { name });
         };
-        let Line::Checkpoint(document) = Line::parse(line.trim_ascii_end()) else {
-            return Err(KeptError::NoCheckpoint { name });
-        };
-        let checkpoint = match Checkpoint::verify(document, &self.trust) {
+        let checkpoint = match Checkpoint::verify(&last.document, &self.trust) {
             Ok(checkpoint) => checkpoint,
             Err(source) => return Err(KeptError::NotSigned { name, source }),
         };
         let head = &checkpoint.head;
         // Of the segment as a whole, and not of a part of it that somebody made a segment of.
-        let is_whole = head.first == segment.first && head.offset.checked_add(line.len() as u64) == Some(segment.bytes);
+        let is_whole = (head.first, Some(head.offset)) == (segment.first, last.offset);
         let goes_on = SegmentReader::open(dir, next.first)?.header.goes_on_from(head);
         if head.log == self.log && is_whole && goes_on {
             Ok(checkpoint)
@@ -234,8 +231,16 @@ pub(crate) fn vouches(dir: &Dir, header: &Header, trust: &TrustStore) -> Result<
     }))
 }
 
-/// The last line of a segment with its end, if it is a checkpoint, as in every segment that was ended.
-pub(crate) fn last_checkpoint(dir: &Dir, segment: &Listed) -> Result<Option<Vec<u8>>, SegmentError> {
+/// The last line of a segment, if it is a checkpoint.
+pub(crate) struct Last {
+    /// What it says.
+    pub(crate) document: Vec<u8>,
+    /// Where it begins in a segment of the length that was listed; none: it does not fit in.
+    pub(crate) offset: Option<u64>,
+}
+
+/// The checkpoint that stands last in a segment, as in every one that was ended.
+pub(crate) fn last_checkpoint(dir: &Dir, segment: &Listed) -> Result<Option<Last>, SegmentError> {
     let name = segment::file_name(segment.first);
     let failed = |source| SegmentError::Read {
         name: name.clone(),
@@ -246,15 +251,16 @@ pub(crate) fn last_checkpoint(dir: &Dir, segment: &Listed) -> Result<Option<Vec<
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
     let mut end = Vec::new();
     file.take(LINE_BYTES_MAX as u64).read_to_end(&mut end).map_err(failed)?;
-    let last = end
-        .strip_suffix(b"\n")
-        .and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
-    Ok(match last.map(Line::parse) {
-        Some(Line::Checkpoint(document)) => {
-            let mut line = Vec::new();
-            line::write_checkpoint(document, &mut line);
-            Some(line)
-        }
-        Some(Line::Record(_) | Line::Segment(_) | Line::Unknown) | None => None,
-    })
+    let line = end.split_inclusive(|byte| *byte == b'\n').next_back();
+    let Some(line) = line.and_then(|line| line.strip_suffix(b"\n")) else {
+        return Ok(None);
+    };
+    let Line::Checkpoint(document) = Line::parse(line) else {
+        return Ok(None);
+    };
+    let before_end = segment.bytes.checked_sub(1);
+    Ok(Some(Last {
+        document: document.to_vec(),
+        offset: before_end.and_then(|bytes| bytes.checked_sub(line.len() as u64)),
+    }))
 }

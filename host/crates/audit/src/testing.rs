@@ -89,6 +89,13 @@ pub(crate) fn event(subject: &str) -> Event {
     }
 }
 
+/// The first records of the segments that there are.
+pub(crate) fn firsts(options: &LogOptions) -> Vec<u64> {
+    let dir = aral_runtime::files::open_root(&options.directory).unwrap();
+    let segments = crate::segment::list(&dir).unwrap();
+    segments.iter().map(|segment| segment.first).collect()
+}
+
 /// One session: what opening records, `count` records, and a checkpoint.
 pub(crate) fn session(options: &LogOptions, count: usize) -> AuditLog {
     let log = open(options);

@@ -120,17 +120,17 @@ pub fn verify(directory: &Path, trust: &TrustStore, anchors: &[Vec<u8>]) -> Resu
         .map_err(VerifyError::Anchor)?;
     let mut attempts = ATTEMPTS_MAX;
     loop {
-        let firsts = firsts(&dir)?;
-        let Some(first) = firsts.first().copied() else {
+        let listed = firsts(&dir)?;
+        let Some(first) = listed.first().copied() else {
             return Err(VerifyError::Empty {
                 directory: directory.display().to_string(),
             });
         };
-        let report = verify_listed(&dir, &firsts, first, trust, &anchors);
+        let report = verify_listed(&dir, &listed, first, trust, &anchors);
         attempts = attempts.saturating_sub(1);
         // A host that runs may have removed what was listed.
         let is_good = report.as_ref().is_ok_and(Report::is_good);
-        if is_good || attempts == 0 || self::firsts(&dir)?.first() == Some(&first) {
+        if is_good || attempts == 0 || firsts(&dir)?.first() == Some(&first) {
             return Ok(report?);
         }
     }

@@ -7,32 +7,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::testing::{TestClock, blinder, key, options, session, trust, trust_in};
+use crate::testing::{TestClock, blinder, firsts, key, options, session, trust, trust_in};
 use crate::verify::{What, verify};
 use crate::{AuditLog, LogOptions};
 
 const SESSION_RECORDS: usize = 40;
 
-/// A log of many segments of one or two records each, in which nothing is to go: neither its size nor its age is reached.
-fn lab(folder: &tempfile::TempDir) -> LogOptions {
+/// Larger than any log here.
+const ROOM: u64 = 1 << 20;
+
+/// A log of many segments of a few records each, of which nothing went, and how much of it is to be kept from now on. Its age is not
+/// reached.
+fn lab(folder: &tempfile::TempDir, retain_bytes_max: u64) -> LogOptions {
     let options = LogOptions {
         segment_bytes_max: 1200,
-        retain_bytes_max: 1 << 20,
+        retain_bytes_max: ROOM,
         retain_age_max: Some(Duration::from_hours(1)),
         ..options(folder.path())
     };
     session(&options, SESSION_RECORDS).close().unwrap();
     assert!(firsts(&options).len() > 6);
-    options
+    LogOptions {
+        retain_bytes_max,
+        ..options
+    }
 }
 
-fn firsts(options: &LogOptions) -> Vec<u64> {
-    let dir = files::open_root(&options.directory).unwrap();
-    segment::list(&dir)
-        .unwrap()
-        .iter()
-        .map(|segment| segment.first)
-        .collect()
+/// Where the last line of a segment is parted from those before it.
+fn before_last_line(whole: &[u8]) -> usize {
+    let lines = &whole[..whole.len() - 1];
+    lines.iter().rposition(|byte| *byte == b'\n').unwrap()
 }
 
 fn path(options: &LogOptions, place: usize) -> PathBuf {
@@ -59,7 +63,7 @@ fn removes(options: &LogOptions, seed: u8) -> bool {
 #[test]
 fn what_is_over_goes() {
     let folder = tempfile::tempdir().unwrap();
-    let options = lab(&folder);
+    let options = lab(&folder, ROOM);
     assert!(!removes(&options, 1), "neither size nor age is reached");
     let small = LogOptions {
         retain_bytes_max: 8000,
@@ -72,7 +76,7 @@ fn what_is_over_goes() {
 #[test]
 fn a_segment_that_says_that_it_was_begun_long_ago_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let options = lab(&folder);
+    let options = lab(&folder, ROOM);
     for place in 0..firsts(&options).len() {
         let text = std::fs::read_to_string(path(&options, place)).unwrap();
         let forged = text.replacen("\"opened_at\":\"2026", "\"opened_at\":\"2020", 1);
@@ -90,13 +94,10 @@ fn a_segment_that_says_that_it_was_begun_long_ago_stays() {
 fn a_segment_that_was_made_longer_takes_nothing_with_it() {
     for place in [0, 3] {
         let folder = tempfile::tempdir().unwrap();
-        let options = lab(&folder);
+        let options = lab(&folder, ROOM);
         // As long as all that is kept, in no space, and ended as it was.
         let whole = std::fs::read(path(&options, place)).unwrap();
-        let last = whole[..whole.len() - 1]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .unwrap();
+        let last = before_last_line(&whole);
         let mut file = std::fs::OpenOptions::new()
             .append(true)
             .open(path(&options, place))
@@ -165,10 +166,7 @@ fn a_segment_that_was_parted_at_its_checkpoints_counts_for_nothing() {
 #[test]
 fn what_a_kill_left_of_a_removal_is_removed_and_the_log_stays_good() {
     let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        retain_bytes_max: 4000,
-        ..lab(&folder)
-    };
+    let options = lab(&folder, 4000);
     let dir = files::open_root(&options.directory).unwrap();
     let before: Vec<(u64, Vec<u8>)> = firsts(&options)
         .into_iter()
@@ -198,13 +196,7 @@ fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow()
     type Change = fn(&[u8]) -> Vec<u8>;
     let changes: [Change; 3] = [
         // Its checkpoint is gone.
-        |whole| {
-            let last = whole[..whole.len() - 1]
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .unwrap();
-            whole[..=last].to_vec()
-        },
+        |whole| whole[..=before_last_line(whole)].to_vec(),
         // A record of it is gone.
         |whole| {
             let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
@@ -216,10 +208,7 @@ fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow()
     ];
     for change in changes {
         let folder = tempfile::tempdir().unwrap();
-        let options = LogOptions {
-            retain_bytes_max: 8000,
-            ..lab(&folder)
-        };
+        let options = lab(&folder, 8000);
         let whole = std::fs::read(path(&options, 0)).unwrap();
         std::fs::write(path(&options, 0), change(&whole)).unwrap();
         assert!(!removes(&options, 1));
@@ -231,10 +220,7 @@ fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow()
 #[test]
 fn a_segment_before_one_that_is_gone_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        retain_bytes_max: 4000,
-        ..lab(&folder)
-    };
+    let options = lab(&folder, 4000);
     std::fs::remove_file(path(&options, 1)).unwrap();
     assert!(!removes(&options, 1));
 }
@@ -242,10 +228,7 @@ fn a_segment_before_one_that_is_gone_stays() {
 #[test]
 fn what_a_key_signed_that_was_replaced_goes_once_that_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        retain_bytes_max: 8000,
-        ..lab(&folder)
-    };
+    let options = lab(&folder, 8000);
     assert!(!removes(&options, 2), "this host knows nothing of key 1");
     let knows = LogOptions {
         trust: trust_in(&[1]),
@@ -259,10 +242,7 @@ fn what_a_key_signed_that_was_replaced_goes_once_that_is_trusted() {
 #[test]
 fn what_is_in_the_way_is_told_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        retain_bytes_max: 8000,
-        ..lab(&folder)
-    };
+    let options = lab(&folder, 8000);
     let dir = files::open_root(&options.directory).unwrap();
     let log = SegmentReader::open(&dir, 0).unwrap().header.log;
     let asked =
@@ -273,8 +253,7 @@ fn what_is_in_the_way_is_told_with_what_to_do() {
     let hint = "[[trust]] public_key = \"OLD.pub.pem\", kinds = [\"checkpoint\"]";
     assert!(told.contains(hint) && told.contains("is not trusted"), "{told}");
     assert!(asked(trust()).unwrap().is_some());
-    let other = Retention::new(8000, None, LogId::from_bytes([9; 16]), trust());
-    let mut other = other;
+    let mut other = Retention::new(8000, None, LogId::from_bytes([9; 16]), trust());
     let error = other
         .kept_from(&dir, &Holds::default(), crate::testing::start())
         .unwrap_err();

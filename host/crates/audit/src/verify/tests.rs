@@ -412,12 +412,7 @@ fn many_segments(change: impl Fn(&mut LogOptions)) -> (Lab, Vec<u64>) {
         options.segment_bytes_max = 1200;
         change(options);
     });
-    let dir = files::open_root(&lab.options.directory).unwrap();
-    let firsts = segment::list(&dir)
-        .unwrap()
-        .iter()
-        .map(|segment| segment.first)
-        .collect();
+    let firsts = crate::testing::firsts(&lab.options);
     (lab, firsts)
 }
 

@@ -58,12 +58,10 @@ impl<'a> Walk<'a> {
     /// A good checkpoint of what is gone: whether it says the same as those that were kept elsewhere.
     pub(super) fn kept(&mut self, head: &Head) -> Option<What> {
         self.count_checkpoint();
-        let same_size = |anchor: &&Checkpoint| anchor.head.size == head.size;
-        let differs = |anchor: &Checkpoint| !anchor.head.is_of_the_same(head);
-        if self.anchors.iter().filter(same_size).any(differs) {
-            return Some(What::AnchorDiffers { anchor: head.size });
-        }
-        if self.anchors.iter().any(|anchor| same_size(&anchor)) {
+        for anchor in self.anchors.iter().filter(|anchor| anchor.head.size == head.size) {
+            if !anchor.head.is_of_the_same(head) {
+                return Some(What::AnchorDiffers { anchor: head.size });
+            }
             self.confirmed = self.confirmed.max(Some(head.size));
         }
         None
@@ -182,16 +180,16 @@ impl<'a> Walk<'a> {
             Ok(checkpoint) => checkpoint.head,
             Err(error) => return Ok(Some(self.found(last, What::CheckpointForged(error)))),
         };
+        let is_of_these = head.root == self.tree.root() && head.last == self.prev;
         let finding = if head.log != self.log {
             self.found(last, What::OtherLog(head.log))
         } else if head.size > size {
             self.found(size, What::Removed { next: head.size })
         } else if head.size < size {
             self.found(last, What::CheckpointOrder)
-        } else if head.root == self.tree.root() && head.last == self.prev {
-            if (head.first, head.offset) != (segment, offset) {
-                return Ok(Some(self.found(last, What::CheckpointMoved)));
-            }
+        } else if is_of_these && (head.first, head.offset) != (segment, offset) {
+            self.found(last, What::CheckpointMoved)
+        } else if is_of_these {
             self.signed = size;
             self.openings.signed();
             self.count_checkpoint();

@@ -9,7 +9,7 @@ use crate::line::{Line, Link, write_record};
 use crate::merkle::leaf_hash;
 use crate::retain::CHECKPOINTS_FILE;
 use crate::segment::{self, SegmentReader};
-use crate::testing::{options, session, trust};
+use crate::testing::{firsts, options, session, trust};
 use crate::verify::tests::{edited, rechain};
 use crate::verify::{Report, What, verify};
 
@@ -29,12 +29,6 @@ fn lines(options: &LogOptions, first: u64) -> Vec<String> {
 fn write(options: &LogOptions, first: u64, lines: &[String]) {
     let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
     std::fs::write(options.directory.join(segment::file_name(first)), text).unwrap();
-}
-
-fn firsts(options: &LogOptions) -> Vec<u64> {
-    let dir = files::open_root(&options.directory).unwrap();
-    let segments = segment::list(&dir).unwrap();
-    segments.iter().map(|segment| segment.first).collect()
 }
 
 /// Adds a record that follows on the last one, as anybody can.
