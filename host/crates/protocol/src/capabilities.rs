@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use aral_capability::{Capability, Registry};
-use aral_contract::{Code, Failure, Grant, Permission};
+use aral_contract::{Failure, Grant, Permission};
 use aral_orchestration::{Dispatcher, Session};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
@@ -145,11 +145,10 @@ pub(crate) fn granted(dispatcher: &Dispatcher, session: &Session, capability: &C
     let version = exactly(&capability.entry.version);
     let explained = dispatcher.explain(session, &capability.entry.id, Some(&version))?;
     let decision = explained.decision;
-    if let Some(never) = decision.never.first() {
-        let failure = Failure::new(Code::PermissionDenied, never.to_string());
-        return Err(failure.with_hint(never.lines.join("\n")));
+    match decision.never.first() {
+        Some(never) => Err(Failure::from(never)),
+        None => decision.outcome.map_err(|denial| Failure::from(&denial)),
     }
-    decision.outcome.map_err(|denial| Failure::from(&denial))
 }
 
 /// This version and no other.

@@ -142,19 +142,21 @@ pub struct Missing {
     pub lines: Vec<String>,
 }
 
+/// These parties and what they do, in words: `one` of one of them, `several` of more.
+pub(crate) fn they(parties: &[Party], one: &str, several: &str) -> String {
+    let named: Vec<String> = parties.iter().map(|party| format!("the {party}")).collect();
+    let verb = if named.len() == 1 { one } else { several };
+    format!("{} {verb}", named.join(" and "))
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by: Vec<String> = self.by.iter().map(|party| format!("the {party}")).collect();
-        let verb = if by.len() == 1 { "does" } else { "do" };
+        let they = they(&self.by, "does", "do");
         match self.subject {
-            Subject::Capability => write!(f, "{} {verb} not allow it", by.join(" and ")),
-            Subject::Tier => write!(f, "{} {verb} not have the persona's tier", by.join(" and ")),
+            Subject::Capability => write!(f, "{they} not allow it"),
+            Subject::Tier => write!(f, "{they} not have the persona's tier"),
             Subject::Permission(permission) => {
-                write!(
-                    f,
-                    "{} {verb} not give `{permission}` with the scope that it asks for",
-                    by.join(" and ")
-                )
+                write!(f, "{they} not give `{permission}` with the scope that it asks for")
             }
         }
     }

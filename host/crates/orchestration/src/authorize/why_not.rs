@@ -7,7 +7,7 @@ mod wanted;
 use aral_capability::manifest::Entry;
 use aral_contract::scope::SecretUse;
 use aral_contract::{CapabilityPattern, Digest, HostPattern, Permission, Permissions};
-use aral_persona::{Persona, PersonaBody};
+use aral_persona::{Constraints, Persona, PersonaBody};
 use serde::Serialize;
 
 use super::ask;
@@ -15,7 +15,7 @@ use super::authorize;
 use super::lines::{self, Lines};
 use super::row::{Row, Verdict};
 use crate::budget::taken_of;
-use crate::policy::{Policy, PolicyParts};
+use crate::policy::{AgentLimits, Policy, PolicyParts};
 
 /// Which document a change belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -197,19 +197,14 @@ fn numbers(entry: &Entry, persona: &Persona, policy: &Policy, all: &mut Candidat
         .call_cost_max_micro;
     let own = persona.body.tier.clone();
     let there = own.as_ref().filter(|tier| policy.tiers.contains_key(*tier));
-    for name in ["requests_per_minute", "requests_per_hour", "cost_per_hour_micro"] {
+    for (name, in_persona, in_policy) in COUNTED {
         let wanted = taken_of(name, cost);
         let value = match name {
             "cost_per_hour_micro" => Value::Line(lines::persona_number(name, wanted)),
             rate => Value::Rate(rate, wanted),
         };
         all.persona("", value, move |persona| {
-            let constraints = &mut persona.constraints;
-            let number = match name {
-                "requests_per_minute" => &mut constraints.rate_limits.requests_per_minute,
-                "requests_per_hour" => &mut constraints.rate_limits.requests_per_hour,
-                _ => &mut constraints.max_cost_per_hour,
-            };
+            let number = in_persona(&mut persona.constraints);
             *number = number.map(|number| number.max(wanted));
         });
         let line = Value::Line(lines::policy_number(there, name, wanted));
@@ -219,16 +214,37 @@ fn numbers(entry: &Entry, persona: &Persona, policy: &Policy, all: &mut Candidat
             let tier = own.as_ref().and_then(|tier| policy.tiers.get_mut(tier));
             let all = (!is_there).then_some(&mut policy.agents);
             for agents in tier.into_iter().chain(all) {
-                let number = match name {
-                    "requests_per_minute" => &mut agents.requests_per_minute,
-                    "requests_per_hour" => &mut agents.requests_per_hour,
-                    _ => &mut agents.cost_per_hour_micro,
-                };
+                let number = in_policy(agents);
                 *number = (*number).max(wanted);
             }
         });
     }
 }
+
+/// Numbers that a call takes of: the name, and where persona and policy have them.
+type Counted = (
+    &'static str,
+    fn(&mut Constraints) -> &mut Option<u64>,
+    fn(&mut AgentLimits) -> &mut u64,
+);
+
+const COUNTED: [Counted; 3] = [
+    (
+        "requests_per_minute",
+        |persona| &mut persona.rate_limits.requests_per_minute,
+        |policy| &mut policy.requests_per_minute,
+    ),
+    (
+        "requests_per_hour",
+        |persona| &mut persona.rate_limits.requests_per_hour,
+        |policy| &mut policy.requests_per_hour,
+    ),
+    (
+        "cost_per_hour_micro",
+        |persona| &mut persona.max_cost_per_hour,
+        |policy| &mut policy.cost_per_hour_micro,
+    ),
+];
 
 /// Where requests go, and secrets with them.
 fn hosts<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<HostPattern> {

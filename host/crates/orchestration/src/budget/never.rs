@@ -3,11 +3,13 @@
 use std::fmt;
 
 use aral_contract::id::TierName;
+use aral_contract::{Code, Failure};
 use serde::Serialize;
 
 use super::terms::TermRow;
 use crate::authorize::Party;
 use crate::authorize::lines::{persona_number, policy_number};
+use crate::authorize::row::they;
 
 /// A number that is too low for a single call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,13 +28,18 @@ pub struct Never {
 
 impl fmt::Display for Never {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by: Vec<String> = self.by.iter().map(|party| format!("the {party}")).collect();
-        let verb = if by.len() == 1 { "lets" } else { "let" };
-        let (by, name, granted, wanted) = (by.join(" and "), self.name, self.granted, self.wanted);
+        let they = they(&self.by, "lets", "let");
+        let (name, granted, wanted) = (self.name, self.granted, self.wanted);
         write!(
             f,
-            "{by} {verb} no call through: `{name}` is {granted}, and a call can take {wanted}"
+            "{they} no call through: `{name}` is {granted}, and a call can take {wanted}"
         )
+    }
+}
+
+impl From<&Never> for Failure {
+    fn from(never: &Never) -> Self {
+        Self::new(Code::PermissionDenied, never.to_string()).with_hint(never.lines.join("\n"))
     }
 }
 
