@@ -40,17 +40,23 @@ pub enum Personas {
 }
 
 impl Host {
+    /// Opens a session for a persona in a file: for one that nobody signed only if `personas` says so.
+    ///
+    /// # Errors
+    /// As [`Host::session_file`] and [`Host::dangerous_development_session`].
+    pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
+        let persona = self.read_persona(path)?;
+        let signed = self.session_from(Some(path), &persona);
+        personas.or_unsigned(signed, || self.dangerous_development_session(&persona))
+    }
+
     /// A server for this host that listens and does not answer yet. Needs a tokio runtime.
     ///
     /// # Errors
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
     /// the persona of each caller.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
-        let open = |path: &Path| {
-            let persona = self.read_persona(path)?;
-            let signed = self.session_from(Some(path), &persona);
-            personas.or_unsigned(signed, || self.dangerous_development_session(&persona))
-        };
+        let open = |path: &Path| self.session_of_file(path, personas);
         let callers = callers(of_callers(config, open)?)?;
         let issuers = issuers(config, of_scopes(config, open)?, self.clock())?;
         if self.sessions().is_empty() {

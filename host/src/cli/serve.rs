@@ -39,11 +39,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         .enable_all()
         .build()
         .map_err(Failure::internal)?;
-    let personas = if arguments.development {
-        Personas::Development
-    } else {
-        Personas::Signed
-    };
+    let personas = session::personas(arguments.development);
     runtime.block_on(serve(&host, config, personas, configured.path(), &telemetry, output))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::{CapabilityId, Code, Failure};
-use aral_host::{Config, Host, LogSink, Registered};
+use aral_host::{Config, Host, LogSink, Personas, Registered};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use semver::VersionReq;
 
@@ -72,12 +72,21 @@ fn one_call(config: &mut Config) {
 /// The session for the persona of the command line.
 pub(crate) fn open(host: &Host, arguments: &arguments::Session) -> Result<aral_host::Session, Failure> {
     let path = &arguments.persona;
-    let signed = host
-        .session_file(path)
-        .map_err(|failure| if files::is_there(path) { failure } else { absent(path) });
-    or_unsigned(arguments.development, signed, || {
-        host.dangerous_development_session(&files::document(path)?)
+    let opened = host.session_of_file(path, personas(arguments.development));
+    opened.map_err(|failure| match failure.code {
+        _ if !files::is_there(path) => absent(path),
+        Code::SignatureInvalid if !arguments.development => with_development_hint(failure),
+        _ => failure,
     })
+}
+
+/// Which personas are taken.
+pub(crate) fn personas(development: bool) -> Personas {
+    if development {
+        Personas::Development
+    } else {
+        Personas::Signed
+    }
 }
 
 fn absent(path: &Path) -> Failure {

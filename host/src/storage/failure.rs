@@ -1,12 +1,11 @@
 //! What an operator gets to read when a store, a key service or a place of secrets fails: code, words and the step that
 //! repairs it. Guests get less; the host functions see to that.
 
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure, SecretError};
 use aral_memory::backup::BackupError;
 use aral_memory::{KeyServiceError, StoreError};
 use aral_runtime::files::FilesError;
-
-use aral_contract::failure::chain;
 
 /// Of a store.
 pub fn store_failure(error: StoreError) -> Failure {
