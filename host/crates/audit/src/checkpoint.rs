@@ -27,6 +27,8 @@ pub struct Head {
     pub first: u64,
     /// Where its line begins there, in bytes: how long the segment is, under the signature.
     pub offset: u64,
+    /// It is the last line of that segment: no host writes behind it there.
+    pub ends: bool,
 }
 
 impl Head {
@@ -105,6 +107,7 @@ pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
         last: Digest,
         first: u64,
         offset: u64,
+        ends: bool,
     }
     let alleged: Alleged = serde_json::from_slice(document).ok()?;
     Some(Head {
@@ -114,6 +117,7 @@ pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {
         last: alleged.last,
         first: alleged.first,
         offset: alleged.offset,
+        ends: alleged.ends,
     })
 }
 
@@ -142,6 +146,7 @@ mod tests {
             last: Digest::of(b"last"),
             first: 3,
             offset: 700,
+            ends: false,
         };
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
         let checkpoint = Checkpoint::sign(head.clone(), at, &key(1)).unwrap();

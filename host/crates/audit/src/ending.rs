@@ -9,7 +9,7 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Head};
 use crate::merkle::Tree;
 use crate::retain::last_checkpoint;
 use crate::segment::{self, Listed, SegmentError};
@@ -56,9 +56,9 @@ impl Ending {
         Ok(file.write_all(&bytes).map_err(failed)?)
     }
 
-    /// The tree over all records, and the leaf of the last one, if the newest segment still ends as it did. None: nobody
+    /// The tree over all records, and the checkpoint that the newest segment ends with, if it still ends as it did. None: nobody
     /// knows, and it has to be read.
-    pub(crate) fn read(dir: &Dir, newest: &Listed, log: LogId, trust: &TrustStore) -> Option<(Tree, Digest)> {
+    pub(crate) fn read(dir: &Dir, newest: &Listed, log: LogId, trust: &TrustStore) -> Option<(Tree, Head)> {
         let bytes = files::read_capped(dir, FILE, BYTES_MAX).ok()?;
         let ending: Self = serde_json::from_slice(&bytes).ok()?;
         if (ending.first, ending.bytes) != (newest.first, newest.bytes) {
@@ -68,7 +68,7 @@ impl Ending {
         let last = last_checkpoint(dir, newest).ok()??;
         let head = Checkpoint::verify(&last.document, trust).ok()?.head;
         let says_the_same = head.log == log && head.size == tree.size() && head.root == tree.root();
-        says_the_same.then_some((tree, head.last))
+        says_the_same.then_some((tree, head))
     }
 }
 

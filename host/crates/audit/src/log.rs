@@ -130,6 +130,7 @@ impl AuditLog {
             first: recovered.first,
             segment_opened_at: recovered.segment_opened_at,
             signed_at: (size > 0).then(|| clock.elapsed()),
+            ended: recovered.ended,
             unsynced_checkpoint: None,
             retiring: None,
         };

@@ -69,6 +69,8 @@ pub(crate) struct Recovered {
     pub(crate) segment_opened_at: Timestamp,
     /// The last line is a checkpoint.
     pub(crate) clean: bool,
+    /// It ends the current segment, and the next one was not begun.
+    pub(crate) ended: bool,
     pub(crate) opened: LogOpened,
 }
 
@@ -100,10 +102,11 @@ pub(crate) fn recover(
     let tree = reader.header.tree().unwrap_or_default();
     let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, trust)?, newest.bytes)));
     let found = match ending {
-        Some(((tree, prev), bytes)) => Found {
+        Some(((tree, head), bytes)) => Found {
             tree,
-            prev,
+            prev: head.last,
             clean: true,
+            ended: head.ends,
             good: bytes,
             end: bytes,
         },
@@ -129,6 +132,7 @@ pub(crate) fn recover(
             opened_at
         },
         clean: found.clean,
+        ended: found.ended,
         opened: LogOpened {
             log,
             clean: found.clean && cut.is_none(),
@@ -153,18 +157,20 @@ struct Found {
     tree: Tree,
     prev: Digest,
     clean: bool,
+    ended: bool,
     /// Length of what is good.
     good: u64,
     /// Length of the file.
     end: u64,
 }
 
-/// Reads as far as every line is a record in its place, or a checkpoint that says what the records before it come to.
+/// Reads as far as every line is a record in its place, or a checkpoint that says what the records before it come to, and up to
+/// one that ends the segment.
 fn scan(mut reader: SegmentReader, mut tree: Tree, mut prev: Digest) -> Result<Found, SegmentError> {
     let log = reader.header.log;
-    let mut clean = true;
+    let (mut clean, mut ended) = (true, false);
     let mut good = reader.lines.next_offset();
-    while reader.advance()? == Next::Whole {
+    while !ended && reader.advance()? == Next::Whole {
         let line = reader.lines.line();
         match Line::parse(line) {
             Line::Record(link) if link.seq == tree.size() && link.prev == prev => {
@@ -173,14 +179,13 @@ fn scan(mut reader: SegmentReader, mut tree: Tree, mut prev: Digest) -> Result<F
                 clean = false;
             }
             Line::Checkpoint(document) => {
-                let says = dangerous_unverified_head(document);
-                let fits = says.is_some_and(|head| {
+                let fits = |head: &Head| {
                     head.log == log && head.size == tree.size() && head.root == tree.root() && head.last == prev
-                });
-                if !fits {
+                };
+                let Some(head) = dangerous_unverified_head(document).filter(fits) else {
                     break;
-                }
-                clean = true;
+                };
+                (clean, ended) = (true, head.ends);
             }
             Line::Record(_) | Line::Segment(_) | Line::Unknown => break,
         }
@@ -191,6 +196,7 @@ fn scan(mut reader: SegmentReader, mut tree: Tree, mut prev: Digest) -> Result<F
         tree,
         prev,
         clean,
+        ended,
         good,
         end,
     })

@@ -59,9 +59,11 @@ pub(crate) enum KeptError {
     /// The checkpoints cannot be kept.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// There is no checkpoint at its end.
-    #[error("`{name}` does not end with a checkpoint; it stays, and all that follows: run `aral audit verify`")]
-    NoCheckpoint {
+    /// Nothing at its end says that it is.
+    #[error(
+        "`{name}` does not end with a checkpoint that says so; it stays, and all that follows: run `aral audit verify`"
+    )]
+    NotEnded {
         /// Which.
         name: String,
     },
@@ -93,6 +95,15 @@ struct Ended {
     bytes: u64,
 }
 
+/// What is kept of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The first record of it; none: nothing is to go.
+    pub(crate) from: Option<u64>,
+    /// Why the first segment stays that will never go as it is.
+    pub(crate) stopped: Option<KeptError>,
+}
+
 /// How much is kept. What decides is signed: the folder may be in reach of somebody who wants the host to remove records, and
 /// to sign that it did. A segment of which nothing is known under a signature is never removed, and counts for nothing.
 #[derive(Debug)]
@@ -116,32 +127,40 @@ impl Retention {
         }
     }
 
-    /// The first record that is kept, if any are to go. The last segment, which was just begun, always stays.
-    pub(crate) fn kept_from(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Result<Option<u64>, KeptError> {
-        let segments = segment::list(dir)?;
+    /// What is kept. The last segment, which was just begun, always is.
+    pub(crate) fn kept(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Kept {
+        let mut kept = Kept::default();
+        let segments = match segment::list(dir) {
+            Ok(segments) => segments,
+            Err(error) => {
+                kept.stopped = Some(error.into());
+                return kept;
+            }
+        };
         let pairs = || segments.iter().zip(segments.iter().skip(1));
-        let ended: Vec<_> = pairs().map(|(oldest, next)| self.ended(dir, oldest, next)).collect();
-        let mut bytes = ended
-            .iter()
-            .flatten()
-            .fold(0u64, |sum, ended| sum.saturating_add(ended.bytes));
+        let mut ended = Vec::with_capacity(segments.len());
+        for (segment, next) in pairs() {
+            ended.push(match self.ended(dir, segment, next) {
+                Ok(ended) => Some(ended),
+                Err(error) => {
+                    kept.stopped.get_or_insert(error);
+                    None
+                }
+            });
+        }
+        let sizes = ended.iter().flatten().map(|ended| ended.bytes);
+        let mut bytes = sizes.fold(0u64, u64::saturating_add);
         let needed = holds.lowest();
-        let mut kept_from = None;
         for ((_, next), ended) in pairs().zip(ended) {
-            let ended = match ended {
-                Ok(ended) => ended,
-                // It is told once it is the one that stands in the way.
-                Err(error) if kept_from.is_none() => return Err(error),
-                Err(_) => break,
-            };
+            let Some(ended) = ended else { break };
             let over = bytes > self.bytes_max || self.is_too_old(ended.at, now);
             if !over || next.first > needed {
                 break;
             }
             bytes = bytes.saturating_sub(ended.bytes);
-            kept_from = Some(next.first);
+            kept.from = Some(next.first);
         }
-        Ok(kept_from)
+        kept
     }
 
     fn is_too_old(&self, ended_at: Timestamp, now: Timestamp) -> bool {
@@ -161,17 +180,22 @@ impl Retention {
         Ok(ended)
     }
 
-    /// The checkpoint that a segment ends with, if it says when, how long the segment is, and what the next one begins with.
+    /// The checkpoint that a segment ends with, if it says that it does, when, how long the segment is, and what the next one
+    /// begins with.
     fn signed_end(&self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Checkpoint, KeptError> {
         let name = segment::file_name(segment.first);
         let Some(last) = last_checkpoint(dir, segment)? else {
-            return Err(KeptError::NoCheckpoint { name });
+            return Err(KeptError::NotEnded { name });
         };
         let checkpoint = match Checkpoint::verify(&last.document, &self.trust) {
             Ok(checkpoint) => checkpoint,
             Err(source) => return Err(KeptError::NotSigned { name, source }),
         };
         let head = &checkpoint.head;
+        if !head.ends {
+            // Somebody took away what followed.
+            return Err(KeptError::NotEnded { name });
+        }
         // Of the segment as a whole, and not of a part of it that somebody made a segment of.
         let is_whole = (head.first, Some(head.offset)) == (segment.first, last.offset);
         let goes_on = SegmentReader::open(dir, next.first)?.header.goes_on_from(head);

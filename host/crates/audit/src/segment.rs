@@ -14,13 +14,13 @@ use crate::checkpoint::Head;
 use crate::line::{self, Line, Lines, Next};
 use crate::merkle::Tree;
 
-/// Most segments that a log may have. Stops a folder full of strange files from holding up whoever lists it.
+/// Most entries that the folder of a log may have, and so most segments. Stops a folder full of strange files from holding up whoever lists it.
 pub const SEGMENTS_MAX: usize = 100_000;
 /// Numbers of records stay below this one, as all numbers of signed documents do. Stops a forged segment from leaving no number
 /// for the next record.
 const RECORDS_MAX: u64 = 1 << 53;
 /// The version of the format. A reader refuses any other one.
-const SCHEMA: &str = "aral.audit/v2";
+const SCHEMA: &str = "aral.audit/v3";
 const SUFFIX: &str = ".jsonl";
 const DIGITS: usize = 20;
 const READ_BYTES: usize = 1 << 20;
@@ -131,6 +131,11 @@ pub enum SegmentError {
         /// What it has.
         found: String,
     },
+    /// There is so much in the folder that some of it was not looked at.
+    #[error(
+        "the folder of the audit log has more than {SEGMENTS_MAX} entries; move away what is not of the log, or let it keep less: [audit] segment_bytes_max, retain_bytes_max"
+    )]
+    TooMany,
 }
 
 /// The name of the segment that begins with this record.
@@ -155,7 +160,12 @@ pub(crate) struct Listed {
 
 /// The segments of a folder, in the order of their records.
 pub(crate) fn list(dir: &Dir) -> Result<Vec<Listed>, SegmentError> {
-    let mut segments: Vec<Listed> = files::list(dir, SEGMENTS_MAX)?
+    let listing = files::list(dir, SEGMENTS_MAX)?;
+    if !listing.is_whole {
+        return Err(SegmentError::TooMany);
+    }
+    let mut segments: Vec<Listed> = listing
+        .files
         .into_iter()
         .filter_map(|file| {
             first_of(&file.name).map(|first| Listed {
@@ -277,7 +287,7 @@ mod tests {
         let text = serde_json::to_string(&header).unwrap();
         let parse = |text: &str| Header::parse(text.as_bytes(), &file_name(0));
         assert_eq!(parse(&text).unwrap(), header);
-        let newer = parse(&text.replace("audit/v2", "audit/v3")).unwrap_err();
+        let newer = parse(&text.replace("audit/v3", "audit/v4")).unwrap_err();
         assert!(newer.to_string().contains("use the version that wrote it"), "{newer}");
         assert!(matches!(
             parse(&text.replace("\"first\":0", "\"first\":1")),

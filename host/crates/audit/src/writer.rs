@@ -57,6 +57,8 @@ pub(crate) struct Writer {
     /// The first record of the current segment, and when that was begun.
     pub(crate) first: u64,
     pub(crate) segment_opened_at: Timestamp,
+    /// The current segment is ended, and the next one is to be begun before anything else is written.
+    pub(crate) ended: bool,
     /// Size of the log at the last checkpoint, and when that was signed; none: a log that was just begun is signed at once.
     pub(crate) signed_size: u64,
     pub(crate) signed_at: Option<Duration>,
@@ -191,14 +193,20 @@ impl Writer {
     }
 
     fn work(&mut self, batch: &Batch) -> Result<(), GivenUp> {
+        if self.ended {
+            self.begin_segment()?;
+        }
         for record in &batch.records {
             self.add(record);
+            if self.is_segment_full() {
+                self.end_segment()?;
+                self.begin_segment()?;
+                continue;
+            }
             if self.tree.size().saturating_sub(self.signed_size) >= CHECKPOINT_RECORDS {
                 self.sign();
             }
-            if self.is_segment_full() {
-                self.rotate()?;
-            } else if self.output.is_full() {
+            if self.output.is_full() {
                 self.sync()?;
             }
         }
@@ -235,9 +243,12 @@ impl Writer {
     /// Signs what there is, if there is anything new.
     fn sign(&mut self) {
         self.signed_at = Some(self.shared.clock.elapsed());
-        if self.tree.size() == self.signed_size {
-            return;
+        if self.tree.size() != self.signed_size {
+            self.write_checkpoint(false);
         }
+    }
+
+    fn write_checkpoint(&mut self, ends: bool) {
         let head = Head {
             log: self.shared.log,
             size: self.tree.size(),
@@ -245,11 +256,13 @@ impl Writer {
             last: self.prev,
             first: self.first,
             offset: self.output.length(),
+            ends,
         };
         match Checkpoint::sign(head, self.shared.clock.now(), &self.key) {
             Ok(checkpoint) => {
                 write_checkpoint(&checkpoint.document, self.output.buffer());
                 self.signed_size = self.tree.size();
+                self.ended = ends;
                 self.unsynced_checkpoint = Some(Arc::new(checkpoint));
             }
             Err(error) => tracing::error!(%error, "the audit log cannot sign a checkpoint"),
@@ -262,10 +275,15 @@ impl Writer {
         self.tree.size() > self.first && (old || self.output.length() >= self.rotation.bytes_max)
     }
 
-    /// Ends the segment with a checkpoint and begins the next one.
-    fn rotate(&mut self) -> Result<(), GivenUp> {
-        self.sign();
-        self.sync()?;
+    /// Ends the segment with a checkpoint that says so.
+    fn end_segment(&mut self) -> Result<(), GivenUp> {
+        self.signed_at = Some(self.shared.clock.elapsed());
+        self.write_checkpoint(true);
+        self.sync()
+    }
+
+    /// Begins the next segment, and sees whether older ones are to go.
+    fn begin_segment(&mut self) -> Result<(), GivenUp> {
         let now = self.shared.clock.now();
         let header = Header::after(self.shared.log, &self.tree, self.prev, now).line();
         let (dir, first) = (Arc::clone(&self.dir), self.tree.size());
@@ -278,15 +296,15 @@ impl Writer {
         })?;
         if let Some(output) = next {
             self.output = output;
-            (self.first, self.segment_opened_at) = (first, now);
+            (self.first, self.segment_opened_at, self.ended) = (first, now, false);
         }
-        match self.retention.kept_from(&self.dir, &self.holds, now) {
-            Ok(Some(kept_from)) if self.retiring.is_none() => {
-                let event = AuditEvent::LogRetired(LogRetired { kept_from });
-                self.retiring = Some((self.shared.lock().push_own(now, event), kept_from));
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(error = chain(&error), "the retention of the audit log stops"),
+        let kept = self.retention.kept(&self.dir, &self.holds, now);
+        if let Some(error) = kept.stopped {
+            tracing::error!(error = chain(&error), "the retention of the audit log stops");
+        }
+        if let (Some(kept_from), None) = (kept.from, &self.retiring) {
+            let event = AuditEvent::LogRetired(LogRetired { kept_from });
+            self.retiring = Some((self.shared.lock().push_own(now, event), kept_from));
         }
         Ok(())
     }

@@ -170,7 +170,7 @@ impl Cache {
 
     /// Removes half-written files of processes that died, and the oldest entries beyond `bytes_max`, but never `newest`.
     fn sweep(&self, newest: &str) -> Result<(), CacheError> {
-        let mut entries = files::list(&self.directory, SWEEP_ENTRIES_MAX)?;
+        let mut entries = files::list(&self.directory, SWEEP_ENTRIES_MAX)?.files;
         entries.retain(|entry| {
             let abandoned = files::is_temporary(&entry.name) && entry.age > ABANDONED_AFTER;
             if abandoned {

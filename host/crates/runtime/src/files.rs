@@ -145,12 +145,22 @@ pub struct Listed {
     pub age: Duration,
 }
 
-/// The regular files of a folder, at most `entries_max`. Names that are not UTF-8 are left out.
-pub fn list(dir: &Dir, entries_max: usize) -> Result<Vec<Listed>, FilesError> {
+/// What was found in a folder.
+#[derive(Debug)]
+pub struct Listing {
+    /// Its regular files.
+    pub files: Vec<Listed>,
+    /// Everything in it was looked at.
+    pub is_whole: bool,
+}
+
+/// The regular files among the first `entries_max` entries of a folder. Names that are not UTF-8 are left out.
+pub fn list(dir: &Dir, entries_max: usize) -> Result<Listing, FilesError> {
     let here = Path::new(".");
     let now = cap_std::time::SystemClock::new(authority()).now();
-    let mut listed = Vec::new();
-    for entry in dir.entries().map_err(during("list", here))?.take(entries_max) {
+    let mut files = Vec::new();
+    let mut entries = dir.entries().map_err(during("list", here))?;
+    for entry in entries.by_ref().take(entries_max) {
         let entry = entry.map_err(during("list", here))?;
         let Ok(name) = entry.file_name().into_string() else {
             continue;
@@ -163,14 +173,17 @@ pub fn list(dir: &Dir, entries_max: usize) -> Result<Vec<Listed>, FilesError> {
                 .ok()
                 .and_then(|written| now.duration_since(written).ok())
                 .unwrap_or_default();
-            listed.push(Listed {
+            files.push(Listed {
                 name,
                 bytes: metadata.len(),
                 age,
             });
         }
     }
-    Ok(listed)
+    Ok(Listing {
+        files,
+        is_whole: entries.next().is_none(),
+    })
 }
 
 /// The size of a file, in bytes.

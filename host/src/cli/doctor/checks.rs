@@ -201,7 +201,7 @@ pub(crate) fn target() -> Check {
     };
     let has_std = files::open_root(&folder)
         .and_then(|dir| files::list(&dir, 1000))
-        .is_ok_and(|files| files.iter().any(|file| file.name.starts_with("libstd-")));
+        .is_ok_and(|listing| listing.files.iter().any(|file| file.name.starts_with("libstd-")));
     if has_std {
         Check::ok("target", format!("{TARGET} is installed: capabilities can be built"))
     } else {

@@ -164,6 +164,83 @@ fn a_segment_that_was_parted_at_its_checkpoints_counts_for_nothing() {
 }
 
 #[test]
+fn a_segment_that_was_cut_at_an_older_checkpoint_stays_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = Duration::from_hours(2);
+    let options = LogOptions {
+        segment_bytes_max: 6000,
+        retain_age_max: Some(Duration::from_hours(1)),
+        ..options(folder.path())
+    };
+    let clock = Arc::new(TestClock::default());
+    let records = |count: usize| {
+        let log = AuditLog::open(&options, key(1), blinder(), clock.clone()).unwrap();
+        for number in 0..count {
+            aral_contract::AuditSink::record(&log, crate::testing::event(&number.to_string()));
+        }
+        log.close().unwrap();
+    };
+    records(3);
+    // The checkpoint of these is old enough, and no segment ended then.
+    clock.advance(old);
+    records(3);
+    let dir = files::open_root(&options.directory).unwrap();
+    let whole = files::read_capped(&dir, segment::file_name(0), 1 << 20).unwrap();
+    let mut reader = SegmentReader::open(&dir, 0).unwrap();
+    let (mut tree, mut prev) = (crate::merkle::Tree::default(), reader.header.prev);
+    let cut = loop {
+        assert_eq!(reader.advance().unwrap(), crate::line::Next::Whole);
+        match Line::parse(reader.lines.line()) {
+            Line::Record(_) => {
+                prev = crate::merkle::leaf_hash(reader.lines.line());
+                tree.push(prev);
+            }
+            Line::Checkpoint(_) if tree.size() == 4 => break reader.lines.next_offset(),
+            _ => {}
+        }
+    };
+    let cut = usize::try_from(cut).unwrap();
+    std::fs::write(options.directory.join(segment::file_name(0)), &whole[..cut]).unwrap();
+    let mut rest = Header::after(reader.header.log, &tree, prev, reader.header.opened_at).line();
+    let without_checkpoints = whole[cut..].split_inclusive(|byte| *byte == b'\n');
+    without_checkpoints
+        .filter(|line| line.starts_with(b"{\"seq\""))
+        .for_each(|line| rest.extend_from_slice(line));
+    std::fs::write(options.directory.join(segment::file_name(4)), rest).unwrap();
+    records(60);
+    assert!(firsts(&options).len() > 3);
+    assert_eq!(firsts(&options)[0], 0, "nothing went before it was old enough");
+    let finding = verify(&options.directory, &trust(), &[]).unwrap().finding.unwrap();
+    assert_eq!((finding.seq, finding.what), (4, What::NotEnded));
+}
+
+#[test]
+fn the_first_segment_that_cannot_go_is_told_wherever_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder, ROOM);
+    let dir = files::open_root(&options.directory).unwrap();
+    let log = SegmentReader::open(&dir, 0).unwrap().header.log;
+    let asked = || Retention::new(0, None, log, trust()).kept(&dir, &Holds::default(), crate::testing::start());
+    let good = asked();
+    assert_eq!(good.from, firsts(&options).last().copied());
+    assert!(good.stopped.is_none());
+    let (third, fifth) = (path(&options, 2), path(&options, 4));
+    for bad in [&fifth, &third] {
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(bad)
+            .unwrap()
+            .write_all(b"\n")
+            .unwrap();
+        let kept = asked();
+        let name = bad.file_name().unwrap().to_str().unwrap();
+        assert!(kept.stopped.unwrap().to_string().contains(name));
+        assert!(kept.from.is_some(), "those before it go");
+    }
+    assert_eq!(asked().from, Some(firsts(&options)[2]));
+}
+
+#[test]
 fn what_a_kill_left_of_a_removal_is_removed_and_the_log_stays_good() {
     let folder = tempfile::tempdir().unwrap();
     let options = lab(&folder, 4000);
@@ -246,16 +323,13 @@ fn what_is_in_the_way_is_told_with_what_to_do() {
     let dir = files::open_root(&options.directory).unwrap();
     let log = SegmentReader::open(&dir, 0).unwrap().header.log;
     let asked =
-        |trust| Retention::new(8000, None, log, trust).kept_from(&dir, &Holds::default(), crate::testing::start());
-    let error = asked(trust_in(&[2])).unwrap_err();
+        |log, trust| Retention::new(8000, None, log, trust).kept(&dir, &Holds::default(), crate::testing::start());
+    let error = asked(log, trust_in(&[2])).stopped.unwrap();
     assert!(matches!(error, KeptError::NotSigned { .. }));
     let told = aral_contract::failure::chain(&error);
     let hint = "[[trust]] public_key = \"OLD.pub.pem\", kinds = [\"checkpoint\"]";
     assert!(told.contains(hint) && told.contains("is not trusted"), "{told}");
-    assert!(asked(trust()).unwrap().is_some());
-    let mut other = Retention::new(8000, None, LogId::from_bytes([9; 16]), trust());
-    let error = other
-        .kept_from(&dir, &Holds::default(), crate::testing::start())
-        .unwrap_err();
+    assert!(asked(log, trust()).from.is_some());
+    let error = asked(LogId::from_bytes([9; 16]), trust()).stopped.unwrap();
     assert!(matches!(error, KeptError::Differs { .. }), "another log: {error}");
 }

@@ -95,6 +95,11 @@ pub enum What {
     StartNotRetired,
     /// The segment begins in another state than the one before it ended in, or its first line is none.
     SegmentStart,
+    /// The segment does not end with a checkpoint that says so, and another one follows: what came after was taken away or put
+    /// elsewhere.
+    NotEnded,
+    /// The checkpoint before it ends the segment, and no host writes behind one.
+    AfterEnd,
     /// The segment says that it has another format than the one that this version reads.
     Format(String),
     /// There is a line that the log does not write.
@@ -149,6 +154,10 @@ impl fmt::Display for What {
             Self::SegmentStart => f.write_str(
                 "the segment begins in another state than the one before it ended in, or its first line is not that of a segment",
             ),
+            Self::NotEnded => f.write_str(
+                "the segment stops before it, without a checkpoint that ends it, and another one follows: lines were taken away or put elsewhere",
+            ),
+            Self::AfterEnd => f.write_str("it stands behind the checkpoint that ends the segment, where no host writes"),
             Self::Format(found) => write!(
                 f,
                 "the segment says that it has the format `{}`: another version wrote it, or somebody changed that",

@@ -361,8 +361,8 @@ fn a_first_line_that_says_nothing_is_named() {
         let found = lab.attack(|lines| lines[0] = damage.to_owned());
         assert_eq!(found, (0, What::SegmentStart), "{damage:?}");
     }
-    let found = lab.attack(|lines| lines[0] = lines[0].replace("audit/v2", "audit/v3"));
-    assert_eq!(found, (0, What::Format("aral.audit/v3".to_owned())));
+    let found = lab.attack(|lines| lines[0] = lines[0].replace("audit/v3", "audit/v4"));
+    assert_eq!(found, (0, What::Format("aral.audit/v4".to_owned())));
     let found = lab.attack(|lines| lines[0] = lines[0].replace("{\"schema", "{  \"schema"));
     assert_eq!(found, (0, What::SegmentStart), "it has one form");
     std::fs::write(lab.path(0), "").unwrap();
@@ -535,6 +535,113 @@ fn an_anchor_about_records_that_are_gone_says_nothing_or_what_was_kept_of_them()
     let other = Checkpoint::sign(other, start(), &key(1)).unwrap().document;
     let finding = lab.verify(&[other]).finding.unwrap();
     assert_eq!(finding.what, What::AnchorDiffers { anchor: head.size });
+}
+
+#[test]
+fn a_segment_that_does_not_end_with_a_checkpoint_that_says_so_is_named() {
+    let (lab, firsts) = many_segments(|_| {});
+    let good = lab.lines(0);
+    // It ends with a record, and its checkpoint is at the end of no segment.
+    lab.write(0, &good[..good.len() - 1]);
+    let finding = lab.verify(&[]).finding.unwrap();
+    assert_eq!((finding.seq, finding.what), (firsts[1], What::NotEnded));
+    let mut lines = good;
+    let Some(Line::Checkpoint(document)) = lines.last().map(|line| Line::parse(line.as_bytes())) else {
+        panic!("no checkpoint");
+    };
+    let head = Checkpoint::verify(document, &trust()).unwrap().head;
+    assert!(head.ends, "the control");
+    let head = crate::Head { ends: false, ..head };
+    let mut inner = Vec::new();
+    let checkpoint = Checkpoint::sign(head, start(), &key(1)).unwrap();
+    crate::line::write_checkpoint(&checkpoint.document, &mut inner);
+    *lines.last_mut().unwrap() = String::from_utf8(inner).unwrap().trim_end().to_owned();
+    lab.write(0, &lines);
+    let finding = lab.verify(&[]).finding.unwrap();
+    assert_eq!((finding.seq, finding.what), (firsts[1], What::NotEnded));
+}
+
+#[test]
+fn what_stands_behind_the_end_of_a_segment_is_named_and_the_next_host_does_not_take_it() {
+    let (lab, firsts) = many_segments(|_| {});
+    let last = *firsts.last().unwrap();
+    let ended = firsts[firsts.len() - 2];
+    let next = lab
+        .lines(ended)
+        .iter()
+        .rev()
+        .find_map(|line| match Line::parse(line.as_bytes()) {
+            Line::Record(_) => Some(Link {
+                seq: last,
+                prev: leaf_hash(line.as_bytes()),
+            }),
+            _ => None,
+        });
+    let mut forged = Vec::new();
+    write_record(&next.unwrap(), b"\"at\":\"2026-01-01T00:00:00Z\"}", &mut forged);
+    let mut lines = lab.lines(ended);
+    lines.push(String::from_utf8(forged).unwrap());
+    for is_last in [false, true] {
+        if is_last {
+            std::fs::remove_file(lab.path(last)).unwrap();
+        }
+        lab.write(ended, &lines);
+        let finding = lab.verify(&[]).finding.unwrap();
+        assert_eq!((finding.seq, finding.what), (last, What::AfterEnd));
+    }
+    session(&lab.options, 1).close().unwrap();
+    let report = lab.verify(&[]);
+    assert_eq!(report.finding, None);
+    assert!(lab.path(last).exists(), "it goes on in the next segment");
+    assert_eq!(report.taken_over.cut_bytes, lines.last().unwrap().len() as u64 + 1);
+}
+
+#[test]
+fn a_host_that_died_between_two_segments_left_a_good_log() {
+    let (lab, firsts) = many_segments(|_| {});
+    let last = *firsts.last().unwrap();
+    // Once read from end to end, and once from what says where it ended.
+    for says_where in [false, true] {
+        std::fs::remove_file(lab.path(last)).unwrap();
+        if says_where {
+            let ended = firsts[firsts.len() - 2];
+            let dir = files::open_root(&lab.options.directory).unwrap();
+            let bytes = files::size(&dir, segment::file_name(ended)).unwrap();
+            let mut reader = SegmentReader::open(&dir, last)
+                .map_or_else(|_| SegmentReader::open(&dir, ended), Ok)
+                .unwrap();
+            let mut tree = reader.header.tree().unwrap();
+            while reader.advance().unwrap() == Next::Whole {
+                if let Line::Record(_) = Line::parse(reader.lines.line()) {
+                    tree.push(leaf_hash(reader.lines.line()));
+                }
+            }
+            crate::ending::Ending::new(ended, bytes, &tree).write(&dir).unwrap();
+        }
+        assert_eq!(lab.verify(&[]).finding, None);
+        open(&lab.options).close().unwrap();
+        let report = lab.verify(&[]);
+        assert_eq!((report.finding, report.taken_over), (None, TakenOver::default()));
+        assert!(lab.path(last).exists(), "it goes on in the next segment");
+        for first in segment::list(&files::open_root(&lab.options.directory).unwrap()).unwrap() {
+            if first.first > last {
+                std::fs::remove_file(lab.path(first.first)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_too_full_to_be_looked_through_is_refused() {
+    let lab = Lab::new();
+    for number in 0..segment::SEGMENTS_MAX {
+        std::fs::create_dir(lab.options.directory.join(number.to_string())).unwrap();
+    }
+    let error = verify(&lab.options.directory, &trust(), &[]).unwrap_err();
+    assert!(matches!(error, VerifyError::Segment(SegmentError::TooMany)), "{error}");
+    let error =
+        crate::testing::try_open(&lab.options, std::sync::Arc::new(crate::testing::TestClock::default())).unwrap_err();
+    assert!(error.to_string().contains("more than 100000 entries"), "{error}");
 }
 
 #[test]

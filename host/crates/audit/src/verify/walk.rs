@@ -34,6 +34,8 @@ pub(super) struct Walk<'a> {
     /// The largest anchor that a checkpoint of what is gone says the same as.
     confirmed: Option<u64>,
     openings: Openings,
+    /// The segment has come to its end: the last line was a checkpoint that says so.
+    ended: bool,
     file: String,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Walk<'a> {
             checkpoints: 0,
             confirmed: None,
             openings: Openings::default(),
+            ended: false,
             file: segment::file_name(header.first),
         }
     }
@@ -115,6 +118,7 @@ impl<'a> Walk<'a> {
             What::SegmentStart
         } else {
             self.file.clone_from(&reader.name);
+            self.ended = false;
             return None;
         };
         // The file that is named is the one that does not fit.
@@ -128,9 +132,11 @@ impl<'a> Walk<'a> {
                 // A record that is being written, or was when the host died, has no end yet.
                 Next::Torn if last && reader.lines.line().len() <= LINE_BYTES_MAX => return Ok(None),
                 Next::Torn => return Ok(Some(self.found(self.tree.size(), What::NotALine))),
-                Next::End => return Ok(None),
+                Next::End if last || self.ended => return Ok(None),
+                Next::End => return Ok(Some(self.found(self.tree.size(), What::NotEnded))),
             }
             let finding = match Line::parse(reader.lines.line()) {
+                _ if self.ended => Some(self.found(self.tree.size(), What::AfterEnd)),
                 Line::Record(link) if link.seq == self.tree.size() && link.prev == self.prev => {
                     let line = reader.lines.line();
                     let wrong = self.openings.record(line, link.seq, self.signed);
@@ -191,6 +197,7 @@ impl<'a> Walk<'a> {
             self.found(last, What::CheckpointMoved)
         } else if is_of_these {
             self.signed = size;
+            self.ended = head.ends;
             self.openings.signed();
             self.count_checkpoint();
             return Ok(None);

@@ -145,10 +145,19 @@ fn writing_is_whole_replaces_links_and_leaves_nothing_behind() {
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     std::fs::create_dir(path.join("folder")).unwrap();
     assert!(write_atomic(&dir, "folder", b"new", 0o600).is_err());
-    let mut names: Vec<_> = list(&dir, 100).unwrap().into_iter().map(|entry| entry.name).collect();
+    let mut names: Vec<_> = list(&dir, 100)
+        .unwrap()
+        .files
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
     names.sort();
     assert_eq!(names, ["link", "target"]);
-    assert_eq!(list(&dir, 1).unwrap().len(), 1);
+    // Two files and a folder.
+    for (entries_max, is_whole) in [(1, false), (2, false), (3, true), (4, true)] {
+        assert_eq!(list(&dir, entries_max).unwrap().is_whole, is_whole, "{entries_max}");
+    }
+    assert_eq!(list(&dir, 1).unwrap().files.len(), 1);
 }
 
 #[test]
