@@ -62,7 +62,8 @@ pub use components::Components;
 pub use config::Config;
 pub use events::{LogSink, Notice};
 pub use host::{Host, Registered};
-pub use serve::{Personas, Reloader};
+pub use personas::Personas;
+pub use serve::Reloader;
 pub use storage::Storage;
 
 pub use aral_capability::{Capability, Entry, Shape, Warning};

@@ -15,6 +15,29 @@ use crate::components::read_document;
 use crate::host::Host;
 use crate::serials::Locked;
 
+/// Which personas callers may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Personas {
+    /// Signed by a trusted key.
+    Signed,
+    /// For development: also such that nobody signed. Each use is recorded and warned about.
+    Development,
+}
+
+impl Personas {
+    /// A document that is signed by a trusted key is taken as such, also during development.
+    pub(crate) fn or_unsigned<T>(
+        self,
+        signed: Result<T, Failure>,
+        unsigned: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match signed {
+            Err(failure) if failure.code == Code::SignatureInvalid && self == Self::Development => unsigned(),
+            other => other,
+        }
+    }
+}
+
 /// The rule of the event that says that somebody tried.
 const OVERRIDE: &str = "persona.override";
 
@@ -27,26 +50,7 @@ impl Host {
     /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
     /// `persona.override`, `host.unavailable` if what earlier runs have kept cannot be read.
     pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.session_from(None, persona)
-    }
-
-    /// The same, and the file that the document was read from.
-    pub(crate) fn session_from(&self, file: Option<&Path>, persona: &[u8]) -> Result<Session, Failure> {
-        self.noting_refused_persona(file, Some(persona), || {
-            let trust = self.dispatcher().trust();
-            let verified = persona::verify(persona, &trust, self.0.clock.now());
-            let verified = verified.inspect_err(|_| self.suspect(persona))?;
-            let id = verified.body.id.clone();
-            let session = self.open(verified)?;
-            self.record(EventKind::Authentication {
-                user: None,
-                agent: Some(id),
-                method: AuthenticationMethod::Persona,
-                source: None,
-                refused: None,
-            });
-            Ok(session)
-        })
+        self.session_if(None, persona, || self.verified(persona))
     }
 
     /// The same for a file.
@@ -54,7 +58,44 @@ impl Host {
     /// # Errors
     /// As [`Host::session`], and `config.invalid` if the file cannot be read.
     pub fn session_file(&self, path: &Path) -> Result<Session, Failure> {
-        self.session_from(Some(path), &self.read_persona(path)?)
+        self.session_of_file(path, Personas::Signed)
+    }
+
+    /// The same, for a persona that nobody signed only if `personas` says so.
+    ///
+    /// # Errors
+    /// As [`Host::session_file`] and [`Host::dangerous_development_session`].
+    pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
+        let persona = self.read_persona(path)?;
+        self.session_if(Some(path), &persona, || {
+            personas.or_unsigned(self.verified(&persona), || self.dangerous_unsigned(&persona))
+        })
+    }
+
+    /// Opens a session for the persona that is `believed`. Either is on record.
+    fn session_if(
+        &self,
+        file: Option<&Path>,
+        document: &[u8],
+        believed: impl FnOnce() -> Result<Persona, Failure>,
+    ) -> Result<Session, Failure> {
+        self.noting_refused_persona(file, persona::alleged_id(document), || {
+            let persona = believed().inspect_err(|_| self.suspect(document))?;
+            if persona.signer.is_none() {
+                let subject = format!("persona `{}` without a signature", persona.body.id);
+                self.dispatcher().warn_development(None, subject);
+            }
+            self.open(persona)
+        })
+    }
+
+    fn verified(&self, document: &[u8]) -> Result<Persona, Failure> {
+        let trust = self.dispatcher().trust();
+        Ok(persona::verify(document, &trust, self.0.clock.now())?)
+    }
+
+    fn dangerous_unsigned(&self, document: &[u8]) -> Result<Persona, Failure> {
+        Ok(persona::dangerous_accept_unsigned(document, self.0.clock.now())?)
     }
 
     /// A document that says what a persona may, from a file.
@@ -62,26 +103,29 @@ impl Host {
         self.noting_refused_persona(Some(path), None, || read_document(path))
     }
 
-    /// A persona that is refused is something to look at, and somebody who is not believed.
+    /// A persona that is refused is something to look at, and somebody who is not believed, whoever that is said to be.
     pub(crate) fn noting_refused_persona<T>(
         &self,
         file: Option<&Path>,
-        document: Option<&[u8]>,
+        alleged: Option<PersonaId>,
         act: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         act().inspect_err(|failure| {
-            let alleged = document.and_then(persona::alleged_id);
             let id = alleged.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
             let file = file.map(|file| format!(" in `{}`", file.display())).unwrap_or_default();
             self.note_refusal(&format!("persona{id}{file}"), failure);
-            self.record(EventKind::Authentication {
-                user: None,
-                agent: alleged,
-                method: AuthenticationMethod::Persona,
-                source: None,
-                refused: Some(failure.message.clone()),
-            });
+            self.authenticated(alleged, Some(failure.message.clone()));
         })
+    }
+
+    fn authenticated(&self, agent: Option<PersonaId>, refused: Option<String>) {
+        self.record(EventKind::Authentication {
+            user: None,
+            agent,
+            method: AuthenticationMethod::Persona,
+            source: None,
+            refused,
+        });
     }
 
     /// Opens a session for a persona whatever its signature. For development: each use is recorded and warned about.
@@ -89,12 +133,7 @@ impl Host {
     /// # Errors
     /// `document.invalid`, `document.stale`, `persona.override` if a signed document stands for the same persona.
     pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.noting_refused_persona(None, Some(persona), || {
-            let persona = persona::dangerous_accept_unsigned(persona, self.0.clock.now())?;
-            self.dispatcher()
-                .warn_development(None, format!("persona `{}` without a signature", persona.body.id));
-            self.open(persona)
-        })
+        self.session_if(None, persona, || self.dangerous_unsigned(persona))
     }
 
     /// The session of a persona that the configuration names, or that was opened before.
@@ -170,6 +209,7 @@ impl Host {
         });
     }
 
+    /// Opens a session for a persona that is believed, and records that.
     pub(crate) fn open(&self, persona: Persona) -> Result<Session, Failure> {
         let (id, serial) = (persona.body.id.clone(), persona.header.serial);
         let signed = persona.signer.is_some();
@@ -200,6 +240,7 @@ impl Host {
             }
             self.dispatcher().load_used(&locked.used()?);
         }
+        self.authenticated(Some(id), None);
         Ok(session)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use aral_capability::registry::{Admitted, Serials};
@@ -21,6 +21,7 @@ use crate::components::read_document;
 use crate::config::Config;
 use crate::events::security;
 use crate::host::{Host, Registered};
+use crate::personas::Personas;
 
 /// The rule of the event that says that a document lapsed.
 const LAPSED: &str = "document.lapsed";
@@ -104,7 +105,13 @@ pub(crate) struct Renewal<'a> {
 }
 
 /// A persona that a configuration names.
-pub(crate) enum Named {
+pub(crate) struct Named {
+    file: PathBuf,
+    standing: Standing,
+}
+
+/// How it stands.
+enum Standing {
     /// It is believed.
     Believed(Box<Persona>),
     /// It is there and not believed any more. It stays as it is, so that each of its calls is refused.
@@ -114,9 +121,12 @@ pub(crate) enum Named {
 impl Named {
     /// Its session.
     pub(crate) fn open(self, host: &Host) -> Result<Session, Failure> {
-        match self {
-            Self::Believed(persona) => host.open(*persona),
-            Self::Lapsed(session) => Ok(session),
+        match self.standing {
+            Standing::Believed(persona) => {
+                let id = persona.body.id.clone();
+                host.noting_refused_persona(Some(&self.file), Some(id), || host.open(*persona))
+            }
+            Standing::Lapsed(session) => Ok(session),
         }
     }
 }
@@ -164,7 +174,7 @@ impl<'a> Renewal<'a> {
             lapses: lapses.into(),
         };
         for path in &config.personas {
-            let persona = renewal.persona(&read_document(path)?)?;
+            let persona = renewal.persona_of_file(path, Personas::Signed)?;
             renewal.personas.push(persona);
         }
         Ok(renewal)
@@ -175,14 +185,27 @@ impl<'a> Renewal<'a> {
         Arc::clone(&self.dispatcher)
     }
 
+    /// A persona in a file: as [`Renewal::persona`], and one that nobody signed if `personas` says so.
+    pub(crate) fn persona_of_file(&self, path: &Path, personas: Personas) -> Result<Named, Failure> {
+        let document = self.host.read_persona(path)?;
+        let alleged = persona::alleged_id(&document);
+        let standing = self.host.noting_refused_persona(Some(path), alleged, || {
+            personas.or_unsigned(self.persona(&document), || self.dangerous_unsigned_persona(&document))
+        })?;
+        Ok(Named {
+            file: path.to_owned(),
+            standing,
+        })
+    }
+
     /// A persona that the new trust believes, and that is no other than one that is there; or one that is there and that it
     /// does not believe any more.
-    pub(crate) fn persona(&self, bytes: &[u8]) -> Result<Named, Failure> {
+    fn persona(&self, bytes: &[u8]) -> Result<Standing, Failure> {
         let now = self.host.0.clock.now();
         match persona::verify(bytes, &self.trust, now) {
             Ok(persona) => {
                 self.host.check_unchanged(&persona)?;
-                Ok(Named::Believed(Box::new(persona)))
+                Ok(Standing::Believed(Box::new(persona)))
             }
             Err(error) => {
                 // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
@@ -203,18 +226,18 @@ impl<'a> Renewal<'a> {
                 if !lapses.contains(&lapse) {
                     lapses.push(lapse);
                 }
-                Ok(Named::Lapsed(session))
+                Ok(Standing::Lapsed(session))
             }
         }
     }
 
     /// The same whatever its signature. For development.
-    pub(crate) fn dangerous_unsigned_persona(&self, bytes: &[u8]) -> Result<Named, Failure> {
+    fn dangerous_unsigned_persona(&self, bytes: &[u8]) -> Result<Standing, Failure> {
         let persona = persona::dangerous_accept_unsigned(bytes, self.host.0.clock.now())?;
         self.host.check_unchanged(&persona)?;
         let subject = format!("persona `{}` without a signature", persona.body.id);
         self.dispatcher.warn_development(None, subject);
-        Ok(Named::Believed(Box::new(persona)))
+        Ok(Standing::Believed(Box::new(persona)))
     }
 
     /// From now on it holds. `then` makes it hold where the host does not reach.

@@ -17,11 +17,12 @@ use aral_protocol::{
 };
 use aral_runtime::files;
 
-use crate::components::{read_document, unreadable};
+use crate::components::unreadable;
 use crate::config::Config;
 use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, ServeConfig};
 use crate::config::storage::Credential;
 use crate::host::Host;
+use crate::personas::Personas;
 use crate::reload::{Named, Renewal};
 use crate::storage::not_set;
 
@@ -30,26 +31,7 @@ const PASSWORD_BYTES_MAX: u64 = 4 << 10;
 /// How long the keys of an issuer are waited for. Stops one that does not answer from holding up its callers.
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which personas callers may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Personas {
-    /// Signed by a trusted key.
-    Signed,
-    /// For development: also such that nobody signed. Each use is recorded and warned about.
-    Development,
-}
-
 impl Host {
-    /// Opens a session for a persona in a file: for one that nobody signed only if `personas` says so.
-    ///
-    /// # Errors
-    /// As [`Host::session_file`] and [`Host::dangerous_development_session`].
-    pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
-        let persona = self.read_persona(path)?;
-        let signed = self.session_from(Some(path), &persona);
-        personas.or_unsigned(signed, || self.dangerous_development_session(&persona))
-    }
-
     /// A server for this host that listens and does not answer yet. Needs a tokio runtime.
     ///
     /// # Errors
@@ -175,12 +157,7 @@ impl Reloader {
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
         let renewal = Renewal::new(&self.host, config)?;
-        let verify = |path: &Path| {
-            let persona = read_document(path)?;
-            self.personas.or_unsigned(renewal.persona(&persona), || {
-                renewal.dangerous_unsigned_persona(&persona)
-            })
-        };
+        let verify = |path: &Path| renewal.persona_of_file(path, self.personas);
         let (verified, of_scopes) = (of_callers(serve, verify)?, of_scopes(serve, verify)?);
         if verified.is_empty() && of_scopes.is_empty() && config.personas.is_empty() {
             return Err(without_persona());
@@ -200,20 +177,6 @@ impl Reloader {
         });
         let prepared = prepared.map_err(|error| bind_failure(&error))?;
         renewal.commit(|| prepared.commit())
-    }
-}
-
-impl Personas {
-    /// A document that is signed by a trusted key is taken as such, also during development.
-    fn or_unsigned<T>(
-        self,
-        signed: Result<T, Failure>,
-        unsigned: impl FnOnce() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        match signed {
-            Err(failure) if failure.code == Code::SignatureInvalid && self == Self::Development => unsigned(),
-            other => other,
-        }
     }
 }
 

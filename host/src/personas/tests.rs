@@ -440,6 +440,99 @@ fn config(folder: &Path, policy: &str, revoked: &[KeyId]) -> Config {
     Config::load(&write(folder, "aral.toml", text.as_bytes())).unwrap()
 }
 
+/// What is on record of personas: who is refused with which code, and who is believed or not. It is forgotten.
+fn said_of_personas(kept: &Kept) -> Vec<String> {
+    let said = |event: EventKind| match event {
+        EventKind::AdmissionRefused { subject, code, .. } => Some(format!("{subject}: {code}")),
+        EventKind::Authentication {
+            agent,
+            method: AuthenticationMethod::Persona,
+            refused,
+            ..
+        } => {
+            let agent = agent.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
+            let outcome = if refused.is_some() { "refused" } else { "believed" };
+            Some(format!("{agent} {outcome}"))
+        }
+        _ => None,
+    };
+    kept.take().into_iter().filter_map(said).collect()
+}
+
+/// Somebody is not believed, and it is said which file and, if it is one, whose persona that was.
+fn refusal(agent: Option<&str>, file: &Path, code: Code) -> Vec<String> {
+    let id = agent.map(|id| format!(" {id}")).unwrap_or_default();
+    vec![
+        format!("persona{id} in `{}`: {code}", file.display()),
+        format!("{} refused", agent.unwrap_or("nobody")),
+    ]
+}
+
+#[test]
+fn during_development_one_outcome_is_on_record_and_not_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = fixture(|builder| builder);
+    let open = |bytes: &[u8], personas| {
+        let path = write(folder.path(), "persona.json", bytes);
+        let code = fixture
+            .host
+            .session_of_file(&path, personas)
+            .err()
+            .map(|failure| failure.code);
+        (code, said_of_personas(&fixture.kept), path)
+    };
+    let unsigned = body(&json!({})).to_string().into_bytes();
+    let by_nobody = sign(Kind::Persona, 1, &body(&json!({})), 9);
+    fixture.kept.take();
+    for document in [&unsigned, &by_nobody] {
+        let (code, said, path) = open(document, Personas::Signed);
+        let code = code.unwrap();
+        assert_eq!(said, refusal(Some("p"), &path, code), "the control");
+    }
+    let (code, said, _) = open(&by_nobody, Personas::Development);
+    assert_eq!((code, said), (None, vec!["p believed".to_owned()]));
+    *fixture.clock.0.lock().unwrap() = at("2028-01-01T00:00:00Z");
+    let (code, said, path) = open(&by_nobody, Personas::Development);
+    let code = code.unwrap();
+    assert_eq!(said, refusal(Some("p"), &path, code), "it has expired, too");
+}
+
+#[test]
+fn a_persona_that_is_refused_when_the_configuration_is_read_again_is_on_record_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "persona.json", &persona_of(1, &json!({})));
+    let first = config(folder.path(), OPEN, &[]);
+    let fixture = fixture(|builder| builder.config(first.clone()).policy(policy(OPEN)));
+    let file = files::canonical(folder.path()).unwrap().join("persona.json");
+    assert_eq!(said_of_personas(&fixture.kept), ["p believed"]);
+    fixture.host.reload(&first).unwrap();
+    assert_eq!(said_of_personas(&fixture.kept), ["p believed"]);
+    let refused = |code: Code| {
+        let failure = fixture.host.reload(&first).unwrap_err();
+        assert_eq!(failure.code, code);
+        let mut said = said_of_personas(&fixture.kept);
+        assert_eq!(said.pop(), Some(format!("configuration: {code}")));
+        said
+    };
+    write(folder.path(), "persona.json", &persona_of(2, &json!({"name": "Q"})));
+    assert_eq!(
+        refused(Code::PersonaOverride),
+        refusal(Some("p"), &file, Code::PersonaOverride)
+    );
+    write(
+        folder.path(),
+        "persona.json",
+        &sign(Kind::Persona, 1, &body(&json!({})), 9),
+    );
+    assert_eq!(
+        refused(Code::SignatureInvalid),
+        refusal(Some("p"), &file, Code::SignatureInvalid)
+    );
+    let dir = files::open_root(folder.path()).unwrap();
+    dir.remove_file("persona.json").unwrap();
+    assert_eq!(refused(Code::ConfigInvalid), refusal(None, &file, Code::ConfigInvalid));
+}
+
 #[tokio::test]
 async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -449,35 +542,9 @@ async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
         let host = Host::builder().config(config.clone());
         host.sink(Arc::clone(&kept) as _).build()
     };
-    // Somebody is not believed, and it is said which file and, if it is one, whose persona that was.
+    let file = files::canonical(folder.path()).unwrap().join("persona.json");
     let refused = |agent: Option<&str>, code: Code| {
-        let events = kept.take();
-        let subject = format!(
-            "persona{} in `{}`",
-            agent.map(|id| format!(" {id}")).unwrap_or_default(),
-            files::canonical(folder.path()).unwrap().join("persona.json").display()
-        );
-        let agent: Option<PersonaId> = agent.map(|id| id.parse().unwrap());
-        let said = |event: &&EventKind| {
-            matches!(
-                event,
-                EventKind::AdmissionRefused { .. } | EventKind::Authentication { .. }
-            )
-        };
-        let said: Vec<&EventKind> = events.iter().filter(said).collect();
-        let [admission, authentication] = said[..] else {
-            panic!("{said:?}")
-        };
-        assert!(
-            matches!(admission, EventKind::AdmissionRefused { subject: said, code: with, .. } if *said == subject && *with == code),
-            "{admission:?}, and not {subject}"
-        );
-        assert!(
-            matches!(authentication, EventKind::Authentication {
-                agent: said, method: AuthenticationMethod::Persona, refused: Some(_), ..
-            } if *said == agent),
-            "{authentication:?}"
-        );
+        assert_eq!(said_of_personas(&kept), refusal(agent, &file, code));
     };
     let absent = build().unwrap_err();
     assert_eq!(absent.code, Code::ConfigInvalid);

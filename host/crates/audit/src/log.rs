@@ -137,7 +137,10 @@ impl AuditLog {
         let signed_before = writer.signed_size;
         let thread = std::thread::Builder::new()
             .name("aral-audit".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                let _last_word = LastWord(Arc::clone(&writer.shared));
+                writer.run();
+            })
             .map_err(OpenError::Thread)?;
         let log = Self {
             shared,
@@ -248,9 +251,18 @@ impl AuditLog {
         self.shared.announce();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            self.shared.lock().stopped = true;
             tracing::error!("the thread that writes the audit log panicked");
         }
+    }
+}
+
+/// Says that nobody writes any more, whatever ended the writer: whoever waits for it would wait for ever.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.lock().stopped = true;
+        self.0.announce();
     }
 }
 

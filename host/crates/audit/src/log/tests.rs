@@ -449,3 +449,30 @@ async fn a_closed_log_takes_nothing() {
     assert!(log.flush().is_ok(), "what was taken is on the disk");
     assert_eq!(records(&options).len(), 1);
 }
+
+/// A clock that breaks the thread which writes.
+#[derive(Debug)]
+struct BrokenClock;
+
+impl Clock for BrokenClock {
+    fn now(&self) -> jiff::Timestamp {
+        start()
+    }
+    fn elapsed(&self) -> Duration {
+        assert_ne!(std::thread::current().name(), Some("aral-audit"), "the clock is broken");
+        Duration::ZERO
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_writer_that_broke_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        durability: Durability::Sync,
+        ..options(folder.path())
+    };
+    let log = crate::testing::try_open(&options, Arc::new(BrokenClock)).unwrap();
+    assert!(log.flush().is_err() && log.available().is_err());
+    assert!(log.append(event("1")).await.is_err());
+    log.close().unwrap_err();
+}
