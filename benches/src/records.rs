@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
-use aral_memory::record::{Operation, Precondition, Quota, RecordName, Write};
+use aral_memory::record::{Operation, Precondition, Quota, RecordName, Value, Write};
 use aral_memory::{MasterKey, RecordStore, SealedStore, StoreOptions};
 use aral_runtime::SystemClock;
 use zeroize::Zeroizing;
@@ -56,7 +56,7 @@ impl Sealed {
     }
 
     /// Reads one record.
-    pub fn get(&self, index: u64) -> Result<Zeroizing<Vec<u8>>> {
+    pub fn get(&self, index: u64) -> Result<Value> {
         let name: RecordName = name(index).parse()?;
         let record = self.records.get(&self.namespace, &name)?;
         Ok(record.context("no such record")?.value)

@@ -159,7 +159,7 @@ impl Act for MemoryGet {
             version: record.version,
             classification: record.classification,
             expires_at: record.expires_at,
-            value: self.reveal.then(|| Hidden::new(record.value)),
+            value: self.reveal.then(|| Hidden::new(record.value.into())),
         }))
     }
 }

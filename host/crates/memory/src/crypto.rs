@@ -2,7 +2,9 @@
 //! HMAC-SHA-256 (RFC 2104). It knows no format. Test vectors of Wycheproof run over these very functions.
 
 use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{AeadInOut as _, Aes256Gcm, KeyInit as _, Nonce, Tag};
+use aes_gcm::aes::Aes256Enc;
+use aes_gcm::aes::cipher::consts::U12;
+use aes_gcm::{AeadInOut as _, AesGcm, KeyInit as _, Nonce, Tag};
 use aral_runtime::LockedKey;
 use aral_runtime::locked::LockedKeyError;
 use hkdf::Hkdf;
@@ -23,12 +25,13 @@ pub(crate) const MAC_BYTES: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unauthentic;
 
-/// A key that seals and opens. Its schedule is erased when dropped.
-pub(crate) struct Cipher(Aes256Gcm);
+/// A key that seals and opens. Its schedule is erased when dropped. GCM never decrypts a block, and so it is made without what
+/// would be needed for that: each record has a key of its own, and opening a short one takes little else.
+pub(crate) struct Cipher(AesGcm<Aes256Enc, U12>);
 
 impl Cipher {
     pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
-        Self(Aes256Gcm::new(key.into()))
+        Self(AesGcm::new(key.into()))
     }
 
     /// Seals `buffer` in place and returns the tag. A nonce must never serve twice under one key.

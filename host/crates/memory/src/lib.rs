@@ -20,7 +20,7 @@ mod tests;
 pub use backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 pub use key::MasterKey;
 pub use key_service::{KeyService, KeyServiceError};
-pub use record::{Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Usage, Write};
+pub use record::{Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Usage, Value, Write};
 pub use sealed::{Epoch, SealedStore, StoreOptions};
 pub use secret::{
     CacheLimits, EnvironmentSecrets, LocalSecrets, SecretPage, SecretPlace, Secrets, SecretsParts, VaultSecrets,

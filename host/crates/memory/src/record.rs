@@ -1,13 +1,14 @@
 //! Records, and what is asked of a store: the words of the trait [`RecordStore`](crate::RecordStore).
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use aral_contract::limits::NAME_BYTES_MAX;
 use jiff::Timestamp;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Longest time to live, in seconds: 100 years of 365.25 days. Stops an expiry that no calendar can hold.
 pub const TTL_SECONDS_MAX: u64 = 3_155_760_000;
@@ -68,11 +69,50 @@ impl fmt::Display for RecordName {
     }
 }
 
+/// A value as it is read. Erased when dropped, as a whole: [`Zeroizing`] erases a `Vec` byte by byte, which takes a noticeable
+/// part of the time that a short value is read in.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Value(Vec<u8>);
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Value> for Zeroizing<Vec<u8>> {
+    fn from(mut value: Value) -> Self {
+        Self::new(std::mem::take(&mut value.0))
+    }
+}
+
+impl Deref for Value {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Value {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        // What is behind the end is erased in one go, so that all of it is put there.
+        self.0.clear();
+        self.0.zeroize();
+    }
+}
+
 /// A record as it is read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// The value. Erased when dropped.
-    pub value: Zeroizing<Vec<u8>>,
+    pub value: Value,
     /// 1 for the first write of this name; grows by one with each write until it is deleted or expires.
     pub version: u64,
     /// As it was written.

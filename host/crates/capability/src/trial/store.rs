@@ -11,7 +11,6 @@ use aral_memory::record::{NamespaceUsage, Swept};
 use aral_memory::{
     Operation, Outcome, Page, Precondition, Quota, Record, RecordName, RecordStore, StoreError, Usage, Write,
 };
-use zeroize::Zeroizing;
 
 #[derive(Debug, Default)]
 pub(crate) struct TestStore {
@@ -95,7 +94,7 @@ impl RecordStore for TestStore {
                     next.insert(
                         key,
                         Record {
-                            value: Zeroizing::new(value.to_vec()),
+                            value: value.to_vec().into(),
                             version,
                             classification,
                             expires_at,

@@ -11,7 +11,7 @@ use super::keyring::StoreId;
 use super::root::Space;
 use super::slots::{RecordKey, SlotIndex};
 use crate::crypto::{Cipher, KEY_BYTES, NONCE_BYTES, TAG_BYTES};
-use crate::record::RecordName;
+use crate::record::{RecordName, Value};
 use crate::store::StoreError;
 
 /// The newest format of records, and the one that is written.
@@ -292,23 +292,23 @@ pub(crate) fn open_value(
     name: &RecordName,
     entry: &[u8],
     chunk: &mut dyn FnMut(u32) -> Result<Option<Vec<u8>>, StoreError>,
-) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+) -> Result<Value, StoreError> {
     let (bytes, _, sealed) = parts(header, entry)?;
     let cipher = Cipher::new(key);
     let mut associated = name_associated(owner, bytes);
     associated.extend_from_slice(name.as_str().as_bytes());
     let whole = usize::try_from(header.value_bytes).map_err(|_| DAMAGED)?;
     if header.chunks() == 0 {
-        let mut value = Zeroizing::new(sealed.to_vec());
+        let mut value = Value::from(sealed.to_vec());
         cipher
             .open_joined(&chunk_nonce(0), &associated, &mut value)
             .map_err(|_| DAMAGED)?;
         return if value.len() == whole { Ok(value) } else { Err(DAMAGED) };
     }
     // The length in the header is authenticated only by the first chunk: memory is taken as chunks turn out to be there.
-    let mut value = Zeroizing::new(Vec::new());
+    let mut value = Value::default();
     for index in 0..header.chunks() {
-        let mut piece = Zeroizing::new(chunk(index)?.ok_or(DAMAGED)?);
+        let mut piece = Value::from(chunk(index)?.ok_or(DAMAGED)?);
         cipher
             .open_joined(&chunk_nonce(index), &associated, &mut piece)
             .map_err(|_| DAMAGED)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aral_contract::id::Namespace;
 use aral_runtime::LockedKey;
+use quick_cache::sync::Cache;
 
 use super::keyring::StoreId;
 use crate::crypto::{Cipher, MAC_BYTES, Macs, derive};
@@ -49,6 +50,8 @@ pub(crate) const PLACE_BYTES: usize = 1 + SPACE_TAG_BYTES + MAC_BYTES;
 
 /// Where all records of a namespace lie.
 pub(crate) type NamespacePlace = [u8; 1 + SPACE_TAG_BYTES];
+/// Namespaces whose places are remembered.
+const REMEMBERED_MAX: usize = 1024;
 /// Where one record lies. Says nothing to who has no key.
 pub(crate) type Place = [u8; PLACE_BYTES];
 
@@ -59,6 +62,8 @@ pub(crate) struct Root {
     store: StoreId,
     key: LockedKey,
     names: Macs,
+    /// What was made of the names of namespaces: asked for with each record, and as long to make as the place of the record.
+    places: Cache<Namespace, [NamespacePlace; 2]>,
     tags: Macs,
     cursors: Macs,
     /// Seals the names of namespaces.
@@ -74,6 +79,7 @@ impl Root {
             first_generation,
             store: *store,
             names: macs("names")?,
+            places: Cache::new(REMEMBERED_MAX),
             tags: macs("tags")?,
             cursors: macs("cursors")?,
             namespaces: Cipher::new(purpose("namespaces")?.expose()),
@@ -92,6 +98,18 @@ impl Root {
     }
 
     pub(crate) fn namespace_place(&self, space: Space, namespace: &Namespace) -> NamespacePlace {
+        let [memory, secrets] = self.places.get(namespace).unwrap_or_else(|| {
+            let places = Space::ALL.map(|space| self.make_namespace_place(space, namespace));
+            self.places.insert(namespace.clone(), places);
+            places
+        });
+        match space {
+            Space::Memory => memory,
+            Space::Secrets => secrets,
+        }
+    }
+
+    fn make_namespace_place(&self, space: Space, namespace: &Namespace) -> NamespacePlace {
         let mac = self.names.of(&[&[space.byte()], namespace.as_str().as_bytes()]);
         let mut place = [0; 1 + SPACE_TAG_BYTES];
         for (to, from) in place.iter_mut().zip(std::iter::once(&space.byte()).chain(&mac)) {

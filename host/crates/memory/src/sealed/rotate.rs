@@ -321,7 +321,7 @@ impl Inner {
         let record = self.open_record(keys, old.space, &old.namespace, &name, found)?;
         Ok(Restored {
             name,
-            value: record.value,
+            value: record.value.into(),
             version: record.version,
             expires: found.header.expires,
             classification: record.classification,

@@ -153,7 +153,7 @@ impl SealedStore {
                     space,
                     namespace: namespace.clone(),
                     name,
-                    value: record.value,
+                    value: record.value.into(),
                     version: record.version,
                     expires: found.header.expires,
                     classification: record.classification,

@@ -147,7 +147,7 @@ fn step(
             check_precondition(index, write.precondition, there)?;
             let version = there.map_or(0, |record| record.version) + 1;
             let record = Record {
-                value: write.value,
+                value: write.value.to_vec().into(),
                 version,
                 classification: write.classification,
                 expires_at: write.ttl_seconds.map(|ttl| end(now, ttl)).transpose()?,

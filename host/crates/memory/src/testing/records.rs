@@ -89,7 +89,7 @@ fn what_was_put_is_read_back(subject: &mut Subject) {
     for (index, bytes) in SIZES.into_iter().enumerate() {
         let found = subject.get(&space, &name(&format!("of {bytes} bytes")));
         let expected = Record {
-            value: Zeroizing::new(pattern(bytes, index + 1)),
+            value: pattern(bytes, index + 1).into(),
             version: 2,
             classification: Classification::ALL[(index + 1) % 4],
             expires_at: None,
