@@ -96,6 +96,13 @@ impl Checkpoint {
     }
 }
 
+/// Whether this is the one form that the log writes a checkpoint in. A signature holds whatever space is put into the document, and
+/// what a line of the log may hold must not be up to somebody who has no key.
+pub(crate) fn is_in_one_form(document: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(document).ok();
+    value.is_some_and(|value| json::canonical(&value).is_ok_and(|form| form == document))
+}
+
 /// What a document says that is not verified. For the log's own file, whose end says how it was left, and for readers
 /// who have no key.
 pub(crate) fn dangerous_unverified_head(document: &[u8]) -> Option<Head> {

@@ -67,7 +67,8 @@ impl Ending {
         let tree = Tree::from_peaks(ending.size, ending.peaks)?;
         let last = last_checkpoint(dir, newest).ok()??;
         let head = Checkpoint::verify(&last.document, trust).ok()?.head;
-        let says_the_same = head.log == log && head.size == tree.size() && head.root == tree.root();
+        let stands_there = (head.first, Some(head.offset)) == (newest.first, last.offset);
+        let says_the_same = head.log == log && head.size == tree.size() && head.root == tree.root() && stands_there;
         says_the_same.then_some((tree, head))
     }
 }

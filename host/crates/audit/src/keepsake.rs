@@ -10,6 +10,7 @@ use std::path::Path;
 
 use aral_contract::LogId;
 use aral_contract::document::TrustStore;
+use aral_contract::failure::chain;
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 
@@ -87,13 +88,25 @@ pub(crate) fn goes_on(
         return Ok(head.root == tree.root());
     }
     let segments = segment::list(dir)?;
-    let Some(segment) = segments.iter().rfind(|segment| segment.first <= head.size) else {
-        // Retention removed it, and the host was never told of a later one; or somebody says so.
-        let Some(oldest) = segments.first() else {
-            return Ok(false);
-        };
-        return retain::vouches(dir, &SegmentReader::open(dir, oldest.first)?.header, trust);
+    let place = segments.iter().rposition(|segment| segment.first <= head.size);
+    let Some(segment) = segments.get(place.unwrap_or(0)) else {
+        return Ok(false);
     };
+    // What the newest segment begins with is in no signature but that of the one before it.
+    let after = segments.iter().skip(place.unwrap_or(0));
+    for (one, next) in after.clone().zip(after.skip(1)) {
+        if let Err(error) = retain::signed_end(dir, one, next, log, trust) {
+            tracing::error!(
+                error = chain(&error),
+                "the audit log does not go on from what this host signed for"
+            );
+            return Ok(false);
+        }
+    }
+    if place.is_none() {
+        // Retention removed it, and the host was never told of a later one; or somebody says so.
+        return retain::vouches(dir, &SegmentReader::open(dir, segment.first)?.header, trust);
+    }
     let mut reader = SegmentReader::open(dir, segment.first)?;
     let mut tree = reader.header.tree().unwrap_or_default();
     while tree.size() < head.size && reader.advance()? == Next::Whole {

@@ -89,6 +89,7 @@ mod tests {
             ("LINE_BYTES_MAX", crate::line::LINE_BYTES_MAX as u64),
             ("SEGMENTS_MAX", crate::segment::SEGMENTS_MAX as u64),
             ("CHECKPOINT_RECORDS", CHECKPOINT_RECORDS),
+            ("CUT_KEPT_BYTES_MAX", crate::recover::CUT_KEPT_BYTES_MAX),
             ("UNSYNCED_BYTES_MAX", crate::output::UNSYNCED_BYTES_MAX as u64),
             ("PROOF_NODES_MAX", crate::merkle::PROOF_NODES_MAX as u64),
             ("RECEIPT_BYTES_MAX", crate::receipt::RECEIPT_BYTES_MAX as u64),

@@ -24,6 +24,9 @@ use crate::segment::{self, Header, SegmentError, SegmentReader};
 use crate::text::Text;
 
 const COPY_BYTES: usize = 64 << 10;
+/// Most of what was cut off that is kept, in bytes: more than a crash leaves. Stops a file that only seems to be long from filling
+/// the disk.
+pub(crate) const CUT_KEPT_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a log is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +39,7 @@ pub enum OpenError {
     },
     /// It was removed, cut back or made anew since this host signed for it.
     #[error(
-        "the audit log `{directory}` is not the one that this host signed for: its first {size} records are others or gone"
+        "the audit log `{directory}` is not the one that this host signed for: its first {size} records are others or gone, or another log was put behind them"
     )]
     NotGoneOn {
         /// Which log.
@@ -207,7 +210,7 @@ struct Cut {
     file: String,
 }
 
-/// Copies what follows `good` to a file of its own, and cuts it off.
+/// Copies what follows `good` to a file of its own, at least its beginning, and cuts it off.
 fn cut(dir: &Dir, first: u64, good: u64) -> Result<Cut, OpenError> {
     let name = segment::file_name(first);
     let failed = |source| SegmentError::Read {
@@ -220,8 +223,9 @@ fn cut(dir: &Dir, first: u64, good: u64) -> Result<Cut, OpenError> {
     let mut to = segment::open(dir, &kept, OpenOptions::new().write(true).create(true).truncate(true))?.into_std();
     let mut hash = Sha256::new();
     let mut buffer = vec![0; COPY_BYTES];
+    let mut from_start = (&mut from).take(CUT_KEPT_BYTES_MAX);
     loop {
-        let read = from.read(&mut buffer).map_err(failed)?;
+        let read = from_start.read(&mut buffer).map_err(failed)?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
             break;
         };

@@ -16,7 +16,7 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, is_in_one_form};
 use crate::line::{self, LINE_BYTES_MAX, Line};
 use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 
@@ -93,6 +93,8 @@ pub(crate) enum KeptError {
 struct Ended {
     at: Timestamp,
     bytes: u64,
+    /// The first record of the one that follows.
+    next: u64,
 }
 
 /// What is kept of a log.
@@ -169,41 +171,18 @@ impl Retention {
     }
 
     fn ended(&mut self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Ended, KeptError> {
-        if let Some(ended) = self.ended.get(&segment.first) {
+        // Another one follows if those between were taken away.
+        if let Some(ended) = self.ended.get(&segment.first).filter(|ended| ended.next == next.first) {
             return Ok(*ended);
         }
+        let end = signed_end(dir, segment, next, self.log, &self.trust)?;
         let ended = Ended {
-            at: self.signed_end(dir, segment, next)?.issued_at,
+            at: end.issued_at,
             bytes: segment.bytes,
+            next: end.head.size,
         };
         self.ended.insert(segment.first, ended);
         Ok(ended)
-    }
-
-    /// The checkpoint that a segment ends with, if it says that it does, when, how long the segment is, and what the next one
-    /// begins with.
-    fn signed_end(&self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Checkpoint, KeptError> {
-        let name = segment::file_name(segment.first);
-        let Some(last) = last_checkpoint(dir, segment)? else {
-            return Err(KeptError::NotEnded { name });
-        };
-        let checkpoint = match Checkpoint::verify(&last.document, &self.trust) {
-            Ok(checkpoint) => checkpoint,
-            Err(source) => return Err(KeptError::NotSigned { name, source }),
-        };
-        let head = &checkpoint.head;
-        if !head.ends {
-            // Somebody took away what followed.
-            return Err(KeptError::NotEnded { name });
-        }
-        // Of the segment as a whole, and not of a part of it that somebody made a segment of.
-        let is_whole = (head.first, Some(head.offset)) == (segment.first, last.offset);
-        let goes_on = SegmentReader::open(dir, next.first)?.header.goes_on_from(head);
-        if head.log == self.log && is_whole && goes_on {
-            Ok(checkpoint)
-        } else {
-            Err(KeptError::Differs { name })
-        }
     }
 
     /// Removes the segments whose records are all before `kept_from`, oldest first, and keeps the checkpoints at their ends.
@@ -216,7 +195,8 @@ impl Retention {
                 break;
             }
             let mut end = Vec::new();
-            line::write_checkpoint(&self.signed_end(dir, oldest, next)?.document, &mut end);
+            let checkpoint = signed_end(dir, oldest, next, self.log, &self.trust)?;
+            line::write_checkpoint(&checkpoint.document, &mut end);
             // It is there already if a host was killed before the segment was gone.
             if !kept.split_inclusive(|byte| *byte == b'\n').any(|line| line == end) {
                 kept.extend_from_slice(&end);
@@ -234,6 +214,38 @@ impl Retention {
             self.ended.remove(&first);
         }
         Ok(())
+    }
+}
+
+/// The checkpoint that a segment ends with, if it says that it does, when, how long the segment is, and what the next one
+/// begins with.
+pub(crate) fn signed_end(
+    dir: &Dir,
+    segment: &Listed,
+    next: &Listed,
+    log: LogId,
+    trust: &TrustStore,
+) -> Result<Checkpoint, KeptError> {
+    let name = segment::file_name(segment.first);
+    let Some(last) = last_checkpoint(dir, segment)? else {
+        return Err(KeptError::NotEnded { name });
+    };
+    let checkpoint = match Checkpoint::verify(&last.document, trust) {
+        Ok(checkpoint) => checkpoint,
+        Err(source) => return Err(KeptError::NotSigned { name, source }),
+    };
+    let head = &checkpoint.head;
+    if !head.ends {
+        // Somebody took away what followed.
+        return Err(KeptError::NotEnded { name });
+    }
+    // Of the segment as a whole, and not of a part of it that somebody made a segment of.
+    let is_whole = (head.first, Some(head.offset)) == (segment.first, last.offset) && is_in_one_form(&last.document);
+    let goes_on = SegmentReader::open(dir, next.first)?.header.goes_on_from(head);
+    if head.log == log && is_whole && goes_on {
+        Ok(checkpoint)
+    } else {
+        Err(KeptError::Differs { name })
     }
 }
 

@@ -16,9 +16,9 @@ use crate::merkle::Tree;
 
 /// Most entries that the folder of a log may have, and so most segments. Stops a folder full of strange files from holding up whoever lists it.
 pub const SEGMENTS_MAX: usize = 100_000;
-/// Numbers of records stay below this one, as all numbers of signed documents do. Stops a forged segment from leaving no number
-/// for the next record.
-const RECORDS_MAX: u64 = 1 << 53;
+/// Where a segment may begin at most: numbers of signed documents stay below 2^53. Stops a forged segment from leaving no number
+/// for the next record, or none that can be signed for.
+const RECORDS_MAX: u64 = 1 << 52;
 /// The version of the format. A reader refuses any other one.
 const SCHEMA: &str = "aral.audit/v3";
 const SUFFIX: &str = ".jsonl";

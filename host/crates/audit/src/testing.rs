@@ -104,6 +104,12 @@ pub(crate) fn session(options: &LogOptions, count: usize) -> AuditLog {
     log
 }
 
+/// A line with space in its document, as long as a line may be: whoever has no key can make one of any signed document.
+pub(crate) fn padded(line: &str) -> String {
+    let pad = " ".repeat(crate::line::LINE_BYTES_MAX - line.len());
+    format!("{}{pad}}}", line.strip_suffix('}').unwrap())
+}
+
 pub(crate) fn records(options: &LogOptions) -> Vec<Record> {
     let cursor = Cursor::oldest(&options.directory).unwrap();
     cursor.map(|entry| entry.unwrap().record().unwrap()).collect()

@@ -9,13 +9,14 @@ mod walk;
 mod tests;
 
 use std::path::Path;
+use std::time::Duration;
 
 use aral_contract::document::{DocumentError, TrustStore};
 use aral_contract::{Digest, LogId};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, is_in_one_form};
 use crate::line::{Line, Next};
 use crate::retain;
 use crate::segment::{self, SegmentError, SegmentReader};
@@ -27,6 +28,8 @@ use walk::Walk;
 
 /// How often a log is read from its beginning whose oldest segment is removed meanwhile.
 const ATTEMPTS_MAX: u32 = 20;
+/// How much longer each time it waits for the host to remove all that it is going to remove.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Why nothing can be said of a log.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +136,7 @@ pub fn verify(directory: &Path, trust: &TrustStore, anchors: &[Vec<u8>]) -> Resu
         if is_good || attempts == 0 || firsts(&dir)?.first() == Some(&first) {
             return Ok(report?);
         }
+        std::thread::sleep(PATIENCE.saturating_mul(ATTEMPTS_MAX.saturating_sub(attempts)));
     }
 }
 
@@ -206,6 +210,9 @@ fn start(
             Err(error) => return found(What::CheckpointForged(error)),
         };
         let head = &checkpoint.head;
+        if !is_in_one_form(document) {
+            return found(What::CheckpointEdited);
+        }
         if head.log != header.log {
             return found(What::OtherLog(head.log));
         }

@@ -90,6 +90,34 @@ fn what_was_kept_is_an_anchor_and_an_older_one_does_as_well() {
 }
 
 #[test]
+fn a_log_that_was_made_behind_what_was_signed_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, _) = signed(&folder);
+    let dir = aral_runtime::files::open_root(&options.directory).unwrap();
+    let log = segment::SegmentReader::open(&dir, 0).unwrap().header.log;
+    for size in [13, 1000, 1 << 40] {
+        let mut tree = crate::merkle::Tree::default();
+        for _ in 0..size.min(1000) {
+            tree.push(aral_contract::Digest::of(b"made up"));
+        }
+        let mut made = segment::Header::after(
+            log,
+            &tree,
+            aral_contract::Digest::of(b"before"),
+            crate::testing::start(),
+        );
+        if size > tree.size() {
+            (made.first, made.peaks) = (size, vec![aral_contract::Digest::of(b"made up")]);
+        }
+        let made_path = options.directory.join(segment::file_name(size));
+        std::fs::write(&made_path, made.line()).unwrap();
+        assert!(refused(&options), "{size}");
+        std::fs::remove_file(made_path).unwrap();
+    }
+    assert!(opened(&options).is_none(), "the control");
+}
+
+#[test]
 fn a_log_goes_on_over_segments_and_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions {

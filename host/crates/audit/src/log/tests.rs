@@ -450,6 +450,30 @@ async fn a_closed_log_takes_nothing() {
     assert_eq!(records(&options).len(), 1);
 }
 
+#[test]
+fn of_an_end_that_only_seems_to_be_long_the_beginning_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let path = options.directory.join(segment::file_name(0));
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let whole = file.metadata().unwrap().len();
+    file.set_len(1 << 40).unwrap();
+    session(&options, 1).close().unwrap();
+    good(&options);
+    let opened = records(&options).into_iter().find_map(|record| match record.event {
+        AuditEvent::LogOpened(opened) if opened.cut_bytes > 0 => Some(opened),
+        _ => None,
+    });
+    let opened = opened.unwrap();
+    assert_eq!(opened.cut_bytes, (1 << 40) - whole);
+    let kept = options.directory.join(opened.cut_file.unwrap().as_str());
+    assert_eq!(
+        std::fs::metadata(kept).unwrap().len(),
+        crate::recover::CUT_KEPT_BYTES_MAX
+    );
+}
+
 /// A clock that breaks the thread which writes.
 #[derive(Debug)]
 struct BrokenClock;

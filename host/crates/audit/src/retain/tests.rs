@@ -111,6 +111,63 @@ fn a_segment_that_was_made_longer_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_checkpoint_that_was_made_longer_takes_nothing_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder, ROOM);
+    let all = firsts(&options).len();
+    for place in 0..all - 1 {
+        let text = std::fs::read_to_string(path(&options, place)).unwrap();
+        let (before, last) = text.trim_end().rsplit_once('\n').unwrap();
+        let text = format!("{before}\n{}\n", crate::testing::padded(last));
+        std::fs::write(path(&options, place), text).unwrap();
+    }
+    let tight = LogOptions {
+        // More than there was, and less than there seems to be.
+        retain_bytes_max: 100_000,
+        ..options
+    };
+    assert!(all < 40);
+    assert!(!removes(&tight, 1));
+}
+
+#[test]
+fn segments_that_are_taken_away_while_the_host_runs_take_nothing_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder, ROOM);
+    let dir = files::open_root(&options.directory).unwrap();
+    let log = SegmentReader::open(&dir, 0).unwrap().header.log;
+    let mut retention = Retention::new(ROOM, Some(Duration::from_hours(1)), log, trust());
+    let start = crate::testing::start();
+    let before = retention.kept(&dir, &Holds::default(), start);
+    assert!(
+        before.from.is_none() && before.stopped.is_none(),
+        "all of it is known now"
+    );
+    let later = start + Duration::from_hours(2);
+    // All but the oldest and the newest.
+    let all = firsts(&options);
+    for first in &all[1..all.len() - 1] {
+        std::fs::rename(
+            options.directory.join(segment::file_name(*first)),
+            folder.path().join(segment::file_name(*first)),
+        )
+        .unwrap();
+    }
+    let kept = retention.kept(&dir, &Holds::default(), later);
+    assert_eq!(kept.from, None);
+    assert!(matches!(kept.stopped, Some(KeptError::Differs { .. })));
+    for first in &all[1..all.len() - 1] {
+        std::fs::rename(
+            folder.path().join(segment::file_name(*first)),
+            options.directory.join(segment::file_name(*first)),
+        )
+        .unwrap();
+    }
+    let kept = retention.kept(&dir, &Holds::default(), later);
+    assert_eq!(kept.from, all.last().copied(), "the control");
+}
+
+#[test]
 fn a_segment_that_was_parted_at_its_checkpoints_counts_for_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions {

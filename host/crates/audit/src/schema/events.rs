@@ -368,11 +368,11 @@ pub struct LogOpened {
     pub clean: bool,
     /// Bytes at the end that were no whole record, and were cut off.
     pub cut_bytes: u64,
-    /// SHA-256 of these; absent: there were none.
+    /// SHA-256 of the first 64 MiB of these; absent: there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Sha256>")]
     pub cut_digest: Option<Digest>,
-    /// Where they were copied to, in the folder of the log; absent: there were none.
+    /// Where the first 64 MiB of them were copied to, in the folder of the log; absent: there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Plain>")]
     pub cut_file: Option<Text>,

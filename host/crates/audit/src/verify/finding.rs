@@ -85,6 +85,8 @@ pub enum What {
     CheckpointMoved,
     /// The checkpoint after this record is not signed by a trusted key.
     CheckpointForged(DocumentError),
+    /// The checkpoint after this record is not in the one form that the log writes.
+    CheckpointEdited,
     /// The checkpoint after this record is about another number of records.
     CheckpointOrder,
     /// A checkpoint or a segment is of another log.
@@ -145,6 +147,9 @@ impl fmt::Display for What {
                 f.write_str("the checkpoint after it stands elsewhere in its file than where it was signed for")
             }
             Self::CheckpointForged(error) => write!(f, "the checkpoint after it is forged: {error}"),
+            Self::CheckpointEdited => {
+                f.write_str("the checkpoint after it was edited: its signature holds, and the log does not write it like that")
+            }
             Self::CheckpointOrder => f.write_str("the checkpoint after it is about another number of records"),
             Self::OtherLog(log) => write!(f, "what follows is of another log, `{log}`"),
             Self::StartNotVouched => f.write_str("the records before it are gone, and no checkpoint vouches for them"),

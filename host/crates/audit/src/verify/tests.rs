@@ -327,6 +327,23 @@ fn a_checkpoint_that_stands_elsewhere_than_where_it_was_signed_for_is_named() {
 }
 
 #[test]
+fn a_checkpoint_with_space_in_it_is_named() {
+    let lab = Lab::new();
+    let line = at(5) + 1;
+    for edited in [crate::testing::padded, |line: &str| line.replace(",\"", ", \"")] {
+        let found = lab.attack(|lines| lines[line] = edited(&lines[line]));
+        assert_eq!(found, (5, What::CheckpointEdited));
+    }
+    let (lab, firsts) = many_segments(|options| options.retain_bytes_max = 4000);
+    assert!(firsts[0] > 0 && lab.verify(&[]).is_good());
+    let path = lab.options.directory.join(retain::CHECKPOINTS_FILE);
+    let kept = std::fs::read_to_string(&path).unwrap();
+    let (first, rest) = kept.split_once('\n').unwrap();
+    std::fs::write(&path, format!("{}\n{rest}", crate::testing::padded(first))).unwrap();
+    assert_eq!(lab.verify(&[]).finding.unwrap().what, What::CheckpointEdited);
+}
+
+#[test]
 fn records_that_nobody_signed_where_a_host_found_a_checkpoint_are_named() {
     let lab = Lab::new();
     let found = lab.attack(|lines| {

@@ -7,7 +7,7 @@ use cap_std::fs::Dir;
 use super::finding::{Finding, What};
 use super::openings::Openings;
 use super::{Report, Tail};
-use crate::checkpoint::{Checkpoint, Head};
+use crate::checkpoint::{Checkpoint, Head, is_in_one_form};
 use crate::line::{LINE_BYTES_MAX, Line, Link, Next};
 use crate::merkle::{Tree, leaf_hash};
 use crate::options::CHECKPOINT_RECORDS;
@@ -187,7 +187,9 @@ impl<'a> Walk<'a> {
             Err(error) => return Ok(Some(self.found(last, What::CheckpointForged(error)))),
         };
         let is_of_these = head.root == self.tree.root() && head.last == self.prev;
-        let finding = if head.log != self.log {
+        let finding = if !is_in_one_form(document) {
+            self.found(last, What::CheckpointEdited)
+        } else if head.log != self.log {
             self.found(last, What::OtherLog(head.log))
         } else if head.size > size {
             self.found(size, What::Removed { next: head.size })
