@@ -104,9 +104,9 @@ pub(crate) fn session(options: &LogOptions, count: usize) -> AuditLog {
     log
 }
 
-/// A line with space in its document, as long as a line may be: whoever has no key can make one of any signed document.
+/// A line with space in its document, as long as a line and its end may be: whoever has no key can make one of any signed document.
 pub(crate) fn padded(line: &str) -> String {
-    let pad = " ".repeat(crate::line::LINE_BYTES_MAX - line.len());
+    let pad = " ".repeat(crate::line::LINE_BYTES_MAX - line.len() - 1);
     format!("{}{pad}}}", line.strip_suffix('}').unwrap())
 }
 
