@@ -13,14 +13,15 @@ use aral_runtime::files;
 
 use crate::components::read_document;
 use crate::host::Host;
-use crate::serials::Locked;
+use crate::serials::{Locked, PersonaSerials};
 
 /// Which personas callers may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Personas {
     /// Signed by a trusted key.
     Signed,
-    /// For development: also such that nobody signed. Each use is recorded and warned about.
+    /// For development: also such that nobody signed, or nobody who is trusted, or that were changed since. Each use is recorded
+    /// with the reason, and warned about.
     Development,
 }
 
@@ -29,10 +30,10 @@ impl Personas {
     pub(crate) fn or_unsigned<T>(
         self,
         signed: Result<T, Failure>,
-        unsigned: impl FnOnce() -> Result<T, Failure>,
+        unsigned: impl FnOnce(Failure) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         match signed {
-            Err(failure) if failure.code == Code::SignatureInvalid && self == Self::Development => unsigned(),
+            Err(failure) if failure.code == Code::SignatureInvalid && self == Self::Development => unsigned(failure),
             other => other,
         }
     }
@@ -68,7 +69,9 @@ impl Host {
     pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let persona = self.read_persona(path)?;
         self.session_if(Some(path), &persona, || {
-            personas.or_unsigned(self.verified(&persona), || self.dangerous_unsigned(&persona))
+            personas.or_unsigned(self.verified(&persona), |why| {
+                self.dangerous_unsigned(&persona, Some(&why))
+            })
         })
     }
 
@@ -81,10 +84,6 @@ impl Host {
     ) -> Result<Session, Failure> {
         self.noting_refused_persona(file, persona::alleged_id(document), || {
             let persona = believed().inspect_err(|_| self.suspect(document))?;
-            if persona.signer.is_none() {
-                let subject = format!("persona `{}` without a signature", persona.body.id);
-                self.dispatcher().warn_development(None, subject);
-            }
             self.open(persona)
         })
     }
@@ -94,13 +93,27 @@ impl Host {
         Ok(persona::verify(document, &trust, self.0.clock.now())?)
     }
 
-    fn dangerous_unsigned(&self, document: &[u8]) -> Result<Persona, Failure> {
-        Ok(persona::dangerous_accept_unsigned(document, self.0.clock.now())?)
+    /// A persona whatever its signature; `why` says why that does not count, if somebody looked.
+    pub(crate) fn dangerous_unsigned(&self, document: &[u8], why: Option<&Failure>) -> Result<Persona, Failure> {
+        let persona = persona::dangerous_accept_unsigned(document, self.0.clock.now())?;
+        let why = why.map_or("nobody looked", |failure| &failure.message);
+        let subject = format!("persona `{}` without a signature that counts: {why}", persona.body.id);
+        self.dispatcher().warn_development(None, subject);
+        Ok(persona)
     }
 
     /// A document that says what a persona may, from a file.
     pub(crate) fn read_persona(&self, path: &Path) -> Result<Vec<u8>, Failure> {
-        self.noting_refused_persona(Some(path), None, || read_document(path))
+        self.noting_refused_persona(Some(path), None, || {
+            if is_there(path) {
+                return read_document(path);
+            }
+            let absent = Failure::new(
+                Code::ConfigInvalid,
+                format!("there is no persona at `{}`", path.display()),
+            );
+            Err(absent.with_hint("write one and sign it: `aral persona new`, `aral persona sign`"))
+        })
     }
 
     /// A persona that is refused is something to look at, and somebody who is not believed, whoever that is said to be.
@@ -118,7 +131,7 @@ impl Host {
         })
     }
 
-    fn authenticated(&self, agent: Option<PersonaId>, refused: Option<String>) {
+    pub(crate) fn authenticated(&self, agent: Option<PersonaId>, refused: Option<String>) {
         self.record(EventKind::Authentication {
             user: None,
             agent,
@@ -133,7 +146,7 @@ impl Host {
     /// # Errors
     /// `document.invalid`, `document.stale`, `persona.override` if a signed document stands for the same persona.
     pub fn dangerous_development_session(&self, persona: &[u8]) -> Result<Session, Failure> {
-        self.session_if(None, persona, || self.dangerous_unsigned(persona))
+        self.session_if(None, persona, || self.dangerous_unsigned(persona, None))
     }
 
     /// The session of a persona that the configuration names, or that was opened before.
@@ -200,13 +213,26 @@ impl Host {
         }
     }
 
-    fn attempted(&self, id: &PersonaId) {
+    pub(crate) fn attempted(&self, id: &PersonaId) {
         self.record(EventKind::Security {
             severity: Severity::High,
             rule: OVERRIDE,
             subject: format!("persona {id}"),
             source: None,
         });
+    }
+
+    /// No issue before one that was admitted is, whoever signed it.
+    pub(crate) fn check_serial(&self, known: &PersonaSerials, persona: &Persona) -> Result<(), Failure> {
+        let (id, serial) = (&persona.body.id, persona.header.serial);
+        match known.get(id).copied() {
+            Some(last) if persona.signer.is_some() && serial < last => {
+                self.attempted(id);
+                let id = id.clone();
+                Err(Refused::Serial { id, serial, last }.into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Opens a session for a persona that is believed, and records that.
@@ -222,18 +248,14 @@ impl Host {
         let known = locked
             .as_ref()
             .map_or_else(|| Ok(Default::default()), Locked::personas)?;
-        let last = known.get(&id).copied();
-        if let Some(last) = last.filter(|last| signed && serial < *last) {
-            self.attempted(&id);
-            return Err(Refused::Serial { id, serial, last }.into());
-        }
+        self.check_serial(&known, &persona)?;
         let session = self.dispatcher().open(persona).inspect_err(|refused| {
             if refused.is_override() {
                 self.attempted(&id);
             }
         })?;
         if let Some(locked) = &locked {
-            if signed && last != Some(serial) {
+            if signed && known.get(&id) != Some(&serial) {
                 let mut known = known;
                 known.insert(id.clone(), serial);
                 locked.write_personas(&known)?;
@@ -247,18 +269,10 @@ impl Host {
 
 /// A persona that the configuration names, at start.
 pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
-    let named = |failure: Failure| Failure {
+    host.session_file(path).map(|_| ()).map_err(|failure| Failure {
         message: format!("[personas] `{}`: {}", path.display(), failure.message),
         ..failure
-    };
-    if !is_there(path) {
-        let absent = Failure::new(Code::ConfigInvalid, "there is no persona");
-        let absent = absent.with_hint("write one and sign it: `aral persona new`, `aral persona sign`");
-        return host
-            .noting_refused_persona(Some(path), None, || Err(absent))
-            .map_err(named);
-    }
-    host.session_file(path).map(|_| ()).map_err(named)
+    })
 }
 
 fn is_there(path: &Path) -> bool {

@@ -12,6 +12,7 @@ use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
 use aral_contract::{Code, Digest, EventKind, Failure};
+use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
 use aral_protocol::AdminOptions;
@@ -99,36 +100,18 @@ pub(crate) struct Renewal<'a> {
     /// Those that it names and that hold no longer.
     lapsed_manifests: Vec<Digest>,
     admitted: Vec<Admitted>,
-    personas: Vec<Named>,
+    /// Sessions that hold once it does, and the files that name them.
+    proposed: RefCell<Vec<(PathBuf, Session)>>,
     /// What it names and what is not believed any more, with the reason.
     lapses: RefCell<Vec<(String, DocumentError)>>,
 }
 
 /// A persona that a configuration names.
-pub(crate) struct Named {
-    file: PathBuf,
-    standing: Standing,
-}
-
-/// How it stands.
-enum Standing {
+enum Named {
     /// It is believed.
     Believed(Box<Persona>),
     /// It is there and not believed any more. It stays as it is, so that each of its calls is refused.
     Lapsed(Session),
-}
-
-impl Named {
-    /// Its session.
-    pub(crate) fn open(self, host: &Host) -> Result<Session, Failure> {
-        match self.standing {
-            Standing::Believed(persona) => {
-                let id = persona.body.id.clone();
-                host.noting_refused_persona(Some(&self.file), Some(id), || host.open(*persona))
-            }
-            Standing::Lapsed(session) => Ok(session),
-        }
-    }
 }
 
 impl<'a> Renewal<'a> {
@@ -161,7 +144,7 @@ impl<'a> Renewal<'a> {
                 }
             }
         }
-        let mut renewal = Self {
+        let renewal = Self {
             host,
             in_force,
             config,
@@ -170,12 +153,11 @@ impl<'a> Renewal<'a> {
             manifests,
             lapsed_manifests,
             admitted,
-            personas: Vec::new(),
+            proposed: RefCell::default(),
             lapses: lapses.into(),
         };
         for path in &config.personas {
-            let persona = renewal.persona_of_file(path, Personas::Signed)?;
-            renewal.personas.push(persona);
+            renewal.persona_of_file(path, Personas::Signed)?;
         }
         Ok(renewal)
     }
@@ -185,28 +167,46 @@ impl<'a> Renewal<'a> {
         Arc::clone(&self.dispatcher)
     }
 
-    /// A persona in a file: as [`Renewal::persona`], and one that nobody signed if `personas` says so.
-    pub(crate) fn persona_of_file(&self, path: &Path, personas: Personas) -> Result<Named, Failure> {
+    /// The session of a persona in a file: of one that nobody signed only if `personas` says so. It is there for nobody else
+    /// before the configuration holds.
+    pub(crate) fn persona_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let document = self.host.read_persona(path)?;
         let alleged = persona::alleged_id(&document);
-        let standing = self.host.noting_refused_persona(Some(path), alleged, || {
-            personas.or_unsigned(self.persona(&document), || self.dangerous_unsigned_persona(&document))
-        })?;
-        Ok(Named {
-            file: path.to_owned(),
-            standing,
+        self.host.noting_refused_persona(Some(path), alleged, || {
+            let named = personas.or_unsigned(self.persona(&document), |why| {
+                let persona = self.host.dangerous_unsigned(&document, Some(&why))?;
+                Ok(Named::Believed(Box::new(persona)))
+            });
+            match named.inspect_err(|_| self.host.suspect(&document))? {
+                Named::Believed(persona) => self.propose(path, *persona),
+                Named::Lapsed(session) => Ok(session),
+            }
         })
     }
 
-    /// A persona that the new trust believes, and that is no other than one that is there; or one that is there and that it
-    /// does not believe any more.
-    fn persona(&self, bytes: &[u8]) -> Result<Standing, Failure> {
+    fn propose(&self, path: &Path, persona: Persona) -> Result<Session, Failure> {
+        self.host.check_unchanged(&persona)?;
+        let id = &persona.body.id;
+        let mut proposed = self.proposed.borrow_mut();
+        // Callers, scopes and the configuration may name one persona.
+        if let Some((_, session)) = proposed.iter().find(|(_, session)| session.persona().body.id == *id) {
+            let (other, last) = (session.persona(), session.persona().header.serial);
+            if other.digest == persona.digest && other.signer == persona.signer {
+                return Ok(session.clone());
+            }
+            self.host.attempted(id);
+            return Err(Refused::Override { id: id.clone(), last }.into());
+        }
+        let session = self.dispatcher.propose(persona)?;
+        proposed.push((path.to_owned(), session.clone()));
+        Ok(session)
+    }
+
+    /// A persona that the new trust believes; or one that is there and that it does not believe any more.
+    fn persona(&self, bytes: &[u8]) -> Result<Named, Failure> {
         let now = self.host.0.clock.now();
         match persona::verify(bytes, &self.trust, now) {
-            Ok(persona) => {
-                self.host.check_unchanged(&persona)?;
-                Ok(Standing::Believed(Box::new(persona)))
-            }
+            Ok(persona) => Ok(Named::Believed(Box::new(persona))),
             Err(error) => {
                 // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
                 let there = lapsed(Kind::Persona, bytes, &error).and_then(|digest| {
@@ -217,7 +217,6 @@ impl<'a> Renewal<'a> {
                     })
                 });
                 let Some(session) = there else {
-                    self.host.suspect(bytes);
                     return Err(error.into());
                 };
                 let lapse = (format!("persona `{}`", session.persona().body.id), error);
@@ -226,26 +225,14 @@ impl<'a> Renewal<'a> {
                 if !lapses.contains(&lapse) {
                     lapses.push(lapse);
                 }
-                Ok(Standing::Lapsed(session))
+                Ok(Named::Lapsed(session))
             }
         }
     }
 
-    /// The same whatever its signature. For development.
-    fn dangerous_unsigned_persona(&self, bytes: &[u8]) -> Result<Standing, Failure> {
-        let persona = persona::dangerous_accept_unsigned(bytes, self.host.0.clock.now())?;
-        self.host.check_unchanged(&persona)?;
-        let subject = format!("persona `{}` without a signature", persona.body.id);
-        self.dispatcher.warn_development(None, subject);
-        Ok(Standing::Believed(Box::new(persona)))
-    }
-
     /// From now on it holds. `then` makes it hold where the host does not reach.
     pub(crate) fn commit(mut self, then: impl FnOnce()) -> Result<(), Failure> {
-        self.write_serials()?;
-        for persona in std::mem::take(&mut self.personas) {
-            persona.open(self.host)?;
-        }
+        self.take_documents()?;
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
         then();
         self.record(&before);
@@ -255,21 +242,45 @@ impl<'a> Renewal<'a> {
         Ok(())
     }
 
-    fn write_serials(&self) -> Result<(), Failure> {
-        let host = &self.host.0;
-        let Some(file) = &host.serials else { return Ok(()) };
-        let locked = file.lock(&*host.clock)?;
-        let mut serials = locked.manifests()?;
-        let known = serials.clone();
-        for manifest in &self.manifests {
-            let (signer, serial) = (manifest.signer, manifest.header.serial);
-            serials.check(signer, manifest.body.ids(), serial)?;
-            serials.note(signer, manifest.body.ids(), serial);
+    /// Takes its documents if none is older than one that was admitted, and remembers that it did.
+    fn take_documents(&self) -> Result<(), Failure> {
+        let host = self.host;
+        let proposed = self.proposed.take();
+        let file = host.0.serials.as_ref();
+        let locked = file.map(|file| file.lock(&*host.0.clock)).transpose()?;
+        if let Some(locked) = &locked {
+            let (mut manifests, mut personas) = (locked.manifests()?, locked.personas()?);
+            for (file, session) in &proposed {
+                let persona = session.persona();
+                let id = Some(persona.body.id.clone());
+                host.noting_refused_persona(Some(file), id, || host.check_serial(&personas, persona))?;
+            }
+            let before = (manifests.clone(), personas.clone());
+            for manifest in &self.manifests {
+                let (signer, serial) = (manifest.signer, manifest.header.serial);
+                manifests.check(signer, manifest.body.ids(), serial)?;
+                manifests.note(signer, manifest.body.ids(), serial);
+            }
+            let signed = proposed.iter().map(|(_, session)| session.persona());
+            for persona in signed.filter(|persona| persona.signer.is_some()) {
+                personas.insert(persona.body.id.clone(), persona.header.serial);
+            }
+            if manifests != before.0 {
+                locked.write_manifests(&manifests)?;
+            }
+            if personas != before.1 {
+                locked.write_personas(&personas)?;
+            }
         }
-        if serials == known {
-            return Ok(());
+        let sessions: Vec<Session> = proposed.into_iter().map(|(_, session)| session).collect();
+        self.dispatcher.adopt(&sessions)?;
+        if let Some(locked) = &locked {
+            self.dispatcher.load_used(&locked.used()?);
         }
-        locked.write_manifests(&serials)
+        for session in sessions {
+            host.authenticated(Some(session.persona().body.id.clone()), None);
+        }
+        Ok(())
     }
 
     /// What has changed, for the record.

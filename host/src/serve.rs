@@ -23,7 +23,7 @@ use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, 
 use crate::config::storage::Credential;
 use crate::host::Host;
 use crate::personas::Personas;
-use crate::reload::{Named, Renewal};
+use crate::reload::Renewal;
 use crate::storage::not_set;
 
 /// Longest password of Redis, in bytes. Stops a file that is none.
@@ -157,18 +157,11 @@ impl Reloader {
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
         let renewal = Renewal::new(&self.host, config)?;
-        let verify = |path: &Path| renewal.persona_of_file(path, self.personas);
-        let (verified, of_scopes) = (of_callers(serve, verify)?, of_scopes(serve, verify)?);
-        if verified.is_empty() && of_scopes.is_empty() && config.personas.is_empty() {
+        let open = |path: &Path| renewal.persona_of_file(path, self.personas);
+        let (opened, sessions) = (of_callers(serve, open)?, of_scopes(serve, open)?);
+        if opened.is_empty() && sessions.is_empty() && config.personas.is_empty() {
             return Err(without_persona());
         }
-        // Nothing is refused for its content from here on but what needs the sessions: they are of no use to anybody yet.
-        let open = |(config, persona): (CallerConfig, Named)| -> Result<(CallerConfig, Session), Failure> {
-            Ok((config, persona.open(&self.host)?))
-        };
-        let opened = verified.into_iter().map(open).collect::<Result<_, Failure>>()?;
-        let sessions = |personas: Vec<Named>| personas.into_iter().map(|persona| persona.open(&self.host)).collect();
-        let sessions = of_scopes.into_iter().map(sessions).collect::<Result<_, Failure>>()?;
         let prepared = self.server.prepare(ServerRenewal {
             options: self.host.options(serve)?,
             dispatcher: renewal.dispatcher(),

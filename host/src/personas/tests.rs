@@ -489,6 +489,18 @@ fn during_development_one_outcome_is_on_record_and_not_two() {
         let code = code.unwrap();
         assert_eq!(said, refusal(Some("p"), &path, code), "the control");
     }
+    let path = write(folder.path(), "persona.json", &by_nobody);
+    fixture.host.session_of_file(&path, Personas::Development).unwrap();
+    let events = fixture.kept.take();
+    let why = events.iter().find_map(|event| match event {
+        EventKind::DevelopmentOnly { subject } => Some(subject.as_str()),
+        _ => None,
+    });
+    let why = why.unwrap();
+    assert!(
+        why.starts_with("persona `p` without a signature that counts: ") && why.contains("not trusted"),
+        "{why}"
+    );
     let (code, said, _) = open(&by_nobody, Personas::Development);
     assert_eq!((code, said), (None, vec!["p believed".to_owned()]));
     *fixture.clock.0.lock().unwrap() = at("2028-01-01T00:00:00Z");
@@ -549,7 +561,7 @@ async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
     let absent = build().unwrap_err();
     assert_eq!(absent.code, Code::ConfigInvalid);
     assert!(
-        absent.message.ends_with("persona.json`: there is no persona"),
+        absent.message.contains("persona.json`: there is no persona at `"),
         "{absent}"
     );
     refused(None, Code::ConfigInvalid);
@@ -620,9 +632,52 @@ fn of_a_configuration_with_an_older_issue_nothing_is_taken() {
         audit: None,
         ..Config::closed().unwrap()
     };
+    // Nor is one that it names beside it.
+    let new = |serial, name: &str| {
+        let change = json!({"id": "new", "name": name});
+        write(folder.path(), "new.json", &persona_of(serial, &change))
+    };
+    let read = Config {
+        personas: [vec![new(1, "N")], read.personas.clone()].concat(),
+        ..read
+    };
+    next.kept.take();
     let failure = next.host.reload(&read).unwrap_err();
     assert_eq!(
         (failure.code, next.host.policy().digest()),
         (Code::DocumentStale, before)
     );
+    let said = said_of_personas(&next.kept);
+    assert!(said.iter().all(|said| !said.contains("believed")), "{said:?}");
+    assert!(next.host.sessions().is_empty());
+    write(folder.path(), "persona.json", &persona_of(5, &json!({})));
+    new(2, "M");
+    next.host.reload(&read).unwrap();
+    assert_eq!(said_of_personas(&next.kept), ["new believed", "p believed"]);
+    assert_eq!(next.host.sessions().len(), 2);
+    // It is remembered what was taken.
+    new(1, "N");
+    let third = fixture();
+    assert_eq!(third.host.reload(&read).unwrap_err().code, Code::DocumentStale);
+}
+
+#[test]
+fn of_a_configuration_that_names_two_issues_of_one_persona_nothing_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = fixture(|builder| builder);
+    write(folder.path(), "persona.json", &persona_of(1, &json!({})));
+    let read = config(folder.path(), OPEN, &[]);
+    let other = write(folder.path(), "other.json", &persona_of(2, &json!({})));
+    let read = |other: &Path| Config {
+        personas: [read.personas.clone(), vec![other.to_owned()]].concat(),
+        trust: read.trust.clone(),
+        audit: None,
+        ..Config::closed().unwrap()
+    };
+    let failure = fixture.host.reload(&read(&other)).unwrap_err();
+    assert_eq!((failure.code, fixture.attempts("p")), (Code::PersonaOverride, 1));
+    assert!(fixture.host.sessions().is_empty());
+    let same = write(folder.path(), "same.json", &persona_of(1, &json!({})));
+    fixture.host.reload(&read(&same)).unwrap();
+    assert_eq!(fixture.host.sessions().len(), 1);
 }

@@ -215,7 +215,11 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
     let good = read(&desk);
     std::fs::copy(desk.path("aral.toml"), desk.path("good.toml")).expect("a file");
     type Change = (&'static str, fn(&mut Value), &'static str);
-    let cases: [Change; 7] = [
+    let mut newcomer = setup::persona();
+    newcomer["id"] = json!("newcomer");
+    let newcomer = setup::sign(Kind::Persona, &newcomer, &setup::key());
+    desk.write("newcomer.json", newcomer.to_string().as_bytes());
+    let cases: [Change; 8] = [
         (
             "an address",
             |config| config["serve"]["listener"][0]["address"] = json!("127.0.0.1:1"),
@@ -243,6 +247,21 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
             "a persona that is not there",
             |config| config["serve"]["caller"][0]["persona"] = json!("none.json"),
             "none.json",
+        ),
+        (
+            "a newcomer beside an address",
+            |config| {
+                let mut newcomer = config["serve"]["caller"][0].clone();
+                newcomer["name"] = json!("newcomer");
+                newcomer["persona"] = json!("newcomer.json");
+                newcomer["keys"] = json!([]);
+                config["serve"]["caller"]
+                    .as_array_mut()
+                    .expect("callers")
+                    .push(newcomer);
+                config["serve"]["listener"][0]["address"] = json!("127.0.0.1:1");
+            },
+            "[[serve.listener]]",
         ),
         (
             "the pool",
@@ -278,6 +297,19 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
         until(case, || refusals() > before + count);
         assert_eq!(server.invoke(ECHO, "1").status, 200, "{case}");
     }
+    let known = desk.aral(&[
+        "--config",
+        &desk.path("good.toml"),
+        "audit",
+        "query",
+        "--type",
+        "authentication",
+        "--json",
+    ]);
+    assert!(
+        known.stdout.contains("\"success\":true") && !known.stdout.contains("newcomer"),
+        "{known:?}"
+    );
     server.signal(Signal::TERM);
     let (code, words) = server.wait();
     assert_eq!(code, Some(0));

@@ -109,6 +109,11 @@ impl Session {
         &self.0.standing
     }
 
+    /// Whether it is this very one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether anybody but the register holds it, or another session of the same persona.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1 || Arc::strong_count(&self.0.standing) > 1

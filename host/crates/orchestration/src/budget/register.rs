@@ -118,6 +118,51 @@ impl Register {
         Ok(session)
     }
 
+    /// The session that a persona has or, if nothing stands against it, would have: nobody finds it before it is adopted.
+    pub(crate) fn propose(&self, persona: Persona) -> Result<Session, Refused> {
+        match self.find(&persona.body.id) {
+            Some(held) if held.persona().digest == persona.digest && held.persona().signer == persona.signer => {
+                Ok(held)
+            }
+            Some(held) => Err(Refused::Override {
+                id: persona.body.id,
+                last: held.persona().header.serial,
+            }),
+            None => Ok(Session::root(persona, Arc::new(Standing::new()), 0)),
+        }
+    }
+
+    /// Takes sessions that were proposed, one for each persona: all of them, or none.
+    pub(crate) fn adopt(&self, proposed: &[Session], now: Timestamp) -> Result<(), Refused> {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = 0_usize;
+        for session in proposed {
+            let id = &session.persona().body.id;
+            match sessions.get(id) {
+                Some(held) if held.is(session) => {}
+                // Somebody opened one meanwhile.
+                Some(held) => {
+                    return Err(Refused::Override {
+                        id: id.clone(),
+                        last: held.persona().header.serial,
+                    });
+                }
+                None => new = new.saturating_add(1),
+            }
+        }
+        let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(new) > AGENTS_MAX;
+        if is_full(&sessions) {
+            sessions.retain(|_, session| session.is_shared() || !session.standing().is_idle(now));
+        }
+        if is_full(&sessions) {
+            return Err(Refused::Full);
+        }
+        for session in proposed {
+            sessions.insert(session.persona().body.id.clone(), session.clone());
+        }
+        Ok(())
+    }
+
     /// What was used since this was asked last.
     pub(crate) fn take_unsaved(&self, now: Timestamp) -> Ledger {
         let spent = self.list().into_iter().filter_map(|session| {
@@ -233,6 +278,38 @@ mod tests {
         assert_eq!(open(AGENTS_MAX).unwrap_err(), Refused::Full);
         drop(held);
         open(AGENTS_MAX).unwrap();
+        assert_eq!(register.list().len(), 1);
+    }
+    #[test]
+    fn what_is_proposed_is_there_once_it_is_adopted_all_of_it_or_none() {
+        let register = Register::default();
+        let held = register.open(persona("a", 1, "A", Some(1)), now()).unwrap();
+        let propose = |id, serial, name| register.propose(persona(id, serial, name, Some(1)));
+        let (same, new) = (propose("a", 1, "A").unwrap(), propose("b", 1, "B").unwrap());
+        assert!(same.is(&held));
+        assert!(matches!(propose("a", 2, "A"), Err(Refused::Override { last: 1, .. })));
+        assert_eq!(register.list().len(), 1, "nobody finds it yet");
+        register.adopt(&[same.clone(), new.clone()], now()).unwrap();
+        assert!(register.find(&"b".parse().unwrap()).unwrap().is(&new));
+        let (one, other) = (propose("c", 1, "C").unwrap(), propose("d", 1, "D").unwrap());
+        register.open(persona("d", 1, "D", Some(1)), now()).unwrap();
+        let refused = register.adopt(&[one, other], now()).unwrap_err();
+        assert!(
+            matches!(refused, Refused::Override { .. }),
+            "somebody opened it meanwhile"
+        );
+        assert!(register.find(&"c".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn what_is_adopted_has_room_or_is_refused() {
+        let register = Register::default();
+        let open = |number: usize| register.open(persona(&format!("p{number}"), 1, "P", None), now());
+        let held: Vec<Session> = (0..AGENTS_MAX).map(|number| open(number).unwrap()).collect();
+        let new = register.propose(persona("new", 1, "N", None)).unwrap();
+        assert_eq!(register.adopt(std::slice::from_ref(&new), now()), Err(Refused::Full));
+        drop(held);
+        register.adopt(&[new], now()).unwrap();
         assert_eq!(register.list().len(), 1);
     }
 }

@@ -19,6 +19,22 @@ impl Dispatcher {
         self.register.open(persona, self.clock.now())
     }
 
+    /// The session that a persona has or would have. A new one is found by nobody before [`Dispatcher::adopt`].
+    ///
+    /// # Errors
+    /// Another document stands for the persona.
+    pub fn propose(&self, persona: Persona) -> Result<Session, Refused> {
+        self.register.propose(persona)
+    }
+
+    /// Takes sessions that were proposed, one for each persona: all of them, or none.
+    ///
+    /// # Errors
+    /// Another document stands for one of the personas now, or there are too many personas.
+    pub fn adopt(&self, proposed: &[Session]) -> Result<(), Refused> {
+        self.register.adopt(proposed, self.clock.now())
+    }
+
     /// The session of a persona that was opened before; none: it was not. Takes well under a microsecond.
     pub fn session(&self, id: &PersonaId) -> Option<Session> {
         self.register.find(id)
