@@ -75,6 +75,17 @@ impl Host {
         })
     }
 
+    /// The same for a file that the configuration names: it names no second issue of a persona.
+    pub(crate) fn configured_session(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
+        let document = self.read_persona(path)?;
+        self.session_if(Some(path), &document, || {
+            let persona = personas.or_unsigned(self.verified(&document), |why| {
+                self.dangerous_unsigned(&document, Some(&why))
+            })?;
+            self.check_unchanged(&persona).map(|()| persona)
+        })
+    }
+
     /// Opens a session for the persona that is `believed`. Either is on record.
     fn session_if(
         &self,
@@ -83,7 +94,11 @@ impl Host {
         believed: impl FnOnce() -> Result<Persona, Failure>,
     ) -> Result<Session, Failure> {
         self.noting_refused_persona(file, persona::alleged_id(document), || {
-            let persona = believed().inspect_err(|_| self.suspect(document))?;
+            let persona = believed().inspect_err(|failure| {
+                if failure.code != Code::PersonaOverride {
+                    self.suspect(document);
+                }
+            })?;
             self.open(persona)
         })
     }
@@ -269,7 +284,8 @@ impl Host {
 
 /// A persona that the configuration names, at start.
 pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
-    host.session_file(path).map(|_| ()).map_err(|failure| Failure {
+    let opened = host.configured_session(path, Personas::Signed);
+    opened.map(|_| ()).map_err(|failure| Failure {
         message: format!("[personas] `{}`: {}", path.display(), failure.message),
         ..failure
     })

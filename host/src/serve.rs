@@ -38,7 +38,7 @@ impl Host {
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
     /// the persona of each caller.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
-        let open = |path: &Path| self.session_of_file(path, personas);
+        let open = |path: &Path| self.configured_session(path, personas);
         let callers = callers(of_callers(config, open)?)?;
         let issuers = issuers(config, of_scopes(config, open)?, self.clock())?;
         if self.sessions().is_empty() {

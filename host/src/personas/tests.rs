@@ -662,6 +662,36 @@ fn of_a_configuration_with_an_older_issue_nothing_is_taken() {
 }
 
 #[test]
+fn a_configuration_that_cannot_be_remembered_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("kept");
+    let fixture = fixture(|builder| builder.state_dir(&state));
+    write(folder.path(), "persona.json", &persona_of(2, &json!({})));
+    let read = config(folder.path(), OPEN, &[]);
+    let read = Config {
+        personas: read.personas,
+        trust: read.trust,
+        audit: None,
+        ..Config::closed().unwrap()
+    };
+    let dir = files::open_root(&state).unwrap();
+    let remembered = || files::read_capped(&dir, "personas.json", 1 << 20).ok();
+    // What was used up cannot be read; then, what was taken cannot be written.
+    for name in ["used.json", "personas.json"] {
+        dir.create_dir(name).unwrap();
+        fixture.host.reload(&read).unwrap_err();
+        assert!(fixture.host.sessions().is_empty(), "{name}");
+        dir.remove_dir(name).unwrap();
+        assert_eq!(remembered(), None, "{name}");
+    }
+    // Nobody has ever seen that issue: an older one is as good.
+    write(folder.path(), "persona.json", &persona_of(1, &json!({})));
+    fixture.host.reload(&read).unwrap();
+    assert!(remembered().is_some());
+    assert_eq!(fixture.host.sessions().len(), 1);
+}
+
+#[test]
 fn of_a_configuration_that_names_two_issues_of_one_persona_nothing_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = fixture(|builder| builder);
@@ -680,4 +710,14 @@ fn of_a_configuration_that_names_two_issues_of_one_persona_nothing_is_taken() {
     let same = write(folder.path(), "same.json", &persona_of(1, &json!({})));
     fixture.host.reload(&read(&same)).unwrap();
     assert_eq!(fixture.host.sessions().len(), 1);
+    // At start it is refused as well: the next start would be, and nobody would know why.
+    let clock = Arc::new(TestClock(Mutex::new(at("2026-06-01T00:00:00Z"))));
+    let start = |other| {
+        Host::builder()
+            .config(read(other))
+            .clock(Arc::clone(&clock) as _)
+            .build()
+    };
+    assert_eq!(start(&other).unwrap_err().code, Code::PersonaOverride);
+    assert_eq!(start(&same).unwrap().sessions().len(), 1);
 }

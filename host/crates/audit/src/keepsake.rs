@@ -8,9 +8,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use aral_contract::LogId;
 use aral_contract::document::TrustStore;
 use aral_contract::failure::chain;
+use aral_contract::{Digest, LogId};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 
@@ -73,11 +73,11 @@ pub(crate) fn head(kept: &[u8], trust: &TrustStore) -> Option<Head> {
     }
 }
 
-/// Whether a log that ends in `tree` goes on from where `head` was signed.
+/// Whether a log that ends in this tree, and with a record of this leaf, goes on from where `head` was signed.
 pub(crate) fn goes_on(
     dir: &Dir,
     log: LogId,
-    tree: &Tree,
+    (tree, last): (&Tree, Digest),
     head: &Head,
     trust: &TrustStore,
 ) -> Result<bool, SegmentError> {
@@ -85,7 +85,7 @@ pub(crate) fn goes_on(
         return Ok(false);
     }
     if head.size == tree.size() {
-        return Ok(head.root == tree.root());
+        return Ok(head.root == tree.root() && head.last == last);
     }
     let segments = segment::list(dir)?;
     let place = segments.iter().rposition(|segment| segment.first <= head.size);

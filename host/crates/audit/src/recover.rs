@@ -116,7 +116,7 @@ pub(crate) fn recover(
         None => scan(reader, tree, prev)?,
     };
     if let Some(head) = head
-        && !keepsake::goes_on(dir, log, &found.tree, head, trust)?
+        && !keepsake::goes_on(dir, log, (&found.tree, found.prev), head, trust)?
     {
         return Err(not_gone_on(head));
     }

@@ -22,8 +22,10 @@ use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 
 /// The file of the checkpoints at the ends of segments that are gone.
 pub(crate) const CHECKPOINTS_FILE: &str = "checkpoints.jsonl";
-/// Largest such file, in bytes: checkpoints of more segments than a log may have.
-pub(crate) const CHECKPOINTS_BYTES_MAX: u64 = 128 << 20;
+/// Most checkpoints in it; the newest ones stay.
+const KEPT_MAX: usize = 10_000;
+/// Largest such file, in bytes: more than so many checkpoints take.
+pub(crate) const CHECKPOINTS_BYTES_MAX: u64 = 16 << 20;
 
 /// Where sinks stand: what they have not delivered is not removed.
 #[derive(Debug, Default)]
@@ -206,7 +208,7 @@ impl Retention {
         if gone.is_empty() {
             return Ok(());
         }
-        files::write_atomic(dir, CHECKPOINTS_FILE, &kept, 0o600)?;
+        files::write_atomic(dir, CHECKPOINTS_FILE, newest_lines(&kept, KEPT_MAX), 0o600)?;
         for first in gone {
             let name = segment::file_name(first);
             dir.remove_file(&name)
@@ -247,6 +249,13 @@ pub(crate) fn signed_end(
     } else {
         Err(KeptError::Differs { name })
     }
+}
+
+/// The last lines of a text, at most so many.
+fn newest_lines(text: &[u8], lines_max: usize) -> &[u8] {
+    let ends = memchr::memrchr_iter(b'\n', text);
+    let from = ends.skip(1).nth(lines_max.saturating_sub(1));
+    from.and_then(|end| text.get(end.saturating_add(1)..)).unwrap_or(text)
 }
 
 /// The checkpoints that are kept, line by line.

@@ -19,7 +19,7 @@ use cap_std::fs::Dir;
 use crate::checkpoint::{Checkpoint, is_in_one_form};
 use crate::line::{Line, Next};
 use crate::retain;
-use crate::segment::{self, SegmentError, SegmentReader};
+use crate::segment::{self, Header, SegmentError, SegmentReader};
 
 pub use finding::{Finding, What};
 pub use openings::TakenOver;
@@ -157,9 +157,15 @@ fn verify_listed(
     };
     let tree = reader.header.tree().unwrap_or_default();
     let mut walk = Walk::new(&reader.header, tree, trust, anchors);
-    let finding = match start(dir, &reader, &mut walk, trust)? {
-        None => walk.segments(dir, firsts, reader)?,
-        some => some,
+    let (header, name) = (reader.header.clone(), reader.name.clone());
+    let kept = retain::read_kept(dir);
+    // A host that runs may remove the segments meanwhile, so that they come first.
+    let walked = walk.segments(dir, firsts, reader)?;
+    let finding = match kept {
+        Err(SegmentError::Files(FilesError::TooLarge { .. } | FilesError::NotAFile { .. })) => {
+            Some(Finding::in_file(retain::CHECKPOINTS_FILE, first, What::NotALine))
+        }
+        kept => start(&kept?, (&header, &name), &mut walk, trust).or(walked),
     };
     let finding = finding.or_else(|| walk.end());
     Ok(walk.report(first, finding))
@@ -190,18 +196,11 @@ pub fn newest_checkpoint(directory: &Path, trust: &TrustStore) -> Result<Option<
 }
 
 /// Checks what the log begins with: nothing, or a state that a kept checkpoint vouches for.
-fn start(
-    dir: &Dir,
-    reader: &SegmentReader,
-    walk: &mut Walk<'_>,
-    trust: &TrustStore,
-) -> Result<Option<Finding>, SegmentError> {
-    let header = &reader.header;
-    let kept = retain::read_kept(dir)?;
+fn start(kept: &[u8], (header, name): (&Header, &str), walk: &mut Walk<'_>, trust: &TrustStore) -> Option<Finding> {
     let mut vouched = header.first == 0 && header.prev == Digest::from_bytes([0; 32]);
     let mut size = 0;
     for line in kept.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let found = |what| Ok(Some(Finding::in_file(retain::CHECKPOINTS_FILE, size, what)));
+        let found = |what| Some(Finding::in_file(retain::CHECKPOINTS_FILE, size, what));
         let Line::Checkpoint(document) = Line::parse(line) else {
             return found(What::NotALine);
         };
@@ -216,7 +215,8 @@ fn start(
         if head.log != header.log {
             return found(What::OtherLog(head.log));
         }
-        if head.size < size {
+        // Each is about more than the one before.
+        if head.size <= size {
             return found(What::CheckpointOrder);
         }
         if let Some(what) = walk.kept(head) {
@@ -225,5 +225,5 @@ fn start(
         size = head.size;
         vouched = vouched || header.goes_on_from(head);
     }
-    Ok((!vouched).then(|| Finding::in_file(&reader.name, header.first, What::StartNotVouched)))
+    (!vouched).then(|| Finding::in_file(name, header.first, What::StartNotVouched))
 }

@@ -118,6 +118,31 @@ fn a_log_that_was_made_behind_what_was_signed_is_not_gone_on_with() {
 }
 
 #[test]
+fn a_beginning_that_names_another_record_before_it_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, _) = signed(&folder);
+    let small = LogOptions {
+        segment_bytes_max: 1,
+        ..options.clone()
+    };
+    // Each record ends a segment, so that the newest one has none.
+    session(&small, 1).close().unwrap();
+    let newest = *crate::testing::firsts(&options).last().unwrap();
+    let path = options.directory.join(segment::file_name(newest));
+    let good = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(good.lines().count(), 1);
+    let at = good.find("\"prev\":\"").unwrap() + 8;
+    std::fs::write(&path, format!("{}{}{}", &good[..at], "07".repeat(32), &good[at + 64..])).unwrap();
+    for _ in 0..2 {
+        let refused = opened(&options);
+        assert!(matches!(refused, Some(OpenError::NotGoneOn { .. })), "{refused:?}");
+        let _there_or_not = std::fs::remove_file(options.directory.join("end.json"));
+    }
+    std::fs::write(&path, good).unwrap();
+    assert!(opened(&options).is_none(), "the control");
+}
+
+#[test]
 fn a_log_goes_on_over_segments_and_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions {

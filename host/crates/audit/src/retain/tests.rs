@@ -352,6 +352,33 @@ fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow()
 }
 
 #[test]
+fn of_what_is_gone_the_newest_checkpoints_are_kept() {
+    let text = b"1\n22\n3\n";
+    for (lines_max, kept) in [(0, &b"3\n"[..]), (1, b"3\n"), (2, b"22\n3\n"), (3, text), (4, text)] {
+        assert_eq!(newest_lines(text, lines_max), kept, "{lines_max}");
+    }
+    assert!(newest_lines(b"", 1).is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder, 4000);
+    assert!(removes(&options, 1));
+    let kept = options.directory.join(CHECKPOINTS_FILE);
+    let lines = std::fs::read_to_string(&kept).unwrap();
+    let (_, newest) = lines.trim_end().rsplit_once('\n').unwrap();
+    std::fs::write(&kept, format!("{newest}\n")).unwrap();
+    assert!(
+        verify(&options.directory, &trust(), &[]).unwrap().is_good(),
+        "the last of them is enough"
+    );
+    std::fs::write(&kept, format!("{newest}\n{newest}\n")).unwrap();
+    let finding = verify(&options.directory, &trust(), &[]).unwrap().finding.unwrap();
+    assert_eq!(finding.what, What::CheckpointOrder, "none is there twice");
+    std::fs::remove_file(&kept).unwrap();
+    std::fs::create_dir(&kept).unwrap();
+    let finding = verify(&options.directory, &trust(), &[]).unwrap().finding.unwrap();
+    assert_eq!(finding.what, What::NotALine);
+}
+
+#[test]
 fn a_segment_before_one_that_is_gone_stays() {
     let folder = tempfile::tempdir().unwrap();
     let options = lab(&folder, 4000);

@@ -132,10 +132,10 @@ impl Register {
         }
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none.
-    pub(crate) fn adopt(&self, proposed: &[Session], now: Timestamp) -> Result<(), Refused> {
+    /// Takes sessions that were proposed, one for each persona: all of them, or none. Says which were not there.
+    pub(crate) fn adopt(&self, proposed: &[Session], now: Timestamp) -> Result<Vec<PersonaId>, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new = 0_usize;
+        let mut new = Vec::new();
         for session in proposed {
             let id = &session.persona().body.id;
             match sessions.get(id) {
@@ -147,10 +147,10 @@ impl Register {
                         last: held.persona().header.serial,
                     });
                 }
-                None => new = new.saturating_add(1),
+                None => new.push(id.clone()),
             }
         }
-        let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(new) > AGENTS_MAX;
+        let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(new.len()) > AGENTS_MAX;
         if is_full(&sessions) {
             sessions.retain(|_, session| session.is_shared() || !session.standing().is_idle(now));
         }
@@ -160,7 +160,15 @@ impl Register {
         for session in proposed {
             sessions.insert(session.persona().body.id.clone(), session.clone());
         }
-        Ok(())
+        Ok(new)
+    }
+
+    /// Lets go of what was adopted.
+    pub(crate) fn abandon(&self, adopted: &[PersonaId]) {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        for id in adopted {
+            sessions.remove(id);
+        }
     }
 
     /// What was used since this was asked last.
@@ -289,6 +297,10 @@ mod tests {
         assert!(same.is(&held));
         assert!(matches!(propose("a", 2, "A"), Err(Refused::Override { last: 1, .. })));
         assert_eq!(register.list().len(), 1, "nobody finds it yet");
+        let adopted = register.adopt(&[same.clone(), new.clone()], now()).unwrap();
+        assert_eq!(adopted, ["b".parse().unwrap()]);
+        register.abandon(&adopted);
+        assert_eq!(register.list().len(), 1, "the one that was there stays");
         register.adopt(&[same.clone(), new.clone()], now()).unwrap();
         assert!(register.find(&"b".parse().unwrap()).unwrap().is(&new));
         let (one, other) = (propose("c", 1, "C").unwrap(), propose("d", 1, "D").unwrap());

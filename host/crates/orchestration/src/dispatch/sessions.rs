@@ -27,12 +27,18 @@ impl Dispatcher {
         self.register.propose(persona)
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none.
+    /// Takes sessions that were proposed, one for each persona: all of them, or none. Says which were not there, for
+    /// [`Dispatcher::abandon`].
     ///
     /// # Errors
     /// Another document stands for one of the personas now, or there are too many personas.
-    pub fn adopt(&self, proposed: &[Session]) -> Result<(), Refused> {
+    pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<PersonaId>, Refused> {
         self.register.adopt(proposed, self.clock.now())
+    }
+
+    /// Lets go of sessions that were adopted.
+    pub fn abandon(&self, adopted: &[PersonaId]) {
+        self.register.abandon(adopted);
     }
 
     /// The session of a persona that was opened before; none: it was not. Takes well under a microsecond.
