@@ -4,6 +4,7 @@
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use aral_runtime::files::FilesError;
 use cap_std::fs::{Dir, OpenOptions};
 
 use crate::segment::{SegmentError, file_name, open};
@@ -83,5 +84,22 @@ impl Output {
         self.unsynced.clear();
         self.written = 0;
         Ok(())
+    }
+}
+
+/// What the system said.
+pub(crate) fn files_error(error: FilesError) -> io::Error {
+    match error {
+        FilesError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    }
+}
+
+/// The same of a segment.
+pub(crate) fn segment_error(error: SegmentError) -> io::Error {
+    match error {
+        SegmentError::Files(error) => files_error(error),
+        SegmentError::Read { source, .. } => source,
+        other => io::Error::other(other),
     }
 }

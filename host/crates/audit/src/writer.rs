@@ -8,7 +8,7 @@ use std::time::Duration;
 use aral_contract::Digest;
 use aral_contract::document::PrivateKey;
 use aral_contract::failure::chain;
-use aral_runtime::files::{self, FilesError};
+use aral_runtime::files;
 use cap_std::fs::Dir;
 use jiff::Timestamp;
 
@@ -18,11 +18,11 @@ use crate::keepsake::Keepsake;
 use crate::line::{Link, write_checkpoint, write_record};
 use crate::merkle::{Tree, leaf_hash};
 use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
-use crate::output::Output;
+use crate::output::{Output, files_error, segment_error};
 use crate::reserve::Reserve;
 use crate::retain::{Holds, Retention};
 use crate::schema::{AuditEvent, LogGap, LogRetired};
-use crate::segment::{Header, SegmentError, file_name};
+use crate::segment::{Header, file_name};
 use crate::shared::{Condition, Prepared, Shared, State};
 
 /// How long the writer lets records gather before it takes them, where nobody waits for the disk.
@@ -390,20 +390,5 @@ impl Writer {
             tracing::info!("the audit log can be written again");
             self.shared.announce();
         }
-    }
-}
-
-fn files_error(error: FilesError) -> io::Error {
-    match error {
-        FilesError::Io { source, .. } => source,
-        other => io::Error::other(other),
-    }
-}
-
-fn segment_error(error: SegmentError) -> io::Error {
-    match error {
-        SegmentError::Files(error) => files_error(error),
-        SegmentError::Read { source, .. } => source,
-        other => io::Error::other(other),
     }
 }
