@@ -67,6 +67,8 @@ pub struct Cursor {
     reader: Option<SegmentReader>,
     /// Where in a segment a line began that was not whole yet.
     torn: Option<(u64, u64)>,
+    /// What retention removes before it is read is left out; else that is an error.
+    leaves_out: bool,
 }
 
 impl Cursor {
@@ -78,7 +80,8 @@ impl Cursor {
         Ok(Self::new(files::open_root(directory)?, seq))
     }
 
-    /// Far enough before the end of the log in a folder that at least `count` records follow, if there are as many.
+    /// Far enough before the end of the log in a folder that at least `count` records follow, if there are as many. What retention
+    /// removes before it is read is left out.
     ///
     /// # Errors
     /// The folder cannot be opened or listed.
@@ -95,14 +98,17 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// Before the oldest record of the log in a folder.
+    /// Before the oldest record of the log in a folder. What retention removes before it is read is left out.
     ///
     /// # Errors
     /// The folder cannot be opened or listed.
     pub fn oldest(directory: &Path) -> Result<Self, ReadError> {
         let dir = files::open_root(directory)?;
         let first = segment::list(&dir)?.first().map_or(0, |segment| segment.first);
-        Ok(Self::new(dir, first))
+        Ok(Self {
+            leaves_out: true,
+            ..Self::new(dir, first)
+        })
     }
 
     pub(crate) fn new(dir: Dir, seq: u64) -> Self {
@@ -111,6 +117,7 @@ impl Cursor {
             next: seq,
             reader: None,
             torn: None,
+            leaves_out: false,
         }
     }
 
@@ -170,16 +177,27 @@ impl Cursor {
         if let Some((first, offset)) = self.torn.take() {
             return Ok(Some(SegmentReader::resume(&self.dir, first, offset)?));
         }
-        let segments = segment::list(&self.dir)?;
-        let Some(oldest) = segments.first() else {
-            return Ok(None);
-        };
-        match segments.iter().rfind(|segment| segment.first <= self.next) {
-            Some(segment) => Ok(Some(SegmentReader::open(&self.dir, segment.first)?)),
-            None => Err(ReadError::Gone {
-                wanted: self.next,
-                first: oldest.first,
-            }),
+        let mut before = None;
+        loop {
+            let segments = segment::list(&self.dir)?;
+            let Some(oldest) = segments.first().map(|segment| segment.first) else {
+                return Ok(None);
+            };
+            if oldest > self.next {
+                if !self.leaves_out {
+                    return Err(ReadError::Gone {
+                        wanted: self.next,
+                        first: oldest,
+                    });
+                }
+                self.next = oldest;
+            }
+            let first = segments.iter().rfind(|segment| segment.first <= self.next);
+            match SegmentReader::open(&self.dir, first.map_or(oldest, |segment| segment.first)) {
+                // Retention removed it since it was listed, and that takes the oldest first.
+                Err(error) if error.is_not_found() && before != Some(oldest) => before = Some(oldest),
+                other => return Ok(Some(other?)),
+            }
         }
     }
 

@@ -371,5 +371,13 @@ mod tests {
         let mut cursor = Cursor::open(&options.directory, 0).unwrap();
         assert!(first > 0);
         assert!(matches!(cursor.advance(), Err(ReadError::Gone { wanted: 0, first: there }) if there == first));
+        // Who reads from the oldest on goes on with what is left.
+        let mut oldest = Cursor::oldest(&options.directory).unwrap();
+        let firsts = crate::testing::firsts(&options);
+        let dir = aral_runtime::files::open_root(&options.directory).unwrap();
+        dir.remove_file(crate::segment::file_name(first)).unwrap();
+        assert_eq!(oldest.advance().unwrap().unwrap().seq, firsts[1]);
+        let mut named = Cursor::open(&options.directory, first).unwrap();
+        assert!(matches!(named.advance(), Err(ReadError::Gone { .. })));
     }
 }

@@ -138,6 +138,17 @@ pub enum SegmentError {
     TooMany,
 }
 
+impl SegmentError {
+    /// There is no such file, or not any more.
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Self::Files(error) => error.is_not_found(),
+            Self::Read { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Header { .. } | Self::Version { .. } | Self::TooMany => false,
+        }
+    }
+}
+
 /// The name of the segment that begins with this record.
 pub(crate) fn file_name(first: u64) -> String {
     format!("{first:0DIGITS$}{SUFFIX}")
