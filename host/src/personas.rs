@@ -211,11 +211,14 @@ impl Host {
     pub(crate) fn check_unchanged(&self, persona: &Persona) -> Result<(), Failure> {
         let id = &persona.body.id;
         match self.dispatcher().session(id) {
-            Some(session) if session.persona().digest != persona.digest => {
+            Some(session)
+                if session.persona().digest != persona.digest || session.persona().signer != persona.signer =>
+            {
                 self.attempted(id);
                 let last = session.persona().header.serial;
-                Err(Failure::from(Refused::Override { id: id.clone(), last })
-                    .with_hint("restart the host, or open a session with the newer issue"))
+                Err(Failure::from(Refused::Override { id: id.clone(), last }).with_hint(
+                    "name one issue of it in aral.toml; for a newer one than a running host has, restart that",
+                ))
             }
             Some(_) | None => Ok(()),
         }
@@ -264,18 +267,22 @@ impl Host {
             .as_ref()
             .map_or_else(|| Ok(Default::default()), Locked::personas)?;
         self.check_serial(&known, &persona)?;
+        let used = locked.as_ref().map(Locked::used).transpose()?;
         let session = self.dispatcher().open(persona).inspect_err(|refused| {
             if refused.is_override() {
                 self.attempted(&id);
             }
         })?;
-        if let Some(locked) = &locked {
-            if signed && known.get(&id) != Some(&serial) {
-                let mut known = known;
-                known.insert(id.clone(), serial);
-                locked.write_personas(&known)?;
-            }
-            self.dispatcher().load_used(&locked.used()?);
+        if let Some(locked) = &locked
+            && signed
+            && known.get(&id) != Some(&serial)
+        {
+            let mut known = known;
+            known.insert(id.clone(), serial);
+            locked.write_personas(&known)?;
+        }
+        if let Some(used) = used {
+            self.dispatcher().load_used(&used);
         }
         self.authenticated(Some(id), None);
         Ok(session)

@@ -36,7 +36,7 @@ impl Host {
     ///
     /// # Errors
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
-    /// the persona of each caller.
+    /// the persona of each caller; `persona.override` also for a newer issue of one that is there.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
         let open = |path: &Path| self.configured_session(path, personas);
         let callers = callers(of_callers(config, open)?)?;

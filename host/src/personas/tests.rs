@@ -680,6 +680,9 @@ fn a_configuration_that_cannot_be_remembered_is_not_taken() {
     for name in ["used.json", "personas.json"] {
         dir.create_dir(name).unwrap();
         fixture.host.reload(&read).unwrap_err();
+        if name == "used.json" {
+            fixture.host.session(&persona_of(2, &json!({}))).unwrap_err();
+        }
         assert!(fixture.host.sessions().is_empty(), "{name}");
         dir.remove_dir(name).unwrap();
         assert_eq!(remembered(), None, "{name}");

@@ -142,7 +142,7 @@ impl Cursor {
                     return Ok(None);
                 }
                 Next::End => {
-                    if !self.has_segment_at_next(reader.header.first)? {
+                    if !self.goes_on(reader.header.first)? {
                         self.reader = Some(reader);
                         return Ok(None);
                     }
@@ -175,7 +175,11 @@ impl Cursor {
             return Ok(Some(reader));
         }
         if let Some((first, offset)) = self.torn.take() {
-            return Ok(Some(SegmentReader::resume(&self.dir, first, offset)?));
+            match SegmentReader::resume(&self.dir, first, offset) {
+                // Retention removed it since.
+                Err(error) if error.is_not_found() => {}
+                other => return Ok(Some(other?)),
+            }
         }
         let mut before = None;
         loop {
@@ -201,11 +205,12 @@ impl Cursor {
         }
     }
 
-    fn has_segment_at_next(&self, current: u64) -> Result<bool, ReadError> {
-        let next = segment::list(&self.dir)?
-            .iter()
-            .any(|segment| segment.first == self.next);
-        Ok(next && current != self.next)
+    /// Whether there is something behind the segment that was read: the next one, or, if retention removed both, a later one.
+    fn goes_on(&self, current: u64) -> Result<bool, ReadError> {
+        let segments = segment::list(&self.dir)?;
+        let next = segments.iter().any(|segment| segment.first == self.next);
+        let is_removed = segments.first().is_some_and(|oldest| oldest.first > self.next);
+        Ok(is_removed || (next && current != self.next))
     }
 }
 

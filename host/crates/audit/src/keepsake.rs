@@ -108,11 +108,12 @@ pub(crate) fn goes_on(
         return retain::vouches(dir, &SegmentReader::open(dir, segment.first)?.header, trust);
     }
     let mut reader = SegmentReader::open(dir, segment.first)?;
-    let mut tree = reader.header.tree().unwrap_or_default();
+    let (mut tree, mut last) = (reader.header.tree().unwrap_or_default(), reader.header.prev);
     while tree.size() < head.size && reader.advance()? == Next::Whole {
         if let Line::Record(_) = Line::parse(reader.lines.line()) {
-            tree.push(leaf_hash(reader.lines.line()));
+            last = leaf_hash(reader.lines.line());
+            tree.push(last);
         }
     }
-    Ok(tree.size() == head.size && tree.root() == head.root)
+    Ok(tree.size() == head.size && tree.root() == head.root && last == head.last)
 }

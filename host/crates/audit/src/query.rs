@@ -358,7 +358,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = LogOptions {
             segment_bytes_max: 2000,
-            retain_bytes_max: 4000,
+            retain_bytes_max: 10_000,
             ..options(folder.path())
         };
         let log = session(&options, 0);
@@ -378,6 +378,20 @@ mod tests {
         dir.remove_file(crate::segment::file_name(first)).unwrap();
         assert_eq!(oldest.advance().unwrap().unwrap().seq, firsts[1]);
         let mut named = Cursor::open(&options.directory, first).unwrap();
+        assert!(matches!(named.advance(), Err(ReadError::Gone { .. })));
+        // Also where it had read the one before to its end.
+        let mut named = Cursor::open(&options.directory, firsts[1]).unwrap();
+        while named.position() + 1 < firsts[2] {
+            named.advance().unwrap().unwrap();
+            oldest.advance().unwrap().unwrap();
+        }
+        named.advance().unwrap().unwrap();
+        for gone in &firsts[1..3] {
+            dir.remove_file(crate::segment::file_name(*gone)).unwrap();
+        }
+        // The newest one may have no record yet.
+        let _one_or_none = oldest.advance().unwrap();
+        assert!(oldest.position() >= firsts[3], "{firsts:?}");
         assert!(matches!(named.advance(), Err(ReadError::Gone { .. })));
     }
 }

@@ -16,7 +16,7 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
 
-use crate::checkpoint::{Checkpoint, is_in_one_form};
+use crate::checkpoint::{Checkpoint, dangerous_unverified_head, is_in_one_form};
 use crate::line::{self, LINE_BYTES_MAX, Line};
 use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 
@@ -25,7 +25,11 @@ pub(crate) const CHECKPOINTS_FILE: &str = "checkpoints.jsonl";
 /// Most checkpoints in it; the newest ones stay.
 const KEPT_MAX: usize = 10_000;
 /// Largest such file, in bytes: more than so many checkpoints take.
-pub(crate) const CHECKPOINTS_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const CHECKPOINTS_BYTES_MAX: u64 = 128 << 20;
+/// Segments that are removed with one write of that file. Fewer than it keeps: a host that is killed before they are gone must find
+/// the checkpoints of all of them.
+const REMOVED_AT_ONCE: usize = 1000;
+const _: () = assert!(REMOVED_AT_ONCE < KEPT_MAX, "what is still there is vouched for");
 
 /// Where sinks stand: what they have not delivered is not removed.
 #[derive(Debug, Default)]
@@ -190,32 +194,42 @@ impl Retention {
     /// Removes the segments whose records are all before `kept_from`, oldest first, and keeps the checkpoints at their ends.
     pub(crate) fn remove_before(&mut self, dir: &Dir, kept_from: u64) -> Result<(), KeptError> {
         let segments = segment::list(dir)?;
-        let mut kept = read_kept(dir)?;
-        let mut gone = Vec::new();
-        for (oldest, next) in segments.iter().zip(segments.iter().skip(1)) {
-            if next.first > kept_from {
-                break;
-            }
-            let mut end = Vec::new();
-            let checkpoint = signed_end(dir, oldest, next, self.log, &self.trust)?;
-            line::write_checkpoint(&checkpoint.document, &mut end);
-            // It is there already if a host was killed before the segment was gone.
-            if !kept.split_inclusive(|byte| *byte == b'\n').any(|line| line == end) {
-                kept.extend_from_slice(&end);
-            }
-            gone.push(oldest.first);
-        }
-        if gone.is_empty() {
-            return Ok(());
-        }
-        files::write_atomic(dir, CHECKPOINTS_FILE, newest_lines(&kept, KEPT_MAX), 0o600)?;
-        for first in gone {
-            let name = segment::file_name(first);
-            dir.remove_file(&name)
-                .map_err(|source| SegmentError::Read { name, source })?;
-            self.ended.remove(&first);
+        let pairs: Vec<_> = segments.iter().zip(segments.iter().skip(1)).collect();
+        let gone = pairs.partition_point(|(_, next)| next.first <= kept_from);
+        for part in pairs.get(..gone).unwrap_or_default().chunks(REMOVED_AT_ONCE) {
+            self.remove(dir, part)?;
         }
         Ok(())
+    }
+
+    fn remove(&mut self, dir: &Dir, part: &[(&Listed, &Listed)]) -> Result<(), KeptError> {
+        let mut kept = read_kept(dir)?;
+        let mut lines = kept.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let mut size = lines.next_back().and_then(size_of).unwrap_or(0);
+        for (oldest, next) in part {
+            let checkpoint = signed_end(dir, oldest, next, self.log, &self.trust)?;
+            // It is there already if a host was killed before the segment was gone.
+            if checkpoint.head.size > size {
+                line::write_checkpoint(&checkpoint.document, &mut kept);
+                size = checkpoint.head.size;
+            }
+        }
+        files::write_atomic(dir, CHECKPOINTS_FILE, newest_lines(&kept, KEPT_MAX), 0o600)?;
+        for (oldest, _) in part {
+            let name = segment::file_name(oldest.first);
+            dir.remove_file(&name)
+                .map_err(|source| SegmentError::Read { name, source })?;
+            self.ended.remove(&oldest.first);
+        }
+        Ok(())
+    }
+}
+
+/// How many records the checkpoint in a line is about.
+fn size_of(line: &[u8]) -> Option<u64> {
+    match Line::parse(line) {
+        Line::Checkpoint(document) => dangerous_unverified_head(document).map(|head| head.size),
+        Line::Record(_) | Line::Segment(_) | Line::Unknown => None,
     }
 }
 

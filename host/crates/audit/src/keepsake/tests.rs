@@ -138,8 +138,25 @@ fn a_beginning_that_names_another_record_before_it_is_not_gone_on_with() {
         assert!(matches!(refused, Some(OpenError::NotGoneOn { .. })), "{refused:?}");
         let _there_or_not = std::fs::remove_file(options.directory.join("end.json"));
     }
-    std::fs::write(&path, good).unwrap();
-    assert!(opened(&options).is_none(), "the control");
+    // Nor where records stand behind it that nobody has signed for.
+    let head_file = options.head_file.clone().unwrap();
+    let head = std::fs::read(&head_file).unwrap();
+    std::fs::write(&path, &good).unwrap();
+    session(&options, 0).close().unwrap();
+    std::fs::write(&head_file, &head).unwrap();
+    let one = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = one.lines().take(2).collect();
+    let prev = &good[at..at + 64];
+    for (forged, is_refused) in [("07".repeat(32), true), (prev.to_owned(), false)] {
+        let forged: String = lines
+            .iter()
+            .map(|line| format!("{}\n", line.replace(prev, &forged)))
+            .collect();
+        std::fs::write(&path, forged).unwrap();
+        let _there_or_not = std::fs::remove_file(options.directory.join("end.json"));
+        let refused = matches!(opened(&options), Some(OpenError::NotGoneOn { .. }));
+        assert_eq!(refused, is_refused);
+    }
 }
 
 #[test]

@@ -352,6 +352,32 @@ fn a_segment_that_does_not_end_as_it_was_signed_for_stays_with_all_that_follow()
 }
 
 #[test]
+fn segments_are_removed_part_by_part_and_none_is_vouched_for_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder, ROOM);
+    let dir = files::open_root(&options.directory).unwrap();
+    let log = SegmentReader::open(&dir, 0).unwrap().header.log;
+    let mut retention = Retention::new(ROOM, None, log, trust());
+    let firsts = firsts(&options);
+    let before: Vec<Vec<u8>> = firsts
+        .iter()
+        .map(|first| files::read_capped(&dir, segment::file_name(*first), 1 << 20).unwrap())
+        .collect();
+    retention.remove_before(&dir, firsts[4]).unwrap();
+    let kept = read_kept(&dir).unwrap();
+    assert_eq!(kept.iter().filter(|byte| **byte == b'\n').count(), 4);
+    // As a kill leaves it: they are vouched for, and still there.
+    for (first, bytes) in firsts.iter().zip(&before).take(4).skip(2) {
+        std::fs::write(options.directory.join(segment::file_name(*first)), bytes).unwrap();
+    }
+    retention.remove_before(&dir, firsts[5]).unwrap();
+    let now = read_kept(&dir).unwrap();
+    assert!(now.starts_with(&kept));
+    assert_eq!(now.iter().filter(|byte| **byte == b'\n').count(), 5);
+    assert_eq!(crate::testing::firsts(&options)[0], firsts[5]);
+}
+
+#[test]
 fn of_what_is_gone_the_newest_checkpoints_are_kept() {
     let text = b"1\n22\n3\n";
     for (lines_max, kept) in [(0, &b"3\n"[..]), (1, b"3\n"), (2, b"22\n3\n"), (3, text), (4, text)] {
