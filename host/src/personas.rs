@@ -68,20 +68,14 @@ impl Host {
     /// As [`Host::session_file`] and [`Host::dangerous_development_session`].
     pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let persona = self.read_persona(path)?;
-        self.session_if(Some(path), &persona, || {
-            personas.or_unsigned(self.verified(&persona), |why| {
-                self.dangerous_unsigned(&persona, Some(&why))
-            })
-        })
+        self.session_if(Some(path), &persona, || self.believed(&persona, personas))
     }
 
     /// The same for a file that the configuration names: it names no second issue of a persona.
     pub(crate) fn configured_session(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let document = self.read_persona(path)?;
         self.session_if(Some(path), &document, || {
-            let persona = personas.or_unsigned(self.verified(&document), |why| {
-                self.dangerous_unsigned(&document, Some(&why))
-            })?;
+            let persona = self.believed(&document, personas)?;
             self.check_unchanged(&persona).map(|()| persona)
         })
     }
@@ -100,6 +94,12 @@ impl Host {
                 }
             })?;
             self.open(persona)
+        })
+    }
+
+    fn believed(&self, document: &[u8], personas: Personas) -> Result<Persona, Failure> {
+        personas.or_unsigned(self.verified(document), |why| {
+            self.dangerous_unsigned(document, Some(&why))
         })
     }
 
@@ -211,9 +211,7 @@ impl Host {
     pub(crate) fn check_unchanged(&self, persona: &Persona) -> Result<(), Failure> {
         let id = &persona.body.id;
         match self.dispatcher().session(id) {
-            Some(session)
-                if session.persona().digest != persona.digest || session.persona().signer != persona.signer =>
-            {
+            Some(session) if !session.is_of(persona) => {
                 self.attempted(id);
                 let last = session.persona().header.serial;
                 Err(Failure::from(Refused::Override { id: id.clone(), last }).with_hint(

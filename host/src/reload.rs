@@ -192,11 +192,11 @@ impl<'a> Renewal<'a> {
         let mut proposed = self.proposed.borrow_mut();
         // Callers, scopes and the configuration may name one persona.
         if let Some((_, session)) = proposed.iter().find(|(_, session)| session.persona().body.id == *id) {
-            let (other, last) = (session.persona(), session.persona().header.serial);
-            if other.digest == persona.digest && other.signer == persona.signer {
+            if session.is_of(&persona) {
                 return Ok(session.clone());
             }
             self.host.attempted(id);
+            let last = session.persona().header.serial;
             return Err(Refused::Override { id: id.clone(), last }.into());
         }
         let session = self.dispatcher.propose(persona)?;

@@ -109,6 +109,11 @@ impl Session {
         &self.0.standing
     }
 
+    /// Whether its persona is this very document, signed by the same key.
+    pub fn is_of(&self, persona: &Persona) -> bool {
+        (&self.0.persona.digest, &self.0.persona.signer) == (&persona.digest, &persona.signer)
+    }
+
     /// Whether it is this very one.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

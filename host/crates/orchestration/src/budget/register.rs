@@ -95,7 +95,7 @@ impl Register {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let id = persona.body.id.clone();
         let session = match sessions.get(&id) {
-            Some(held) if held.persona().digest == persona.digest && held.persona().signer == persona.signer => {
+            Some(held) if held.is_of(&persona) => {
                 return Ok(held.clone());
             }
             Some(held) => {
@@ -121,9 +121,7 @@ impl Register {
     /// The session that a persona has or, if nothing stands against it, would have: nobody finds it before it is adopted.
     pub(crate) fn propose(&self, persona: Persona) -> Result<Session, Refused> {
         match self.find(&persona.body.id) {
-            Some(held) if held.persona().digest == persona.digest && held.persona().signer == persona.signer => {
-                Ok(held)
-            }
+            Some(held) if held.is_of(&persona) => Ok(held),
             Some(held) => Err(Refused::Override {
                 id: persona.body.id,
                 last: held.persona().header.serial,
