@@ -427,25 +427,30 @@ fn the_end_of_the_log_is_shown_and_followed_while_it_is_written() {
     assert_eq!(last.stdout.lines().count(), 2);
     assert!(last.stdout.contains("change=stopped"), "{last:#?}");
     let mut follow = desk
-        .command(&["audit", "tail", "-f", "-n", "0", "--json"])
+        .command(&["audit", "tail", "-f", "-n", "1", "--json"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(follow.stdout.take().expect("a pipe")).lines();
-    // It may still be on its way to the end: what comes after that, it shows.
-    let mut seen = Vec::new();
-    while !seen
-        .iter()
-        .any(|record: &Value| record["event"]["type"] == "invocation")
-    {
-        desk.invoke(RUNTIME_ECHO_TOOL, "[3]").assert("a denial", 3, &[]);
+    let mut next = || -> Value {
         let line = lines.next().expect("it goes on").expect("a line");
-        seen.push(serde_json::from_str(&line).expect("a record"));
-        while seen.last().is_some_and(|record| record["event"]["change"] != "stopped") {
-            let line = lines.next().expect("it goes on").expect("a line");
-            seen.push(serde_json::from_str(&line).expect("a record"));
-        }
+        serde_json::from_str(&line).expect("a record")
+    };
+    // It has read to the end of the log once it shows the last record, so that all of what follows is shown.
+    let end = next();
+    assert_eq!(end["event"]["change"], "stopped");
+    desk.invoke(RUNTIME_ECHO_TOOL, "[3]").assert("a denial", 3, &[]);
+    let mut seen = vec![end];
+    while seen.len() == 1 || seen.last().is_some_and(|record| record["event"]["change"] != "stopped") {
+        seen.push(next());
     }
+    assert!(
+        seen.iter().any(|record| record["event"]["type"] == "invocation"),
+        "{seen:#?}"
+    );
+    let numbers: Vec<u64> = seen.iter().filter_map(|record| record["seq"].as_u64()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    assert_eq!(numbers.len(), seen.len());
     follow.kill().expect("it runs");
     follow.wait().expect("an end");
 }
