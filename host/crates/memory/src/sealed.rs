@@ -3,7 +3,9 @@
 //! docs/store-format.md. It knows no caller.
 
 mod beside;
+mod check;
 mod commit;
+mod discard;
 mod entry;
 mod holder;
 mod keyring;
@@ -35,6 +37,7 @@ use aral_contract::Clock;
 use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
+pub use check::{Checked, Damaged};
 pub use rotate::{Progress, Rotated};
 pub use transfer::{Existing, Imported, Tally};
 

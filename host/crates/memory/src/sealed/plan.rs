@@ -36,7 +36,7 @@ pub(super) struct Located {
 /// The changes of one group.
 pub(super) struct Plan<'a> {
     pub(super) tree: &'a Tree,
-    slot_file: &'a SlotFile,
+    pub(super) slot_file: &'a SlotFile,
     pub(super) keys: Arc<Keys>,
     store: &'a super::StoreId,
     allocation: &'a mut Allocation,
@@ -51,7 +51,7 @@ pub(super) struct Plan<'a> {
     usages: HashMap<NamespacePlace, Change>,
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     slots: Vec<(SlotIndex, Slot)>,
-    doomed: Vec<SlotIndex>,
+    pub(super) doomed: Vec<SlotIndex>,
 }
 
 struct Change {
@@ -214,20 +214,32 @@ impl<'a> Plan<'a> {
         if self.is_own_slot(gone)? {
             self.doomed.push(gone.header.slot);
         }
-        self.changes.push((key(prefix::RECORD, &[&gone.place]), None));
-        for index in 0..gone.header.chunks() {
-            let chunk = gone.header.chunk_place(index);
-            self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
+        self.take_out(&gone.place, Some(&gone.header), mark)
+    }
+
+    /// Plans the end of an entry, as far as its header says what belongs to it.
+    pub(super) fn take_out(
+        &mut self,
+        place: &Place,
+        header: Option<&Header>,
+        mark: &mut Mark,
+    ) -> Result<(), StoreError> {
+        self.changes.push((key(prefix::RECORD, &[place]), None));
+        if let Some(header) = header {
+            for index in 0..header.chunks() {
+                let chunk = header.chunk_place(index);
+                self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
+            }
+            if let Some(expires) = header.expires {
+                self.changes.push((expiry_key(expires, place), None));
+            }
         }
-        if let Some(expires) = gone.header.expires {
-            self.changes.push((expiry_key(expires, &gone.place), None));
-        }
-        let namespace = namespace_of(&gone.place);
-        self.change(namespace, mark, |change| {
-            change.usage.bytes = change.usage.bytes.saturating_sub(gone.header.charged_bytes());
+        let bytes = header.map_or(0, Header::charged_bytes);
+        self.change(namespace_of(place), mark, |change| {
+            change.usage.bytes = change.usage.bytes.saturating_sub(bytes);
             change.usage.records = change.usage.records.saturating_sub(1);
         })?;
-        self.note(gone.place, None, mark);
+        self.note(*place, None, mark);
         Ok(())
     }
 

@@ -7,18 +7,16 @@ use std::sync::{Arc, MutexGuard, TryLockError};
 
 use aral_contract::id::Namespace;
 
+use super::check::Look;
 use super::entry::Header;
 use super::keyring::RootEntry;
-use super::read::Found;
 use super::root::{Keys, Place, Root, Space};
-use super::tree::{Scan, key, prefix};
+use super::tree::{Scan, prefix};
 use super::work::{Restored, Work};
 use super::{Inner, SealedStore};
-use crate::key::{MasterKey, hex};
+use crate::key::MasterKey;
 use crate::store::StoreError;
 
-/// Records that are looked up at once. Bounds the memory of a rotation.
-const AT_ONCE: usize = 256;
 /// Bytes that are written at once.
 const BYTES_AT_ONCE: u64 = 8 << 20;
 
@@ -88,13 +86,6 @@ enum Begun {
 
 /// A namespace under one root.
 type Rooted<'a> = (Space, &'a Arc<Root>, Namespace);
-
-/// One record that lies under an old root.
-struct Old {
-    space: Space,
-    namespace: Namespace,
-    place: Place,
-}
 
 impl Inner {
     fn master(&self) -> MasterKey {
@@ -251,27 +242,15 @@ impl Inner {
         namespace: &Namespace,
         moved: &mut dyn FnMut(u64) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
-        let start = key(prefix::RECORD, &[&root.namespace_place(space, namespace)]);
-        let mut after: Option<Vec<u8>> = None;
         let mut sum = 0_u64;
-        loop {
-            let mut some: Vec<Place> = Vec::with_capacity(AT_ONCE);
-            self.tree.scan(&start, after.as_deref(), &mut |at, _| {
-                some.extend(at.get(1..).and_then(|place| Place::try_from(place).ok()));
-                Ok(if some.len() == AT_ONCE { Scan::Stop } else { Scan::Next })
-            })?;
-            let Some(last) = some.last() else { return Ok(sum) };
-            after = Some(key(prefix::RECORD, &[last]));
+        self.each_some(&root.namespace_place(space, namespace), &mut |some| {
             let mut records = 0_u64;
             let mut works = Vec::new();
             let mut bytes = 0_u64;
-            for place in &some {
-                let old = Old {
-                    space,
-                    namespace: namespace.clone(),
-                    place: *place,
+            for place in some {
+                let Some(work) = self.work_of(space, namespace, place)? else {
+                    continue;
                 };
-                let Some(work) = self.work_of(old)? else { continue };
                 bytes = bytes.saturating_add(work.bytes());
                 works.push(work);
                 if bytes >= BYTES_AT_ONCE {
@@ -283,49 +262,23 @@ impl Inner {
             records = records.saturating_add(works.len() as u64);
             self.submit_all(works)?;
             sum = sum.saturating_add(records);
-            moved(records)?;
-        }
+            moved(records)
+        })?;
+        Ok(sum)
     }
 
     /// How to write a record again; none: it went meanwhile.
-    fn work_of(&self, old: Old) -> Result<Option<Work>, StoreError> {
-        let keys = self.keys.load_full();
-        let mut before: Option<Header> = None;
-        loop {
-            let Some(found) = self.entry(&old.place)? else {
-                return Ok(None);
-            };
-            match self.restored(&keys, &old, &found) {
-                Ok(record) => {
-                    return Ok(Some(Work::Rewrite {
-                        space: old.space,
-                        namespace: old.namespace,
-                        place: old.place,
-                        record,
-                    }));
-                }
-                // Replaced between two looks, unless it is the same at the next.
-                Err(StoreError::Corrupt { .. }) if before != Some(found.header) => before = Some(found.header),
-                Err(error) => {
-                    let tag = hex(old.place.get(..20).unwrap_or_default());
-                    tracing::error!(namespace = %old.namespace, place = %tag, "a record is damaged: delete it, or restore it from a backup, and rotate again");
-                    return Err(error);
-                }
-            }
+    fn work_of(&self, space: Space, namespace: &Namespace, place: &Place) -> Result<Option<Work>, StoreError> {
+        match self.look(space, namespace, place)? {
+            Look::Gone => Ok(None),
+            Look::Whole(kept) => Ok(Some(Work::Rewrite {
+                space,
+                namespace: namespace.clone(),
+                place: *place,
+                record: Restored::from(kept),
+            })),
+            Look::Damaged(_) => Err(StoreError::Corrupt { what: "a record" }),
         }
-    }
-
-    fn restored(&self, keys: &Keys, old: &Old, found: &Found) -> Result<Restored, StoreError> {
-        let damaged = StoreError::Corrupt { what: "a record" };
-        let name = self.open_name(keys, old.space, &old.namespace, found)?.ok_or(damaged)?;
-        let record = self.open_record(keys, old.space, &old.namespace, &name, found)?;
-        Ok(Restored {
-            name,
-            value: record.value.into(),
-            version: record.version,
-            expires: found.header.expires,
-            classification: record.classification,
-        })
     }
 
     /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store.

@@ -189,7 +189,7 @@ impl SlotFile {
     }
 
     /// How many slots the file has; a torn last one does not count.
-    fn total(&self) -> Result<u32, StoreError> {
+    pub(crate) fn total(&self) -> Result<u32, StoreError> {
         let bytes = self.file.metadata().map_err(reading)?.len();
         let slots = bytes.saturating_sub(HEADER_BYTES as u64) / SLOT_BYTES as u64;
         Ok(u32::try_from(slots).unwrap_or(u32::MAX))

@@ -764,3 +764,162 @@ fn what_lost_its_key_otherwise_is_damaged_and_not_gone() {
         assert_damaged(&store, "b");
     }
 }
+
+/// Everything that somebody may do to one record on the disk, and the record that it is done to.
+fn damage(store: &SealedStore, text: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let place = place(store, text);
+    let mut entry = store
+        .0
+        .tree
+        .get(&tree::key(tree::prefix::RECORD, &[&place]))
+        .unwrap()
+        .unwrap()
+        .to_vec();
+    change(&mut entry);
+    let mut batch = sled::Batch::default();
+    batch.insert(tree::key(tree::prefix::RECORD, &[&place]), entry);
+    store.0.tree.apply(batch).unwrap();
+}
+
+fn place(store: &SealedStore, text: &str) -> root::Place {
+    let keys = store.0.keys.load();
+    let root = keys.newest();
+    root.place(&root.namespace_place(Space::Memory, &namespace("notes")), &name(text))
+}
+
+fn check(store: &SealedStore, delete: bool) -> (Checked, Vec<Damaged>) {
+    let mut found = Vec::new();
+    let checked = store.check(delete, &mut |_| {}, &mut |one| found.push(one)).unwrap();
+    (checked, found)
+}
+
+#[test]
+fn damaged_records_are_found_and_taken_out_and_all_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b", "c", "d", "e"] {
+        put(&store, text, text.as_bytes());
+    }
+    put(&store, "long", &[7; 100_000]);
+    assert_eq!(
+        check(&store, false),
+        (
+            Checked {
+                records: 6,
+                ..Checked::default()
+            },
+            vec![]
+        )
+    );
+    let slot_of = |text: &str| store.0.entry(&place(&store, text)).unwrap().unwrap().header.slot;
+    let slots = [slot_of("b"), slot_of("c"), slot_of("d"), slot_of("e"), slot_of("long")];
+    // A value, a header, the number of a slot that is that of another, a key, and a part of a long value.
+    damage(&store, "b", |entry| *entry.last_mut().unwrap() ^= 1);
+    damage(&store, "c", |entry| entry[1] = 200);
+    damage(&store, "d", |entry| {
+        entry[4..8].copy_from_slice(&slot_of("a").to_le_bytes())
+    });
+    let of_nobody = {
+        let (keys, drawn) = (store.0.keys.load(), entry::Drawn::draw().unwrap());
+        slots::Slot::seal(&keys, &store.0.store, slot_of("e"), &[9; root::PLACE_BYTES], &drawn, 1).unwrap()
+    };
+    store.0.slots.write(&[(slot_of("e"), of_nobody)]).unwrap();
+    let header = store.0.entry(&place(&store, "long")).unwrap().unwrap().header;
+    let mut batch = sled::Batch::default();
+    batch.remove(tree::key(tree::prefix::CHUNK, &[&header.chunk_place(3)]));
+    store.0.tree.apply(batch).unwrap();
+    let memory = store.memory();
+    assert!(memory.list(&namespace("notes"), "", None, 10).is_err());
+    assert!(store.rotate_key(&key(2), &mut |_| {}).is_err());
+
+    let (checked, mut found) = check(&store, false);
+    assert_eq!((checked.records, checked.damaged, checked.deleted), (6, 5, 0));
+    assert!(
+        found
+            .iter()
+            .all(|one| !one.deleted && !one.is_secret && one.namespace == namespace("notes"))
+    );
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let names: Vec<Option<&str>> = found
+        .iter()
+        .map(|one| one.name.as_ref().map(RecordName::as_str))
+        .collect();
+    assert_eq!(names, [None, None, None, Some("b"), Some("long")]);
+
+    let (checked, found) = check(&store, true);
+    assert_eq!((checked.records, checked.damaged, checked.deleted), (6, 5, 5));
+    assert!(found.iter().all(|one| one.deleted));
+    assert_eq!(
+        check(&store, true),
+        (
+            Checked {
+                records: 1,
+                ..Checked::default()
+            },
+            vec![]
+        )
+    );
+    for slot in slots {
+        assert!(store.0.slots.read(slot).unwrap().is_free(), "{slot}");
+    }
+    let names = memory.list(&namespace("notes"), "", None, 10).unwrap().names;
+    assert_eq!(names, [name("a")]);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"a"[..]));
+    assert_eq!(memory.usage(&namespace("notes")).unwrap().records, 1);
+    // No key is left that would be taken for that of a lost record.
+    let copy = copy_of(&folder);
+    drop((memory, store));
+    let reopened = SealedStore::open(options(&copy, 1)).unwrap();
+    assert_eq!(value(&reopened, "a").as_deref(), Some(&b"a"[..]));
+    assert_eq!(reopened.reclaimed(), 0);
+    reopened.rotate_key(&key(2), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn what_was_written_again_since_it_was_looked_at_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    damage(&store, "a", |entry| *entry.last_mut().unwrap() ^= 1);
+    let place = place(&store, "a");
+    let check::Look::Damaged(header) = store.0.look(Space::Memory, &namespace("notes"), &place).unwrap() else {
+        panic!("it opens");
+    };
+    put(&store, "a", b"two");
+    for header in [header, None] {
+        let done = store.0.submit(work::Work::Discard { place, header }).unwrap();
+        assert!(!done.discarded);
+    }
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"two"[..]));
+}
+
+#[test]
+fn an_expired_record_that_is_damaged_stops_no_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::new();
+    let store = SealedStore::open(StoreOptions {
+        clock: clock.clone(),
+        ..options(&folder, 1)
+    })
+    .unwrap();
+    put(&store, "a", b"one");
+    let short = Write {
+        ttl_seconds: Some(1),
+        ..write("b", b"two")
+    };
+    store
+        .memory()
+        .put(&namespace("notes"), short, &Quota::UNLIMITED)
+        .unwrap();
+    damage(&store, "b", |entry| *entry.last_mut().unwrap() ^= 1);
+    let to = crate::BackupPrivateKey::generate().unwrap().public_key();
+    let export = || store.export(&to, &mut Vec::new(), &mut |_| {});
+    assert!(export().is_err());
+    clock.advance(10);
+    assert_eq!(export().unwrap().records, 1);
+    assert_eq!(
+        check(&store, false).0.damaged,
+        1,
+        "it still keeps keys from being rotated"
+    );
+}

@@ -3,19 +3,13 @@
 use std::io::{Read, Seek, Write};
 
 use aral_contract::Classification;
-use aral_contract::id::Namespace;
 
 use super::SealedStore;
-use super::entry::Header;
-use super::read::Found;
-use super::root::{NamespacePlace, Place, Space};
-use super::tree::{Scan, key, prefix};
+use super::check::Look;
+use super::root::Space;
 use super::work::{Restored, Work};
 use crate::backup::{BackupError, BackupPrivateKey, BackupPublicKey, Kept, Reader, Writer};
 use crate::store::StoreError;
-
-/// Places that are looked up at once. Bounds the memory of an export.
-const AT_ONCE: usize = 256;
 
 /// What to do with a record that is there already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,88 +77,22 @@ impl SealedStore {
         let _alone = self.0.alone()?;
         let mut writer = Writer::begin(to, out)?;
         let mut tally = Tally::default();
-        let keys = self.0.keys.load_full();
-        // Oldest root first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes
-        // a record to the newest root.
-        for root in &keys.roots {
-            for space in Space::ALL {
-                let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
-                self.0.each_namespace(space, &mut |place, namespace| {
-                    if root.namespace_place(space, &namespace) == place {
-                        namespaces.push((place, namespace));
-                    }
-                    Scan::Next
-                })?;
-                for (place, namespace) in namespaces {
-                    self.export_namespace(space, place, &namespace, &mut |kept| {
-                        writer.record(&kept)?;
-                        tally.count(space, kept.classification);
-                        progress(&tally);
-                        Ok(())
-                    })?;
+        self.0.each_place(&mut |space, namespace, place| {
+            let is_over = |expires: Option<u64>| expires.is_some_and(|expires| expires <= self.0.now());
+            let kept = match self.0.look(space, namespace, place)? {
+                Look::Whole(kept) if !is_over(kept.expires) => kept,
+                Look::Damaged(header) if header.is_none_or(|header| !is_over(header.expires)) => {
+                    return Err(StoreError::Corrupt { what: "a record" }.into());
                 }
-            }
-        }
+                Look::Gone | Look::Whole(_) | Look::Damaged(_) => return Ok(()),
+            };
+            writer.record(&kept)?;
+            tally.count(space, kept.classification);
+            progress(&tally);
+            Ok::<(), BackupError>(())
+        })?;
         writer.end()?;
         Ok(tally)
-    }
-
-    fn export_namespace(
-        &self,
-        space: Space,
-        place: NamespacePlace,
-        namespace: &Namespace,
-        write: &mut dyn FnMut(Kept) -> Result<(), BackupError>,
-    ) -> Result<(), BackupError> {
-        let start = key(prefix::RECORD, &[&place]);
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut some: Vec<Place> = Vec::with_capacity(AT_ONCE);
-            self.0.tree.scan(&start, after.as_deref(), &mut |at, _| {
-                some.extend(at.get(1..).and_then(|place| Place::try_from(place).ok()));
-                Ok(if some.len() == AT_ONCE { Scan::Stop } else { Scan::Next })
-            })?;
-            let Some(last) = some.last() else { return Ok(()) };
-            after = Some(key(prefix::RECORD, &[last]));
-            for place in &some {
-                if let Some(kept) = self.kept(space, place, namespace)? {
-                    write(kept)?;
-                }
-            }
-        }
-    }
-
-    /// A record by its place; none: it went, or its time is over.
-    fn kept(&self, space: Space, place: &Place, namespace: &Namespace) -> Result<Option<Kept>, StoreError> {
-        let mut before: Option<Header> = None;
-        loop {
-            let keys = self.0.keys.load_full();
-            let Some(found) = self.0.entry(place)? else {
-                return Ok(None);
-            };
-            if found.header.is_expired(self.0.now()) {
-                return Ok(None);
-            }
-            let open = |found: &Found| -> Result<Kept, StoreError> {
-                let damaged = StoreError::Corrupt { what: "a record" };
-                let name = self.0.open_name(&keys, space, namespace, found)?.ok_or(damaged)?;
-                let record = self.0.open_record(&keys, space, namespace, &name, found)?;
-                Ok(Kept {
-                    space,
-                    namespace: namespace.clone(),
-                    name,
-                    value: record.value.into(),
-                    version: record.version,
-                    expires: found.header.expires,
-                    classification: record.classification,
-                })
-            };
-            match open(&found) {
-                // Replaced between two looks, unless it is the same at the next.
-                Err(StoreError::Corrupt { .. }) if before != Some(found.header) => before = Some(found.header),
-                other => return other.map(Some),
-            }
-        }
     }
 
     /// Reads a backup twice: first to the end, to see that it is whole and the key is right, then into the store.
@@ -204,15 +132,9 @@ impl SealedStore {
         }
         let (space, classification) = (kept.space, kept.classification);
         let work = Work::Restore {
-            space: kept.space,
-            namespace: kept.namespace,
-            record: Restored {
-                name: kept.name,
-                value: kept.value,
-                version: kept.version,
-                expires: kept.expires,
-                classification: kept.classification,
-            },
+            space,
+            namespace: kept.namespace.clone(),
+            record: Restored::from(kept),
             replace: existing == Existing::Replace,
         };
         match self.0.submit(work) {

@@ -6,9 +6,11 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use zeroize::Zeroizing;
 
+use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
 use super::root::{Place, Space};
 use super::tree::{Scan, prefix};
+use crate::backup::Kept;
 use crate::record::{
     BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, Operation, Outcome, Precondition, Quota, RecordName, Swept, TTL_SECONDS_MAX,
     VALUE_BYTES_MAX, Write,
@@ -38,6 +40,8 @@ pub(super) enum Work {
         place: Place,
         record: Restored,
     },
+    /// A record that does not open, if it still is what it was; none: its header cannot be read.
+    Discard { place: Place, header: Option<Header> },
     /// Expired records.
     Sweep { records_max: usize },
 }
@@ -56,6 +60,20 @@ pub(super) struct Restored {
 pub(super) struct Done {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) swept: Swept,
+    /// What was to be discarded was still there.
+    pub(super) discarded: bool,
+}
+
+impl From<Kept> for Restored {
+    fn from(kept: Kept) -> Self {
+        Self {
+            name: kept.name,
+            value: kept.value,
+            version: kept.version,
+            expires: kept.expires,
+            classification: kept.classification,
+        }
+    }
 }
 
 impl Work {
@@ -64,7 +82,7 @@ impl Work {
         match self {
             Self::Apply { operations, .. } => operations.len() as u64,
             Self::Restore { .. } | Self::Rewrite { .. } => 1,
-            Self::Sweep { .. } => 0,
+            Self::Discard { .. } | Self::Sweep { .. } => 0,
         }
     }
 
@@ -72,7 +90,7 @@ impl Work {
     pub(super) fn records(&self) -> usize {
         match self {
             Self::Apply { operations, .. } => operations.len(),
-            Self::Restore { .. } | Self::Rewrite { .. } => 1,
+            Self::Restore { .. } | Self::Rewrite { .. } | Self::Discard { .. } => 1,
             Self::Sweep { records_max } => *records_max,
         }
     }
@@ -90,7 +108,7 @@ impl Work {
             Self::Restore { record, .. } | Self::Rewrite { record, .. } => {
                 charged(&record.value).saturating_add(RECORD_OVERHEAD_BYTES)
             }
-            Self::Sweep { .. } => 0,
+            Self::Discard { .. } | Self::Sweep { .. } => 0,
         }
     }
 
@@ -132,6 +150,10 @@ impl Work {
                 let before = Located { place, header };
                 write(plan, mark, Some(&before), &record.to_record(space, &namespace))
             }
+            Self::Discard { place, header } => Ok(Done {
+                discarded: plan.discard(&place, header, mark)?,
+                ..Done::default()
+            }),
             Self::Sweep { records_max } => sweep(plan, mark, records_max),
         }
     }

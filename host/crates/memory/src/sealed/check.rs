@@ -1,0 +1,197 @@
+//! Looking through the whole store for records that do not open, and taking those out that nothing opens any more. One of them
+//! stops whatever has to open all: a listing, a rotation, a backup.
+
+use aral_contract::id::Namespace;
+
+use super::entry::Header;
+use super::read::Found;
+use super::root::{Keys, NamespacePlace, Place, Space};
+use super::tree::{Scan, key, prefix};
+use super::work::Work;
+use super::{Inner, SealedStore};
+use crate::backup::Kept;
+use crate::key::hex;
+use crate::record::RecordName;
+use crate::store::StoreError;
+
+/// Places that are looked up at once. Bounds memory.
+const AT_ONCE: usize = 256;
+
+/// A record that does not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Whether it is a secret.
+    pub is_secret: bool,
+    /// Its name, if that still opens.
+    pub name: Option<RecordName>,
+    /// Where it lies: what the database knows it by, in hex.
+    pub place: String,
+    /// Whether it was taken out.
+    pub deleted: bool,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Records that were looked at.
+    pub records: u64,
+    /// Of these, how many do not open.
+    pub damaged: u64,
+    /// Of these, how many were taken out.
+    pub deleted: u64,
+}
+
+/// What lies at a place.
+pub(super) enum Look {
+    /// Nothing, or nothing any more.
+    Gone,
+    /// A record, expired or not.
+    Whole(Kept),
+    /// Something that did not open twice, and was the same both times. None: not even its header can be read.
+    Damaged(Option<Header>),
+}
+
+impl SealedStore {
+    /// Opens every record of both spaces, and tells of each that does not open. With `delete` those are taken out and their
+    /// keys destroyed: whatever of them could still be saved must be saved before. Reading and writing go on meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
+    /// read as such; and as [`RecordStore::apply`](crate::RecordStore::apply).
+    pub fn check(
+        &self,
+        delete: bool,
+        progress: &mut dyn FnMut(&Checked),
+        found: &mut dyn FnMut(Damaged),
+    ) -> Result<Checked, StoreError> {
+        // A record that moves between roots while this runs could be missed in both.
+        let _alone = self.0.alone()?;
+        let mut checked = Checked::default();
+        let count = |one: &mut u64| *one = one.saturating_add(1);
+        self.0.each_place(&mut |space, namespace, place| {
+            let header = match self.0.look(space, namespace, place)? {
+                Look::Gone => return Ok(()),
+                Look::Whole(_) => {
+                    count(&mut checked.records);
+                    progress(&checked);
+                    return Ok(());
+                }
+                Look::Damaged(header) => header,
+            };
+            count(&mut checked.records);
+            count(&mut checked.damaged);
+            let name = self.0.name_at(space, namespace, place);
+            let mut deleted = false;
+            if delete {
+                let discard = Work::Discard { place: *place, header };
+                deleted = self.0.submit(discard)?.discarded;
+                checked.deleted = checked.deleted.saturating_add(deleted.into());
+            }
+            found(Damaged {
+                namespace: namespace.clone(),
+                is_secret: space == Space::Secrets,
+                name,
+                place: hex(place),
+                deleted,
+            });
+            progress(&checked);
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(checked)
+    }
+}
+
+impl Inner {
+    /// Shows every place where a record lies, with whose it is. Oldest root first, and its namespaces when its turn comes: a
+    /// rotation may have been cut off before, and a write takes a record to the newest root.
+    pub(super) fn each_place<E: From<StoreError>>(
+        &self,
+        show: &mut dyn FnMut(Space, &Namespace, &Place) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keys = self.keys.load_full();
+        for root in &keys.roots {
+            for space in Space::ALL {
+                let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
+                self.each_namespace(space, &mut |place, namespace| {
+                    if root.namespace_place(space, &namespace) == place {
+                        namespaces.push((place, namespace));
+                    }
+                    Scan::Next
+                })?;
+                for (place, namespace) in namespaces {
+                    self.each_some(&place, &mut |some| {
+                        some.iter().try_for_each(|place| show(space, &namespace, place))
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the places of the records of a namespace, some at a time: what is shown may be changed meanwhile.
+    pub(super) fn each_some<E: From<StoreError>>(
+        &self,
+        namespace: &NamespacePlace,
+        show: &mut dyn FnMut(&[Place]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = key(prefix::RECORD, &[namespace]);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let mut some: Vec<Place> = Vec::with_capacity(AT_ONCE);
+            self.tree.scan(&start, after.as_deref(), &mut |at, _| {
+                some.extend(at.get(1..).and_then(|place| Place::try_from(place).ok()));
+                Ok(if some.len() == AT_ONCE { Scan::Stop } else { Scan::Next })
+            })?;
+            let Some(last) = some.last() else { return Ok(()) };
+            after = Some(key(prefix::RECORD, &[last]));
+            show(&some)?;
+        }
+    }
+
+    /// Opens what lies at a place. What does not open may have been replaced between two looks, so that a second one tells.
+    pub(super) fn look(&self, space: Space, namespace: &Namespace, place: &Place) -> Result<Look, StoreError> {
+        let mut before: Option<Option<Header>> = None;
+        loop {
+            let keys = self.keys.load_full();
+            let Some(entry) = self.tree.get(&key(prefix::RECORD, &[place]))? else {
+                return Ok(Look::Gone);
+            };
+            let header = match Header::read(&entry) {
+                Err(StoreError::Corrupt { .. }) => None,
+                other => Some(other?),
+            };
+            let opened = Found::new(&self.slots, *place, entry);
+            match opened.and_then(|found| self.kept(&keys, space, namespace, &found)) {
+                Ok(kept) => return Ok(Look::Whole(kept)),
+                Err(StoreError::Corrupt { .. }) if before == Some(header) => return Ok(Look::Damaged(header)),
+                Err(StoreError::Corrupt { .. }) => before = Some(header),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// All that makes up a record.
+    fn kept(&self, keys: &Keys, space: Space, namespace: &Namespace, found: &Found) -> Result<Kept, StoreError> {
+        let damaged = StoreError::Corrupt { what: "a record" };
+        let name = self.open_name(keys, space, namespace, found)?.ok_or(damaged)?;
+        let record = self.open_record(keys, space, namespace, &name, found)?;
+        Ok(Kept {
+            space,
+            namespace: namespace.clone(),
+            name,
+            value: record.value.into(),
+            version: record.version,
+            expires: found.header.expires,
+            classification: record.classification,
+        })
+    }
+
+    /// The name of a record whose value does not open; none: that does not open either.
+    fn name_at(&self, space: Space, namespace: &Namespace, place: &Place) -> Option<RecordName> {
+        let found = self.entry(place).ok().flatten()?;
+        let keys = self.keys.load_full();
+        self.open_name(&keys, space, namespace, &found).ok().flatten()
+    }
+}
