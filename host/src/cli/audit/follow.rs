@@ -34,12 +34,27 @@ pub(super) fn run(arguments: &AuditTail, configured: &Configured, output: &Outpu
     if !arguments.follow {
         return Ok(Exit::Success);
     }
+    let mut wanted = cursor.position();
     loop {
         match next(&mut cursor)? {
-            Some(entry) => show(&entry, output)?,
+            Some(entry) => {
+                if let Some(words) = missed(wanted, entry.seq) {
+                    output.warn(&words);
+                }
+                wanted = entry.seq.saturating_add(1);
+                show(&entry, output)?;
+            }
             None => std::thread::sleep(LOOK),
         }
     }
+}
+
+/// What is to be said where record `found` comes instead of record `wanted`.
+fn missed(wanted: u64, found: u64) -> Option<String> {
+    let last = found.checked_sub(1).filter(|last| *last >= wanted)?;
+    Some(format!(
+        "retention removed records {wanted} to {last} before they were read"
+    ))
 }
 
 fn next(cursor: &mut Cursor) -> Result<Option<Entry>, Stop> {
@@ -53,4 +68,17 @@ fn show(entry: &Entry, output: &Output) -> Result<(), Stop> {
     }
     let record = entry.record().map_err(|error| read_failure(&error))?;
     output.part(&format!("{}\n", words::line(&record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_unread_is_told() {
+        assert_eq!(missed(7, 7), None);
+        assert_eq!(missed(0, 0), None);
+        let words = missed(7, 9).expect("words");
+        assert_eq!(words, "retention removed records 7 to 8 before they were read");
+    }
 }
