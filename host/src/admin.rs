@@ -77,6 +77,7 @@ impl Management {
         let routes = short::<verb::MemoryDelete>(routes);
         let routes = short::<verb::MemoryList>(routes);
         let routes = short::<verb::MemoryStats>(routes);
+        let routes = long::<verb::MemoryCheck>(routes);
         let routes = long::<verb::MemoryRotateKey>(routes);
         let routes = long::<verb::MemoryRotateEpoch>(routes);
         let routes = long::<verb::MemoryExport>(routes);

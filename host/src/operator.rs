@@ -2,6 +2,7 @@
 //! the same in the process that has the store and over the management socket of a server, and each is on record. It prints
 //! nothing and knows no connection.
 
+mod check;
 mod hidden;
 mod memory;
 mod moves;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::host::Host;
 use crate::storage::{LazyStore, Storage};
 
+pub use check::{DamagedRecord, MemoryCheck, StoreChecked};
 pub use hidden::Hidden;
 pub use memory::{
     MemoryDelete, MemoryGet, MemoryList, MemoryPut, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, Stats,

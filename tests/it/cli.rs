@@ -54,6 +54,7 @@ fn help_of_every_verb() {
         "delete",
         "list",
         "stats",
+        "check",
         "rotate-key",
         "rotate-epoch",
         "export",

@@ -572,6 +572,62 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
     );
 }
 
+/// Changes a byte of the key that was made first.
+fn damage_first(desk: &Desk) {
+    /// The header of the slot file, and what comes before the sealed key in a slot.
+    const AT: usize = 4096 + 16;
+    let path = desk.path("store/slots");
+    let mut slots = std::fs::read(&path).expect("slots");
+    slots[AT] ^= 1;
+    std::fs::write(&path, slots).expect("slots");
+}
+
+#[test]
+fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
+    let desk = desk();
+    for name in ["a", "b"] {
+        put(&desk, name, &[]).assert("put", 0, &[]);
+    }
+    let whole = desk.aral(&["memory", "check", "--json"]);
+    whole.assert("nothing is damaged", 0, &[]);
+    assert_eq!(
+        whole.object(),
+        json!({"records": 2, "damaged": 0, "deleted": 0, "found": []})
+    );
+    damage_first(&desk);
+    let words = desk.aral(&["memory", "list", "notes"]);
+    words.assert("a listing", 1, &["a record is damaged", "`aral memory check`"]);
+    let found = desk.aral(&["memory", "check"]);
+    assert_eq!(found.code, 11, "{found:#?}");
+    assert!(
+        found.stderr.contains("`aral memory check --delete-damaged`"),
+        "{found:#?}"
+    );
+    assert!(found.stdout.contains("damaged  1\n"), "{found:#?}");
+    assert!(
+        found.stdout.contains("notes: whose name does not open, at "),
+        "{found:#?}"
+    );
+    reveal(&desk, "b").assert("untouched", 0, &[]);
+    let deleted = desk.aral(&["memory", "check", "--delete-damaged", "--json", "-v"]);
+    deleted.assert(
+        "deleted",
+        0,
+        &[
+            "memory_check_begun",
+            "memory_damaged_deleted",
+            "2 records, 1 of them damaged, 1 deleted; whole",
+        ],
+    );
+    assert_eq!(deleted.object()["found"][0]["deleted"], true);
+    let rest = desk.aral(&["memory", "list", "notes"]);
+    rest.assert("the rest", 0, &[]);
+    assert_eq!(rest.stdout, "b\n");
+    desk.aral(&["memory", "keygen", "next.key"]).assert("keygen", 0, &[]);
+    desk.aral(&["memory", "rotate-key", "--to", "next.key"])
+        .assert("rotation", 0, &[]);
+}
+
 #[test]
 fn a_full_disk_is_refused_before_anything_is_written() {
     let desk = desk();

@@ -27,7 +27,7 @@ pub(crate) enum Exit {
     Unavailable = 8,
     /// `aral diff`: the new side may do more than the old one.
     AuthorityGrew = 10,
-    /// `aral audit`: the log or a receipt is not as it was written.
+    /// `aral audit`, `aral memory check`: the log, a receipt or a record is not as it was written.
     NotAsWritten = 11,
 }
 
@@ -44,7 +44,7 @@ Exit codes:
    7  a document or a component was not admitted
    8  a service that the call needs does not answer
   10  diff: the new side may do more than the old one
-  11  audit: the log or a receipt is not as it was written";
+  11  audit, memory check: the log, a receipt or a record is not as it was written";
 
 impl Exit {
     /// The exit code of a failure.

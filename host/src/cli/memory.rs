@@ -2,6 +2,7 @@
 //! comes back.
 
 mod backup;
+mod check;
 mod keys;
 mod records;
 mod stats;
@@ -27,6 +28,7 @@ pub(crate) fn run(verb: &Memory, configured: &Configured, output: &Output) -> Do
         Memory::Delete(arguments) => records::delete(arguments, &mut open()?, output),
         Memory::List(arguments) => records::list(arguments, &mut open()?, output),
         Memory::Stats => stats::run(&mut open()?, output),
+        Memory::Check(arguments) => check::run(arguments, &mut open()?, output),
         Memory::RotateKey(arguments) => keys::rotate(arguments, &mut open()?, output),
         Memory::RotateEpoch => keys::rotate_epoch(configured, output),
         Memory::Export(arguments) => backup::export(arguments, configured, output),

@@ -13,6 +13,8 @@ pub fn store_failure(error: StoreError) -> Failure {
     match &error {
         StoreError::Precondition { .. } => failed(Code::RecordConflict),
         StoreError::Quota { .. } | StoreError::Invalid(_) | StoreError::Cursor => failed(Code::InputInvalid),
+        StoreError::Corrupt { what: StoreError::RECORD } => failed(Code::Internal)
+            .with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
         StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(
             "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`",
         ),
@@ -130,7 +132,18 @@ mod tests {
                 Code::RecordConflict,
                 None,
             ),
-            (StoreError::Corrupt { what: "a record" }, Code::Internal, Some("backup")),
+            (
+                StoreError::Corrupt {
+                    what: StoreError::RECORD,
+                },
+                Code::Internal,
+                Some("memory check"),
+            ),
+            (
+                StoreError::Corrupt { what: "the slot file" },
+                Code::Internal,
+                Some("backup"),
+            ),
             (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
             (StoreError::Cursor, Code::InputInvalid, None),
         ] {

@@ -19,7 +19,7 @@ const KEY: &str = "aral_the-key-of-the-operator";
 const AGENT: &str = "aral_a-key-of-an-agent";
 
 /// Everything that can be asked, with a body that it would take.
-const ADDRESSES: [(&str, &str, &str); 20] = [
+const ADDRESSES: [(&str, &str, &str); 21] = [
     ("GET", "/metrics", ""),
     ("GET", "/v1/status", ""),
     ("GET", "/v1/policy", ""),
@@ -52,6 +52,7 @@ const ADDRESSES: [(&str, &str, &str); 20] = [
         r#"{"namespace":"n","prefix":"","cursor":null}"#,
     ),
     ("POST", "/v1/memory/stats", "{}"),
+    ("POST", "/v1/memory/check", r#"{"delete_damaged":true}"#),
     ("POST", "/v1/memory/rotate-key", r#"{"key":{"text":"AA=="}}"#),
     ("POST", "/v1/memory/rotate-epoch", "{}"),
     ("POST", "/v1/memory/export", r#"{"to":"-"}"#),

@@ -50,6 +50,8 @@ fn script(desk: &Desk) -> Vec<(String, Run)> {
         (&["memory", "delete", "notes", "b", "--if-version", "999999"], "", 6),
         (&["memory", "delete", "notes", "b"], "", 0),
         (&["memory", "delete", "notes", "b"], "", 0),
+        (&["memory", "check"], "", 0),
+        (&["memory", "check", "--delete-damaged", "--json"], "", 0),
         (&["memory", "rotate-epoch"], "", 2),
         (&["secret", "put", "token"], VALUE, 0),
         (&["secret", "rotate", "token"], VALUE, 2),

@@ -210,6 +210,9 @@ impl From<EntropyError> for StoreError {
 }
 
 impl StoreError {
+    /// What is corrupt where it is one record, and the others are whole.
+    pub const RECORD: &'static str = "a record";
+
     /// The disk said no.
     pub(crate) fn io(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Io {

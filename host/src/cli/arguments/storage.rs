@@ -24,6 +24,8 @@ pub(crate) enum Memory {
     List(MemoryList),
     /// Show what the store holds, and the state of its keys and its disk
     Stats,
+    /// Open every record, and say which are damaged
+    Check(MemoryCheck),
     /// Seal the store under another master key; can be interrupted and started again
     RotateKey(MemoryRotateKey),
     /// Begin a new epoch and destroy the key of the old one; a host that runs does so by itself
@@ -43,6 +45,14 @@ pub(crate) struct MemoryKeygen {
     /// Make an X25519 pair for backups instead: the private key goes to `FILE.pem`, the public key to `FILE.pub.pem`
     #[arg(long)]
     pub(crate) backup: bool,
+}
+
+/// Look for damage.
+#[derive(Debug, Args)]
+pub(crate) struct MemoryCheck {
+    /// Delete the records that do not open and destroy their keys: they stop listings, rotations and backups
+    #[arg(long)]
+    pub(crate) delete_damaged: bool,
 }
 
 /// Show a record.

@@ -174,7 +174,9 @@ impl Inner {
 
     /// All that makes up a record.
     fn kept(&self, keys: &Keys, space: Space, namespace: &Namespace, found: &Found) -> Result<Kept, StoreError> {
-        let damaged = StoreError::Corrupt { what: "a record" };
+        let damaged = StoreError::Corrupt {
+            what: StoreError::RECORD,
+        };
         let name = self.open_name(keys, space, namespace, found)?.ok_or(damaged)?;
         let record = self.open_record(keys, space, namespace, &name, found)?;
         Ok(Kept {

@@ -155,7 +155,9 @@ impl Header {
     }
 }
 
-const DAMAGED: StoreError = StoreError::Corrupt { what: "a record" };
+const DAMAGED: StoreError = StoreError::Corrupt {
+    what: StoreError::RECORD,
+};
 
 /// Whose record it is: what is known before it is opened.
 #[derive(Clone, Copy)]

@@ -135,7 +135,9 @@ impl Inner {
         match self.open_name(&self.keys.load_full(), space, namespace, &now)? {
             Some(name) => Ok(Some(name)),
             None if now.header != found.header => Ok(None),
-            None => Err(DAMAGED),
+            None => Err(StoreError::Corrupt {
+                what: StoreError::RECORD,
+            }),
         }
     }
 

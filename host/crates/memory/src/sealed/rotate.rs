@@ -277,7 +277,9 @@ impl Inner {
                 place: *place,
                 record: Restored::from(kept),
             })),
-            Look::Damaged(_) => Err(StoreError::Corrupt { what: "a record" }),
+            Look::Damaged(_) => Err(StoreError::Corrupt {
+                what: StoreError::RECORD,
+            }),
         }
     }
 

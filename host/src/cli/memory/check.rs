@@ -1,0 +1,59 @@
+//! `aral memory check`: which records do not open, and without them if it is told so.
+
+use aral_contract::Failure;
+use aral_host::operator::{DamagedRecord, MemoryCheck, StoreChecked, Told};
+
+use crate::cli::arguments::storage;
+use crate::cli::desk::Desk;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Done, Output};
+use crate::cli::progress::Progress;
+use crate::cli::text;
+
+pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Output) -> Done {
+    let progress = Progress::counting(output, "opening");
+    let act = MemoryCheck {
+        delete_damaged: arguments.delete_damaged,
+    };
+    let checked = desk.act_long(act, &mut |told| {
+        if let Told::Progress { done, total } = told {
+            progress.count(done, total.unwrap_or(done));
+        }
+        Ok(())
+    })?;
+    drop(progress);
+    let object = serde_json::to_value(&checked).map_err(Failure::internal)?;
+    output.answer(&words(&checked), &object)?;
+    if checked.damaged == checked.deleted {
+        return Ok(Exit::Success);
+    }
+    output.note(
+        "hint: read them from a backup first if there is one: `aral memory import --overwrite`; what then still does not open: \
+         `aral memory check --delete-damaged`",
+    );
+    Ok(Exit::NotAsWritten)
+}
+
+fn words(checked: &StoreChecked) -> String {
+    let mut shown = format!("records  {}\ndamaged  {}\n", checked.records, checked.damaged);
+    if checked.deleted > 0 {
+        shown.push_str(&format!("deleted  {}\n", checked.deleted));
+    }
+    checked.found.iter().for_each(|one| shown.push_str(&line(one)));
+    let more = checked.damaged.saturating_sub(checked.found.len() as u64);
+    if more > 0 {
+        shown.push_str(&format!("  and {more} more\n"));
+    }
+    shown
+}
+
+fn line(one: &DamagedRecord) -> String {
+    let kind = if one.secret { "secret " } else { "" };
+    let name = match &one.name {
+        Some(name) => format!("`{}`", text::line(name)),
+        None => "whose name does not open".to_owned(),
+    };
+    let place = one.place.get(..16).unwrap_or(&one.place);
+    let deleted = if one.deleted { ", deleted" } else { "" };
+    format!("  {kind}{}: {name}, at {place}…{deleted}\n", one.namespace)
+}
