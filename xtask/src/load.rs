@@ -9,6 +9,9 @@ use clap::ValueEnum;
 
 use crate::{guests, process, repository, services};
 
+/// The profile of what is deployed, by which other servers are built too.
+const DEPLOYED: &str = "dist";
+
 /// What is asked, in the words of `benches/load`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Question {
@@ -42,11 +45,11 @@ pub(crate) fn run(question: Option<Question>, seconds: u64) -> Result<()> {
     let programs = ["--bin", "aral", "--bin", "load"];
     let mut build = process::cargo(&root);
     build
-        .args(["build", "--release", "--locked"])
+        .args(["build", "--profile", DEPLOYED, "--locked"])
         .args(packages)
         .args(programs);
     process::run(&mut build)?;
-    let program = target.join("release/load");
+    let program = target.join(DEPLOYED).join("load");
     let all = Question::value_variants();
     let asked = question.as_ref().map_or(all, std::slice::from_ref);
     for question in asked {
