@@ -1,11 +1,16 @@
 //! Many connections on which nothing happens: after they were opened, and after each had a call. Each call at the end shows
 //! that its connection was still there.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
 use crate::{SPARE, mebibytes, server};
+
+/// After that long without a request a connection is one on which nothing happens.
+const REST: Duration = Duration::from_secs(4);
 
 /// A server gets the same limit from this program, and lowers it by itself to what its configuration says.
 fn allow_descriptors(count: u32) -> Result<()> {
@@ -39,6 +44,8 @@ pub(crate) fn run(connections: u32) -> Result<()> {
             client.ask()?;
         }
         tell(when)?;
+        std::thread::sleep(REST);
+        tell("  and some seconds later")?;
     }
     println!("  wanted: under 200 MiB");
     Ok(())

@@ -252,6 +252,40 @@ fn idle_ms() {
     assert_eq!(sleeping(&server, 1500).reply().status, 200);
 }
 
+/// A connection on which nothing is asked for a second gives back what it needs for requests, and nobody notices.
+#[test]
+fn a_connection_that_rested_goes_on_where_it_was() {
+    let rest = || std::thread::sleep(Duration::from_millis(2500));
+    let server = server(json!({}));
+    let (mut wire, other) = (server.wire(), server.wire());
+    rest();
+    for round in 0..3 {
+        assert_eq!(wire.invoke(ECHO, &[], "1").status, 200, "{round}");
+        rest();
+    }
+    // What comes in parts is one request, however long that takes.
+    wire.send("G");
+    rest();
+    wire.send("ET /ready HTTP/1.1\r\nHost: loc");
+    rest();
+    wire.send("alhost\r\n\r\n");
+    assert_eq!(wire.reply().status, 200);
+    rest();
+    // What comes at once is two.
+    wire.send(&request("GET", "/ready", &[], "").repeat(2));
+    assert_eq!((wire.reply().status, wire.reply().status), (200, 200));
+    // A call is no rest.
+    assert_eq!(sleeping(&server, 2500).reply().status, 200);
+    // Who ends a connection that rests ends it, and so does a server that stops.
+    rest();
+    drop(other);
+    server.signal(Signal::TERM);
+    assert!(wire.is_closed());
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    assert!(!words.contains("between two looks"), "{words}");
+}
+
 #[test]
 fn drain_ms() {
     let end = |drain_ms: u64| {

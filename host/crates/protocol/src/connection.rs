@@ -2,6 +2,7 @@
 //! slow or the server stops.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -117,27 +118,52 @@ where
     // A connection may outlive many configurations, and keeps none of them.
     let bounds = answers.bounds();
     let pace = Pace::new(&bounds);
-    let service = service_fn(|request: Request<Incoming>| answer(&answers, pace.clone(), peer.clone(), request));
-    let stream = TokioIo::new(Paced::new(stream, pace.clone()));
+    let service =
+        service_fn(|request: Request<Incoming>| Box::pin(answer(&answers, pace.clone(), peer.clone(), request)));
     // `pace` bounds the time of header fields, from their first byte on; hyper's own bound begins with the connection.
-    let connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_header_size(bounds::size(bounds.header_bytes_max))
-        .serve_connection(stream, service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return told(ended),
-        () = pace.expired() => return tracing::debug!(?peer, "too slow, or idle for too long"),
-        () = stop.stopped() => {}
-    }
-    if pace.is_idle() {
-        return;
-    }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        ended = &mut connection => told(ended),
-        () = pace.expired() => tracing::debug!(?peer, "too slow"),
+        .max_header_size(bounds::size(bounds.header_bytes_max));
+    let mut stream = Paced::new(stream, pace.clone());
+    let mut expired = std::pin::pin!(pace.expired());
+    loop {
+        // Most connections wait, and what hyper needs for a request is five times what one takes that waits.
+        tokio::select! {
+            begins = stream.begins() => match begins {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return,
+            },
+            () = &mut expired => return tracing::debug!(?peer, "idle for too long"),
+            () = stop.stopped() => return,
+        }
+        let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), &service));
+        tokio::select! {
+            ended = &mut *connection => return told(ended),
+            () = &mut expired => return tracing::debug!(?peer, "too slow, or idle for too long"),
+            () = stop.stopped() => {
+                if pace.is_idle() {
+                    return;
+                }
+                Pin::new(&mut *connection).graceful_shutdown();
+                return tokio::select! {
+                    ended = &mut *connection => told(ended),
+                    () = &mut expired => tracing::debug!(?peer, "too slow"),
+                };
+            }
+            () = pace.rested() => {}
+        }
+        // Nothing is asked, so that this ends it at once, and leaves the stream open.
+        Pin::new(&mut *connection).graceful_shutdown();
+        if let Err(error) = poll_fn(|cx| connection.poll_without_shutdown(cx)).await {
+            return told(Err(error));
+        }
+        let parts = connection.into_parts();
+        if !parts.read_buf.is_empty() {
+            return tracing::error!(?peer, "a request came between two looks");
+        }
+        stream = parts.io.into_inner();
     }
 }
 

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::bounds::{self, Bounds};
 use crate::connection::Place;
+
+/// How long nothing is asked on a connection until it gives back what it needs for requests.
+const REST: Duration = Duration::from_secs(1);
 
 /// Is told what goes over a stream.
 pub(crate) trait Watch: Unpin {
@@ -112,6 +115,18 @@ impl Pace {
         passed(shortest, || self.left()).await;
     }
 
+    /// Ends when nothing has been asked for some time.
+    pub(crate) async fn rested(&self) {
+        passed(REST, || {
+            let state = self.lock();
+            match state.phase {
+                Phase::Idle => REST.saturating_sub(state.since.elapsed()),
+                _ => REST,
+            }
+        })
+        .await;
+    }
+
     fn left(&self) -> Duration {
         let state = self.lock();
         let allowed = match state.phase {
@@ -172,11 +187,30 @@ impl State {
 pub(crate) struct Paced<T, W> {
     stream: T,
     pace: W,
+    /// What was read to see that something comes, and not handed on yet.
+    unread: Option<u8>,
 }
 
 impl<T, W> Paced<T, W> {
     pub(crate) fn new(stream: T, pace: W) -> Self {
-        Self { stream, pace }
+        Self {
+            stream,
+            pace,
+            unread: None,
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin, W: Watch> Paced<T, W> {
+    /// Waits until something comes, and needs no memory for that. False: the other end has ended.
+    ///
+    /// # Errors
+    /// As reading.
+    pub(crate) async fn begins(&mut self) -> std::io::Result<bool> {
+        let mut byte = [0];
+        let count = self.read(&mut byte).await?;
+        self.unread = byte.first().copied().filter(|_| count > 0);
+        Ok(count > 0)
     }
 }
 
@@ -186,6 +220,10 @@ impl<T: AsyncRead + Unpin, W: Watch> AsyncRead for Paced<T, W> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if let Some(byte) = self.unread.take_if(|_| buffer.remaining() > 0) {
+            buffer.put_slice(&[byte]);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match buffer.filled().get(before..) {
@@ -223,5 +261,41 @@ impl<T: AsyncWrite + Unpin, W: Watch> AsyncWrite for Paced<T, W> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_byte_that_shows_that_something_comes_is_read_first() {
+        let (mut near, far) = tokio::io::duplex(16);
+        let pace = Pace::new(&Bounds::default());
+        let mut stream = Paced::new(far, pace.clone());
+        near.write_all(b"abc").await.unwrap();
+        assert!(pace.is_idle());
+        assert!(stream.begins().await.unwrap());
+        assert!(!pace.is_idle());
+        let mut text = [0; 3];
+        stream.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"abc");
+        drop(near);
+        assert!(!stream.begins().await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_rests_while_nothing_is_asked_and_not_before() {
+        let pace = Pace::new(&Bounds::default());
+        pace.busy();
+        let soon = || tokio::time::timeout(REST * 10, pace.rested());
+        assert!(soon().await.is_err(), "a call is under way");
+        pace.writing(None, false);
+        pace.handed_over();
+        assert!(soon().await.is_err(), "its answer is on the way");
+        pace.sent();
+        assert!(soon().await.is_ok());
     }
 }
