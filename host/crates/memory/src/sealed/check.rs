@@ -1,9 +1,12 @@
 //! Looking through the whole store for records that do not open, and taking those out that nothing opens any more. One of them
 //! stops whatever has to open all: a listing, a rotation, a backup.
 
+use std::collections::HashSet;
+
 use aral_contract::id::Namespace;
 
 use super::entry::Header;
+use super::plan::namespace_of;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, Place, Space};
 use super::tree::{Scan, key, prefix};
@@ -69,8 +72,9 @@ impl SealedStore {
         // A record that moves between roots while this runs could be missed in both.
         let _alone = self.0.alone()?;
         let mut checked = Checked::default();
+        let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let count = |one: &mut u64| *one = one.saturating_add(1);
-        self.0.each_place(&mut |space, namespace, place| {
+        let looked = self.0.each_place(&mut |space, namespace, place| {
             let header = match self.0.look(space, namespace, place)? {
                 Look::Gone => return Ok(()),
                 Look::Whole(_) => {
@@ -88,6 +92,7 @@ impl SealedStore {
                 let discard = Work::Discard { place: *place, header };
                 deleted = self.0.submit(discard)?.discarded;
                 checked.deleted = checked.deleted.saturating_add(deleted.into());
+                changed.insert(namespace_of(place));
             }
             found(Damaged {
                 namespace: namespace.clone(),
@@ -98,8 +103,12 @@ impl SealedStore {
             });
             progress(&checked);
             Ok::<(), StoreError>(())
-        })?;
-        Ok(checked)
+        });
+        // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
+        for namespace in changed {
+            self.0.submit(Work::Recount { namespace })?;
+        }
+        looked.map(|()| checked)
     }
 }
 
@@ -159,14 +168,16 @@ impl Inner {
                 return Ok(Look::Gone);
             };
             let header = match Header::read(&entry) {
-                Err(StoreError::Corrupt { .. }) => None,
+                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => None,
                 other => Some(other?),
             };
             let opened = Found::new(&self.slots, *place, entry);
             match opened.and_then(|found| self.kept(&keys, space, namespace, &found)) {
                 Ok(kept) => return Ok(Look::Whole(kept)),
-                Err(StoreError::Corrupt { .. }) if before == Some(header) => return Ok(Look::Damaged(header)),
-                Err(StoreError::Corrupt { .. }) => before = Some(header),
+                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) if before == Some(header) => {
+                    return Ok(Look::Damaged(header));
+                }
+                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => before = Some(header),
                 Err(error) => return Err(error),
             }
         }

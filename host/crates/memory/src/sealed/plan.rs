@@ -12,8 +12,11 @@ use super::root::{Keys, NamespacePlace, Place, Space};
 use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
 use super::tree::{Added, Commit, Tree, key, prefix};
 use super::usage;
-use crate::record::{RecordName, Usage};
+use crate::record::{RecordName, Usage, VALUE_BYTES_MAX};
 use crate::store::StoreError;
+
+/// Parts of the longest value.
+const CHUNKS_MAX: u32 = VALUE_BYTES_MAX.div_ceil(entry::CHUNK_BYTES) as u32;
 
 /// One record to write, with everything decided.
 pub(super) struct NewRecord<'a> {
@@ -39,7 +42,7 @@ pub(super) struct Plan<'a> {
     pub(super) slot_file: &'a SlotFile,
     pub(super) keys: Arc<Keys>,
     store: &'a super::StoreId,
-    allocation: &'a mut Allocation,
+    pub(super) allocation: &'a mut Allocation,
     /// Seconds since 1970.
     pub(super) now: u64,
     /// The same, with a second that has begun counted.
@@ -47,15 +50,15 @@ pub(super) struct Plan<'a> {
     /// The number of this commit.
     commit: u64,
     /// Records as they will be; none: removed.
-    records: HashMap<Place, Option<Header>>,
+    pub(super) records: HashMap<Place, Option<Header>>,
     usages: HashMap<NamespacePlace, Change>,
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     slots: Vec<(SlotIndex, Slot)>,
     pub(super) doomed: Vec<SlotIndex>,
 }
 
-struct Change {
-    usage: Usage,
+pub(super) struct Change {
+    pub(super) usage: Usage,
     /// Where the namespace may not be there yet: what it is called.
     named: Option<(Space, Namespace)>,
 }
@@ -181,7 +184,7 @@ impl<'a> Plan<'a> {
         Ok(sum)
     }
 
-    fn change(
+    pub(super) fn change(
         &mut self,
         place: NamespacePlace,
         mark: &mut Mark,
@@ -211,22 +214,30 @@ impl<'a> Plan<'a> {
 
     /// Plans the end of a record: its key, its entry, its chunks and its place among those that expire.
     pub(super) fn remove(&mut self, gone: &Located, mark: &mut Mark) -> Result<(), StoreError> {
-        if self.is_own_slot(gone)? {
+        let is_own = self.is_own_slot(gone)?;
+        if is_own {
             self.doomed.push(gone.header.slot);
         }
-        self.take_out(&gone.place, Some(&gone.header), mark)
+        self.take_out(&gone.place, Some(&gone.header), is_own, mark)
     }
 
-    /// Plans the end of an entry, as far as its header says what belongs to it.
+    /// Plans the end of an entry. Parts of a value lie by the slot that the header names: they go if that is the record's own,
+    /// since what is in the tree was not authenticated, and must not get another record's value removed.
     pub(super) fn take_out(
         &mut self,
         place: &Place,
         header: Option<&Header>,
+        is_own_slot: bool,
         mark: &mut Mark,
     ) -> Result<(), StoreError> {
         self.changes.push((key(prefix::RECORD, &[place]), None));
         if let Some(header) = header {
-            for index in 0..header.chunks() {
+            let chunks = if is_own_slot {
+                header.chunks().min(CHUNKS_MAX)
+            } else {
+                0
+            };
+            for index in 0..chunks {
                 let chunk = header.chunk_place(index);
                 self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
             }
@@ -314,7 +325,7 @@ impl<'a> Plan<'a> {
     pub(super) fn finish(mut self) -> Result<Written, StoreError> {
         for (place, change) in std::mem::take(&mut self.usages) {
             let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
-            if change.usage.records == 0 {
+            if change.usage.records == 0 && !self.has_records(&place)? {
                 self.changes.push((usage_key, None));
                 self.changes.push((name_key, None));
                 continue;

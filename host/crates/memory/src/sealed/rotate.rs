@@ -14,7 +14,7 @@ use super::root::{Keys, Place, Root, Space};
 use super::tree::{Scan, prefix};
 use super::work::{Restored, Work};
 use super::{Inner, SealedStore};
-use crate::key::MasterKey;
+use crate::key::{MasterKey, hex};
 use crate::store::StoreError;
 
 /// Bytes that are written at once.
@@ -277,9 +277,13 @@ impl Inner {
                 place: *place,
                 record: Restored::from(kept),
             })),
-            Look::Damaged(_) => Err(StoreError::Corrupt {
-                what: StoreError::RECORD,
-            }),
+            Look::Damaged(_) => {
+                let tag = hex(place.get(..20).unwrap_or_default());
+                tracing::error!(%namespace, place = %tag, "a record is damaged and keeps keys from being rotated: `aral memory check`");
+                Err(StoreError::Corrupt {
+                    what: StoreError::RECORD,
+                })
+            }
         }
     }
 

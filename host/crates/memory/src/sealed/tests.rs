@@ -923,3 +923,52 @@ fn an_expired_record_that_is_damaged_stops_no_backup() {
         "it still keeps keys from being rotated"
     );
 }
+
+#[test]
+fn a_forged_header_gets_nothing_of_another_record_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "long", &[7; 100_000]);
+    let victim = place(&store, "long");
+    let entry = store.0.entry(&victim).unwrap().unwrap().entry;
+    // Before all others of its namespace, with the header of a record that is good.
+    let mut forged = victim;
+    forged[root::SPACE_TAG_BYTES + 1..].fill(0);
+    let mut batch = sled::Batch::default();
+    batch.insert(
+        tree::key(tree::prefix::RECORD, &[&forged]),
+        &entry[..entry::HEADER_BYTES],
+    );
+    store.0.tree.apply(batch).unwrap();
+    let (checked, found) = check(&store, true);
+    assert_eq!(
+        (checked.records, checked.damaged, checked.deleted),
+        (2, 1, 1),
+        "{found:?}"
+    );
+    assert_eq!(value(&store, "long").as_deref(), Some(&[7; 100_000][..]));
+    // It was never counted, and took nothing of what was.
+    let usage = store.memory().usage(&namespace("notes")).unwrap();
+    assert_eq!((usage.records, usage.bytes), (1, 100_004));
+    let to = crate::BackupPrivateKey::generate().unwrap().public_key();
+    assert_eq!(store.export(&to, &mut Vec::new(), &mut |_| {}).unwrap().records, 1);
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn what_a_damaged_header_says_counts_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b", "c"] {
+        put(&store, text, b"0123456789");
+    }
+    // A format that there is not, and a length that no value has.
+    damage(&store, "a", |entry| entry[0] = 2);
+    damage(&store, "b", |entry| entry[28..32].fill(0xff));
+    assert!(store.rotate_key(&key(2), &mut |_| {}).is_err());
+    assert_eq!(check(&store, true).0.deleted, 2);
+    let usage = store.memory().usage(&namespace("notes")).unwrap();
+    assert_eq!((usage.records, usage.bytes), (1, 11));
+    assert_eq!(value(&store, "c").as_deref(), Some(&b"0123456789"[..]));
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+}

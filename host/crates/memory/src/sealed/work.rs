@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
-use super::root::{Place, Space};
+use super::root::{NamespacePlace, Place, Space};
 use super::tree::{Scan, prefix};
 use crate::backup::Kept;
 use crate::record::{
@@ -42,6 +42,8 @@ pub(super) enum Work {
     },
     /// A record that does not open, if it still is what it was; none: its header cannot be read.
     Discard { place: Place, header: Option<Header> },
+    /// What a namespace holds, to be counted anew.
+    Recount { namespace: NamespacePlace },
     /// Expired records.
     Sweep { records_max: usize },
 }
@@ -82,7 +84,7 @@ impl Work {
         match self {
             Self::Apply { operations, .. } => operations.len() as u64,
             Self::Restore { .. } | Self::Rewrite { .. } => 1,
-            Self::Discard { .. } | Self::Sweep { .. } => 0,
+            Self::Discard { .. } | Self::Recount { .. } | Self::Sweep { .. } => 0,
         }
     }
 
@@ -91,6 +93,7 @@ impl Work {
         match self {
             Self::Apply { operations, .. } => operations.len(),
             Self::Restore { .. } | Self::Rewrite { .. } | Self::Discard { .. } => 1,
+            Self::Recount { .. } => 0,
             Self::Sweep { records_max } => *records_max,
         }
     }
@@ -108,7 +111,7 @@ impl Work {
             Self::Restore { record, .. } | Self::Rewrite { record, .. } => {
                 charged(&record.value).saturating_add(RECORD_OVERHEAD_BYTES)
             }
-            Self::Discard { .. } | Self::Sweep { .. } => 0,
+            Self::Discard { .. } | Self::Recount { .. } | Self::Sweep { .. } => 0,
         }
     }
 
@@ -154,6 +157,10 @@ impl Work {
                 discarded: plan.discard(&place, header, mark)?,
                 ..Done::default()
             }),
+            Self::Recount { namespace } => {
+                plan.recount(namespace, mark)?;
+                Ok(Done::default())
+            }
             Self::Sweep { records_max } => sweep(plan, mark, records_max),
         }
     }
