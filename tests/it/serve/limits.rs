@@ -274,6 +274,14 @@ fn a_connection_that_rested_goes_on_where_it_was() {
     // What comes at once is two.
     wire.send(&request("GET", "/ready", &[], "").repeat(2));
     assert_eq!((wire.reply().status, wire.reply().status), (200, 200));
+    // What comes with a request before it, and in parts, is one too; an empty line is none.
+    wire.send(&format!("{}GET /ready HT", request("GET", "/ready", &[], "")));
+    assert_eq!(wire.reply().status, 200);
+    rest();
+    wire.send("TP/1.1\r\nHost: localhost\r\n\r\n\r\n");
+    assert_eq!(wire.reply().status, 200);
+    rest();
+    assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
     // A call is no rest.
     assert_eq!(sleeping(&server, 2500).reply().status, 200);
     // Who ends a connection that rests ends it, and so does a server that stops.
@@ -283,7 +291,6 @@ fn a_connection_that_rested_goes_on_where_it_was() {
     assert!(wire.is_closed());
     let (code, words) = server.wait();
     assert_eq!(code, Some(0), "{words}");
-    assert!(!words.contains("between two looks"), "{words}");
 }
 
 #[test]

@@ -131,6 +131,8 @@ where
     loop {
         // Most connections wait, and what hyper needs for a request is five times what one takes that waits.
         tokio::select! {
+            // A request that has begun goes before the end of the server.
+            biased;
             begins = stream.begins() => match begins {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return,
@@ -154,16 +156,18 @@ where
             }
             () = pace.rested() => {}
         }
-        // Nothing is asked, so that this ends it at once, and leaves the stream open.
+        // No request is under way, so that this ends it at once, and leaves the stream open.
         Pin::new(&mut *connection).graceful_shutdown();
-        if let Err(error) = poll_fn(|cx| connection.poll_without_shutdown(cx)).await {
-            return told(Err(error));
+        tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => if ended.is_err() {
+                return told(ended);
+            },
+            () = &mut expired => return tracing::debug!(?peer, "did not end in time"),
         }
         let parts = connection.into_parts();
-        if !parts.read_buf.is_empty() {
-            return tracing::error!(?peer, "a request came between two looks");
-        }
         stream = parts.io.into_inner();
+        // What came with the request before, and is no whole one.
+        stream.take_back(&parts.read_buf);
     }
 }
 

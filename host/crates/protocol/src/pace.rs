@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -22,6 +23,9 @@ pub(crate) trait Watch: Unpin {
 
     /// Everything that was handed over is sent.
     fn sent(&self);
+
+    /// No more is handed over.
+    fn ending(&self) {}
 }
 
 /// What a connection does.
@@ -171,6 +175,14 @@ impl Watch for Pace {
             Phase::Idle | Phase::Reading | Phase::Busy | Phase::Writing | Phase::Quiet => {}
         }
     }
+
+    /// The end of a connection is sent, too: until it is, nothing more may be read from it.
+    fn ending(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Idle {
+            state.enter(Phase::Writing);
+        }
+    }
 }
 
 impl State {
@@ -187,8 +199,8 @@ impl State {
 pub(crate) struct Paced<T, W> {
     stream: T,
     pace: W,
-    /// What was read to see that something comes, and not handed on yet.
-    unread: Option<u8>,
+    /// What was read and not handed on yet.
+    unread: Bytes,
 }
 
 impl<T, W> Paced<T, W> {
@@ -196,21 +208,32 @@ impl<T, W> Paced<T, W> {
         Self {
             stream,
             pace,
-            unread: None,
+            unread: Bytes::new(),
         }
     }
 }
 
 impl<T: AsyncRead + Unpin, W: Watch> Paced<T, W> {
+    /// Takes back what was read and belongs to what comes next. Empty lines before a request are nothing (RFC 9112, section 2.2).
+    pub(crate) fn take_back(&mut self, unread: &Bytes) {
+        let from = unread.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        self.unread = from.map(|from| unread.slice(from..)).unwrap_or_default();
+        if !self.unread.is_empty() {
+            self.pace.received(&self.unread);
+        }
+    }
+
     /// Waits until something comes, and needs no memory for that. False: the other end has ended.
     ///
     /// # Errors
     /// As reading.
     pub(crate) async fn begins(&mut self) -> std::io::Result<bool> {
-        let mut byte = [0];
-        let count = self.read(&mut byte).await?;
-        self.unread = byte.first().copied().filter(|_| count > 0);
-        Ok(count > 0)
+        if self.unread.is_empty() {
+            let mut byte = [0];
+            let count = self.read(&mut byte).await?;
+            self.unread = Bytes::copy_from_slice(byte.get(..count).unwrap_or_default());
+        }
+        Ok(!self.unread.is_empty())
     }
 }
 
@@ -220,8 +243,9 @@ impl<T: AsyncRead + Unpin, W: Watch> AsyncRead for Paced<T, W> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        if let Some(byte) = self.unread.take_if(|_| buffer.remaining() > 0) {
-            buffer.put_slice(&[byte]);
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
@@ -248,6 +272,7 @@ impl<T: AsyncWrite + Unpin, W: Watch> AsyncWrite for Paced<T, W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.pace.ending();
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -282,8 +307,26 @@ mod tests {
         let mut text = [0; 3];
         stream.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"abc");
+        // What was read too much is read again, without the empty lines before a request.
+        stream.pace.lock().enter(Phase::Idle);
+        stream.take_back(&Bytes::from_static(b"\r\n"));
+        assert!(pace.is_idle());
+        stream.take_back(&Bytes::from_static(b"\r\n\nxyz"));
+        assert!(!pace.is_idle());
+        assert!(stream.begins().await.unwrap());
+        near.write_all(b"!").await.unwrap();
+        let mut text = [0; 4];
+        stream.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"xyz!");
         drop(near);
         assert!(!stream.begins().await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_being_ended_does_not_rest() {
+        let pace = Pace::new(&Bounds::default());
+        pace.ending();
+        assert!(tokio::time::timeout(REST * 10, pace.rested()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
