@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aral_host::operator::Told;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
@@ -46,6 +47,13 @@ impl Progress {
         if let Some(bar) = spinning() {
             bar.set_length(total);
             bar.set_position(done);
+        }
+    }
+
+    /// The same, as an act tells it on its way.
+    pub(crate) fn follow(&self, told: &Told) {
+        if let Told::Progress { done, total } = told {
+            self.count(*done, total.unwrap_or(*done));
         }
     }
 

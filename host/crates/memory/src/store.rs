@@ -212,6 +212,13 @@ impl From<EntropyError> for StoreError {
 impl StoreError {
     /// What is corrupt where it is one record, and the others are whole.
     pub const RECORD: &'static str = "a record";
+    /// That.
+    pub(crate) const DAMAGED_RECORD: Self = Self::Corrupt { what: Self::RECORD };
+
+    /// Whether what was read is none of what this version writes. Not, for one, that it could not be read.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Version { .. })
+    }
 
     /// The disk said no.
     pub(crate) fn io(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -48,12 +48,12 @@ pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: 
         let mut buffered = BufWriter::new(file);
         let unwritten =
             |error: std::io::Error| Failure::new(Code::ConfigInvalid, format!("the backup cannot be written: {error}"));
-        let exported = desk.act_long(Export { to }, &mut |told| match told {
-            Told::Progress { done, total } => {
-                progress.count(done, total.unwrap_or(done));
-                Ok(())
+        let exported = desk.act_long(Export { to }, &mut |told| {
+            progress.follow(&told);
+            match told {
+                Told::Progress { .. } => Ok(()),
+                Told::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
             }
-            Told::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
         });
         let exported = exported.map_err(Failed::Export)?;
         buffered.flush().map_err(unwritten).map_err(Failed::Export)?;

@@ -1,7 +1,7 @@
 //! `aral memory check`: which records do not open, and without them if it is told so.
 
 use aral_contract::Failure;
-use aral_host::operator::{DamagedRecord, MemoryCheck, StoreChecked, Told};
+use aral_host::operator::{DamagedRecord, MemoryCheck, StoreChecked};
 
 use crate::cli::arguments::storage;
 use crate::cli::desk::Desk;
@@ -16,9 +16,7 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
         delete_damaged: arguments.delete_damaged,
     };
     let checked = desk.act_long(act, &mut |told| {
-        if let Told::Progress { done, total } = told {
-            progress.count(done, total.unwrap_or(done));
-        }
+        progress.follow(&told);
         Ok(())
     })?;
     drop(progress);

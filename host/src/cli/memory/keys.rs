@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aral_contract::{Code, Failure};
-use aral_host::operator::{self as verb, Told};
+use aral_host::operator as verb;
 use aral_host::storage::{read_master_key, store_failure};
 use aral_memory::MasterKey;
 use aral_memory::backup::BackupPrivateKey;
@@ -84,18 +84,11 @@ fn new_key(arguments: &MemoryRotateKey) -> Result<(verb::NewKey, String), Failur
     Ok((verb::NewKey::Transit { mount, key }, line))
 }
 
-/// Moves the bar.
-fn count(progress: &Progress, told: &Told) {
-    if let Told::Progress { done, total } = told {
-        progress.count(*done, total.unwrap_or(*done));
-    }
-}
-
 pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Output) -> Done {
     let (key, line) = new_key(arguments)?;
     let progress = Progress::counting(output, "sealing anew");
     let rotated = desk.act_long(verb::MemoryRotateKey { key }, &mut |told| {
-        count(&progress, &told);
+        progress.follow(&told);
         Ok(())
     })?;
     drop(progress);
@@ -132,7 +125,7 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
     let mut desk = Desk::open(configured, true)?;
     let progress = Progress::counting(output, "sealing anew");
     let rotated = desk.act_long(verb::MemoryRotateEpoch {}, &mut |told| {
-        count(&progress, &told);
+        progress.follow(&told);
         Ok(())
     })?;
     drop(progress);

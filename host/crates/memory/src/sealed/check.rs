@@ -9,7 +9,7 @@ use super::entry::Header;
 use super::plan::namespace_of;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, Place, Space};
-use super::tree::{Scan, key, prefix};
+use super::tree::{self, Scan, key, prefix};
 use super::work::Work;
 use super::{Inner, SealedStore};
 use crate::backup::Kept;
@@ -150,7 +150,7 @@ impl Inner {
         loop {
             let mut some: Vec<Place> = Vec::with_capacity(AT_ONCE);
             self.tree.scan(&start, after.as_deref(), &mut |at, _| {
-                some.extend(at.get(1..).and_then(|place| Place::try_from(place).ok()));
+                some.extend(tree::place(at));
                 Ok(if some.len() == AT_ONCE { Scan::Stop } else { Scan::Next })
             })?;
             let Some(last) = some.last() else { return Ok(()) };
@@ -168,26 +168,22 @@ impl Inner {
                 return Ok(Look::Gone);
             };
             let header = match Header::read(&entry) {
-                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => None,
+                Err(error) if error.is_damage() => None,
                 other => Some(other?),
             };
             let opened = Found::new(&self.slots, *place, entry);
             match opened.and_then(|found| self.kept(&keys, space, namespace, &found)) {
                 Ok(kept) => return Ok(Look::Whole(kept)),
-                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) if before == Some(header) => {
-                    return Ok(Look::Damaged(header));
-                }
-                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => before = Some(header),
-                Err(error) => return Err(error),
+                Err(error) if !error.is_damage() => return Err(error),
+                Err(_) if before == Some(header) => return Ok(Look::Damaged(header)),
+                Err(_) => before = Some(header),
             }
         }
     }
 
     /// All that makes up a record.
     fn kept(&self, keys: &Keys, space: Space, namespace: &Namespace, found: &Found) -> Result<Kept, StoreError> {
-        let damaged = StoreError::Corrupt {
-            what: StoreError::RECORD,
-        };
+        let damaged = StoreError::DAMAGED_RECORD;
         let name = self.open_name(keys, space, namespace, found)?.ok_or(damaged)?;
         let record = self.open_record(keys, space, namespace, &name, found)?;
         Ok(Kept {

@@ -5,7 +5,7 @@ use super::entry::Header;
 use super::plan::{Mark, Plan, namespace_of};
 use super::root::{NamespacePlace, Place};
 use super::slots::{Slot, SlotIndex};
-use super::tree::{Scan, key, prefix};
+use super::tree::{self, Scan, key, prefix};
 use crate::record::Usage;
 use crate::store::StoreError;
 
@@ -17,7 +17,7 @@ impl Plan<'_> {
     /// too, wherever they lie: a key without a record would be taken for a lost record.
     pub(super) fn discard(&mut self, place: &Place, was: Option<Header>, mark: &mut Mark) -> Result<bool, StoreError> {
         let header = match self.at(place) {
-            Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => None,
+            Err(error) if error.is_damage() => None,
             Ok(None) => return Ok(false),
             other => other?,
         };
@@ -65,7 +65,7 @@ impl Plan<'_> {
         match slot.place().map(|owner| self.at(owner)).transpose() {
             Ok(owner) => Ok(owner.flatten().is_some_and(|owner| owner.slot == index)),
             // Nobody can tell.
-            Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => Ok(true),
+            Err(error) if error.is_damage() => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -74,7 +74,7 @@ impl Plan<'_> {
     pub(super) fn has_records(&self, namespace: &NamespacePlace) -> Result<bool, StoreError> {
         let mut has = false;
         self.tree.scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, _| {
-            let place = at.get(1..).and_then(|place| Place::try_from(place).ok());
+            let place = tree::place(at);
             let is_removed = place.is_some_and(|place| self.records.get(&place).is_some_and(Option::is_none));
             has = !is_removed;
             Ok(if has { Scan::Stop } else { Scan::Next })
@@ -91,7 +91,7 @@ impl Plan<'_> {
         };
         self.tree
             .scan(&key(prefix::RECORD, &[&namespace]), None, &mut |at, entry| {
-                let place = at.get(1..).and_then(|place| Place::try_from(place).ok());
+                let place = tree::place(at);
                 if !place.is_some_and(|place| self.records.contains_key(&place)) {
                     count(Header::read(entry).map_or(0, |header| header.charged_bytes()));
                 }

@@ -155,9 +155,7 @@ impl Header {
     }
 }
 
-const DAMAGED: StoreError = StoreError::Corrupt {
-    what: StoreError::RECORD,
-};
+const DAMAGED: StoreError = StoreError::DAMAGED_RECORD;
 
 /// Whose record it is: what is known before it is opened.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use aral_contract::id::Namespace;
 use super::Inner;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space};
-use super::tree::{Scan, key, prefix};
+use super::tree::{self, Scan, key, prefix};
 use super::usage;
 use super::work::Work;
 use crate::key::{hex, unhex};
@@ -85,7 +85,7 @@ impl Inner {
                     return Ok(Scan::Stop);
                 }
                 examined = examined.saturating_add(1);
-                let place: Place = at.get(1..).and_then(|place| place.try_into().ok()).ok_or(DAMAGED)?;
+                let place: Place = tree::place(at).ok_or(DAMAGED)?;
                 last = Some(place);
                 let found = Found::new(&self.slots, place, entry.clone())?;
                 if !found.header.is_expired(self.now()) {
@@ -135,9 +135,7 @@ impl Inner {
         match self.open_name(&self.keys.load_full(), space, namespace, &now)? {
             Some(name) => Ok(Some(name)),
             None if now.header != found.header => Ok(None),
-            None => Err(StoreError::Corrupt {
-                what: StoreError::RECORD,
-            }),
+            None => Err(StoreError::DAMAGED_RECORD),
         }
     }
 

@@ -17,9 +17,7 @@ use crate::store::StoreError;
 
 /// How often a record that changes while it is read is read again.
 const ATTEMPTS_MAX: usize = 100;
-const DAMAGED: StoreError = StoreError::Corrupt {
-    what: StoreError::RECORD,
-};
+const DAMAGED: StoreError = StoreError::DAMAGED_RECORD;
 
 /// What was found of a record, and the keys that it was found with.
 pub(super) struct Found {

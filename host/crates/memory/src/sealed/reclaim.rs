@@ -59,7 +59,7 @@ impl Inner {
             let owner = match place.map(|place| self.entry(&place)).transpose() {
                 Ok(owner) => owner.flatten(),
                 // Damaged, but there: its key is not for us to destroy.
-                Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => continue,
+                Err(error) if error.is_damage() => continue,
                 Err(error) => return Err(error),
             };
             if owner.is_some_and(|owner| owner.header.slot == index) {
@@ -96,7 +96,8 @@ impl Inner {
         for place in added.places {
             let found = match self.entry(&place) {
                 Ok(Some(found)) => found,
-                Ok(None) | Err(StoreError::Corrupt { .. } | StoreError::Version { .. }) => continue,
+                Ok(None) => continue,
+                Err(error) if error.is_damage() => continue,
                 Err(error) => return Err(error),
             };
             // A key that did not come leaves its slot free, and one that did not come whole lacks what comes first or last.

@@ -280,9 +280,7 @@ impl Inner {
             Look::Damaged(_) => {
                 let tag = hex(place.get(..20).unwrap_or_default());
                 tracing::error!(%namespace, place = %tag, "a record is damaged and keeps keys from being rotated: `aral memory check`");
-                Err(StoreError::Corrupt {
-                    what: StoreError::RECORD,
-                })
+                Err(StoreError::DAMAGED_RECORD)
             }
         }
     }

@@ -527,17 +527,8 @@ fn a_header_that_names_another_slot_destroys_no_other_records_key() {
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     put(&store, "a", b"one");
     put(&store, "b", b"two");
-    let place = |text: &str| {
-        let keys = store.0.keys.load();
-        let root = keys.newest();
-        root.place(&root.namespace_place(Space::Memory, &namespace("notes")), &name(text))
-    };
-    let entry_of = |text: &str| store.0.entry(&place(text)).unwrap().unwrap();
-    let mut changed = entry_of("a").entry.to_vec();
-    changed[4..8].copy_from_slice(&entry_of("b").header.slot.to_le_bytes());
-    let mut batch = sled::Batch::default();
-    batch.insert(tree::key(tree::prefix::RECORD, &[&place("a")]), changed);
-    store.0.tree.apply(batch).unwrap();
+    let other = store.0.entry(&place(&store, "b")).unwrap().unwrap().header.slot;
+    damage(&store, "a", |entry| entry[4..8].copy_from_slice(&other.to_le_bytes()));
     let read = store.memory().get(&namespace("notes"), &name("a"));
     assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
     store

@@ -82,10 +82,7 @@ impl SealedStore {
             let kept = match self.0.look(space, namespace, place)? {
                 Look::Whole(kept) if !is_over(kept.expires) => kept,
                 Look::Damaged(header) if header.is_none_or(|header| !is_over(header.expires)) => {
-                    return Err(StoreError::Corrupt {
-                        what: StoreError::RECORD,
-                    }
-                    .into());
+                    return Err(StoreError::DAMAGED_RECORD.into());
                 }
                 Look::Gone | Look::Whole(_) | Look::Damaged(_) => return Ok(()),
             };

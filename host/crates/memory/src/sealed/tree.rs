@@ -56,6 +56,11 @@ pub(crate) fn key(prefix: u8, rest: &[&[u8]]) -> Vec<u8> {
     key
 }
 
+/// The place in the key of a record.
+pub(crate) fn place(key: &[u8]) -> Option<Place> {
+    key.get(1..)?.try_into().ok()
+}
+
 /// The newest commit of the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Commit {
