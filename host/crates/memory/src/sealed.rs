@@ -11,6 +11,7 @@ mod holder;
 mod keyring;
 mod listing;
 mod open;
+mod owner;
 mod plan;
 mod read;
 mod recent;

@@ -2,9 +2,9 @@
 //! left is counted anew.
 
 use super::entry::Header;
+use super::owner::SlotOwner;
 use super::plan::{Mark, Plan, namespace_of};
 use super::root::{NamespacePlace, Place};
-use super::slots::{Slot, SlotIndex};
 use super::tree::{self, Scan, key, prefix};
 use crate::record::Usage;
 use crate::store::StoreError;
@@ -14,7 +14,8 @@ const SLOTS_MAX: usize = 16;
 
 impl Plan<'_> {
     /// Plans the end of an entry that does not open, if it is what it was: none, one whose header cannot be read. Its keys go
-    /// too, wherever they lie: a key without a record would be taken for a lost record.
+    /// too, wherever they lie: a key without a record would be taken for a lost record. They are in the slot that it names, if
+    /// that says so too, or else in each one that says so, and in the one that it names if that is no other record's.
     pub(super) fn discard(&mut self, place: &Place, was: Option<Header>, mark: &mut Mark) -> Result<bool, StoreError> {
         let header = match self.at(place) {
             Err(error) if error.is_damage() => None,
@@ -24,75 +25,40 @@ impl Plan<'_> {
         if header != was {
             return Ok(false);
         }
-        let mut slots = self.slots_of(place, header.as_ref())?;
-        let is_own_slot = header.is_some_and(|header| slots.contains(&header.slot));
-        // A slot that is given back twice would be given out twice.
-        slots.retain(|index| !self.doomed.contains(index));
-        self.doomed.extend(slots);
-        self.take_out(place, header.as_ref(), is_own_slot, mark)?;
-        Ok(true)
-    }
-
-    /// The slots of a record: the one that it names, if that says so too, or else every one that says so, and the one that it
-    /// names if no record of its own names it.
-    fn slots_of(&self, place: &Place, header: Option<&Header>) -> Result<Vec<SlotIndex>, StoreError> {
         // What lies behind is being added, or was added by nobody here.
         let total = self.allocation.total.min(self.slot_file.total()?);
         let named = header.map(|header| header.slot).filter(|index| *index < total);
-        let slot = named.map(|index| self.slot_file.read(index)).transpose()?;
-        if let (Some(index), Some(slot)) = (named, slot)
-            && slot.place() == Some(place)
+        let owner = header.map(|header| self.owner_of_slot(place, &header)).transpose()?;
+        let mut slots = Vec::new();
+        if owner != Some(SlotOwner::Own) {
+            self.slot_file.walk(0, total, &mut |index, slot| {
+                if slot.place() == Some(place) && !slot.is_free() && slots.len() < SLOTS_MAX {
+                    slots.push(index);
+                }
+            })?;
+        }
+        if let Some(index) = named.filter(|_| owner != Some(SlotOwner::Another))
+            && !self.slot_file.read(index)?.is_free()
         {
-            return Ok(vec![index]);
+            slots.push(index);
         }
-        let mut own = Vec::new();
-        self.slot_file.walk(0, total, &mut |index, slot| {
-            if slot.place() == Some(place) && !slot.is_free() && own.len() < SLOTS_MAX {
-                own.push(index);
-            }
-        })?;
-        if let (Some(index), Some(slot)) = (named, slot)
-            && !slot.is_free()
-            && !self.is_of_another(index, &slot)?
-        {
-            own.push(index);
-        }
-        Ok(own)
+        // A slot that is given back twice would be given out twice.
+        slots.retain(|index| !self.doomed.contains(index));
+        self.doomed.extend(slots);
+        self.take_out(place, header.as_ref().zip(owner), mark)?;
+        Ok(true)
     }
 
-    /// Whether the record that a slot says it is of says so too.
-    fn is_of_another(&self, index: SlotIndex, slot: &Slot) -> Result<bool, StoreError> {
-        match slot.place().map(|owner| self.at(owner)).transpose() {
-            Ok(owner) => Ok(owner.flatten().is_some_and(|owner| owner.slot == index)),
-            // Nobody can tell.
-            Err(error) if error.is_damage() => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether anything will lie in a namespace, whatever was counted.
-    pub(super) fn has_records(&self, namespace: &NamespacePlace) -> Result<bool, StoreError> {
-        let mut has = false;
-        self.tree.scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, _| {
-            let place = tree::place(at);
-            let is_removed = place.is_some_and(|place| self.records.get(&place).is_some_and(Option::is_none));
-            has = !is_removed;
-            Ok(if has { Scan::Stop } else { Scan::Next })
-        })?;
-        Ok(has)
-    }
-
-    /// Counts what will lie in a namespace.
-    pub(super) fn recount(&mut self, namespace: NamespacePlace, mark: &mut Mark) -> Result<(), StoreError> {
+    /// What will lie in a namespace, whatever was counted.
+    pub(super) fn counted(&self, namespace: &NamespacePlace) -> Result<Usage, StoreError> {
         let mut usage = Usage::default();
         let mut count = |bytes: u64| {
             usage.records = usage.records.saturating_add(1);
             usage.bytes = usage.bytes.saturating_add(bytes);
         };
         self.tree
-            .scan(&key(prefix::RECORD, &[&namespace]), None, &mut |at, entry| {
-                let place = tree::place(at);
-                if !place.is_some_and(|place| self.records.contains_key(&place)) {
+            .scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, entry| {
+                if !tree::place(at).is_some_and(|place| self.records.contains_key(&place)) {
                     count(Header::read(entry).map_or(0, |header| header.charged_bytes()));
                 }
                 Ok(Scan::Next)
@@ -100,10 +66,16 @@ impl Plan<'_> {
         let planned = self
             .records
             .iter()
-            .filter(|(place, _)| namespace_of(place) == namespace);
+            .filter(|(place, _)| namespace_of(place) == *namespace);
         for header in planned.filter_map(|(_, header)| *header) {
             count(header.charged_bytes());
         }
+        Ok(usage)
+    }
+
+    /// Counts a namespace anew.
+    pub(super) fn recount(&mut self, namespace: NamespacePlace, mark: &mut Mark) -> Result<(), StoreError> {
+        let usage = self.counted(&namespace)?;
         self.change(namespace, mark, |change| change.usage = usage)
     }
 }

@@ -8,6 +8,7 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
 use super::entry::{self, Drawn, Header, Owner};
+use super::owner::SlotOwner;
 use super::root::{Keys, NamespacePlace, Place, Space};
 use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
 use super::tree::{Added, Commit, Tree, key, prefix};
@@ -53,7 +54,7 @@ pub(super) struct Plan<'a> {
     pub(super) records: HashMap<Place, Option<Header>>,
     usages: HashMap<NamespacePlace, Change>,
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    slots: Vec<(SlotIndex, Slot)>,
+    pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) doomed: Vec<SlotIndex>,
 }
 
@@ -214,28 +215,27 @@ impl<'a> Plan<'a> {
 
     /// Plans the end of a record: its key, its entry, its chunks and its place among those that expire.
     pub(super) fn remove(&mut self, gone: &Located, mark: &mut Mark) -> Result<(), StoreError> {
-        let is_own = self.is_own_slot(gone)?;
-        if is_own {
+        let owner = self.owner_of_slot(&gone.place, &gone.header)?;
+        if owner == SlotOwner::Own {
             self.doomed.push(gone.header.slot);
         }
-        self.take_out(&gone.place, Some(&gone.header), is_own, mark)
+        let header = (&gone.header, owner);
+        self.take_out(&gone.place, Some(header), mark)
     }
 
-    /// Plans the end of an entry. Parts of a value lie by the slot that the header names: they go if that is the record's own,
+    /// Plans the end of an entry. Parts of a value lie by the slot that the header names: they stay if that is another record's,
     /// since what is in the tree was not authenticated, and must not get another record's value removed.
     pub(super) fn take_out(
         &mut self,
         place: &Place,
-        header: Option<&Header>,
-        is_own_slot: bool,
+        header: Option<(&Header, SlotOwner)>,
         mark: &mut Mark,
     ) -> Result<(), StoreError> {
         self.changes.push((key(prefix::RECORD, &[place]), None));
-        if let Some(header) = header {
-            let chunks = if is_own_slot {
-                header.chunks().min(CHUNKS_MAX)
-            } else {
-                0
+        if let Some((header, owner)) = header {
+            let chunks = match owner {
+                SlotOwner::Own | SlotOwner::Nobody => header.chunks().min(CHUNKS_MAX),
+                SlotOwner::Another => 0,
             };
             for index in 0..chunks {
                 let chunk = header.chunk_place(index);
@@ -245,25 +245,13 @@ impl<'a> Plan<'a> {
                 self.changes.push((expiry_key(expires, place), None));
             }
         }
-        let bytes = header.map_or(0, Header::charged_bytes);
+        let bytes = header.map_or(0, |(header, _)| header.charged_bytes());
         self.change(namespace_of(place), mark, |change| {
             change.usage.bytes = change.usage.bytes.saturating_sub(bytes);
             change.usage.records = change.usage.records.saturating_sub(1);
         })?;
         self.note(*place, None, mark);
         Ok(())
-    }
-
-    /// Whether the slot that a record names is the record's. What is in the tree was not authenticated, and must not get
-    /// another record's key destroyed.
-    fn is_own_slot(&self, gone: &Located) -> Result<bool, StoreError> {
-        let index = gone.header.slot;
-        let planned = self.slots.iter().find(|(slot, _)| *slot == index);
-        let slot = match planned {
-            Some((_, slot)) => *slot,
-            None => self.slot_file.read(index)?,
-        };
-        Ok(slot.place() == Some(&gone.place))
     }
 
     /// Takes a stale entry out of the order of expiry.
@@ -323,9 +311,13 @@ impl<'a> Plan<'a> {
 
     /// Everything that was planned.
     pub(super) fn finish(mut self) -> Result<Written, StoreError> {
-        for (place, change) in std::mem::take(&mut self.usages) {
+        for (place, mut change) in std::mem::take(&mut self.usages) {
+            // Before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
+            if change.usage.records == 0 {
+                change.usage = self.counted(&place)?;
+            }
             let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
-            if change.usage.records == 0 && !self.has_records(&place)? {
+            if change.usage.records == 0 {
                 self.changes.push((usage_key, None));
                 self.changes.push((name_key, None));
                 continue;

@@ -963,3 +963,88 @@ fn what_a_damaged_header_says_counts_for_nothing() {
     assert_eq!(value(&store, "c").as_deref(), Some(&b"0123456789"[..]));
     store.rotate_key(&key(2), &mut |_| {}).unwrap();
 }
+
+#[test]
+fn a_namespace_that_is_counted_too_low_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "old", b"one");
+    // As taking out what was never counted leaves it, if the process ends before it counts anew.
+    let namespace_place = plan::namespace_of(&place(&store, "old"));
+    let mut batch = sled::Batch::default();
+    let nothing = usage::to_bytes(crate::record::Usage::default());
+    batch.insert(tree::key(tree::prefix::USAGE, &[&namespace_place]), &nothing[..]);
+    store.0.tree.apply(batch).unwrap();
+    let operations = vec![
+        Operation::Put(write("new", b"three")),
+        Operation::Delete {
+            name: name("old"),
+            precondition: Precondition::Any,
+        },
+    ];
+    let memory = store.memory();
+    memory
+        .apply(&namespace("notes"), operations, &Quota::UNLIMITED)
+        .unwrap();
+    let usage = memory.usage(&namespace("notes")).unwrap();
+    assert_eq!((usage.records, usage.bytes), (1, 8));
+    let to = crate::BackupPrivateKey::generate().unwrap().public_key();
+    assert_eq!(store.export(&to, &mut Vec::new(), &mut |_| {}).unwrap().records, 1);
+    assert_eq!(store.rotate_key(&key(2), &mut |_| {}).unwrap().records, 1);
+    assert_eq!(value(&store, "new").as_deref(), Some(&b"three"[..]));
+    // And an empty one loses it.
+    memory
+        .delete(&namespace("notes"), &name("new"), Precondition::Any)
+        .unwrap();
+    assert!(memory.namespaces(10).unwrap().is_empty());
+}
+
+#[test]
+fn a_record_whose_key_is_lost_leaves_no_part_of_its_value() {
+    for delete in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        put(&store, "long", &[7; 100_000]);
+        let slot = store.0.entry(&place(&store, "long")).unwrap().unwrap().header.slot;
+        store.0.slots.write(&[(slot, slots::Slot::FREE)]).unwrap();
+        let memory = store.memory();
+        if delete {
+            memory
+                .delete(&namespace("notes"), &name("long"), Precondition::Any)
+                .unwrap();
+        } else {
+            assert_eq!(check(&store, true).0.deleted, 1);
+        }
+        let mut left = 0;
+        let mut count = |_: &[u8], _: &sled::IVec| {
+            left += 1;
+            Ok(tree::Scan::Next)
+        };
+        store.0.tree.scan(&[tree::prefix::CHUNK], None, &mut count).unwrap();
+        assert_eq!(left, 0);
+    }
+}
+
+#[test]
+fn an_expired_record_of_an_unknown_format_keeps_no_other_from_being_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::new();
+    let store = SealedStore::open(StoreOptions {
+        clock: clock.clone(),
+        ..options(&folder, 1)
+    })
+    .unwrap();
+    for text in ["a", "b"] {
+        let short = Write {
+            ttl_seconds: Some(1),
+            ..write(text, b"short")
+        };
+        store
+            .memory()
+            .put(&namespace("notes"), short, &Quota::UNLIMITED)
+            .unwrap();
+    }
+    damage(&store, "a", |entry| entry[0] = 2);
+    clock.advance(10);
+    assert_eq!(store.sweep(10).unwrap().records, 1);
+}

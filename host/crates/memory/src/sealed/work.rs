@@ -363,7 +363,7 @@ fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) -> Result<Don
     let mut records = 0_usize;
     for (expires, place) in due {
         let record = match plan.at(&place) {
-            Err(StoreError::Corrupt { .. }) => {
+            Err(error) if error.is_damage() => {
                 tracing::error!("an expired record is damaged and stays; it keeps no other from being removed");
                 None
             }
