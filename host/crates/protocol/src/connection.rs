@@ -142,6 +142,8 @@ where
         }
         let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), &service));
         tokio::select! {
+            // Hyper takes a connection of which it has read nothing for one that may end at once.
+            biased;
             ended = &mut *connection => return told(ended),
             () = &mut expired => return tracing::debug!(?peer, "too slow, or idle for too long"),
             () = stop.stopped() => {
