@@ -34,26 +34,38 @@ fn tell(driven: &Driven, rate: f64) {
         at(0.99),
         at(0.999),
         at(1.0),
-        at(0.99) / at(0.5),
+        tail(driven),
     );
 }
 
-/// How long callers wait.
+/// How many times as long as half of the callers does one in a hundred wait at least?
+fn tail(driven: &Driven) -> f64 {
+    driven.quantile(0.99).as_secs_f64() / driven.quantile(0.5).as_secs_f64()
+}
+
+/// How long callers wait. The floor takes turns with the server, each under the same part of what it can do itself: what the
+/// machine and the load make callers wait, they make them wait there too.
 pub(crate) fn latency(rounds: usize, length: Duration, percent: u8) -> Result<()> {
-    let server = server::aral(CONNECTIONS + SPARE)?;
+    let servers = [server::floor()?, server::aral(CONNECTIONS + SPARE)?];
     println!(
-        "latency: {CONNECTIONS} connections at {percent} % of what the server can do at most, {rounds} rounds of {} s",
+        "latency: {CONNECTIONS} connections at {percent} % of what the server can do at most, {rounds} rounds of {} s each",
         length.as_secs()
     );
-    let mut ratios = Vec::new();
+    let mut tails: [Vec<f64>; 2] = Default::default();
     for _ in 0..rounds {
-        let rate = saturation(&server)? * f64::from(percent) / 100.0;
-        let driven = drive(&server.target, CONNECTIONS, Pace::Rate(rate), length);
-        driven.check()?;
-        tell(&driven, rate);
-        ratios.push(driven.quantile(0.99).as_secs_f64() / driven.quantile(0.5).as_secs_f64());
+        for (server, tails) in servers.iter().zip(&mut tails) {
+            let rate = saturation(server)? * f64::from(percent) / 100.0;
+            let driven = drive(&server.target, CONNECTIONS, Pace::Rate(rate), length);
+            driven.check().with_context(|| server.name)?;
+            println!("  {}", server.name);
+            tell(&driven, rate);
+            tails.push(tail(&driven));
+        }
     }
-    println!("  median: p99 is {:.2}x p50; wanted: under 5x", median(ratios));
+    for (server, tails) in servers.iter().zip(tails) {
+        println!("  {}: median: p99 is {:.2}x p50", server.name, median(tails));
+    }
+    println!("  wanted of aral serve: under 5x");
     Ok(())
 }
 
