@@ -154,7 +154,7 @@ impl AdminServer {
         let router = router
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), admit))
-            .layer(middleware::from_fn_with_state(entrance, enter));
+            .layer(middleware::from_fn_with_state(entrance, outside));
         let (stopper, stopped) = Stop::new();
         let places = Places::new(CONNECTIONS_MAX);
         let mut listeners = JoinSet::new();
@@ -297,6 +297,10 @@ impl Gate {
 }
 
 /// Lets an operator through. Whoever changes something is on record; who only looks is not, since a display looks often.
+async fn outside(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
+    enter(&entrance, request, |_trace, request| next.run(request)).await
+}
+
 async fn admit(
     State(gate): State<Arc<Gate>>,
     Extension(Trace(trace)): Extension<Trace>,

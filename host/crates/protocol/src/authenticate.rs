@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use aral_contract::event::AuthenticationMethod;
 use aral_contract::id::CallerName;
-use aral_contract::{Code, Failure};
+use aral_contract::{Code, Failure, TraceId};
 use axum::body::Body;
-use axum::extract::{Extension, Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, header};
 use tracing::Instrument as _;
@@ -16,7 +15,7 @@ use tracing::Instrument as _;
 use crate::body;
 use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
-use crate::door::{Door, Peer, Said, Trace};
+use crate::door::{Door, Peer, Said};
 use crate::problem::Problem;
 use crate::signature::{self, Message, Times};
 use crate::tls::ClientCertificate;
@@ -56,19 +55,18 @@ enum Refused {
     Problem(Problem),
 }
 
-/// Lets a caller through.
+/// Who makes a request, or what is answered to somebody who is not known. The request knows its caller from then on.
 pub(crate) async fn authenticate(
-    State(door): State<Arc<Door>>,
-    Extension(Trace(trace)): Extension<Trace>,
-    Extension(peer): Extension<Peer>,
+    door: &Door,
+    trace: TraceId,
+    peer: Peer,
     request: Request,
-    next: Next,
-) -> Response {
+) -> Result<(Arc<Caller>, Request), Response> {
     let uri = request.uri().clone();
     let certificate = request.extensions().get::<Arc<ClientCertificate>>().cloned();
     let known = async {
-        match identify(&door, request.headers(), certificate).await {
-            Ok(known) => check_signature(&door, known, request).await,
+        match identify(door, request.headers(), certificate).await {
+            Ok(known) => check_signature(door, known, request).await,
             Err(stranger) => Err(Refused::Stranger(stranger)),
         }
     };
@@ -84,8 +82,8 @@ pub(crate) async fn authenticate(
                 };
                 door.shared.record_authentication(trace, peer, said, None);
             }
-            request.extensions_mut().insert(known.caller);
-            next.run(request).await
+            request.extensions_mut().insert(Arc::clone(&known.caller));
+            Ok((known.caller, request))
         }
         Err(Refused::Stranger(stranger)) => {
             let said = Said {
@@ -95,9 +93,9 @@ pub(crate) async fn authenticate(
             };
             let reason = Some(stranger.reason.to_owned());
             door.shared.record_authentication(trace, peer, said, reason);
-            refused(door.shared.protected.challenge(&uri))
+            Err(refused(door.shared.protected.challenge(&uri)))
         }
-        Err(Refused::Problem(problem)) => problem.into_response(),
+        Err(Refused::Problem(problem)) => Err(problem.into_response()),
     }
 }
 

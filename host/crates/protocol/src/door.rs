@@ -64,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) proving: Places,
     pub(crate) mcp: Arc<Mcp>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entrance: Entrance,
     sink: Arc<dyn AuditSink>,
     draining: Arc<AtomicBool>,
 }
@@ -101,6 +102,7 @@ impl Shared {
         let bounds = parts.bounds;
         Self {
             mcp: Arc::new(Mcp::new(&bounds, parts.changes)),
+            entrance: Entrance::new(&parts.clock, parts.dispatcher.sampling()),
             dispatcher: parts.dispatcher,
             callers: parts.callers,
             doctor: Arc::new(Doctor::new(parts.health, Arc::clone(&parts.clock))),
@@ -136,6 +138,7 @@ impl Shared {
             proxies,
         } = parts;
         Self {
+            entrance: Entrance::new(&self.clock, dispatcher.sampling()),
             dispatcher,
             callers,
             protected: Protected::new(resource.as_ref(), &issuers),
@@ -180,10 +183,6 @@ impl Shared {
     /// What tools are made from and called with.
     pub(crate) fn toolbox(&self) -> Toolbox {
         Toolbox::new(Arc::clone(&self.dispatcher), &self.bounds)
-    }
-
-    pub(crate) fn entrance(&self) -> Entrance {
-        Entrance::new(&self.clock, self.dispatcher.sampling())
     }
 
     /// From now on the server ends.

@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use aral_contract::{Clock, Failure, Sampling, TraceContext, TraceId};
 use aral_runtime::entropy;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tracing::Instrument as _;
 
 use crate::door::Trace;
-use crate::meters::{self, Present};
+use crate::meters::{self, Requests};
 use crate::problem::Problem;
 
 /// Names the request to its caller.
@@ -42,25 +41,34 @@ const FIELDS: [(HeaderName, &str); 5] = [
 pub(crate) struct Entrance {
     clock: Arc<dyn Clock>,
     sampling: Sampling,
+    requests: Arc<Requests>,
 }
 
 impl Entrance {
     /// `sampling` says which traces are kept.
     pub(crate) fn new(clock: &Arc<dyn Clock>, sampling: Sampling) -> Self {
-        let clock = Arc::clone(clock);
-        Self { clock, sampling }
+        Self {
+            clock: Arc::clone(clock),
+            sampling,
+            requests: Arc::new(Requests::new()),
+        }
     }
 }
 
-/// Around everything else.
-pub(crate) async fn enter(State(entrance): State<Entrance>, mut request: Request, next: Next) -> Response {
-    let _present = Present::request();
+/// Around everything else, which is what `inside` makes of the request and its name.
+pub(crate) async fn enter<A: Future<Output = Response>>(
+    entrance: &Entrance,
+    mut request: Request,
+    inside: impl FnOnce(TraceId, Request) -> A,
+) -> Response {
+    let _present = entrance.requests.begin();
     let begun = entrance.clock.elapsed();
     let context = context(request.headers()).unwrap_or_else(|| TraceContext::begin(entropy::trace_id()));
     let context = entrance.sampling.decide(context);
     let trace = context.trace;
     let method = meters::method(request.method());
-    let route = meters::route(request.extensions().get::<MatchedPath>());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = meters::route(matched.as_ref());
     let span = tracing::info_span!(
         target: "aral::call",
         "request",
@@ -68,21 +76,23 @@ pub(crate) async fn enter(State(entrance): State<Entrance>, mut request: Request
         parent_span_id = context.parent.map(tracing::field::display),
         sampled = context.sampled,
         method,
-        route = &*route,
+        route,
         status = tracing::field::Empty,
     );
     let extensions = request.extensions_mut();
     extensions.insert(Trace(trace));
     extensions.insert(context);
     let answering = async {
-        let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        let answered = AssertUnwindSafe(async { inside(trace, request).await })
+            .catch_unwind()
+            .await;
         let response = answer(answered, trace);
         tracing::Span::current().record("status", response.status().as_u16());
         response
     };
     let response = answering.instrument(span).await;
     let took = entrance.clock.elapsed().saturating_sub(begun);
-    meters::answered(method, route, response.status(), took);
+    entrance.requests.answered(method, route, response.status(), took);
     response
 }
 
@@ -133,8 +143,10 @@ fn finish(mut response: Response, trace: TraceId) -> Response {
     for (name, value) in FIELDS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
-        headers.entry(TRACE_ID).or_insert(value);
+    if !headers.contains_key(TRACE_ID)
+        && let Ok(value) = HeaderValue::try_from(trace.to_string())
+    {
+        headers.insert(TRACE_ID, value);
     }
     response
 }

@@ -2,40 +2,30 @@
 //! may call, an address of bounded length, and a length that says where the request ends.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use axum::extract::{Extension, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use aral_contract::TraceId;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode, Uri, header};
 
 use crate::bounds;
-use crate::door::{Door, Peer, Trace};
+use crate::door::{Door, Peer};
 use crate::listener::{ListenerOptions, split_port};
 use crate::problem::Problem;
 
-/// Lets a request through, or says why not.
-pub(crate) async fn guard(
-    State(door): State<Arc<Door>>,
-    Extension(Trace(trace)): Extension<Trace>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Lets a request through, or says what is answered to it.
+pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Result<(), Response> {
     let checked = check_framing(request.headers())
         .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
         .and_then(|()| check_host(&door.listener, request.uri(), request.headers()))
         .and_then(|()| check_origin(&door.listener, request.headers()));
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err((rule, problem)) => {
-            if let Some(rule) = rule {
-                door.shared
-                    .record_security(trace, peer, rule, door.listener.address.to_string());
-            }
-            problem.into_response()
+    checked.map_err(|(rule, problem)| {
+        if let Some(rule) = rule {
+            door.shared
+                .record_security(trace, peer, rule, door.listener.address.to_string());
         }
-    }
+        problem.into_response()
+    })
 }
 
 /// Why not, and the rule that was broken if that is worth a record.

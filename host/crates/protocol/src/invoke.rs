@@ -300,7 +300,7 @@ impl Answer {
         };
         let headers = response.headers_mut();
         let mut set = |name: HeaderName, text: String| {
-            if let Ok(value) = HeaderValue::from_str(&text) {
+            if let Ok(value) = HeaderValue::try_from(text) {
                 headers.insert(name, value);
             }
         };

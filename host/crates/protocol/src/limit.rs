@@ -141,11 +141,8 @@ impl Limits {
     /// A request from this address, of whoever it is. An address that showed too many wrong credentials is refused before
     /// the next one is looked at, so that it does not learn which is right.
     fn enter(&self, address: IpAddr) -> Result<Level, Refused> {
-        let taken = match self.strangers.look(&[self.failure(address)]) {
-            Verdict::Refused(refused) => Verdict::Refused(refused),
-            Verdict::Passed(_) => self.strangers.take(&[self.address(address)]),
-        };
-        match taken {
+        self.strangers.look(&self.failure(address))?;
+        match self.strangers.take(&[self.address(address)]) {
             Verdict::Refused(refused) => Err(refused),
             Verdict::Passed(levels) => Ok(levels.first().copied().unwrap_or(Level {
                 limit: Limit::Address,

@@ -1,6 +1,8 @@
 //! What the server counts, under the names of [`aral_contract::metric`]. Labels are words of this program: no text of a
 //! caller becomes one.
 
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use aral_contract::event::AuthenticationMethod;
@@ -10,14 +12,14 @@ use aral_contract::metric::{
 };
 use axum::extract::MatchedPath;
 use http::{Method, StatusCode};
-use metrics::{SharedString, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// What stands for an address that nothing answers.
 const NOWHERE: &str = "none";
 
 /// The template of an address, for labels and spans.
-pub(crate) fn route(matched: Option<&MatchedPath>) -> SharedString {
-    matched.map_or(SharedString::const_str(NOWHERE), |path| path.as_str().to_owned().into())
+pub(crate) fn route(matched: Option<&MatchedPath>) -> &str {
+    matched.map_or(NOWHERE, MatchedPath::as_str)
 }
 
 /// A method that some address takes, or the word that stands for all others.
@@ -33,11 +35,62 @@ pub(crate) fn method(method: &Method) -> &'static str {
     }
 }
 
-/// A request was answered.
-pub(crate) fn answered(method: &'static str, route: SharedString, status: StatusCode, took: Duration) {
-    histogram!(HTTP_REQUEST_SECONDS.name, "route" => route.clone()).record(took);
-    let status = status.as_str().to_owned();
-    counter!(HTTP_REQUESTS.name, "method" => method, "route" => route, "status" => status).increment(1);
+/// What is counted of every request. Looking a series up by its labels takes longer than counting, and is done once for each.
+pub(crate) struct Requests {
+    running: Gauge,
+    routes: RwLock<HashMap<String, OfRoute>>,
+}
+
+/// The series of one address.
+struct OfRoute {
+    seconds: Histogram,
+    answers: HashMap<(&'static str, StatusCode), Counter>,
+}
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Requests")
+    }
+}
+
+impl Requests {
+    /// With the recorder that is installed.
+    pub(crate) fn new() -> Self {
+        Self {
+            running: gauge!(HTTP_REQUESTS_RUNNING.name),
+            routes: RwLock::default(),
+        }
+    }
+
+    /// A request that is being answered.
+    pub(crate) fn begin(&self) -> Present {
+        Present::begin(self.running.clone())
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, method: &'static str, route: &str, status: StatusCode, took: Duration) {
+        {
+            let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(of_route) = routes.get(route)
+                && let Some(answers) = of_route.answers.get(&(method, status))
+            {
+                of_route.seconds.record(took);
+                answers.increment(1);
+                return;
+            }
+        }
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let of_route = routes.entry(route.to_owned()).or_insert_with(|| OfRoute {
+            seconds: histogram!(HTTP_REQUEST_SECONDS.name, "route" => route.to_owned()),
+            answers: HashMap::new(),
+        });
+        of_route.seconds.record(took);
+        let answers = of_route.answers.entry((method, status)).or_insert_with(|| {
+            let status = status.as_str().to_owned();
+            counter!(HTTP_REQUESTS.name, "method" => method, "route" => route.to_owned(), "status" => status)
+        });
+        answers.increment(1);
+    }
 }
 
 /// A limit of the server refused a request.
@@ -58,28 +111,22 @@ pub(crate) fn not_believed(shown: AuthenticationMethod) {
 }
 
 /// Something that is there as long as this is.
-#[derive(Debug)]
-pub(crate) struct Present(&'static str);
+pub(crate) struct Present(Gauge);
 
 impl Present {
     /// An open connection.
     pub(crate) fn connection() -> Self {
-        Self::begin(HTTP_CONNECTIONS.name)
+        Self::begin(gauge!(HTTP_CONNECTIONS.name))
     }
 
-    /// A request that is being answered.
-    pub(crate) fn request() -> Self {
-        Self::begin(HTTP_REQUESTS_RUNNING.name)
-    }
-
-    fn begin(name: &'static str) -> Self {
-        gauge!(name).increment(1.0);
-        Self(name)
+    fn begin(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
     }
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        gauge!(self.0).decrement(1.0);
+        self.0.decrement(1.0);
     }
 }

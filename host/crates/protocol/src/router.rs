@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::{Code, Failure};
+use aral_contract::{Code, Failure, TraceId};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing;
@@ -17,8 +17,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::authenticate::authenticate;
+use crate::caller::Caller;
 use crate::connection::Place;
-use crate::door::Door;
+use crate::door::{Door, Peer, Trace};
 use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
 use crate::guard::guard;
 use crate::limit;
@@ -56,33 +57,109 @@ fn open() -> OpenApiRouter<Arc<Door>> {
 }
 
 /// Everything that a request of this listener passes. The last layer is the first that it meets.
+///
+/// Each layer is cloned for each request, with all that it leads to, so that there are few, of many steps each.
 pub(crate) fn router(door: &Arc<Door>) -> Router {
     let (closed, _) = closed().split_for_parts();
     let (open, _) = open().split_for_parts();
-    let callers = || middleware::from_fn_with_state(Arc::clone(door), limit::callers);
-    let mut closed = closed.route_layer(callers());
+    let mut closed = closed.route_layer(middleware::from_fn_with_state(Arc::clone(door), as_caller));
     if door.listener.mcp {
         let methods = routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve);
-        let read = middleware::from_fn_with_state(Arc::clone(door), mcp::read);
-        closed = closed.route(mcp::PATH, methods.layer(callers()).layer(read));
+        let client = middleware::from_fn_with_state(Arc::clone(door), as_client);
+        closed = closed.route(mcp::PATH, methods.layer(client));
     }
-    let closed = closed
-        .route_layer(middleware::from_fn_with_state(Arc::clone(door), authenticate))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(door), admit))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(door), limit::strangers));
     let open = open.route_layer(middleware::from_fn_with_state(Arc::clone(door), seldom));
     let mut router = closed.merge(open);
     if !door.listener.origins.is_empty() {
         router = router.layer(cors(door));
     }
-    let mut router = router
-        .layer(middleware::from_fn_with_state(Arc::clone(door), guard))
-        .layer(middleware::from_fn_with_state(Arc::clone(door), limit::forwarded))
-        .layer(middleware::from_fn_with_state(door.shared.entrance(), enter));
+    let mut router = router.layer(middleware::from_fn_with_state(Arc::clone(door), outside));
     if door.tls.is_some() {
         router = router.layer(middleware::map_response(always_tls));
     }
     router.with_state(Arc::clone(door))
+}
+
+/// What every request meets.
+async fn outside(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let door = &door;
+    let inside = |trace, mut request| async move {
+        let peer = limit::forwarded(door, peer, &mut request);
+        match guard(door, trace, peer, &request) {
+            Ok(()) => next.run(request).await,
+            Err(refused) => refused,
+        }
+    };
+    enter(&door.shared.entrance, request, inside).await
+}
+
+/// What only callers reach.
+async fn as_caller(
+    State(door): State<Arc<Door>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let door = &door;
+    let inside = |caller, request| limit::callers(door, peer, caller, request, next);
+    known(door, trace, peer, request, inside).await
+}
+
+/// The same for a request of MCP.
+async fn as_client(
+    State(door): State<Arc<Door>>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let door = &door;
+    let inside = |caller, request| async move {
+        match mcp::read(door, trace, request).await {
+            Ok(request) => limit::callers(door, peer, caller, request, next).await,
+            Err(refused) => refused,
+        }
+    };
+    known(door, trace, peer, request, inside).await
+}
+
+/// What stands before whoever must be known. `inside` answers the caller.
+///
+/// There is a place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.
+/// The request has it too: what goes on after its answer keeps it, and what has a place of its own gives it back.
+async fn known<A: Future<Output = Response>>(
+    door: &Door,
+    trace: TraceId,
+    peer: Peer,
+    mut request: Request,
+    inside: impl FnOnce(Arc<Caller>, Request) -> A,
+) -> Response {
+    let answering = async {
+        let Some(place) = door.shared.requests.try_take().map(Place::new) else {
+            return too_many(door);
+        };
+        request.extensions_mut().insert(place.clone());
+        let mut response = match authenticate(door, trace, peer, request).await {
+            Ok((caller, request)) => inside(caller, request).await,
+            Err(refused) => refused,
+        };
+        response.extensions_mut().get_or_insert(place);
+        response
+    };
+    limit::strangers(door, trace, peer, answering).await
+}
+
+fn too_many(door: &Door) -> Response {
+    meters::rate_limited("requests_max");
+    let requests_max = door.shared.bounds.requests_max;
+    let failure = Failure::new(Code::Unavailable, format!("{requests_max} requests are under way"));
+    Problem::from(failure).closing().into_response()
 }
 
 /// From now on a browser comes over TLS alone, also where somebody wrote `http:` (RFC 6797). Other hosts of the domain are
@@ -91,27 +168,6 @@ async fn always_tls(mut response: Response) -> Response {
     let age = HeaderValue::from_static("max-age=31536000");
     response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, age);
     response
-}
-
-/// A place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.
-///
-/// The request has it too: what goes on after its answer keeps it, and what has a place of its own gives it back.
-async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    match door.shared.requests.try_take() {
-        Some(place) => {
-            let place = Place::new(place);
-            request.extensions_mut().insert(place.clone());
-            let mut response = next.run(request).await;
-            response.extensions_mut().get_or_insert(place);
-            response
-        }
-        None => {
-            meters::rate_limited("requests_max");
-            let requests_max = door.shared.bounds.requests_max;
-            let failure = Failure::new(Code::Unavailable, format!("{requests_max} requests are under way"));
-            Problem::from(failure).closing().into_response()
-        }
-    }
 }
 
 async fn seldom(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {

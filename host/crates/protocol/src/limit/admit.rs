@@ -1,10 +1,10 @@
-//! The limits as layers of the router: strangers before anybody looks at who they are, callers behind that.
+//! The limits as steps of a request: strangers before anybody looks at who they are, callers behind that.
 
 use std::sync::Arc;
 
-use aral_contract::{CapabilityId, Code, Failure};
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{Extension, Query, RawPathParams, Request, State};
+use aral_contract::{CapabilityId, Code, Failure, TraceId};
+use axum::RequestExt as _;
+use axum::extract::{Query, RawPathParams, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
@@ -13,7 +13,7 @@ use super::charge::Refused;
 use super::fields::{self, Told};
 use super::{Asked, Call, Reservation, Stopped};
 use crate::caller::Caller;
-use crate::door::{Door, Peer, Trace};
+use crate::door::{Door, Peer};
 use crate::invoke::Versions;
 use crate::mcp::Called;
 use crate::meters;
@@ -22,20 +22,19 @@ use crate::problem::Problem;
 /// The security event of an address whose credentials are not looked at any more.
 const FAILURES: &str = "rates.failures";
 
-/// Before authentication: the limit of the address, and of credentials of it that were refused.
+/// Before authentication: the limit of the address, and of credentials of it that were refused. `answering` is what is behind it.
 pub(crate) async fn strangers(
-    State(door): State<Arc<Door>>,
-    Extension(Trace(trace)): Extension<Trace>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-    next: Next,
+    door: &Door,
+    trace: TraceId,
+    peer: Peer,
+    answering: impl Future<Output = Response>,
 ) -> Response {
     let limits = &door.shared.limits;
     let address = peer.address();
     let mut response = match limits.enter(address) {
         Err(refused) => problem(&refused, &limits.line(refused.level.limit, None)),
         Ok(level) => {
-            let mut response = next.run(request).await;
+            let mut response = answering.await;
             if response.status() == StatusCode::UNAUTHORIZED && limits.failed(address) {
                 let listener = door.listener.address.to_string();
                 door.shared.record_security(trace, peer, FAILURES, listener);
@@ -50,16 +49,17 @@ pub(crate) async fn strangers(
 
 /// Behind authentication: all limits of the caller and of the call, in one step. What is put aside for the cost goes on with the request.
 pub(crate) async fn callers(
-    State(door): State<Arc<Door>>,
-    Extension(caller): Extension<Arc<Caller>>,
-    Extension(peer): Extension<Peer>,
-    path: Result<RawPathParams, RawPathParamsRejection>,
+    door: &Door,
+    peer: Peer,
+    caller: Arc<Caller>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let tool = request.extensions().get::<Called>().map(|Called(id)| id.clone());
-    let capability = tool.or_else(|| path.ok().and_then(|path| named(&path)));
-    let call = capability.as_ref().and_then(|id| call(&door, &caller, id, &request));
+    let capability = match request.extensions().get::<Called>() {
+        Some(Called(id)) => Some(id.clone()),
+        None => request.extract_parts().await.ok().and_then(|path| named(&path)),
+    };
+    let call = capability.as_ref().and_then(|id| call(door, &caller, id, &request));
     let persona = &caller.session.persona().body;
     let asked = Asked {
         address: peer.address(),

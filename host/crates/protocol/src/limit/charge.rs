@@ -19,15 +19,12 @@ pub(crate) struct Key {
 impl Key {
     /// For what has these names under this limit.
     pub(crate) fn new(limit: Limit, names: &[&str]) -> Self {
-        let mut text = limit.as_str().to_owned();
-        for name in names {
-            // No name has one, so that no two lists of names are one text.
-            text.push('\0');
-            text.push_str(name);
-        }
+        let words = std::iter::once(limit.as_str()).chain(names.iter().copied());
+        // No name has one, so that no two lists of names are one text.
+        let parts = words.flat_map(|word| ["\0", word]).skip(1);
         Self {
             limit,
-            digest: Digest::of(text.as_bytes()),
+            digest: Digest::of_parts(parts.map(str::as_bytes)),
         }
     }
 

@@ -2,6 +2,8 @@
 //! 9651). What is left of what others use too is not told until it is used up, and cost, whose unit the draft has no word
 //! for, never.
 
+use std::fmt::{self, Write as _};
+
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
@@ -14,6 +16,8 @@ pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 const SECOND_NS: u128 = 1_000_000_000;
+/// Room for an ordinary field.
+const FIELD_BYTES: usize = 128;
 
 /// What an answer tells of limits, until its fields are written.
 #[derive(Debug, Clone, Default)]
@@ -52,26 +56,40 @@ pub(crate) fn write(response: &mut Response) {
         return;
     };
     let told = || levels.iter().filter(|level| level.limit != Limit::Cost);
-    set(response, RATE_LIMIT, told().map(left).collect());
-    set(response, RATE_LIMIT_POLICY, told().map(policy).collect());
+    set(response, RATE_LIMIT, told(), left);
+    set(response, RATE_LIMIT_POLICY, told(), policy);
 }
 
-fn set(response: &mut Response, name: HeaderName, items: Vec<String>) {
-    if let Ok(value) = HeaderValue::from_str(&items.join(", "))
+/// A list of what `item` writes of each level.
+fn set<'a>(
+    response: &mut Response,
+    name: HeaderName,
+    levels: impl Iterator<Item = &'a Level>,
+    item: fn(&mut String, &Level) -> fmt::Result,
+) {
+    let mut list = String::with_capacity(FIELD_BYTES);
+    for level in levels {
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        // Writing to memory does not fail.
+        let _written = item(&mut list, level);
+    }
+    if let Ok(value) = HeaderValue::try_from(list)
         && !value.is_empty()
     {
         response.headers_mut().insert(name, value);
     }
 }
 
-fn left(level: &Level) -> String {
+fn left(list: &mut String, level: &Level) -> fmt::Result {
     let next = level.next().as_nanos().div_ceil(SECOND_NS);
-    format!("\"{}\";r={};t={next}", level.limit.as_str(), level.remaining())
+    write!(list, "\"{}\";r={};t={next}", level.limit.as_str(), level.remaining())
 }
 
-fn policy(level: &Level) -> String {
+fn policy(list: &mut String, level: &Level) -> fmt::Result {
     let window = u128::from(level.rate.capacity_ns()).div_ceil(SECOND_NS);
-    format!("\"{}\";q={};w={window}", level.limit.as_str(), level.rate.burst())
+    write!(list, "\"{}\";q={};w={window}", level.limit.as_str(), level.rate.burst())
 }
 
 #[cfg(test)]

@@ -6,11 +6,8 @@
 //! it the caller may have made up.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use axum::extract::{Extension, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -73,18 +70,15 @@ impl Proxies {
     }
 }
 
-/// From here on, the peer of a request is who asks.
-pub(crate) async fn forwarded(
-    State(door): State<Arc<Door>>,
-    Extension(peer): Extension<Peer>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Who asks. From here on that is the peer of the request.
+pub(crate) fn forwarded(door: &Door, peer: Peer, request: &mut Request) -> Peer {
     let client = door.shared.proxies.client(peer.address(), request.headers());
-    if client != peer.address() {
-        request.extensions_mut().insert(Peer(SocketAddr::new(client, 0)));
+    if client == peer.address() {
+        return peer;
     }
-    next.run(request).await
+    let client = Peer(SocketAddr::new(client, 0));
+    request.extensions_mut().insert(client);
+    client
 }
 
 /// `for=` of one element of `Forwarded`. A comma within quotes makes two parts that are no elements, which is a proxy that

@@ -53,13 +53,17 @@ impl Local {
         verdict
     }
 
-    /// What [`Local::take`] would say. Counts nothing.
-    pub(crate) fn look(&self, charges: &[Charge]) -> Verdict {
-        let mut inner = self.lock();
-        let before = inner.remember(charges);
-        let verdict = inner.take(charges);
-        inner.restore(charges, &before);
-        verdict
+    /// Whether [`Local::take`] would count it. Counts nothing.
+    pub(crate) fn look(&self, charge: &Charge) -> Result<(), Refused> {
+        let level = self.lock().table.level(&charge.key);
+        let over = level
+            .saturating_add(charge.ns())
+            .saturating_sub(charge.rate.capacity_ns());
+        if over == 0 {
+            return Ok(());
+        }
+        let wait = charge.fits().then_some(Duration::from_nanos(over));
+        Err(Refused::new(charge, level, wait))
     }
 
     /// Counts it, whether or not there is that much. Whether this is what used the limit up.

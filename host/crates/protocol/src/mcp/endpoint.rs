@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::{CapabilityId, Code, Failure};
+use aral_contract::{CapabilityId, Code, Failure, TraceId};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -44,18 +43,14 @@ pub(crate) struct Said {
     listens: bool,
 }
 
-/// Before the limits of the caller, which depend on what the request calls: reads its message, or refuses it.
-pub(crate) async fn read(
-    State(door): State<Arc<Door>>,
-    Extension(Trace(trace)): Extension<Trace>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+/// Before the limits of the caller, which depend on what the request calls: reads its message, or says what is answered to it.
+pub(crate) async fn read(door: &Door, trace: TraceId, request: Request) -> Result<Request, Response> {
     let (mut parts, body) = request.into_parts();
     let mut said = Said::default();
     if parts.method == Method::POST {
-        body::check_json(&parts.headers)?;
-        said.bytes = body::read(&parts.headers, body, &door.shared.bounds).await?;
+        body::check_json(&parts.headers).map_err(Problem::into_response)?;
+        let bytes = body::read(&parts.headers, body, &door.shared.bounds).await;
+        said.bytes = bytes.map_err(Problem::into_response)?;
         match message::read(&said.bytes) {
             Ok(message) => {
                 said.listens = listens(&message);
@@ -63,11 +58,11 @@ pub(crate) async fn read(
                     parts.extensions.insert(Called(id));
                 }
             }
-            Err(fault) => return Ok(faulty(&fault.error(trace))),
+            Err(fault) => return Err(faulty(&fault.error(trace))),
         }
     }
     parts.extensions.insert(said);
-    Ok(next.run(Request::from_parts(parts, Body::empty())).await)
+    Ok(Request::from_parts(parts, Body::empty()))
 }
 
 /// A request of MCP that was read.
