@@ -13,19 +13,18 @@ use crate::door::{Door, Peer};
 use crate::listener::{ListenerOptions, split_port};
 use crate::problem::Problem;
 
-/// Lets a request through, or says what is answered to it.
-pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Result<(), Response> {
+/// What is answered to a request that goes no further; none: it may go on.
+pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Option<Response> {
     let checked = check_framing(request.headers())
         .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
         .and_then(|()| check_host(&door.listener, request.uri(), request.headers()))
         .and_then(|()| check_origin(&door.listener, request.headers()));
-    checked.map_err(|(rule, problem)| {
-        if let Some(rule) = rule {
-            door.shared
-                .record_security(trace, peer, rule, door.listener.address.to_string());
-        }
-        problem.into_response()
-    })
+    let (rule, problem) = checked.err()?;
+    if let Some(rule) = rule {
+        door.shared
+            .record_security(trace, peer, rule, door.listener.address.to_string());
+    }
+    Some(problem.into_response())
 }
 
 /// Why not, and the rule that was broken if that is worth a record.

@@ -91,8 +91,8 @@ async fn outside(
     let inside = |trace, mut request| async move {
         let peer = limit::forwarded(door, peer, &mut request);
         match guard(door, trace, peer, &request) {
-            Ok(()) => next.run(request).await,
-            Err(refused) => refused,
+            None => next.run(request).await,
+            Some(refused) => refused,
         }
     };
     enter(&door.shared.entrance, request, inside).await
