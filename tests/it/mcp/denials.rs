@@ -39,7 +39,7 @@ fn a_listener_answers_mcp_only_if_it_says_so() {
 #[test]
 fn without_a_key_nothing_is_reached() {
     let server = Server::start(&two());
-    for method in ["POST", "GET", "DELETE"] {
+    for method in ["POST", "GET", "DELETE", "PUT"] {
         for fields in [&[][..], &[("Authorization", "Bearer aral_unknown")]] {
             let mut wire = Wire::open(server.address());
             let reply = wire.ask(method, "/mcp", fields, if method == "POST" { "{}" } else { "" });

@@ -92,6 +92,8 @@ fn without_a_key_nothing_is_reached() {
             );
             assert_eq!(reply.field("www-authenticate"), Some("Bearer"), "{case}");
         }
+        let other = ask(&server, "PUT", path, &[]);
+        other.assert_problem("a method that is not there", 401, "authentication.failed");
         let key = format!("Bearer {KEY}");
         assert_eq!(
             ask(&server, method, path, &[("Authorization", &key)]).status,

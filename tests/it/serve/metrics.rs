@@ -108,6 +108,12 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
             "aral_http_requests_total{method=\"other\",route=\"none\",status=\"404\"}",
             1.0,
         ),
+        (
+            "aral_http_request_seconds_count{route=\"/v1/invoke/{capability}\"}",
+            7.0,
+        ),
+        // The one that asks for this.
+        ("aral_http_requests_running", 1.0),
         ("aral_rate_limited_total{limit=\"public_per_second\"}", 1.0),
         ("aral_calls_running", 0.0),
         ("aral_calls_running_max", 8.0),

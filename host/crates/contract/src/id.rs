@@ -248,6 +248,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_digest_of_parts_is_that_of_the_whole() {
+        let parts = ["a".as_bytes(), b"", b"\0bc"];
+        assert_eq!(Digest::of_parts(parts), Digest::of(b"a\0bc"));
+        assert_eq!(Digest::of_parts([]), Digest::of(b""));
+    }
+
+    #[test]
     fn names() {
         for good in ["a", "text-grep", "0.x_y", &"a".repeat(NAME_BYTES_MAX)] {
             assert_eq!(good.parse::<CapabilityId>().unwrap().as_str(), good);

@@ -296,11 +296,11 @@ impl Gate {
     }
 }
 
-/// Lets an operator through. Whoever changes something is on record; who only looks is not, since a display looks often.
 async fn outside(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
     enter(&entrance, request, |_trace, request| next.run(request)).await
 }
 
+/// Lets an operator through. Whoever changes something is on record; who only looks is not, since a display looks often.
 async fn admit(
     State(gate): State<Arc<Gate>>,
     Extension(Trace(trace)): Extension<Trace>,

@@ -62,14 +62,13 @@ fn open() -> OpenApiRouter<Arc<Door>> {
 pub(crate) fn router(door: &Arc<Door>) -> Router {
     let (closed, _) = closed().split_for_parts();
     let (open, _) = open().split_for_parts();
-    let mut closed = closed.route_layer(middleware::from_fn_with_state(Arc::clone(door), as_caller));
-    if door.listener.mcp {
-        let methods = routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve);
-        let client = middleware::from_fn_with_state(Arc::clone(door), as_client);
-        closed = closed.route(mcp::PATH, methods.layer(client));
-    }
+    let closed = closed.route_layer(middleware::from_fn_with_state(Arc::clone(door), as_caller));
     let open = open.route_layer(middleware::from_fn_with_state(Arc::clone(door), seldom));
     let mut router = closed.merge(open);
+    if door.listener.mcp {
+        let clients = Router::new().route(mcp::PATH, routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve));
+        router = router.merge(clients.route_layer(middleware::from_fn_with_state(Arc::clone(door), as_client)));
+    }
     if !door.listener.origins.is_empty() {
         router = router.layer(cors(door));
     }
