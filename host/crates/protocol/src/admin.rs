@@ -296,6 +296,7 @@ impl Gate {
     }
 }
 
+/// What every request of this listener meets first and last.
 async fn outside(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
     enter(&entrance, request, |_trace, request| next.run(request)).await
 }

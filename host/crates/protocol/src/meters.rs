@@ -69,27 +69,30 @@ impl Requests {
 
     /// A request was answered.
     pub(crate) fn answered(&self, method: &'static str, route: &str, status: StatusCode, took: Duration) {
-        {
-            let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(of_route) = routes.get(route)
-                && let Some(answers) = of_route.answers.get(&(method, status))
-            {
-                of_route.seconds.record(took);
-                answers.increment(1);
-                return;
-            }
-        }
+        let series = self.kept(method, route, status);
+        let (seconds, answers) = series.unwrap_or_else(|| self.keep(method, route, status));
+        seconds.record(took);
+        answers.increment(1);
+    }
+
+    fn kept(&self, method: &'static str, route: &str, status: StatusCode) -> Option<(Histogram, Counter)> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let of_route = routes.get(route)?;
+        let answers = of_route.answers.get(&(method, status))?;
+        Some((of_route.seconds.clone(), answers.clone()))
+    }
+
+    fn keep(&self, method: &'static str, route: &str, status: StatusCode) -> (Histogram, Counter) {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let of_route = routes.entry(route.to_owned()).or_insert_with(|| OfRoute {
             seconds: histogram!(HTTP_REQUEST_SECONDS.name, "route" => route.to_owned()),
             answers: HashMap::new(),
         });
-        of_route.seconds.record(took);
         let answers = of_route.answers.entry((method, status)).or_insert_with(|| {
             let status = status.as_str().to_owned();
             counter!(HTTP_REQUESTS.name, "method" => method, "route" => route.to_owned(), "status" => status)
         });
-        answers.increment(1);
+        (of_route.seconds.clone(), answers.clone())
     }
 }
 

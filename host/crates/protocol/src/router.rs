@@ -17,7 +17,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::authenticate::authenticate;
-use crate::caller::Caller;
 use crate::connection::Place;
 use crate::door::{Door, Peer, Trace};
 use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
@@ -31,6 +30,14 @@ use crate::{capabilities, health, invoke, mcp, openapi, protected, receipts};
 
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
+
+/// What a caller speaks.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Rest,
+    /// The message is read before the limits, which count by what it calls.
+    Mcp,
+}
 
 /// All addresses without what stands before them, for the description.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Door>> {
@@ -62,12 +69,13 @@ fn open() -> OpenApiRouter<Arc<Door>> {
 pub(crate) fn router(door: &Arc<Door>) -> Router {
     let (closed, _) = closed().split_for_parts();
     let (open, _) = open().split_for_parts();
-    let closed = closed.route_layer(middleware::from_fn_with_state(Arc::clone(door), as_caller));
+    let callers = |protocol| middleware::from_fn_with_state((Arc::clone(door), protocol), as_caller);
+    let closed = closed.route_layer(callers(Protocol::Rest));
     let open = open.route_layer(middleware::from_fn_with_state(Arc::clone(door), seldom));
     let mut router = closed.merge(open);
     if door.listener.mcp {
         let clients = Router::new().route(mcp::PATH, routing::post(mcp::serve).get(mcp::serve).delete(mcp::serve));
-        router = router.merge(clients.route_layer(middleware::from_fn_with_state(Arc::clone(door), as_client)));
+        router = router.merge(clients.route_layer(callers(Protocol::Mcp)));
     }
     if !door.listener.origins.is_empty() {
         router = router.layer(cors(door));
@@ -97,61 +105,46 @@ async fn outside(
     enter(&door.shared.entrance, request, inside).await
 }
 
-/// What only callers reach.
-async fn as_caller(
-    State(door): State<Arc<Door>>,
-    Extension(Trace(trace)): Extension<Trace>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let door = &door;
-    let inside = |caller, request| limit::callers(door, peer, caller, request, next);
-    known(door, trace, peer, request, inside).await
-}
-
-/// The same for a request of MCP.
-async fn as_client(
-    State(door): State<Arc<Door>>,
-    Extension(Trace(trace)): Extension<Trace>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let door = &door;
-    let inside = |caller, request| async move {
-        match mcp::read(door, trace, request).await {
-            Ok(request) => limit::callers(door, peer, caller, request, next).await,
-            Err(refused) => refused,
-        }
-    };
-    known(door, trace, peer, request, inside).await
-}
-
-/// What stands before whoever must be known. `inside` answers the caller.
+/// What only callers reach, in the protocol that they speak.
 ///
 /// There is a place among the requests under way, or a refusal at once: nobody waits here, since waiting is what fills memory.
 /// The request has it too: what goes on after its answer keeps it, and what has a place of its own gives it back.
-async fn known<A: Future<Output = Response>>(
-    door: &Door,
-    trace: TraceId,
-    peer: Peer,
+async fn as_caller(
+    State((door, protocol)): State<(Arc<Door>, Protocol)>,
+    Extension(Trace(trace)): Extension<Trace>,
+    Extension(peer): Extension<Peer>,
     mut request: Request,
-    inside: impl FnOnce(Arc<Caller>, Request) -> A,
+    next: Next,
 ) -> Response {
+    let door = &door;
     let answering = async {
         let Some(place) = door.shared.requests.try_take().map(Place::new) else {
             return too_many(door);
         };
         request.extensions_mut().insert(place.clone());
-        let mut response = match authenticate(door, trace, peer, request).await {
-            Ok((caller, request)) => inside(caller, request).await,
-            Err(refused) => refused,
-        };
+        let answered = known(door, protocol, trace, peer, request, next).await;
+        let mut response = answered.unwrap_or_else(|refused| refused);
         response.extensions_mut().get_or_insert(place);
         response
     };
     limit::strangers(door, trace, peer, answering).await
+}
+
+/// A caller who is known, within the limits of callers; the error is a refusal.
+async fn known(
+    door: &Door,
+    protocol: Protocol,
+    trace: TraceId,
+    peer: Peer,
+    request: Request,
+    next: Next,
+) -> Result<Response, Response> {
+    let (caller, request) = authenticate(door, trace, peer, request).await?;
+    let request = match protocol {
+        Protocol::Rest => request,
+        Protocol::Mcp => mcp::read(door, trace, request).await?,
+    };
+    Ok(limit::callers(door, peer, caller, request, next).await)
 }
 
 fn too_many(door: &Door) -> Response {

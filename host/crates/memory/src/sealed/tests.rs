@@ -48,6 +48,13 @@ fn options(folder: &tempfile::TempDir, key_byte: u8) -> StoreOptions {
     }
 }
 
+fn with_clock(options: StoreOptions, clock: &Arc<TestClock>) -> StoreOptions {
+    StoreOptions {
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        ..options
+    }
+}
+
 fn namespace(name: &str) -> Namespace {
     name.parse().unwrap()
 }
@@ -76,6 +83,18 @@ fn put(store: &SealedStore, text: &str, bytes: &[u8]) -> u64 {
     memory
         .put(&namespace("notes"), write(text, bytes), &Quota::UNLIMITED)
         .unwrap()
+}
+
+/// A record that is gone after so many seconds.
+fn put_short(store: &SealedStore, text: &str, seconds: u64) {
+    let short = Write {
+        ttl_seconds: Some(seconds),
+        ..write(text, b"short")
+    };
+    store
+        .memory()
+        .put(&namespace("notes"), short, &Quota::UNLIMITED)
+        .unwrap();
 }
 
 #[test]
@@ -144,23 +163,12 @@ fn a_second_opening_is_told_who_has_the_store() {
 fn a_rotated_key_opens_and_the_old_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let clock = TestClock::new();
-    let with_clock = |byte| StoreOptions {
-        clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        ..options(&folder, byte)
-    };
-    let store = SealedStore::open(with_clock(1)).unwrap();
+    let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     for index in 0..600 {
         put(&store, &format!("{index}"), &[7; 100]);
     }
     put(&store, "5", b"version two");
-    let short = Write {
-        ttl_seconds: Some(50),
-        ..write("short", b"lived")
-    };
-    store
-        .memory()
-        .put(&namespace("notes"), short, &Quota::UNLIMITED)
-        .unwrap();
+    put_short(&store, "short", 50);
     let usage = store.memory().usage(&namespace("notes")).unwrap();
     let mut last = None;
     let rotated = store
@@ -177,11 +185,11 @@ fn a_rotated_key_opens_and_the_old_one_does_not() {
     );
     drop(store);
     assert!(matches!(
-        SealedStore::open(with_clock(1)),
+        SealedStore::open(with_clock(options(&folder, 1), &clock)),
         Err(StoreError::WrongKey { .. })
     ));
-    let store = SealedStore::open(with_clock(2)).unwrap();
-    assert_eq!(value(&store, "short").as_deref(), Some(&b"lived"[..]));
+    let store = SealedStore::open(with_clock(options(&folder, 2), &clock)).unwrap();
+    assert_eq!(value(&store, "short").as_deref(), Some(&b"short"[..]));
     clock.advance(50);
     assert_eq!(value(&store, "short"), None);
     assert_eq!(store.sweep(10).unwrap().records, 1);
@@ -888,20 +896,9 @@ fn what_was_written_again_since_it_was_looked_at_stays() {
 fn an_expired_record_that_is_damaged_stops_no_backup() {
     let folder = tempfile::tempdir().unwrap();
     let clock = TestClock::new();
-    let store = SealedStore::open(StoreOptions {
-        clock: clock.clone(),
-        ..options(&folder, 1)
-    })
-    .unwrap();
+    let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     put(&store, "a", b"one");
-    let short = Write {
-        ttl_seconds: Some(1),
-        ..write("b", b"two")
-    };
-    store
-        .memory()
-        .put(&namespace("notes"), short, &Quota::UNLIMITED)
-        .unwrap();
+    put_short(&store, "b", 1);
     damage(&store, "b", |entry| *entry.last_mut().unwrap() ^= 1);
     let to = crate::BackupPrivateKey::generate().unwrap().public_key();
     let export = || store.export(&to, &mut Vec::new(), &mut |_| {});
@@ -1029,20 +1026,9 @@ fn a_record_whose_key_is_lost_leaves_no_part_of_its_value() {
 fn an_expired_record_of_an_unknown_format_keeps_no_other_from_being_swept() {
     let folder = tempfile::tempdir().unwrap();
     let clock = TestClock::new();
-    let store = SealedStore::open(StoreOptions {
-        clock: clock.clone(),
-        ..options(&folder, 1)
-    })
-    .unwrap();
+    let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     for text in ["a", "b"] {
-        let short = Write {
-            ttl_seconds: Some(1),
-            ..write(text, b"short")
-        };
-        store
-            .memory()
-            .put(&namespace("notes"), short, &Quota::UNLIMITED)
-            .unwrap();
+        put_short(&store, text, 1);
     }
     damage(&store, "a", |entry| entry[0] = 2);
     clock.advance(10);
