@@ -66,19 +66,17 @@ impl Cipher {
             .map_err(|_| Unauthentic)
     }
 
-    /// Opens a ciphertext that ends in its tag, in place; what is left is the plaintext.
-    pub(crate) fn open_joined(
+    /// The plaintext of a ciphertext that ends in its tag.
+    pub(crate) fn opened(
         &self,
         nonce: &[u8; NONCE_BYTES],
         associated: &[u8],
-        sealed: &mut Vec<u8>,
-    ) -> Result<(), Unauthentic> {
-        let length = sealed.len().checked_sub(TAG_BYTES).ok_or(Unauthentic)?;
-        let (body, tag) = sealed.split_at_mut_checked(length).ok_or(Unauthentic)?;
-        let tag = <[u8; TAG_BYTES]>::try_from(&*tag).map_err(|_| Unauthentic)?;
-        self.open(nonce, associated, body, &tag)?;
-        sealed.truncate(length);
-        Ok(())
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, Unauthentic> {
+        let (body, tag) = sealed.split_last_chunk().ok_or(Unauthentic)?;
+        let mut opened = body.to_vec();
+        self.open(nonce, associated, &mut opened, tag)?;
+        Ok(opened)
     }
 
     /// Seals `sealed` in place, with the tag at its end.

@@ -136,12 +136,9 @@ impl MasterKey {
                 let Some((nonce, body)) = sealed.split_first_chunk::<NONCE_BYTES>() else {
                     return Err(damaged);
                 };
-                let mut body = Zeroizing::new(body.to_vec());
-                let opened = Cipher::new(sealing.expose()).open_joined(nonce, associated, &mut body);
-                if opened.is_err() {
-                    return Err(damaged);
-                }
-                body
+                let opened = Cipher::new(sealing.expose()).opened(nonce, associated, body);
+                let Ok(root) = opened else { return Err(damaged) };
+                Zeroizing::new(root)
             }
             Kind::Service { key, service } => service.unwrap(key, sealed)?,
         };

@@ -3,6 +3,7 @@
 //! docs/store-format.md. It knows no caller.
 
 mod beside;
+mod bytes;
 mod check;
 mod commit;
 mod discard;

@@ -7,6 +7,7 @@ use aral_runtime::entropy;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::bytes::joined;
 use super::keyring::StoreId;
 use super::root::Space;
 use super::slots::{RecordKey, SlotIndex};
@@ -28,12 +29,7 @@ const CHUNKS_ID_BYTES: usize = 8;
 const NAME_NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
 
 fn chunk_nonce(index: u32) -> [u8; NONCE_BYTES] {
-    let mut nonce = [0; NONCE_BYTES];
-    let parts = [&[1][..], &index.to_le_bytes()];
-    for (to, from) in nonce.iter_mut().zip(parts.into_iter().flatten()) {
-        *to = *from;
-    }
-    nonce
+    joined(&[&[1], &index.to_le_bytes()])
 }
 
 /// What can be read without a key, and is part of what is authenticated.
@@ -68,8 +64,7 @@ fn class_of(byte: u8) -> Option<Classification> {
 
 impl Header {
     pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        let parts: [&[u8]; 8] = [
+        joined(&[
             &[FORMAT, class_byte(self.classification)],
             &self.name_bytes.to_le_bytes(),
             &self.slot.to_le_bytes(),
@@ -78,11 +73,7 @@ impl Header {
             &self.expires.unwrap_or(0).to_le_bytes(),
             &self.value_bytes.to_le_bytes(),
             &self.chunks_id,
-        ];
-        for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        bytes
+        ])
     }
 
     pub(crate) fn read(entry: &[u8]) -> Result<Self, StoreError> {
@@ -141,12 +132,7 @@ impl Header {
 
     /// Where chunk `index` lies in the tree, without the tree's prefix.
     pub(crate) fn chunk_place(&self, index: u32) -> [u8; 16] {
-        let mut place = [0; 16];
-        let parts = [&self.slot.to_be_bytes()[..], &self.chunks_id, &index.to_be_bytes()];
-        for (to, from) in place.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        place
+        joined(&[&self.slot.to_be_bytes(), &self.chunks_id, &index.to_be_bytes()])
     }
 
     /// What the record takes of its namespace's quota.
@@ -276,42 +262,39 @@ pub(crate) fn open_name(
     entry: &[u8],
 ) -> Result<RecordName, StoreError> {
     let (bytes, sealed, _) = parts(header, entry)?;
-    let mut name = sealed.to_vec();
-    Cipher::new(key)
-        .open_joined(&NAME_NONCE, &name_associated(owner, bytes), &mut name)
+    let name = Cipher::new(key)
+        .opened(&NAME_NONCE, &name_associated(owner, bytes), sealed)
         .map_err(|_| DAMAGED)?;
     let text = String::from_utf8(name).map_err(|_| DAMAGED)?;
     RecordName::try_from(text).map_err(|_| DAMAGED)
 }
 
 /// The value of the record of this name. `chunk` fetches what lies beside the entry.
-pub(crate) fn open_value(
+pub(crate) fn open_value<Chunk: AsRef<[u8]>>(
     owner: Owner<'_>,
     header: &Header,
     key: &RecordKey,
     name: &RecordName,
     entry: &[u8],
-    chunk: &mut dyn FnMut(u32) -> Result<Option<Vec<u8>>, StoreError>,
+    chunk: impl Fn(u32) -> Result<Option<Chunk>, StoreError>,
 ) -> Result<Value, StoreError> {
     let (bytes, _, sealed) = parts(header, entry)?;
     let cipher = Cipher::new(key);
     let mut associated = name_associated(owner, bytes);
     associated.extend_from_slice(name.as_str().as_bytes());
+    let opened = |index, sealed: &[u8]| {
+        let opened = cipher.opened(&chunk_nonce(index), &associated, sealed);
+        opened.map(Value::from).map_err(|_| DAMAGED)
+    };
     let whole = usize::try_from(header.value_bytes).map_err(|_| DAMAGED)?;
     if header.chunks() == 0 {
-        let mut value = Value::from(sealed.to_vec());
-        cipher
-            .open_joined(&chunk_nonce(0), &associated, &mut value)
-            .map_err(|_| DAMAGED)?;
+        let value = opened(0, sealed)?;
         return if value.len() == whole { Ok(value) } else { Err(DAMAGED) };
     }
     // The length in the header is authenticated only by the first chunk: memory is taken as chunks turn out to be there.
     let mut value = Value::default();
     for index in 0..header.chunks() {
-        let mut piece = Value::from(chunk(index)?.ok_or(DAMAGED)?);
-        cipher
-            .open_joined(&chunk_nonce(index), &associated, &mut piece)
-            .map_err(|_| DAMAGED)?;
+        let piece = opened(index, chunk(index)?.ok_or(DAMAGED)?.as_ref())?;
         if index == 0 {
             value.reserve_exact(whole);
         }

@@ -6,6 +6,7 @@ use aral_contract::id::Namespace;
 use aral_runtime::LockedKey;
 use quick_cache::sync::Cache;
 
+use super::bytes::joined;
 use super::keyring::StoreId;
 use crate::crypto::{Cipher, MAC_BYTES, Macs, derive};
 use crate::record::RecordName;
@@ -111,20 +112,12 @@ impl Root {
 
     fn make_namespace_place(&self, space: Space, namespace: &Namespace) -> NamespacePlace {
         let mac = self.names.of(&[&[space.byte()], namespace.as_str().as_bytes()]);
-        let mut place = [0; 1 + SPACE_TAG_BYTES];
-        for (to, from) in place.iter_mut().zip(std::iter::once(&space.byte()).chain(&mac)) {
-            *to = *from;
-        }
-        place
+        joined(&[&[space.byte()], &mac])
     }
 
     pub(crate) fn place(&self, namespace: &NamespacePlace, name: &RecordName) -> Place {
         let mac = self.names.of(&[namespace, name.as_str().as_bytes()]);
-        let mut place = [0; PLACE_BYTES];
-        for (to, from) in place.iter_mut().zip(namespace.iter().chain(&mac)) {
-            *to = *from;
-        }
-        place
+        joined(&[namespace, &mac])
     }
 
     /// A name for events.

@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::beside::Beside;
+use super::bytes::joined;
 use super::entry::Drawn;
 use super::keyring::{FORMAT, StoreId};
 use super::root::{Keys, PLACE_BYTES, Place};
@@ -83,19 +84,14 @@ impl Slot {
         let tag = cipher
             .seal(nonce, &associated(store, index, generation, place), sealed.as_mut())
             .map_err(|_| DAMAGED)?;
-        let mut slot = [0; SLOT_BYTES];
-        let parts = [
-            &generation.to_le_bytes()[..],
+        Ok(Self(joined(&[
+            &generation.to_le_bytes(),
             nonce,
             sealed.as_slice(),
             &tag,
             place,
             &commit.to_le_bytes(),
-        ];
-        for (to, from) in slot.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        Ok(Self(slot))
+        ])))
     }
 
     /// The record's key; none: this is not the slot of that record, or no longer.
@@ -116,12 +112,7 @@ impl Slot {
 
 /// What is sealed with a record's key: where the slot is and whose it is.
 fn associated(store: &StoreId, index: SlotIndex, generation: u32, place: &Place) -> [u8; 16 + 4 + 4 + PLACE_BYTES] {
-    let mut text = [0; 16 + 4 + 4 + PLACE_BYTES];
-    let parts = [&store[..], &index.to_le_bytes(), &generation.to_le_bytes(), place];
-    for (to, from) in text.iter_mut().zip(parts.into_iter().flatten()) {
-        *to = *from;
-    }
-    text
+    joined(&[store, &index.to_le_bytes(), &generation.to_le_bytes(), place])
 }
 
 /// The open file.

@@ -3,6 +3,7 @@
 use aral_contract::id::Namespace;
 use aral_runtime::entropy;
 
+use super::bytes::joined;
 use super::root::{NamespacePlace, Root, Space};
 use super::tree::{Tree, key, prefix};
 use crate::crypto::NONCE_BYTES;
@@ -14,12 +15,7 @@ const DAMAGED: StoreError = StoreError::Corrupt {
 };
 
 pub(super) fn to_bytes(usage: Usage) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let parts = [usage.bytes.to_le_bytes(), usage.records.to_le_bytes()];
-    for (to, from) in bytes.iter_mut().zip(parts.iter().flatten()) {
-        *to = *from;
-    }
-    bytes
+    joined(&[&usage.bytes.to_le_bytes(), &usage.records.to_le_bytes()])
 }
 
 /// What a namespace holds under one root.
@@ -54,9 +50,7 @@ pub(super) fn seal_name(
 /// What a namespace is called; none: it is not one of this root.
 pub(super) fn open_name(root: &Root, space: Space, place: &NamespacePlace, sealed: &[u8]) -> Option<Namespace> {
     let (nonce, name) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-    let mut name = name.to_vec();
-    let opened = root.namespaces.open_joined(nonce, &associated(space, place), &mut name);
-    opened.ok()?;
+    let name = root.namespaces.opened(nonce, &associated(space, place), name).ok()?;
     String::from_utf8(name).ok()?.parse().ok()
 }
 

