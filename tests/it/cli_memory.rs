@@ -592,7 +592,7 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
     whole.assert("nothing is damaged", 0, &[]);
     assert_eq!(
         whole.object(),
-        json!({"records": 2, "damaged": 0, "deleted": 0, "found": []})
+        json!({"records": 2, "damaged": 0, "deleted": 0, "nameless": 0, "found": [], "ended_by": null})
     );
     damage_first(&desk);
     let words = desk.aral(&["memory", "list", "notes"]);
@@ -616,7 +616,7 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
         &[
             "memory_check_begun",
             "memory_damaged_deleted",
-            "2 records, 1 of them damaged, 1 deleted; whole",
+            "2 records, 1 of them damaged, 1 deleted, 0 namespaces without a name; whole",
         ],
     );
     assert_eq!(deleted.object()["found"][0]["deleted"], true);

@@ -29,20 +29,24 @@ pub struct StoreChecked {
     pub damaged: u64,
     /// Of these, how many were taken out.
     pub deleted: u64,
+    /// Namespaces whose name does not open. Their records are none of those that were looked at.
+    pub nameless: u64,
     /// Which; the first 1,000 of them.
     pub found: Vec<DamagedRecord>,
+    /// What it was ended by, if it did not come to the end.
+    pub ended_by: Option<String>,
 }
 
-/// A record that does not open.
+/// A record that does not open, or all records of a namespace whose name does not.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DamagedRecord {
-    /// In which namespace.
-    pub namespace: Namespace,
+    /// In which namespace; none: nothing says so any more.
+    pub namespace: Option<Namespace>,
     /// Whether it is a secret.
     pub secret: bool,
     /// Its name; none: that does not open either.
     pub name: Option<String>,
-    /// By what the database knows it, in hex.
+    /// By what the database knows it, in hex; of a namespace, with what that of each of its records begins.
     pub place: String,
     /// Whether it was taken out.
     pub deleted: bool,
@@ -87,8 +91,8 @@ impl Act for MemoryCheck {
                 });
             },
             &mut |damaged| {
-                if damaged.deleted {
-                    let subject = format!("namespace {}, place {}", damaged.namespace, damaged.place);
+                if let (true, Some(namespace)) = (damaged.deleted, &damaged.namespace) {
+                    let subject = format!("namespace {namespace}, place {}", damaged.place);
                     operator.record(security("memory_damaged_deleted", subject));
                 }
                 if found.len() < NAMED_MAX {
@@ -104,17 +108,27 @@ impl Act for MemoryCheck {
             records,
             damaged,
             deleted,
+            nameless,
         } = seen;
         operator.record(security(
             "memory_checked",
-            format!("{records} records, {damaged} of them damaged, {deleted} deleted; {ended}"),
+            format!(
+                "{records} records, {damaged} of them damaged, {deleted} deleted, {nameless} namespaces without a name; {ended}"
+            ),
         ));
-        checked.map_err(store_failure)?;
+        let ended_by = match checked.map_err(store_failure) {
+            Ok(_) => None,
+            // What was found until then is worth more than that there was an end.
+            Err(failure) if !found.is_empty() => Some(failure.message),
+            Err(failure) => return Err(failure),
+        };
         Ok(StoreChecked {
             records,
             damaged,
             deleted,
+            nameless,
             found,
+            ended_by,
         })
     }
 }

@@ -13,8 +13,9 @@ pub fn store_failure(error: StoreError) -> Failure {
     match &error {
         StoreError::Precondition { .. } => failed(Code::RecordConflict),
         StoreError::Quota { .. } | StoreError::Invalid(_) | StoreError::Cursor => failed(Code::InputInvalid),
-        StoreError::Corrupt { what: StoreError::RECORD } => failed(Code::Internal)
-            .with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
+        StoreError::Corrupt {
+            what: StoreError::RECORD | StoreError::NAMESPACE,
+        } => failed(Code::Internal).with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
         StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(
             "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`",
         ),
@@ -135,6 +136,13 @@ mod tests {
             (
                 StoreError::Corrupt {
                     what: StoreError::RECORD,
+                },
+                Code::Internal,
+                Some("memory check"),
+            ),
+            (
+                StoreError::Corrupt {
+                    what: StoreError::NAMESPACE,
                 },
                 Code::Internal,
                 Some("memory check"),

@@ -215,6 +215,10 @@ impl StoreError {
     /// That.
     pub(crate) const DAMAGED_RECORD: Self = Self::Corrupt { what: Self::RECORD };
 
+    /// What [`StoreError::Corrupt`] names when nothing says any more which namespace some records are of.
+    pub const NAMESPACE: &'static str = "the name of a namespace";
+    pub(crate) const NAMELESS: Self = Self::Corrupt { what: Self::NAMESPACE };
+
     /// Whether what was read is none of what this version writes. Not, for one, that it could not be read.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Version { .. })

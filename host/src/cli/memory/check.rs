@@ -22,14 +22,23 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
     drop(progress);
     let object = serde_json::to_value(&checked).map_err(Failure::internal)?;
     output.answer(&words(&checked), &object)?;
-    if checked.damaged == checked.deleted {
-        return Ok(Exit::Success);
+    if checked.damaged > checked.deleted {
+        output.note(
+            "hint: read them from a backup first if there is one: `aral memory import --overwrite`; what then still does not \
+             open: `aral memory check --delete-damaged`",
+        );
     }
-    output.note(
-        "hint: read them from a backup first if there is one: `aral memory import --overwrite`; what then still does not open: \
-         `aral memory check --delete-damaged`",
-    );
-    Ok(Exit::NotAsWritten)
+    if checked.nameless > 0 {
+        output.note(
+            "hint: records of a namespace without a name can be read by who knows it; put it back by writing any record there: \
+             `aral memory put NAMESPACE NAME`",
+        );
+    }
+    if let Some(reason) = &checked.ended_by {
+        output.note(&format!("error: not all was looked at: {reason}"));
+    }
+    let is_whole = checked.damaged == checked.deleted && checked.nameless == 0 && checked.ended_by.is_none();
+    Ok(if is_whole { Exit::Success } else { Exit::NotAsWritten })
 }
 
 fn words(checked: &StoreChecked) -> String {
@@ -37,8 +46,12 @@ fn words(checked: &StoreChecked) -> String {
     if checked.deleted > 0 {
         shown.push_str(&format!("deleted  {}\n", checked.deleted));
     }
+    if checked.nameless > 0 {
+        shown.push_str(&format!("namespaces without a name  {}\n", checked.nameless));
+    }
     checked.found.iter().for_each(|one| shown.push_str(&line(one)));
-    let more = checked.damaged.saturating_sub(checked.found.len() as u64);
+    let all = checked.damaged.saturating_add(checked.nameless);
+    let more = all.saturating_sub(checked.found.len() as u64);
     if more > 0 {
         shown.push_str(&format!("  and {more} more\n"));
     }
@@ -46,12 +59,16 @@ fn words(checked: &StoreChecked) -> String {
 }
 
 fn line(one: &DamagedRecord) -> String {
+    let place = one.place.get(..16).unwrap_or(&one.place);
+    let Some(namespace) = &one.namespace else {
+        let kind = if one.secret { "secrets" } else { "records" };
+        return format!("  {kind} of a namespace without a name, at {place}…\n");
+    };
     let kind = if one.secret { "secret " } else { "" };
     let name = match &one.name {
         Some(name) => format!("`{}`", text::line(name)),
         None => "whose name does not open".to_owned(),
     };
-    let place = one.place.get(..16).unwrap_or(&one.place);
     let deleted = if one.deleted { ", deleted" } else { "" };
-    format!("  {kind}{}: {name}, at {place}…{deleted}\n", one.namespace)
+    format!("  {kind}{namespace}: {name}, at {place}…{deleted}\n")
 }

@@ -20,16 +20,17 @@ use crate::store::StoreError;
 /// Places that are looked up at once. Bounds memory.
 const AT_ONCE: usize = 256;
 
-/// A record that does not open.
+/// A record that does not open, or all records of a namespace whose name does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
-    /// In which namespace.
-    pub namespace: Namespace,
+    /// In which namespace; none: nothing says so any more. Who knows its name can read the records, and whatever is written
+    /// by that name puts it back.
+    pub namespace: Option<Namespace>,
     /// Whether it is a secret.
     pub is_secret: bool,
     /// Its name, if that still opens.
     pub name: Option<RecordName>,
-    /// Where it lies: what the database knows it by, in hex.
+    /// Where it lies: what the database knows it by, in hex. Of a namespace: with what that of each of its records begins.
     pub place: String,
     /// Whether it was taken out.
     pub deleted: bool,
@@ -44,6 +45,8 @@ pub struct Checked {
     pub damaged: u64,
     /// Of these, how many were taken out.
     pub deleted: u64,
+    /// Namespaces whose name does not open. Their records are none of those that were looked at.
+    pub nameless: u64,
 }
 
 /// What lies at a place.
@@ -58,7 +61,8 @@ pub(super) enum Look {
 
 impl SealedStore {
     /// Opens every record of both spaces, and tells of each that does not open. With `delete` those are taken out and their
-    /// keys destroyed: whatever of them could still be saved must be saved before. Reading and writing go on meanwhile.
+    /// keys destroyed: whatever of them could still be saved must be saved before. What lies in a namespace whose name does
+    /// not open is told and left. Reading and writing go on meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
@@ -74,6 +78,18 @@ impl SealedStore {
         let mut checked = Checked::default();
         let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let count = |one: &mut u64| *one = one.saturating_add(1);
+        for space in Space::ALL {
+            for place in self.0.nameless(space)? {
+                count(&mut checked.nameless);
+                found(Damaged {
+                    namespace: None,
+                    is_secret: space == Space::Secrets,
+                    name: None,
+                    place: hex(&place),
+                    deleted: false,
+                });
+            }
+        }
         let looked = self.0.each_place(&mut |space, namespace, place| {
             let header = match self.0.look(space, namespace, place)? {
                 Look::Gone => return Ok(()),
@@ -95,7 +111,7 @@ impl SealedStore {
                 changed.insert(namespace_of(place));
             }
             found(Damaged {
-                namespace: namespace.clone(),
+                namespace: Some(namespace.clone()),
                 is_secret: space == Space::Secrets,
                 name,
                 place: hex(place),
@@ -115,8 +131,9 @@ impl SealedStore {
 }
 
 impl Inner {
-    /// Shows every place where a record lies, with whose it is. Oldest root first, and its namespaces when its turn comes: a
-    /// rotation may have been cut off before, and a write takes a record to the newest root.
+    /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root
+    /// first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes a record to
+    /// the newest root.
     pub(super) fn each_place<E: From<StoreError>>(
         &self,
         show: &mut dyn FnMut(Space, &Namespace, &Place) -> Result<(), E>,
@@ -126,10 +143,9 @@ impl Inner {
             for space in Space::ALL {
                 let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
                 self.each_namespace(space, &mut |place, namespace| {
-                    if root.namespace_place(space, &namespace) == place {
-                        namespaces.push((place, namespace));
-                    }
-                    Scan::Next
+                    let of_root = |namespace: &Namespace| root.namespace_place(space, namespace) == place;
+                    namespaces.extend(namespace.filter(of_root).map(|namespace| (place, namespace)));
+                    Ok(Scan::Next)
                 })?;
                 for (place, namespace) in namespaces {
                     self.each_some(&place, &mut |some| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aral_contract::id::Namespace;
 
 use super::Inner;
+use super::plan::namespace_of;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space};
 use super::tree::{self, Scan, key, prefix};
@@ -153,8 +154,8 @@ impl Inner {
         let mut names: BTreeSet<Namespace> = BTreeSet::new();
         if limit > 0 {
             self.each_namespace(space, &mut |_, namespace| {
-                names.insert(namespace);
-                if names.len() == limit { Scan::Stop } else { Scan::Next }
+                names.insert(namespace.ok_or(StoreError::NAMELESS)?);
+                Ok(if names.len() == limit { Scan::Stop } else { Scan::Next })
             })?;
         }
         let of = |namespace: Namespace| {
@@ -164,22 +165,69 @@ impl Inner {
         names.into_iter().map(of).collect()
     }
 
-    /// Shows every namespace of a space, with where its records lie; twice while keys are rotated.
+    /// Shows every namespace of a space, with where its records lie, or none if its name does not open; twice while keys are
+    /// rotated.
     pub(super) fn each_namespace(
         &self,
         space: Space,
-        show: &mut dyn FnMut(NamespacePlace, Namespace) -> Scan,
+        show: &mut dyn FnMut(NamespacePlace, Option<Namespace>) -> Result<Scan, StoreError>,
     ) -> Result<(), StoreError> {
         let keys = self.keys.load_full();
         self.tree
             .scan(&[prefix::NAMESPACE, space.byte()], None, &mut |at, sealed| {
                 let place: NamespacePlace = at.get(1..).and_then(|place| place.try_into().ok()).ok_or(DAMAGED)?;
-                let open = |root: &Arc<Root>| usage::open_name(root, space, &place, sealed);
-                let by = |keys: &Keys| keys.roots.iter().rev().find_map(open);
                 // One more look at the keys: a rotation may have begun meanwhile.
-                let namespace = by(&keys).or_else(|| by(&self.keys.load_full()));
-                Ok(show(place, namespace.ok_or(DAMAGED)?))
+                let namespace = called(&keys, space, &place, sealed);
+                show(
+                    place,
+                    namespace.or_else(|| called(&self.keys.load_full(), space, &place, sealed)),
+                )
             })
+    }
+
+    /// Where records of a space lie of which nothing says any more in which namespace. Who knows its name can read them, and
+    /// whatever is written there by that name puts it back.
+    pub(super) fn nameless(&self, space: Space) -> Result<Vec<NamespacePlace>, StoreError> {
+        let mut found = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let mut next: Option<NamespacePlace> = None;
+            let start = [prefix::RECORD, space.byte()];
+            self.tree.scan(&start, after.as_deref(), &mut |at, _| {
+                let place = tree::place(at).ok_or(DAMAGED)?;
+                next = Some(namespace_of(&place));
+                Ok(Scan::Stop)
+            })?;
+            let Some(place) = next else { return Ok(found) };
+            if !self.is_called(space, &place)? {
+                // Nobody writes while both are looked at: a name comes and goes with the records.
+                let _writer = self.writer()?;
+                let mut has_records = false;
+                self.tree.scan(&key(prefix::RECORD, &[&place]), None, &mut |_, _| {
+                    has_records = true;
+                    Ok(Scan::Stop)
+                })?;
+                if has_records && !self.is_called(space, &place)? {
+                    found.push(place);
+                }
+            }
+            after = Some(key(prefix::RECORD, &[&edge(&place, u8::MAX)]));
+        }
+    }
+
+    /// Refuses where records would be missed, because nothing says whose they are.
+    pub(super) fn all_named(&self) -> Result<(), StoreError> {
+        for space in Space::ALL {
+            if !self.nameless(space)?.is_empty() {
+                return Err(StoreError::NAMELESS);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_called(&self, space: Space, place: &NamespacePlace) -> Result<bool, StoreError> {
+        let sealed = self.tree.get(&key(prefix::NAMESPACE, &[place]))?;
+        Ok(sealed.is_some_and(|sealed| called(&self.keys.load(), space, place, &sealed).is_some()))
     }
 
     pub(super) fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {
@@ -187,6 +235,14 @@ impl Inner {
         let records_max = records_max.min(BATCH_OPERATIONS_MAX);
         self.submit(Work::Sweep { records_max }).map(|done| done.swept)
     }
+}
+
+/// What a namespace is called; none: no root opens it.
+fn called(keys: &Keys, space: Space, place: &NamespacePlace, sealed: &[u8]) -> Option<Namespace> {
+    let roots = keys.roots.iter().rev();
+    roots
+        .map(|root| usage::open_name(root, space, place, sealed))
+        .find_map(|name| name)
 }
 
 /// Before all records of a namespace, with 0, or behind them.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
+use sled::IVec;
 
 use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
-use super::root::{Keys, NamespacePlace, Place, Space};
+use super::root::{Keys, NamespacePlace, Place, Root, Space};
 use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
 use super::tree::{Added, Commit, Tree, key, prefix};
 use super::usage;
@@ -60,8 +61,8 @@ pub(super) struct Plan<'a> {
 
 pub(super) struct Change {
     pub(super) usage: Usage,
-    /// Where the namespace may not be there yet: what it is called.
-    named: Option<(Space, Namespace)>,
+    /// Where its name may not be there, or not any more: under which root it lies, and what it is called.
+    named: Option<(Arc<Root>, Space, Namespace)>,
 }
 
 /// What is to be written, in this order.
@@ -303,8 +304,14 @@ impl<'a> Plan<'a> {
         self.change(namespace_place, mark, |change| {
             change.usage.bytes = change.usage.bytes.saturating_add(header.charged_bytes());
             change.usage.records = change.usage.records.saturating_add(1);
-            change.named.get_or_insert_with(|| (new.space, new.namespace.clone()));
         })?;
+        // What lies under an older root may have lost its name, and then nothing else knows it.
+        for root in &Arc::clone(&self.keys).roots {
+            self.change(root.namespace_place(new.space, new.namespace), mark, |change| {
+                let named = || (Arc::clone(root), new.space, new.namespace.clone());
+                change.named.get_or_insert_with(named);
+            })?;
+        }
         self.note(place, Some(header), mark);
         Ok(())
     }
@@ -324,11 +331,12 @@ impl<'a> Plan<'a> {
             }
             self.changes
                 .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
-            if let Some((space, namespace)) = change.named
-                && self.tree.get(&name_key)?.is_none()
-            {
-                let sealed = usage::seal_name(self.keys.newest(), space, &place, &namespace)?;
-                self.changes.push((name_key, Some(sealed)));
+            if let Some((root, space, namespace)) = change.named {
+                let opens = |sealed: IVec| usage::open_name(&root, space, &place, &sealed).is_some();
+                if !self.tree.get(&name_key)?.is_some_and(opens) {
+                    let sealed = usage::seal_name(&root, space, &place, &namespace)?;
+                    self.changes.push((name_key, Some(sealed)));
+                }
             }
         }
         let is_empty = self.changes.is_empty();

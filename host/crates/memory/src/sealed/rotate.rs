@@ -141,6 +141,7 @@ impl Inner {
     }
 
     fn begin_root(&self, new: &MasterKey) -> Result<bool, StoreError> {
+        self.all_named()?;
         let mut writer = self.writer()?;
         let mut content = writer.keyring.content.clone();
         let keys = self.keys.load_full();
@@ -217,9 +218,10 @@ impl Inner {
         let mut found = Vec::new();
         for space in Space::ALL {
             self.each_namespace(space, &mut |place, namespace| {
+                let namespace = namespace.ok_or(StoreError::NAMELESS)?;
                 let root = old.iter().find(|root| root.namespace_place(space, &namespace) == place);
                 found.extend(root.map(|root| (space, *root, namespace)));
-                Scan::Next
+                Ok(Scan::Next)
             })?;
         }
         Ok(found)
@@ -294,9 +296,7 @@ impl Inner {
         // What was to be moved was found by namespace. Nothing is destroyed before it is certain that nothing was missed.
         self.tree.scan(&[prefix::RECORD], None, &mut |_, entry| {
             if Header::read(entry)?.generation < newest.first_generation {
-                return Err(StoreError::Corrupt {
-                    what: "the index of the store, which misses a namespace,",
-                });
+                return Err(StoreError::NAMELESS);
             }
             Ok(Scan::Next)
         })?;

@@ -836,7 +836,7 @@ fn damaged_records_are_found_and_taken_out_and_all_others_stay() {
     assert!(
         found
             .iter()
-            .all(|one| !one.deleted && !one.is_secret && one.namespace == namespace("notes"))
+            .all(|one| !one.deleted && !one.is_secret && one.namespace == Some(namespace("notes")))
     );
     found.sort_by(|a, b| a.name.cmp(&b.name));
     let names: Vec<Option<&str>> = found
@@ -994,6 +994,88 @@ fn a_namespace_that_is_counted_too_low_keeps_its_name() {
         .delete(&namespace("notes"), &name("new"), Precondition::Any)
         .unwrap();
     assert!(memory.namespaces(10).unwrap().is_empty());
+}
+
+fn is_nameless(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Corrupt {
+            what: StoreError::NAMESPACE
+        }
+    )
+}
+
+/// What becomes of the sealed name of a namespace; none: it is gone.
+type ChangeName = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Makes something else of the name of a namespace, or nothing.
+fn lose_name(store: &SealedStore, place: &root::NamespacePlace, change: ChangeName) {
+    let at = tree::key(tree::prefix::NAMESPACE, &[place]);
+    let sealed = store.0.tree.get(&at).unwrap().unwrap();
+    let mut batch = sled::Batch::default();
+    match change(&sealed) {
+        Some(damaged) => batch.insert(at, damaged),
+        None => batch.remove(at),
+    }
+    store.0.tree.apply(batch).unwrap();
+}
+
+#[test]
+fn a_namespace_that_lost_its_name_is_told_and_gets_it_back() {
+    let changes: [ChangeName; 2] = [|_| None, |sealed| Some([sealed, b"?"].concat())];
+    for change in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        let memory = store.memory();
+        put(&store, "a", b"one");
+        put(&store, "b", b"two");
+        memory
+            .put(&namespace("other"), write("c", b"three"), &Quota::UNLIMITED)
+            .unwrap();
+        let place = plan::namespace_of(&place(&store, "a"));
+        lose_name(&store, &place, change);
+        for delete in [false, true] {
+            let (checked, found) = check(&store, delete);
+            let seen = (checked.records, checked.damaged, checked.deleted, checked.nameless);
+            assert_eq!(seen, (1, 0, 0, 1));
+            let wanted = Damaged {
+                namespace: None,
+                is_secret: false,
+                name: None,
+                place: hex(&place),
+                deleted: false,
+            };
+            assert_eq!(found, [wanted]);
+        }
+        let to = crate::BackupPrivateKey::generate().unwrap().public_key();
+        let export = |out: &mut Vec<u8>| store.export(&to, out, &mut |_| {});
+        let mut out = Vec::new();
+        match export(&mut out).unwrap_err() {
+            crate::BackupError::Store(error) => assert!(is_nameless(&error)),
+            other => panic!("{other}"),
+        }
+        assert!(out.is_empty(), "it was told before anything was written");
+        assert!(is_nameless(&store.rotate_key(&key(2), &mut |_| {}).unwrap_err()));
+        // Who knows the name reads, and writing puts it back.
+        assert_eq!(value(&store, "b").as_deref(), Some(&b"two"[..]));
+        put(&store, "a", b"four");
+        let (checked, found) = check(&store, false);
+        assert_eq!((checked.records, checked.nameless), (3, 0));
+        assert_eq!(found, []);
+        assert_eq!(memory.namespaces(10).unwrap().len(), 2);
+        assert_eq!(export(&mut out).unwrap().records, 3);
+        // Also where it is lost under an older root, while keys are rotated.
+        let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            store.rotate_key(&key(2), &mut |_| panic!("cut off"))
+        }));
+        assert!(cut.is_err());
+        lose_name(&store, &place, change);
+        assert!(is_nameless(&store.rotate_key(&key(2), &mut |_| {}).unwrap_err()));
+        put(&store, "d", b"five");
+        store.rotate_key(&key(2), &mut |_| {}).unwrap();
+        assert_eq!(value(&store, "a").as_deref(), Some(&b"four"[..]));
+        assert_eq!(check(&store, false).0.records, 4);
+    }
 }
 
 #[test]

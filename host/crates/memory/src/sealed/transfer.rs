@@ -75,6 +75,7 @@ impl SealedStore {
     ) -> Result<Tally, BackupError> {
         // A record that moves between roots while this runs could be missed in both.
         let _alone = self.0.alone()?;
+        self.0.all_named()?;
         let mut writer = Writer::begin(to, out)?;
         let mut tally = Tally::default();
         self.0.each_place(&mut |space, namespace, place| {
