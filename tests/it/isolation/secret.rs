@@ -13,6 +13,8 @@ use crate::support::setup::Setup;
 use crate::support::tls::Authority;
 
 const VALUE: &str = "T0ken/with+odd=signs&more";
+/// The numbers that a guest gives its first handles.
+const HANDLES: std::ops::Range<u64> = 0..12;
 
 /// A server with TLS and one without, and a name server that leads to both.
 struct Servers {
@@ -273,9 +275,14 @@ async fn a_redirect_and_a_request_that_takes_the_place_of_another_carry_nothing(
 pub(super) async fn isolation_secret_handle() {
     let servers = Servers::start().await;
     let thief = Setup::of(ISOLATION_SECRET_HANDLE).permissions(json!({
-        "secret:read": { "secrets": [{ "name": "nothing", "use": "reveal" }] },
+        "secret:read": { "secrets": [{ "name": "key", "use": "reveal" }] },
     }));
     let lab = Lab::start(servers.setup().also(thief)).await;
+    // A number is all that it takes where the secret is its own, and one of those that are tried below.
+    let own = lab.call(ISOLATION_SECRET_HANDLE, json!({ "own": "key" })).await;
+    assert_eq!(own.answer()["revealed"]["result"], "ok", "{}", own.answer());
+    let number = own.answer()["number"].as_u64().expect("a number");
+    assert!(HANDLES.contains(&number), "{number}");
     // While the first capability holds its secret, waiting for an answer, the second one tries its number.
     let requests = json!({ "requests": [carrying(&servers.url("/silent"))] });
     let holding = lab.call(ISOLATION_SECRET_REQUEST, requests);
@@ -283,7 +290,7 @@ pub(super) async fn isolation_secret_handle() {
         while servers.tls.requests().is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        for number in 0..12 {
+        for number in HANDLES {
             lab.contained(
                 ISOLATION_SECRET_HANDLE,
                 json!({ "number": number }),

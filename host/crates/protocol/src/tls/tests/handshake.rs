@@ -1,9 +1,15 @@
 //! What a handshake agrees on, and what it does not: versions, protocols, sessions, time.
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::crypto::aws_lc_rs;
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection, StreamOwned,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -61,29 +67,104 @@ async fn both_versions_of_http_are_agreed_on_and_no_other_protocol() {
     assert_eq!(answer.status, StatusCode::OK);
 }
 
-#[tokio::test]
+const REQUEST: &[u8] = b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+/// What a client of one server found at one handshake after another.
+#[derive(Debug, PartialEq)]
+struct Taken {
+    kind: Option<HandshakeKind>,
+    /// Whether it had a ticket that lets it send before the handshake ends, and whether what it sent then was taken.
+    early: (bool, bool),
+    has_tickets: bool,
+}
+
+/// Connects, sends as early as the server lets it, and reads the answer.
+fn take_up(config: &Arc<ClientConfig>, address: SocketAddr) -> Taken {
+    let name = "localhost".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let offered = match client.early_data() {
+        Some(mut early) => early.write_all(REQUEST).is_ok(),
+        None => false,
+    };
+    let mut stream = StreamOwned::new(client, std::net::TcpStream::connect(address).unwrap());
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    let accepted = stream.conn.is_early_data_accepted();
+    if !accepted {
+        stream.write_all(REQUEST).unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    Taken {
+        kind: stream.conn.handshake_kind(),
+        early: (offered, accepted),
+        has_tickets: stream.conn.tls13_tickets_received() > 0,
+    }
+}
+
+/// A server that hands out tickets and takes early data, for so many connections.
+fn careless(authority: &Authority, connections: usize) -> SocketAddr {
+    let pair = authority.server(1);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.certificate.clone()], pair.key())
+        .unwrap();
+    config.max_early_data_size = 1024;
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for tcp in listener.incoming().take(connections) {
+            let server = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(server, tcp.unwrap());
+            while stream.conn.is_handshaking() {
+                stream.conn.complete_io(&mut stream.sock).unwrap();
+            }
+            let mut asked = Vec::new();
+            if let Some(mut early) = stream.conn.early_data() {
+                early.read_to_end(&mut asked).unwrap();
+            }
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                asked.extend_from_slice(&byte);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_session_is_taken_up_again_and_nothing_is_early() {
     let authority = Authority::new("root");
     let it = start(authority.options(), Bounds::default()).await;
-    let mut peer = Peer::new(&authority, None);
-    peer.config.enable_early_data = true;
+    let new = || {
+        let mut config = Peer::new(&authority, None).config;
+        config.enable_early_data = true;
+        Arc::new(config)
+    };
+    let full = |has_tickets| Taken {
+        kind: Some(HandshakeKind::Full),
+        early: (false, false),
+        has_tickets,
+    };
+    let config = new();
     for round in 0..3 {
-        let mut stream = peer.connect(it.address).await.unwrap();
-        assert_eq!(
-            stream.get_ref().1.handshake_kind(),
-            Some(HandshakeKind::Full),
-            "{round}"
-        );
-        assert!(stream.get_mut().1.early_data().is_none(), "{round}");
-        stream
-            .write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            .await
-            .unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{round}");
-        assert_eq!(stream.get_ref().1.tls13_tickets_received(), 0, "{round}");
+        assert_eq!(take_up(&config, it.address), full(false), "{round}");
     }
+    // The same client does both where it may.
+    let (config, address) = (new(), careless(&authority, 2));
+    assert_eq!(take_up(&config, address), full(true));
+    let again = take_up(&config, address);
+    assert_eq!(again.kind, Some(HandshakeKind::Resumed));
+    assert_eq!(again.early, (true, true));
 }
 
 #[tokio::test]
