@@ -1,27 +1,35 @@
 //! The power goes: every call of a writer to the system is recorded, and the store is opened on what a disk could hold after
 //! a cut at many moments. Whatever the disk kept of what was not synced, everything acknowledged is there.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
 
 use aral_memory::sealed::Step;
+use aral_memory::{MasterKey, SealedStore, StoreError};
 
 use crate::child::{self, Run};
 use crate::disk::{Disk, Keeps};
 use crate::kill::{THREADS, Trial};
 use crate::outcome::{name_prefix, settle};
-use crate::script::{Act, Change, State, Turn, Value};
-use crate::support::{Dice, KEY, Place, START, assert_usable, copy_folder, open, read_all};
+use crate::script::{Act, Change, State, Turn, Value, forget_expired};
+use crate::support::{Dice, KEY, OTHER_KEY, Place, START, assert_usable, copy_folder, open, read_all, read_records};
 use crate::trace::{self, Event, Happened};
 
 /// A writer that was recorded.
 struct Recording {
     place: Place,
+    /// When it was, in seconds since 1970.
+    now: i64,
     /// What the store held before, and as which files.
     before: State,
     turns: Vec<Turn>,
     events: Vec<Event>,
     last: usize,
+    /// Cuts that left keys half rotated.
+    rotating: Cell<usize>,
+    /// Cuts that left records which had expired.
+    unswept: Cell<usize>,
 }
 
 /// At which step a writer kills itself, and at which time there.
@@ -32,27 +40,30 @@ const BASE: &str = "base";
 impl Recording {
     /// Records a writer that does `turns`, on a store that holds `before` already.
     fn new(place: Place, before: State, turns: Vec<Turn>) -> Self {
-        Self::of_runs(place, before, vec![(turns, None)])
+        Self::of_runs(place, START, before, vec![(turns, None)])
     }
 
     /// Records one writer after the other, each with its turns, and the step at which it kills itself.
-    fn of_runs(place: Place, before: State, runs: Vec<(Vec<Turn>, Killed)>) -> Self {
+    fn of_runs(place: Place, now: i64, before: State, runs: Vec<(Vec<Turn>, Killed)>) -> Self {
         copy_folder(&place.store(), &place.beside(BASE));
         let found = Command::new("strace").arg("-V").output();
         assert!(found.is_ok(), "these tests need `strace`: run `apt-get install strace`");
         let (mut turns, mut text) = (Vec::new(), String::new());
         for (own, killed_at) in runs {
-            text.push_str(&traced(&place, &own, killed_at));
+            text.push_str(&traced(&place, now, &own, killed_at));
             turns.extend(own);
         }
         let events = trace::parse(&text, &place.store());
         let last = text.lines().count();
         Self {
             place,
+            now,
             before,
             turns,
             events,
             last,
+            rotating: Cell::default(),
+            unswept: Cell::default(),
         }
     }
 
@@ -80,15 +91,71 @@ impl Recording {
     }
 
     fn look(&self, folder: &Path, moment: usize) -> Result<(), String> {
-        let store = open(folder, KEY, START).map_err(|error| format!("the store does not open: {error:?}"))?;
-        let found = read_all(&*store.memory())?;
-        let settled = settle(&self.before, &self.turns, &self.acknowledged(moment), &found, START)?;
-        let used = store.status().map_err(|error| error.to_string())?.slots_used as usize;
+        let acknowledged = self.acknowledged(moment);
+        let store = self.open(folder, &acknowledged)?;
+        let found = read_records(&*store.memory())?;
+        let settled = settle(&self.before, &self.turns, &acknowledged, &found, self.now)?;
+        let told = |error: StoreError| error.to_string();
+        // Each key has its record, also one that has expired, and each of those waits for a sweep.
+        let status = store.status().map_err(told)?;
+        let held = store.memory().namespaces(1000).map_err(told)?;
+        let (used, held) = (
+            status.slots_used as u64,
+            held.iter().map(|one| one.usage.records).sum::<u64>(),
+        );
+        if used != held {
+            return Err(format!("{used} keys for {held} records"));
+        }
+        if self.swept(&acknowledged) && used != settled.len() as u64 {
+            return Err(format!("{used} keys for {} records after a sweep", settled.len()));
+        }
+        self.rotating.set(self.rotating.get() + usize::from(status.is_rotating));
+        self.unswept
+            .set(self.unswept.get() + usize::from(used > settled.len() as u64));
+        // What was cut off goes on.
+        if let Some((_, key)) = self.rotation() {
+            match store.rotate_key(&MasterKey::from_text(key.as_bytes()).map_err(told)?, &mut |_| {}) {
+                Ok(_) => {}
+                Err(StoreError::Invalid(already)) if already.contains("the key that the store has already") => {}
+                Err(error) => return Err(told(error)),
+            }
+        }
+        while store.sweep(100).map_err(told)?.more {}
+        if read_all(&*store.memory())? != settled {
+            return Err("something is lost once all is done that was cut off".to_owned());
+        }
+        let used = store.status().map_err(told)?.slots_used as usize;
         if used != settled.len() {
-            return Err(format!("{used} keys for {} records", settled.len()));
+            return Err(format!("{used} keys for {} records once all is done", settled.len()));
         }
         assert_usable(&store);
         Ok(())
+    }
+
+    /// Whether a sweep is acknowledged, of a thread that does nothing else.
+    fn swept(&self, acknowledged: &[usize]) -> bool {
+        let mut sweeps = self.turns.iter().filter(|turn| turn.act == Act::Sweep);
+        sweeps.any(|turn| acknowledged[turn.thread] > 0)
+    }
+
+    /// The thread that rotates keys, if one does, and to which key.
+    fn rotation(&self) -> Option<(usize, &str)> {
+        self.turns.iter().find_map(|turn| match &turn.act {
+            Act::Rotate { key } => Some((turn.thread, key.as_str())),
+            Act::Apply { .. } | Act::Wait { .. } | Act::Sweep => None,
+        })
+    }
+
+    /// The old key opens the store until a rotation is acknowledged, or else the new one does.
+    fn open(&self, folder: &Path, acknowledged: &[usize]) -> Result<SealedStore, String> {
+        let open = |key| open(folder, key, self.now).map_err(|error| format!("the store does not open: {error:?}"));
+        let rotation = self.rotation();
+        let is_rotated = rotation.is_some_and(|(thread, _)| acknowledged[thread] > 0);
+        match (open(KEY), rotation) {
+            (Ok(_), Some(_)) if is_rotated => Err("the rotation is over and the old key opens the store".to_owned()),
+            (Err(_), Some((_, key))) => open(key),
+            (opened, _) => opened,
+        }
     }
 
     /// Cuts the power `count` times, at moments that are spread over the recording, and counts what went wrong.
@@ -108,13 +175,22 @@ impl Recording {
     }
 }
 
+fn assert_none(wrong: &[String]) {
+    assert!(
+        wrong.is_empty(),
+        "{} cuts: {:#?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(5)]
+    );
+}
+
 /// What `strace` tells of a writer.
-fn traced(place: &Place, turns: &[Turn], killed_at: Killed) -> String {
+fn traced(place: &Place, now: i64, turns: &[Turn], killed_at: Killed) -> String {
     let file = place.beside("trace");
     let run = Run {
         place,
         key: KEY,
-        now: START,
+        now,
         turns,
         killed_at,
     };
@@ -145,12 +221,7 @@ fn recording(seed: u64, each: usize) -> Recording {
 fn whatever_a_disk_keeps_of_what_was_not_synced_nothing_acknowledged_is_lost() {
     let recording = recording(11, 80);
     let wrong = recording.cut_often(None, 150, 1);
-    assert!(
-        wrong.is_empty(),
-        "{} cuts: {:#?}",
-        wrong.len(),
-        &wrong[..wrong.len().min(5)]
-    );
+    assert_none(&wrong);
 }
 
 /// A writer that is killed leaves to the next one what the system has and the disk may not have.
@@ -180,15 +251,53 @@ fn what_is_built_on_what_a_killed_writer_left_is_not_lost_either() {
         };
         let (place, before) = trial.into_parts();
         let runs = vec![(turns, Some((step, 1))), ((0..6).map(fresh).collect(), None)];
-        let recording = Recording::of_runs(place, before, runs);
+        let recording = Recording::of_runs(place, START, before, runs);
         let wrong = recording.cut_often(None, 60, 5 + round as u64);
-        assert!(
-            wrong.is_empty(),
-            "{step:?}: {} cuts: {:#?}",
-            wrong.len(),
-            &wrong[..wrong.len().min(5)]
-        );
+        assert_none(&wrong);
     }
+}
+
+#[test]
+fn a_rotation_that_loses_power_goes_on_and_loses_nothing() {
+    let mut trial = Trial::new(15);
+    trial.write_all(20);
+    let rotate = Turn {
+        thread: THREADS,
+        act: Act::Rotate {
+            key: OTHER_KEY.to_owned(),
+        },
+    };
+    let turns = [trial.turns(10), vec![rotate]].concat();
+    let (place, before) = trial.into_parts();
+    let recording = Recording::new(place, before, turns);
+    let wrong = recording.cut_often(None, 100, 6);
+    assert_none(&wrong);
+    let rotating = recording.rotating.get();
+    assert!((1..100).contains(&rotating), "{rotating} cuts were in the rotation");
+}
+
+#[test]
+fn a_sweep_that_loses_power_loses_nothing_and_brings_nothing_back() {
+    let mut trial = Trial::new(16);
+    trial.write_all(30);
+    let sweep = Turn {
+        thread: THREADS,
+        act: Act::Sweep,
+    };
+    let turns = [trial.turns(5), vec![sweep]].concat();
+    let (place, mut before) = trial.into_parts();
+    let now = START + 5000;
+    let all = before.len();
+    forget_expired(&mut before, now);
+    assert!(before.len() < all, "nothing has expired");
+    let recording = Recording::of_runs(place, now, before, vec![(turns, None)]);
+    let wrong = recording.cut_often(None, 100, 7);
+    assert_none(&wrong);
+    let unswept = recording.unswept.get();
+    assert!(
+        (1..100).contains(&unswept),
+        "{unswept} cuts were before the end of the sweep"
+    );
 }
 
 #[test]
@@ -210,10 +319,5 @@ fn a_store_that_was_just_made_loses_nothing_either() {
     let turns = Trial::new(13).turns(5);
     let recording = Recording::new(place, State::new(), turns);
     let wrong = recording.cut_often(None, 100, 4);
-    assert!(
-        wrong.is_empty(),
-        "{} cuts: {:#?}",
-        wrong.len(),
-        &wrong[..wrong.len().min(5)]
-    );
+    assert_none(&wrong);
 }
