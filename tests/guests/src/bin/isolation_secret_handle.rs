@@ -15,7 +15,8 @@ fn main() {
             None => input["number"].as_u64().expect("a number") as u32,
         };
         marker(&format!("reveal handle {number}"));
-        // SAFETY: without a secret of its own there is no such handle, and whether the host finds that out is what is tested.
+        // SAFETY: without a secret of its own there is no such handle, and whether the host finds that out is what is tested. With
+        // one, the other owner of its handle is forgotten below and not used before.
         let secret = unsafe { Secret::from_handle(number) };
         let revealed = attempt("reveal", secret.reveal());
         // A handle is given back once.

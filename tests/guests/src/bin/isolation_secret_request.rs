@@ -7,11 +7,12 @@ use aral_test_guests::imports::wasi::http::types::{Fields, OutgoingRequest};
 use aral_test_guests::{http, marker, run};
 use serde_json::{Value, json};
 
-fn attach(request: &OutgoingRequest, names: &Value) -> Vec<String> {
+/// Each attempt, and the number of the handle.
+fn attach(request: &OutgoingRequest, names: &Value) -> Vec<(String, Option<u32>)> {
     let names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
     let attached = names.map(|name| match secret_read::open(name) {
-        Ok(secret) => format!("{:?}", secret.attach(request)),
-        Err(error) => format!("{error:?}"),
+        Ok(secret) => (format!("{:?}", secret.attach(request)), Some(secret.handle())),
+        Err(error) => (format!("{error:?}"), None),
     });
     attached.collect()
 }
@@ -40,7 +41,8 @@ fn send(request: &Value) -> Value {
         Ok(response) => ("ok".to_owned(), response),
         Err(error) => (format!("{error:?}"), Value::Null),
     };
-    json!({ "result": result, "response": response, "attached": attached, "headers": headers })
+    let (attached, handles): (Vec<String>, Vec<Option<u32>>) = attached.into_iter().unzip();
+    json!({ "result": result, "response": response, "attached": attached, "handles": handles, "headers": headers })
 }
 
 fn main() {

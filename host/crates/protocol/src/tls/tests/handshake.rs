@@ -78,6 +78,12 @@ struct Taken {
     has_tickets: bool,
 }
 
+/// Waits for long, and not for ever.
+fn patient(tcp: std::net::TcpStream) -> std::net::TcpStream {
+    tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    tcp
+}
+
 /// Connects, sends as early as the server lets it, and reads the answer.
 fn take_up(config: &Arc<ClientConfig>, address: SocketAddr) -> Taken {
     let name = "localhost".try_into().unwrap();
@@ -86,7 +92,7 @@ fn take_up(config: &Arc<ClientConfig>, address: SocketAddr) -> Taken {
         Some(mut early) => early.write_all(REQUEST).is_ok(),
         None => false,
     };
-    let mut stream = StreamOwned::new(client, std::net::TcpStream::connect(address).unwrap());
+    let mut stream = StreamOwned::new(client, patient(std::net::TcpStream::connect(address).unwrap()));
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
     }
@@ -120,7 +126,7 @@ fn careless(authority: &Authority, connections: usize) -> SocketAddr {
     std::thread::spawn(move || {
         for tcp in listener.incoming().take(connections) {
             let server = ServerConnection::new(Arc::clone(&config)).unwrap();
-            let mut stream = StreamOwned::new(server, tcp.unwrap());
+            let mut stream = StreamOwned::new(server, patient(tcp.unwrap()));
             while stream.conn.is_handshaking() {
                 stream.conn.complete_io(&mut stream.sock).unwrap();
             }
