@@ -14,7 +14,7 @@ use crate::bounds::{self, Bounds};
 use crate::connection::Place;
 
 /// How long nothing is asked on a connection until it gives back what it needs for requests.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(200);
 
 /// Is told what goes over a stream.
 pub(crate) trait Watch: Unpin {
