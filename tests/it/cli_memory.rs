@@ -7,7 +7,7 @@ use std::time::Duration;
 use aral_host::{Config, Storage};
 use aral_memory::sealed::SealedStore;
 use aral_memory::{Operation, Precondition, Quota, Write};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::support::desk::{Desk, Run};
@@ -592,7 +592,7 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
     whole.assert("nothing is damaged", 0, &[]);
     assert_eq!(
         whole.object(),
-        json!({"records": 2, "damaged": 0, "deleted": 0, "nameless": 0, "found": [], "ended_by": null})
+        json!({"records": 2, "damaged": 0, "deleted": 0, "nameless": 0, "found": []})
     );
     damage_first(&desk);
     let words = desk.aral(&["memory", "list", "notes"]);
@@ -626,6 +626,68 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
     desk.aral(&["memory", "keygen", "next.key"]).assert("keygen", 0, &[]);
     desk.aral(&["memory", "rotate-key", "--to", "next.key"])
         .assert("rotation", 0, &[]);
+}
+
+/// Takes the names of all namespaces out of the database.
+fn lose_names(desk: &Desk) {
+    let config = sled::Config::new()
+        .path(desk.path("store/records"))
+        .segment_size(2 << 20);
+    let db = config.open().expect("the database");
+    let names: Vec<sled::IVec> = db.scan_prefix(b"n").keys().map(|key| key.expect("a key")).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        db.remove(name).expect("a change");
+    }
+    db.flush().expect("a flush");
+}
+
+#[test]
+fn a_namespace_that_lost_its_name_is_told_put_back_or_taken_out() {
+    let desk = desk();
+    for name in ["a", "b"] {
+        put(&desk, name, &[]).assert("put", 0, &[]);
+    }
+    lose_names(&desk);
+    let found = desk.aral(&["memory", "check"]);
+    assert_eq!(found.code, 11, "{found:#?}");
+    for hint in [
+        "`aral memory put NAMESPACE NAME`",
+        "`aral memory check --delete-nameless`",
+    ] {
+        assert!(found.stderr.contains(hint), "{found:#?}");
+    }
+    for wanted in [
+        "namespaces without a name  1\n",
+        "  records of a namespace without a name, at ",
+    ] {
+        assert!(found.stdout.contains(wanted), "{found:#?}");
+    }
+    desk.aral(&["memory", "keygen", "next.key"]).assert("keygen", 0, &[]);
+    let refused = desk.aral(&["memory", "rotate-key", "--to", "next.key"]);
+    refused.assert("rotation", 1, &["the name of a namespace", "`aral memory check`"]);
+    reveal(&desk, "a").assert("who knows the namespace", 0, &[]);
+    put(&desk, "c", &[]).assert("put", 0, &[]);
+    desk.aral(&["memory", "check"]).assert("it is back", 0, &[]);
+    lose_names(&desk);
+    assert_eq!(desk.aral(&["memory", "check", "--delete-damaged"]).code, 11);
+    reveal(&desk, "a").assert("it is left", 0, &[]);
+    let deleted = desk.aral(&["memory", "check", "--delete-nameless", "--json", "-v"]);
+    deleted.assert(
+        "taken out",
+        0,
+        &[
+            "deletes what is in namespaces without a name",
+            "all of a namespace without a name, place ",
+        ],
+    );
+    let object = deleted.object();
+    let counts = ["records", "damaged", "deleted", "nameless"].map(|name| object[name].as_u64());
+    assert_eq!(counts, [3, 3, 3, 0].map(Some), "{object}");
+    assert_eq!(object["found"][0]["namespace"], Value::Null, "{object}");
+    assert_ne!(reveal(&desk, "a").code, 0, "it is gone");
+    desk.aral(&["memory", "rotate-key", "--to", "next.key"])
+        .assert("nothing stops a rotation", 0, &[]);
 }
 
 #[test]

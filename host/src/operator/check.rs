@@ -2,7 +2,7 @@
 
 use aral_contract::Failure;
 use aral_contract::id::Namespace;
-use aral_memory::sealed::{Checked, Damaged};
+use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
 
 use super::{Act, Operator, Tell, Told};
@@ -18,6 +18,8 @@ const NAMED_MAX: usize = 1000;
 pub struct MemoryCheck {
     /// Whether those are taken out.
     pub delete_damaged: bool,
+    /// Whether all records are taken out of which nothing says in which namespace they are.
+    pub delete_nameless: bool,
 }
 
 /// What was seen.
@@ -29,12 +31,10 @@ pub struct StoreChecked {
     pub damaged: u64,
     /// Of these, how many were taken out.
     pub deleted: u64,
-    /// Namespaces whose name does not open. Their records are none of those that were looked at.
+    /// Namespaces whose name does not open and that were left. Their records are none of those that were looked at.
     pub nameless: u64,
     /// Which; the first 1,000 of them.
     pub found: Vec<DamagedRecord>,
-    /// What it was ended by, if it did not come to the end.
-    pub ended_by: Option<String>,
 }
 
 /// A record that does not open, or all records of a namespace whose name does not.
@@ -74,15 +74,20 @@ impl Act for MemoryCheck {
         let store = operator.store()?;
         // As many keys of records as there are records.
         let total = u64::from(store.status().map_err(store_failure)?.slots_used);
-        let does = if self.delete_damaged {
-            "deletes what is damaged"
-        } else {
-            "changes nothing"
+        let does = match (self.delete_damaged, self.delete_nameless) {
+            (false, false) => "changes nothing",
+            (true, false) => "deletes what is damaged",
+            (false, true) => "deletes what is in namespaces without a name",
+            (true, true) => "deletes what is damaged, and what is in namespaces without a name",
+        };
+        let delete = Delete {
+            damaged: self.delete_damaged,
+            nameless: self.delete_nameless,
         };
         operator.record(security("memory_check_begun", does.to_owned()));
         let (mut seen, mut found) = (Checked::default(), Vec::new());
         let checked = store.check(
-            self.delete_damaged,
+            delete,
             &mut |checked| {
                 seen = *checked;
                 let _nobody_watches = tell(Told::Progress {
@@ -91,8 +96,12 @@ impl Act for MemoryCheck {
                 });
             },
             &mut |damaged| {
-                if let (true, Some(namespace)) = (damaged.deleted, &damaged.namespace) {
-                    let subject = format!("namespace {namespace}, place {}", damaged.place);
+                if damaged.deleted {
+                    let namespace = match &damaged.namespace {
+                        Some(namespace) => format!("namespace {namespace}"),
+                        None => "all of a namespace without a name".to_owned(),
+                    };
+                    let subject = format!("{namespace}, place {}", damaged.place);
                     operator.record(security("memory_damaged_deleted", subject));
                 }
                 if found.len() < NAMED_MAX {
@@ -116,19 +125,13 @@ impl Act for MemoryCheck {
                 "{records} records, {damaged} of them damaged, {deleted} deleted, {nameless} namespaces without a name; {ended}"
             ),
         ));
-        let ended_by = match checked.map_err(store_failure) {
-            Ok(_) => None,
-            // What was found until then is worth more than that there was an end.
-            Err(failure) if !found.is_empty() => Some(failure.message),
-            Err(failure) => return Err(failure),
-        };
+        checked.map_err(store_failure)?;
         Ok(StoreChecked {
             records,
             damaged,
             deleted,
             nameless,
             found,
-            ended_by,
         })
     }
 }

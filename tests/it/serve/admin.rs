@@ -52,7 +52,11 @@ const ADDRESSES: [(&str, &str, &str); 21] = [
         r#"{"namespace":"n","prefix":"","cursor":null}"#,
     ),
     ("POST", "/v1/memory/stats", "{}"),
-    ("POST", "/v1/memory/check", r#"{"delete_damaged":true}"#),
+    (
+        "POST",
+        "/v1/memory/check",
+        r#"{"delete_damaged":true,"delete_nameless":true}"#,
+    ),
     ("POST", "/v1/memory/rotate-key", r#"{"key":{"text":"AA=="}}"#),
     ("POST", "/v1/memory/rotate-epoch", "{}"),
     ("POST", "/v1/memory/export", r#"{"to":"-"}"#),

@@ -66,7 +66,7 @@ impl Cipher {
             .map_err(|_| Unauthentic)
     }
 
-    /// The plaintext of a ciphertext that ends in its tag.
+    /// The plaintext of a ciphertext that ends in its tag. Whoever asks sees to it that it is erased.
     pub(crate) fn opened(
         &self,
         nonce: &[u8; NONCE_BYTES],

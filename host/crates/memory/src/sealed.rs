@@ -39,7 +39,7 @@ use aral_contract::Clock;
 use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
-pub use check::{Checked, Damaged};
+pub use check::{Checked, Damaged, Delete};
 pub use rotate::{Progress, Rotated};
 pub use transfer::{Existing, Imported, Tally};
 

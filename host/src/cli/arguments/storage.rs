@@ -53,6 +53,9 @@ pub(crate) struct MemoryCheck {
     /// Delete the records that do not open and destroy their keys: they stop listings, rotations and backups
     #[arg(long)]
     pub(crate) delete_damaged: bool,
+    /// Delete all records of a namespace whose name is lost: who knows the name could still read them
+    #[arg(long)]
+    pub(crate) delete_nameless: bool,
 }
 
 /// Show a record.

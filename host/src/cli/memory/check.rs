@@ -14,6 +14,7 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
     let progress = Progress::counting(output, "opening");
     let act = MemoryCheck {
         delete_damaged: arguments.delete_damaged,
+        delete_nameless: arguments.delete_nameless,
     };
     let checked = desk.act_long(act, &mut |told| {
         progress.follow(&told);
@@ -28,16 +29,22 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
              open: `aral memory check --delete-damaged`",
         );
     }
-    if checked.nameless > 0 {
-        output.note(
-            "hint: records of a namespace without a name can be read by who knows it; put it back by writing any record there: \
-             `aral memory put NAMESPACE NAME`",
-        );
+    let mut nameless = checked
+        .found
+        .iter()
+        .filter(|one| one.namespace.is_none() && !one.deleted);
+    if let Some(one) = nameless.next() {
+        let put = if one.secret {
+            "aral secret put NAME"
+        } else {
+            "aral memory put NAMESPACE NAME"
+        };
+        output.note(&format!(
+            "hint: who knows the name of a namespace puts it back by writing anything there: `{put}`; what nobody knows the \
+             namespace of: `aral memory check --delete-nameless`"
+        ));
     }
-    if let Some(reason) = &checked.ended_by {
-        output.note(&format!("error: not all was looked at: {reason}"));
-    }
-    let is_whole = checked.damaged == checked.deleted && checked.nameless == 0 && checked.ended_by.is_none();
+    let is_whole = checked.damaged == checked.deleted && checked.nameless == 0;
     Ok(if is_whole { Exit::Success } else { Exit::NotAsWritten })
 }
 

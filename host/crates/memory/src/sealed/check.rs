@@ -45,8 +45,17 @@ pub struct Checked {
     pub damaged: u64,
     /// Of these, how many were taken out.
     pub deleted: u64,
-    /// Namespaces whose name does not open. Their records are none of those that were looked at.
+    /// Namespaces whose name does not open and that were left. Their records are none of those that were looked at.
     pub nameless: u64,
+}
+
+/// What a check takes out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delete {
+    /// Records that do not open.
+    pub damaged: bool,
+    /// All records of a namespace whose name does not open. Who knows the name can read them until then.
+    pub nameless: bool,
 }
 
 /// What lies at a place.
@@ -60,16 +69,16 @@ pub(super) enum Look {
 }
 
 impl SealedStore {
-    /// Opens every record of both spaces, and tells of each that does not open. With `delete` those are taken out and their
-    /// keys destroyed: whatever of them could still be saved must be saved before. What lies in a namespace whose name does
-    /// not open is told and left. Reading and writing go on meanwhile.
+    /// Opens every record of both spaces, and tells of each that does not open, and of each namespace whose name does not. What
+    /// `delete` says is taken out and its keys destroyed: whatever of it could still be saved must be saved before. Reading and
+    /// writing go on meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
     /// read as such; and as [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn check(
         &self,
-        delete: bool,
+        delete: Delete,
         progress: &mut dyn FnMut(&Checked),
         found: &mut dyn FnMut(Damaged),
     ) -> Result<Checked, StoreError> {
@@ -79,16 +88,27 @@ impl SealedStore {
         let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let count = |one: &mut u64| *one = one.saturating_add(1);
         for space in Space::ALL {
-            for place in self.0.nameless(space)? {
-                count(&mut checked.nameless);
+            self.0.each_nameless(space, &mut |place| {
+                let deleted = delete.nameless;
+                if deleted {
+                    let taken = self.0.discard_all(&place)?;
+                    for sum in [&mut checked.records, &mut checked.damaged, &mut checked.deleted] {
+                        *sum = sum.saturating_add(taken);
+                    }
+                    changed.insert(place);
+                } else {
+                    count(&mut checked.nameless);
+                }
                 found(Damaged {
                     namespace: None,
                     is_secret: space == Space::Secrets,
                     name: None,
                     place: hex(&place),
-                    deleted: false,
+                    deleted,
                 });
-            }
+                progress(&checked);
+                Ok(())
+            })?;
         }
         let looked = self.0.each_place(&mut |space, namespace, place| {
             let header = match self.0.look(space, namespace, place)? {
@@ -104,7 +124,7 @@ impl SealedStore {
             count(&mut checked.damaged);
             let name = self.0.name_at(space, namespace, place);
             let mut deleted = false;
-            if delete {
+            if delete.damaged {
                 let discard = Work::Discard { place: *place, header };
                 deleted = self.0.submit(discard)?.discarded;
                 checked.deleted = checked.deleted.saturating_add(deleted.into());
@@ -131,6 +151,21 @@ impl SealedStore {
 }
 
 impl Inner {
+    /// Takes out all that lies in a namespace, and says how much.
+    fn discard_all(&self, namespace: &NamespacePlace) -> Result<u64, StoreError> {
+        let mut taken = 0_u64;
+        self.each_some(namespace, &mut |some| {
+            for place in some {
+                let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
+                let header = entry.and_then(|entry| Header::read(&entry).ok());
+                let discard = Work::Discard { place: *place, header };
+                taken = taken.saturating_add(self.submit(discard)?.discarded.into());
+            }
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(taken)
+    }
+
     /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root
     /// first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes a record to
     /// the newest root.

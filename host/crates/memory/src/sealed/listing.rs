@@ -1,7 +1,7 @@
 //! Listing: in the order of the MACs of names, which says nothing of the names, and with a bounded number of looks.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use aral_contract::id::Namespace;
 
@@ -89,7 +89,7 @@ impl Inner {
                 let place: Place = tree::place(at).ok_or(DAMAGED)?;
                 last = Some(place);
                 let found = Found::new(&self.slots, place, entry.clone())?;
-                if !found.header.is_expired(self.now()) {
+                if !found.header.is_expired(|| self.now()) {
                     let name = self.name_of(&keys, space, namespace, &found)?;
                     page.names
                         .extend(name.filter(|name| name.as_str().starts_with(prefix_of_names)));
@@ -154,7 +154,7 @@ impl Inner {
         let mut names: BTreeSet<Namespace> = BTreeSet::new();
         if limit > 0 {
             self.each_namespace(space, &mut |_, namespace| {
-                names.insert(namespace.ok_or(StoreError::NAMELESS)?);
+                names.extend(namespace);
                 Ok(if names.len() == limit { Scan::Stop } else { Scan::Next })
             })?;
         }
@@ -185,31 +185,24 @@ impl Inner {
             })
     }
 
-    /// Where records of a space lie of which nothing says any more in which namespace. Who knows its name can read them, and
-    /// whatever is written there by that name puts it back.
-    pub(super) fn nameless(&self, space: Space) -> Result<Vec<NamespacePlace>, StoreError> {
-        let mut found = Vec::new();
+    /// Shows where records of a space lie of which nothing says any more in which namespace. Who knows its name can read them,
+    /// and whatever is written there by that name puts it back.
+    pub(super) fn each_nameless(
+        &self,
+        space: Space,
+        show: &mut dyn FnMut(NamespacePlace) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let mut next: Option<NamespacePlace> = None;
             let start = [prefix::RECORD, space.byte()];
             self.tree.scan(&start, after.as_deref(), &mut |at, _| {
-                let place = tree::place(at).ok_or(DAMAGED)?;
-                next = Some(namespace_of(&place));
-                Ok(Scan::Stop)
+                next = tree::place(at).map(|place| namespace_of(&place));
+                Ok(if next.is_some() { Scan::Stop } else { Scan::Next })
             })?;
-            let Some(place) = next else { return Ok(found) };
-            if !self.is_called(space, &place)? {
-                // Nobody writes while both are looked at: a name comes and goes with the records.
-                let _writer = self.writer()?;
-                let mut has_records = false;
-                self.tree.scan(&key(prefix::RECORD, &[&place]), None, &mut |_, _| {
-                    has_records = true;
-                    Ok(Scan::Stop)
-                })?;
-                if has_records && !self.is_called(space, &place)? {
-                    found.push(place);
-                }
+            let Some(place) = next else { return Ok(()) };
+            if !self.is_called(space, &place)? && self.is_nameless(space, &place)? {
+                show(place)?;
             }
             after = Some(key(prefix::RECORD, &[&edge(&place, u8::MAX)]));
         }
@@ -217,12 +210,16 @@ impl Inner {
 
     /// Refuses where records would be missed, because nothing says whose they are.
     pub(super) fn all_named(&self) -> Result<(), StoreError> {
-        for space in Space::ALL {
-            if !self.nameless(space)?.is_empty() {
-                return Err(StoreError::NAMELESS);
-            }
-        }
-        Ok(())
+        let refuse = &mut |_| Err(StoreError::NAMELESS);
+        Space::ALL
+            .into_iter()
+            .try_for_each(|space| self.each_nameless(space, refuse))
+    }
+
+    /// Looks while nobody writes: a name comes and goes with the records.
+    fn is_nameless(&self, space: Space, place: &NamespacePlace) -> Result<bool, StoreError> {
+        let _nobody_writes = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.tree.has_records(place)? && !self.is_called(space, place)?)
     }
 
     fn is_called(&self, space: Space, place: &NamespacePlace) -> Result<bool, StoreError> {
@@ -239,10 +236,8 @@ impl Inner {
 
 /// What a namespace is called; none: no root opens it.
 fn called(keys: &Keys, space: Space, place: &NamespacePlace, sealed: &[u8]) -> Option<Namespace> {
-    let roots = keys.roots.iter().rev();
-    roots
-        .map(|root| usage::open_name(root, space, place, sealed))
-        .find_map(|name| name)
+    let mut roots = keys.roots.iter().rev();
+    roots.find_map(|root| usage::open_name(root, space, place, sealed))
 }
 
 /// Before all records of a namespace, with 0, or behind them.

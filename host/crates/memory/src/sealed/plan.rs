@@ -304,13 +304,19 @@ impl<'a> Plan<'a> {
         self.change(namespace_place, mark, |change| {
             change.usage.bytes = change.usage.bytes.saturating_add(header.charged_bytes());
             change.usage.records = change.usage.records.saturating_add(1);
+            let named = || (Arc::clone(&root), new.space, new.namespace.clone());
+            change.named.get_or_insert_with(named);
         })?;
-        // What lies under an older root may have lost its name, and then nothing else knows it.
-        for root in &Arc::clone(&self.keys).roots {
-            self.change(root.namespace_place(new.space, new.namespace), mark, |change| {
-                let named = || (Arc::clone(root), new.space, new.namespace.clone());
-                change.named.get_or_insert_with(named);
-            })?;
+        // What lies under an older root, while keys are rotated, may have lost its name, and then nothing else knows it.
+        let keys = Arc::clone(&self.keys);
+        for older in keys.roots.iter().filter(|older| older.number != root.number) {
+            let place = older.namespace_place(new.space, new.namespace);
+            if self.tree.has_records(&place)? {
+                self.change(place, mark, |change| {
+                    let named = || (Arc::clone(older), new.space, new.namespace.clone());
+                    change.named.get_or_insert_with(named);
+                })?;
+            }
         }
         self.note(place, Some(header), mark);
         Ok(())

@@ -218,7 +218,10 @@ impl Inner {
         let mut found = Vec::new();
         for space in Space::ALL {
             self.each_namespace(space, &mut |place, namespace| {
-                let namespace = namespace.ok_or(StoreError::NAMELESS)?;
+                // One without a name has no records: a rotation does not begin before that, and does not end without a look.
+                let Some(namespace) = namespace else {
+                    return Ok(Scan::Next);
+                };
                 let root = old.iter().find(|root| root.namespace_place(space, &namespace) == place);
                 found.extend(root.map(|root| (space, *root, namespace)));
                 Ok(Scan::Next)
@@ -289,6 +292,7 @@ impl Inner {
 
     /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store.
     fn retire(&self, new: &MasterKey, newest: &Root) -> Result<(), StoreError> {
+        self.all_named()?;
         let mut writer = self.writer()?;
         if writer.keyring.content.roots.last().map(|root| root.number) != Some(newest.number) {
             return Err(DAMAGED);
@@ -296,7 +300,9 @@ impl Inner {
         // What was to be moved was found by namespace. Nothing is destroyed before it is certain that nothing was missed.
         self.tree.scan(&[prefix::RECORD], None, &mut |_, entry| {
             if Header::read(entry)?.generation < newest.first_generation {
-                return Err(StoreError::NAMELESS);
+                return Err(StoreError::Corrupt {
+                    what: "the index of the store, which misses a record,",
+                });
             }
             Ok(Scan::Next)
         })?;

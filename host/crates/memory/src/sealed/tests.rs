@@ -786,9 +786,21 @@ fn place(store: &SealedStore, text: &str) -> root::Place {
     root.place(&root.namespace_place(Space::Memory, &namespace("notes")), &name(text))
 }
 
-fn check(store: &SealedStore, delete: bool) -> (Checked, Vec<Damaged>) {
-    let mut found = Vec::new();
-    let checked = store.check(delete, &mut |_| {}, &mut |one| found.push(one)).unwrap();
+fn check(store: &SealedStore, damaged: bool) -> (Checked, Vec<Damaged>) {
+    check_with(
+        store,
+        Delete {
+            damaged,
+            nameless: false,
+        },
+    )
+}
+
+fn check_with(store: &SealedStore, delete: Delete) -> (Checked, Vec<Damaged>) {
+    let (mut found, mut seen) = (Vec::new(), Checked::default());
+    let checked = store.check(delete, &mut |now| seen = *now, &mut |one| found.push(one));
+    let checked = checked.unwrap();
+    assert_eq!(seen, checked, "whoever watches sees all of it");
     (checked, found)
 }
 
@@ -1076,6 +1088,54 @@ fn a_namespace_that_lost_its_name_is_told_and_gets_it_back() {
         assert_eq!(value(&store, "a").as_deref(), Some(&b"four"[..]));
         assert_eq!(check(&store, false).0.records, 4);
     }
+}
+
+#[test]
+fn what_nobody_knows_the_namespace_of_can_be_taken_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let secrets = store.secrets();
+    for text in ["a", "b"] {
+        let put = secrets.put(&namespace("notes"), write(text, b"hidden"), &Quota::UNLIMITED);
+        put.unwrap();
+    }
+    let place = {
+        let keys = store.0.keys.load();
+        keys.newest().namespace_place(Space::Secrets, &namespace("notes"))
+    };
+    lose_name(&store, &place, |_| Some(b"nothing that opens".to_vec()));
+    let (checked, found) = check(&store, true);
+    assert_eq!((checked.records, checked.damaged, checked.nameless), (0, 0, 1));
+    assert!(found.iter().all(|one| one.is_secret && !one.deleted));
+    assert!(secrets.get(&namespace("notes"), &name("a")).unwrap().is_some());
+    let delete = Delete {
+        damaged: false,
+        nameless: true,
+    };
+    let (checked, found) = check_with(&store, delete);
+    let seen = (checked.records, checked.damaged, checked.deleted, checked.nameless);
+    assert_eq!((seen, found.len(), found[0].deleted), ((2, 2, 2, 0), 1, true));
+    assert!(secrets.get(&namespace("notes"), &name("a")).unwrap().is_none());
+    let status = store.status().unwrap();
+    assert_eq!(status.slots_used, 0, "their keys are destroyed");
+    assert_eq!(check(&store, false).0, Checked::default());
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+}
+
+/// A name without records says nothing of anything, and keeps nothing from going on.
+#[test]
+fn a_name_that_does_not_open_and_has_no_records_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let mut batch = sled::Batch::default();
+    let nowhere = [[Space::Memory.byte()].as_slice(), &[7; 16]].concat();
+    batch.insert(tree::key(tree::prefix::NAMESPACE, &[&nowhere]), b"nothing that opens");
+    store.0.tree.apply(batch).unwrap();
+    assert_eq!(check(&store, false).0.nameless, 0);
+    assert_eq!(store.memory().namespaces(10).unwrap().len(), 1);
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
 }
 
 #[test]

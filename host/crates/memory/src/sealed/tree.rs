@@ -11,7 +11,7 @@ use cap_std::fs::Dir;
 use sled::IVec;
 
 use super::entry::CHUNK_BYTES;
-use super::root::{PLACE_BYTES, Place};
+use super::root::{NamespacePlace, PLACE_BYTES, Place};
 use crate::store::StoreError;
 
 /// Name of sled's folder in the folder of a store.
@@ -205,6 +205,16 @@ impl Tree {
         self.file
             .sync_all()
             .map_err(|error| StoreError::io("sync its records", error))
+    }
+
+    /// Whether any record lies in a namespace, under its root.
+    pub(crate) fn has_records(&self, namespace: &NamespacePlace) -> Result<bool, StoreError> {
+        let mut has_one = false;
+        self.scan(&key(prefix::RECORD, &[namespace]), None, &mut |_, _| {
+            has_one = true;
+            Ok(Scan::Stop)
+        })?;
+        Ok(has_one)
     }
 
     /// Shows entries whose key begins with `prefix`, those above `after` alone, until `show` says stop.

@@ -130,7 +130,7 @@ impl Work {
                 replace,
             } => {
                 let before = plan.locate(space, &namespace, &record.name)?;
-                let live = before.filter(|before| !before.header.is_expired(plan.now));
+                let live = before.filter(|before| !before.header.is_expired(|| plan.now));
                 if let (false, Some(live)) = (replace, live) {
                     return Err(StoreError::Precondition {
                         index: 0,
@@ -301,7 +301,7 @@ fn put(
     new: &Write,
 ) -> Result<Outcome, StoreError> {
     let before = plan.locate(space, namespace, &new.name)?;
-    let live = before.filter(|before| !before.header.is_expired(plan.now));
+    let live = before.filter(|before| !before.header.is_expired(|| plan.now));
     let version = live.map(|live| live.header.version);
     check(index, new.precondition, version)?;
     let record = NewRecord {
@@ -329,7 +329,7 @@ fn delete(
     precondition: Precondition,
 ) -> Result<Outcome, StoreError> {
     let before = plan.locate(space, namespace, name)?;
-    let live = before.filter(|before| !before.header.is_expired(plan.now));
+    let live = before.filter(|before| !before.header.is_expired(|| plan.now));
     check(index, precondition, live.map(|live| live.header.version))?;
     // One whose time is over goes too, and was not there.
     if let Some(before) = &before {
