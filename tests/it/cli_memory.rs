@@ -592,7 +592,7 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
     whole.assert("nothing is damaged", 0, &[]);
     assert_eq!(
         whole.object(),
-        json!({"records": 2, "damaged": 0, "deleted": 0, "nameless": 0, "found": []})
+        json!({"records": 2, "damaged": 0, "deleted": 0, "nameless": 0, "nameless_deleted": 0, "found": []})
     );
     damage_first(&desk);
     let words = desk.aral(&["memory", "list", "notes"]);
@@ -616,7 +616,7 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
         &[
             "memory_check_begun",
             "memory_damaged_deleted",
-            "2 records, 1 of them damaged, 1 deleted, 0 namespaces without a name; whole",
+            "2 records, 1 of them damaged, 1 deleted; 0 namespaces without a name, 0 deleted; whole",
         ],
     );
     assert_eq!(deleted.object()["found"][0]["deleted"], true);
@@ -682,8 +682,8 @@ fn a_namespace_that_lost_its_name_is_told_put_back_or_taken_out() {
         ],
     );
     let object = deleted.object();
-    let counts = ["records", "damaged", "deleted", "nameless"].map(|name| object[name].as_u64());
-    assert_eq!(counts, [3, 3, 3, 0].map(Some), "{object}");
+    let counts = ["records", "damaged", "nameless", "nameless_deleted"].map(|name| object[name].as_u64());
+    assert_eq!(counts, [0, 0, 1, 1].map(Some), "{object}");
     assert_eq!(object["found"][0]["namespace"], Value::Null, "{object}");
     assert_ne!(reveal(&desk, "a").code, 0, "it is gone");
     desk.aral(&["memory", "rotate-key", "--to", "next.key"])

@@ -31,8 +31,10 @@ pub struct StoreChecked {
     pub damaged: u64,
     /// Of these, how many were taken out.
     pub deleted: u64,
-    /// Namespaces whose name does not open and that were left. Their records are none of those that were looked at.
+    /// Namespaces whose name does not open. Their records are none of those that were looked at.
     pub nameless: u64,
+    /// Of these, of how many all records were taken out.
+    pub nameless_deleted: u64,
     /// Which; the first 1,000 of them.
     pub found: Vec<DamagedRecord>,
 }
@@ -118,11 +120,13 @@ impl Act for MemoryCheck {
             damaged,
             deleted,
             nameless,
+            nameless_deleted,
         } = seen;
         operator.record(security(
             "memory_checked",
             format!(
-                "{records} records, {damaged} of them damaged, {deleted} deleted, {nameless} namespaces without a name; {ended}"
+                "{records} records, {damaged} of them damaged, {deleted} deleted; {nameless} namespaces without a name, \
+                 {nameless_deleted} deleted; {ended}"
             ),
         ));
         checked.map_err(store_failure)?;
@@ -131,6 +135,7 @@ impl Act for MemoryCheck {
             damaged,
             deleted,
             nameless,
+            nameless_deleted,
             found,
         })
     }

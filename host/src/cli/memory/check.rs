@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
              namespace of: `aral memory check --delete-nameless`"
         ));
     }
-    let is_whole = checked.damaged == checked.deleted && checked.nameless == 0;
+    let is_whole = checked.damaged == checked.deleted && checked.nameless == checked.nameless_deleted;
     Ok(if is_whole { Exit::Success } else { Exit::NotAsWritten })
 }
 
@@ -67,15 +67,15 @@ fn words(checked: &StoreChecked) -> String {
 
 fn line(one: &DamagedRecord) -> String {
     let place = one.place.get(..16).unwrap_or(&one.place);
+    let deleted = if one.deleted { ", deleted" } else { "" };
     let Some(namespace) = &one.namespace else {
         let kind = if one.secret { "secrets" } else { "records" };
-        return format!("  {kind} of a namespace without a name, at {place}…\n");
+        return format!("  {kind} of a namespace without a name, at {place}…{deleted}\n");
     };
     let kind = if one.secret { "secret " } else { "" };
     let name = match &one.name {
         Some(name) => format!("`{}`", text::line(name)),
         None => "whose name does not open".to_owned(),
     };
-    let deleted = if one.deleted { ", deleted" } else { "" };
     format!("  {kind}{namespace}: {name}, at {place}…{deleted}\n")
 }

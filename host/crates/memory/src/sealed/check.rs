@@ -45,8 +45,10 @@ pub struct Checked {
     pub damaged: u64,
     /// Of these, how many were taken out.
     pub deleted: u64,
-    /// Namespaces whose name does not open and that were left. Their records are none of those that were looked at.
+    /// Namespaces whose name does not open. Their records are none of those that were looked at.
     pub nameless: u64,
+    /// Of these, of how many all records were taken out.
+    pub nameless_deleted: u64,
 }
 
 /// What a check takes out.
@@ -89,15 +91,11 @@ impl SealedStore {
         let count = |one: &mut u64| *one = one.saturating_add(1);
         for space in Space::ALL {
             self.0.each_nameless(space, &mut |place| {
+                count(&mut checked.nameless);
                 let deleted = delete.nameless;
                 if deleted {
-                    let taken = self.0.discard_all(&place)?;
-                    for sum in [&mut checked.records, &mut checked.damaged, &mut checked.deleted] {
-                        *sum = sum.saturating_add(taken);
-                    }
-                    changed.insert(place);
-                } else {
-                    count(&mut checked.nameless);
+                    self.0.discard_all(&place)?;
+                    count(&mut checked.nameless_deleted);
                 }
                 found(Damaged {
                     namespace: None,
@@ -151,19 +149,19 @@ impl SealedStore {
 }
 
 impl Inner {
-    /// Takes out all that lies in a namespace, and says how much.
-    fn discard_all(&self, namespace: &NamespacePlace) -> Result<u64, StoreError> {
-        let mut taken = 0_u64;
-        self.each_some(namespace, &mut |some| {
+    /// Takes out all that lies in a namespace, but what is written again meanwhile.
+    fn discard_all(&self, namespace: &NamespacePlace) -> Result<(), StoreError> {
+        let taken = self.each_some(namespace, &mut |some| {
             for place in some {
                 let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
                 let header = entry.and_then(|entry| Header::read(&entry).ok());
-                let discard = Work::Discard { place: *place, header };
-                taken = taken.saturating_add(self.submit(discard)?.discarded.into());
+                self.submit(Work::Discard { place: *place, header })?;
             }
             Ok::<(), StoreError>(())
-        })?;
-        Ok(taken)
+        });
+        let namespace = *namespace;
+        let recounted = self.submit(Work::Recount { namespace }).map(drop);
+        taken.and(recounted)
     }
 
     /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root
