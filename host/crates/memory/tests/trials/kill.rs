@@ -78,6 +78,13 @@ impl Trial {
         turns
     }
 
+    /// The same beside one more thread, which does this and owns no record.
+    pub(crate) fn turns_beside(&mut self, each: usize, act: Act) -> Vec<Turn> {
+        let mut turns = self.turns(each);
+        turns.push(Turn { thread: THREADS, act });
+        turns
+    }
+
     fn run<'a>(&'a self, turns: &'a [Turn], killed_at: Option<(Step, usize)>) -> Run<'a> {
         Run {
             place: &self.place,
@@ -309,13 +316,9 @@ fn a_rotation_that_is_killed_goes_on_and_loses_nothing() {
     for round in 0..12 {
         trial.kill_somewhere();
         let new = if trial.key == KEY { OTHER_KEY } else { KEY };
-        let rotate = Turn {
-            thread: THREADS,
-            act: Act::Rotate { key: new.to_owned() },
-        };
         let mut kills = 0;
         let finished = loop {
-            let turns = [trial.turns(3), vec![rotate.clone()]].concat();
+            let turns = trial.turns_beside(3, Act::Rotate { key: new.to_owned() });
             trial.round += 1;
             let mut writer = child::start(&trial.run(&turns, None));
             let patience = 1 + trial.dice.below(2 + 2 * kills);

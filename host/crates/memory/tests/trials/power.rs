@@ -92,7 +92,7 @@ impl Recording {
 
     fn look(&self, folder: &Path, moment: usize) -> Result<(), String> {
         let acknowledged = self.acknowledged(moment);
-        let store = self.open(folder, &acknowledged)?;
+        let (store, next_key) = self.open(folder, &acknowledged)?;
         let found = read_records(&*store.memory())?;
         let settled = settle(&self.before, &self.turns, &acknowledged, &found, self.now)?;
         let told = |error: StoreError| error.to_string();
@@ -113,12 +113,9 @@ impl Recording {
         self.unswept
             .set(self.unswept.get() + usize::from(used > settled.len() as u64));
         // What was cut off goes on.
-        if let Some((_, key)) = self.rotation() {
-            match store.rotate_key(&MasterKey::from_text(key.as_bytes()).map_err(told)?, &mut |_| {}) {
-                Ok(_) => {}
-                Err(StoreError::Invalid(already)) if already.contains("the key that the store has already") => {}
-                Err(error) => return Err(told(error)),
-            }
+        if let Some(key) = next_key {
+            let key = MasterKey::from_text(key.as_bytes()).map_err(told)?;
+            store.rotate_key(&key, &mut |_| {}).map_err(told)?;
         }
         while store.sweep(100).map_err(told)?.more {}
         if read_all(&*store.memory())? != settled {
@@ -146,15 +143,16 @@ impl Recording {
         })
     }
 
-    /// The old key opens the store until a rotation is acknowledged, or else the new one does.
-    fn open(&self, folder: &Path, acknowledged: &[usize]) -> Result<SealedStore, String> {
+    /// The old key opens the store until a rotation is acknowledged, or else the new one does. Also, to which key it is still to
+    /// be rotated.
+    fn open(&self, folder: &Path, acknowledged: &[usize]) -> Result<(SealedStore, Option<&str>), String> {
         let open = |key| open(folder, key, self.now).map_err(|error| format!("the store does not open: {error:?}"));
         let rotation = self.rotation();
         let is_rotated = rotation.is_some_and(|(thread, _)| acknowledged[thread] > 0);
         match (open(KEY), rotation) {
             (Ok(_), Some(_)) if is_rotated => Err("the rotation is over and the old key opens the store".to_owned()),
-            (Err(_), Some((_, key))) => open(key),
-            (opened, _) => opened,
+            (Err(_), Some((_, key))) => Ok((open(key)?, None)),
+            (opened, rotation) => Ok((opened?, rotation.map(|(_, key)| key))),
         }
     }
 
@@ -261,13 +259,8 @@ fn what_is_built_on_what_a_killed_writer_left_is_not_lost_either() {
 fn a_rotation_that_loses_power_goes_on_and_loses_nothing() {
     let mut trial = Trial::new(15);
     trial.write_all(20);
-    let rotate = Turn {
-        thread: THREADS,
-        act: Act::Rotate {
-            key: OTHER_KEY.to_owned(),
-        },
-    };
-    let turns = [trial.turns(10), vec![rotate]].concat();
+    let key = OTHER_KEY.to_owned();
+    let turns = trial.turns_beside(10, Act::Rotate { key });
     let (place, before) = trial.into_parts();
     let recording = Recording::new(place, before, turns);
     let wrong = recording.cut_often(None, 100, 6);
@@ -280,11 +273,7 @@ fn a_rotation_that_loses_power_goes_on_and_loses_nothing() {
 fn a_sweep_that_loses_power_loses_nothing_and_brings_nothing_back() {
     let mut trial = Trial::new(16);
     trial.write_all(30);
-    let sweep = Turn {
-        thread: THREADS,
-        act: Act::Sweep,
-    };
-    let turns = [trial.turns(5), vec![sweep]].concat();
+    let turns = trial.turns_beside(5, Act::Sweep);
     let (place, mut before) = trial.into_parts();
     let now = START + 5000;
     let all = before.len();
