@@ -151,13 +151,14 @@ impl SealedStore {
 impl Inner {
     /// Takes out all that lies in a namespace, but what is written again meanwhile.
     fn discard_all(&self, namespace: &NamespacePlace) -> Result<(), StoreError> {
+        let discard = |place: &Place| {
+            let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
+            let header = entry.and_then(|entry| Header::read(&entry).ok());
+            Ok(Work::Discard { place: *place, header })
+        };
         let taken = self.each_some(namespace, &mut |some| {
-            for place in some {
-                let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
-                let header = entry.and_then(|entry| Header::read(&entry).ok());
-                self.submit(Work::Discard { place: *place, header })?;
-            }
-            Ok::<(), StoreError>(())
+            let works = some.iter().map(discard).collect::<Result<_, StoreError>>()?;
+            self.submit_all(works)
         });
         let namespace = *namespace;
         let recounted = self.submit(Work::Recount { namespace }).map(drop);

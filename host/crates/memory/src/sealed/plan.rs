@@ -65,6 +65,13 @@ pub(super) struct Change {
     named: Option<(Arc<Root>, Space, Namespace)>,
 }
 
+impl Change {
+    fn call(&mut self, root: &Arc<Root>, new: &NewRecord<'_>) {
+        let named = || (Arc::clone(root), new.space, new.namespace.clone());
+        self.named.get_or_insert_with(named);
+    }
+}
+
 /// What is to be written, in this order.
 pub(super) struct Written {
     pub(super) slots: Vec<(SlotIndex, Slot)>,
@@ -304,18 +311,14 @@ impl<'a> Plan<'a> {
         self.change(namespace_place, mark, |change| {
             change.usage.bytes = change.usage.bytes.saturating_add(header.charged_bytes());
             change.usage.records = change.usage.records.saturating_add(1);
-            let named = || (Arc::clone(&root), new.space, new.namespace.clone());
-            change.named.get_or_insert_with(named);
+            change.call(&root, new);
         })?;
         // What lies under an older root, while keys are rotated, may have lost its name, and then nothing else knows it.
         let keys = Arc::clone(&self.keys);
         for older in keys.roots.iter().filter(|older| older.number != root.number) {
             let place = older.namespace_place(new.space, new.namespace);
             if self.tree.has_records(&place)? {
-                self.change(place, mark, |change| {
-                    let named = || (Arc::clone(older), new.space, new.namespace.clone());
-                    change.named.get_or_insert_with(named);
-                })?;
+                self.change(place, mark, |change| change.call(older, new))?;
             }
         }
         self.note(place, Some(header), mark);

@@ -775,8 +775,16 @@ fn damage(store: &SealedStore, text: &str, change: impl FnOnce(&mut Vec<u8>)) {
         .unwrap()
         .to_vec();
     change(&mut entry);
+    lay(store, tree::key(tree::prefix::RECORD, &[&place]), Some(entry));
+}
+
+/// Puts something into the database past the store, or takes it out.
+fn lay(store: &SealedStore, at: Vec<u8>, entry: Option<Vec<u8>>) {
     let mut batch = sled::Batch::default();
-    batch.insert(tree::key(tree::prefix::RECORD, &[&place]), entry);
+    match entry {
+        Some(entry) => batch.insert(at, entry),
+        None => batch.remove(at),
+    }
     store.0.tree.apply(batch).unwrap();
 }
 
@@ -980,10 +988,9 @@ fn a_namespace_that_is_counted_too_low_keeps_its_name() {
     put(&store, "old", b"one");
     // As taking out what was never counted leaves it, if the process ends before it counts anew.
     let namespace_place = plan::namespace_of(&place(&store, "old"));
-    let mut batch = sled::Batch::default();
     let nothing = usage::to_bytes(crate::record::Usage::default());
-    batch.insert(tree::key(tree::prefix::USAGE, &[&namespace_place]), &nothing[..]);
-    store.0.tree.apply(batch).unwrap();
+    let at = tree::key(tree::prefix::USAGE, &[&namespace_place]);
+    lay(&store, at, Some(nothing.to_vec()));
     let operations = vec![
         Operation::Put(write("new", b"three")),
         Operation::Delete {
@@ -1024,12 +1031,7 @@ type ChangeName = fn(&[u8]) -> Option<Vec<u8>>;
 fn lose_name(store: &SealedStore, place: &root::NamespacePlace, change: ChangeName) {
     let at = tree::key(tree::prefix::NAMESPACE, &[place]);
     let sealed = store.0.tree.get(&at).unwrap().unwrap();
-    let mut batch = sled::Batch::default();
-    match change(&sealed) {
-        Some(damaged) => batch.insert(at, damaged),
-        None => batch.remove(at),
-    }
-    store.0.tree.apply(batch).unwrap();
+    lay(store, at, change(&sealed));
 }
 
 #[test]
@@ -1129,10 +1131,9 @@ fn a_name_that_does_not_open_and_has_no_records_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     put(&store, "a", b"one");
-    let mut batch = sled::Batch::default();
     let nowhere = [[Space::Memory.byte()].as_slice(), &[7; 16]].concat();
-    batch.insert(tree::key(tree::prefix::NAMESPACE, &[&nowhere]), b"nothing that opens");
-    store.0.tree.apply(batch).unwrap();
+    let at = tree::key(tree::prefix::NAMESPACE, &[&nowhere]);
+    lay(&store, at, Some(b"nothing that opens".to_vec()));
     assert_eq!(check(&store, false).0.nameless, 0);
     assert_eq!(store.memory().namespaces(10).unwrap().len(), 1);
     store.rotate_key(&key(2), &mut |_| {}).unwrap();
