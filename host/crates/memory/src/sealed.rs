@@ -2,6 +2,7 @@
 //! record. What an attacker who has the files, and later the master key too, can and cannot do is in
 //! docs/store-format.md. It knows no caller.
 
+mod allocation;
 mod beside;
 mod bytes;
 mod check;

@@ -6,9 +6,8 @@ use std::collections::HashSet;
 use aral_contract::id::Namespace;
 
 use super::entry::Header;
-use super::plan::namespace_of;
 use super::read::Found;
-use super::root::{Keys, NamespacePlace, Place, Space};
+use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::tree::{self, Scan, key, prefix};
 use super::work::Work;
 use super::{Inner, SealedStore};

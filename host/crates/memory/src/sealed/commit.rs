@@ -5,12 +5,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::allocation::Allocation;
 use super::beside::Beside;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
 use super::plan::{Plan, Written};
 use super::root::Keys;
-use super::slots::{self, Allocation};
+use super::slots;
 use super::work::{Done, Work};
 use super::{Inner, Step};
 use crate::record::BATCH_OPERATIONS_MAX;
@@ -300,16 +301,15 @@ impl Inner {
     }
 
     fn room(&self) -> Result<Room, StoreError> {
-        let system = rustix::fs::fstatvfs(&self.dir).map_err(|error| StoreError::io("look at its disk", error))?;
         Ok(Room {
-            free_bytes: system.f_bavail.saturating_mul(system.f_frsize),
+            free_bytes: self.free_bytes()?,
             free_bytes_min: self.free_bytes_min,
         })
     }
 
     /// What is free on the disk of the store, in bytes.
     pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
-        self.room().map(|room| room.free_bytes)
+        slots::free_bytes(&self.dir)
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::entry::Header;
 use super::owner::SlotOwner;
-use super::plan::{Mark, Plan, namespace_of};
-use super::root::{NamespacePlace, Place};
+use super::plan::{Mark, Plan};
+use super::root::{NamespacePlace, Place, namespace_of};
 use super::tree::{self, Scan, key, prefix};
 use crate::record::Usage;
 use crate::store::StoreError;
@@ -26,7 +26,7 @@ impl Plan<'_> {
             return Ok(false);
         }
         // What lies behind is being added, or was added by nobody here.
-        let total = self.allocation.total.min(self.slot_file.total()?);
+        let total = self.allocation.total().min(self.slot_file.total()?);
         let named = header.map(|header| header.slot).filter(|index| *index < total);
         let owner = header.map(|header| self.owner_of_slot(place, &header)).transpose()?;
         let mut slots = Vec::new();

@@ -6,9 +6,8 @@ use std::sync::{Arc, PoisonError};
 use aral_contract::id::Namespace;
 
 use super::Inner;
-use super::plan::namespace_of;
 use super::read::Found;
-use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space};
+use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space, namespace_of};
 use super::tree::{self, Scan, key, prefix};
 use super::usage;
 use super::work::Work;

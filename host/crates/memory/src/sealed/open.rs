@@ -32,7 +32,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     if !options.key.is_locked() {
         tracing::warn!("the master key may be swapped out: raise `ulimit -l`");
     }
-    let (slots, allocation, durable) = SlotFile::open(&dir, &keyring.store, options.steps.clone())?;
+    let (slots, allocation, durable) =
+        SlotFile::open(&dir, &keyring.store, options.free_bytes_min, options.steps.clone())?;
     if allocation.used() > 0 && !tree::is_there(&dir) {
         return Err(StoreError::Corrupt {
             what: "the database of the store, which is not there or empty though there are keys,",

@@ -8,11 +8,12 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use sled::IVec;
 
+use super::allocation::Allocation;
 use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
-use super::root::{Keys, NamespacePlace, Place, Root, Space};
-use super::slots::{Allocation, Slot, SlotFile, SlotIndex};
-use super::tree::{Added, Commit, Tree, key, prefix};
+use super::root::{Keys, NamespacePlace, Place, Root, Space, namespace_of};
+use super::slots::{Slot, SlotFile, SlotIndex};
+use super::tree::{Added, Commit, Tree, expiry_key, key, prefix};
 use super::usage;
 use crate::record::{RecordName, Usage, VALUE_BYTES_MAX};
 use crate::store::StoreError;
@@ -134,8 +135,7 @@ impl<'a> Plan<'a> {
     /// Undoes what was planned since the mark.
     pub(super) fn back_to(&mut self, mark: Mark) {
         self.changes.truncate(mark.changes);
-        let taken: Vec<SlotIndex> = self.slots.drain(mark.slots..).map(|(index, _)| index).collect();
-        self.allocation.give_back(&taken);
+        self.give_back(mark.slots);
         self.doomed.truncate(mark.doomed);
         for (place, before) in mark.records.into_iter().rev() {
             match before {
@@ -150,6 +150,12 @@ impl<'a> Plan<'a> {
                 (Some(_), None) => {}
             }
         }
+    }
+
+    /// Gives back slots that were taken, but the first `kept`.
+    fn give_back(&mut self, kept: usize) {
+        let taken: Vec<SlotIndex> = self.slots.drain(kept..).map(|(index, _)| index).collect();
+        self.allocation.give_back(&taken);
     }
 
     /// The record at a place, as it will be.
@@ -273,7 +279,7 @@ impl<'a> Plan<'a> {
         let namespace_place = root.namespace_place(new.space, new.namespace);
         let place = root.place(&namespace_place, new.name);
         let drawn = Drawn::draw()?;
-        let slot = self.allocation.take(self.slot_file)?;
+        let slot = self.allocation.take(|total| self.slot_file.grow(total))?;
         // Planned at once, so that a failure below gives the slot back.
         let sealed_slot = Slot::seal(&self.keys, self.store, slot, &place, &drawn, self.commit);
         let sealed_slot = match sealed_slot {
@@ -327,26 +333,9 @@ impl<'a> Plan<'a> {
 
     /// Everything that was planned.
     pub(super) fn finish(mut self) -> Result<Written, StoreError> {
-        for (place, mut change) in std::mem::take(&mut self.usages) {
-            // Before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
-            if change.usage.records == 0 {
-                change.usage = self.counted(&place)?;
-            }
-            let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
-            if change.usage.records == 0 {
-                self.changes.push((usage_key, None));
-                self.changes.push((name_key, None));
-                continue;
-            }
-            self.changes
-                .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
-            if let Some((root, space, namespace)) = change.named {
-                let opens = |sealed: IVec| usage::open_name(&root, space, &place, &sealed).is_some();
-                if !self.tree.get(&name_key)?.is_some_and(opens) {
-                    let sealed = usage::seal_name(&root, space, &place, &namespace)?;
-                    self.changes.push((name_key, Some(sealed)));
-                }
-            }
+        if let Err(error) = self.count() {
+            self.give_back(0);
+            return Err(error);
         }
         let is_empty = self.changes.is_empty();
         let removes =
@@ -382,13 +371,30 @@ impl<'a> Plan<'a> {
             doomed: self.doomed,
         })
     }
-}
 
-/// The place of the namespace that a record lies in.
-pub(super) fn namespace_of(place: &Place) -> NamespacePlace {
-    place.first_chunk().copied().unwrap_or_default()
-}
-
-fn expiry_key(expires: u64, place: &Place) -> Vec<u8> {
-    key(prefix::EXPIRY, &[&expires.to_be_bytes(), place])
+    /// Plans what is said of the namespaces that change.
+    fn count(&mut self) -> Result<(), StoreError> {
+        for (place, mut change) in std::mem::take(&mut self.usages) {
+            // Before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
+            if change.usage.records == 0 {
+                change.usage = self.counted(&place)?;
+            }
+            let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
+            if change.usage.records == 0 {
+                self.changes.push((usage_key, None));
+                self.changes.push((name_key, None));
+                continue;
+            }
+            self.changes
+                .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
+            if let Some((root, space, namespace)) = change.named {
+                let opens = |sealed: IVec| usage::open_name(&root, space, &place, &sealed).is_some();
+                if !self.tree.get(&name_key)?.is_some_and(opens) {
+                    let sealed = usage::seal_name(&root, space, &place, &namespace)?;
+                    self.changes.push((name_key, Some(sealed)));
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -231,7 +231,7 @@ impl Inner {
             is_rotating: content.roots.len() > 1,
             epochs: content.roots.iter().filter_map(|root| root.epoch.clone()).collect(),
             slots_used: writer.allocation.used(),
-            slots: writer.allocation.total,
+            slots: writer.allocation.total(),
             free_bytes,
         })
     }

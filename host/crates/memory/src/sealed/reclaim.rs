@@ -43,7 +43,7 @@ impl Inner {
     /// Looks at some slots while nobody writes, so that a key whose record is on its way is not taken for an orphan.
     fn reclaim_some(&self, from: SlotIndex) -> Result<Walked, StoreError> {
         let mut writer = self.writer()?;
-        let total = writer.allocation.total;
+        let total = writer.allocation.total();
         if from >= total {
             return Ok(Walked::End);
         }

@@ -56,6 +56,11 @@ const REMEMBERED_MAX: usize = 1024;
 /// Where one record lies. Says nothing to who has no key.
 pub(crate) type Place = [u8; PLACE_BYTES];
 
+/// The place of the namespace that a record lies in.
+pub(crate) fn namespace_of(place: &Place) -> NamespacePlace {
+    place.first_chunk().copied().unwrap_or_default()
+}
+
 /// A root key with what is derived from it.
 pub(crate) struct Root {
     pub(crate) number: u32,

@@ -307,7 +307,7 @@ impl Inner {
             Ok(Scan::Next)
         })?;
         let mut orphans = Vec::new();
-        self.slots.walk(0, writer.allocation.total, &mut |index, slot| {
+        self.slots.walk(0, writer.allocation.total(), &mut |index, slot| {
             if !slot.is_free() && slot.generation() < newest.first_generation {
                 orphans.push(index);
             }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::files;
@@ -10,6 +11,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::allocation::{Allocation, BLOCK_SLOTS};
 use super::beside::Beside;
 use super::bytes::joined;
 use super::entry::Drawn;
@@ -33,7 +35,7 @@ const GROWTH: u32 = 1024;
 const SEALED_BYTES: usize = KEY_BYTES + TAG_BYTES;
 const PLACE_FROM: usize = 4 + NONCE_BYTES + SEALED_BYTES;
 const COMMIT_FROM: usize = PLACE_FROM + PLACE_BYTES;
-const DAMAGED: StoreError = StoreError::Corrupt { what: "the slot file" };
+pub(super) const DAMAGED: StoreError = StoreError::Corrupt { what: "the slot file" };
 
 /// The key of one record, erased when dropped.
 pub(crate) type RecordKey = Zeroizing<[u8; KEY_BYTES]>;
@@ -119,6 +121,8 @@ fn associated(store: &StoreId, index: SlotIndex, generation: u32, place: &Place)
 pub(crate) struct SlotFile {
     file: File,
     steps: Steps,
+    /// What the disk keeps free when this grows, in bytes.
+    free_bytes_min: u64,
 }
 
 impl SlotFile {
@@ -133,7 +137,12 @@ impl SlotFile {
     }
 
     /// Opens the file and finds what is free in it.
-    pub(crate) fn open(dir: &Dir, store: &StoreId, steps: Steps) -> Result<(Self, Allocation, u64), StoreError> {
+    pub(crate) fn open(
+        dir: &Dir,
+        store: &StoreId,
+        free_bytes_min: u64,
+        steps: Steps,
+    ) -> Result<(Self, Allocation, u64), StoreError> {
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -171,7 +180,11 @@ impl SlotFile {
         }
         let durable = rest.get(store.len()..).and_then(<[u8]>::first_chunk).ok_or(DAMAGED)?;
         let durable = u64::from_le_bytes(*durable);
-        let slots = Self { file, steps };
+        let slots = Self {
+            file,
+            steps,
+            free_bytes_min,
+        };
         // What a process left that was killed may be in the memory of the system alone: it is not judged, or built on, before
         // it is on stable storage.
         slots.sync()?;
@@ -188,18 +201,13 @@ impl SlotFile {
 
     fn scan(&self) -> Result<Allocation, StoreError> {
         let total = self.total()?;
-        let mut allocation = Allocation {
-            free: Vec::new(),
-            total,
-        };
+        let mut free = Vec::new();
         self.walk(0, total, &mut |index, slot| {
             if slot.is_free() {
-                allocation.free.push(index);
+                free.push(index);
             }
         })?;
-        // The lowest is given out first, so that neighbours are written together.
-        allocation.free.reverse();
-        Ok(allocation)
+        Ok(Allocation::new(total, &free))
     }
 
     /// Shows every slot from `from` up to `to`, in order.
@@ -253,7 +261,8 @@ impl SlotFile {
 
     /// Overwrites slots with zeros; they are gone from stable storage after [`SlotFile::sync`].
     pub(crate) fn destroy(&self, indices: &[SlotIndex]) -> Result<(), StoreError> {
-        let free: Vec<(SlotIndex, Slot)> = indices.iter().map(|index| (*index, Slot::FREE)).collect();
+        let mut free: Vec<(SlotIndex, Slot)> = indices.iter().map(|index| (*index, Slot::FREE)).collect();
+        free.sort_unstable_by_key(|(index, _)| *index);
         self.write(&free)
     }
 
@@ -278,27 +287,54 @@ impl SlotFile {
     }
 
     /// Makes room for at least one more slot, filled with zeros: a slot then lies in blocks that are its own and written, so
-    /// that writing it finds no full disk and syncing it needs no journal.
-    fn grow(&self, total: u32) -> Result<u32, StoreError> {
-        let grown = total.saturating_add(GROWTH.max(total / 8)).min(u32::MAX - 1);
-        if grown == total {
+    /// that writing it finds no full disk and syncing it needs no journal. Where that fails, nothing of it stays.
+    pub(super) fn grow(&self, total: u32) -> Result<u32, StoreError> {
+        let grown = self.grown(total)?;
+        let zeros = vec![0; GROWTH as usize * SLOT_BYTES];
+        let (mut at, to) = (offset(total), offset(grown));
+        let mut written = Ok(());
+        while at < to && written.is_ok() {
+            let left = usize::try_from(to.saturating_sub(at)).unwrap_or(usize::MAX);
+            let part = zeros.get(..left.min(zeros.len())).ok_or(DAMAGED)?;
+            written = self.file.write_all_at(part, at);
+            at = at.saturating_add(part.len() as u64);
+        }
+        match written.and_then(|()| self.file.sync_all()) {
+            Ok(()) => Ok(grown),
+            Err(error) => {
+                let _what_stays_is_written_over = self.file.set_len(offset(total));
+                Err(StoreError::io("grow its slot file", error))
+            }
+        }
+    }
+
+    /// How many slots there will be: as many more as the disk has room for, above what it keeps free.
+    fn grown(&self, total: u32) -> Result<u32, StoreError> {
+        let most = u32::MAX - 1;
+        if total >= most {
             return Err(StoreError::Invalid(
                 "the store has as many records as it can hold".to_owned(),
             ));
         }
-        let zeros = vec![0; GROWTH as usize * SLOT_BYTES];
-        let (mut at, to) = (offset(total), offset(grown));
-        while at < to {
-            let left = usize::try_from(to.saturating_sub(at)).unwrap_or(usize::MAX);
-            let part = zeros.get(..left.min(zeros.len())).ok_or(DAMAGED)?;
-            self.write_at(part, at)?;
-            at = at.saturating_add(part.len() as u64);
-        }
-        self.file
-            .sync_all()
-            .map_err(|error| StoreError::io("grow its slot file", error))?;
-        Ok(grown)
+        let free_bytes = free_bytes(&self.file)?;
+        let needs = |slots: u32| {
+            let bytes = u64::from(slots).saturating_mul(SLOT_BYTES as u64);
+            self.free_bytes_min.saturating_add(bytes)
+        };
+        let usual = GROWTH.max((total / 8).next_multiple_of(BLOCK_SLOTS));
+        let more = [usual, GROWTH].into_iter().find(|slots| needs(*slots) <= free_bytes);
+        let more = more.ok_or(StoreError::Full {
+            free_bytes,
+            needed_bytes: needs(GROWTH),
+        })?;
+        Ok(total.saturating_add(more).min(most))
     }
+}
+
+/// What is free on the disk of a file or folder, in bytes.
+pub(super) fn free_bytes(on: impl AsFd) -> Result<u64, StoreError> {
+    let system = rustix::fs::fstatvfs(on).map_err(|error| StoreError::io("look at its disk", error))?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 pub(super) fn syncing(error: std::io::Error) -> StoreError {
@@ -316,31 +352,4 @@ fn offset(index: SlotIndex) -> u64 {
 /// Neighbours, together.
 fn runs(slots: &[(SlotIndex, Slot)]) -> impl Iterator<Item = &[(SlotIndex, Slot)]> {
     slots.chunk_by(|(one, _), (next, _)| one.checked_add(1) == Some(*next))
-}
-
-/// Which slots are free. Only the one writer has it.
-pub(crate) struct Allocation {
-    /// The next one is last.
-    free: Vec<SlotIndex>,
-    pub(crate) total: u32,
-}
-
-impl Allocation {
-    pub(crate) fn take(&mut self, file: &SlotFile) -> Result<SlotIndex, StoreError> {
-        if self.free.is_empty() {
-            let grown = file.grow(self.total)?;
-            self.free.extend((self.total..grown).rev());
-            self.total = grown;
-        }
-        self.free.pop().ok_or(DAMAGED)
-    }
-
-    pub(crate) fn give_back(&mut self, slots: &[SlotIndex]) {
-        self.free.extend(slots.iter().rev());
-    }
-
-    pub(crate) fn used(&self) -> u32 {
-        self.total
-            .saturating_sub(u32::try_from(self.free.len()).unwrap_or(u32::MAX))
-    }
 }

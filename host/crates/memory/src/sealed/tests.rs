@@ -384,6 +384,26 @@ fn a_full_disk_is_told_before_it_is_full_and_deleting_still_works() {
 }
 
 #[test]
+fn the_slot_file_does_not_grow_into_what_the_disk_keeps_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let inner = &store.0;
+    let length = || inner.dir.metadata(slots::NAME).unwrap().len();
+    let before = length();
+    for (free_bytes_min, growth) in [(u64::MAX, 0), (0, 1024)] {
+        let opened = slots::SlotFile::open(&inner.dir, &inner.store, free_bytes_min, Steps::default());
+        let (slots, allocation, _) = opened.unwrap();
+        let total = allocation.total();
+        match slots.grow(total) {
+            Err(StoreError::Full { needed_bytes, .. }) => assert_eq!((growth, needed_bytes), (0, u64::MAX)),
+            other => assert_eq!(other.unwrap(), total + growth),
+        }
+        assert_eq!(length(), before + u64::from(growth) * slots::SLOT_BYTES as u64);
+    }
+}
+
+#[test]
 fn readers_beside_a_writer_see_old_or_new_and_never_damage() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
@@ -987,7 +1007,7 @@ fn a_namespace_that_is_counted_too_low_keeps_its_name() {
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     put(&store, "old", b"one");
     // As taking out what was never counted leaves it, if the process ends before it counts anew.
-    let namespace_place = plan::namespace_of(&place(&store, "old"));
+    let namespace_place = root::namespace_of(&place(&store, "old"));
     let nothing = usage::to_bytes(crate::record::Usage::default());
     let at = tree::key(tree::prefix::USAGE, &[&namespace_place]);
     lay(&store, at, Some(nothing.to_vec()));
@@ -1046,7 +1066,7 @@ fn a_namespace_that_lost_its_name_is_told_and_gets_it_back() {
         memory
             .put(&namespace("other"), write("c", b"three"), &Quota::UNLIMITED)
             .unwrap();
-        let place = plan::namespace_of(&place(&store, "a"));
+        let place = root::namespace_of(&place(&store, "a"));
         lose_name(&store, &place, change);
         for delete in [false, true] {
             let (checked, found) = check(&store, delete);

@@ -56,6 +56,11 @@ pub(crate) fn key(prefix: u8, rest: &[&[u8]]) -> Vec<u8> {
     key
 }
 
+/// The key that says when a record expires: those that do so first come first.
+pub(crate) fn expiry_key(expires: u64, place: &Place) -> Vec<u8> {
+    key(prefix::EXPIRY, &[&expires.to_be_bytes(), place])
+}
+
 /// The place in the key of a record.
 pub(crate) fn place(key: &[u8]) -> Option<Place> {
     key.get(1..)?.try_into().ok()
