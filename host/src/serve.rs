@@ -223,16 +223,17 @@ fn issuers(config: &ServeConfig, sessions: Vec<Vec<Session>>, clock: Arc<dyn Clo
     let one = |(issuer, sessions): (&IssuerConfig, Vec<Session>)| {
         let keys = match &issuer.keys {
             JwksConfig::File(keys) => KeysPlace::Fixed(Arc::clone(keys)),
-            JwksConfig::Url(remote) => KeysPlace::Url(RemoteKeys {
+            JwksConfig::Url(remote) => KeysPlace::Url(Arc::new(RemoteKeys {
                 client: config
                     .outbound
                     .client(&remote.server, None, JWKS_TIMEOUT)
                     .map_err(Failure::internal)?,
+                outbound: config.outbound.options().clone(),
                 server: remote.server.clone(),
                 ttl: remote.ttl,
                 stale: remote.stale,
                 refetch: remote.refetch,
-            }),
+            })),
         };
         let scopes = issuer.scopes.iter().map(|scope| scope.scope.clone());
         Ok(IssuerOptions {

@@ -20,7 +20,7 @@ const ECHO: &str = "runtime-echo-tool";
 const SOON: Duration = Duration::from_secs(30);
 
 /// Asks until the answer is as wanted.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < SOON, "{what}: it never holds");
@@ -39,7 +39,7 @@ fn read(desk: &Desk) -> Value {
     toml::from_str(&text).expect("TOML")
 }
 
-fn change(desk: &Desk, change: impl FnOnce(&mut Value)) {
+pub(super) fn change(desk: &Desk, change: impl FnOnce(&mut Value)) {
     let mut config = read(desk);
     change(&mut config);
     configure(desk, &config);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::reload::{change, until};
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::issuer::{AUDIENCE, ISSUER, IssuerKey, KeyServer, Proxy, key_set, now};
@@ -263,6 +265,29 @@ fn keys_come_from_the_issuer_and_change_while_the_server_runs() {
     keys.set(&[&two]);
     std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(call(&server, &new).status, 200);
+}
+
+#[test]
+fn a_configuration_that_is_read_again_has_the_last_keys_while_the_issuer_is_down() {
+    let one = IssuerKey::new("one", 1);
+    let keys = KeyServer::start(&[&one], None);
+    let desk = trusting(json!({ "jwks_url": keys.url() }), |_| ());
+    let server = Server::start(&desk);
+    let token = one.token(|_, _| ());
+    assert_eq!(call(&server, &token).status, 200);
+    keys.fail();
+    server.signal(Signal::HUP);
+    until("it asks anew", || {
+        assert_eq!(call(&server, &token).status, 200);
+        keys.asked() > 1
+    });
+    assert_eq!(call(&server, &token).status, 200);
+    // Whoever is trusted on another way did not show them.
+    change(&desk, |config| {
+        config["outbound"] = json!({ "no_proxy": ["example.org"] })
+    });
+    server.signal(Signal::HUP);
+    until("nobody has shown keys", || call(&server, &token).status == 401);
 }
 
 #[test]

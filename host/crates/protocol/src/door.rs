@@ -125,18 +125,19 @@ impl Shared {
     }
 
     /// The same server under another configuration. What is counted and kept goes on: places that are taken, answers that
-    /// may be asked for again, how often somebody asked, signatures that were used, what was seen of the host's health, and that
-    /// the server ends. Changes nothing of this one.
+    /// may be asked for again, how often somebody asked, signatures that were used, keys of issuers until there are newer ones, what
+    /// was seen of the host's health, and that the server ends. Changes nothing of this one.
     pub(crate) fn renewed(&self, parts: RenewedParts) -> Self {
         let RenewedParts {
             dispatcher,
             callers,
-            issuers,
+            mut issuers,
             resource,
             bounds,
             rates,
             proxies,
         } = parts;
+        issuers.take_over(&self.issuers);
         Self {
             entrance: Entrance::new(&self.clock, dispatcher.sampling()),
             dispatcher,

@@ -96,6 +96,15 @@ impl Issuers {
         }
     }
 
+    /// Has the keys that the configuration before fetched, until there are newer ones. Of no use once somebody asked.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        for (name, issuer) in &mut self.list {
+            if let (Some(before), Some(keys)) = (before.list.get(name), Arc::get_mut(&mut issuer.keys)) {
+                keys.take_over(&before.keys);
+            }
+        }
+    }
+
     /// The issuers, in some order that stays the same.
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.list.keys().map(String::as_str).collect();

@@ -174,6 +174,7 @@ impl Direct {
 /// How the host's own requests leave the machine. The default is directly, trusting whom the system trusts.
 #[derive(Debug, Clone, Default)]
 pub struct Outbound {
+    options: OutboundOptions,
     proxy: Option<Proxy>,
     direct: Vec<Direct>,
     authorities: Vec<Certificate>,
@@ -186,6 +187,7 @@ impl Outbound {
     /// [`OutboundError`] says which option is wrong.
     pub fn new(options: &OutboundOptions) -> Result<Self, OutboundError> {
         Ok(Self {
+            options: options.clone(),
             proxy: options.proxy.as_deref().map(proxy).transpose()?,
             direct: options
                 .no_proxy
@@ -199,6 +201,11 @@ impl Outbound {
                 .transpose()?
                 .unwrap_or_default(),
         })
+    }
+
+    /// What it was made from.
+    pub fn options(&self) -> &OutboundOptions {
+        &self.options
     }
 
     /// A client for one server. `authorities_pem` are the only ones that may vouch for it; none: those of the system and of

@@ -3,10 +3,11 @@
 //! answer, the last keys serve on, but not for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aral_contract::Clock;
-use aral_runtime::outbound::{self, ServerUrl};
+use aral_runtime::outbound::{self, OutboundOptions, ServerUrl};
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::DecodingKey;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -22,7 +23,7 @@ pub enum KeysPlace {
     /// They were read at start, and are the same until the server ends.
     Fixed(Arc<KeySet>),
     /// At an address.
-    Url(RemoteKeys),
+    Url(Arc<RemoteKeys>),
 }
 
 /// Keys at an address.
@@ -32,6 +33,8 @@ pub struct RemoteKeys {
     pub server: ServerUrl,
     /// Who fetches them.
     pub client: reqwest::Client,
+    /// How that reaches the issuer, and whom it trusts on the way.
+    pub outbound: OutboundOptions,
     /// How long an answer is as good as a new one.
     pub ttl: Duration,
     /// How long it serves if there is no new one.
@@ -45,13 +48,19 @@ pub struct RemoteKeys {
 pub(super) struct Keys {
     place: KeysPlace,
     clock: Arc<dyn Clock>,
-    loaded: ArcSwapOption<Loaded>,
-    /// When they were last asked for. Whoever asks holds it.
+    /// Shared with the configuration before, if it is the same issuer.
+    loaded: Arc<ArcSwapOption<Loaded>>,
+    /// What was asked for until then was asked for under the configuration before: other keys are asked for first.
+    since: Option<Duration>,
+    /// When they were last asked for, and when the answer came or did not. Whoever asks holds it.
     asked: Arc<Mutex<Option<Duration>>>,
+    /// They were asked for, whatever came of it.
+    has_asked: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Loaded {
+    /// When they were asked for.
     at: Duration,
     keys: Arc<KeySet>,
 }
@@ -81,8 +90,21 @@ impl Keys {
         Self {
             place,
             clock,
-            loaded: ArcSwapOption::new(loaded),
+            loaded: Arc::new(ArcSwapOption::new(loaded)),
+            since: None,
             asked: Arc::default(),
+            has_asked: AtomicBool::new(false),
+        }
+    }
+
+    /// Has what is fetched from the same place under the configuration before: it serves, for as long as it would have, if the
+    /// issuer does not answer.
+    pub(super) fn take_over(&mut self, before: &Self) {
+        if let (KeysPlace::Url(now), KeysPlace::Url(then)) = (&self.place, &before.place)
+            && now.is_alike(then)
+        {
+            self.loaded = Arc::clone(&before.loaded);
+            self.since = Some(self.clock.elapsed());
         }
     }
 
@@ -96,22 +118,32 @@ impl Keys {
             KeysPlace::Fixed(_) => (Duration::MAX, Duration::MAX),
             KeysPlace::Url(remote) => (remote.ttl, remote.stale),
         };
-        let known = self.within(stale).and_then(|keys| keys.find(id, algorithm).cloned());
-        if let Some(key) = &known
-            && self.within(ttl).is_some()
-        {
+        let found = |loaded: &Loaded| loaded.keys.find(id, algorithm).cloned();
+        let known = self.within(stale);
+        let key = known.as_deref().and_then(found);
+        let is_own = known.as_deref().is_some_and(|known| self.is_own(known));
+        let is_fresh = known.is_some_and(|known| is_own && self.age(&known) < ttl);
+        if let Some(key) = key.as_ref().filter(|_| is_fresh) {
             return Ok(key.clone());
         }
-        self.refresh(known.is_some()).await;
+        // Those of the configuration before will do as well, but only once others were asked for.
+        let will_do = is_own || self.has_asked.load(Ordering::Acquire);
+        self.refresh(key.is_some() && will_do).await;
         let keys = self.within(stale).ok_or("a token whose issuer's keys cannot be had")?;
-        keys.find(id, algorithm).cloned().ok_or("a token with an unknown key")
+        found(&keys).ok_or("a token with an unknown key")
     }
 
     /// The keys, if they are not older than that.
-    fn within(&self, age: Duration) -> Option<Arc<KeySet>> {
-        let loaded = self.loaded.load_full()?;
-        let fresh = self.clock.elapsed().saturating_sub(loaded.at) < age;
-        fresh.then(|| Arc::clone(&loaded.keys))
+    fn within(&self, age: Duration) -> Option<Arc<Loaded>> {
+        self.loaded.load_full().filter(|loaded| self.age(loaded) < age)
+    }
+
+    fn is_own(&self, loaded: &Loaded) -> bool {
+        self.since.is_none_or(|since| loaded.at > since)
+    }
+
+    fn age(&self, loaded: &Loaded) -> Duration {
+        self.clock.elapsed().saturating_sub(loaded.at)
     }
 
     /// Asks for new keys, if that was not done a moment ago. `known`: who waits has a key that will do, so that it waits for
@@ -130,25 +162,40 @@ impl Keys {
         }
         *asked = Some(now);
         // A task of its own: a caller that goes away would end the question that others wait for.
-        let asking = tokio::spawn(Arc::clone(self).replace(remote.clone(), asked));
+        let asking = tokio::spawn(Arc::clone(self).replace(Arc::clone(remote), asked));
         let _replaced_or_logged = asking.await;
     }
 
-    async fn replace(self: Arc<Self>, remote: RemoteKeys, _asked: OwnedMutexGuard<Option<Duration>>) {
+    async fn replace(self: Arc<Self>, remote: Arc<RemoteKeys>, mut asked: OwnedMutexGuard<Option<Duration>>) {
+        let at = self.clock.elapsed();
         match remote.fetch().await {
-            Ok(keys) => self.loaded.store(Some(Arc::new(Loaded {
-                at: self.clock.elapsed(),
-                keys: Arc::new(keys),
-            }))),
+            Ok(keys) => {
+                let new = Arc::new(Loaded {
+                    at,
+                    keys: Arc::new(keys),
+                });
+                // Another configuration may have asked later, and been answered before.
+                self.loaded.rcu(|loaded| match loaded {
+                    Some(newer) if newer.at > at => Some(Arc::clone(newer)),
+                    Some(_) | None => Some(Arc::clone(&new)),
+                });
+            }
             Err(error) => tracing::warn!(
                 error = &error as &(dyn std::error::Error + 'static),
                 "the tokens of an issuer are checked with its last keys, or refused"
             ),
         }
+        *asked = Some(self.clock.elapsed());
+        self.has_asked.store(true, Ordering::Release);
     }
 }
 
 impl RemoteKeys {
+    /// The same issuer, reached in the same way: whoever could put keys in its place could do so with either.
+    fn is_alike(&self, other: &Self) -> bool {
+        (&self.server, &self.outbound) == (&other.server, &other.outbound)
+    }
+
     async fn fetch(&self) -> Result<KeySet, FetchError> {
         let request = self.client.get(self.server.url().clone());
         let request = request.header(http::header::ACCEPT, "application/jwk-set+json, application/json");

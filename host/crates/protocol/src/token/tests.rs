@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aral_contract::Clock;
-use aral_runtime::outbound::{Outbound, ServerUrl};
+use aral_runtime::outbound::{Outbound, OutboundOptions, ServerUrl};
 use jiff::Timestamp;
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::jwk::Jwk;
@@ -555,13 +555,14 @@ impl Server {
     /// Keys that are good for 60 s, serve for 600 s, and are asked for every 10 s at most.
     fn place(&self) -> KeysPlace {
         let client = Outbound::default().client(&self.url, None, Duration::from_secs(5));
-        KeysPlace::Url(RemoteKeys {
+        KeysPlace::Url(Arc::new(RemoteKeys {
             server: self.url.clone(),
             client: client.unwrap(),
+            outbound: OutboundOptions::default(),
             ttl: Duration::from_secs(60),
             stale: Duration::from_secs(600),
             refetch: Duration::from_secs(10),
-        })
+        }))
     }
 }
 
@@ -645,6 +646,85 @@ async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
     at(710);
     server.say("200 OK", &set(&[&one]));
     assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+}
+
+#[tokio::test]
+async fn another_configuration_asks_for_keys_and_has_the_last_ones_while_there_is_no_answer() {
+    let signer = Signer::new("one", TokenAlgorithm::EdDSA);
+    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
+    let issuers = |place: KeysPlace| {
+        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        Issuers::new(vec![options(place, &[TokenAlgorithm::EdDSA])], clock)
+    };
+    let token = signer.token(|_| ());
+    let refused = Err("a token whose issuer's keys cannot be had");
+    let first = issuers(server.place());
+    server.say("200 OK", &set(&[&signer]));
+    assert_eq!(persona(&first, &token).await.unwrap(), "agent");
+    // It does not answer any more, and each configuration that is read asks once.
+    server.say("503 Service Unavailable", b"");
+    at(20);
+    let mut second = issuers(server.place());
+    second.take_over(&first);
+    assert_eq!(server.asked(), 1, "a configuration alone asks for nothing");
+    for _ in 0..3 {
+        assert_eq!(persona(&second, &token).await.unwrap(), "agent");
+    }
+    assert_eq!(server.asked(), 2, "keys that are fresh are asked for too");
+    // Others are believed only if the same are trusted to show them, at the same address.
+    let KeysPlace::Url(remote) = server.place() else {
+        unreachable!()
+    };
+    let other_way = RemoteKeys {
+        outbound: OutboundOptions {
+            no_proxy: vec!["example.org".to_owned()],
+            ..OutboundOptions::default()
+        },
+        ..(*remote).clone()
+    };
+    let elsewhere = RemoteKeys {
+        server: ServerUrl::parse(&format!("{}other", remote.server.url())).unwrap(),
+        ..(*remote).clone()
+    };
+    for place in [other_way, elsewhere] {
+        let mut other = issuers(KeysPlace::Url(Arc::new(place)));
+        other.take_over(&second);
+        assert_eq!(persona(&other, &token).await, refused);
+    }
+    let mut fixed = issuers(fixed(&[&Signer::new("one", TokenAlgorithm::EdDSA)]));
+    fixed.take_over(&second);
+    assert_eq!(persona(&fixed, &token).await, Err("a token with a wrong signature"));
+    // However often it is read, they are no better than they were.
+    at(599);
+    let mut third = issuers(server.place());
+    third.take_over(&second);
+    assert_eq!(persona(&third, &token).await.unwrap(), "agent");
+    at(600);
+    assert_eq!(persona(&third, &token).await, refused);
+    let mut fourth = issuers(server.place());
+    fourth.take_over(&third);
+    assert_eq!(persona(&fourth, &token).await, refused);
+    // What is withdrawn is gone with the next configuration, and not only when it is old.
+    at(700);
+    server.say("200 OK", &set(&[&signer]));
+    assert_eq!(persona(&fourth, &token).await.unwrap(), "agent");
+    server.say("200 OK", &set(&[&Signer::new("two", TokenAlgorithm::EdDSA)]));
+    let mut fifth = issuers(server.place());
+    fifth.take_over(&fourth);
+    let unknown = Err("a token with an unknown key");
+    assert_eq!(persona(&fifth, &token).await, unknown);
+    // What is still asked under the one before, and answered late, is known to the other as well.
+    server.say("200 OK", &set(&[&signer]));
+    at(800);
+    assert_eq!(persona(&fifth, &token).await.unwrap(), "agent");
+    at(900);
+    let mut sixth = issuers(server.place());
+    sixth.take_over(&fifth);
+    server.say("200 OK", &set(&[&Signer::new("two", TokenAlgorithm::EdDSA)]));
+    assert_eq!(persona(&fifth, &token).await, unknown);
+    server.say("503 Service Unavailable", b"");
+    assert_eq!(persona(&sixth, &token).await, unknown);
 }
 
 #[tokio::test]
