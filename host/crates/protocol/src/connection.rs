@@ -41,8 +41,13 @@ impl Place {
 }
 
 /// Says of an answer that it comes in pieces, with as much time between them as there is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Streaming;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streaming {
+    /// There will be a last one.
+    Ends,
+    /// It goes on until its reader, or the server, ends it.
+    Endless,
+}
 
 /// Who answers on a connection.
 #[derive(Debug, Clone)]

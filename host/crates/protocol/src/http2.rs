@@ -19,10 +19,10 @@ use tower::Service as _;
 
 use crate::accept::Stop;
 use crate::bounds;
-use crate::connection::{Answers, Place, told};
+use crate::connection::{Answers, Place, Streaming, told};
 use crate::door::Peer;
 use crate::pace::Paced;
-use crate::streams::{Stream, Streams};
+use crate::streams::{Piece, Stream, Streams};
 
 /// What may come of the bodies of one request, and of all of a connection, before anybody reads it.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -79,7 +79,9 @@ async fn answer(
     let mut router = answers.router();
     // Every `Router` is ready.
     let mut response = router.call(request).await?;
-    stream.writing(response.extensions_mut().remove::<Place>());
+    let extensions = response.extensions_mut();
+    let streaming = extensions.remove::<Streaming>();
+    stream.writing(extensions.remove::<Place>(), streaming);
     // A field of the connection has no place in an answer that shares it (RFC 9113, section 8.2.2).
     response.headers_mut().remove(header::CONNECTION);
     if response.body().is_end_stream() {
@@ -106,7 +108,7 @@ impl HttpBody for Answering {
         }
         let part = |bytes| Part {
             bytes,
-            _stream: Arc::clone(&self.stream),
+            unsent: self.stream.piece(),
         };
         polled.map(|next| next.map(|result| result.map(|frame| frame.map_data(part))))
     }
@@ -120,11 +122,11 @@ impl HttpBody for Answering {
     }
 }
 
-/// Bytes of an answer. The connection has them until they are sent, however long the other side takes to allow that, and
-/// with them what the answer occupies.
+/// Bytes of an answer. The connection has them, and with them what the answer occupies, until it sends them, however long the
+/// other side takes to allow that. Few bytes it copies into its own buffer, which is bounded, and they count as sent then.
 struct Part {
     bytes: Bytes,
-    _stream: Arc<Stream>,
+    unsent: Piece,
 }
 
 impl Buf for Part {
@@ -138,5 +140,6 @@ impl Buf for Part {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+        self.unsent.goes();
     }
 }

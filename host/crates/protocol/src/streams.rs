@@ -1,7 +1,7 @@
 //! How fast the other end of an HTTP/2 connection has to be. Many requests are under way on it at once, each with an
 //! answer of its own that may be read slowly; what is bounded is the slowest of them, and the connection ends with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::bounds::{self, Bounds};
-use crate::connection::Place;
+use crate::connection::{Place, Streaming};
 use crate::frames::Frames;
 use crate::pace::{Watch, passed};
 
@@ -70,8 +70,7 @@ impl Streams {
         Stream {
             id,
             streams: self.clone(),
-            place: Mutex::new(None),
-            handed_over: Mutex::new(false),
+            answer: Mutex::default(),
         }
     }
 
@@ -137,29 +136,93 @@ impl Watch for Streams {
 pub(crate) struct Stream {
     id: u64,
     streams: Streams,
+    answer: Mutex<Answer>,
+}
+
+#[derive(Debug, Default)]
+struct Answer {
     /// Held until the answer is sent, so that answers that nobody reads take the places of requests.
-    place: Mutex<Option<Place>>,
-    handed_over: Mutex<bool>,
+    place: Option<Place>,
+    /// The last byte has been handed over to the connection, which has yet to send it.
+    handed_over: bool,
+    /// It comes in pieces, each of which has the time of a whole answer.
+    in_pieces: Option<Streaming>,
+    /// Since when the connection has each piece that it has not sent, in the order in which it sends them.
+    unsent: VecDeque<Instant>,
+    /// Something of it has been sent.
+    is_begun: bool,
 }
 
 impl Stream {
-    /// Its answer begins.
-    pub(crate) fn writing(&self, place: Option<Place>) {
-        if let Some(since) = self.streams.lock().open.get_mut(&self.id) {
-            *since = Some(Instant::now());
+    /// Its answer begins. One that comes in pieces is on its way while one of them is.
+    pub(crate) fn writing(&self, place: Option<Place>, in_pieces: Option<Streaming>) {
+        let mut answer = self.answer();
+        answer.place = place;
+        answer.in_pieces = in_pieces;
+        if in_pieces.is_none() {
+            self.on_its_way(Some(Instant::now()));
         }
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
     /// The last byte of the answer has been handed over to the connection, which has yet to send it.
     pub(crate) fn handed_over(&self) {
-        *self.handed_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.answer().handed_over = true;
+    }
+
+    /// A piece of the answer has been handed over to the connection, which has it until it is sent.
+    pub(crate) fn piece(self: &Arc<Self>) -> Piece {
+        let mut answer = self.answer();
+        answer.unsent.push_back(Instant::now());
+        self.told(&answer);
+        drop(answer);
+        Piece(Arc::clone(self))
+    }
+
+    /// Of an answer in pieces the one that is sent next counts.
+    fn told(&self, answer: &Answer) {
+        if answer.in_pieces.is_some() {
+            self.on_its_way(answer.unsent.front().copied());
+        }
+    }
+
+    fn on_its_way(&self, since: Option<Instant>) {
+        if let Some(known) = self.streams.lock().open.get_mut(&self.id) {
+            *known = since;
+        }
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A piece of an answer that is not sent yet.
+#[derive(Debug)]
+pub(crate) struct Piece(Arc<Stream>);
+
+impl Piece {
+    /// Some of its bytes are sent.
+    pub(crate) fn goes(&self) {
+        self.0.answer().is_begun = true;
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut answer = self.0.answer();
+        answer.unsent.pop_front();
+        self.0.told(&answer);
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let answered = *self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let (answered, ended) = {
+            let answer = self.answer();
+            // What has no end is ended by who reads it.
+            let is_endless = answer.in_pieces == Some(Streaming::Endless);
+            (answer.handed_over, is_endless && answer.is_begun)
+        };
         let mut state = self.streams.lock();
         state.open.remove(&self.id);
         if state.open.is_empty() {
@@ -167,6 +230,9 @@ impl Drop for Stream {
         }
         if answered {
             state.taken_back = state.taken_back.saturating_sub(1);
+            return;
+        }
+        if ended {
             return;
         }
         state.taken_back = state.taken_back.saturating_add(1);
@@ -204,7 +270,7 @@ mod tests {
         let busy = streams();
         let stream = busy.begin();
         assert!(!expires_within(&busy, 100_000).await, "a call has a bound of its own");
-        stream.writing(None);
+        stream.writing(None, None);
         let other = busy.begin();
         assert!(!expires_within(&busy, 200).await);
         assert!(
@@ -223,11 +289,64 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_piece_of_a_stream_has_the_time_of_an_answer() {
+        let streams = streams();
+        let stream = Arc::new(streams.begin());
+        stream.writing(None, Some(Streaming::Endless));
+        assert!(!expires_within(&streams, 100_000).await, "there is nothing yet");
+        for _ in 0..5 {
+            let pieces = [stream.piece(), stream.piece()];
+            assert!(!expires_within(&streams, 200).await);
+            drop(pieces);
+            assert!(!expires_within(&streams, 100_000).await, "all of it is sent");
+        }
+        // There is always one that is not sent, and none for long.
+        let mut last = stream.piece();
+        for _ in 0..5 {
+            assert!(!expires_within(&streams, 200).await);
+            last = stream.piece();
+        }
+        assert!(!expires_within(&streams, 200).await);
+        // Another piece is no more time for the one before.
+        let another = stream.piece();
+        assert!(expires_within(&streams, 200).await);
+        drop((last, another));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_ended_by_who_reads_it_was_not_taken_back() {
+        let streams = streams();
+        let _open = streams.begin();
+        let thrice = |in_pieces, goes: bool| {
+            for _ in 0..3 {
+                let stream = Arc::new(streams.begin());
+                stream.writing(None, in_pieces);
+                let piece = stream.piece();
+                if goes {
+                    piece.goes();
+                }
+            }
+        };
+        thrice(Some(Streaming::Endless), true);
+        assert_eq!(streams.lock().taken_back, 0);
+        for (in_pieces, goes) in [
+            (None, true),
+            (Some(Streaming::Ends), true),
+            (Some(Streaming::Endless), false),
+        ] {
+            let before = streams.lock().taken_back;
+            thrice(in_pieces, goes);
+            assert_eq!(streams.lock().taken_back, before + 3, "{in_pieces:?}, {goes}");
+        }
+        assert!(expires_within(&streams, 1).await);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn requests_that_are_taken_back_are_paid_for_with_answers() {
         let streams = streams();
         let answered = || {
             let stream = streams.begin();
-            stream.writing(None);
+            stream.writing(None, None);
             stream.handed_over();
         };
         for _ in 0..10 {

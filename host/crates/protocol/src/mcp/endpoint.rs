@@ -109,7 +109,11 @@ pub(crate) async fn serve(
         *response.status_mut() = StatusCode::NO_CONTENT;
     }
     if is_stream(response.headers()) {
-        response.extensions_mut().insert(Streaming);
+        response.extensions_mut().insert(if has_no_end {
+            Streaming::Endless
+        } else {
+            Streaming::Ends
+        });
         let end: BoxFuture<'static, ()> = if is_news {
             Box::pin(mcp.news.draining.clone().cancelled_owned())
         } else if has_no_end {

@@ -243,6 +243,46 @@ async fn write_ms_ends_answers_that_nobody_reads_and_frees_their_place() {
     drop(unread);
 }
 
+/// A subscription to news of the list of tools, which begins with an event and has no end.
+fn subscription() -> Request<RequestBody> {
+    let meta = serde_json::json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = serde_json::json!({ "_meta": meta, "notifications": { "toolsListChanged": true } });
+    let message = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params });
+    let request = Request::post("https://localhost/mcp")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "subscriptions/listen");
+    request.body(whole(message.to_string())).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn write_ms_is_for_each_piece_of_a_stream() {
+    let bounds = Bounds {
+        write_ms: 500,
+        idle_ms: 500,
+        ..Bounds::default()
+    };
+    let (authority, it) = start(bounds).await;
+    let mut reads = connect(&authority, &it).await;
+    let mut news = reads.sender.send_request(subscription()).await.unwrap();
+    assert_eq!(news.status(), 200);
+    assert!(news.body_mut().frame().await.unwrap().unwrap().is_data());
+    assert!(!reads.ends_within(2_000).await, "a stream may be silent");
+    assert_eq!(reads.get("/ready").await.unwrap().status, 200);
+    // One byte of the first event may come, which is less than it has.
+    let mut builder = usual();
+    builder.initial_stream_window_size(1);
+    let mut slow = Peer::new(&authority, None).h2(it.address, &builder).await;
+    let unread = slow.sender.send_request(subscription()).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    assert!(slow.ends_within(10_000).await);
+    assert_eq!(reads.get("/ready").await.unwrap().status, 200);
+    drop((news, unread));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_the_server_lets_requests_end() {
     let (authority, it) = start(Bounds::default()).await;

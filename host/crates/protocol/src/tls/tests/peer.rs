@@ -212,6 +212,6 @@ pub(super) fn invoke(body: RequestBody) -> Request<RequestBody> {
         .unwrap()
 }
 
-pub(super) fn whole(text: &'static str) -> RequestBody {
-    Full::new(Bytes::from_static(text.as_bytes())).boxed()
+pub(super) fn whole(text: impl Into<Bytes>) -> RequestBody {
+    Full::new(text.into()).boxed()
 }
