@@ -277,6 +277,7 @@ fn stats_tell_keys_disk_and_namespaces() {
     let stats = desk.aral(&["memory", "stats", "--json"]).object();
     assert_eq!((&stats["format"], &stats["rotating"]), (&json!(1), &json!(false)));
     assert_ne!(stats["keys"][0], key["key_id"]);
+    assert_eq!(stats["nameless"], 0);
     assert!(stats["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{stats}");
     let mut namespaces: Vec<(String, u64, u64)> = stats["namespaces"]
         .as_array()
@@ -649,6 +650,10 @@ fn a_namespace_that_lost_its_name_is_told_put_back_or_taken_out() {
         put(&desk, name, &[]).assert("put", 0, &[]);
     }
     lose_names(&desk);
+    let stats = desk.aral(&["memory", "stats", "--json"]).object();
+    assert_eq!((&stats["nameless"], &stats["namespaces"]), (&json!(1), &json!([])));
+    let shown = desk.aral(&["memory", "stats"]).stdout;
+    assert!(shown.ends_with("nameless   1: see `aral memory check`\n"), "{shown}");
     let found = desk.aral(&["memory", "check"]);
     assert_eq!(found.code, 11, "{found:#?}");
     for hint in [

@@ -6,7 +6,7 @@ use aral_contract::event::DataOperation;
 use aral_contract::id::Namespace;
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::record::PAGE_NAMES_MAX;
-use aral_memory::{Precondition, Quota, RecordName, RecordStore, StoreError, Write};
+use aral_memory::{Precondition, Quota, RecordName, RecordStore, SealedStore, StoreError, Write};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +128,8 @@ pub struct Stats {
     pub namespaces: Vec<NamespaceStats>,
     /// Whether there may be more namespaces.
     pub namespaces_cut: bool,
+    /// How many more there are whose names do not open, with secrets or without; none: damage keeps that from being known.
+    pub nameless: Option<u64>,
 }
 
 /// What one namespace holds.
@@ -242,6 +244,7 @@ impl Act for MemoryStats {
             free_bytes: status.free_bytes,
             free_bytes_min: memory.free_bytes_min,
             namespaces_cut: namespaces.len() == NAMESPACES_MAX,
+            nameless: nameless(&store)?,
             namespaces: namespaces
                 .into_iter()
                 .map(|one| NamespaceStats {
@@ -251,6 +254,17 @@ impl Act for MemoryStats {
                 })
                 .collect(),
         })
+    }
+}
+
+/// What else there is to know of a store is wanted most where it is damaged.
+fn nameless(store: &SealedStore) -> Result<Option<u64>, Failure> {
+    match store.nameless() {
+        Err(error) if error.is_damage() => {
+            tracing::error!(%error, "it is not known which namespaces have lost their name");
+            Ok(None)
+        }
+        counted => counted.map(Some).map_err(store_failure),
     }
 }
 

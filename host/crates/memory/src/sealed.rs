@@ -260,6 +260,22 @@ impl SealedStore {
     pub fn status(&self) -> Result<Status, StoreError> {
         self.0.status()
     }
+
+    /// Of how many namespaces the name does not open: [`SealedStore::check`] says where they are. Backups and rotations are
+    /// refused while there are any. It takes one look at each namespace.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    pub fn nameless(&self) -> Result<u64, StoreError> {
+        let mut count = 0_u64;
+        for space in Space::ALL {
+            self.0.each_nameless(space, &mut |_| {
+                count = count.saturating_add(1);
+                Ok(())
+            })?;
+        }
+        Ok(count)
+    }
 }
 
 impl fmt::Debug for SealedStore {

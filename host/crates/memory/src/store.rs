@@ -220,7 +220,7 @@ impl StoreError {
     pub(crate) const NAMELESS: Self = Self::Corrupt { what: Self::NAMESPACE };
 
     /// Whether what was read is none of what this version writes. Not, for one, that it could not be read.
-    pub(crate) fn is_damage(&self) -> bool {
+    pub fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Version { .. })
     }
 

@@ -46,6 +46,14 @@ pub(super) fn run(desk: &mut Desk, output: &Output) -> Done {
             bytes(one.bytes)
         ));
     }
+    let nameless = match stats.nameless {
+        Some(0) => None,
+        Some(count) => Some(count.to_string()),
+        None => Some("unknown".to_owned()),
+    };
+    if let Some(nameless) = nameless {
+        shown.push_str(&format!("nameless   {nameless}: see `aral memory check`\n"));
+    }
     let object = serde_json::to_value(&stats).map_err(Failure::internal)?;
     output.answer(&shown, &object)?;
     Ok(Exit::Success)

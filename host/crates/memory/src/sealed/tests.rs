@@ -1125,7 +1125,9 @@ fn what_nobody_knows_the_namespace_of_can_be_taken_out() {
         let keys = store.0.keys.load();
         keys.newest().namespace_place(Space::Secrets, &namespace("notes"))
     };
+    assert_eq!(store.nameless().unwrap(), 0);
     lose_name(&store, &place, |_| Some(b"nothing that opens".to_vec()));
+    assert_eq!(store.nameless().unwrap(), 1);
     let (checked, found) = check(&store, true);
     assert_eq!((checked.records, checked.damaged, checked.nameless), (0, 0, 1));
     assert!(found.iter().all(|one| one.is_secret && !one.deleted));
@@ -1142,6 +1144,7 @@ fn what_nobody_knows_the_namespace_of_can_be_taken_out() {
     let status = store.status().unwrap();
     assert_eq!(status.slots_used, 0, "their keys are destroyed");
     assert_eq!(check(&store, false).0, Checked::default());
+    assert_eq!(store.nameless().unwrap(), 0);
     store.rotate_key(&key(2), &mut |_| {}).unwrap();
 }
 
