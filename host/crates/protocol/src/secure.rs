@@ -17,7 +17,9 @@ use crate::tls::Tls;
 
 /// Serves what comes out of a handshake, if one does in time.
 pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers: Answers, mut stop: Stop) {
-    let handshake = tokio::time::timeout(bounds::ms(answers.bounds().handshake_ms), tls.accept(stream));
+    // What waits for its next request for long keeps no memory for what it does not do: each of these has its own.
+    let handshake = Box::pin(tls.accept(stream));
+    let handshake = tokio::time::timeout(bounds::ms(answers.bounds().handshake_ms), handshake);
     let shaken = tokio::select! {
         shaken = handshake => shaken,
         () = stop.stopped() => return,
@@ -28,8 +30,9 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers
         Err(_elapsed) => return tracing::debug!(peer = %peer.0, "a handshake that takes too long"),
     };
     let answers = answers.with_certificate(certificate);
+    let stream = Box::new(stream);
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2::serve(stream, peer, answers, stop).await;
+        Box::pin(http2::serve(stream, peer, answers, stop)).await;
     } else {
         connection::serve(stream, peer, answers, stop).await;
     }
