@@ -1,12 +1,16 @@
 //! One connection to a server under load: a request goes out whole, an answer comes in whole. It blocks its thread, which
 //! costs the machine least, and which waits for nothing but its own answer.
 
-use std::io::{Read as _, Write as _};
+use std::fmt;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// The largest answer with its fields.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
@@ -18,17 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    /// How it is known, if it speaks TLS.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     /// The whole request.
     pub(crate) request: Vec<u8>,
     /// The body of the answer.
     pub(crate) answer: Vec<u8>,
 }
 
+/// What goes over the connection, in clear or not.
+trait Stream: Read + Write + Send + fmt::Debug {}
+
+impl<T: Read + Write + Send + fmt::Debug> Stream for T {}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     target: &'a Target,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
@@ -38,6 +49,16 @@ impl<'a> Client<'a> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        let stream: Box<dyn Stream> = match &target.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let name = ServerName::from(target.address.ip());
+                let mut secured = StreamOwned::new(ClientConnection::new(Arc::clone(config), name)?, stream);
+                // The handshake, which would come with the first request.
+                secured.conn.complete_io(&mut secured.sock)?;
+                Box::new(secured)
+            }
+        };
         Ok(Self {
             target,
             stream,

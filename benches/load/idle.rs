@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
-use crate::{SPARE, mebibytes, server};
+use crate::server::{self, Server};
+use crate::{SPARE, mebibytes};
 
 /// After that long without a request a connection is one on which nothing happens.
 const REST: Duration = Duration::from_secs(4);
@@ -27,8 +28,15 @@ fn allow_descriptors(count: u32) -> Result<()> {
 
 pub(crate) fn run(connections: u32) -> Result<()> {
     allow_descriptors(connections + SPARE)?;
-    let server = server::aral(connections + SPARE)?;
-    println!("idle: {connections} connections of HTTP/1.1 to aral serve");
+    let places = connections + SPARE;
+    measure("HTTP/1.1", connections, &server::aral(places)?)?;
+    measure("HTTP/1.1 over TLS 1.3", connections, &server::aral_secured(places)?)?;
+    println!("  wanted: under 200 MiB");
+    Ok(())
+}
+
+fn measure(protocol: &str, connections: u32, server: &Server) -> Result<()> {
+    println!("idle: {connections} connections of {protocol} to aral serve");
     let tell = |when: &str| -> Result<()> {
         println!("  {when:<28} {:>6.1} MiB resident", mebibytes(server.resident_bytes()?));
         Ok(())
@@ -47,6 +55,5 @@ pub(crate) fn run(connections: u32) -> Result<()> {
         std::thread::sleep(REST);
         tell("  and some seconds later")?;
     }
-    println!("  wanted: under 200 MiB");
     Ok(())
 }

@@ -8,6 +8,7 @@ mod drive;
 mod floor;
 mod idle;
 mod machine;
+mod secure;
 mod server;
 mod steady;
 mod throughput;

@@ -5,16 +5,19 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aral_benches::governed::{CAPABILITY, Documents};
 use aral_benches::{INPUT, echo_http_component};
 use aral_contract::Digest;
+use rustls::ClientConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Client, Target};
+use crate::secure;
 
 /// What the caller shows. It opens nothing but the server of this run.
 const KEY: &str = "aral_the-key-of-a-server-that-ends-with-its-measurement";
@@ -38,7 +41,18 @@ pub(crate) struct Server {
 /// `aral serve` as an operator would run it: signed manifest and persona, schemas, a caller with a key, an audit log that is
 /// kept in some size and does not wait for the disk, every limit on, and those of rates beyond what this machine does.
 pub(crate) fn aral(connections_max: u32) -> Result<Server> {
+    start(connections_max, false)
+}
+
+/// The same over TLS.
+pub(crate) fn aral_secured(connections_max: u32) -> Result<Server> {
+    start(connections_max, true)
+}
+
+fn start(connections_max: u32, is_secured: bool) -> Result<Server> {
     let folder = tempfile::tempdir()?;
+    let tls = is_secured.then(|| secure::write(folder.path())).transpose()?;
+    let setting = tls.as_ref().map_or("", |_| secure::SETTING);
     Documents::echo()?.write(folder.path())?;
     let file = folder.path().join("aral.toml");
     let rates = ["global", "address", "persona", "capability", "caller"]
@@ -47,7 +61,7 @@ pub(crate) fn aral(connections_max: u32) -> Result<Server> {
     let config = std::fs::read_to_string(&file)?
         + &format!(
             "[audit]\ndurability = \"async\"\nretain_bytes_max = 1073741824\n\
-             [[serve.listener]]\naddress = \"127.0.0.1:0\"\n\
+             [[serve.listener]]\naddress = \"127.0.0.1:0\"\n{setting}\
              [[serve.caller]]\nname = \"load\"\npersona = \"persona.json\"\nkeys = [\"{}\"]\n\
              [serve.limits]\nconnections_max = {connections_max}\n[serve.rates]\n{rates}",
             Digest::of(KEY.as_bytes())
@@ -55,14 +69,14 @@ pub(crate) fn aral(connections_max: u32) -> Result<Server> {
     std::fs::write(&file, config)?;
     let mut command = Command::new(std::env::current_exe()?.with_file_name("aral"));
     command.args(["serve", "--quiet", "--json"]).current_dir(folder.path());
-    start_that_tells("aral serve", command, folder)
+    start_that_tells("aral serve", command, folder, tls)
 }
 
 /// The floor, out of this program.
 pub(crate) fn floor() -> Result<Server> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("floor");
-    start_that_tells("floor-axum", command, tempfile::tempdir()?)
+    start_that_tells("floor-axum", command, tempfile::tempdir()?, None)
 }
 
 /// `wasmtime serve` with what it does by default, on a component that answers the same.
@@ -73,7 +87,7 @@ pub(crate) fn wasmtime(program: &Path) -> Result<Server> {
     command.args(["serve", "-Scli", "--addr", &address.to_string()]);
     command.arg(echo_http_component()?);
     let child = spawn(&mut command, folder.path(), Stdio::null())?;
-    Server::that_answers("wasmtime serve", child, address, folder)
+    Server::that_answers("wasmtime serve", child, address, folder, None)
 }
 
 fn spawn(command: &mut Command, folder: &Path, stdout: Stdio) -> Result<Child> {
@@ -83,14 +97,19 @@ fn spawn(command: &mut Command, folder: &Path, stdout: Stdio) -> Result<Child> {
 }
 
 /// For a server that says where it listens, in its first line.
-fn start_that_tells(name: &'static str, mut command: Command, folder: TempDir) -> Result<Server> {
+fn start_that_tells(
+    name: &'static str,
+    mut command: Command,
+    folder: TempDir,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Server> {
     let mut child = spawn(&mut command, folder.path(), Stdio::piped())?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.as_mut() {
         BufReader::new(stdout).read_line(&mut line)?;
     }
     let address = address(&line).with_context(|| format!("{name} did not start: {line}{}", said(&folder)))?;
-    Server::that_answers(name, child, address, folder)
+    Server::that_answers(name, child, address, folder, tls)
 }
 
 fn address(line: &str) -> Result<SocketAddr> {
@@ -106,7 +125,13 @@ fn said(folder: &TempDir) -> String {
 
 impl Server {
     /// Waits for the first answer, which must be the input.
-    fn that_answers(name: &'static str, child: Child, address: SocketAddr, folder: TempDir) -> Result<Self> {
+    fn that_answers(
+        name: &'static str,
+        child: Child,
+        address: SocketAddr,
+        folder: TempDir,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self> {
         let request = format!(
             "POST /v1/invoke/{CAPABILITY} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {KEY}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{INPUT}",
@@ -116,6 +141,7 @@ impl Server {
             name,
             target: Target {
                 address,
+                tls,
                 request: request.into_bytes(),
                 answer: Vec::new(),
             },
