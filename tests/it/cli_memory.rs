@@ -629,12 +629,35 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
         .assert("rotation", 0, &[]);
 }
 
-/// Takes the names of all namespaces out of the database.
-fn lose_names(desk: &Desk) {
+#[test]
+fn a_check_that_fails_says_what_it_found_until_then() {
+    let desk = desk();
+    for name in ["a", "b"] {
+        put(&desk, name, &[]).assert("put", 0, &[]);
+    }
+    damage_first(&desk);
+    // No place of a namespace of secrets, which come after what agents remember.
+    let db = database(&desk);
+    db.insert(b"ns", b"no name").expect("a change");
+    db.flush().expect("a flush");
+    drop(db);
+    let failed = desk.aral(&["memory", "check", "--delete-damaged"]);
+    let words = "until it failed 2 records, 1 of them damaged, 1 deleted; 0 namespaces without a name, 0 deleted; \
+                 namespace notes, place ";
+    failed.assert("a check", 1, &["(internal)", words]);
+}
+
+/// The database of the store, which nobody else has open.
+fn database(desk: &Desk) -> sled::Db {
     let config = sled::Config::new()
         .path(desk.path("store/records"))
         .segment_size(2 << 20);
-    let db = config.open().expect("the database");
+    config.open().expect("the database")
+}
+
+/// Takes the names of all namespaces out of the database.
+fn lose_names(desk: &Desk) {
+    let db = database(desk);
     let names: Vec<sled::IVec> = db.scan_prefix(b"n").keys().map(|key| key.expect("a key")).collect();
     assert!(!names.is_empty());
     for name in names {

@@ -11,6 +11,8 @@ use crate::storage::store_failure;
 
 /// Damaged records that are named. Bounds memory: all of them may be.
 const NAMED_MAX: usize = 1000;
+/// The same where the check failed, whose message names them.
+const NAMED_CUT_OFF_MAX: usize = 10;
 
 /// Opens every record, and says which do not open.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +68,32 @@ impl From<Damaged> for DamagedRecord {
     }
 }
 
+impl DamagedRecord {
+    fn place_in_words(&self) -> String {
+        let namespace = match &self.namespace {
+            Some(namespace) => format!("namespace {namespace}"),
+            None => "all of a namespace without a name".to_owned(),
+        };
+        format!("{namespace}, place {}", self.place)
+    }
+}
+
+/// What was found before a check failed is not lost with its answer, what was deleted first of all.
+fn cut_off(mut failure: Failure, words: &str, found: &[DamagedRecord]) -> Failure {
+    let (deleted, left): (Vec<_>, Vec<_>) = found.iter().partition(|one| one.deleted);
+    let named = deleted.iter().chain(&left).take(NAMED_CUT_OFF_MAX).map(|one| {
+        let deleted = if one.deleted { ", deleted" } else { "" };
+        format!("; {}{deleted}", one.place_in_words())
+    });
+    let named: String = named.collect();
+    let more = match found.len().saturating_sub(NAMED_CUT_OFF_MAX) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    failure.message = format!("{}; until it failed {words}{named}{more}", failure.message);
+    failure
+}
+
 impl Act for MemoryCheck {
     const PATH: &'static str = "/v1/memory/check";
     const LONG: bool = true;
@@ -98,16 +126,12 @@ impl Act for MemoryCheck {
                 });
             },
             &mut |damaged| {
+                let damaged = DamagedRecord::from(damaged);
                 if damaged.deleted {
-                    let namespace = match &damaged.namespace {
-                        Some(namespace) => format!("namespace {namespace}"),
-                        None => "all of a namespace without a name".to_owned(),
-                    };
-                    let subject = format!("{namespace}, place {}", damaged.place);
-                    operator.record(security("memory_damaged_deleted", subject));
+                    operator.record(security("memory_damaged_deleted", damaged.place_in_words()));
                 }
                 if found.len() < NAMED_MAX {
-                    found.push(DamagedRecord::from(damaged));
+                    found.push(damaged);
                 }
             },
         );
@@ -122,14 +146,12 @@ impl Act for MemoryCheck {
             nameless,
             nameless_deleted,
         } = seen;
-        operator.record(security(
-            "memory_checked",
-            format!(
-                "{records} records, {damaged} of them damaged, {deleted} deleted; {nameless} namespaces without a name, \
-                 {nameless_deleted} deleted; {ended}"
-            ),
-        ));
-        checked.map_err(store_failure)?;
+        let words = format!(
+            "{records} records, {damaged} of them damaged, {deleted} deleted; {nameless} namespaces without a name, \
+             {nameless_deleted} deleted"
+        );
+        operator.record(security("memory_checked", format!("{words}; {ended}")));
+        checked.map_err(|error| cut_off(store_failure(error), &words, &found))?;
         Ok(StoreChecked {
             records,
             damaged,

@@ -91,6 +91,7 @@ impl SealedStore {
         for space in Space::ALL {
             self.0.each_nameless(space, &mut |place| {
                 count(&mut checked.nameless);
+                progress(&checked);
                 let deleted = delete.nameless;
                 if deleted {
                     self.0.discard_all(&place)?;
@@ -119,6 +120,7 @@ impl SealedStore {
             };
             count(&mut checked.records);
             count(&mut checked.damaged);
+            progress(&checked);
             let name = self.0.name_at(space, namespace, place);
             let mut deleted = false;
             if delete.damaged {
