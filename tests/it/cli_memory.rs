@@ -644,7 +644,7 @@ fn a_check_that_fails_says_what_it_found_until_then() {
     let failed = desk.aral(&["memory", "check", "--delete-damaged"]);
     let words = "until it failed 2 records, 1 of them damaged, 1 deleted; 0 namespaces without a name, 0 deleted; \
                  namespace notes, place ";
-    failed.assert("a check", 1, &["(internal)", words]);
+    failed.assert("a check", 1, &["(host.internal)", words]);
 }
 
 /// The database of the store, which nobody else has open.
