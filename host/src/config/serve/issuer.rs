@@ -148,7 +148,14 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
     let least = ttl.as_secs();
     let stale = raw.jwks_stale_s.unwrap_or(JWKS_STALE_S_DEFAULT.max(least));
     let stale = seconds("jwks_stale_s", Some(stale), stale, (least, 7 * DAY_S))?;
-    let refetch = seconds("jwks_refetch_s", raw.jwks_refetch_s, JWKS_REFETCH_S_DEFAULT, (1, 3600))?;
+    // What is asked for more seldom than it grows old would be believed for longer.
+    let most = least.min(3600);
+    let refetch = seconds(
+        "jwks_refetch_s",
+        raw.jwks_refetch_s,
+        JWKS_REFETCH_S_DEFAULT.min(most),
+        (1, most),
+    )?;
     let types = raw.types.unwrap_or_else(|| vec![TOKEN_TYPE_DEFAULT.to_owned()]);
     for (key, is_empty) in [
         ("audiences", raw.audiences.is_empty()),

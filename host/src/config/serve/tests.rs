@@ -62,7 +62,7 @@ fn an_issuer_is_what_its_keys_say() {
     assert_eq!(keys.server.url().as_str(), "https://issuer.example/jwks");
     let seconds = |keys: &RemoteJwksConfig| (keys.ttl.as_secs(), keys.stale.as_secs(), keys.refetch.as_secs());
     assert_eq!(seconds(&keys), (300, 3600, 30));
-    assert_eq!(seconds(&remote(with("jwks_ttl_s = 7"))), (7, 3600, 30));
+    assert_eq!(seconds(&remote(with("jwks_ttl_s = 7"))), (7, 3600, 7));
     assert_eq!(seconds(&remote(with("jwks_ttl_s = 7200"))), (7200, 7200, 30));
     assert_eq!(seconds(&remote(with("jwks_stale_s = 301"))), (300, 301, 30));
     assert_eq!(seconds(&remote(with("jwks_refetch_s = 2"))), (300, 3600, 2));
@@ -145,6 +145,12 @@ fn an_issuer_that_cannot_be_is_refused_with_the_line_to_write() {
             SCOPE,
             &format!("jwks_refetch_s = 0\n{SCOPE}"),
             "jwks_refetch_s = 0 is not between 1",
+            "",
+        ),
+        (
+            SCOPE,
+            &format!("jwks_ttl_s = 20\njwks_refetch_s = 21\n{SCOPE}"),
+            "jwks_refetch_s = 21 is not between 1 and 20",
             "",
         ),
         (
