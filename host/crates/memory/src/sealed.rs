@@ -18,6 +18,7 @@ mod plan;
 mod read;
 mod recent;
 mod reclaim;
+mod room;
 mod root;
 mod rotate;
 mod slots;
@@ -268,12 +269,10 @@ impl SealedStore {
     /// [`StoreError::Corrupt`] and [`StoreError::Io`].
     pub fn nameless(&self) -> Result<u64, StoreError> {
         let mut count = 0_u64;
-        for space in Space::ALL {
-            self.0.each_nameless(space, &mut |_| {
-                count = count.saturating_add(1);
-                Ok(())
-            })?;
-        }
+        self.0.each_nameless(&mut |_, _| {
+            count = count.saturating_add(1);
+            Ok(())
+        })?;
         Ok(count)
     }
 }

@@ -88,26 +88,24 @@ impl SealedStore {
         let mut checked = Checked::default();
         let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let count = |one: &mut u64| *one = one.saturating_add(1);
-        for space in Space::ALL {
-            self.0.each_nameless(space, &mut |place| {
-                count(&mut checked.nameless);
-                progress(&checked);
-                let deleted = delete.nameless;
-                if deleted {
-                    self.0.discard_all(&place)?;
-                    count(&mut checked.nameless_deleted);
-                }
-                found(Damaged {
-                    namespace: None,
-                    is_secret: space == Space::Secrets,
-                    name: None,
-                    place: hex(&place),
-                    deleted,
-                });
-                progress(&checked);
-                Ok(())
-            })?;
-        }
+        self.0.each_nameless(&mut |space, place| {
+            count(&mut checked.nameless);
+            progress(&checked);
+            let deleted = delete.nameless;
+            if deleted {
+                self.0.discard_all(&place)?;
+                count(&mut checked.nameless_deleted);
+            }
+            found(Damaged {
+                namespace: None,
+                is_secret: space == Space::Secrets,
+                name: None,
+                place: hex(&place),
+                deleted,
+            });
+            progress(&checked);
+            Ok(())
+        })?;
         let looked = self.0.each_place(&mut |space, namespace, place| {
             let header = match self.0.look(space, namespace, place)? {
                 Look::Gone => return Ok(()),

@@ -10,6 +10,7 @@ use super::beside::Beside;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
 use super::plan::{Plan, Written};
+use super::room::Room;
 use super::root::Keys;
 use super::slots;
 use super::work::{Done, Work};
@@ -207,7 +208,7 @@ impl Inner {
         let mut plan = self.plan(writer);
         for (ticket, work) in works {
             let mut mark = plan.mark();
-            let done = room.admits(&work).and_then(|()| work.plan(&mut plan, &mut mark));
+            let done = admit(&room, &work).and_then(|()| work.plan(&mut plan, &mut mark));
             if done.is_err() {
                 plan.back_to(mark);
             }
@@ -300,36 +301,17 @@ impl Inner {
         Ok(())
     }
 
-    fn room(&self) -> Result<Room, StoreError> {
-        Ok(Room {
-            free_bytes: self.free_bytes()?,
-            free_bytes_min: self.free_bytes_min,
-        })
-    }
-
-    /// What is free on the disk of the store, in bytes.
-    pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
-        slots::free_bytes(&self.dir)
+    /// What the disk of the store has left.
+    pub(super) fn room(&self) -> Result<Room, StoreError> {
+        Room::on(&self.dir, self.free_bytes_min)
     }
 }
 
-/// What the disk has left. sled does not recover from a full disk before it is opened again, so that it never gets there.
-struct Room {
-    free_bytes: u64,
-    free_bytes_min: u64,
-}
-
-impl Room {
-    fn admits(&self, work: &Work) -> Result<(), StoreError> {
-        let bytes = work.bytes();
-        let needed_bytes = self.free_bytes_min.saturating_add(bytes.saturating_mul(2));
-        if bytes == 0 || self.free_bytes >= needed_bytes {
-            return Ok(());
-        }
-        Err(StoreError::Full {
-            free_bytes: self.free_bytes,
-            needed_bytes,
-        })
+/// Whether there is room for a piece of work: for what it writes, and once more for what sled makes of it.
+fn admit(room: &Room, work: &Work) -> Result<(), StoreError> {
+    match work.bytes() {
+        0 => Ok(()),
+        bytes => room.holds(bytes.saturating_mul(2)),
     }
 }
 

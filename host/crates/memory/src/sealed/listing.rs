@@ -184,35 +184,37 @@ impl Inner {
             })
     }
 
-    /// Shows where records of a space lie of which nothing says any more in which namespace. Who knows its name can read them,
-    /// and whatever is written there by that name puts it back.
+    /// Shows where records lie of which nothing says any more in which namespace. Who knows its name can read them, and whatever
+    /// is written there by that name puts it back.
     pub(super) fn each_nameless(
         &self,
-        space: Space,
-        show: &mut dyn FnMut(NamespacePlace) -> Result<(), StoreError>,
+        show: &mut dyn FnMut(Space, NamespacePlace) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut next: Option<NamespacePlace> = None;
-            let start = [prefix::RECORD, space.byte()];
-            self.tree.scan(&start, after.as_deref(), &mut |at, _| {
-                next = tree::place(at).map(|place| namespace_of(&place));
-                Ok(if next.is_some() { Scan::Stop } else { Scan::Next })
-            })?;
-            let Some(place) = next else { return Ok(()) };
-            if !self.is_called(space, &place)? && self.is_nameless(space, &place)? {
-                show(place)?;
+        for space in Space::ALL {
+            let mut after: Option<Vec<u8>> = None;
+            while let Some(place) = self.next_namespace(space, after.as_deref())? {
+                if !self.is_called(space, &place)? && self.is_nameless(space, &place)? {
+                    show(space, place)?;
+                }
+                after = Some(key(prefix::RECORD, &[&edge(&place, u8::MAX)]));
             }
-            after = Some(key(prefix::RECORD, &[&edge(&place, u8::MAX)]));
         }
+        Ok(())
+    }
+
+    /// Where the next namespace that has records lies.
+    fn next_namespace(&self, space: Space, after: Option<&[u8]>) -> Result<Option<NamespacePlace>, StoreError> {
+        let mut next = None;
+        self.tree.scan(&[prefix::RECORD, space.byte()], after, &mut |at, _| {
+            next = tree::place(at).map(|place| namespace_of(&place));
+            Ok(if next.is_some() { Scan::Stop } else { Scan::Next })
+        })?;
+        Ok(next)
     }
 
     /// Refuses where records would be missed, because nothing says whose they are.
     pub(super) fn all_named(&self) -> Result<(), StoreError> {
-        let refuse = &mut |_| Err(StoreError::NAMELESS);
-        Space::ALL
-            .into_iter()
-            .try_for_each(|space| self.each_nameless(space, refuse))
+        self.each_nameless(&mut |_, _| Err(StoreError::NAMELESS))
     }
 
     /// Looks while nobody writes: a name comes and goes with the records.

@@ -214,7 +214,7 @@ impl Inner {
     }
 
     pub(super) fn status(&self) -> Result<Status, StoreError> {
-        let free_bytes = self.free_bytes()?;
+        let free_bytes = self.room()?.free_bytes;
         let writer = self.writer()?;
         let content = &writer.keyring.content;
         let mut keys: Vec<String> = content

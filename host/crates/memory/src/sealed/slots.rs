@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::files;
@@ -16,6 +15,7 @@ use super::beside::Beside;
 use super::bytes::joined;
 use super::entry::Drawn;
 use super::keyring::{FORMAT, StoreId};
+use super::room::Room;
 use super::root::{Keys, PLACE_BYTES, Place};
 use super::{Step, Steps};
 use crate::crypto::{KEY_BYTES, NONCE_BYTES, TAG_BYTES};
@@ -316,25 +316,15 @@ impl SlotFile {
                 "the store has as many records as it can hold".to_owned(),
             ));
         }
-        let free_bytes = free_bytes(&self.file)?;
-        let needs = |slots: u32| {
-            let bytes = u64::from(slots).saturating_mul(SLOT_BYTES as u64);
-            self.free_bytes_min.saturating_add(bytes)
-        };
+        let room = Room::on(&self.file, self.free_bytes_min)?;
+        let holds = |slots: u32| room.holds(u64::from(slots).saturating_mul(SLOT_BYTES as u64));
         let usual = GROWTH.max((total / 8).next_multiple_of(BLOCK_SLOTS));
-        let more = [usual, GROWTH].into_iter().find(|slots| needs(*slots) <= free_bytes);
-        let more = more.ok_or(StoreError::Full {
-            free_bytes,
-            needed_bytes: needs(GROWTH),
-        })?;
+        let more = match holds(usual) {
+            Ok(()) => usual,
+            Err(_) => holds(GROWTH).map(|()| GROWTH)?,
+        };
         Ok(total.saturating_add(more).min(most))
     }
-}
-
-/// What is free on the disk of a file or folder, in bytes.
-pub(super) fn free_bytes(on: impl AsFd) -> Result<u64, StoreError> {
-    let system = rustix::fs::fstatvfs(on).map_err(|error| StoreError::io("look at its disk", error))?;
-    Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 pub(super) fn syncing(error: std::io::Error) -> StoreError {
