@@ -320,11 +320,7 @@ fn a_stream_of_news_may_be_silent_and_ends_with_the_server() {
 
 /// Changes `aral.toml` and has the server read it again.
 fn reload(desk: &Desk, server: &Server, change: impl FnOnce(&mut Value)) {
-    let path = desk.path("aral.toml");
-    let text = std::fs::read_to_string(path).expect("a file");
-    let mut config: Value = toml::from_str(&text).expect("TOML");
-    change(&mut config);
-    desk.write("aral.toml", toml::to_string(&config).expect("TOML").as_bytes());
+    desk.configure_more(change);
     server.signal(Signal::HUP);
 }
 

@@ -381,9 +381,7 @@ fn reloading_answers_what_came_of_it() {
     let socket = desk.path("state/admin.sock");
     let policy = || over(&socket, "GET", "/v1/policy", "").1;
     let before = policy();
-    let mut closed: Value = toml::from_str(&file).expect("TOML");
-    closed["policy"]["capabilities"] = json!([]);
-    desk.write("aral.toml", toml::to_string(&closed).expect("TOML").as_bytes());
+    desk.configure_more(|config| config["policy"]["capabilities"] = json!([]));
     let told = desk.aral(&["reload", "--json"]);
     assert_eq!(told.code, 0, "{told:?}");
     let after = policy();

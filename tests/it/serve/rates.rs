@@ -439,11 +439,7 @@ fn rates_and_proxies_are_read_again_and_what_was_counted_stays_counted() {
     let statuses = |count: usize| -> Vec<u16> { (0..count).map(|_| call(&server, 0, ECHO, &[]).status).collect() };
     assert_eq!(statuses(3), [200, 200, 429]);
     let reload = |change: &dyn Fn(&mut Value)| {
-        let text = std::fs::read_to_string(desk.path("aral.toml")).expect("a file");
-        let mut config: Value = toml::from_str(&text).expect("TOML");
-        change(&mut config);
-        desk.write("next.toml", toml::to_string(&config).expect("TOML").as_bytes());
-        std::fs::rename(desk.path("next.toml"), desk.path("aral.toml")).expect("a file");
+        desk.configure_more(change);
         desk.aral(&["reload"])
     };
     let more = reload(&|config| config["serve"]["rates"]["persona"] = json!({ "per_minute": 1, "burst": 5 }));

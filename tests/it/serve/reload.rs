@@ -28,23 +28,6 @@ pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Puts a new `aral.toml` in the place of the old one, so that nobody reads half of it.
-fn configure(desk: &Desk, config: &Value) {
-    desk.write("next.toml", toml::to_string(config).expect("TOML").as_bytes());
-    std::fs::rename(desk.path("next.toml"), desk.path("aral.toml")).expect("a file");
-}
-
-fn read(desk: &Desk) -> Value {
-    let text = std::fs::read_to_string(desk.path("aral.toml")).expect("a file");
-    toml::from_str(&text).expect("TOML")
-}
-
-pub(super) fn change(desk: &Desk, change: impl FnOnce(&mut Value)) {
-    let mut config = read(desk);
-    change(&mut config);
-    configure(desk, &config);
-}
-
 /// One of two configurations that have nothing in common but the address: capability, persona, key and policy.
 fn side(desk: &Desk, name: &str) -> Value {
     let mut entry = setup::entry(RUNTIME_ECHO_TOOL);
@@ -66,7 +49,7 @@ fn side(desk: &Desk, name: &str) -> Value {
             .to_string()
             .as_bytes(),
     );
-    let mut config = read(desk);
+    let mut config = desk.config();
     config["manifests"]["files"] = json!([format!("{name}.manifest.json")]);
     config["policy"]["capabilities"] = json!([name]);
     config["serve"]["caller"][0]["persona"] = json!(format!("{name}.persona.json"));
@@ -81,7 +64,7 @@ fn thousands_of_calls_see_the_old_or_the_new_and_never_both() {
     });
     desk.component(&RUNTIME_ECHO_TOOL.bytes());
     let (left, right) = (side(&desk, "left"), side(&desk, "right"));
-    configure(&desk, &left);
+    desk.replace_config(&left);
     let server = Server::start(&desk);
     let (ended, calls, seen) = (
         AtomicBool::new(false),
@@ -125,8 +108,8 @@ fn thousands_of_calls_see_the_old_or_the_new_and_never_both() {
         while round < 60 || calls.load(Ordering::Relaxed) < 3000 {
             assert!(start.elapsed() < 4 * SOON, "{calls:?} calls in {round} rounds");
             match round % 3 {
-                0 => configure(&desk, &right),
-                1 => configure(&desk, &left),
+                0 => desk.replace_config(&right),
+                1 => desk.replace_config(&left),
                 _ => desk.write("aral.toml", b"policy = nonsense"),
             }
             server.signal(Signal::HUP);
@@ -150,7 +133,7 @@ fn callers_keys_names_and_bounds_are_those_of_the_file() {
     assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
     let (key, other) = ("aral_first", "aral_second");
     let digest = |key: &str| Digest::of(key.as_bytes()).to_string();
-    change(&desk, |config| {
+    desk.configure_more(|config| {
         config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0", "hosts": ["aral.example"] });
         config["serve"]["caller"][0]["keys"] = json!([digest(key)]);
         config["serve"]["limits"] = json!({ "body_bytes_max": 10, "uri_bytes_max": 100 });
@@ -170,7 +153,7 @@ fn callers_keys_names_and_bounds_are_those_of_the_file() {
         .get(&format!("/v1/capabilities?after={}", "a".repeat(100)))
         .assert_problem("an address", 414, "request.invalid");
     ask(other, "localhost", "1").assert_problem("a key", 401, "authentication.failed");
-    change(&desk, |config| {
+    desk.configure_more(|config| {
         config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0" });
         config["serve"]["caller"][0]["keys"] = json!([digest(other)]);
         config["serve"]["limits"] = json!({});
@@ -200,7 +183,7 @@ fn a_bound_on_requests_and_connections_changes_while_they_are_taken() {
     // It has its place before anybody else asks for one.
     std::thread::sleep(Duration::from_millis(500));
     until("it is full", || server.get("/v1/capabilities").status == 503);
-    change(&desk, |config| config["serve"]["limits"] = json!({ "requests_max": 2 }));
+    desk.configure_more(|config| config["serve"]["limits"] = json!({ "requests_max": 2 }));
     server.signal(Signal::HUP);
     until("there is room", || server.get("/v1/capabilities").status == 200);
     let reply = busy.reply();
@@ -212,7 +195,7 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
     let desk = server::desk(|config| config["audit"]["repeats_max"] = json!(100));
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let server = Server::start(&desk);
-    let good = read(&desk);
+    let good = desk.config();
     std::fs::copy(desk.path("aral.toml"), desk.path("good.toml")).expect("a file");
     type Change = (&'static str, fn(&mut Value), &'static str);
     let mut newcomer = setup::persona();
@@ -292,7 +275,7 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
         // With something that would show.
         config["policy"]["capabilities"] = json!([]);
         change(&mut config);
-        configure(&desk, &config);
+        desk.replace_config(&config);
         server.signal(Signal::HUP);
         until(case, || refusals() > before + count);
         assert_eq!(server.invoke(ECHO, "1").status, 200, "{case}");
@@ -335,9 +318,7 @@ fn an_answer_that_was_kept_is_not_for_another_persona() {
             .to_string()
             .as_bytes(),
     );
-    change(&desk, |config| {
-        config["serve"]["caller"][0]["persona"] = json!("another.json")
-    });
+    desk.configure_more(|config| config["serve"]["caller"][0]["persona"] = json!("another.json"));
     server.signal(Signal::HUP);
     until("another persona", || once(&key).status == 422);
     assert_eq!(once(&[("Idempotency-Key", "l")]).status, 200);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::reload::{change, until};
+use super::reload::until;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::issuer::{AUDIENCE, ISSUER, IssuerKey, KeyServer, Proxy, key_set, now};
@@ -283,9 +283,7 @@ fn a_configuration_that_is_read_again_has_the_last_keys_while_the_issuer_is_down
     });
     assert_eq!(call(&server, &token).status, 200);
     // Whoever is trusted on another way did not show them.
-    change(&desk, |config| {
-        config["outbound"] = json!({ "no_proxy": ["example.org"] })
-    });
+    desk.configure_more(|config| config["outbound"] = json!({ "no_proxy": ["example.org"] }));
     server.signal(Signal::HUP);
     until("nobody has shown keys", || call(&server, &token).status == 401);
 }

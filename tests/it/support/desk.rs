@@ -130,10 +130,21 @@ impl Desk {
 
     /// Changes what stands in `aral.toml`.
     pub(crate) fn configure_more(&self, change: impl FnOnce(&mut Value)) {
-        let text = std::fs::read_to_string(self.path("aral.toml")).expect("a file");
-        let mut config: Value = toml::from_str(&text).expect("TOML");
+        let mut config = self.config();
         change(&mut config);
-        self.write("aral.toml", toml::to_string(&config).expect("TOML").as_bytes());
+        self.replace_config(&config);
+    }
+
+    /// What stands in `aral.toml`.
+    pub(crate) fn config(&self) -> Value {
+        let text = std::fs::read_to_string(self.path("aral.toml")).expect("a file");
+        toml::from_str(&text).expect("TOML")
+    }
+
+    /// Puts a new `aral.toml` in the place of the old one, so that nobody reads half of it.
+    pub(crate) fn replace_config(&self, config: &Value) {
+        self.write("next.toml", toml::to_string(config).expect("TOML").as_bytes());
+        std::fs::rename(self.path("next.toml"), self.path("aral.toml")).expect("a file");
     }
 
     /// Signs and writes `persona.json`.
