@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use aral_runtime::files;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -16,10 +17,7 @@ pub(crate) const SETTING: &str = "tls = { certificate_file = \"chain.pem\", key_
 pub(crate) fn write(folder: &Path) -> Result<Arc<ClientConfig>> {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()])?;
     std::fs::write(folder.join(CHAIN), cert.pem())?;
-    let key = folder.join(KEY);
-    std::fs::write(&key, "")?;
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    std::fs::write(&key, signing_key.serialize_pem())?;
+    files::create_private_file(&folder.join(KEY), signing_key.serialize_pem().as_bytes())?;
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

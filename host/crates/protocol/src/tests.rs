@@ -255,7 +255,8 @@ async fn until(stream: &mut TcpStream, words: &str) -> String {
 
 const LIST_CHANGED: &str = "notifications/tools/list_changed";
 
-fn newest(method: &str, params: Value) -> (String, String) {
+/// More fields and the body of a request of the newest revision of MCP.
+pub(crate) fn newest(method: &str, params: Value) -> (String, String) {
     let mut body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     body["params"]["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},

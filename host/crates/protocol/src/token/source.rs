@@ -52,9 +52,9 @@ pub(super) struct Keys {
     loaded: Arc<ArcSwapOption<Loaded>>,
     /// What was asked for until then was asked for under the configuration before: other keys are asked for first.
     since: Option<Duration>,
-    /// When they were last asked for, and when the answer came or did not. Whoever asks holds it.
+    /// When the last question for them ended, whatever came of it. Whoever asks holds it.
     asked: Arc<Mutex<Option<Duration>>>,
-    /// They were asked for, whatever came of it.
+    /// A question has ended.
     has_asked: AtomicBool,
 }
 
@@ -120,15 +120,19 @@ impl Keys {
         };
         let found = |loaded: &Loaded| loaded.keys.find(id, algorithm).cloned();
         let known = self.within(stale);
-        let key = known.as_deref().and_then(found);
-        let is_own = known.as_deref().is_some_and(|known| self.is_own(known));
-        let is_fresh = known.is_some_and(|known| is_own && self.age(&known) < ttl);
-        if let Some(key) = key.as_ref().filter(|_| is_fresh) {
-            return Ok(key.clone());
-        }
-        // Those of the configuration before will do as well, but only once others were asked for.
-        let will_do = is_own || self.has_asked.load(Ordering::Acquire);
-        self.refresh(key.is_some() && will_do).await;
+        let known = known.and_then(|loaded| Some((found(&loaded)?, loaded)));
+        let will_do = match known {
+            Some((key, loaded)) if self.is_own(&loaded) => {
+                if self.age(&loaded) < ttl {
+                    return Ok(key);
+                }
+                true
+            }
+            // Those of the configuration before will do as well, but only once others were asked for.
+            Some(_) => self.has_asked.load(Ordering::Acquire),
+            None => false,
+        };
+        self.refresh(will_do).await;
         let keys = self.within(stale).ok_or("a token whose issuer's keys cannot be had")?;
         found(&keys).ok_or("a token with an unknown key")
     }
@@ -151,16 +155,14 @@ impl Keys {
     async fn refresh(self: &Arc<Self>, known: bool) {
         let KeysPlace::Url(remote) = &self.place else { return };
         let asked = Arc::clone(&self.asked);
-        let mut asked = match asked.try_lock_owned() {
+        let asked = match asked.try_lock_owned() {
             Ok(asked) => asked,
             Err(_busy) if known => return,
             Err(_busy) => Arc::clone(&self.asked).lock_owned().await,
         };
-        let now = self.clock.elapsed();
-        if asked.is_some_and(|last| now.saturating_sub(last) < remote.refetch) {
+        if asked.is_some_and(|last| self.clock.elapsed().saturating_sub(last) < remote.refetch) {
             return;
         }
-        *asked = Some(now);
         // A task of its own: a caller that goes away would end the question that others wait for.
         let asking = tokio::spawn(Arc::clone(self).replace(Arc::clone(remote), asked));
         let _replaced_or_logged = asking.await;

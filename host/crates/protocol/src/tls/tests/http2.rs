@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::authority::Authority;
 use super::peer::{H2, Peer, RequestBody, Stream, invoke, whole};
 use crate::Bounds;
-use crate::tests::{Fixture, start_with};
+use crate::tests::{Fixture, newest, start_with};
 
 async fn start(bounds: Bounds) -> (Authority, Fixture) {
     let authority = Authority::new("root");
@@ -245,17 +245,16 @@ async fn write_ms_ends_answers_that_nobody_reads_and_frees_their_place() {
 
 /// A subscription to news of the list of tools, which begins with an event and has no end.
 fn subscription() -> Request<RequestBody> {
-    let meta = serde_json::json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let params = serde_json::json!({ "_meta": meta, "notifications": { "toolsListChanged": true } });
-    let message = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params });
+    let (fields, body) = newest(
+        "subscriptions/listen",
+        serde_json::json!({ "notifications": { "toolsListChanged": true } }),
+    );
     let request = Request::post("https://localhost/mcp")
         .header("content-type", "application/json")
-        .header("accept", "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2026-07-28")
-        .header("mcp-method", "subscriptions/listen");
-    request.body(whole(message.to_string())).unwrap()
+        .header("accept", "application/json, text/event-stream");
+    let fields = fields.lines().map(|line| line.split_once(": ").unwrap());
+    let request = fields.fold(request, |request, (name, value)| request.header(name, value));
+    request.body(whole(body)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
