@@ -20,6 +20,27 @@ pub(super) type Handle = Resource<Descriptor>;
 const READ_ONLY: &str = "the folder is granted for reading only";
 const NOT_GRANTED: &str = "the path is not granted";
 
+/// Longest path that is kept of a place, in bytes: what events show of it is shorter. A guest makes it longer with each folder that
+/// it opens below another, which may be the same one again.
+const SHOWN_BYTES_MAX: usize = 4096;
+
+/// What is shown of a path below another.
+fn shown(base: &str, path: &str) -> String {
+    let whole = match (base, path) {
+        (base, "") => return base.to_owned(),
+        ("", path) => path.len(),
+        (base, path) => base.len().saturating_add(1).saturating_add(path.len()),
+    };
+    let over = whole.saturating_sub(SHOWN_BYTES_MAX);
+    let end = path.floor_char_boundary(path.len().saturating_sub(over));
+    let path = path.get(..end).unwrap_or_default();
+    match (base, path) {
+        ("", path) => path.to_owned(),
+        (base, "") => base.to_owned(),
+        (base, path) => format!("{base}/{path}"),
+    }
+}
+
 /// The files of a call, borrowed for one host function.
 pub(crate) struct FilesView<'a> {
     pub(super) wasi: WasiFilesystemCtxView<'a>,
@@ -38,14 +59,9 @@ impl<'a> FilesView<'a> {
     pub(super) fn place(&self, handle: &Handle, path: &str) -> FsResult<Place> {
         let base = self.files.places.get(&handle.rep());
         let base = base.ok_or_else(|| FsError::trap(wasmtime::format_err!("a file handle without a place")))?;
-        let path = match (base.path.as_str(), path) {
-            (base, "") => base.to_owned(),
-            ("", path) => path.to_owned(),
-            (base, path) => format!("{base}/{path}"),
-        };
         Ok(Place {
             mount: base.mount,
-            path,
+            path: shown(&base.path, path),
         })
     }
 
@@ -198,5 +214,24 @@ impl<'a> FilesView<'a> {
             target: self.files.guest_path(place),
         });
         Ok(self.wasi.table.push(stream)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_path_does_not_grow_with_each_folder_that_is_opened() {
+        assert_eq!(shown("", "a/b"), "a/b");
+        assert_eq!(shown("a", ""), "a");
+        assert_eq!(shown("a", "b"), "a/b");
+        let long = "é./".repeat(1000);
+        let mut base = String::new();
+        for _ in 0..100 {
+            base = shown(&base, &long);
+            assert!(base.len() <= SHOWN_BYTES_MAX, "{}", base.len());
+        }
+        assert!(base.len() > SHOWN_BYTES_MAX - 4, "as much as there is room for");
     }
 }
