@@ -14,21 +14,22 @@ fn exceeds(length: usize, bytes_max: u64) -> bool {
 /// The text that the guest gets: the input, parsed strictly, checked against the schema and written again, so that the
 /// guest's parser sees nothing that ours did not.
 pub(super) fn check_input(input: &[u8], bytes_max: u64, schema: &Schema) -> Result<String, Failure> {
-    if exceeds(input.len(), bytes_max) {
-        return Err(Failure::new(
-            Code::InputTooLarge,
-            format!(
-                "the input has {} bytes, more than `input_bytes`, {bytes_max}",
-                input.len()
-            ),
-        ));
-    }
+    let fits = |length: usize| {
+        if exceeds(length, bytes_max) {
+            let message = format!("the input has {length} bytes, more than `input_bytes`, {bytes_max}");
+            return Err(Failure::new(Code::InputTooLarge, message));
+        }
+        Ok(())
+    };
+    fits(input.len())?;
     let value =
         json::parse(input).map_err(|error| Failure::new(Code::InputInvalid, format!("the input is {error}")))?;
     schema
         .check(&value)
         .map_err(|violation| Failure::new(Code::InputInvalid, format!("the input breaks the schema {violation}")))?;
-    written_again(&value, input.len())
+    let text = written_again(&value, input.len())?;
+    fits(text.len())?;
+    Ok(text)
 }
 
 /// The answer of a guest, checked and written again.
@@ -41,10 +42,14 @@ pub(super) fn check_output(output: &[u8], bytes_max: u64, schema: &Schema) -> Re
     schema
         .check(&value)
         .map_err(|violation| Failure::new(Code::OutputInvalid, format!("the answer breaks the schema {violation}")))?;
-    written_again(&value, output.len())
+    let text = written_again(&value, output.len())?;
+    if exceeds(text.len(), bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    Ok(text)
 }
 
-/// Into a text that is seldom longer than the one that was read.
+/// Into a text that is seldom longer than the one that was read: `1e15` is, and counts as it is written.
 fn written_again(value: &Value, length: usize) -> Result<String, Failure> {
     let mut text = Vec::with_capacity(length);
     serde_json::to_writer(&mut text, value).map_err(Failure::internal)?;
@@ -88,5 +93,22 @@ mod tests {
         assert_eq!(check("123456"), Err(Code::OutputTooLarge));
         assert_eq!(check("\"7\""), Err(Code::OutputInvalid));
         assert_eq!(check("7 8"), Err(Code::OutputInvalid));
+    }
+
+    #[test]
+    fn what_is_longer_once_it_is_written_again_counts_as_it_is_written() {
+        let schema = Schema::compile("schema", &json!({ "type": "array" })).unwrap();
+        let text = b"[1e15,1e15]";
+        let written = check_input(text, 100, &schema).unwrap();
+        assert!(written.len() > text.len(), "{written}");
+        let most = written.len() as u64;
+        for (bytes_max, input, output) in [
+            (most, None, None),
+            (most - 1, Some(Code::InputTooLarge), Some(Code::OutputTooLarge)),
+        ] {
+            let code = |checked: Result<String, Failure>| checked.err().map(|failure| failure.code);
+            assert_eq!(code(check_input(text, bytes_max, &schema)), input, "{bytes_max}");
+            assert_eq!(code(check_output(text, bytes_max, &schema)), output, "{bytes_max}");
+        }
     }
 }
