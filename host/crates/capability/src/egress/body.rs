@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -82,7 +81,7 @@ impl Body for RequestBody {
     }
 }
 
-/// What a server answers, up to a limit and a moment. Holds the permit of its connection.
+/// What a server answers, up to a limit and a moment.
 pub(super) struct ResponseBody {
     inner: Incoming,
     allowance: Allowance,
@@ -90,7 +89,6 @@ pub(super) struct ResponseBody {
     between_bytes: Option<Duration>,
     timer: Pin<Box<Sleep>>,
     ended: bool,
-    _connection: OwnedSemaphorePermit,
 }
 
 impl ResponseBody {
@@ -99,7 +97,6 @@ impl ResponseBody {
         bytes_max: u64,
         deadline: Instant,
         between_bytes: Option<Duration>,
-        connection: OwnedSemaphorePermit,
     ) -> WasiBody {
         let timer = Box::pin(sleep_until(next(deadline, between_bytes)));
         let body = Self {
@@ -109,7 +106,6 @@ impl ResponseBody {
             between_bytes,
             timer,
             ended: false,
-            _connection: connection,
         };
         body.boxed_unsync()
     }

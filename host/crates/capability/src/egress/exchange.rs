@@ -11,6 +11,7 @@ use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
@@ -123,16 +124,9 @@ pub(super) async fn exchange(
         injection.fill(request.headers_mut());
         injection.sent()
     });
-    let (response, driver) = send(stream, request, &deadlines).await?;
-    let response = response.map(|body| {
-        ResponseBody::bounded(
-            body,
-            limits.http_response_bytes,
-            deadlines.end,
-            deadlines.between_bytes,
-            permit,
-        )
-    });
+    let (response, driver) = send(stream, request, &deadlines, permit).await?;
+    let response = response
+        .map(|body| ResponseBody::bounded(body, limits.http_response_bytes, deadlines.end, deadlines.between_bytes));
     match carried {
         Some(carried) => Ok((without_echoes(response, &carried)?, driver)),
         None => Ok((response, driver)),
@@ -187,6 +181,7 @@ async fn send(
     stream: Box<dyn Stream>,
     request: Request<RequestBody>,
     deadlines: &Deadlines,
+    permit: OwnedSemaphorePermit,
 ) -> Result<(Response<hyper::body::Incoming>, Driver), Error> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HTTP_FIELD_BYTES_MAX).max_headers(FIELDS_MAX);
@@ -215,7 +210,8 @@ async fn send(
         return Err(Error::HttpUpgradeFailed);
     }
     let driver: Driver = Box::new(async move {
-        // Ends with the exchange: a guest that never reads its response does not keep the connection.
+        // Ends with the exchange: a guest that never reads its response does not keep the connection, nor its permit.
+        let _permit = permit;
         match timeout_at(end, async { if running { connection.await } else { Ok(()) } }).await {
             Ok(ended) => ended.map_err(error_of),
             Err(_) => Err(Error::HttpResponseTimeout),
