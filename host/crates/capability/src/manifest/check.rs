@@ -136,6 +136,16 @@ pub enum ManifestError {
         /// The other.
         two: String,
     },
+    /// Two folders of the host to write to, one inside the other.
+    #[error(
+        "the host folders `{one}` and `{two}` of `file:write` overlap: each would have a quota of its own in the other"
+    )]
+    HostPathsOverlap {
+        /// One.
+        one: String,
+        /// The other.
+        two: String,
+    },
     /// An injected secret without the words that bind it.
     #[error("secret `{name}` has `use = \"inject\"` without `{key}`: it would be bound to nothing")]
     InjectKeyMissing {
@@ -224,6 +234,9 @@ impl ManifestError {
             Self::RevealKey { name, .. } => Some(format!("write: {{ name = \"{name}\", use = \"reveal\" }}")),
             Self::GuestPathsOverlap { .. } => {
                 Some("give each folder a place of its own; a folder under file:write can be read too".to_owned())
+            }
+            Self::HostPathsOverlap { .. } => {
+                Some("grant the outer folder alone, with the quota that is meant for all of it".to_owned())
             }
             Self::SchemaDialect { .. } => Some(format!("write: \"$schema\": \"{DIALECT}\", or leave it out")),
             Self::Entry { error, .. } => error.hint(),

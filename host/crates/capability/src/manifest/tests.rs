@@ -246,6 +246,36 @@ fn guest_folders_must_not_overlap() {
 }
 
 #[test]
+fn host_folders_that_are_written_to_must_not_overlap() {
+    let write = |hosts: &[&str]| {
+        let path = |(index, host): (usize, &&str)| json!({"guest": format!("/{index}"), "host": host, "bytes_max": 1, "files_max": 1});
+        json!({"paths": hosts.iter().enumerate().map(path).collect::<Vec<_>>()})
+    };
+    assert_eq!(
+        check_permissions(json!({"file:write": write(&["/srv/a", "/srv/a-b", "/srv/b/a"])})),
+        "taken"
+    );
+    // What is read only has no quota.
+    let read = json!({"paths": [{"guest": "/r", "host": "/srv"}, {"guest": "/s", "host": "/srv/a"}]});
+    assert_eq!(
+        check_permissions(json!({"file:read": read, "file:write": write(&["/srv/a"])})),
+        "taken"
+    );
+    for (hosts, one, two) in [
+        (vec!["/srv/a", "/srv/a"], "/srv/a", "/srv/a"),
+        (vec!["/srv/a/b", "/srv/b", "/srv/a"], "/srv/a", "/srv/a/b"),
+        (vec!["/srv", "/"], "/", "/srv"),
+    ] {
+        let found = check_permissions(json!({"file:write": write(&hosts)}));
+        assert!(
+            found.contains(&format!("the host folders `{one}` and `{two}` of `file:write` overlap"))
+                && found.contains("hint: grant the outer folder alone"),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn counts_and_names_are_bounded() {
     let hosts = |count: usize| {
         (0..count)

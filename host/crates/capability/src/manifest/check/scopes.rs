@@ -47,6 +47,7 @@ const OWNED_HEADERS: [&str; 25] = [
 pub(super) fn check(permissions: &Permissions) -> Result<(), ManifestError> {
     check_counts(permissions)?;
     check_guest_paths(permissions)?;
+    check_written_paths(permissions)?;
     if let Some(scope) = &permissions.secret_read {
         check_unique(
             Permission::SecretRead,
@@ -125,7 +126,25 @@ fn check_guest_paths(permissions: &Permissions) -> Result<(), ManifestError> {
         .iter()
         .flat_map(|scope| &scope.paths)
         .map(|path| &path.guest);
-    let mut paths: Vec<&AbsolutePath> = read.chain(write).collect();
+    match overlap(read.chain(write)) {
+        Some((one, two)) => Err(ManifestError::GuestPathsOverlap { one, two }),
+        None => Ok(()),
+    }
+}
+
+/// No folder that is written to may lie in another one: what a call may write there would be several times what the policy lets
+/// it write below one folder.
+fn check_written_paths(permissions: &Permissions) -> Result<(), ManifestError> {
+    let write = permissions.file_write.iter().flat_map(|scope| &scope.paths);
+    match overlap(write.map(|path| &path.host)) {
+        Some((one, two)) => Err(ManifestError::HostPathsOverlap { one, two }),
+        None => Ok(()),
+    }
+}
+
+/// Two of the folders of which one lies in the other, or is the other.
+fn overlap<'a>(paths: impl Iterator<Item = &'a AbsolutePath>) -> Option<(String, String)> {
+    let mut paths: Vec<&AbsolutePath> = paths.collect();
     // Sorted by their parts, a folder stands right before what lies in it.
     paths.sort_by_key(|path| {
         path.as_str()
@@ -133,17 +152,10 @@ fn check_guest_paths(permissions: &Permissions) -> Result<(), ManifestError> {
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
     });
-    for pair in paths.windows(2) {
-        if let [one, two] = pair
-            && two.is_within(one)
-        {
-            return Err(ManifestError::GuestPathsOverlap {
-                one: one.to_string(),
-                two: two.to_string(),
-            });
-        }
-    }
-    Ok(())
+    paths.windows(2).find_map(|pair| match pair {
+        [one, two] if two.is_within(one) => Some((one.to_string(), two.to_string())),
+        _ => None,
+    })
 }
 
 fn check_secret(secret: &SecretScope) -> Result<(), ManifestError> {
