@@ -1,11 +1,14 @@
 //! What is checked of a component before anything compiles it. The cheap checks look at a few bytes and come first;
 //! validation reads it all, against the same features as the engines have. It knows no import and no permission.
 
+mod instances;
+
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
 
 use crate::compile::CompileError;
 use crate::engine::FEATURES;
+use instances::Instances;
 
 /// In process nobody can kill the compiler: only components up to this size, in bytes, are compiled there.
 pub(crate) const IN_PROCESS_BYTES_MAX: usize = 4 << 20;
@@ -13,6 +16,9 @@ pub(crate) const IN_PROCESS_BYTES_MAX: usize = 4 << 20;
 pub(crate) const IN_PROCESS_FUNCTIONS_MAX: u64 = 20_000;
 /// The same for the code of one function, in bytes: the compiler takes more than linear time for one function.
 pub(crate) const IN_PROCESS_FUNCTION_BYTES_MAX: u64 = 128 << 10;
+
+/// Instances of modules and components that a component may make in all when it is instantiated. Real ones make some dozens.
+pub(crate) const INSTANCES_MAX: u64 = 10_000;
 
 /// Refuses what is too large, compiled already or no component, by its length and first bytes alone.
 pub(crate) fn glance(bytes: &[u8]) -> Result<(), CompileError> {
@@ -35,7 +41,7 @@ pub(crate) fn glance(bytes: &[u8]) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// Reads the whole component and refuses what is malformed or uses a feature that is off.
+/// Reads the whole component and refuses what is malformed, uses a feature that is off, or makes too many instances.
 pub(crate) fn validate(bytes: &[u8]) -> Result<(), CompileError> {
     walk(bytes, |_, _| Ok(()))
 }
@@ -73,6 +79,7 @@ fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> R
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
     let mut functions: u64 = 0;
+    let mut instances = Instances::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
         if let Payload::Version {
@@ -93,6 +100,12 @@ fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> R
                 allocations = function.into_allocations();
             }
             ValidPayload::Ok | ValidPayload::Parser(_) | ValidPayload::End(_) => {}
+        }
+        instances.see(&payload).map_err(invalid)?;
+        if instances.made() > INSTANCES_MAX {
+            return Err(CompileError::Refused {
+                message: format!("it makes more than {INSTANCES_MAX} instances of modules and components in all"),
+            });
         }
     }
     Ok(())

@@ -141,6 +141,39 @@ async fn in_process_only_what_is_small_and_simple() {
     runtime.compile(&with_data(1 << 20), Metering::Metered).await.unwrap();
 }
 
+/// Each component makes the one before twice.
+fn doubling(levels: usize, innermost: &str) -> Vec<u8> {
+    let mut text = format!("(component $c0 {innermost})");
+    for level in 1..=levels {
+        let before = level - 1;
+        text = format!(
+            "{text} (component $c{level} (alias outer $top $c{before} (component $inner))
+                (instance (instantiate $inner)) (instance (instantiate $inner)))"
+        );
+    }
+    wat::parse_str(format!("(component $top {text} (instance (instantiate $c{levels})))")).unwrap()
+}
+
+#[tokio::test]
+async fn what_makes_too_many_instances_is_refused_before_anybody_follows_them() {
+    for compiler in [child(&["compile"], 60_000), CompilerKind::InProcess] {
+        let runtime = runtime(compiler, Allocation::OnDemand);
+        let module = "(core module $m) (core instance (instantiate $m))";
+        for bomb in [doubling(40, module), doubling(40, ""), doubling(14, "")] {
+            let error = refusal(&runtime, &bomb).await;
+            assert!(
+                matches!(&error, CompileError::Refused { message } if message.contains("more than 10000 instances")),
+                "{error}"
+            );
+        }
+        // Nobody knows what is given to it.
+        let import = "(component (import \"c\" (component $c)) (instance (instantiate $c)))";
+        let error = refusal(&runtime, &wat::parse_str(import).unwrap()).await;
+        assert!(matches!(error, CompileError::Refused { .. }), "{error}");
+        runtime.compile(&doubling(6, module), Metering::Metered).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_compiler_that_hangs_is_killed() {
     let folder = tempfile::tempdir().unwrap();
