@@ -10,6 +10,7 @@ mod tests;
 use std::path::PathBuf;
 
 use aral_contract::limits::COMPILE_MS_MAX;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use child::CODE_BYTES_MAX;
 pub use child::child_main;
@@ -127,11 +128,13 @@ pub enum CompileError {
     Runtime(#[from] RuntimeError),
 }
 
-/// Compiles a component that [`admit::glance`] let pass.
+/// Compiles a component that [`admit::glance`] let pass. The permit is kept as long as something is compiled, also where nobody waits
+/// for that any more.
 pub(crate) async fn compile(
     kind: &CompilerKind,
     settings: CodeSettings,
     component: &[u8],
+    permit: Option<OwnedSemaphorePermit>,
 ) -> Result<Vec<u8>, CompileError> {
     match kind {
         CompilerKind::Child {
@@ -142,6 +145,7 @@ pub(crate) async fn compile(
         CompilerKind::InProcess => {
             let component = component.to_vec();
             tokio::task::spawn_blocking(move || {
+                let _permit = permit;
                 admit::validate_for_in_process(&component)?;
                 precompile(settings, &component)
             })

@@ -84,7 +84,7 @@ struct Inner {
     pool: PoolSize,
     compiler: CompilerKind,
     cache: Option<Arc<Cache>>,
-    compilations: Semaphore,
+    compilations: Arc<Semaphore>,
     metered: OnceLock<Engine>,
     epoch_only: OnceLock<Engine>,
     making: Mutex<()>,
@@ -108,7 +108,7 @@ impl Runtime {
             },
             compiler: options.compiler,
             cache: options.cache.map(Cache::open).transpose()?.map(Arc::new),
-            compilations: Semaphore::new(COMPILATIONS_AT_ONCE_MAX),
+            compilations: Arc::new(Semaphore::new(COMPILATIONS_AT_ONCE_MAX)),
             metered: OnceLock::new(),
             epoch_only: OnceLock::new(),
             making: Mutex::new(()),
@@ -158,8 +158,8 @@ impl Runtime {
             return Ok(loaded);
         }
         let code = {
-            let _permit = self.0.compilations.acquire().await;
-            compile::compile(&self.0.compiler, engine.settings(), component).await?
+            let permit = Arc::clone(&self.0.compilations).acquire_owned().await.ok();
+            compile::compile(&self.0.compiler, engine.settings(), component, permit).await?
         };
         let loaded =
             danger::load(engine, &TrustedCode::from_own_compiler(&code)).map_err(|error| CompileError::Load {
