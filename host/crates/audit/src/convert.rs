@@ -20,6 +20,8 @@ use crate::text::Text;
 const MISSING_MAX: usize = 32;
 /// What stands in a reason for a name that the record holds as a keyed hash.
 const MASK: &str = "[tagged]";
+/// What stands before the arguments of a program in the reason why it was refused.
+const ARGUMENTS: &str = "args = ";
 
 /// What the record of an event says; none for what is no audit event.
 pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
@@ -96,7 +98,17 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             reason,
         } => {
             let name = target_name(permission, &target, allowed, blinder);
-            let reason = reason.map(|reason| masked(&reason, &target, &name));
+            let reason = reason.map(|reason| match permission {
+                Permission::Exec => Text::new(&without_arguments(&reason)),
+                Permission::NetworkRead
+                | Permission::NetworkWrite
+                | Permission::FileRead
+                | Permission::FileWrite
+                | Permission::SecretRead
+                | Permission::SecretWrite
+                | Permission::MemoryRead
+                | Permission::MemoryWrite => masked(&reason, &target, &name),
+            });
             AuditEvent::HostCall(HostCall {
                 capability,
                 permission,
@@ -250,6 +262,14 @@ fn masked(reason: &str, target: &str, name: &Name) -> Text {
     match name {
         Name::Tag(_) if !target.is_empty() => Text::new(&reason.replace(target, MASK)),
         Name::Tag(_) | Name::Clear(_) => Text::new(reason),
+    }
+}
+
+/// The line that would allow a program names its arguments. They are input, and one of them may be a credential.
+fn without_arguments(reason: &str) -> String {
+    match reason.split_once(ARGUMENTS) {
+        Some((before, _)) => format!("{before}{ARGUMENTS}[…]"),
+        None => reason.split('[').next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -85,6 +85,30 @@ fn what_a_guest_made_up_is_a_keyed_hash_unless_it_shows_where_an_attack_goes() {
 }
 
 #[test]
+fn a_refused_program_is_recorded_without_its_arguments() {
+    let refused = |reason: &str| {
+        converted(EventKind::HostCall {
+            capability: capability(),
+            permission: Permission::Exec,
+            target: "/usr/bin/curl".to_owned(),
+            allowed: false,
+            reason: Some(reason.to_owned()),
+        })
+    };
+    let before = "not granted: add to capability.toml [permissions.exec] programs = [{ path = \"/usr/bin/curl\", ";
+    let record = refused(&format!(
+        "{before}args = [\"-H\", \"Authorization: Bearer {SECRET}\"] }}], and to the policy"
+    ));
+    assert_eq!(record["reason"], format!("{before}args = […]"));
+    assert_eq!(record["target"], json!({"clear": "/usr/bin/curl"}));
+    // However the line is written, nothing of it that is not known stands in the record.
+    assert_eq!(
+        refused(&format!("not granted: [\"{SECRET}\"]"))["reason"],
+        "not granted: "
+    );
+}
+
+#[test]
 fn what_a_guest_logs_is_no_audit_event() {
     let event = Event {
         at: start(),
