@@ -20,6 +20,8 @@ use crate::text::Text;
 const MISSING_MAX: usize = 32;
 /// What stands in a reason for a name that the record holds as a keyed hash.
 const MASK: &str = "[tagged]";
+/// Characters of the shortest beginning of a name that is masked like the whole of it: shorter ones are in every text.
+const BEGINNING_CHARS_MIN: usize = 4;
 /// What stands before the arguments of a program in the reason why it was refused.
 const ARGUMENTS: &str = "args = ";
 
@@ -260,9 +262,33 @@ fn target_name(permission: Permission, target: &str, allowed: bool, blinder: &Bl
 /// A reason often repeats what it is about.
 fn masked(reason: &str, target: &str, name: &Name) -> Text {
     match name {
-        Name::Tag(_) if !target.is_empty() => Text::new(&reason.replace(target, MASK)),
-        Name::Tag(_) | Name::Clear(_) => Text::new(reason),
+        Name::Tag(_) => Text::new(&without(reason, target)),
+        Name::Clear(_) => Text::new(reason),
     }
+}
+
+/// A reason in which a name stands neither whole nor cut off somewhere, as a long one does in a message.
+fn without(reason: &str, name: &str) -> String {
+    let mut kept = String::with_capacity(reason.len());
+    let mut rest = reason;
+    while let Some(first) = rest.chars().next() {
+        let same = rest.chars().zip(name.chars()).take_while(|(one, other)| one == other);
+        let (mut chars, mut bytes) = (0usize, 0usize);
+        for (one, _) in same {
+            chars = chars.saturating_add(1);
+            bytes = bytes.saturating_add(one.len_utf8());
+        }
+        let is_name = chars >= BEGINNING_CHARS_MIN || (chars > 0 && bytes == name.len());
+        let taken = if is_name {
+            kept.push_str(MASK);
+            bytes
+        } else {
+            kept.push(first);
+            first.len_utf8()
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    kept
 }
 
 /// The line that would allow a program names its arguments. They are input, and one of them may be a credential.

@@ -85,6 +85,55 @@ fn what_a_guest_made_up_is_a_keyed_hash_unless_it_shows_where_an_attack_goes() {
 }
 
 #[test]
+fn a_long_name_that_a_reason_cuts_is_masked_as_far_as_it_stands_there() {
+    let name = format!("{SECRET} {}", "é".repeat(500));
+    let shown: String = name.chars().take(70).collect();
+    let folder = "/home/hunter2";
+    for (permission, target, reason, masked) in [
+        (
+            Permission::SecretRead,
+            name.clone(),
+            format!("secret `{shown}…` is not granted: secrets = [{{ name = \"{shown}…\" }}]"),
+            "secret `[tagged]…` is not granted: secrets = [{ name = \"[tagged]…\" }]",
+        ),
+        (
+            Permission::MemoryWrite,
+            name.clone(),
+            format!("namespace `{shown}…` is not granted"),
+            "namespace `[tagged]…` is not granted",
+        ),
+        (
+            Permission::FileRead,
+            format!("{folder}/x"),
+            format!("not granted: paths = [{{ guest = \"{folder}\" }}]"),
+            "not granted: paths = [{ guest = \"[tagged]\" }]",
+        ),
+        (
+            Permission::SecretRead,
+            "A b".to_owned(),
+            "secret `A b` is not granted".to_owned(),
+            "secret `[tagged]` is not granted",
+        ),
+        (
+            Permission::SecretRead,
+            String::new(),
+            "secret `` is not granted".to_owned(),
+            "secret `` is not granted",
+        ),
+    ] {
+        let record = converted(EventKind::HostCall {
+            capability: capability(),
+            permission,
+            target,
+            allowed: false,
+            reason: Some(reason),
+        });
+        assert!(record["target"].get("tag").is_some(), "{record}");
+        assert_eq!(record["reason"], masked);
+    }
+}
+
+#[test]
 fn a_refused_program_is_recorded_without_its_arguments() {
     let refused = |reason: &str| {
         converted(EventKind::HostCall {
