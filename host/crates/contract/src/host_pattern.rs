@@ -95,14 +95,34 @@ enum Pattern {
 #[serde(try_from = "String", into = "String")]
 pub struct HostPattern(Pattern);
 
+/// A text that should be an origin, without user information: that may be a password, and ends with the last `@`.
+pub fn without_user(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    match before.split_once("://") {
+        Some((scheme, _user)) => format!("{scheme}://…@{host}"),
+        None => format!("…@{host}"),
+    }
+}
+
 /// Why a text is not a host pattern or an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a host: {reason}; write it like `https://api.example.com` or `https://*.example.org:8443`", .text.escape_debug())]
 pub struct HostError {
-    /// What was given.
+    /// What was given, without user information.
     pub text: String,
     /// What is wrong with it.
     pub reason: &'static str,
+}
+
+impl HostError {
+    fn new(text: &str, reason: &'static str) -> Self {
+        Self {
+            text: without_user(text).chars().take(HOST_BYTES_MAX).collect(),
+            reason,
+        }
+    }
 }
 
 fn parse_port(text: &str) -> Result<u16, &'static str> {
@@ -199,10 +219,7 @@ impl FromStr for Origin {
             let (host, port) = parse_host_port(rest, scheme.default_port())?;
             Ok(Self { scheme, host, port })
         };
-        parse().map_err(|reason| HostError {
-            text: text.chars().take(HOST_BYTES_MAX).collect(),
-            reason,
-        })
+        parse().map_err(|reason| HostError::new(text, reason))
     }
 }
 
@@ -223,10 +240,7 @@ impl FromStr for HostPattern {
                 (Host::Address(_), _) => Err("an address has no names below it"),
             }
         };
-        parse().map_err(|reason| HostError {
-            text: text.chars().take(HOST_BYTES_MAX).collect(),
-            reason,
-        })
+        parse().map_err(|reason| HostError::new(text, reason))
     }
 }
 
@@ -396,6 +410,23 @@ mod tests {
                 .parse::<HostPattern>()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn what_stands_before_the_host_is_not_repeated() {
+        let long = format!("https://user:{}@a.example", "hunter2".repeat(100));
+        for (bad, shown) in [
+            ("https://user:hunter2@a.example", "https://…@a.example"),
+            ("https://user:hunter2@hunter2/@a.example", "https://…@a.example"),
+            ("https://hunter2://hunter2@a.example", "https://…@a.example"),
+            ("user:hunter2@a.example", "…@a.example"),
+            (&long, "https://…@a.example"),
+            ("https://a.example/x", "https://a.example/x"),
+            ("a.example", "a.example"),
+        ] {
+            assert_eq!(bad.parse::<Origin>().unwrap_err().text, shown);
+            assert_eq!(bad.parse::<HostPattern>().unwrap_err().text, shown);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aral_contract::host_pattern::Origin;
+use aral_contract::host_pattern::{Origin, without_user};
 use aral_contract::scope::SecretScope;
 use aral_contract::{Permission, SpanId};
 use aral_runtime::entropy;
@@ -81,7 +81,7 @@ impl Hooks {
         let origin = rules::origin_of(request.uri()).map_err(|refusal| {
             let scheme = request.uri().scheme_str().unwrap_or_default();
             let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-            refused(format!("{scheme}://{authority}"), refusal)
+            refused(without_user(&format!("{scheme}://{authority}")), refusal)
         })?;
         rules::check(&self.call.frame.grant.permissions, request.method(), &origin)
             .map_err(|refusal| refused(origin.to_string(), refusal))?;

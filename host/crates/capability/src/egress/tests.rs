@@ -179,6 +179,19 @@ async fn what_is_not_granted_never_connects_and_says_which_line_is_missing() {
 }
 
 #[tokio::test]
+async fn a_password_in_an_address_is_not_recorded() {
+    let trial = trial(read("*"), limits(), LOOPBACK, EgressOptions::default());
+    let error = get(&trial, "https://user:hunter2@api.example/x").await.unwrap_err();
+    assert!(matches!(error, Error::HttpRequestDenied), "{error}");
+    let (target, reason) = trial.kept.denial();
+    assert_eq!(target, "https://…@api.example");
+    assert!(
+        reason.contains("user information") && !reason.contains("hunter2"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
 async fn an_address_that_is_not_public_needs_the_word_of_the_policy() {
     let listener = Listener::plain(|_| "HTTP/1.1 204 No Content\r\n\r\n".into()).await;
     let origin = listener.origin("http", "127.0.0.1");

@@ -83,7 +83,7 @@ fn unknown_keys_of_capability_toml_are_named_with_the_known_ones() {
         ),
         (
             "[permissions.\"network:read\"]\nhosts = [\"https://user@a.com\"]",
-            "line 6: `https://user@a.com` is not a host: user information is not allowed",
+            "line 6: `https://…@a.com` is not a host: user information is not allowed",
         ),
         (
             "[permissions.\"network:read\"]\nhosts = [\"https://exämple.com\"]",
