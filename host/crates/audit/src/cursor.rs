@@ -34,6 +34,19 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Nothing brings the record back: to ask again is of no use.
+    pub(crate) fn is_for_good(&self) -> bool {
+        match self {
+            Self::Gone { .. }
+            | Self::Damaged { .. }
+            | Self::Segment(SegmentError::Header { .. } | SegmentError::Version { .. }) => true,
+            Self::Files(_)
+            | Self::Segment(SegmentError::Files(_) | SegmentError::Read { .. } | SegmentError::TooMany) => false,
+        }
+    }
+}
+
 /// One record, as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -119,6 +132,11 @@ impl Cursor {
             torn: None,
             leaves_out: false,
         }
+    }
+
+    /// Before a record that was read already. Its segment is opened anew.
+    pub(crate) fn go_back(&mut self, seq: u64) {
+        (self.next, self.reader, self.torn) = (seq, None, None);
     }
 
     /// The number of the next record.

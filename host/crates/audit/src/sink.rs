@@ -23,7 +23,7 @@ use crate::cursor::Entry;
 use crate::schema::Record;
 
 pub use position::PositionError;
-pub use shipper::{ShipError, Shipper, SinkName, SinkNameError, SinkStatus};
+pub use shipper::{Shipper, SinkName, SinkNameError, SinkStatus};
 
 /// Most records that are delivered at once.
 pub const BATCH_RECORDS_MAX: usize = 500;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aral_contract::failure::chain;
 use cap_std::fs::Dir;
 use tokio::sync::watch;
 
@@ -54,7 +55,7 @@ pub struct SinkStatus {
     pub position: u64,
     /// How many records were refused for good.
     pub refused: u64,
-    /// Why the last delivery failed; none: it did not.
+    /// Why it does not go on at the moment; none: it does.
     pub failing: Option<String>,
 }
 
@@ -122,23 +123,50 @@ impl Shipper {
     /// Delivers until the log is closed and everything is delivered. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The log or the position cannot be read or written.
-    pub async fn run(mut self) -> Result<(), ShipError> {
+    /// What comes next is damaged or gone. What the disk refuses for a while is tried again.
+    pub async fn run(mut self) -> Result<(), ReadError> {
+        let mut wait = BACK_OFF.0;
         loop {
-            let end = self.durable_beyond(self.cursor.position()).await;
-            let batch = self.read(end)?;
-            if batch.is_empty() {
-                if self.shared.lock().stopped {
-                    return Ok(());
-                }
-                continue;
+            let from = self.cursor.position();
+            let end = self.durable_beyond(from).await;
+            if end <= from {
+                return Ok(());
             }
-            self.deliver(batch).await;
-            let next = self.cursor.position();
-            position::write(&self.dir, &self.name.0, self.shared.log, next)?;
-            self.hold.store(next, Ordering::Release);
-            self.status.send_modify(|status| status.position = next);
+            let trouble = match self.read(end) {
+                Ok(batch) if !batch.is_empty() => {
+                    self.deliver(batch).await;
+                    self.remember(self.cursor.position()).await;
+                    wait = BACK_OFF.0;
+                    continue;
+                }
+                Ok(_nothing) => format!("record {from} was written, and is not in the file"),
+                Err(error) if error.is_for_good() => return Err(error),
+                Err(error) => chain(&error),
+            };
+            // What was read of the batch is read again.
+            self.cursor.go_back(from);
+            self.back_off(trouble, &mut wait).await;
         }
+    }
+
+    /// Remembers where it stands, however long it takes until that can be written.
+    async fn remember(&self, next: u64) {
+        let mut wait = BACK_OFF.0;
+        while let Err(error) = position::write(&self.dir, &self.name.0, self.shared.log, next) {
+            self.back_off(chain(&error), &mut wait).await;
+        }
+        self.hold.store(next, Ordering::Release);
+        self.status.send_modify(|status| {
+            status.position = next;
+            status.failing = None;
+        });
+    }
+
+    /// Says why it does not go on, and waits; longer the next time.
+    async fn back_off(&self, reason: String, wait: &mut Duration) {
+        self.failing(reason);
+        tokio::time::sleep(*wait).await;
+        *wait = wait.saturating_mul(2).min(BACK_OFF.1);
     }
 
     /// Waits until there is something that is on stable storage, or the log is closed. Only that is delivered: a copy
@@ -235,21 +263,10 @@ impl Shipper {
         self.status.send_if_modified(|status| {
             let new = status.failing.as_ref() != Some(&reason);
             if new {
-                tracing::warn!(sink = %self.name, %reason, "a sink does not take records; they wait in the file");
+                tracing::warn!(sink = %self.name, %reason, "a sink does not go on; records wait in the file");
                 status.failing = Some(reason);
             }
             new
         });
     }
-}
-
-/// Why a sink stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum ShipError {
-    /// The log cannot be read on.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Its position cannot be written.
-    #[error(transparent)]
-    Position(#[from] PositionError),
 }

@@ -175,6 +175,55 @@ async fn what_is_refused_as_a_whole_is_sent_in_pieces_until_only_what_is_wrong_s
     assert_eq!((status.borrow().position, status.borrow().refused), (20, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_refuses_for_a_while_ends_no_sink() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 4);
+    let exporter = Scripted::default();
+    let shipper = shipper(&log, exporter.clone());
+    let mut status = shipper.status();
+    let dir = log.dir().try_clone().unwrap();
+    let segment = crate::segment::file_name(0);
+    // What the log says is on the disk is not there.
+    dir.rename(&segment, &dir, "away").unwrap();
+    let running = tokio::spawn(shipper.run());
+    status.wait_for(|status| status.failing.is_some()).await.unwrap();
+    // Then it is, and where the sink stands cannot be written.
+    dir.create_dir("sink-test.json").unwrap();
+    dir.rename("away", &dir, &segment).unwrap();
+    let in_the_way = |status: &SinkStatus| {
+        let failing = status.failing.as_ref();
+        failing.is_some_and(|reason| reason.contains("sink-test.json"))
+    };
+    status.wait_for(in_the_way).await.unwrap();
+    assert_eq!(status.borrow().position, 0);
+    dir.remove_dir("sink-test.json").unwrap();
+    status.wait_for(|status| status.position == 5).await.unwrap();
+    assert_eq!(status.borrow().failing, None);
+    log.close().unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(exporter.taken(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn only_what_is_damaged_or_gone_ends_a_sink() {
+    use crate::ReadError;
+    use crate::segment::SegmentError;
+    let read = |kind: std::io::ErrorKind| SegmentError::Read {
+        name: "0".to_owned(),
+        source: kind.into(),
+    };
+    for (error, is_for_good) in [
+        (ReadError::Segment(read(std::io::ErrorKind::Other)), false),
+        (ReadError::Segment(SegmentError::TooMany), false),
+        (ReadError::Segment(SegmentError::Header { name: "0".to_owned() }), true),
+        (ReadError::Gone { wanted: 0, first: 1 }, true),
+        (ReadError::Damaged { seq: 0 }, true),
+    ] {
+        assert_eq!(error.is_for_good(), is_for_good, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn what_the_log_can_still_lose_is_not_delivered() {
     let folder = tempfile::tempdir().unwrap();
