@@ -65,6 +65,8 @@ impl Sinks {
                 Ok(runtime) => {
                     let _waits_for_it = ready.send(Ok(()));
                     runtime.block_on(deliver);
+                    // What still writes to a stream that nobody reads is left behind.
+                    runtime.shutdown_background();
                 }
                 Err(error) => {
                     let _waits_for_it = ready.send(Err(error));
@@ -94,15 +96,23 @@ impl Drop for Sinks {
     /// The log has ended: what is in it is delivered, for a while.
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        let mut waited = Duration::ZERO;
-        while !thread.is_finished() && waited < FAREWELL {
-            std::thread::sleep(FAREWELL_STEP);
-            waited = waited.saturating_add(FAREWELL_STEP);
-        }
+        wait(&thread);
         drop(self.leave.take());
-        if thread.join().is_err() {
+        wait(&thread);
+        if !thread.is_finished() {
+            tracing::error!("the thread that copies the audit log hangs, and is left behind");
+        } else if thread.join().is_err() {
             tracing::error!("the thread that copies the audit log panicked");
         }
+    }
+}
+
+/// Waits for the end of the thread, for a while.
+fn wait(thread: &JoinHandle<()>) {
+    let mut waited = Duration::ZERO;
+    while !thread.is_finished() && waited < FAREWELL {
+        std::thread::sleep(FAREWELL_STEP);
+        waited = waited.saturating_add(FAREWELL_STEP);
     }
 }
 
@@ -139,6 +149,20 @@ fn position(error: &PositionError) -> Failure {
 mod tests {
     use super::*;
     use crate::config::audit::{ElasticsearchConfig, OtlpConfig, ServerConfig};
+
+    #[test]
+    fn the_end_does_not_wait_for_a_thread_that_hangs() {
+        let (end, ended) = mpsc::channel::<()>();
+        let hangs = move || {
+            let _told = ended.recv_timeout(Duration::from_secs(60));
+        };
+        drop(Sinks {
+            thread: Some(std::thread::spawn(hangs)),
+            leave: None,
+            status: Vec::new(),
+        });
+        assert!(end.send(()).is_ok(), "the thread was waited for");
+    }
 
     #[test]
     fn each_table_is_a_copy_with_what_it_says() {

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_contract::LogId;
 
 use super::{Delivery, DeliveryFuture, Exporter, Outgoing};
 
+type To = Arc<Mutex<Box<dyn Write + Send>>>;
+
 /// The stream.
-pub struct Stream(Mutex<Box<dyn Write + Send>>);
+pub struct Stream(To);
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,28 +22,32 @@ impl fmt::Debug for Stream {
 impl Stream {
     /// Writes to `to`.
     pub fn new(to: Box<dyn Write + Send>) -> Self {
-        Self(Mutex::new(to))
+        Self(Arc::new(Mutex::new(to)))
     }
+}
 
-    /// All or none of them, as far as the stream can tell.
-    fn write(&self, batch: &[Outgoing]) -> std::io::Result<()> {
+/// All or none of it, as far as the stream can tell.
+fn write(to: &To, text: &[u8]) -> std::io::Result<()> {
+    let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
+    to.write_all(text)?;
+    to.flush()
+}
+
+impl Exporter for Stream {
+    /// On a thread where it may block for as long as nobody reads the other end: other sinks go on meanwhile.
+    fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
         let mut text = Vec::new();
         for outgoing in batch {
             text.extend_from_slice(&outgoing.entry.line);
             text.push(b'\n');
         }
-        let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        to.write_all(&text)?;
-        to.flush()
-    }
-}
-
-impl Exporter for Stream {
-    fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
-        let delivery = match self.write(batch) {
-            Ok(()) => Delivery::Done { refused: Vec::new() },
-            Err(error) => Delivery::again(batch, error, None),
-        };
-        Box::pin(std::future::ready(delivery))
+        let to = Arc::clone(&self.0);
+        Box::pin(async move {
+            let written = tokio::task::spawn_blocking(move || write(&to, &text)).await;
+            match written.unwrap_or_else(|error| Err(error.into())) {
+                Ok(()) => Delivery::Done { refused: Vec::new() },
+                Err(error) => Delivery::again(batch, error, None),
+            }
+        })
     }
 }

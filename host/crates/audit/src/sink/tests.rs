@@ -501,3 +501,25 @@ async fn a_stream_gets_the_lines_of_the_log() {
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[1].strip_suffix(b"\n").unwrap(), batch[1].entry.line);
 }
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_up_nobody_else() {
+    struct Blocked(std::sync::mpsc::Receiver<()>);
+    impl std::io::Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _read = self.0.recv_timeout(Duration::from_secs(10));
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (read, reading) = std::sync::mpsc::channel();
+    let (log, batch) = batch(2);
+    let stream = Stream::new(Box::new(Blocked(reading)));
+    let mut delivery = stream.deliver(log, &batch);
+    let waited = tokio::time::timeout(Duration::from_millis(50), &mut delivery).await;
+    assert!(waited.is_err(), "it was written before anybody read: {waited:?}");
+    read.send(()).unwrap();
+    assert_eq!(delivery.await, Delivery::Done { refused: Vec::new() });
+}
