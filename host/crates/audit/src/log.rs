@@ -88,15 +88,16 @@ impl AuditLog {
         let mut trust = options.trust.clone();
         trust.add(key.public(), &[Kind::Checkpoint]);
         let head = kept.and_then(|kept| keepsake::head(&kept, &trust));
-        let recovered = recover(options, &dir, &*clock, &trust, head.as_ref())?;
         let clone = || {
             dir.try_clone().map_err(|source| crate::segment::SegmentError::Read {
                 name: ".".to_owned(),
                 source,
             })
         };
+        // First: what is cut off at the end is gone, and there must be room for the record that says so.
         let mut reserve = Reserve::new(clone()?, options.reserve_bytes);
         reserve.hold()?;
+        let recovered = recover(options, &dir, &*clock, &trust, head.as_ref())?;
         let size = recovered.tree.size();
         let log = recovered.opened.log;
         let mut state = State::new(size, Repeats::new(options.repeats_max, options.repeat_window));

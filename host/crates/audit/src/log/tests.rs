@@ -249,6 +249,23 @@ fn a_torn_end_is_cut_off_and_kept_and_the_log_says_so() {
 }
 
 #[test]
+fn without_room_for_the_reserve_nothing_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let whole = std::fs::read(path(&options)).unwrap();
+    std::fs::write(path(&options), [&whole[..], b"{\"seq\":6"].concat()).unwrap();
+    let too_much = LogOptions {
+        reserve_bytes: 1 << 60,
+        ..options.clone()
+    };
+    try_open(&too_much, Arc::new(TestClock::default())).unwrap_err();
+    session(&options, 1).close().unwrap();
+    let records = records(&options);
+    assert_eq!(opened(&records[6]).cut_bytes, 8);
+}
+
+#[test]
 fn a_record_that_was_changed_at_the_end_is_cut_off_with_all_that_follows() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
