@@ -87,7 +87,8 @@ impl Writer {
             self.shared.announce();
             let done = self.work(&batch).is_ok();
             self.restore();
-            if batch.stopping {
+            // What was given up has its numbers: whatever came behind it would get wrong ones.
+            if batch.stopping || !done {
                 let mut state = self.shared.lock();
                 // Under one lock: whoever comes later learns that nobody writes any more.
                 if !done || state.queue.is_empty() {

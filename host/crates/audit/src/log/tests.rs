@@ -455,6 +455,71 @@ async fn repeated_failures_of_one_source_become_one_record() {
     );
 }
 
+/// A clock that takes folders out of the way of new segments once it is told to, when somebody asks for the time.
+#[derive(Debug)]
+struct ClearingClock {
+    directory: PathBuf,
+    clears: std::sync::atomic::AtomicBool,
+}
+
+impl ClearingClock {
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        (1..200).map(move |first| self.directory.join(segment::file_name(first)))
+    }
+}
+
+impl Clock for ClearingClock {
+    fn now(&self) -> jiff::Timestamp {
+        if self.clears.load(std::sync::atomic::Ordering::Relaxed) {
+            for folder in self.folders() {
+                let _not_there = std::fs::remove_dir(folder);
+            }
+        }
+        start()
+    }
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn after_records_were_given_up_none_is_written_under_a_number_of_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 4000,
+        ..options(folder.path())
+    };
+    let clock = Arc::new(ClearingClock {
+        directory: options.directory.clone(),
+        clears: false.into(),
+    });
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    for folder in clock.folders() {
+        std::fs::create_dir(folder).unwrap();
+    }
+    {
+        // All of them are taken at once, and the segment is full in the middle.
+        let mut state = log.shared().lock();
+        for _ in 0..100 {
+            state.push_own(start(), AuditEvent::LogGap(crate::schema::LogGap { lost: 0 }));
+        }
+    }
+    log.record(event("first"));
+    while log.available().is_ok() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    log.record(event("second"));
+    clock.clears.store(true, std::sync::atomic::Ordering::Relaxed);
+    log.end().unwrap_err();
+    let written = records(&options);
+    assert!(written.len() < 101);
+    assert!(
+        written
+            .iter()
+            .all(|record| !matches!(record.event, AuditEvent::Lifecycle(_)))
+    );
+}
+
 #[tokio::test]
 async fn a_closed_log_takes_nothing() {
     let folder = tempfile::tempdir().unwrap();
