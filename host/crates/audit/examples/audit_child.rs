@@ -15,6 +15,9 @@ use aral_contract::{AuditSink as _, Clock as _, Event, EventKind};
 use aral_runtime::{SystemClock, files};
 use zeroize::Zeroizing;
 
+/// Files of a page each that make a little room: less than the reserve needs.
+const LITTLE: usize = 16;
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mode = arguments.next().context("no mode")?;
@@ -88,7 +91,7 @@ async fn fill(folder: &Path) -> Result<()> {
     while files::write_path(&filler, &vec![0; whole], 0o600, files::Replace::Allow).is_ok() {
         whole += 64 << 10;
     }
-    let mut small = 0;
+    let mut small = 0usize;
     while files::write_path(
         &folder.join(format!("small-{small}")),
         &[0; 4096],
@@ -125,6 +128,21 @@ async fn fill(folder: &Path) -> Result<()> {
         number += 1;
     }
     let dir = files::open_root(folder)?;
+    ensure!(small >= LITTLE, "there are only {small} small files");
+    for one in 0..LITTLE {
+        dir.remove_file(format!("small-{one}"))?;
+    }
+    for waited in 0.. {
+        let is_written = log.append(event(number)).await.is_ok();
+        number += 1;
+        if is_written {
+            break;
+        }
+        ensure!(waited < 100, "it is not written: {:?}", log.available());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(log.available().is_err());
+    say("with a little room what waits is written, and new work is refused")?;
     dir.remove_file("filler")?;
     for waited in 0.. {
         if log.available().is_ok() {

@@ -145,10 +145,10 @@ impl Writer {
             state.asleep = true;
             state = self.wait(state, waits.into_iter().flatten().min());
             state.asleep = false;
-            if restore.is_some() {
+            if restore.is_some() && !state.stopping {
                 return Batch {
                     records: Vec::new(),
-                    stopping: state.stopping && state.queue.is_empty(),
+                    stopping: false,
                     flush: false,
                 };
             }
@@ -220,7 +220,7 @@ impl Writer {
         if due || batch.stopping || batch.flush {
             self.sync()?;
         } else {
-            self.persist(Output::write)?;
+            self.retry(Output::write)?;
         }
         self.retire();
         Ok(())
@@ -326,7 +326,7 @@ impl Writer {
 
     /// Brings everything to stable storage, and says so.
     fn sync(&mut self) -> Result<(), GivenUp> {
-        self.persist(Output::sync)?;
+        self.retry(Output::sync)?;
         let mut state = self.shared.lock();
         state.durable = self.tree.size();
         let signed = self.unsynced_checkpoint.take();
@@ -343,15 +343,16 @@ impl Writer {
         Ok(())
     }
 
-    fn persist(&mut self, act: fn(&mut Output) -> io::Result<()>) -> Result<(), GivenUp> {
-        self.retry(act)
-    }
-
     /// Does what needs the disk, again and again until it succeeds or the host stops.
     fn retry(&mut self, mut act: impl FnMut(&mut Output) -> io::Result<()>) -> Result<(), GivenUp> {
-        let mut wait = RETRY.0;
+        let (mut wait, mut is_failing) = (RETRY.0, false);
         loop {
             let Err(error) = act(&mut self.output) else {
+                if is_failing {
+                    // New work waits for the reserve; the log itself has something to say before that.
+                    let reason = "the disk has no room for the reserve of the audit log; make room".to_owned();
+                    self.set_condition(Condition::Reserve(reason));
+                }
                 return Ok(());
             };
             let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
@@ -361,6 +362,7 @@ impl Writer {
                 self.set_condition(Condition::Reserve(reason));
                 continue;
             }
+            is_failing = true;
             self.set_condition(Condition::Failing(format!("the disk said: {error}")));
             let state = self.shared.lock();
             if state.stopping {

@@ -347,7 +347,7 @@ fn a_full_disk_refuses_new_work_and_loses_nothing() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let lines: Vec<&str> = said.lines().collect();
-    let [full, refused, more, nothing, back, recorded] = lines[..] else {
+    let [full, refused, more, nothing, little, back, recorded] = lines[..] else {
         panic!("{said}")
     };
     assert_eq!((full, more), ("the disk is full", "100 more were written"));
@@ -356,6 +356,10 @@ fn a_full_disk_refuses_new_work_and_loses_nothing() {
         "{refused}"
     );
     assert_eq!((nothing, back), ("nothing can be written", "it came back"));
+    assert_eq!(
+        little,
+        "with a little room what waits is written, and new work is refused"
+    );
     let options = LogOptions::new(folder.path().join("copy"));
     let report = good(&options);
     assert_eq!(recorded, format!("recorded {}", report.size), "{said}");
@@ -453,6 +457,40 @@ async fn repeated_failures_of_one_source_become_one_record() {
         !text.contains("hunter2"),
         "what somebody typed as a name stands in the log"
     );
+}
+
+#[test]
+fn what_was_counted_is_recorded_by_a_log_that_is_closed_while_the_disk_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        repeats_max: 1,
+        ..options(folder.path())
+    };
+    let log = open(&options);
+    for _ in 0..4 {
+        log.record(aral_contract::Event {
+            at: start(),
+            trace: None,
+            kind: EventKind::Authentication {
+                user: None,
+                agent: None,
+                method: AuthenticationMethod::ApiKey,
+                source: None,
+                refused: Some("no such key".to_owned()),
+            },
+        });
+    }
+    log.flush().unwrap();
+    log.shared().lock().condition = crate::shared::Condition::Reserve("full".to_owned());
+    log.shared().work.notify_all();
+    // Until the writer waits for room; it looks for that once a second.
+    std::thread::sleep(Duration::from_millis(100));
+    log.close().unwrap();
+    let counted = records(&options).into_iter().find_map(|record| match record.event {
+        AuditEvent::Repeated(Repeated { count, .. }) => Some(count),
+        _ => None,
+    });
+    assert_eq!(counted, Some(3));
 }
 
 /// A clock that takes folders out of the way of new segments once it is told to, when somebody asks for the time.
