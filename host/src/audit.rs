@@ -67,7 +67,7 @@ impl Audit {
         let begin = clock.elapsed();
         let log = loop {
             let key = keys::signing(places)?;
-            match AuditLog::open(&options, key, Arc::clone(&blinder), Arc::clone(clock)) {
+            match AuditLog::open_for_sinks(&options, key, Arc::clone(&blinder), Arc::clone(clock)) {
                 Ok(log) => break Arc::new(log),
                 Err(OpenError::Held { .. }) if clock.elapsed().saturating_sub(begin) < HELD_WAIT => {
                     std::thread::sleep(HELD_RETRY);
@@ -76,6 +76,7 @@ impl Audit {
             }
         };
         let sinks = Sinks::start(audit, &config.outbound, &log)?;
+        log.sinks_started();
         Ok(Self { log, blinder, sinks })
     }
 

@@ -67,6 +67,34 @@ impl AuditLog {
         blinder: Arc<Blinder>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        Self::open_with(options, key, blinder, clock, Holds::default())
+    }
+
+    /// The same for a log that sinks are about to read: until [`AuditLog::sinks_started`] nothing is removed from it.
+    ///
+    /// # Errors
+    /// As [`AuditLog::open`].
+    pub fn open_for_sinks(
+        options: &LogOptions,
+        key: PrivateKey,
+        blinder: Arc<Blinder>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(options, key, blinder, clock, Holds::awaited())
+    }
+
+    /// There is a sink for every copy that is wanted, and each holds what it has not delivered.
+    pub fn sinks_started(&self) {
+        self.holds.complete();
+    }
+
+    fn open_with(
+        options: &LogOptions,
+        key: PrivateKey,
+        blinder: Arc<Blinder>,
+        clock: Arc<dyn Clock>,
+        holds: Holds,
+    ) -> Result<Self, OpenError> {
         let dir = files::create_private_dir(&options.directory)?;
         let held = || OpenError::Held {
             directory: options.directory.display().to_string(),
@@ -110,7 +138,7 @@ impl AuditLog {
             options.queue_records_max,
             state,
         ));
-        let holds = Arc::new(Holds::default());
+        let holds = Arc::new(holds);
         let writer = Writer {
             shared: Arc::clone(&shared),
             dir: Arc::new(clone()?),
@@ -133,6 +161,7 @@ impl AuditLog {
             signed_at: (size > 0).then(|| clock.elapsed()),
             ended: recovered.ended,
             unsynced_checkpoint: None,
+            looks_back: false,
             retiring: None,
         };
         let signed_before = writer.signed_size;

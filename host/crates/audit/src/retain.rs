@@ -6,12 +6,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aral_contract::LogId;
 use aral_contract::document::{DocumentError, TrustStore};
+use aral_contract::failure::chain;
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
@@ -33,21 +34,42 @@ const _: () = assert!(REMOVED_AT_ONCE < KEPT_MAX, "what is still there is vouche
 
 /// Where sinks stand: what they have not delivered is not removed.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(Mutex<Vec<Weak<AtomicU64>>>);
+pub(crate) struct Holds {
+    positions: Mutex<Vec<Weak<AtomicU64>>>,
+    /// There will be sinks that have not said yet where they stand.
+    awaited: AtomicBool,
+}
 
 impl Holds {
+    /// Of sinks that are about to start.
+    pub(crate) fn awaited() -> Self {
+        Self {
+            awaited: AtomicBool::new(true),
+            ..Self::default()
+        }
+    }
+
+    /// All of them have said where they stand.
+    pub(crate) fn complete(&self) {
+        self.awaited.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn are_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Acquire)
+    }
+
     /// A sink that needs the records from `seq` on, until it moves the number or drops it.
     pub(crate) fn add(&self, seq: u64) -> Arc<AtomicU64> {
         let hold = Arc::new(AtomicU64::new(seq));
-        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holds = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         holds.retain(|hold| hold.strong_count() > 0);
         holds.push(Arc::downgrade(&hold));
         hold
     }
 
     /// The first record that some sink needs.
-    fn lowest(&self) -> u64 {
-        let holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn lowest(&self) -> u64 {
+        let holds = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         let positions = holds.iter().filter_map(Weak::upgrade);
         positions
             .map(|hold| hold.load(Ordering::Acquire))
@@ -105,11 +127,11 @@ struct Ended {
 
 /// What is kept of a log.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+struct Kept {
     /// The first record of it; none: nothing is to go.
-    pub(crate) from: Option<u64>,
+    from: Option<u64>,
     /// Why the first segment stays that will never go as it is.
-    pub(crate) stopped: Option<KeptError>,
+    stopped: Option<KeptError>,
 }
 
 /// How much is kept. What decides is signed: the folder may be in reach of somebody who wants the host to remove records, and
@@ -135,8 +157,17 @@ impl Retention {
         }
     }
 
+    /// The first record that is kept; none: nothing is to go. The log of the host says what will never go as it is.
+    pub(crate) fn kept_from(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Option<u64> {
+        let kept = self.kept(dir, holds, now);
+        if let Some(error) = kept.stopped {
+            tracing::error!(error = chain(&error), "the retention of the audit log stops");
+        }
+        kept.from
+    }
+
     /// What is kept. The last segment, which was just begun, always is.
-    pub(crate) fn kept(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Kept {
+    fn kept(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Kept {
         let mut kept = Kept::default();
         let segments = match segment::list(dir) {
             Ok(segments) => segments,

@@ -64,11 +64,14 @@ pub(crate) struct Writer {
     pub(crate) signed_at: Option<Duration>,
     /// A checkpoint that is not on stable storage yet.
     pub(crate) unsynced_checkpoint: Option<Arc<Checkpoint>>,
-    /// Once record `.0` is on stable storage and signed for, those before `.1` are removed.
+    /// A segment was begun, and nobody has seen yet whether older ones are to go.
+    pub(crate) looks_back: bool,
+    /// Once record `.0` is on stable storage and signed for, and no sink needs them, those before `.1` are removed.
     pub(crate) retiring: Option<(u64, u64)>,
 }
 
 /// What is to be done next.
+#[derive(Default)]
 struct Batch {
     records: Vec<Prepared>,
     stopping: bool,
@@ -146,11 +149,7 @@ impl Writer {
             state = self.wait(state, waits.into_iter().flatten().min());
             state.asleep = false;
             if restore.is_some() && !state.stopping {
-                return Batch {
-                    records: Vec::new(),
-                    stopping: false,
-                    flush: false,
-                };
+                return Batch::default();
             }
         }
     }
@@ -283,7 +282,7 @@ impl Writer {
         self.sync()
     }
 
-    /// Begins the next segment, and sees whether older ones are to go.
+    /// Begins the next segment.
     fn begin_segment(&mut self) -> Result<(), GivenUp> {
         let now = self.shared.clock.now();
         let header = Header::after(self.shared.log, &self.tree, self.prev, now).line();
@@ -299,25 +298,28 @@ impl Writer {
             self.output = output;
             (self.first, self.segment_opened_at, self.ended) = (first, now, false);
         }
-        let kept = self.retention.kept(&self.dir, &self.holds, now);
-        if let Some(error) = kept.stopped {
-            tracing::error!(error = chain(&error), "the retention of the audit log stops");
-        }
-        if let (Some(kept_from), None) = (kept.from, &self.retiring) {
-            let event = AuditEvent::LogRetired(LogRetired { kept_from });
-            self.retiring = Some((self.shared.lock().push_own(now, event), kept_from));
-        }
+        self.looks_back |= self.retiring.is_none();
         Ok(())
     }
 
     /// Removes old segments once the log says that it did, under a signature: anybody can say so without one.
     fn retire(&mut self) {
+        if self.looks_back && !self.holds.are_awaited() {
+            self.looks_back = false;
+            let now = self.shared.clock.now();
+            let kept_from = self.retention.kept_from(&self.dir, &self.holds, now);
+            self.retiring = kept_from.map(|kept_from| {
+                let event = AuditEvent::LogRetired(LogRetired { kept_from });
+                (self.shared.lock().push_own(now, event), kept_from)
+            });
+        }
         if self.retiring.is_none() {
             return;
         }
+        let needed = self.holds.lowest();
         let checkpoint = self.shared.lock().checkpoint.clone();
         let signed = checkpoint.map_or(0, |checkpoint| checkpoint.head.size);
-        if let Some((_, kept_from)) = self.retiring.take_if(|(seq, _)| *seq < signed)
+        if let Some((_, kept_from)) = self.retiring.take_if(|(seq, from)| *seq < signed && *from <= needed)
             && let Err(error) = self.retention.remove_before(&self.dir, kept_from)
         {
             tracing::error!(error = chain(&error), "old segments of the audit log cannot be removed");

@@ -12,7 +12,7 @@ use aral_contract::{EventKind, TraceId};
 
 use super::*;
 use crate::schema::{LogOpened, LogRetired, Repeated};
-use crate::testing::{TestClock, event, open, options, records, session, start, trust, try_open};
+use crate::testing::{TestClock, blinder, event, key, open, options, records, session, start, trust, try_open};
 use crate::verify::{Tail, verify};
 use crate::{Durability, Record, segment};
 
@@ -210,6 +210,53 @@ fn retention_removes_by_size_and_age_what_no_sink_needs_and_says_so() {
             segment::list(&files::open_root(&options.directory).unwrap()).unwrap()[0].first
         );
     }
+}
+
+#[test]
+fn retention_waits_for_sinks_that_start_and_for_those_that_come_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 4000,
+        retain_bytes_max: 1000,
+        ..options(folder.path())
+    };
+    let clock = Arc::new(TestClock::default());
+    let log = AuditLog::open_for_sinks(&options, key(1), blinder(), clock).unwrap();
+    let write = || {
+        for number in 0..60 {
+            log.record(event(&number.to_string()));
+            log.flush().unwrap();
+        }
+    };
+    let first = || segment::list(log.dir()).unwrap()[0].first;
+    let count = || segment::list(log.dir()).unwrap().len();
+    let said = || {
+        let records = records(&options);
+        let retired = |record: &&Record| matches!(record.event, AuditEvent::LogRetired(_));
+        records.iter().filter(retired).count()
+    };
+    write();
+    assert_eq!((first(), said()), (0, 0), "nobody knows yet what the sinks need");
+    // At the beginning of a segment, so that it does not end, and is signed for, at once.
+    let segments = count();
+    while count() == segments {
+        log.record(event("one more"));
+        log.flush().unwrap();
+    }
+    log.sinks_started();
+    while said() == 0 {
+        log.record(event("one more"));
+        log.flush().unwrap();
+    }
+    // It is said, and not signed for.
+    let hold = log.hold(0);
+    write();
+    assert_eq!(first(), 0, "a sink has delivered nothing");
+    drop(hold);
+    write();
+    assert!(first() > 0);
+    log.close().unwrap();
+    good(&options);
 }
 
 fn path(options: &LogOptions) -> PathBuf {
