@@ -179,7 +179,7 @@ impl Writer {
         for repeated in repeated {
             state.push_own(now, AuditEvent::Repeated(repeated));
         }
-        if state.lost > 0 && !matches!(state.condition, Condition::Failing(_)) {
+        if state.lost > 0 {
             let lost = std::mem::take(&mut state.lost);
             state.push_own(now, AuditEvent::LogGap(LogGap { lost }));
         }
