@@ -26,8 +26,8 @@ const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// larger than a chunk, so that sled keeps it where it is synced.
 const GROUP_RECORDS_MAX: usize = 4000;
 const _: () = assert!(GROUP_RECORDS_MAX * 4 + 8 <= CHUNK_BYTES && GROUP_RECORDS_MAX >= BATCH_OPERATIONS_MAX);
-/// Seals that are counted at once in the keyring.
-const SEALS_STEP: u64 = 1 << 24;
+/// Seals that are counted at once in the keyring. What is left of them when the process is killed counts as made.
+const SEALS_STEP: u64 = 1 << 16;
 /// Seals under one key with random nonces. With 2^31 two nonces are the same with a probability below 2^-34 (NIST SP
 /// 800-38D allows 2^32).
 const SEALS_MAX: u64 = 1 << 31;
@@ -288,7 +288,7 @@ impl Inner {
             let mut content = writer.keyring.content.clone();
             content.seals = content.seals.saturating_add(SEALS_STEP);
             if content.seals > SEALS_MAX {
-                content.generation = content.generation.saturating_add(1);
+                content.generation = writer.keyring.next_generation()?;
                 content.seals = SEALS_STEP;
                 writer.seals_left = 0;
             }
@@ -299,6 +299,17 @@ impl Inner {
         }
         writer.seals_left = writer.seals_left.saturating_sub(wanted);
         Ok(())
+    }
+
+    /// Nothing is sealed any more: seals that were counted and not made count no longer.
+    pub(super) fn give_back_seals(writer: &mut Writer) -> Result<(), StoreError> {
+        if writer.seals_left == 0 {
+            return Ok(());
+        }
+        let mut content = writer.keyring.content.clone();
+        content.seals = content.seals.saturating_sub(writer.seals_left);
+        writer.seals_left = 0;
+        writer.keyring.replace(content)
     }
 
     /// What the disk of the store has left.

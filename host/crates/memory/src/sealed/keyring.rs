@@ -26,8 +26,12 @@ const MAGIC: &[u8; 8] = b"ARALKEYS";
 const PAGE_BYTES: usize = 16 << 10;
 const PAGE_OFFSETS: [u64; 2] = [0, PAGE_BYTES as u64];
 const STORE_ID_BYTES: usize = 16;
-/// Generations that a keyring may have. Stops a file that somebody made up from taking all memory.
+/// Generations after which keys must be rotated before another one begins. They count anew from the first of the oldest root.
 const GENERATIONS_MAX: u32 = 4096;
+/// Further ones while keys are rotated.
+const GENERATIONS_OF_ROTATION: u32 = 1024;
+/// Generations that a keyring may have. Stops a file that somebody made up from taking all memory.
+const GENERATIONS_READ: u32 = GENERATIONS_MAX + GENERATIONS_OF_ROTATION;
 /// Epochs of the past whose keys may still have to be destroyed.
 const EPOCHS_LOOKED_AT: usize = 1024;
 const CHECKSUM_BYTES: usize = 32;
@@ -247,14 +251,34 @@ impl Keyring {
             .content
             .roots
             .is_sorted_by(|one, next| one.number < next.number && one.first_generation < next.first_generation);
-        let first = self.content.roots.first().map_or(0, |root| root.first_generation);
-        let generations = self.content.generation.checked_sub(first);
-        let few = generations.is_some_and(|count| count < GENERATIONS_MAX);
+        let before = self.content.generation.checked_sub(self.first_generation());
+        let few = before.is_some_and(|count| count < GENERATIONS_READ);
         if in_order && few && self.content.generation >= newest.first_generation {
             Ok(())
         } else {
             Err(DAMAGED)
         }
+    }
+
+    fn first_generation(&self) -> u32 {
+        self.content.roots.first().map_or(0, |root| root.first_generation)
+    }
+
+    /// The generation after this one, as long as [`Keyring::check`] takes it.
+    pub(crate) fn next_generation(&self) -> Result<u32, StoreError> {
+        let next = self.content.generation.saturating_add(1);
+        let most = if self.content.roots.len() > 1 {
+            GENERATIONS_READ
+        } else {
+            GENERATIONS_MAX
+        };
+        if next.saturating_sub(self.first_generation()) >= most {
+            return Err(StoreError::Invalid(
+                "the root key of the store has sealed all that it may: rotate it, with `aral memory rotate-key`"
+                    .to_owned(),
+            ));
+        }
+        Ok(next)
     }
 
     /// The epoch keys to destroy: those of this store's own past, whatever else the file may name.

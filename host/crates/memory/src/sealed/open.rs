@@ -170,10 +170,12 @@ fn sync(dir: &Dir) -> Result<(), StoreError> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Everything that was acknowledged is on the disk already. This only saves the next start a walk over the slots.
-        let noted = self.writer().and_then(|writer| {
+        // Everything that was acknowledged is on the disk already. This saves the next start a walk over the slots.
+        let noted = self.writer().and_then(|mut writer| {
             self.slots.note_durable(writer.commit)?;
-            self.slots.sync()
+            self.slots.sync()?;
+            // So that a store that is often opened for one write does not use up its generations.
+            Self::give_back_seals(&mut writer)
         });
         if self.reclaimed.load(Ordering::Acquire) && noted.is_ok() && self.tree.flush().is_ok() {
             let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);

@@ -362,6 +362,56 @@ fn seals_are_counted_and_a_new_generation_begins_in_time() {
 }
 
 #[test]
+fn opening_for_one_write_counts_one_seal() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..5 {
+        put(&SealedStore::open(options(&folder, 1)).unwrap(), "a", b"x");
+    }
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert_eq!(store.0.writer().unwrap().keyring.content.seals, 5);
+}
+
+#[test]
+fn after_the_last_generation_the_store_opens_and_wants_its_keys_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "old", b"before");
+    let use_up = |store: &SealedStore, generation| {
+        let mut writer = store.0.writer().unwrap();
+        let content = keyring::Content {
+            generation,
+            seals: 1 << 31,
+            ..writer.keyring.content.clone()
+        };
+        writer.keyring.replace(content).unwrap();
+        writer.seals_left = 0;
+    };
+    use_up(&store, 4095);
+    put(&store, "last", b"generation 4096");
+    use_up(&store, 4096);
+    let refused = store
+        .memory()
+        .put(&namespace("notes"), write("new", b"x"), &Quota::UNLIMITED);
+    assert!(format!("{refused:?}").contains("aral memory rotate-key"), "{refused:?}");
+    drop(store);
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&key(2), &mut |_| panic!("cut off here"))
+    }));
+    assert!(ended.is_err());
+    use_up(&store, 4097);
+    drop(store);
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    put(&store, "new", b"after");
+    drop(store);
+    let store = SealedStore::open(options(&folder, 2)).unwrap();
+    assert_eq!(value(&store, "old").as_deref(), Some(&b"before"[..]));
+    assert_eq!(value(&store, "last").as_deref(), Some(&b"generation 4096"[..]));
+    assert_eq!(value(&store, "new").as_deref(), Some(&b"after"[..]));
+}
+
+#[test]
 fn a_full_disk_is_told_before_it_is_full_and_deleting_still_works() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
