@@ -109,6 +109,13 @@ impl Epoch {
     fn key_of(&self, store: &StoreId, root: u32) -> String {
         format!("{}-{}-{root}", self.prefix, hex(store))
     }
+
+    /// The root that a key of this store belongs to, whatever the prefix was when it was made.
+    fn root_of(key: &str, store: &StoreId) -> Option<u32> {
+        let (prefix_and_store, root) = key.rsplit_once('-')?;
+        let (_, of) = prefix_and_store.rsplit_once('-')?;
+        (of == hex(store)).then(|| root.parse().ok())?
+    }
 }
 
 /// A point in a write, for tests that stop there.

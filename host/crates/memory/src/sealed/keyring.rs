@@ -32,8 +32,6 @@ const GENERATIONS_MAX: u32 = 4096;
 const GENERATIONS_OF_ROTATION: u32 = 1024;
 /// Generations that a keyring may have. Stops a file that somebody made up from taking all memory.
 const GENERATIONS_READ: u32 = GENERATIONS_MAX + GENERATIONS_OF_ROTATION;
-/// Epochs of the past whose keys may still have to be destroyed.
-const EPOCHS_LOOKED_AT: usize = 1024;
 const CHECKSUM_BYTES: usize = 32;
 
 /// Names a store. Goes into everything that is sealed in it, so that nothing of one store passes for a part of another.
@@ -281,14 +279,11 @@ impl Keyring {
         Ok(next)
     }
 
-    /// The epoch keys to destroy: those of this store's own past, whatever else the file may name.
-    pub(crate) fn epochs_to_destroy(&self, epoch: &Epoch) -> Vec<String> {
+    /// The epoch keys to destroy: those of this store's own past, under whatever prefix, and whatever else the file may name.
+    pub(crate) fn epochs_to_destroy(&self) -> Vec<String> {
         let newest = self.content.roots.last().map_or(0, |root| root.number);
         let own = |name: &&String| {
-            let past = (1..newest)
-                .rev()
-                .take(EPOCHS_LOOKED_AT)
-                .any(|root| epoch.key_of(&self.store, root) == **name);
+            let past = Epoch::root_of(name, &self.store).is_some_and(|root| (1..newest).contains(&root));
             past && self.content.roots.iter().all(|root| root.epoch.as_ref() != Some(*name))
         };
         self.content.epochs_to_destroy.iter().filter(own).cloned().collect()

@@ -346,7 +346,7 @@ impl Inner {
     pub(super) fn destroy_epochs(&self) -> Result<(), StoreError> {
         let Some(epoch) = &self.epoch else { return Ok(()) };
         // Nobody waits for the service meanwhile.
-        let names = self.writer()?.keyring.epochs_to_destroy(epoch);
+        let names = self.writer()?.keyring.epochs_to_destroy();
         if names.is_empty() {
             return Ok(());
         }

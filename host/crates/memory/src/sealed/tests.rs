@@ -362,6 +362,41 @@ fn seals_are_counted_and_a_new_generation_begins_in_time() {
 }
 
 #[test]
+fn an_epoch_key_is_destroyed_after_the_prefix_changed_and_no_other_key_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(TestService::default());
+    let with_epoch = |prefix: &str| StoreOptions {
+        epoch: Some(Epoch {
+            service: Arc::clone(&service) as Arc<dyn KeyService>,
+            prefix: prefix.to_owned(),
+        }),
+        ..options(&folder, 1)
+    };
+    drop(SealedStore::open(with_epoch("old")).unwrap());
+    let store = SealedStore::open(with_epoch("new")).unwrap();
+    let others = [
+        format!("old-{}-1", hex(&[7; 16])),
+        format!("old-{}-7", hex(&store.0.store)),
+        format!("{}-1", hex(&store.0.store)),
+        "payroll".to_owned(),
+    ];
+    for other in &others {
+        service.create(other).unwrap();
+    }
+    {
+        let mut writer = store.0.writer().unwrap();
+        let mut content = writer.keyring.content.clone();
+        content.epochs_to_destroy.extend(others.iter().cloned());
+        writer.keyring.replace(content).unwrap();
+    }
+    store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    let mut held: Vec<String> = service.0.lock().unwrap().keys().cloned().collect();
+    held.retain(|key| !others.contains(key));
+    assert_eq!(held, [format!("new-{}-2", hex(&store.0.store))]);
+    assert_eq!(service.0.lock().unwrap().len(), 1 + others.len());
+}
+
+#[test]
 fn opening_for_one_write_counts_one_seal() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..5 {
