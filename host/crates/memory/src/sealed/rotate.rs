@@ -142,11 +142,10 @@ impl Inner {
 
     fn begin_root(&self, new: &MasterKey) -> Result<bool, StoreError> {
         self.all_named()?;
-        let mut writer = self.writer()?;
-        let mut content = writer.keyring.content.clone();
+        let before = self.writer()?.keyring.content.roots.clone();
         let keys = self.keys.load_full();
         if keys.is_rotating() {
-            let newest = content.roots.last().ok_or(DAMAGED)?;
+            let newest = before.last().ok_or(DAMAGED)?;
             if newest.seals.iter().any(|seal| seal.key == new.id()) {
                 return Ok(true);
             }
@@ -159,12 +158,23 @@ impl Inner {
         let old = self.master();
         let epoch = self.epoch.as_ref();
         let number = keys.newest().number.saturating_add(1);
-        let generation = keys.generation.saturating_add(1);
-        for (entry, root) in content.roots.iter_mut().zip(&keys.roots) {
+        // No writer waits while key services are asked. No root comes or goes meanwhile, but a generation may begin: which is
+        // the first of the new root is known below.
+        let mut entries = before.clone();
+        for (entry, root) in entries.iter_mut().zip(&keys.roots) {
             entry.admit(&self.store, root.key(), new, epoch)?;
         }
-        let (entry, root) = RootEntry::make(&self.store, number, generation, &[&old, new], epoch)?;
-        content.roots.push(entry);
+        let (mut entry, mut root) = RootEntry::make(&self.store, number, u32::MAX, &[&old, new], epoch)?;
+        let mut writer = self.writer()?;
+        let mut content = writer.keyring.content.clone();
+        if content.roots != before {
+            return Err(DAMAGED);
+        }
+        let generation = content.generation.saturating_add(1);
+        entry.first_generation = generation;
+        root.first_generation = generation;
+        entries.push(entry);
+        content.roots = entries;
         content.generation = generation;
         content.seals = 0;
         let mut roots = keys.roots.clone();

@@ -396,6 +396,76 @@ fn an_epoch_key_is_destroyed_after_the_prefix_changed_and_no_other_key_is() {
     assert_eq!(service.0.lock().unwrap().len(), 1 + others.len());
 }
 
+/// Another service, during whose answers the store is written.
+#[derive(Debug, Default)]
+struct SlowService {
+    service: TestService,
+    store: Mutex<Option<SealedStore>>,
+}
+
+impl SlowService {
+    fn write_meanwhile(&self) {
+        if let Some(store) = self.store.lock().unwrap().as_ref() {
+            let mut writer = store.0.writer.try_lock().expect("nobody waits for a key service");
+            let content = keyring::Content {
+                seals: 1 << 31,
+                ..writer.keyring.content.clone()
+            };
+            writer.keyring.replace(content).unwrap();
+            writer.seals_left = 0;
+            drop(writer);
+            put(store, "meanwhile", b"under the old root");
+        }
+    }
+}
+
+impl KeyService for SlowService {
+    fn place(&self) -> String {
+        self.service.place()
+    }
+
+    fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.write_meanwhile();
+        self.service.create(key)
+    }
+
+    fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        self.write_meanwhile();
+        self.service.wrap(key, plain)
+    }
+
+    fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
+        self.service.unwrap(key, wrapped)
+    }
+
+    fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.write_meanwhile();
+        self.service.destroy(key)
+    }
+}
+
+#[test]
+fn the_store_is_written_while_a_key_service_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(SlowService::default());
+    let with_epoch = |byte| StoreOptions {
+        epoch: Some(Epoch {
+            service: Arc::clone(&service) as Arc<dyn KeyService>,
+            prefix: "aral-epoch".to_owned(),
+        }),
+        ..options(&folder, byte)
+    };
+    let store = SealedStore::open(with_epoch(1)).unwrap();
+    put(&store, "a", b"kept");
+    *service.store.lock().unwrap() = Some(store.clone());
+    store.rotate_key(&key(2), &mut |_| {}).unwrap();
+    *service.store.lock().unwrap() = None;
+    drop(store);
+    let store = SealedStore::open(with_epoch(2)).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    assert_eq!(value(&store, "meanwhile").as_deref(), Some(&b"under the old root"[..]));
+}
+
 #[test]
 fn opening_for_one_write_counts_one_seal() {
     let folder = tempfile::tempdir().unwrap();
