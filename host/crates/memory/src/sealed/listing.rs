@@ -118,24 +118,29 @@ impl Inner {
     }
 
     /// None: it is gone, or was replaced and will be seen at its new state by whoever asks next.
-    fn name_of(
+    pub(super) fn name_of(
         &self,
         keys: &Keys,
         space: Space,
         namespace: &Namespace,
         found: &Found,
     ) -> Result<Option<RecordName>, StoreError> {
-        if let Some(name) = self.open_name(keys, space, namespace, found)? {
-            return Ok(Some(name));
+        match self.open_name(keys, space, namespace, found) {
+            Ok(Some(name)) => return Ok(Some(name)),
+            Err(error) if !error.is_damage() => return Err(error),
+            Ok(None) | Err(_) => {}
         }
-        // Its key was destroyed between the two looks, or is damaged: a third look tells.
+        // Its key was destroyed between the two looks, and its slot may hold the next one of this record by now, or it is
+        // damaged: a third look tells.
         let Some(now) = self.entry(&found.place)? else {
             return Ok(None);
         };
-        match self.open_name(&self.keys.load_full(), space, namespace, &now)? {
-            Some(name) => Ok(Some(name)),
-            None if now.header != found.header => Ok(None),
-            None => Err(StoreError::DAMAGED_RECORD),
+        match self.open_name(&self.keys.load_full(), space, namespace, &now) {
+            Ok(Some(name)) => Ok(Some(name)),
+            Err(error) if !error.is_damage() => Err(error),
+            Ok(None) | Err(_) if now.header != found.header => Ok(None),
+            Ok(None) => Err(StoreError::DAMAGED_RECORD),
+            Err(error) => Err(error),
         }
     }
 

@@ -579,6 +579,82 @@ fn readers_beside_a_writer_see_old_or_new_and_never_damage() {
 }
 
 #[test]
+fn a_listing_names_a_record_that_got_its_old_slot_back_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let at = place(&store, "a");
+    let before = store.0.entry(&at).unwrap().unwrap();
+    let is_back = (0..4096).any(|_| {
+        put(&store, "a", b"another");
+        store.0.entry(&at).unwrap().unwrap().header.slot == before.header.slot
+    });
+    assert!(is_back, "the slot is used again");
+    let found = read::Found::new(&store.0.slots, at, before.entry.clone()).unwrap();
+    let keys = store.0.keys.load_full();
+    let opened = store.0.open_name(&keys, Space::Memory, &namespace("notes"), &found);
+    assert!(opened.is_err(), "the old entry under the new key");
+    let listed = store.0.name_of(&keys, Space::Memory, &namespace("notes"), &found);
+    assert_eq!(listed.unwrap(), Some(name("a")));
+}
+
+/// A clock that does something the next time it is asked.
+struct ActingClock(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for ActingClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ActingClock")
+    }
+}
+
+impl Clock for ActingClock {
+    fn now(&self) -> Timestamp {
+        let act = self.0.lock().unwrap().take();
+        if let Some(act) = act {
+            act();
+        }
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn a_namespace_that_somebody_else_makes_room_in_is_not_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ActingClock(Mutex::new(None)));
+    let store = SealedStore::open(StoreOptions {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        ..options(&folder, 1)
+    })
+    .unwrap();
+    put(&store, "old", b"x");
+    // It waits for the writer while that refuses the record below, and goes before the sweep.
+    let other = store.clone();
+    let act = move || {
+        let deleting = other.clone();
+        let deleted = std::thread::spawn(move || {
+            let memory = deleting.memory();
+            memory
+                .delete(&namespace("notes"), &name("old"), Precondition::Any)
+                .unwrap();
+        });
+        while other.0.waiting() == 0 && !deleted.is_finished() {
+            std::thread::yield_now();
+        }
+    };
+    *clock.0.lock().unwrap() = Some(Box::new(act));
+    let one = Quota {
+        records_max: 1,
+        ..Quota::UNLIMITED
+    };
+    let written = store.memory().put(&namespace("notes"), write("new", b"y"), &one);
+    assert_eq!(written.unwrap(), 1);
+}
+
+#[test]
 fn a_batch_is_all_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
