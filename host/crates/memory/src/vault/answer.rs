@@ -118,11 +118,11 @@ pub(super) fn judge(status: u16, body: Zeroizing<Vec<u8>>) -> Result<Answer, Vau
         400 if says("encryption key not found") || says("no existing key named") => VaultFailure::NoKey,
         403 => VaultFailure::Forbidden,
         404 => VaultFailure::NotFound(Answer(body)),
-        // 412: not caught up yet. 472 and 473: a standby.
-        412 | 429 | 472 | 473 | 500 | 502 | 504 => {
+        503 => VaultFailure::unavailable("the Vault server is sealed or in maintenance"),
+        // 408, 425 and 429: later. 412: not caught up yet. 472 and 473: a standby.
+        408 | 412 | 425 | 429 | 472 | 473 | 500..=599 => {
             VaultFailure::unavailable(format!("the Vault server answers with status {status}"))
         }
-        503 => VaultFailure::unavailable("the Vault server is sealed or in maintenance"),
         status => VaultFailure::refused(format!("the Vault server does not take the request (status {status})")),
     })
 }

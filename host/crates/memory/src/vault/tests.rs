@@ -194,12 +194,16 @@ async fn every_status_has_one_meaning_and_the_text_of_the_server_is_not_passed_o
         (404, "NotFound", "there is no secret"),
         (405, "Refused", "status 405"),
         (418, "Refused", "status 418"),
+        (408, "Unavailable", "status 408"),
         (412, "Unavailable", "status 412"),
+        (425, "Unavailable", "status 425"),
         (429, "Unavailable", "status 429"),
         (473, "Unavailable", "status 473"),
         (500, "Unavailable", "status 500"),
+        (501, "Unavailable", "status 501"),
         (502, "Unavailable", "status 502"),
         (503, "Unavailable", "sealed"),
+        (599, "Unavailable", "status 599"),
     ] {
         let server = server(move || Said::json(status, r#"{"errors":["text-of-the-server"]}"#));
         let error = read(&server.vault(token("t"), clock())).await.unwrap_err();
@@ -311,6 +315,27 @@ async fn a_renewal_that_fails_costs_nothing_while_the_token_is_valid() {
     clock.advance(Duration::from_secs(20));
     let error = read(&vault).await.unwrap_err();
     assert!(matches!(error, SecretError::Unavailable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_renewal_that_met_a_passing_failure_is_tried_again() {
+    for status in [408, 425, 501, 529] {
+        let renewals = AtomicU32::new(0);
+        let server = Server::start(move |asked| match asked.path.as_str() {
+            "/v1/auth/token/lookup-self" => Said::json(200, r#"{"data":{"ttl":60,"renewable":true}}"#),
+            "/v1/auth/token/renew-self" if renewals.fetch_add(1, Ordering::SeqCst) == 0 => Said::json(status, ""),
+            "/v1/auth/token/renew-self" => granted("t", 60),
+            _ => version(r#"{"password":"x"}"#, 1),
+        });
+        let clock = clock();
+        let vault = server.vault(token("t"), clock.clone());
+        for pause in [0, 45, 10] {
+            clock.advance(Duration::from_secs(pause));
+            assert_eq!(read_text(&vault).await, "x", "{status}");
+        }
+        let renewals = server.lines().iter().filter(|line| line.contains("renew-self")).count();
+        assert_eq!(renewals, 2, "{status}");
+    }
 }
 
 #[tokio::test]
