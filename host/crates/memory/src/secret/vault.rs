@@ -11,7 +11,7 @@ use vaultrs::api::kv2::requests::{ReadSecretRequest, SetSecretRequest, SetSecret
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::not_mine;
-use crate::vault::{Answer, Vault, VaultFailure, is_plain_path};
+use crate::vault::{Answer, Erased, Vault, VaultFailure, is_plain_path};
 
 /// How often a write is tried when others write the same secret.
 const ATTEMPTS_MAX: u32 = 8;
@@ -125,7 +125,7 @@ impl VaultSecrets {
                 };
                 let mut fields = current.data.unwrap_or_default();
                 fields.0.insert(field.clone(), Value::String(text.to_string()));
-                let mut request = SetSecretRequest {
+                let set = SetSecretRequest {
                     mount: mount.clone(),
                     path: path.clone(),
                     data: Value::Object(std::mem::take(&mut fields.0)),
@@ -133,8 +133,9 @@ impl VaultSecrets {
                         cas: current.metadata.version,
                     }),
                 };
-                let outcome = session.exchange(&request).await;
-                erase(&mut request.data);
+                let set = Erased::new(set, |set| erase(&mut set.data));
+                let outcome = session.exchange(set.request()).await;
+                drop(set);
                 match outcome {
                     Ok(_) => return Ok(()),
                     Err(VaultFailure::Conflict) if attempt < ATTEMPTS_MAX => {

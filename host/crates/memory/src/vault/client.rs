@@ -95,6 +95,28 @@ impl Client {
     }
 }
 
+/// A request that holds a secret. It is erased when this is dropped, also when the exchange is given up in the middle.
+pub(crate) struct Erased<R> {
+    request: R,
+    erase: fn(&mut R),
+}
+
+impl<R> Erased<R> {
+    pub(crate) fn new(request: R, erase: fn(&mut R)) -> Self {
+        Self { request, erase }
+    }
+
+    pub(crate) fn request(&self) -> &R {
+        &self.request
+    }
+}
+
+impl<R> Drop for Erased<R> {
+    fn drop(&mut self) {
+        (self.erase)(&mut self.request);
+    }
+}
+
 /// The body, up to the bound. When it must move to grow, the old place is erased.
 async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, VaultFailure> {
     let too_large = || VaultFailure::unavailable("the answer of the Vault server is larger than 2 MiB");

@@ -13,7 +13,7 @@ use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfReques
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::answer::{Answer, VaultFailure, erased};
-use super::client::Client;
+use super::client::{Client, Erased};
 use super::options::{VaultError, VaultLogin, plain_path};
 
 /// Shortest and longest time between two attempts to renew a token while the server does not answer.
@@ -180,13 +180,13 @@ impl Session {
                 role_id,
                 secret_id,
             } => {
-                let mut request = LoginWithApproleRequest {
+                let login = LoginWithApproleRequest {
                     mount: mount.clone(),
                     role_id: role_id.clone(),
                     secret_id: String::from_utf8_lossy(secret_id.read()?.expose()).into_owned(),
                 };
-                let answer = self.client.send(&request, None).await;
-                request.secret_id.zeroize();
+                let login = Erased::new(login, |login| login.secret_id.zeroize());
+                let answer = self.client.send(login.request(), None).await;
                 let granted: Granted = answer.map_err(refused_login)?.parse()?;
                 Token {
                     lease: self.lease(granted.auth.lease_duration, granted.auth.renewable, None),

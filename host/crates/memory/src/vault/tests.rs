@@ -138,6 +138,21 @@ async fn a_request_carries_token_and_namespace_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_request_with_a_secret_is_erased_when_its_exchange_is_given_up() {
+    static ERASED: AtomicU32 = AtomicU32::new(0);
+    let exchange = async {
+        let request = Erased::new(7_u32, |request| {
+            ERASED.store(*request, Ordering::SeqCst);
+        });
+        std::future::pending::<()>().await;
+        *request.request()
+    };
+    let given_up = tokio::time::timeout(Duration::from_millis(10), exchange).await;
+    assert!(given_up.is_err());
+    assert_eq!(ERASED.load(Ordering::SeqCst), 7);
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = Server::start(|_| version(r#"{"password":"from elsewhere"}"#, 1));
     let there = elsewhere.address;

@@ -14,6 +14,7 @@ use vaultrs::api::transit::requests::{
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::answer::erased;
+use super::client::Erased;
 use super::options::{VaultError, is_plain_path, plain_path};
 use super::session::Session;
 use super::{Vault, VaultFailure};
@@ -148,15 +149,14 @@ impl KeyService for TransitKeys {
                 name: name.clone(),
             };
             session.exchange(&read).await?;
-            let mut request = EncryptDataRequest {
+            let encrypt = EncryptDataRequest {
                 mount,
                 name,
                 plaintext: plain.to_string(),
                 ..EncryptDataRequest::default()
             };
-            let answer = session.exchange(&request).await;
-            request.plaintext.zeroize();
-            let encrypted: Encrypted = answer?.parse()?;
+            let encrypt = Erased::new(encrypt, |encrypt| encrypt.plaintext.zeroize());
+            let encrypted: Encrypted = session.exchange(encrypt.request()).await?.parse()?;
             Ok(encrypted.data.ciphertext.into_bytes())
         })
     }
