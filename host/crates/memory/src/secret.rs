@@ -50,7 +50,7 @@ pub struct Secrets(Arc<Shared>);
 
 struct Shared {
     parts: SecretsParts,
-    cache: Cache,
+    cache: Arc<Cache>,
     flights: Flights,
 }
 
@@ -79,7 +79,7 @@ impl Secrets {
     /// If the system gives no randomness for the key of the cache.
     pub fn new(parts: SecretsParts, clock: Arc<dyn Clock>) -> Result<Self, EntropyError> {
         Ok(Self(Arc::new(Shared {
-            cache: Cache::new(parts.cache, clock)?,
+            cache: Arc::new(Cache::new(parts.cache, clock)?),
             flights: Flights::default(),
             parts,
         })))
@@ -114,24 +114,24 @@ impl Secrets {
     pub async fn get(&self, name: &SecretName) -> Result<SecretValue, SecretError> {
         let (reference, source) = self.place(name)?;
         let cache = &self.0.cache;
-        if let Some(value) = cache.get(name) {
+        if let Some(value) = cache.get(&reference) {
             return Ok(value);
         }
-        let flight = self.0.flights.join(name, cache.generation());
+        let flight = self.0.flights.join(&reference, cache.generation());
         let mut landing = flight.wait().await;
-        if let Some(outcome) = landing.outcome(cache, name) {
+        if let Some(outcome) = landing.outcome(cache, &reference) {
             return outcome;
         }
-        // One who waited in another flight of this name may have filled the cache.
-        if let Some(value) = cache.get(name) {
+        // One who waited in another flight of this secret may have filled the cache.
+        if let Some(value) = cache.get(&reference) {
             return Ok(value);
         }
         let generation = cache.generation();
         let outcome = read(source, &reference).await;
         if let Ok(value) = &outcome {
-            cache.insert(name, value, generation);
+            cache.insert(&reference, value, generation);
         }
-        landing.land(cache, name, generation, &outcome);
+        landing.land(cache, &reference, generation, &outcome);
         outcome
     }
 
@@ -143,7 +143,7 @@ impl Secrets {
         let (reference, source) = self.place(name)?;
         check_size(&reference, value)?;
         // Dropped at the end, and also when the caller gives up in the middle, since the value may be written by then.
-        let _forget = self.0.cache.forget_at_the_end(name);
+        let _forget = self.0.cache.forget_at_the_end(&reference);
         source.write(&reference, value).await
     }
 
@@ -169,7 +169,7 @@ impl Secrets {
     /// As the source says: [`SecretError::NotFound`] if there is none, [`SecretError::Refused`] where the host deletes nothing.
     pub async fn delete(&self, name: &SecretName) -> Result<SecretReference, SecretError> {
         let (reference, source) = self.place(name)?;
-        let _forget = self.0.cache.forget_at_the_end(name);
+        let _forget = self.0.cache.forget_at_the_end(&reference);
         source.delete(&reference).await?;
         Ok(reference)
     }

@@ -1,11 +1,11 @@
-//! Copies of secrets: encrypted, for a short while, and not many. The time comes from the injected clock.
+//! Copies of secrets: encrypted, for a short while, and not many. They go by the place of the secret, so that what is
+//! written by one name is not served by another one of the same place. The time comes from the injected clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aral_contract::id::SecretName;
-use aral_contract::{Clock, SecretValue};
+use aral_contract::{Clock, SecretReference, SecretValue};
 use aral_runtime::entropy::EntropyError;
 
 use super::sealed::{ProcessKey, Sealed};
@@ -17,7 +17,7 @@ pub struct CacheLimits {
     pub ttl_ms: u64,
     /// Most copies. The oldest goes first.
     pub entries_max: usize,
-    /// Most bytes of all copies and their names together.
+    /// Most bytes of all copies and their references together.
     pub bytes_max: usize,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Cache {
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<SecretName, Entry>,
+    entries: HashMap<SecretReference, Entry>,
     /// Oldest first.
-    order: BTreeMap<u64, SecretName>,
+    order: BTreeMap<u64, SecretReference>,
     next: u64,
     bytes: usize,
     /// Grows whenever something is forgotten: what was read before that moment may be what was replaced.
@@ -53,6 +53,8 @@ struct State {
 
 struct Entry {
     sealed: Sealed,
+    /// With those of the reference.
+    bytes: usize,
     until: Duration,
     number: u64,
 }
@@ -73,13 +75,13 @@ impl Cache {
     }
 
     /// A copy that is young enough.
-    pub(super) fn get(&self, name: &SecretName) -> Option<SecretValue> {
+    pub(super) fn get(&self, place: &SecretReference) -> Option<SecretValue> {
         let now = self.clock.elapsed();
         let mut state = self.lock();
-        match state.entries.get(name) {
-            Some(entry) if now < entry.until => self.key.open(name.as_str(), &entry.sealed),
+        match state.entries.get(place) {
+            Some(entry) if now < entry.until => self.open(place, &entry.sealed),
             Some(_) => {
-                state.remove(name);
+                state.remove(place);
                 None
             }
             None => None,
@@ -87,18 +89,18 @@ impl Cache {
     }
 
     /// Keeps a copy of what was read in this generation.
-    pub(super) fn insert(&self, name: &SecretName, value: &SecretValue, generation: u64) {
+    pub(super) fn insert(&self, place: &SecretReference, value: &SecretValue, generation: u64) {
         let now = self.clock.elapsed();
         let until = now.saturating_add(Duration::from_millis(self.limits.ttl_ms));
-        let Some(sealed) = self.seal(name, value).filter(|_| now < until) else {
+        let Some(sealed) = self.seal(place, value).filter(|_| now < until) else {
             return;
         };
-        let bytes = cost(name, &sealed);
+        let bytes = place.to_string().len().saturating_add(sealed.bytes.len());
         let mut state = self.lock();
         if state.generation != generation || bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
             return;
         }
-        state.remove(name);
+        state.remove(place);
         while state.entries.len() >= self.limits.entries_max
             || state.bytes.saturating_add(bytes) > self.limits.bytes_max
         {
@@ -110,23 +112,32 @@ impl Cache {
         let number = state.next;
         state.next = number.saturating_add(1);
         state.bytes = state.bytes.saturating_add(bytes);
-        state.order.insert(number, name.clone());
-        state.entries.insert(name.clone(), Entry { sealed, until, number });
+        state.order.insert(number, place.clone());
+        let entry = Entry {
+            sealed,
+            bytes,
+            until,
+            number,
+        };
+        state.entries.insert(place.clone(), entry);
     }
 
-    /// Forgets the copy of this name when what it returns is dropped.
-    pub(super) fn forget_at_the_end<'a>(&'a self, name: &'a SecretName) -> Forget<'a> {
-        Forget { cache: self, name }
+    /// Forgets the copy of this secret when what it returns is dropped.
+    pub(super) fn forget_at_the_end(self: &Arc<Self>, place: &SecretReference) -> Forget {
+        Forget {
+            cache: Arc::clone(self),
+            place: place.clone(),
+        }
     }
 
     /// For a value that somebody is waiting for.
-    pub(super) fn seal(&self, name: &SecretName, value: &SecretValue) -> Option<Sealed> {
-        self.key.seal(name.as_str(), value)
+    pub(super) fn seal(&self, place: &SecretReference, value: &SecretValue) -> Option<Sealed> {
+        self.key.seal(&place.to_string(), value)
     }
 
     /// What [`Cache::seal`] made.
-    pub(super) fn open(&self, name: &SecretName, sealed: &Sealed) -> Option<SecretValue> {
-        self.key.open(name.as_str(), sealed)
+    pub(super) fn open(&self, place: &SecretReference, sealed: &Sealed) -> Option<SecretValue> {
+        self.key.open(&place.to_string(), sealed)
     }
 
     /// Nothing between locking and unlocking leaves the state half changed, so that a panic elsewhere does not matter.
@@ -136,28 +147,24 @@ impl Cache {
 }
 
 impl State {
-    fn remove(&mut self, name: &SecretName) {
-        if let Some(entry) = self.entries.remove(name) {
+    fn remove(&mut self, place: &SecretReference) {
+        if let Some(entry) = self.entries.remove(place) {
             self.order.remove(&entry.number);
-            self.bytes = self.bytes.saturating_sub(cost(name, &entry.sealed));
+            self.bytes = self.bytes.saturating_sub(entry.bytes);
         }
     }
 }
 
-fn cost(name: &SecretName, sealed: &Sealed) -> usize {
-    name.as_str().len().saturating_add(sealed.bytes.len())
+/// Forgets a copy when it is dropped. It goes along with the work that changes the secret.
+pub(super) struct Forget {
+    cache: Arc<Cache>,
+    place: SecretReference,
 }
 
-/// Forgets a copy when it is dropped.
-pub(super) struct Forget<'a> {
-    cache: &'a Cache,
-    name: &'a SecretName,
-}
-
-impl Drop for Forget<'_> {
+impl Drop for Forget {
     fn drop(&mut self) {
         let mut state = self.cache.lock();
-        state.remove(self.name);
+        state.remove(&self.place);
         state.generation = state.generation.saturating_add(1);
     }
 }
@@ -165,15 +172,19 @@ impl Drop for Forget<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::tests::{TestClock, name, value};
+    use crate::secret::tests::{TestClock, value};
 
-    fn cache(limits: CacheLimits) -> (Cache, Arc<TestClock>) {
+    fn cache(limits: CacheLimits) -> (Arc<Cache>, Arc<TestClock>) {
         let clock = Arc::new(TestClock::default());
-        (Cache::new(limits, clock.clone()).unwrap(), clock)
+        (Arc::new(Cache::new(limits, clock.clone()).unwrap()), clock)
+    }
+
+    fn place(text: &str) -> SecretReference {
+        format!("env://{text}").parse().unwrap()
     }
 
     fn has(cache: &Cache, text: &str) -> bool {
-        cache.get(&name(text)).is_some()
+        cache.get(&place(text)).is_some()
     }
 
     #[test]
@@ -182,11 +193,11 @@ mod tests {
             ttl_ms: 1000,
             ..CacheLimits::default()
         });
-        cache.insert(&name("a"), &value("one"), 0);
+        cache.insert(&place("a"), &value("one"), 0);
         clock.advance(Duration::from_millis(999));
-        assert_eq!(cache.get(&name("a")), Some(value("one")));
+        assert_eq!(cache.get(&place("a")), Some(value("one")));
         clock.advance(Duration::from_millis(1));
-        assert_eq!(cache.get(&name("a")), None);
+        assert_eq!(cache.get(&place("a")), None);
         assert_eq!(cache.lock().bytes, 0);
         assert!(cache.lock().order.is_empty());
     }
@@ -195,9 +206,9 @@ mod tests {
     fn no_byte_of_a_value_lies_in_the_cache() {
         let (cache, _clock) = cache(CacheLimits::default());
         let secret = "correct-horse-battery-staple";
-        cache.insert(&name("a"), &value(secret), 0);
+        cache.insert(&place("a"), &value(secret), 0);
         let state = cache.lock();
-        let held = &state.entries[&name("a")].sealed.bytes;
+        let held = &state.entries[&place("a")].sealed.bytes;
         assert_eq!(held.len(), secret.len() + 16);
         assert!(
             !held
@@ -213,22 +224,22 @@ mod tests {
             ..CacheLimits::default()
         });
         for text in ["a", "b", "a", "c"] {
-            few.insert(&name(text), &value("x"), 0);
+            few.insert(&place(text), &value("x"), 0);
         }
         assert_eq!([has(&few, "a"), has(&few, "b"), has(&few, "c")], [true, false, true]);
         let (small, _clock) = cache(CacheLimits {
-            bytes_max: 2 * (1 + 10 + 16),
+            bytes_max: 2 * ("env://a".len() + 10 + 16),
             ..CacheLimits::default()
         });
         for text in ["a", "b", "c"] {
-            small.insert(&name(text), &value("0123456789"), 0);
+            small.insert(&place(text), &value("0123456789"), 0);
         }
         assert_eq!(
             [has(&small, "a"), has(&small, "b"), has(&small, "c")],
             [false, true, true]
         );
         // What is larger than all of it is not kept, and drives nothing out.
-        small.insert(&name("d"), &value(&"x".repeat(100)), 0);
+        small.insert(&place("d"), &value(&"x".repeat(100)), 0);
         assert_eq!(
             [has(&small, "b"), has(&small, "c"), has(&small, "d")],
             [true, true, false]
@@ -247,7 +258,7 @@ mod tests {
             CacheLimits { bytes_max: 0, ..limits },
         ] {
             let (cache, _clock) = cache(limits);
-            cache.insert(&name("a"), &value("x"), 0);
+            cache.insert(&place("a"), &value("x"), 0);
             assert!(!has(&cache, "a"), "{limits:?}");
         }
     }
@@ -256,12 +267,12 @@ mod tests {
     fn what_was_read_before_a_write_is_not_kept_after_it() {
         let (cache, _clock) = cache(CacheLimits::default());
         let before = cache.generation();
-        drop(cache.forget_at_the_end(&name("a")));
-        cache.insert(&name("a"), &value("old"), before);
+        drop(cache.forget_at_the_end(&place("a")));
+        cache.insert(&place("a"), &value("old"), before);
         assert!(!has(&cache, "a"));
-        cache.insert(&name("a"), &value("new"), cache.generation());
+        cache.insert(&place("a"), &value("new"), cache.generation());
         assert!(has(&cache, "a"));
-        drop(cache.forget_at_the_end(&name("a")));
+        drop(cache.forget_at_the_end(&place("a")));
         assert!(!has(&cache, "a"));
     }
 }

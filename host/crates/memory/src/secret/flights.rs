@@ -5,16 +5,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aral_contract::id::SecretName;
-use aral_contract::{SecretError, SecretValue};
+use aral_contract::{SecretError, SecretReference, SecretValue};
 use tokio::sync::MutexGuard;
 
 use super::cache::Cache;
 use super::sealed::Sealed;
 
-/// The names that somebody waits for.
+/// The secrets that somebody waits for.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<SecretName, Arc<Flight>>>);
+pub(super) struct Flights(Mutex<HashMap<SecretReference, Arc<Flight>>>);
 
 #[derive(Default)]
 struct Flight {
@@ -30,10 +29,10 @@ struct Last {
     outcome: Option<Result<Sealed, SecretError>>,
 }
 
-/// One who waits. The name is forgotten with the last of them.
+/// One who waits. The place is forgotten with the last of them.
 pub(super) struct Waiting<'a> {
     flights: &'a Flights,
-    name: SecretName,
+    place: SecretReference,
     flight: Arc<Flight>,
     landed_before: u64,
     generation: u64,
@@ -48,12 +47,12 @@ pub(super) struct Landing<'a> {
 }
 
 impl Flights {
-    pub(super) fn join(&self, name: &SecretName, generation: u64) -> Waiting<'_> {
+    pub(super) fn join(&self, place: &SecretReference, generation: u64) -> Waiting<'_> {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = flights.entry(name.clone()).or_default().clone();
+        let flight = flights.entry(place.clone()).or_default().clone();
         Waiting {
             flights: self,
-            name: name.clone(),
+            place: place.clone(),
             landed_before: flight.landed.load(Ordering::Acquire),
             flight,
             generation,
@@ -84,10 +83,10 @@ impl Drop for Waiting<'_> {
         // Under the lock, so that of two who leave at once the second sees that it is the last.
         self.flight = Arc::default();
         if flights
-            .get(&self.name)
+            .get(&self.place)
             .is_some_and(|flight| Arc::strong_count(flight) == 1)
         {
-            flights.remove(&self.name);
+            flights.remove(&self.place);
         }
     }
 }
@@ -95,13 +94,13 @@ impl Drop for Waiting<'_> {
 impl Landing<'_> {
     /// What a flight brought that was in the air while this one waited. Not one that began before a write that had ended
     /// when this one came: it may bring what was replaced.
-    pub(super) fn outcome(&self, cache: &Cache, name: &SecretName) -> Option<Result<SecretValue, SecretError>> {
+    pub(super) fn outcome(&self, cache: &Cache, place: &SecretReference) -> Option<Result<SecretValue, SecretError>> {
         let last = self.last.as_ref()?;
         if self.flight.landed.load(Ordering::Acquire) == self.landed_before || last.generation != self.generation {
             return None;
         }
         match last.outcome.as_ref()? {
-            Ok(sealed) => cache.open(name, sealed).map(Ok),
+            Ok(sealed) => cache.open(place, sealed).map(Ok),
             Err(error) => Some(Err(again(error))),
         }
     }
@@ -110,12 +109,12 @@ impl Landing<'_> {
     pub(super) fn land(
         &mut self,
         cache: &Cache,
-        name: &SecretName,
+        place: &SecretReference,
         generation: u64,
         outcome: &Result<SecretValue, SecretError>,
     ) {
         let outcome = match outcome {
-            Ok(value) => cache.seal(name, value).map(Ok),
+            Ok(value) => cache.seal(place, value).map(Ok),
             Err(error) => Some(Err(again(error))),
         };
         *self.last = Some(Last { generation, outcome });

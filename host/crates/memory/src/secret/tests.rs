@@ -339,9 +339,15 @@ async fn names_without_a_place_of_their_own_lie_in_the_local_store() {
         (kept.version, kept.classification),
         (1, aral_contract::Classification::Secret)
     );
-    secrets.rotate(&name("github"), &value("two")).await.unwrap();
-    assert_eq!(secrets.get(&name("github")).await.unwrap(), value("two"));
-    assert_eq!(store.secrets().get(&namespace, &record).unwrap().unwrap().version, 2);
+    // Both names have a copy by now, and neither is given an old one.
+    for (written, text) in [("github", "two"), ("alias", "three")] {
+        let rotated = secrets.rotate(&name(written), &value(text)).await.unwrap();
+        assert_eq!(rotated.to_string(), "local://github");
+        for reached in ["github", "alias"] {
+            assert_eq!(secrets.get(&name(reached)).await.unwrap(), value(text), "{reached}");
+        }
+    }
+    assert_eq!(store.secrets().get(&namespace, &record).unwrap().unwrap().version, 3);
     // Deleted, it is given to nobody, whatever was copied before; and there is nothing to delete twice.
     let short = name("short-lived");
     secrets.put(&short, &value("x")).await.unwrap();
