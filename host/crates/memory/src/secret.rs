@@ -143,8 +143,11 @@ impl Secrets {
         let (reference, source) = self.place(name)?;
         check_size(&reference, value)?;
         // Dropped at the end, and also when the caller gives up in the middle, since the value may be written by then.
-        let _forget = self.0.cache.forget_at_the_end(&reference);
-        source.write(&reference, value).await
+        let forget = self.0.cache.forget_at_the_end(&reference);
+        match self.detached(&reference) {
+            Some(local) => local.store(&reference, value, forget).await,
+            None => source.write(&reference, value).await,
+        }
     }
 
     /// Stores another value in place of one that is there.
@@ -169,8 +172,11 @@ impl Secrets {
     /// As the source says: [`SecretError::NotFound`] if there is none, [`SecretError::Refused`] where the host deletes nothing.
     pub async fn delete(&self, name: &SecretName) -> Result<SecretReference, SecretError> {
         let (reference, source) = self.place(name)?;
-        let _forget = self.0.cache.forget_at_the_end(&reference);
-        source.delete(&reference).await?;
+        let forget = self.0.cache.forget_at_the_end(&reference);
+        match self.detached(&reference) {
+            Some(local) => local.remove(&reference, forget).await?,
+            None => source.delete(&reference).await?,
+        }
         Ok(reference)
     }
 
@@ -198,6 +204,14 @@ impl Secrets {
             name,
         }));
         Ok(SecretPage { secrets, cursor })
+    }
+
+    /// The source that goes on when the caller has given up: what is to happen at the end goes along with its work.
+    fn detached(&self, reference: &SecretReference) -> Option<&LocalSecrets> {
+        match reference {
+            SecretReference::Local { .. } => self.0.parts.local.as_ref(),
+            SecretReference::Vault { .. } | SecretReference::Environment { .. } => None,
+        }
     }
 
     fn place(&self, name: &SecretName) -> Result<(SecretReference, &dyn SecretSource), SecretError> {

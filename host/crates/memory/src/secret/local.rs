@@ -76,7 +76,13 @@ impl LocalSecrets {
         }
     }
 
-    async fn store(&self, reference: &SecretReference, value: &SecretValue) -> Result<SecretReference, SecretError> {
+    /// `held` is dropped when the value is written or will not be, also where nobody waits for it any more.
+    pub(super) async fn store(
+        &self,
+        reference: &SecretReference,
+        value: &SecretValue,
+        held: impl Send + 'static,
+    ) -> Result<SecretReference, SecretError> {
         let own = self.clone();
         let write = Write {
             name: record_name(reference)?,
@@ -85,17 +91,26 @@ impl LocalSecrets {
             classification: Classification::Secret,
             precondition: Precondition::Any,
         };
-        let written = blocking(move || own.store.put(&own.namespace, write, &QUOTA)).await;
-        written.map_err(|error| failed(reference, error))?;
+        let work = move || {
+            let _held = held;
+            own.store.put(&own.namespace, write, &QUOTA)
+        };
+        blocking(work).await.map_err(|error| failed(reference, error))?;
         Ok(reference.clone())
     }
-}
 
-impl LocalSecrets {
-    async fn remove(&self, reference: &SecretReference) -> Result<(), SecretError> {
+    /// `held` as with [`LocalSecrets::store`].
+    pub(super) async fn remove(
+        &self,
+        reference: &SecretReference,
+        held: impl Send + 'static,
+    ) -> Result<(), SecretError> {
         let (own, name) = (self.clone(), record_name(reference)?);
-        let deleted = blocking(move || own.store.delete(&own.namespace, &name, Precondition::Any)).await;
-        match deleted.map_err(|error| failed(reference, error))? {
+        let work = move || {
+            let _held = held;
+            own.store.delete(&own.namespace, &name, Precondition::Any)
+        };
+        match blocking(work).await.map_err(|error| failed(reference, error))? {
             Some(_classification) => Ok(()),
             None => Err(SecretError::NotFound {
                 reference: reference.clone(),
@@ -114,11 +129,11 @@ impl SecretSource for LocalSecrets {
         reference: &'a SecretReference,
         value: &'a SecretValue,
     ) -> SecretFuture<'a, SecretReference> {
-        Box::pin(self.store(reference, value))
+        Box::pin(self.store(reference, value, ()))
     }
 
     fn delete<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, ()> {
-        Box::pin(self.remove(reference))
+        Box::pin(self.remove(reference, ()))
     }
 }
 

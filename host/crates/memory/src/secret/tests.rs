@@ -302,10 +302,15 @@ async fn variables_are_read_and_never_written() {
 
 /// The store that a host has, in a folder of the test.
 fn sealed(folder: &tempfile::TempDir) -> crate::sealed::SealedStore {
+    sealed_with(folder, crate::sealed::Steps::default())
+}
+
+fn sealed_with(folder: &tempfile::TempDir, steps: crate::sealed::Steps) -> crate::sealed::SealedStore {
     let key = crate::key::MasterKey::from_text("11".repeat(32).as_bytes()).unwrap();
     let clock = Arc::new(TestClock::default());
     let options = crate::sealed::StoreOptions {
         free_bytes_min: 0,
+        steps,
         ..crate::sealed::StoreOptions::new(folder.path().join("store"), key, clock)
     };
     crate::sealed::SealedStore::open(options).unwrap()
@@ -385,6 +390,46 @@ async fn names_without_a_place_of_their_own_lie_in_the_local_store() {
         ]
     );
     assert_eq!(page.cursor, None);
+}
+
+/// The disk is slow, the caller goes away, and somebody else reads before it is written.
+#[tokio::test]
+async fn a_write_that_lands_after_its_caller_gave_up_is_seen() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::sealed::{Step, Steps};
+
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = Arc::new(AtomicBool::new(false));
+    let disk = stopped.clone();
+    let steps = Steps::watched(move |step| {
+        while step == Step::SlotsWritten && disk.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    });
+    let parts = SecretsParts {
+        local: Some(LocalSecrets::new(sealed_with(&folder, steps).secrets())),
+        ..SecretsParts::default()
+    };
+    let secrets = Secrets::new(parts, Arc::new(TestClock::default())).unwrap();
+    let (secret, new) = (name("a"), value("new"));
+    secrets.put(&secret, &value("old")).await.unwrap();
+    stopped.store(true, Ordering::SeqCst);
+    let given_up = tokio::time::timeout(Duration::from_millis(50), secrets.put(&secret, &new)).await;
+    let before = secrets.get(&secret).await;
+    // Before anything can fail here: the end of the test waits for the write.
+    stopped.store(false, Ordering::SeqCst);
+    assert!(given_up.is_err());
+    assert_eq!(before.unwrap(), value("old"));
+    let mut after = value("old");
+    for _ in 0..2000 {
+        after = secrets.get(&secret).await.unwrap();
+        if after == new {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(after, new);
 }
 
 #[tokio::test]
