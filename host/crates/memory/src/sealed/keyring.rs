@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"ARALKEYS";
 const PAGE_BYTES: usize = 16 << 10;
 const PAGE_OFFSETS: [u64; 2] = [0, PAGE_BYTES as u64];
 const STORE_ID_BYTES: usize = 16;
-/// Generations after which keys must be rotated before another one begins. They count anew from the first of the oldest root.
+/// Generations after which keys must be rotated before another one begins, counted from the first of the oldest root.
 const GENERATIONS_MAX: u32 = 4096;
 /// Further ones while keys are rotated.
 const GENERATIONS_OF_ROTATION: u32 = 1024;
@@ -279,7 +279,8 @@ impl Keyring {
         Ok(next)
     }
 
-    /// The epoch keys to destroy: those of this store's own past, under whatever prefix, and whatever else the file may name.
+    /// The epoch keys to destroy: those of this store's own past, under whatever prefix. Whatever else the file may name
+    /// stays.
     pub(crate) fn epochs_to_destroy(&self) -> Vec<String> {
         let newest = self.content.roots.last().map_or(0, |root| root.number);
         let own = |name: &&String| {

@@ -130,8 +130,8 @@ impl Inner {
             Err(error) if !error.is_damage() => return Err(error),
             Ok(None) | Err(_) => {}
         }
-        // Its key was destroyed between the two looks, and its slot may hold the next one of this record by now, or it is
-        // damaged: a third look tells.
+        // Its key was destroyed between the two looks, and its slot may hold a later one of this record, or it is damaged:
+        // a third look tells.
         let Some(now) = self.entry(&found.place)? else {
             return Ok(None);
         };

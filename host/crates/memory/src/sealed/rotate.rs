@@ -158,8 +158,8 @@ impl Inner {
         let old = self.master();
         let epoch = self.epoch.as_ref();
         let number = keys.newest().number.saturating_add(1);
-        // No writer waits while key services are asked. No root comes or goes meanwhile, but a generation may begin: which is
-        // the first of the new root is known below.
+        // No writer waits while key services are asked. No root comes or goes meanwhile, but a generation may begin: the
+        // first one of the new root is known below.
         let mut entries = before.clone();
         for (entry, root) in entries.iter_mut().zip(&keys.roots) {
             entry.admit(&self.store, root.key(), new, epoch)?;
