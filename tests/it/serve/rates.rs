@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
 use crate::support::guests::*;
-use crate::support::mcp::ask_newest;
+use crate::support::mcp::{NEWEST, ask_newest, newest};
 use crate::support::server::{Server, desk};
 use crate::support::setup;
 use crate::support::wire::Reply;
@@ -229,19 +229,46 @@ fn the_cost_of_a_capability_is_put_aside_and_given_back() {
     );
 }
 
+/// Two calls of a tool pass this limit.
+fn two_tools(limit: &str) -> Desk {
+    limited(json!({ limit: { "per_minute": 1, "burst": 20 } }), |config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+        config["policy"]["price"] = json!({ "call_micro": 10 });
+        config["policy"]["agent"]["cost_per_hour_micro"] = json!(1_u64 << 40);
+        if limit != "cost" {
+            config["serve"]["rates"][limit] = two();
+        }
+    })
+}
+
+#[test]
+fn a_query_changes_nothing_of_what_a_tool_counts() {
+    for limit in ["capability", "caller", "cost"] {
+        let server = Server::start(&two_tools(limit));
+        let tool = |query: &str| {
+            let fields = [
+                ("Content-Type", "application/json"),
+                ("Accept", "application/json, text/event-stream"),
+                ("MCP-Protocol-Version", NEWEST),
+                ("Mcp-Method", "tools/call"),
+                ("Mcp-Name", ECHO),
+            ];
+            let params = json!({ "name": ECHO, "arguments": { "input": 1 } });
+            let body = newest(1, "tools/call", params).to_string();
+            server.wire().ask("POST", &format!("/mcp{query}"), &fields, &body)
+        };
+        for query in ["?x=1", "?version=%3D9.9.9"] {
+            let reply = tool(query);
+            assert_eq!(reply.json()["result"]["isError"], false, "{limit}: {reply:?}");
+        }
+        assert_refused(&tool("?x=1"), limit);
+    }
+}
+
 #[test]
 fn a_tool_that_is_called_counts_like_any_call() {
     for limit in ["capability", "caller", "cost"] {
-        let rates = json!({ limit: { "per_minute": 1, "burst": 20 } });
-        let desk = limited(rates, |config| {
-            config["serve"]["listener"][0]["mcp"] = json!(true);
-            config["policy"]["price"] = json!({ "call_micro": 10 });
-            config["policy"]["agent"]["cost_per_hour_micro"] = json!(1_u64 << 40);
-            if limit != "cost" {
-                config["serve"]["rates"][limit] = two();
-            }
-        });
-        let server = Server::start(&desk);
+        let server = Server::start(&two_tools(limit));
         let tool = |name: &str| {
             ask_newest(
                 server.address(),

@@ -8,6 +8,7 @@ use axum::extract::{Query, RawPathParams, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use semver::VersionReq;
 
 use super::charge::Refused;
 use super::fields::{self, Told};
@@ -55,11 +56,15 @@ pub(crate) async fn callers(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let capability = match request.extensions().get::<Called>() {
-        Some(Called(id)) => Some(id.clone()),
-        None => request.extract_parts().await.ok().and_then(|path| named(&path)),
+    let called = request.extensions().get::<Called>().cloned();
+    let wanted = match called {
+        // A tool is called in its newest release, whatever the address says.
+        Some(Called(id)) => Some((id, None)),
+        None => named(&mut request).await,
     };
-    let call = capability.as_ref().and_then(|id| call(door, &caller, id, &request));
+    let call = wanted
+        .as_ref()
+        .and_then(|(id, version)| call(door, &caller, id, version.as_ref()));
     let persona = &caller.session.persona().body;
     let asked = Asked {
         address: peer.address(),
@@ -87,19 +92,24 @@ pub(crate) async fn callers(
     }
 }
 
-/// The capability that the address names, if it is that of a call.
-fn named(path: &RawPathParams) -> Option<CapabilityId> {
+/// The capability and the versions that the address names, if it is that of a call that would be made.
+async fn named(request: &mut Request) -> Option<(CapabilityId, Option<VersionReq>)> {
+    let path = request.extract_parts::<RawPathParams>().await.ok()?;
     let (_, text) = path.iter().find(|(name, _)| *name == "capability")?;
-    text.parse().ok()
+    let Query(versions) = Query::<Versions>::try_from_uri(request.uri()).ok()?;
+    Some((text.parse().ok()?, versions.requirement().ok()?))
 }
 
 /// The call that a request is; none: it would not be made. What is denied uses up nothing of the capability: whoever may not
 /// call it could otherwise keep it from those who may.
-fn call<'a>(door: &Door, caller: &Caller, capability: &'a CapabilityId, request: &Request) -> Option<Call<'a>> {
-    let Query(versions) = Query::<Versions>::try_from_uri(request.uri()).ok()?;
-    let version = versions.requirement().ok()?;
+fn call<'a>(
+    door: &Door,
+    caller: &Caller,
+    capability: &'a CapabilityId,
+    version: Option<&VersionReq>,
+) -> Option<Call<'a>> {
     let dispatcher = &door.shared.dispatcher;
-    let cost_micro_max = dispatcher.quote(&caller.session, capability, version.as_ref())?;
+    let cost_micro_max = dispatcher.quote(&caller.session, capability, version)?;
     Some(Call {
         capability,
         cost_micro_max,
