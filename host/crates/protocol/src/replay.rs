@@ -15,6 +15,8 @@ use crate::bounds::{self, Bounds};
 const KEY_BYTES_MAX: usize = 128;
 /// What one entry takes beside its answer, in bytes.
 const ENTRY_BYTES: usize = 512;
+/// How often what is too old is looked for among those who do not ask.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// A key as the caller chose it: 1 to 128 visible characters of ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,7 +39,7 @@ pub(crate) trait Weighed {
 /// The answers, for each caller apart.
 #[derive(Debug)]
 pub(crate) struct Replays<A = crate::invoke::Answer> {
-    kept: Mutex<HashMap<CallerName, Kept<A>>>,
+    kept: Mutex<All<A>>,
     clock: Arc<dyn Clock>,
     limits: ArcSwap<ReplayLimits>,
 }
@@ -58,6 +60,14 @@ impl ReplayLimits {
             bytes_max: bounds::size(bounds.replay_bytes_max),
         }
     }
+}
+
+/// What is kept for all callers.
+#[derive(Debug)]
+struct All<A> {
+    callers: HashMap<CallerName, Kept<A>>,
+    /// When they were all looked through.
+    swept: Duration,
 }
 
 /// What is kept for one caller.
@@ -110,7 +120,10 @@ pub(crate) struct Place<A> {
 impl<A> Replays<A> {
     pub(crate) fn new(bounds: &Bounds, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
-            kept: Mutex::default(),
+            kept: Mutex::new(All {
+                callers: HashMap::new(),
+                swept: clock.elapsed(),
+            }),
             clock,
             limits: ArcSwap::from_pointee(ReplayLimits::new(bounds)),
         })
@@ -126,7 +139,8 @@ impl<A> Replays<A> {
         let now = self.clock.elapsed();
         let limits = **self.limits.load();
         let mut all = self.lock();
-        let kept = all.entry(caller.clone()).or_default();
+        all.sweep(now, limits.ttl);
+        let kept = all.callers.entry(caller.clone()).or_default();
         kept.expire(now, limits.ttl);
         if let Some(entry) = kept.entries.get(&key) {
             return match &entry.done {
@@ -156,7 +170,7 @@ impl<A> Replays<A> {
     }
 
     /// Nothing under the lock panics half-way through a change.
-    fn lock(&self) -> MutexGuard<'_, HashMap<CallerName, Kept<A>>> {
+    fn lock(&self) -> MutexGuard<'_, All<A>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +186,7 @@ impl<A: Weighed> Place<A> {
         self.kept = true;
         let at = self.replays.clock.elapsed();
         let mut all = self.replays.lock();
-        let kept = all.entry(self.caller.clone()).or_default();
+        let kept = all.callers.entry(self.caller.clone()).or_default();
         while kept.bytes.saturating_add(bytes) > bytes_max && kept.drop_oldest() {}
         if let Some(entry) = kept.entries.get_mut(&self.key) {
             entry.done = Some(Done { at, answer, bytes });
@@ -185,10 +199,24 @@ impl<A: Weighed> Place<A> {
 impl<A> Drop for Place<A> {
     fn drop(&mut self) {
         if !self.kept
-            && let Some(kept) = self.replays.lock().get_mut(&self.caller)
+            && let Some(kept) = self.replays.lock().callers.get_mut(&self.caller)
         {
             kept.entries.remove(&self.key);
         }
+    }
+}
+
+impl<A> All<A> {
+    /// Whoever does not come back has nothing kept for longer than who does.
+    fn sweep(&mut self, now: Duration, ttl: Duration) {
+        if now.saturating_sub(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        self.callers.retain(|_, kept| {
+            kept.expire(now, ttl);
+            !kept.entries.is_empty()
+        });
     }
 }
 
@@ -332,6 +360,25 @@ mod tests {
         let long: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
         small.answer("a", "4", long);
         assert!(matches!(small.ask("a", "4", "r"), Begun::First(_)), "too large to keep");
+    }
+
+    #[test]
+    fn whoever_does_not_come_back_is_forgotten_once_nothing_is_under_way() {
+        let it = fixture(10, 10_000);
+        let is_there = |name: &str| {
+            let name: CallerName = name.parse().unwrap();
+            it.replays.lock().callers.contains_key(&name)
+        };
+        it.answer("gone", "1", "yes");
+        let Begun::First(place) = it.ask("busy", "1", "r") else {
+            panic!("taken")
+        };
+        *it.clock.0.lock().unwrap() = Duration::from_millis(1999);
+        drop(it.ask("other", "1", "r"));
+        assert!(!is_there("gone"));
+        assert!(is_there("busy"));
+        place.keep(Arc::new("late"));
+        assert!(matches!(it.ask("busy", "1", "r"), Begun::Again(answer) if *answer == "late"));
     }
 
     #[test]
