@@ -215,6 +215,18 @@ fn replay_bounds_hold() {
 }
 
 #[test]
+fn a_call_whose_answer_has_no_room_does_not_happen_again() {
+    let desk = desk(|config| config["serve"]["limits"] = json!({ "replay_bytes_max": 520 }));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    let once = |input: &str| server.wire().invoke(ECHO, &[("Idempotency-Key", "k")], input);
+    assert_eq!(once("\"0123456789\"").status, 200);
+    let problem = once("\"0123456789\"").assert_problem("no answer", 409, "request.conflict");
+    assert_eq!(problem["hint"], "aral.toml, [serve.limits]: replay_bytes_max");
+    once("1").assert_problem("another request", 422, "request.conflict");
+}
+
+#[test]
 fn what_was_used_outlives_a_server_that_is_killed() {
     let desk = desk(|config| config["policy"]["agent"]["requests_per_hour"] = json!(2));
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

@@ -195,6 +195,21 @@ fn handler_ms() {
     hurried
         .invoke("runtime-sleep", "{\"wait_ms\":3000}")
         .assert_problem("slow", 504, "limit.wall");
+    // Compiled by now, however long that takes here: what did not run is not kept.
+    let start = Instant::now();
+    while hurried.invoke("runtime-sleep", "{\"wait_ms\":1}").status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(60), "it is never compiled");
+    }
+    // It runs, and does not run again for the same key.
+    let key = [("Idempotency-Key", "k")];
+    let once = || hurried.wire().invoke("runtime-sleep", &key, "{\"wait_ms\":3000}");
+    let first = once();
+    first.assert_problem("slow", 504, "limit.wall");
+    let again = once();
+    again.assert_problem("the same", 504, "limit.wall");
+    assert_eq!(first.field("idempotency-replayed"), None);
+    assert_eq!(again.field("idempotency-replayed"), Some("true"));
+    assert_eq!(again.field("aral-trace-id"), first.field("aral-trace-id"));
     assert_eq!(
         server(json!({})).invoke("runtime-sleep", "{\"wait_ms\":1000}").status,
         200

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use aral_contract::{CapabilityId, Code, Digest, Failure, TraceContext, TraceId, Usage};
-use aral_orchestration::dispatch::ReceiptReference;
+use aral_orchestration::dispatch::{ReceiptReference, Stage};
 use aral_orchestration::{Outcome, Request};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use semver::{Version, VersionReq};
 use serde::Deserialize;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
 
@@ -115,7 +116,10 @@ pub(crate) async fn invoke(
         input,
     };
     match key {
-        None => Ok(call.run().await?.into_response(Told::First)),
+        None => {
+            let (answer, _ran) = call.run().await;
+            Ok(answer.into_response(Told::First))
+        }
         Some(key) => call.run_once(key).await,
     }
 }
@@ -168,8 +172,8 @@ struct Call {
 }
 
 impl Call {
-    /// Dropping the future ends the call.
-    async fn run(&self) -> Result<Answer, Problem> {
+    /// How it ended, and whether the guest ran. Dropping the future ends the call.
+    async fn run(&self) -> (Answer, bool) {
         let request = Request {
             capability: &self.capability,
             version: self.version.as_ref(),
@@ -177,19 +181,21 @@ impl Call {
             trace: Some(&self.context),
         };
         let handler_ms = self.shared.bounds.handler_ms;
-        let call = self.shared.dispatcher.invoke(&self.caller.session, request);
+        let stage = watch::Sender::new(Stage::default());
+        let call = self
+            .shared
+            .dispatcher
+            .invoke_watched(&self.caller.session, request, &stage);
         self.reservation.begin();
-        match tokio::time::timeout(bounds::ms(handler_ms), call).await {
+        let answer = match tokio::time::timeout(bounds::ms(handler_ms), call).await {
             Ok(outcome) => {
                 self.reservation.settle(outcome.cost_micro);
-                Ok(Answer::of(outcome))
+                Answer::of(outcome)
             }
-            Err(_elapsed) => {
-                let message = format!("the call did not end within {handler_ms} ms");
-                let failure = Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms");
-                Err(Problem::from(failure))
-            }
-        }
+            Err(_elapsed) => Answer::too_late(self.context.trace, handler_ms),
+        };
+        let ran = *stage.borrow() == Stage::Running;
+        (answer, ran)
     }
 
     /// The call happens once for this key. It goes on if the caller goes away, because the caller will ask again.
@@ -198,6 +204,11 @@ impl Call {
         let place = match self.shared.replays.begin(&self.caller.name, key, fingerprint) {
             Begun::First(place) => place,
             Begun::Again(answer) => return Ok(answer.as_ref().clone().into_response(Told::Again)),
+            Begun::Gone => {
+                let problem =
+                    conflict("the call with this `Idempotency-Key` has ended, and there was no room for its answer");
+                return Err(problem.with_hint("aral.toml, [serve.limits]: replay_bytes_max"));
+            }
             Begun::Running => {
                 return Err(conflict(
                     "the first request with this `Idempotency-Key` is still under way",
@@ -216,16 +227,16 @@ impl Call {
             }
         };
         let running = async move {
-            let answer = self.run().await?;
+            let (answer, ran) = self.run().await;
             // What did not run may run the next time.
-            if answer.version.is_some() {
+            if ran {
                 place.keep(Arc::new(answer.clone()));
             }
-            Ok(answer)
+            answer
         };
         let task = tokio::spawn(running.in_current_span());
         match task.await {
-            Ok(answered) => answered.map(|answer: Answer| answer.into_response(Told::First)),
+            Ok(answer) => Ok(answer.into_response(Told::First)),
             Err(error) => Err(Problem::from(Failure::internal(error))),
         }
     }
@@ -256,7 +267,7 @@ enum Told {
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     trace: TraceId,
-    /// None: nothing ran.
+    /// None: nothing ran, or it was ended from outside.
     version: Option<Version>,
     result: Result<Bytes, Failure>,
     usage: Usage,
@@ -276,6 +287,19 @@ impl Weighed for Answer {
 }
 
 impl Answer {
+    /// The call was ended because it took too long.
+    fn too_late(trace: TraceId, handler_ms: u64) -> Self {
+        let message = format!("the call did not end within {handler_ms} ms");
+        let failure = Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms");
+        Self {
+            trace,
+            version: None,
+            result: Err(failure.with_trace(trace)),
+            usage: Usage::default(),
+            receipt: None,
+        }
+    }
+
     fn of(outcome: Outcome) -> Self {
         Self {
             trace: outcome.trace,

@@ -76,6 +76,9 @@ struct Kept<A> {
     entries: HashMap<ReplayKey, Entry<A>>,
     /// The keys of those that are done, oldest first.
     done: VecDeque<ReplayKey>,
+    /// Those of them whose answers are there, oldest first.
+    answered: VecDeque<ReplayKey>,
+    /// What these answers take.
     bytes: usize,
 }
 
@@ -89,7 +92,8 @@ struct Entry<A> {
 #[derive(Debug)]
 struct Done<A> {
     at: Duration,
-    answer: Arc<A>,
+    /// None: there was no room for it. That there was a call is known nevertheless, so that it does not happen again.
+    answer: Option<Arc<A>>,
     bytes: usize,
 }
 
@@ -100,6 +104,8 @@ pub(crate) enum Begun<A> {
     First(Place<A>),
     /// It is answered already.
     Again(Arc<A>),
+    /// It was answered, and the answer is not there any more.
+    Gone,
     /// The first request is still under way.
     Running,
     /// It was another request.
@@ -145,7 +151,10 @@ impl<A> Replays<A> {
         if let Some(entry) = kept.entries.get(&key) {
             return match &entry.done {
                 _ if entry.fingerprint != fingerprint => Begun::Other,
-                Some(done) => Begun::Again(Arc::clone(&done.answer)),
+                Some(done) => done
+                    .answer
+                    .as_ref()
+                    .map_or(Begun::Gone, |answer| Begun::Again(Arc::clone(answer))),
                 None => Begun::Running,
             };
         }
@@ -176,18 +185,22 @@ impl<A> Replays<A> {
 }
 
 impl<A: Weighed> Place<A> {
-    /// Keeps the answer. One that alone is larger than everything may be is not kept.
+    /// The call has happened. Its answer is kept where there is room: without those of older calls, and not at all if it alone
+    /// is larger than everything may be.
     pub(crate) fn keep(mut self, answer: Arc<A>) {
+        self.kept = true;
         let bytes = answer.bytes().saturating_add(ENTRY_BYTES);
         let bytes_max = self.replays.limits.load().bytes_max;
-        if bytes > bytes_max {
-            return;
-        }
-        self.kept = true;
         let at = self.replays.clock.elapsed();
         let mut all = self.replays.lock();
         let kept = all.callers.entry(self.caller.clone()).or_default();
-        while kept.bytes.saturating_add(bytes) > bytes_max && kept.drop_oldest() {}
+        let (answer, bytes) = if bytes > bytes_max {
+            (None, 0)
+        } else {
+            while kept.bytes.saturating_add(bytes) > bytes_max && kept.drop_oldest_answer() {}
+            kept.answered.push_back(self.key.clone());
+            (Some(answer), bytes)
+        };
         if let Some(entry) = kept.entries.get_mut(&self.key) {
             entry.done = Some(Done { at, answer, bytes });
             kept.bytes = kept.bytes.saturating_add(bytes);
@@ -225,6 +238,7 @@ impl<A> Default for Kept<A> {
         Self {
             entries: HashMap::new(),
             done: VecDeque::new(),
+            answered: VecDeque::new(),
             bytes: 0,
         }
     }
@@ -249,8 +263,23 @@ impl<A> Kept<A> {
         let Some(oldest) = self.done.pop_front() else {
             return false;
         };
+        if self.answered.front() == Some(&oldest) {
+            self.answered.pop_front();
+        }
         let dropped = self.entries.remove(&oldest).and_then(|entry| entry.done);
         self.bytes = self.bytes.saturating_sub(dropped.map_or(0, |done| done.bytes));
+        true
+    }
+
+    /// Whether there was one. Its key stays.
+    fn drop_oldest_answer(&mut self) -> bool {
+        let Some(oldest) = self.answered.pop_front() else {
+            return false;
+        };
+        if let Some(done) = self.entries.get_mut(&oldest).and_then(|entry| entry.done.as_mut()) {
+            self.bytes = self.bytes.saturating_sub(std::mem::take(&mut done.bytes));
+            done.answer = None;
+        }
         true
     }
 }
@@ -355,11 +384,26 @@ mod tests {
         small.answer("a", "1", "yes");
         small.answer("a", "2", "yes");
         small.answer("a", "3", "yes");
-        drop(small.ask("a", "1", "r"));
+        assert!(
+            matches!(small.ask("a", "1", "r"), Begun::Gone),
+            "and does not run again"
+        );
+        assert!(matches!(small.ask("a", "1", "other"), Begun::Other));
+        assert!(matches!(small.ask("a", "2", "r"), Begun::Again(_)));
         assert!(matches!(small.ask("a", "3", "r"), Begun::Again(_)));
         let long: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
         small.answer("a", "4", long);
-        assert!(matches!(small.ask("a", "4", "r"), Begun::First(_)), "too large to keep");
+        assert!(matches!(small.ask("a", "4", "r"), Begun::Gone), "too large to keep");
+        assert!(
+            matches!(small.ask("a", "3", "r"), Begun::Again(_)),
+            "nothing went for it"
+        );
+        *small.clock.0.lock().unwrap() = Duration::from_millis(1000);
+        for key in ["1", "2", "3", "4"] {
+            small.answer("a", key, "anew");
+        }
+        assert!(matches!(small.ask("a", "2", "r"), Begun::Gone));
+        assert!(matches!(small.ask("a", "4", "r"), Begun::Again(_)));
     }
 
     #[test]
