@@ -21,6 +21,7 @@ use utoipa::IntoParams;
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
+use crate::connection::Place;
 use crate::door::{Door, Shared};
 use crate::enter::TRACE_ID;
 use crate::limit::Reservation;
@@ -96,6 +97,7 @@ pub(crate) async fn invoke(
     Extension(caller): Extension<Arc<Caller>>,
     Extension(context): Extension<TraceContext>,
     Extension(reservation): Extension<Arc<Reservation>>,
+    Extension(place): Extension<Place>,
     capability: Result<Path<String>, PathRejection>,
     versions: Result<Query<Versions>, QueryRejection>,
     headers: HeaderMap,
@@ -111,6 +113,7 @@ pub(crate) async fn invoke(
         caller,
         context,
         reservation,
+        _place: place,
         capability,
         version,
         input,
@@ -166,6 +169,8 @@ struct Call {
     caller: Arc<Caller>,
     context: TraceContext,
     reservation: Arc<Reservation>,
+    /// It is a request under way until it ends, also without a connection.
+    _place: Place,
     capability: CapabilityId,
     version: Option<VersionReq>,
     input: Bytes,

@@ -2,8 +2,12 @@
 //! knows nothing of either.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How often it is looked whether all have come back.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// So many places. Clones are the same ones.
 #[derive(Debug, Clone)]
@@ -40,6 +44,13 @@ impl Places {
         self.0.free.available_permits() >= *self.0.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends once none is taken.
+    pub(crate) async fn freed(&self) {
+        while !self.are_free() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// From now on there are so many. Nobody is sent away: of those that are taken beyond that, the next that come back go.
     /// Needs a tokio runtime.
     pub(crate) fn resize(&self, count: usize) {
@@ -68,6 +79,16 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_all_of_them_waits_for_the_last() {
+        let places = Places::new(2);
+        let taken = places.try_take().unwrap();
+        let soon = || tokio::time::timeout(LOOK * 10, places.freed());
+        assert!(soon().await.is_err());
+        drop(taken);
+        assert!(soon().await.is_ok());
+    }
 
     #[tokio::test]
     async fn there_are_as_many_as_was_said_last() {

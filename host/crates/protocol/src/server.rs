@@ -264,10 +264,18 @@ impl Server {
         }
         stop.await;
         watch.abort();
-        handle.current.stage().shared.drain();
+        let shared = Arc::clone(&handle.current.stage().shared);
+        shared.drain();
+        let mut drained = std::pin::pin!(tokio::time::sleep(bounds::ms(shared.bounds.drain_ms)));
         let _all_ended = stopper.send(true);
         while acceptors.join_next().await.is_some() {}
-        handle.current.stage().shared.mcp.end();
+        shared.mcp.end();
+        // What goes on without a connection.
+        tokio::select! {
+            biased;
+            () = shared.requests.freed() => {}
+            () = &mut drained => tracing::warn!("calls were cut off: [serve.limits] drain_ms"),
+        }
     }
 }
 
