@@ -5,6 +5,9 @@
 pub mod client;
 mod error;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 pub use error::AdminError;
@@ -35,7 +39,7 @@ use crate::listener::ListenerOptions;
 use crate::places::Places;
 use crate::problem::Problem;
 
-/// Connections at once. Stops a program that forgets to close from using up descriptors.
+/// Connections at once, of the socket and of the port. Stops a program that forgets to close from using up descriptors.
 const CONNECTIONS_MAX: usize = 64;
 /// Longest body of a request that is read as a whole: the largest record in base64, and what stands around it.
 pub const BODY_BYTES_MAX: usize = 24 << 20;
@@ -156,16 +160,15 @@ impl AdminServer {
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), admit))
             .layer(middleware::from_fn_with_state(entrance, outside));
         let (stopper, stopped) = Stop::new();
-        let places = Places::new(CONNECTIONS_MAX);
         let mut listeners = JoinSet::new();
         let mut name = None;
         if let Some((listener, held, _)) = socket {
             name = Some(held);
-            let (router, places, stop, gate) = (router.clone(), places.clone(), stopped.clone(), Arc::clone(&gate));
-            listeners.spawn(serve_socket(listener, router, places, stop, gate));
+            let (router, stop, gate) = (router.clone(), stopped.clone(), Arc::clone(&gate));
+            listeners.spawn(serve_socket(listener, router, stop, gate));
         }
         if let Some((listener, _)) = port {
-            listeners.spawn(serve_port(listener, router, places, stopped));
+            listeners.spawn(serve_port(listener, router, stopped));
         }
         stop.await;
         // Nobody begins anything with a server that ends.
@@ -189,15 +192,22 @@ fn listen(path: PathBuf) -> Result<(UnixListener, SocketName, PathBuf), AdminErr
     Ok((listener, name, path))
 }
 
-async fn serve_socket(listener: UnixListener, router: Router, places: Places, mut stop: Stop, gate: Arc<Gate>) {
+/// A place and then a connection; none: there will be no places any more.
+async fn with_place<C>(places: &Places, accepting: impl Future<Output = C>) -> Option<(OwnedSemaphorePermit, C)> {
+    let place = places.take().await?;
+    Some((place, accepting.await))
+}
+
+async fn serve_socket(listener: UnixListener, router: Router, mut stop: Stop, gate: Arc<Gate>) {
+    let places = Places::new(CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {
-        let Some(place) = places.take().await else { break };
         let accepted = tokio::select! {
             () = stop.stopped() => break,
             Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = with_place(&places, listener.accept()) => accepted,
         };
+        let Some((place, accepted)) = accepted else { break };
         match accepted.map(|(stream, _)| gate.believed(stream)) {
             Ok(Some((stream, visitor))) => {
                 let (answers, stop) = (Answers::Management(router.clone()), stop.clone());
@@ -217,15 +227,17 @@ async fn serve_socket(listener: UnixListener, router: Router, places: Places, mu
     end(connections).await;
 }
 
-async fn serve_port(listener: TcpListener, router: Router, places: Places, mut stop: Stop) {
+/// The places are its own: whoever takes all of them keeps nobody from the socket.
+async fn serve_port(listener: TcpListener, router: Router, mut stop: Stop) {
+    let places = Places::new(CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {
-        let Some(place) = places.take().await else { break };
         let accepted = tokio::select! {
             () = stop.stopped() => break,
             Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = with_place(&places, listener.accept()) => accepted,
         };
+        let Some((place, accepted)) = accepted else { break };
         match accepted {
             Ok((stream, peer)) => {
                 let (answers, stop) = (Answers::Management(router.clone()), stop.clone());
@@ -320,15 +332,21 @@ async fn admit(
                 source: None,
             },
         );
-        return Problem::request(StatusCode::FORBIDDEN, "a page may not call here").into_response();
+        let problem = Problem::request(StatusCode::FORBIDDEN, "a page may not call here");
+        return problem.closing().into_response();
     }
+    // Whoever is refused has no further request: answers that a stranger does not read would keep the connection for as long
+    // as an operator may read.
     if let (Visitor::Address(_), Some(known)) = (visitor, &gate.listener) {
         if let Err((_, problem)) = guard::check_host(known, request.uri(), request.headers()) {
-            return problem.into_response();
+            return problem.closing().into_response();
         }
         if let Err(reason) = gate.check_key(&request) {
             gate.note(visitor, Some(trace), Some(reason));
-            return crate::authenticate::refused(HeaderValue::from_static("Bearer"));
+            let mut response = crate::authenticate::refused(HeaderValue::from_static("Bearer"));
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            return response;
         }
     }
     if request.method() != Method::GET {

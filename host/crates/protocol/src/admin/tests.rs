@@ -1,0 +1,113 @@
+//! The management over its socket and its port, with something behind it that does not answer.
+
+use aral_runtime::SystemClock;
+use axum::routing;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::tests::Sink;
+
+const KEY: &str = "aral_the-key-of-the-operator";
+
+struct Fixture {
+    address: SocketAddr,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+async fn start(router: Router) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let options = AdminOptions {
+        socket: Some(socket.clone()),
+        address: Some("127.0.0.1:0".parse().unwrap()),
+        keys: vec![Digest::of(KEY.as_bytes())],
+    };
+    let parts = AdminParts {
+        clock: Arc::new(SystemClock::new()),
+        sink: Arc::new(Sink::default()),
+    };
+    let server = AdminServer::bind(options, parts).await.unwrap();
+    let address = server.address().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(server.run(router, async {
+        let _ = stopped.await;
+    }));
+    Fixture {
+        address,
+        socket,
+        _folder: folder,
+        stop,
+        task,
+    }
+}
+
+/// Everything that comes until the other end closes.
+async fn whole(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut text));
+    read.await.unwrap().unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_port_without_places_keeps_nobody_from_the_socket_and_not_the_server_from_its_end() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let hang = move || {
+        let begun = begun.clone();
+        async move {
+            let _ = begun.send(());
+            std::future::pending::<&'static str>().await
+        }
+    };
+    let router = Router::new()
+        .route("/hang", routing::get(hang))
+        .route("/well", routing::get(|| async { "well" }));
+    let it = start(router).await;
+    let request = format!("GET /hang HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\r\n");
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(it.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    for _ in 0..CONNECTIONS_MAX {
+        begins.recv().await.unwrap();
+    }
+    let socket = UnixStream::connect(&it.socket).await.unwrap();
+    let answer = whole(
+        socket,
+        "GET /well HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("well"),
+        "{answer}"
+    );
+    tokio::time::pause();
+    it.stop.send(()).unwrap();
+    tokio::time::timeout(DRAIN * 3, it.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_is_refused_has_no_further_request() {
+    let it = start(Router::new()).await;
+    for (status, fields) in [
+        (401, "host: localhost\r\n"),
+        (401, "host: localhost\r\nauthorization: Bearer aral_other\r\n"),
+        (421, "host: evil.example\r\n"),
+        (403, "host: localhost\r\norigin: https://evil.example\r\n"),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{fields}\r\n").repeat(2);
+        let stream = TcpStream::connect(it.address).await.unwrap();
+        let answers = whole(stream, &request).await;
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    }
+}
