@@ -261,7 +261,9 @@ fn keys_come_from_the_issuer_and_change_while_the_server_runs() {
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(call(&server, &new).status, 200, "the last keys serve on");
     std::thread::sleep(Duration::from_millis(4500));
-    assert_eq!(call(&server, &new).status, 401);
+    let reply = call(&server, &new);
+    reply.assert_problem("no keys", 503, "host.unavailable");
+    assert!(reply.field("retry-after").is_some(), "{reply:?}");
     keys.set(&[&two]);
     std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(call(&server, &new).status, 200);
@@ -285,7 +287,28 @@ fn a_configuration_that_is_read_again_has_the_last_keys_while_the_issuer_is_down
     // Whoever is trusted on another way did not show them.
     desk.configure_more(|config| config["outbound"] = json!({ "no_proxy": ["example.org"] }));
     server.signal(Signal::HUP);
-    until("nobody has shown keys", || call(&server, &token).status == 401);
+    until("nobody has shown keys", || call(&server, &token).status == 503);
+}
+
+#[test]
+fn whom_an_issuer_keeps_from_being_known_shows_nothing_wrong() {
+    let one = IssuerKey::new("one", 1);
+    let keys = KeyServer::start(&[&one], None);
+    keys.fail();
+    let settings = json!({ "jwks_url": keys.url(), "jwks_ttl_s": 1, "jwks_refetch_s": 1 });
+    let desk = trusting(settings, |config| {
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 2 } });
+    });
+    let server = Server::start(&desk);
+    let token = one.token(|_, _| ());
+    for _ in 0..4 {
+        call(&server, &token).assert_problem("no keys", 503, "host.unavailable");
+    }
+    keys.set(&[&one]);
+    until("there are keys", || call(&server, &token).status == 200);
+    let events = recorded(&desk, server);
+    let reason = "a token whose issuer's keys cannot be had";
+    assert!(events.iter().any(|event| event["reason"] == reason), "{events:?}");
 }
 
 #[test]
@@ -310,13 +333,13 @@ fn keys_are_fetched_through_the_proxy_from_whom_the_authority_vouches_for() {
     assert_eq!(keys.asked(), 1);
     assert_eq!(
         status(json!({ "proxy": proxied })),
-        401,
+        503,
         "nobody that is trusted vouches for it"
     );
     assert_eq!((proxy.asked().len(), keys.asked()), (2, 1));
     let direct = json!({ "proxy": proxied, "ca_file": "ca.pem", "no_proxy": ["issuer.test"] });
-    assert_eq!(status(direct), 401, "the name leads nowhere");
-    assert_eq!(status(json!({ "ca_file": "ca.pem" })), 401);
+    assert_eq!(status(direct), 503, "the name leads nowhere");
+    assert_eq!(status(json!({ "ca_file": "ca.pem" })), 503);
     assert_eq!(proxy.asked().len(), 2, "not asked");
 }
 

@@ -19,6 +19,7 @@ use crate::door::{Door, Peer, Said};
 use crate::problem::Problem;
 use crate::signature::{self, Message, Times};
 use crate::tls::ClientCertificate;
+use crate::token::Doubt;
 
 /// Longest credential, in bytes. Stops one that takes long to look at.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
@@ -36,6 +37,8 @@ struct Stranger {
     user: Option<CallerName>,
     /// For the record alone.
     reason: &'static str,
+    /// What was shown may be good, and nobody can tell now.
+    undecided: bool,
 }
 
 impl Stranger {
@@ -44,6 +47,7 @@ impl Stranger {
             method,
             user: None,
             reason,
+            undecided: false,
         }
     }
 }
@@ -93,7 +97,11 @@ pub(crate) async fn authenticate(
             };
             let reason = Some(stranger.reason.to_owned());
             door.shared.record_authentication(trace, peer, said, reason);
-            Err(refused(door.shared.protected.challenge(&uri)))
+            Err(if stranger.undecided {
+                undecided()
+            } else {
+                refused(door.shared.protected.challenge(&uri))
+            })
         }
         Err(Refused::Problem(problem)) => Err(problem.into_response()),
     }
@@ -105,6 +113,12 @@ pub(crate) fn refused(challenge: HeaderValue) -> Response {
     let mut response = Problem::from(failure).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     response
+}
+
+/// Nobody is refused for what cannot be checked now, and it does not count as a wrong credential.
+fn undecided() -> Response {
+    let failure = Failure::new(Code::Unavailable, "it cannot be found out at the moment who calls");
+    Problem::from(failure).into_response()
 }
 
 /// What a request shows of its caller. Whoever shows something wrong is not taken for somebody who shows nothing.
@@ -164,7 +178,10 @@ fn with_key(door: &Door, key: &str) -> Result<Known, Stranger> {
 async fn with_token(door: &Door, token: &str) -> Result<Known, Stranger> {
     let method = AuthenticationMethod::Token;
     let caller = door.shared.issuers.caller(token).await;
-    let caller = caller.map_err(|reason| Stranger::new(method, reason))?;
+    let caller = caller.map_err(|doubt| Stranger {
+        undecided: doubt == Doubt::NoKeys,
+        ..Stranger::new(method, doubt.reason())
+    })?;
     Ok(Known { caller, method })
 }
 
@@ -184,9 +201,8 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
     };
     let stranger = |reason| {
         Refused::Stranger(Stranger {
-            method: AuthenticationMethod::Signature,
             user: Some(known.caller.name.clone()),
-            reason,
+            ..Stranger::new(AuthenticationMethod::Signature, reason)
         })
     };
     if !signature::is_there(request.headers()) {

@@ -74,6 +74,31 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
+/// Why a token is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It is no good.
+    Bad(&'static str),
+    /// There are no keys of its issuer, so that nobody can tell.
+    NoKeys,
+}
+
+impl Doubt {
+    /// For the record.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Bad(reason) => reason,
+            Self::NoKeys => "a token whose issuer's keys cannot be had",
+        }
+    }
+}
+
+impl From<&'static str> for Doubt {
+    fn from(reason: &'static str) -> Self {
+        Self::Bad(reason)
+    }
+}
+
 /// A token in its parts, none of which is believed yet.
 struct Parts<'a> {
     header: Header,
@@ -121,17 +146,22 @@ impl Issuers {
         scopes
     }
 
-    /// Who bears this token. The reason is for the record.
-    pub(crate) async fn caller(&self, token: &str) -> Result<Arc<Caller>, &'static str> {
+    /// Who bears this token.
+    pub(crate) async fn caller(&self, token: &str) -> Result<Arc<Caller>, Doubt> {
         let parts = Parts::split(token)?;
         let name = parts.claims.issuer.as_deref().ok_or("a token without `iss`")?;
         let issuer = self.list.get(name).ok_or("a token of an unknown issuer")?;
-        let algorithm = issuer.check_header(&parts.header)?;
+        let algorithm = match issuer.check_header(&parts.header) {
+            Ok(algorithm) => algorithm,
+            // All of its tokens are the same then, so that none shows which part was wrong.
+            Err(_) if issuer.keys.are_missing() => return Err(Doubt::NoKeys),
+            Err(reason) => return Err(Doubt::Bad(reason)),
+        };
         let key = issuer.keys.find(parts.header.kid.as_deref(), algorithm).await?;
         // The only errors are those of a key that does not fit, which is not taken from its set in the first place.
         let valid = jsonwebtoken::crypto::verify(parts.signature, parts.message.as_bytes(), &key, algorithm.into());
         if !valid.unwrap_or(false) {
-            return Err("a token with a wrong signature");
+            return Err(Doubt::Bad("a token with a wrong signature"));
         }
         let subject = parts.claims.check(&issuer.options, self.clock.now())?;
         let session = parts.claims.session(&issuer.options)?;

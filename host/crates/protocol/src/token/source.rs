@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use jsonwebtoken::DecodingKey;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::Doubt;
 use super::keys::{KeySet, KeySetError, TokenAlgorithm};
 
 /// Largest set of keys, in bytes. Stops an answer that fills memory.
@@ -108,16 +109,13 @@ impl Keys {
         }
     }
 
-    /// The key for a token. The reason is for the record.
+    /// The key for a token.
     pub(super) async fn find(
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: TokenAlgorithm,
-    ) -> Result<DecodingKey, &'static str> {
-        let (ttl, stale) = match &self.place {
-            KeysPlace::Fixed(_) => (Duration::MAX, Duration::MAX),
-            KeysPlace::Url(remote) => (remote.ttl, remote.stale),
-        };
+    ) -> Result<DecodingKey, Doubt> {
+        let (ttl, stale) = self.times();
         let found = |loaded: &Loaded| loaded.keys.find(id, algorithm).cloned();
         let known = self.within(stale);
         let known = known.and_then(|loaded| Some((found(&loaded)?, loaded)));
@@ -133,8 +131,22 @@ impl Keys {
             None => false,
         };
         self.refresh(will_do).await;
-        let keys = self.within(stale).ok_or("a token whose issuer's keys cannot be had")?;
-        found(&keys).ok_or("a token with an unknown key")
+        let keys = self.within(stale).ok_or(Doubt::NoKeys)?;
+        found(&keys).ok_or(Doubt::Bad("a token with an unknown key"))
+    }
+
+    /// Whether they were asked for, and there are none.
+    pub(super) fn are_missing(&self) -> bool {
+        let (_, stale) = self.times();
+        self.has_asked.load(Ordering::Acquire) && self.within(stale).is_none()
+    }
+
+    /// How long they are as good as new ones, and how long they serve.
+    fn times(&self) -> (Duration, Duration) {
+        match &self.place {
+            KeysPlace::Fixed(_) => (Duration::MAX, Duration::MAX),
+            KeysPlace::Url(remote) => (remote.ttl, remote.stale),
+        }
     }
 
     /// The keys, if they are not older than that.

@@ -127,7 +127,7 @@ fn issuers(options: IssuerOptions) -> Issuers {
 
 /// Who bears it: the persona.
 async fn persona(issuers: &Issuers, token: &str) -> Result<String, &'static str> {
-    let caller = issuers.caller(token).await?;
+    let caller = issuers.caller(token).await.map_err(Doubt::reason)?;
     Ok(caller.session.persona().body.id.to_string())
 }
 
@@ -631,6 +631,26 @@ async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
     }
     assert_eq!(server.asked(), 4);
     assert_eq!(persona(&all, &token).await, none, "asked a moment ago");
+    // Without keys nothing is said of any token of it.
+    for (case, token) in [
+        (
+            "another audience",
+            one.token(|it| it["aud"] = json!("https://other.example")),
+        ),
+        (
+            "another type",
+            one.sign(&json!({ "alg": "EdDSA", "typ": "JWT" }), &claims().to_string()),
+        ),
+        (
+            "no algorithm",
+            one.sign(&json!({ "alg": "none", "typ": "at+jwt" }), &claims().to_string()),
+        ),
+    ] {
+        assert_eq!(all.caller(&token).await.err(), Some(Doubt::NoKeys), "{case}");
+    }
+    let other = one.token(|it| it["iss"] = json!("https://other.example"));
+    let unknown = Doubt::Bad("a token of an unknown issuer");
+    assert_eq!(all.caller(&other).await.err(), Some(unknown));
     assert_eq!(server.asked(), 4);
     at(100);
     server.say("200 OK", &set(&[&one]));
