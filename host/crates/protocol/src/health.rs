@@ -39,6 +39,8 @@ pub(crate) struct Doctor {
     health: Arc<dyn Health>,
     clock: Arc<dyn Clock>,
     last: Mutex<Option<(Duration, Arc<[Check]>)>>,
+    /// Held while somebody looks, also when nobody waits for that any more: a disk that hangs is looked at once.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Doctor {
@@ -47,25 +49,45 @@ impl Doctor {
             health,
             clock,
             last: Mutex::new(None),
+            looking: Arc::default(),
         }
     }
 
     /// What was found, now or a moment ago.
-    pub(crate) async fn look(&self) -> Arc<[Check]> {
-        let now = self.clock.elapsed();
-        let kept = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, checks)) = kept
-            && now.saturating_sub(at) < FRESH
-        {
+    pub(crate) async fn look(self: &Arc<Self>) -> Arc<[Check]> {
+        if let Some(checks) = self.fresh() {
             return checks;
         }
-        let health = Arc::clone(&self.health);
-        let asked = tokio::task::spawn_blocking(move || health.checks());
-        let checks: Arc<[Check]> = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(checks)) => checks.into(),
-            Ok(Err(error)) => [hung(error.to_string())].into(),
-            Err(_elapsed) => [hung(format!("no answer within {} s", PATIENCE.as_secs()))].into(),
-        };
+        match tokio::time::timeout(PATIENCE, self.ask()).await {
+            Ok(checks) => checks,
+            Err(_elapsed) => self.keep([hung(format!("no answer within {} s", PATIENCE.as_secs()))].into()),
+        }
+    }
+
+    /// Looks, or waits for whoever does.
+    async fn ask(self: &Arc<Self>) -> Arc<[Check]> {
+        let looking = Arc::clone(&self.looking).lock_owned().await;
+        if let Some(checks) = self.fresh() {
+            return checks;
+        }
+        let doctor = Arc::clone(self);
+        let asked = tokio::task::spawn_blocking(move || {
+            let _looking = looking;
+            doctor.keep(doctor.health.checks().into())
+        });
+        match asked.await {
+            Ok(checks) => checks,
+            Err(error) => self.keep([hung(error.to_string())].into()),
+        }
+    }
+
+    fn fresh(&self) -> Option<Arc<[Check]>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, checks) = last.as_ref()?;
+        (self.clock.elapsed().saturating_sub(*at) < FRESH).then(|| Arc::clone(checks))
+    }
+
+    fn keep(&self, checks: Arc<[Check]>) -> Arc<[Check]> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((self.clock.elapsed(), Arc::clone(&checks)));
         checks
@@ -127,5 +149,87 @@ pub(crate) async fn ready(State(door): State<Arc<Door>>) -> Response {
         answer(StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else {
         answer(StatusCode::OK, "ok")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hand(Mutex<Duration>);
+
+    impl Hand {
+        fn pass(&self, time: Duration) {
+            *self.0.lock().unwrap() += time;
+        }
+    }
+
+    impl Clock for Hand {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    /// A disk that hangs until the other end of the channel is gone.
+    #[derive(Debug)]
+    struct Disk {
+        looked: AtomicUsize,
+        hangs: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Health for Disk {
+        fn checks(&self) -> Vec<Check> {
+            self.looked.fetch_add(1, Ordering::SeqCst);
+            let _gone = self.hangs.lock().unwrap().recv();
+            vec![Check {
+                name: "disk",
+                fault: None,
+            }]
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_looked_at_once() {
+        let (hanging, hangs) = mpsc::channel();
+        let disk = Arc::new(Disk {
+            looked: AtomicUsize::new(0),
+            hangs: Mutex::new(hangs),
+        });
+        let clock = Arc::new(Hand::default());
+        let doctor = Doctor::new(
+            Arc::clone(&disk) as Arc<dyn Health>,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
+        let doctor = Arc::new(doctor);
+        let look = || {
+            let doctor = Arc::clone(&doctor);
+            tokio::spawn(async move { doctor.look().await })
+        };
+        for _ in 0..3 {
+            let both = [look(), look()];
+            // They ask, and wait.
+            tokio::task::yield_now().await;
+            tokio::time::advance(PATIENCE + FRESH).await;
+            for one in both {
+                assert_eq!(one.await.unwrap()[0].name, "health");
+            }
+            assert_eq!(doctor.look().await[0].name, "health", "what was seen a moment ago");
+            clock.pass(FRESH);
+        }
+        let waits = look();
+        tokio::task::yield_now().await;
+        drop(hanging);
+        assert_eq!(waits.await.unwrap()[0].name, "disk", "it answers again");
+        assert_eq!(disk.looked.load(Ordering::SeqCst), 1);
+        clock.pass(FRESH);
+        assert_eq!(look().await.unwrap()[0].name, "disk");
+        assert_eq!(disk.looked.load(Ordering::SeqCst), 2);
     }
 }
