@@ -73,8 +73,8 @@ pub(crate) fn check(
     check_covered(&input, message)?;
     let now = times.now.as_second();
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let last = input.created.saturating_add(seconds(times.age_max));
-    if now > last || input.expires.is_some_and(|expires| now > expires) {
+    let oldest = now.saturating_sub(seconds(times.age_max));
+    if input.created < oldest || input.expires.is_some_and(|expires| now > expires) {
         return Err("a signature that has expired");
     }
     if input.created > now.saturating_add(seconds(times.skew)) {
@@ -85,7 +85,7 @@ pub(crate) fn check(
         digest::check(message.headers, message.body)?;
     }
     // Last, so that nobody but the caller fills the memory of what was used.
-    match nonces.take(caller, &input.nonce, last, now) {
+    match nonces.take(caller, &input.nonce, input.created, oldest) {
         Taken::First => Ok(()),
         Taken::Again => Err("a signature that was used before"),
         Taken::Full => Err("a signature for which there is no room to remember it"),

@@ -18,8 +18,11 @@ pub(crate) struct Nonces {
 #[derive(Debug, Default)]
 struct Used {
     nonces: HashSet<Digest>,
-    /// The same, with the last second in which each could be used.
-    until: BTreeSet<(i64, Digest)>,
+    /// The same, with the second in which each was made.
+    created: BTreeSet<(i64, Digest)>,
+    /// The latest of these of one that is forgotten: none that was made up to then is good any more, also where it would be
+    /// young enough again, since the age that is allowed was raised or the clock went back.
+    forgotten: i64,
 }
 
 /// What became of a nonce.
@@ -27,7 +30,7 @@ struct Used {
 pub(crate) enum Taken {
     /// It is used now.
     First,
-    /// It was used before.
+    /// It was used before, or nobody knows any more.
     Again,
     /// There is no room to remember it.
     Full,
@@ -47,26 +50,27 @@ impl Nonces {
         self.entries_max.store(entries_max, Ordering::Relaxed);
     }
 
-    /// Uses a nonce that nobody may use again up to the second `last`. The seconds are those of the time of day, as in
-    /// signatures: one that counts as valid is remembered, whatever becomes of the clock.
-    pub(crate) fn take(&self, caller: &CallerName, nonce: &str, last: i64, now: i64) -> Taken {
+    /// Uses the nonce of a signature that was made in the second `created`; those made before `oldest` are too old. The
+    /// seconds are those of the time of day, as in signatures: one that counts as valid is remembered.
+    pub(crate) fn take(&self, caller: &CallerName, nonce: &str, created: i64, oldest: i64) -> Taken {
         let nonce = Digest::of(nonce.as_bytes());
         let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let used = all.entry(caller.clone()).or_default();
-        while let Some((until, oldest)) = used.until.first().copied()
-            && until < now
+        while let Some((second, first)) = used.created.first().copied()
+            && second < oldest
         {
-            used.until.remove(&(until, oldest));
-            used.nonces.remove(&oldest);
+            used.created.remove(&(second, first));
+            used.nonces.remove(&first);
+            used.forgotten = used.forgotten.max(second);
         }
-        if used.nonces.contains(&nonce) {
+        if created <= used.forgotten || used.nonces.contains(&nonce) {
             return Taken::Again;
         }
         if used.nonces.len() >= self.entries_max.load(Ordering::Relaxed) {
             return Taken::Full;
         }
         used.nonces.insert(nonce);
-        used.until.insert((last, nonce));
+        used.created.insert((created, nonce));
         Taken::First
     }
 }
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn a_nonce_is_used_once_by_one_caller_and_none_is_forgotten_too_early() {
         let nonces = Nonces::new(2);
-        let take = |caller: &str, nonce, last, now| nonces.take(&caller.parse().unwrap(), nonce, last, now);
+        let take = |caller: &str, nonce, created, oldest| nonces.take(&caller.parse().unwrap(), nonce, created, oldest);
         assert_eq!(take("a", "1", 100, 50), Taken::First);
         assert_eq!(take("a", "1", 100, 50), Taken::Again);
         assert_eq!(take("b", "1", 100, 50), Taken::First, "another caller");
@@ -94,5 +98,19 @@ mod tests {
         assert_eq!(take("a", "4", 120, 101), Taken::First);
         nonces.rebound(1);
         assert_eq!(take("a", "4", 120, 101), Taken::Again, "nothing is forgotten for it");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_good_again_when_an_older_one_would_be() {
+        let nonces = Nonces::new(10);
+        let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, oldest);
+        assert_eq!(take("1", 100, 50), Taken::First);
+        assert_eq!(take("2", 110, 50), Taken::First);
+        assert_eq!(take("3", 130, 105), Taken::First, "the first is forgotten");
+        // The age that is allowed is raised.
+        assert_eq!(take("1", 100, 20), Taken::Again);
+        assert_eq!(take("2", 110, 20), Taken::Again);
+        assert_eq!(take("4", 99, 20), Taken::Again, "nobody knows whether it was used");
+        assert_eq!(take("4", 101, 20), Taken::First);
     }
 }
