@@ -14,6 +14,7 @@ pub(crate) use never::{never, taken_of};
 pub(crate) use register::Register;
 pub use register::{AGENTS_MAX, Refused};
 pub(crate) use standing::{Exceeded, Standing};
+pub(crate) use terms::depth_bound;
 pub use terms::{Bound, TermRow, Terms, agent_rows};
 
 /// The first of the two times for which requests are counted, in milliseconds.

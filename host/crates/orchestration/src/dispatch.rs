@@ -186,7 +186,8 @@ impl Dispatcher {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<Arc<Granted>, Failure> {
-        self.authorize_at(session, capability, version, self.clock.now(), None)
+        let ruling = self.ruling.load();
+        self.authorize_at(&ruling, session, capability, version, self.clock.now(), None)
             .map_err(|denied| *denied.failure)
     }
 
@@ -221,6 +222,7 @@ impl Dispatcher {
 
     fn authorize_at(
         &self,
+        ruling: &Ruling,
         session: &Session,
         capability: &CapabilityId,
         version: Option<&VersionReq>,
@@ -230,7 +232,6 @@ impl Dispatcher {
         let capability = self.registry.find(capability, version)?;
         self.check_documents(session, &capability, now)
             .map_err(|failure| Denied::by(failure, vec!["trust"]))?;
-        let ruling = self.ruling.load();
         if let Some(granted) = ruling.find(&capability, session) {
             return Ok(granted);
         }

@@ -27,7 +27,7 @@ pub(super) const POLICY_MEMORY_RECORDS: &str = "aral.toml, [policy.memory]: reco
 pub(super) const POLICY_PROGRAMS: &str = "aral.toml, [policy.exec]: programs";
 
 /// The line that makes a tier.
-pub(super) fn tier(name: &TierName, requests_per_minute: u64) -> String {
+pub(crate) fn tier(name: &TierName, requests_per_minute: u64) -> String {
     policy_number(Some(name), "requests_per_minute", requests_per_minute.max(1))
 }
 

@@ -85,10 +85,7 @@ impl Terms {
             requests_per_minute: Bound::of(rates.requests_per_minute, agents.requests_per_minute),
             requests_per_hour: Bound::of(rates.requests_per_hour, agents.requests_per_hour),
             cost_per_hour_micro: Bound::of(constraints.max_cost_per_hour, agents.cost_per_hour_micro),
-            reasoning_depth: Bound::of(
-                constraints.max_reasoning_depth.map(u64::from),
-                u64::from(agents.reasoning_depth),
-            ),
+            reasoning_depth: depth_bound(persona, agents),
             price_micro: policy.price_of(capability),
             gigafuel_micro: policy.prices.gigafuel_micro,
             second_micro: policy.prices.second_micro,
@@ -116,6 +113,14 @@ impl Terms {
             .saturating_add(part(usage.fuel.unwrap_or(0), self.gigafuel_micro, 1_000_000_000))
             .saturating_add(part(usage.wall_us, self.second_micro, 1_000_000))
     }
+}
+
+/// How deep an agent may call, and others behind it, if the policy has its tier as `agents`.
+pub(crate) fn depth_bound(persona: &PersonaBody, agents: &AgentLimits) -> Bound {
+    Bound::of(
+        persona.constraints.max_reasoning_depth.map(u64::from),
+        u64::from(agents.reasoning_depth),
+    )
 }
 
 /// What an agent may use up, each number with what both say; none: the policy does not have the persona's tier.

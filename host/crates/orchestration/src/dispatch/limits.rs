@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use aral_contract::event::Severity;
 use aral_contract::{CapabilityId, Clock, Code, EventKind, Failure, PersonaId, TraceId, Usage};
+use aral_persona::PersonaBody;
 use jiff::Timestamp;
 use semver::VersionReq;
 
 use super::Dispatcher;
 use super::granted::Granted;
 use crate::authorize::Party;
-use crate::authorize::lines::{persona_number, policy_number};
-use crate::budget::{Bound, Exceeded, Standing, Terms};
+use crate::authorize::lines::{self, persona_number, policy_number};
+use crate::budget::{Bound, Exceeded, Standing, Terms, depth_bound};
+use crate::policy::Policy;
 use crate::session::Session;
 
 /// A call that may be made: it is counted, and what it can cost is put aside until this is settled or dropped.
@@ -145,8 +147,9 @@ impl Dispatcher {
         trace: Option<TraceId>,
     ) -> Result<Admission, Denied> {
         let now = self.clock.now();
-        let granted = self.authorize_at(session, capability, version, now, trace)?;
-        match admit(session, &granted, &self.clock, now) {
+        let ruling = self.ruling.load();
+        let granted = self.authorize_at(&ruling, session, capability, version, now, trace)?;
+        match admit(session, &granted, ruling.policy(), &self.clock, now) {
             Ok(reservation) => {
                 self.note_used();
                 Ok(Admission { granted, reservation })
@@ -169,9 +172,15 @@ impl Dispatcher {
 
 /// Through whom the call comes, then how often, then for how much: what costs nothing to ask comes first, and what is
 /// counted is counted only if nothing else stands against the call.
-fn admit(session: &Session, granted: &Granted, clock: &Arc<dyn Clock>, now: Timestamp) -> Result<Reservation, Refusal> {
+fn admit(
+    session: &Session,
+    granted: &Granted,
+    policy: &Policy,
+    clock: &Arc<dyn Clock>,
+    now: Timestamp,
+) -> Result<Reservation, Refusal> {
     let terms = granted.terms();
-    check_context(session, terms)?;
+    check_context(session, terms, policy)?;
     session
         .standing()
         .take(terms, now)
@@ -186,7 +195,7 @@ fn admit(session: &Session, granted: &Granted, clock: &Arc<dyn Clock>, now: Time
 
 /// Every agent on the way must be allowed to call the next one, and none may be so far from the beginning or have so many
 /// behind it that one of them forbids it.
-fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
+fn check_context(session: &Session, terms: &Terms, policy: &Policy) -> Result<(), Refusal> {
     let (id, depth) = (&session.persona().body.id, u64::from(session.depth()));
     let bound = terms.reasoning_depth;
     if depth > bound.most {
@@ -207,22 +216,40 @@ fn check_context(session: &Session, terms: &Terms) -> Result<(), Refusal> {
             let line = format!("persona `{}`, constraints: \"allowed_agents\": [\"{to}\"]", by.id);
             return Err(Refusal::new(Code::PermissionDenied, Party::Persona, id, missing, line));
         }
-        if let Some(most) = by
-            .constraints
-            .max_reasoning_depth
-            .filter(|most| depth > u64::from(*most))
-        {
-            let missing = format!(
-                "it is {depth} steps deep, and the persona of its caller `{}` lets it be {most}",
-                by.id
-            );
-            let line = format!("persona `{}`, constraints: \"max_reasoning_depth\": {depth}", by.id);
-            let recorded = format!("the persona of its caller `{}` lets it be {most} steps deep", by.id);
-            return Err(Refusal::new(Code::LimitDepth, Party::Persona, id, missing, line).recorded(recorded));
-        }
+        check_depth_behind(by, policy, id, depth)?;
         callee = caller;
     }
     Ok(())
+}
+
+/// Whether the agent `by` lets a call for `id`, so deep, be made behind it: by its persona and by the policy, as for its own.
+fn check_depth_behind(by: &PersonaBody, policy: &Policy, id: &PersonaId, depth: u64) -> Result<(), Refusal> {
+    let Some(agents) = policy.agents_of(by.tier.as_ref()) else {
+        let missing = format!("the policy does not have the tier of its caller `{}`", by.id);
+        let line = by
+            .tier
+            .as_ref()
+            .map(|tier| lines::tier(tier, policy.agents.requests_per_minute));
+        let line = line.unwrap_or_default();
+        return Err(Refusal::new(Code::PermissionDenied, Party::Policy, id, missing, line));
+    };
+    let bound = depth_bound(by, agents);
+    if depth <= bound.most {
+        return Ok(());
+    }
+    let (whose, line) = match bound.by {
+        Party::Persona => (
+            format!("the persona of its caller `{}`", by.id),
+            format!("persona `{}`, constraints: \"max_reasoning_depth\": {depth}", by.id),
+        ),
+        Party::Policy => (
+            format!("the policy for its caller `{}`", by.id),
+            policy_number(by.tier.as_ref(), "reasoning_depth", depth),
+        ),
+    };
+    let missing = format!("it is {depth} steps deep, and {whose} lets it be {}", bound.most);
+    let recorded = format!("{whose} lets it be {} steps deep", bound.most);
+    Err(Refusal::new(Code::LimitDepth, bound.by, id, missing, line).recorded(recorded))
 }
 
 fn refusal(id: &PersonaId, terms: &Terms, exceeded: Exceeded) -> Refusal {

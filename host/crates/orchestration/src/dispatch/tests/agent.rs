@@ -249,6 +249,56 @@ async fn depth_is_bounded_by_the_policy_by_the_agent_and_by_everybody_before_it(
 }
 
 #[tokio::test]
+async fn the_policy_bounds_the_depth_behind_a_caller_by_the_tier_of_that_caller() {
+    let caller = |constraints: Value| {
+        let mut all = json!({"allowed_agents": ["*"]});
+        all.as_object_mut()
+            .unwrap()
+            .extend(constraints.as_object().unwrap().clone());
+        agent("lead", json!({"tier": "low"}), all)
+    };
+    let helper = agent("helper", json!({}), json!({}));
+    let fixture = lines("agent.reasoning_depth = 5\ntier.low.reasoning_depth = 1");
+    let called = helper.called_by(&caller(json!({})));
+    assert_eq!(calls(&fixture, &called, 1).await.0, 1);
+    let refused = calls(&fixture, &called.deeper(), 1).await.1.unwrap();
+    assert_eq!(refused.code, Code::LimitDepth);
+    assert!(
+        refused
+            .message
+            .contains("the policy for its caller `lead` lets it be 1"),
+        "{refused}"
+    );
+    assert_eq!(
+        refused.hint.unwrap(),
+        "aral.toml, [policy.tier.low]: reasoning_depth = 2"
+    );
+    // The lower one holds, whoever says it.
+    let called = helper.called_by(&caller(json!({"max_reasoning_depth": 0})));
+    let refused = calls(&fixture, &called, 1).await.1.unwrap();
+    assert!(
+        refused
+            .message
+            .contains("the persona of its caller `lead` lets it be 0"),
+        "{refused}"
+    );
+    // A tier that the policy does not have has no number.
+    let without = lines("agent.reasoning_depth = 5");
+    let refused = calls(&without, &helper.called_by(&caller(json!({}))), 1)
+        .await
+        .1
+        .unwrap();
+    assert_eq!(refused.code, Code::PermissionDenied);
+    assert!(
+        refused
+            .message
+            .contains("the policy does not have the tier of its caller `lead`"),
+        "{refused}"
+    );
+    assert!(refused.hint.unwrap().starts_with("aral.toml, [policy.tier.low]: "));
+}
+
+#[tokio::test]
 async fn an_agent_calls_those_that_its_persona_names() {
     let fixture = lines("");
     let callee = agent("helper", json!({}), json!({}));
