@@ -186,7 +186,14 @@ impl std::ops::Deref for Policy {
 
 impl Policy {
     /// Seals the parts.
+    ///
+    /// # Errors
+    /// A depth of more than 64, which no chain of agents may have, or a number of 2^53 or more.
     pub fn new(parts: PolicyParts) -> Result<Self, PolicyError> {
+        agent::check_depth("[policy.agent]", &parts.agents)?;
+        for (name, limits) in &parts.tiers {
+            agent::check_depth(&format!("[policy.tier.{name}]"), limits)?;
+        }
         let canonical = serde_json::to_value(&parts)
             .map_err(|error| PolicyError::Canonical(error.to_string()))
             .and_then(|value| json::canonical(&value).map_err(|error| PolicyError::Canonical(error.to_string())))?;
@@ -206,12 +213,10 @@ impl Policy {
                 return Err(PolicyError::DefaultAboveCeiling { name, default, ceiling });
             }
         }
-        let agents = agent::resolve("[policy.agent]", raw.agent, AgentLimits::default())?;
-        let tiers = raw.tier.into_iter().map(|(name, raw)| {
-            let limits = agent::resolve(&format!("[policy.tier.{name}]"), raw, agents)?;
-            Ok((name, limits))
-        });
-        let tiers = tiers.collect::<Result<_, PolicyError>>()?;
+        let agents = agent::resolve(raw.agent, AgentLimits::default());
+        let tiers = raw.tier.into_iter();
+        let tiers = tiers.map(|(name, raw)| (name, agent::resolve(raw, agents)));
+        let tiers = tiers.collect();
         let prices = Prices::from(raw.price);
         let overrides = raw.capability.into_iter().map(|(id, raw)| {
             let ceiling = ceiling.with(&raw.limits);

@@ -64,16 +64,21 @@ impl From<RawPrices> for Prices {
 }
 
 /// One table, with what it leaves out taken from `otherwise`.
-pub(super) fn resolve(place: &str, raw: RawAgentLimits, otherwise: AgentLimits) -> Result<AgentLimits, PolicyError> {
-    let depth = raw.reasoning_depth.unwrap_or(otherwise.reasoning_depth);
+pub(super) fn resolve(raw: RawAgentLimits, otherwise: AgentLimits) -> AgentLimits {
+    AgentLimits {
+        requests_per_minute: raw.requests_per_minute.unwrap_or(otherwise.requests_per_minute),
+        requests_per_hour: raw.requests_per_hour.unwrap_or(otherwise.requests_per_hour),
+        cost_per_hour_micro: raw.cost_per_hour_micro.unwrap_or(otherwise.cost_per_hour_micro),
+        reasoning_depth: raw.reasoning_depth.unwrap_or(otherwise.reasoning_depth),
+    }
+}
+
+/// A session does not know through whom it was called where it is deeper than any policy may allow.
+pub(super) fn check_depth(place: &str, limits: &AgentLimits) -> Result<(), PolicyError> {
+    let depth = limits.reasoning_depth;
     if depth > DEPTH_MAX {
         let place = place.to_owned();
         return Err(PolicyError::Depth { place, depth });
     }
-    Ok(AgentLimits {
-        requests_per_minute: raw.requests_per_minute.unwrap_or(otherwise.requests_per_minute),
-        requests_per_hour: raw.requests_per_hour.unwrap_or(otherwise.requests_per_hour),
-        cost_per_hour_micro: raw.cost_per_hour_micro.unwrap_or(otherwise.cost_per_hour_micro),
-        reasoning_depth: depth,
-    })
+    Ok(())
 }

@@ -177,4 +177,22 @@ fn a_capability_without_a_price_of_its_own_has_that_of_all() {
 fn no_policy_lets_a_chain_be_longer_than_the_host_checks() {
     let error = resolve("tier.gold.reasoning_depth = 65").unwrap_err();
     assert_eq!(error, "[policy.tier.gold] reasoning_depth = 65 is more than 64");
+    // Nor one that comes from no file.
+    let depth = |reasoning_depth| AgentLimits {
+        reasoning_depth,
+        ..AgentLimits::default()
+    };
+    let with = |agents, gold| {
+        Policy::new(PolicyParts {
+            agents: depth(agents),
+            tiers: [("gold".parse().unwrap(), depth(gold))].into(),
+            ..PolicyParts::default()
+        })
+    };
+    assert!(with(64, 64).is_ok());
+    for (agents, gold, table) in [(65, 1, "[policy.agent]"), (1, 65, "[policy.tier.gold]")] {
+        let error = with(agents, gold).unwrap_err();
+        let place = table.to_owned();
+        assert_eq!(error, PolicyError::Depth { place, depth: 65 });
+    }
 }
