@@ -251,7 +251,8 @@ impl Host {
         }
     }
 
-    /// Opens a session for a persona that is believed, and records that.
+    /// Opens a session for a persona that is believed, and records that. What is remembered of it is written first: an error
+    /// leaves the persona that was there, and its sessions, as they were.
     pub(crate) fn open(&self, persona: Persona) -> Result<Session, Failure> {
         let (id, serial) = (persona.body.id.clone(), persona.header.serial);
         let signed = persona.signer.is_some();
@@ -266,11 +267,12 @@ impl Host {
             .map_or_else(|| Ok(Default::default()), Locked::personas)?;
         self.check_serial(&known, &persona)?;
         let used = locked.as_ref().map(Locked::used).transpose()?;
-        let session = self.dispatcher().open(persona).inspect_err(|refused| {
+        let attempt = |refused: &Refused| {
             if refused.is_override() {
                 self.attempted(&id);
             }
-        })?;
+        };
+        self.dispatcher().check_open(&persona).inspect_err(attempt)?;
         if let Some(locked) = &locked
             && signed
             && known.get(&id) != Some(&serial)
@@ -279,6 +281,7 @@ impl Host {
             known.insert(id.clone(), serial);
             locked.write_personas(&known)?;
         }
+        let session = self.dispatcher().open(persona).inspect_err(attempt)?;
         if let Some(used) = used {
             self.dispatcher().load_used(&used);
         }

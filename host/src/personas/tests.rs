@@ -293,6 +293,45 @@ fn a_lower_serial_is_refused_also_by_the_next_process() {
     first.host.session(&persona_of(5, &json!({}))).unwrap_err();
 }
 
+/// A clock that puts a folder in the place of the personas that are remembered when it is asked for the time next.
+#[derive(Debug)]
+struct Spoiling(TestClock, Mutex<Option<PathBuf>>);
+
+impl Clock for Spoiling {
+    fn now(&self) -> Timestamp {
+        if let Some(state) = self.1.lock().unwrap().take() {
+            let dir = files::open_root(&state).unwrap();
+            dir.remove_file("personas.json").unwrap();
+            dir.create_dir("personas.json").unwrap();
+        }
+        self.0.now()
+    }
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[tokio::test]
+async fn a_newer_issue_that_cannot_be_remembered_takes_no_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let clock = TestClock(Mutex::new(at("2026-06-01T00:00:00Z")));
+    let clock = Arc::new(Spoiling(clock, Mutex::default()));
+    let fixture = fixture(|builder| builder.state_dir(&state).clock(Arc::clone(&clock) as _));
+    let session = fixture.host.session(&persona_of(1, &json!({}))).unwrap();
+    let newer = fixture.host.verified(&persona_of(2, &json!({}))).unwrap();
+    *clock.1.lock().unwrap() = Some(state.clone());
+    let failure = fixture.host.open(newer).unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    assert_eq!(*clock.1.lock().unwrap(), None, "what was remembered could be read");
+    assert_eq!(fixture.code(&session).await, None, "the one that was there goes on");
+    let dir = files::open_root(&state).unwrap();
+    dir.remove_dir("personas.json").unwrap();
+    fixture.host.session(&persona_of(1, &json!({}))).unwrap();
+    fixture.host.session(&persona_of(2, &json!({}))).unwrap();
+    assert_eq!(fixture.code(&session).await, Some(Code::DocumentStale));
+}
+
 #[tokio::test]
 async fn a_restart_resets_neither_the_requests_nor_the_cost_of_the_hour() {
     let folder = tempfile::tempdir().unwrap();

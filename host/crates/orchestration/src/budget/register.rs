@@ -90,26 +90,29 @@ impl Register {
         list
     }
 
+    /// Whether [`Register::open`] would give a session now.
+    pub(crate) fn check(&self, persona: &Persona, now: Timestamp) -> Result<(), Refused> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        check_open(&sessions, persona, now)
+    }
+
     /// The session of a persona that was checked, if nothing stands against it.
     pub(crate) fn open(&self, persona: Persona, now: Timestamp) -> Result<Session, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        check_open(&sessions, &persona, now)?;
         let id = persona.body.id.clone();
         let session = match sessions.get(&id) {
             Some(held) if held.is_of(&persona) => {
                 return Ok(held.clone());
             }
             Some(held) => {
-                check_replacement(held.persona(), &persona)?;
                 let standing = Arc::clone(held.standing());
                 let issue = standing.reissue();
                 Session::root(persona, standing, issue)
             }
             None => {
                 if sessions.len() >= AGENTS_MAX {
-                    sessions.retain(|_, session| session.is_shared() || !session.standing().is_idle(now));
-                }
-                if sessions.len() >= AGENTS_MAX {
-                    return Err(Refused::Full);
+                    sessions.retain(|_, session| !may_go(session, now));
                 }
                 Session::root(persona, Arc::new(Standing::new()), 0)
             }
@@ -150,7 +153,7 @@ impl Register {
         }
         let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(new.len()) > AGENTS_MAX;
         if is_full(&sessions) {
-            sessions.retain(|_, session| session.is_shared() || !session.standing().is_idle(now));
+            sessions.retain(|_, session| !may_go(session, now));
         }
         if is_full(&sessions) {
             return Err(Refused::Full);
@@ -197,6 +200,21 @@ impl Register {
             session.standing().load(spent, now);
         }
     }
+}
+
+/// What stands against a session for a persona that was checked.
+fn check_open(sessions: &HashMap<PersonaId, Session>, persona: &Persona, now: Timestamp) -> Result<(), Refused> {
+    match sessions.get(&persona.body.id) {
+        Some(held) if held.is_of(persona) => Ok(()),
+        Some(held) => check_replacement(held.persona(), persona),
+        None if sessions.len() < AGENTS_MAX || sessions.values().any(|session| may_go(session, now)) => Ok(()),
+        None => Err(Refused::Full),
+    }
+}
+
+/// Whether a session is let go of to make room.
+fn may_go(session: &Session, now: Timestamp) -> bool {
+    !session.is_shared() && session.standing().is_idle(now)
 }
 
 /// Signed outranks unsigned; of two signed ones the higher serial; during development, of two unsigned ones the last.
@@ -281,8 +299,12 @@ mod tests {
         let register = Register::default();
         let open = |number: usize| register.open(persona(&format!("p{number}"), 1, "P", None), now());
         let held: Vec<Session> = (0..AGENTS_MAX).map(|number| open(number).unwrap()).collect();
+        let one_more = persona("one-more", 1, "P", None);
+        assert_eq!(register.check(&one_more, now()), Err(Refused::Full));
         assert_eq!(open(AGENTS_MAX).unwrap_err(), Refused::Full);
         drop(held);
+        assert_eq!(register.check(&one_more, now()), Ok(()));
+        assert_eq!(register.list().len(), AGENTS_MAX, "asking lets go of none");
         open(AGENTS_MAX).unwrap();
         assert_eq!(register.list().len(), 1);
     }

@@ -11,6 +11,14 @@ use crate::budget::{Ledger, Refused};
 use crate::session::Session;
 
 impl Dispatcher {
+    /// Whether [`Dispatcher::open`] would give a session now. Nothing changes.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::open`].
+    pub fn check_open(&self, persona: &Persona) -> Result<(), Refused> {
+        self.register.check(persona, self.clock.now())
+    }
+
     /// The session of a persona that was checked. All sessions of one persona count together.
     ///
     /// # Errors
