@@ -335,17 +335,16 @@ impl Host {
             .as_ref()
             .map_or_else(|| Ok(Serials::default()), |locked| locked.manifests())?;
         serials.check(signer, manifest.body.ids(), serial)?;
-        let admitted = registry.admit(manifest, components)?;
+        // Everything that speaks against it does so here, where nothing is changed by it.
+        let trial = registry.renewed(|_| true);
+        let admitted = trial.admit(manifest, components)?;
         let known = serials.clone();
         serials.note(signer, manifest.body.ids(), serial);
         // Writing what is there already, safely, would take longer than a short call.
-        let new = locked.filter(|_| serials != known);
-        if let Some(Err(failure)) = new.map(|locked| locked.write_manifests(&serials)) {
-            for (capability, _) in &admitted {
-                registry.remove(&capability.entry.id, &capability.entry.version);
-            }
-            return Err(failure);
+        if let Some(locked) = locked.filter(|_| serials != known) {
+            locked.write_manifests(&serials)?;
         }
+        registry.adopt(manifest, &trial)?;
         Ok(admitted
             .into_iter()
             .map(|(capability, warnings)| self.registered(capability, warnings))

@@ -244,6 +244,33 @@ fn a_serial_counts_only_once_the_manifest_was_admitted() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test lays out files")]
+fn a_manifest_that_cannot_be_remembered_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = trusting().state_dir(folder.path().join("state")).build().unwrap();
+    register(&host, &manifest(1)).unwrap();
+    let before = host.capabilities();
+    let serials = folder.path().join("state/serials.json");
+    // Once they were read they cannot be written any more.
+    let spoiling = host.register_manifest(&manifest(2), &|_| {
+        std::fs::remove_file(&serials).unwrap();
+        std::fs::create_dir(&serials).unwrap();
+        Ok(echo())
+    });
+    assert_eq!(spoiling.unwrap_err().code, Code::Unavailable);
+    let after = host.capabilities();
+    assert_eq!(after.len(), 1);
+    assert!(Arc::ptr_eq(&before[0], &after[0]), "what worked before goes on");
+    std::fs::remove_dir(&serials).unwrap();
+    register(&host, &manifest(1)).unwrap();
+    assert_eq!(register(&host, &manifest(2)).unwrap().len(), 1);
+    assert!(
+        !Arc::ptr_eq(&after[0], &host.capabilities()[0]),
+        "the newer one is there"
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test lays out files")]
 fn files_of_a_manifest_are_found_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
