@@ -20,7 +20,7 @@ use crate::events::EventBus;
 use crate::health::Places;
 use crate::host::{Host, Parts};
 use crate::personas;
-use crate::reload::InForce;
+use crate::reload::{Given, InForce};
 use crate::serials::SerialFile;
 use crate::storage::Storage;
 
@@ -28,8 +28,7 @@ use crate::storage::Storage;
 #[derive(Debug, Default)]
 pub struct HostBuilder {
     config: Option<Config>,
-    policy: Option<Policy>,
-    keys: Vec<(PublicKey, Vec<Kind>)>,
+    given: Given,
     state_dir: Option<PathBuf>,
     sinks: Vec<Arc<dyn AuditSink>>,
     clock: Option<Arc<dyn Clock>>,
@@ -49,20 +48,18 @@ impl HostBuilder {
         }
     }
 
-    /// Trusts a key for these kinds of document, besides those of the configuration.
+    /// Trusts a key for these kinds of document, besides those of the configuration, also of one that is read again.
     #[must_use]
     pub fn trust(mut self, key: PublicKey, kinds: &[Kind]) -> Self {
-        self.keys.push((key, kinds.to_vec()));
+        self.given.keys.push((key, kinds.to_vec()));
         self
     }
 
-    /// The policy, instead of that of the configuration.
+    /// The policy, instead of that of the configuration, also of one that is read again.
     #[must_use]
-    pub fn policy(self, policy: Policy) -> Self {
-        Self {
-            policy: Some(policy),
-            ..self
-        }
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.given.policy = Some(policy);
+        self
     }
 
     /// Where state is kept (compiled code, its key, serials, what agents have used up, the audit log and its keys), instead
@@ -142,12 +139,9 @@ impl HostBuilder {
             Some(config) => config,
             None => Config::closed()?,
         };
-        let mut in_force = InForce::new(&config);
-        config.policy = self.policy.unwrap_or(config.policy);
+        let mut in_force = InForce::new(&config, self.given);
+        (config.policy, config.trust) = in_force.rules(&config);
         config.state_dir = self.state_dir.or(config.state_dir);
-        self.keys
-            .iter()
-            .for_each(|(key, kinds)| config.trust.add(key.clone(), kinds));
         // Before the runtime, which opens its cache below: the folder must be private from the beginning.
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
         let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, chain(error));

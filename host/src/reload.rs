@@ -1,6 +1,7 @@
 //! Takes a configuration that was read again. Everything is checked and made first; then it holds as a whole, or nothing
 //! has changed. What cannot change while the host runs is refused by name.
 
+mod in_force;
 mod serials;
 
 use std::cell::RefCell;
@@ -23,37 +24,15 @@ use crate::components::Beside;
 use crate::components::read_document;
 use crate::config::Config;
 use crate::events::security;
-use crate::host::{Host, Registered};
+use crate::host::Host;
 use crate::personas::Personas;
+
+pub(crate) use in_force::{Given, InForce};
 
 /// The rule of the event that says that a document lapsed.
 const LAPSED: &str = "document.lapsed";
 
 type Manifest = Verified<manifest::ManifestBody>;
-
-/// What of the configuration holds, as far as the next one is compared with it.
-#[derive(Debug, Default)]
-pub(crate) struct InForce {
-    /// As it was handed to the host; none: it is not built yet.
-    config: Option<Box<Config>>,
-    /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
-    manifests: HashSet<Digest>,
-}
-
-impl InForce {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            config: Some(Box::new(config.clone())),
-            manifests: HashSet::new(),
-        }
-    }
-
-    /// These came from a manifest of the configuration.
-    pub(crate) fn note(&mut self, registered: &[Registered]) {
-        let digests = registered.iter().map(|one| one.capability.manifest_digest());
-        self.manifests.extend(digests);
-    }
-}
 
 impl Host {
     /// Keeps others from changing the rules meanwhile.
@@ -81,7 +60,8 @@ impl Host {
     /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired or lost its key
     /// since it was taken does not keep the rest from holding: nothing runs under it any more. Personas that are there cannot be
-    /// changed in this way, not even by a newer issue: a file that says something else is an attempt to override one.
+    /// changed in this way, not even by a newer issue: a file that says something else is an attempt to override one. What the
+    /// builder was given goes on to hold: its policy instead of this one, its keys besides these.
     ///
     /// # Errors
     /// `config.invalid` if it changes what cannot change while the host runs; `persona.override`; and as
@@ -126,12 +106,13 @@ impl<'a> Renewal<'a> {
         let registry = old
             .registry()
             .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
+        let (policy, trust) = in_force.rules(config);
         let serials = serials::of_manifests(host)?;
         let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
         let (mut lapsed_manifests, mut lapses) = (Vec::new(), Vec::new());
         for path in &config.manifests {
             let bytes = read_document(path)?;
-            match manifest::verify(&bytes, &config.trust, host.0.clock.now()) {
+            match manifest::verify(&bytes, &trust, host.0.clock.now()) {
                 Ok(manifest) => {
                     admitted.extend(admit(&manifest, path, old.registry(), &registry, &serials)?);
                     manifests.push(manifest);
@@ -150,8 +131,8 @@ impl<'a> Renewal<'a> {
             host,
             in_force,
             config,
-            trust: config.trust.clone(),
-            dispatcher: Arc::new(old.renewed(registry, config.policy.clone(), config.trust.clone())),
+            dispatcher: Arc::new(old.renewed(registry, policy, trust.clone())),
+            trust,
             manifests,
             lapsed_manifests,
             admitted,

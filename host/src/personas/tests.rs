@@ -91,13 +91,13 @@ fn fixture(change: impl FnOnce(HostBuilder) -> HostBuilder) -> Fixture {
     // Without a log: that is written by one host at a time.
     let config = Config {
         audit: None,
+        policy: policy(OPEN),
         ..Config::closed().unwrap()
     };
     let builder = Host::builder()
         .config(config)
         .trust(key(1).public(), &[Kind::Manifest, Kind::Persona])
         .trust(key(3).public(), &[Kind::Manifest])
-        .policy(policy(OPEN))
         .clock(Arc::clone(&clock) as _)
         .sink(Arc::clone(&kept) as _);
     let host = change(builder).build().unwrap();
@@ -553,7 +553,7 @@ fn a_persona_that_is_refused_when_the_configuration_is_read_again_is_on_record_w
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "persona.json", &persona_of(1, &json!({})));
     let first = config(folder.path(), OPEN, &[]);
-    let fixture = fixture(|builder| builder.config(first.clone()).policy(policy(OPEN)));
+    let fixture = fixture(|builder| builder.config(first.clone()));
     let file = files::canonical(folder.path()).unwrap().join("persona.json");
     assert_eq!(said_of_personas(&fixture.kept), ["p believed"]);
     fixture.host.reload(&first).unwrap();
@@ -634,7 +634,7 @@ async fn reloading_takes_policy_and_trust_and_changes_no_persona() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "persona.json", &persona_of(1, &json!({})));
     let first = config(folder.path(), OPEN, &[]);
-    let fixture = fixture(|builder| builder.config(first.clone()).policy(policy(OPEN)));
+    let fixture = fixture(|builder| builder.config(first.clone()));
     let session = fixture.host.session_of(&"p".parse().unwrap()).unwrap();
     assert_eq!(fixture.code(&session).await, None);
     fixture.host.reload(&config(folder.path(), "", &[])).unwrap();

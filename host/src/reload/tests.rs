@@ -330,6 +330,27 @@ fn a_key_that_is_trusted_no_longer_takes_effect_too() {
 }
 
 #[test]
+fn what_the_builder_was_given_goes_on_to_hold() {
+    let lab = Lab::new();
+    let own = PrivateKey::from_seed(&Zeroizing::new([2; 32]));
+    lab.manifest_by(&own, "a.json", 1, "a");
+    lab.persona("p.json", "p");
+    let raw = toml::from_str("capabilities = [\"*\"]").unwrap();
+    let policy = Policy::resolve(raw, &"/".parse().unwrap()).unwrap();
+    let builder = Host::builder().config(lab.config(&["a.json"], &["p.json"], ""));
+    let builder = builder.policy(policy.clone()).trust(own.public(), &[Kind::Manifest]);
+    let host = builder.build().unwrap();
+    let trust = host.dispatcher().trust().digest();
+    let other = "[policy]\nagent.requests_per_minute = 1";
+    host.reload(&lab.config(&["a.json"], &["p.json"], other)).unwrap();
+    assert_eq!(host.policy(), policy);
+    assert_eq!(host.dispatcher().trust().digest(), trust);
+    assert_eq!(ids(&host), ["a"]);
+    let session = host.session_of(&"p".parse().unwrap()).unwrap();
+    assert!(host.authorize(&session, &"a".parse().unwrap(), None).is_ok());
+}
+
+#[test]
 fn what_cannot_change_is_named() {
     let lab = Lab::new();
     let host = lab.host(lab.config(&[], &[], ""));
