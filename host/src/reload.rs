@@ -64,10 +64,15 @@ impl Host {
     /// builder was given goes on to hold: its policy instead of this one, its keys besides these.
     ///
     /// # Errors
-    /// `config.invalid` if it changes what cannot change while the host runs; `persona.override`; and as
-    /// [`Host::session_file`] and [`Host::register_manifest_file`]. Then nothing has changed.
+    /// `config.invalid` if it changes what cannot change while the host runs, or if there is a server of this host,
+    /// which only a [`Reloader`](crate::Reloader) reaches; `persona.override`; and as [`Host::session_file`] and
+    /// [`Host::register_manifest_file`]. Then nothing has changed.
     pub fn reload(&self, config: &Config) -> Result<(), Failure> {
-        self.noting_refusal("configuration", || Renewal::new(self, config)?.commit(|| ()))
+        self.noting_refusal("configuration", || {
+            let renewal = Renewal::new(self, config)?;
+            renewal.in_force.check_unserved()?;
+            renewal.commit(|| ())
+        })
     }
 }
 

@@ -12,8 +12,8 @@ use aral_contract::id::CallerName;
 use aral_contract::{Clock, Code, Failure, SecretValue};
 use aral_orchestration::Session;
 use aral_protocol::{
-    BindError, Caller, Callers, CallersError, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions, RemoteKeys,
-    Renewal as ServerRenewal, Server, ServerHandle, ServerOptions, ServerParts, receipts,
+    BindError, Caller, Callers, CallersError, Health, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions,
+    RemoteKeys, Renewal as ServerRenewal, Server, ServerHandle, ServerOptions, ServerParts, receipts,
 };
 use aral_runtime::files;
 
@@ -32,7 +32,8 @@ const PASSWORD_BYTES_MAX: u64 = 4 << 10;
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Host {
-    /// A server for this host that listens and does not answer yet. Needs a tokio runtime.
+    /// A server for this host that listens and does not answer yet. Needs a tokio runtime. As long as it is there, or a hand
+    /// on it, the configuration is read again with a [`Reloader`] and not with [`Host::reload`].
     ///
     /// # Errors
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
@@ -44,11 +45,17 @@ impl Host {
         if self.sessions().is_empty() {
             return Err(without_persona());
         }
+        let health: Arc<dyn Health> = Arc::new(self.clone());
+        let dispatcher = {
+            let mut in_force = self.changing();
+            in_force.serve(&health);
+            self.dispatcher()
+        };
         let parts = ServerParts {
-            dispatcher: self.dispatcher(),
+            dispatcher,
             callers,
             issuers,
-            health: Arc::new(self.clone()),
+            health,
             receipts: Arc::new(self.clone()),
             clock: self.clock(),
             sink: self.sink(),

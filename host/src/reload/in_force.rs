@@ -1,10 +1,12 @@
 //! What of the configuration holds, as far as the next one is compared with it, and what holds whatever a configuration says.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Weak};
 
-use aral_contract::Digest;
 use aral_contract::document::{Kind, PublicKey, TrustStore};
+use aral_contract::{Code, Digest, Failure};
 use aral_orchestration::Policy;
+use aral_protocol::Health;
 
 use crate::config::Config;
 use crate::host::Registered;
@@ -17,6 +19,8 @@ pub(crate) struct InForce {
     /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
     pub(super) manifests: HashSet<Digest>,
     given: Given,
+    /// What each server of the host holds as long as it is there.
+    servers: Vec<Weak<dyn Health>>,
 }
 
 /// What the builder was given for the rules of a configuration.
@@ -34,6 +38,7 @@ impl InForce {
             config: Some(Box::new(config.clone())),
             manifests: HashSet::new(),
             given,
+            servers: Vec::new(),
         }
     }
 
@@ -41,6 +46,21 @@ impl InForce {
     pub(crate) fn note(&mut self, registered: &[Registered]) {
         let digests = registered.iter().map(|one| one.capability.manifest_digest());
         self.manifests.extend(digests);
+    }
+
+    /// A server is there as long as this is.
+    pub(crate) fn serve(&mut self, health: &Arc<dyn Health>) {
+        self.servers.retain(|server| server.strong_count() > 0);
+        self.servers.push(Arc::downgrade(health));
+    }
+
+    /// Whether no server would be left behind under the rules of before.
+    pub(super) fn check_unserved(&self) -> Result<(), Failure> {
+        if self.servers.iter().all(|server| server.strong_count() == 0) {
+            return Ok(());
+        }
+        let message = "a server of this host is there, and would go on under the configuration of before";
+        Err(Failure::new(Code::ConfigInvalid, message).with_hint("read it again for both with a `Reloader`"))
     }
 
     /// Policy and trust under a configuration.

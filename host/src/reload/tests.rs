@@ -350,6 +350,31 @@ fn what_the_builder_was_given_goes_on_to_hold() {
     assert!(host.authorize(&session, &"a".parse().unwrap(), None).is_ok());
 }
 
+#[tokio::test]
+async fn a_server_that_is_there_takes_the_configuration_too_or_the_host_does_not() {
+    let lab = Lab::new();
+    lab.persona("p.json", "p");
+    let listener = "[[serve.listener]]\naddress = \"127.0.0.1:0\"";
+    let closed = lab.config(&[], &["p.json"], listener);
+    let host = lab.host(closed.clone());
+    host.reload(&closed).unwrap();
+    let serve = closed.serve.as_ref().unwrap();
+    let server = host.server(serve, Personas::Signed).await.unwrap();
+    let open = format!("{listener}\n[policy]\ncapabilities = [\"*\"]");
+    let open = lab.config(&[], &["p.json"], &open);
+    let before = host.policy();
+    let failure = host.reload(&open).unwrap_err();
+    assert_eq!(failure.code, Code::ConfigInvalid);
+    assert!(failure.hint.unwrap().contains("`Reloader`"));
+    assert_eq!(host.policy(), before);
+    let reloader = crate::Reloader::new(host.clone(), server.handle(), Personas::Signed);
+    reloader.reload(&open).unwrap();
+    assert_ne!(host.policy(), before);
+    drop((server, reloader));
+    host.reload(&closed).unwrap();
+    assert_eq!(host.policy(), before, "there is none any more");
+}
+
 #[test]
 fn what_cannot_change_is_named() {
     let lab = Lab::new();
