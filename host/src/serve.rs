@@ -32,8 +32,8 @@ const PASSWORD_BYTES_MAX: u64 = 4 << 10;
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Host {
-    /// A server for this host that listens and does not answer yet. Needs a tokio runtime. As long as it is there, or a hand
-    /// on it, the configuration is read again with a [`Reloader`] and not with [`Host::reload`].
+    /// A server for this host that listens and does not answer yet. Needs a tokio runtime. As long as it is there, or a
+    /// hand on it, the configuration is read again with a [`Reloader`] and not with [`Host::reload`].
     ///
     /// # Errors
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for

@@ -73,13 +73,12 @@ impl Parts {
         let locked = file.lock(&*self.clock)?;
         let mut used = locked.used()?;
         let spent = self.dispatcher.load().take_unsaved();
-        if spent.personas.is_empty() {
-            return Ok(());
+        if !spent.personas.is_empty() {
+            used.add(spent.clone(), self.clock.now().as_millisecond());
+            locked
+                .write_used(&used)
+                .inspect_err(|_| self.dispatcher.load().give_back(&spent))?;
         }
-        used.add(spent.clone(), self.clock.now().as_millisecond());
-        locked
-            .write_used(&used)
-            .inspect_err(|_| self.dispatcher.load().give_back(&spent))?;
         self.dispatcher.load().load_used(&used);
         Ok(())
     }

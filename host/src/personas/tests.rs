@@ -384,6 +384,21 @@ async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
 }
 
 #[tokio::test]
+async fn what_others_used_is_learned_also_with_nothing_to_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
+    let fixture = || fixture(|builder| builder.state_dir(&state).policy(policy(&limit)));
+    let (one, other) = (fixture(), fixture());
+    let bytes = persona_of(1, &json!({}));
+    let (idle, busy) = (one.host.session(&bytes).unwrap(), other.host.session(&bytes).unwrap());
+    assert_eq!(other.code(&busy).await, None);
+    other.host.0.keep_used();
+    one.host.0.keep_used();
+    assert_eq!(one.code(&idle).await, Some(Code::LimitRate));
+}
+
+#[tokio::test]
 async fn what_is_used_without_the_host_in_between_is_kept_too() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
