@@ -251,8 +251,8 @@ impl Host {
         }
     }
 
-    /// Opens a session for a persona that is believed, and records that. What is remembered of it is written first: an error
-    /// leaves the persona that was there, and its sessions, as they were.
+    /// Opens a session for a persona that is believed, and records that. What is remembered of it is written first: an
+    /// error leaves the persona that was there, and its sessions, as they were.
     pub(crate) fn open(&self, persona: Persona) -> Result<Session, Failure> {
         let (id, serial) = (persona.body.id.clone(), persona.header.serial);
         let signed = persona.signer.is_some();

@@ -60,8 +60,8 @@ impl Host {
     /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired or lost its key
     /// since it was taken does not keep the rest from holding: nothing runs under it any more. Personas that are there cannot be
-    /// changed in this way, not even by a newer issue: a file that says something else is an attempt to override one. What the
-    /// builder was given goes on to hold: its policy instead of this one, its keys besides these.
+    /// changed in this way, not even by a newer issue: a file that says something else is an attempt to override one.
+    /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
     ///
     /// # Errors
     /// `config.invalid` if it changes what cannot change while the host runs, or if there is a server of this host,

@@ -1,4 +1,4 @@
-//! What of the configuration holds, as far as the next one is compared with it, and what holds whatever a configuration says.
+//! What of the configuration holds, as far as the next one is compared with it, and what holds whatever it says.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};

@@ -222,7 +222,7 @@ fn check_context(session: &Session, terms: &Terms, policy: &Policy) -> Result<()
     Ok(())
 }
 
-/// Whether the agent `by` lets a call for `id`, so deep, be made behind it: by its persona and by the policy, as for its own.
+/// Whether a call for `id`, so deep, may be made behind the agent `by`: persona and policy say so, as for its own.
 fn check_depth_behind(by: &PersonaBody, policy: &Policy, id: &PersonaId, depth: u64) -> Result<(), Refusal> {
     let Some(agents) = policy.agents_of(by.tier.as_ref()) else {
         let missing = format!("the policy does not have the tier of its caller `{}`", by.id);
