@@ -25,6 +25,8 @@ use sinks::Sinks;
 /// another.
 const HELD_WAIT: Duration = Duration::from_secs(30);
 const HELD_RETRY: Duration = Duration::from_millis(20);
+/// After how long the person who waits is told for what.
+const HELD_TOLD: Duration = Duration::from_secs(1);
 
 /// The log of a host, or of a verb of the command line. Dropping it writes what is queued and a last checkpoint.
 #[derive(Debug)]
@@ -65,15 +67,23 @@ impl Audit {
             ..audit.options(places.dir.clone())
         };
         let begin = clock.elapsed();
+        let mut told = false;
         let log = loop {
             let key = keys::signing(places)?;
-            match AuditLog::open_for_sinks(&options, key, Arc::clone(&blinder), Arc::clone(clock)) {
+            let error = match AuditLog::open_for_sinks(&options, key, Arc::clone(&blinder), Arc::clone(clock)) {
                 Ok(log) => break Arc::new(log),
-                Err(OpenError::Held { .. }) if clock.elapsed().saturating_sub(begin) < HELD_WAIT => {
-                    std::thread::sleep(HELD_RETRY);
-                }
-                Err(error) => return Err(unopened(&error, places)),
+                Err(error) => error,
+            };
+            let waited = clock.elapsed().saturating_sub(begin);
+            if !matches!(error, OpenError::Held { .. }) || waited >= HELD_WAIT {
+                return Err(unopened(&error, places));
             }
+            if waited >= HELD_TOLD && !told {
+                told = true;
+                let seconds = HELD_WAIT.as_secs();
+                tracing::warn!("{error}: waiting for the end of that process, {seconds} s at most");
+            }
+            std::thread::sleep(HELD_RETRY);
         };
         let sinks = Sinks::start(audit, &config.outbound, &log)?;
         log.sinks_started();

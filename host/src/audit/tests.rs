@@ -273,7 +273,19 @@ fn a_log_that_another_process_keeps_is_an_error_after_a_while() {
     let mut second = config(|_| ());
     second.state_dir = Some(folder.path().join("state"));
     let clock: Arc<dyn Clock> = Arc::new(Fast::default());
-    let failure = Audit::open(&second, &clock).unwrap_err();
+    let shown = folder.path().join("stderr");
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::fs::File::create(&shown).unwrap())
+        .with_ansi(false)
+        .finish();
+    let opened = tracing::subscriber::with_default(subscriber, || Audit::open(&second, &clock));
+    let failure = opened.unwrap_err();
+    let shown = std::fs::read_to_string(shown).unwrap();
+    assert_eq!(
+        shown.matches("waiting for the end of that process").count(),
+        1,
+        "{shown}"
+    );
     assert_eq!(failure.code, Code::AuditUnavailable);
     assert!(failure.message.contains("open in another process"), "{failure}");
     assert!(failure.hint.unwrap().contains("[audit] dir"));
