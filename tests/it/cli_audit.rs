@@ -127,6 +127,13 @@ fn a_log_that_nobody_touched_is_good_with_the_public_key_alone() {
     let what = report.object()["finding"]["what"].clone();
     assert_eq!(report.code, 11, "{what}");
     assert!(what.as_str().expect("words").contains("which is not trusted"), "{what}");
+    let human = desk.aral(&["audit", "verify", "--trust", "key.pub.pem"]);
+    assert!(
+        human.code == 11
+            && human.stdout.contains("cannot be checked with these keys")
+            && human.stderr.contains("hint: if that key is yours"),
+        "{human:#?}"
+    );
     desk.aral(&["audit", "verify", "--dir", "none"])
         .assert("no log", 2, &["there is no audit log in `none`"]);
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use aral_audit::receipt::RECEIPT_BYTES_MAX;
-use aral_audit::verify::{Tail, TakenOver, VerifyError};
+use aral_audit::verify::{Finding, Tail, TakenOver, VerifyError, What};
 use aral_audit::{Checkpoint, Report, newest_checkpoint, verify};
-use aral_contract::document::{TrustStore, json as strict};
+use aral_contract::document::{DocumentError, TrustStore, json as strict};
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
@@ -34,6 +34,10 @@ pub(super) fn run(arguments: &AuditVerify, configured: &Configured, output: &Out
     });
     let report = verify(&folder, &trust, &anchors).map_err(|error| failure(&error))?;
     output.answer(&shown(&report, own.as_deref()), &object(&report, own.as_deref()))?;
+    if report.finding.as_ref().and_then(by_unknown_key).is_some() {
+        output
+            .note("hint: if that key is yours, give it and every other one that signed the log: `--trust KEY.pub.pem`");
+    }
     Ok(if report.is_good() {
         Exit::Success
     } else {
@@ -119,11 +123,33 @@ fn failure(error: &VerifyError) -> Failure {
     }
 }
 
-fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
-    let verdict = match &report.finding {
-        None => "good".to_owned(),
-        Some(finding) => format!("not as it was written: {finding}"),
+/// Why the keys at hand say nothing of a checkpoint: another one signed it. Whose that is, is for a person to say.
+fn by_unknown_key(finding: &Finding) -> Option<&DocumentError> {
+    let What::CheckpointForged(error) = &finding.what else {
+        return None;
     };
+    matches!(
+        error,
+        DocumentError::UnknownKey { .. } | DocumentError::WrongKeyKind { .. }
+    )
+    .then_some(error)
+}
+
+fn verdict(finding: Option<&Finding>) -> String {
+    let Some(finding) = finding else {
+        return "good".to_owned();
+    };
+    match by_unknown_key(finding) {
+        Some(error) => format!(
+            "cannot be checked with these keys: record {} in `{}`: {error}",
+            finding.seq, finding.file
+        ),
+        None => format!("not as it was written: {finding}"),
+    }
+}
+
+fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
+    let verdict = verdict(report.finding.as_ref());
     let unsigned = report.size.saturating_sub(report.signed);
     let records = match report.size.checked_sub(1).filter(|last| *last >= report.first) {
         Some(last) => format!("{} to {last}", report.first),
@@ -200,4 +226,34 @@ fn object(report: &Report, own_anchor: Option<&Path>) -> Value {
         "anchor_gone": report.anchor_gone,
         "own_anchor": own_anchor,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::document::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_trusted_proves_no_forgery() {
+        let finding = |error| Finding {
+            seq: 3,
+            file: "a.jsonl".to_owned(),
+            what: What::CheckpointForged(error),
+        };
+        let kind = Kind::Checkpoint;
+        let key = "0123456789abcdef".parse().unwrap();
+        let unknown = verdict(Some(&finding(DocumentError::UnknownKey { kind, key })));
+        assert!(
+            unknown.starts_with("cannot be checked with these keys: record 3 in `a.jsonl`"),
+            "{unknown}"
+        );
+        assert!(!unknown.contains("forged"), "{unknown}");
+        let wrong = verdict(Some(&finding(DocumentError::Signature { kind, key })));
+        assert!(
+            wrong.starts_with("not as it was written") && wrong.contains("forged"),
+            "{wrong}"
+        );
+        assert_eq!(verdict(None), "good");
+    }
 }
