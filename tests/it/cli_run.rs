@@ -45,15 +45,18 @@ fn observing_writes_an_entry_that_covers_the_run_and_is_read_back() {
     let desk = Desk::new();
     desk.write("exec.wasm", &ISOLATION_EXEC.bytes());
     let input = r#"{"runs":[{"program":"/usr/bin/head","arguments":["-c","2"],"stdin":"four"}]}"#;
-    let observed = desk.aral(&[
-        "run",
-        "exec.wasm",
-        "--development",
-        "--input",
-        input,
-        "--observe",
-        "capability.toml",
-    ]);
+    let observe = || {
+        desk.aral(&[
+            "run",
+            "exec.wasm",
+            "--development",
+            "--input",
+            input,
+            "--observe",
+            "capability.toml",
+        ])
+    };
+    let observed = observe();
     observed.assert(
         "observed",
         0,
@@ -65,6 +68,7 @@ fn observing_writes_an_entry_that_covers_the_run_and_is_read_back() {
     );
     let text = std::fs::read_to_string(desk.path("capability.toml")).expect("an entry");
     assert!(text.contains("# denied once: /usr/bin/head"), "{text}");
+    observe().assert("not twice", 2, &["`capability.toml` exists already", "hint: "]);
 
     // What a person would add: schemas. Then the entry goes the whole way.
     desk.write("input.json", b"{}");

@@ -39,6 +39,8 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
         component: files::component(&arguments.file)?,
     };
     let input = files::input(&arguments.input)?;
+    // Before the run: its answer would be lost.
+    arguments.observe.as_deref().map_or(Ok(()), files::refuse_existing)?;
     let watch = Watch::new(output);
     let host = session::development_host(configured, &watch)?;
     let mut report =
@@ -48,7 +50,7 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     if let Some(path) = &arguments.observe {
         let observed = Observed::of(&events);
         let entry = entry(arguments, &run, &report, &observed, path)?;
-        files::replace(path, entry.as_bytes())?;
+        files::create(path, entry.as_bytes())?;
         let denied = observed.iter().filter(|(_, _, attempt)| attempt.denied > 0).count();
         output.note(&format!(
             "wrote {} with the {denied} denied {}: read it before you use it",
