@@ -206,7 +206,10 @@ impl Config {
 }
 
 fn load(path: &Path) -> Result<Config, ConfigError> {
-    let bytes = files::read_trusted(path, CONFIG_BYTES_MAX)?;
+    let bytes = files::read_trusted(path, CONFIG_BYTES_MAX).map_err(|error| match error.is_not_found() {
+        true => ConfigError::Absent(path.to_owned()),
+        false => error.into(),
+    })?;
     let folder = folder_of(path)?;
     let raw = parse(path, &bytes)?;
     let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);

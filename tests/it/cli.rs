@@ -299,7 +299,16 @@ fn doctor_names_the_fix_of_each_fault() {
     desk.configure(|config| config["manifests"]["files"] = json!(["nowhere.json"]));
     let (code, manifest) = status("manifest");
     assert_eq!((code, &manifest["status"]), (2, &json!("fail")), "{manifest}");
-    assert!(manifest["fix"].is_string(), "{manifest}");
+    let build = "`aral manifest build`";
+    assert!(
+        manifest["fix"].as_str().is_some_and(|fix| fix.contains(build)),
+        "{manifest}"
+    );
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert(
+        "no manifest",
+        2,
+        &["[manifests] `", "nowhere.json`: there is no manifest", build],
+    );
     desk.configure(|config| config["personas"] = json!({ "files": ["persona.json"] }));
     assert_eq!(status("persona").1["status"], "ok");
     desk.configure(|config| config["personas"] = json!({ "files": ["nowhere.json"] }));

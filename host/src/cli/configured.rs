@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use aral_contract::Failure;
 use aral_contract::document::TrustStore;
+use aral_contract::{Code, Failure};
 use aral_host::{Config, environment};
 
 use super::files;
@@ -56,6 +56,20 @@ impl Configured {
         same
     }
 
+    /// Refuses a manifest that is not there, before a host is made that takes them.
+    pub(crate) fn check_manifests(&self) -> Result<(), Failure> {
+        match self.config.manifests.iter().find(|path| !files::is_there(path)) {
+            None => Ok(()),
+            Some(path) => {
+                let absent = absent_manifest();
+                Err(Failure {
+                    message: format!("[manifests] `{}`: {}", path.display(), absent.message),
+                    ..absent
+                })
+            }
+        }
+    }
+
     /// The file, if there is one.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -65,4 +79,10 @@ impl Configured {
     pub(crate) fn trust(&self) -> &TrustStore {
         &self.config.trust
     }
+}
+
+/// What is said of a manifest of the configuration that is not there.
+pub(crate) fn absent_manifest() -> Failure {
+    Failure::new(Code::ConfigInvalid, "there is no manifest")
+        .with_hint("make and sign it: `aral manifest build`, `aral manifest sign`; or take it out of [manifests]")
 }

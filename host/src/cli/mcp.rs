@@ -18,6 +18,7 @@ use super::{session, trail};
 const LEAVE: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> Done {
+    configured.check_manifests()?;
     let mut config = configured.config.clone();
     trail::for_a_verb(&mut config);
     let bounds = config

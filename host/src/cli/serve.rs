@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         )
         .with_hint("in aral.toml: [[serve.listener]] address = \"127.0.0.1:8080\"")
     })?;
+    configured.check_manifests()?;
     let telemetry = Telemetry::start(&configured.config.telemetry, &configured.config.outbound, spans)?;
     let host = Host::builder()
         .config(configured.config.clone())

@@ -25,6 +25,7 @@ pub(crate) fn host(
     watch: &Arc<Watch>,
     output: &Output,
 ) -> Result<Host, Failure> {
+    configured.check_manifests()?;
     let mut config = configured.config.clone();
     one_call(&mut config);
     let host = Host::builder()

@@ -16,6 +16,9 @@ use super::telemetry::TelemetryConfigError;
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// There is no such file.
+    #[error("there is no configuration at `{}`", .0.display())]
+    Absent(PathBuf),
     /// A file that cannot be read, or that somebody else could have written.
     #[error("the configuration cannot be trusted: {0}")]
     File(#[from] files::FilesError),
@@ -93,6 +96,9 @@ impl From<ConfigError> for Failure {
             ConfigError::Toml {
                 similar: Some(similar), ..
             } => failure.with_hint(format!("did you mean `{similar}`?")),
+            ConfigError::Absent(_) => failure.with_hint(
+                "name one that is there: `--config FILE`; without one the built-in defaults hold, which allow nothing",
+            ),
             ConfigError::File(error) => match error {
                 files::FilesError::Owner { path, .. } => {
                     failure.with_hint(format!("chown \"$(id -u)\" {}", path.display()))

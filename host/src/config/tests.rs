@@ -313,6 +313,23 @@ fn files_that_others_could_write_are_refused() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_not_one_that_cannot_be_trusted() {
+    let folder = Folder::with("");
+    for name in ["none.toml", "none/aral.toml"] {
+        let failure = Config::load(&folder.path(name)).unwrap_err();
+        assert!(
+            failure.message.starts_with("there is no configuration at `"),
+            "{failure}"
+        );
+        assert!(failure.hint.unwrap().contains("--config FILE"));
+    }
+    folder.write("aral.toml", b"[[trust]]\npublic_key = \"none.pem\"\nkinds = []", 0o600);
+    let failure = folder.load().unwrap_err();
+    assert!(failure.message.contains("none.pem"), "{failure}");
+    assert!(!failure.message.contains("there is no configuration"), "{failure}");
+}
+
+#[test]
 fn the_documented_file_is_taken() {
     let document = include_str!("../../../docs/configuration.md");
     let (_, example) = document.split_once("```toml\n").unwrap();

@@ -9,7 +9,7 @@ use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
 
 use super::Check;
 use crate::cli::build::TARGET;
-use crate::cli::configured::Configured;
+use crate::cli::configured::{Configured, absent_manifest};
 use crate::cli::manifest::verify::{COMPONENTS, component};
 
 /// Linux that walks the dirty pages of a pool slot without faulting (`PAGEMAP_SCAN`), so that resetting one is cheap.
@@ -46,6 +46,9 @@ pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
 fn one_manifest(configured: &Configured, path: &Path) -> Check {
     let now = SystemClock::new().now();
     let read = || {
+        if !crate::cli::files::is_there(path) {
+            return Err(absent_manifest());
+        }
         let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
         let components = path.with_file_name(COMPONENTS);
         Registry::default().admit(&verified, &|entry| component(&components, entry))?;
