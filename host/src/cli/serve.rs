@@ -1,5 +1,6 @@
 //! `aral serve`: the host behind HTTP until a signal ends it. Another signal has it read its configuration again.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ async fn serve(
     let addresses = server.addresses();
     let urls = server.urls();
     output.answer(
-        &format!("listening on {}", urls.join(", ")),
+        &places(&urls, admin.socket(), admin.address()),
         &json!({
             "listening": urls,
             "admin": {
@@ -96,6 +97,20 @@ async fn serve(
     managed.await.map_err(Failure::internal)?;
     output.note("ended");
     Ok(Exit::Success)
+}
+
+/// Where it listens, and where it is managed.
+fn places(urls: &[String], socket: Option<&Path>, address: Option<SocketAddr>) -> String {
+    let socket = socket.map(|path| text::line(&path.display().to_string()).into_owned());
+    let managed: Vec<String> = socket
+        .into_iter()
+        .chain(address.map(|address| format!("http://{address}")))
+        .collect();
+    let mut shown = format!("listening on {}", urls.join(", "));
+    if !managed.is_empty() {
+        shown.push_str(&format!("\nmanaged at {}", managed.join(", ")));
+    }
+    shown
 }
 
 /// Reads the configuration again at each signal. What is wrong with it is told and on record, and changes nothing.
@@ -163,5 +178,22 @@ impl Ending {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_where_it_listens_and_where_it_is_managed() {
+        let urls = ["http://127.0.0.1:1".to_owned(), "https://[::1]:2".to_owned()];
+        let listening = "listening on http://127.0.0.1:1, https://[::1]:2";
+        assert_eq!(places(&urls, None, None), listening);
+        let address = "127.0.0.1:3".parse().ok();
+        assert_eq!(
+            places(&urls, Some(Path::new("/s/admin.sock")), address),
+            format!("{listening}\nmanaged at /s/admin.sock, http://127.0.0.1:3")
+        );
     }
 }
