@@ -187,6 +187,17 @@ fn writing_can_depend_on_what_is_there() {
         (refused.code, &refused.object()["error"]["code"]),
         (6, &json!("record.conflict"))
     );
+    let error = refused.object()["error"].clone();
+    assert_eq!(
+        error["message"],
+        "nothing was written: the record `n` in `notes` has version 1"
+    );
+    assert!(
+        error["hint"]
+            .as_str()
+            .is_some_and(|hint| hint.contains("`--if-version 1`")),
+        "{error}"
+    );
     assert_eq!(version(put(&desk, "n", &["--if-version", "1"])), 2);
     assert_eq!(put(&desk, "n", &["--if-version", "1"]).code, 6);
     let delete = |more: &[&str]| desk.aral(&[&["memory", "delete", "notes", "n", "--json"], more].concat());

@@ -1,7 +1,9 @@
 //! `aral memory get`, `put`, `delete` and `list`.
 
+use aral_contract::id::Namespace;
 use aral_contract::{Code, Failure};
 use aral_host::operator as verb;
+use aral_memory::RecordName;
 use aral_memory::record::VALUE_BYTES_MAX;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -55,7 +57,7 @@ pub(super) fn value(arguments: &MemoryPut) -> Result<Zeroizing<Vec<u8>>, Failure
 pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
     let bytes = value.len();
-    let version = desk.act(verb::MemoryPut {
+    let written = desk.act(verb::MemoryPut {
         namespace: namespace.clone(),
         name: name.as_str().to_owned(),
         value: verb::Hidden::new(value),
@@ -63,7 +65,8 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
         classification: arguments.classification,
         if_absent: arguments.if_absent,
         if_version: arguments.if_version,
-    })?;
+    });
+    let version = written.map_err(|failure| conflict("written", namespace, name, failure))?;
     output.answer(
         &format!(
             "wrote {} in {namespace}: {bytes} bytes, version {version}, {}",
@@ -84,11 +87,12 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
 
 pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
-    let was = desk.act(verb::MemoryDelete {
+    let deleted = desk.act(verb::MemoryDelete {
         namespace: namespace.clone(),
         name: name.as_str().to_owned(),
         if_version: arguments.if_version,
-    })?;
+    });
+    let was = deleted.map_err(|failure| conflict("deleted", namespace, name, failure))?;
     let shown = text::line(name.as_str());
     let words = match was {
         Some(was) => format!("deleted {shown} in {namespace}, which was {was}; its key is destroyed"),
@@ -99,6 +103,25 @@ pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output)
         &json!({"namespace": namespace, "name": name.as_str(), "deleted": was.is_some(), "classification": was}),
     )?;
     Ok(Exit::Success)
+}
+
+/// What the store found in place of what had to be there. It names no record; whoever typed the name reads it again, with the
+/// option that fits what is there.
+fn conflict(done: &str, namespace: &Namespace, name: &RecordName, failure: Failure) -> Failure {
+    let found = failure.message.rsplit_once("the record ").map(|(_, found)| found);
+    let Some(found) = found.filter(|_| failure.code == Code::RecordConflict) else {
+        return failure;
+    };
+    let shown = text::line(name.as_str());
+    let message = format!("nothing was {done}: the record `{shown}` in `{namespace}` {found}");
+    let version = found.strip_prefix("has version ").map(str::to_owned);
+    let worded = Failure { message, ..failure };
+    match version {
+        Some(version) => worded.with_hint(format!(
+            "see what it is: `aral memory get {namespace} {shown}`; if it is the one you mean: `--if-version {version}`"
+        )),
+        None => worded,
+    }
 }
 
 /// Page by page: a namespace may hold more names than memory does.
@@ -169,5 +192,33 @@ impl<'a> Listing<'a> {
         let error = text::json(&failure_object(&failure).to_string()).into_owned();
         self.output.part(&format!("],\"error\":{error}}}\n"))?;
         Ok(Exit::of(failure.code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_host::storage::store_failure;
+    use aral_memory::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_conflict_names_the_record_and_the_option_that_fits() {
+        let conflict = |failure| conflict("written", &"notes".parse().unwrap(), &"todo".parse().unwrap(), failure);
+        let of = |version| conflict(store_failure(StoreError::Precondition { index: 0, version }));
+        let there = of(Some(7));
+        assert_eq!(
+            there.message,
+            "nothing was written: the record `todo` in `notes` has version 7"
+        );
+        assert!(there.hint.unwrap().contains("`--if-version 7`"));
+        let gone = of(None);
+        assert_eq!(
+            gone.message,
+            "nothing was written: the record `todo` in `notes` is not there"
+        );
+        assert_eq!((gone.code, gone.hint), (Code::RecordConflict, None));
+        let other = Failure::new(Code::Unavailable, "the record is busy");
+        assert_eq!(conflict(other).message, "the record is busy");
     }
 }
