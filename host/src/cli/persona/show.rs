@@ -36,7 +36,8 @@ pub(crate) fn run(arguments: &PersonaShow, configured: &Configured, output: &Out
         &shown.join("\n"),
         &json!({
             "persona": body, "serial": header.serial, "issued_at": header.issued_at, "expires_at": header.expires_at,
-            "valid": refused.is_none(), "reason": refused, "warnings": body.constraints.wildcards(), "numbers": rows,
+            "valid": refused.is_none(), "reason": refused, "warnings": body.constraints.wildcards(),
+            "numbers": numbers_object(&body, rows.as_deref()),
         }),
     )?;
     Ok(Exit::Success)
@@ -67,10 +68,12 @@ fn members(body: &PersonaBody) -> Result<Vec<String>, Failure> {
 fn numbers(body: &PersonaBody, rows: Option<&[TermRow]>) -> Vec<String> {
     let tier = body.tier.as_ref().map_or("none", |tier| tier.as_str());
     let Some(rows) = rows else {
-        return vec![line(
-            "tier",
-            &format!("{tier}, which the policy does not have: add to aral.toml [policy.tier.{tier}]"),
-        )];
+        let absent = format!("{tier}, which the policy does not have: add to aral.toml [policy.tier.{tier}]");
+        let own = own_numbers(body).map(|(name, number)| match number {
+            Some(number) => line(name, &format!("{number}; the policy has no such tier")),
+            None => line(name, "not given; the policy has no such tier"),
+        });
+        return std::iter::once(line("tier", &absent)).chain(own).collect();
     };
     let row = |row: &TermRow| {
         let by = match row.persona {
@@ -83,6 +86,29 @@ fn numbers(body: &PersonaBody, rows: Option<&[TermRow]>) -> Vec<String> {
     std::iter::once(line("tier", tier))
         .chain(rows.iter().map(row))
         .collect()
+}
+
+/// The same for programs.
+fn numbers_object(body: &PersonaBody, rows: Option<&[TermRow]>) -> Value {
+    match rows {
+        Some(rows) => json!(rows),
+        None => own_numbers(body)
+            .map(|(name, persona)| json!({"name": name, "persona": persona, "policy": null, "granted": null}))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// What the persona itself says, under the names of [`agent_rows`].
+fn own_numbers(body: &PersonaBody) -> [(&'static str, Option<u64>); 4] {
+    let constraints = &body.constraints;
+    let rates = &constraints.rate_limits;
+    [
+        ("requests_per_minute", rates.requests_per_minute),
+        ("requests_per_hour", rates.requests_per_hour),
+        ("cost_per_hour_micro", constraints.max_cost_per_hour),
+        ("reasoning_depth", constraints.max_reasoning_depth.map(u64::from)),
+    ]
 }
 
 /// One line whatever is in it: nothing of a persona can forge another one.
@@ -103,4 +129,41 @@ fn list(list: &impl Serialize) -> Result<String, Failure> {
     } else {
         items.join(", ")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_host::Config;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_whether_the_policy_has_the_tier_or_not() {
+        let body = |tier: Value| -> PersonaBody {
+            let rates = json!({"requests_per_minute": 7});
+            let constraints = json!({"rate_limits": rates, "max_reasoning_depth": 2});
+            serde_json::from_value(json!({"id": "p", "name": "P", "tier": tier, "constraints": constraints})).unwrap()
+        };
+        let absent = body("gold".into());
+        let policy = Config::closed().unwrap().policy;
+        assert!(agent_rows(&absent, &policy).is_none());
+        let shown = numbers(&absent, None).join("\n");
+        for part in [
+            "tier                 gold, which the policy does not have",
+            "requests_per_minute  7; the policy has no such tier",
+            "requests_per_hour    not given; the policy has no such tier",
+            "reasoning_depth      2; the policy has no such tier",
+        ] {
+            assert!(shown.contains(part), "`{part}` is not in {shown}");
+        }
+        let object = numbers_object(&absent, None);
+        assert_eq!(
+            (&object[0]["persona"], &object[0]["granted"]),
+            (&json!(7), &Value::Null)
+        );
+        // The same names in the same order.
+        let rows = agent_rows(&body(Value::Null), &policy).unwrap();
+        let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+        assert_eq!(names, own_numbers(&absent).map(|(name, _)| name));
+    }
 }
