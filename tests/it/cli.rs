@@ -335,6 +335,71 @@ fn doctor_names_the_fix_of_each_fault() {
 }
 
 #[test]
+fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let checked = |change: &dyn Fn(&mut Value)| {
+        desk.configure(|config| {
+            config["serve"] = json!({
+                "listener": [{ "address": "127.0.0.1:0", "anonymous": "tester" }],
+                "caller": [{ "name": "tester", "persona": "persona.json" }],
+            });
+            change(config);
+        });
+        let run = desk.aral(&["doctor"]);
+        (run.code, run.stdout)
+    };
+    let refused = |change: &dyn Fn(&mut Value), parts: &[&str]| {
+        let (code, shown) = checked(change);
+        assert_eq!(code, 2, "{shown}");
+        for part in parts {
+            assert!(shown.contains(part), "`{part}` is not in {shown}");
+        }
+    };
+    let (code, shown) = checked(&|_| ());
+    assert_eq!(code, 0, "{shown}");
+    assert!(
+        shown.contains("personas, callers, issuers and listeners are"),
+        "{shown}"
+    );
+    let listener =
+        |key: &'static str, value: Value| move |config: &mut Value| config["serve"]["listener"][0][key] = value.clone();
+    refused(
+        &|config| config["serve"]["caller"][0]["persona"] = json!("nowhere.json"),
+        &[
+            "the persona of the caller `tester`: there is no persona",
+            "aral persona sign",
+        ],
+    );
+    refused(
+        &listener("address", json!("0.0.0.0:0")),
+        &[
+            "`0.0.0.0:0` is not of the loopback",
+            "without TLS",
+            "[serve.listener.tls]",
+        ],
+    );
+    refused(
+        &listener("anonymous", json!("nobody")),
+        &["for `nobody`, and there is no such caller"],
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    refused(
+        &listener("address", json!(&address)),
+        &[
+            &format!("`{address}` cannot be listened on"),
+            "another program listens there",
+        ],
+    );
+    let (code, shown) = checked(&|config| config["policy"]["file"]["read_roots"] = json!(["/nowhere"]));
+    assert!(
+        code == 0 && shown.contains("read_roots: `/nowhere` is no folder"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn manifests_and_configurations_are_found_where_they_are_named() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

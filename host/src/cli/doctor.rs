@@ -1,10 +1,11 @@
 //! `aral doctor`: what this machine and this configuration are good for, line by line, each with the fix. It changes
 //! nothing but what running would change too (the folders of state and cache are made if they are missing). A store that is
-//! there is opened for a moment, and none is made.
+//! there is opened for a moment, and none is made. A server listens for a moment, and answers nobody.
 
 mod audit;
 mod checks;
 mod people;
+mod serve;
 mod storage;
 
 use aral_contract::Failure;
@@ -72,9 +73,11 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.push(people::trust(&configured));
             all.extend(checks::manifests(&configured));
             all.extend(people::personas(&configured));
+            all.extend(checks::roots(&configured));
             all.extend(checks::runtime(&configured));
             all.extend(storage::checks(&configured));
             all.push(audit::check(&configured));
+            all.extend(serve::check(&configured));
         }
         Err(failure) => {
             let fix = failure

@@ -80,6 +80,26 @@ fn one_manifest(configured: &Configured, path: &Path) -> Check {
     }
 }
 
+/// The folders below which capabilities may read and write. One that is not there is no fault as long as nobody needs it.
+pub(crate) fn roots(configured: &Configured) -> Vec<Check> {
+    let policy = &configured.config.policy;
+    let mut all = Vec::new();
+    for (key, roots) in [("read_roots", &policy.read_roots), ("write_roots", &policy.write_roots)] {
+        for root in roots.iter().map(|root| root.as_str()) {
+            if !crate::cli::files::is_folder(Path::new(root)) {
+                all.push(Check::warn(
+                    "roots",
+                    format!(
+                        "[policy.file] {key}: `{root}` is no folder that can be opened: no capability gets a file of it"
+                    ),
+                    "make the folder, or take it out of aral.toml",
+                ));
+            }
+        }
+    }
+    all
+}
+
 /// What the first call would need.
 pub(crate) fn runtime(configured: &Configured) -> Vec<Check> {
     vec![state(configured), pool(configured)]

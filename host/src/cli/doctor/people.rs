@@ -1,6 +1,7 @@
 //! The checks of those who sign and of those who act: trusted keys and personas.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use aral_contract::{Clock as _, Failure};
 use aral_persona::persona;
@@ -41,14 +42,29 @@ pub(crate) fn trust(configured: &Configured) -> Check {
     }
 }
 
+/// Those of the configuration, of its callers and of the scopes of its issuers, each once.
 pub(crate) fn personas(configured: &Configured) -> Vec<Check> {
-    let personas = configured.config.personas.iter();
-    personas.map(|path| one_persona(configured, path)).collect()
+    let config = &configured.config;
+    let callers = config.serve.iter().flat_map(|serve| &serve.callers);
+    let issuers = config.serve.iter().flat_map(|serve| &serve.issuers);
+    let scopes = issuers.flat_map(|issuer| &issuer.scopes);
+    let served = callers
+        .map(|caller| &caller.persona)
+        .chain(scopes.map(|scope| &scope.persona));
+    let all: BTreeSet<&PathBuf> = config.personas.iter().chain(served).collect();
+    all.into_iter().map(|path| one_persona(configured, path)).collect()
 }
 
 fn one_persona(configured: &Configured, path: &Path) -> Check {
     let now = SystemClock::new().now();
     let shown = path.display();
+    if !files::is_there(path) {
+        return Check::fail(
+            "persona",
+            format!("`{shown}`: there is no persona"),
+            "write one and sign it: `aral persona new`, `aral persona sign`",
+        );
+    }
     let read = || Ok(persona::verify(&files::document(path)?, configured.trust(), now)?);
     match read() {
         Ok(verified) => {

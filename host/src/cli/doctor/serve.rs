@@ -1,0 +1,55 @@
+//! Whether `aral serve` would start: it makes the server as that does, from a host that keeps nothing, and lets it go before it
+//! answers anybody. So the rules for personas, callers, issuers, listeners and TLS stand in one place.
+
+use aral_contract::Failure;
+use aral_host::config::serve::ServeConfig;
+use aral_host::{Host, Personas};
+use aral_runtime::Allocation;
+
+use super::Check;
+use crate::cli::configured::Configured;
+use crate::cli::desk::Remote;
+use crate::cli::session;
+
+const NAME: &str = "serve";
+
+/// One line, if there is something to serve.
+pub(super) fn check(configured: &Configured) -> Option<Check> {
+    let mut serve = configured.config.serve.clone()?;
+    // Whoever counts in it talks to it; one look would be none at its limits.
+    serve.redis = None;
+    // The server that runs has its ports already, so that any other one of the address has to do.
+    let runs = !matches!(Remote::find_any(&configured.config), Ok(None));
+    if runs {
+        for listener in &mut serve.listeners {
+            listener.address.set_port(0);
+        }
+    }
+    Some(match begin(configured, &serve) {
+        Ok(()) if runs => Check::ok(
+            NAME,
+            "a server runs, and one could be started with what the file says now",
+        ),
+        Ok(()) => Check::ok(
+            NAME,
+            "personas, callers, issuers and listeners are as a server needs them",
+        ),
+        Err(failure) => {
+            let fix = failure
+                .hint
+                .unwrap_or_else(|| "correct [serve] in aral.toml".to_owned());
+            Check::fail(NAME, failure.message, fix)
+        }
+    })
+}
+
+fn begin(configured: &Configured, serve: &ServeConfig) -> Result<(), Failure> {
+    let mut config = configured.without_storage().config;
+    config.manifests.clear();
+    config.allocation = Allocation::OnDemand;
+    config.state_dir = None;
+    // A host with a configuration warns that it has no folder of state.
+    config.digest = None;
+    let host = Host::builder().config(config).build()?;
+    session::block_on(async { host.server(serve, Personas::Signed).await.map(drop) })?
+}
