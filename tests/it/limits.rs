@@ -286,3 +286,26 @@ async fn each_limit_stops_something_whoever_brings_it() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_runs_a_bounded_number_of_programs() {
+    const MOST: usize = 256;
+    let programs = json!({ "exec": { "programs": [{ "path": "/bin/true", "args": [] }] } });
+    let wide = json!({ "fuel": 100_000_000_000_u64, "compute_ms": 100_000, "wall_ms": 100_000 });
+    let lab = Lab::start(Setup::of(ISOLATION_EXEC).permissions(programs).limits(wide)).await;
+    let run = json!({ "program": "/bin/true", "arguments": [] });
+    let outcome = lab.call(ISOLATION_EXEC, json!({ "runs": vec![run; MOST + 1] })).await;
+    let answer = outcome.answer();
+    let results: Vec<&str> = answer
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|one| one["result"].as_str().expect("a result"))
+        .collect();
+    let (within, beyond) = results.split_at(MOST);
+    assert!(within.iter().all(|result| *result == "ok"), "{within:?}");
+    assert!(
+        beyond[0].contains("Error::Limit") && beyond[0].contains("at most 256 programs"),
+        "{beyond:?}"
+    );
+}

@@ -24,6 +24,8 @@ pub(crate) const HOST_CALL_EVENTS_MAX: u64 = 1024;
 const SPANS_MAX: u64 = 128;
 /// Longest target of an event, in bytes. Stops a guest from writing pages through names it makes up.
 const TARGET_BYTES_MAX: usize = 1024;
+/// Programs that one call may run. Stops a guest from keeping the thread that starts all of them, and the compiler with them, busy.
+pub(crate) const PROGRAMS_MAX: u64 = 256;
 
 /// What all calls of one bound capability share.
 pub(crate) struct Frame {
@@ -51,6 +53,7 @@ pub(crate) struct CallRecord {
     http_requests: AtomicU64,
     memory_calls: AtomicU64,
     secret_calls: AtomicU64,
+    programs: AtomicU64,
 }
 
 impl CallRecord {
@@ -73,6 +76,7 @@ impl CallRecord {
             http_requests: AtomicU64::new(0),
             memory_calls: AtomicU64::new(0),
             secret_calls: AtomicU64::new(0),
+            programs: AtomicU64::new(0),
         })
     }
 
@@ -178,6 +182,11 @@ impl CallRecord {
     /// Counts so many uses of secrets, or none of them; false: the call has not as many left.
     pub(crate) fn take_secret_calls(&self, count: u64) -> bool {
         take(&self.secret_calls, count, self.frame.grant.limits.secret_calls)
+    }
+
+    /// Counts one program that is run; false: the call has run as many as it may.
+    pub(crate) fn take_program(&self) -> bool {
+        take(&self.programs, 1, PROGRAMS_MAX)
     }
 
     /// Outgoing requests so far.

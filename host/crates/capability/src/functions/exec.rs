@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 use super::denied;
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
 use crate::bindings::aral::capability::types::Error;
-use crate::call::sanitised;
+use crate::call::{PROGRAMS_MAX, sanitised};
 use crate::state::State;
 
 /// Largest standard input, in bytes. Stops a guest from parking data in pipes.
@@ -77,6 +77,11 @@ impl Host for State {
         if stdin.len() > STDIN_BYTES_MAX {
             return Ok(Err(Error::Limit(format!(
                 "standard input has at most {STDIN_BYTES_MAX} bytes"
+            ))));
+        }
+        if !self.call.take_program() {
+            return Ok(Err(Error::Limit(format!(
+                "a call runs at most {PROGRAMS_MAX} programs"
             ))));
         }
         self.call.allowed(Permission::Exec, &program);
