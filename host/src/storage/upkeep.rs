@@ -83,10 +83,7 @@ fn rotate_if_over(
             }
         })?;
         record(rotation::rotated(rotation::EPOCH));
-        tracing::info!(
-            records = rotated.records,
-            "a new epoch has begun, and the key of the old one is destroyed"
-        );
+        tracing::info!(records = rotated.records, "a new epoch has begun");
     }
     Ok(Next::Wait)
 }

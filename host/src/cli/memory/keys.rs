@@ -131,7 +131,7 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
     drop(progress);
     output.answer(
         &format!(
-            "records  {} sealed anew; the key of the old epoch is destroyed",
+            "records  {} sealed anew; the key of the old epoch is destroyed, unless a line above says that it is still there",
             rotated.records
         ),
         &json!({"records": rotated.records, "resumed": rotated.resumed}),

@@ -362,7 +362,7 @@ fn seals_are_counted_and_a_new_generation_begins_in_time() {
 }
 
 #[test]
-fn an_epoch_key_is_destroyed_after_the_prefix_changed_and_no_other_key_is() {
+fn of_past_epochs_only_keys_of_this_store_and_prefix_are_destroyed() {
     let folder = tempfile::tempdir().unwrap();
     let service = Arc::new(TestService::default());
     let with_epoch = |prefix: &str| StoreOptions {
@@ -374,19 +374,22 @@ fn an_epoch_key_is_destroyed_after_the_prefix_changed_and_no_other_key_is() {
     };
     drop(SealedStore::open(with_epoch("old")).unwrap());
     let store = SealedStore::open(with_epoch("new")).unwrap();
+    let before = format!("old-{}-1", hex(&store.0.store));
     let others = [
+        before.clone(),
         format!("old-{}-1", hex(&[7; 16])),
         format!("old-{}-7", hex(&store.0.store)),
         format!("{}-1", hex(&store.0.store)),
         "payroll".to_owned(),
     ];
-    for other in &others {
+    for other in others.iter().filter(|other| **other != before) {
         service.create(other).unwrap();
     }
     {
         let mut writer = store.0.writer().unwrap();
         let mut content = writer.keyring.content.clone();
-        content.epochs_to_destroy.extend(others.iter().cloned());
+        let made_up = others.iter().filter(|other| **other != before);
+        content.epochs_to_destroy.extend(made_up.cloned());
         writer.keyring.replace(content).unwrap();
     }
     store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
@@ -394,6 +397,21 @@ fn an_epoch_key_is_destroyed_after_the_prefix_changed_and_no_other_key_is() {
     held.retain(|key| !others.contains(key));
     assert_eq!(held, [format!("new-{}-2", hex(&store.0.store))]);
     assert_eq!(service.0.lock().unwrap().len(), 1 + others.len());
+    let past = store
+        .0
+        .writer()
+        .unwrap()
+        .keyring
+        .past_epochs(store.0.epoch.as_ref().unwrap());
+    assert_eq!(past.foreign, [before], "it is told of");
+    store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(
+        !service
+            .0
+            .lock()
+            .unwrap()
+            .contains_key(&format!("new-{}-2", hex(&store.0.store)))
+    );
 }
 
 /// Another service, during whose answers the store is written.
