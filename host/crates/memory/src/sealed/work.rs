@@ -82,7 +82,10 @@ impl Work {
     /// At most so many keys are sealed.
     pub(super) fn seals(&self) -> u64 {
         match self {
-            Self::Apply { operations, .. } => operations.len() as u64,
+            Self::Apply { operations, .. } => {
+                let puts = operations.iter().filter(|one| matches!(one, Operation::Put(_)));
+                puts.count() as u64
+            }
             Self::Restore { .. } | Self::Rewrite { .. } => 1,
             Self::Discard { .. } | Self::Recount { .. } | Self::Sweep { .. } => 0,
         }
