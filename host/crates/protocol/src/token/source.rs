@@ -169,7 +169,8 @@ impl Keys {
         let asked = Arc::clone(&self.asked);
         let asked = match asked.try_lock_owned() {
             Ok(asked) => asked,
-            Err(_busy) if known => return,
+            // Nor does whoever would be refused as before: a stranger could hold all places of requests while an issuer hangs.
+            Err(_busy) if known || self.are_missing() => return,
             Err(_busy) => Arc::clone(&self.asked).lock_owned().await,
         };
         if asked.is_some_and(|last| self.clock.elapsed().saturating_sub(last) < remote.refetch) {
