@@ -154,6 +154,9 @@ fn a_request_that_is_repeated_happens_once() {
     wire.invoke("none", &[("Idempotency-Key", "k2")], "1")
         .assert_problem("unknown", 404, "capability.unknown");
     assert_eq!(wire.invoke(ECHO, &[("Idempotency-Key", "k2")], "1").status, 200);
+    // What the guest never saw is not kept either.
+    assert_eq!(wire.invoke(ECHO, &[("Idempotency-Key", "k3")], "{").status, 400);
+    assert_eq!(wire.invoke(ECHO, &[("Idempotency-Key", "k3")], "1").status, 200);
     for bad in ["", "a b", &"k".repeat(129)] {
         wire.invoke(ECHO, &[("Idempotency-Key", bad)], "1")
             .assert_problem(bad, 400, "request.invalid");
