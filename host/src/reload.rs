@@ -52,7 +52,8 @@ impl Host {
 
     /// Replaces the policy as a whole. Calls that are under way end under the old one, every later call is decided anew.
     pub fn set_policy(&self, policy: Policy) {
-        let _changing = self.changing();
+        let mut changing = self.changing();
+        changing.replace_given(&policy);
         self.dispatcher().set_policy(policy);
     }
 
@@ -69,7 +70,9 @@ impl Host {
     /// [`Host::register_manifest_file`]. Then nothing has changed.
     pub fn reload(&self, config: &Config) -> Result<(), Failure> {
         self.noting_refusal("configuration", || {
+            self.changing().check_unserved()?;
             let renewal = Renewal::new(self, config)?;
+            // There may be one since.
             renewal.in_force.check_unserved()?;
             renewal.commit(|| ())
         })

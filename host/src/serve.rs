@@ -163,6 +163,7 @@ impl Reloader {
             )
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
+        self.host.changing().check_alone()?;
         let renewal = Renewal::new(&self.host, config)?;
         let open = |path: &Path| renewal.persona_of_file(path, self.personas);
         let (opened, sessions) = (of_callers(serve, open)?, of_scopes(serve, open)?);

@@ -63,6 +63,23 @@ impl InForce {
         Err(Failure::new(Code::ConfigInvalid, message).with_hint("read it again for both with a `Reloader`"))
     }
 
+    /// Another policy holds: it takes the place of the one that the builder was given, too, which would be back otherwise when the
+    /// configuration is read again.
+    pub(super) fn replace_given(&mut self, policy: &Policy) {
+        if let Some(given) = &mut self.given.policy {
+            given.clone_from(policy);
+        }
+    }
+
+    /// Whether no other server than one would be left behind under the rules of before.
+    pub(crate) fn check_alone(&self) -> Result<(), Failure> {
+        if self.servers.iter().filter(|server| server.strong_count() > 0).count() <= 1 {
+            return Ok(());
+        }
+        let message = "another server of this host is there, and would go on under the configuration of before";
+        Err(Failure::new(Code::ConfigInvalid, message).with_hint("make a host for each server"))
+    }
+
     /// Policy and trust under a configuration.
     pub(crate) fn rules(&self, config: &Config) -> (Policy, TrustStore) {
         let policy = self.given.policy.as_ref().unwrap_or(&config.policy);

@@ -348,6 +348,12 @@ fn what_the_builder_was_given_goes_on_to_hold() {
     assert_eq!(ids(&host), ["a"]);
     let session = host.session_of(&"p".parse().unwrap()).unwrap();
     assert!(host.authorize(&session, &"a".parse().unwrap(), None).is_ok());
+    // What took its place since is not undone either.
+    let raw = toml::from_str("capabilities = []").unwrap();
+    let tighter = Policy::resolve(raw, &"/".parse().unwrap()).unwrap();
+    host.set_policy(tighter.clone());
+    host.reload(&lab.config(&["a.json"], &["p.json"], "")).unwrap();
+    assert_eq!(host.policy(), tighter);
 }
 
 #[tokio::test]
@@ -370,6 +376,11 @@ async fn a_server_that_is_there_takes_the_configuration_too_or_the_host_does_not
     let reloader = crate::Reloader::new(host.clone(), server.handle(), Personas::Signed);
     reloader.reload(&open).unwrap();
     assert_ne!(host.policy(), before);
+    let second = host.server(serve, Personas::Signed).await.unwrap();
+    let failure = reloader.reload(&closed).unwrap_err();
+    assert!(failure.message.contains("another server of this host"), "{failure}");
+    drop(second);
+    reloader.reload(&open).unwrap();
     drop((server, reloader));
     host.reload(&closed).unwrap();
     assert_eq!(host.policy(), before, "there is none any more");
