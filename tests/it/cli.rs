@@ -383,15 +383,11 @@ fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
         &listener("anonymous", json!("nobody")),
         &["for `nobody`, and there is no such caller"],
     );
+    // A server that runs has its port, and is none of doctor's business.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    refused(
-        &listener("address", json!(&address)),
-        &[
-            &format!("`{address}` cannot be listened on"),
-            "another program listens there",
-        ],
-    );
+    let (code, shown) = checked(&listener("address", json!(&address)));
+    assert_eq!(code, 0, "{shown}");
     let (code, shown) = checked(&|config| config["policy"]["file"]["read_roots"] = json!(["/nowhere"]));
     assert!(
         code == 0 && shown.contains("read_roots: `/nowhere` is no folder"),

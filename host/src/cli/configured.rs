@@ -58,7 +58,7 @@ impl Configured {
 
     /// Refuses a manifest that is not there, before a host is made that takes them.
     pub(crate) fn check_manifests(&self) -> Result<(), Failure> {
-        match self.config.manifests.iter().find(|path| !files::is_there(path)) {
+        match self.config.manifests.iter().find(|path| files::is_absent(path)) {
             None => Ok(()),
             Some(path) => {
                 let absent = absent_manifest();

@@ -104,6 +104,12 @@ pub(crate) fn is_there(path: &Path) -> bool {
     files::open_parent(path).is_ok_and(|(dir, _)| dir.exists(name))
 }
 
+/// Whether nothing at all is there, wherever links lead.
+pub(crate) fn is_absent(path: &Path) -> bool {
+    use rustix::io::Errno;
+    matches!(rustix::fs::stat(path), Err(Errno::NOENT | Errno::NOTDIR))
+}
+
 /// Whether there is a folder.
 pub(crate) fn is_folder(path: &Path) -> bool {
     files::open_root(path).is_ok()
@@ -247,5 +253,16 @@ mod tests {
         create(&path, b"[1]").unwrap();
         assert_eq!(input(&format!("@{}", path.display())).unwrap(), b"[1]");
         assert!(input("@/nowhere").is_err());
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_there_wherever_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
+        assert!(!is_absent(&at("link")) && !is_absent(folder.path()));
+        assert!(is_absent(&at("dangling")) && is_absent(&at("nothing")) && is_absent(&at("link/below")));
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
 fn one_manifest(configured: &Configured, path: &Path) -> Check {
     let now = SystemClock::new().now();
     let read = || {
-        if !crate::cli::files::is_there(path) {
+        if crate::cli::files::is_absent(path) {
             return Err(absent_manifest());
         }
         let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;

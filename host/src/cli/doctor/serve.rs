@@ -8,7 +8,6 @@ use aral_runtime::Allocation;
 
 use super::Check;
 use crate::cli::configured::Configured;
-use crate::cli::desk::Remote;
 use crate::cli::session;
 
 const NAME: &str = "serve";
@@ -18,18 +17,11 @@ pub(super) fn check(configured: &Configured) -> Option<Check> {
     let mut serve = configured.config.serve.clone()?;
     // Whoever counts in it talks to it; one look would be none at its limits.
     serve.redis = None;
-    // The server that runs has its ports already, so that any other one of the address has to do.
-    let runs = !matches!(Remote::find_any(&configured.config), Ok(None));
-    if runs {
-        for listener in &mut serve.listeners {
-            listener.address.set_port(0);
-        }
+    // On any free port: a server that runs has its own, and one that starts at this moment must find them free.
+    for listener in &mut serve.listeners {
+        listener.address.set_port(0);
     }
     Some(match begin(configured, &serve) {
-        Ok(()) if runs => Check::ok(
-            NAME,
-            "a server runs, and one could be started with what the file says now",
-        ),
         Ok(()) => Check::ok(
             NAME,
             "personas, callers, issuers and listeners are as a server needs them",
