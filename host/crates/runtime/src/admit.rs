@@ -8,7 +8,7 @@ use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
 
 use crate::compile::CompileError;
 use crate::engine::FEATURES;
-use instances::Instances;
+use instances::{Amount, Instances};
 
 /// In process nobody can kill the compiler: only components up to this size, in bytes, are compiled there.
 pub(crate) const IN_PROCESS_BYTES_MAX: usize = 4 << 20;
@@ -19,6 +19,8 @@ pub(crate) const IN_PROCESS_FUNCTION_BYTES_MAX: u64 = 128 << 10;
 
 /// Instances of modules and components that a component may make in all when it is instantiated. Real ones make some dozens.
 pub(crate) const INSTANCES_MAX: u64 = 10_000;
+/// Types, functions, imports, exports and names that these list, all instances together.
+pub(crate) const ITEMS_MAX: u64 = 1_000_000;
 
 /// Refuses what is too large, compiled already or no component, by its length and first bytes alone.
 pub(crate) fn glance(bytes: &[u8]) -> Result<(), CompileError> {
@@ -102,9 +104,15 @@ fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> R
             ValidPayload::Ok | ValidPayload::Parser(_) | ValidPayload::End(_) => {}
         }
         instances.see(&payload).map_err(invalid)?;
-        if instances.made() > INSTANCES_MAX {
+        let amount = instances.amount();
+        let beyond = match amount {
+            Amount { instances, .. } if instances > INSTANCES_MAX => Some((INSTANCES_MAX, "instances")),
+            Amount { items, .. } if items > ITEMS_MAX => Some((ITEMS_MAX, "items in its instances")),
+            Amount { .. } => None,
+        };
+        if let Some((most, what)) = beyond {
             return Err(CompileError::Refused {
-                message: format!("it makes more than {INSTANCES_MAX} instances of modules and components in all"),
+                message: format!("it comes to more than {most} {what}, all levels together"),
             });
         }
     }

@@ -26,7 +26,7 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// Entries that a sweep looks at. Stops a folder full of strange files from holding up the host.
 const SWEEP_ENTRIES_MAX: usize = 100_000;
 /// First bytes of an entry, and domain of its MAC.
-const MAGIC: &[u8; 8] = b"ARALAOT1";
+const MAGIC: &[u8; 8] = b"ARALAOT2";
 const MAC_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + MAC_BYTES;
 

@@ -84,6 +84,12 @@ pub enum CompileError {
         /// How much may be.
         found_max: u64,
     },
+    /// Others are compiled, and go on.
+    #[error("other components have been compiled for {timeout_ms} ms, and there was no room for this one")]
+    Busy {
+        /// How long was waited.
+        timeout_ms: u64,
+    },
     /// The compiler was killed.
     #[error("compiling took longer than {timeout_ms} ms")]
     Timeout {

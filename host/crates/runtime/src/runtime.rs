@@ -2,7 +2,9 @@
 //! that a program which runs one capability pays for one engine.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use aral_contract::limits::COMPILE_MS_MAX;
 use aral_contract::{Digest, Metering};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
@@ -158,7 +160,10 @@ impl Runtime {
             return Ok(loaded);
         }
         let code = {
-            let permit = Arc::clone(&self.0.compilations).acquire_owned().await.ok();
+            let timeout_ms = COMPILE_MS_MAX;
+            let permit = Arc::clone(&self.0.compilations).acquire_owned();
+            let permit = tokio::time::timeout(Duration::from_millis(timeout_ms), permit).await;
+            let permit = permit.map_err(|_| CompileError::Busy { timeout_ms })?.ok();
             compile::compile(&self.0.compiler, engine.settings(), component, permit).await?
         };
         let loaded =

@@ -100,6 +100,7 @@ pub fn compile_failure(error: &CompileError) -> Failure {
                 .with_hint("build it with `--release` and `opt-level = \"s\"`, or split it")
         }
         CompileError::Timeout { .. } | CompileError::Killed { .. } => Failure::new(Code::ComponentTooLarge, message),
+        CompileError::Busy { .. } => Failure::new(Code::Unavailable, message),
         CompileError::Precompiled
         | CompileError::CoreModule
         | CompileError::NotWasm

@@ -159,10 +159,16 @@ async fn what_makes_too_many_instances_is_refused_before_anybody_follows_them() 
     for compiler in [child(&["compile"], 60_000), CompilerKind::InProcess] {
         let runtime = runtime(compiler, Allocation::OnDemand);
         let module = "(core module $m) (core instance (instantiate $m))";
-        for bomb in [doubling(40, module), doubling(40, ""), doubling(14, "")] {
+        let heavy = "(type (resource (rep i32)))".repeat(1000);
+        for (bomb, words) in [
+            (doubling(40, module), "more than 10000 instances"),
+            (doubling(40, ""), "more than 10000 instances"),
+            (doubling(14, ""), "more than 10000 instances"),
+            (doubling(11, &heavy), "more than 1000000 items"),
+        ] {
             let error = refusal(&runtime, &bomb).await;
             assert!(
-                matches!(&error, CompileError::Refused { message } if message.contains("more than 10000 instances")),
+                matches!(&error, CompileError::Refused { message } if message.contains(words)),
                 "{error}"
             );
         }
