@@ -189,12 +189,30 @@ impl Shipper {
         let mut batch = Vec::new();
         let mut bytes = 0usize;
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX && self.cursor.position() < end {
-            let Some(entry) = self.cursor.advance()? else { break };
-            bytes = bytes.saturating_add(entry.line.len());
-            let record = entry.record()?;
-            batch.push(Outgoing { entry, record });
+            let from = self.cursor.position();
+            match self.next() {
+                Ok(Some(outgoing)) => {
+                    bytes = bytes.saturating_add(outgoing.entry.line.len());
+                    batch.push(outgoing);
+                }
+                Ok(None) => break,
+                Err(error) if batch.is_empty() => return Err(error),
+                // What stands before it is delivered first; then it is met again.
+                Err(_) => {
+                    self.cursor.go_back(from);
+                    break;
+                }
+            }
         }
         Ok(batch)
+    }
+
+    fn next(&mut self) -> Result<Option<Outgoing>, ReadError> {
+        let Some(entry) = self.cursor.advance()? else {
+            return Ok(None);
+        };
+        let record = entry.record()?;
+        Ok(Some(Outgoing { entry, record }))
     }
 
     /// Delivers a batch, in whatever pieces and however often it takes.

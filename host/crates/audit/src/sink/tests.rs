@@ -205,6 +205,24 @@ async fn a_disk_that_refuses_for_a_while_ends_no_sink() {
     assert_eq!(exporter.taken(), [0, 1, 2, 3, 4]);
 }
 
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test damages a file")]
+async fn what_stands_before_a_damaged_record_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = session(&options, 5);
+    let exporter = Scripted::default();
+    let shipper = shipper(&log, exporter.clone());
+    log.close().unwrap();
+    let segment = options.directory.join(crate::segment::file_name(0));
+    let text = std::fs::read_to_string(&segment).unwrap();
+    assert!(text.contains("{\"seq\":3,"), "{text}");
+    std::fs::write(&segment, text.replace("{\"seq\":3,", "{\"seq\":4,")).unwrap();
+    let error = shipper.run().await.unwrap_err();
+    assert!(matches!(error, crate::ReadError::Damaged { seq: 3 }), "{error}");
+    assert_eq!(exporter.taken(), [0, 1, 2]);
+}
+
 #[test]
 fn only_what_is_damaged_or_gone_ends_a_sink() {
     use crate::ReadError;
