@@ -267,7 +267,7 @@ fn masked(reason: &str, target: &str, name: &Name) -> Text {
     }
 }
 
-/// A reason in which a name stands neither whole nor cut off somewhere, as a long one does in a message.
+/// A reason in which a name stands neither whole nor, behind a quotation mark, cut off somewhere, as a long one does in a message.
 fn without(reason: &str, name: &str) -> String {
     let mut kept = String::with_capacity(reason.len());
     let mut rest = reason;
@@ -278,7 +278,8 @@ fn without(reason: &str, name: &str) -> String {
             chars = chars.saturating_add(1);
             bytes = bytes.saturating_add(one.len_utf8());
         }
-        let is_name = chars >= BEGINNING_CHARS_MIN || (chars > 0 && bytes == name.len());
+        let is_quoted = kept.ends_with(['`', '"']);
+        let is_name = (is_quoted && chars >= BEGINNING_CHARS_MIN) || (chars > 0 && bytes == name.len());
         let taken = if is_name {
             kept.push_str(MASK);
             bytes

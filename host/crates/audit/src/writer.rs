@@ -352,7 +352,7 @@ impl Writer {
             let Err(error) = act(&mut self.output) else {
                 if is_failing {
                     // New work waits for the reserve; the log itself has something to say before that.
-                    let reason = "the disk has no room for the reserve of the audit log; make room".to_owned();
+                    let reason = "what waits is written first, and its reserve needs room".to_owned();
                     self.set_condition(Condition::Reserve(reason));
                 }
                 return Ok(());

@@ -110,6 +110,12 @@ fn a_long_name_that_a_reason_cuts_is_masked_as_far_as_it_stands_there() {
         ),
         (
             Permission::SecretRead,
+            "secret key".to_owned(),
+            "secret `secret k…` is not granted".to_owned(),
+            "secret `[tagged]…` is not granted",
+        ),
+        (
+            Permission::SecretRead,
             "A b".to_owned(),
             "secret `A b` is not granted".to_owned(),
             "secret `[tagged]` is not granted",
