@@ -461,18 +461,14 @@ async fn connections_of_all_calls_together_are_bounded() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_holds_no_connection_once_its_time_is_over() {
+async fn an_answer_that_nobody_reads_holds_no_connection_once_that_has_ended() {
     let listener = Listener::plain(|_| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi".into()).await;
     let origin = listener.origin("http", "127.0.0.1");
     let options = EgressOptions {
         connections_max: 1,
         ..EgressOptions::default()
     };
-    let limits = Limits {
-        http_ms: 500,
-        ..limits()
-    };
-    let trial = trial(read(&origin), limits, LOOPBACK, options);
+    let trial = trial(read(&origin), limits(), LOOPBACK, options);
     let mut hooks = Hooks::new(Arc::clone(&trial.call));
     let first = request(Method::GET, &origin);
     let sent = Box::into_pin(hooks.send_request(first, None, Box::new(async { Ok(()) })));

@@ -80,9 +80,9 @@ impl Host for State {
             ))));
         }
         if !self.call.take_program() {
-            return Ok(Err(Error::Limit(format!(
-                "a call runs at most {PROGRAMS_MAX} programs"
-            ))));
+            let reason = format!("a call runs at most {PROGRAMS_MAX} programs");
+            self.call.denied(Permission::Exec, &program, &reason);
+            return Ok(Err(Error::Limit(reason)));
         }
         self.call.allowed(Permission::Exec, &program);
         let span = self.call.span(Permission::Exec);
