@@ -110,6 +110,12 @@ fn fixture(change: impl FnOnce(HostBuilder) -> HostBuilder) -> Fixture {
     Fixture { host, clock, kept }
 }
 
+/// A host with this folder of state, whose agents may ask once an hour.
+fn once_an_hour(state: &Path) -> Fixture {
+    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
+    fixture(|builder| builder.state_dir(state).policy(policy(&limit)))
+}
+
 impl Fixture {
     fn set_clock(&self, text: &str) {
         *self.clock.0.lock().unwrap() = at(text);
@@ -368,8 +374,7 @@ async fn a_restart_resets_neither_the_requests_nor_the_cost_of_the_hour() {
 async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
-    let fixture = || fixture(|builder| builder.state_dir(&state).policy(policy(&limit)));
+    let fixture = || once_an_hour(&state);
     let (one, other) = (fixture(), fixture());
     let bytes = persona_of(1, &json!({}));
     let session = one.host.session(&bytes).unwrap();
@@ -387,8 +392,7 @@ async fn what_was_used_is_kept_a_second_later_and_shared_between_processes() {
 async fn what_others_used_is_learned_also_with_nothing_to_keep() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
-    let fixture = || fixture(|builder| builder.state_dir(&state).policy(policy(&limit)));
+    let fixture = || once_an_hour(&state);
     let (one, other) = (fixture(), fixture());
     let bytes = persona_of(1, &json!({}));
     let (idle, busy) = (one.host.session(&bytes).unwrap(), other.host.session(&bytes).unwrap());
@@ -441,8 +445,7 @@ async fn one_keeps_what_is_used_and_one_is_next() {
 async fn what_cannot_be_kept_now_is_kept_later() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let limit = format!("{OPEN}\nagent.requests_per_hour = 1\n");
-    let fixture = || fixture(|builder| builder.state_dir(&state).policy(policy(&limit)));
+    let fixture = || once_an_hour(&state);
     let one = fixture();
     let bytes = persona_of(1, &json!({}));
     let session = one.host.session(&bytes).unwrap();

@@ -48,6 +48,22 @@ fn options(folder: &tempfile::TempDir, key_byte: u8) -> StoreOptions {
     }
 }
 
+/// The same with epoch keys in a service.
+fn epochs<S: KeyService + 'static>(
+    folder: &tempfile::TempDir,
+    service: &Arc<S>,
+    prefix: &str,
+    byte: u8,
+) -> StoreOptions {
+    StoreOptions {
+        epoch: Some(Epoch {
+            service: Arc::clone(service) as Arc<dyn KeyService>,
+            prefix: prefix.to_owned(),
+        }),
+        ..options(folder, byte)
+    }
+}
+
 fn with_clock(options: StoreOptions, clock: &Arc<TestClock>) -> StoreOptions {
     StoreOptions {
         clock: Arc::clone(clock) as Arc<dyn Clock>,
@@ -292,13 +308,7 @@ impl KeyService for TestService {
 fn a_new_epoch_destroys_the_key_of_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let service = Arc::new(TestService::default());
-    let with_epoch = || StoreOptions {
-        epoch: Some(Epoch {
-            service: Arc::clone(&service) as Arc<dyn KeyService>,
-            prefix: "aral-epoch".to_owned(),
-        }),
-        ..options(&folder, 1)
-    };
+    let with_epoch = || epochs(&folder, &service, "aral-epoch", 1);
     let store = SealedStore::open(with_epoch()).unwrap();
     put(&store, "a", b"kept");
     let before = store.status().unwrap().epochs;
@@ -365,13 +375,7 @@ fn seals_are_counted_and_a_new_generation_begins_in_time() {
 fn of_past_epochs_only_keys_of_this_store_and_prefix_are_destroyed() {
     let folder = tempfile::tempdir().unwrap();
     let service = Arc::new(TestService::default());
-    let with_epoch = |prefix: &str| StoreOptions {
-        epoch: Some(Epoch {
-            service: Arc::clone(&service) as Arc<dyn KeyService>,
-            prefix: prefix.to_owned(),
-        }),
-        ..options(&folder, 1)
-    };
+    let with_epoch = |prefix: &str| epochs(&folder, &service, prefix, 1);
     drop(SealedStore::open(with_epoch("old")).unwrap());
     let store = SealedStore::open(with_epoch("new")).unwrap();
     let before = format!("old-{}-1", hex(&store.0.store));
@@ -466,13 +470,7 @@ impl KeyService for SlowService {
 fn the_store_is_written_while_a_key_service_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let service = Arc::new(SlowService::default());
-    let with_epoch = |byte| StoreOptions {
-        epoch: Some(Epoch {
-            service: Arc::clone(&service) as Arc<dyn KeyService>,
-            prefix: "aral-epoch".to_owned(),
-        }),
-        ..options(&folder, byte)
-    };
+    let with_epoch = |byte| epochs(&folder, &service, "aral-epoch", byte);
     let store = SealedStore::open(with_epoch(1)).unwrap();
     put(&store, "a", b"kept");
     *service.store.lock().unwrap() = Some(store.clone());
@@ -703,13 +701,7 @@ fn a_batch_is_all_or_nothing() {
 fn an_epoch_that_was_cut_off_ends_before_another_rotation_begins() {
     let folder = tempfile::tempdir().unwrap();
     let service = Arc::new(TestService::default());
-    let with_epoch = |byte| StoreOptions {
-        epoch: Some(Epoch {
-            service: Arc::clone(&service) as Arc<dyn KeyService>,
-            prefix: "aral-epoch".to_owned(),
-        }),
-        ..options(&folder, byte)
-    };
+    let with_epoch = |byte| epochs(&folder, &service, "aral-epoch", byte);
     let store = SealedStore::open(with_epoch(1)).unwrap();
     for index in 0..300 {
         put(&store, &format!("{index}"), &[1; 10]);
