@@ -3,6 +3,7 @@
 
 mod cache;
 mod environment;
+mod fields;
 mod flights;
 mod local;
 mod sealed;

@@ -29,7 +29,6 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 pub(crate) use answer::{Answer, VaultFailure};
-pub(crate) use client::Erased;
 pub(crate) use options::is_plain_path;
 pub use options::{Credential, VaultError, VaultLogin, VaultOptions};
 use session::Session;

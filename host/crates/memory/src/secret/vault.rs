@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use aral_contract::secret::SecretFuture;
 use aral_contract::{SecretError, SecretReference, SecretSource, SecretValue};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use vaultrs::api::kv2::requests::{ReadSecretRequest, SetSecretRequest, SetSecretRequestOptions};
-use zeroize::{Zeroize as _, Zeroizing};
+use rustify::Endpoint;
+use rustify::enums::{RequestMethod, RequestType, ResponseType};
+use rustify::errors::ClientError;
+use vaultrs::api::kv2::requests::ReadSecretRequest;
+use zeroize::Zeroizing;
 
+use super::fields::Version;
 use super::not_mine;
-use crate::vault::{Answer, Erased, Vault, VaultFailure, is_plain_path};
+use crate::vault::{Answer, Vault, VaultFailure, is_plain_path};
 
 /// How often a write is tried when others write the same secret.
 const ATTEMPTS_MAX: u32 = 8;
@@ -22,43 +24,28 @@ const FIRST_WAIT: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct VaultSecrets(Vault);
 
-/// One version of a secret, as the server tells it. Its fields are erased when dropped.
-#[derive(Deserialize, Default)]
-struct Version {
-    #[serde(default)]
-    data: Option<Fields>,
-    #[serde(default)]
-    metadata: Metadata,
+/// Writes one version, from a body that stands already: the request of `vaultrs` takes the fields parsed.
+struct SetFields {
+    mount: String,
+    path: String,
+    body: Zeroizing<Vec<u8>>,
 }
 
-#[derive(Deserialize, Default)]
-struct Fields(Map<String, Value>);
+impl Endpoint for SetFields {
+    type Response = ();
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
 
-#[derive(Deserialize, Default)]
-struct Metadata {
-    #[serde(default)]
-    version: u32,
-}
-
-#[derive(Deserialize, Default)]
-struct Body {
-    #[serde(default)]
-    data: Option<Version>,
-}
-
-impl Drop for Fields {
-    fn drop(&mut self) {
-        self.0.values_mut().for_each(erase);
+    fn path(&self) -> String {
+        format!("{}/data/{}", self.mount, self.path)
     }
-}
 
-/// As deep as the parser lets a document be.
-fn erase(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(erase),
-        Value::Object(fields) => fields.values_mut().for_each(erase),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    fn method(&self) -> RequestMethod {
+        RequestMethod::POST
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(Some(self.body.to_vec()))
     }
 }
 
@@ -93,8 +80,9 @@ impl VaultSecrets {
         };
         let read = self
             .0
-            .run(|session| async move { session.exchange(&request).await?.parse::<Body>() });
-        let found = read.await.map_err(Failed::from).and_then(|body| value_of(body, &field));
+            .run(|session| async move { version_of(&session.exchange(&request).await?) });
+        let found = read.await.map_err(Failed::from);
+        let found = found.and_then(|version| value_of(&version, &field));
         found.map_err(|failure| told(reference, failure))
     }
 
@@ -123,18 +111,15 @@ impl VaultSecrets {
                     Err(VaultFailure::NotFound(answer)) => version_of(&answer).unwrap_or_default(),
                     Err(failure) => return Err(failure),
                 };
-                let mut fields = current.data.unwrap_or_default();
-                fields.0.insert(field.clone(), Value::String(text.to_string()));
-                let set = SetSecretRequest {
+                let fields = current.fields.unwrap_or_default();
+                let set = SetFields {
                     mount: mount.clone(),
                     path: path.clone(),
-                    data: Value::Object(std::mem::take(&mut fields.0)),
-                    options: Some(SetSecretRequestOptions {
-                        cas: current.metadata.version,
-                    }),
+                    body: fields
+                        .with(&field, &text, current.number)
+                        .map_err(|_| VaultFailure::refused("the request cannot be made"))?,
                 };
-                let set = Erased::new(set, |set| erase(&mut set.data));
-                let outcome = session.exchange(set.request()).await;
+                let outcome = session.exchange(&set).await;
                 drop(set);
                 match outcome {
                     Ok(_) => return Ok(()),
@@ -183,19 +168,15 @@ fn parts(reference: &SecretReference) -> Result<(String, String, String), Secret
 }
 
 fn version_of(answer: &Answer) -> Result<Version, VaultFailure> {
-    Ok(answer.parse::<Body>()?.data.unwrap_or_default())
+    Version::parse(answer.text()?).ok_or_else(VaultFailure::nonsense)
 }
 
-fn value_of(body: Body, field: &str) -> Result<SecretValue, Failed> {
-    let fields = body.data.and_then(|version| version.data).ok_or(Failed::NotFound)?;
-    let kind = match fields.0.get(field) {
-        Some(Value::String(text)) => return Ok(SecretValue::new(text.as_bytes().to_vec())),
-        None => return Err(Failed::NotFound),
-        Some(Value::Null) => "null",
-        Some(Value::Bool(_)) => "a boolean",
-        Some(Value::Number(_)) => "a number",
-        Some(Value::Array(_)) => "a list",
-        Some(Value::Object(_)) => "an object",
+fn value_of(version: &Version, field: &str) -> Result<SecretValue, Failed> {
+    let fields = version.fields.as_ref().ok_or(Failed::NotFound)?;
+    let kind = match fields.text(field) {
+        Ok(Some(text)) => return Ok(SecretValue::new(text.as_bytes().to_vec())),
+        Ok(None) => return Err(Failed::NotFound),
+        Err(kind) => kind,
     };
     Err(Failed::Refused(format!(
         "the field is {kind}, and a secret is a string; store it as one"

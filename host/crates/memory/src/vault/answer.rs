@@ -15,6 +15,11 @@ impl Answer {
         // The message of the parser may quote the body, so it is dropped.
         serde_json::from_slice(&self.0).map_err(|_| VaultFailure::nonsense())
     }
+
+    /// The body as it is.
+    pub(crate) fn text(&self) -> Result<&str, VaultFailure> {
+        str::from_utf8(&self.0).map_err(|_| VaultFailure::nonsense())
+    }
 }
 
 /// For a member that is a secret.

@@ -96,17 +96,17 @@ impl Client {
 }
 
 /// A request that holds a secret. It is erased when this is dropped, also when the exchange is given up in the middle.
-pub(crate) struct Erased<R> {
+pub(super) struct Erased<R> {
     request: R,
     erase: fn(&mut R),
 }
 
 impl<R> Erased<R> {
-    pub(crate) fn new(request: R, erase: fn(&mut R)) -> Self {
+    pub(super) fn new(request: R, erase: fn(&mut R)) -> Self {
         Self { request, erase }
     }
 
-    pub(crate) fn request(&self) -> &R {
+    pub(super) fn request(&self) -> &R {
         &self.request
     }
 }

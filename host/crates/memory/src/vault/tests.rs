@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aral_contract::{SecretError, SecretReference, SecretSource as _, SecretValue};
 
+use super::client::Erased;
 use super::testing::{LASTING, Said, Server, granted, role, token, version};
 use super::*;
 use crate::key_service::{KeyService as _, KeyServiceError};
@@ -482,6 +483,21 @@ async fn a_write_keeps_the_other_fields_and_follows_whoever_wrote_meanwhile() {
             wanted(version)
         );
     }
+}
+
+#[tokio::test]
+async fn fields_that_nobody_asked_for_are_neither_rounded_nor_in_the_way() {
+    let server = server(|| version(r#"{"huge":1e400,"serial":12345678901234567890123,"password":"old"}"#, 4));
+    let vault = server.vault(token("t"), clock());
+    assert_eq!(read_text(&vault).await, "old");
+    let value = SecretValue::new(b"new".to_vec());
+    VaultSecrets::new(vault).write(&reference(), &value).await.unwrap();
+    let asked = server.asked();
+    let write = asked.iter().find(|asked| asked.method == "POST").unwrap();
+    assert_eq!(
+        write.body,
+        r#"{"data":{"huge":1e400,"serial":12345678901234567890123,"password":"new"},"options":{"cas":4}}"#
+    );
 }
 
 #[tokio::test]

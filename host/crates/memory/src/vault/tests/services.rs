@@ -250,6 +250,25 @@ async fn a_field_is_written_read_and_replaced_and_the_others_stay() {
 }
 
 #[tokio::test]
+async fn a_number_stays_as_it_was_written() {
+    let bao = Bao::shared();
+    let (vault, mount) = (bao.root(), bao.engine());
+    let place = reference(&mount, "app/db", "password");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fields.json");
+    std::fs::write(&file, r#"{"serial":12345678901234567890123,"password":"old"}"#).unwrap();
+    let (mount, fields) = (format!("-mount={mount}"), format!("@{}", file.display()));
+    bao.run(&["kv", "put", &mount, "app/db", &fields]);
+    // The program makes a float of it, in a form that serde_json would not write.
+    let serial = || bao.run(&["kv", "get", &mount, "-field=serial", "app/db"]);
+    let before = serial();
+    assert!(before.contains("e+"), "{before}");
+    write(&vault, &place, "new").await.unwrap();
+    assert_eq!(read(&vault, &place).await.unwrap(), "new");
+    assert_eq!(serial(), before);
+}
+
+#[tokio::test]
 async fn writers_of_one_secret_lose_nothing_of_each_other() {
     let bao = Bao::shared();
     let (vault, mount) = (bao.root(), bao.engine());
