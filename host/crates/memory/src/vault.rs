@@ -98,7 +98,8 @@ impl Vault {
         checked.await.map_err(|failure| VaultError::Check(failure.reason()))
     }
 
-    /// Does some exchanges one after the other. They end together with the future, or when their time is over.
+    /// Does some exchanges one after the other. They end together with the future, or when their time is over; a login or a
+    /// renewal that was begun for them goes on.
     pub(crate) fn run<T, F>(&self, work: impl FnOnce(Arc<Session>) -> F) -> Running<T>
     where
         T: Send + 'static,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aral_contract::Clock;
 use rustify::Endpoint;
 use serde::Deserialize;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -25,7 +25,7 @@ pub(crate) struct Session {
     client: Client,
     login: VaultLogin,
     clock: Arc<dyn Clock>,
-    token: Mutex<Option<Token>>,
+    token: Arc<Mutex<Option<Token>>>,
     changed: Arc<Notify>,
 }
 
@@ -92,7 +92,7 @@ impl Session {
             client,
             login,
             clock,
-            token: Mutex::new(None),
+            token: Arc::default(),
             changed: Arc::default(),
         })
     }
@@ -108,7 +108,7 @@ impl Session {
 
     /// Asks with the token of this session. The server says the same for a token that is not valid any more and for one
     /// that may not do this; which it was, the token itself is asked. In the first case it logs in again, once.
-    pub(crate) async fn exchange<E: Endpoint>(&self, endpoint: &E) -> Result<Answer, VaultFailure> {
+    pub(crate) async fn exchange<E: Endpoint>(self: &Arc<Self>, endpoint: &E) -> Result<Answer, VaultFailure> {
         let token = self.token().await?;
         match self.client.send(endpoint, Some(&token)).await {
             Err(VaultFailure::Forbidden) => {
@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// Whether the login is taken.
-    pub(super) async fn check(&self) -> Result<(), VaultFailure> {
+    pub(super) async fn check(self: &Arc<Self>) -> Result<(), VaultFailure> {
         let token = self.token().await?;
         match self.lookup(&token).await? {
             Some(_) => Ok(()),
@@ -132,14 +132,23 @@ impl Session {
     }
 
     /// A token that is valid as far as is known.
-    async fn token(&self) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
-        let mut held = self.token.lock().await;
+    async fn token(self: &Arc<Self>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+        let held = Arc::clone(&self.token).lock_owned().await;
+        let is_due = self.is_due(held.as_ref());
+        if let Some(token) = held.as_ref().filter(|_| !is_due) {
+            return Ok(token.value.clone());
+        }
+        let session = Arc::clone(self);
+        to_the_end(async move { session.renewed(held).await }).await
+    }
+
+    async fn renewed(&self, mut held: OwnedMutexGuard<Option<Token>>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
         if self.is_due(held.as_ref()) {
             self.renew(&mut held).await?;
         }
         match held.as_ref() {
             Some(token) => Ok(token.value.clone()),
-            None => Ok(self.log_in(&mut held).await?),
+            None => self.log_in(&mut held).await,
         }
     }
 
@@ -149,11 +158,23 @@ impl Session {
     }
 
     /// In place of a token that the server does not take any more, unless another caller has done it meanwhile.
-    async fn login_again(&self, refused: &Arc<Zeroizing<String>>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
-        let mut held = self.token.lock().await;
+    async fn login_again(
+        self: &Arc<Self>,
+        refused: &Arc<Zeroizing<String>>,
+    ) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+        let held = Arc::clone(&self.token).lock_owned().await;
         if let Some(token) = held.as_ref().filter(|token| token.value != *refused) {
             return Ok(token.value.clone());
         }
+        let (session, refused) = (Arc::clone(self), Arc::clone(refused));
+        to_the_end(async move { session.replace(held, &refused).await }).await
+    }
+
+    async fn replace(
+        &self,
+        mut held: OwnedMutexGuard<Option<Token>>,
+        refused: &Arc<Zeroizing<String>>,
+    ) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
         *held = None;
         let token = self.log_in(&mut held).await?;
         if token == *refused {
@@ -312,6 +333,16 @@ impl Session {
             );
         }
     }
+}
+
+/// Does what the server may have done before its answer is here, whether or not somebody still waits for it: a login that is
+/// given up has used up its secret id, and its token stays valid and is nobody's. Whoever begins it holds the token, so that
+/// there is one at a time, and it takes as long as its requests may take.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VaultFailure>> + Send + 'static,
+) -> Result<T, VaultFailure> {
+    let joined = tokio::spawn(work).await;
+    joined.unwrap_or_else(|_| Err(VaultFailure::ended()))
 }
 
 /// Renews the token of an idle session, because one that is over cannot be renewed any more.

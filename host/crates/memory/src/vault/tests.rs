@@ -401,6 +401,39 @@ async fn a_revoked_token_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_login_that_its_caller_gives_up_is_kept_for_the_next() {
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let (held, logins) = (std::sync::Mutex::new(held), AtomicU32::new(0));
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        // As with `secret_id_num_uses = 1`.
+        "/v1/auth/approle/login" if logins.fetch_add(1, Ordering::SeqCst) > 0 => Said::json(400, ""),
+        "/v1/auth/approle/login" => {
+            held.lock().unwrap().recv().unwrap();
+            granted("t-1", 60)
+        }
+        _ => version(r#"{"password":"x"}"#, 1),
+    });
+    let vault = server.vault(role(), clock());
+    let asking = vault.clone();
+    let first = tokio::spawn(async move { read(&asking).await });
+    let begun = aral_runtime::SystemClock::new();
+    while server.asked().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody logs in");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    // Whatever was given up has ended before this comes: there is one thread.
+    vault.0.worker.spawn(async {}).await.unwrap();
+    let_go.send(()).unwrap();
+    assert_eq!(read_text(&vault).await, "x");
+    assert_eq!(
+        server.lines(),
+        ["POST /v1/auth/approle/login", "GET /v1/kv/data/app/db"]
+    );
+}
+
+#[tokio::test]
 async fn a_policy_that_says_no_causes_no_login() {
     let server = revoking(|_| true, false);
     let error = read(&server.vault(role(), clock())).await.unwrap_err();
