@@ -14,6 +14,7 @@ mod keyring;
 mod listing;
 mod open;
 mod owner;
+mod past;
 mod plan;
 mod read;
 mod recent;

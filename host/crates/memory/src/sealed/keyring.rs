@@ -278,32 +278,6 @@ impl Keyring {
         }
         Ok(next)
     }
-
-    /// The epoch keys of this store's own past that nothing needs any more, whatever else the file may name: those to destroy, and
-    /// those under another prefix than that of now. A copy of the store has such, too, and they may be what the other one lives by.
-    pub(crate) fn past_epochs(&self, epoch: &Epoch) -> PastEpochs {
-        let newest = self.content.roots.last().map_or(0, |root| root.number);
-        let mut past = PastEpochs::default();
-        for name in &self.content.epochs_to_destroy {
-            let root = Epoch::root_of(name, &self.store).filter(|root| (1..newest).contains(root));
-            let is_needed = self.content.roots.iter().any(|root| root.epoch.as_ref() == Some(name));
-            match root.filter(|_| !is_needed) {
-                Some(root) if epoch.key_of(&self.store, root) == *name => past.own.push(name.clone()),
-                Some(_) => past.foreign.push(name.clone()),
-                None => {}
-            }
-        }
-        past
-    }
-}
-
-/// Epoch keys that nothing needs any more.
-#[derive(Debug, Default)]
-pub(crate) struct PastEpochs {
-    /// To destroy.
-    pub(crate) own: Vec<String>,
-    /// Under another prefix: for the operator to decide.
-    pub(crate) foreign: Vec<String>,
 }
 
 /// A new name for a store.

@@ -351,35 +351,6 @@ impl Inner {
         }
         Ok(())
     }
-
-    /// Destroys the epoch keys that are not needed any more. They are forgotten only when they are gone.
-    pub(super) fn destroy_epochs(&self) -> Result<(), StoreError> {
-        let Some(epoch) = &self.epoch else { return Ok(()) };
-        // Nobody waits for the service meanwhile.
-        let past = self.writer()?.keyring.past_epochs(epoch);
-        for name in &past.foreign {
-            tracing::error!(
-                %name,
-                "an old epoch key has another prefix than [memory.epoch] and stays: if no copy of the store needs it, destroy it in the key service"
-            );
-        }
-        if past.own.is_empty() {
-            return Ok(());
-        }
-        let (mut gone, mut failed) = (Vec::new(), None);
-        // One that cannot be destroyed keeps no other.
-        for name in past.own {
-            match epoch.service.destroy(&name) {
-                Ok(()) => gone.push(name),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        let mut writer = self.writer()?;
-        let mut content = writer.keyring.content.clone();
-        content.epochs_to_destroy.retain(|name| !gone.contains(name));
-        writer.keyring.replace(content)?;
-        failed.map_or(Ok(()), |error| Err(error.into()))
-    }
 }
 
 const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };
