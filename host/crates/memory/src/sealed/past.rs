@@ -2,6 +2,7 @@
 
 use super::keyring::Keyring;
 use super::{Epoch, Inner};
+use crate::key_service::KeyServiceError;
 use crate::store::StoreError;
 
 /// Epoch keys that nothing needs any more.
@@ -48,11 +49,18 @@ impl Inner {
             return Ok(());
         }
         let (mut gone, mut failed) = (Vec::new(), None);
-        // One that cannot be destroyed keeps no other.
+        // One that cannot be destroyed keeps no other. A service that does not answer is asked no more: each question would
+        // take its whole time, and whoever opens the store, or ends the host, waits for all of them.
         for name in past.own {
             match epoch.service.destroy(&name) {
                 Ok(()) => gone.push(name),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    let is_away = matches!(error, KeyServiceError::Unavailable { .. });
+                    failed = failed.or(Some(error));
+                    if is_away {
+                        break;
+                    }
+                }
             }
         }
         let mut writer = self.writer()?;

@@ -1,7 +1,7 @@
 //! What only the sealed store does: keys, slots, rotation. What every backend does is in the contract tests.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -416,6 +416,81 @@ fn of_past_epochs_only_keys_of_this_store_and_prefix_are_destroyed() {
             .unwrap()
             .contains_key(&format!("new-{}-2", hex(&store.0.store)))
     );
+}
+
+/// Another service, which does not destroy what it should.
+#[derive(Debug, Default)]
+struct StubbornService {
+    service: TestService,
+    /// How the names of those end that it refuses to destroy.
+    kept: Mutex<Option<&'static str>>,
+    /// Whether it does not answer.
+    is_away: AtomicBool,
+    /// How often it was to destroy one.
+    asked: AtomicUsize,
+}
+
+impl KeyService for StubbornService {
+    fn place(&self) -> String {
+        self.service.place()
+    }
+
+    fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.service.create(key)
+    }
+
+    fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        self.service.wrap(key, plain)
+    }
+
+    fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
+        self.service.unwrap(key, wrapped)
+    }
+
+    fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let (place, key) = (self.place(), key.to_owned());
+        if self.is_away.load(Ordering::Relaxed) {
+            let reason = "it is away".to_owned();
+            return Err(KeyServiceError::Unavailable {
+                place,
+                reason,
+                source: None,
+            });
+        }
+        if self.kept.lock().unwrap().is_some_and(|end| key.ends_with(end)) {
+            let reason = "its policy".to_owned();
+            return Err(KeyServiceError::Refused { place, key, reason });
+        }
+        self.service.destroy(&key)
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_destroyed_keeps_no_other_and_one_question_in_vain_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(StubbornService::default());
+    let store = SealedStore::open(epochs(&folder, &service, "aral-epoch", 1)).unwrap();
+    let left = || {
+        let past = store.0.epoch.as_ref().unwrap();
+        let past = store.0.writer().unwrap().keyring.past_epochs(past);
+        past.own
+            .into_iter()
+            .map(|name| name[name.len() - 2..].to_owned())
+            .collect::<Vec<_>>()
+    };
+    service.is_away.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    }
+    assert_eq!(left(), ["-1", "-2", "-3"]);
+    service.asked.store(0, Ordering::Relaxed);
+    store.0.destroy_epochs().unwrap_err();
+    assert_eq!(service.asked.load(Ordering::Relaxed), 1);
+    service.is_away.store(false, Ordering::Relaxed);
+    *service.kept.lock().unwrap() = Some("-1");
+    store.0.destroy_epochs().unwrap_err();
+    assert_eq!(left(), ["-1"]);
 }
 
 /// Another service, during whose answers the store is written.
