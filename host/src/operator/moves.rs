@@ -54,6 +54,8 @@ pub struct Rotated {
     pub records: u64,
     /// Whether it went on with one that had been cut off.
     pub resumed: bool,
+    /// Names of the keys of old epochs that are still there. The log of whoever has the store open says why.
+    pub epochs_left: Vec<String>,
 }
 
 /// Writes everything into a backup, which comes piece by piece.
@@ -115,6 +117,7 @@ impl Act for MemoryRotateKey {
             key_id: Some(key.id()),
             records: rotated.records,
             resumed: rotated.resumed,
+            epochs_left: rotated.epochs_left,
         })
     }
 }
@@ -145,6 +148,7 @@ impl Act for MemoryRotateEpoch {
             key_id: None,
             records: rotated.records,
             resumed: rotated.resumed,
+            epochs_left: rotated.epochs_left,
         })
     }
 }

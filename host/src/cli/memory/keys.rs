@@ -100,10 +100,14 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Outp
     };
     output.answer(
         &format!(
-            "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml:\n  {line}",
-            rotated.records
+            "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml:\n  {line}{}",
+            rotated.records,
+            told_left(&rotated.epochs_left)
         ),
-        &json!({"key_id": key_id, "records": rotated.records, "resumed": rotated.resumed, "configuration": line}),
+        &json!({
+            "key_id": key_id, "records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left,
+            "configuration": line,
+        }),
     )?;
     Ok(Exit::Success)
 }
@@ -129,12 +133,48 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
         Ok(())
     })?;
     drop(progress);
+    let destroyed = if rotated.epochs_left.is_empty() {
+        "; the key of the old epoch is destroyed"
+    } else {
+        ""
+    };
     output.answer(
         &format!(
-            "records  {} sealed anew; the key of the old epoch is destroyed, unless a line above says that it is still there",
-            rotated.records
+            "records  {} sealed anew{destroyed}{}",
+            rotated.records,
+            told_left(&rotated.epochs_left)
         ),
-        &json!({"records": rotated.records, "resumed": rotated.resumed}),
+        &json!({"records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left}),
     )?;
     Ok(Exit::Success)
+}
+
+/// What the operator must know of keys that should be gone.
+fn told_left(names: &[String]) -> String {
+    let mut text = String::new();
+    if !names.is_empty() {
+        text.push_str(
+            "\nKeys of old epochs are still there, and with them what the medium kept of deleted records. The log says why:",
+        );
+    }
+    for name in names {
+        text.push_str("\n  ");
+        text.push_str(name);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_should_be_gone_is_named() {
+        assert_eq!(told_left(&[]), "");
+        let text = told_left(&["e-1".to_owned(), "e-2".to_owned()]);
+        assert!(
+            text.contains("still there") && text.ends_with(":\n  e-1\n  e-2"),
+            "{text}"
+        );
+    }
 }

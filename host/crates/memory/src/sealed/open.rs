@@ -91,10 +91,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         store.0.take_back_torn()?;
     }
     store.0.reclaim()?;
-    // A key that could not be destroyed when its epoch ended.
-    if let Err(error) = store.0.destroy_epochs() {
-        tracing::error!(error = %error, "an old epoch key is still there");
-    }
+    // Keys that could not be destroyed when their epochs ended.
+    store.0.destroy_epochs();
     Ok(store)
 }
 

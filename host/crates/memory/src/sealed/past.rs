@@ -34,39 +34,53 @@ impl Keyring {
 }
 
 impl Inner {
-    /// Destroys the epoch keys that are not needed any more. They are forgotten only when they are gone.
-    pub(super) fn destroy_epochs(&self) -> Result<(), StoreError> {
-        let Some(epoch) = &self.epoch else { return Ok(()) };
+    /// Destroys the epoch keys that are not needed any more. They are forgotten only when they are gone; what is left is in
+    /// the log, is returned by name, and is tried again at every opening and rotation.
+    pub(super) fn destroy_epochs(&self) -> Vec<String> {
+        let Some(epoch) = &self.epoch else { return Vec::new() };
         // Nobody waits for the service meanwhile.
-        let past = self.writer()?.keyring.past_epochs(epoch);
+        let past = match self.writer() {
+            Ok(writer) => writer.keyring.past_epochs(epoch),
+            Err(error) => {
+                tracing::error!(%error, "old epoch keys may still be there");
+                return Vec::new();
+            }
+        };
         for name in &past.foreign {
             tracing::error!(
                 %name,
                 "an old epoch key has another prefix than [memory.epoch] and stays: if no copy of the store needs it, destroy it in the key service"
             );
         }
-        if past.own.is_empty() {
-            return Ok(());
-        }
-        let (mut gone, mut failed) = (Vec::new(), None);
+        let mut gone = Vec::new();
         // One that cannot be destroyed keeps no other. A service that does not answer is asked no more: each question would
         // take its whole time, and whoever opens the store, or ends the host, waits for all of them.
-        for name in past.own {
-            match epoch.service.destroy(&name) {
-                Ok(()) => gone.push(name),
-                Err(error) => {
-                    let is_away = matches!(error, KeyServiceError::Unavailable { .. });
-                    failed = failed.or(Some(error));
-                    if is_away {
-                        break;
-                    }
-                }
+        for name in &past.own {
+            let Err(error) = epoch.service.destroy(name) else {
+                gone.push(name.clone());
+                continue;
+            };
+            tracing::error!(%name, %error, "an old epoch key is still there");
+            if matches!(error, KeyServiceError::Unavailable { .. }) {
+                break;
             }
+        }
+        if let Err(error) = self.forget_epochs(&gone) {
+            tracing::error!(%error, "old epoch keys that are gone are still named by the keyring");
+        }
+        let mut left = past.own;
+        left.extend(past.foreign);
+        left.retain(|name| !gone.contains(name));
+        left
+    }
+
+    fn forget_epochs(&self, gone: &[String]) -> Result<(), StoreError> {
+        if gone.is_empty() {
+            return Ok(());
         }
         let mut writer = self.writer()?;
         let mut content = writer.keyring.content.clone();
         content.epochs_to_destroy.retain(|name| !gone.contains(name));
-        writer.keyring.replace(content)?;
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        writer.keyring.replace(content)
     }
 }

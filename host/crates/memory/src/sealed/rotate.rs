@@ -30,12 +30,14 @@ pub struct Progress {
 }
 
 /// What a rotation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotated {
     /// Records that were written again.
     pub records: u64,
     /// Whether it went on with one that had been cut off.
     pub resumed: bool,
+    /// Names of the old epoch keys that could not be destroyed, or are not the store's to destroy. The log says why.
+    pub epochs_left: Vec<String>,
 }
 
 impl SealedStore {
@@ -220,8 +222,12 @@ impl Inner {
                 break;
             }
         }
-        self.retire(new, &newest)?;
-        Ok(Rotated { records: done, resumed })
+        let epochs_left = self.retire(new, &newest)?;
+        Ok(Rotated {
+            records: done,
+            resumed,
+            epochs_left,
+        })
     }
 
     fn old_namespaces<'a>(&self, old: &[&'a Arc<Root>]) -> Result<Vec<Rooted<'a>>, StoreError> {
@@ -300,8 +306,9 @@ impl Inner {
         }
     }
 
-    /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store.
-    fn retire(&self, new: &MasterKey, newest: &Root) -> Result<(), StoreError> {
+    /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store. Names the old
+    /// epoch keys that are still there.
+    fn retire(&self, new: &MasterKey, newest: &Root) -> Result<Vec<String>, StoreError> {
         self.all_named()?;
         let mut writer = self.writer()?;
         if writer.keyring.content.roots.last().map(|root| root.number) != Some(newest.number) {
@@ -345,11 +352,8 @@ impl Inner {
         self.keys.store(Arc::new(keys));
         *self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new.clone();
         drop(writer);
-        // The rotation is over; what is left is tried again at every opening and rotation.
-        if let Err(error) = self.destroy_epochs() {
-            tracing::error!(%error, "an old epoch key is still there");
-        }
-        Ok(())
+        // The rotation is over whatever becomes of these.
+        Ok(self.destroy_epochs())
     }
 }
 
