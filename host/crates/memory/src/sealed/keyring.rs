@@ -311,9 +311,14 @@ fn page(store: &StoreId, sequence: u64, content: &Content) -> Result<Vec<u8>, St
     page.extend_from_slice(&payload);
     let room = PAGE_BYTES.saturating_sub(CHECKSUM_BYTES);
     if page.len() > room {
-        return Err(StoreError::Invalid(
-            "the keyring is full: too many keys open this store".to_owned(),
-        ));
+        return Err(StoreError::Invalid(match content.epochs_to_destroy.first() {
+            None => "the keyring is full: too many keys open this store".to_owned(),
+            Some(oldest) => format!(
+                "the keyring is full: {} old epoch keys could not be destroyed, such as `{}`; let the host delete them in the key service",
+                content.epochs_to_destroy.len(),
+                oldest.escape_debug()
+            ),
+        }));
     }
     page.resize(room, 0);
     let checksum = Sha256::digest(&page);

@@ -157,6 +157,9 @@ impl Inner {
                 wanted.join(" and ")
             )));
         }
+        // The keyring must have room for another root, and those that could not be destroyed take it up. Once there is none, no
+        // rotation comes to where they are destroyed otherwise.
+        self.destroy_epochs();
         let old = self.master();
         let epoch = self.epoch.as_ref();
         let number = keys.newest().number.saturating_add(1);

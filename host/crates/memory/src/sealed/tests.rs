@@ -496,6 +496,32 @@ fn a_key_that_cannot_be_destroyed_keeps_no_other_and_one_question_in_vain_is_eno
     assert_eq!(rotated.epochs_left, [format!("aral-epoch-{}-1", hex(&store.0.store))]);
 }
 
+#[test]
+fn keys_that_filled_the_keyring_are_tried_again_before_the_next_rotation() {
+    for by_key in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Arc::new(StubbornService::default());
+        // Long names, so that few of them fill it.
+        let store = SealedStore::open(epochs(&folder, &service, &"e".repeat(1500), 1)).unwrap();
+        *service.kept.lock().unwrap() = Some("");
+        let rotate = || store.rotate_epoch(&mut |_| ControlFlow::Continue(()));
+        let full = (0..30).find_map(|_| rotate().err()).expect("it is full").to_string();
+        assert!(
+            full.contains("old epoch keys could not be destroyed, such as `eee"),
+            "{full}"
+        );
+        rotate().unwrap_err();
+        *service.kept.lock().unwrap() = None;
+        let rotated = if by_key {
+            store.rotate_key(&key(2), &mut |_| {})
+        } else {
+            rotate()
+        };
+        assert_eq!(rotated.unwrap().epochs_left, Vec::<String>::new());
+        assert_eq!(service.service.0.lock().unwrap().len(), 1);
+    }
+}
+
 /// Another service, during whose answers the store is written.
 #[derive(Debug, Default)]
 struct SlowService {
