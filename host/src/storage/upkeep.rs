@@ -145,6 +145,10 @@ mod tests {
             self.known(key).map(|()| Zeroizing::new(wrapped.to_vec()))
         }
 
+        fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
+            Ok(self.known(key).is_ok())
+        }
+
         fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
             self.0.lock().unwrap().remove(key);
             Ok(())

@@ -31,6 +31,12 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// not made under it.
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError>;
 
+    /// Whether a key is there. Nothing happens to it.
+    ///
+    /// # Errors
+    /// As for the others.
+    fn is_there(&self, key: &str) -> Result<bool, KeyServiceError>;
+
     /// Destroys a key; what it wrapped is noise from then on, for ever. A key that is not there is destroyed. When this
     /// returns without an error, the service has been asked and the key was gone.
     ///

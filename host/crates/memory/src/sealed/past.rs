@@ -34,8 +34,8 @@ impl Keyring {
 }
 
 impl Inner {
-    /// Destroys the epoch keys that are not needed any more. They are forgotten only when they are gone; what is left is in
-    /// the log, is returned by name, and is tried again at every opening and rotation.
+    /// Destroys the epoch keys that are not needed any more, and looks whether those under another prefix were destroyed by
+    /// hand. They are forgotten only when they are gone; what is left is in the log, is returned by name, and is tried again at every opening and rotation.
     pub(super) fn destroy_epochs(&self) -> Vec<String> {
         let Some(epoch) = &self.epoch else { return Vec::new() };
         // Nobody waits for the service meanwhile.
@@ -46,23 +46,28 @@ impl Inner {
                 return Vec::new();
             }
         };
-        for name in &past.foreign {
-            tracing::error!(
-                %name,
-                "an old epoch key has another prefix than [memory.epoch] and stays: if no copy of the store needs it, destroy it in the key service"
-            );
-        }
         let mut gone = Vec::new();
+        let own = past.own.iter().map(|name| (name, true));
         // One that cannot be destroyed keeps no other. A service that does not answer is asked no more: each question would
         // take its whole time, and whoever opens the store, or ends the host, waits for all of them.
-        for name in &past.own {
-            let Err(error) = epoch.service.destroy(name) else {
-                gone.push(name.clone());
-                continue;
+        for (name, is_own) in own.chain(past.foreign.iter().map(|name| (name, false))) {
+            let is_gone = if is_own {
+                epoch.service.destroy(name).map(|()| true)
+            } else {
+                epoch.service.is_there(name).map(|is_there| !is_there)
             };
-            tracing::error!(%name, %error, "an old epoch key is still there");
-            if matches!(error, KeyServiceError::Unavailable { .. }) {
-                break;
+            match is_gone {
+                Ok(true) => gone.push(name.clone()),
+                Ok(false) => tracing::error!(
+                    %name,
+                    "an old epoch key has another prefix than [memory.epoch] and stays: if no copy of the store needs it, destroy it in the key service"
+                ),
+                Err(error) => {
+                    tracing::error!(%name, %error, "an old epoch key may still be there");
+                    if matches!(error, KeyServiceError::Unavailable { .. }) {
+                        break;
+                    }
+                }
             }
         }
         if let Err(error) = self.forget_epochs(&gone) {

@@ -298,6 +298,10 @@ impl KeyService for TestService {
         self.pad(key, wrapped).map(Zeroizing::new)
     }
 
+    fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
+        Ok(self.0.lock().unwrap().contains_key(key))
+    }
+
     fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
         self.0.lock().unwrap().remove(key);
         Ok(())
@@ -407,8 +411,9 @@ fn of_past_epochs_only_keys_of_this_store_and_prefix_are_destroyed() {
         .unwrap()
         .keyring
         .past_epochs(store.0.epoch.as_ref().unwrap());
-    assert_eq!(past.foreign, [before], "it is told of");
-    store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(past.foreign, [before.clone()], "it is told of");
+    let rotated = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(rotated.epochs_left, [before.clone()]);
     assert!(
         !service
             .0
@@ -416,6 +421,12 @@ fn of_past_epochs_only_keys_of_this_store_and_prefix_are_destroyed() {
             .unwrap()
             .contains_key(&format!("new-{}-2", hex(&store.0.store)))
     );
+    // The operator does as told, and is told no more.
+    service.0.lock().unwrap().remove(&before);
+    let rotated = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(rotated.epochs_left, Vec::<String>::new());
+    let named = store.0.writer().unwrap().keyring.content.epochs_to_destroy.clone();
+    assert!(!named.contains(&before), "{named:?}");
 }
 
 /// Another service, which does not destroy what it should.
@@ -445,6 +456,10 @@ impl KeyService for StubbornService {
 
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
         self.service.unwrap(key, wrapped)
+    }
+
+    fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
+        self.service.is_there(key)
     }
 
     fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
@@ -562,6 +577,11 @@ impl KeyService for SlowService {
 
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
         self.service.unwrap(key, wrapped)
+    }
+
+    fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
+        self.write_meanwhile();
+        self.service.is_there(key)
     }
 
     fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {

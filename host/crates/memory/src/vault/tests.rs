@@ -654,6 +654,8 @@ fn no_key_is_made_by_wrapping_and_one_that_stays_is_not_destroyed() {
     let error = keys(&server).wrap("k", b"hello").unwrap_err();
     assert!(matches!(error, KeyServiceError::NotFound { .. }), "{error:?}");
     assert!(!server.lines().iter().any(|line| line.contains("encrypt")));
+    assert!(!keys(&server).is_there("k").unwrap());
+    assert!(keys(&transit(GOOD_KEY)).is_there("k").unwrap());
     keys(&server).destroy("k").unwrap();
     let error = keys(&transit(GOOD_KEY)).destroy("k").unwrap_err();
     assert!(

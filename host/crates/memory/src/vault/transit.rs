@@ -181,6 +181,17 @@ impl KeyService for TransitKeys {
         })
     }
 
+    fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
+        let read = self.ask(key, |session, mount, name| async move {
+            session.exchange(&ReadKeyRequest { mount, name }).await.map(drop)
+        });
+        match read {
+            Ok(()) => Ok(true),
+            Err(KeyServiceError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn destroy(&self, key: &str) -> Result<(), KeyServiceError> {
         self.ask(key, |session, mount, name| async move {
             let allow = UpdateKeyConfigurationRequest {
