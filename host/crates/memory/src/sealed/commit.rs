@@ -198,12 +198,19 @@ impl Inner {
         group: &[Arc<Ticket>],
         planned: &mut Vec<(Arc<Ticket>, Result<Done, StoreError>)>,
     ) -> Result<Written, StoreError> {
-        let works: Vec<(&Arc<Ticket>, Work)> = group
+        let mut works: Vec<(&Arc<Ticket>, Work)> = group
             .iter()
             .filter_map(|ticket| Some((ticket, lock(&ticket.work).take()?)))
             .collect();
         let seals = works.iter().map(|(_, work)| work.seals()).sum();
-        self.count_seals(writer, seals)?;
+        if let Err(error) = self.count_seals(writer, seals) {
+            // Where no key may seal any more, what seals nothing, such as a deletion, is done all the same.
+            let error = Arc::new(error);
+            for (ticket, _) in works.extract_if(.., |(_, work)| work.seals() > 0) {
+                let refused = StoreError::io("write", Shared(Arc::clone(&error)));
+                planned.push((Arc::clone(ticket), Err(refused)));
+            }
+        }
         let room = self.room()?;
         let mut plan = self.plan(writer);
         for (ticket, work) in works {

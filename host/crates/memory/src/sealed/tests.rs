@@ -621,6 +621,7 @@ fn after_the_last_generation_the_store_opens_and_wants_its_keys_rotated() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     put(&store, "old", b"before");
+    put(&store, "doomed", b"before");
     let use_up = |store: &SealedStore, generation| {
         let mut writer = store.0.writer().unwrap();
         let content = keyring::Content {
@@ -638,6 +639,20 @@ fn after_the_last_generation_the_store_opens_and_wants_its_keys_rotated() {
         .memory()
         .put(&namespace("notes"), write("new", b"x"), &Quota::UNLIMITED);
     assert!(format!("{refused:?}").contains("aral memory rotate-key"), "{refused:?}");
+    // What deletes is done all the same, also together with what is refused.
+    let doomed = Operation::Delete {
+        name: name("doomed"),
+        precondition: Precondition::Any,
+    };
+    let together = [Operation::Put(write("new", b"x")), doomed].map(|operation| work::Work::Apply {
+        space: Space::Memory,
+        namespace: namespace("notes"),
+        operations: vec![operation],
+        quota: Quota::UNLIMITED,
+    });
+    let refused = store.0.submit_all(together.into()).unwrap_err();
+    assert!(format!("{refused:?}").contains("aral memory rotate-key"), "{refused:?}");
+    assert_eq!((value(&store, "new"), value(&store, "doomed")), (None, None));
     drop(store);
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
