@@ -132,6 +132,10 @@ mod tests {
             "a set".to_owned()
         }
 
+        fn mount(&self) -> &str {
+            "set"
+        }
+
         fn create(&self, key: &str) -> Result<(), KeyServiceError> {
             self.0.lock().unwrap().insert(key.to_owned());
             Ok(())

@@ -15,6 +15,8 @@ use crate::store::StoreError;
 const ID_PURPOSE: &[u8] = b"aral.memory/v1/master-id";
 const SEAL_PURPOSE: &[u8] = b"aral.memory/v1/master-seal";
 const ID_BYTES: usize = 8;
+/// How the id of a key begins that a service holds.
+const SERVICE: &str = "service:";
 
 /// A text that is no master key. Says nothing of the text but its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,11 +97,20 @@ impl MasterKey {
         Self(Arc::new(Kind::Service { key, service }))
     }
 
-    /// Names the key, for messages and for the header of a store: 16 hex digits, or `service:NAME`.
+    /// Names the key, for messages and for the header of a store: 16 hex digits, or `service:MOUNT/NAME`.
     pub fn id(&self) -> String {
         match &*self.0 {
             Kind::Local { id, .. } => id.clone(),
-            Kind::Service { key, .. } => format!("service:{key}"),
+            Kind::Service { key, service } => format!("{SERVICE}{}/{key}", service.mount()),
+        }
+    }
+
+    /// Whether a store may mean this key by an id. Older stores say `service:NAME`, which a key of two engines can be: only
+    /// the service knows then.
+    pub(crate) fn may_be(&self, id: &str) -> bool {
+        match &*self.0 {
+            Kind::Local { id: own, .. } => own == id,
+            Kind::Service { key, .. } => id == self.id() || id.strip_prefix(SERVICE) == Some(key.as_str()),
         }
     }
 

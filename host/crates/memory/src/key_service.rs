@@ -11,6 +11,10 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Where the keys are, for messages, such as ``the transit engine `transit` at https://vault.example.com``.
     fn place(&self) -> String;
 
+    /// Tells it from others of its kind, such as the mount of a transit engine. It is a part of the id of each master key that
+    /// is there, so that a store asks no other engine for a key of the same name; it stays the same wherever the server is.
+    fn mount(&self) -> &str;
+
     /// Makes a key that can be destroyed and of which no copy can be taken. Nothing happens if it is there already and is
     /// such a key.
     ///

@@ -141,14 +141,28 @@ impl RootEntry {
         Ok(())
     }
 
+    /// Where the seal of `master` is, as far as its id says so.
+    fn seal_of(&self, master: &MasterKey) -> Option<usize> {
+        let id = master.id();
+        let same = self.seals.iter().position(|seal| seal.key == id);
+        same.or_else(|| self.seals.iter().position(|seal| master.may_be(&seal.key)))
+    }
+
+    /// Gives the seal that `master` has opened the id that such keys have now.
+    pub(crate) fn name_seal(&mut self, master: &MasterKey) {
+        let found = self.seal_of(master);
+        if let Some(seal) = found.and_then(|at| self.seals.get_mut(at)) {
+            seal.key = master.id();
+        }
+    }
+
     /// The root, if `master` opens it.
     pub(crate) fn open(&self, store: &StoreId, master: &MasterKey, epoch: Option<&Epoch>) -> Result<Root, StoreError> {
-        let id = master.id();
-        let Some(seal) = self.seals.iter().find(|seal| seal.key == id) else {
+        let Some(seal) = self.seal_of(master).and_then(|at| self.seals.get(at)) else {
             let wanted: Vec<String> = self.seals.iter().map(|seal| format!("`{}`", seal.key)).collect();
             return Err(StoreError::WrongKey {
                 wanted: wanted.join(" or "),
-                given: id,
+                given: master.id(),
             });
         };
         let mut sealed = unhex(&seal.sealed).ok_or(DAMAGED)?;

@@ -106,7 +106,13 @@ fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys
         .map(|entry| open(entry).map(Arc::new))
         .collect();
     let keys = Keys::new(roots?, keyring.content.generation)?;
-    keyring.mend()?;
+    let mut content = keyring.content.clone();
+    content.roots.iter_mut().for_each(|entry| entry.name_seal(&options.key));
+    if content == keyring.content {
+        keyring.mend()?;
+    } else {
+        keyring.replace(content)?;
+    }
     Ok((keyring, keys))
 }
 

@@ -148,7 +148,9 @@ impl Inner {
         let keys = self.keys.load_full();
         if keys.is_rotating() {
             let newest = before.last().ok_or(DAMAGED)?;
-            if newest.seals.iter().any(|seal| seal.key == new.id()) {
+            if newest.seals.iter().any(|seal| new.may_be(&seal.key)) {
+                // It is about to be the only one that opens the store.
+                newest.open(&self.store, new, self.epoch.as_ref())?;
                 return Ok(true);
             }
             let wanted: Vec<String> = newest.seals.iter().map(|seal| format!("`{}`", seal.key)).collect();
@@ -343,6 +345,7 @@ impl Inner {
             .into_iter()
             .partition(|entry| entry.number == newest.number);
         for entry in &mut kept {
+            entry.name_seal(new);
             entry.seals.retain(|seal| seal.key == new.id());
         }
         content.roots = kept;

@@ -265,7 +265,7 @@ fn a_rotation_that_was_cut_off_opens_with_either_key_and_goes_on() {
 
 /// Keys in memory, each with a one-time pad that repeats: enough to see which key is asked for.
 #[derive(Debug, Default)]
-struct TestService(Mutex<std::collections::BTreeMap<String, u8>>);
+struct TestService(Mutex<std::collections::BTreeMap<String, u8>>, &'static str);
 
 impl TestService {
     fn pad(&self, key: &str, bytes: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
@@ -281,6 +281,10 @@ impl TestService {
 impl KeyService for TestService {
     fn place(&self) -> String {
         "the test".to_owned()
+    }
+
+    fn mount(&self) -> &str {
+        self.1
     }
 
     fn create(&self, key: &str) -> Result<(), KeyServiceError> {
@@ -353,6 +357,82 @@ fn a_new_epoch_destroys_the_key_of_the_old_one() {
     ));
 }
 
+/// Keys of these names in an engine of its own.
+fn mounted<const COUNT: usize>(mount: &'static str, names: [&str; COUNT]) -> [MasterKey; COUNT] {
+    let service = Arc::new(TestService(Mutex::default(), mount));
+    names.map(|name| {
+        service.create(name).unwrap();
+        MasterKey::service(Arc::clone(&service) as Arc<dyn KeyService>, name)
+    })
+}
+
+#[test]
+fn keys_of_one_name_in_two_engines_are_two_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one] = mounted("one", ["aral"]);
+    let [_, two] = mounted("two", ["other", "aral"]);
+    let open = |key: &MasterKey| {
+        SealedStore::open(StoreOptions {
+            key: key.clone(),
+            ..options(&folder, 1)
+        })
+    };
+    put(&open(&one).unwrap(), "a", b"kept");
+    let wrong = open(&two).unwrap_err();
+    let text = wrong.to_string();
+    assert!(matches!(wrong, StoreError::WrongKey { .. }), "{wrong:?}");
+    assert!(
+        text.contains("`service:one/aral`") && text.contains("service:two/aral"),
+        "{text}"
+    );
+    open(&one).unwrap().rotate_key(&two, &mut |_| {}).unwrap();
+    assert!(matches!(open(&one), Err(StoreError::WrongKey { .. })));
+    assert_eq!(value(&open(&two).unwrap(), "a").as_deref(), Some(&b"kept"[..]));
+}
+
+#[test]
+fn ids_without_a_mount_are_read_and_get_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = mounted("one", ["old", "new"]);
+    let [_, _, elsewhere] = mounted("two", ["a", "b", "old"]);
+    let open = |key: &MasterKey| {
+        let options = StoreOptions {
+            key: key.clone(),
+            ..options(&folder, 1)
+        };
+        SealedStore::open(options).unwrap()
+    };
+    // As an older version wrote it.
+    let without_mount = |store: SealedStore| {
+        let mut writer = store.0.writer().unwrap();
+        let mut content = writer.keyring.content.clone();
+        for seal in content.roots.iter_mut().flat_map(|root| &mut root.seals) {
+            seal.key = seal.key.replace("one/", "");
+        }
+        writer.keyring.replace(content).unwrap();
+    };
+    let store = open(&old);
+    put(&store, "a", b"kept");
+    without_mount(store);
+    let store = open(&old);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    assert_eq!(store.status().unwrap().keys, ["service:one/old"]);
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&new, &mut |_| panic!("cut off here"))
+    }));
+    assert!(cut.is_err());
+    without_mount(store);
+    let store = open(&old);
+    let rotated = store.rotate_key(&new, &mut |_| {}).unwrap();
+    assert!(rotated.resumed, "{rotated:?}");
+    assert_eq!(store.status().unwrap().keys, ["service:one/new"]);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    // And from there to where a key of the old name is.
+    store.rotate_key(&elsewhere, &mut |_| {}).unwrap();
+    drop(store);
+    assert_eq!(value(&open(&elsewhere), "a").as_deref(), Some(&b"kept"[..]));
+}
+
 #[test]
 fn seals_are_counted_and_a_new_generation_begins_in_time() {
     let folder = tempfile::tempdir().unwrap();
@@ -411,9 +491,9 @@ fn of_past_epochs_only_keys_of_this_store_and_prefix_are_destroyed() {
         .unwrap()
         .keyring
         .past_epochs(store.0.epoch.as_ref().unwrap());
-    assert_eq!(past.foreign, [before.clone()], "it is told of");
+    assert_eq!(past.foreign, std::slice::from_ref(&before), "it is told of");
     let rotated = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!(rotated.epochs_left, [before.clone()]);
+    assert_eq!(rotated.epochs_left, std::slice::from_ref(&before));
     assert!(
         !service
             .0
@@ -444,6 +524,10 @@ struct StubbornService {
 impl KeyService for StubbornService {
     fn place(&self) -> String {
         self.service.place()
+    }
+
+    fn mount(&self) -> &str {
+        self.service.mount()
     }
 
     fn create(&self, key: &str) -> Result<(), KeyServiceError> {
@@ -563,6 +647,10 @@ impl SlowService {
 impl KeyService for SlowService {
     fn place(&self) -> String {
         self.service.place()
+    }
+
+    fn mount(&self) -> &str {
+        self.service.mount()
     }
 
     fn create(&self, key: &str) -> Result<(), KeyServiceError> {

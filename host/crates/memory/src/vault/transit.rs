@@ -109,6 +109,10 @@ impl KeyService for TransitKeys {
         format!("the transit engine `{}` at {}", self.mount, self.vault.address())
     }
 
+    fn mount(&self) -> &str {
+        &self.mount
+    }
+
     fn create(&self, key: &str) -> Result<(), KeyServiceError> {
         self.ask(key, |session, mount, name| async move {
             let request = CreateKeyRequest {
