@@ -111,6 +111,7 @@ impl Act for MemoryRotateKey {
         operator.record(rotation::begun(&format!("memory, to key {}", key.id())));
         // Whoever watched may be gone; the store must not stay between two keys for that.
         let rotated = store.rotate_key(&key, &mut |step| drop(tell(progress(step))));
+        let rotated = rotated.inspect_err(|error| operator.record(rotation::failed("memory", error)));
         let rotated = rotated.map_err(store_failure)?;
         operator.record(rotation::rotated("memory"));
         Ok(Rotated {
@@ -142,6 +143,7 @@ impl Act for MemoryRotateEpoch {
             let _nobody_watches = tell(progress(step));
             ControlFlow::Continue(())
         });
+        let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
         let rotated = rotated.map_err(store_failure)?;
         operator.record(rotation::rotated(rotation::EPOCH));
         Ok(Rotated {

@@ -2,6 +2,8 @@
 
 use aral_contract::EventKind;
 use aral_contract::event::LifecycleChange;
+use aral_contract::failure::chain;
+use aral_memory::StoreError;
 
 use crate::events::security;
 
@@ -11,6 +13,11 @@ pub(crate) const EPOCH: &str = "memory epoch";
 /// Before it begins, so that no way to end leaves nothing.
 pub(crate) fn begun(subject: &str) -> EventKind {
     security("memory_rotation_begun", subject.to_owned())
+}
+
+/// When it does not end. Until one does, what was deleted can still be opened by whoever has the old keys.
+pub(crate) fn failed(subject: &str, error: &StoreError) -> EventKind {
+    security("memory_rotation_failed", format!("{subject}: {}", chain(error)))
 }
 
 /// When it is over.

@@ -48,19 +48,28 @@ pub(super) fn upkeep(
                 kind,
             });
         };
+        let mut told = Told::default();
         Work {
             name: "epoch",
             every: EPOCH_LOOK_EVERY,
-            step: Box::new(move |stopping| rotate_if_over(&store, &age, stopping, &record)),
+            step: Box::new(move |stopping| rotate_if_over(&store, &age, stopping, &mut told, &record)),
         }
     }));
     all
+}
+
+/// What is on record of the end of an epoch that is under way. Where it cannot end it is tried at each look, and told once.
+#[derive(Debug, Default)]
+struct Told {
+    begun: bool,
+    failed: bool,
 }
 
 fn rotate_if_over(
     store: &SealedStore,
     age: &EpochAge,
     stopping: &AtomicBool,
+    told: &mut Told,
     record: &dyn Fn(EventKind),
 ) -> Result<Next, StoreError> {
     let status = store.status()?;
@@ -73,19 +82,36 @@ fn rotate_if_over(
         Some(newest) => age.is_over(newest)?,
         None => true,
     };
-    if is_over || status.is_rotating {
-        record(rotation::begun(rotation::EPOCH));
-        let rotated = store.rotate_epoch(&mut |_| {
-            if stopping.load(Ordering::Acquire) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        record(rotation::rotated(rotation::EPOCH));
-        tracing::info!(records = rotated.records, "a new epoch has begun");
+    if !(is_over || status.is_rotating) {
+        // Somebody else may have ended it.
+        *told = Told::default();
+        return Ok(Next::Wait);
     }
-    Ok(Next::Wait)
+    if !std::mem::replace(&mut told.begun, true) {
+        record(rotation::begun(rotation::EPOCH));
+    }
+    let rotated = store.rotate_epoch(&mut |_| {
+        if stopping.load(Ordering::Acquire) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    match rotated {
+        Ok(rotated) => {
+            *told = Told::default();
+            record(rotation::rotated(rotation::EPOCH));
+            tracing::info!(records = rotated.records, "a new epoch has begun");
+            Ok(Next::Wait)
+        }
+        Err(error) => {
+            // Whatever ends in the middle because it was told to is no failure.
+            if !stopping.load(Ordering::Acquire) && !std::mem::replace(&mut told.failed, true) {
+                record(rotation::failed(rotation::EPOCH, &error));
+            }
+            Err(error)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,9 +139,9 @@ mod tests {
         }
     }
 
-    /// Its keys are their names: this is about when they are made and destroyed.
+    /// Its keys are their names: this is about when they are made and destroyed. It can make none while it is away.
     #[derive(Debug, Default)]
-    struct Names(Mutex<BTreeSet<String>>);
+    struct Names(Mutex<BTreeSet<String>>, AtomicBool);
 
     impl Names {
         fn known(&self, key: &str) -> Result<(), KeyServiceError> {
@@ -137,6 +163,13 @@ mod tests {
         }
 
         fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(KeyServiceError::Unavailable {
+                    place: self.place(),
+                    reason: "it is away".to_owned(),
+                    source: None,
+                });
+            }
             self.0.lock().unwrap().insert(key.to_owned());
             Ok(())
         }
@@ -216,6 +249,44 @@ mod tests {
             .unwrap();
     }
 
+    fn words(kinds: Mutex<Vec<EventKind>>) -> Vec<String> {
+        let kinds = kinds.into_inner().unwrap();
+        let words = kinds.iter().map(|kind| match kind {
+            EventKind::Security { rule, subject, .. } => format!("{rule} {subject}"),
+            EventKind::Lifecycle { change, subject, .. } => format!("{change:?} {subject}"),
+            other => panic!("{other:?}"),
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn an_epoch_that_cannot_end_is_told_once_with_the_reason() {
+        let lab = Lab::new();
+        let store = lab.open(true);
+        put(&store);
+        let heard = Mutex::new(Vec::new());
+        let mut told = Told::default();
+        let mut step = || {
+            rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &mut told, &|kind| {
+                heard.lock().unwrap().push(kind)
+            })
+        };
+        step().unwrap();
+        lab.go_on(1);
+        lab.keys.1.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            step().unwrap_err();
+        }
+        lab.keys.1.store(false, Ordering::Relaxed);
+        step().unwrap();
+        step().unwrap();
+        lab.go_on(1);
+        step().unwrap();
+        let (begun, rotated) = ("memory_rotation_begun memory epoch", "KeyRotated memory epoch");
+        let failed = "memory_rotation_failed memory epoch: a set is unavailable: it is away";
+        assert_eq!(words(heard), [begun, failed, rotated, begun, rotated]);
+    }
+
     #[test]
     fn an_epoch_ends_when_its_hours_are_over() {
         let lab = Lab::new();
@@ -223,7 +294,8 @@ mod tests {
         put(&store);
         let heard = Mutex::new(Vec::new());
         let step = |hours: u64| {
-            rotate_if_over(&store, &lab.age(hours), &AtomicBool::new(false), &|kind| {
+            let told = &mut Told::default();
+            rotate_if_over(&store, &lab.age(hours), &AtomicBool::new(false), told, &|kind| {
                 heard.lock().unwrap().push(kind)
             })
             .unwrap();
@@ -239,19 +311,9 @@ mod tests {
         let kept: Vec<String> = lab.keys.0.lock().unwrap().iter().cloned().collect();
         assert_eq!(kept, second, "the key of the first is destroyed");
         assert_eq!(step(3), second, "and the second has just begun");
-        let heard: Vec<String> = heard
-            .into_inner()
-            .unwrap()
-            .iter()
-            .map(|kind| match kind {
-                EventKind::Security { rule, subject, .. } => format!("{rule} {subject}"),
-                EventKind::Lifecycle { change, subject, .. } => format!("{change:?} {subject}"),
-                other => panic!("{other:?}"),
-            })
-            .collect();
         // The first epoch began with the first look.
         let one = ["memory_rotation_begun memory epoch", "KeyRotated memory epoch"];
-        assert_eq!(heard, one);
+        assert_eq!(words(heard), one);
     }
 
     #[test]
@@ -259,13 +321,15 @@ mod tests {
         let lab = Lab::new();
         let store = lab.open(true);
         put(&store);
-        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &|_| {}).unwrap();
+        let told = &mut Told::default();
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), told, &|_| {}).unwrap();
         lab.go_on(1);
-        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true), &|_| {}).unwrap_err();
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true), told, &|_| {}).unwrap_err();
+        assert!(told.begun && !told.failed, "it was told to end: {told:?}");
         assert!(store.status().unwrap().is_rotating);
         drop(store);
         let store = lab.open(true);
-        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &|_| {}).unwrap();
+        rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), told, &|_| {}).unwrap();
         let status = store.status().unwrap();
         assert!(!status.is_rotating && status.epochs.len() == 1, "{status:?}");
     }
@@ -276,7 +340,14 @@ mod tests {
         put(&lab.open(false));
         let store = lab.open(true);
         assert!(store.status().unwrap().epochs.is_empty());
-        rotate_if_over(&store, &lab.age(100), &AtomicBool::new(false), &|_| {}).unwrap();
+        rotate_if_over(
+            &store,
+            &lab.age(100),
+            &AtomicBool::new(false),
+            &mut Told::default(),
+            &|_| {},
+        )
+        .unwrap();
         assert_eq!(store.status().unwrap().epochs.len(), 1);
     }
 
