@@ -1,21 +1,28 @@
 //! The machine's clock. The only place that asks the machine for the time; everything above is handed a `Clock`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aral_contract::Clock;
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
-/// The machine's clock: time of day from the system, elapsed time since this value was made.
+/// The machine's clock: time of day from the system, elapsed time since this value was made. Elapsed is what passed outside,
+/// time in which the machine slept included: what may be kept for a minute is too old after a night.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
-    start: Instant,
+    /// Since the machine started.
+    start: Duration,
+}
+
+fn since_boot() -> Duration {
+    // No system says that it started in the future.
+    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }
 
 impl SystemClock {
     /// A clock whose elapsed time starts now.
-    #[expect(clippy::disallowed_methods, reason = "this module owns the clock")]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: since_boot() }
     }
 }
 
@@ -32,7 +39,7 @@ impl Clock for SystemClock {
     }
 
     fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        since_boot().saturating_sub(self.start)
     }
 }
 
@@ -47,5 +54,16 @@ mod tests {
         std::thread::sleep(Duration::from_millis(5));
         assert!(clock.now() > day);
         assert!(clock.elapsed() >= before + Duration::from_millis(5));
+    }
+
+    #[test]
+    fn elapsed_is_since_the_machine_started_and_not_since_it_woke_up() {
+        let clock = SystemClock { start: Duration::ZERO };
+        let boot = |id| Duration::try_from(clock_gettime(id)).unwrap();
+        let (before, elapsed, after) = (boot(ClockId::Boottime), clock.elapsed(), boot(ClockId::Boottime));
+        assert!(
+            before <= elapsed && elapsed <= after,
+            "{before:?} {elapsed:?} {after:?}"
+        );
     }
 }
