@@ -119,9 +119,23 @@ impl Epoch {
     }
 }
 
-/// A point in a write, for tests that stop there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
+/// The steps, and the list of all of them, so that none can be missing there.
+macro_rules! steps {
+    ($($(#[$documented:meta])* $step:ident,)*) => {
+        /// A point in a write, for tests that stop there.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Step {
+            $($(#[$documented])* $step,)*
+        }
+
+        impl Step {
+            /// All of them, in order.
+            pub const ALL: [Self; [$(Step::$step),*].len()] = [$(Step::$step),*];
+        }
+    };
+}
+
+steps! {
     /// Half of a slot is written.
     SlotHalfWritten,
     /// The new slots are written, not synced.
@@ -138,20 +152,6 @@ pub enum Step {
     SlotsDestroyed,
     /// All is done, nothing is answered yet.
     DestructionSynced,
-}
-
-impl Step {
-    /// All of them, in order.
-    pub const ALL: [Self; 8] = [
-        Self::SlotHalfWritten,
-        Self::SlotsWritten,
-        Self::SlotsSynced,
-        Self::RecordsApplied,
-        Self::RecordsFlushed,
-        Self::RecordsSynced,
-        Self::SlotsDestroyed,
-        Self::DestructionSynced,
-    ];
 }
 
 /// Called at each [`Step`]. Empty by default.
