@@ -26,6 +26,10 @@ pub(crate) struct Trial {
     now: i64,
     key: &'static str,
     round: usize,
+    /// Kills that came before the writer had done all that it was to do.
+    while_writing: usize,
+    /// Kills that came before the store was open.
+    while_opening: usize,
 }
 
 impl Trial {
@@ -37,6 +41,8 @@ impl Trial {
             now: START,
             key: KEY,
             round: 0,
+            while_writing: 0,
+            while_opening: 0,
         }
     }
 
@@ -122,6 +128,7 @@ impl Trial {
         std::thread::sleep(moment);
         let ended = writer.kill();
         assert!(ended.is_open, "{}", ended.complaint);
+        self.while_writing += usize::from(!ended.is_ended);
         self.check(&turns, &ended);
     }
 
@@ -138,10 +145,12 @@ impl Trial {
 
     /// Kills a process that is about to open the store.
     fn kill_while_it_opens(&mut self) {
-        let moment = Duration::from_micros(self.dice.next() % 20_000);
+        // Most of them soon, so that some come in time on any machine.
+        let most = [500, 2_000, 8_000, 20_000][self.dice.below(4)];
+        let moment = Duration::from_micros(self.dice.next() % most);
         let writer = child::start(&self.run(&[], None));
         std::thread::sleep(moment);
-        writer.kill();
+        self.while_opening += usize::from(!writer.kill().is_open);
     }
 
     /// What must hold after a kill. The state from here on is what the store has.
@@ -199,6 +208,8 @@ fn kill_at_random_points(seed: u64) {
         !trial.state.is_empty(),
         "a trial in which nothing is left shows nothing"
     );
+    assert!(trial.while_writing > 0, "no kill hit a write");
+    assert!(trial.while_opening > 0, "no kill hit a store that opens");
 }
 
 #[test]
@@ -223,6 +234,7 @@ fn kill_at_steps(seed: u64, steps: &[Step]) {
             trial.kill_at(*step);
         }
     }
+    assert!(trial.while_opening > 0, "no kill hit a store that opens");
 }
 
 const OF_WRITING: [Step; 4] = [
