@@ -57,6 +57,8 @@ pub(super) struct Keys {
     asked: Arc<Mutex<Option<Duration>>>,
     /// A question has ended.
     has_asked: AtomicBool,
+    /// The last one brought no keys.
+    in_vain: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Keys {
             since: None,
             asked: Arc::default(),
             has_asked: AtomicBool::new(false),
+            in_vain: AtomicBool::new(false),
         }
     }
 
@@ -135,10 +138,11 @@ impl Keys {
         found(&keys).ok_or(Doubt::Bad("a token with an unknown key"))
     }
 
-    /// Whether they were asked for, and there are none.
+    /// Whether they were asked for in vain, and there are none. Those that are only too old, since nobody asked for long, are
+    /// not missing: there will be others in a moment.
     pub(super) fn are_missing(&self) -> bool {
         let (_, stale) = self.times();
-        self.has_asked.load(Ordering::Acquire) && self.within(stale).is_none()
+        self.in_vain.load(Ordering::Acquire) && self.within(stale).is_none()
     }
 
     /// How long they are as good as new ones, and how long they serve.
@@ -183,7 +187,9 @@ impl Keys {
 
     async fn replace(self: Arc<Self>, remote: Arc<RemoteKeys>, mut asked: OwnedMutexGuard<Option<Duration>>) {
         let at = self.clock.elapsed();
-        match remote.fetch().await {
+        let fetched = remote.fetch().await;
+        let in_vain = fetched.is_err();
+        match fetched {
             Ok(keys) => {
                 let new = Arc::new(Loaded {
                     at,
@@ -201,6 +207,7 @@ impl Keys {
             ),
         }
         *asked = Some(self.clock.elapsed());
+        self.in_vain.store(in_vain, Ordering::Release);
         self.has_asked.store(true, Ordering::Release);
     }
 }

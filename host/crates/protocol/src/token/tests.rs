@@ -748,6 +748,33 @@ async fn another_configuration_asks_for_keys_and_has_the_last_ones_while_there_i
 }
 
 #[tokio::test]
+async fn who_comes_while_the_first_asks_after_a_long_rest_waits_and_is_let_in() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
+    let list = vec![options(server.place(), &[TokenAlgorithm::EdDSA])];
+    let all = Issuers::new(list, Arc::clone(&clock) as Arc<dyn Clock>);
+    let token = one.token(|_| ());
+    server.say("200 OK", &set(&[&one]));
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    // A night: the keys do not serve any more, and the issuer is well.
+    at(10_000);
+    let both = tokio::join!(persona(&all, &token), persona(&all, &token));
+    assert_eq!(both, (Ok("agent".to_owned()), Ok("agent".to_owned())));
+    assert_eq!(server.asked(), 2);
+    // Nor are they missing for who comes when the issuer is well again.
+    server.say("503 Service Unavailable", b"");
+    at(20_000);
+    assert!(persona(&all, &token).await.is_err());
+    server.say("200 OK", &set(&[&one]));
+    at(20_010);
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    at(30_000);
+    let both = tokio::join!(persona(&all, &token), persona(&all, &token));
+    assert_eq!(both, (Ok("agent".to_owned()), Ok("agent".to_owned())));
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_does_not_end_the_question() {
     let one = Signer::new("one", TokenAlgorithm::EdDSA);
     let server = Server::start().await;
