@@ -10,13 +10,16 @@ use aral_contract::Clock;
 use aral_runtime::outbound::{self, OutboundOptions, ServerUrl};
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::DecodingKey;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use super::Doubt;
 use super::keys::{KeySet, KeySetError, TokenAlgorithm};
 
 /// Largest set of keys, in bytes. Stops an answer that fills memory.
 const KEYS_BYTES_MAX: usize = 256 << 10;
+/// How many may wait for another's question. Stops strangers with made-up ids of keys from holding all places of requests
+/// while an issuer hangs.
+pub(super) const WAITING_MAX: usize = 256;
 
 /// Where the keys of an issuer are.
 #[derive(Debug, Clone)]
@@ -59,6 +62,8 @@ pub(super) struct Keys {
     has_asked: AtomicBool,
     /// The last one brought no keys.
     in_vain: AtomicBool,
+    /// Places for those who wait for another's.
+    waiting: Semaphore,
 }
 
 #[derive(Debug)]
@@ -98,6 +103,7 @@ impl Keys {
             asked: Arc::default(),
             has_asked: AtomicBool::new(false),
             in_vain: AtomicBool::new(false),
+            waiting: Semaphore::new(WAITING_MAX),
         }
     }
 
@@ -133,7 +139,7 @@ impl Keys {
             Some(_) => self.has_asked.load(Ordering::Acquire),
             None => false,
         };
-        self.refresh(will_do).await;
+        self.refresh(will_do).await?;
         let keys = self.within(stale).ok_or(Doubt::NoKeys)?;
         found(&keys).ok_or(Doubt::Bad("a token with an unknown key"))
     }
@@ -167,22 +173,28 @@ impl Keys {
     }
 
     /// Asks for new keys, if that was not done a moment ago. `known`: who waits has a key that will do, so that it waits for
-    /// no other's question.
-    async fn refresh(self: &Arc<Self>, known: bool) {
-        let KeysPlace::Url(remote) = &self.place else { return };
+    /// no other's question. It is an error if it would have to, and too many do.
+    async fn refresh(self: &Arc<Self>, known: bool) -> Result<(), Doubt> {
+        let KeysPlace::Url(remote) = &self.place else {
+            return Ok(());
+        };
         let asked = Arc::clone(&self.asked);
         let asked = match asked.try_lock_owned() {
             Ok(asked) => asked,
             // Nor does whoever would be refused as before: a stranger could hold all places of requests while an issuer hangs.
-            Err(_busy) if known || self.are_missing() => return,
-            Err(_busy) => Arc::clone(&self.asked).lock_owned().await,
+            Err(_busy) if known || self.are_missing() => return Ok(()),
+            Err(_busy) => {
+                let _place = self.waiting.try_acquire().map_err(|_full| Doubt::NoKeys)?;
+                Arc::clone(&self.asked).lock_owned().await
+            }
         };
         if asked.is_some_and(|last| self.clock.elapsed().saturating_sub(last) < remote.refetch) {
-            return;
+            return Ok(());
         }
         // A task of its own: a caller that goes away would end the question that others wait for.
         let asking = tokio::spawn(Arc::clone(self).replace(Arc::clone(remote), asked));
         let _replaced_or_logged = asking.await;
+        Ok(())
     }
 
     async fn replace(self: Arc<Self>, remote: Arc<RemoteKeys>, mut asked: OwnedMutexGuard<Option<Duration>>) {

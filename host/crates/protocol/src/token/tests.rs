@@ -511,7 +511,7 @@ fn keys_that_are_weak_or_for_something_else_are_not_there() {
     assert!(matches!(KeySet::parse(b"{}"), Err(KeySetError::Json(_))));
 }
 
-/// An issuer of the test: it counts questions, and answers what it is told.
+/// An issuer of the test: it counts questions, and answers what it is told; without a word it hangs.
 struct Server {
     url: ServerUrl,
     asked: Arc<AtomicUsize>,
@@ -529,10 +529,15 @@ impl Server {
         };
         let (asked, answer) = (Arc::clone(&server.asked), Arc::clone(&server.answer));
         tokio::spawn(async move {
+            let mut held = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let _request = stream.read(&mut [0; 4096]).await;
                 asked.fetch_add(1, Ordering::SeqCst);
                 let text = answer.lock().unwrap().clone();
+                if text.is_empty() {
+                    held.push(stream);
+                    continue;
+                }
                 let _gone = stream.write_all(text.as_bytes()).await;
             }
         });
@@ -546,6 +551,10 @@ impl Server {
             body.len()
         );
         *self.answer.lock().unwrap() = format!("{head}location: http://127.0.0.1:1/\r\n\r\n{body}");
+    }
+
+    fn hang(&self) {
+        self.answer.lock().unwrap().clear();
     }
 
     fn asked(&self) -> usize {
@@ -772,6 +781,44 @@ async fn who_comes_while_the_first_asks_after_a_long_rest_waits_and_is_let_in() 
     at(30_000);
     let both = tokio::join!(persona(&all, &token), persona(&all, &token));
     assert_eq!(both, (Ok("agent".to_owned()), Ok("agent".to_owned())));
+}
+
+#[tokio::test]
+async fn so_many_wait_for_an_issuer_that_hangs_and_no_more() {
+    let (one, two) = (
+        Signer::new("one", TokenAlgorithm::EdDSA),
+        Signer::new("two", TokenAlgorithm::EdDSA),
+    );
+    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let list = vec![options(server.place(), &[TokenAlgorithm::EdDSA])];
+    let all = Issuers::new(list, Arc::clone(&clock) as Arc<dyn Clock>);
+    server.say("200 OK", &set(&[&one]));
+    let (known, unknown) = (one.token(|_| ()), two.token(|_| ()));
+    assert_eq!(persona(&all, &known).await.unwrap(), "agent");
+    *clock.0.lock().unwrap() = 100;
+    server.hang();
+    // The first asks.
+    let mut waiting: Vec<_> = (0..=source::WAITING_MAX)
+        .map(|_| Box::pin(all.caller(&unknown)))
+        .collect();
+    for one in &mut waiting {
+        assert!(futures::poll!(one).is_pending());
+    }
+    {
+        let mut beyond = Box::pin(all.caller(&unknown));
+        let std::task::Poll::Ready(answer) = futures::poll!(&mut beyond) else {
+            panic!("it waits")
+        };
+        assert_eq!(answer.err(), Some(Doubt::NoKeys));
+    }
+    assert_eq!(
+        persona(&all, &known).await.unwrap(),
+        "agent",
+        "a key that is known is one"
+    );
+    drop(waiting);
+    let mut again = Box::pin(all.caller(&unknown));
+    assert!(futures::poll!(&mut again).is_pending(), "the places are free again");
 }
 
 #[tokio::test]
