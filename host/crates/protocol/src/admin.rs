@@ -8,13 +8,13 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sampling, Sensitive};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sampling, Sensitive, TraceId};
 use aral_runtime::files::{self, FilesError, SocketName};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -83,6 +83,16 @@ enum Visitor {
     Process(u32),
     /// Somebody on this machine, who has to show a key.
     Address(SocketAddr),
+}
+
+impl Visitor {
+    /// Where from; none: over the socket.
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Process(_) => None,
+            Self::Address(address) => Some(address.ip().to_canonical()),
+        }
+    }
 }
 
 /// A management listener that does not answer yet.
@@ -282,10 +292,10 @@ impl Gate {
         }
     }
 
-    fn note(&self, visitor: Visitor, trace: Option<aral_contract::TraceId>, refused: Option<&str>) {
-        let (method, user, source) = match visitor {
-            Visitor::Process(uid) => (AuthenticationMethod::Local, Some(format!("uid {uid}")), None),
-            Visitor::Address(address) => (AuthenticationMethod::ApiKey, None, Some(address.ip().to_canonical())),
+    fn note(&self, visitor: Visitor, trace: Option<TraceId>, refused: Option<&str>) {
+        let (method, user) = match visitor {
+            Visitor::Process(uid) => (AuthenticationMethod::Local, Some(format!("uid {uid}"))),
+            Visitor::Address(_) => (AuthenticationMethod::ApiKey, None),
         };
         self.record(
             trace,
@@ -293,13 +303,26 @@ impl Gate {
                 user: user.map(Sensitive::new),
                 agent: None,
                 method,
-                source,
+                source: visitor.address(),
                 refused: refused.map(|reason| format!("management: {reason}")),
             },
         );
     }
 
-    fn record(&self, trace: Option<aral_contract::TraceId>, kind: EventKind) {
+    /// A request tried something that only an attack tries.
+    fn note_attack(&self, visitor: Visitor, trace: TraceId, rule: &'static str) {
+        self.record(
+            Some(trace),
+            EventKind::Security {
+                severity: Severity::Medium,
+                rule,
+                subject: "management".to_owned(),
+                source: visitor.address(),
+            },
+        );
+    }
+
+    fn record(&self, trace: Option<TraceId>, kind: EventKind) {
         self.parts.sink.record(Event {
             at: self.parts.clock.now(),
             trace,
@@ -323,22 +346,17 @@ async fn admit(
 ) -> Response {
     // A page in a browser has no business here, whatever it found out.
     if request.headers().contains_key(header::ORIGIN) {
-        gate.record(
-            Some(trace),
-            EventKind::Security {
-                severity: Severity::Medium,
-                rule: "http.origin",
-                subject: "management".to_owned(),
-                source: None,
-            },
-        );
+        gate.note_attack(visitor, trace, "http.origin");
         let problem = Problem::request(StatusCode::FORBIDDEN, "a page may not call here");
         return problem.closing().into_response();
     }
     // Whoever is refused has no further request: answers that a stranger does not read would keep the connection for as long
     // as an operator may read.
     if let (Visitor::Address(_), Some(known)) = (visitor, &gate.listener) {
-        if let Err((_, problem)) = guard::check_host(known, request.uri(), request.headers()) {
+        if let Err((rule, problem)) = guard::check_host(known, request.uri(), request.headers()) {
+            if let Some(rule) = rule {
+                gate.note_attack(visitor, trace, rule);
+            }
             return problem.closing().into_response();
         }
         if let Err(reason) = gate.check_key(&request) {

@@ -15,6 +15,7 @@ const KEY: &str = "aral_the-key-of-the-operator";
 struct Fixture {
     address: SocketAddr,
     socket: PathBuf,
+    sink: Arc<Sink>,
     _folder: tempfile::TempDir,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -28,9 +29,10 @@ async fn start(router: Router) -> Fixture {
         address: Some("127.0.0.1:0".parse().unwrap()),
         keys: vec![Digest::of(KEY.as_bytes())],
     };
+    let sink = Arc::new(Sink::default());
     let parts = AdminParts {
         clock: Arc::new(SystemClock::new()),
-        sink: Arc::new(Sink::default()),
+        sink: Arc::clone(&sink) as Arc<dyn AuditSink>,
     };
     let server = AdminServer::bind(options, parts).await.unwrap();
     let address = server.address().unwrap();
@@ -41,6 +43,7 @@ async fn start(router: Router) -> Fixture {
     Fixture {
         address,
         socket,
+        sink,
         _folder: folder,
         stop,
         task,
@@ -109,5 +112,26 @@ async fn who_is_refused_has_no_further_request() {
         let answers = whole(stream, &request).await;
         assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn who_comes_as_an_attack_comes_is_on_record() {
+    let it = start(Router::new()).await;
+    for (fields, rule) in [
+        ("host: evil.example\r\n", "http.host"),
+        ("host: localhost\r\norigin: https://evil.example\r\n", "http.origin"),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{fields}authorization: Bearer {KEY}\r\n\r\n");
+        let stream = TcpStream::connect(it.address).await.unwrap();
+        let source = stream.local_addr().unwrap().ip();
+        whole(stream, &request).await;
+        let expected = EventKind::Security {
+            severity: Severity::Medium,
+            rule,
+            subject: "management".to_owned(),
+            source: Some(source),
+        };
+        assert_eq!(it.sink.take(), [expected]);
     }
 }
