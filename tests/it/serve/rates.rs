@@ -369,6 +369,24 @@ fn who_guesses_keys_is_not_heard_any_more() {
 }
 
 #[test]
+fn who_shows_nothing_keeps_nobody_out() {
+    let desk = limited(json!({ "failures": { "per_minute": 1, "burst": 3 } }), |config| {
+        config["serve"]["listener"] = json!([{ "address": "127.0.0.1:0" }]);
+    });
+    let server = Server::start(&desk);
+    for _ in 0..10 {
+        list(&server, &[]).assert_problem("nothing", 401, "authentication.failed");
+    }
+    let right = format!("Bearer {KEY}");
+    assert_eq!(list(&server, &[("Authorization", &right)]).status, 200);
+    for _ in 0..3 {
+        let other = [("Authorization", "Basic YTpi")];
+        list(&server, &other).assert_problem("another scheme", 401, "authentication.failed");
+    }
+    assert_refused(&list(&server, &[("Authorization", &right)]), "failures");
+}
+
+#[test]
 fn only_a_trusted_proxy_is_believed_about_an_address() {
     let through = |proxies: Value, field: &str, values: &[&str]| -> Vec<u16> {
         let desk = limited(json!({ "address": { "per_minute": 1, "burst": 1 } }), |config| {

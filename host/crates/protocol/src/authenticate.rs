@@ -39,7 +39,13 @@ struct Stranger {
     reason: &'static str,
     /// What was shown may be good, and nobody can tell now.
     undecided: bool,
+    /// Something was shown that may have been a guess: whoever shows nothing guesses nothing.
+    guessed: bool,
 }
+
+/// Says of an answer that it refuses a credential, and not that there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guessed;
 
 impl Stranger {
     fn new(method: AuthenticationMethod, reason: &'static str) -> Self {
@@ -48,6 +54,7 @@ impl Stranger {
             user: None,
             reason,
             undecided: false,
+            guessed: true,
         }
     }
 }
@@ -97,11 +104,14 @@ pub(crate) async fn authenticate(
             };
             let reason = Some(stranger.reason.to_owned());
             door.shared.record_authentication(trace, peer, said, reason);
-            Err(if stranger.undecided {
-                undecided()
-            } else {
-                refused(door.shared.protected.challenge(&uri))
-            })
+            if stranger.undecided {
+                return Err(undecided());
+            }
+            let mut response = refused(door.shared.protected.challenge(&uri));
+            if stranger.guessed {
+                response.extensions_mut().insert(Guessed);
+            }
+            Err(response)
         }
         Err(Refused::Problem(problem)) => Err(problem.into_response()),
     }
@@ -190,7 +200,10 @@ fn anonymous(door: &Door) -> Result<Known, Stranger> {
     let method = AuthenticationMethod::None;
     let name = door.listener.anonymous.as_ref();
     let caller = name.and_then(|name| door.shared.callers.named(name)).cloned();
-    let caller = caller.ok_or_else(|| Stranger::new(method, "no credential"))?;
+    let caller = caller.ok_or_else(|| Stranger {
+        guessed: false,
+        ..Stranger::new(method, "no credential")
+    })?;
     Ok(Known { caller, method })
 }
 
@@ -199,19 +212,21 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
     let Some(rule) = &known.caller.signature else {
         return Ok((known, request));
     };
-    let stranger = |reason| {
-        Refused::Stranger(Stranger {
-            user: Some(known.caller.name.clone()),
-            ..Stranger::new(AuthenticationMethod::Signature, reason)
-        })
+    let stranger = |reason| Stranger {
+        user: Some(known.caller.name.clone()),
+        ..Stranger::new(AuthenticationMethod::Signature, reason)
     };
     if !signature::is_there(request.headers()) {
         return if rule.required {
-            Err(stranger("no signature"))
+            Err(Refused::Stranger(Stranger {
+                guessed: known.method != AuthenticationMethod::None,
+                ..stranger("no signature")
+            }))
         } else {
             Ok((known, request))
         };
     }
+    let stranger = |reason| Refused::Stranger(stranger(reason));
     let shared = &door.shared;
     let (parts, body) = request.into_parts();
     let body = body::read(&parts.headers, body, &shared.bounds)

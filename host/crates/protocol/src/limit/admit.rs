@@ -7,12 +7,12 @@ use axum::RequestExt as _;
 use axum::extract::{Query, RawPathParams, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
 use semver::VersionReq;
 
 use super::charge::Refused;
 use super::fields::{self, Told};
 use super::{Asked, Call, Reservation, Stopped};
+use crate::authenticate::Guessed;
 use crate::caller::Caller;
 use crate::door::{Door, Peer};
 use crate::invoke::Versions;
@@ -36,7 +36,9 @@ pub(crate) async fn strangers(
         Err(refused) => problem(&refused, &limits.line(refused.level.limit, None)),
         Ok(level) => {
             let mut response = answering.await;
-            if response.status() == StatusCode::UNAUTHORIZED && limits.failed(address) {
+            // Who showed none is not counted: a page could keep all others of this machine out, and guesses nothing.
+            let guessed = response.extensions_mut().remove::<Guessed>().is_some();
+            if guessed && limits.failed(address) {
                 let listener = door.listener.address.to_string();
                 door.shared.record_security(trace, peer, FAILURES, listener);
             }
