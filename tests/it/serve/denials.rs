@@ -215,6 +215,7 @@ fn only_known_hosts_and_listed_pages_are_answered() {
         ask(0, "GET", path, &[("Origin", "https://app.example")]).assert_problem(path, 403, "request.invalid");
         ask(1, "GET", path, &[("Origin", "https://evil.example")]).assert_problem(path, 403, "request.invalid");
         ask(1, "GET", path, &[("Origin", "null")]).assert_problem(path, 403, "request.invalid");
+        ask(1, "GET", path, &[("Sec-Fetch-Site", "cross-site")]).assert_problem(path, 403, "request.invalid");
     }
     assert_eq!(
         ask(1, "GET", "/v1/capabilities", &[("Host", "aral.example:443")]).status,

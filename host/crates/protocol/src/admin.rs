@@ -345,7 +345,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     // A page in a browser has no business here, whatever it found out.
-    if request.headers().contains_key(header::ORIGIN) {
+    if guard::is_of_a_page(request.headers()) {
         gate.note_attack(visitor, trace, "http.origin");
         let problem = Problem::request(StatusCode::FORBIDDEN, "a page may not call here");
         return problem.closing().into_response();

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use aral_contract::TraceId;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 
 use crate::bounds;
 use crate::door::{Door, Peer};
 use crate::listener::{ListenerOptions, split_port};
 use crate::problem::Problem;
+
+/// From where a page calls, as its browser says (Fetch Metadata), also where it sends no `Origin`.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What is answered to a request that goes no further; none: it may go on.
 pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Option<Response> {
@@ -102,7 +105,12 @@ fn check_origin(listener: &ListenerOptions, headers: &HeaderMap) -> Result<(), R
             .iter()
             .any(|origin| origin.as_str().as_bytes() == value.as_bytes())
     };
-    if headers.get_all(header::ORIGIN).iter().all(listed) {
+    let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
+    let allowed = match origins.peek() {
+        Some(_) => origins.all(listed),
+        None => !is_of_a_page(headers),
+    };
+    if allowed {
         return Ok(());
     }
     let problem = Problem::request(StatusCode::FORBIDDEN, "this page may not call");
@@ -111,6 +119,13 @@ fn check_origin(listener: &ListenerOptions, headers: &HeaderMap) -> Result<(), R
         listener.address
     );
     Err((Some("http.origin"), problem.with_hint(hint)))
+}
+
+/// Whether a page of somewhere else sends a request: a picture or a link of it has no `Origin`. What somebody typed has none
+/// either, and says so.
+pub(crate) fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let own = |site: &http::HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+    headers.contains_key(header::ORIGIN) || !headers.get_all(SEC_FETCH_SITE).iter().all(own)
 }
 
 #[cfg(test)]
@@ -188,5 +203,18 @@ mod tests {
             assert!(!check(&[("origin", bad)]), "{bad}");
         }
         assert!(!check(&[("origin", "https://app.example"), ("origin", "null")]));
+        // A picture of a page has no origin, and its browser says from where it is asked for.
+        for site in ["cross-site", "same-site", "", "other"] {
+            assert!(!check(&[("sec-fetch-site", site)]), "{site}");
+            assert!(
+                check(&[("sec-fetch-site", site), ("origin", "https://app.example")]),
+                "{site}"
+            );
+            assert!(!check(&[("sec-fetch-site", site), ("origin", "null")]), "{site}");
+        }
+        for site in ["none", "same-origin"] {
+            assert!(check(&[("sec-fetch-site", site)]), "{site}");
+        }
+        assert!(!check(&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")]));
     }
 }

@@ -121,6 +121,7 @@ async fn who_comes_as_an_attack_comes_is_on_record() {
     for (fields, rule) in [
         ("host: evil.example\r\n", "http.host"),
         ("host: localhost\r\norigin: https://evil.example\r\n", "http.origin"),
+        ("host: localhost\r\nsec-fetch-site: cross-site\r\n", "http.origin"),
     ] {
         let request = format!("GET / HTTP/1.1\r\n{fields}authorization: Bearer {KEY}\r\n\r\n");
         let stream = TcpStream::connect(it.address).await.unwrap();
