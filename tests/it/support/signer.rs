@@ -65,7 +65,13 @@ impl Signed {
             ("@path", self.path.clone()),
             ("@query", format!("?{}", self.query.unwrap_or_default())),
         ];
-        for name in ["content-digest", "authorization", "idempotency-key"] {
+        for name in [
+            "content-digest",
+            "authorization",
+            "idempotency-key",
+            "mcp-session-id",
+            "last-event-id",
+        ] {
             if self.fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name)) {
                 lines.push((name, self.field(name).to_owned()));
             }

@@ -30,7 +30,7 @@ pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-d
 /// What every signature covers, so that it is good for one request alone.
 const COVERED: [&str; 4] = ["@method", "@authority", "@path", "@query"];
 /// What it covers too where it is there.
-const COVERED_IF_THERE: [&str; 2] = ["authorization", "idempotency-key"];
+const COVERED_IF_THERE: [&str; 4] = ["authorization", "idempotency-key", "mcp-session-id", "last-event-id"];
 
 /// A request as it came.
 #[derive(Debug, Clone, Copy)]

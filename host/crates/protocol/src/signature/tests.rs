@@ -64,11 +64,15 @@ fn request() -> Request {
     request.set("content-digest", DIGEST);
     request.set("authorization", "Bearer aral_1");
     request.set("idempotency-key", "order-1");
+    request.set("mcp-session-id", "session-1");
+    request.set("last-event-id", "7");
     request
 }
 
-const COMPONENTS: &str =
-    r#""@method" "@authority" "@path" "@query" "content-digest" "authorization" "idempotency-key""#;
+const COMPONENTS: &str = concat!(
+    r#""@method" "@authority" "@path" "@query" "content-digest" "authorization" "idempotency-key" "#,
+    r#""mcp-session-id" "last-event-id""#
+);
 
 fn parameters() -> String {
     let id = key(1).public().id();
@@ -206,7 +210,7 @@ type Change = (&'static str, fn(&mut Request), &'static str);
 
 #[test]
 fn a_change_on_the_way_is_seen() {
-    let changes: [Change; 21] = [
+    let changes: [Change; 22] = [
         (
             "body",
             |it| it.body = b"{}".to_vec(),
@@ -262,6 +266,11 @@ fn a_change_on_the_way_is_seen() {
         (
             "another key of the call",
             |it| it.set("idempotency-key", "order-2"),
+            "a wrong signature",
+        ),
+        (
+            "another session",
+            |it| it.set("mcp-session-id", "session-2"),
             "a wrong signature",
         ),
         (
