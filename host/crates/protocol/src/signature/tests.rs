@@ -210,10 +210,15 @@ type Change = (&'static str, fn(&mut Request), &'static str);
 
 #[test]
 fn a_change_on_the_way_is_seen() {
-    let changes: [Change; 22] = [
+    let changes: [Change; 23] = [
         (
             "body",
             |it| it.body = b"{}".to_vec(),
+            "a body that is not the one of its digest",
+        ),
+        (
+            "no body any more",
+            |it| it.body.clear(),
             "a body that is not the one of its digest",
         ),
         (
@@ -514,4 +519,12 @@ fn a_request_without_a_body_needs_no_digest() {
         Err("a signature that covers too little"),
         "a body was added"
     );
+    // It may have one, of nothing.
+    request.body.clear();
+    request.set(
+        "content-digest",
+        "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+    );
+    sign_with(&mut request, &key(1), COMPONENTS, &parameters());
+    assert_eq!(check_now(&request), Ok(()));
 }
