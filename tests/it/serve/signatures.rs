@@ -271,3 +271,23 @@ fn the_bounds_of_signatures_hold() {
         "the body is bounded before it is hashed"
     );
 }
+
+#[test]
+fn a_wrong_signature_is_refused_before_anybody_waits_for_the_body() {
+    let server = Server::start(&signing("required", |config| {
+        config["serve"]["limits"] = json!({ "body_bytes_max": 2 });
+    }));
+    let mut request = good("1");
+    let key = format!("Bearer {KEY}");
+    for (case, credential) in [("the right key", &*key), ("another", "Bearer aral_another")] {
+        request.fields.retain(|(name, _)| name != "Authorization");
+        request.fields.push(("Authorization".to_owned(), credential.to_owned()));
+        let mut fields = request.sign(&signer::key());
+        for (name, value) in &mut fields {
+            if name == "Signature" {
+                *value = format!("s=:{}==:", "A".repeat(86));
+            }
+        }
+        send(&server, &request, &fields).assert_problem(case, 401, "authentication.failed");
+    }
+}

@@ -207,7 +207,7 @@ fn anonymous(door: &Door) -> Result<Known, Stranger> {
     Ok(Known { caller, method })
 }
 
-/// Checks the signature over the request, where its caller signs. For that the body must be there.
+/// Checks the signature over the request, where its caller signs. Of one that is signed the body is there from then on.
 async fn check_signature(door: &Door, known: Known, request: Request) -> Result<(Known, Request), Refused> {
     let Some(rule) = &known.caller.signature else {
         return Ok((known, request));
@@ -228,22 +228,24 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
     }
     let stranger = |reason| Refused::Stranger(stranger(reason));
     let shared = &door.shared;
-    let (parts, body) = request.into_parts();
-    let body = body::read(&parts.headers, body, &shared.bounds)
-        .await
-        .map_err(Refused::Problem)?;
     let message = Message {
-        method: &parts.method,
-        uri: &parts.uri,
-        headers: &parts.headers,
-        body: &body,
+        method: request.method(),
+        uri: request.uri(),
+        headers: request.headers(),
     };
     let times = Times {
         now: shared.clock.now(),
         age_max: bounds::ms(shared.bounds.signature_age_ms),
         skew: bounds::ms(shared.bounds.signature_skew_ms),
     };
-    signature::check(message, &known.caller.name, rule, times, &shared.nonces).map_err(stranger)?;
+    // Before the body is read: what becomes of that would tell whoever has the key alone that it is a good one.
+    let signed = signature::check(message, rule, times).map_err(stranger)?;
+    let (parts, body) = request.into_parts();
+    let body = body::read(&parts.headers, body, &shared.bounds)
+        .await
+        .map_err(Refused::Problem)?;
+    signed.check_body(&parts.headers, &body).map_err(stranger)?;
+    signed.take(&known.caller.name, &shared.nonces).map_err(stranger)?;
     let method = match known.method {
         AuthenticationMethod::None => AuthenticationMethod::Signature,
         shown => shown,

@@ -32,13 +32,14 @@ const COVERED: [&str; 4] = ["@method", "@authority", "@path", "@query"];
 /// What it covers too where it is there.
 const COVERED_IF_THERE: [&str; 4] = ["authorization", "idempotency-key", "mcp-session-id", "last-event-id"];
 
-/// A request as it came.
+const COVERS_TOO_LITTLE: &str = "a signature that covers too little";
+
+/// A request as it came, but for its body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<'a> {
     pub(crate) method: &'a Method,
     pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: &'a [u8],
 }
 
 /// When and how long a signature is good.
@@ -56,21 +57,16 @@ pub(crate) fn is_there(headers: &HeaderMap) -> bool {
     headers.contains_key(SIGNATURE_INPUT) || headers.contains_key(SIGNATURE)
 }
 
-/// Checks the one signature of a request, and remembers that it was used. The reason is for the record.
-pub(crate) fn check(
-    message: Message<'_>,
-    caller: &CallerName,
-    rule: &SignatureRule,
-    times: Times,
-    nonces: &Nonces,
-) -> Result<(), &'static str> {
+/// Checks the one signature of a request. Its body is not needed for that, and nobody needs to wait for one whose signature is
+/// wrong. The reason is for the record.
+pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) -> Result<Signed, &'static str> {
     let input = Input::of(message.headers)?;
     let key = rule
         .keys
         .iter()
         .find(|key| key.id().to_string() == input.key_id)
         .ok_or("a signature with an unknown key")?;
-    check_covered(&input, message)?;
+    check_covered(&input, message.headers)?;
     let now = times.now.as_second();
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let oldest = now.saturating_sub(seconds(times.age_max));
@@ -81,15 +77,44 @@ pub(crate) fn check(
         return Err("a signature of the future");
     }
     verify(&input, message, key)?;
-    // Also of no body: who is on the way may have taken away the one that was signed. What is covered is there.
-    if !message.body.is_empty() || message.headers.contains_key(CONTENT_DIGEST) {
-        digest::check(message.headers, message.body)?;
+    Ok(Signed {
+        covers_body: input.covers(CONTENT_DIGEST.as_str()),
+        nonce: input.nonce,
+        created: input.created,
+        oldest,
+    })
+}
+
+/// A good signature, over a request whose body nobody has looked at.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    covers_body: bool,
+    nonce: String,
+    created: i64,
+    /// When it would have had to be made at least.
+    oldest: i64,
+}
+
+impl Signed {
+    /// Whether it is the signature of this body.
+    pub(crate) fn check_body(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), &'static str> {
+        if !body.is_empty() && !self.covers_body {
+            return Err(COVERS_TOO_LITTLE);
+        }
+        // Also of no body: who is on the way may have taken away the one that was signed. What is covered is there.
+        if !body.is_empty() || headers.contains_key(CONTENT_DIGEST) {
+            digest::check(headers, body)?;
+        }
+        Ok(())
     }
-    // Last, so that nobody but the caller fills the memory of what was used.
-    match nonces.take(caller, &input.nonce, input.created, oldest) {
-        Taken::First => Ok(()),
-        Taken::Again => Err("a signature that was used before"),
-        Taken::Full => Err("a signature for which there is no room to remember it"),
+
+    /// Uses it up. Last, so that nobody but the caller fills the memory of what was used.
+    pub(crate) fn take(self, caller: &CallerName, nonces: &Nonces) -> Result<(), &'static str> {
+        match nonces.take(caller, &self.nonce, self.created, self.oldest) {
+            Taken::First => Ok(()),
+            Taken::Again => Err("a signature that was used before"),
+            Taken::Full => Err("a signature for which there is no room to remember it"),
+        }
     }
 }
 
@@ -103,16 +128,12 @@ fn verify(input: &Input, message: Message<'_>, key: &PublicKey) -> Result<(), &'
     }
 }
 
-fn check_covered(input: &Input, message: Message<'_>) -> Result<(), &'static str> {
-    let covers = |name: &str| input.covers(name);
-    let there = COVERED_IF_THERE
-        .iter()
-        .filter(|name| message.headers.contains_key(**name));
-    let body = (!message.body.is_empty()).then_some("content-digest");
-    let mut wanted = COVERED.into_iter().chain(there.copied()).chain(body);
-    if wanted.all(covers) {
+fn check_covered(input: &Input, headers: &HeaderMap) -> Result<(), &'static str> {
+    let there = COVERED_IF_THERE.iter().filter(|name| headers.contains_key(**name));
+    let mut wanted = COVERED.into_iter().chain(there.copied());
+    if wanted.all(|name| input.covers(name)) {
         Ok(())
     } else {
-        Err("a signature that covers too little")
+        Err(COVERS_TOO_LITTLE)
     }
 }

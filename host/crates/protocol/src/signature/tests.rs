@@ -39,7 +39,6 @@ impl Request {
             method: &self.method,
             uri: &self.uri,
             headers: &self.headers,
-            body: &self.body,
         }
     }
 
@@ -110,7 +109,9 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
         age_max: Duration::from_secs(300),
         skew: Duration::from_secs(30),
     };
-    check(request.message(), &"me".parse().unwrap(), &rule, times, nonces)
+    let signed = check(request.message(), &rule, times)?;
+    signed.check_body(&request.headers, &request.body)?;
+    signed.take(&"me".parse().unwrap(), nonces)
 }
 
 fn check_now(request: &Request) -> Result<(), &'static str> {
