@@ -263,13 +263,34 @@ fn the_bounds_of_signatures_hold() {
     );
     let three = [good("1"), good("2"), good("3")];
     assert_eq!(status(json!({}), &three), Some(200));
-    assert_eq!(status(json!({ "signature_nonces_max": 2 }), &three), Some(401));
+    assert_eq!(status(json!({ "signature_nonces_max": 2 }), &three), Some(503));
     let body = json!({ "body_bytes_max": 2 });
     assert_eq!(
         status(body, &[good("1")]),
         Some(413),
         "the body is bounded before it is hashed"
     );
+}
+
+#[test]
+fn a_signature_that_cannot_be_remembered_is_no_wrong_one() {
+    let desk = signing("optional", |config| {
+        config["serve"]["limits"] = json!({ "signature_nonces_max": 1 });
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 1 } });
+    });
+    let server = Server::start(&desk);
+    assert_eq!(sign_and_send(&server, &good("1")).status, 200);
+    for nonce in ["2", "3"] {
+        let reply = sign_and_send(&server, &good(nonce));
+        reply.assert_problem("no room", 503, "host.unavailable");
+        assert_eq!(reply.field("retry-after"), Some("1"));
+    }
+    let key = format!("Bearer {KEY}");
+    let unsigned = server.wire().invoke(ECHO, &[("Authorization", &key)], "[1]");
+    assert_eq!(unsigned.status, 200, "{unsigned:?}");
+    let refused = refusals(&desk, server);
+    let reason = "a signature for which there is no room to remember it";
+    assert_eq!(refused, vec![("signature".to_owned(), reason.to_owned()); 2]);
 }
 
 #[test]

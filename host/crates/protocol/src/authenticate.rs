@@ -226,7 +226,12 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
             Ok((known, request))
         };
     }
-    let stranger = |reason| Refused::Stranger(stranger(reason));
+    let stranger = |doubt: signature::Doubt| {
+        Refused::Stranger(Stranger {
+            undecided: doubt == signature::Doubt::NoRoom,
+            ..stranger(doubt.reason())
+        })
+    };
     let shared = &door.shared;
     let message = Message {
         method: request.method(),

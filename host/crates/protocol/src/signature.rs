@@ -52,14 +52,39 @@ pub(crate) struct Times {
     pub(crate) skew: Duration,
 }
 
+/// Why a signature is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It is no good.
+    Bad(&'static str),
+    /// It is good, and cannot be remembered now.
+    NoRoom,
+}
+
+impl Doubt {
+    /// For the record.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Bad(reason) => reason,
+            Self::NoRoom => "a signature for which there is no room to remember it",
+        }
+    }
+}
+
+impl From<&'static str> for Doubt {
+    fn from(reason: &'static str) -> Self {
+        Self::Bad(reason)
+    }
+}
+
 /// Whether a request shows a signature at all.
 pub(crate) fn is_there(headers: &HeaderMap) -> bool {
     headers.contains_key(SIGNATURE_INPUT) || headers.contains_key(SIGNATURE)
 }
 
 /// Checks the one signature of a request. Its body is not needed for that, and nobody needs to wait for one whose signature is
-/// wrong. The reason is for the record.
-pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) -> Result<Signed, &'static str> {
+/// wrong.
+pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) -> Result<Signed, Doubt> {
     let input = Input::of(message.headers)?;
     let key = rule
         .keys
@@ -71,10 +96,10 @@ pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) ->
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let oldest = now.saturating_sub(seconds(times.age_max));
     if input.created < oldest || input.expires.is_some_and(|expires| now > expires) {
-        return Err("a signature that has expired");
+        return Err(Doubt::Bad("a signature that has expired"));
     }
     if input.created > now.saturating_add(seconds(times.skew)) {
-        return Err("a signature of the future");
+        return Err(Doubt::Bad("a signature of the future"));
     }
     verify(&input, message, key)?;
     Ok(Signed {
@@ -97,9 +122,9 @@ pub(crate) struct Signed {
 
 impl Signed {
     /// Whether it is the signature of this body.
-    pub(crate) fn check_body(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), &'static str> {
+    pub(crate) fn check_body(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Doubt> {
         if !body.is_empty() && !self.covers_body {
-            return Err(COVERS_TOO_LITTLE);
+            return Err(Doubt::Bad(COVERS_TOO_LITTLE));
         }
         // Also of no body: who is on the way may have taken away the one that was signed. What is covered is there.
         if !body.is_empty() || headers.contains_key(CONTENT_DIGEST) {
@@ -109,11 +134,11 @@ impl Signed {
     }
 
     /// Uses it up. Last, so that nobody but the caller fills the memory of what was used.
-    pub(crate) fn take(self, caller: &CallerName, nonces: &Nonces) -> Result<(), &'static str> {
+    pub(crate) fn take(self, caller: &CallerName, nonces: &Nonces) -> Result<(), Doubt> {
         match nonces.take(caller, &self.nonce, self.created, self.oldest) {
             Taken::First => Ok(()),
-            Taken::Again => Err("a signature that was used before"),
-            Taken::Full => Err("a signature for which there is no room to remember it"),
+            Taken::Again => Err(Doubt::Bad("a signature that was used before")),
+            Taken::Full => Err(Doubt::NoRoom),
         }
     }
 }

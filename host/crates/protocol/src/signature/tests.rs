@@ -109,9 +109,12 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
         age_max: Duration::from_secs(300),
         skew: Duration::from_secs(30),
     };
-    let signed = check(request.message(), &rule, times)?;
-    signed.check_body(&request.headers, &request.body)?;
-    signed.take(&"me".parse().unwrap(), nonces)
+    let take = || {
+        let signed = check(request.message(), &rule, times)?;
+        signed.check_body(&request.headers, &request.body)?;
+        signed.take(&"me".parse().unwrap(), nonces)
+    };
+    take().map_err(Doubt::reason)
 }
 
 fn check_now(request: &Request) -> Result<(), &'static str> {
