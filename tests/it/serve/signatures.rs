@@ -1,5 +1,7 @@
 //! Signed requests: which are taken, which are not and why, and who must sign.
 
+use std::time::Duration;
+
 use aral_contract::Digest;
 use serde_json::{Value, json};
 
@@ -28,6 +30,20 @@ fn signing(presence: &str, change: impl FnOnce(&mut Value)) -> Desk {
     desk.write("signer.pub.pem", pem.as_bytes());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     desk
+}
+
+/// A server that takes what is signed from now on.
+fn start(desk: &Desk) -> Server {
+    let server = Server::start(desk);
+    until_after(now());
+    server
+}
+
+/// Until this second is over: signatures say no more than the second, and of the one in which a server began none is taken.
+fn until_after(second: i64) {
+    while now() <= second {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn good(nonce: &str) -> Signed {
@@ -66,7 +82,7 @@ fn refusals(desk: &Desk, server: Server) -> Vec<(String, String)> {
 #[test]
 fn who_must_sign_is_let_in_with_a_signature_alone() {
     let desk = signing("required", |_| ());
-    let server = Server::start(&desk);
+    let server = start(&desk);
     let reply = sign_and_send(&server, &good("1"));
     assert_eq!((reply.status, reply.body.as_str()), (200, "[1]"), "{reply:?}");
     let mut list = good("2");
@@ -85,7 +101,7 @@ fn who_must_sign_is_let_in_with_a_signature_alone() {
 
 #[test]
 fn who_may_sign_is_let_in_without_and_refused_with_a_wrong_one() {
-    let server = Server::start(&signing("optional", |_| ()));
+    let server = start(&signing("optional", |_| ()));
     let key = format!("Bearer {KEY}");
     assert_eq!(
         server.wire().invoke(ECHO, &[("Authorization", &key)], "[1]").status,
@@ -108,7 +124,7 @@ fn whoever_signs_is_known_by_that_where_a_listener_says_who_it_is() {
     let desk = signing("required", |config| {
         config["serve"]["listener"][0]["anonymous"] = json!("tester")
     });
-    let server = Server::start(&desk);
+    let server = start(&desk);
     assert_eq!(sign_and_send(&server, &Signed::call(ECHO, "[1]", "1")).status, 200);
     server
         .wire()
@@ -129,7 +145,7 @@ fn whoever_signs_is_known_by_that_where_a_listener_says_who_it_is() {
 #[test]
 fn every_attack_is_refused_in_the_same_words_and_recorded_with_its_reason() {
     let desk = signing("required", |_| ());
-    let server = Server::start(&desk);
+    let server = start(&desk);
     type Attack<'a> = (&'a str, &'a dyn Fn(&mut Signed), &'a dyn Fn(&mut Signed), &'a str);
     let nothing: &dyn Fn(&mut Signed) = &|_| ();
     fn replace(request: &mut Signed, name: &str, change: impl Fn(&str) -> String) {
@@ -239,36 +255,61 @@ fn every_attack_is_refused_in_the_same_words_and_recorded_with_its_reason() {
 
 #[test]
 fn the_bounds_of_signatures_hold() {
-    let status = |limits: Value, requests: &[Signed]| {
-        let server = Server::start(&signing("required", |config| config["serve"]["limits"] = limits));
-        let all: Vec<u16> = requests
-            .iter()
-            .map(|request| sign_and_send(&server, request).status)
-            .collect();
-        all.last().copied()
+    let start = |limits: Value| start(&signing("required", |config| config["serve"]["limits"] = limits));
+    let kept = |limits: Value| {
+        let server = start(limits);
+        let request = good("n");
+        until_after(request.created + 2);
+        sign_and_send(&server, &request).status
     };
-    let created = |seconds: i64| Signed {
-        created: now() + seconds,
-        ..good("n")
+    assert_eq!(kept(json!({})), 200);
+    assert_eq!(kept(json!({ "signature_age_ms": 1000 })), 401);
+    let ahead = |limits: Value| {
+        let server = start(limits);
+        let mut request = good("n");
+        request.created += 100;
+        sign_and_send(&server, &request).status
     };
-    assert_eq!(status(json!({}), &[created(-200)]), Some(200));
+    assert_eq!(ahead(json!({})), 401);
+    assert_eq!(ahead(json!({ "signature_skew_ms": 200_000 })), 200);
+    let three = |limits: Value| {
+        let server = start(limits);
+        ["1", "2", "3"].map(|nonce| sign_and_send(&server, &good(nonce)).status)
+    };
+    assert_eq!(three(json!({})), [200, 200, 200]);
+    assert_eq!(three(json!({ "signature_nonces_max": 2 })), [200, 200, 503]);
+    let small = start(json!({ "body_bytes_max": 2 }));
     assert_eq!(
-        status(json!({ "signature_age_ms": 100_000 }), &[created(-200)]),
-        Some(401)
-    );
-    assert_eq!(status(json!({}), &[created(100)]), Some(401));
-    assert_eq!(
-        status(json!({ "signature_skew_ms": 200_000 }), &[created(100)]),
-        Some(200)
-    );
-    let three = [good("1"), good("2"), good("3")];
-    assert_eq!(status(json!({}), &three), Some(200));
-    assert_eq!(status(json!({ "signature_nonces_max": 2 }), &three), Some(503));
-    let body = json!({ "body_bytes_max": 2 });
-    assert_eq!(
-        status(body, &[good("1")]),
-        Some(413),
+        sign_and_send(&small, &good("1")).status,
+        413,
         "the body is bounded before it is hashed"
+    );
+}
+
+#[test]
+fn what_was_used_is_not_good_after_a_restart() {
+    let desk = signing("required", |config| {
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 1 } });
+    });
+    let first = start(&desk);
+    let request = good("1");
+    let fields = request.sign(&signer::key());
+    assert_eq!(send(&first, &request, &fields).status, 200);
+    first.signal(rustix::process::Signal::TERM);
+    assert_eq!(first.wait().0, Some(0));
+    let second = start(&desk);
+    for _ in 0..2 {
+        send(&second, &request, &fields).assert_problem("again", 401, "authentication.failed");
+    }
+    assert_eq!(
+        sign_and_send(&second, &good("2")).status,
+        200,
+        "nobody guessed anything"
+    );
+    let reason = "a signature from before the start of the server";
+    assert_eq!(
+        refusals(&desk, second),
+        vec![("signature".to_owned(), reason.to_owned()); 2]
     );
 }
 
@@ -278,7 +319,7 @@ fn a_signature_that_cannot_be_remembered_is_no_wrong_one() {
         config["serve"]["limits"] = json!({ "signature_nonces_max": 1 });
         config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 1 } });
     });
-    let server = Server::start(&desk);
+    let server = start(&desk);
     assert_eq!(sign_and_send(&server, &good("1")).status, 200);
     for nonce in ["2", "3"] {
         let reply = sign_and_send(&server, &good(nonce));
@@ -295,7 +336,7 @@ fn a_signature_that_cannot_be_remembered_is_no_wrong_one() {
 
 #[test]
 fn a_wrong_signature_is_refused_before_anybody_waits_for_the_body() {
-    let server = Server::start(&signing("required", |config| {
+    let server = start(&signing("required", |config| {
         config["serve"]["limits"] = json!({ "body_bytes_max": 2 });
     }));
     let mut request = good("1");

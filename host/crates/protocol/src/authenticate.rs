@@ -229,6 +229,7 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
     let stranger = |doubt: signature::Doubt| {
         Refused::Stranger(Stranger {
             undecided: doubt == signature::Doubt::NoRoom,
+            guessed: doubt != signature::Doubt::Before,
             ..stranger(doubt.reason())
         })
     };
@@ -244,7 +245,7 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
         skew: bounds::ms(shared.bounds.signature_skew_ms),
     };
     // Before the body is read: what becomes of that would tell whoever has the key alone that it is a good one.
-    let signed = signature::check(message, rule, times).map_err(stranger)?;
+    let signed = signature::check(message, rule, times, &shared.nonces).map_err(stranger)?;
     let (parts, body) = request.into_parts();
     let body = body::read(&parts.headers, body, &shared.bounds)
         .await

@@ -109,7 +109,10 @@ impl Shared {
             replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
             protected: Protected::new(parts.resource.as_ref(), &parts.issuers),
             issuers: parts.issuers,
-            nonces: Arc::new(Nonces::new(bounds::size(bounds.signature_nonces_max))),
+            nonces: Arc::new(Nonces::new(
+                bounds::size(bounds.signature_nonces_max),
+                parts.clock.now(),
+            )),
             requests: Places::new(bounds::size(bounds.requests_max)),
             public: public(&bounds),
             limits: Arc::new(parts.limits),

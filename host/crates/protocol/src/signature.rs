@@ -57,6 +57,8 @@ pub(crate) struct Times {
 pub(crate) enum Doubt {
     /// It is no good.
     Bad(&'static str),
+    /// It was made before this process began, which knows of none that was used then.
+    Before,
     /// It is good, and cannot be remembered now.
     NoRoom,
 }
@@ -66,6 +68,7 @@ impl Doubt {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Bad(reason) => reason,
+            Self::Before => "a signature from before the start of the server",
             Self::NoRoom => "a signature for which there is no room to remember it",
         }
     }
@@ -84,7 +87,12 @@ pub(crate) fn is_there(headers: &HeaderMap) -> bool {
 
 /// Checks the one signature of a request. Its body is not needed for that, and nobody needs to wait for one whose signature is
 /// wrong.
-pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) -> Result<Signed, Doubt> {
+pub(crate) fn check(
+    message: Message<'_>,
+    rule: &SignatureRule,
+    times: Times,
+    nonces: &Nonces,
+) -> Result<Signed, Doubt> {
     let input = Input::of(message.headers)?;
     let key = rule
         .keys
@@ -102,6 +110,9 @@ pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) ->
         return Err(Doubt::Bad("a signature of the future"));
     }
     verify(&input, message, key)?;
+    if nonces.are_newer_than(input.created) {
+        return Err(Doubt::Before);
+    }
     Ok(Signed {
         covers_body: input.covers(CONTENT_DIGEST.as_str()),
         nonce: input.nonce,

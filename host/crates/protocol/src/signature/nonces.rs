@@ -7,12 +7,15 @@ use std::sync::{Mutex, PoisonError};
 
 use aral_contract::Digest;
 use aral_contract::id::CallerName;
+use jiff::Timestamp;
 
 /// What was used, for each caller apart, so that nobody takes the room of another.
 #[derive(Debug)]
 pub(crate) struct Nonces {
     used: Mutex<HashMap<CallerName, Used>>,
     entries_max: AtomicUsize,
+    /// The second in which this began to remember: what was made up to then may have been used before.
+    since: i64,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +40,19 @@ pub(crate) enum Taken {
 }
 
 impl Nonces {
-    /// `entries_max` are remembered for one caller.
-    pub(crate) fn new(entries_max: usize) -> Self {
+    /// `entries_max` are remembered for one caller, from `now` on.
+    pub(crate) fn new(entries_max: usize, now: Timestamp) -> Self {
         Self {
             used: Mutex::default(),
             entries_max: AtomicUsize::new(entries_max),
+            since: now.as_second(),
         }
+    }
+
+    /// Whether a signature that was made in the second `created` may have been used while nobody remembered here. A signature
+    /// says no more than the second: those of the first one may have been used by a server that ended in it.
+    pub(crate) fn are_newer_than(&self, created: i64) -> bool {
+        created <= self.since
     }
 
     /// From now on so many. What is remembered stays, also where it is more.
@@ -81,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_nonce_is_used_once_by_one_caller_and_none_is_forgotten_too_early() {
-        let nonces = Nonces::new(2);
+        let nonces = Nonces::new(2, Timestamp::UNIX_EPOCH);
         let take = |caller: &str, nonce, created, oldest| nonces.take(&caller.parse().unwrap(), nonce, created, oldest);
         assert_eq!(take("a", "1", 100, 50), Taken::First);
         assert_eq!(take("a", "1", 100, 50), Taken::Again);
@@ -102,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_not_good_again_when_an_older_one_would_be() {
-        let nonces = Nonces::new(10);
+        let nonces = Nonces::new(10, Timestamp::UNIX_EPOCH);
         let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, oldest);
         assert_eq!(take("1", 100, 50), Taken::First);
         assert_eq!(take("2", 110, 50), Taken::First);

@@ -110,15 +110,20 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
         skew: Duration::from_secs(30),
     };
     let take = || {
-        let signed = check(request.message(), &rule, times)?;
+        let signed = check(request.message(), &rule, times, nonces)?;
         signed.check_body(&request.headers, &request.body)?;
         signed.take(&"me".parse().unwrap(), nonces)
     };
     take().map_err(Doubt::reason)
 }
 
+/// Remembers since long ago.
+fn remembering(entries_max: usize) -> Nonces {
+    Nonces::new(entries_max, Timestamp::UNIX_EPOCH)
+}
+
 fn check_now(request: &Request) -> Result<(), &'static str> {
-    check_at(request, &Nonces::new(10), NOW)
+    check_at(request, &remembering(10), NOW)
 }
 
 #[test]
@@ -170,7 +175,7 @@ fn what_the_rfcs_print_is_what_is_computed() {
 
 #[test]
 fn a_request_that_is_signed_is_taken_once() {
-    let nonces = Nonces::new(2);
+    let nonces = remembering(2);
     assert_eq!(check_at(&signed(), &nonces, NOW), Ok(()));
     assert_eq!(
         check_at(&signed(), &nonces, NOW),
@@ -186,10 +191,28 @@ fn a_request_that_is_signed_is_taken_once() {
     let full = "a signature for which there is no room to remember it";
     assert_eq!(check_at(&with_nonce("n3"), &nonces, NOW), Err(full));
     // A wrong signature takes no room.
-    let (mut wrong, nonces) = (with_nonce("n4"), Nonces::new(1));
+    let (mut wrong, nonces) = (with_nonce("n4"), remembering(1));
     wrong.uri = "/v1/invoke/other?version=1".parse().unwrap();
     assert_eq!(check_at(&wrong, &nonces, NOW), Err("a wrong signature"));
     assert_eq!(check_at(&with_nonce("n5"), &nonces, NOW), Ok(()));
+}
+
+#[test]
+fn what_was_signed_before_the_server_began_may_have_been_used() {
+    let at = |start: i64| {
+        let nonces = Nonces::new(10, Timestamp::from_millisecond(start).unwrap());
+        check_at(&signed(), &nonces, NOW)
+    };
+    let before = Err("a signature from before the start of the server");
+    assert_eq!(at((NOW - 1) * 1000 + 999), Ok(()));
+    // Whether it was made before or after is not known: it says the second.
+    assert_eq!(at(NOW * 1000), before);
+    assert_eq!(at((NOW + 10) * 1000), before);
+    // Nobody else is told that.
+    let mut wrong = signed();
+    wrong.method = Method::PUT;
+    let nonces = Nonces::new(10, Timestamp::from_second(NOW).unwrap());
+    assert_eq!(check_at(&wrong, &nonces, NOW), Err("a wrong signature"));
 }
 
 #[test]
