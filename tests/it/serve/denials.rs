@@ -178,10 +178,15 @@ fn each_caller_has_its_own_persona() {
 #[test]
 fn what_asks_nobody_answers_so_many_times_a_second() {
     for path in OPEN {
-        let desk = desk(|config| config["serve"]["limits"] = json!({ "public_per_second": 2 }));
+        let desk = desk(|config| {
+            config["serve"]["limits"] = json!({ "public_per_second": 2 });
+            config["serve"]["trusted_proxies"] = json!(["127.0.0.1/32"]);
+        });
         desk.guest(RUNTIME_ECHO_TOOL, |_| ());
         let server = Server::start(&desk);
-        let replies: Vec<_> = (0..20).map(|_| server.get(path)).collect();
+        let from = |address| server.wire().ask("GET", path, &[("X-Forwarded-For", address)], "");
+        let replies: Vec<_> = (0..20).map(|_| from("192.0.2.1")).collect();
+        assert_ne!(from("192.0.2.2").status, 429, "another address is not concerned");
         let refused = replies.iter().find(|reply| reply.status == 429).expect("a refusal");
         refused.assert_problem(path, 429, "rate.limited");
         assert_eq!(refused.field("retry-after"), Some("1"));

@@ -87,7 +87,7 @@ bounds! {
     drain_ms = 30_000, 0 => 3_600_000;
     /// How often the files of TLS are looked at, to take those that changed.
     tls_look_ms = 10_000, 10 => 3_600_000;
-    /// Requests a second to `/health`, `/ready` and `/openapi.json`, which ask nobody who they are.
+    /// Requests a second from one address to `/health`, `/ready` and others that ask nobody who they are. Stops floods of them.
     public_per_second = 50, 1 => 1_000_000;
     /// Receipts made at once. Stops requests from reading the audit log all at a time: each reads up to one segment.
     receipts_max = 4, 1 => 1_000;

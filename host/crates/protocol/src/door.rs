@@ -2,7 +2,6 @@
 //! listeners share. All of it is made anew when the configuration is read again, except what goes on.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +9,6 @@ use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::id::{CallerName, PersonaId};
 use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive, TraceId};
 use aral_orchestration::Dispatcher;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::watch;
 
 use crate::bounds::{self, Bounds};
@@ -52,9 +50,7 @@ pub(crate) struct Shared {
     pub(crate) nonces: Arc<Nonces>,
     /// Places for requests.
     pub(crate) requests: Places,
-    /// For what asks nobody who they are.
-    pub(crate) public: Arc<DefaultDirectRateLimiter>,
-    /// For everything else.
+    /// How often somebody may ask.
     pub(crate) limits: Arc<Limits>,
     /// Who may say for whom they ask.
     pub(crate) proxies: Proxies,
@@ -114,7 +110,6 @@ impl Shared {
                 parts.clock.now(),
             )),
             requests: Places::new(bounds::size(bounds.requests_max)),
-            public: public(&bounds),
             limits: Arc::new(parts.limits),
             proxies: parts.proxies,
             openapi: parts.openapi,
@@ -151,11 +146,6 @@ impl Shared {
             doctor: Arc::clone(&self.doctor),
             replays: Arc::clone(&self.replays),
             requests: self.requests.clone(),
-            public: if bounds.public_per_second == self.bounds.public_per_second {
-                Arc::clone(&self.public)
-            } else {
-                public(&bounds)
-            },
             limits: Arc::new(self.limits.renewed(rates)),
             proxies,
             openapi: self.openapi.clone(),
@@ -256,12 +246,6 @@ impl Shared {
             kind,
         });
     }
-}
-
-fn public(bounds: &Bounds) -> Arc<DefaultDirectRateLimiter> {
-    let per_second = u32::try_from(bounds.public_per_second).unwrap_or(u32::MAX);
-    let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-    Arc::new(RateLimiter::direct(Quota::per_second(per_second)))
 }
 
 /// Who somebody says they are.

@@ -37,6 +37,7 @@ pub use server::{Prefix, RedisNameError, RedisOptions, RedisUrl, TIMEOUT_MS_DEFA
 
 use charge::{Charge, Key, Level, Refused, Verdict};
 use local::Local;
+use rate::Per;
 use shared::{Down, Recorder, Shared};
 
 /// All limits of a server.
@@ -44,6 +45,8 @@ use shared::{Down, Recorder, Shared};
 pub(crate) struct Limits {
     rates: Rates,
     strangers: Arc<Local>,
+    /// What asks nobody who they are, by address.
+    public: Arc<Local>,
     callers: Arc<Local>,
     shared: Option<Arc<Shared>>,
 }
@@ -111,6 +114,7 @@ impl Limits {
         Ok(Self {
             rates,
             strangers: Arc::new(Local::new(keys_max, Arc::clone(clock))),
+            public: Arc::new(Local::new(keys_max, Arc::clone(clock))),
             callers: Arc::new(Local::new(keys_max, Arc::clone(clock))),
             shared,
         })
@@ -121,6 +125,7 @@ impl Limits {
         Self {
             rates,
             strangers: Arc::clone(&self.strangers),
+            public: Arc::clone(&self.public),
             callers: Arc::clone(&self.callers),
             shared: self.shared.clone(),
         }
@@ -130,6 +135,7 @@ impl Limits {
     pub(crate) fn rebound(&self) {
         let keys_max = crate::bounds::size(self.rates.keys_max);
         self.strangers.resize(keys_max);
+        self.public.resize(keys_max);
         self.callers.resize(keys_max);
     }
 
@@ -150,6 +156,15 @@ impl Limits {
                 ns: 0,
             })),
         }
+    }
+
+    /// Whether one more request from this address to what asks nobody who they are is within so many a second. Others are not
+    /// concerned: nobody keeps whoever watches the server from seeing that it is well.
+    pub(crate) fn public(&self, address: IpAddr, per_second: u64) -> bool {
+        let count = u32::try_from(per_second).unwrap_or(u32::MAX);
+        let key = Key::of_address(Limit::Address, address);
+        let charge = Charge::one(key, Rate::of(count, Per::Second, count));
+        matches!(self.public.take(&[charge]), Verdict::Passed(_))
     }
 
     /// A credential from this address was refused. Whether no further one is looked at from now on.

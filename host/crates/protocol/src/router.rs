@@ -1,5 +1,5 @@
 //! Which address is answered by what, and what stands before it. Behind `closed` nothing is reached without a caller; what
-//! is `open` asks nobody who they are, and is limited as a whole.
+//! is `open` asks nobody who they are, and is limited by address alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,12 +162,18 @@ async fn always_tls(mut response: Response) -> Response {
     response
 }
 
-async fn seldom(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    if door.shared.public.check().is_ok() {
+/// What asks nobody who they are, so often for each address.
+async fn seldom(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let per_second = door.shared.bounds.public_per_second;
+    if door.shared.limits.public(peer.address(), per_second) {
         return next.run(request).await;
     }
     meters::rate_limited("public_per_second");
-    let per_second = door.shared.bounds.public_per_second;
     let failure = Failure::new(
         Code::RateLimited,
         format!("more than {per_second} requests a second that need no caller"),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::model::Hand;
-use super::rate::Per;
 use super::*;
 
 #[derive(Debug)]
@@ -181,6 +180,21 @@ fn an_address_that_shows_wrong_credentials_is_not_looked_at_any_more() {
     assert_eq!(limits.enter(other).unwrap_err().level.limit, Limit::Address);
     clock.pass(Duration::from_mins(1));
     assert!(limits.enter(guesser).is_ok());
+}
+
+#[test]
+fn what_asks_nobody_is_limited_for_each_address_and_beside_everything_else() {
+    let (limits, clock) = limits(|rates| rates.address = FEW);
+    let (one, other) = ("192.0.2.1".parse().unwrap(), "2001:db8:1:2::1".parse().unwrap());
+    let passed = |address, per_second| (0..10).filter(|_| limits.public(address, per_second)).count();
+    assert_eq!(passed(one, 4), 4);
+    assert_eq!(passed(other, 4), 4);
+    assert_eq!(passed("2001:db8:1:2::2".parse().unwrap(), 4), 0);
+    assert!(limits.enter(one).is_ok(), "it uses up nothing else");
+    clock.pass(Duration::from_secs(1));
+    assert_eq!(passed(one, 4), 4);
+    clock.pass(Duration::from_secs(1));
+    assert_eq!(passed(one, 8), 8, "other bounds hold at once");
 }
 
 #[test]
