@@ -93,6 +93,47 @@ fn requests_max() {
 }
 
 #[test]
+fn requests_per_caller_max() {
+    let desk = desk(|config| {
+        config["serve"]["limits"] = json!({ "requests_max": 4, "requests_per_caller_max": 2 });
+        config["serve"]["listener"] = json!([
+            { "address": "127.0.0.1:0", "anonymous": "tester" },
+            { "address": "127.0.0.1:0", "anonymous": "other" },
+        ]);
+        config["serve"]["caller"] = json!([
+            { "name": "tester", "persona": "persona.json" },
+            { "name": "other", "persona": "persona.json" },
+        ]);
+    });
+    let server = Server::start(&desk);
+    let list = |listener| Wire::open(server.at(listener)).ask("GET", "/v1/capabilities", &[], "");
+    let fields = [("Content-Type", "application/json"), ("Content-Length", "3")];
+    let half = request("POST", "/v1/invoke/none", &fields, "");
+    let mut slow = [server.wire(), server.wire()];
+    for wire in &mut slow {
+        wire.send(&half);
+    }
+    settle();
+    let refused = list(0);
+    refused.assert_problem("no place of its own", 503, "host.unavailable");
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    assert_eq!(list(1).status, 200, "another caller has some");
+    for wire in &mut slow {
+        wire.send("123");
+        assert_eq!(wire.reply().status, 404);
+    }
+    settle();
+    assert_eq!(list(0).status, 200);
+    // One place of all is none of anybody's share.
+    let all = self::server(json!({ "requests_per_caller_max": 1 }));
+    let mut sleeper = sleeping(&all, 2000);
+    settle();
+    let refused = all.invoke(ECHO, "1");
+    refused.assert_problem("the call has it", 503, "host.unavailable");
+    assert_eq!(sleeper.reply().status, 200);
+}
+
+#[test]
 fn calls_beyond_those_that_run_and_wait_are_refused_at_once() {
     let runtime = json!({ "concurrent_calls_max": 1, "waiting_calls_max": 1, "wait_ms": 20_000 });
     let server = server_with(json!({}), runtime);

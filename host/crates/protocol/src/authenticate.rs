@@ -15,11 +15,13 @@ use tracing::Instrument as _;
 use crate::body;
 use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
+use crate::connection::Place;
 use crate::door::{Door, Peer, Said};
+use crate::meters;
 use crate::problem::Problem;
-use crate::signature::{self, Message, Times};
+use crate::signature::{self, Doubt, Message, Signed, Times};
 use crate::tls::ClientCertificate;
-use crate::token::Doubt;
+use crate::token;
 
 /// Longest credential, in bytes. Stops one that takes long to look at.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
@@ -57,12 +59,22 @@ impl Stranger {
             guessed: true,
         }
     }
+
+    /// Somebody who may be this caller, and whose signature is not taken.
+    fn of_signature(known: &Known, doubt: Doubt) -> Self {
+        Self {
+            user: Some(known.caller.name.clone()),
+            undecided: doubt == Doubt::NoRoom,
+            guessed: doubt != Doubt::Before,
+            ..Self::new(AuthenticationMethod::Signature, doubt.reason())
+        }
+    }
 }
 
 /// Why a request goes no further.
 enum Refused {
     Stranger(Stranger),
-    /// Its body is none.
+    /// Its body is none, or it has no place.
     Problem(Problem),
 }
 
@@ -189,7 +201,7 @@ async fn with_token(door: &Door, token: &str) -> Result<Known, Stranger> {
     let method = AuthenticationMethod::Token;
     let caller = door.shared.issuers.caller(token).await;
     let caller = caller.map_err(|doubt| Stranger {
-        undecided: doubt == Doubt::NoKeys,
+        undecided: doubt == token::Doubt::NoKeys,
         ..Stranger::new(method, doubt.reason())
     })?;
     Ok(Known { caller, method })
@@ -209,30 +221,43 @@ fn anonymous(door: &Door) -> Result<Known, Stranger> {
 
 /// Checks the signature over the request, where its caller signs. Of one that is signed the body is there from then on.
 async fn check_signature(door: &Door, known: Known, request: Request) -> Result<(Known, Request), Refused> {
-    let Some(rule) = &known.caller.signature else {
+    // Before the body is read: what becomes of that would tell whoever has the key alone that it is a good one.
+    let signed = signature_of(door, &known, &request).map_err(Refused::Stranger)?;
+    take_share(door, &known.caller.name, &request).map_err(Refused::Problem)?;
+    let Some(signed) = signed else {
         return Ok((known, request));
     };
-    let stranger = |reason| Stranger {
-        user: Some(known.caller.name.clone()),
-        ..Stranger::new(AuthenticationMethod::Signature, reason)
+    let shared = &door.shared;
+    let (parts, body) = request.into_parts();
+    let body = body::read(&parts.headers, body, &shared.bounds)
+        .await
+        .map_err(Refused::Problem)?;
+    let checked = signed
+        .check_body(&parts.headers, &body)
+        .and_then(|()| signed.take(&known.caller.name, &shared.nonces));
+    checked.map_err(|doubt| Refused::Stranger(Stranger::of_signature(&known, doubt)))?;
+    let method = match known.method {
+        AuthenticationMethod::None => AuthenticationMethod::Signature,
+        shown => shown,
+    };
+    Ok((Known { method, ..known }, Request::from_parts(parts, Body::from(body))))
+}
+
+/// The signature of a request, which is a good one; none: its caller need not sign.
+fn signature_of(door: &Door, known: &Known, request: &Request) -> Result<Option<Signed>, Stranger> {
+    let Some(rule) = &known.caller.signature else {
+        return Ok(None);
     };
     if !signature::is_there(request.headers()) {
         return if rule.required {
-            Err(Refused::Stranger(Stranger {
+            Err(Stranger {
                 guessed: known.method != AuthenticationMethod::None,
-                ..stranger("no signature")
-            }))
+                ..Stranger::of_signature(known, Doubt::Bad("no signature"))
+            })
         } else {
-            Ok((known, request))
+            Ok(None)
         };
     }
-    let stranger = |doubt: signature::Doubt| {
-        Refused::Stranger(Stranger {
-            undecided: doubt == signature::Doubt::NoRoom,
-            guessed: doubt != signature::Doubt::Before,
-            ..stranger(doubt.reason())
-        })
-    };
     let shared = &door.shared;
     let message = Message {
         method: request.method(),
@@ -244,19 +269,30 @@ async fn check_signature(door: &Door, known: Known, request: Request) -> Result<
         age_max: bounds::ms(shared.bounds.signature_age_ms),
         skew: bounds::ms(shared.bounds.signature_skew_ms),
     };
-    // Before the body is read: what becomes of that would tell whoever has the key alone that it is a good one.
-    let signed = signature::check(message, rule, times, &shared.nonces).map_err(stranger)?;
-    let (parts, body) = request.into_parts();
-    let body = body::read(&parts.headers, body, &shared.bounds)
-        .await
-        .map_err(Refused::Problem)?;
-    signed.check_body(&parts.headers, &body).map_err(stranger)?;
-    signed.take(&known.caller.name, &shared.nonces).map_err(stranger)?;
-    let method = match known.method {
-        AuthenticationMethod::None => AuthenticationMethod::Signature,
-        shown => shown,
-    };
-    Ok((Known { method, ..known }, Request::from_parts(parts, Body::from(body))))
+    let signed = signature::check(message, rule, times, &shared.nonces);
+    signed.map(Some).map_err(|doubt| Stranger::of_signature(known, doubt))
+}
+
+/// Counts a request as one of its caller's, before anybody waits for its body: one caller whose bodies do not come cannot take
+/// the places of all others.
+fn take_share(door: &Door, caller: &CallerName, request: &Request) -> Result<(), Problem> {
+    let max = door.shared.bounds.requests_per_caller_max;
+    match door.shared.requests_of.take(caller, max) {
+        Ok(share) => {
+            if let Some(place) = request.extensions().get::<Place>() {
+                place.share(share);
+            }
+            Ok(())
+        }
+        Err(_beyond) => {
+            meters::rate_limited("requests_per_caller_max");
+            let failure = Failure::new(
+                Code::Unavailable,
+                format!("{max} requests of this caller are under way"),
+            );
+            Err(Problem::from(failure).closing())
+        }
+    }
 }
 
 /// Whom the certificate of the connection shows; none: nobody. It is looked at again, since it may have been revoked after

@@ -61,6 +61,8 @@ bounds! {
     connections_max = 10_000, 1 => 1_000_000;
     /// Requests between their first byte of body and their last byte of answer. Stops bodies and answers from filling memory.
     requests_max = 2_000, 1 => 1_000_000;
+    /// The same of one caller. Stops one whose bodies come slowly from taking the places of all.
+    requests_per_caller_max = 500, 1 => 1_000_000;
     /// Request line and header fields together. Stops header floods.
     header_bytes_max = 32 << 10, 8 << 10 => 1 << 20;
     /// Path and query. Stops addresses that fill logs.

@@ -4,9 +4,10 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use aral_contract::id::CallerName;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -24,19 +25,31 @@ use crate::admin;
 use crate::bounds::{self, Bounds};
 use crate::pace::{Pace, Paced};
 use crate::stage::{Current, Stage};
+use crate::tally;
 use crate::tls::ClientCertificate;
 
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
-    _permit: Arc<OwnedSemaphorePermit>,
+pub(crate) struct Place(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    _permit: OwnedSemaphorePermit,
+    /// The same among those of the caller, once it is known.
+    share: OnceLock<tally::Held<CallerName>>,
 }
 
 impl Place {
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            _permit: Arc::new(permit),
-        }
+        Self(Arc::new(Held {
+            _permit: permit,
+            share: OnceLock::new(),
+        }))
+    }
+
+    /// It is one of this caller's from now on.
+    pub(crate) fn share(&self, share: tally::Held<CallerName>) {
+        let _is_the_first = self.0.share.set(share);
     }
 }
 

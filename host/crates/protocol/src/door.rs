@@ -24,6 +24,7 @@ use crate::protected::{Protected, Resource};
 use crate::receipts::Receipts;
 use crate::replay::Replays;
 use crate::signature::nonces::Nonces;
+use crate::tally::Tally;
 use crate::tls::Tls;
 use crate::token::Issuers;
 
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) nonces: Arc<Nonces>,
     /// Places for requests.
     pub(crate) requests: Places,
+    /// How many of these are each caller's.
+    pub(crate) requests_of: Tally<CallerName>,
     /// How often somebody may ask.
     pub(crate) limits: Arc<Limits>,
     /// Who may say for whom they ask.
@@ -110,6 +113,7 @@ impl Shared {
                 parts.clock.now(),
             )),
             requests: Places::new(bounds::size(bounds.requests_max)),
+            requests_of: Tally::new(),
             limits: Arc::new(parts.limits),
             proxies: parts.proxies,
             openapi: parts.openapi,
@@ -146,6 +150,7 @@ impl Shared {
             doctor: Arc::clone(&self.doctor),
             replays: Arc::clone(&self.replays),
             requests: self.requests.clone(),
+            requests_of: self.requests_of.clone(),
             limits: Arc::new(self.limits.renewed(rates)),
             proxies,
             openapi: self.openapi.clone(),

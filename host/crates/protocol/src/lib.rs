@@ -42,6 +42,7 @@ mod pace;
 mod places;
 mod secure;
 mod streams;
+mod tally;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bind_error::{BindError, Lack};
