@@ -39,7 +39,8 @@ pub(crate) struct Server {
 }
 
 /// `aral serve` as an operator would run it: signed manifest and persona, schemas, a caller with a key, an audit log that is
-/// kept in some size and does not wait for the disk, every limit on, and those of rates beyond what this machine does.
+/// kept in some size and does not wait for the disk, every limit on, and those of rates, of one address and of one caller beyond
+/// what this machine does.
 pub(crate) fn aral(connections_max: u32) -> Result<Server> {
     start(connections_max, false)
 }
@@ -63,7 +64,8 @@ fn start(connections_max: u32, is_secured: bool) -> Result<Server> {
             "[audit]\ndurability = \"async\"\nretain_bytes_max = 1073741824\n\
              [[serve.listener]]\naddress = \"127.0.0.1:0\"\n{setting}\
              [[serve.caller]]\nname = \"load\"\npersona = \"persona.json\"\nkeys = [\"{}\"]\n\
-             [serve.limits]\nconnections_max = {connections_max}\n[serve.rates]\n{rates}",
+             [serve.limits]\nconnections_max = {connections_max}\nconnections_per_address_max = {connections_max}\n\
+             requests_per_caller_max = 2000\n[serve.rates]\n{rates}",
             Digest::of(KEY.as_bytes())
         );
     std::fs::write(&file, config)?;

@@ -79,6 +79,28 @@ fn connections_max() {
 }
 
 #[test]
+fn connections_per_address_max() {
+    let ask = |wire: &mut Wire| wire.ask("GET", "/ready", &[], "").status;
+    let server = server(json!({ "connections_per_address_max": 2 }));
+    let (mut first, mut second) = (server.wire(), server.wire());
+    assert_eq!((ask(&mut first), ask(&mut second)), (200, 200));
+    assert!(server.wire().is_closed());
+    drop(first);
+    settle();
+    assert_eq!(ask(&mut server.wire()), 200);
+    // A proxy connects for many.
+    let desk = desk(|config| {
+        config["serve"]["limits"] = json!({ "connections_per_address_max": 1 });
+        config["serve"]["trusted_proxies"] = json!(["127.0.0.1/32"]);
+    });
+    let server = Server::start(&desk);
+    let mut wires = [server.wire(), server.wire(), server.wire()];
+    for wire in &mut wires {
+        assert_eq!(ask(wire), 200);
+    }
+}
+
+#[test]
 fn requests_max() {
     let server = server(json!({ "requests_max": 1 }));
     let mut sleeper = sleeping(&server, 2000);

@@ -1,21 +1,24 @@
 //! Takes connections: a place first, then a connection, so that what there is no place for waits in the system's queue and
 //! not in this process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 use crate::bounds;
 use crate::connection::{self, Answers};
 use crate::door::Peer;
-use crate::meters::Present;
+use crate::meters::{self, Present};
 use crate::places::Places;
 use crate::secure;
 use crate::stage::Current;
+use crate::tally::Held;
 
+/// The security event of an address that opens more connections than it may have.
+const CROWD: &str = "connections.address";
 /// The first pause after the system refused a connection, and the longest.
 const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -35,6 +38,15 @@ impl Stop {
     pub(crate) async fn stopped(&mut self) {
         let _gone_is_stopped = self.0.wait_for(|stopped| *stopped).await;
     }
+}
+
+/// A connection and what it takes as long as it is there.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    /// Of its address; none: a proxy, which connects for many.
+    share: Option<Held<IpAddr>>,
 }
 
 /// One listener at work.
@@ -59,7 +71,13 @@ impl Acceptor {
                 Some(_ended) = connections.join_next() => continue,
                 accepted = self.accept() => accepted,
             };
-            let Some((stream, peer, place)) = accepted else { break };
+            let Some(accepted) = accepted else { break };
+            let Accepted {
+                stream,
+                peer,
+                place,
+                share,
+            } = accepted;
             let answers = Answers::Listener {
                 current: self.current.clone(),
                 index: self.index,
@@ -68,7 +86,7 @@ impl Acceptor {
             let tls = self.current.stage().tls(self.index);
             let stop = stop.clone();
             connections.spawn(async move {
-                let (_place, _present) = (place, Present::connection());
+                let (_place, _share, _present) = (place, share, Present::connection());
                 // Without it, small answers wait for the other side's acknowledgement.
                 let _refused = stream.set_nodelay(true);
                 match tls {
@@ -90,13 +108,23 @@ impl Acceptor {
         }
     }
 
-    /// The next connection with its place; none: there are no more places for ever.
-    async fn accept(&self) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    /// The next connection with its places; none: there are no more places for ever.
+    async fn accept(&self) -> Option<Accepted> {
         let place = self.places.take().await?;
         let mut pause = PAUSE;
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return Some((stream, peer, place)),
+                Ok((stream, peer)) => match self.share(peer) {
+                    Ok(share) => {
+                        return Some(Accepted {
+                            stream,
+                            peer,
+                            place,
+                            share,
+                        });
+                    }
+                    Err(Crowded) => drop(stream),
+                },
                 // Out of descriptors, or a peer that left at once: neither ends the server.
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -105,5 +133,59 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// A connection of an address, among those that it may have. One beyond them ends at once: to let it wait would let it take
+    /// the place of another's.
+    fn share(&self, peer: SocketAddr) -> Result<Option<Held<IpAddr>>, Crowded> {
+        let stage = self.current.stage();
+        let shared = &stage.shared;
+        let peer = Peer(peer);
+        if shared.proxies.trusts(peer.address()) {
+            return Ok(None);
+        }
+        let max = shared.bounds.connections_per_address_max;
+        match shared.connections_of.take(&network(peer.address()), max) {
+            Ok(share) => Ok(Some(share)),
+            Err(beyond) => {
+                meters::rate_limited("connections_per_address_max");
+                // A flood is told of once.
+                if beyond.first {
+                    let listener = stage
+                        .doors
+                        .get(self.index)
+                        .map(|door| door.listener.address.to_string());
+                    shared.record_crowd(peer, CROWD, listener.unwrap_or_default());
+                }
+                Err(Crowded)
+            }
+        }
+    }
+}
+
+/// An address has as many connections as it may.
+struct Crowded;
+
+/// Of IPv6 the first 64 bits: whoever has one address there has all behind them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

@@ -59,6 +59,8 @@ macro_rules! bounds {
 bounds! {
     /// Connections at once, over all listeners. Stops a flood of connections from using up descriptors and memory.
     connections_max = 10_000, 1 => 1_000_000;
+    /// The same from one address, of IPv6 from one network of 64 bits. Stops one machine from taking the places of all.
+    connections_per_address_max = 2_500, 1 => 1_000_000;
     /// Requests between their first byte of body and their last byte of answer. Stops bodies and answers from filling memory.
     requests_max = 2_000, 1 => 1_000_000;
     /// The same of one caller. Stops one whose bodies come slowly from taking the places of all.

@@ -1,7 +1,7 @@
 //! What every request can reach: the dispatch path, the callers, the bounds. One for each listener, around a state that all
 //! listeners share. All of it is made anew when the configuration is read again, except what goes on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) protected: Protected,
     /// Signatures that were used.
     pub(crate) nonces: Arc<Nonces>,
+    /// How many connections each address has; of IPv6 each network.
+    pub(crate) connections_of: Tally<IpAddr>,
     /// Places for requests.
     pub(crate) requests: Places,
     /// How many of these are each caller's.
@@ -112,6 +114,7 @@ impl Shared {
                 bounds::size(bounds.signature_nonces_max),
                 parts.clock.now(),
             )),
+            connections_of: Tally::new(),
             requests: Places::new(bounds::size(bounds.requests_max)),
             requests_of: Tally::new(),
             limits: Arc::new(parts.limits),
@@ -149,6 +152,7 @@ impl Shared {
             nonces: Arc::clone(&self.nonces),
             doctor: Arc::clone(&self.doctor),
             replays: Arc::clone(&self.replays),
+            connections_of: self.connections_of.clone(),
             requests: self.requests.clone(),
             requests_of: self.requests_of.clone(),
             limits: Arc::new(self.limits.renewed(rates)),
@@ -213,8 +217,17 @@ impl Shared {
 
     /// Records that a request tried something that only an attack tries.
     pub(crate) fn record_security(&self, trace: TraceId, peer: Peer, rule: &'static str, subject: String) {
+        self.record_attack(Some(trace), peer, rule, subject);
+    }
+
+    /// Records the same of a connection on which nothing was asked.
+    pub(crate) fn record_crowd(&self, peer: Peer, rule: &'static str, subject: String) {
+        self.record_attack(None, peer, rule, subject);
+    }
+
+    fn record_attack(&self, trace: Option<TraceId>, peer: Peer, rule: &'static str, subject: String) {
         self.record(
-            Some(trace),
+            trace,
             EventKind::Security {
                 severity: Severity::Medium,
                 rule,
@@ -267,7 +280,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 impl Peer {
     /// The address; one of IPv4 as such, also where the listener takes both.
-    pub(crate) fn address(self) -> std::net::IpAddr {
+    pub(crate) fn address(self) -> IpAddr {
         self.0.ip().to_canonical()
     }
 }

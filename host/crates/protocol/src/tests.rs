@@ -14,7 +14,7 @@ use aral_orchestration::{Dispatcher, DispatcherParts, Policy, Session};
 use aral_runtime::{Allocation, Runtime, RuntimeOptions, SystemClock};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use super::*;
@@ -238,6 +238,46 @@ async fn health_is_one_word_for_strangers() {
     assert_eq!(it.get("/health").await.0, 200, "what was seen a moment ago");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(it.get("/health").await, (503, json!({"status": "failing"})));
+}
+
+/// Whether a connection from an address is answered, and the connection.
+async fn answered(from: &str, to: std::net::SocketAddr) -> (bool, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    // What is closed may be so before or after this.
+    let _closed = stream
+        .write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
+    let mut buffer = [0; 1024];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer));
+    let count = read.await.unwrap().unwrap_or(0);
+    (count > 0, stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_has_its_share_of_connections_and_is_told_of_once() {
+    let it = start(Bounds {
+        connections_per_address_max: 2,
+        ..Bounds::default()
+    })
+    .await;
+    let here = "127.0.0.1";
+    let (first, second) = (answered(here, it.address).await, answered(here, it.address).await);
+    assert!(first.0 && second.0);
+    for _ in 0..3 {
+        assert!(!answered(here, it.address).await.0);
+    }
+    assert!(answered("127.0.0.2", it.address).await.0, "another address");
+    let crowds = it.sink.take().into_iter().filter_map(|kind| match kind {
+        EventKind::Security { rule, source, .. } => Some((rule, source)),
+        _ => None,
+    });
+    let expected = ("connections.address", Some(here.parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(crowds.collect::<Vec<_>>(), [expected]);
+    drop(first);
+    let again = async { while !answered(here, it.address).await.0 {} };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
 }
 
 /// Reads until these words have come.

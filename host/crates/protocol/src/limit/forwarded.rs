@@ -22,7 +22,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether this is one of them. An address of IPv4 must be written as such.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
