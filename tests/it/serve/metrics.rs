@@ -115,6 +115,9 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
         // The one that asks for this.
         ("aral_http_requests_running", 1.0),
         ("aral_rate_limited_total{limit=\"public_per_second\"}", 1.0),
+        // The address, and its wrong credential.
+        ("aral_rates_keys{table=\"strangers\"}", 2.0),
+        ("aral_rates_keys_max", 100_000.0),
         ("aral_calls_running", 0.0),
         ("aral_calls_running_max", 8.0),
         ("aral_calls_waiting", 0.0),
@@ -126,6 +129,7 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
         "aral_fuel_total{capability=\"runtime-echo-tool\"}",
         "aral_memory_peak_bytes_count",
         "aral_pool_instances_max",
+        "aral_rates_keys{table=\"callers\"}",
         "process_resident_memory_bytes",
         "process_open_fds",
         "process_start_time_seconds",
@@ -146,7 +150,9 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
             ""
         };
         let begins = format!("{name}{suffix}");
-        for series in text.lines().filter_map(|line| line.strip_prefix(begins.as_str())) {
+        let series = text.lines().filter_map(|line| line.strip_prefix(begins.as_str()));
+        // The name of one may be the beginning of another's.
+        for series in series.filter(|rest| rest.starts_with(['{', ' '])) {
             let labels = series
                 .strip_prefix('{')
                 .and_then(|rest| rest.rsplit_once('}'))

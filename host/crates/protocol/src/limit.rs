@@ -113,9 +113,9 @@ impl Limits {
         let keys_max = crate::bounds::size(rates.keys_max);
         Ok(Self {
             rates,
-            strangers: Arc::new(Local::new(keys_max, Arc::clone(clock))),
-            public: Arc::new(Local::new(keys_max, Arc::clone(clock))),
-            callers: Arc::new(Local::new(keys_max, Arc::clone(clock))),
+            strangers: Arc::new(Local::new("strangers", keys_max, Arc::clone(clock))),
+            public: Arc::new(Local::new("public", keys_max, Arc::clone(clock))),
+            callers: Arc::new(Local::new("callers", keys_max, Arc::clone(clock))),
             shared,
         })
     }

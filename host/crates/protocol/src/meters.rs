@@ -8,7 +8,7 @@ use std::time::Duration;
 use aral_contract::event::AuthenticationMethod;
 use aral_contract::metric::{
     AUTHENTICATION_FAILURES, HTTP_CONNECTIONS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING,
-    RATE_LIMITED, RATES_REDIS_UP,
+    RATE_LIMITED, RATES_KEYS, RATES_KEYS_MAX, RATES_REDIS_UP,
 };
 use axum::extract::MatchedPath;
 use http::{Method, StatusCode};
@@ -101,6 +101,16 @@ pub(crate) fn rate_limited(limit: &'static str) {
     counter!(RATE_LIMITED.name, "limit" => limit).increment(1);
 }
 
+/// How many keys a table of limits remembers. It says so itself, whenever that changes.
+pub(crate) fn rates_keys(table: &'static str) -> Gauge {
+    gauge!(RATES_KEYS.name, "table" => table)
+}
+
+/// How many keys each of these tables may remember.
+pub(crate) fn rates_keys_max(keys_max: usize) {
+    gauge!(RATES_KEYS_MAX.name).set(to_f64(keys_max));
+}
+
 /// Whether the limits that servers share can be asked.
 pub(crate) fn redis_answers(it_does: bool) {
     gauge!(RATES_REDIS_UP.name).set(f64::from(u8::from(it_does)));
@@ -132,4 +142,9 @@ impl Drop for Present {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there is no memory for so many")]
+pub(crate) fn to_f64(count: usize) -> f64 {
+    count as f64
 }

@@ -14,6 +14,7 @@ use governor::{Quota, RateLimiter};
 use super::charge::{Charge, Level, Refused, Verdict};
 use super::rate::Rate;
 use super::table::Table;
+use crate::meters;
 
 type Limiter = RateLimiter<super::charge::Key, Table, Table, NoOpMiddleware<Duration>>;
 
@@ -32,11 +33,13 @@ struct Inner {
 }
 
 impl Local {
-    pub(crate) fn new(keys_max: usize, clock: Arc<dyn Clock>) -> Self {
+    /// `name` is that of its table of keys in what is counted.
+    pub(crate) fn new(name: &'static str, keys_max: usize, clock: Arc<dyn Clock>) -> Self {
+        meters::rates_keys_max(keys_max);
         Self {
             clock,
             inner: Mutex::new(Inner {
-                table: Table::new(keys_max),
+                table: Table::new(keys_max, meters::rates_keys(name)),
                 limiters: HashMap::new(),
             }),
         }
@@ -87,6 +90,7 @@ impl Local {
 
     /// From now on so many keys are remembered at most. What is beyond that goes once it is whole again.
     pub(crate) fn resize(&self, keys_max: usize) {
+        meters::rates_keys_max(keys_max);
         self.lock().table.resize(keys_max);
     }
 

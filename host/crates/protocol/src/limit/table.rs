@@ -11,9 +11,11 @@ use std::time::Duration;
 use governor::clock::Clock;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
+use metrics::Gauge;
 
 use super::charge::Key;
 use super::rates::Limit;
+use crate::meters;
 
 /// Keys for which nobody looks whether some can be forgotten.
 const SWEEP_KEYS_MIN: usize = 1024;
@@ -34,10 +36,14 @@ struct Kept {
     sweep_at: usize,
     swept: u64,
     now: u64,
+    /// Says how many keys there are.
+    gauge: Gauge,
 }
 
 impl Table {
-    pub(super) fn new(keys_max: usize) -> Self {
+    /// `gauge` says how many keys it remembers.
+    pub(super) fn new(keys_max: usize, gauge: Gauge) -> Self {
+        gauge.set(0.0);
         Self(Arc::new(Mutex::new(Kept {
             full_at: HashMap::new(),
             rest: HashMap::new(),
@@ -45,6 +51,7 @@ impl Table {
             sweep_at: SWEEP_KEYS_MIN,
             swept: 0,
             now: 0,
+            gauge,
         })))
     }
 
@@ -102,6 +109,7 @@ impl Kept {
             (false, Some(at)) => drop(self.rest.insert(key.limit, at)),
             (false, None) => drop(self.rest.remove(&key.limit)),
         }
+        self.gauge.set(meters::to_f64(self.full_at.len()));
     }
 
     /// Whether another key can be remembered. Forgets those to which everything is given back, now and then.
@@ -114,6 +122,7 @@ impl Kept {
             self.swept = now;
             self.sweep_at = self.full_at.len().saturating_mul(2).max(SWEEP_KEYS_MIN);
             self.full_at.shrink_to(self.sweep_at);
+            self.gauge.set(meters::to_f64(self.full_at.len()));
         }
         self.full_at.len() < self.keys_max
     }

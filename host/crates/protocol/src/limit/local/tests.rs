@@ -12,7 +12,10 @@ use super::*;
 
 fn local(keys_max: usize) -> (Local, Arc<Hand>) {
     let clock = Arc::new(Hand::default());
-    (Local::new(keys_max, Arc::clone(&clock) as Arc<dyn Clock>), clock)
+    (
+        Local::new("callers", keys_max, Arc::clone(&clock) as Arc<dyn Clock>),
+        clock,
+    )
 }
 
 fn address(number: u32) -> Charge {
@@ -126,7 +129,7 @@ fn what_is_added_may_go_beyond_and_is_said_once() {
 #[test]
 fn requests_at_the_same_time_pass_as_often_as_they_may() {
     let clock: Arc<dyn Clock> = Arc::new(aral_runtime::SystemClock::new());
-    let local = Local::new(10, clock);
+    let local = Local::new("callers", 10, clock);
     let rate = Rate::of(1, Per::Minute, 50);
     let charges = [
         Charge::one(Key::new(Limit::Global, &[]), rate),
