@@ -2,6 +2,7 @@
 
 mod admin;
 mod admin_verbs;
+mod breaker;
 mod calls;
 mod denials;
 #[cfg(feature = "services")]

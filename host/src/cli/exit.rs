@@ -94,6 +94,7 @@ mod tests {
             ("guest.exit", 4),
             ("guest.error", 4),
             ("output.invalid", 4),
+            ("capability.open_circuit", 4),
             ("output.too_large", 5),
             ("limit.fuel", 5),
             ("limit.compute", 5),

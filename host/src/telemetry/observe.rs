@@ -1,8 +1,9 @@
 //! Gauges: what a host holds at the moment at which somebody asks.
 
 use aral_contract::metric::{
-    AUDIT_QUEUE, AUDIT_SINK_LAG, AUDIT_SINK_REFUSED, AUDIT_UNSIGNED, AUDIT_UNSYNCED, AUDIT_WRITABLE, BUILD_INFO,
-    CALLS_RUNNING, CALLS_RUNNING_MAX, CALLS_WAITING, CALLS_WAITING_MAX, Metric, POOL_INSTANCES, POOL_INSTANCES_MAX,
+    AUDIT_QUEUE, AUDIT_SINK_LAG, AUDIT_SINK_REFUSED, AUDIT_UNSIGNED, AUDIT_UNSYNCED, AUDIT_WRITABLE, BREAKERS_OPEN,
+    BUILD_INFO, CALLS_RUNNING, CALLS_RUNNING_MAX, CALLS_WAITING, CALLS_WAITING_MAX, Metric, POOL_INSTANCES,
+    POOL_INSTANCES_MAX,
 };
 use metrics::gauge;
 
@@ -18,6 +19,7 @@ pub(super) fn host(host: &Host) {
     set(CALLS_RUNNING_MAX, load.running_max.into());
     set(CALLS_WAITING, load.waiting.into());
     set(CALLS_WAITING_MAX, load.waiting_max.into());
+    set(BREAKERS_OPEN, dispatcher.breakers_open());
     let (taken, max) = dispatcher.runtime().pool_use();
     set(POOL_INSTANCES, taken);
     set(POOL_INSTANCES_MAX, max);

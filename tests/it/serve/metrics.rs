@@ -118,6 +118,8 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
         // The address, and its wrong credential.
         ("aral_rates_keys{table=\"strangers\"}", 2.0),
         ("aral_rates_keys_max", 100_000.0),
+        ("aral_breakers_open", 0.0),
+        ("aral_breaker_opened_total", 0.0),
         ("aral_calls_running", 0.0),
         ("aral_calls_running_max", 8.0),
         ("aral_calls_waiting", 0.0),

@@ -91,6 +91,8 @@ codes! {
     GuestError = "guest.error", Guest;
     /// The answer is not JSON or does not satisfy the schema.
     OutputInvalid = "output.invalid", Guest;
+    /// The capability failed too many times in a row for this persona, and is not called for a while.
+    CapabilityOpenCircuit = "capability.open_circuit", Guest;
     /// The answer is longer than `output_bytes`.
     OutputTooLarge = "output.too_large", Limit;
     /// `fuel` is used up.

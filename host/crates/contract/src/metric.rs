@@ -92,6 +92,8 @@ metrics! {
     CALL_SECONDS = "aral_call_seconds", Histogram, Seconds, ["capability"], "From the request for a call to its kept end.";
     CALL_STAGE_SECONDS = "aral_call_stage_seconds", Histogram, Seconds, ["stage"], "Time in one stage of a call: authorize, wait, instantiate, run, audit.";
     DENIALS = "aral_denials_total", Counter, Count, ["code", "by"], "Calls that were denied, by error code and by who lacked the yes: persona, policy, or trust in a document.";
+    BREAKERS_OPEN = "aral_breakers_open", Gauge, Count, [], "Breakers that let no call through: a capability that kept failing for a persona.";
+    BREAKER_OPENED = "aral_breaker_opened_total", Counter, Count, [], "Times that a breaker opened, also once more after a call that was tried.";
     HOST_CALLS = "aral_host_calls_total", Counter, Count, ["permission", "outcome"], "Host functions that guests called, by permission; allowed or denied.";
     FUEL = "aral_fuel_total", Counter, Count, ["capability"], "Fuel that calls used.";
     MEMORY_PEAK = "aral_memory_peak_bytes", Histogram, Bytes, [], "Most linear memory that a call had at once.";

@@ -1,7 +1,9 @@
 //! The one path on which a capability runs: resolve, check both documents and the trust in their signers, authorise, check
-//! what the agent has left, take a place among the calls in flight, record the intent, run, record the end. Whoever calls
-//! (the Rust API, the command line, tests, later HTTP and MCP) comes through here. It knows none of them, and no file.
+//! what the agent has left, ask the breaker, take a place among the calls in flight, record the intent, run, record the end.
+//! Whoever calls (the Rust API, the command line, tests, later HTTP and MCP) comes through here. It knows none of them, and no
+//! file.
 
+mod breaking;
 mod ended;
 mod evidence;
 mod explain;
@@ -39,6 +41,7 @@ pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
 pub use stage::Stage;
 
 use crate::authorize::{Decision, Missing, authorize};
+use crate::breaker::{Breakers, Pass};
 use crate::budget::Register;
 use crate::meters::{Meters, Timed};
 use crate::policy::Policy;
@@ -126,6 +129,7 @@ pub struct Dispatcher {
     ruling: ArcSwap<Ruling>,
     trust: ArcSwap<TrustStore>,
     register: Arc<Register>,
+    breakers: Arc<Breakers>,
     gate: Arc<Gate>,
     witness: Option<Arc<Witness>>,
     keeper: Arc<OnceLock<Weak<dyn Keeper>>>,
@@ -144,6 +148,7 @@ impl Dispatcher {
             ruling: ArcSwap::from_pointee(Ruling::new(parts.policy, &parts.services)),
             trust: ArcSwap::from_pointee(parts.trust),
             register: Arc::default(),
+            breakers: Arc::new(Breakers::new(Arc::clone(&parts.services.clock))),
             gate: Arc::new(Gate::new(parts.gate)),
             witness: parts.blinder.map(|blinder| Arc::new(Witness::new(blinder))),
             keeper: Arc::default(),
@@ -269,7 +274,13 @@ impl Dispatcher {
     }
 
     /// From here on the call has a grant. Every way that a capability runs ends up in this function.
-    async fn run(&self, asked: Asked<'_>, granted: &Granted, mut reservation: Option<Reservation>) -> Outcome {
+    async fn run(
+        &self,
+        asked: Asked<'_>,
+        granted: &Granted,
+        mut reservation: Option<Reservation>,
+        pass: Option<Pass<'_>>,
+    ) -> Outcome {
         let Asked {
             context, input, told, ..
         } = asked;
@@ -292,6 +303,7 @@ impl Dispatcher {
         };
         let cost_micro = reservation.as_ref().map_or(0, Reservation::cost_micro);
         drop(reservation);
+        self.judge(pass, &result, trace);
         let result = result.map_err(|failure| self.reported(failure, trace));
         let begun = self.clock.elapsed();
         let span = tracing::info_span!(target: "aral::call", "audit");

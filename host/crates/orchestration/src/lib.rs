@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authorize;
+mod breaker;
 pub mod budget;
 pub mod dispatch;
 mod meters;

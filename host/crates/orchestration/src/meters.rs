@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aral_contract::metric::{
-    CALL_SECONDS, CALL_STAGE_SECONDS, CALLS, CAPABILITY_SERIES_MAX, DENIALS, FUEL, MEMORY_PEAK,
+    BREAKER_OPENED, CALL_SECONDS, CALL_STAGE_SECONDS, CALLS, CAPABILITY_SERIES_MAX, DENIALS, FUEL, MEMORY_PEAK,
 };
 use aral_contract::{CapabilityId, Clock, Code, Usage};
 use metrics::{Counter, Histogram, SharedString, counter, histogram};
@@ -35,6 +35,7 @@ pub(crate) struct Meters {
     wait: Histogram,
     audit: Histogram,
     memory_peak: Histogram,
+    breaker_opened: Counter,
     capabilities: RwLock<HashMap<CapabilityId, Arc<OfCapability>>>,
 }
 
@@ -72,6 +73,7 @@ impl Meters {
             wait: stage("wait"),
             audit: stage("audit"),
             memory_peak: histogram!(MEMORY_PEAK.name),
+            breaker_opened: counter!(BREAKER_OPENED.name),
             capabilities: RwLock::default(),
         }
     }
@@ -91,6 +93,11 @@ impl Meters {
         for one in by {
             counter!(DENIALS.name, "code" => code.as_str(), "by" => *one).increment(1);
         }
+    }
+
+    /// A breaker opened.
+    pub(crate) fn breaker_opened(&self) {
+        self.breaker_opened.increment(1);
     }
 
     fn of(&self, capability: Option<&CapabilityId>) -> Arc<OfCapability> {

@@ -2,6 +2,7 @@
 //! that says nothing. It answers for itself alone and knows neither manifest nor persona.
 
 pub mod agent;
+pub mod breaker;
 pub mod raw;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use agent::DEPTH_MAX;
 
 pub use agent::{AgentLimits, Prices};
+pub use breaker::BreakerLimits;
 pub use raw::RawPolicy;
 
 /// Default of `file.bytes_max`: 64 MiB. Stops a capability from filling the disk.
@@ -75,6 +77,8 @@ pub struct PolicyParts {
     pub tiers: BTreeMap<TierName, AgentLimits>,
     /// What calls cost.
     pub prices: Prices,
+    /// When a capability that keeps failing for a persona is not called any more for a while.
+    pub breaker: BreakerLimits,
     /// What differs for single capabilities.
     pub overrides: BTreeMap<CapabilityId, Override>,
 }
@@ -115,6 +119,7 @@ impl Default for PolicyParts {
             agents: AgentLimits::default(),
             tiers: BTreeMap::new(),
             prices: Prices::default(),
+            breaker: BreakerLimits::default(),
             overrides: BTreeMap::new(),
         }
     }
@@ -149,6 +154,16 @@ pub enum PolicyError {
         /// What it says.
         depth: u32,
     },
+    /// A number with which a breaker would make no sense.
+    #[error("[policy.breaker] {key} = {value} is less than {least}")]
+    Breaker {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it has to say at least.
+        least: u64,
+    },
     /// The policy has no canonical form: a number of 2^53 or more.
     #[error("[policy] cannot be written down exactly: {0}")]
     Canonical(String),
@@ -165,6 +180,7 @@ impl From<PolicyError> for Failure {
                 failure.with_hint("write it like \"/srv/data\", or \"data\" for a folder beside the configuration file")
             }
             PolicyError::Depth { place, .. } => failure.with_hint(format!("{place}: reasoning_depth = {DEPTH_MAX}")),
+            PolicyError::Breaker { key, least, .. } => failure.with_hint(format!("[policy.breaker]: {key} = {least}")),
             PolicyError::Canonical(_) => failure.with_hint("write numbers below 9007199254740992"),
         }
     }
@@ -188,12 +204,14 @@ impl Policy {
     /// Seals the parts.
     ///
     /// # Errors
-    /// A depth of more than 64, which no chain of agents may have, or a number of 2^53 or more.
+    /// A depth of more than 64, which no chain of agents may have, a breaker that would always be open or never pause, or a
+    /// number of 2^53 or more.
     pub fn new(parts: PolicyParts) -> Result<Self, PolicyError> {
         agent::check_depth("[policy.agent]", &parts.agents)?;
         for (name, limits) in &parts.tiers {
             agent::check_depth(&format!("[policy.tier.{name}]"), limits)?;
         }
+        breaker::check(&parts.breaker)?;
         let canonical = serde_json::to_value(&parts)
             .map_err(|error| PolicyError::Canonical(error.to_string()))
             .and_then(|value| json::canonical(&value).map_err(|error| PolicyError::Canonical(error.to_string())))?;
@@ -250,6 +268,7 @@ impl Policy {
             agents,
             tiers,
             prices,
+            breaker: BreakerLimits::from(raw.breaker),
             defaults: built_in.with(&raw.defaults),
             ceiling,
         })

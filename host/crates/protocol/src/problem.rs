@@ -151,7 +151,9 @@ pub(crate) fn status(code: Code) -> StatusCode {
         }
         Code::GuestError => StatusCode::UNPROCESSABLE_ENTITY,
         Code::LimitWall => StatusCode::GATEWAY_TIMEOUT,
-        Code::Cancelled | Code::Unavailable | Code::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Cancelled | Code::CapabilityOpenCircuit | Code::Unavailable | Code::AuditUnavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         other => match other.blame() {
             Blame::Caller => StatusCode::BAD_REQUEST,
             Blame::Denial => StatusCode::FORBIDDEN,

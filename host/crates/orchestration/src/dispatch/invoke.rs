@@ -79,13 +79,21 @@ impl Dispatcher {
                 let _using = self.using();
                 let Admission { granted, reservation } = admission;
                 counted.is_of(&granted.grant().capability);
+                let pass = match self.pass(&granted) {
+                    Ok(pass) => pass,
+                    Err(failure) => {
+                        // Nothing runs, and nothing is paid.
+                        drop(reservation);
+                        return self.refused(trace, session, request.capability, failure).await;
+                    }
+                };
                 let asked = Asked {
                     context,
                     user: session.user(),
                     input: request.input,
                     told,
                 };
-                self.run(asked, &granted, Some(reservation)).await
+                self.run(asked, &granted, Some(reservation), Some(pass)).await
             }
             Err(denied) => {
                 self.count_refused(request, counted);

@@ -12,8 +12,9 @@ use crate::policy::Policy;
 
 impl Dispatcher {
     /// The same path under other rules, for a configuration that was read again. Sessions, what agents have used up, the
-    /// places of calls in flight and the engines are those of this one. Whoever goes on with this one stays under its rules as
-    /// a whole; nobody sees some of the old and some of the new. Grants are kept where the policy stays the same.
+    /// breakers, the places of calls in flight and the engines are those of this one. Whoever goes on with this one stays
+    /// under its rules as a whole; nobody sees some of the old and some of the new. Grants are kept where the policy stays
+    /// the same.
     #[must_use]
     pub fn renewed(&self, registry: Registry, policy: Policy, trust: TrustStore) -> Self {
         let ruling = self.ruling.load_full();
@@ -31,6 +32,7 @@ impl Dispatcher {
             ruling: ArcSwap::new(ruling),
             trust: ArcSwap::from_pointee(trust),
             register: Arc::clone(&self.register),
+            breakers: Arc::clone(&self.breakers),
             gate: Arc::clone(&self.gate),
             witness: self.witness.clone(),
             keeper: Arc::clone(&self.keeper),

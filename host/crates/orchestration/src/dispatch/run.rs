@@ -22,7 +22,7 @@ use super::ended::Asked;
 use super::granted::{self, Granted};
 use super::{Dispatcher, Outcome, Papers};
 use crate::authorize::{Decision, authorize};
-use crate::policy::{AgentLimits, Policy, PolicyParts, Prices};
+use crate::policy::{AgentLimits, BreakerLimits, Policy, PolicyParts, Prices};
 
 /// How long the made-up documents are valid: longer than any call.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24);
@@ -124,7 +124,7 @@ impl Dispatcher {
             told: None,
         };
         Ok(RunReport {
-            outcome: self.run(asked, &granted, None).await,
+            outcome: self.run(asked, &granted, None, None).await,
             decision,
             refusals: recorder.into_refusals(),
         })
@@ -222,6 +222,7 @@ fn policy_parts(permissions: &Permissions, limits: &LimitsRequest, networks: &[I
         agents: AgentLimits::default(),
         tiers: BTreeMap::new(),
         prices: Prices::default(),
+        breaker: BreakerLimits::default(),
         overrides: BTreeMap::new(),
     }
 }

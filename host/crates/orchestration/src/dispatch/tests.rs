@@ -1,6 +1,7 @@
 //! The path from end to end, with a component written as text: nothing needs a toolchain.
 
 mod agent;
+mod breaker;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,7 @@ fn tool(body: &str) -> Vec<u8> {
 #[derive(Debug)]
 struct TestClock {
     now: Mutex<Timestamp>,
+    elapsed: Mutex<Duration>,
     broken: AtomicBool,
 }
 
@@ -44,7 +46,7 @@ impl Clock for TestClock {
     }
     fn elapsed(&self) -> Duration {
         assert!(!self.broken.swap(false, Ordering::Relaxed), "the clock is broken");
-        Duration::ZERO
+        *self.elapsed.lock().unwrap()
     }
 }
 
@@ -96,6 +98,7 @@ fn open_session() -> Session {
 fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
     let clock = Arc::new(TestClock {
         now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
+        elapsed: Mutex::default(),
         broken: AtomicBool::new(false),
     });
     let kept = Arc::new(Kept::default());
@@ -171,6 +174,11 @@ impl Fixture {
 
     fn set_clock(&self, now: &str) {
         *self.clock.now.lock().unwrap() = now.parse().unwrap();
+    }
+
+    /// So much time passes by the clock that never goes back.
+    fn pass(&self, time: Duration) {
+        *self.clock.elapsed.lock().unwrap() += time;
     }
 
     fn events(&self) -> Vec<EventKind> {

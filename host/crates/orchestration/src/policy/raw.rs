@@ -36,6 +36,9 @@ pub struct RawPolicy {
     pub tier: BTreeMap<TierName, RawAgentLimits>,
     /// `[policy.price]`: what calls cost. Absent: nothing.
     pub price: RawPrices,
+    /// `[policy.breaker]`: when a capability that keeps failing for a persona is not called any more for a while. Absent: the
+    /// built-in numbers.
+    pub breaker: RawBreaker,
     /// `[policy.capability.ID]`: what differs for one capability.
     pub capability: BTreeMap<CapabilityId, RawOverride>,
 }
@@ -135,4 +138,16 @@ pub struct RawPrices {
     pub gigafuel_micro: u64,
     /// What each second costs from the request to the answer, in millionths.
     pub second_micro: u64,
+}
+
+/// `[policy.breaker]`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBreaker {
+    /// So many failures in a row open it.
+    pub failures: Option<u32>,
+    /// The first pause, in milliseconds.
+    pub open_ms: Option<u64>,
+    /// The longest pause, in milliseconds.
+    pub open_max_ms: Option<u64>,
 }

@@ -71,6 +71,11 @@ fn every_key_changes_its_part_and_the_digest() {
     check("price.call_micro = 10", |parts| parts.prices.call_micro == 10);
     check("price.gigafuel_micro = 11", |parts| parts.prices.gigafuel_micro == 11);
     check("price.second_micro = 12", |parts| parts.prices.second_micro == 12);
+    check("breaker.failures = 14", |parts| parts.breaker.failures == 14);
+    check("breaker.open_ms = 15", |parts| parts.breaker.open_ms == 15);
+    check("breaker.open_max_ms = 16000", |parts| {
+        parts.breaker.open_max_ms == 16_000
+    });
     check("capability.a.price_micro = 13", |parts| {
         parts.overrides.values().any(|one| one.price_micro == 13)
     });
@@ -148,6 +153,14 @@ fn what_cannot_be_taken_is_refused_with_its_name() {
             "defaults.fuel = 2000000000",
             "[policy.defaults] fuel = 2000000000 is above the ceiling of 1000000000",
         ),
+        ("breaker.failure = 1", "unknown field `failure`"),
+        ("breaker.failures = -1", "invalid value"),
+        ("breaker.failures = 0", "[policy.breaker] failures = 0 is less than 1"),
+        ("breaker.open_ms = 0", "[policy.breaker] open_ms = 0 is less than 1"),
+        (
+            "breaker.open_ms = 2\nbreaker.open_max_ms = 1",
+            "[policy.breaker] open_max_ms = 1 is less than 2",
+        ),
         ("capability.a.engine = \"fast\"", "unknown variant `fast`"),
         ("capability.a.fuel = 1", "unknown field `fuel`"),
         ("capability.\"A b\".engine = \"metered\"", "is not an identifier"),
@@ -195,4 +208,17 @@ fn no_policy_lets_a_chain_be_longer_than_the_host_checks() {
         let place = table.to_owned();
         assert_eq!(error, PolicyError::Depth { place, depth: 65 });
     }
+}
+
+#[test]
+fn no_policy_has_a_breaker_that_is_always_open_nor_one_that_comes_from_no_file() {
+    let parts = PolicyParts {
+        breaker: BreakerLimits {
+            failures: 0,
+            ..BreakerLimits::default()
+        },
+        ..PolicyParts::default()
+    };
+    let (key, value, least) = ("failures", 0, 1);
+    assert_eq!(Policy::new(parts), Err(PolicyError::Breaker { key, value, least }));
 }

@@ -1,0 +1,122 @@
+//! The breaker on the path: asked before a call waits for a place, and told what came of it. What counts as a failure is said
+//! here; when a breaker opens and for how long, in [`crate::breaker`].
+
+use std::time::Duration;
+
+use aral_contract::event::Severity;
+use aral_contract::{Code, EventKind, Failure, Grant, TraceId};
+
+use super::Dispatcher;
+use super::granted::Granted;
+use crate::breaker::{Change, Key, Pass, Verdict};
+
+/// The security event of a breaker that opened, also once more after a trial.
+const OPENED: &str = "breaker.opened";
+/// The security event of one that closed.
+const CLOSED: &str = "breaker.closed";
+
+impl Dispatcher {
+    /// How many breakers let no call through now.
+    pub fn breakers_open(&self) -> u64 {
+        self.breakers.refusing(self.ruling.load().policy().breaker)
+    }
+
+    /// Whether the capability is called for this persona now.
+    pub(super) fn pass(&self, granted: &Granted) -> Result<Pass<'_>, Failure> {
+        let grant = granted.grant();
+        let key = Key {
+            persona: grant.persona.clone(),
+            capability: grant.capability.clone(),
+        };
+        let limits = self.ruling.load().policy().breaker;
+        self.breakers.enter(key, limits).map_err(|wait| refusal(grant, wait))
+    }
+
+    /// The guest has ended, or never began.
+    pub(super) fn judge(&self, pass: Option<Pass<'_>>, result: &Result<String, Failure>, trace: TraceId) {
+        let verdict = result
+            .as_ref()
+            .map_or_else(|failure| verdict(failure.code), |_| Verdict::Answered);
+        let Some(change) = pass.and_then(|pass| pass.end(verdict)) else {
+            return;
+        };
+        let (severity, rule, key) = match change {
+            Change::Opened(key) => {
+                self.meters.breaker_opened();
+                let Key { persona, capability } = &key;
+                tracing::warn!(%trace, %capability, %persona, "too many calls in a row failed: it is not called for a while");
+                (Severity::Medium, OPENED, key)
+            }
+            Change::Closed(key) => (Severity::Info, CLOSED, key),
+        };
+        let Key { persona, capability } = key;
+        self.record(Some(trace), || EventKind::Security {
+            severity,
+            rule,
+            subject: format!("capability {capability} for persona {persona}"),
+            source: None,
+        });
+    }
+}
+
+fn refusal(grant: &Grant, wait: Duration) -> Failure {
+    let (capability, persona) = (&grant.capability, &grant.persona);
+    // Rounded up: a caller who comes at the very moment must not be too early.
+    let seconds = wait.as_millis().div_ceil(1_000);
+    Failure::new(
+        Code::CapabilityOpenCircuit,
+        format!("capability `{capability}` keeps failing for persona `{persona}`, and is not called for a while"),
+    )
+    .with_hint(format!(
+        "call again in {seconds} s: one call then shows whether it works"
+    ))
+    .with_retry_after(wait)
+}
+
+/// What an end says of the capability. Its own failures and those of the host count. What the caller sent, what it may not do
+/// and what it gave up do not, nor does that there was no room; a guest that answers with an error of its own works.
+pub(super) fn verdict(code: Code) -> Verdict {
+    match code {
+        Code::GuestTrap
+        | Code::GuestExit
+        | Code::OutputInvalid
+        | Code::OutputTooLarge
+        | Code::LimitFuel
+        | Code::LimitCompute
+        | Code::LimitWall
+        | Code::LimitMemory
+        | Code::LimitTable
+        | Code::LimitInstances
+        | Code::LimitStack
+        | Code::LimitResource
+        | Code::DigestMismatch
+        | Code::ComponentInvalid
+        | Code::ComponentTooLarge
+        | Code::ImportUncovered
+        | Code::Internal => Verdict::Failed,
+        Code::GuestError | Code::LimitHostCall => Verdict::Answered,
+        Code::InputInvalid
+        | Code::InputTooLarge
+        | Code::PersonaUnknown
+        | Code::CapabilityUnknown
+        | Code::RecordUnknown
+        | Code::RecordConflict
+        | Code::Cancelled
+        | Code::ConfigInvalid
+        | Code::RequestInvalid
+        | Code::RequestConflict
+        | Code::AuthenticationFailed
+        | Code::RateLimited
+        | Code::PermissionDenied
+        | Code::CapabilityOpenCircuit
+        | Code::LimitRate
+        | Code::LimitCost
+        | Code::LimitDepth
+        | Code::DocumentInvalid
+        | Code::SignatureInvalid
+        | Code::DocumentStale
+        | Code::PersonaOverride
+        | Code::Unavailable
+        | Code::AuditUnavailable => Verdict::Silent,
+    }
+}

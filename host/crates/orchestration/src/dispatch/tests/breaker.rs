@@ -1,0 +1,264 @@
+//! The breaker on the path: what counts, what a caller is told, what is recorded and what is not paid.
+
+use aral_contract::event::Severity;
+
+use super::*;
+use crate::breaker::Verdict;
+
+const NUMBERS: &str = "breaker.failures = 2\nbreaker.open_ms = 1000\nbreaker.open_max_ms = 3000\n";
+/// A tool that traps if its input has so many bytes or more.
+const TRAP_IF_LONG: &str = "(if (i32.ge_u (local.get $length) (i32.const 20)) (then unreachable))";
+const LONG: &str = r#"{"long": "long enough to trap"}"#;
+
+fn lines(more: &str) -> Fixture {
+    let fixture = fixture(&format!("{OPEN}{NUMBERS}{more}\n"), GateOptions::default());
+    fixture.admit("echo", &echo(), json!({}));
+    fixture.admit("trap", &tool("unreachable"), json!({}));
+    fixture
+}
+
+fn named(id: &str) -> Session {
+    let document = json!({
+        "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-12-01T00:00:00Z",
+        "id": id, "name": id, "constraints": {
+            "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_agents": ["*"],
+        },
+    });
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    loose(persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now).unwrap())
+}
+
+/// The codes of so many calls.
+async fn codes(fixture: &Fixture, session: &Session, id: &str, input: &str, count: usize) -> Vec<Option<Code>> {
+    let mut codes = Vec::new();
+    for _ in 0..count {
+        let outcome = fixture.call_as(session, id, input).await;
+        codes.push(outcome.result.err().map(|failure| failure.code));
+    }
+    codes
+}
+
+/// When a call that traps may be tried again.
+async fn wait(fixture: &Fixture, session: &Session) -> Option<Duration> {
+    let outcome = fixture.call_as(session, "trap", "{}").await;
+    outcome.result.unwrap_err().retry_after
+}
+
+const TRAP: Option<Code> = Some(Code::GuestTrap);
+const REFUSED: Option<Code> = Some(Code::CapabilityOpenCircuit);
+
+#[tokio::test]
+async fn what_keeps_failing_is_refused_before_it_runs_and_costs_nothing() {
+    let fixture = lines("price.call_micro = 5\nagent.cost_per_hour_micro = 15");
+    let session = named("analyst");
+    assert_eq!(codes(&fixture, &session, "trap", "{}", 2).await, [TRAP, TRAP]);
+    fixture.events();
+    let outcome = fixture.call_as(&session, "trap", "{}").await;
+    assert!(outcome.cost_micro == 0 && outcome.version.is_none() && outcome.grant.is_none());
+    let failure = outcome.result.unwrap_err();
+    assert_eq!(
+        (failure.code, failure.code.blame()),
+        (Code::CapabilityOpenCircuit, Blame::Guest)
+    );
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(1)));
+    assert!(failure.hint.unwrap().starts_with("call again in 1 s"));
+    let events = fixture.events();
+    let [
+        EventKind::InvocationEnded {
+            code,
+            evidence: None,
+            persona,
+            ..
+        },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((*code, persona.as_str()), (REFUSED, "analyst"));
+    // Two calls cost 10 of 15: what was put aside for those that were refused is there again.
+    assert_eq!(codes(&fixture, &session, "trap", "{}", 5).await, [REFUSED; 5]);
+    assert_eq!(
+        codes(&fixture, &session, "echo", "{}", 2).await,
+        [None, Some(Code::LimitCost)]
+    );
+}
+
+#[tokio::test]
+async fn another_persona_and_another_capability_are_not_refused() {
+    let fixture = lines("");
+    let (analyst, other) = (named("analyst"), named("other"));
+    assert_eq!(codes(&fixture, &analyst, "trap", "{}", 3).await, [TRAP, TRAP, REFUSED]);
+    assert_eq!(codes(&fixture, &other, "trap", "{}", 1).await, [TRAP]);
+    assert_eq!(codes(&fixture, &analyst, "echo", "{}", 1).await, [None]);
+}
+
+#[tokio::test]
+async fn a_called_agent_passes_the_same_breaker() {
+    let fixture = lines("");
+    let helper = named("helper");
+    let called = helper.called_by(&named("lead"));
+    assert_eq!(codes(&fixture, &called, "trap", "{}", 2).await, [TRAP, TRAP]);
+    assert_eq!(codes(&fixture, &helper, "trap", "{}", 1).await, [REFUSED]);
+    assert_eq!(codes(&fixture, &called, "trap", "{}", 1).await, [REFUSED]);
+}
+
+#[tokio::test]
+async fn opening_and_closing_are_on_the_record_once_each() {
+    let fixture = lines("");
+    fixture.admit("long", &tool(TRAP_IF_LONG), json!({}));
+    let session = named("analyst");
+    assert_eq!(codes(&fixture, &session, "long", LONG, 3).await, [TRAP, TRAP, REFUSED]);
+    fixture.pass(Duration::from_secs(1));
+    assert_eq!(codes(&fixture, &session, "long", LONG, 2).await, [TRAP, REFUSED]);
+    fixture.pass(Duration::from_secs(1));
+    assert_eq!(
+        codes(&fixture, &session, "long", "{}", 1).await,
+        [REFUSED],
+        "the pause is two seconds now"
+    );
+    fixture.pass(Duration::from_secs(1));
+    assert_eq!(fixture.dispatcher.breakers_open(), 0, "one is let through");
+    assert_eq!(codes(&fixture, &session, "long", "{}", 2).await, [None, None]);
+    let seen: Vec<(Severity, &str, String)> = fixture
+        .events()
+        .into_iter()
+        .filter_map(|kind| match kind {
+            EventKind::Security {
+                severity,
+                rule,
+                subject,
+                source: None,
+            } => Some((severity, rule, subject)),
+            _ => None,
+        })
+        .collect();
+    let subject = || "capability long for persona analyst".to_owned();
+    assert_eq!(
+        seen,
+        [
+            (Severity::Medium, "breaker.opened", subject()),
+            (Severity::Medium, "breaker.opened", subject()),
+            (Severity::Info, "breaker.closed", subject()),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_the_callers_fault_or_the_guests_own_answer_opens_nothing() {
+    let fixture = lines("");
+    fixture.admit(
+        "strict",
+        &tool("unreachable"),
+        json!({"input_schema": {"type": "array"}}),
+    );
+    fixture.admit(
+        "denied",
+        &echo(),
+        json!({"permissions": {"file:read": {"paths": [{"guest": "/a", "host": "/a"}]}}}),
+    );
+    let session = named("analyst");
+    for (id, input, code) in [
+        ("strict", "{}", Code::InputInvalid),
+        ("echo", "{", Code::InputInvalid),
+        ("denied", "{}", Code::PermissionDenied),
+    ] {
+        assert_eq!(codes(&fixture, &session, id, input, 4).await, [Some(code); 4], "{id}");
+    }
+    // Nor does what the caller gives up.
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({}));
+    fixture
+        .dispatcher
+        .prepare(&session, &"loop".parse().unwrap(), None)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let mut call = Box::pin(fixture.call_as(&session, "loop", "{}"));
+        assert!(futures::poll!(call.as_mut()).is_pending());
+    }
+    let opened = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::Security {
+                rule: "breaker.opened",
+                ..
+            }
+        )
+    };
+    assert!(!fixture.events().iter().any(opened));
+    assert_eq!(fixture.dispatcher.breakers_open(), 0);
+}
+
+#[tokio::test]
+async fn limits_of_the_call_code_that_does_not_compile_and_a_host_at_fault_count() {
+    let fixture = lines("");
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({"limits": {"fuel": 100_000}}));
+    let fuel = Some(Code::LimitFuel);
+    assert_eq!(
+        codes(&fixture, &named("analyst"), "loop", "{}", 3).await,
+        [fuel, fuel, REFUSED]
+    );
+    for (code, verdict) in [
+        (Code::LimitWall, Verdict::Failed),
+        (Code::LimitMemory, Verdict::Failed),
+        (Code::ComponentInvalid, Verdict::Failed),
+        (Code::ComponentTooLarge, Verdict::Failed),
+        (Code::Internal, Verdict::Failed),
+        (Code::GuestError, Verdict::Answered),
+        (Code::LimitHostCall, Verdict::Answered),
+        (Code::PermissionDenied, Verdict::Silent),
+        (Code::Cancelled, Verdict::Silent),
+        (Code::Unavailable, Verdict::Silent),
+        (Code::LimitRate, Verdict::Silent),
+        (Code::CapabilityOpenCircuit, Verdict::Silent),
+    ] {
+        assert_eq!(breaking::verdict(code), verdict, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_trial_that_is_given_up_gives_its_place_back() {
+    let fixture = lines("");
+    fixture.admit(
+        "long",
+        &tool(&format!(
+            "{TRAP_IF_LONG} (if (i32.ge_u (local.get $length) (i32.const 10)) (then (loop (br 0))))"
+        )),
+        json!({}),
+    );
+    let session = named("analyst");
+    assert_eq!(codes(&fixture, &session, "long", LONG, 2).await, [TRAP, TRAP]);
+    fixture.pass(Duration::from_secs(1));
+    let mut trial = Box::pin(fixture.call_as(&session, "long", r#"{"a":"abcdef"}"#));
+    assert!(futures::poll!(trial.as_mut()).is_pending());
+    let second = fixture.call_as(&session, "long", "{}").await;
+    assert_eq!(code(&second), Code::CapabilityOpenCircuit);
+    assert_eq!(second.result.unwrap_err().retry_after, Some(Duration::from_secs(1)));
+    drop(trial);
+    assert_eq!(codes(&fixture, &session, "long", "{}", 1).await, [None]);
+}
+
+#[tokio::test]
+async fn each_number_of_the_policy_holds_at_once_and_what_was_counted_goes_on() {
+    let fixture = lines("");
+    let session = named("analyst");
+    assert_eq!(codes(&fixture, &session, "trap", "{}", 1).await, [TRAP]);
+    let set = |text: &str| fixture.dispatcher.set_policy(policy(&format!("{OPEN}{text}\n")));
+    set("breaker.failures = 4");
+    assert_eq!(
+        codes(&fixture, &session, "trap", "{}", 4).await,
+        [TRAP, TRAP, TRAP, REFUSED]
+    );
+    assert_eq!(
+        wait(&fixture, &session).await,
+        Some(Duration::from_secs(5)),
+        "the built-in pause"
+    );
+    set("breaker.open_ms = 1500\nbreaker.open_max_ms = 2000");
+    assert_eq!(wait(&fixture, &session).await, Some(Duration::from_secs(2)));
+    // The same breakers under a configuration that is read again.
+    let registry = Registry::default();
+    let renewed = fixture
+        .dispatcher
+        .renewed(registry, policy("breaker.open_max_ms = 6000"), TrustStore::default());
+    assert_eq!(renewed.breakers_open(), 1);
+}
