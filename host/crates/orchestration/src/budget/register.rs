@@ -133,8 +133,8 @@ impl Register {
         }
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none. Says which were not there.
-    pub(crate) fn adopt(&self, proposed: &[Session], now: Timestamp) -> Result<Vec<PersonaId>, Refused> {
+    /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there.
+    pub(crate) fn adopt(&self, proposed: &[Session], now: Timestamp) -> Result<Vec<Session>, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
         for session in proposed {
@@ -148,7 +148,7 @@ impl Register {
                         last: held.persona().header.serial,
                     });
                 }
-                None => new.push(id.clone()),
+                None => new.push(session.clone()),
             }
         }
         let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(new.len()) > AGENTS_MAX;
@@ -164,11 +164,16 @@ impl Register {
         Ok(new)
     }
 
-    /// Lets go of what was adopted.
-    pub(crate) fn abandon(&self, adopted: &[PersonaId]) {
+    /// Lets go of what was adopted, and ends it: whoever found one meanwhile would go on with a standing that nobody else
+    /// counts on. What has taken its place since stays.
+    pub(crate) fn abandon(&self, adopted: &[Session]) {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        for id in adopted {
-            sessions.remove(id);
+        for session in adopted {
+            let id = &session.persona().body.id;
+            if sessions.get(id).is_some_and(|held| held.is(session)) {
+                sessions.remove(id);
+                session.standing().reissue();
+            }
         }
     }
 
@@ -318,10 +323,7 @@ mod tests {
         assert!(matches!(propose("a", 2, "A"), Err(Refused::Override { last: 1, .. })));
         assert_eq!(register.list().len(), 1, "nobody finds it yet");
         let adopted = register.adopt(&[same.clone(), new.clone()], now()).unwrap();
-        assert_eq!(adopted, ["b".parse().unwrap()]);
-        register.abandon(&adopted);
-        assert_eq!(register.list().len(), 1, "the one that was there stays");
-        register.adopt(&[same.clone(), new.clone()], now()).unwrap();
+        assert!(adopted.len() == 1 && adopted[0].is(&new));
         assert!(register.find(&"b".parse().unwrap()).unwrap().is(&new));
         let (one, other) = (propose("c", 1, "C").unwrap(), propose("d", 1, "D").unwrap());
         register.open(persona("d", 1, "D", Some(1)), now()).unwrap();
@@ -334,12 +336,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_abandoned_ends_and_what_has_taken_its_place_stays() {
+        let register = Register::default();
+        let held = register.open(persona("a", 1, "A", Some(1)), now()).unwrap();
+        let propose = |id| register.propose(persona(id, 1, "P", Some(1))).unwrap();
+        let proposed = [propose("b"), propose("c")];
+        let adopted = register.adopt(&proposed, now()).unwrap();
+        let found = register.find(&"b".parse().unwrap()).unwrap();
+        let newer = register.open(persona("c", 2, "P", Some(1)), now()).unwrap();
+        register.abandon(&adopted);
+        assert_eq!(found.check_issue().unwrap_err().code, Code::DocumentStale);
+        assert!(register.find(&"b".parse().unwrap()).is_none());
+        assert!(register.find(&"c".parse().unwrap()).unwrap().is(&newer));
+        assert!(newer.check_issue().is_ok() && held.check_issue().is_ok());
+    }
+
+    #[test]
     fn what_is_adopted_has_room_or_is_refused() {
         let register = Register::default();
         let open = |number: usize| register.open(persona(&format!("p{number}"), 1, "P", None), now());
         let held: Vec<Session> = (0..AGENTS_MAX).map(|number| open(number).unwrap()).collect();
         let new = register.propose(persona("new", 1, "N", None)).unwrap();
-        assert_eq!(register.adopt(std::slice::from_ref(&new), now()), Err(Refused::Full));
+        let refused = register.adopt(std::slice::from_ref(&new), now()).unwrap_err();
+        assert_eq!(refused, Refused::Full);
         drop(held);
         register.adopt(&[new], now()).unwrap();
         assert_eq!(register.list().len(), 1);

@@ -35,17 +35,17 @@ impl Dispatcher {
         self.register.propose(persona)
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none. Says which were not there, for
+    /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there, for
     /// [`Dispatcher::abandon`].
     ///
     /// # Errors
     /// Another document stands for one of the personas now, or there are too many personas.
-    pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<PersonaId>, Refused> {
+    pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<Session>, Refused> {
         self.register.adopt(proposed, self.clock.now())
     }
 
-    /// Lets go of sessions that were adopted.
-    pub fn abandon(&self, adopted: &[PersonaId]) {
+    /// Lets go of sessions that were adopted: calls of whoever has found one meanwhile are refused from now on.
+    pub fn abandon(&self, adopted: &[Session]) {
         self.register.abandon(adopted);
     }
 
