@@ -6,7 +6,7 @@ use aral_contract::PersonaId;
 use serde::{Deserialize, Serialize};
 
 use super::HOUR_MS;
-use super::window::Window;
+use super::window::{Window, part_of};
 
 pub use super::window::Amount;
 
@@ -36,6 +36,30 @@ impl Spent {
         }
     }
 
+    /// Both, without what is older than an hour.
+    pub(super) fn and(&self, more: &Self, now_ms: i64) -> Self {
+        Self {
+            requests: merged(&self.requests, &more.requests, now_ms),
+            cost: merged(&self.cost, &more.cost, now_ms),
+        }
+    }
+
+    /// This without the other.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        Self {
+            requests: without(&self.requests, &other.requests),
+            cost: without(&self.cost, &other.cost),
+        }
+    }
+
+    /// What of this is new to who knows the other.
+    pub(super) fn news(&self, known: &Self) -> Self {
+        Self {
+            requests: news(&self.requests, &known.requests),
+            cost: news(&self.cost, &known.cost),
+        }
+    }
+
     /// Whether nothing was.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.cost.is_empty()
@@ -47,37 +71,48 @@ impl Ledger {
     pub fn add(&mut self, more: Self, now_ms: i64) {
         for (id, more) in more.personas {
             let spent = self.personas.entry(id).or_default();
-            spent.requests = merged(&spent.requests, &more.requests, now_ms);
-            spent.cost = merged(&spent.cost, &more.cost, now_ms);
+            *spent = spent.and(&more, now_ms);
         }
         for spent in self.personas.values_mut() {
-            spent.requests = merged(&spent.requests, &[], now_ms);
-            spent.cost = merged(&spent.cost, &[], now_ms);
+            *spent = spent.and(&Spent::default(), now_ms);
         }
         self.personas.retain(|_, spent| !spent.is_empty());
     }
 }
 
-/// Two lists as one window has them. A moment that is yet to come is one of a clock that was wrong: it counts as of now.
-pub(super) fn merged(one: &[Amount], other: &[Amount], now_ms: i64) -> Vec<Amount> {
-    window(one.iter().chain(other).copied(), now_ms).amounts().collect()
+/// Two lists as one window has them.
+fn merged(one: &[Amount], other: &[Amount], now_ms: i64) -> Vec<Amount> {
+    let both = one.iter().chain(other).copied();
+    Window::of(HOUR_MS, both, now_ms).amounts().collect()
 }
 
-/// The window that holds these amounts.
-pub(super) fn window(amounts: impl Iterator<Item = Amount>, now_ms: i64) -> Window {
-    let clamp = |one: Amount| Amount {
-        at_ms: one.at_ms.min(now_ms),
-        ..one
-    };
-    let mut all: Vec<Amount> = amounts.map(clamp).collect();
-    all.sort_unstable_by_key(|one| one.at_ms);
-    let mut window = Window::new(HOUR_MS);
-    for one in all {
-        window.forget(one.at_ms);
-        window.add(one.at_ms, one.amount);
+/// What one list has and the other does not, part by part; both as a window has them.
+fn without(all: &[Amount], other: &[Amount]) -> Vec<Amount> {
+    let part = |one: &Amount| part_of(HOUR_MS, one.at_ms);
+    let mut less: BTreeMap<i64, u64> = BTreeMap::new();
+    for one in other {
+        let sum = less.entry(part(one)).or_default();
+        *sum = sum.saturating_add(one.amount);
     }
-    window.forget(now_ms);
-    window
+    let left = |one: &Amount| Amount {
+        amount: one
+            .amount
+            .saturating_sub(less.get(&part(one)).copied().unwrap_or_default()),
+        ..*one
+    };
+    all.iter().map(left).filter(|one| one.amount > 0).collect()
+}
+
+/// What is kept and was not known. Amounts that only moved, because somebody's clock was put back, are not new.
+fn news(kept: &[Amount], known: &[Amount]) -> Vec<Amount> {
+    let sum = |list: &[Amount]| list.iter().fold(0_u64, |sum, one| sum.saturating_add(one.amount));
+    let mut most = sum(kept).saturating_sub(sum(known));
+    let mut news = without(kept, known);
+    for one in news.iter_mut().rev() {
+        one.amount = one.amount.min(most);
+        most = most.saturating_sub(one.amount);
+    }
+    news
 }
 
 #[cfg(test)]
@@ -102,6 +137,22 @@ mod tests {
         assert_eq!(ledger, spent(&[(500_000, 4), (1_000_000, 2), (3_600_000, 8)]));
         ledger.add(Ledger::default(), 10_000_000);
         assert_eq!(ledger, Ledger::default());
+    }
+
+    #[test]
+    fn what_is_new_is_what_was_not_known_and_not_what_moved() {
+        let list = |list: &[(i64, u64)]| -> Vec<Amount> { list.iter().copied().map(Amount::from).collect() };
+        for (kept, known, new) in [
+            (&[(1, 5), (20_000, 3)][..], &[][..], &[(1, 5), (20_000, 3)][..]),
+            (&[(1, 5), (20_000, 3)], &[(0, 5)], &[(20_000, 3)]),
+            (&[(1, 5), (20_000, 3)], &[(0, 2), (20_000, 3)], &[(1, 3)]),
+            // A clock was put back: what was in two parts is in an earlier one, and one is new.
+            (&[(1, 9)], &[(20_000, 3), (40_000, 5)], &[(1, 1)]),
+            (&[(1, 8)], &[(20_000, 3), (40_000, 5)], &[(1, 0)]),
+            (&[], &[(1, 5)], &[]),
+        ] {
+            assert_eq!(news(&list(kept), &list(known)), list(new), "{kept:?} {known:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ledger::{self, Amount, Spent};
+use super::ledger::Spent;
 use super::window::Window;
 use super::{Bound, HOUR_MS, MINUTE_MS, Terms};
 
@@ -52,6 +52,8 @@ struct Used {
     /// What nobody has taken to keep yet.
     unsaved_requests: Window,
     unsaved_cost: Window,
+    /// What is kept, as far as it is counted here: what was taken from here and what was loaded.
+    known: Spent,
 }
 
 impl Standing {
@@ -65,6 +67,7 @@ impl Standing {
                 reserved: 0,
                 unsaved_requests: Window::new(HOUR_MS),
                 unsaved_cost: Window::new(HOUR_MS),
+                known: Spent::default(),
             }),
         }
     }
@@ -128,11 +131,13 @@ impl Standing {
 
     /// What was used since this was asked last, for whoever keeps it.
     pub(crate) fn take_unsaved(&self, now: Timestamp) -> Spent {
+        let now_ms = now.as_millisecond();
         let mut used = self.lock();
-        used.forget(now.as_millisecond());
+        used.forget(now_ms);
         let spent = Spent::of(&used.unsaved_requests, &used.unsaved_cost);
         used.unsaved_requests.clear();
         used.unsaved_cost.clear();
+        used.known = used.known.and(&spent, now_ms);
         spent
     }
 
@@ -140,36 +145,24 @@ impl Standing {
     pub(crate) fn give_back(&self, spent: &Spent, now: Timestamp) {
         let now_ms = now.as_millisecond();
         let mut used = self.lock();
-        let Used {
-            unsaved_requests,
-            unsaved_cost,
-            ..
-        } = &mut *used;
-        for (unsaved, amounts) in [(unsaved_requests, &spent.requests), (unsaved_cost, &spent.cost)] {
-            *unsaved = ledger::window(amounts.iter().copied().chain(unsaved.amounts()), now_ms);
-        }
+        used.known = used.known.without(spent);
+        used.unsaved_requests.learn(now_ms, &spent.requests);
+        used.unsaved_cost.learn(now_ms, &spent.cost);
     }
 
-    /// What is kept holds from now on, together with what has not been taken to be kept.
+    /// What is kept holds from now on, too. What was counted here stays as exact as it was: of the minute, what others did is
+    /// known from the parts of the hour alone.
     pub(crate) fn load(&self, kept: &Spent, now: Timestamp) {
         let now_ms = now.as_millisecond();
         let mut used = self.lock();
-        let (requests, cost): (Vec<Amount>, Vec<Amount>) = (
-            used.unsaved_requests.amounts().collect(),
-            used.unsaved_cost.amounts().collect(),
-        );
-        used.hour = ledger::window(kept.requests.iter().copied().chain(requests), now_ms);
-        used.cost = ledger::window(kept.cost.iter().copied().chain(cost), now_ms);
-        // Of the last minute, too, what other processes did is known from the hour alone.
-        let mut minute = Window::new(MINUTE_MS);
-        for one in used.hour.amounts() {
-            minute.forget(one.at_ms);
-            minute.add(one.at_ms, one.amount);
-        }
-        minute.forget(now_ms);
-        if minute.sum() > used.minute.sum() {
-            used.minute = minute;
-        }
+        used.forget(now_ms);
+        let nothing = Spent::default();
+        let kept = kept.and(&nothing, now_ms);
+        let new = kept.news(&used.known.and(&nothing, now_ms));
+        used.minute.learn(now_ms, &new.requests);
+        used.hour.learn(now_ms, &new.requests);
+        used.cost.learn(now_ms, &new.cost);
+        used.known = kept;
     }
 
     /// Whether forgetting all of it would make no difference.
@@ -194,6 +187,7 @@ impl Used {
             unsaved_requests,
             unsaved_cost,
             reserved: _,
+            known: _,
         } = self;
         for window in [minute, hour, cost, unsaved_requests, unsaved_cost] {
             window.forget(now_ms);

@@ -49,6 +49,30 @@ impl Window {
         }
     }
 
+    /// The window that holds these amounts. A moment that is yet to come is one of a clock that was wrong: it counts as of now.
+    pub(super) fn of(span_ms: i64, amounts: impl Iterator<Item = Amount>, now_ms: i64) -> Self {
+        let clamp = |one: Amount| Amount {
+            at_ms: one.at_ms.min(now_ms),
+            ..one
+        };
+        let mut all: Vec<Amount> = amounts.map(clamp).collect();
+        all.sort_unstable_by_key(|one| one.at_ms);
+        let mut window = Self::new(span_ms);
+        for one in all {
+            window.forget(one.at_ms);
+            window.add(one.at_ms, one.amount);
+        }
+        window.forget(now_ms);
+        window
+    }
+
+    /// Adds what happened before now, and is known only now.
+    pub(super) fn learn(&mut self, now_ms: i64, amounts: &[Amount]) {
+        if !amounts.is_empty() {
+            *self = Self::of(self.span_ms, self.amounts().chain(amounts.iter().copied()), now_ms);
+        }
+    }
+
     /// Lets go of what is older than the window.
     pub(crate) fn forget(&mut self, now_ms: i64) {
         // A clock that was put back: what comes from the future counts as of now, neither longer nor shorter.
@@ -70,9 +94,9 @@ impl Window {
             return;
         }
         self.sum = self.sum.saturating_add(amount);
-        let part = (self.span_ms / PARTS).max(1);
+        let part = |at_ms| part_of(self.span_ms, at_ms);
         match self.amounts.back_mut() {
-            Some(last) if last.at_ms.div_euclid(part) >= now_ms.div_euclid(part) => {
+            Some(last) if part(last.at_ms) >= part(now_ms) => {
                 last.at_ms = last.at_ms.max(now_ms);
                 last.amount = last.amount.saturating_add(amount);
             }
@@ -106,6 +130,11 @@ impl Window {
         self.amounts.clear();
         self.sum = 0;
     }
+}
+
+/// In which part of a window of this length a moment is.
+pub(super) fn part_of(span_ms: i64, at_ms: i64) -> i64 {
+    at_ms.div_euclid((span_ms / PARTS).max(1))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Counting at both edges of each time, and across a restart.
 
+use aral_contract::PersonaId;
+
 use super::*;
 use crate::authorize::Party;
+use crate::budget::Ledger;
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_000_000_000_000 + ms).unwrap()
@@ -149,6 +152,58 @@ fn what_is_loaded_is_added_to_what_nobody_has_kept_yet() {
     here.load(&there.take_unsaved(at(0)), at(0));
     assert!(rate(&here, &terms, 0).is_some());
     assert_eq!(here.take_unsaved(at(0)).requests.len(), 1);
+}
+
+#[test]
+fn what_is_kept_each_second_fills_no_minute_before_its_time() {
+    let (standing, terms, mut kept) = (Standing::new(), terms(600, 100_000, 0, 0), Ledger::default());
+    let id: PersonaId = "a".parse().unwrap();
+    for second in 0..120 {
+        for call in 0..9 {
+            let now = second * 1_000 + call * 100;
+            assert_eq!(rate(&standing, &terms, now), None, "540 in any minute, at {now}");
+        }
+        let now = second * 1_000 + 900;
+        keep(&standing, &id, &mut kept, now);
+    }
+}
+
+/// As a host keeps what was used, and learns of what others have.
+fn keep(standing: &Standing, id: &PersonaId, kept: &mut Ledger, now: i64) {
+    let personas = [(id.clone(), standing.take_unsaved(at(now)))].into();
+    kept.add(Ledger { personas }, at(now).as_millisecond());
+    let spent = kept.personas.get(id).cloned().unwrap_or_default();
+    standing.load(&spent, at(now));
+}
+
+#[test]
+fn what_others_did_counts_once_and_in_the_minute_too() {
+    let (here, there, mut kept) = (Standing::new(), Standing::new(), Ledger::default());
+    let (id, all): (PersonaId, _) = ("a".parse().unwrap(), terms(100, 100, 100, 7));
+    for (standing, cost) in [(&here, 3), (&there, 4), (&there, 0)] {
+        standing.take(&all, at(0)).unwrap();
+        standing.settle(7, cost, at(0));
+    }
+    for now in 0..3 {
+        for standing in [&here, &there] {
+            keep(standing, &id, &mut kept, now);
+        }
+    }
+    // What could not be kept is not known to others, and counts once here.
+    let spent = {
+        here.take(&all, at(3)).unwrap();
+        here.settle(7, 1, at(3));
+        here.take_unsaved(at(3))
+    };
+    here.give_back(&spent, at(3));
+    keep(&here, &id, &mut kept, 3);
+    keep(&there, &id, &mut kept, 3);
+    for standing in [&here, &there] {
+        for (minute, hour, cost) in [(4, 100, 100), (100, 4, 100), (100, 100, 14)] {
+            assert!(standing.take(&terms(minute, hour, cost, 7), at(4)).is_err());
+        }
+        standing.take(&terms(5, 5, 15, 7), at(4)).unwrap();
+    }
 }
 
 #[test]
