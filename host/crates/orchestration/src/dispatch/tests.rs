@@ -50,9 +50,20 @@ impl Clock for TestClock {
     }
 }
 
-/// All events. A clock that it has breaks when the next call begins to run.
+impl TestClock {
+    fn set(&self, now: Timestamp) {
+        *self.now.lock().unwrap() = now;
+    }
+}
+
+/// All events. A clock that it has breaks when the next call begins to run; another one is put forward while the next
+/// decision is recorded.
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<EventKind>>, Mutex<Option<Arc<TestClock>>>);
+struct Kept(
+    Mutex<Vec<EventKind>>,
+    Mutex<Option<Arc<TestClock>>>,
+    Mutex<Option<(Arc<TestClock>, Timestamp)>>,
+);
 
 impl AuditSink for Kept {
     fn record(&self, event: Event) {
@@ -60,6 +71,11 @@ impl AuditSink for Kept {
             && let Some(clock) = self.1.lock().unwrap().take()
         {
             clock.broken.store(true, Ordering::Relaxed);
+        }
+        if matches!(event.kind, EventKind::Decision { .. })
+            && let Some((clock, later)) = self.2.lock().unwrap().take()
+        {
+            clock.set(later);
         }
         self.0.lock().unwrap().push(event.kind);
     }
@@ -173,7 +189,7 @@ impl Fixture {
     }
 
     fn set_clock(&self, now: &str) {
-        *self.clock.now.lock().unwrap() = now.parse().unwrap();
+        self.clock.set(now.parse().unwrap());
     }
 
     /// So much time passes by the clock that never goes back.

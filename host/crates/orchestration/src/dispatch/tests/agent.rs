@@ -84,6 +84,20 @@ async fn requests_in_a_minute_are_the_personas_or_the_policys_whichever_is_lower
 }
 
 #[tokio::test]
+async fn a_call_counts_from_when_its_decision_is_on_record() {
+    let fixture = lines("agent.requests_per_minute = 1");
+    let session = agent("a", json!({}), json!({}));
+    let later = "2026-06-01T00:00:50Z".parse().unwrap();
+    *fixture.kept.2.lock().unwrap() = Some((Arc::clone(&fixture.clock), later));
+    assert_eq!(calls(&fixture, &session, 1).await.0, 1);
+    fixture.set_clock("2026-06-01T00:01:00.001Z");
+    let refused = calls(&fixture, &session, 1).await.1.unwrap();
+    assert_eq!(refused.code, Code::LimitRate);
+    fixture.set_clock("2026-06-01T00:01:50Z");
+    assert_eq!(calls(&fixture, &session, 1).await.0, 1);
+}
+
+#[tokio::test]
 async fn requests_in_an_hour_count_beside_those_in_a_minute() {
     for (constraints, policy) in [
         (json!({"rate_limits": {"requests_per_hour": 2}}), ""),
