@@ -57,16 +57,36 @@ fn policy(text: &str) -> Policy {
     Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
 }
 
-/// A clock that stands where it is put, and passes with the machine's for what waits.
+/// A clock that stands where it is put, and passes with the machine's for what waits. When it is put forward, so much has
+/// passed.
 #[derive(Debug)]
-struct TestClock(Mutex<Timestamp>);
+struct TestClock {
+    put: Mutex<(Timestamp, Duration)>,
+    machine: aral_runtime::SystemClock,
+}
+
+impl TestClock {
+    fn new(text: &str) -> Self {
+        Self {
+            put: Mutex::new((at(text), Duration::ZERO)),
+            machine: aral_runtime::SystemClock::new(),
+        }
+    }
+
+    fn set(&self, text: &str) {
+        let mut put = self.put.lock().unwrap();
+        let (before, passed) = *put;
+        let more = Duration::try_from(at(text).duration_since(before)).unwrap_or_default();
+        *put = (at(text), passed + more);
+    }
+}
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        self.put.lock().unwrap().0
     }
     fn elapsed(&self) -> Duration {
-        aral_runtime::SystemClock::new().elapsed()
+        self.put.lock().unwrap().1 + self.machine.elapsed()
     }
 }
 
@@ -86,7 +106,7 @@ struct Fixture {
 }
 
 fn fixture(change: impl FnOnce(HostBuilder) -> HostBuilder) -> Fixture {
-    let clock = Arc::new(TestClock(Mutex::new(at("2026-06-01T00:00:00Z"))));
+    let clock = Arc::new(TestClock::new("2026-06-01T00:00:00Z"));
     let kept = Arc::new(Kept::default());
     // Without a log: that is written by one host at a time.
     let config = Config {
@@ -118,7 +138,7 @@ fn once_an_hour(state: &Path) -> Fixture {
 
 impl Fixture {
     fn set_clock(&self, text: &str) {
-        *self.clock.0.lock().unwrap() = at(text);
+        self.clock.set(text);
     }
 
     async fn call(&self, session: &Session) -> Outcome {
@@ -321,7 +341,7 @@ impl Clock for Spoiling {
 async fn a_newer_issue_that_cannot_be_remembered_takes_no_place() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let clock = TestClock(Mutex::new(at("2026-06-01T00:00:00Z")));
+    let clock = TestClock::new("2026-06-01T00:00:00Z");
     let clock = Arc::new(Spoiling(clock, Mutex::default()));
     let fixture = fixture(|builder| builder.state_dir(&state).clock(Arc::clone(&clock) as _));
     let session = fixture.host.session(&persona_of(1, &json!({}))).unwrap();
@@ -368,6 +388,19 @@ async fn a_restart_resets_neither_the_requests_nor_the_cost_of_the_hour() {
     );
     fixture.set_clock("2026-06-01T01:00:00Z");
     assert_eq!(fixture.code(&session).await, None);
+}
+
+#[tokio::test]
+async fn whoever_puts_the_time_of_day_forward_gives_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = once_an_hour(&folder.path().join("state"));
+    let session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    assert_eq!(one.code(&session).await, None);
+    one.clock.put.lock().unwrap().0 = at("2026-06-01T02:00:00Z");
+    one.host.0.keep_used();
+    assert_eq!(one.code(&session).await, Some(Code::LimitRate));
+    one.set_clock("2026-06-01T03:00:00Z");
+    assert_eq!(one.code(&session).await, None);
 }
 
 #[tokio::test]
@@ -560,7 +593,7 @@ fn during_development_one_outcome_is_on_record_and_not_two() {
     );
     let (code, said, _) = open(&by_nobody, Personas::Development);
     assert_eq!((code, said), (None, vec!["p believed".to_owned()]));
-    *fixture.clock.0.lock().unwrap() = at("2028-01-01T00:00:00Z");
+    fixture.set_clock("2028-01-01T00:00:00Z");
     let (code, said, path) = open(&by_nobody, Personas::Development);
     let code = code.unwrap();
     assert_eq!(said, refusal(Some("p"), &path, code), "it has expired, too");
@@ -771,7 +804,7 @@ fn of_a_configuration_that_names_two_issues_of_one_persona_nothing_is_taken() {
     fixture.host.reload(&read(&same)).unwrap();
     assert_eq!(fixture.host.sessions().len(), 1);
     // At start it is refused as well: the next start would be, and nobody would know why.
-    let clock = Arc::new(TestClock(Mutex::new(at("2026-06-01T00:00:00Z"))));
+    let clock = Arc::new(TestClock::new("2026-06-01T00:00:00Z"));
     let start = |other| {
         Host::builder()
             .config(read(other))

@@ -1,7 +1,9 @@
 //! What an agent has used up of what it may: requests, and money. One standing for each persona counts for all its
-//! sessions. It knows no file and no clock: whoever asks brings the time, and whoever keeps what was used takes it from here.
+//! sessions. It knows no file and asks no clock: whoever asks brings the time, and whoever keeps what was used takes it
+//! from here.
 
 pub mod ledger;
+mod moment;
 mod never;
 mod register;
 mod standing;
@@ -9,6 +11,7 @@ mod terms;
 mod window;
 
 pub use ledger::{Ledger, Spent};
+pub(crate) use moment::Moment;
 pub use never::Never;
 pub(crate) use never::{never, taken_of};
 pub(crate) use register::Register;

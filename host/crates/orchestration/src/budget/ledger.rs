@@ -60,6 +60,21 @@ impl Spent {
         }
     }
 
+    /// The same on a clock that is ahead by so much, in milliseconds.
+    pub(super) fn moved(&self, ahead_ms: i64) -> Self {
+        let moved = |list: &[Amount]| {
+            let one = |one: &Amount| Amount {
+                at_ms: one.at_ms.saturating_add(ahead_ms),
+                ..*one
+            };
+            list.iter().map(one).collect()
+        };
+        Self {
+            requests: moved(&self.requests),
+            cost: moved(&self.cost),
+        }
+    }
+
     /// Whether nothing was.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.cost.is_empty()

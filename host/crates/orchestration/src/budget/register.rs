@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aral_contract::{Code, Failure, PersonaId};
 use aral_persona::Persona;
-use jiff::Timestamp;
 
 use super::ledger::{Ledger, Spent};
+use super::moment::Moment;
 use super::standing::Standing;
 use crate::session::Session;
 
@@ -91,13 +91,13 @@ impl Register {
     }
 
     /// Whether [`Register::open`] would give a session now.
-    pub(crate) fn check(&self, persona: &Persona, now: Timestamp) -> Result<(), Refused> {
+    pub(crate) fn check(&self, persona: &Persona, now: Moment) -> Result<(), Refused> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         check_open(&sessions, persona, now)
     }
 
     /// The session of a persona that was checked, if nothing stands against it.
-    pub(crate) fn open(&self, persona: Persona, now: Timestamp) -> Result<Session, Refused> {
+    pub(crate) fn open(&self, persona: Persona, now: Moment) -> Result<Session, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         check_open(&sessions, &persona, now)?;
         let id = persona.body.id.clone();
@@ -134,7 +134,7 @@ impl Register {
     }
 
     /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there.
-    pub(crate) fn adopt(&self, proposed: &[Session], now: Timestamp) -> Result<Vec<Session>, Refused> {
+    pub(crate) fn adopt(&self, proposed: &[Session], now: Moment) -> Result<Vec<Session>, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
         for session in proposed {
@@ -178,7 +178,7 @@ impl Register {
     }
 
     /// What was used since this was asked last.
-    pub(crate) fn take_unsaved(&self, now: Timestamp) -> Ledger {
+    pub(crate) fn take_unsaved(&self, now: Moment) -> Ledger {
         let spent = self.list().into_iter().filter_map(|session| {
             let spent = session.standing().take_unsaved(now);
             (!spent.is_empty()).then(|| (session.persona().body.id.clone(), spent))
@@ -189,7 +189,7 @@ impl Register {
     }
 
     /// What was taken could not be kept.
-    pub(crate) fn give_back(&self, ledger: &Ledger, now: Timestamp) {
+    pub(crate) fn give_back(&self, ledger: &Ledger, now: Moment) {
         for (id, spent) in &ledger.personas {
             if let Some(session) = self.find(id) {
                 session.standing().give_back(spent, now);
@@ -198,7 +198,7 @@ impl Register {
     }
 
     /// What is kept holds from now on.
-    pub(crate) fn load(&self, ledger: &Ledger, now: Timestamp) {
+    pub(crate) fn load(&self, ledger: &Ledger, now: Moment) {
         let nothing = Spent::default();
         for session in self.list() {
             let spent = ledger.personas.get(&session.persona().body.id).unwrap_or(&nothing);
@@ -208,7 +208,7 @@ impl Register {
 }
 
 /// What stands against a session for a persona that was checked.
-fn check_open(sessions: &HashMap<PersonaId, Session>, persona: &Persona, now: Timestamp) -> Result<(), Refused> {
+fn check_open(sessions: &HashMap<PersonaId, Session>, persona: &Persona, now: Moment) -> Result<(), Refused> {
     match sessions.get(&persona.body.id) {
         Some(held) if held.is_of(persona) => Ok(()),
         Some(held) => check_replacement(held.persona(), persona),
@@ -218,7 +218,7 @@ fn check_open(sessions: &HashMap<PersonaId, Session>, persona: &Persona, now: Ti
 }
 
 /// Whether a session is let go of to make room.
-fn may_go(session: &Session, now: Timestamp) -> bool {
+fn may_go(session: &Session, now: Moment) -> bool {
     !session.is_shared() && session.standing().is_idle(now)
 }
 
@@ -238,13 +238,21 @@ fn check_replacement(held: &Persona, new: &Persona) -> Result<(), Refused> {
 mod tests {
     use aral_contract::document::{PrivateKey, TrustStore, signed::Kind};
     use aral_persona::persona;
+    use jiff::Timestamp;
     use serde_json::json;
     use zeroize::Zeroizing;
 
     use super::*;
 
-    fn now() -> Timestamp {
+    fn day() -> Timestamp {
         "2026-06-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn now() -> Moment {
+        Moment {
+            elapsed_ms: 0,
+            day_ms: day().as_millisecond(),
+        }
     }
 
     fn persona(id: &str, serial: u64, name: &str, key: Option<u8>) -> Persona {
@@ -256,13 +264,13 @@ mod tests {
         let body = serde_json::from_value(json!({"id": id, "name": name})).unwrap();
         let Some(seed) = key else {
             let text = persona::unsigned(&header, &body).unwrap().to_string();
-            return persona::dangerous_accept_unsigned(text.as_bytes(), now()).unwrap();
+            return persona::dangerous_accept_unsigned(text.as_bytes(), day()).unwrap();
         };
         let key = PrivateKey::from_seed(&Zeroizing::new([seed; 32]));
         let mut trust = TrustStore::default();
         trust.add(key.public(), &[Kind::Persona]);
         let text = persona::sign(&header, &body, &key).unwrap().to_string();
-        persona::verify(text.as_bytes(), &trust, now()).unwrap()
+        persona::verify(text.as_bytes(), &trust, day()).unwrap()
     }
 
     #[test]

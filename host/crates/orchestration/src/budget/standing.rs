@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::ledger::Spent;
+use super::moment::Moment;
 use super::window::Window;
 use super::{Bound, HOUR_MS, MINUTE_MS, Terms};
 
@@ -42,8 +41,11 @@ pub(crate) struct Standing {
     used: Mutex<Used>,
 }
 
+/// Moments in the windows are those of [`Used::at`]; those of `known` are the times of day that are kept.
 #[derive(Debug)]
 struct Used {
+    /// What the time of day was when the other clock began, as seen at the first moment.
+    began_ms: Option<i64>,
     minute: Window,
     hour: Window,
     cost: Window,
@@ -61,6 +63,7 @@ impl Standing {
         Self {
             issue: AtomicU64::new(0),
             used: Mutex::new(Used {
+                began_ms: None,
                 minute: Window::new(MINUTE_MS),
                 hour: Window::new(HOUR_MS),
                 cost: Window::new(HOUR_MS),
@@ -82,9 +85,9 @@ impl Standing {
     }
 
     /// Counts one request and puts aside what it can cost, or neither.
-    pub(crate) fn take(&self, terms: &Terms, now: Timestamp) -> Result<(), Exceeded> {
-        let now_ms = now.as_millisecond();
+    pub(crate) fn take(&self, terms: &Terms, now: Moment) -> Result<(), Exceeded> {
         let mut used = self.lock();
+        let now_ms = used.at(now);
         used.forget(now_ms);
         let rates = [
             ("requests_per_minute", terms.requests_per_minute, &used.minute),
@@ -120,9 +123,9 @@ impl Standing {
     }
 
     /// Gives back what was put aside, and counts what the call did cost.
-    pub(crate) fn settle(&self, reserved: u64, cost: u64, now: Timestamp) {
-        let now_ms = now.as_millisecond();
+    pub(crate) fn settle(&self, reserved: u64, cost: u64, now: Moment) {
         let mut used = self.lock();
+        let now_ms = used.at(now);
         used.reserved = used.reserved.saturating_sub(reserved);
         used.forget(now_ms);
         used.cost.add(now_ms, cost);
@@ -130,35 +133,38 @@ impl Standing {
     }
 
     /// What was used since this was asked last, for whoever keeps it.
-    pub(crate) fn take_unsaved(&self, now: Timestamp) -> Spent {
-        let now_ms = now.as_millisecond();
+    pub(crate) fn take_unsaved(&self, now: Moment) -> Spent {
         let mut used = self.lock();
+        let now_ms = used.at(now);
         used.forget(now_ms);
         let spent = Spent::of(&used.unsaved_requests, &used.unsaved_cost);
+        let spent = spent.moved(now.day_ms.saturating_sub(now_ms));
         used.unsaved_requests.clear();
         used.unsaved_cost.clear();
-        used.known = used.known.and(&spent, now_ms);
+        used.known = used.known.and(&spent, now.day_ms);
         spent
     }
 
     /// What was taken could not be kept.
-    pub(crate) fn give_back(&self, spent: &Spent, now: Timestamp) {
-        let now_ms = now.as_millisecond();
+    pub(crate) fn give_back(&self, spent: &Spent, now: Moment) {
         let mut used = self.lock();
+        let now_ms = used.at(now);
         used.known = used.known.without(spent);
+        let spent = spent.moved(now_ms.saturating_sub(now.day_ms));
         used.unsaved_requests.learn(now_ms, &spent.requests);
         used.unsaved_cost.learn(now_ms, &spent.cost);
     }
 
     /// What is kept holds from now on, too. What was counted here stays as exact as it was: of the minute, what others did is
     /// known from the parts of the hour alone.
-    pub(crate) fn load(&self, kept: &Spent, now: Timestamp) {
-        let now_ms = now.as_millisecond();
+    pub(crate) fn load(&self, kept: &Spent, now: Moment) {
         let mut used = self.lock();
+        let now_ms = used.at(now);
         used.forget(now_ms);
         let nothing = Spent::default();
-        let kept = kept.and(&nothing, now_ms);
-        let new = kept.news(&used.known.and(&nothing, now_ms));
+        let kept = kept.and(&nothing, now.day_ms);
+        let new = kept.news(&used.known.and(&nothing, now.day_ms));
+        let new = new.moved(now_ms.saturating_sub(now.day_ms));
         used.minute.learn(now_ms, &new.requests);
         used.hour.learn(now_ms, &new.requests);
         used.cost.learn(now_ms, &new.cost);
@@ -166,9 +172,10 @@ impl Standing {
     }
 
     /// Whether forgetting all of it would make no difference.
-    pub(crate) fn is_idle(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_idle(&self, now: Moment) -> bool {
         let mut used = self.lock();
-        used.forget(now.as_millisecond());
+        let now_ms = used.at(now);
+        used.forget(now_ms);
         used.hour.sum() == 0 && used.cost.sum() == 0 && used.reserved == 0
     }
 
@@ -179,6 +186,13 @@ impl Standing {
 }
 
 impl Used {
+    /// The moment as it is counted: the time of day of the beginning and what has passed since, whatever the time of day is
+    /// put to. Parts of a window thus are those that are kept, as long as nobody does.
+    fn at(&mut self, now: Moment) -> i64 {
+        let began_ms = *self.began_ms.get_or_insert(now.day_ms.saturating_sub(now.elapsed_ms));
+        began_ms.saturating_add(now.elapsed_ms)
+    }
+
     fn forget(&mut self, now_ms: i64) {
         let Self {
             minute,
@@ -188,6 +202,7 @@ impl Used {
             unsaved_cost,
             reserved: _,
             known: _,
+            began_ms: _,
         } = self;
         for window in [minute, hour, cost, unsaved_requests, unsaved_cost] {
             window.forget(now_ms);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Into how many parts a window is cut at most. What is used up comes back late by one of them at most.
 const PARTS: i64 = 240;
 
-/// So much at that moment, in milliseconds since 1970. In text: `[moment, amount]`.
+/// So much at that moment, in milliseconds since 1970 where it is kept. In text: `[moment, amount]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(i64, u64)", into = "(i64, u64)")]
 pub struct Amount {
@@ -73,14 +73,8 @@ impl Window {
         }
     }
 
-    /// Lets go of what is older than the window.
+    /// Lets go of what is older than the window. What others have counted since `now_ms` was read stays as it is.
     pub(crate) fn forget(&mut self, now_ms: i64) {
-        // A clock that was put back: what comes from the future counts as of now, neither longer nor shorter.
-        if self.amounts.back().is_some_and(|last| last.at_ms > now_ms) {
-            self.amounts
-                .iter_mut()
-                .for_each(|one| one.at_ms = one.at_ms.min(now_ms));
-        }
         let over = now_ms.saturating_sub(self.span_ms);
         while let Some(first) = self.amounts.front().filter(|first| first.at_ms <= over) {
             self.sum = self.sum.saturating_sub(first.amount);
@@ -193,13 +187,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_put_back_neither_forgets_nor_blocks_for_longer_than_the_window() {
+    fn whoever_comes_with_an_earlier_moment_pulls_nothing_back() {
         let mut window = window();
-        window.add(10_000_000, 5);
+        window.add(50_000, 5);
         window.forget(1_000);
-        assert_eq!(window.sum(), 5);
         window.add(1_000, 1);
-        window.forget(61_000);
+        window.forget(109_999);
+        assert_eq!(window.sum(), 6, "never early");
+        window.forget(110_000);
         assert_eq!(window.sum(), 0);
+    }
+
+    #[test]
+    fn a_moment_that_is_yet_to_come_counts_as_of_now() {
+        let window = Window::of(60_000, [Amount::from((10_000_000, 5))].into_iter(), 1_000);
+        assert_eq!(window.wait_ms(1_000, 5), Some(60_000));
     }
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 use aral_contract::event::Severity;
 use aral_contract::{CapabilityId, Clock, Code, EventKind, Failure, PersonaId, TraceId, Usage};
 use aral_persona::PersonaBody;
-use jiff::Timestamp;
 use semver::VersionReq;
 
 use super::Dispatcher;
 use super::granted::Granted;
 use crate::authorize::Party;
 use crate::authorize::lines::{self, persona_number, policy_number};
-use crate::budget::{Bound, Exceeded, Standing, Terms, depth_bound};
+use crate::budget::{Bound, Exceeded, Moment, Standing, Terms, depth_bound};
 use crate::policy::Policy;
 use crate::session::Session;
 
@@ -63,7 +62,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.most > 0 || self.cost > 0 {
-            self.standing.settle(self.most, self.cost, self.clock.now());
+            self.standing.settle(self.most, self.cost, Moment::of(&*self.clock));
         }
     }
 }
@@ -149,8 +148,7 @@ impl Dispatcher {
         let now = self.clock.now();
         let ruling = self.ruling.load();
         let granted = self.authorize_at(&ruling, session, capability, version, now, trace)?;
-        // A decision that is new waits for the log: by the time of before, the call would leave its minute too early.
-        match admit(session, &granted, ruling.policy(), &self.clock, self.clock.now()) {
+        match admit(session, &granted, ruling.policy(), &self.clock) {
             Ok(reservation) => {
                 self.note_used();
                 Ok(Admission { granted, reservation })
@@ -178,13 +176,14 @@ fn admit(
     granted: &Granted,
     policy: &Policy,
     clock: &Arc<dyn Clock>,
-    now: Timestamp,
 ) -> Result<Reservation, Refusal> {
     let terms = granted.terms();
     check_context(session, terms, policy)?;
+    // The moment after the decision: one that is new waits for the log, and by the time of before that the call would leave its
+    // minute too early.
     session
         .standing()
-        .take(terms, now)
+        .take(terms, Moment::of(&**clock))
         .map_err(|exceeded| refusal(&session.persona().body.id, terms, exceeded))?;
     Ok(Reservation {
         standing: Arc::clone(session.standing()),

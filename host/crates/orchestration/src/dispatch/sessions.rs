@@ -7,7 +7,7 @@ use aral_contract::{KeyId, PersonaId};
 use aral_persona::Persona;
 
 use super::Dispatcher;
-use crate::budget::{Ledger, Refused};
+use crate::budget::{Ledger, Moment, Refused};
 use crate::session::Session;
 
 impl Dispatcher {
@@ -16,7 +16,7 @@ impl Dispatcher {
     /// # Errors
     /// As [`Dispatcher::open`].
     pub fn check_open(&self, persona: &Persona) -> Result<(), Refused> {
-        self.register.check(persona, self.clock.now())
+        self.register.check(persona, Moment::of(&*self.clock))
     }
 
     /// The session of a persona that was checked. All sessions of one persona count together.
@@ -24,7 +24,7 @@ impl Dispatcher {
     /// # Errors
     /// Another document stands for the persona and is not older, or there are too many personas.
     pub fn open(&self, persona: Persona) -> Result<Session, Refused> {
-        self.register.open(persona, self.clock.now())
+        self.register.open(persona, Moment::of(&*self.clock))
     }
 
     /// The session that a persona has or would have. A new one is found by nobody before [`Dispatcher::adopt`].
@@ -41,7 +41,7 @@ impl Dispatcher {
     /// # Errors
     /// Another document stands for one of the personas now, or there are too many personas.
     pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<Session>, Refused> {
-        self.register.adopt(proposed, self.clock.now())
+        self.register.adopt(proposed, Moment::of(&*self.clock))
     }
 
     /// Lets go of sessions that were adopted: calls of whoever has found one meanwhile are refused from now on.
@@ -80,16 +80,16 @@ impl Dispatcher {
 
     /// What agents have used up since this was asked last.
     pub fn take_unsaved(&self) -> Ledger {
-        self.register.take_unsaved(self.clock.now())
+        self.register.take_unsaved(Moment::of(&*self.clock))
     }
 
     /// What was taken could not be kept: it is handed out again the next time.
     pub fn give_back(&self, ledger: &Ledger) {
-        self.register.give_back(ledger, self.clock.now());
+        self.register.give_back(ledger, Moment::of(&*self.clock));
     }
 
     /// What is kept holds from now on, together with what has not been taken yet.
     pub fn load_used(&self, ledger: &Ledger) {
-        self.register.load(ledger, self.clock.now());
+        self.register.load(ledger, Moment::of(&*self.clock));
     }
 }

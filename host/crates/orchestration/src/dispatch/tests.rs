@@ -32,11 +32,11 @@ fn tool(body: &str) -> Vec<u8> {
     wat::parse_str(ECHO.replace(";; BODY", body)).unwrap()
 }
 
-/// A clock that stands still, and stays where it is put; broken, it panics once.
+/// A clock that stands still, and stays where it is put; put forward, so much has passed. Broken, it panics once.
 #[derive(Debug)]
 struct TestClock {
     now: Mutex<Timestamp>,
-    elapsed: Mutex<Duration>,
+    passed: Mutex<Duration>,
     broken: AtomicBool,
 }
 
@@ -46,13 +46,14 @@ impl Clock for TestClock {
     }
     fn elapsed(&self) -> Duration {
         assert!(!self.broken.swap(false, Ordering::Relaxed), "the clock is broken");
-        *self.elapsed.lock().unwrap()
+        *self.passed.lock().unwrap()
     }
 }
 
 impl TestClock {
     fn set(&self, now: Timestamp) {
-        *self.now.lock().unwrap() = now;
+        let before = std::mem::replace(&mut *self.now.lock().unwrap(), now);
+        *self.passed.lock().unwrap() += Duration::try_from(now.duration_since(before)).unwrap_or_default();
     }
 }
 
@@ -114,7 +115,7 @@ fn open_session() -> Session {
 fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
     let clock = Arc::new(TestClock {
         now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
-        elapsed: Mutex::default(),
+        passed: Mutex::default(),
         broken: AtomicBool::new(false),
     });
     let kept = Arc::new(Kept::default());
@@ -194,7 +195,7 @@ impl Fixture {
 
     /// So much time passes by the clock that never goes back.
     fn pass(&self, time: Duration) {
-        *self.clock.elapsed.lock().unwrap() += time;
+        *self.clock.passed.lock().unwrap() += time;
     }
 
     fn events(&self) -> Vec<EventKind> {

@@ -6,8 +6,11 @@ use super::*;
 use crate::authorize::Party;
 use crate::budget::Ledger;
 
-fn at(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(1_000_000_000_000 + ms).unwrap()
+fn at(ms: i64) -> Moment {
+    Moment {
+        elapsed_ms: ms,
+        day_ms: 1_000_000_000_000 + ms,
+    }
 }
 
 fn bound(most: u64) -> Bound {
@@ -170,10 +173,14 @@ fn what_is_kept_each_second_fills_no_minute_before_its_time() {
 
 /// As a host keeps what was used, and learns of what others have.
 fn keep(standing: &Standing, id: &PersonaId, kept: &mut Ledger, now: i64) {
-    let personas = [(id.clone(), standing.take_unsaved(at(now)))].into();
-    kept.add(Ledger { personas }, at(now).as_millisecond());
+    keep_at(standing, id, kept, at(now));
+}
+
+fn keep_at(standing: &Standing, id: &PersonaId, kept: &mut Ledger, now: Moment) {
+    let personas = [(id.clone(), standing.take_unsaved(now))].into();
+    kept.add(Ledger { personas }, now.day_ms);
     let spent = kept.personas.get(id).cloned().unwrap_or_default();
-    standing.load(&spent, at(now));
+    standing.load(&spent, now);
 }
 
 #[test]
@@ -203,6 +210,32 @@ fn what_others_did_counts_once_and_in_the_minute_too() {
             assert!(standing.take(&terms(minute, hour, cost, 7), at(4)).is_err());
         }
         standing.take(&terms(5, 5, 15, 7), at(4)).unwrap();
+    }
+}
+
+#[test]
+fn whoever_puts_the_time_of_day_forward_or_back_gives_nothing_back_and_takes_nothing() {
+    let hour = 3_600_000;
+    for step in [2 * hour, -2 * hour] {
+        let (here, before, mut kept) = (Standing::new(), Standing::new(), Ledger::default());
+        let (id, terms): (PersonaId, _) = ("a".parse().unwrap(), terms(3, 100, 11, 5));
+        for standing in [&before, &here] {
+            standing.take(&terms, at(0)).unwrap();
+            standing.settle(5, 3, at(0));
+            keep(standing, &id, &mut kept, 0);
+        }
+        let after = |ms: i64| Moment {
+            day_ms: at(ms).day_ms + step,
+            ..at(ms)
+        };
+        here.take(&terms, after(1_000)).unwrap();
+        here.settle(5, 0, after(1_000));
+        keep_at(&here, &id, &mut kept, after(2_000));
+        assert!(here.take(&terms, after(59_999)).is_err(), "three in this minute");
+        keep_at(&here, &id, &mut kept, after(hour - 1));
+        let cost = |ms| here.take(&super::tests::terms(3, 100, 10, 5), after(ms));
+        assert!(matches!(cost(hour - 1), Err(Exceeded::Cost { left: 4, .. })));
+        assert!(cost(hour + 15_000).is_ok());
     }
 }
 

@@ -98,6 +98,22 @@ async fn a_call_counts_from_when_its_decision_is_on_record() {
 }
 
 #[tokio::test]
+async fn the_time_of_day_is_not_what_requests_and_cost_go_by() {
+    let fixture = lines("agent.requests_per_minute = 2\nprice.call_micro = 5\nagent.cost_per_hour_micro = 5");
+    let session = agent("a", json!({}), json!({}));
+    assert_eq!(calls(&fixture, &session, 1).await.0, 1);
+    let put_to = |now: &str| *fixture.clock.now.lock().unwrap() = now.parse().unwrap();
+    for now in ["2026-06-01T02:00:00Z", "2026-05-31T22:00:00Z"] {
+        put_to(now);
+        let refused = calls(&fixture, &session, 1).await.1.unwrap();
+        assert_eq!(refused.code, Code::LimitCost, "{now}");
+        assert_eq!(refused.retry_after, Some(Duration::from_secs(3_600)), "{now}");
+    }
+    fixture.set_clock("2026-05-31T23:00:00Z");
+    assert_eq!(calls(&fixture, &session, 1).await.0, 1, "an hour has passed");
+}
+
+#[tokio::test]
 async fn requests_in_an_hour_count_beside_those_in_a_minute() {
     for (constraints, policy) in [
         (json!({"rate_limits": {"requests_per_hour": 2}}), ""),
