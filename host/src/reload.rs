@@ -70,11 +70,7 @@ impl Host {
     /// [`Host::register_manifest_file`]. Then nothing has changed.
     pub fn reload(&self, config: &Config) -> Result<(), Failure> {
         self.noting_refusal("configuration", || {
-            self.changing().check_unserved()?;
-            let renewal = Renewal::new(self, config)?;
-            // There may be one since.
-            renewal.in_force.check_unserved()?;
-            renewal.commit(|| ())
+            Renewal::new(self, config, InForce::check_unserved)?.commit(|| ())
         })
     }
 }
@@ -105,8 +101,14 @@ enum Named {
 }
 
 impl<'a> Renewal<'a> {
-    pub(crate) fn new(host: &'a Host, config: &'a Config) -> Result<Self, Failure> {
+    /// `served` says whether the servers that are there allow it. None is made until this holds or is dropped.
+    pub(crate) fn new(
+        host: &'a Host,
+        config: &'a Config,
+        served: fn(&InForce) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
         let in_force = host.changing();
+        served(&in_force)?;
         if let Some(before) = &in_force.config {
             check_fixed(before, config)?;
         }

@@ -23,7 +23,7 @@ use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, 
 use crate::config::storage::Credential;
 use crate::host::Host;
 use crate::personas::Personas;
-use crate::reload::Renewal;
+use crate::reload::{InForce, Renewal};
 use crate::storage::not_set;
 
 /// Longest password of Redis, in bytes. Stops a file that is none.
@@ -163,8 +163,7 @@ impl Reloader {
             )
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
-        self.host.changing().check_alone()?;
-        let renewal = Renewal::new(&self.host, config)?;
+        let renewal = Renewal::new(&self.host, config, InForce::check_alone)?;
         let open = |path: &Path| renewal.persona_of_file(path, self.personas);
         let (opened, sessions) = (of_callers(serve, open)?, of_scopes(serve, open)?);
         if opened.is_empty() && sessions.is_empty() && config.personas.is_empty() {

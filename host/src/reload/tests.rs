@@ -376,7 +376,12 @@ async fn a_server_that_is_there_takes_the_configuration_too_or_the_host_does_not
     let reloader = crate::Reloader::new(host.clone(), server.handle(), Personas::Signed);
     reloader.reload(&open).unwrap();
     assert_ne!(host.policy(), before);
+    // While one is being taken no server comes between.
+    let renewal = Renewal::new(&host, &open, InForce::check_alone).unwrap();
+    assert!(host.0.in_force.try_lock().is_err());
+    drop(renewal);
     let second = host.server(serve, Personas::Signed).await.unwrap();
+    assert!(Renewal::new(&host, &open, InForce::check_alone).is_err());
     let failure = reloader.reload(&closed).unwrap_err();
     assert!(failure.message.contains("another server of this host"), "{failure}");
     drop(second);
