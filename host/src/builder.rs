@@ -48,7 +48,8 @@ impl HostBuilder {
         }
     }
 
-    /// Trusts a key for these kinds of document, besides those of the configuration, also of one that is read again.
+    /// Trusts a key for these kinds of document, besides those of the configuration, also of one that is read again, until
+    /// [`Host::revoke`] or [`Host::set_trust`] says otherwise.
     #[must_use]
     pub fn trust(mut self, key: PublicKey, kinds: &[Kind]) -> Self {
         self.given.keys.push((key, kinds.to_vec()));

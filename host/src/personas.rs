@@ -180,18 +180,22 @@ impl Host {
         self.dispatcher().sessions()
     }
 
-    /// Trusts a key no longer. From the next call on nothing that it signed runs, neither a persona nor a capability. It is
-    /// not written down: add the key to `[revoked]` of the configuration, too.
+    /// Trusts a key no longer. From the next call on nothing that it signed runs, neither a persona nor a capability, also
+    /// not after the configuration is read again. It is not written down: add the key to `[revoked]` of the configuration, too.
     pub fn revoke(&self, key: KeyId) {
-        let _changing = self.changing();
+        let mut changing = self.changing();
+        changing.revoke(key);
         let before = self.dispatcher().trust().digest();
         self.dispatcher().revoke(key);
         self.record_trust(before);
     }
 
-    /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
+    /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there. A
+    /// configuration that is read again takes its place: what that trusts, with the keys of the builder as far as this
+    /// trust has them at all times, and without what this trust revokes.
     pub fn set_trust(&self, trust: TrustStore) {
-        let _changing = self.changing();
+        let mut changing = self.changing();
+        changing.replace_trust(&trust);
         let before = self.dispatcher().trust().digest();
         self.dispatcher().set_trust(trust);
         self.record_trust(before);

@@ -1,10 +1,10 @@
 //! What of the configuration holds, as far as the next one is compared with it, and what holds whatever it says.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Weak};
 
-use aral_contract::document::{Kind, PublicKey, TrustStore};
-use aral_contract::{Code, Digest, Failure};
+use aral_contract::document::{Kind, PublicKey, TrustStore, Validity};
+use aral_contract::{Code, Digest, Failure, KeyId};
 use aral_orchestration::Policy;
 use aral_protocol::Health;
 
@@ -19,6 +19,8 @@ pub(crate) struct InForce {
     /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
     pub(super) manifests: HashSet<Digest>,
     given: Given,
+    /// Keys that were revoked since, besides those that the configuration revokes.
+    revoked: BTreeSet<KeyId>,
     /// What each server of the host holds as long as it is there.
     servers: Vec<Weak<dyn Health>>,
 }
@@ -38,6 +40,7 @@ impl InForce {
             config: Some(Box::new(config.clone())),
             manifests: HashSet::new(),
             given,
+            revoked: BTreeSet::new(),
             servers: Vec::new(),
         }
     }
@@ -71,6 +74,25 @@ impl InForce {
         }
     }
 
+    /// A key is trusted no longer, also by a configuration that is read again.
+    pub(crate) fn revoke(&mut self, key: KeyId) {
+        self.revoked.insert(key);
+    }
+
+    /// Another trust holds: what it revokes stays revoked when the configuration is read again, and the keys that the builder
+    /// was given are back then only as far as it has them, too, and at all times.
+    pub(crate) fn replace_trust(&mut self, trust: &TrustStore) {
+        self.revoked = trust.revoked().collect();
+        for (key, kinds) in &mut self.given.keys {
+            let always = trust
+                .keys()
+                .filter(|(id, _, validity)| *id == key.id() && *validity == Validity::default());
+            let left: Vec<&[Kind]> = always.map(|(_, kinds, _)| kinds).collect();
+            kinds.retain(|kind| left.iter().any(|kinds| kinds.contains(kind)));
+        }
+        self.given.keys.retain(|(_, kinds)| !kinds.is_empty());
+    }
+
     /// Whether no other server than one would be left behind under the rules of before.
     pub(crate) fn check_alone(&self) -> Result<(), Failure> {
         if self.servers.iter().filter(|server| server.strong_count() > 0).count() <= 1 {
@@ -87,6 +109,7 @@ impl InForce {
         for (key, kinds) in &self.given.keys {
             trust.add(key.clone(), kinds);
         }
+        self.revoked.iter().for_each(|key| trust.revoke(*key));
         (policy.clone(), trust)
     }
 }

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aral_contract::document::PrivateKey;
 use aral_contract::document::signed::{Header, Kind, sign};
+use aral_contract::document::{PrivateKey, PublicKey};
 use aral_runtime::files;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -354,6 +354,49 @@ fn what_the_builder_was_given_goes_on_to_hold() {
     host.set_policy(tighter.clone());
     host.reload(&lab.config(&["a.json"], &["p.json"], "")).unwrap();
     assert_eq!(host.policy(), tighter);
+}
+
+#[test]
+fn a_key_that_was_revoked_or_dropped_since_is_not_trusted_again() {
+    let lab = Lab::new();
+    let seeds = [2, 3, 4].map(|seed| PrivateKey::from_seed(&Zeroizing::new([seed; 32])).public());
+    let [revoked, dropped, kept] = &seeds;
+    let config = lab.config(&[], &[], "");
+    let builder = seeds
+        .iter()
+        .fold(Host::builder().config(config.clone()), |builder, key| {
+            builder.trust(key.clone(), &[Kind::Manifest, Kind::Persona])
+        });
+    let host = builder.build().unwrap();
+    let check = |key: &PublicKey| {
+        let now = host.0.clock.now();
+        host.dispatcher().trust().check(key.id(), Kind::Manifest, now).is_ok()
+    };
+    let of_the_file = key().public();
+    host.revoke(revoked.id());
+    host.reload(&config).unwrap();
+    assert_eq!(
+        [revoked, dropped, kept, &of_the_file].map(check),
+        [false, true, true, true]
+    );
+    let mut trust = TrustStore::default();
+    trust.add(kept.clone(), &[Kind::Manifest]);
+    host.set_trust(trust.clone());
+    host.reload(&config).unwrap();
+    assert_eq!(
+        [revoked, dropped, kept, &of_the_file].map(check),
+        [false, false, true, true]
+    );
+    let now = host.0.clock.now();
+    let persona = host.dispatcher().trust().check(kept.id(), Kind::Persona, now);
+    assert!(persona.is_err(), "nor for more than it is trusted for since");
+    trust.revoke(of_the_file.id());
+    host.set_trust(trust);
+    host.reload(&config).unwrap();
+    assert_eq!(
+        [revoked, dropped, kept, &of_the_file].map(check),
+        [false, false, true, false]
+    );
 }
 
 #[tokio::test]

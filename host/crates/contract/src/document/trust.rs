@@ -61,6 +61,11 @@ impl TrustStore {
         self.revoked.contains(&key)
     }
 
+    /// The keys that are revoked.
+    pub fn revoked(&self) -> impl Iterator<Item = KeyId> {
+        self.revoked.iter().copied()
+    }
+
     /// Whether nothing is trusted.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
