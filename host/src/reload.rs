@@ -59,9 +59,10 @@ impl Host {
 
     /// Takes policy, trust, manifests and further personas from a configuration that was read again. All of it holds from the
     /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
-    /// are withdrawn; those that were registered in another way stay. What it names and what has expired or lost its key
-    /// since it was taken does not keep the rest from holding: nothing runs under it any more. Personas that are there cannot be
-    /// changed in this way, not even by a newer issue: a file that says something else is an attempt to override one.
+    /// are withdrawn; those that were registered in another way stay. What it names and what has expired, lost its key or been
+    /// replaced in another process since it was taken does not keep the rest from holding: nothing runs under it any more.
+    /// Personas that are there cannot be changed in this way, not even by a newer issue: a file that says something else is
+    /// an attempt to override one.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
     ///
     /// # Errors
@@ -89,7 +90,7 @@ pub(crate) struct Renewal<'a> {
     /// Sessions that hold once it does, and the files that name them.
     proposed: RefCell<Vec<(PathBuf, Session)>>,
     /// What it names and what is not believed any more, with the reason.
-    lapses: RefCell<Vec<(String, DocumentError)>>,
+    lapses: RefCell<Vec<(String, String)>>,
 }
 
 /// A persona that a configuration names.
@@ -133,7 +134,7 @@ impl<'a> Renewal<'a> {
                         return Err(error.into());
                     };
                     lapsed_manifests.push(digest);
-                    lapses.push((format!("manifest `{}`", path.display()), error));
+                    lapses.push((format!("manifest `{}`", path.display()), error.to_string()));
                 }
             }
         }
@@ -212,7 +213,7 @@ impl<'a> Renewal<'a> {
                 let Some(session) = there else {
                     return Err(error.into());
                 };
-                let lapse = (format!("persona `{}`", session.persona().body.id), error);
+                let lapse = (format!("persona `{}`", session.persona().body.id), error.to_string());
                 let mut lapses = self.lapses.borrow_mut();
                 // Callers and scopes may name one persona.
                 if !lapses.contains(&lapse) {
@@ -237,8 +238,8 @@ impl<'a> Renewal<'a> {
 
     /// What has changed, for the record.
     fn record(&self, before: &Dispatcher) {
-        for (subject, error) in self.lapses.take() {
-            self.host.note_lapsed(&subject, &error);
+        for (subject, reason) in self.lapses.take() {
+            self.host.note_lapsed(&subject, &reason);
         }
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
@@ -308,9 +309,9 @@ fn lapsed(kind: Kind, bytes: &[u8], error: &DocumentError) -> Option<Digest> {
 
 impl Host {
     /// A document that the configuration names may not be believed any more.
-    fn note_lapsed(&self, subject: &str, error: &DocumentError) {
-        tracing::warn!(%subject, %error, "it may not be believed any more, and nothing runs under it");
-        self.record(security(LAPSED, format!("{subject}: {error}")));
+    fn note_lapsed(&self, subject: &str, reason: &str) {
+        tracing::warn!(%subject, %reason, "it may not be believed any more, and nothing runs under it");
+        self.record(security(LAPSED, format!("{subject}: {reason}")));
     }
 }
 

@@ -14,6 +14,7 @@ impl Renewal<'_> {
     pub(super) fn take_documents(&self) -> Result<(), Failure> {
         let proposed = self.proposed.take();
         let sessions: Vec<Session> = proposed.iter().map(|(_, session)| session.clone()).collect();
+        let mut replaced = Vec::new();
         let file = self.host.0.serials.as_ref();
         let locked = file.map(|file| file.lock(&*self.host.0.clock)).transpose()?;
         match &locked {
@@ -22,6 +23,12 @@ impl Renewal<'_> {
                 let (manifests, personas, used) = (locked.manifests()?, locked.personas()?, locked.used()?);
                 for (file, session) in &proposed {
                     let (id, persona) = (session.persona().body.id.clone(), session.persona());
+                    // What holds here already is not taken now, and keeps no newer rule from holding. Whoever has taken a
+                    // newer issue with the same state did not reach it: it ends here.
+                    if self.is_held(session) {
+                        replaced.extend(replaced_by(&personas, session).map(|last| (session, last)));
+                        continue;
+                    }
                     let check = || self.host.check_serial(&personas, persona);
                     self.host.noting_refused_persona(Some(file), Some(id), check)?;
                 }
@@ -32,10 +39,23 @@ impl Renewal<'_> {
                 self.dispatcher.load_used(&used);
             }
         }
-        for session in sessions {
+        for (session, last) in &replaced {
+            self.dispatcher.end(session);
+            let subject = format!("persona `{}`", session.persona().body.id);
+            let reason = format!("an issue of it with serial {last} was admitted by another process");
+            self.lapses.borrow_mut().push((subject, reason));
+        }
+        let goes_on = |session: &Session| replaced.iter().all(|(other, _)| !other.is_of(session.persona()));
+        for session in sessions.iter().filter(|session| goes_on(session)) {
             self.host.authenticated(Some(session.persona().body.id.clone()), None);
         }
         Ok(())
+    }
+
+    /// Whether the session of a persona that was proposed is the one that is there.
+    fn is_held(&self, session: &Session) -> bool {
+        let held = self.dispatcher.session(&session.persona().body.id);
+        held.is_some_and(|held| held.is_of(session.persona()))
     }
 
     /// The highest serials once its documents are taken.
@@ -55,9 +75,19 @@ impl Renewal<'_> {
             .iter()
             .map(Session::persona)
             .filter(|persona| persona.signer.is_some());
-        personas.extend(signed.map(|persona| (persona.body.id.clone(), persona.header.serial)));
+        for persona in signed {
+            let last = personas.entry(persona.body.id.clone()).or_default();
+            *last = (*last).max(persona.header.serial);
+        }
         Ok((manifests, personas))
     }
+}
+
+/// The serial of a newer issue of its persona that was admitted.
+fn replaced_by(personas: &PersonaSerials, session: &Session) -> Option<u64> {
+    let persona = session.persona();
+    let last = personas.get(&persona.body.id).copied();
+    last.filter(|last| persona.signer.is_some() && *last > persona.header.serial)
 }
 
 /// Both, or neither as far as the disk allows it.

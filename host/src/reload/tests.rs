@@ -330,6 +330,48 @@ fn a_key_that_is_trusted_no_longer_takes_effect_too() {
 }
 
 #[test]
+fn a_persona_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+    lab.write("p.json", &signed(Kind::Persona, 5, &body));
+    lab.persona("q.json", "q");
+    let open = "[policy]\ncapabilities = [\"*\"]";
+    let (manifests, personas) = (["a.json"], ["p.json", "q.json"]);
+    let host = lab.host(lab.config(&manifests, &personas, open));
+    let session = |id: &str| host.session_of(&id.parse().unwrap()).unwrap();
+    let (replaced, other) = (session("p"), session("q"));
+    let code = |session: &Session| {
+        let authorized = host.dispatcher().authorize(session, &"a".parse().unwrap(), None);
+        authorized.err().map(|failure| failure.code)
+    };
+    assert_eq!((code(&replaced), code(&other)), (None, None));
+    let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+    let mut known = locked().personas().unwrap();
+    assert_eq!(known.insert("p".parse().unwrap(), 6), Some(5));
+    locked().write_personas(&known).unwrap();
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let revoking = format!("{open}\n[revoked]\nkeys = [\"{bad}\"]");
+    // The second time finds what the first has left.
+    for _ in 0..2 {
+        lab.events();
+        host.reload(&lab.config(&manifests, &personas, &revoking)).unwrap();
+        assert!(host.dispatcher().trust().is_revoked(bad));
+        let lapsed = lab.lapsed();
+        assert!(
+            lapsed.len() == 1 && lapsed[0].starts_with("persona `p`: an issue of it with serial 6 "),
+            "{lapsed:?}"
+        );
+        assert_eq!((code(&replaced), code(&other)), (Some(Code::DocumentStale), None));
+        assert_eq!(locked().personas().unwrap(), known, "what is remembered is no less");
+    }
+    // The newer one takes its place, as always.
+    lab.write("p6.json", &signed(Kind::Persona, 6, &body));
+    let newer = host.session_file(&lab.folder.path().join("p6.json")).unwrap();
+    assert_eq!(code(&newer), None);
+}
+
+#[test]
 fn what_the_builder_was_given_goes_on_to_hold() {
     let lab = Lab::new();
     let own = PrivateKey::from_seed(&Zeroizing::new([2; 32]));

@@ -49,6 +49,11 @@ impl Dispatcher {
         self.register.abandon(adopted);
     }
 
+    /// Ends all sessions under the document of this one, because a newer issue of its persona was admitted elsewhere.
+    pub fn end(&self, session: &Session) {
+        session.standing().reissue();
+    }
+
     /// The session of a persona that was opened before; none: it was not. Takes well under a microsecond.
     pub fn session(&self, id: &PersonaId) -> Option<Session> {
         self.register.find(id)
