@@ -56,6 +56,7 @@ fn event(number: u64) -> Result<Event> {
             code: None,
             usage: Usage::default(),
             user: None,
+            callers: Vec::new(),
             evidence: Some(Box::new(evidence)),
         },
     })

@@ -18,6 +18,8 @@ use crate::text::Text;
 
 /// Most missing permissions that one decision names. There are nine, each asked of three parties.
 const MISSING_MAX: usize = 32;
+/// Most callers that the end of one call names: no chain of agents may be longer.
+const CALLERS_MAX: usize = 64;
 /// What stands in a reason for a name that the record holds as a keyed hash.
 const MASK: &str = "[tagged]";
 /// Characters of the shortest beginning of a name that is masked like the whole of it: shorter ones are in every text.
@@ -82,6 +84,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             code,
             usage,
             user,
+            callers,
             evidence,
         } => AuditEvent::Invocation(Box::new(Invocation {
             capability,
@@ -90,6 +93,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             code: code.map(|code| Text::new(code.as_str())),
             resources: resources(&usage),
             user,
+            callers: callers.into_iter().take(CALLERS_MAX).collect(),
             evidence: evidence.map(|evidence| proven(*evidence)),
         })),
         EventKind::HostCall {

@@ -155,6 +155,7 @@ mod tests {
                 code: Some(Code::GuestTrap),
                 usage: Usage::default(),
                 user: None,
+                callers: Vec::new(),
                 evidence: None,
             },
         }

@@ -110,6 +110,10 @@ pub enum EventKind {
         usage: Usage,
         /// Who asked for it; none: nobody had to say.
         user: Option<CallerName>,
+        /// The agents through which it came, the nearest first, at most 64; none: the agent's own call, or one that was
+        /// refused because it was deeper.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        callers: Vec<PersonaId>,
         /// What it ran under and what it did, for its receipt; none for a call that never got a grant.
         evidence: Option<Box<Evidence>>,
     },

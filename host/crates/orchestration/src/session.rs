@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aral_contract::document::{DocumentError, TrustStore};
 use aral_contract::id::CallerName;
-use aral_contract::{Code, Failure};
+use aral_contract::{Code, Failure, PersonaId};
 use aral_persona::Persona;
 use jiff::Timestamp;
 
@@ -98,6 +98,14 @@ impl Session {
     /// The session that called this one; none: nobody did.
     pub fn caller(&self) -> Option<&Self> {
         self.0.caller.as_ref()
+    }
+
+    /// The agents through which this one was called, the nearest first, at most 64: of a session that is deeper than any policy
+    /// allows, none. A step in an agent's own reasoning names the agent itself.
+    pub fn callers(&self) -> Vec<PersonaId> {
+        std::iter::successors(self.caller(), |session| session.caller())
+            .map(|session| session.persona().body.id.clone())
+            .collect()
     }
 
     /// Whether nobody signed the persona, so that the session came through a door for development.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use aral_contract::event::{AuthenticationMethod, SecretOperation};
-use aral_contract::{CapabilityId, Digest, Sensitive, TraceId};
+use aral_contract::{CapabilityId, Digest, PersonaId, Sensitive, TraceId};
 use serde_json::{Value, json};
 
 use super::*;
@@ -207,6 +207,7 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
     };
     let bound = serde_json::to_value(&evidence).unwrap();
     let used = serde_json::to_value(&usage).unwrap();
+    let callers: Vec<PersonaId> = vec!["lead".parse().unwrap(), "boss".parse().unwrap()];
     let ended = |code, evidence: Option<&Evidence>| {
         converted(EventKind::InvocationEnded {
             capability: capability(),
@@ -214,19 +215,23 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
             code,
             usage: usage.clone(),
             user: evidence.map(|_| "me".parse().unwrap()),
+            callers: evidence.iter().flat_map(|_| callers.clone()).collect(),
             evidence: evidence.map(|evidence| Box::new(evidence.clone())),
         })
     };
     assert_eq!(
         ended(None, Some(&evidence)),
-        json!({"type": "invocation", "capability": "probe", "persona": "analyst", "success": true, "resources": used, "user": "me", "evidence": bound})
+        json!({"type": "invocation", "capability": "probe", "persona": "analyst", "success": true, "resources": used, "user": "me", "callers": ["lead", "boss"], "evidence": bound})
     );
     let failed = ended(Some(Code::GuestTrap), None);
     assert_eq!(
         (&failed["success"], &failed["code"]),
         (&json!(false), &json!("guest.trap"))
     );
-    assert!(failed.get("evidence").is_none() && failed.get("user").is_none());
+    let absent = ["evidence", "user", "callers"]
+        .iter()
+        .all(|name| failed.get(name).is_none());
+    assert!(absent, "{failed}");
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn whoever_has_the_salt_can_show_what_the_input_was() {
             code: None,
             usage: aral_contract::Usage::default(),
             user: Some("me".parse().unwrap()),
+            callers: Vec::new(),
             evidence: Some(Box::new(evidence)),
         },
     });

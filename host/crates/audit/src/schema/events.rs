@@ -121,6 +121,10 @@ pub struct Invocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Identifier>")]
     pub user: Option<CallerName>,
+    /// The agents through which it came, the nearest first; absent: a call of the agent's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<shape::Identifier>")]
+    pub callers: Vec<PersonaId>,
     /// What it ran under and what it did; absent: it never got a grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Proven>,

@@ -1,7 +1,6 @@
 //! Records the end of a call exactly once, also when the caller gives it up half-way.
 
 use aral_contract::event::{Kept, RecordFuture, RecordReference};
-use aral_contract::id::CallerName;
 use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceContext, TraceId, Usage};
 
 use super::evidence::{Proof, ReceiptReference};
@@ -14,7 +13,8 @@ use crate::Session;
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) context: &'a TraceContext,
-    pub(super) user: Option<&'a CallerName>,
+    /// None: nobody's, for development.
+    pub(super) session: Option<&'a Session>,
     pub(super) input: &'a [u8],
     /// Who is told how far it has come.
     pub(super) told: Told<'a>,
@@ -69,7 +69,8 @@ impl<'a> Ended<'a> {
                 persona: self.granted.grant().persona.clone(),
                 code,
                 usage,
-                user: self.asked.user.cloned(),
+                user: self.asked.session.and_then(Session::user).cloned(),
+                callers: self.asked.session.map(Session::callers).unwrap_or_default(),
                 evidence: self.proof.as_ref().map(|proof| proof.evidence(self.granted, output)),
             },
         }
@@ -103,6 +104,7 @@ impl Dispatcher {
                 code: Some(failure.code),
                 usage: Usage::default(),
                 user: session.user().cloned(),
+                callers: session.callers(),
                 evidence: None,
             },
         });

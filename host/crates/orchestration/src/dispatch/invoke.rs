@@ -89,7 +89,7 @@ impl Dispatcher {
                 };
                 let asked = Asked {
                     context,
-                    user: session.user(),
+                    session: Some(session),
                     input: request.input,
                     told,
                 };

@@ -119,7 +119,7 @@ impl Dispatcher {
         };
         let asked = Asked {
             context: &context,
-            user: None,
+            session: None,
             input,
             told: None,
         };

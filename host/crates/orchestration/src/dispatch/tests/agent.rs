@@ -360,6 +360,39 @@ async fn an_agent_calls_those_that_its_persona_names() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_call_names_through_whom_it_came() {
+    let fixture = lines("agent.reasoning_depth = 3");
+    let callers = |events: Vec<EventKind>| -> Vec<Vec<String>> {
+        let callers = |event: EventKind| match event {
+            EventKind::InvocationEnded { callers, .. } => Some(callers.iter().map(ToString::to_string).collect()),
+            _ => None,
+        };
+        events.into_iter().filter_map(callers).collect()
+    };
+    let any = json!({"allowed_agents": ["*"]});
+    let (boss, lead) = (agent("boss", json!({}), any.clone()), agent("lead", json!({}), any));
+    let (helper, closed) = (
+        agent("helper", json!({}), json!({})),
+        agent("closed", json!({}), json!({})),
+    );
+    for (session, succeeded, expected) in [
+        (helper.clone(), 1, vec![]),
+        (helper.called_by(&lead), 1, vec!["lead"]),
+        (helper.called_by(&boss), 1, vec!["boss"]),
+        (
+            helper.called_by(&lead.called_by(&boss)).deeper(),
+            1,
+            vec!["helper", "lead", "boss"],
+        ),
+        (helper.called_by(&closed), 0, vec!["closed"]),
+        (helper.called_by(&lead).of_user("me".parse().unwrap()), 1, vec!["lead"]),
+    ] {
+        assert_eq!(calls(&fixture, &session, 1).await.0, succeeded, "{expected:?}");
+        assert_eq!(callers(fixture.events()), [expected]);
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_expired_ends_the_calls_of_those_it_called() {
     let fixture = lines("");
     let caller = agent(
