@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use aral_contract::Permission;
+use aral_host::policy::{Policy, PolicyParts};
 use serde_json::{Value, json};
 
 use crate::support::dns::Dns;
@@ -168,6 +169,47 @@ async fn without_the_permission_no_request_leaves() {
         });
     }
     forbidden.assert_untouched().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policy_says_which_hosts_learn_to_which_trace_a_request_belongs() {
+    async fn is_told(net: &Net, lab: &Lab) -> bool {
+        let before = net.server.requests().len();
+        assert_ok(&send(lab, &[get(&net.url("/"))]).await, 0, 200);
+        let heads = net.server.requests().split_off(before);
+        assert_eq!(heads.len(), 1);
+        heads[0].to_ascii_lowercase().contains("\ntraceparent: ")
+    }
+    let net = Net::start(&[]).await;
+    fn trace_hosts(config: &mut Value, hosts: Value) {
+        config["policy"]["network"]["trace_hosts"] = hosts;
+    }
+    type Change = fn(&mut Value);
+    let cases: [(Change, bool); 4] = [
+        (|_| (), true),
+        (|config| trace_hosts(config, json!(["*"])), true),
+        (
+            |config| trace_hosts(config, json!(["https://elsewhere.example"])),
+            false,
+        ),
+        (|config| trace_hosts(config, json!([])), false),
+    ];
+    for (number, (change, told)) in cases.into_iter().enumerate() {
+        let lab = Lab::start(net.setup(&[&net.origin()]).configure(change)).await;
+        assert_eq!(is_told(&net, &lab).await, told, "case {number}");
+        // A policy that takes its place holds from the next call on.
+        let policy = |hosts| {
+            let parts = PolicyParts {
+                trace_hosts: hosts,
+                ..PolicyParts::clone(&lab.host.policy())
+            };
+            Policy::new(parts).expect("a policy")
+        };
+        lab.host.set_policy(policy(Some(Vec::new())));
+        assert!(!is_told(&net, &lab).await, "case {number}");
+        lab.host.set_policy(policy(None));
+        assert!(is_told(&net, &lab).await, "case {number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

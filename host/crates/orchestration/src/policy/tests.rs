@@ -38,6 +38,12 @@ fn every_key_changes_its_part_and_the_digest() {
     check("capabilities = [\"a\"]", |parts| !parts.capabilities.is_empty());
     check("network.hosts = [\"https://a.com\"]", |parts| parts.hosts.len() == 1);
     check("network.networks = [\"10.0.0.0/8\"]", |parts| parts.networks.len() == 1);
+    check("network.trace_hosts = []", |parts| {
+        parts.trace_hosts == Some(Vec::new())
+    });
+    check("network.trace_hosts = [\"https://a.com\"]", |parts| {
+        parts.trace_hosts.as_ref().is_some_and(|hosts| hosts.len() == 1)
+    });
     check("file.read_roots = [\"/srv\"]", |parts| parts.read_roots.len() == 1);
     check("file.write_roots = [\"data\"]", |parts| {
         parts.write_roots.iter().any(|root| root.as_str() == "/etc/aral/data")
@@ -68,6 +74,15 @@ fn every_key_changes_its_part_and_the_digest() {
     check("tier.gold.requests_per_minute = 7", |parts| {
         parts.tiers.values().any(|tier| tier.requests_per_minute == 7)
     });
+    check("tier.gold.requests_per_hour = 8", |parts| {
+        parts.tiers.values().any(|tier| tier.requests_per_hour == 8)
+    });
+    check("tier.gold.cost_per_hour_micro = 9", |parts| {
+        parts.tiers.values().any(|tier| tier.cost_per_hour_micro == 9)
+    });
+    check("tier.gold.reasoning_depth = 1", |parts| {
+        parts.tiers.values().any(|tier| tier.reasoning_depth == 1)
+    });
     check("price.call_micro = 10", |parts| parts.prices.call_micro == 10);
     check("price.gigafuel_micro = 11", |parts| parts.prices.gigafuel_micro == 11);
     check("price.second_micro = 12", |parts| parts.prices.second_micro == 12);
@@ -85,6 +100,70 @@ fn every_key_changes_its_part_and_the_digest() {
     check("capability.a.limits.fuel = 7", |parts| {
         parts.overrides.values().any(|one| one.ceiling.fuel == 7)
     });
+}
+
+/// A key that is added does not compile here before it has its line above.
+#[test]
+fn no_key_is_forgotten_above() {
+    let RawPolicy {
+        permissions: _,
+        capabilities: _,
+        network,
+        file,
+        secret,
+        memory,
+        exec,
+        limits: _,
+        defaults: _,
+        agent,
+        breaker,
+        tier: _,
+        price,
+        capability: _,
+    } = RawPolicy::default();
+    let raw::RawNetwork {
+        hosts: _,
+        networks: _,
+        trace_hosts: _,
+    } = network;
+    let raw::RawFile {
+        read_roots: _,
+        write_roots: _,
+        bytes_max: _,
+        files_max: _,
+    } = file;
+    let raw::RawSecret {
+        names: _,
+        reveal: _,
+        plain_loopback: _,
+    } = secret;
+    let raw::RawMemory {
+        namespaces: _,
+        bytes_max: _,
+        records_max: _,
+    } = memory;
+    let raw::RawExec { programs: _ } = exec;
+    let raw::RawAgentLimits {
+        requests_per_minute: _,
+        requests_per_hour: _,
+        cost_per_hour_micro: _,
+        reasoning_depth: _,
+    } = agent;
+    let raw::RawBreaker {
+        failures: _,
+        open_ms: _,
+        open_max_ms: _,
+    } = breaker;
+    let raw::RawPrices {
+        call_micro: _,
+        gigafuel_micro: _,
+        second_micro: _,
+    } = price;
+    let raw::RawOverride {
+        engine: _,
+        price_micro: _,
+        limits: _,
+    } = raw::RawOverride::default();
 }
 
 #[test]
