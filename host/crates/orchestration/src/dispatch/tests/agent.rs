@@ -147,6 +147,30 @@ async fn a_tier_has_numbers_of_its_own_and_an_unknown_one_is_a_denial() {
             .unwrap()
             .ends_with("aral.toml, [policy.tier.gold]: requests_per_minute = 4")
     );
+    for (policy, expected, line) in [
+        (
+            "agent.requests_per_hour = 1\ntier.gold.requests_per_hour = 2",
+            2,
+            "requests_per_hour = 3",
+        ),
+        (
+            "price.call_micro = 5\nagent.cost_per_hour_micro = 5\ntier.gold.cost_per_hour_micro = 12",
+            2,
+            "cost_per_hour_micro = 15",
+        ),
+    ] {
+        let fixture = lines(policy);
+        assert_eq!(
+            calls(&fixture, &agent("a", json!({}), json!({})), 3).await.0,
+            1,
+            "{policy}"
+        );
+        let (succeeded, refused) = calls(&fixture, &agent("b", tier("gold"), json!({})), 3).await;
+        assert_eq!(succeeded, expected, "{policy}");
+        let hint = refused.unwrap().hint.unwrap();
+        let line = format!("aral.toml, [policy.tier.gold]: {line}");
+        assert!(hint.ends_with(&line), "{hint}");
+    }
     let (succeeded, refused) = calls(&fixture, &agent("c", tier("lead"), json!({})), 1).await;
     let refused = refused.unwrap();
     assert_eq!((succeeded, refused.code), (0, Code::PermissionDenied));
