@@ -8,7 +8,7 @@ use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, Lim
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// `[policy]`. Every absent key is closed: it allows nothing, or takes the built-in number.
+/// `[policy]`. Every absent key is closed: it allows nothing, or takes the built-in number. One is not: `network.trace_hosts`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawPolicy {
@@ -51,8 +51,8 @@ pub struct RawNetwork {
     pub hosts: Vec<HostPattern>,
     /// Networks that are not public and may be reached nevertheless, such as `127.0.0.0/8`.
     pub networks: Vec<IpNet>,
-    /// The hosts whose requests say to which trace they belong. Absent: all, and they learn nothing but random names. Hosts
-    /// that are named here also get what systems before this one said for themselves (`tracestate`).
+    /// The hosts whose requests say to which trace they belong. Absent: all, and they learn nothing but random names; empty:
+    /// none. Hosts that are named here also get what systems before this one said for themselves (`tracestate`).
     pub trace_hosts: Option<Vec<HostPattern>>,
 }
 
