@@ -136,7 +136,8 @@ pub struct RawPrices {
     pub call_micro: u64,
     /// What 1,000,000,000 units of fuel cost, in millionths.
     pub gigafuel_micro: u64,
-    /// What each second costs from the request to the answer, in millionths.
+    /// What each second costs from the check of the input to that of the output, in millionths: neither waiting for a place nor
+    /// compiling.
     pub second_micro: u64,
 }
 
