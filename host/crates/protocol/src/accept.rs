@@ -81,6 +81,7 @@ impl Acceptor {
             let answers = Answers::Listener {
                 current: self.current.clone(),
                 index: self.index,
+                secured: false,
                 certificate: None,
             };
             let tls = self.current.stage().tls(self.index);

@@ -11,7 +11,7 @@ use aral_contract::id::CallerName;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::{Extensions, Request};
+use http::{Extensions, HeaderValue, Request, header};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -62,6 +62,14 @@ pub(crate) enum Streaming {
     Endless,
 }
 
+/// Says of a request that it came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Secured;
+
+/// Says of an answer that nothing more is asked on its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last;
+
 /// Who answers on a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Answers {
@@ -71,7 +79,9 @@ pub(crate) enum Answers {
         current: Current,
         /// Which of the listeners.
         index: usize,
-        /// What the other end showed.
+        /// Whether a handshake of TLS came first.
+        secured: bool,
+        /// What the other end showed in it.
         certificate: Option<Arc<ClientCertificate>>,
     },
     /// Always the same.
@@ -86,12 +96,13 @@ impl Answers {
         }
     }
 
-    /// The same for an end that showed a certificate, or none.
-    pub(crate) fn with_certificate(self, certificate: Option<Arc<ClientCertificate>>) -> Self {
+    /// The same after a handshake, for an end that showed a certificate in it, or none.
+    pub(crate) fn secured(self, certificate: Option<Arc<ClientCertificate>>) -> Self {
         match self {
             Self::Listener { current, index, .. } => Self::Listener {
                 current,
                 index,
+                secured: true,
                 certificate,
             },
             Self::Management(router) => Self::Management(router),
@@ -116,11 +127,16 @@ impl Answers {
 
     /// Tells a request who sends it, as far as the connection shows it.
     pub(crate) fn introduce(&self, extensions: &mut Extensions) {
-        if let Self::Listener {
-            certificate: Some(certificate),
-            ..
+        let Self::Listener {
+            secured, certificate, ..
         } = self
-        {
+        else {
+            return;
+        };
+        if *secured {
+            extensions.insert(Secured);
+        }
+        if let Some(certificate) = certificate {
             extensions.insert(Arc::clone(certificate));
         }
     }
@@ -213,7 +229,12 @@ async fn answer<P: Clone + Send + Sync + 'static>(
     let mut response = router.call(request).await?;
     let extensions = response.extensions_mut();
     let streams = extensions.remove::<Streaming>().is_some();
+    let is_last = extensions.remove::<Last>().is_some();
     pace.writing(extensions.remove::<Place>(), streams);
+    if is_last {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     Ok(response.map(|body| Answering { body, pace }))
 }
 

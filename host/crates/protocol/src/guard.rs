@@ -1,23 +1,31 @@
-//! What a request must look like before anybody asks who sends it: a host that this listener is known under, a page that
-//! may call, an address of bounded length, and a length that says where the request ends.
+//! What a request must look like before anybody asks who sends it: a connection as this listener asks for, a host that it is
+//! known under, a page that may call, an address of bounded length, and a length that says where the request ends.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aral_contract::TraceId;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri, header};
 
 use crate::bounds;
+use crate::connection::{Last, Secured};
 use crate::door::{Door, Peer};
 use crate::listener::{ListenerOptions, split_port};
 use crate::problem::Problem;
+use crate::tls::ClientCertificate;
 
 /// From where a page calls, as its browser says (Fetch Metadata), also where it sends no `Origin`.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What is answered to a request that goes no further; none: it may go on.
 pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Option<Response> {
+    if let Err(problem) = check_connection(door, request.extensions()) {
+        let mut response = problem.into_response();
+        response.extensions_mut().insert(Last);
+        return Some(response);
+    }
     let checked = check_framing(request.headers())
         .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
         .and_then(|()| check_host(&door.listener, request.uri(), request.headers()))
@@ -28,6 +36,21 @@ pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) 
             .record_security(trace, peer, rule, door.listener.address.to_string());
     }
     Some(problem.into_response())
+}
+
+/// What a listener asks of connections may be more than when this one began, and it was not asked then. Whoever is answered like
+/// this may ask again on another one (RFC 9110, section 15.5.20).
+fn check_connection(door: &Door, shown: &Extensions) -> Result<(), Problem> {
+    let Some(tls) = &door.tls else { return Ok(()) };
+    let lacks = if shown.get::<Secured>().is_none() {
+        "TLS"
+    } else if tls.requires_certificates() && shown.get::<Arc<ClientCertificate>>().is_none() {
+        "a certificate"
+    } else {
+        return Ok(());
+    };
+    let message = format!("this listener asks for {lacks} since this connection began");
+    Err(Problem::request(StatusCode::MISDIRECTED_REQUEST, message).with_hint("connect again"))
 }
 
 /// Why not, and the rule that was broken if that is worth a record.

@@ -19,7 +19,7 @@ use tower::Service as _;
 
 use crate::accept::Stop;
 use crate::bounds;
-use crate::connection::{Answers, Place, Streaming, told};
+use crate::connection::{Answers, Last, Place, Streaming, told};
 use crate::door::Peer;
 use crate::pace::Paced;
 use crate::streams::{Piece, Stream, Streams};
@@ -28,7 +28,7 @@ use crate::streams::{Piece, Stream, Streams};
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Serves until the other side leaves, is too slow, takes back too much, or the server stops.
+/// Serves until the other side leaves, is too slow, takes back too much, got its last answer, or the server stops.
 pub(crate) async fn serve<T>(stream: T, peer: Peer, answers: Answers, mut stop: Stop)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -55,10 +55,11 @@ where
     tokio::select! {
         ended = &mut connection => return told(ended),
         () = streams.expired() => return tracing::debug!(peer = %peer.0, "too slow, idle for too long, or too many requests taken back"),
-        () = stop.stopped() => {}
-    }
-    if streams.is_idle() {
-        return;
+        // Its last answer is on the way.
+        () = streams.ended() => {}
+        () = stop.stopped() => if streams.is_idle() {
+            return;
+        },
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
@@ -81,6 +82,9 @@ async fn answer(
     let mut response = router.call(request).await?;
     let extensions = response.extensions_mut();
     let streaming = extensions.remove::<Streaming>();
+    if extensions.remove::<Last>().is_some() {
+        stream.is_last();
+    }
     stream.writing(extensions.remove::<Place>(), streaming);
     // A field of the connection has no place in an answer that shares it (RFC 9113, section 8.2.2).
     response.headers_mut().remove(header::CONNECTION);

@@ -29,7 +29,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers
         Ok(Err(error)) => return refused(&answers, peer, &error),
         Err(_elapsed) => return tracing::debug!(peer = %peer.0, "a handshake that takes too long"),
     };
-    let answers = answers.with_certificate(certificate);
+    let answers = answers.secured(certificate);
     let stream = Box::new(stream);
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         Box::pin(http2::serve(stream, peer, answers, stop)).await;

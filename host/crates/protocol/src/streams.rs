@@ -22,6 +22,8 @@ struct Inner {
     state: Mutex<State>,
     /// Too many requests were taken back.
     abused: Notify,
+    /// Nothing more is answered.
+    ended: Notify,
     idle: Duration,
     header: Duration,
     write: Duration,
@@ -54,6 +56,7 @@ impl Streams {
                 taken_back: 0,
             }),
             abused: Notify::new(),
+            ended: Notify::new(),
             idle: bounds::ms(bounds.idle_ms),
             header: bounds::ms(bounds.header_ms),
             write: bounds::ms(bounds.write_ms),
@@ -80,6 +83,11 @@ impl Streams {
             () = self.0.abused.notified() => {}
             () = self.slow() => {}
         }
+    }
+
+    /// Ends when an answer is the last one.
+    pub(crate) async fn ended(&self) {
+        self.0.ended.notified().await;
     }
 
     async fn slow(&self) {
@@ -162,6 +170,11 @@ impl Stream {
         if in_pieces.is_none() {
             self.on_its_way(Some(Instant::now()));
         }
+    }
+
+    /// No request after it is answered.
+    pub(crate) fn is_last(&self) {
+        self.streams.0.ended.notify_one();
     }
 
     /// The last byte of the answer has been handed over to the connection, which has yet to send it.

@@ -68,6 +68,11 @@ pub(crate) struct Fixture {
     pub(crate) sink: Arc<Sink>,
     patient: Arc<Patient>,
     changes: watch::Sender<()>,
+    handle: ServerHandle,
+    options: ServerOptions,
+    dispatcher: Arc<Dispatcher>,
+    callers: Vec<Caller>,
+    clock: Arc<dyn Clock>,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) task: tokio::task::JoinHandle<()>,
 }
@@ -121,9 +126,17 @@ async fn start(bounds: Bounds) -> Fixture {
 
 /// The same with the listener and the callers as the test wants.
 pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut ListenerOptions, &mut Vec<Caller>)) -> Fixture {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    start_at(Arc::new(SystemClock::new()), bounds, change).await
+}
+
+/// The same by this clock.
+pub(crate) async fn start_at(
+    clock: Arc<dyn Clock>,
+    bounds: Bounds,
+    change: impl FnOnce(&mut ListenerOptions, &mut Vec<Caller>),
+) -> Fixture {
     let (sink, patient) = (Arc::new(Sink::default()), Arc::new(Patient::default()));
-    let dispatcher = dispatcher(&clock, Arc::clone(&sink) as Arc<dyn AuditSink>);
+    let dispatcher = Arc::new(dispatcher(&clock, Arc::clone(&sink) as Arc<dyn AuditSink>));
     let mut callers = vec![Caller {
         name: "somebody".parse().unwrap(),
         session: session(&dispatcher, "analyst"),
@@ -147,18 +160,19 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
     };
     let (changes, changed) = watch::channel(());
     let parts = ServerParts {
-        dispatcher: Arc::new(dispatcher),
-        callers: Callers::new(callers).unwrap(),
+        dispatcher: Arc::clone(&dispatcher),
+        callers: Callers::new(callers.clone()).unwrap(),
         issuers: Issuers::new(Vec::new(), Arc::clone(&clock)),
         health: Arc::clone(&patient) as Arc<dyn Health>,
         receipts: Arc::new(NoReceipts),
-        clock,
+        clock: Arc::clone(&clock),
         sink: Arc::clone(&sink) as Arc<dyn AuditSink>,
         changes: changed,
     };
-    let server = Server::bind(options, parts).await.unwrap();
+    let server = Server::bind(options.clone(), parts).await.unwrap();
     let address = server.addresses()[0];
-    let reloader = server.handle().tls_reloader();
+    let handle = server.handle();
+    let reloader = handle.tls_reloader();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server.run(async {
         let _ = stopped.await;
@@ -169,12 +183,30 @@ pub(crate) async fn start_with(bounds: Bounds, change: impl FnOnce(&mut Listener
         sink,
         patient,
         changes,
+        handle,
+        options,
+        dispatcher,
+        callers,
+        clock,
         stop,
         task,
     }
 }
 
 impl Fixture {
+    /// Has it take another configuration, with the listener as the test wants.
+    pub(crate) fn renew(&self, change: impl FnOnce(&mut ListenerOptions)) {
+        let mut options = self.options.clone();
+        change(&mut options.listeners[0]);
+        let renewal = Renewal {
+            options,
+            dispatcher: Arc::clone(&self.dispatcher),
+            callers: Callers::new(self.callers.clone()).unwrap(),
+            issuers: Issuers::new(Vec::new(), Arc::clone(&self.clock)),
+        };
+        self.handle.prepare(renewal).unwrap().commit();
+    }
+
     /// Status and document of one request on a connection of its own.
     async fn ask(&self, request: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

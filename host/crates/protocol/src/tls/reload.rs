@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::files::Files;
 use super::settings::{self, Settings};
-use super::{ClientCertificate, TlsError, TlsOptions};
+use super::{ClientAuth, ClientCertificate, TlsError, TlsOptions};
 use crate::bounds;
 use crate::door::Door;
 use crate::stage::{Current, Stage};
@@ -57,6 +57,12 @@ impl Tls {
         let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
         let certificate = ClientCertificate::new(chain, settings.digest);
         Ok((stream, certificate.map(Arc::new)))
+    }
+
+    /// Whether nobody comes in without a certificate.
+    pub(crate) fn requires_certificates(&self) -> bool {
+        let clients = self.options.clients.as_ref();
+        clients.is_some_and(|clients| clients.auth == ClientAuth::Required)
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {

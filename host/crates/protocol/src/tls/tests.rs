@@ -10,3 +10,4 @@ mod files;
 mod handshake;
 mod http2;
 mod peer;
+mod renewal;
