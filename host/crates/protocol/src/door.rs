@@ -246,11 +246,20 @@ impl Shared {
 
     /// Records that the files of TLS of a listener are not ones that it can use.
     pub(crate) fn record_tls_refused(&self, listener: SocketAddr) {
+        self.record_tls("tls.reload", listener);
+    }
+
+    /// Records that a listener has an OCSP response and does not send it, since it is not in its time.
+    pub(crate) fn record_tls_unstapled(&self, listener: SocketAddr) {
+        self.record_tls("tls.ocsp", listener);
+    }
+
+    fn record_tls(&self, rule: &'static str, listener: SocketAddr) {
         self.record(
             None,
             EventKind::Security {
                 severity: Severity::Medium,
-                rule: "tls.reload",
+                rule,
                 subject: listener.to_string(),
                 source: None,
             },

@@ -22,7 +22,7 @@ use crate::places::Places;
 use crate::protected::Resource;
 use crate::receipts::Receipts;
 use crate::stage::{Current, Stage};
-use crate::tls::{self, TlsReloader};
+use crate::tls::{self, Late, TlsReloader};
 use crate::token::Issuers;
 
 /// Where the server listens, and what it bears.
@@ -130,7 +130,7 @@ impl ServerHandle {
             proxies: options.trusted_proxies,
         });
         Ok(Prepared {
-            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound)?,
+            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound, Late::LeftOut)?,
             handle: self.clone(),
         })
     }
@@ -219,7 +219,7 @@ impl Server {
         }
         let places = Places::new(bounds::size(shared.bounds.connections_max));
         let handle = ServerHandle {
-            current: Current::new(Stage::new(shared, options.listeners, &bound)?),
+            current: Current::new(Stage::new(shared, options.listeners, &bound, Late::Refused)?),
             wanted,
             bound: bound.into(),
             places,

@@ -12,7 +12,7 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::tls::Tls;
+use crate::tls::{Late, Tls};
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Stage {
 
 impl Stage {
     /// `addresses` are those that the sockets have, in the order of the listeners: a port that the system chose is a name of
-    /// its listener too.
+    /// its listener too. `late` is for OCSP responses that are not in their time.
     ///
     /// # Errors
     /// Files of TLS that are not taken.
@@ -38,9 +38,10 @@ impl Stage {
         shared: Arc<Shared>,
         listeners: Vec<ListenerOptions>,
         addresses: &[SocketAddr],
+        late: Late,
     ) -> Result<Self, BindError> {
         let door = |(listener, address): (ListenerOptions, &SocketAddr)| -> Result<Arc<Door>, BindError> {
-            let tls = listener.tls.clone().map(|tls| Tls::open(tls, shared.clock()));
+            let tls = listener.tls.clone().map(|tls| Tls::open(tls, shared.clock(), late));
             let tls = tls.transpose().map_err(|source| BindError::Tls {
                 address: *address,
                 source: Box::new(source),

@@ -35,6 +35,15 @@ pub struct TlsOptions {
     pub clients: Option<ClientOptions>,
 }
 
+/// What an OCSP response that is not in its time comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// It is refused: whoever starts a server is told.
+    Refused,
+    /// It is not sent, and on record. A server that runs has to take everything else, above all what was revoked.
+    LeftOut,
+}
+
 /// Certificates of callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {

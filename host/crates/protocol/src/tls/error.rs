@@ -45,6 +45,8 @@ pub enum TlsError {
         from: String,
         /// When it ends.
         to: String,
+        /// When it begins, in seconds since 1970; none: it is over.
+        begins: Option<i64>,
     },
     /// A key of another certificate, or of a kind that is not taken.
     #[error("`{}` is not the key of the certificate of `{}`", key.display(), certificate.display())]
@@ -81,6 +83,12 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// When the same files may be taken, in seconds since 1970; none: never.
+    pub(super) fn begins(&self) -> Option<i64> {
+        let Self::Time { begins, .. } = self else { return None };
+        *begins
+    }
+
     /// The line or step that repairs it.
     pub fn hint(&self) -> String {
         match self {

@@ -1,5 +1,7 @@
-//! Whether an OCSP response (RFC 6960, section 4.2.1) is one that clients would take for a certificate: it is about it, says
-//! that it is good, and is in its time. The signature is the client's to check, who knows the issuer.
+//! Whether an OCSP response (RFC 6960, section 4.2.1) is one that clients would take for a certificate: it is about it and says
+//! that it is good; and when. The signature is the client's to check, who knows the issuer.
+
+use std::ops::RangeInclusive;
 
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, GeneralizedTime, Header, ParseResult, Tag};
 
@@ -26,8 +28,8 @@ pub enum OcspError {
 /// `status` of `OCSPResponse`: there is an answer.
 const SUCCESSFUL: &[u8] = &[0];
 
-/// Checks a response for the certificate with this serial number, at this second since 1970.
-pub(super) fn check(der: &[u8], serial: &[u8], now: i64) -> Result<(), OcspError> {
+/// Checks a response for the certificate with this serial number. Its time, in seconds since 1970.
+pub(super) fn check(der: &[u8], serial: &[u8]) -> Result<RangeInclusive<i64>, OcspError> {
     let (rest, response) = Any::from_der(der).map_err(|_| OcspError::Form)?;
     let mut response = Parts::of(&response)?;
     if !rest.is_empty() {
@@ -55,13 +57,13 @@ pub(super) fn check(der: &[u8], serial: &[u8], now: i64) -> Result<(), OcspError
         about.next(Tag::OctetString)?;
         about.next(Tag::OctetString)?;
         if about.next(Tag::Integer)?.data == serial {
-            return check_answer(answer, now);
+            return check_answer(answer);
         }
     }
     Err(OcspError::Other)
 }
 
-fn check_answer(mut answer: Parts<'_>, now: i64) -> Result<(), OcspError> {
+fn check_answer(mut answer: Parts<'_>) -> Result<RangeInclusive<i64>, OcspError> {
     answer.tagged(0).ok_or(OcspError::NotGood)?;
     let from = seconds(&answer.next(Tag::GeneralizedTime)?)?;
     let to = match answer.tagged(0) {
@@ -69,11 +71,7 @@ fn check_answer(mut answer: Parts<'_>, now: i64) -> Result<(), OcspError> {
         // Newer information is always to be had then.
         None => i64::MAX,
     };
-    if (from..=to).contains(&now) {
-        Ok(())
-    } else {
-        Err(OcspError::Time)
-    }
+    Ok(from..=to)
 }
 
 fn seconds(time: &Any<'_>) -> Result<i64, OcspError> {

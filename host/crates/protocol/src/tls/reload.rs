@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::files::Files;
 use super::settings::{self, Settings};
-use super::{ClientAuth, ClientCertificate, TlsError, TlsOptions};
+use super::{ClientAuth, ClientCertificate, Late, TlsError, TlsOptions};
 use crate::bounds;
 use crate::door::Door;
 use crate::stage::{Current, Stage};
@@ -36,9 +36,9 @@ pub(crate) type Secured<S> = (TlsStream<S>, Option<Arc<ClientCertificate>>);
 
 impl Tls {
     /// Reads the files.
-    pub(crate) fn open(options: TlsOptions, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+    pub(crate) fn open(options: TlsOptions, clock: Arc<dyn Clock>, late: Late) -> Result<Self, TlsError> {
         let files = Files::read(&options)?;
-        let settings = Settings::make(&options, &files, &clock)?;
+        let settings = Settings::make(&options, &files, &clock, late)?;
         Ok(Self {
             options,
             clock,
@@ -117,7 +117,8 @@ impl TlsReloader {
         let stage = self.stage();
         let mut fresh = Vec::new();
         for (door, tls) in secured(&stage) {
-            let made = Files::read(&tls.options).and_then(|files| Settings::make(&tls.options, &files, &tls.clock));
+            let made = Files::read(&tls.options)
+                .and_then(|files| Settings::make(&tls.options, &files, &tls.clock, Late::LeftOut));
             match made {
                 Ok(settings) => fresh.push(Fresh { door, tls, settings }),
                 Err(error) => {
@@ -135,6 +136,7 @@ impl TlsReloader {
                 tracing::info!(address = %door.listener.address, "files of TLS were renewed");
                 door.shared.record_tls_renewed(before, after);
             }
+            tell(door, tls);
         }
         Ok(())
     }
@@ -159,28 +161,65 @@ fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
     doors.filter_map(|door| door.tls.as_deref().map(|tls| (door.as_ref(), tls)))
 }
 
+/// Says once that an OCSP response is not sent, since it is not in its time.
+fn tell(door: &Door, tls: &Tls) {
+    if tls.settings().lacks_staple(tls.clock.now().as_second()) {
+        let address = door.listener.address;
+        tracing::warn!(%address, "the OCSP response is not in its time: certificates are shown without one");
+        door.shared.record_tls_unstapled(address);
+    }
+}
+
+/// What is known from one look at the files to the next.
+struct Look {
+    seen: Option<Vec<Digest>>,
+    tried: Option<Vec<Digest>>,
+    /// When what was tried may be taken, in seconds since 1970; none: not as it is.
+    begins: Option<i64>,
+}
+
+impl Look {
+    fn again(self, reloader: &TlsReloader) -> Self {
+        let stage = reloader.stage();
+        for (door, tls) in secured(&stage) {
+            tell(door, tls);
+        }
+        let now = reloader.look();
+        let second = stage.shared.clock.now().as_second();
+        let is_new = now != self.tried || self.begins.is_some_and(|begins| begins <= second);
+        if now != self.seen || !is_new {
+            return Self { seen: now, ..self };
+        }
+        // What cannot be read is tried too: whoever reads the records has to know.
+        let refused = if now.as_ref() == Some(&reloader.in_force()) {
+            None
+        } else {
+            reloader.reload().err()
+        };
+        Self {
+            seen: now.clone(),
+            tried: now,
+            begins: refused.and_then(|error| error.begins()),
+        }
+    }
+}
+
 /// Looks at the files now and then, for ever. A change is taken once two looks saw the same one, since files are replaced
-/// one after the other; and one that cannot be taken is tried once.
+/// one after the other; and one that cannot be taken is tried once, or once more when its time has come.
 pub(crate) async fn watch(reloader: TlsReloader) {
-    let mut seen = Some(reloader.in_force());
-    let mut tried = seen.clone();
+    let in_force = Some(reloader.in_force());
+    let mut look = Look {
+        seen: in_force.clone(),
+        tried: in_force,
+        begins: None,
+    };
     loop {
         let every = reloader.stage().bounds().tls_look_ms;
         tokio::time::sleep(bounds::ms(every)).await;
         let one = reloader.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let now = one.look();
-            if now == seen && now != tried {
-                // What cannot be read is tried too: whoever reads the records has to know.
-                if now.as_ref() != Some(&one.in_force()) {
-                    let _recorded = one.reload();
-                }
-                tried.clone_from(&now);
-            }
-            (now, tried)
-        });
+        let looked = tokio::task::spawn_blocking(move || look.again(&one));
         match looked.await {
-            Ok(after) => (seen, tried) = after,
+            Ok(after) => look = after,
             Err(error) => {
                 tracing::error!(%error, "nobody looks at the files of TLS any more");
                 return std::future::pending().await;

@@ -1,22 +1,26 @@
 //! Makes settings of the TLS library from files: the one place where versions, tickets, early data and protocols are
 //! decided.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::{Clock, Digest};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::files::Files;
-use super::{ClientAuth, ClientOptions, TlsError, TlsOptions, ocsp};
+use super::ocsp::{self, OcspError};
+use super::{ClientAuth, ClientOptions, Late, TlsError, TlsOptions};
 
 /// What a client may speak inside of TLS, best first. One that offers other names alone is refused (RFC 7301, section 3.2).
 pub(super) const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -28,13 +32,22 @@ pub(super) struct Settings {
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Of the files.
     pub(super) digest: Digest,
+    /// When the OCSP response is sent, in seconds since 1970; none: there is none.
+    stapled: Option<RangeInclusive<i64>>,
+    /// Somebody knows that it is not sent.
+    told: AtomicBool,
 }
 
 impl Settings {
-    pub(super) fn make(options: &TlsOptions, files: &Files, clock: &Arc<dyn Clock>) -> Result<Self, TlsError> {
+    pub(super) fn make(
+        options: &TlsOptions,
+        files: &Files,
+        clock: &Arc<dyn Clock>,
+        late: Late,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = certificates(&options.certificate_file, &files.certificate)?;
-        check(options, files, &chain, clock.now().as_second())?;
+        let stapled = check(options, files, &chain, late, clock.now().as_second())?;
         let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| match error {
             pem::Error::NoItemsFound => TlsError::Missing {
                 path: options.key_file.clone(),
@@ -45,6 +58,19 @@ impl Settings {
                 source,
             },
         })?;
+        let plain = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Key {
+            key: options.key_file.clone(),
+            certificate: options.certificate_file.clone(),
+            source,
+        })?;
+        let shown = Shown {
+            stapled: stapled.clone().map(|times| {
+                let ocsp = files.ocsp.clone();
+                (times, Arc::new(CertifiedKey { ocsp, ..plain.clone() }))
+            }),
+            plain: Arc::new(plain),
+            clock: Arc::clone(clock),
+        };
         let verifier = match (&options.clients, &files.client_ca) {
             (Some(clients), Some(ca)) => Some(verifier(clients, ca, &files.crls, &provider)?),
             (Some(_), None) | (None, _) => None,
@@ -57,13 +83,7 @@ impl Settings {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut server = builder
-            .with_single_cert_with_ocsp(chain, key, files.ocsp.clone().unwrap_or_default())
-            .map_err(|source| TlsError::Key {
-                key: options.key_file.clone(),
-                certificate: options.certificate_file.clone(),
-                source,
-            })?;
+        let mut server = builder.with_cert_resolver(Arc::new(shown));
         // Every connection shows its certificate anew: a session that is taken up again would outlive a revocation, and what
         // comes before the handshake ends (early data) can be sent twice by whoever recorded it.
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -75,7 +95,32 @@ impl Settings {
             server: Arc::new(server),
             verifier,
             digest: files.digest(),
+            stapled,
+            told: AtomicBool::new(false),
         })
+    }
+
+    /// Whether there is an OCSP response that is not sent now and nobody knows it yet. Whoever asks does from then on.
+    pub(super) fn lacks_staple(&self, now: i64) -> bool {
+        let is_late = self.stapled.as_ref().is_some_and(|times| !times.contains(&now));
+        is_late && !self.told.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The certificate, and with it the OCSP response while that is in its time: clients that look at one that is over end the
+/// handshake, and take the certificate without any.
+#[derive(Debug)]
+struct Shown {
+    plain: Arc<CertifiedKey>,
+    stapled: Option<(RangeInclusive<i64>, Arc<CertifiedKey>)>,
+    clock: Arc<dyn Clock>,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let now = self.clock.now().as_second();
+        let stapled = self.stapled.as_ref().filter(|(times, _)| times.contains(&now));
+        Some(Arc::clone(stapled.map_or(&self.plain, |(_, stapled)| stapled)))
     }
 }
 
@@ -99,27 +144,39 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     from_pem(path, pem, "certificate")
 }
 
-/// What every client would refuse is refused here, where somebody is told why.
-fn check(options: &TlsOptions, files: &Files, chain: &[CertificateDer<'_>], now: i64) -> Result<(), TlsError> {
+/// What every client would refuse is refused here, where somebody is told why. The time of the OCSP response, if there is one.
+fn check(
+    options: &TlsOptions,
+    files: &Files,
+    chain: &[CertificateDer<'_>],
+    late: Late,
+    now: i64,
+) -> Result<Option<RangeInclusive<i64>>, TlsError> {
     let path = || options.certificate_file.clone();
     let unreadable = || TlsError::Certificate { path: path() };
     let own = chain.first().ok_or_else(unreadable)?;
     let (_, own) = X509Certificate::from_der(own).map_err(|_| unreadable())?;
     let validity = own.validity();
-    if !(validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now) {
+    let begins = validity.not_before.timestamp();
+    if !(begins..=validity.not_after.timestamp()).contains(&now) {
         return Err(TlsError::Time {
             path: path(),
             from: validity.not_before.to_string(),
             to: validity.not_after.to_string(),
+            begins: (begins > now).then_some(begins),
         });
     }
-    match (&options.ocsp_file, &files.ocsp) {
-        (Some(path), Some(response)) => ocsp::check(response, own.raw_serial(), now).map_err(|source| TlsError::Ocsp {
-            path: path.clone(),
-            source,
-        }),
-        (Some(_), None) | (None, _) => Ok(()),
-    }
+    let (Some(path), Some(response)) = (&options.ocsp_file, &files.ocsp) else {
+        return Ok(None);
+    };
+    let times = ocsp::check(response, own.raw_serial()).and_then(|times| match late {
+        Late::Refused if !times.contains(&now) => Err(OcspError::Time),
+        Late::Refused | Late::LeftOut => Ok(times),
+    });
+    times.map(Some).map_err(|source| TlsError::Ocsp {
+        path: path.clone(),
+        source,
+    })
 }
 
 fn verifier(

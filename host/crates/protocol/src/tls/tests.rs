@@ -11,3 +11,4 @@ mod handshake;
 mod http2;
 mod peer;
 mod renewal;
+mod time;

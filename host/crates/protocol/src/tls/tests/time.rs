@@ -1,0 +1,146 @@
+//! What becomes of certificates and OCSP responses when time goes by and no file changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use aral_contract::{Clock, EventKind};
+use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+
+use super::authority::{Authority, ocsp};
+use super::peer::Peer;
+use crate::Bounds;
+use crate::tests::{Fixture, start_at};
+use crate::tls::{ClientAuth, TlsOptions};
+
+/// What a test sets, in the past: whoever connects looks at the clock of this machine.
+#[derive(Debug)]
+struct Hand(AtomicI64);
+
+impl Hand {
+    fn at(time: &str) -> Arc<Self> {
+        let hand = Self(AtomicI64::new(0));
+        hand.set(time);
+        Arc::new(hand)
+    }
+
+    fn set(&self, time: &str) {
+        let time: jiff::Timestamp = time.parse().unwrap();
+        self.0.store(time.as_second(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+async fn start(clock: &Arc<Hand>, options: &TlsOptions) -> Fixture {
+    let bounds = Bounds {
+        // Longer than it takes to replace two files.
+        tls_look_ms: 250,
+        ..Bounds::default()
+    };
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    start_at(clock, bounds, |listener, _| listener.tls = Some(options.clone())).await
+}
+
+/// Counts records of a rule in what was recorded, until there are as many.
+async fn recorded(it: &Fixture, rule: &str, wanted: usize) {
+    let mut count = 0;
+    for _ in 0..2000 {
+        let of_rule = |kind: &EventKind| matches!(kind, EventKind::Security { rule: is, .. } if *is == rule);
+        count += it.sink.take().iter().filter(|kind| of_rule(kind)).count();
+        assert!(count <= wanted, "{count} of {rule}");
+        if count == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{count} of {rule}");
+}
+
+/// What a new connection is shown: certificate and OCSP response.
+async fn shown(it: &Fixture, peer: &Peer) -> (Vec<u8>, Vec<u8>) {
+    let stream = peer.connect(it.address).await.unwrap();
+    let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let stapled = peer.stapled.lock().unwrap().clone();
+    (certificate, stapled)
+}
+
+async fn until_shown(it: &Fixture, peer: &Peer, wanted: impl Fn(&(Vec<u8>, Vec<u8>)) -> bool) {
+    for _ in 0..2000 {
+        if wanted(&shown(it, peer).await) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is never shown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ocsp_response_that_is_over_is_not_sent_and_keeps_nothing_else_from_holding() {
+    let authority = Authority::new("root");
+    let clock = Hand::at("2025-06-01T00:00:00Z");
+    let first = ocsp(1, true, "20250101000000Z", "20250701000000Z");
+    authority.write("ocsp.der", &first);
+    let options = TlsOptions {
+        ocsp_file: Some(authority.path("ocsp.der")),
+        ..authority.mutual(ClientAuth::Required)
+    };
+    let it = start(&clock, &options).await;
+    let name = SanType::URI("spiffe://example/agent".try_into().unwrap());
+    let pair = authority.client(5, vec![name]);
+    let peer = Peer::new(&authority, Some(&pair));
+    assert_eq!(shown(&it, &peer).await.1, first);
+    assert!(peer.get(it.address, "/ready", None).await.is_some());
+    it.sink.take();
+
+    clock.set("2025-07-02T00:00:00Z");
+    assert!(shown(&it, &peer).await.1.is_empty(), "at once");
+    recorded(&it, "tls.ocsp", 1).await;
+    // The same files under another configuration.
+    it.renew(|_| ());
+    assert!(shown(&it, &peer).await.1.is_empty());
+    recorded(&it, "tls.ocsp", 1).await;
+    // A list of what was revoked is taken by who looks at the files.
+    authority.write("revoked.pem", authority.revoked(&[5], 2100));
+    for _ in 0..2000 {
+        if peer.get(it.address, "/ready", None).await.is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(peer.get(it.address, "/ready", None).await.is_none(), "it is revoked");
+    recorded(&it, "tls.ocsp", 1).await;
+    // And a newer response, by itself.
+    let second = ocsp(1, true, "20250701000000Z", "20250801000000Z");
+    authority.write("ocsp.der", &second);
+    until_shown(&it, &peer, |(_, stapled)| *stapled == second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_came_too_early_is_taken_when_its_time_has_come() {
+    let authority = Authority::new("root");
+    let clock = Hand::at("2025-06-01T00:00:00Z");
+    let it = start(&clock, &authority.options()).await;
+    let peer = Peer::new(&authority, None);
+    let (before, _) = shown(&it, &peer).await;
+    it.sink.take();
+    let next = authority.sign(2, |params| {
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = date_time_ymd(2025, 6, 2);
+    });
+    authority.install(&next);
+    recorded(&it, "tls.reload", 1).await;
+    assert_eq!(shown(&it, &peer).await.0, before);
+    clock.set("2025-06-02T00:00:01Z");
+    until_shown(&it, &peer, |(certificate, _)| *certificate == *next.certificate).await;
+    recorded(&it, "tls.reload", 0).await;
+}
