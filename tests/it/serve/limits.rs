@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::reload::until;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 use crate::support::wire::{Wire, request};
@@ -93,6 +94,7 @@ fn connections_per_address_max() {
         config["serve"]["limits"] = json!({ "connections_per_address_max": 1 });
         config["serve"]["trusted_proxies"] = json!(["127.0.0.1/32"]);
     });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let server = Server::start(&desk);
     let mut wires = [server.wire(), server.wire(), server.wire()];
     for wire in &mut wires {
@@ -127,6 +129,7 @@ fn requests_per_caller_max() {
             { "name": "other", "persona": "persona.json" },
         ]);
     });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let server = Server::start(&desk);
     let list = |listener| Wire::open(server.at(listener)).ask("GET", "/v1/capabilities", &[], "");
     let fields = [("Content-Type", "application/json"), ("Content-Length", "3")];
@@ -385,6 +388,24 @@ fn drain_ms() {
     };
     assert_eq!(end(20_000), Some(200), "a call that is under way ends");
     assert_eq!(end(100), None, "and is not waited for longer than it may be");
+}
+
+#[test]
+fn drain_delay_ms() {
+    let patient = server(json!({ "drain_delay_ms": 600_000 }));
+    let mut wire = patient.wire();
+    assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    patient.signal(Signal::TERM);
+    // On new connections, as a balancer looks.
+    until("it is not ready", || patient.get("/ready").status == 503);
+    assert_eq!(patient.get("/ready").json(), json!({ "status": "draining" }));
+    assert_eq!(patient.invoke(ECHO, "1").status, 200, "everything else goes on");
+    assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    let short = server(json!({ "drain_delay_ms": 100 }));
+    assert_eq!(short.get("/ready").status, 200);
+    short.signal(Signal::TERM);
+    let (code, words) = short.wait();
+    assert_eq!(code, Some(0), "{words}");
 }
 
 #[test]

@@ -87,6 +87,9 @@ bounds! {
     write_ms = 60_000, 10 => 600_000;
     /// A connection on which nothing is asked. Stops callers who keep connections.
     idle_ms = 60_000, 10 => 3_600_000;
+    /// How long the server goes on as before once it is told to end, and says only that it is not ready. Stops a balancer that looks
+    /// now and then from sending callers to one that takes no connections any more.
+    drain_delay_ms = 0, 0 => 600_000;
     /// How long calls that are under way may go on once the server is told to end.
     drain_ms = 30_000, 0 => 3_600_000;
     /// How often the files of TLS are looked at, to take those that changed.

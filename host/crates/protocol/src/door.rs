@@ -188,10 +188,9 @@ impl Shared {
         Toolbox::new(Arc::clone(&self.dispatcher), &self.bounds)
     }
 
-    /// From now on the server ends.
-    pub(crate) fn drain(&self) {
+    /// From now on the server is not ready.
+    pub(crate) fn leave(&self) {
         self.draining.store(true, Ordering::Release);
-        self.mcp.drain();
     }
 
     pub(crate) fn draining(&self) -> bool {

@@ -141,7 +141,7 @@ pub(crate) async fn health(State(door): State<Arc<Door>>) -> Response {
     responses(
         (status = 200, description = "It does", body = Status),
         (status = 429, response = crate::problem::ProblemResponse),
-        (status = 503, description = "It ends, and takes no new connections", body = Status),
+        (status = 503, description = "It was told to end, and takes no new connections, or soon will not", body = Status),
     )
 )]
 pub(crate) async fn ready(State(door): State<Arc<Door>>) -> Response {

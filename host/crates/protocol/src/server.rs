@@ -247,7 +247,8 @@ impl Server {
         stage.doors.iter().map(url).collect()
     }
 
-    /// Answers until `stop` ends. Then it takes no new connections, lets what is under way go on for a while, and returns.
+    /// Answers until `stop` ends, and for `drain_delay_ms` more, in which it says that it is not ready. Then it takes no new
+    /// connections, lets what is under way go on for a while, and returns.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (stopper, stopped) = Stop::new();
         let Self { sockets, handle } = self;
@@ -263,9 +264,13 @@ impl Server {
             acceptors.spawn(acceptor.run(stopped.clone()));
         }
         stop.await;
-        watch.abort();
         let shared = Arc::clone(&handle.current.stage().shared);
-        shared.drain();
+        shared.leave();
+        tokio::time::sleep(bounds::ms(shared.bounds.drain_delay_ms)).await;
+        watch.abort();
+        // It may have been replaced meanwhile.
+        let shared = Arc::clone(&handle.current.stage().shared);
+        shared.mcp.drain();
         let mut drained = std::pin::pin!(tokio::time::sleep(bounds::ms(shared.bounds.drain_ms)));
         let _all_ended = stopper.send(true);
         while acceptors.join_next().await.is_some() {}
