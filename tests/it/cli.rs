@@ -383,6 +383,19 @@ fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
         &listener("anonymous", json!("nobody")),
         &["for `nobody`, and there is no such caller"],
     );
+    let twice = |port: u16| {
+        move |config: &mut Value| {
+            let one = json!({ "address": format!("127.0.0.1:{port}"), "anonymous": "tester" });
+            config["serve"]["listener"] = json!([one, one]);
+        }
+    };
+    refused(
+        &twice(8443),
+        &["`127.0.0.1:8443` is listened on twice", "a port of its own"],
+    );
+    // The system gives each a port of its own.
+    let (code, shown) = checked(&twice(0));
+    assert_eq!(code, 0, "{shown}");
     // A server that runs has its port, and is none of doctor's business.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

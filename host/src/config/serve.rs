@@ -165,6 +165,12 @@ pub(super) fn resolve(
         })
     };
     let (rates, redis) = rates::resolve(raw.rates, beside)?;
+    check_addresses(
+        raw.listener
+            .iter()
+            .map(|listener| listener.address)
+            .chain(raw.admin.address),
+    )?;
     Ok(ServeConfig {
         listeners: raw
             .listener
@@ -189,6 +195,16 @@ pub(super) fn resolve(
         redis,
         trusted_proxies: raw.trusted_proxies,
     })
+}
+
+/// Each is bound once. Of port 0 the system makes another one each time.
+fn check_addresses(addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ServeConfigError> {
+    let mut seen = BTreeSet::new();
+    let mut fixed = addresses.filter(|address| address.port() != 0);
+    match fixed.find(|address| !seen.insert(*address)) {
+        Some(twice) => Err(ServeConfigError::AddressTwice(twice)),
+        None => Ok(()),
+    }
 }
 
 fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<CallerConfig, ConfigError> {

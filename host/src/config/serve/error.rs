@@ -14,6 +14,9 @@ pub enum ServeConfigError {
     /// A bound that makes no sense.
     #[error(transparent)]
     Bounds(OutOfRange),
+    /// An address that only one of them could have.
+    #[error("`{0}` is listened on twice")]
+    AddressTwice(SocketAddr),
     /// Something about certificates of callers, and nothing that says whose they are.
     #[error("[serve.listener.tls] of `{address}` has `{key}` and no `client_ca_file`")]
     NoClientCa {
@@ -102,6 +105,11 @@ impl ServeConfigError {
     pub fn hint(&self) -> Option<String> {
         let line = match self {
             Self::Bounds(_) | Self::IssuerRange { .. } => return None,
+            Self::AddressTwice(_) => {
+                return Some(
+                    "give each [[serve.listener]], and the `address` of [serve.admin], a port of its own".to_owned(),
+                );
+            }
             Self::NoClientCa { key, .. } => {
                 return Some(format!(
                     "in aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"

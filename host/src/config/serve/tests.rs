@@ -228,3 +228,27 @@ fn the_keys_of_issuers_are_fetched_as_outbound_says() {
     let shown = format!("{:?}", config.load().unwrap().serve.unwrap().outbound);
     assert!(shown.contains("proxy.example"), "{shown}");
 }
+
+#[test]
+fn no_address_is_listened_on_twice() {
+    let listener = |address: &str| format!("[[serve.listener]]\naddress = \"{address}\"\n");
+    let admin = |address: &str| format!("[serve.admin]\naddress = \"{address}\"\n");
+    let local = "127.0.0.1:8080";
+    for twice in [
+        format!("{}{}", listener(local), listener(local)),
+        format!("{}{}", listener(local), admin(local)),
+    ] {
+        let failure = refused(&twice);
+        assert!(
+            failure.message.contains("`127.0.0.1:8080` is listened on twice"),
+            "{failure}"
+        );
+    }
+    for good in [
+        format!("{}{}", listener(local), listener("127.0.0.1:8081")),
+        format!("{}{}", listener(local), listener("[::1]:8080")),
+        format!("{}{}", listener("127.0.0.1:0"), admin("127.0.0.1:0")),
+    ] {
+        assert!(!serve(&good).listeners.is_empty());
+    }
+}
