@@ -319,6 +319,14 @@ fn admin(config: &Config) -> Option<&AdminOptions> {
     config.serve.as_ref().map(|serve| &serve.admin)
 }
 
+/// Whether something reaches its server until the end of the host as it did at the start. Keys of issuers are fetched anew.
+fn keeps_outbound(config: &Config) -> bool {
+    let secrets = config.secrets.as_ref().is_some_and(|secrets| secrets.vault.is_some());
+    let audit = config.audit.as_ref();
+    let copies = audit.is_some_and(|audit| audit.elasticsearch.is_some() || audit.otlp.is_some());
+    secrets || copies || config.telemetry.otlp.is_some()
+}
+
 /// What the host is made of, it keeps until its end.
 fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
     let sections = [
@@ -336,6 +344,10 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
         ("[audit]", old.audit == new.audit),
         ("[process]", old.process == new.process),
         ("[telemetry]", old.telemetry == new.telemetry),
+        (
+            "[outbound]",
+            old.outbound.options() == new.outbound.options() || !keeps_outbound(old),
+        ),
         (
             "[serve.admin]",
             admin(old) == admin(new) || new.serve.is_none() || old.serve.is_none(),

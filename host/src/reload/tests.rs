@@ -513,6 +513,38 @@ fn what_cannot_change_is_named() {
 }
 
 #[test]
+fn who_reaches_a_server_goes_on_to_reach_it_in_the_same_way() {
+    let outbound = |name: &str| format!("[outbound]\nno_proxy = [\"{name}\"]\n");
+    for (keeps, more) in [
+        (true, "[telemetry.otlp]\naddress = \"http://127.0.0.1:1\""),
+        (true, "[audit.otlp]\naddress = \"http://127.0.0.1:1\""),
+        (
+            true,
+            "[audit.elasticsearch]\naddress = \"http://127.0.0.1:1\"\nindex = \"i\"",
+        ),
+        (
+            true,
+            "[secrets.vault]\naddress = \"http://127.0.0.1:1\"\ntoken_file = \"token\"",
+        ),
+        (false, ""),
+    ] {
+        let lab = Lab::new();
+        let config = |name: &str| lab.config(&[], &[], &format!("{more}\n{}", outbound(name)));
+        check_fixed(&config("one.example"), &config("one.example")).unwrap();
+        let moved = check_fixed(&config("one.example"), &config("two.example"));
+        if keeps {
+            let failure = moved.unwrap_err();
+            assert_eq!(
+                failure.message, "[outbound] cannot change while the host runs",
+                "{more}"
+            );
+        } else {
+            moved.unwrap();
+        }
+    }
+}
+
+#[test]
 fn rules_that_others_change_meanwhile_are_not_lost() {
     let lab = Lab::new();
     lab.manifest("a.json", 1, "a");
