@@ -133,8 +133,8 @@ impl Reloader {
     }
 
     /// Takes a configuration that was read again: policy, trust, manifests and personas as [`Host::reload`], and callers, issuers,
-    /// their keys, the names and pages of listeners, bounds, rates and proxies. A request that has begun goes on under the old one as a whole, every
-    /// later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
+    /// their keys, the names, pages and TLS of listeners, bounds, rates and proxies. A request that has begun goes on under the old one as a
+    /// whole, every later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
     /// runtime.
     ///
     /// # Errors
