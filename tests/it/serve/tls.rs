@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, Client, INSTALLED, ocsp};
 
 const ECHO: &str = "runtime-echo-tool";
 const KEY: &str = "aral_a-key-of-the-test";
@@ -204,6 +204,70 @@ fn calls_over_tls_are_those_of_the_key_or_the_certificate() {
         .assert_problem("nobody", 401, "authentication.failed");
     let foreign = Authority::new().client_named(NAME);
     assert!(foreign.invoke(address, ECHO, &[], "1").is_err());
+}
+
+#[test]
+fn nobody_comes_in_without_a_certificate_unless_the_file_says_so() {
+    let authority = Authority::new();
+    let key = format!("Bearer {KEY}");
+    for (auth, may_come) in [(None, false), (Some("required"), false), (Some("optional"), true)] {
+        let desk = secured(&authority, |config| {
+            tls(config)["client_ca_file"] = json!("clients.pem");
+            if let Some(auth) = auth {
+                tls(config)["client_auth"] = json!(auth);
+            }
+        });
+        let server = Server::start(&desk);
+        let ask = |client: Client| client.invoke(server.address(), ECHO, &[("Authorization", &key)], "1");
+        // One that is nobody's is the way in.
+        let with = ask(authority.client_named(NAME)).expect("an answer");
+        assert_eq!(with.status, 200, "{auth:?}: {with:?}");
+        let without = ask(authority.client()).map(|reply| reply.status);
+        assert_eq!(without.ok(), may_come.then_some(200), "{auth:?}");
+    }
+}
+
+#[test]
+fn who_was_revoked_does_not_come_in() {
+    let authority = Authority::new();
+    for (listed, may_come) in [(true, false), (false, true)] {
+        let desk = secured(&authority, |config| {
+            tls(config)["client_ca_file"] = json!("clients.pem");
+            if listed {
+                tls(config)["crl_files"] = json!(["revoked.pem"]);
+            }
+            config["serve"]["caller"][0]["certificates"] = json!([format!("uri:{NAME}")]);
+        });
+        desk.write("revoked.pem", authority.revoked(&[7]).as_bytes());
+        desk.private("revoked.pem");
+        let server = Server::start(&desk);
+        let status = |serial: u64| {
+            let client = authority.client_numbered(NAME, serial);
+            client
+                .invoke(server.address(), ECHO, &[], "1")
+                .ok()
+                .map(|reply| reply.status)
+        };
+        assert_eq!(status(8), Some(200), "{listed}");
+        assert_eq!(status(7), may_come.then_some(200), "{listed}");
+    }
+}
+
+#[test]
+fn the_ocsp_response_of_the_file_goes_out_with_the_certificate() {
+    let authority = Authority::new();
+    let response = ocsp(INSTALLED);
+    for (named, shown) in [(true, response.clone()), (false, Vec::new())] {
+        let desk = secured(&authority, |config| {
+            if named {
+                tls(config)["ocsp_file"] = json!("ocsp.der");
+            }
+        });
+        desk.write("ocsp.der", &response);
+        desk.private("ocsp.der");
+        let server = Server::start(&desk);
+        assert_eq!(authority.client().stapled(server.address()), shown);
+    }
 }
 
 #[test]
