@@ -88,7 +88,7 @@ fn closed() -> Desk {
 }
 
 /// Status and body over the socket.
-fn over(socket: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+pub(super) fn over(socket: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = UnixStream::connect(socket).expect("it listens");
     let text = request(method, path, &[("Connection", "close")], body);
     stream.write_all(text.as_bytes()).expect("it takes it");

@@ -9,6 +9,7 @@ use aral_contract::document::signed::Kind;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::admin::over;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::server::{self, Server};
@@ -56,72 +57,113 @@ fn side(desk: &Desk, name: &str) -> Value {
     config
 }
 
+/// What a client of one side sees: its list, which must be whole, and which of both sides answer.
+struct Seen {
+    listed: usize,
+    answers: [bool; 2],
+}
+
+/// Whoever goes on until it is told to end ends also with a test that fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+const SIDES: [&str; 2] = ["left", "right"];
+
+fn look(wire: &mut Wire) -> Seen {
+    let list = wire.ask("GET", "/v1/capabilities", &[], "");
+    assert_eq!(list.status, 200, "{list:?}");
+    let list = list.json();
+    let list = list["capabilities"].as_array().expect("a list");
+    let ids: Vec<&str> = list.iter().filter_map(|one| one["id"].as_str()).collect();
+    // A persona of one side under the policy or the manifests of the other could call nothing.
+    let listed = SIDES.iter().position(|side| ids == [*side]);
+    let listed = listed.unwrap_or_else(|| panic!("some of both: {ids:?}"));
+    let answers = SIDES.map(|id| {
+        let reply = wire.invoke(id, &[], "1");
+        // Of the other side there is nothing at all, rather than something that is denied.
+        match reply.status {
+            200 => assert_eq!(reply.body, "1"),
+            _ => drop(reply.assert_problem(id, 404, "capability.unknown")),
+        }
+        reply.status == 200
+    });
+    Seen { listed, answers }
+}
+
 #[test]
 fn thousands_of_calls_see_the_old_or_the_new_and_never_both() {
     let desk = server::desk(|config| {
         let often = json!({ "per_second": 1_000_000 });
         config["serve"]["rates"] = json!({ "address": often, "persona": often, "caller": often });
+        config["audit"]["repeats_max"] = json!(100_000);
     });
     desk.component(&RUNTIME_ECHO_TOOL.bytes());
-    let (left, right) = (side(&desk, "left"), side(&desk, "right"));
-    desk.replace_config(&left);
+    let sides = SIDES.map(|name| side(&desk, name));
+    desk.replace_config(&sides[0]);
+    std::fs::copy(desk.path("aral.toml"), desk.path("good.toml")).expect("a file");
     let server = Server::start(&desk);
-    let (ended, calls, seen) = (
-        AtomicBool::new(false),
-        AtomicUsize::new(0),
-        [AtomicUsize::new(0), AtomicUsize::new(0)],
-    );
+    let recorded = || {
+        ["configuration_changed", "security"].map(|kind| {
+            let run = desk.aral(&["--config", "good.toml", "audit", "query", "--type", kind, "--json"]);
+            run.stdout.matches("\"subject\":\"configuration\"").count()
+        })
+    };
+    let before = recorded();
+    let (ended, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let counts = || [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let (listed, answered) = (counts(), counts());
+    let least = |counts: &[AtomicUsize; 2]| counts.iter().map(|count| count.load(Ordering::Relaxed)).min();
+    let (mut taken, mut refused) = (0, 0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut wire = server.wire();
                 while !ended.load(Ordering::Relaxed) {
-                    let list = wire.ask("GET", "/v1/capabilities", &[], "");
-                    assert_eq!(list.status, 200, "{list:?}");
-                    let list = list.json();
-                    let ids: Vec<&str> = list["capabilities"]
-                        .as_array()
-                        .expect("a list")
-                        .iter()
-                        .filter_map(|one| one["id"].as_str())
-                        .collect();
-                    // A persona of one side under the policy or the manifests of the other could call nothing.
-                    match ids[..] {
-                        ["left"] => seen[0].fetch_add(1, Ordering::Relaxed),
-                        ["right"] => seen[1].fetch_add(1, Ordering::Relaxed),
-                        _ => panic!("some of both: {ids:?}"),
-                    };
-                    for id in ["left", "right"] {
-                        let reply = wire.invoke(id, &[], "1");
-                        // Of the other side there is nothing at all, rather than something that is denied.
-                        match reply.status {
-                            200 => assert_eq!(reply.body, "1"),
-                            _ => drop(reply.assert_problem(id, 404, "capability.unknown")),
-                        }
+                    let seen = look(&mut wire);
+                    listed[seen.listed].fetch_add(1, Ordering::Relaxed);
+                    for (count, answers) in answered.iter().zip(seen.answers) {
+                        count.fetch_add(usize::from(answers), Ordering::Relaxed);
                     }
                     calls.fetch_add(3, Ordering::Relaxed);
                 }
             });
         }
+        let _end = End(&ended);
+        let socket = desk.path("state/admin.sock");
+        let mut wire = server.wire();
         let start = Instant::now();
-        let mut round = 0;
-        while round < 60 || calls.load(Ordering::Relaxed) < 3000 {
-            assert!(start.elapsed() < 4 * SOON, "{calls:?} calls in {round} rounds");
-            match round % 3 {
-                0 => desk.replace_config(&right),
-                1 => desk.replace_config(&left),
-                _ => desk.write("aral.toml", b"policy = nonsense"),
+        while taken < 40 || calls.load(Ordering::Relaxed) < 3000 || least(&answered) < Some(500) {
+            assert!(
+                start.elapsed() < 4 * SOON,
+                "{calls:?} calls, {answered:?} answered, {taken} changes"
+            );
+            for next in [1, 0] {
+                desk.replace_config(&sides[next]);
+                server.signal(Signal::HUP);
+                until("it is taken", || look(&mut wire).listed == next);
+                taken += 1;
+                let before = calls.load(Ordering::Relaxed);
+                until("calls go on", || calls.load(Ordering::Relaxed) > before + 20);
             }
-            server.signal(Signal::HUP);
-            std::thread::sleep(Duration::from_millis(30));
-            round += 1;
+            desk.write("next.toml", b"policy = nonsense");
+            std::fs::rename(desk.path("next.toml"), desk.path("aral.toml")).expect("a file");
+            let (status, problem) = over(&socket, "POST", "/v1/reload", "{}");
+            assert_eq!((status, &problem["code"]), (400, &json!("config.invalid")));
+            refused += 1;
         }
-        ended.store(true, Ordering::Relaxed);
     });
-    assert!(seen.iter().all(|side| side.load(Ordering::Relaxed) > 0), "{seen:?}");
+    assert!(least(&listed) > Some(0), "{listed:?}");
     server.signal(Signal::TERM);
     let (code, words) = server.wait();
     assert_eq!(code, Some(0), "{words}");
+    // Each of them happened, and is on record.
+    let after = recorded();
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [taken, refused]);
 }
 
 #[test]
