@@ -1,15 +1,20 @@
 //! What is answered: calls, lists, descriptions, and answers for whoever asks again.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use aral_contract::Digest;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::reload::until;
+use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::mcp::assert_recorded;
 use crate::support::server::{Server, desk};
 use crate::support::setup;
-use crate::support::wire::Wire;
+use crate::support::tls::Authority;
+use crate::support::wire::{Wire, http2, http2_reset, request};
 
 const ECHO: &str = "runtime-echo-tool";
 
@@ -167,7 +172,7 @@ fn a_request_that_is_repeated_happens_once() {
 }
 
 #[test]
-fn a_call_with_a_key_outlives_its_connection_and_others_do_not() {
+fn a_call_with_a_key_outlives_its_connection() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_SLEEP, |_| ());
     let server = Server::start(&desk);
@@ -178,7 +183,7 @@ fn a_call_with_a_key_outlives_its_connection_and_others_do_not() {
         let mut all = vec![("Content-Type", "application/json")];
         all.extend_from_slice(fields);
         let mut wire = server.wire();
-        let text = crate::support::wire::request("POST", "/v1/invoke/runtime-sleep", &all, "{\"wait_ms\":1500}");
+        let text = request("POST", "/v1/invoke/runtime-sleep", &all, "{\"wait_ms\":1500}");
         wire.send(&text);
         std::thread::sleep(Duration::from_millis(500));
     };
@@ -194,6 +199,57 @@ fn a_call_with_a_key_outlives_its_connection_and_others_do_not() {
         reply = repeat();
     }
     assert_eq!(reply.field("idempotency-replayed"), Some("true"), "{reply:?}");
+}
+
+/// Those of a call in the trace of its caller.
+fn fields(parent: &str) -> [(&str, &str); 2] {
+    [("content-type", "application/json"), ("traceparent", parent)]
+}
+
+/// Waits for the record of the end of the call in this trace.
+fn assert_cancelled(desk: &Desk, trace: &str) {
+    let mut found = Value::Null;
+    until("the call is on record", || {
+        let query = ["audit", "query", "--json", "--type", "invocation", "--trace", trace];
+        found = desk.aral(&query).object()["records"][0]["event"].clone();
+        !found.is_null()
+    });
+    assert!(found.to_string().contains("call.cancelled"), "{found}");
+}
+
+#[test]
+fn a_call_without_a_key_ends_with_its_request() {
+    // Long enough that only giving up ends it.
+    let limits = json!({ "fuel": 1_u64 << 50, "compute_ms": 600_000, "wall_ms": 600_000 });
+    let authority = Authority::new();
+    let desk = desk(|config| {
+        let listener = &mut config["serve"]["listener"];
+        let mut secured = listener[0].clone();
+        secured["tls"] = json!({ "certificate_file": "chain.pem", "key_file": "key.pem" });
+        *listener = json!([listener[0], secured]);
+        config["serve"]["limits"] = json!({ "handler_ms": 3_600_000 });
+        config["policy"]["limits"] = limits.clone();
+    });
+    authority.install(&desk);
+    desk.guest(RUNTIME_INFINITE_LOOP, |entry| entry["limits"] = limits);
+    let server = Server::start(&desk);
+    let path = "/v1/invoke/runtime-infinite-loop";
+    let (first, second) = ("0af7651916cd43dd8448eb211c80319c", "0af7651916cd43dd8448eb211c80319d");
+    let parent = |trace: &str| format!("00-{trace}-b7ad6b7169203331-01");
+
+    let mut wire = server.wire();
+    wire.send(&request("POST", path, &fields(&parent(first)), "{}"));
+    assert_recorded(&desk, "invocation_started", &[first]);
+    drop(wire);
+    assert_cancelled(&desk, first);
+
+    // Over HTTP/2 the connection goes on.
+    let mut stream = authority.client().http2(server.at(1));
+    let bytes = http2(path, &fields(&parent(second)), "{}");
+    stream.write_all(&bytes).expect("it takes it");
+    assert_recorded(&desk, "invocation_started", &[second]);
+    stream.write_all(&http2_reset()).expect("it takes it");
+    assert_cancelled(&desk, second);
 }
 
 #[test]

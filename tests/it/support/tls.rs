@@ -267,6 +267,15 @@ impl Client {
         self.ask(address, "POST", &format!("/v1/invoke/{id}"), &all, input)
     }
 
+    /// A connection of HTTP/2 on which nothing is said yet.
+    pub(crate) fn http2(&self, address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from("localhost").expect("a name");
+        let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
+        StreamOwned::new(tls, TcpStream::connect(address).expect("it listens"))
+    }
+
     /// The certificate that the other side shows.
     pub(crate) fn shown(&self, address: SocketAddr) -> CertificateDer<'static> {
         let mut tcp = TcpStream::connect(address).expect("it listens");
