@@ -553,3 +553,17 @@ fn a_candidate_policy_is_asked_about_what_was_decided() {
         "{known}"
     );
 }
+
+#[test]
+fn what_the_log_hides_it_hides_with_the_key_of_the_file() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.configure(|config| config["audit"]["blinding_key_file"] = json!("mine.blind"));
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert("a call", 0, &[]);
+    assert_eq!(std::fs::read(desk.path("mine.blind")).expect("it is made").len(), 32);
+    let usual = PathBuf::from(desk.path(&format!("{}/audit.blind", setup::STATE)));
+    assert!(!usual.exists(), "there is no other one");
+    desk.write("mine.blind", b"none");
+    desk.invoke(RUNTIME_ECHO_TOOL, "1")
+        .assert("no key", 2, &["mine.blind", "does not hold a key"]);
+}

@@ -4,6 +4,7 @@ mod admin;
 mod admin_verbs;
 mod breaker;
 mod calls;
+mod collector;
 mod denials;
 #[cfg(feature = "services")]
 mod fuzz;

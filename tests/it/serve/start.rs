@@ -229,3 +229,22 @@ fn a_persona_that_expired_is_refused_at_the_start() {
     desk.aral(&["serve"])
         .assert("expired", 7, &["the persona of the caller `tester`"]);
 }
+
+#[test]
+fn the_process_has_the_limits_of_the_file() {
+    let limits = |process: Value| {
+        let desk = desk(|config| config["process"] = process);
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        let server = Server::start(&desk);
+        let text = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("it runs");
+        ["Max open files", "Max address space"].map(|name| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a limit");
+            line.split_whitespace().next().expect("a number").to_owned()
+        })
+    };
+    let [files, space] = limits(json!({ "open_files_max": 1000, "address_space_bytes_max": 1_u64 << 44 }));
+    assert_eq!((files.as_str(), space), ("1000", (1_u64 << 44).to_string()));
+    let [files, space] = limits(json!({}));
+    assert_ne!(files, "1000");
+    assert_ne!(space, (1_u64 << 44).to_string());
+}

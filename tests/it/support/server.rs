@@ -131,6 +131,11 @@ impl Server {
         self.wire().invoke(id, &[], input)
     }
 
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id");
         kill_process(Pid::from_raw(id).expect("a process"), signal).expect("it runs");

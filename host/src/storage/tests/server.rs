@@ -147,6 +147,20 @@ async fn a_role_logs_in_where_it_is_mounted() {
     );
     ask(config(&address, login("machines"))).await.unwrap();
     assert!(heard(&server).contains("/v1/auth/machines/login"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret-id");
+    files::write_path(&path, b"of-the-file\n", 0o600, files::Replace::Refuse).unwrap();
+    let login = VaultLogin::AppRole {
+        mount: "approle".to_owned(),
+        role_id: "the-role".to_owned(),
+        secret_id: Credential::File(path),
+    };
+    ask(config(&address, login)).await.unwrap();
+    let asked = heard(&server);
+    assert!(
+        asked.contains("\"of-the-file\"") && !asked.contains("of-the-variable"),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
