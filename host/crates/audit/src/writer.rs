@@ -1,14 +1,14 @@
 //! The thread that writes. It takes what is queued, chains and hashes it, signs a checkpoint now and then, and brings many
 //! records to the disk at once. When the disk says no it says so, and tries again: what was queued is not lost.
 
+mod segments;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::Digest;
 use aral_contract::document::PrivateKey;
-use aral_contract::failure::chain;
-use aral_runtime::files;
 use cap_std::fs::Dir;
 use jiff::Timestamp;
 
@@ -18,11 +18,10 @@ use crate::keepsake::Keepsake;
 use crate::line::{Link, write_checkpoint, write_record};
 use crate::merkle::{Tree, leaf_hash};
 use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
-use crate::output::{Output, files_error, segment_error};
+use crate::output::Output;
 use crate::reserve::Reserve;
 use crate::retain::{Holds, Retention};
-use crate::schema::{AuditEvent, LogGap, LogRetired};
-use crate::segment::{Header, file_name};
+use crate::schema::{AuditEvent, LogGap};
 use crate::shared::{Condition, Prepared, Shared, State};
 
 /// How long the writer lets records gather before it takes them, where nobody waits for the disk.
@@ -266,63 +265,6 @@ impl Writer {
                 self.unsynced_checkpoint = Some(Arc::new(checkpoint));
             }
             Err(error) => tracing::error!(%error, "the audit log cannot sign a checkpoint"),
-        }
-    }
-
-    fn is_segment_full(&self) -> bool {
-        let age = self.shared.clock.now().duration_since(self.segment_opened_at);
-        let old = Duration::try_from(age).is_ok_and(|age| age >= self.rotation.age_max);
-        self.tree.size() > self.first && (old || self.output.length() >= self.rotation.bytes_max)
-    }
-
-    /// Ends the segment with a checkpoint that says so.
-    fn end_segment(&mut self) -> Result<(), GivenUp> {
-        self.signed_at = Some(self.shared.clock.elapsed());
-        self.write_checkpoint(true);
-        self.sync()
-    }
-
-    /// Begins the next segment.
-    fn begin_segment(&mut self) -> Result<(), GivenUp> {
-        let now = self.shared.clock.now();
-        let header = Header::after(self.shared.log, &self.tree, self.prev, now).line();
-        let (dir, first) = (Arc::clone(&self.dir), self.tree.size());
-        let mut next = None;
-        self.retry(|_| {
-            files::write_atomic(&dir, file_name(first), &header, 0o600).map_err(files_error)?;
-            let output = Output::open(&dir, first, header.len() as u64).map_err(segment_error)?;
-            next = Some(output);
-            Ok(())
-        })?;
-        if let Some(output) = next {
-            self.output = output;
-            (self.first, self.segment_opened_at, self.ended) = (first, now, false);
-        }
-        self.looks_back |= self.retiring.is_none();
-        Ok(())
-    }
-
-    /// Removes old segments once the log says that it did, under a signature: anybody can say so without one.
-    fn retire(&mut self) {
-        if self.looks_back && !self.holds.are_awaited() {
-            self.looks_back = false;
-            let now = self.shared.clock.now();
-            let kept_from = self.retention.kept_from(&self.dir, &self.holds, now);
-            self.retiring = kept_from.map(|kept_from| {
-                let event = AuditEvent::LogRetired(LogRetired { kept_from });
-                (self.shared.lock().push_own(now, event), kept_from)
-            });
-        }
-        if self.retiring.is_none() {
-            return;
-        }
-        let needed = self.holds.lowest();
-        let checkpoint = self.shared.lock().checkpoint.clone();
-        let signed = checkpoint.map_or(0, |checkpoint| checkpoint.head.size);
-        if let Some((_, kept_from)) = self.retiring.take_if(|(seq, from)| *seq < signed && *from <= needed)
-            && let Err(error) = self.retention.remove_before(&self.dir, kept_from)
-        {
-            tracing::error!(error = chain(&error), "old segments of the audit log cannot be removed");
         }
     }
 
