@@ -216,6 +216,16 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
+    /// Says how the log is doing. The lock is not held for the line about it: whoever reads the log of the host may stand
+    /// still.
+    pub(crate) fn set_condition(&self, condition: Condition) {
+        let before = std::mem::replace(&mut self.lock().condition, condition.clone());
+        self.announce();
+        if before != condition {
+            tracing::error!(?condition, "the audit log cannot be written as it should");
+        }
+    }
+
     /// Completes at the next announcement, if it is polled or enabled before that.
     pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
@@ -273,6 +283,7 @@ impl Shared {
         }
         if let Offered::Closed = offered {
             state.lost = state.lost.saturating_add(1);
+            drop(state);
             tracing::error!(trace = ?trace, "an event could not be recorded: the audit log is closed or cannot be written");
         }
     }

@@ -295,7 +295,7 @@ impl Writer {
                 if is_failing {
                     // New work waits for the reserve; the log itself has something to say before that.
                     let reason = "what waits is written first, and its reserve needs room".to_owned();
-                    self.set_condition(Condition::Reserve(reason));
+                    self.shared.set_condition(Condition::Reserve(reason));
                 }
                 return Ok(());
             };
@@ -303,11 +303,12 @@ impl Writer {
             if full && self.reserve.release() {
                 let reason =
                     "the disk is full, and what is under way is written into the reserve; make room".to_owned();
-                self.set_condition(Condition::Reserve(reason));
+                self.shared.set_condition(Condition::Reserve(reason));
                 continue;
             }
             is_failing = true;
-            self.set_condition(Condition::Failing(format!("the disk said: {error}")));
+            self.shared
+                .set_condition(Condition::Failing(format!("the disk said: {error}")));
             let state = self.shared.lock();
             if state.stopping {
                 return Err(GivenUp);
@@ -315,16 +316,6 @@ impl Writer {
             drop(self.wait(state, Some(wait)));
             wait = wait.saturating_mul(2).min(RETRY.1);
         }
-    }
-
-    fn set_condition(&self, condition: Condition) {
-        let mut state = self.shared.lock();
-        if state.condition != condition {
-            tracing::error!(?condition, "the audit log cannot be written as it should");
-            state.condition = condition;
-        }
-        drop(state);
-        self.shared.announce();
     }
 
     /// After a failure: everything is as it should be only once the reserve is there again.

@@ -150,3 +150,43 @@ fn a_record_holds_what_the_event_says_and_nothing_sensitive() {
     let user = Sensitive::new("hunter2".to_owned());
     assert!(!format!("{user:?}").contains("hunter2"));
 }
+
+/// Hears whether somebody holds the lock of a queue while the operator's log is written.
+struct Listener {
+    shared: Arc<Shared>,
+    held: Arc<Mutex<Vec<bool>>>,
+}
+
+impl tracing::Subscriber for Listener {
+    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn event(&self, _event: &tracing::Event<'_>) {
+        self.held.lock().unwrap().push(self.shared.state.try_lock().is_err());
+    }
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+#[test]
+fn nobody_waits_for_whoever_reads_the_log_of_the_host() {
+    let (shared, _clock) = shared(Durability::Sync);
+    shared.lock().stopping = true;
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let listener = Listener {
+        shared: Arc::clone(&shared),
+        held: Arc::clone(&held),
+    };
+    tracing::subscriber::with_default(listener, || {
+        shared.record(event("lost"));
+        shared.set_condition(Condition::Failing("gone".to_owned()));
+        shared.set_condition(Condition::Failing("gone".to_owned()));
+    });
+    assert_eq!(*held.lock().unwrap(), [false, false], "two lines, and no lock");
+    assert_eq!(shared.lock().lost, 1);
+}
