@@ -16,6 +16,7 @@ mod line;
 pub mod merkle;
 pub mod segment;
 
+mod age;
 mod ending;
 mod keepsake;
 pub mod log;

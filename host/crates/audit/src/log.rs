@@ -14,6 +14,7 @@ use aral_contract::{AuditSink, Clock, Event, LogId};
 use aral_runtime::files;
 use cap_std::fs::Dir;
 
+use crate::age::Opening;
 use crate::blind::Blinder;
 use crate::checkpoint::Checkpoint;
 use crate::keepsake::{self, Keepsake};
@@ -157,10 +158,11 @@ impl AuditLog {
             tree: recovered.tree,
             prev: recovered.prev,
             first: recovered.first,
-            segment_opened_at: recovered.segment_opened_at,
+            segment_age: recovered.segment_age,
             signed_at: (size > 0).then(|| clock.elapsed()),
             ended: recovered.ended,
             unsynced_checkpoint: None,
+            opening: Opening::now(&*clock),
             looks_back: false,
             retiring: None,
         };

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::LogOptions;
+use crate::age::SegmentAge;
 use crate::checkpoint::{Head, dangerous_unverified_head};
 use crate::ending::Ending;
 use crate::keepsake;
@@ -69,7 +70,7 @@ pub(crate) struct Recovered {
     pub(crate) prev: Digest,
     /// The first record of the current segment.
     pub(crate) first: u64,
-    pub(crate) segment_opened_at: Timestamp,
+    pub(crate) segment_age: SegmentAge,
     /// The last line is a checkpoint.
     pub(crate) clean: bool,
     /// It ends the current segment, and the next one was not begun.
@@ -128,12 +129,7 @@ pub(crate) fn recover(
         output: Output::open(dir, last, found.good)?,
         prev: found.prev,
         first: last,
-        // It is in no hash: what is said to be yet to come would never be full.
-        segment_opened_at: if opened_at > clock.now() {
-            Timestamp::UNIX_EPOCH
-        } else {
-            opened_at
-        },
+        segment_age: SegmentAge::found(opened_at, clock),
         clean: found.clean,
         ended: found.ended,
         opened: LogOpened {

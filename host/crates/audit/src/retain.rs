@@ -17,6 +17,7 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, OpenOptions};
 use jiff::Timestamp;
 
+use crate::age::{CLOCK_DOUBT, CLOCK_LEAP_MAX, Moment};
 use crate::checkpoint::{Checkpoint, dangerous_unverified_head, is_in_one_form};
 use crate::line::{self, LINE_BYTES_MAX, Line};
 use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
@@ -132,6 +133,17 @@ struct Kept {
     from: Option<u64>,
     /// Why the first segment stays that will never go as it is.
     stopped: Option<KeptError>,
+    /// What the clock is doubted for.
+    doubt: Doubt,
+}
+
+/// Why segments count for younger than the clock says, or than they say themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Doubt {
+    /// Some would go if a leap of the clock counted.
+    leap: bool,
+    /// Some ended in the future.
+    ahead: bool,
 }
 
 /// How much is kept. What decides is signed: the folder may be in reach of somebody who wants the host to remove records, and
@@ -144,6 +156,8 @@ pub(crate) struct Retention {
     trust: TrustStore,
     /// What was seen of segments that were ended, by their first records. It does not change any more.
     ended: BTreeMap<u64, Ended>,
+    /// What the log of the host was told last.
+    told: Doubt,
 }
 
 impl Retention {
@@ -154,20 +168,38 @@ impl Retention {
             log,
             trust,
             ended: BTreeMap::new(),
+            told: Doubt::default(),
         }
     }
 
     /// The first record that is kept; none: nothing is to go. The log of the host says what will never go as it is.
-    pub(crate) fn kept_from(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Option<u64> {
-        let kept = self.kept(dir, holds, now);
+    pub(crate) fn kept_from(&mut self, dir: &Dir, holds: &Holds, moment: &Moment) -> Option<u64> {
+        let kept = self.kept(dir, holds, moment);
+        self.tell(kept.doubt);
         if let Some(error) = kept.stopped {
             tracing::error!(error = chain(&error), "the retention of the audit log stops");
         }
         kept.from
     }
 
-    /// What is kept. The last segment, which was just begun, always is.
-    fn kept(&mut self, dir: &Dir, holds: &Holds, now: Timestamp) -> Kept {
+    /// Says once what the clock is doubted for.
+    fn tell(&mut self, doubt: Doubt) {
+        if doubt.leap && !self.told.leap {
+            let days = CLOCK_DOUBT.as_secs() / 86_400;
+            tracing::error!(
+                "the clock went further ahead than the audit log was written; segments that are too old only by that stay, and go {days} days after it: set the clock if it is wrong, and do nothing if it is right"
+            );
+        }
+        if doubt.ahead && !self.told.ahead {
+            tracing::warn!(
+                "segments of the audit log end later than it is now; they count for as old as what follows them: set the clock if it is wrong, and start the host again if it was set since that started"
+            );
+        }
+        self.told = doubt;
+    }
+
+    /// What is kept. The last segment always is.
+    fn kept(&mut self, dir: &Dir, holds: &Holds, moment: &Moment) -> Kept {
         let mut kept = Kept::default();
         let segments = match segment::list(dir) {
             Ok(segments) => segments,
@@ -190,9 +222,15 @@ impl Retention {
         let sizes = ended.iter().flatten().map(|ended| ended.bytes);
         let mut bytes = sizes.fold(0u64, u64::saturating_add);
         let needed = holds.lowest();
-        for ((_, next), ended) in pairs().zip(ended) {
+        let ends: Vec<Timestamp> = ended.iter().flatten().map(|ended| ended.at).collect();
+        let leap_max = self.leap_max();
+        let ages = moment.ages(&ends, leap_max);
+        kept.doubt.ahead = self.age_max.is_some() && ages.iter().any(|age| age.ahead > leap_max);
+        for (((_, next), ended), age) in pairs().zip(ended).zip(ages) {
             let Some(ended) = ended else { break };
-            let over = bytes > self.bytes_max || self.is_too_old(ended.at, now);
+            let too_old = self.is_too_old(age.counted);
+            kept.doubt.leap |= !too_old && self.is_too_old(age.said);
+            let over = bytes > self.bytes_max || too_old;
             if !over || next.first > needed {
                 break;
             }
@@ -202,9 +240,14 @@ impl Retention {
         kept
     }
 
-    fn is_too_old(&self, ended_at: Timestamp, now: Timestamp) -> bool {
-        let age = Duration::try_from(now.duration_since(ended_at));
-        self.age_max.zip(age.ok()).is_some_and(|(age_max, age)| age > age_max)
+    fn is_too_old(&self, age: Duration) -> bool {
+        self.age_max.is_some_and(|age_max| age > age_max)
+    }
+
+    /// The longest leap that counts at once: no step of the clock makes what is new too old.
+    fn leap_max(&self) -> Duration {
+        let half = self.age_max.and_then(|age_max| age_max.checked_div(2));
+        half.map_or(CLOCK_LEAP_MAX, |half| half.min(CLOCK_LEAP_MAX))
     }
 
     fn ended(&mut self, dir: &Dir, segment: &Listed, next: &Listed) -> Result<Ended, KeptError> {

@@ -2,34 +2,43 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aral_contract::document::{Kind, PrivateKey, TrustStore};
 use aral_contract::event::LifecycleChange;
 use aral_contract::{AuditSink as _, Clock, Event, EventKind};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{AuditLog, Blinder, Cursor, Durability, LogOptions, OpenError, Record};
 
-/// A clock that goes on when told.
+/// A clock that goes on when told, and whose time of day can be set besides.
 #[derive(Debug, Default)]
-pub(crate) struct TestClock(AtomicU64);
+pub(crate) struct TestClock {
+    nanoseconds: AtomicU64,
+    /// How far the time of day is ahead of what passed, in seconds.
+    ahead: AtomicI64,
+}
 
 impl TestClock {
     pub(crate) fn advance(&self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap();
-        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Sets the time of day, so that it is so many seconds ahead of what passed.
+    pub(crate) fn set_ahead(&self, seconds: i64) {
+        self.ahead.store(seconds, Ordering::Relaxed);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        start() + self.elapsed()
+        start() + self.elapsed() + SignedDuration::from_secs(self.ahead.load(Ordering::Relaxed))
     }
     fn elapsed(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed))
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use aral_contract::Digest;
 use aral_contract::document::PrivateKey;
 use cap_std::fs::Dir;
-use jiff::Timestamp;
 
+use crate::age::{Opening, SegmentAge};
 use crate::checkpoint::{Checkpoint, Head};
 use crate::ending::Ending;
 use crate::keepsake::Keepsake;
@@ -53,9 +53,9 @@ pub(crate) struct Writer {
     pub(crate) tree: Tree,
     /// The leaf of the last record.
     pub(crate) prev: Digest,
-    /// The first record of the current segment, and when that was begun.
+    /// The first record of the current segment, and how old that is.
     pub(crate) first: u64,
-    pub(crate) segment_opened_at: Timestamp,
+    pub(crate) segment_age: SegmentAge,
     /// The current segment is ended, and the next one is to be begun before anything else is written.
     pub(crate) ended: bool,
     /// Size of the log at the last checkpoint, and when that was signed; none: a log that was just begun is signed at once.
@@ -63,6 +63,7 @@ pub(crate) struct Writer {
     pub(crate) signed_at: Option<Duration>,
     /// A checkpoint that is not on stable storage yet.
     pub(crate) unsynced_checkpoint: Option<Arc<Checkpoint>>,
+    pub(crate) opening: Opening,
     /// A segment was begun, and nobody has seen yet whether older ones are to go.
     pub(crate) looks_back: bool,
     /// Once record `.0` is on stable storage and signed for, and no sink needs them, those before `.1` are removed.

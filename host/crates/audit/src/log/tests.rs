@@ -12,7 +12,7 @@ use aral_contract::{EventKind, TraceId};
 
 use super::*;
 use crate::schema::{LogOpened, LogRetired, Repeated};
-use crate::testing::{TestClock, blinder, event, key, open, options, records, session, start, trust, try_open};
+use crate::testing::{TestClock, blinder, event, firsts, key, open, options, records, session, start, trust, try_open};
 use crate::verify::{Tail, verify};
 use crate::{Durability, Record, segment};
 
@@ -256,6 +256,79 @@ fn retention_waits_for_sinks_that_start_and_for_those_that_come_later() {
     write();
     assert!(first() > 0);
     log.close().unwrap();
+    good(&options);
+}
+
+/// Two hours, with 40 records.
+fn two_hours(log: &AuditLog, clock: &TestClock) {
+    for number in 0..40 {
+        log.record(event(&number.to_string()));
+        log.flush().unwrap();
+        clock.advance(Duration::from_mins(3));
+    }
+}
+
+/// A log whose segments end after ten minutes and go after a day.
+fn by_age(folder: &Path) -> LogOptions {
+    LogOptions {
+        segment_age_max: Duration::from_mins(10),
+        retain_age_max: Some(Duration::from_hours(24)),
+        ..options(folder)
+    }
+}
+
+const YEAR: i64 = 365 * 24 * 3600;
+
+#[test]
+fn one_step_of_the_clock_removes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = by_age(folder.path());
+    let clock = Arc::new(TestClock::default());
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    two_hours(&log, &clock);
+    clock.set_ahead(YEAR);
+    two_hours(&log, &clock);
+    log.close().unwrap();
+    assert_eq!(firsts(&options)[0], 0, "nothing is a day old");
+    // Nor is it for those that start while the clock is ahead.
+    for _ in 0..2 {
+        let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+        two_hours(&log, &clock);
+        log.close().unwrap();
+        assert_eq!(firsts(&options)[0], 0);
+    }
+    clock.set_ahead(0);
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    two_hours(&log, &clock);
+    assert_eq!(firsts(&options)[0], 0);
+    // The control: a day passes.
+    clock.advance(Duration::from_hours(24));
+    two_hours(&log, &clock);
+    log.close().unwrap();
+    assert!(firsts(&options)[0] > 0);
+    good(&options);
+}
+
+#[test]
+fn a_clock_that_is_set_back_ends_segments_and_removes_them_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = by_age(folder.path());
+    let clock = Arc::new(TestClock::default());
+    // It is a year ahead when the host starts, and is set right.
+    clock.set_ahead(YEAR);
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    two_hours(&log, &clock);
+    let ahead = firsts(&options).len();
+    assert!(ahead > 5);
+    clock.set_ahead(0);
+    two_hours(&log, &clock);
+    assert!(firsts(&options).len() > ahead + 5, "segments do not end any more");
+    log.close().unwrap();
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    clock.advance(Duration::from_hours(25));
+    two_hours(&log, &clock);
+    log.close().unwrap();
+    assert!(firsts(&options)[0] > 41, "what ended in the future stays");
     good(&options);
 }
 

@@ -33,6 +33,15 @@ fn lab(folder: &tempfile::TempDir, retain_bytes_max: u64) -> LogOptions {
     }
 }
 
+/// When so much passed since a log was opened.
+fn after(passed: Duration) -> Moment {
+    let opened = crate::testing::start();
+    Moment {
+        opened,
+        now: opened + passed,
+    }
+}
+
 /// Where the last line of a segment is parted from those before it.
 fn before_last_line(whole: &[u8]) -> usize {
     let lines = &whole[..whole.len() - 1];
@@ -137,13 +146,12 @@ fn segments_that_are_taken_away_while_the_host_runs_take_nothing_with_them() {
     let dir = files::open_root(&options.directory).unwrap();
     let log = SegmentReader::open(&dir, 0).unwrap().header.log;
     let mut retention = Retention::new(ROOM, Some(Duration::from_hours(1)), log, trust());
-    let start = crate::testing::start();
-    let before = retention.kept(&dir, &Holds::default(), start);
+    let before = retention.kept(&dir, &Holds::default(), &after(Duration::ZERO));
     assert!(
         before.from.is_none() && before.stopped.is_none(),
         "all of it is known now"
     );
-    let later = start + Duration::from_hours(2);
+    let later = after(Duration::from_hours(2));
     // All but the oldest and the newest.
     let all = firsts(&options);
     for first in &all[1..all.len() - 1] {
@@ -153,7 +161,7 @@ fn segments_that_are_taken_away_while_the_host_runs_take_nothing_with_them() {
         )
         .unwrap();
     }
-    let kept = retention.kept(&dir, &Holds::default(), later);
+    let kept = retention.kept(&dir, &Holds::default(), &later);
     assert_eq!(kept.from, None);
     assert!(matches!(kept.stopped, Some(KeptError::Differs { .. })));
     for first in &all[1..all.len() - 1] {
@@ -163,7 +171,7 @@ fn segments_that_are_taken_away_while_the_host_runs_take_nothing_with_them() {
         )
         .unwrap();
     }
-    let kept = retention.kept(&dir, &Holds::default(), later);
+    let kept = retention.kept(&dir, &Holds::default(), &later);
     assert_eq!(kept.from, all.last().copied(), "the control");
 }
 
@@ -277,7 +285,7 @@ fn the_first_segment_that_cannot_go_is_told_wherever_it_stands() {
     let options = lab(&folder, ROOM);
     let dir = files::open_root(&options.directory).unwrap();
     let log = SegmentReader::open(&dir, 0).unwrap().header.log;
-    let asked = || Retention::new(0, None, log, trust()).kept(&dir, &Holds::default(), crate::testing::start());
+    let asked = || Retention::new(0, None, log, trust()).kept(&dir, &Holds::default(), &after(Duration::ZERO));
     let good = asked();
     assert_eq!(good.from, firsts(&options).last().copied());
     assert!(good.stopped.is_none());
@@ -437,7 +445,7 @@ fn what_is_in_the_way_is_told_with_what_to_do() {
     let dir = files::open_root(&options.directory).unwrap();
     let log = SegmentReader::open(&dir, 0).unwrap().header.log;
     let asked =
-        |log, trust| Retention::new(8000, None, log, trust).kept(&dir, &Holds::default(), crate::testing::start());
+        |log, trust| Retention::new(8000, None, log, trust).kept(&dir, &Holds::default(), &after(Duration::ZERO));
     let error = asked(log, trust_in(&[2])).stopped.unwrap();
     assert!(matches!(error, KeptError::NotSigned { .. }));
     let told = aral_contract::failure::chain(&error);
@@ -446,4 +454,31 @@ fn what_is_in_the_way_is_told_with_what_to_do() {
     assert!(asked(log, trust()).from.is_some());
     let error = asked(LogId::from_bytes([9; 16]), trust()).stopped.unwrap();
     assert!(matches!(error, KeptError::Differs { .. }), "another log: {error}");
+}
+
+#[test]
+fn what_is_too_old_only_by_a_leap_of_the_clock_stays_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = lab(&folder, ROOM);
+    let dir = files::open_root(&options.directory).unwrap();
+    let log = SegmentReader::open(&dir, 0).unwrap().header.log;
+    let mut retention = Retention::new(ROOM, Some(Duration::from_hours(1)), log, trust());
+    let year = Duration::from_hours(365 * 24);
+    let opened = crate::testing::start() + year;
+    let mut asked = |passed: Duration| {
+        let now = opened + passed;
+        retention.kept(&dir, &Holds::default(), &Moment { opened, now })
+    };
+    let doubted = asked(Duration::ZERO);
+    assert_eq!(doubted.from, None);
+    assert!(doubted.doubt.leap && !doubted.doubt.ahead);
+    let settled = asked(crate::age::CLOCK_DOUBT);
+    assert_eq!(settled.from, firsts(&options).last().copied());
+    assert_eq!(settled.doubt, Doubt::default());
+    // A clock that is behind instead: they ended in the future.
+    let opened = crate::testing::start() - year;
+    let moment = Moment { opened, now: opened };
+    let ahead = retention.kept(&dir, &Holds::default(), &moment);
+    assert_eq!(ahead.from, None);
+    assert!(ahead.doubt.ahead && !ahead.doubt.leap);
 }

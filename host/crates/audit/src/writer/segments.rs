@@ -1,12 +1,12 @@
 //! What the writer does with whole segments: it ends the current one and begins the next, and removes old ones.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aral_contract::failure::chain;
 use aral_runtime::files;
 
 use super::{GivenUp, Writer};
+use crate::age::SegmentAge;
 use crate::output::{Output, files_error, segment_error};
 use crate::schema::{AuditEvent, LogRetired};
 use crate::segment::{Header, file_name};
@@ -14,8 +14,7 @@ use crate::segment::{Header, file_name};
 impl Writer {
     /// Whether the next record belongs into another one.
     pub(super) fn is_segment_full(&self) -> bool {
-        let age = self.shared.clock.now().duration_since(self.segment_opened_at);
-        let old = Duration::try_from(age).is_ok_and(|age| age >= self.rotation.age_max);
+        let old = self.segment_age.now(&*self.shared.clock) >= self.rotation.age_max;
         self.tree.size() > self.first && (old || self.output.length() >= self.rotation.bytes_max)
     }
 
@@ -40,7 +39,8 @@ impl Writer {
         })?;
         if let Some(output) = next {
             self.output = output;
-            (self.first, self.segment_opened_at, self.ended) = (first, now, false);
+            self.segment_age = SegmentAge::begun(&*self.shared.clock);
+            (self.first, self.ended) = (first, false);
         }
         self.looks_back |= self.retiring.is_none();
         Ok(())
@@ -50,8 +50,9 @@ impl Writer {
     pub(super) fn retire(&mut self) {
         if self.looks_back && !self.holds.are_awaited() {
             self.looks_back = false;
+            let moment = self.opening.moment(&*self.shared.clock);
+            let kept_from = self.retention.kept_from(&self.dir, &self.holds, &moment);
             let now = self.shared.clock.now();
-            let kept_from = self.retention.kept_from(&self.dir, &self.holds, now);
             self.retiring = kept_from.map(|kept_from| {
                 let event = AuditEvent::LogRetired(LogRetired { kept_from });
                 (self.shared.lock().push_own(now, event), kept_from)

@@ -1,0 +1,206 @@
+//! How old segments are. The clock of the machine can be set, by mistake or by somebody far away, and what retention removes
+//! does not come back: while a host lives only time that passed counts, and where the clock went far ahead while no host was
+//! at work, it counts once the log went on for a while behind that. It reads no file.
+
+use std::time::Duration;
+
+use aral_contract::Clock;
+use jiff::Timestamp;
+
+/// Longest time between two ends of segments, or the last one and the opening of the log, that counts at once; less where half the
+/// age at which segments go is less. Stops one step of the clock from making a whole history old.
+pub(crate) const CLOCK_LEAP_MAX: Duration = Duration::from_hours(24);
+/// How long the log has to go on behind a longer one until that counts too. Leaves time to read the log of the host, and to set
+/// the clock.
+pub(crate) const CLOCK_DOUBT: Duration = Duration::from_hours(7 * 24);
+
+/// What the clock said when the log was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    at: Timestamp,
+    elapsed: Duration,
+}
+
+impl Opening {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self {
+            at: clock.now(),
+            elapsed: clock.elapsed(),
+        }
+    }
+
+    /// The time of day, no later than as much after the opening as passed since.
+    pub(crate) fn moment(&self, clock: &dyn Clock) -> Moment {
+        let passed = clock.elapsed().saturating_sub(self.elapsed);
+        let latest = self.at.checked_add(passed).unwrap_or(Timestamp::MAX);
+        Moment {
+            opened: self.at,
+            now: clock.now().min(latest),
+        }
+    }
+}
+
+/// A moment at which the log is open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) opened: Timestamp,
+    pub(crate) now: Timestamp,
+}
+
+/// How old a segment that ended is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// By the clock alone.
+    pub(crate) said: Duration,
+    /// Without the leaps that do not count yet.
+    pub(crate) counted: Duration,
+    /// By how much its end is in the future.
+    pub(crate) ahead: Duration,
+}
+
+impl Moment {
+    /// The ages of segments that ended at these times, oldest first. None ended later than one after it or than now: what says
+    /// so was signed under a clock that was ahead.
+    pub(crate) fn ages(&self, ends: &[Timestamp], leap_max: Duration) -> Vec<Age> {
+        let (mut later, mut counted) = (self.now, Duration::ZERO);
+        let mut ages = Vec::with_capacity(ends.len());
+        for end in ends.iter().rev() {
+            let at = (*end).min(later);
+            if at < self.opened && self.opened < later {
+                // What passed since the opening is no leap, however much it is.
+                counted = counted.saturating_add(between(self.opened, later));
+                later = self.opened;
+            }
+            let leap = between(at, later);
+            let settled = leap <= leap_max || at >= self.opened || between(later, self.now) >= CLOCK_DOUBT;
+            if settled {
+                counted = counted.saturating_add(leap);
+            }
+            later = at;
+            ages.push(Age {
+                said: between(at, self.now),
+                counted,
+                ahead: between(self.now, *end),
+            });
+        }
+        ages.reverse();
+        ages
+    }
+}
+
+/// From one moment to a later one; nothing if it is none.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+}
+
+/// How old the current segment is: what it was when this process came to it, and what passed since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentAge {
+    before: Duration,
+    since: Duration,
+}
+
+impl SegmentAge {
+    /// It was begun now.
+    pub(crate) fn begun(clock: &dyn Clock) -> Self {
+        Self {
+            before: Duration::ZERO,
+            since: clock.elapsed(),
+        }
+    }
+
+    /// It says that it was begun at this time, in no hash: one that is said to be yet to come would never be full, and so is as
+    /// old as can be.
+    pub(crate) fn found(opened_at: Timestamp, clock: &dyn Clock) -> Self {
+        let age = Duration::try_from(clock.now().duration_since(opened_at));
+        Self {
+            before: age.unwrap_or(Duration::MAX),
+            since: clock.elapsed(),
+        }
+    }
+
+    pub(crate) fn now(&self, clock: &dyn Clock) -> Duration {
+        self.before.saturating_add(clock.elapsed().saturating_sub(self.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestClock, start};
+
+    const DAY: u64 = 24;
+
+    fn hours(hours: u64) -> Duration {
+        Duration::from_hours(hours)
+    }
+
+    /// Counted ages in hours, at `now` of a log opened at `opened`, of what ended at `ends`.
+    fn counted(ends: &[u64], opened: u64, now: u64) -> Vec<u64> {
+        let ends: Vec<Timestamp> = ends.iter().map(|end| start() + hours(*end)).collect();
+        let moment = Moment {
+            opened: start() + hours(opened),
+            now: start() + hours(now),
+        };
+        let ages = moment.ages(&ends, CLOCK_LEAP_MAX).into_iter();
+        ages.map(|age| age.counted.as_secs() / 3600).collect()
+    }
+
+    #[test]
+    fn what_passed_while_segments_ended_or_a_host_was_at_work_counts() {
+        assert_eq!(counted(&[0, 20, 40], 41, 50), [50, 30, 10]);
+        // Nothing was recorded for a year.
+        let year = 365 * DAY;
+        assert_eq!(counted(&[0, 20], 21, 21 + year), [21 + year, 1 + year]);
+        assert_eq!(counted(&[20, year], 10, year), [year - 20, 0]);
+        assert_eq!(counted(&[], 0, 1), [0; 0]);
+    }
+
+    #[test]
+    fn a_leap_counts_once_the_log_went_on_behind_it_for_a_week() {
+        let year = 365 * DAY;
+        assert_eq!(counted(&[0, 20], 20 + year, 20 + year), [20, 0]);
+        // A host that starts again, or whose segment ends, says nothing new.
+        assert_eq!(counted(&[0, 20, 20 + year], 21 + year, 22 + year), [22, 2, 2]);
+        assert_eq!(
+            counted(&[0, 20], 20 + year, 20 + year + 6 * DAY),
+            [20 + 6 * DAY, 6 * DAY]
+        );
+        let later = 20 + year + 7 * DAY;
+        assert_eq!(counted(&[0, 20], 20 + year, later), [later, later - 20]);
+        // One that is used once a month keeps things for a month more.
+        let month = 30 * DAY;
+        assert_eq!(
+            counted(&[0, month, 2 * month], 3 * month, 3 * month),
+            [2 * month, month, 0]
+        );
+    }
+
+    #[test]
+    fn what_ended_under_a_clock_that_was_ahead_is_as_old_as_what_follows() {
+        let year = 365 * DAY;
+        assert_eq!(counted(&[0, year, year + 1, 10], 0, 12), [12, 2, 2, 2]);
+        assert_eq!(counted(&[0, year], 0, 12), [12, 0]);
+        let moment = Moment {
+            opened: start(),
+            now: start(),
+        };
+        let ages = moment.ages(&[start() + hours(5)], CLOCK_LEAP_MAX);
+        assert_eq!(ages[0].ahead, hours(5));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nothing_older_and_no_segment_younger() {
+        let clock = TestClock::default();
+        let opening = Opening::now(&clock);
+        let age = SegmentAge::begun(&clock);
+        clock.advance(hours(1));
+        for (ahead, now) in [(1000, 1), (0, 1), (-1, 0)] {
+            clock.set_ahead(ahead * 3600);
+            assert_eq!(opening.moment(&clock).now, start() + hours(now));
+            assert_eq!(age.now(&clock), hours(1));
+        }
+        assert_eq!(SegmentAge::found(start() - hours(2), &clock).now(&clock), hours(2));
+        assert_eq!(SegmentAge::found(start() + hours(2), &clock).now(&clock), Duration::MAX);
+    }
+}
