@@ -163,6 +163,7 @@ impl AuditLog {
             ended: recovered.ended,
             unsynced_checkpoint: None,
             opening: Opening::now(&*clock),
+            looked_back_at: clock.elapsed(),
             looks_back: false,
             retiring: None,
         };

@@ -29,6 +29,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// How long it waits after the disk said no, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// After how long the writer looks for old segments where none is begun: they get old while nothing happens, too.
+pub(crate) const LOOK_BACK: Duration = Duration::from_hours(1);
+
 /// When a segment is full.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rotation {
@@ -64,7 +67,9 @@ pub(crate) struct Writer {
     /// A checkpoint that is not on stable storage yet.
     pub(crate) unsynced_checkpoint: Option<Arc<Checkpoint>>,
     pub(crate) opening: Opening,
-    /// A segment was begun, and nobody has seen yet whether older ones are to go.
+    /// When it was last seen whether old segments are to go.
+    pub(crate) looked_back_at: Duration,
+    /// A segment was begun, or much time passed, and that has to be seen again.
     pub(crate) looks_back: bool,
     /// Once record `.0` is on stable storage and signed for, and no sink needs them, those before `.1` are removed.
     pub(crate) retiring: Option<(u64, u64)>,
@@ -127,7 +132,8 @@ impl Writer {
             self.push_own(&mut state, elapsed);
             let flush = state.flush_to > state.durable;
             let urgent = state.stopping || flush || state.queue.len() >= self.shared.queue_max().div_ceil(2);
-            let due = self.until_checkpoint(elapsed).is_some_and(|wait| wait.is_zero());
+            let until_look = self.until_look_back(elapsed);
+            let due = self.until_checkpoint(elapsed).is_some_and(|wait| wait.is_zero()) || until_look.is_zero();
             if !state.queue.is_empty() || urgent || due {
                 if !gathered && !urgent && !due && self.shared.durability == Durability::Async {
                     gathered = true;
@@ -144,7 +150,12 @@ impl Writer {
                 };
             }
             let restore = (state.condition != Condition::Ready).then_some(RETRY.1);
-            let waits = [self.until_checkpoint(elapsed), state.repeats.wait(elapsed), restore];
+            let waits = [
+                self.until_checkpoint(elapsed),
+                state.repeats.wait(elapsed),
+                restore,
+                Some(until_look),
+            ];
             state.asleep = true;
             state = self.wait(state, waits.into_iter().flatten().min());
             state.asleep = false;
@@ -190,6 +201,11 @@ impl Writer {
         let due = |signed_at| CHECKPOINT_INTERVAL.saturating_sub(elapsed.saturating_sub(signed_at));
         (self.tree.size() > self.signed_size || !self.output.is_synced())
             .then(|| self.signed_at.map_or(Duration::ZERO, due))
+    }
+
+    /// How long until old segments are looked for, whatever else happens.
+    fn until_look_back(&self, elapsed: Duration) -> Duration {
+        LOOK_BACK.saturating_sub(elapsed.saturating_sub(self.looked_back_at))
     }
 
     fn work(&mut self, batch: &Batch) -> Result<(), GivenUp> {

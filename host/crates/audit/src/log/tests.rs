@@ -332,6 +332,51 @@ fn a_clock_that_is_set_back_ends_segments_and_removes_them_all_the_same() {
     good(&options);
 }
 
+/// Whether the oldest segment goes in the next minutes, in which nothing is recorded.
+fn goes(log: &AuditLog, options: &LogOptions, clock: &TestClock) -> bool {
+    (0..300).any(|_| {
+        // Whoever asks wakes the writer, which waits for time that does not pass by itself.
+        log.flush().unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        clock.advance(Duration::from_secs(1));
+        firsts(options)[0] > 0
+    })
+}
+
+#[test]
+fn what_gets_old_while_nothing_happens_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = by_age(folder.path());
+    let clock = Arc::new(TestClock::default());
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    two_hours(&log, &clock);
+    log.close().unwrap();
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    assert!(!goes(&log, &options, &clock));
+    clock.advance(Duration::from_hours(25));
+    assert!(goes(&log, &options, &clock));
+    log.close().unwrap();
+    good(&options);
+}
+
+#[test]
+fn a_removal_that_failed_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = by_age(folder.path());
+    let clock = Arc::new(TestClock::default());
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    two_hours(&log, &clock);
+    let in_the_way = options.directory.join("checkpoints.jsonl");
+    std::fs::create_dir(&in_the_way).unwrap();
+    clock.advance(Duration::from_hours(25));
+    assert!(!goes(&log, &options, &clock));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    clock.advance(Duration::from_hours(1));
+    assert!(goes(&log, &options, &clock));
+    log.close().unwrap();
+    good(&options);
+}
+
 fn path(options: &LogOptions) -> PathBuf {
     options.directory.join(segment::file_name(0))
 }

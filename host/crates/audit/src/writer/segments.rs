@@ -48,6 +48,11 @@ impl Writer {
 
     /// Removes old segments once the log says that it did, under a signature: anybody can say so without one.
     pub(super) fn retire(&mut self) {
+        let elapsed = self.shared.clock.elapsed();
+        if self.until_look_back(elapsed).is_zero() {
+            self.looked_back_at = elapsed;
+            self.looks_back |= self.retiring.is_none();
+        }
         if self.looks_back && !self.holds.are_awaited() {
             self.looks_back = false;
             let moment = self.opening.moment(&*self.shared.clock);
@@ -67,6 +72,7 @@ impl Writer {
         if let Some((_, kept_from)) = self.retiring.take_if(|(seq, from)| *seq < signed && *from <= needed)
             && let Err(error) = self.retention.remove_before(&self.dir, kept_from)
         {
+            // At the next look it is said and tried again.
             tracing::error!(error = chain(&error), "old segments of the audit log cannot be removed");
         }
     }
