@@ -3,6 +3,7 @@
 //! record under the same name. It knows formats and answers, and no socket: whoever assembles the host hands it a
 //! transport.
 
+mod doubted;
 pub mod elastic;
 pub mod otlp;
 mod position;
@@ -22,6 +23,7 @@ use aral_contract::{Digest, LogId};
 use crate::cursor::Entry;
 use crate::schema::Record;
 
+pub use doubted::REFUSED_IN_A_ROW_MAX;
 pub use position::PositionError;
 pub use shipper::{Shipper, SinkName, SinkNameError, SinkStatus};
 
@@ -48,7 +50,7 @@ impl Outgoing {
     }
 }
 
-/// A record that was refused for good. It stays in the file.
+/// A record that was refused. It is for good if others are taken, and then it stays in the file alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Its number.
@@ -60,9 +62,9 @@ pub struct Refused {
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// It is over: delivered, or refused for good.
+    /// It is over: delivered, or refused.
     Done {
-        /// What was refused.
+        /// What was refused. If that is all of it, it is sent again.
         refused: Vec<Refused>,
     },
     /// Some have to be sent again, later.

@@ -186,6 +186,8 @@ fn a_record_that_the_index_refuses_is_counted_and_holds_up_no_other() {
     let state = folder.path().join("state");
     let host = host(&state, elastic(port)).unwrap();
     calls(&host, 2);
+    // Something that it takes, behind the last one that it refuses.
+    host.set_policy(policy(""));
     wait(|| all_delivered(&host));
     let refused = host.audit().unwrap().sinks()[0].1.refused;
     assert_eq!(refused, 2);

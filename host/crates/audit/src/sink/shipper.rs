@@ -1,5 +1,6 @@
 //! Reads the log on, hands batches to an exporter, waits longer after each failure, and remembers where it stands.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use aral_contract::failure::chain;
 use cap_std::fs::Dir;
 use tokio::sync::watch;
 
+use super::doubted::Doubted;
 use super::position::{self, PositionError};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused};
 use crate::AuditLog;
@@ -134,9 +136,17 @@ impl Shipper {
             }
             let trouble = match self.read(end) {
                 Ok(batch) if !batch.is_empty() => {
-                    self.deliver(batch).await;
-                    self.remember(self.cursor.position()).await;
-                    wait = BACK_OFF.0;
+                    let left = self.deliver(batch).await;
+                    let next = left.as_ref().map_or(self.cursor.position(), |(first, _)| *first);
+                    if next > from {
+                        self.remember(next).await;
+                        wait = BACK_OFF.0;
+                    }
+                    if let Some((first, reason)) = left {
+                        // Together with what was recorded meanwhile: if that is taken, these were refused for good.
+                        self.cursor.go_back(first);
+                        self.back_off(reason, &mut wait).await;
+                    }
                     continue;
                 }
                 Ok(_nothing) => format!("record {from} was written, and is not in the file"),
@@ -215,21 +225,32 @@ impl Shipper {
         Ok(Some(Outgoing { entry, record }))
     }
 
-    /// Delivers a batch, in whatever pieces and however often it takes.
-    async fn deliver(&mut self, batch: Vec<Outgoing>) {
+    /// Delivers a batch, in whatever pieces and however often it takes. What comes back is where to begin again later, and why:
+    /// nothing from there on was taken since it was refused.
+    async fn deliver(&mut self, batch: Vec<Outgoing>) -> Option<(u64, String)> {
         let mut waiting = batch;
+        let mut doubted = Doubted::default();
         let mut wait = BACK_OFF.0;
         while !waiting.is_empty() {
             let count = waiting.len().min(self.batch_max);
             let (piece, _) = waiting.split_at_checked(count).unwrap_or((waiting.as_slice(), &[]));
             match self.exporter.deliver(self.shared.log, piece).await {
-                Delivery::Done { refused } => {
+                Delivery::Done { refused } if refused.len() < count => {
                     self.refused(&refused);
-                    waiting.drain(..count);
+                    drop(waiting.splice(..count, doubted.taken()));
                     // A piece that was small enough may have been smaller than need be.
                     self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
                     wait = BACK_OFF.0;
                     self.status.send_if_modified(|status| status.failing.take().is_some());
+                }
+                Delivery::Done { refused } => {
+                    let mut reasons: BTreeMap<u64, String> =
+                        refused.into_iter().map(|one| (one.seq, one.reason)).collect();
+                    for outgoing in waiting.drain(..count) {
+                        let reason = reasons.remove(&outgoing.entry.seq).unwrap_or_default();
+                        self.doubt(&mut doubted, outgoing, reason);
+                    }
+                    self.pause_if_refused(&doubted, &mut wait).await;
                 }
                 Delivery::Again {
                     seqs,
@@ -237,14 +258,18 @@ impl Shipper {
                     reason,
                     after,
                 } => {
-                    self.refused(&refused);
-                    let mut place = 0;
-                    waiting.retain(|outgoing| {
-                        place += 1;
-                        place > count || seqs.contains(&outgoing.entry.seq)
-                    });
-                    self.failing(reason);
+                    // Where nothing was taken, what was refused is sent again as well.
+                    if seqs.len().saturating_add(refused.len()) < count {
+                        self.refused(&refused);
+                        let mut place = 0;
+                        waiting.retain(|outgoing| {
+                            place += 1;
+                            place > count || seqs.contains(&outgoing.entry.seq)
+                        });
+                        drop(waiting.splice(..0, doubted.taken()));
+                    }
                     let pause = after.map_or(wait, |after| after.min(BACK_OFF.1));
+                    self.failing(reason);
                     tokio::time::sleep(pause).await;
                     wait = wait.saturating_mul(2).min(BACK_OFF.1);
                 }
@@ -253,16 +278,25 @@ impl Shipper {
                     self.batch_max = count.div_ceil(2);
                 }
                 Delivery::Split { reason } => {
-                    let refused: Vec<Refused> = waiting
-                        .drain(..count)
-                        .map(|outgoing| Refused {
-                            seq: outgoing.entry.seq,
-                            reason: reason.clone(),
-                        })
-                        .collect();
-                    self.refused(&refused);
+                    for outgoing in waiting.drain(..count) {
+                        self.doubt(&mut doubted, outgoing, reason.clone());
+                    }
+                    self.pause_if_refused(&doubted, &mut wait).await;
                 }
             }
+        }
+        doubted.left()
+    }
+
+    /// A record was refused, and nothing that was sent with it was taken.
+    fn doubt(&self, doubted: &mut Doubted, outgoing: Outgoing, reason: String) {
+        let refused = doubted.refused(outgoing, reason);
+        self.refused(refused.as_slice());
+    }
+
+    async fn pause_if_refused(&self, doubted: &Doubted, wait: &mut Duration) {
+        if let Some(reason) = doubted.everything_refused() {
+            self.back_off(reason.to_owned(), wait).await;
         }
     }
 

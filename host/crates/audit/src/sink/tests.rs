@@ -1,6 +1,7 @@
 //! Sinks beside servers that follow a script: down, busy, picky, and talking nonsense.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aral_contract::AuditSink as _;
@@ -173,6 +174,110 @@ async fn what_is_refused_as_a_whole_is_sent_in_pieces_until_only_what_is_wrong_s
             .eq((0..20).filter(|seq| *seq != 7))
     );
     assert_eq!((status.borrow().position, status.borrow().refused), (20, 1));
+}
+
+/// Refuses everything, in its way, until it is told not to, and then all but one.
+#[derive(Debug, Clone)]
+struct Refusing {
+    says: fn(&[Outgoing]) -> Delivery,
+    refuses: Arc<AtomicBool>,
+    poison: Option<u64>,
+    asked: Arc<AtomicUsize>,
+    taken: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Refusing {
+    fn new(says: fn(&[Outgoing]) -> Delivery, poison: Option<u64>) -> Self {
+        Self {
+            says,
+            refuses: Arc::new(AtomicBool::new(true)),
+            poison,
+            asked: Arc::default(),
+            taken: Arc::default(),
+        }
+    }
+
+    /// What arrived, in order.
+    fn taken(&self) -> Vec<u64> {
+        let mut taken = self.taken.lock().unwrap().clone();
+        taken.sort_unstable();
+        taken
+    }
+}
+
+impl Exporter for Refusing {
+    fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let seqs = || batch.iter().map(|outgoing| outgoing.entry.seq);
+        let delivery = if self.refuses.load(Ordering::Relaxed) || seqs().any(|seq| Some(seq) == self.poison) {
+            (self.says)(batch)
+        } else {
+            self.taken.lock().unwrap().extend(seqs());
+            Delivery::Done { refused: Vec::new() }
+        };
+        Box::pin(std::future::ready(delivery))
+    }
+}
+
+fn splits(_batch: &[Outgoing]) -> Delivery {
+    Delivery::Split {
+        reason: "status 400".to_owned(),
+    }
+}
+
+fn refuses_each(batch: &[Outgoing]) -> Delivery {
+    let refused = batch.iter().map(|outgoing| Refused {
+        seq: outgoing.entry.seq,
+        reason: "status 400".to_owned(),
+    });
+    Delivery::Done {
+        refused: refused.collect(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_everything_is_waited_for() {
+    for says in [splits as fn(&[Outgoing]) -> Delivery, refuses_each] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = session(&options(folder.path()), 19);
+        let exporter = Refusing::new(says, None);
+        let shipper = shipper(&log, exporter.clone());
+        let status = shipper.status();
+        log.close().unwrap();
+        let running = tokio::spawn(shipper.run());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let asked = exporter.asked.load(Ordering::Relaxed);
+        assert!((1..30).contains(&asked), "{asked}");
+        let seen = status.borrow().clone();
+        assert_eq!((seen.position, seen.refused), (0, 0));
+        assert!(seen.failing.is_some_and(|reason| reason.contains("status 400")));
+        exporter.refuses.store(false, Ordering::Relaxed);
+        running.await.unwrap().unwrap();
+        assert_eq!(exporter.taken(), (0..20).collect::<Vec<_>>());
+        let seen = status.borrow().clone();
+        assert_eq!((seen.position, seen.refused, seen.failing), (20, 0, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_refused_alone_waits_for_one_that_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 4);
+    // The last one that there is.
+    let exporter = Refusing::new(splits, Some(4));
+    exporter.refuses.store(false, Ordering::Relaxed);
+    let shipper = shipper(&log, exporter.clone());
+    let mut status = shipper.status();
+    let running = tokio::spawn(shipper.run());
+    status.wait_for(|status| status.position == 4).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((status.borrow().position, status.borrow().refused), (4, 0));
+    log.record(event("next"));
+    log.flush().unwrap();
+    log.close().unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!((status.borrow().position, status.borrow().refused), (6, 1));
+    assert_eq!(exporter.taken(), [0, 1, 2, 3, 5]);
 }
 
 #[tokio::test(start_paused = true)]
