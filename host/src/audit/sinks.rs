@@ -39,17 +39,17 @@ impl Sinks {
         for (name, exporter) in exporters(config, outbound)? {
             let name: SinkName = name.parse().map_err(Failure::internal)?;
             let shipper = Shipper::new(log, name.clone(), exporter).map_err(|error| position(&error))?;
-            status.push((name, shipper.status()));
-            shippers.push(shipper);
+            status.push((name.clone(), shipper.status()));
+            shippers.push((name, shipper));
         }
         if shippers.is_empty() {
             return Ok(None);
         }
         let (leave, left) = oneshot::channel::<()>();
         let deliver = async move {
-            let all = futures::future::join_all(shippers.into_iter().map(|shipper| async {
+            let all = futures::future::join_all(shippers.into_iter().map(|(name, shipper)| async move {
                 if let Err(error) = shipper.run().await {
-                    tracing::error!(error = %chain(&error), "a sink of the audit log stopped");
+                    tracing::error!(sink = %name, error = %chain(&error), "a sink of the audit log stopped, and retention waits for it; to have it go on, repair what it says, or stop the host and set `next` in sink-{name}.json to the record to go on with");
                 }
             }));
             tokio::select! {

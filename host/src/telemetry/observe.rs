@@ -1,9 +1,9 @@
 //! Gauges: what a host holds at the moment at which somebody asks.
 
 use aral_contract::metric::{
-    AUDIT_QUEUE, AUDIT_SINK_LAG, AUDIT_SINK_REFUSED, AUDIT_UNSIGNED, AUDIT_UNSYNCED, AUDIT_WRITABLE, BREAKERS_OPEN,
-    BUILD_INFO, CALLS_RUNNING, CALLS_RUNNING_MAX, CALLS_WAITING, CALLS_WAITING_MAX, Metric, POOL_INSTANCES,
-    POOL_INSTANCES_MAX,
+    AUDIT_QUEUE, AUDIT_SINK_LAG, AUDIT_SINK_REFUSED, AUDIT_SINK_STOPPED, AUDIT_UNSIGNED, AUDIT_UNSYNCED,
+    AUDIT_WRITABLE, BREAKERS_OPEN, BUILD_INFO, CALLS_RUNNING, CALLS_RUNNING_MAX, CALLS_WAITING, CALLS_WAITING_MAX,
+    Metric, POOL_INSTANCES, POOL_INSTANCES_MAX,
 };
 use metrics::gauge;
 
@@ -39,7 +39,8 @@ fn audit(audit: &Audit) {
         let sink = name.to_string();
         let lag = progress.durable.saturating_sub(status.position);
         gauge!(AUDIT_SINK_LAG.name, "sink" => sink.clone()).set(number(lag));
-        gauge!(AUDIT_SINK_REFUSED.name, "sink" => sink).set(number(status.refused));
+        gauge!(AUDIT_SINK_REFUSED.name, "sink" => sink.clone()).set(number(status.refused));
+        gauge!(AUDIT_SINK_STOPPED.name, "sink" => sink).set(number(status.stopped.into()));
     }
 }
 

@@ -174,6 +174,7 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
         metric::SERIES_REFUSED,
         metric::AUDIT_SINK_LAG,
         metric::AUDIT_SINK_REFUSED,
+        metric::AUDIT_SINK_STOPPED,
         metric::HOST_CALLS,
         metric::RATES_REDIS_UP,
     ];

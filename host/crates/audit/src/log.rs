@@ -4,7 +4,6 @@
 mod tests;
 
 use std::fs::TryLockError;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -240,9 +239,9 @@ impl AuditLog {
         prove_in(&self.dir, seq, wanted)
     }
 
-    /// Keeps the records from `seq` on from being removed, until the number is moved up or dropped.
-    pub(crate) fn hold(&self, seq: u64) -> Arc<AtomicU64> {
-        self.holds.add(seq)
+    /// What keeps records from being removed.
+    pub(crate) fn holds(&self) -> &Arc<Holds> {
+        &self.holds
     }
 
     /// The folder.

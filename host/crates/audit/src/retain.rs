@@ -37,6 +37,8 @@ const _: () = assert!(REMOVED_AT_ONCE < KEPT_MAX, "what is still there is vouche
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
     positions: Mutex<Vec<Weak<AtomicU64>>>,
+    /// Those of sinks that are not at work: they move no more while the log is open.
+    kept: Mutex<Vec<Arc<AtomicU64>>>,
     /// There will be sinks that have not said yet where they stand.
     awaited: AtomicBool,
 }
@@ -66,6 +68,12 @@ impl Holds {
         holds.retain(|hold| hold.strong_count() > 0);
         holds.push(Arc::downgrade(&hold));
         hold
+    }
+
+    /// Nobody moves this one any more, and it is not dropped before the log is closed.
+    pub(crate) fn keep(&self, hold: Arc<AtomicU64>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(hold);
     }
 
     /// The first record that some sink needs.

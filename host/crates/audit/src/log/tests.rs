@@ -180,7 +180,7 @@ fn retention_removes_by_size_and_age_what_no_sink_needs_and_says_so() {
         };
         let clock = Arc::new(TestClock::default());
         let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
-        let hold = log.hold(0);
+        let hold = log.holds().add(0);
         let write = || {
             for number in 0..40 {
                 log.record(event(&number.to_string()));
@@ -249,7 +249,7 @@ fn retention_waits_for_sinks_that_start_and_for_those_that_come_later() {
         log.flush().unwrap();
     }
     // It is said, and not signed for.
-    let hold = log.hold(0);
+    let hold = log.holds().add(0);
     write();
     assert_eq!(first(), 0, "a sink has delivered nothing");
     drop(hold);

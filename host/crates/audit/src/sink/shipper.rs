@@ -16,6 +16,7 @@ use super::position::{self, PositionError};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused};
 use crate::AuditLog;
 use crate::cursor::{Cursor, ReadError};
+use crate::retain::Holds;
 use crate::segment;
 use crate::shared::Shared;
 
@@ -59,6 +60,8 @@ pub struct SinkStatus {
     pub refused: u64,
     /// Why it does not go on at the moment; none: it does.
     pub failing: Option<String>,
+    /// It does not go on any more, until somebody does something about that.
+    pub stopped: bool,
 }
 
 /// One sink at work.
@@ -69,6 +72,7 @@ pub struct Shipper {
     dir: Dir,
     exporter: Box<dyn Exporter>,
     cursor: Cursor,
+    holds: Arc<Holds>,
     hold: Arc<AtomicU64>,
     status: watch::Sender<SinkStatus>,
     batch_max: usize,
@@ -90,7 +94,7 @@ impl Shipper {
         };
         let (dir, id) = (clone()?, log.id());
         // Held before the position is looked at, so that nothing goes in between.
-        let hold = log.hold(0);
+        let hold = log.holds().add(0);
         let stood = position::read(&dir, &name.0, id)?;
         let oldest = segment::list(&dir)
             .ok()
@@ -111,6 +115,7 @@ impl Shipper {
             cursor: Cursor::new(clone()?, from),
             dir,
             exporter,
+            holds: Arc::clone(log.holds()),
             hold,
             status: watch::Sender::new(status),
             batch_max: BATCH_RECORDS_MAX,
@@ -125,7 +130,8 @@ impl Shipper {
     /// Delivers until the log is closed and everything is delivered. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// What comes next is damaged or gone. What the disk refuses for a while is tried again.
+    /// What comes next is damaged or gone: then [`SinkStatus::stopped`] says so, and what was not delivered is not removed while
+    /// the log is open. What the disk refuses for a while is tried again.
     pub async fn run(mut self) -> Result<(), ReadError> {
         let mut wait = BACK_OFF.0;
         loop {
@@ -150,7 +156,14 @@ impl Shipper {
                     continue;
                 }
                 Ok(_nothing) => format!("record {from} was written, and is not in the file"),
-                Err(error) if error.is_for_good() => return Err(error),
+                Err(error) if error.is_for_good() => {
+                    self.holds.keep(Arc::clone(&self.hold));
+                    self.status.send_modify(|status| {
+                        status.failing = Some(chain(&error));
+                        status.stopped = true;
+                    });
+                    return Err(error);
+                }
                 Err(error) => chain(&error),
             };
             // What was read of the batch is read again.

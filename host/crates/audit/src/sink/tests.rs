@@ -318,7 +318,8 @@ async fn what_stands_before_a_damaged_record_is_delivered() {
     let log = session(&options, 5);
     let exporter = Scripted::default();
     let shipper = shipper(&log, exporter.clone());
-    log.close().unwrap();
+    let status = shipper.status();
+    log.end().unwrap();
     let segment = options.directory.join(crate::segment::file_name(0));
     let text = std::fs::read_to_string(&segment).unwrap();
     assert!(text.contains("{\"seq\":3,"), "{text}");
@@ -326,6 +327,10 @@ async fn what_stands_before_a_damaged_record_is_delivered() {
     let error = shipper.run().await.unwrap_err();
     assert!(matches!(error, crate::ReadError::Damaged { seq: 3 }), "{error}");
     assert_eq!(exporter.taken(), [0, 1, 2]);
+    // It says that it goes no further, and retention leaves what it has not delivered.
+    let status = status.borrow().clone();
+    assert!(status.stopped && status.failing.is_some_and(|reason| reason.contains("record 3")));
+    assert_eq!((status.position, log.holds().lowest()), (3, 3));
 }
 
 #[test]
