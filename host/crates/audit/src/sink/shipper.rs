@@ -325,13 +325,16 @@ impl Shipper {
     }
 
     fn failing(&self, reason: String) {
-        self.status.send_if_modified(|status| {
-            let new = status.failing.as_ref() != Some(&reason);
-            if new {
-                tracing::warn!(sink = %self.name, %reason, "a sink does not go on; records wait in the file");
-                status.failing = Some(reason);
+        let is_new = self.status.send_if_modified(|status| {
+            let is_new = status.failing.as_ref() != Some(&reason);
+            if is_new {
+                status.failing = Some(reason.clone());
             }
-            new
+            is_new
         });
+        // Whoever asks how it is doing does not wait for whoever reads this.
+        if is_new {
+            tracing::warn!(sink = %self.name, %reason, "a sink does not go on; records wait in the file");
+        }
     }
 }
