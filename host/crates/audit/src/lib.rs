@@ -18,6 +18,7 @@ pub mod segment;
 
 mod age;
 mod ending;
+mod holds;
 mod keepsake;
 pub mod log;
 pub mod options;

@@ -14,13 +14,14 @@ use cap_std::fs::Dir;
 use crate::age::{Opening, SegmentAge};
 use crate::checkpoint::{Checkpoint, Head};
 use crate::ending::Ending;
+use crate::holds::Holds;
 use crate::keepsake::Keepsake;
 use crate::line::{Link, write_checkpoint, write_record};
 use crate::merkle::{Tree, leaf_hash};
 use crate::options::{CHECKPOINT_INTERVAL, CHECKPOINT_RECORDS, Durability};
 use crate::output::Output;
 use crate::reserve::Reserve;
-use crate::retain::{Holds, Retention};
+use crate::retain::Retention;
 use crate::schema::{AuditEvent, LogGap};
 use crate::shared::{Condition, Prepared, Shared, State};
 

@@ -16,7 +16,7 @@ use super::position::{self, PositionError};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused};
 use crate::AuditLog;
 use crate::cursor::{Cursor, ReadError};
-use crate::retain::Holds;
+use crate::holds::Holds;
 use crate::segment;
 use crate::shared::Shared;
 
