@@ -18,6 +18,8 @@ use tokio::sync::{oneshot, watch};
 use super::transport::Https;
 use crate::config::audit::AuditConfig;
 
+/// The sink that writes to standard output.
+const STDOUT: &str = "stdout";
 /// How long the end of the host waits for deliveries. Stops a server that does not answer from holding the end up.
 const FAREWELL: Duration = Duration::from_secs(2);
 const FAREWELL_STEP: Duration = Duration::from_millis(5);
@@ -36,6 +38,10 @@ impl Sinks {
     pub(super) fn start(config: &AuditConfig, outbound: &Outbound, log: &AuditLog) -> Result<Option<Self>, Failure> {
         let mut shippers = Vec::new();
         let mut status = Vec::new();
+        if config.stdout_elsewhere {
+            let name: SinkName = STDOUT.parse().map_err(Failure::internal)?;
+            Shipper::elsewhere(log, &name);
+        }
         for (name, exporter) in exporters(config, outbound)? {
             let name: SinkName = name.parse().map_err(Failure::internal)?;
             let shipper = Shipper::new(log, name.clone(), exporter).map_err(|error| position(&error))?;
@@ -122,7 +128,7 @@ type Named = (&'static str, Box<dyn Exporter>);
 fn exporters(config: &AuditConfig, outbound: &Outbound) -> Result<Vec<Named>, Failure> {
     let mut exporters: Vec<Named> = Vec::new();
     if config.stdout {
-        exporters.push(("stdout", Box::new(Stream::new(Box::new(std::io::stdout())))));
+        exporters.push((STDOUT, Box::new(Stream::new(Box::new(std::io::stdout())))));
     }
     if let Some(elastic) = &config.elasticsearch {
         let transport = Box::new(Https::new(&elastic.server, "[audit.elasticsearch]", outbound)?);

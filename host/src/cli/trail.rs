@@ -35,9 +35,28 @@ impl AuditSink for Trail {
     }
 }
 
-/// Standard output is for the answer of the verb; what is in the log goes there from a host that serves.
+/// Standard output is for the answer of the verb; what is in the log goes there from a host that serves, which may be behind.
 pub(crate) fn for_a_verb(config: &mut Config) {
     if let Some(audit) = &mut config.audit {
-        audit.stdout = false;
+        audit.stdout_elsewhere |= std::mem::take(&mut audit.stdout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_leaves_standard_output_alone_and_what_a_server_writes_there_in_the_log() {
+        let mut config = Config::closed().unwrap();
+        let mut shown = |stdout| {
+            config.audit.as_mut().unwrap().stdout = stdout;
+            for_a_verb(&mut config);
+            for_a_verb(&mut config);
+            let audit = config.audit.as_ref().unwrap();
+            (audit.stdout, audit.stdout_elsewhere)
+        };
+        assert_eq!(shown(false), (false, false));
+        assert_eq!(shown(true), (false, true));
     }
 }

@@ -59,6 +59,8 @@ pub struct AuditConfig {
     pub repeat_window: Duration,
     /// Whether records go to standard output too.
     pub stdout: bool,
+    /// Whether they do from another process: what that has not written is not removed by this one.
+    pub stdout_elsewhere: bool,
     /// The server that speaks Elasticsearch's `_bulk`.
     pub elasticsearch: Option<ElasticsearchConfig>,
     /// The OpenTelemetry collector.
@@ -164,6 +166,7 @@ impl Default for AuditConfig {
             repeats_max: log.repeats_max,
             repeat_window: log.repeat_window,
             stdout: false,
+            stdout_elsewhere: false,
             elasticsearch: None,
             otlp: None,
         }
@@ -272,6 +275,7 @@ pub(super) fn resolve(
         repeats_max: u32::try_from(repeats_max).unwrap_or(u32::MAX),
         repeat_window: Duration::from_millis(window_ms),
         stdout: raw.stdout,
+        stdout_elsewhere: false,
         elasticsearch: raw.elasticsearch.map(|raw| elasticsearch(raw, beside)).transpose()?,
         otlp: raw.otlp.map(|raw| otlp(raw, beside)).transpose()?,
     };

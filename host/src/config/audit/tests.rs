@@ -95,6 +95,7 @@ fn every_key_is_read() {
         repeats_max: 9,
         repeat_window: Duration::from_millis(10),
         stdout: true,
+        stdout_elsewhere: false,
         elasticsearch: Some(ElasticsearchConfig {
             server: server("https://e.example", 11),
             index: "i".to_owned(),

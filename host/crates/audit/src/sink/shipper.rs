@@ -82,7 +82,7 @@ impl Shipper {
     /// A sink of this log that goes on where it stood. What it has not delivered is not removed while this value lives.
     ///
     /// # Errors
-    /// Its position cannot be read, or is not one in this log.
+    /// Its position cannot be read or written, or is not one in this log.
     pub fn new(log: &AuditLog, name: SinkName, exporter: Box<dyn Exporter>) -> Result<Self, PositionError> {
         let clone = || {
             let failed = |source| aral_runtime::files::FilesError::Io {
@@ -105,6 +105,10 @@ impl Shipper {
             tracing::error!(sink = %name, lost = from.saturating_sub(next), "retention removed records while this sink was not at work");
         }
         hold.store(from, Ordering::Release);
+        if stood.is_none() {
+            // A process that does not run this sink sees from now on that there is one.
+            position::write(&dir, &name.0, id, from)?;
+        }
         let status = SinkStatus {
             position: from,
             ..SinkStatus::default()
@@ -120,6 +124,18 @@ impl Shipper {
             status: watch::Sender::new(status),
             batch_max: BATCH_RECORDS_MAX,
         })
+    }
+
+    /// For a sink that another process runs: what that has not delivered is not removed while the log is open. One that was never
+    /// at work needs nothing.
+    pub fn elsewhere(log: &AuditLog, name: &SinkName) {
+        let needed = position::read(log.dir(), &name.0, log.id()).unwrap_or_else(|error| {
+            tracing::warn!(sink = %name, error = %chain(&error), "nobody knows what a sink needs of the audit log, and all of it stays");
+            Some(0)
+        });
+        if let Some(needed) = needed {
+            log.holds().keep(log.holds().add(needed));
+        }
     }
 
     /// How it is doing, now and whenever that changes.

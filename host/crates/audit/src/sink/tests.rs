@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aral_contract::AuditSink as _;
+use aral_runtime::files;
 use serde_json::{Value, json};
 
 use super::elastic::Elastic;
@@ -294,6 +295,7 @@ async fn a_disk_that_refuses_for_a_while_ends_no_sink() {
     let running = tokio::spawn(shipper.run());
     status.wait_for(|status| status.failing.is_some()).await.unwrap();
     // Then it is, and where the sink stands cannot be written.
+    dir.remove_file("sink-test.json").unwrap();
     dir.create_dir("sink-test.json").unwrap();
     dir.rename("away", &dir, &segment).unwrap();
     let in_the_way = |status: &SinkStatus| {
@@ -650,4 +652,43 @@ async fn a_stream_that_nobody_reads_holds_up_nobody_else() {
     assert!(waited.is_err(), "it was written before anybody read: {waited:?}");
     read.send(()).unwrap();
     assert_eq!(delivery.await, Delivery::Done { refused: Vec::new() });
+}
+
+#[test]
+fn what_a_sink_of_another_process_needs_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 2000,
+        retain_bytes_max: 4000,
+        ..options(folder.path())
+    };
+    let write = |log: &AuditLog| {
+        for number in 0..60 {
+            log.record(event(&number.to_string()));
+            log.flush().unwrap();
+        }
+    };
+    let name = "test".parse().unwrap();
+    let log = session(&options, 1);
+    // It starts, and delivers nothing.
+    drop(shipper(&log, Scripted::default()));
+    Shipper::elsewhere(&log, &name);
+    write(&log);
+    log.close().unwrap();
+    assert_eq!(crate::testing::firsts(&options)[0], 0);
+    // Where it stands cannot be read: nobody knows what it needs.
+    let position = files::open_root(&options.directory).unwrap();
+    files::write_atomic(&position, "sink-test.json", b"{}", 0o600).unwrap();
+    let log = open(&options);
+    Shipper::elsewhere(&log, &name);
+    write(&log);
+    log.close().unwrap();
+    assert_eq!(crate::testing::firsts(&options)[0], 0);
+    // There is none, and never was.
+    position.remove_file("sink-test.json").unwrap();
+    let log = open(&options);
+    Shipper::elsewhere(&log, &name);
+    write(&log);
+    log.close().unwrap();
+    assert!(crate::testing::firsts(&options)[0] > 0);
 }
