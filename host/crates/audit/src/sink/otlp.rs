@@ -73,24 +73,45 @@ struct Partial {
     /// A 64-bit number, which the JSON form writes as a text.
     #[serde(default)]
     rejected_log_records: Value,
-    #[serde(default)]
-    error_message: String,
+    error_message: Option<String>,
+}
+
+/// What a collector says of what it took: nothing at all, or an object.
+fn response(body: &[u8]) -> Option<Response> {
+    if body.is_empty() {
+        return Some(Response { partial_success: None });
+    }
+    let value: Value = serde_json::from_slice(body).ok()?;
+    value.is_object().then(|| serde_json::from_value(value).ok())?
+}
+
+/// None: it is no number.
+fn rejected(count: &Value) -> Option<u64> {
+    match count {
+        Value::Null => Some(0),
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// The protocol does not say which were rejected, and forbids to send them again. Sending them one by one would tell, and
 /// deliver the others twice; so those at the end of the batch stand for them in the count.
 fn partial(batch: &[Outgoing], answer: &Answer) -> Delivery {
-    let response = serde_json::from_slice::<Response>(&answer.body).ok();
-    let Some(partial) = response.and_then(|response| response.partial_success) else {
+    // A proxy or a page for people answers 200 as well, and took nothing.
+    let strange = || Delivery::again(batch, "the server answered with something else than OTLP", None);
+    let Some(response) = response(&answer.body) else {
+        return strange();
+    };
+    let Some(partial) = response.partial_success else {
         return Delivery::Done { refused: Vec::new() };
     };
-    let rejected = match &partial.rejected_log_records {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    let Some(rejected) = rejected(&partial.rejected_log_records) else {
+        return strange();
     };
-    let rejected = usize::try_from(rejected.unwrap_or(0)).unwrap_or(usize::MAX);
-    let said: String = partial.error_message.chars().take(REASON_CHARS_MAX).collect();
+    let rejected = usize::try_from(rejected).unwrap_or(usize::MAX);
+    let said = partial.error_message.unwrap_or_default();
+    let said: String = said.chars().take(REASON_CHARS_MAX).collect();
     let (first, last) = (batch.first(), batch.last());
     let within = |at: Option<&Outgoing>| at.map_or(0, |outgoing| outgoing.entry.seq);
     let reason = format!(

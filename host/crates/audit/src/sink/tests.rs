@@ -607,6 +607,46 @@ async fn records_that_a_collector_rejects_are_counted_and_not_sent_again() {
 }
 
 #[tokio::test]
+async fn what_no_collector_says_is_no_delivery() {
+    #[derive(Debug)]
+    struct Raw(Vec<u8>);
+    impl Transport for Raw {
+        fn post<'a>(&'a self, _path: &'a str, _content_type: &'static str, _body: Vec<u8>) -> AnswerFuture<'a> {
+            Box::pin(std::future::ready(Ok(Answer {
+                status: 200,
+                retry_after: None,
+                body: self.0.clone(),
+            })))
+        }
+    }
+    async fn otlp(body: &[u8]) -> Delivery {
+        let (log, batch) = batch(3);
+        let exporter = Otlp::new("host".to_owned(), Box::new(Raw(body.to_vec())));
+        exporter.deliver(log, &batch).await
+    }
+    for body in [
+        &b"<html>Please log in</html>"[..],
+        b"\"ok\"",
+        b"[null]",
+        b"{\"partialSuccess\": 5}",
+        b"{\"partialSuccess\": {\"rejectedLogRecords\": \"many\"}}",
+    ] {
+        let delivery = otlp(body).await;
+        let waits = matches!(&delivery, Delivery::Again { seqs, .. } if seqs.len() == 3);
+        assert!(waits, "{}: {delivery:?}", String::from_utf8_lossy(body));
+    }
+    for body in [
+        &b""[..],
+        b"{}",
+        b"{\"partialSuccess\": {\"errorMessage\": \"a warning\"}}",
+    ] {
+        assert_eq!(otlp(body).await, Delivery::Done { refused: Vec::new() });
+    }
+    let null = b"{\"partialSuccess\": {\"rejectedLogRecords\": \"500\", \"errorMessage\": null}}";
+    assert!(matches!(otlp(null).await, Delivery::Done { refused } if refused.len() == 3));
+}
+
+#[tokio::test]
 async fn a_stream_gets_the_lines_of_the_log() {
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
