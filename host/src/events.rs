@@ -37,7 +37,8 @@ pub(crate) fn security(rule: &'static str, subject: String) -> EventKind {
 }
 
 /// Writes every event to the log, at level `info` under the target `aral::events`: the kind, the request and the event as
-/// JSON. For a host whose events nobody else keeps.
+/// JSON. What a record of the audit log does not hold, such as the arguments of a program, is not in it. For a host whose events
+/// nobody else keeps.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogSink;
 
@@ -47,6 +48,7 @@ impl AuditSink for LogSink {
         if !tracing::enabled!(target: "aral::events", tracing::Level::INFO) {
             return;
         }
+        let event = aral_audit::shown(event);
         let trace = event.trace.map(|trace| trace.to_string());
         match serde_json::to_string(&event.kind) {
             Ok(kind) => {
@@ -214,6 +216,41 @@ mod tests {
         );
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         assert_eq!(read(&shown), read(&event));
+    }
+
+    #[test]
+    fn arguments_of_a_refused_program_stand_in_no_log() {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            LogSink.record(Event {
+                kind: EventKind::HostCall {
+                    capability: "echo".parse().unwrap(),
+                    permission: aral_contract::Permission::Exec,
+                    target: "curl".to_owned(),
+                    allowed: false,
+                    reason: Some("[[exec]] program = \"curl\", args = [\"marker\"]".to_owned()),
+                },
+                ..event(1)
+            });
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("curl") && !text.contains("marker"), "{text}");
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod tests;
 
+mod unkeyed;
+
 use aral_contract::event::{DataOperation, LifecycleChange, Severity};
 use aral_contract::id::{Namespace, SecretName};
 use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
@@ -15,6 +17,8 @@ use crate::schema::{
     Lifecycle, MemoryAccess, Name, Proven, Resources, Security,
 };
 use crate::text::Text;
+
+pub use unkeyed::shown;
 
 /// Most missing permissions that one decision names. There are nine, each asked of three parties.
 const MISSING_MAX: usize = 32;
@@ -247,16 +251,19 @@ fn proven(evidence: Evidence) -> Proven {
     }
 }
 
-/// What was let through was named by a document. What was refused a guest made up: origins and programs stand in clear
-/// nevertheless, because whoever looks into an attack needs to know where it wanted to go.
-fn target_name(permission: Permission, target: &str, allowed: bool, blinder: &Blinder) -> Name {
-    let clear = match permission {
+fn stands_in_clear(permission: Permission, target: &str, allowed: bool) -> bool {
+    match permission {
         Permission::NetworkRead | Permission::NetworkWrite | Permission::Exec => true,
         Permission::FileRead | Permission::FileWrite => allowed,
         Permission::SecretRead | Permission::SecretWrite => target.parse::<SecretName>().is_ok(),
         Permission::MemoryRead | Permission::MemoryWrite => target.parse::<Namespace>().is_ok(),
-    };
-    if clear {
+    }
+}
+
+/// What was let through was named by a document. What was refused a guest made up: origins and programs stand in clear
+/// nevertheless, because whoever looks into an attack needs to know where it wanted to go.
+fn target_name(permission: Permission, target: &str, allowed: bool, blinder: &Blinder) -> Name {
+    if stands_in_clear(permission, target, allowed) {
         Name::Clear(Text::new(target))
     } else {
         Name::Tag(blinder.tag(permission.as_str(), target))

@@ -39,6 +39,7 @@ pub mod verify;
 
 pub use blind::{Blinder, Part, Salt};
 pub use checkpoint::{Checkpoint, Head};
+pub use convert::shown;
 pub use cursor::{Cursor, Entry, ReadError};
 pub use host_calls::{HostCallList, HostCalls};
 pub use log::{AuditLog, Progress};
