@@ -96,11 +96,16 @@ fn parse(text: &str) -> Result<Targets, Failure> {
         )
         .with_hint("write off, error, warn, info, debug or trace, or levels of parts: `warn,aral_runtime=debug`")
     };
-    if text.split(',').all(is_level) {
-        text.parse().map_err(|_| wrong())
-    } else {
-        Err(wrong())
+    if !text.split(',').all(is_level) {
+        return Err(wrong());
     }
+    let targets: Targets = text.parse().map_err(|_| wrong())?;
+    let mut named = text.split(',').filter_map(|word| word.split_once('='));
+    Ok(if named.any(|(target, _level)| target == TALKATIVE) {
+        targets
+    } else {
+        targets.with_target(TALKATIVE, LevelFilter::OFF)
+    })
 }
 
 #[cfg(test)]
@@ -130,6 +135,20 @@ mod tests {
                 .would_enable("rmcp::service", &Level::ERROR)
         );
         assert_eq!(shows(9, false, None), 5);
+        // What clients say is shown to whoever names who says it.
+        for quiet in [
+            "trace",
+            "debug",
+            "info,aral_runtime=debug",
+            "debug,rmcp::transport=debug",
+        ] {
+            let filter = filter(0, false, Some(quiet)).unwrap();
+            assert!(!filter.would_enable("rmcp::service", &Level::ERROR), "{quiet}");
+        }
+        for named in ["warn,rmcp=debug", "warn,rmcp::service=debug", "rmcp=debug"] {
+            let filter = filter(0, false, Some(named)).unwrap();
+            assert!(filter.would_enable("rmcp::service", &Level::DEBUG), "{named}");
+        }
         for bad in ["loud", "aral=loud", "warn,loud"] {
             assert_eq!(
                 filter(0, false, Some(bad)).unwrap_err().code,
