@@ -22,16 +22,24 @@ impl Forbidden {
     }
 }
 
-/// IPv4 blocks that are not public unicast (IANA special-purpose registry, multicast and reserved space).
+/// IPv4 blocks that are not public unicast (IANA special-purpose registry, multicast and reserved space), and those that by
+/// their number are but within a cloud lead to the platform, which trusts whoever asks from a machine of its own.
 const IPV4: &[([u8; 4], u8, &str)] = &[
     ([0, 0, 0, 0], 8, "unspecified or on this network"),
     ([10, 0, 0, 0], 8, "private"),
     ([100, 64, 0, 0], 10, "carrier-grade NAT"),
     ([127, 0, 0, 0], 8, "loopback"),
+    // IBM Cloud: its services behind the private network.
+    ([161, 26, 0, 0], 16, "a cloud platform's own"),
+    ([166, 8, 0, 0], 14, "a cloud platform's own"),
+    // Azure: the wire server, which hands out certificates and the settings of extensions.
+    ([168, 63, 129, 16], 32, "a cloud platform's own"),
     ([169, 254, 0, 0], 16, "link-local"),
     ([172, 16, 0, 0], 12, "private"),
     ([192, 0, 0, 0], 24, "reserved for protocols"),
     ([192, 0, 2, 0], 24, "documentation"),
+    // Packet, later Equinix Metal: its metadata service.
+    ([192, 80, 8, 124], 32, "a cloud platform's own"),
     ([192, 88, 99, 0], 24, "a 6to4 relay"),
     ([192, 168, 0, 0], 16, "private"),
     ([198, 18, 0, 0], 15, "benchmarking"),
@@ -155,6 +163,29 @@ mod tests {
         }
     }
 
+    /// By its number public or not, none of them is a service of the internet.
+    #[test]
+    fn what_a_cloud_keeps_for_its_own_machines_is_refused() {
+        for own in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "192.80.8.124",
+            "161.26.0.10",
+            "166.9.48.100",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "64:ff9b::a83f:8110",
+        ] {
+            assert!(!allowed(own, &[]), "{own} was allowed");
+        }
+        assert!(allowed("168.63.129.16", &["168.63.129.16/32"]));
+        let error = check("168.63.129.16".parse().unwrap(), &[]).unwrap_err();
+        assert_eq!(error.to_string(), "`168.63.129.16` is a cloud platform's own");
+    }
+
     #[test]
     fn neighbours_of_the_blocks_are_public() {
         for public in [
@@ -165,6 +196,12 @@ mod tests {
             "100.128.0.0",
             "126.255.255.255",
             "128.0.0.0",
+            "161.25.255.255",
+            "161.27.0.0",
+            "166.7.255.255",
+            "166.12.0.0",
+            "168.63.129.15",
+            "168.63.129.17",
             "169.253.255.255",
             "169.255.0.0",
             "172.15.255.255",
@@ -172,6 +209,8 @@ mod tests {
             "191.255.255.255",
             "192.0.1.0",
             "192.0.3.0",
+            "192.80.8.123",
+            "192.80.8.125",
             "192.88.98.255",
             "192.88.100.0",
             "192.167.255.255",
