@@ -9,6 +9,7 @@ mod exchange;
 pub(crate) mod hooks;
 pub mod inject;
 mod mask;
+mod places;
 mod resolve;
 mod rules;
 pub(crate) mod sending;
@@ -18,18 +19,20 @@ mod trace;
 mod tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use aral_contract::{Code, Failure};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tokio::sync::Semaphore;
 
 use connect::Tls;
+use places::Places;
 use resolve::Resolver;
 
 /// Connections of all guests together, unless set otherwise. Stops guests from using up the host's descriptors.
 pub const CONNECTIONS_MAX: usize = 256;
+/// The guests of one persona may have one in so many of them, and at least one. Stops those of one from keeping everybody
+/// else from the network by asking servers that do not answer.
+pub const CONNECTIONS_SHARE: usize = 4;
 
 /// How requests leave the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub struct EgressOptions {
     pub nameservers: Vec<SocketAddr>,
     /// PEM certificates of authorities that are trusted besides those of the system.
     pub extra_roots_pem: Option<Vec<u8>>,
-    /// Connections of all guests at once.
+    /// Connections of all guests at once. The guests of one persona have one in [`CONNECTIONS_SHARE`] of them.
     pub connections_max: usize,
 }
 
@@ -57,7 +60,7 @@ impl Default for EgressOptions {
 pub struct Egress {
     resolver: Resolver,
     tls: Tls,
-    connections: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Egress {
@@ -70,7 +73,7 @@ impl Egress {
         Ok(Self {
             resolver: Resolver::new(options.nameservers),
             tls: Tls::new(extra_roots),
-            connections: Arc::new(Semaphore::new(options.connections_max)),
+            places: Places::new(options.connections_max),
         })
     }
 }

@@ -11,7 +11,6 @@ use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
@@ -20,6 +19,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::connect::{self, Stream};
 use super::inject::{self, Carried, Injection};
 use super::mask;
+use super::places::Place;
 use super::resolve::ResolveError;
 use super::rules;
 use super::trace::TraceFields;
@@ -105,8 +105,8 @@ pub(super) async fn exchange(
     let (egress, grant) = (&call.frame.egress, &call.frame.grant);
     let (limits, networks) = (&grant.limits, &grant.networks);
     let deadlines = Deadlines::new(limits, options);
-    let permit = timeout_at(deadlines.connected, Arc::clone(&egress.connections).acquire_owned()).await;
-    let permit = permit.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)?;
+    let place = timeout_at(deadlines.connected, egress.places.take(&grant.persona)).await;
+    let place = place.ok().flatten().ok_or(Error::ConnectionLimitReached)?;
     let resolving = egress.resolver.resolve(&origin.host, networks);
     let addresses = timeout_at(deadlines.connected, resolving)
         .await
@@ -124,7 +124,7 @@ pub(super) async fn exchange(
         injection.fill(request.headers_mut());
         injection.sent()
     });
-    let (response, driver) = send(stream, request, &deadlines, permit).await?;
+    let (response, driver) = send(stream, request, &deadlines, place).await?;
     let response = response
         .map(|body| ResponseBody::bounded(body, limits.http_response_bytes, deadlines.end, deadlines.between_bytes));
     match carried {
@@ -181,7 +181,7 @@ async fn send(
     stream: Box<dyn Stream>,
     request: Request<RequestBody>,
     deadlines: &Deadlines,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(Response<hyper::body::Incoming>, Driver), Error> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HTTP_FIELD_BYTES_MAX).max_headers(FIELDS_MAX);
@@ -210,8 +210,8 @@ async fn send(
         return Err(Error::HttpUpgradeFailed);
     }
     let driver: Driver = Box::new(async move {
-        // Ends with the exchange: a guest that never reads its response does not keep the connection, nor its permit.
-        let _permit = permit;
+        // Ends with the exchange: a guest that never reads its response does not keep the connection, nor its place.
+        let _place = place;
         match timeout_at(end, async { if running { connection.await } else { Ok(()) } }).await {
             Ok(ended) => ended.map_err(error_of),
             Err(_) => Err(Error::HttpResponseTimeout),

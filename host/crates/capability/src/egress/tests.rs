@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aral_contract::trace::TraceState;
-use aral_contract::{Limits, Permission, TraceContext};
+use aral_contract::{Grant, GrantParts, Limits, Permission, TraceContext};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -458,6 +458,35 @@ async fn connections_of_all_calls_together_are_bounded() {
     assert!(matches!(first.unwrap_err(), Error::HttpResponseTimeout));
     assert!(matches!(second.unwrap_err(), Error::ConnectionLimitReached));
     assert_eq!(listener.accepted(), 1);
+}
+
+#[tokio::test]
+async fn the_guests_of_one_persona_leave_connections_to_those_of_others() {
+    let silent = Listener::dripping("").await;
+    let listener = Listener::plain(|_| "HTTP/1.1 204 No Content\r\n\r\n".into()).await;
+    let (silence, origin) = (silent.origin("http", "127.0.0.1"), listener.origin("http", "127.0.0.1"));
+    let options = EgressOptions {
+        connections_max: 8,
+        ..EgressOptions::default()
+    };
+    let greedy = trial(read("*"), limits(), LOOPBACK, options);
+    let mut other = trial(read("*"), limits(), LOOPBACK, EgressOptions::default());
+    let record = Arc::get_mut(&mut other.call).unwrap();
+    let frame = Arc::get_mut(&mut record.frame).unwrap();
+    frame.egress = Arc::clone(&greedy.call.frame.egress);
+    frame.grant = Arc::new(Grant::new(GrantParts {
+        persona: "other".parse().unwrap(),
+        ..trial::grant_parts(read("*"), limits(), LOOPBACK)
+    }));
+    let all = futures::future::join_all((0..8).map(|_| get(&greedy, &silence)));
+    // The greedy ones come first in each turn: without a share of their own they have every place at once.
+    tokio::select! {
+        biased;
+        _ended = all => panic!("a server that says nothing was heard"),
+        answered = get(&other, &origin) => assert_eq!(answered.unwrap().0, StatusCode::NO_CONTENT),
+    }
+    assert!(silent.accepted() <= 2, "{}", silent.accepted());
+    assert_eq!(get(&greedy, &origin).await.unwrap().0, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

@@ -1,0 +1,103 @@
+//! How many connections the guests of the host may have at once: all of them together, and those of one persona. It knows
+//! no address and no request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aral_contract::PersonaId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::CONNECTIONS_SHARE;
+
+/// The places for connections.
+#[derive(Debug)]
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    share: usize,
+    /// Of the personas that have connections, or wait for some.
+    own: Mutex<BTreeMap<PersonaId, Arc<Semaphore>>>,
+}
+
+/// A place for one connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Places {
+    pub(super) fn new(connections_max: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(connections_max)),
+            share: (connections_max / CONNECTIONS_SHARE).max(1),
+            own: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place; none: there will be none any more. One of the persona's own comes first: whoever has taken all of
+    /// those waits without keeping anybody else from one.
+    pub(super) async fn take(&self, persona: &PersonaId) -> Option<Place> {
+        let own = self.own(persona).acquire_owned().await.ok()?;
+        let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        Some(Place { _own: own, _all: all })
+    }
+
+    fn own(&self, persona: &PersonaId) -> Arc<Semaphore> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = own.get(persona) {
+            return Arc::clone(places);
+        }
+        // Each place holds those that it is one of. What only the map holds says nothing that a new one would not say.
+        own.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = Arc::new(Semaphore::new(self.share));
+        own.insert(persona.clone(), Arc::clone(&places));
+        places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// A place, if there is one now.
+    fn now(places: &Places, persona: &str) -> Option<Place> {
+        places.take(&persona.parse().unwrap()).now_or_never().flatten()
+    }
+
+    #[test]
+    fn a_persona_has_a_quarter_and_at_least_one() {
+        for (connections_max, share) in [(1, 1), (3, 1), (4, 1), (8, 2), (256, 64)] {
+            let places = Places::new(connections_max);
+            let taken: Vec<Place> = std::iter::from_fn(|| now(&places, "one")).take(300).collect();
+            assert_eq!(taken.len(), share, "of {connections_max}");
+            assert_eq!(now(&places, "two").is_some(), connections_max > share);
+            drop(taken);
+            assert!(now(&places, "one").is_some());
+        }
+    }
+
+    #[test]
+    fn all_personas_together_have_no_more_than_there_are() {
+        let places = Places::new(8);
+        let taken: Vec<Place> = (0..9)
+            .filter_map(|number| now(&places, &format!("persona-{number}")))
+            .collect();
+        assert_eq!(taken.len(), 8);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_personas_that_have_no_connection() {
+        let places = Places::new(8);
+        let kept = || places.own.lock().unwrap().len();
+        let taken = now(&places, "there");
+        for number in 0..100 {
+            assert!(now(&places, &format!("gone-{number}")).is_some());
+        }
+        assert_eq!(kept(), 2, "the one that has a connection, and the last");
+        drop(taken);
+        assert!(now(&places, "another").is_some());
+        assert_eq!(kept(), 1);
+    }
+}
