@@ -5,6 +5,7 @@
 mod access;
 mod open;
 mod quota;
+mod reading;
 mod view;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use crate::bound::{Roots, Ungranted};
 use crate::call::CallRecord;
 use quota::Quota;
+use reading::Reading;
 
 pub(crate) use access::FilesView;
 
@@ -171,6 +173,8 @@ pub(crate) struct Files {
     opened: Vec<Weak<File>>,
     /// Entries of each listing that the guest holds, by the number of its handle.
     listed: HashMap<u32, usize>,
+    /// Streams out of files.
+    reading: Reading,
 }
 
 impl Files {
@@ -182,6 +186,7 @@ impl Files {
             recorded: Vec::new(),
             opened: Vec::new(),
             listed: HashMap::new(),
+            reading: Reading::default(),
         }
     }
 

@@ -25,7 +25,7 @@ pub const HOSTCALL_BYTES_MAX: usize = 8 << 20;
 /// Handles a component instance may hold at once. Stops exhaustion through resources.
 pub const COMPONENT_HANDLES_MAX: usize = 4096;
 /// Entries of the host's resource table for one call. Stops exhaustion through resources, each of which may hold as much
-/// as the fields of a message.
+/// as the fields of a message. What holds more, such as a stream out of a file, has a bound of its own.
 pub const RESOURCE_TABLE_ENTRIES_MAX: usize = 1024;
 /// Bytes of randomness that one request may ask for. Stops a guest from draining the host's generator.
 pub const RANDOM_BYTES_MAX: u64 = 1 << 20;

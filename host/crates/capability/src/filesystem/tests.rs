@@ -20,6 +20,7 @@ use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, ErrorCode, HostDescriptor, HostDirectoryEntryStream, NewTimestamp, OpenFlags, PathFlags,
 };
+use wasmtime_wasi::p2::bindings::io::streams::HostInputStream;
 use wasmtime_wasi::p2::{FsError, StreamError};
 
 use super::*;
@@ -570,6 +571,35 @@ async fn a_call_holds_a_bounded_number_of_files_open() {
     );
     world.table.delete(stream).unwrap();
     assert!(world.open("/data", "a.txt", none(), READ).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_call_reads_through_a_bounded_number_of_streams() {
+    let mut world = World::new(0, 0);
+    let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..reading::READ_STREAMS_MAX {
+        streams.push(world.view().read_via_stream(again(&file), 0).unwrap());
+    }
+    let refused = world.view().read_via_stream(again(&file), 0);
+    assert_eq!(refused.map_err(code).unwrap_err(), ErrorCode::InsufficientMemory);
+    let last = streams.pop().unwrap();
+    HostInputStream::drop(&mut world.table, last).await.unwrap();
+    let stream = world.view().read_via_stream(again(&file), 1).unwrap();
+    let read = HostInputStream::blocking_read(&mut world.table, stream, 100).await;
+    assert_eq!(read.unwrap(), b"ello");
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_had_is_not_counted() {
+    let mut world = World::new(0, 0);
+    let folder = world.open("/data", "sub", none(), READ).await.unwrap();
+    for _ in 0..=reading::READ_STREAMS_MAX {
+        let refused = world.view().read_via_stream(again(&folder), 0);
+        assert_eq!(refused.map_err(code).unwrap_err(), ErrorCode::IsDirectory);
+    }
+    let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+    assert!(world.view().read_via_stream(file, 0).is_ok());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use super::access::{FilesView, Handle};
 use super::open::{self, Opened, Wish};
 use super::quota::{Quota, QuotaExceeded};
+use super::reading::CountedStream;
 use super::{Access, Place};
 
 type Entries = Resource<ReaddirIterator>;
@@ -99,7 +100,13 @@ impl HostDescriptor for FilesView<'_> {
 
     fn read_via_stream(&mut self, handle: Handle, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
         self.may_read(&handle, "")?;
-        self.wasi.read_via_stream(handle, offset)
+        let counted = self.files.reading.begin().ok_or(ErrorCode::InsufficientMemory)?;
+        let stream = self.wasi.read_via_stream(handle, offset)?;
+        let stream: DynInputStream = Box::new(CountedStream {
+            inner: self.wasi.table.delete(stream)?,
+            _counted: counted,
+        });
+        Ok(self.wasi.table.push(stream)?)
     }
 
     async fn write(&mut self, handle: Handle, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
