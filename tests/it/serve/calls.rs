@@ -172,6 +172,21 @@ fn a_request_that_is_repeated_happens_once() {
 }
 
 #[test]
+fn what_there_was_no_room_for_is_tried_again() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |entry| {
+        entry["limits"] = json!({ "table_elements": 0 });
+    });
+    let server = Server::start(&desk);
+    let mut wire = server.wire();
+    for _ in 0..2 {
+        let reply = wire.invoke(ECHO, &[("Idempotency-Key", "k")], "1");
+        assert!(reply.body.contains("limit.table"), "{reply:?}");
+        assert_eq!(reply.field("idempotency-replayed"), None, "the guest never ran");
+    }
+}
+
+#[test]
 fn a_call_with_a_key_outlives_its_connection() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_SLEEP, |_| ());

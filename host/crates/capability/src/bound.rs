@@ -86,6 +86,30 @@ pub struct Call<'a> {
     pub input: &'a [u8],
     /// Where its host calls are listed; none: nowhere, because nobody keeps receipts.
     pub host_calls: Option<&'a HostCalls>,
+    /// Who is told that the guest runs; none: nobody.
+    pub running: Option<&'a Running>,
+}
+
+/// Is told that the guest of a call runs: once it is there to be called, or before a host function first lets something
+/// through, which may be earlier. What was never told did nothing that anybody else could notice, however the call ended.
+#[derive(Clone)]
+pub struct Running(Arc<dyn Fn() + Send + Sync>);
+
+impl Running {
+    /// `tell` is called at least once for a guest that runs, and possibly often: it must be quick.
+    pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Running")
+    }
 }
 
 /// How a call ended.
@@ -196,7 +220,12 @@ impl Bound {
     /// Runs the capability once. To cancel, drop the future: the guest, its host functions and its connections end with
     /// it.
     pub async fn invoke(&self, call: Call<'_>) -> Completion {
-        let record = CallRecord::listing(Arc::clone(&self.frame), call.context.clone(), call.host_calls.cloned());
+        let record = CallRecord::listing(
+            Arc::clone(&self.frame),
+            call.context.clone(),
+            call.host_calls.cloned(),
+            call.running.cloned(),
+        );
         let mut usage = Usage {
             input_bytes: u64::try_from(call.input.len()).unwrap_or(u64::MAX),
             ..Usage::default()
@@ -281,6 +310,7 @@ impl Bound {
             let _timed = self.timed(&self.instantiate);
             tool.instantiate_async(&mut *store).instrument(instantiating()).await?
         };
+        store.data().call.runs();
         let _timed = self.timed(&self.run);
         let tool = instance.aral_capability_tool();
         let answer = tool.call_invoke(&mut *store, input).instrument(running()).await?;
@@ -302,6 +332,7 @@ impl Bound {
                 .instrument(instantiating())
                 .await?
         };
+        store.data().call.runs();
         let _timed = self.timed(&self.run);
         let failed = |code: &str| Err(Failure::new(Code::GuestError, format!("the program ended with {code}")));
         let run = instance.wasi_cli_run();

@@ -11,7 +11,7 @@ use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, HostPattern, Perm
 use aral_memory::Secrets;
 use tracing::Span;
 
-use crate::bound::Ungranted;
+use crate::bound::{Running, Ungranted};
 use crate::egress::Egress;
 use crate::filesystem::Mount;
 use crate::functions::log::LogBook;
@@ -46,6 +46,7 @@ pub(crate) struct CallRecord {
     pub(crate) context: TraceContext,
     pub(crate) log: Mutex<LogBook>,
     host_calls: Option<HostCalls>,
+    running: Option<Running>,
     started: Duration,
     events_allowed: AtomicU64,
     events_denied: AtomicU64,
@@ -59,13 +60,19 @@ pub(crate) struct CallRecord {
 impl CallRecord {
     /// Without a list of its host calls: for what is no call that anybody asks a receipt of.
     pub(crate) fn new(frame: Arc<Frame>, trace: TraceId) -> Arc<Self> {
-        Self::listing(frame, TraceContext::begin(trace), None)
+        Self::listing(frame, TraceContext::begin(trace), None, None)
     }
 
-    /// With the list that its host calls go to.
-    pub(crate) fn listing(frame: Arc<Frame>, context: TraceContext, host_calls: Option<HostCalls>) -> Arc<Self> {
+    /// With the list that its host calls go to, and with whoever is told that the guest runs.
+    pub(crate) fn listing(
+        frame: Arc<Frame>,
+        context: TraceContext,
+        host_calls: Option<HostCalls>,
+        running: Option<Running>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             host_calls,
+            running,
             started: frame.clock.elapsed(),
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
@@ -91,8 +98,17 @@ impl CallRecord {
         self.frame.grant.limits.wall_ms.saturating_sub(spent)
     }
 
-    /// A host function let something through.
+    /// The guest runs: it may have done what is not to be done again.
+    pub(crate) fn runs(&self) {
+        if let Some(running) = &self.running {
+            running.tell();
+        }
+    }
+
+    /// A host function lets something through, and has not done it yet.
     pub(crate) fn allowed(&self, permission: Permission, target: &str) {
+        // Also code that runs while the guest is made may call.
+        self.runs();
         self.host_call(permission, target, None);
     }
 
@@ -176,11 +192,13 @@ impl CallRecord {
 
     /// Counts so many operations on memory records, or none of them; false: the call has not as many left.
     pub(crate) fn take_memory_calls(&self, count: u64) -> bool {
+        self.runs();
         take(&self.memory_calls, count, self.frame.grant.limits.memory_calls)
     }
 
     /// Counts so many uses of secrets, or none of them; false: the call has not as many left.
     pub(crate) fn take_secret_calls(&self, count: u64) -> bool {
+        self.runs();
         take(&self.secret_calls, count, self.frame.grant.limits.secret_calls)
     }
 
@@ -224,7 +242,33 @@ pub(crate) fn sanitised(text: &str, bytes_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use aral_contract::Limits;
+    use serde_json::json;
+
     use super::*;
+    use crate::trial::{self, Trial};
+
+    #[test]
+    fn what_a_host_function_lets_through_is_told_before_it_is_done() {
+        let Trial { call, .. } = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let told = |act: &dyn Fn(&CallRecord)| {
+            let told = Arc::new(AtomicBool::new(false));
+            let teller = Arc::clone(&told);
+            let running = Running::new(move || teller.store(true, Ordering::Relaxed));
+            let context = TraceContext::begin(TraceId::from_bytes([7; 16]));
+            let record = CallRecord::listing(Arc::clone(&call.frame), context, None, Some(running));
+            act(record.as_ref());
+            told.load(Ordering::Relaxed)
+        };
+        assert!(!told(&|call| call.denied(Permission::Exec, "/bin/a", "no")));
+        assert!(!told(&|call| call.logged("info", "a line")));
+        assert!(told(&|call| call.allowed(Permission::Exec, "/bin/a")));
+        assert!(told(&|call| assert!(call.take_memory_calls(1))));
+        assert!(told(&|call| assert!(call.take_secret_calls(1))));
+        assert!(told(&CallRecord::runs));
+    }
 
     #[test]
     fn texts_of_guests_cannot_steer_a_terminal() {

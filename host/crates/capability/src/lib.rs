@@ -23,7 +23,7 @@ mod schema;
 mod state;
 pub mod storage;
 
-pub use bound::{Bound, Call, Completion, Roots, Services, Ungranted, bind};
+pub use bound::{Bound, Call, Completion, Roots, Running, Services, Ungranted, bind};
 pub use describe::describe;
 pub use egress::{Egress, EgressOptions};
 pub use imports::{Warning, check_imports};

@@ -287,10 +287,12 @@ impl Dispatcher {
         let trace = context.trace;
         let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
+        let running = told.map(stage::running);
         let call = aral_capability::Call {
             context,
             input,
             host_calls,
+            running: running.as_ref(),
         };
         let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call, told).await {
             Ok(completion) => {
@@ -337,7 +339,6 @@ impl Dispatcher {
         self.meters.stage(Timed::Wait, self.since(begun));
         tell(told, Stage::Preparing);
         let bound = granted.bound(&self.runtime).await?;
-        tell(told, Stage::Running);
         let grant = granted.grant();
         self.record(Some(call.context.trace), || EventKind::InvocationStarted {
             capability: grant.capability.clone(),

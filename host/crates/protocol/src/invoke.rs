@@ -192,17 +192,16 @@ impl Call {
             .dispatcher
             .invoke_watched(&self.caller.session, request, &stage);
         self.reservation.begin();
-        let outcome = tokio::time::timeout(bounds::ms(handler_ms), call).await;
-        let was_due = *stage.borrow() == Stage::Running;
-        match outcome {
+        let answer = match tokio::time::timeout(bounds::ms(handler_ms), call).await {
             Ok(outcome) => {
                 self.reservation.settle(outcome.cost_micro);
-                // Its input may have been refused before, or there was no room for an instance: a guest that runs has memory.
-                let ran = was_due && outcome.usage.memory_bytes_peak > 0;
-                (Answer::of(outcome), ran)
+                Answer::of(outcome)
             }
-            Err(_elapsed) => (Answer::too_late(self.context.trace, handler_ms), was_due),
-        }
+            Err(_elapsed) => Answer::too_late(self.context.trace, handler_ms),
+        };
+        // Also the host may fail in the middle of a call: what the guest had done by then is not to be done again.
+        let ran = *stage.borrow() == Stage::Running;
+        (answer, ran)
     }
 
     /// The call happens once for this key. It goes on if the caller goes away, because the caller will ask again.

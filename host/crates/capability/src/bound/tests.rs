@@ -2,6 +2,7 @@
 
 mod guests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use aral_contract::{EventKind, Limits, TraceId};
@@ -90,13 +91,23 @@ impl Fixture {
 }
 
 async fn invoke(bound: &Bound, input: &str) -> Completion {
-    bound
+    watched(bound, input).await.0
+}
+
+/// With whether it was told that the guest runs.
+async fn watched(bound: &Bound, input: &str) -> (Completion, bool) {
+    let told = Arc::new(AtomicBool::new(false));
+    let teller = Arc::clone(&told);
+    let running = Running::new(move || teller.store(true, Ordering::Relaxed));
+    let completion = bound
         .invoke(Call {
             context: &TraceContext::begin(TraceId::from_bytes([9; 16])),
             input: input.as_bytes(),
             host_calls: None,
+            running: Some(&running),
         })
-        .await
+        .await;
+    (completion, told.load(Ordering::Relaxed))
 }
 
 const ECHO: &str = "(call $ok (local.get $in) (local.get $len))";
@@ -198,6 +209,30 @@ async fn what_stops_a_guest_is_told_apart() {
         Fixture::tool().limits(|limits| limits.instances = 0).code(ECHO).await,
         Code::LimitInstances
     );
+}
+
+#[tokio::test]
+async fn that_a_guest_runs_is_told_of_those_that_do() {
+    for (body, input, change, code, ran) in [
+        (ECHO, "1", None, None, true),
+        ("unreachable", "1", None, Some(Code::GuestTrap), true),
+        (ECHO, "{", None, Some(Code::InputInvalid), false),
+        // Its memory is there and counted before the table is refused.
+        (ECHO, "1", Some(0), Some(Code::LimitTable), false),
+    ] {
+        let fixture = Fixture::tool().limits(|limits| {
+            limits.table_elements = change.unwrap_or(limits.table_elements);
+        });
+        let bound = fixture.bind(&guests::tool("", "", body)).await.unwrap();
+        let (completion, told) = watched(&bound, input).await;
+        assert_eq!(completion.result.err().map(|failure| failure.code), code);
+        assert_eq!(told, ran, "{code:?}");
+        assert_eq!(completion.usage.memory_bytes_peak > 0, code != Some(Code::InputInvalid));
+    }
+    let program = guests::program("1", "(call $exit (i32.const 1)) (i32.const 0)");
+    let bound = Fixture::program().bind(&program).await.unwrap();
+    let (completion, told) = watched(&bound, "1").await;
+    assert!(completion.result.is_err() && told);
 }
 
 #[tokio::test]

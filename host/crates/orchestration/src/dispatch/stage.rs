@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aral_capability::Running;
 use tokio::sync::watch;
 
 use super::{Dispatcher, Outcome, Request};
@@ -13,9 +14,9 @@ pub enum Stage {
     /// It waits for a place among the calls that run.
     #[default]
     Waiting,
-    /// Its code is made ready: read, or compiled at the first call.
+    /// Its code is made ready: read, or compiled at the first call; its input is checked, and its guest is made.
     Preparing,
-    /// The guest runs.
+    /// The guest runs, or ran until the call ended, however that was. A call that never comes to this has done nothing.
     Running,
 }
 
@@ -37,6 +38,14 @@ pub(super) fn tell(told: Told<'_>, stage: Stage) {
     if let Some(told) = told {
         told.send_replace(stage);
     }
+}
+
+/// Tells them that the guest runs, once it does.
+pub(super) fn running(told: &watch::Sender<Stage>) -> Running {
+    let told = told.clone();
+    Running::new(move || {
+        told.send_if_modified(|stage| std::mem::replace(stage, Stage::Running) != Stage::Running);
+    })
 }
 
 impl Dispatcher {

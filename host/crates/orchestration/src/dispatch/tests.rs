@@ -4,7 +4,7 @@ mod agent;
 mod breaker;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
@@ -32,12 +32,13 @@ fn tool(body: &str) -> Vec<u8> {
     wat::parse_str(ECHO.replace(";; BODY", body)).unwrap()
 }
 
-/// A clock that stands still, and stays where it is put; put forward, so much has passed. Broken, it panics once.
+/// A clock that stands still, and stays where it is put; put forward, so much has passed. It panics once, when it was asked
+/// how much has passed so often; 0: never.
 #[derive(Debug)]
 struct TestClock {
     now: Mutex<Timestamp>,
     passed: Mutex<Duration>,
-    broken: AtomicBool,
+    breaks_in: AtomicUsize,
 }
 
 impl Clock for TestClock {
@@ -45,7 +46,9 @@ impl Clock for TestClock {
         *self.now.lock().unwrap()
     }
     fn elapsed(&self) -> Duration {
-        assert!(!self.broken.swap(false, Ordering::Relaxed), "the clock is broken");
+        let less = |left: usize| left.checked_sub(1);
+        let left = self.breaks_in.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        assert_ne!(left, Ok(1), "the clock is broken");
         *self.passed.lock().unwrap()
     }
 }
@@ -57,21 +60,21 @@ impl TestClock {
     }
 }
 
-/// All events. A clock that it has breaks when the next call begins to run; another one is put forward while the next
-/// decision is recorded.
+/// All events. A clock that it has breaks in the next call that begins to run, when it was asked for the time so often;
+/// another one is put forward while the next decision is recorded.
 #[derive(Debug, Default)]
 struct Kept(
     Mutex<Vec<EventKind>>,
-    Mutex<Option<Arc<TestClock>>>,
+    Mutex<Option<(Arc<TestClock>, usize)>>,
     Mutex<Option<(Arc<TestClock>, Timestamp)>>,
 );
 
 impl AuditSink for Kept {
     fn record(&self, event: Event) {
         if matches!(event.kind, EventKind::InvocationStarted { .. })
-            && let Some(clock) = self.1.lock().unwrap().take()
+            && let Some((clock, breaks_in)) = self.1.lock().unwrap().take()
         {
-            clock.broken.store(true, Ordering::Relaxed);
+            clock.breaks_in.store(breaks_in, Ordering::Relaxed);
         }
         if matches!(event.kind, EventKind::Decision { .. })
             && let Some((clock, later)) = self.2.lock().unwrap().take()
@@ -116,7 +119,7 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
     let clock = Arc::new(TestClock {
         now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
         passed: Mutex::default(),
-        broken: AtomicBool::new(false),
+        breaks_in: AtomicUsize::new(0),
     });
     let kept = Arc::new(Kept::default());
     let options = RuntimeOptions {
@@ -433,7 +436,7 @@ async fn a_component_without_a_manifest_runs_with_what_is_named_and_warns() {
 async fn a_panic_in_the_host_fails_one_call_and_no_other() {
     let fixture = open();
     fixture.admit("echo", &echo(), json!({}));
-    *fixture.kept.1.lock().unwrap() = Some(Arc::clone(&fixture.clock));
+    *fixture.kept.1.lock().unwrap() = Some((Arc::clone(&fixture.clock), 1));
     let outcome = fixture.call("echo", "{}").await;
     let failure = outcome.result.unwrap_err();
     assert_eq!(
@@ -443,6 +446,30 @@ async fn a_panic_in_the_host_fails_one_call_and_no_other() {
     assert!(failure.internal.unwrap().contains("the clock is broken"));
     assert_eq!(fixture.ended(), [Some(Code::Internal)]);
     assert!(fixture.call("echo", "{}").await.result.is_ok());
+}
+
+#[tokio::test]
+async fn a_guest_that_ran_is_known_to_have_run_wherever_the_host_fails() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let id = "echo".parse().unwrap();
+    let request = Request {
+        capability: &id,
+        version: None,
+        input: b"{}",
+        trace: None,
+    };
+    let mut stages = Vec::new();
+    while stages.last() != Some(&Stage::Running) {
+        *fixture.kept.1.lock().unwrap() = Some((Arc::clone(&fixture.clock), stages.len() + 1));
+        let stage = tokio::sync::watch::Sender::new(Stage::default());
+        let call = fixture.dispatcher.invoke_watched(&fixture.session, request, &stage);
+        assert_eq!(code(&call.await), Code::Internal, "{stages:?}");
+        stages.push(*stage.borrow());
+    }
+    // The host fails before the guest runs as well, and that is told apart.
+    assert_eq!(stages.first(), Some(&Stage::Preparing), "{stages:?}");
+    assert!(stages.is_sorted(), "{stages:?}");
 }
 
 #[tokio::test]
