@@ -25,7 +25,7 @@ use cache::Cache;
 pub use cache::CacheLimits;
 pub use environment::EnvironmentSecrets;
 use flights::Flights;
-pub use local::LocalSecrets;
+pub use local::{LOCAL_OPERATIONS_MAX, LocalSecrets};
 pub use vault::VaultSecrets;
 
 use crate::store::StoreError;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use aral_contract::secret::SecretFuture;
 use aral_contract::{SecretError, SecretReference, SecretSource, SecretValue};
-use aral_memory::{Secrets, SecretsParts};
+use aral_memory::{LocalSecrets, RecordStore, Secrets, SecretsParts};
 use aral_runtime::SystemClock;
+
+use super::store::TestStore;
 
 #[derive(Debug, Default)]
 pub(crate) struct TestSource {
@@ -81,6 +83,15 @@ pub(crate) fn secrets(names: &[&str], source: &Arc<TestSource>) -> Secrets {
     let parts = SecretsParts {
         references: references.collect(),
         environment: Some(Arc::clone(source) as Arc<dyn SecretSource>),
+        ..SecretsParts::default()
+    };
+    Secrets::new(parts, Arc::new(SystemClock::new())).unwrap()
+}
+
+/// Secrets of any name, in this store of records.
+pub(crate) fn local_secrets(store: &Arc<TestStore>) -> Secrets {
+    let parts = SecretsParts {
+        local: Some(LocalSecrets::new(Arc::clone(store) as Arc<dyn RecordStore>)),
         ..SecretsParts::default()
     };
     Secrets::new(parts, Arc::new(SystemClock::new())).unwrap()

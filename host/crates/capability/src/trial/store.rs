@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_contract::Classification;
@@ -19,6 +20,10 @@ pub(crate) struct TestStore {
     pub(crate) delay: Duration,
     /// Whether the disk is broken.
     pub(crate) broken: bool,
+    /// Whether the disk has stopped: until it goes on, no operation ends.
+    pub(crate) stopped: AtomicBool,
+    /// Operations under way.
+    pub(crate) inside: AtomicUsize,
 }
 
 fn usage_of<'a>(records: impl Iterator<Item = (&'a (Namespace, RecordName), &'a Record)>) -> Usage {
@@ -31,7 +36,12 @@ fn usage_of<'a>(records: impl Iterator<Item = (&'a (Namespace, RecordName), &'a 
 impl TestStore {
     /// What every operation begins with.
     fn work(&self) -> Result<(), StoreError> {
+        self.inside.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.delay);
+        while self.stopped.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
         if self.broken {
             let source = std::io::Error::other("/var/lib/aral/secret-path: no space left on device");
             return Err(StoreError::Io {

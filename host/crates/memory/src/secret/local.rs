@@ -7,6 +7,7 @@ use aral_contract::id::{Namespace, SecretName};
 use aral_contract::secret::SecretFuture;
 use aral_contract::{Classification, SecretError, SecretReference, SecretSource, SecretValue};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::not_mine;
@@ -19,11 +20,16 @@ const QUOTA: Quota = Quota {
     records_max: 16_384,
 };
 
+/// Operations on local secrets that may be under way at once. Stops a store that hangs from taking every thread that the host has
+/// for waiting: an operation whose guest is gone still holds one.
+pub const LOCAL_OPERATIONS_MAX: usize = 16;
+
 /// The secrets of a store of their own: not the one that guests keep their records in.
 #[derive(Debug, Clone)]
 pub struct LocalSecrets {
     store: Arc<dyn RecordStore>,
     namespace: Namespace,
+    places: Arc<Semaphore>,
 }
 
 impl LocalSecrets {
@@ -34,7 +40,11 @@ impl LocalSecrets {
     )]
     pub fn new(store: Arc<dyn RecordStore>) -> Self {
         let namespace = "secrets".parse().expect("`secrets` is a name");
-        Self { store, namespace }
+        Self {
+            store,
+            namespace,
+            places: Arc::new(Semaphore::new(LOCAL_OPERATIONS_MAX)),
+        }
     }
 
     /// A page of names, and where the next one begins.
@@ -44,7 +54,8 @@ impl LocalSecrets {
         limit: usize,
     ) -> Result<(Vec<SecretName>, Option<String>), StoreError> {
         let (own, cursor) = (self.clone(), cursor.map(str::to_owned));
-        let page = blocking(move || own.store.list(&own.namespace, "", cursor.as_deref(), limit)).await?;
+        let list = move || own.store.list(&own.namespace, "", cursor.as_deref(), limit);
+        let page = self.blocking(list).await?;
         // Whatever else may be in there was not put there as a secret, and none reaches it.
         let names = page
             .names
@@ -60,13 +71,14 @@ impl LocalSecrets {
             return Ok(false);
         };
         let own = self.clone();
-        let found = blocking(move || own.store.classification(&own.namespace, &name)).await?;
+        let look = move || own.store.classification(&own.namespace, &name);
+        let found = self.blocking(look).await?;
         Ok(found.is_some())
     }
 
     async fn fetch(&self, reference: &SecretReference) -> Result<SecretValue, SecretError> {
         let (own, name) = (self.clone(), record_name(reference)?);
-        let record = blocking(move || own.store.get(&own.namespace, &name)).await;
+        let record = self.blocking(move || own.store.get(&own.namespace, &name)).await;
         match record.map_err(|error| failed(reference, error))? {
             // The record erases its own copy.
             Some(record) => Ok(SecretValue::new(record.value.to_vec())),
@@ -95,7 +107,8 @@ impl LocalSecrets {
             let _held = held;
             own.store.put(&own.namespace, write, &QUOTA)
         };
-        blocking(work).await.map_err(|error| failed(reference, error))?;
+        let written = self.blocking(work).await;
+        written.map_err(|error| failed(reference, error))?;
         Ok(reference.clone())
     }
 
@@ -110,11 +123,37 @@ impl LocalSecrets {
             let _held = held;
             own.store.delete(&own.namespace, &name, Precondition::Any)
         };
-        match blocking(work).await.map_err(|error| failed(reference, error))? {
+        let found = self.blocking(work).await;
+        match found.map_err(|error| failed(reference, error))? {
             Some(_classification) => Ok(()),
             None => Err(SecretError::NotFound {
                 reference: reference.clone(),
             }),
+        }
+    }
+
+    /// The store may wait for a disk. Where there is a runtime, its threads must not, and of those that may no more than
+    /// there are places: what nobody waits for any more keeps its own until it has ended.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let stopping = |source| StoreError::Io {
+            action: "finish, because the host is stopping",
+            source,
+        };
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|error| stopping(error.into()))?;
+        let work = move || {
+            let _place = place;
+            work()
+        };
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let done = runtime.spawn_blocking(work).await;
+                done.unwrap_or_else(|error| Err(stopping(error.into())))
+            }
+            Err(_) => work(),
         }
     }
 }
@@ -166,20 +205,5 @@ fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
         | StoreError::Version { .. }
         | StoreError::Master(_)
         | StoreError::WrongKey { .. } => SecretError::Refused { reference, reason },
-    }
-}
-
-/// The store may wait for a disk. Where there is a runtime, its threads must not.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match Handle::try_current() {
-        Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|error| {
-            Err(StoreError::Io {
-                action: "finish, because the host is stopping",
-                source: Box::new(error),
-            })
-        }),
-        Err(_) => work(),
     }
 }

@@ -1,8 +1,11 @@
 //! The secret functions on secrets in memory: what is let through, what is refused and why, and what is recorded.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
+use aral_memory::Secrets;
+use aral_memory::secret::LOCAL_OPERATIONS_MAX;
 use serde_json::json;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types as http_types;
@@ -10,7 +13,8 @@ use wasmtime_wasi_http::p2::bindings::http::types as http_types;
 use super::*;
 use crate::bound::stdio::StandardStreams;
 use crate::egress::{Egress, EgressOptions};
-use crate::trial::secrets::{TestSource, secrets};
+use crate::trial::secrets::{TestSource, local_secrets, secrets};
+use crate::trial::store::TestStore;
 use crate::trial::{self, Kept, Trial};
 
 struct Fixture {
@@ -24,6 +28,23 @@ fn fixture(limits: Limits, source: TestSource) -> Fixture {
 }
 
 fn fixture_for(limits: Limits, source: TestSource, clearance: Classification) -> Fixture {
+    let source = Arc::new(source);
+    let names = ["token", "other", "bare", "open", "missing", "mine"];
+    let (state, kept) = state(limits, secrets(&names, &source), clearance);
+    Fixture { state, kept, source }
+}
+
+/// Over secrets that are kept in a store of records.
+fn local_fixture(limits: Limits, secrets: &Secrets) -> Fixture {
+    let (state, kept) = state(limits, secrets.clone(), Classification::Secret);
+    Fixture {
+        state,
+        kept,
+        source: Arc::default(),
+    }
+}
+
+fn state(limits: Limits, secrets: Secrets, clearance: Classification) -> (State, Arc<Kept>) {
     let permissions = json!({
         "secret:read": { "secrets": [
             { "name": "token", "hosts": ["https://a.example"], "header": "authorization", "prefix": "Bearer " },
@@ -34,19 +55,13 @@ fn fixture_for(limits: Limits, source: TestSource, clearance: Classification) ->
         ]},
         "secret:write": { "names": ["mine"] },
     });
-    let source = Arc::new(source);
-    let names = ["token", "other", "bare", "open", "missing", "mine"];
     let egress = Egress::new(EgressOptions::default()).unwrap();
     let grant = Arc::new(Grant::new(GrantParts {
         clearance,
         ..trial::grant_parts(permissions, limits, &[])
     }));
-    let Trial { call, kept } = Trial::keeping(grant, egress, None, Some(secrets(&names, &source)));
-    Fixture {
-        state: State::new(call, StandardStreams::Log),
-        kept,
-        source,
-    }
+    let Trial { call, kept } = Trial::keeping(grant, egress, None, Some(secrets));
+    (State::new(call, StandardStreams::Log), kept)
 }
 
 fn open_fixture() -> Fixture {
@@ -269,6 +284,43 @@ async fn a_use_that_is_given_up_is_recorded_too() {
         refused[0].2.as_deref().is_some_and(|text| text.contains("given up")),
         "{refused:?}"
     );
+}
+
+/// Looks again until it is so, for as long as a slow machine may need.
+async fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+    for _ in 0..2_000 {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn local_secrets_that_nobody_waits_for_do_not_pile_up() {
+    let store = Arc::new(TestStore::default());
+    let limits = Limits {
+        secret_ms: 20,
+        ..Limits::default()
+    };
+    let secrets = local_secrets(&store);
+    let mut fixture = local_fixture(limits, &secrets);
+    store.stopped.store(true, Ordering::SeqCst);
+    let mut answers = Vec::new();
+    for _ in 0..LOCAL_OPERATIONS_MAX + 4 {
+        answers.push(fixture.put("mine", vec![1]).await);
+    }
+    answers.push(fixture.reveal("open").await.map(drop));
+    let full = eventually(|| store.inside.load(Ordering::SeqCst) == LOCAL_OPERATIONS_MAX).await;
+    let inside = store.inside.load(Ordering::SeqCst);
+    // Before anything can fail here: the end of the test waits for them.
+    store.stopped.store(false, Ordering::SeqCst);
+    assert!(full, "{inside} were under way");
+    assert!(answers.into_iter().all(|answer| told(answer).0 == "limit"));
+    assert!(eventually(|| store.inside.load(Ordering::SeqCst) == 0).await);
+    let mut patient = local_fixture(Limits::default(), &secrets);
+    assert!(patient.put("mine", vec![2]).await.is_ok());
 }
 
 #[tokio::test]
