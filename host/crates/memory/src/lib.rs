@@ -24,6 +24,7 @@ pub use record::{Operation, Outcome, Page, Precondition, Quota, Record, RecordNa
 pub use sealed::{Epoch, SealedStore, StoreOptions};
 pub use secret::{
     CacheLimits, EnvironmentSecrets, LocalSecrets, SecretPage, SecretPlace, Secrets, SecretsParts, VaultSecrets,
+    WriteEnded,
 };
 pub use store::{RecordStore, StoreError};
 pub use vault::{Credential, TransitKeys, Vault, VaultError, VaultLogin, VaultOptions};

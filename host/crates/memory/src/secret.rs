@@ -55,6 +55,10 @@ struct Shared {
     flights: Flights,
 }
 
+/// Is told how a write ended. A value for the local store is written also if its caller has given up, and then this is told
+/// when nobody else hears of it. Dropped untold: it never began, or nobody knows what became of it.
+pub type WriteEnded = Box<dyn FnOnce(Result<(), &SecretError>) + Send>;
+
 /// Where one secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretPlace {
@@ -141,13 +145,30 @@ impl Secrets {
     /// # Errors
     /// As the source says. After one, the old value may be there or the new one.
     pub async fn put(&self, name: &SecretName, value: &SecretValue) -> Result<SecretReference, SecretError> {
+        self.put_told(name, value, Box::new(|_ended| ())).await
+    }
+
+    /// [`Secrets::put`] for a caller who has to know how it ended, even if it does not wait for that.
+    ///
+    /// # Errors
+    /// As [`Secrets::put`].
+    pub async fn put_told(
+        &self,
+        name: &SecretName,
+        value: &SecretValue,
+        ended: WriteEnded,
+    ) -> Result<SecretReference, SecretError> {
         let (reference, source) = self.place(name)?;
         check_size(&reference, value)?;
         // Dropped at the end, and also when the caller gives up in the middle, since the value may be written by then.
         let forget = self.0.cache.forget_at_the_end(&reference);
         match self.detached(&reference) {
-            Some(local) => local.store(&reference, value, forget).await,
-            None => source.write(&reference, value).await,
+            Some(local) => local.store(&reference, value, forget, ended).await,
+            None => {
+                let written = source.write(&reference, value).await;
+                ended(written.as_ref().map(|_reference| ()));
+                written
+            }
         }
     }
 

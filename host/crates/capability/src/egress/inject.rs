@@ -131,7 +131,7 @@ impl Injection {
         let name = first.name.to_string();
         let names = secrets.iter().map(|secret| secret.name.clone()).collect();
         let usage = Use::begin(call, names, SecretOperation::Inject, Some(origin.to_string()));
-        let mut usage = usage.map_err(|error| error_of(call, &error))?;
+        let usage = usage.map_err(|error| error_of(call, &error))?;
         let values = usage.values().await.map_err(|error| error_of(call, &error))?;
         let mut fields = Vec::with_capacity(secrets.len());
         for (secret, value) in secrets.iter().zip(&values) {
@@ -170,7 +170,7 @@ impl Injection {
     }
 
     /// The request goes out now.
-    pub(super) fn sent(mut self) -> Carried {
+    pub(super) fn sent(self) -> Carried {
         self.usage.done();
         Carried {
             call: Arc::clone(self.usage.call()),
@@ -180,7 +180,7 @@ impl Injection {
     }
 
     /// The addresses of the host are not of this machine.
-    pub(super) fn refuse_clear_text(mut self, origin: &Origin) -> Error {
+    pub(super) fn refuse_clear_text(self, origin: &Origin) -> Error {
         let reason = format!(
             "secret `{}` does not travel in clear text, and `{origin}` is not this machine: use https",
             self.name

@@ -98,7 +98,7 @@ async fn reveal(call: &Arc<CallRecord>, scope: SecretScope) -> Result<Vec<u8>, E
         return Err(refuse(call, Permission::SecretRead, &name, &reason));
     }
     check_cleared(call, Permission::SecretRead, scope.name.as_str())?;
-    let mut reveal = Use::begin(call, vec![scope.name], SecretOperation::Reveal, None)?;
+    let reveal = Use::begin(call, vec![scope.name], SecretOperation::Reveal, None)?;
     let values = reveal.values().instrument(call.span(Permission::SecretRead)).await?;
     reveal.done();
     // From here on it is the guest's: the copy that crosses is not the host's to erase.
@@ -135,13 +135,8 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
         }
     }
     check_cleared(call, Permission::SecretWrite, name.as_str())?;
-    let mut store = Use::begin(call, vec![name.clone()], SecretOperation::Write, None)?;
-    store
-        .store(value)
-        .instrument(call.span(Permission::SecretWrite))
-        .await?;
-    store.done();
-    Ok(())
+    let store = Use::begin(call, vec![name.clone()], SecretOperation::Write, None)?;
+    store.store(value).instrument(call.span(Permission::SecretWrite)).await
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::not_mine;
+use super::{WriteEnded, not_mine};
 use crate::record::{Precondition, Quota, RecordName, Write};
 use crate::store::{RecordStore, StoreError};
 
@@ -88,14 +88,16 @@ impl LocalSecrets {
         }
     }
 
-    /// `held` is dropped when the value is written or will not be, also where nobody waits for it any more.
+    /// `held` is dropped when the value is written or will not be, and `ended` is told which, also where nobody waits for it any
+    /// more.
     pub(super) async fn store(
         &self,
         reference: &SecretReference,
         value: &SecretValue,
         held: impl Send + 'static,
+        ended: WriteEnded,
     ) -> Result<SecretReference, SecretError> {
-        let own = self.clone();
+        let (own, place) = (self.clone(), reference.clone());
         let write = Write {
             name: record_name(reference)?,
             value: Zeroizing::new(value.expose().to_vec()),
@@ -105,10 +107,13 @@ impl LocalSecrets {
         };
         let work = move || {
             let _held = held;
-            own.store.put(&own.namespace, write, &QUOTA)
+            let written = own.store.put(&own.namespace, write, &QUOTA);
+            let written = written.map(|_version| ()).map_err(|error| failed(&place, error));
+            ended(written.as_ref().copied());
+            Ok(written)
         };
         let written = self.blocking(work).await;
-        written.map_err(|error| failed(reference, error))?;
+        written.map_err(|error| failed(reference, error))??;
         Ok(reference.clone())
     }
 
@@ -168,7 +173,7 @@ impl SecretSource for LocalSecrets {
         reference: &'a SecretReference,
         value: &'a SecretValue,
     ) -> SecretFuture<'a, SecretReference> {
-        Box::pin(self.store(reference, value, ()))
+        Box::pin(self.store(reference, value, (), Box::new(|_ended| ())))
     }
 
     fn delete<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, ()> {

@@ -1,6 +1,6 @@
 //! The secret functions on secrets in memory: what is let through, what is refused and why, and what is recorded.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
@@ -298,6 +298,37 @@ async fn eventually(mut holds: impl FnMut() -> bool) -> bool {
 }
 
 #[tokio::test]
+async fn a_local_write_is_recorded_as_it_ended_though_its_guest_gave_up() {
+    for (secret_ms, broken) in [(20, false), (20, true), (60_000, false), (60_000, true)] {
+        let store = Arc::new(TestStore {
+            broken,
+            stopped: AtomicBool::new(true),
+            ..TestStore::default()
+        });
+        let limits = Limits {
+            secret_ms,
+            ..Limits::default()
+        };
+        let mut fixture = local_fixture(limits, &local_secrets(&store));
+        let answer = tokio::time::timeout(Duration::from_millis(200), fixture.put("mine", vec![1])).await;
+        let begun = eventually(|| store.inside.load(Ordering::SeqCst) == 1).await;
+        let before = fixture.accesses();
+        // Before anything can fail here: the end of the test waits for the write.
+        store.stopped.store(false, Ordering::SeqCst);
+        assert!(begun && before.is_empty(), "{before:?}");
+        let answer = answer.ok().map(|answer| told(answer).0);
+        assert_eq!(answer, (secret_ms == 20).then_some("limit"));
+        assert!(eventually(|| !fixture.accesses().is_empty()).await);
+        let accesses = fixture.accesses();
+        let [(name, SecretOperation::Write, refused)] = &accesses[..] else {
+            panic!("{accesses:?}");
+        };
+        assert_eq!((name.as_str(), refused.is_some()), ("mine", broken));
+        assert_eq!(store.names().is_empty(), broken, "what is recorded is what happened");
+    }
+}
+
+#[tokio::test]
 async fn local_secrets_that_nobody_waits_for_do_not_pile_up() {
     let store = Arc::new(TestStore::default());
     let limits = Limits {
@@ -318,6 +349,9 @@ async fn local_secrets_that_nobody_waits_for_do_not_pile_up() {
     store.stopped.store(false, Ordering::SeqCst);
     assert!(full, "{inside} were under way");
     assert!(answers.into_iter().all(|answer| told(answer).0 == "limit"));
+    // Those that began are recorded when they end, the others never happen.
+    let written = || fixture.accesses().iter().filter(|access| access.2.is_none()).count();
+    assert!(eventually(|| written() == LOCAL_OPERATIONS_MAX).await, "{}", written());
     assert!(eventually(|| store.inside.load(Ordering::SeqCst) == 0).await);
     let mut patient = local_fixture(Limits::default(), &secrets);
     assert!(patient.put("mine", vec![2]).await.is_ok());

@@ -2,12 +2,13 @@
 //! shown to nobody; where a secret is kept goes to the log and not to the guest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aral_contract::event::SecretOperation;
 use aral_contract::id::SecretName;
-use aral_contract::{EventKind, Permission, SecretError, SecretReference, SecretValue};
-use aral_memory::Secrets;
+use aral_contract::{EventKind, Permission, SecretError, SecretValue};
+use aral_memory::{Secrets, WriteEnded};
 
 use super::super::denied;
 use crate::bindings::aral::capability::types::Error;
@@ -16,12 +17,43 @@ use crate::call::CallRecord;
 const NO_SECRETS: &str = "this host has no secret store: add to aral.toml [secrets.names] with a line for each secret, such as NAME = \"env://VARIABLE\", or [memory] to store them here";
 
 /// A use that has begun. It is recorded when it ends; if nobody says how, it was given up.
-pub(crate) struct Use {
+pub(crate) struct Use(Arc<Recorder>);
+
+/// Makes one event of each secret, once, wherever it is first known how the use ended.
+struct Recorder {
     call: Arc<CallRecord>,
     secrets: Vec<SecretName>,
     operation: SecretOperation,
     target: Option<String>,
-    ended: bool,
+    ended: AtomicBool,
+}
+
+impl Recorder {
+    fn end(&self, refused: Option<&str>) {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for secret in &self.secrets {
+            self.call.event(EventKind::SecretAccess {
+                capability: Some(self.call.frame.grant.capability.clone()),
+                secret: secret.clone(),
+                operation: self.operation,
+                target: self.target.clone(),
+                refused: refused.map(str::to_owned),
+            });
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.end(Some(match self.operation {
+            SecretOperation::Inject | SecretOperation::Reveal => "given up before it was done",
+            SecretOperation::Write | SecretOperation::Delete => {
+                "given up before it was known to be done: it may have been done nevertheless"
+            }
+        }));
+    }
 }
 
 impl Use {
@@ -47,95 +79,86 @@ impl Use {
             }
             return Err(Error::Limit(reason));
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Recorder {
             call: Arc::clone(call),
             secrets,
             operation,
             target,
-            ended: false,
-        })
+            ended: AtomicBool::new(false),
+        })))
     }
 
     pub(crate) fn call(&self) -> &Arc<CallRecord> {
-        &self.call
+        &self.0.call
     }
 
     /// It was done.
-    pub(crate) fn done(&mut self) {
-        self.end(None);
+    pub(crate) fn done(&self) {
+        self.0.end(None);
     }
 
     /// It was not.
-    pub(crate) fn refused(&mut self, reason: &str) {
-        self.end(Some(reason));
-    }
-
-    fn end(&mut self, refused: Option<&str>) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        for secret in &self.secrets {
-            self.call.event(EventKind::SecretAccess {
-                capability: Some(self.call.frame.grant.capability.clone()),
-                secret: secret.clone(),
-                operation: self.operation,
-                target: self.target.clone(),
-                refused: refused.map(str::to_owned),
-            });
-        }
+    pub(crate) fn refused(&self, reason: &str) {
+        self.0.end(Some(reason));
     }
 
     /// The values of its secrets, in their order.
-    pub(crate) async fn values(&mut self) -> Result<Vec<SecretValue>, Error> {
-        let names = self.secrets.clone();
+    pub(crate) async fn values(&self) -> Result<Vec<SecretValue>, Error> {
         self.within_deadline(async |secrets: &Secrets| {
-            let mut values = Vec::with_capacity(names.len());
-            for name in &names {
-                values.push(secrets.get(name).await.map_err(|error| (name.clone(), error))?);
+            let mut values = Vec::with_capacity(self.0.secrets.len());
+            for name in &self.0.secrets {
+                let value = secrets.get(name).await;
+                values.push(value.map_err(|error| failed(&self.0.call, name, &error))?);
             }
             Ok(values)
         })
         .await
     }
 
-    /// Stores a value under the name of its one secret.
-    pub(crate) async fn store(&mut self, value: SecretValue) -> Result<(), Error> {
-        let names = self.secrets.clone();
+    /// Stores a value under the name of its one secret. From here on it may happen whether or not the guest still waits, and is
+    /// recorded where that is known.
+    pub(crate) async fn store(&self, value: SecretValue) -> Result<(), Error> {
         self.within_deadline(async |secrets: &Secrets| {
-            for name in &names {
-                let stored: Result<SecretReference, SecretError> = secrets.put(name, &value).await;
-                stored.map_err(|error| (name.clone(), error))?;
+            for name in &self.0.secrets {
+                let (recorder, own) = (Arc::clone(&self.0), name.clone());
+                let ended: WriteEnded = Box::new(move |written| match written {
+                    Ok(()) => recorder.end(None),
+                    Err(error) => recorder.end(Some(reason_of(&failed(&recorder.call, &own, error)))),
+                });
+                let stored = secrets.put_told(name, &value, ended).await;
+                stored.map_err(|error| {
+                    // What was told above is in the log.
+                    if self.0.ended.load(Ordering::Relaxed) {
+                        return told(name, &error);
+                    }
+                    failed(&self.0.call, name, &error)
+                })?;
             }
             Ok(())
         })
         .await
     }
 
-    async fn within_deadline<T>(
-        &mut self,
-        act: impl AsyncFnOnce(&Secrets) -> Result<T, (SecretName, SecretError)>,
-    ) -> Result<T, Error> {
-        let limit_ms = self.call.frame.grant.limits.secret_ms;
-        let done = match &self.call.frame.secrets {
+    async fn within_deadline<T>(&self, act: impl AsyncFnOnce(&Secrets) -> Result<T, Error>) -> Result<T, Error> {
+        let limit_ms = self.0.call.frame.grant.limits.secret_ms;
+        let done = match &self.0.call.frame.secrets {
             None => Err(Error::Unavailable(NO_SECRETS.to_owned())),
-            Some(secrets) => match tokio::time::timeout(Duration::from_millis(limit_ms), act(secrets)).await {
-                Ok(Ok(value)) => Ok(value),
-                Ok(Err((name, error))) => Err(told(&self.call, &name, &error)),
-                Err(_) => Err(Error::Limit(format!(
-                    "the place of secrets did not answer within `secret_ms`, {limit_ms} ms; what was to be stored may have been stored: raise it under [limits] in capability.toml, and in the policy"
-                ))),
-            },
+            Some(secrets) => {
+                let done = tokio::time::timeout(Duration::from_millis(limit_ms), act(secrets)).await;
+                done.unwrap_or_else(|_elapsed| {
+                    Err(Error::Limit(format!(
+                        "the place of secrets did not answer within `secret_ms`, {limit_ms} ms; what was to be stored may have been stored: raise it under [limits] in capability.toml, and in the policy"
+                    )))
+                })
+            }
         };
-        if let Err(error) = &done {
+        // Where another one holds the recorder, a write goes on, and how it ends is known there alone.
+        if let Err(error) = &done
+            && Arc::strong_count(&self.0) == 1
+        {
             self.refused(reason_of(error));
         }
         done
-    }
-}
-
-impl Drop for Use {
-    fn drop(&mut self) {
-        self.end(Some("given up before it was done"));
     }
 }
 
@@ -163,10 +186,15 @@ pub(crate) fn reason_of(error: &Error) -> &str {
     }
 }
 
-/// What the guest may know of a failure: not where its secrets are kept.
-fn told(call: &CallRecord, name: &SecretName, error: &SecretError) -> Error {
+/// A failure, for the log with its cause, and for the guest.
+fn failed(call: &CallRecord, name: &SecretName, error: &SecretError) -> Error {
     let source = std::error::Error::source(error).map(ToString::to_string);
     tracing::warn!(trace = %call.context.trace, %error, source, "a secret could not be used");
+    told(name, error)
+}
+
+/// What the guest may know of a failure: not where its secrets are kept.
+fn told(name: &SecretName, error: &SecretError) -> Error {
     Error::Unavailable(match error {
         SecretError::NotFound { .. } => format!("there is no secret `{name}` where the operator keeps it"),
         SecretError::Unavailable { .. } => format!("the place of secret `{name}` does not answer"),
