@@ -1,9 +1,10 @@
 //! Overwrites echoes of a secret in the answer to a request that carried it. An echo is found plain, in hexadecimal, in
 //! base64 of either alphabet at any of its three alignments, and each of those also percent-encoded, escaped as in JSON or
-//! C, or as HTML entities, in letters of any case, in UTF-16 and UTF-32, and across the frames of a body.
+//! C, or as HTML entities, in letters of any case, each of all these in UTF-16 and UTF-32, and across the frames of a body.
 //!
 //! The guest sees what comes out and may choose what a server sends, so that nothing here may depend on a *part* of the
-//! secret: what is masked is a whole echo, and how much of a body is held back depends on the length of the secret alone.
+//! secret: what is masked is a whole echo, and how much of a body is held back depends on the length of the secret alone, and
+//! on whether there are zeros in what is held.
 //! Anything else would tell a guest that has guessed the beginning that it guessed right.
 
 mod body;
@@ -32,6 +33,8 @@ const MASK: u8 = b'*';
 /// Bytes that one byte of a secret can take in an echo: two hexadecimal digits, each an escape of six bytes, and a line end
 /// now and then.
 const EXPANSION: usize = 13;
+/// Zeros in a row that a character may have beside its byte, in UTF-32.
+const ZEROS_MAX: usize = 3;
 /// What is held back is a multiple of this, so that it tells little of the length of a secret.
 const HELD_BYTES_STEP: usize = 1024;
 
@@ -73,6 +76,15 @@ impl Echoes {
         self.begin.get(usize::from(byte)).copied().unwrap_or_default()
     }
 
+    /// How much of the end of a body an echo may have begun in. One without zeros is not of wide characters, and most text has
+    /// none: only what has some is held back for as long as those would take.
+    fn held_back(&self, zeros: bool) -> usize {
+        if zeros {
+            return self.held_bytes.saturating_mul(ZEROS_MAX.saturating_add(1));
+        }
+        self.held_bytes
+    }
+
     /// The same bytes, echoes overwritten.
     fn mask_whole(self: &Arc<Self>, bytes: &[u8]) -> Vec<u8> {
         let mut masked = bytes.to_vec();
@@ -112,6 +124,8 @@ fn overwrite(bytes: &mut [u8], start: u64, marks: &[Range<u64>]) {
 struct Masker {
     views: Vec<View>,
     position: u64,
+    /// Zeros in a row so far.
+    zeros: usize,
 }
 
 impl Masker {
@@ -122,14 +136,19 @@ impl Masker {
                 .map(|escape| View::new(escape, &echoes))
                 .collect(),
             position: 0,
+            zeros: 0,
         }
     }
 
     /// Reads on, and adds the places of echoes that end here.
     fn feed(&mut self, bytes: &[u8], marks: &mut Vec<Range<u64>>) {
         for byte in bytes {
-            for view in &mut self.views {
-                view.feed(*byte, self.position, marks);
+            self.zeros = if *byte == 0 { self.zeros.saturating_add(1) } else { 0 };
+            // Those of wide characters say nothing, and stand within escapes as well.
+            if !(1..=ZEROS_MAX).contains(&self.zeros) {
+                for view in &mut self.views {
+                    view.feed(*byte, self.position, marks);
+                }
             }
             self.position = self.position.saturating_add(1);
         }

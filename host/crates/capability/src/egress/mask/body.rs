@@ -21,6 +21,7 @@ pub(in super::super) fn masked(inner: WasiBody, echoes: Arc<Echoes>) -> WasiBody
         echoes,
         held: BytesMut::new(),
         held_from: 0,
+        last_zero: None,
         ready: VecDeque::new(),
         ended: false,
     };
@@ -34,6 +35,8 @@ struct MaskedBody {
     held: BytesMut,
     /// Where in the body the first byte that is held stands.
     held_from: u64,
+    /// Where in the body the last zero stands.
+    last_zero: Option<u64>,
     /// The last frames, once the inner body has ended.
     ready: VecDeque<Frame<Bytes>>,
     ended: bool,
@@ -43,10 +46,17 @@ impl MaskedBody {
     /// Takes bytes in, and gives out what no echo can reach any more.
     fn take(&mut self, bytes: &[u8]) -> Option<Bytes> {
         let mut marks = Vec::new();
+        let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        // As it was sent: what is found in it changes nothing here.
+        if let Some(zero) = bytes.iter().rposition(|byte| *byte == 0) {
+            let at = self.held_from.saturating_add(length(self.held.len()));
+            self.last_zero = Some(at.saturating_add(length(zero)));
+        }
         self.held.extend_from_slice(bytes);
         self.masker.feed(bytes, &mut marks);
         overwrite(&mut self.held, self.held_from, &marks);
-        let free = self.held.len().checked_sub(self.echoes.held_bytes)?;
+        let zeros = self.last_zero.is_some_and(|zero| zero >= self.held_from);
+        let free = self.held.len().checked_sub(self.echoes.held_back(zeros))?;
         self.release(free)
     }
 

@@ -8,8 +8,8 @@ use super::Echoes;
 use super::escape::{Escape, Unescaper};
 use super::needle::{Needle, canonical, is_base64};
 
-/// Bytes in a row that may stand within an echo and say nothing: line ends in base64, and the zeros of UTF-16 and UTF-32.
-const SILENT_BYTES_MAX: usize = 3;
+/// Bytes in a row that may stand within an echo and say nothing: line ends in base64, and zeros that were escaped.
+const SILENT_BYTES_MAX: usize = 5;
 /// Echoes that may begin in the middle of an escape and are followed at once. Only a secret that repeats itself makes for
 /// more; it stops such a one from costing more than time in proportion.
 const LATE_MAX: usize = 64;
@@ -60,7 +60,8 @@ impl View {
         }
     }
 
-    /// Reads one byte, and adds the places of echoes that end with it.
+    /// Reads one byte, and adds the places of echoes that end with it. The zeros of wide characters are left out by whoever reads:
+    /// an escape has them between its letters, too.
     pub(super) fn feed(&mut self, byte: u8, at: u64, marks: &mut Vec<Range<u64>>) {
         let digit_due = !self.late.is_empty() && self.follow(byte, at, marks);
         let mut read = self.unescaper.feed(byte, at);
@@ -78,8 +79,7 @@ impl View {
         let mut digit_due = false;
         self.late.retain_mut(|late| {
             late.feed(needles, byte, at, &mut |needle, start| {
-                let before = u64::from(needle.begins_within_digit);
-                marks.push(start.saturating_sub(before)..at.saturating_add(1));
+                marks.push(start..at.saturating_add(1));
                 digit_due |= needle.ends_within_digit;
             })
         });
@@ -125,8 +125,11 @@ impl View {
     /// in front of `61bc…`.
     fn look_within(&mut self) {
         let spelled = self.unescaper.spelled();
-        for (skipped, (_, start)) in spelled.iter().enumerate().skip(1) {
-            let mut late = Late::new(self.escape, *start, self.echoes.needles.len());
+        for (skipped, pair) in (1..).zip(spelled.windows(2)) {
+            let [(_, before), (_, start)] = pair else {
+                continue;
+            };
+            let mut late = Late::new(self.escape, (*before, *start), self.echoes.needles.len());
             let mut rest = spelled.iter().skip(skipped);
             // The shortest needle is longer than an escape: none of them can be whole here.
             let goes_on = rest.all(|(byte, at)| late.feed(&self.echoes.needles, *byte, *at, &mut |_, _| ()));
@@ -141,6 +144,8 @@ impl View {
 struct Late {
     unescaper: Unescaper,
     silence: Silence,
+    /// Where the byte in front of it stands.
+    before: u64,
     start: u64,
     /// How many bytes have come out.
     standing: usize,
@@ -149,11 +154,12 @@ struct Late {
 }
 
 impl Late {
-    fn new(escape: Escape, start: u64, needles: usize) -> Self {
+    fn new(escape: Escape, (before, start): (u64, u64), needles: usize) -> Self {
         let needles = u32::try_from(needles).unwrap_or(u32::BITS);
         Self {
             unescaper: Unescaper::new(escape),
             silence: Silence::default(),
+            before,
             start,
             standing: 0,
             alive: u32::MAX
@@ -183,7 +189,12 @@ impl Late {
             }
             let goes_on = needle.goes_on(self.standing, byte);
             if goes_on && standing == needle.len() {
-                found(needle, self.start);
+                let start = if needle.begins_within_digit {
+                    self.before
+                } else {
+                    self.start
+                };
+                found(needle, start);
             }
             if !goes_on || standing == needle.len() {
                 self.alive &= !bit;
