@@ -3,12 +3,14 @@
 //! when they are compiled, and those that recurse are counted against each value first.
 
 mod own;
+mod walk;
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use own::{Own, parts_of, parts_of_text};
+use own::{Own, parts_of};
+use walk::Walk;
 
 /// Subschemas and listed values that a schema may expand to, references followed.
 const WEIGHT_MAX: u64 = 20_000;
@@ -98,11 +100,7 @@ impl Cost {
         if !self.recursive && self.weight.saturating_mul(parts_of(value)) <= STEPS_MAX {
             return Ok(());
         }
-        let mut walk = Walk {
-            cost: self,
-            steps_left: STEPS_MAX,
-        };
-        walk.apply(&self.root, value, &mut Vec::new(), NESTING_MAX)
+        Walk::new(self).value(value)
     }
 
     /// What `reference` leads to: one schema, or for a dynamic one any that bears the name.
@@ -227,102 +225,6 @@ impl<'a> Measure<'a> {
         }
         self.known.insert(key, size);
         Ok(size)
-    }
-}
-
-/// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
-struct Walk<'a> {
-    cost: &'a Cost,
-    steps_left: u64,
-}
-
-impl<'a> Walk<'a> {
-    /// `here` are the schemas that are being applied to this very part: a validator does not apply one inside itself.
-    fn apply(
-        &mut self,
-        schema: &'a Value,
-        value: &Value,
-        here: &mut Vec<*const Value>,
-        nesting_left: usize,
-    ) -> Result<(), TooCostly> {
-        let own = Own::of(schema);
-        let read = match value {
-            Value::String(text) => own.texts.saturating_mul(parts_of_text(text)),
-            Value::Array(_) if own.lists > 0 => own.lists.saturating_mul(parts_of(value)),
-            _ => 0,
-        };
-        self.step(own.listed.saturating_add(read).saturating_add(1))?;
-        let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
-        let key = std::ptr::from_ref(schema);
-        if here.contains(&key) {
-            return Ok(());
-        }
-        here.push(key);
-        for (target, part) in self.parts(schema)? {
-            match (target, value) {
-                (Target::Itself, _) => self.apply(part, value, here, nesting_left)?,
-                (Target::Member(name), Value::Object(members)) => {
-                    if let Some(member) = members.get(name) {
-                        self.apply(part, member, &mut Vec::new(), nesting_left)?;
-                    }
-                }
-                (Target::Element(at), Value::Array(elements)) => {
-                    if let Some(element) = elements.get(at) {
-                        self.apply(part, element, &mut Vec::new(), nesting_left)?;
-                    }
-                }
-                (Target::Members, Value::Object(members)) => {
-                    for member in members.values() {
-                        self.apply(part, member, &mut Vec::new(), nesting_left)?;
-                    }
-                }
-                (Target::Elements, Value::Array(elements)) => {
-                    for element in elements {
-                        self.apply(part, element, &mut Vec::new(), nesting_left)?;
-                    }
-                }
-                (Target::Member(_) | Target::Members | Target::Element(_) | Target::Elements, _) => {}
-            }
-        }
-        for _ in 0..own.unevaluated {
-            self.ask(schema, value, here, nesting_left)?;
-        }
-        here.pop();
-        Ok(())
-    }
-
-    /// What an `unevaluated…` keyword makes a validator do: evaluate all that is applied in place, and ask that in turn.
-    fn ask(
-        &mut self,
-        schema: &'a Value,
-        value: &Value,
-        here: &mut Vec<*const Value>,
-        nesting_left: usize,
-    ) -> Result<(), TooCostly> {
-        self.step(1)?;
-        let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
-        for (target, part) in self.parts(schema)? {
-            let key = std::ptr::from_ref(part);
-            if matches!(target, Target::Itself) && !here.contains(&key) {
-                self.apply(part, value, here, nesting_left)?;
-                here.push(key);
-                self.ask(part, value, here, nesting_left)?;
-                here.pop();
-            }
-        }
-        Ok(())
-    }
-
-    /// Each takes a step also if the value has nothing for it: a validator looks.
-    fn parts(&mut self, schema: &'a Value) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
-        let parts = self.cost.parts(schema)?;
-        self.step(u64::try_from(parts.len()).unwrap_or(u64::MAX))?;
-        Ok(parts)
-    }
-
-    fn step(&mut self, steps: u64) -> Result<(), TooCostly> {
-        self.steps_left = self.steps_left.checked_sub(steps).ok_or(TooCostly::Steps)?;
-        Ok(())
     }
 }
 
