@@ -12,11 +12,15 @@ use cost::Cost;
 
 /// Size of one compiled pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Parts of values that may be copied to say why a value fails. An error within `anyOf` or `oneOf` keeps a copy of what it is
+/// about, and there is one for each keyword that fails in each branch: without a bound, one answer fills all memory.
+const COPIED_PARTS_MAX: u64 = 200_000;
 /// Longest part of a violation that is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 300;
 
 /// A compiled schema.
 pub(crate) struct Schema {
+    member: &'static str,
     validator: Validator,
     cost: Cost,
 }
@@ -49,21 +53,39 @@ impl Schema {
             .with_pattern_options(patterns)
             .build(schema)
             .map_err(|error| refused("not a JSON Schema", &error))?;
-        Ok(Self { validator, cost })
+        Ok(Self {
+            member,
+            validator,
+            cost,
+        })
     }
 
-    /// Whether the value satisfies it; if not, the first violation.
+    /// Whether the value satisfies it; if not, the first violation, or that there is one.
     pub(crate) fn check(&self, value: &Value) -> Result<(), Violation> {
-        self.cost.check(value).map_err(|error| Violation {
+        let of_all = |reason: String| Violation {
             path: "/".to_owned(),
-            reason: error.to_string(),
-        })?;
-        self.validator.validate(value).map_err(|error| {
-            let path = error.instance_path().as_str();
-            Violation {
-                path: sanitised(if path.is_empty() { "/" } else { path }, SHOWN_BYTES_MAX),
-                reason: sanitised(&error.masked().to_string(), SHOWN_BYTES_MAX),
-            }
+            reason,
+        };
+        let copied = self.cost.check(value).map_err(|error| of_all(error.to_string()))?;
+        // Makes no errors, and so copies nothing.
+        if self.validator.is_valid(value) {
+            return Ok(());
+        }
+        let explained = if copied <= COPIED_PARTS_MAX {
+            self.validator.validate(value).err()
+        } else {
+            None
+        };
+        let Some(error) = explained else {
+            let member = self.member;
+            return Err(of_all(format!(
+                "it does not satisfy `{member}`, and is too large to say where; try a smaller value"
+            )));
+        };
+        let path = error.instance_path().as_str();
+        Err(Violation {
+            path: sanitised(if path.is_empty() { "/" } else { path }, SHOWN_BYTES_MAX),
+            reason: sanitised(&error.masked().to_string(), SHOWN_BYTES_MAX),
         })
     }
 }
@@ -96,6 +118,55 @@ mod tests {
         assert_eq!(schema.check(&json!({})).unwrap_err().path, "/");
         let error = schema.check(&json!({ "pattern": "x", "\u{1b}[2J": 1 })).unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "measures that a check ends")]
+    fn why_a_large_value_fails_every_branch_is_not_said() {
+        let started = Instant::now();
+        let unexplained = "it does not satisfy `output_schema`, and is too large to say where; try a smaller value";
+        let branches = |one: Value| json!({ "anyOf": vec![one; 100] });
+        for (schema, value) in [
+            // An error for each branch, which keeps the list.
+            (branches(json!({ "type": "string" })), json!(vec![0; 10_000])),
+            // An error for each element and branch, which keeps its place.
+            (
+                branches(json!({ "items": { "type": "string" } })),
+                json!(vec![0; 10_000]),
+            ),
+            // The place is long, and so are what `not` refuses and the pattern that is not met.
+            (
+                json!({ "anyOf": [{ "additionalProperties": { "items": { "type": "string" } } }] }),
+                json!({ "n".repeat(100_000): vec![0; 1_000] }),
+            ),
+            (
+                json!({ "oneOf": [{ "items": { "not": { "description": "d".repeat(100_000) } } }] }),
+                json!(vec![0; 1_000]),
+            ),
+            (
+                json!({ "oneOf": [{ "items": { "pattern": format!("^{}$", "p".repeat(100_000)) } }] }),
+                json!(vec![""; 100]),
+            ),
+        ] {
+            let schema = Schema::compile("output_schema", &schema).unwrap();
+            let violation = schema.check(&value).unwrap_err();
+            assert_eq!((violation.path.as_str(), violation.reason.as_str()), ("/", unexplained));
+        }
+        assert!(started.elapsed() < Duration::from_secs(15));
+        // What is small is explained, and so is what is large without branches.
+        let schema = json!({ "properties": { "a": { "anyOf": [{ "type": "string" }, { "type": "null" }] } } });
+        let schema = Schema::compile("input_schema", &schema).unwrap();
+        let violation = schema.check(&json!({ "a": [1, 2, 3] })).unwrap_err();
+        assert!(
+            violation.path == "/a" && violation.reason.contains("anyOf"),
+            "{violation}"
+        );
+        let schema = json!({ "properties": { "text": { "type": "string" }, "most": { "type": "integer" } } });
+        let schema = Schema::compile("input_schema", &schema).unwrap();
+        let violation = schema
+            .check(&json!({ "text": "t".repeat(1_000_000), "most": "1" }))
+            .unwrap_err();
+        assert_eq!(violation.path, "/most");
     }
 
     #[test]

@@ -72,6 +72,7 @@ pub(super) struct Cost {
     anchors: HashMap<String, Vec<String>>,
     weight: u64,
     recursive: bool,
+    branches: bool,
 }
 
 impl Cost {
@@ -82,6 +83,7 @@ impl Cost {
             anchors: HashMap::new(),
             weight: 0,
             recursive: false,
+            branches: false,
         };
         find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
         let mut measure = Measure {
@@ -89,18 +91,26 @@ impl Cost {
             known: HashMap::new(),
             open: Vec::new(),
             recursive: false,
+            branches: false,
         };
         let size = measure.size(&cost.root)?;
-        (cost.weight, cost.recursive) = (size.weight, measure.recursive);
+        (cost.weight, cost.recursive, cost.branches) = (size.weight, measure.recursive, measure.branches);
         Ok(cost)
     }
 
-    /// Whether checking this value is worth its cost.
-    pub(super) fn check(&self, value: &Value) -> Result<(), TooCostly> {
-        if !self.recursive && self.weight.saturating_mul(parts_of(value)) <= STEPS_MAX {
-            return Ok(());
-        }
-        Walk::new(self).value(value)
+    /// Whether checking this value is worth its cost. Says how many parts of values a validator copies at most when it
+    /// explains why the value fails: where each of several branches fails, each error keeps what it is about.
+    pub(super) fn check(&self, value: &Value) -> Result<u64, TooCostly> {
+        let parts = parts_of(value);
+        let most = self.weight.saturating_mul(parts);
+        let steps = if !self.recursive && most <= STEPS_MAX {
+            most
+        } else {
+            let mut walk = Walk::new(self);
+            walk.value(value)?;
+            walk.steps()
+        };
+        Ok(if self.branches { steps.saturating_mul(parts) } else { 0 })
     }
 
     /// What `reference` leads to: one schema, or for a dynamic one any that bears the name.
@@ -173,6 +183,7 @@ struct Measure<'a> {
     known: HashMap<*const Value, Size>,
     open: Vec<*const Value>,
     recursive: bool,
+    branches: bool,
 }
 
 impl<'a> Measure<'a> {
@@ -194,6 +205,7 @@ impl<'a> Measure<'a> {
         }
         self.open.push(key);
         let own = Own::of(schema);
+        self.branches |= own.branches;
         let patterns = own.patterns.saturating_add(own.name_patterns);
         let mut size = Size {
             weight: own

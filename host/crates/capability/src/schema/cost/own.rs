@@ -18,6 +18,8 @@ pub(super) struct Own {
     pub(super) lists: u64,
     /// Patterns that the names of members are searched for.
     pub(super) name_patterns: u64,
+    /// `anyOf` or `oneOf`.
+    pub(super) branches: bool,
     /// `unevaluatedProperties` and `unevaluatedItems`: each evaluates what stands beside it once more.
     pub(super) unevaluated: u64,
 }
@@ -28,10 +30,13 @@ impl Own {
         let Value::Object(keywords) = schema else { return own };
         for (keyword, value) in keywords {
             match (keyword.as_str(), value) {
-                ("enum" | "const" | "required" | "dependentRequired" | "dependencies", value) => {
+                // What `not` refuses is only copied, into the error that says so.
+                ("enum" | "const" | "required" | "dependentRequired" | "dependencies" | "not", value) => {
                     own.listed = own.listed.saturating_add(parts_of(value));
                 }
-                ("pattern", _) => {
+                ("anyOf" | "oneOf", _) => own.branches = true,
+                ("pattern", value) => {
+                    own.listed = own.listed.saturating_add(parts_of(value));
                     own.patterns = own.patterns.saturating_add(1);
                     own.texts = own.texts.saturating_add(1);
                 }

@@ -21,7 +21,13 @@ impl<'a> Walk<'a> {
 
     /// Counts what the whole schema takes for this value.
     pub(super) fn value(&mut self, value: &Value) -> Result<(), TooCostly> {
-        self.apply(&self.cost.root, value, &mut Vec::new(), NESTING_MAX)
+        let cost = self.cost;
+        self.apply(&cost.root, value, &mut Vec::new(), NESTING_MAX)
+    }
+
+    /// Steps that were counted so far.
+    pub(super) fn steps(&self) -> u64 {
+        STEPS_MAX.saturating_sub(self.steps_left)
     }
 
     /// `here` are the schemas that are being applied to this very part: a validator does not apply one inside itself.
