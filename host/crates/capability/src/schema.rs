@@ -10,8 +10,12 @@ use serde_json::Value;
 use crate::call::sanitised;
 use cost::Cost;
 
-/// Size of one compiled pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Size of the automaton of one pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
+const PATTERN_BYTES_MAX: usize = 64 << 10;
+/// The size that is tried first: each byte that a pattern reads counts by the size that all patterns of a schema fit in.
+const PATTERN_BYTES_MIN: usize = 1 << 10;
+/// What one pattern keeps of what it has matched, in bytes.
+const PATTERN_CACHE_BYTES_MAX: usize = 1 << 20;
 /// Parts of values that may be copied to say why a value fails. An error within `anyOf` or `oneOf` keeps a copy of what it is
 /// about, and there is one for each keyword that fails in each branch: without a bound, one answer fills all memory.
 const COPIED_PARTS_MAX: u64 = 200_000;
@@ -42,17 +46,26 @@ impl Schema {
             let reason = sanitised(&reason.to_string(), SHOWN_BYTES_MAX);
             Failure::new(Code::DocumentInvalid, format!("`{member}` is {what}: {reason}"))
         };
-        let cost =
+        let mut cost =
             Cost::of(schema).map_err(|error| refused("a JSON Schema that this host does not evaluate", &error))?;
-        let patterns = PatternOptions::regex()
-            .size_limit(PATTERN_BYTES_MAX)
-            .dfa_size_limit(PATTERN_BYTES_MAX);
-        let validator = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .offline()
-            .with_pattern_options(patterns)
-            .build(schema)
-            .map_err(|error| refused("not a JSON Schema", &error))?;
+        let build = |pattern_bytes: usize| {
+            let patterns = PatternOptions::regex()
+                .size_limit(pattern_bytes)
+                .dfa_size_limit(PATTERN_CACHE_BYTES_MAX);
+            jsonschema::options()
+                .with_draft(Draft::Draft202012)
+                .offline()
+                .with_pattern_options(patterns)
+                .build(schema)
+        };
+        let mut pattern_bytes = PATTERN_BYTES_MIN;
+        let mut validator = build(pattern_bytes);
+        while validator.is_err() && pattern_bytes < PATTERN_BYTES_MAX {
+            pattern_bytes = pattern_bytes.saturating_mul(4);
+            validator = build(pattern_bytes);
+        }
+        let validator = validator.map_err(|error| refused("not a JSON Schema", &error))?;
+        cost.set_pattern_bytes(pattern_bytes);
         Ok(Self {
             member,
             validator,
@@ -191,6 +204,44 @@ mod tests {
         assert!(Schema::compile("input_schema", &huge).is_err());
         let backtracking = json!({ "type": "string", "pattern": "(a+)\\1" });
         assert!(Schema::compile("input_schema", &backtracking).is_err());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "measures that a check ends")]
+    fn each_byte_that_a_pattern_reads_counts_by_the_size_of_the_pattern() {
+        let started = Instant::now();
+        // An automaton of which half the states live at each byte of a text of random bits.
+        let window = |width: usize| json!({ "type": "string", "pattern": format!("^(?:[01]*1[01]{{{width}}}2|x)$") });
+        assert!(Schema::compile("output_schema", &window(12_000)).is_err());
+        let schema = Schema::compile("output_schema", &window(400)).unwrap();
+        assert_eq!(schema.check(&json!("x")), Ok(()));
+        let mut state: u32 = 1;
+        let bits: String = (0..4 << 20)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if state >> 31 == 0 { '0' } else { '1' }
+            })
+            .collect();
+        assert!(schema.check(&json!(bits)).unwrap_err().reason.contains("steps"));
+        // So do the names of members.
+        let name = json!({ "n".repeat(4 << 20): 1 });
+        let patterns: serde_json::Map<String, Value> = (0..100).map(|n| (format!("x*{n}y*$"), json!(true))).collect();
+        let pattern = json!({ "pattern": "x*7y*$" });
+        for schema in [
+            json!({ "patternProperties": patterns }),
+            json!({ "propertyNames": pattern }),
+            json!({ "propertyNames": { "anyOf": [pattern, true] } }),
+        ] {
+            let schema = Schema::compile("output_schema", &schema).unwrap();
+            assert_eq!(schema.check(&json!({ "xx7yy": 1 })), Ok(()));
+            assert!(schema.check(&name).unwrap_err().reason.contains("steps"));
+        }
+        // A simple pattern for many short texts is no burden.
+        let schema = json!({ "items": { "type": "string", "pattern": "^[a-z0-9-]+$" } });
+        let schema = Schema::compile("output_schema", &schema).unwrap();
+        let names = json!(vec!["a-name-of-a-thing-with-forty-characters-"; 10_000]);
+        assert_eq!(schema.check(&names), Ok(()));
+        assert!(started.elapsed() < Duration::from_secs(15));
     }
 
     #[test]

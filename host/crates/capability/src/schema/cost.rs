@@ -9,13 +9,16 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use own::{Own, parts_of};
+use own::{Own, TEXT_BYTES_PER_PART, parts_of};
 use walk::Walk;
 
 /// Subschemas and listed values that a schema may expand to, references followed.
 const WEIGHT_MAX: u64 = 20_000;
 /// What a pattern weighs: each is compiled to an automaton, and keeps a cache of it.
 const PATTERN_WEIGHT: u64 = 150;
+/// Bytes of an automaton for which a pattern takes one step at each byte that it reads. A state has 32 bytes at least, and is
+/// visited at most once for a byte; a step stands for some sixteen such visits.
+const PATTERN_BYTES_PER_STEP: usize = 512;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
 /// Applications of a subschema to a part of one value.
@@ -52,6 +55,7 @@ enum Target<'a> {
     Itself,
     Member(&'a str),
     Members,
+    Names,
     Element(usize),
     Elements,
 }
@@ -73,6 +77,8 @@ pub(super) struct Cost {
     weight: u64,
     recursive: bool,
     branches: bool,
+    /// What a pattern takes for each byte that it reads.
+    steps_per_byte: u64,
 }
 
 impl Cost {
@@ -84,6 +90,7 @@ impl Cost {
             weight: 0,
             recursive: false,
             branches: false,
+            steps_per_byte: 1,
         };
         find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
         let mut measure = Measure {
@@ -98,12 +105,21 @@ impl Cost {
         Ok(cost)
     }
 
+    /// Says how large the automatons of its patterns are at most, in bytes.
+    pub(super) fn set_pattern_bytes(&mut self, bytes: usize) {
+        let steps = u64::try_from(bytes.div_ceil(PATTERN_BYTES_PER_STEP));
+        self.steps_per_byte = steps.unwrap_or(u64::MAX);
+    }
+
     /// Whether checking this value is worth its cost. Says how many parts of values a validator copies at most when it
     /// explains why the value fails: where each of several branches fails, each error keeps what it is about.
     pub(super) fn check(&self, value: &Value) -> Result<u64, TooCostly> {
         let parts = parts_of(value);
         let most = self.weight.saturating_mul(parts);
-        let steps = if !self.recursive && most <= STEPS_MAX {
+        // A pattern may take more for a part of a text than it weighs.
+        let per_part = self.steps_per_byte.saturating_mul(TEXT_BYTES_PER_PART);
+        let dearer = per_part.div_ceil(PATTERN_WEIGHT);
+        let steps = if !self.recursive && most.saturating_mul(dearer) <= STEPS_MAX {
             most
         } else {
             let mut walk = Walk::new(self);
@@ -161,9 +177,8 @@ impl Cost {
                 ("patternProperties", Value::Object(map)) => {
                     parts.extend(map.values().map(|one| (Target::Members, one)));
                 }
-                ("additionalProperties" | "unevaluatedProperties" | "propertyNames", one) => {
-                    parts.push((Target::Members, one));
-                }
+                ("additionalProperties" | "unevaluatedProperties", one) => parts.push((Target::Members, one)),
+                ("propertyNames", one) => parts.push((Target::Names, one)),
                 ("prefixItems" | "items", Value::Array(list)) => {
                     parts.extend(list.iter().enumerate().map(|(at, one)| (Target::Element(at), one)));
                 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Bytes of a text that count as one part of a value.
-const TEXT_BYTES_PER_PART: usize = 64;
+pub(super) const TEXT_BYTES_PER_PART: u64 = 64;
 
 /// What a schema costs by itself, without its subschemas.
 #[derive(Default)]
@@ -12,7 +12,7 @@ pub(super) struct Own {
     pub(super) listed: u64,
     /// Patterns that texts are searched for.
     pub(super) patterns: u64,
-    /// Keywords that read a text from end to end, patterns among them.
+    /// Keywords besides patterns that read a text from end to end.
     pub(super) texts: u64,
     /// Keywords that read a list, and all that it holds, from end to end.
     pub(super) lists: u64,
@@ -38,7 +38,6 @@ impl Own {
                 ("pattern", value) => {
                     own.listed = own.listed.saturating_add(parts_of(value));
                     own.patterns = own.patterns.saturating_add(1);
-                    own.texts = own.texts.saturating_add(1);
                 }
                 ("minLength" | "maxLength" | "format", _) => own.texts = own.texts.saturating_add(1),
                 ("uniqueItems", _) => own.lists = own.lists.saturating_add(1),
@@ -70,5 +69,9 @@ pub(super) fn parts_of(value: &Value) -> u64 {
 }
 
 pub(super) fn parts_of_text(text: &str) -> u64 {
-    u64::try_from(text.len() / TEXT_BYTES_PER_PART).unwrap_or(u64::MAX)
+    bytes_of_text(text) / TEXT_BYTES_PER_PART
+}
+
+pub(super) fn bytes_of_text(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::own::{Own, parts_of, parts_of_text};
+use super::own::{Own, bytes_of_text, parts_of, parts_of_text};
 use super::{Cost, NESTING_MAX, STEPS_MAX, Target, TooCostly};
 
 /// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
@@ -40,9 +40,12 @@ impl<'a> Walk<'a> {
     ) -> Result<(), TooCostly> {
         let own = Own::of(schema);
         let read = match value {
-            Value::String(text) => own.texts.saturating_mul(parts_of_text(text)),
+            Value::String(text) => {
+                let searched = own.patterns.saturating_mul(self.search(bytes_of_text(text)));
+                own.texts.saturating_mul(parts_of_text(text)).saturating_add(searched)
+            }
             Value::Array(_) if own.lists > 0 => own.lists.saturating_mul(parts_of(value)),
-            _ => 0,
+            _ => self.names(&own, value),
         };
         self.step(own.listed.saturating_add(read).saturating_add(1))?;
         let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
@@ -69,12 +72,19 @@ impl<'a> Walk<'a> {
                         self.apply(part, member, &mut Vec::new(), nesting_left)?;
                     }
                 }
+                (Target::Names, Value::Object(members)) => {
+                    for name in members.keys() {
+                        self.step(parts_of_text(name))?;
+                        let name = Value::String(name.clone());
+                        self.apply(part, &name, &mut Vec::new(), nesting_left)?;
+                    }
+                }
                 (Target::Elements, Value::Array(elements)) => {
                     for element in elements {
                         self.apply(part, element, &mut Vec::new(), nesting_left)?;
                     }
                 }
-                (Target::Member(_) | Target::Members | Target::Element(_) | Target::Elements, _) => {}
+                (Target::Member(_) | Target::Members | Target::Names | Target::Element(_) | Target::Elements, _) => {}
             }
         }
         for _ in 0..own.unevaluated {
@@ -92,7 +102,8 @@ impl<'a> Walk<'a> {
         here: &mut Vec<*const Value>,
         nesting_left: usize,
     ) -> Result<(), TooCostly> {
-        self.step(1)?;
+        let names = self.names(&Own::of(schema), value);
+        self.step(names.saturating_add(1))?;
         let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
         for (target, part) in self.parts(schema)? {
             let key = std::ptr::from_ref(part);
@@ -104,6 +115,22 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the patterns of `patternProperties` take to search the names of all members.
+    fn names(&self, own: &Own, value: &Value) -> u64 {
+        match value {
+            Value::Object(members) if own.name_patterns > 0 => {
+                let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
+                own.name_patterns.saturating_mul(self.search(bytes))
+            }
+            _ => 0,
+        }
+    }
+
+    /// What one pattern takes to search so many bytes.
+    fn search(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.cost.steps_per_byte)
     }
 
     /// Each takes a step also if the value has nothing for it: a validator looks.
