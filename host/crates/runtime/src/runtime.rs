@@ -156,7 +156,7 @@ impl Runtime {
             component: Digest::of(component),
             settings: engine.settings_digest(),
         };
-        if let Some(loaded) = self.load_cached(engine, &name) {
+        if let Some(loaded) = self.load_cached(metering, name).await {
             return Ok(loaded);
         }
         let code = {
@@ -166,12 +166,26 @@ impl Runtime {
             let permit = permit.map_err(|_| CompileError::Busy { timeout_ms })?.ok();
             compile::compile(&self.0.compiler, engine.settings(), component, permit).await?
         };
-        let loaded =
-            danger::load(engine, &TrustedCode::from_own_compiler(&code)).map_err(|error| CompileError::Load {
-                message: format!("{error:#}"),
-            })?;
+        let (loaded, code) = self.load(metering, code).await?;
         self.keep(name, code).await;
         Ok(loaded)
+    }
+
+    /// Off the executor: there may be hundreds of megabytes to copy. Gives the code back.
+    async fn load(&self, metering: Metering, code: Vec<u8>) -> Result<(Component, Vec<u8>), CompileError> {
+        let runtime = self.clone();
+        let load = move || -> Result<(Component, Vec<u8>), CompileError> {
+            let engine = runtime.engine(metering)?;
+            let loaded = danger::load(engine, &TrustedCode::from_own_compiler(&code));
+            let loaded = loaded.map_err(|error| CompileError::Load {
+                message: format!("{error:#}"),
+            })?;
+            Ok((loaded, code))
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.map_err(|error| CompileError::Load {
+            message: error.to_string(),
+        })?
     }
 
     /// Off the executor: it waits for the disk. The component is ready whether or not this works out.
@@ -184,13 +198,26 @@ impl Runtime {
         }
     }
 
-    /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew.
-    fn load_cached(&self, engine: &Engine, name: &EntryName) -> Option<Component> {
-        let entry = self.0.cache.as_ref()?.load(name)?;
-        match danger::load(engine, &TrustedCode::from_verified_entry(entry.code())) {
-            Ok(component) => Some(component),
+    /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew. Off the executor:
+    /// it waits for the disk, and all that was read goes through the MAC.
+    async fn load_cached(&self, metering: Metering, name: EntryName) -> Option<Component> {
+        let cache = self.0.cache.clone()?;
+        let runtime = self.clone();
+        let load = move || -> Option<Component> {
+            let entry = cache.load(&name)?;
+            let engine = runtime.engine(metering).ok()?;
+            match danger::load(engine, &TrustedCode::from_verified_entry(entry.code())) {
+                Ok(component) => Some(component),
+                Err(error) => {
+                    tracing::warn!(error = %format_args!("{error:#}"), "compiled code from the cache does not load; compiling anew");
+                    None
+                }
+            }
+        };
+        match tokio::task::spawn_blocking(load).await {
+            Ok(loaded) => loaded,
             Err(error) => {
-                tracing::warn!(error = %format_args!("{error:#}"), "compiled code from the cache does not load; compiling anew");
+                tracing::warn!(%error, "compiled code from the cache is not read; compiling anew");
                 None
             }
         }

@@ -102,6 +102,29 @@ async fn what_is_compiled_once_is_found_by_the_next_process() {
     assert_eq!(mode(&place.only_entry()), 0o600);
 }
 
+#[test]
+fn what_is_in_the_cache_is_loaded_off_the_executor() {
+    let place = Place::new();
+    let bytes = component(5, 20);
+    let executor = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    executor.block_on(async {
+        place.compiling().compile(&bytes, METERED).await.unwrap();
+        // The only thread for what blocks is taken: nobody but the executor could load it now.
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let taken = tokio::task::spawn_blocking(move || wait.recv());
+        let next = place.reading();
+        let mut loading = std::pin::pin!(next.compile(&bytes, METERED));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut loading).await.is_err());
+        drop(go_on);
+        assert!(loading.await.is_ok());
+        assert!(taken.await.unwrap().is_err());
+    });
+}
+
 /// Each damage is noticed, and compiling again puts a good entry in place of the bad one.
 #[tokio::test]
 async fn damaged_forged_and_swapped_entries_are_ignored_and_replaced() {
