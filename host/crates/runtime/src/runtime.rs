@@ -7,6 +7,7 @@ use std::time::Duration;
 use aral_contract::limits::COMPILE_MS_MAX;
 use aral_contract::{Digest, Metering};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use wasmtime::component::Component;
 
 use crate::admit;
@@ -147,9 +148,27 @@ impl Runtime {
         })
     }
 
+    /// When somebody who asks now has waited long enough for room to compile.
+    pub fn compiler_deadline() -> Instant {
+        Instant::now() + Duration::from_millis(COMPILE_MS_MAX)
+    }
+
     /// The component, ready to be linked: from the cache, else compiled and then kept there. Refuses what is too
     /// large, not a component, not valid, or compiled already.
     pub async fn compile(&self, component: &[u8], metering: Metering) -> Result<Component, CompileError> {
+        self.compile_by(Self::compiler_deadline(), component, metering).await
+    }
+
+    /// The same for one who may have waited for others before: nothing is begun for them after `deadline`.
+    ///
+    /// # Errors
+    /// [`CompileError::Busy`] at the deadline.
+    pub async fn compile_by(
+        &self,
+        deadline: Instant,
+        component: &[u8],
+        metering: Metering,
+    ) -> Result<Component, CompileError> {
         admit::glance(component)?;
         let engine = self.engine(metering)?;
         let name = EntryName {
@@ -160,10 +179,16 @@ impl Runtime {
             return Ok(loaded);
         }
         let code = {
-            let timeout_ms = COMPILE_MS_MAX;
+            let busy = || CompileError::Busy {
+                timeout_ms: COMPILE_MS_MAX,
+            };
+            // Room that is there is taken also after the deadline, if it is asked for.
+            if Instant::now() >= deadline {
+                return Err(busy());
+            }
             let permit = Arc::clone(&self.0.compilations).acquire_owned();
-            let permit = tokio::time::timeout(Duration::from_millis(timeout_ms), permit).await;
-            let permit = permit.map_err(|_| CompileError::Busy { timeout_ms })?.ok();
+            let permit = tokio::time::timeout_at(deadline, permit).await;
+            let permit = permit.map_err(|_| busy())?.ok();
             compile::compile(&self.0.compiler, engine.settings(), component, permit).await?
         };
         let (loaded, code) = self.load(metering, code).await?;

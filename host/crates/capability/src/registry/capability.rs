@@ -75,14 +75,18 @@ impl Capability {
 
     /// The component, compiled for one engine: at the first call of this method, and once. The bytes compiled are the
     /// bytes whose digest was compared. A host has one runtime; a capability must not be shared between two.
+    ///
+    /// Several who ask at once are served one after the other until one of them has it; each waits as long for room to
+    /// compile as if alone.
     pub async fn component(&self, runtime: &Runtime, metering: Metering) -> Result<Component, Failure> {
         let cell = match metering {
             Metering::Metered => &self.metered,
             Metering::EpochOnly => &self.epoch_only,
         };
+        let deadline = Runtime::compiler_deadline();
         let compile = || async {
             runtime
-                .compile(&self.bytes, metering)
+                .compile_by(deadline, &self.bytes, metering)
                 .await
                 .map_err(|error| compile_failure(&error))
         };

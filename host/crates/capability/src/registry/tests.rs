@@ -1,8 +1,11 @@
 //! Admission, check by check, and look-ups.
 
+use std::time::Duration;
+
 use aral_contract::Metering;
 use aral_contract::document::{PrivateKey, TrustStore, signed::Kind};
-use aral_runtime::{Allocation, Runtime, RuntimeOptions};
+use aral_contract::limits::COMPILE_MS_MAX;
+use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -268,6 +271,42 @@ async fn a_component_is_compiled_once_for_each_engine() {
     let other = capability.component(&runtime, Metering::EpochOnly).await.unwrap();
     let same = |metering| wasmtime::Engine::same(other.engine(), runtime.engine(metering).unwrap().wasmtime());
     assert!(same(Metering::EpochOnly) && !same(Metering::Metered));
+}
+
+/// A runtime whose compiler is this program.
+fn compiled_by(program: &str, args: &[&str], timeout_ms: u64) -> Runtime {
+    Runtime::new(RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        compiler: CompilerKind::Child {
+            program: program.into(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            timeout_ms,
+        },
+        ..RuntimeOptions::default()
+    })
+    .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_who_want_one_component_wait_no_longer_for_a_compiler_than_one() {
+    let runtime = compiled_by("/bin/sleep", &["600"], 600_000);
+    let bytes = component(Shape::Tool, &[]);
+    let entries = ["a", "b", "c"].map(|id| entry(&bytes, json!({ "id": id })));
+    let admitted = admit(&Registry::default(), &signed(1, entries.to_vec()), &bytes).unwrap();
+    let component = |at: usize| admitted[at].0.component(&runtime, Metering::Metered);
+    let begun = tokio::time::Instant::now();
+    tokio::select! {
+        biased;
+        _ = async { tokio::join!(component(0), component(1)) } => panic!("a compiler that sleeps has answered"),
+        (one, two, three) = async { tokio::join!(component(2), component(2), component(2)) } => {
+            for ended in [one, two, three] {
+                assert_eq!(ended.unwrap_err().code, Code::Unavailable);
+            }
+        }
+    }
+    let waited = begun.elapsed();
+    let most = Duration::from_millis(COMPILE_MS_MAX);
+    assert!(waited >= most && waited < most * 3 / 2, "{waited:?}");
 }
 
 #[tokio::test]

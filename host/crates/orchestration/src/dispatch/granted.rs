@@ -80,6 +80,11 @@ impl Granted {
 
     /// The capability, compiled and linked: at the first call, and once. A failure is not kept.
     pub(super) async fn bound(&self, runtime: &Runtime) -> Result<&Bound, Failure> {
+        if self.bound.get().is_none() {
+            // Outside of the cell: each caller waits for a compiler from its own arrival on, not from the end of
+            // another's wait.
+            self.capability.component(runtime, self.grant.metering).await?;
+        }
         let bind = || {
             let (grant, services) = (Arc::clone(&self.grant), Arc::clone(&self.services));
             bind(runtime, &self.capability, grant, services, self.ungranted)

@@ -88,6 +88,17 @@ async fn what_is_no_component_is_refused_before_anything_compiles_it() {
 }
 
 #[tokio::test]
+async fn nothing_is_compiled_for_who_has_waited_long_enough() {
+    let nobody = CompilerKind::child("/nonexistent/compiler".into(), Vec::new());
+    let runtime = runtime(nobody, Allocation::OnDemand);
+    let bytes = component(1, 0);
+    let past = tokio::time::Instant::now();
+    let error = runtime.compile_by(past, &bytes, Metering::Metered).await.err().unwrap();
+    assert!(matches!(error, CompileError::Busy { .. }), "{error}");
+    assert!(matches!(refusal(&runtime, &bytes).await, CompileError::Child(_)));
+}
+
+#[tokio::test]
 async fn what_is_not_valid_is_refused() {
     let whole = component(1, 3);
     let damaged = {
