@@ -156,7 +156,7 @@ pub async fn bind(
     if grant.component != capability.entry.component {
         return Err(Failure::internal("the grant was computed for another component"));
     }
-    let component = capability.component(runtime, grant.metering).await?;
+    let component = capability.component(runtime, grant.metering, &*services.clock).await?;
     let entry = &capability.entry;
     let schemas = (&entry.input_schema, &entry.output_schema);
     bind_component(runtime, &component, entry.shape, schemas, grant, &services, ungranted)

@@ -1,10 +1,11 @@
 //! One admitted capability: its entry, the manifest it came in, its bytes, and its compiled form once it is needed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aral_contract::document::{DocumentError, TrustStore, Verified};
-use aral_contract::{Code, Digest, Failure, KeyId, Metering};
+use aral_contract::{Clock, Code, Digest, Failure, KeyId, Metering};
 use aral_runtime::{CompileError, Runtime};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
@@ -15,6 +16,10 @@ use crate::fault::GUEST_MESSAGE_BYTES_MAX;
 use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
 
+/// For how long a component is not compiled again that took too long or too much memory, as it would again while the host
+/// is as busy. Stops callers of such a component from taking all room to compile, each time for as long as it may take.
+const COMPILE_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
 /// An admitted capability. Immutable but for the cells that hold its compiled forms.
 pub struct Capability {
     /// What the manifest says of it.
@@ -23,8 +28,74 @@ pub struct Capability {
     pub inspection: Inspection,
     manifest: Arc<Verified<ManifestBody>>,
     bytes: Arc<[u8]>,
-    metered: OnceCell<Component>,
-    epoch_only: OnceCell<Component>,
+    metered: Compiled,
+    epoch_only: Compiled,
+}
+
+/// The component for one engine, or why there is none.
+#[derive(Default)]
+struct Compiled {
+    component: OnceCell<Component>,
+    failed: Mutex<Option<Failed>>,
+}
+
+struct Failed {
+    failure: Failure,
+    /// When it may be tried again, in elapsed time of the clock; none: never, as the bytes stay what they are.
+    until: Option<Duration>,
+}
+
+impl Compiled {
+    /// The failure that still holds.
+    fn failed(&self, clock: &dyn Clock) -> Result<(), Failure> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failed {
+            Some(failed) if failed.until.is_none_or(|until| clock.elapsed() < until) => Err(failed.failure.clone()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Says why it did not compile, and remembers it if the next one would only find out again.
+    fn fail(&self, error: &CompileError, clock: &dyn Clock) -> Failure {
+        let failure = compile_failure(error);
+        let until = match lasts(error) {
+            Lasts::ForGood => None,
+            Lasts::AWhile => Some(clock.elapsed().saturating_add(COMPILE_AGAIN_AFTER)),
+            Lasts::Not => return failure,
+        };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = Some(Failed {
+            failure: failure.clone(),
+            until,
+        });
+        failure
+    }
+}
+
+/// How long a component that did not compile is not tried again.
+enum Lasts {
+    Not,
+    AWhile,
+    ForGood,
+}
+
+fn lasts(error: &CompileError) -> Lasts {
+    match error {
+        CompileError::TooLarge { .. }
+        | CompileError::Precompiled
+        | CompileError::CoreModule
+        | CompileError::NotWasm
+        | CompileError::Invalid { .. }
+        | CompileError::TooComplex { .. }
+        | CompileError::CodeTooLarge { .. }
+        | CompileError::Refused { .. } => Lasts::ForGood,
+        CompileError::Timeout { .. } | CompileError::Killed { .. } => Lasts::AWhile,
+        CompileError::Busy { .. }
+        | CompileError::Child(_)
+        | CompileError::Protocol { .. }
+        | CompileError::Load { .. }
+        | CompileError::Runtime(_) => Lasts::Not,
+    }
 }
 
 impl fmt::Debug for Capability {
@@ -50,8 +121,8 @@ impl Capability {
             inspection,
             manifest,
             bytes,
-            metered: OnceCell::new(),
-            epoch_only: OnceCell::new(),
+            metered: Compiled::default(),
+            epoch_only: Compiled::default(),
         }
     }
 
@@ -78,19 +149,28 @@ impl Capability {
     ///
     /// Several who ask at once are served one after the other until one of them has it; each waits as long for room to
     /// compile as if alone.
-    pub async fn component(&self, runtime: &Runtime, metering: Metering) -> Result<Component, Failure> {
-        let cell = match metering {
+    ///
+    /// # Errors
+    /// Why it does not compile. What is wrong with the bytes is remembered with them, and that they took too long or too
+    /// much memory for five minutes by `clock`: until then nothing is compiled.
+    pub async fn component(
+        &self,
+        runtime: &Runtime,
+        metering: Metering,
+        clock: &dyn Clock,
+    ) -> Result<Component, Failure> {
+        let compiled = match metering {
             Metering::Metered => &self.metered,
             Metering::EpochOnly => &self.epoch_only,
         };
         let deadline = Runtime::compiler_deadline();
         let compile = || async {
-            runtime
-                .compile_by(deadline, &self.bytes, metering)
-                .await
-                .map_err(|error| compile_failure(&error))
+            // Here, as those who waited for the one who failed come here next.
+            compiled.failed(clock)?;
+            let component = runtime.compile_by(deadline, &self.bytes, metering).await;
+            component.map_err(|error| compiled.fail(&error, clock))
         };
-        cell.get_or_try_init(compile).await.cloned()
+        compiled.component.get_or_try_init(compile).await.cloned()
     }
 }
 

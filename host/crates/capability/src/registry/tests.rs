@@ -1,10 +1,11 @@
 //! Admission, check by check, and look-ups.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aral_contract::Metering;
 use aral_contract::document::{PrivateKey, TrustStore, signed::Kind};
 use aral_contract::limits::COMPILE_MS_MAX;
+use aral_contract::{Clock, Metering};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -262,13 +263,17 @@ async fn a_component_is_compiled_once_for_each_engine() {
     let bytes = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
     let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
     let (capability, _) = &admitted[0];
+    let clock = TestClock::default();
     let (one, two) = tokio::join!(
-        capability.component(&runtime, Metering::Metered),
-        capability.component(&runtime, Metering::Metered)
+        capability.component(&runtime, Metering::Metered, &clock),
+        capability.component(&runtime, Metering::Metered, &clock)
     );
     let code = |component: &wasmtime::component::Component| component.image_range().start;
     assert_eq!(code(&one.unwrap()), code(&two.unwrap()));
-    let other = capability.component(&runtime, Metering::EpochOnly).await.unwrap();
+    let other = capability
+        .component(&runtime, Metering::EpochOnly, &clock)
+        .await
+        .unwrap();
     let same = |metering| wasmtime::Engine::same(other.engine(), runtime.engine(metering).unwrap().wasmtime());
     assert!(same(Metering::EpochOnly) && !same(Metering::Metered));
 }
@@ -287,13 +292,64 @@ fn compiled_by(program: &str, args: &[&str], timeout_ms: u64) -> Runtime {
     .unwrap()
 }
 
+/// A clock whose elapsed time, in seconds, is set by hand.
+#[derive(Debug, Default)]
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        at("2026-06-01T00:00:00Z")
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[tokio::test]
+async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
+    // Each begins by leaving a file that is named after its process. What the jail lets nobody do is write to it.
+    for (compiler, code, tried) in [
+        ("printf '!bad'", Code::ComponentInvalid, [1, 1, 1]),
+        ("printf -- '-bad'", Code::ComponentInvalid, [1, 1, 1]),
+        ("kill -s ABRT $$", Code::ComponentTooLarge, [1, 1, 2]),
+        ("exit 3", Code::Internal, [1, 2, 3]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!(": > \"$0/$$\"; {compiler}");
+        let runtime = compiled_by("/bin/sh", &["-c", &script, folder.path().to_str().unwrap()], 60_000);
+        let bytes = component(Shape::Tool, &[]);
+        let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+        let clock = TestClock::default();
+        let mut first = None;
+        for (at_s, tried) in [0, 299, 300].into_iter().zip(tried) {
+            clock.0.store(at_s, Ordering::Relaxed);
+            let compiled = admitted[0].0.component(&runtime, Metering::Metered, &clock).await;
+            let failure = compiled.unwrap_err();
+            assert_eq!(failure.code, code, "{compiler}");
+            assert_eq!(*first.get_or_insert_with(|| failure.clone()), failure, "{compiler}");
+            assert_eq!(folder_entries(folder.path()), tried, "{compiler} after {at_s} s");
+        }
+        // The other engine finds out for itself.
+        let other = admitted[0].0.component(&runtime, Metering::EpochOnly, &clock).await;
+        assert_eq!(other.unwrap_err().code, code);
+        assert_eq!(folder_entries(folder.path()), tried[2] + 1, "{compiler}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "counts what the compilers left behind")]
+fn folder_entries(folder: &std::path::Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn several_who_want_one_component_wait_no_longer_for_a_compiler_than_one() {
     let runtime = compiled_by("/bin/sleep", &["600"], 600_000);
     let bytes = component(Shape::Tool, &[]);
     let entries = ["a", "b", "c"].map(|id| entry(&bytes, json!({ "id": id })));
     let admitted = admit(&Registry::default(), &signed(1, entries.to_vec()), &bytes).unwrap();
-    let component = |at: usize| admitted[at].0.component(&runtime, Metering::Metered);
+    let clock = TestClock::default();
+    let component = |at: usize| admitted[at].0.component(&runtime, Metering::Metered, &clock);
     let begun = tokio::time::Instant::now();
     tokio::select! {
         biased;
@@ -323,7 +379,9 @@ async fn code_that_does_not_validate_is_the_fault_of_the_component() {
     bytes[place] = 0x42;
     let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
     let runtime = Runtime::new(RuntimeOptions::default()).unwrap();
-    let failure = admitted[0].0.component(&runtime, Metering::Metered).await.unwrap_err();
+    let clock = TestClock::default();
+    let compiled = admitted[0].0.component(&runtime, Metering::Metered, &clock).await;
+    let failure = compiled.unwrap_err();
     assert_eq!(failure.code, Code::ComponentInvalid);
     assert!(failure.message.contains("type mismatch"), "{failure}");
 }

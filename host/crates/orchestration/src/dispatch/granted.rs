@@ -78,12 +78,13 @@ impl Granted {
         &self.terms
     }
 
-    /// The capability, compiled and linked: at the first call, and once. A failure is not kept.
+    /// The capability, compiled and linked: at the first call, and once. A failure is not kept here.
     pub(super) async fn bound(&self, runtime: &Runtime) -> Result<&Bound, Failure> {
         if self.bound.get().is_none() {
             // Outside of the cell: each caller waits for a compiler from its own arrival on, not from the end of
             // another's wait.
-            self.capability.component(runtime, self.grant.metering).await?;
+            let clock = &*self.services.clock;
+            self.capability.component(runtime, self.grant.metering, clock).await?;
         }
         let bind = || {
             let (grant, services) = (Arc::clone(&self.grant), Arc::clone(&self.services));
