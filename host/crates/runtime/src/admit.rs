@@ -2,6 +2,7 @@
 //! validation reads it all, against the same features as the engines have. It knows no import and no permission.
 
 mod instances;
+mod type_sizes;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
@@ -103,7 +104,7 @@ fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> R
             }
             ValidPayload::Ok | ValidPayload::Parser(_) | ValidPayload::End(_) => {}
         }
-        instances.see(&payload).map_err(invalid)?;
+        instances.see(&payload, validator.types(0)).map_err(invalid)?;
         let amount = instances.amount();
         let beyond = match amount {
             Amount { instances, .. } if instances > INSTANCES_MAX => Some((INSTANCES_MAX, "instances")),

@@ -1,40 +1,101 @@
 //! What a component comes to once all that it instantiates is laid out. One that instantiates another twice, which does so with a
-//! third, comes to twice as much at each level: a few kilobytes say more than any compiler or host can follow, and validation
-//! does not count it.
+//! third, comes to twice as much at each level, and so does an instance that exports another twice: the compiler copies what it
+//! names. A few kilobytes say more than any compiler or host can follow, and validation does not count it.
 
+use wasmparser::component_types::ComponentAnyTypeId;
+use wasmparser::types::TypesRef;
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, Instance, Payload,
+    BinaryReaderError, ComponentAlias, ComponentExport, ComponentExternalKind, ComponentInstance,
+    ComponentInstantiationArg, ComponentOuterAliasKind, ComponentTypeRef, Instance, Payload,
 };
+
+use super::type_sizes::TypeSizes;
 
 /// What instantiating a component comes to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Amount {
     /// Instances of modules and components.
     pub(super) instances: u64,
-    /// Whatever else a component lists: types, functions, imports, exports and names for them.
+    /// Whatever else is listed, or copied to where it is named: types, functions, imports, exports and names for them.
     pub(super) items: u64,
 }
 
-impl Amount {
+/// A number of items in a component that does not know yet what it will be given: `own + given * x`, where `x` is the size of
+/// the largest thing among that. The type of an import says little of it: more may be given than is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    own: u64,
+    given: u64,
+}
+
+impl Size {
+    const ONE: Self = Self { own: 1, given: 0 };
+    /// Something that was given.
+    const GIVEN: Self = Self { own: 1, given: 1 };
+    /// What is not known here: too much.
+    const UNKNOWN: Self = Self {
+        own: u64::MAX,
+        given: u64::MAX,
+    };
+
+    fn plus(self, more: Self) -> Self {
+        Self {
+            own: self.own.saturating_add(more.own),
+            given: self.given.saturating_add(more.given),
+        }
+    }
+
+    /// At least both.
+    fn or(self, other: Self) -> Self {
+        Self {
+            own: self.own.max(other.own),
+            given: self.given.max(other.given),
+        }
+    }
+
+    /// The same once the largest that is given is known.
+    fn with(self, largest: Self) -> Self {
+        Self {
+            own: self.own.saturating_add(self.given.saturating_mul(largest.own)),
+            given: self.given.saturating_mul(largest.given),
+        }
+    }
+}
+
+/// What one component comes to each time that it is instantiated.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    instances: u64,
+    items: Size,
+    /// What is in an instance of it.
+    exports: Size,
+    /// What it takes along from the components around it, and what that takes along: copied wherever it is named.
+    taken: Size,
+}
+
+impl Known {
     /// What comes from outside and is not known here: too much.
     const UNKNOWN: Self = Self {
         instances: u64::MAX,
-        items: u64::MAX,
+        items: Size::UNKNOWN,
+        exports: Size::UNKNOWN,
+        taken: Size::GIVEN,
     };
-
-    fn add(&mut self, more: Self) {
-        self.instances = self.instances.saturating_add(more.instances);
-        self.items = self.items.saturating_add(more.items);
-    }
 }
 
 /// What one component comes to, as far as it was read.
 #[derive(Debug, Default)]
 struct Level {
-    amount: Amount,
-    /// The same of each component that it can name, by index.
-    components: Vec<Amount>,
+    instances: u64,
+    items: Size,
+    exports: Size,
+    taken: Size,
+    /// Each component that it can name, by index.
+    components: Vec<Known>,
+    /// What is in each instance of a component that it can name, by index.
+    made: Vec<Size>,
+    /// As many of them have had their types counted.
+    typed: u32,
     /// It is a module: it has no number among components.
     is_module: bool,
 }
@@ -44,22 +105,28 @@ struct Level {
 pub(super) struct Instances {
     /// Outermost first.
     levels: Vec<Level>,
+    types: TypeSizes,
 }
 
 impl Instances {
     pub(super) fn new() -> Self {
         Self {
             levels: vec![Level::default()],
+            types: TypeSizes::default(),
         }
     }
 
-    /// What the outermost component comes to.
+    /// What the outermost component comes to. What the host gives to it is not copied.
     pub(super) fn amount(&self) -> Amount {
-        self.levels.first().map(|level| level.amount).unwrap_or_default()
+        let outermost = self.levels.first();
+        outermost.map_or_else(Amount::default, |level| Amount {
+            instances: level.instances,
+            items: level.items.with(Size::ONE).own,
+        })
     }
 
-    /// Takes the next part.
-    pub(super) fn see(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
+    /// Takes the next part. `types` are those of the component that it stands in, this part included.
+    pub(super) fn see(&mut self, payload: &Payload<'_>, types: Option<TypesRef<'_>>) -> Result<(), BinaryReaderError> {
         match payload {
             Payload::ModuleSection { .. } => self.levels.push(Level {
                 is_module: true,
@@ -73,21 +140,19 @@ impl Instances {
                         Instance::Instantiate { args, .. } => args.len(),
                         Instance::FromExports(exports) => exports.len(),
                     };
-                    self.make(args);
+                    self.count(1, items(args));
                 }
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section.clone() {
-                    let args = match instance? {
+                    match instance? {
                         ComponentInstance::Instantiate { component_index, args } => {
-                            let inner = self.named(0, component_index);
-                            self.add(inner);
-                            args.len()
+                            self.instantiate(component_index, &args, types);
                         }
-                        ComponentInstance::FromExports(exports) => exports.len(),
-                    };
-                    self.make(args);
+                        ComponentInstance::FromExports(exports) => self.gather(&exports),
+                    }
                 }
+                self.count_types(types);
             }
             Payload::ComponentTypeSection(section) => self.list(section.count()),
             Payload::CoreTypeSection(section) => self.list(section.count()),
@@ -95,38 +160,43 @@ impl Instances {
             Payload::ComponentAliasSection(section) => {
                 self.list(section.count());
                 for alias in section.clone() {
-                    match alias? {
-                        ComponentAlias::Outer {
-                            kind: ComponentOuterAliasKind::Component,
-                            count,
-                            index,
-                        } => self.name(self.named(count, index)),
-                        ComponentAlias::InstanceExport {
-                            kind: ComponentExternalKind::Component,
-                            ..
-                        } => self.name(Amount::UNKNOWN),
-                        ComponentAlias::Outer { .. }
-                        | ComponentAlias::InstanceExport { .. }
-                        | ComponentAlias::CoreInstanceExport { .. } => {}
-                    }
+                    self.alias(&alias?);
                 }
+                self.count_types(types);
             }
             Payload::ComponentImportSection(section) => {
                 self.list(section.count());
                 for import in section.clone() {
-                    if matches!(import?.ty, ComponentTypeRef::Component(_)) {
-                        self.name(Amount::UNKNOWN);
+                    match import?.ty {
+                        ComponentTypeRef::Component(_) => self.name(Known::UNKNOWN),
+                        ComponentTypeRef::Instance(_) => self.hold(Size::GIVEN),
+                        ComponentTypeRef::Module(_)
+                        | ComponentTypeRef::Func(_)
+                        | ComponentTypeRef::Value(_)
+                        | ComponentTypeRef::Type(_) => {}
                     }
                 }
+                self.count_types(types);
             }
             Payload::ComponentExportSection(section) => {
                 self.list(section.count());
                 for export in section.clone() {
                     let export = export?;
-                    if export.kind == ComponentExternalKind::Component {
-                        self.name(self.named(0, export.index));
+                    let size = self.size(export.kind, export.index);
+                    match export.kind {
+                        ComponentExternalKind::Component => self.name(self.component(0, export.index)),
+                        ComponentExternalKind::Instance => self.hold(size),
+                        ComponentExternalKind::Module
+                        | ComponentExternalKind::Func
+                        | ComponentExternalKind::Value
+                        | ComponentExternalKind::Type => {}
+                    }
+                    self.count(0, size);
+                    if let Some(level) = self.levels.last_mut() {
+                        level.exports = level.exports.plus(size);
                     }
                 }
+                self.count_types(types);
             }
             _ => {}
         }
@@ -140,45 +210,159 @@ impl Instances {
         }
         let ended = self.levels.pop();
         if let Some(ended) = ended.filter(|ended| !ended.is_module) {
-            self.name(ended.amount);
+            self.name(Known {
+                instances: ended.instances,
+                items: ended.items,
+                exports: ended.exports,
+                taken: ended.taken,
+            });
         }
     }
 
-    fn add(&mut self, more: Amount) {
+    fn instantiate(&mut self, component: u32, args: &[ComponentInstantiationArg<'_>], types: Option<TypesRef<'_>>) {
+        let known = self.component(0, component);
+        let mut largest = Size::ONE;
+        for arg in args {
+            let size = self.size(arg.kind, arg.index);
+            largest = largest.or(size);
+            self.count(0, size);
+            if let (ComponentExternalKind::Type, Some(types)) = (arg.kind, types) {
+                let own = self.types.of(types, types.component_any_type_at(arg.index));
+                self.count(0, Size { own, given: 0 });
+            }
+        }
+        self.count(known.instances, known.items.with(largest).plus(known.taken));
+        self.make(known.exports.with(largest));
+    }
+
+    /// An instance of what is there already.
+    fn gather(&mut self, exports: &[ComponentExport<'_>]) {
+        let sizes = exports.iter().map(|export| self.size(export.kind, export.index));
+        let size = sizes.fold(Size::default(), Size::plus);
+        self.make(size);
+    }
+
+    fn alias(&mut self, alias: &ComponentAlias<'_>) {
+        match alias {
+            ComponentAlias::Outer { kind, count, index } => {
+                let taken = match kind {
+                    ComponentOuterAliasKind::Component => {
+                        let known = self.component(*count, *index);
+                        self.name(known);
+                        known.taken.plus(Size::ONE)
+                    }
+                    ComponentOuterAliasKind::CoreModule => Size::ONE,
+                    ComponentOuterAliasKind::CoreType | ComponentOuterAliasKind::Type => return,
+                };
+                // Each component between here and there takes it along.
+                let between = usize::try_from(*count).unwrap_or(usize::MAX);
+                for level in self.levels.iter_mut().rev().take(between) {
+                    level.taken = level.taken.plus(taken);
+                }
+            }
+            // Of what is in an instance no more is known than that it is not larger.
+            ComponentAlias::InstanceExport {
+                kind: ComponentExternalKind::Instance,
+                instance_index,
+                ..
+            } => self.hold(self.instance(*instance_index)),
+            ComponentAlias::InstanceExport {
+                kind: ComponentExternalKind::Component,
+                instance_index,
+                ..
+            } => {
+                self.count(0, self.instance(*instance_index));
+                self.name(Known::UNKNOWN);
+            }
+            ComponentAlias::InstanceExport { .. } | ComponentAlias::CoreInstanceExport { .. } => {}
+        }
+    }
+
+    fn count(&mut self, instances: u64, items: Size) {
         if let Some(level) = self.levels.last_mut() {
-            level.amount.add(more);
+            level.instances = level.instances.saturating_add(instances);
+            level.items = level.items.plus(items);
         }
-    }
-
-    /// One more instance, which is given or names so much.
-    fn make(&mut self, args: usize) {
-        self.add(Amount {
-            instances: 1,
-            items: u64::try_from(args).unwrap_or(u64::MAX),
-        });
     }
 
     /// So many more items.
     fn list(&mut self, count: u32) {
-        self.add(Amount {
-            instances: 0,
-            items: count.into(),
-        });
+        self.count(
+            0,
+            Size {
+                own: count.into(),
+                given: 0,
+            },
+        );
     }
 
-    fn name(&mut self, amount: Amount) {
+    /// One more instance, with so much in it.
+    fn make(&mut self, size: Size) {
+        self.count(1, Size::default());
+        self.hold(size.plus(Size::ONE));
+    }
+
+    /// What is so large can be named from now on.
+    fn hold(&mut self, size: Size) {
+        self.count(0, size);
         if let Some(level) = self.levels.last_mut() {
-            level.components.push(amount);
+            level.made.push(size);
         }
     }
 
-    /// What the component `index` of the component `outward` levels around comes to.
-    fn named(&self, outward: u32, index: u32) -> Amount {
+    /// The same for a component.
+    fn name(&mut self, known: Known) {
+        self.count(0, known.taken);
+        if let Some(level) = self.levels.last_mut() {
+            level.components.push(known);
+        }
+    }
+
+    /// The types of the instances that are new: the compiler writes them out for each.
+    fn count_types(&mut self, types: Option<TypesRef<'_>>) {
+        let (Some(types), Some(level)) = (types, self.levels.last_mut()) else {
+            return;
+        };
+        while level.typed < types.component_instance_count() {
+            let id = ComponentAnyTypeId::Instance(types.component_instance_at(level.typed));
+            let own = self.types.of(types, id);
+            level.items = level.items.plus(Size { own, given: 0 });
+            level.typed = level.typed.saturating_add(1);
+        }
+    }
+
+    /// What is copied of this wherever it is named.
+    fn size(&self, kind: ComponentExternalKind, index: u32) -> Size {
+        match kind {
+            ComponentExternalKind::Instance => self.instance(index),
+            ComponentExternalKind::Component => self.component(0, index).taken.plus(Size::ONE),
+            ComponentExternalKind::Module
+            | ComponentExternalKind::Func
+            | ComponentExternalKind::Value
+            | ComponentExternalKind::Type => Size::ONE,
+        }
+    }
+
+    fn instance(&self, index: u32) -> Size {
+        let made = self.levels.last().map(|level| &level.made);
+        let size = usize::try_from(index).ok().and_then(|index| made?.get(index));
+        size.copied().unwrap_or(Size::UNKNOWN)
+    }
+
+    /// The component `index` of the component `outward` levels around.
+    fn component(&self, outward: u32, index: u32) -> Known {
         let level = usize::try_from(outward)
             .ok()
             .and_then(|out| self.levels.iter().rev().nth(out));
         let components = level.map(|level| &level.components);
-        let amount = usize::try_from(index).ok().and_then(|index| components?.get(index));
-        amount.copied().unwrap_or(Amount::UNKNOWN)
+        let known = usize::try_from(index).ok().and_then(|index| components?.get(index));
+        known.copied().unwrap_or(Known::UNKNOWN)
+    }
+}
+
+fn items(count: usize) -> Size {
+    Size {
+        own: u64::try_from(count).unwrap_or(u64::MAX),
+        given: 0,
     }
 }

@@ -165,6 +165,50 @@ fn doubling(levels: usize, innermost: &str) -> Vec<u8> {
     wat::parse_str(format!("(component $top {text} (instance (instantiate $c{levels})))")).unwrap()
 }
 
+/// An instance `$b` in which another one stands `outer` times, which has `inner` types.
+fn nested(inner: usize, outer: usize) -> String {
+    let types: String = (0..inner).map(|at| format!("(export \"x{at}\" (type $t))")).collect();
+    let instances: String = (0..outer)
+        .map(|at| format!("(export \"y{at}\" (instance $a))"))
+        .collect();
+    format!("(type $t u32) (instance $a {types}) (instance $b {instances})")
+}
+
+/// So many instances of which each has only this one in it.
+fn again(count: usize, instance: &str) -> String {
+    format!("(instance (export \"z\" (instance {instance})))").repeat(count)
+}
+
+/// Components of few instances and items of which the compiler would copy very many.
+fn copying() -> Vec<(Vec<u8>, &'static str)> {
+    let named = format!("(component {} {})", nested(900, 1000), again(900, "$b"));
+    let given = format!(
+        "(component
+            (component $c (import \"a\" (instance $a)) {})
+            {}
+            (instance (instantiate $c (with \"a\" (instance $b)))))",
+        again(900, "$a"),
+        nested(900, 20)
+    );
+    let taken: String = (1..=40)
+        .map(|level| {
+            let before = level - 1;
+            format!(
+                "(component $c{level} (alias outer $top $c{before} (component $one))
+                    (alias outer $top $c{before} (component $two)))"
+            )
+        })
+        .collect();
+    let taken = format!("(component $top (component $c0) {taken})");
+    [
+        (named, "an instance that is named again"),
+        (given, "more is given than is asked for"),
+        (taken, "components that take others along"),
+    ]
+    .map(|(text, name)| (wat::parse_str(text).unwrap(), name))
+    .into()
+}
+
 #[tokio::test]
 async fn what_makes_too_many_instances_is_refused_before_anybody_follows_them() {
     for compiler in [child(&["compile"], 60_000), CompilerKind::InProcess] {
@@ -183,11 +227,21 @@ async fn what_makes_too_many_instances_is_refused_before_anybody_follows_them() 
                 "{error}"
             );
         }
+        for (bomb, name) in copying() {
+            let error = refusal(&runtime, &bomb).await;
+            assert!(
+                matches!(&error, CompileError::Refused { message } if message.contains("more than 1000000 items")),
+                "{name}: {error}"
+            );
+        }
         // Nobody knows what is given to it.
         let import = "(component (import \"c\" (component $c)) (instance (instantiate $c)))";
         let error = refusal(&runtime, &wat::parse_str(import).unwrap()).await;
         assert!(matches!(error, CompileError::Refused { .. }), "{error}");
         runtime.compile(&doubling(6, module), Metering::Metered).await.unwrap();
+        let few = format!("(component {} {})", nested(3, 3), again(3, "$b"));
+        let few = wat::parse_str(few).unwrap();
+        runtime.compile(&few, Metering::Metered).await.unwrap();
     }
 }
 
