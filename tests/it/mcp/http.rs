@@ -249,18 +249,48 @@ fn a_request_that_is_given_up_ends_its_guest() {
 }
 
 #[test]
-fn a_request_that_is_never_answered_ends_nevertheless() {
-    let server = Server::start(&desk(&[entry(RUNTIME_SLEEP)], |config| {
-        config["serve"]["limits"] = json!({ "handler_ms": 500 });
-    }));
-    let session = Session::begin(server.address(), &[]);
-    // Two of one name: whoever answers knows only one of them.
-    let mut both = [0; 2].map(|_| session.send(&message(7, "tools/call", call(SLEEP, json!({})))));
-    let answers = both.iter_mut().filter_map(|wire| {
-        assert_eq!(wire.head().expect("an answer").status, 200);
-        wire.event()
+fn one_id_has_one_request_at_a_time() {
+    let desk = desk(&[entry(RUNTIME_SLEEP)], |config| {
+        config["serve"]["limits"] = json!({ "handler_ms": 3000 });
     });
-    assert_eq!(answers.count(), 1);
+    let server = Server::start(&desk);
+    let session = Session::begin(server.address(), &[]);
+    let endless = message(7, "tools/call", call(SLEEP, json!({})));
+    let short = |id: u64| message(id, "tools/call", call(SLEEP, json!({ "wait_ms": 1 })));
+    let mut first = session.send(&endless);
+    assert_eq!(first.head().expect("an answer").status, 200);
+    let refused = session.send(&endless).reply();
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let error = refused.json();
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(7), &json!(-32600)));
+    assert!(first.event().is_some(), "the first has its answer");
+    assert!(first.event().is_none(), "and its stream ends");
+    let ask = |message: &Value| {
+        let mut wire = session.send(message);
+        let status = wire.head().expect("an answer").status;
+        (status, (status == 200).then(|| wire.event().expect("an answer")))
+    };
+    // Once answered, and once given up, the id is free.
+    for _ in 0..3 {
+        let (status, answer) = ask(&short(7));
+        assert_eq!(status, 200);
+        assert_eq!(answer.expect("an answer")["result"]["content"][0]["text"], "\"awake\"");
+    }
+    let mut given_up = session.send(&endless);
+    assert_eq!(given_up.head().expect("an answer").status, 200);
+    let cancelled = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7 } });
+    assert_eq!(session.send(&cancelled).reply().status, 202);
+    assert_eq!(ask(&short(7)).0, 200);
+    // Also once it is answered to somebody who has gone away.
+    let mut gone = session.send(&message(8, "tools/call", call(SLEEP, json!({}))));
+    assert_eq!(gone.head().expect("an answer").status, 200);
+    drop(gone);
+    assert_eq!(ask(&short(8)).0, 400, "going away does not end it");
+    let start = Instant::now();
+    while ask(&short(8)).0 != 200 {
+        assert!(start.elapsed() < Duration::from_secs(60), "the id is free again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod shares;
 mod stdio;
 mod text;
 mod tool;
+mod under_way;
 
 use std::sync::Arc;
 

@@ -103,6 +103,9 @@ pub(crate) async fn serve(
     if sessions.was_full() {
         return Err(full("mcp_sessions_max", door.shared.bounds.mcp_sessions_max));
     }
+    if let Some(id) = sessions.was_twice() {
+        return Ok(faulty(&message::Fault::twice(id.clone()).error(trace)));
+    }
     let mut response = refusal(answer.map(Body::new)).await?;
     if is_end && response.status() == StatusCode::ACCEPTED {
         // It has ended; clients that are told that it will, say that it failed.
@@ -119,7 +122,7 @@ pub(crate) async fn serve(
         } else if has_no_end {
             Box::pin(std::future::pending())
         } else {
-            // Two requests of one name get one answer between them, and the other would wait for ever.
+            // Should the library never answer, nobody waits for ever.
             let most = bounds::ms(door.shared.bounds.handler_ms).saturating_add(AFTERWARDS);
             Box::pin(tokio::time::sleep(most))
         };

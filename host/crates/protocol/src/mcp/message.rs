@@ -37,6 +37,11 @@ impl Fault {
         Self::request(None, &format!("the message has more than {bytes_max} bytes"))
     }
 
+    /// A request whose id is that of another one, which has no answer yet.
+    pub(super) fn twice(id: RequestId) -> Self {
+        Self::request(Some(id), "a request with this id is under way in the session")
+    }
+
     /// Something that is no text.
     pub(super) fn no_text() -> Self {
         Self {

@@ -3,21 +3,21 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aral_contract::id::CallerName;
 use aral_runtime::entropy;
-use futures::Stream;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
-use rmcp::transport::WorkerTransport;
+use futures::{Stream, StreamExt as _};
+use rmcp::model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
-    EventId, LocalSessionHandle, LocalSessionWorker, SessionConfig, SessionError as Fault, create_local_session,
+    EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
 use super::shares::Shares;
+use super::under_way::{UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
 
 /// All sessions.
@@ -32,11 +32,20 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Running {
     owner: CallerName,
-    handle: LocalSessionHandle,
+    line: Line,
     _place: OwnedSemaphorePermit,
 }
 
-/// Why there is no session.
+/// The way into a session.
+#[derive(Debug, Clone)]
+struct Line {
+    handle: LocalSessionHandle,
+    under_way: UnderWay,
+    /// Whoever says something has this: what is under way is known in the order in which the library hears of it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Why there is no session, or no answer in it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     /// The caller has as many as it may.
@@ -45,6 +54,9 @@ pub(super) enum SessionError {
     /// There is none of this name, or it is somebody else's.
     #[error("there is no such session")]
     Unknown,
+    /// A request with its id has no answer yet.
+    #[error("a request with this id is under way")]
+    UnderWay,
     /// The library's own.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -87,6 +99,7 @@ pub(super) struct OwnSessions {
     all: Arc<Sessions>,
     caller: CallerName,
     full: AtomicBool,
+    twice: OnceLock<RequestId>,
 }
 
 impl OwnSessions {
@@ -95,6 +108,7 @@ impl OwnSessions {
             all,
             caller,
             full: AtomicBool::new(false),
+            twice: OnceLock::new(),
         }
     }
 
@@ -103,16 +117,26 @@ impl OwnSessions {
         self.full.load(Ordering::Relaxed)
     }
 
-    fn find(&self, id: &SessionId) -> Result<LocalSessionHandle, SessionError> {
+    /// The id of a request that was not begun because one with this id is under way.
+    pub(super) fn was_twice(&self) -> Option<&RequestId> {
+        self.twice.get()
+    }
+
+    fn refuse_twice(&self, id: &RequestId) -> SessionError {
+        let _asked_once = self.twice.set(id.clone());
+        SessionError::UnderWay
+    }
+
+    fn find(&self, id: &SessionId) -> Result<Line, SessionError> {
         let running = self.all.running();
         let own = running.get(id).filter(|session| session.owner == self.caller);
-        own.map(|session| session.handle.clone()).ok_or(SessionError::Unknown)
+        own.map(|session| session.line.clone()).ok_or(SessionError::Unknown)
     }
 }
 
 impl SessionManager for OwnSessions {
     type Error = SessionError;
-    type Transport = WorkerTransport<LocalSessionWorker>;
+    type Transport = Watched;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionError> {
         let Some(place) = self.all.places.take(&self.caller) else {
@@ -123,13 +147,19 @@ impl SessionManager for OwnSessions {
         let id: SessionId = entropy::trace_id().to_string().into();
         let config = self.all.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (handle, worker) = create_local_session(Arc::clone(&id), config);
+        let under_way = UnderWay::default();
+        let line = Line {
+            handle,
+            under_way: under_way.clone(),
+            turn: Arc::default(),
+        };
         let session = Running {
             owner: self.caller.clone(),
-            handle,
+            line,
             _place: place,
         };
         self.all.running().insert(Arc::clone(&id), session);
-        Ok((id, WorkerTransport::spawn(worker)))
+        Ok((id, Watched::new(worker, under_way)))
     }
 
     async fn initialize_session(
@@ -137,7 +167,7 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, SessionError> {
-        Ok(self.find(id)?.initialize(message).await?)
+        Ok(self.find(id)?.handle.initialize(message).await?)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, SessionError> {
@@ -146,9 +176,9 @@ impl SessionManager for OwnSessions {
 
     async fn close_session(&self, id: &SessionId) -> Result<(), SessionError> {
         // The library asks for this also with a name that nobody has, and once the session has ended by itself.
-        if let Ok(handle) = self.find(id) {
+        if let Ok(line) = self.find(id) {
             self.all.running().remove(id);
-            let _ended_already = handle.close().await;
+            let _ended_already = line.handle.close().await;
         }
         Ok(())
     }
@@ -158,21 +188,53 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        let handle = self.find(id)?;
-        let channel = handle.establish_request_wise_channel().await?;
-        handle.push_message(message, channel.http_request_id).await?;
-        Ok(stream(channel.inner))
+        let Line {
+            handle,
+            under_way,
+            turn,
+        } = self.find(id)?;
+        let turn = turn.lock_owned().await;
+        let begun = match &message {
+            ClientJsonRpcMessage::Request(request) => {
+                let begun = under_way.begin(&request.id);
+                Some(begun.ok_or_else(|| self.refuse_twice(&request.id))?)
+            }
+            _ => None,
+        };
+        // A channel that was opened and in which nothing was asked would stay: whoever goes away now does not end this.
+        let opened = tokio::spawn(async move {
+            let _turn = turn;
+            let channel = handle.establish_request_wise_channel().await?;
+            handle.push_message(message, channel.http_request_id).await?;
+            Ok::<_, Fault>(channel.inner)
+        });
+        let messages = opened.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
+        Ok(stream(messages).inspect(move |event| {
+            // Known before the client reads it, which may use the id again then.
+            if event.message.as_deref().and_then(answered).is_some()
+                && let Some(begun) = &begun
+            {
+                under_way.end(begun);
+            }
+        }))
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
-        Ok(self.find(id)?.push_message(message, None).await?)
+        let line = self.find(id)?;
+        let _turn = line.turn.lock().await;
+        let given_up = line.under_way.given_up(&message);
+        line.handle.push_message(message, None).await?;
+        if let Some(given_up) = given_up {
+            line.under_way.end(&given_up);
+        }
+        Ok(())
     }
 
     async fn create_standalone_stream(
         &self,
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(stream(self.find(id)?.establish_common_channel().await?.inner))
+        Ok(stream(self.find(id)?.handle.establish_common_channel().await?.inner))
     }
 
     async fn resume(
@@ -181,7 +243,7 @@ impl SessionManager for OwnSessions {
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
         let last: EventId = last_event_id.parse().map_err(Fault::from)?;
-        Ok(stream(self.find(id)?.resume(last).await?.inner))
+        Ok(stream(self.find(id)?.handle.resume(last).await?.inner))
     }
 }
 
