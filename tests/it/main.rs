@@ -18,6 +18,8 @@ mod cli_run;
 mod cli_scaffold;
 mod cli_secret;
 mod cli_yeses;
+#[cfg(feature = "services")]
+mod environment;
 mod filesystem;
 mod isolation;
 mod limits;

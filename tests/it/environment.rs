@@ -1,0 +1,114 @@
+//! Variables that the configuration names are taken: no file of `/proc` shows them once the program works. A process that keeps
+//! secrets shows its own to root alone: whoever is not root runs it as the root of a namespace, which is theirs to look into.
+//! Where the system gives none, these fail.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::desk::{Desk, program};
+use crate::support::guests::*;
+use crate::support::server::{self, Server};
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const SECRET: &str = "secret-of-the-shell";
+const KEPT: &str = "nobody-named-this-one";
+
+/// Has the configuration name two variables.
+fn name_two(desk: &Desk) {
+    desk.configure_more(|config| {
+        config["memory"] = json!({ "dir": "store", "master_key": { "environment": "THE_KEY" } });
+        config["secrets"] = json!({ "names": { "shell": "env://THE_SECRET" } });
+    });
+}
+
+fn environment(process: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{process}/environ")).expect("it runs and may be looked into");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The program, with these two and one more, where the test may look into it.
+fn command(desk: &Desk, arguments: &[&str]) -> Command {
+    let program = program().into_os_string().into_string().expect("UTF-8");
+    let mut command = if rustix::process::geteuid().is_root() {
+        desk.command(arguments)
+    } else {
+        let all = [&["--map-root-user", program.as_str()][..], arguments].concat();
+        desk.command_of(Path::new("unshare"), &all)
+    };
+    command
+        .env("THE_KEY", KEY)
+        .env("THE_SECRET", SECRET)
+        .env("ANOTHER", KEPT);
+    command
+}
+
+fn start(desk: &Desk, arguments: &[&str]) -> Child {
+    command(desk, arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// What the environment shows when the program waits for its input, which is a moment after it started.
+fn shown_while_waiting(child: &Child) -> String {
+    let mut shown = environment(child.id());
+    for _ in 0..1500 {
+        if shown.contains(KEPT) && !shown.contains(KEY) && !shown.contains(SECRET) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        shown = environment(child.id());
+    }
+    shown
+}
+
+#[test]
+fn a_running_program_shows_no_variable_that_its_configuration_names() {
+    let desk = Desk::new();
+    name_two(&desk);
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    for arguments in [
+        &["invoke", "runtime-echo-tool", "--input", "-"][..],
+        &["memory", "put", "notes", "todo", "-"],
+        &["secret", "put", "local", "-"],
+    ] {
+        let mut child = start(&desk, arguments);
+        let shown = shown_while_waiting(&child);
+        assert!(
+            !shown.contains(KEY) && !shown.contains(SECRET),
+            "{arguments:?}: {shown}"
+        );
+        assert!(shown.contains(KEPT), "{arguments:?}: what nobody named stays: {shown}");
+        child.stdin.take().expect("a pipe").write_all(b"{}").expect("it reads");
+        let mut words = String::new();
+        child
+            .stderr
+            .take()
+            .expect("a pipe")
+            .read_to_string(&mut words)
+            .expect("text");
+        assert!(child.wait().expect("an end").success(), "{arguments:?}: {words}");
+    }
+}
+
+#[test]
+fn a_server_has_taken_what_is_named_and_nothing_else() {
+    let named = server::desk(|_| ());
+    name_two(&named);
+    let unnamed = server::desk(|_| ());
+    for (desk, is_taken) in [(&named, true), (&unnamed, false)] {
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        let server = Server::from(command(desk, &["serve", "--quiet", "--json"]));
+        let shown = environment(server.id());
+        assert!(shown.contains(KEPT), "{shown}");
+        for value in [KEY, SECRET] {
+            assert_ne!(shown.contains(value), is_taken, "{shown}");
+        }
+    }
+}
