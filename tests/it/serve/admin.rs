@@ -3,13 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 
 use aral_contract::Digest;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::desk::{self, Desk, Run};
+use crate::support::desk::Desk;
+#[cfg(feature = "services")]
+use crate::support::desk::{Run, program};
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 use crate::support::wire::{Wire, request};
@@ -254,14 +255,17 @@ fn agents_and_operators_see_nothing_of_each_other() {
 }
 
 /// The program as a user who is nobody.
+#[cfg(feature = "services")]
 fn as_nobody(desk: &Desk, arguments: &[&str]) -> Run {
+    use std::os::unix::process::CommandExt as _;
+
     // Where the program was built may be closed to others.
-    let program = desk.path("aral-for-all");
-    if std::fs::hard_link(desk::program(), &program).is_err() {
-        std::fs::copy(desk::program(), &program).expect("a copy of the program");
+    let copy = desk.path("aral-for-all");
+    if std::fs::hard_link(program(), &copy).is_err() {
+        std::fs::copy(program(), &copy).expect("a copy of the program");
     }
     let output = desk
-        .command_of(program.as_ref(), arguments)
+        .command_of(copy.as_ref(), arguments)
         .uid(65_534)
         .gid(65_534)
         .output()
@@ -273,12 +277,13 @@ fn as_nobody(desk: &Desk, arguments: &[&str]) -> Run {
     }
 }
 
+#[cfg(feature = "services")]
 #[test]
 fn a_process_of_another_user_is_refused_and_on_record() {
-    if !rustix::process::geteuid().is_root() {
-        // Who is not root cannot be anybody else; that the mode is 0600 is tested above.
-        return;
-    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root can be somebody else: run this test as root"
+    );
     let desk = desk(|config| config["serve"]["admin"] = json!({ "socket": "run/manage" }));
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let _server = Server::start(&desk);

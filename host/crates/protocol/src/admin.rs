@@ -274,13 +274,17 @@ async fn end(mut connections: JoinSet<()>) {
     }
 }
 
+/// Whether a process of this user is one of ours, or of root.
+fn is_ours(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0
+}
+
 impl Gate {
     /// The process at the other end, if it is one of this user or of root: the mode of the socket says the same, and this holds
     /// whatever became of the mode.
     fn believed(&self, stream: UnixStream) -> Option<(UnixStream, Visitor)> {
-        let own = files::user();
         match stream.peer_cred().map(|peer| peer.uid()) {
-            Ok(uid) if uid == own || uid == 0 => Some((stream, Visitor::Process(uid))),
+            Ok(uid) if is_ours(uid, files::user()) => Some((stream, Visitor::Process(uid))),
             Ok(uid) => {
                 self.note(Visitor::Process(uid), None, Some("a process of another user"));
                 None

@@ -136,3 +136,9 @@ async fn who_comes_as_an_attack_comes_is_on_record() {
         assert_eq!(it.sink.take(), [expected]);
     }
 }
+
+#[test]
+fn processes_of_this_user_and_of_root_are_believed_and_no_others() {
+    assert!(is_ours(1000, 1000) && is_ours(0, 1000) && is_ours(0, 0));
+    assert!(!is_ours(1001, 1000) && !is_ours(1000, 0) && !is_ours(u32::MAX, 1000));
+}
