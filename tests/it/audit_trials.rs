@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::desk::{Desk, Run, program};
+#[cfg(feature = "services")]
+use crate::support::desk::program;
+use crate::support::desk::{Desk, Run};
 use crate::support::guests::*;
 
 /// Everything here takes a second or two; a machine that is busy with other things is given more.
@@ -78,6 +80,7 @@ fn a_host_that_is_killed_in_a_call_leaves_the_intent_and_the_next_goes_on() {
     );
 }
 
+#[cfg(feature = "services")]
 #[test]
 fn on_a_full_disk_nothing_runs_unrecorded_and_with_room_everything_does() {
     let desk = Desk::new();

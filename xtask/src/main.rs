@@ -35,9 +35,9 @@ struct Arguments {
 enum Verb {
     /// Build the host and the example capabilities and run two of them end to end.
     Demo,
-    /// Build everything and run every test; without `--services`, those that need no other program than this repository's.
+    /// Build everything and run the tests that need nothing else.
     Test {
-        /// Add the tests that need real servers, which are installed and started for them.
+        /// Add the tests that need real servers, which are installed and started for them, and those that need namespaces, `strace` or root.
         #[arg(long)]
         services: bool,
         /// Run only the host's tests whose name contains one of these.

@@ -1,5 +1,5 @@
-//! All tests: host, SDK, capabilities, documentation, the embedding example. Those that need real servers are added on
-//! demand; without them, no other program than this repository's is needed.
+//! All tests: host, SDK, capabilities, documentation, the embedding example. Those that need real servers, or more of the
+//! system than any Linux has, are added on demand.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,10 +11,10 @@ use crate::services::Services;
 use crate::steps::Steps;
 use crate::{guests, process, wasip2};
 
-/// Compiles the tests that need real servers.
+/// Compiles the tests that need real servers, namespaces, `strace` or to be run as root.
 pub(crate) const SERVICES_FEATURE: [&str; 2] = [
     "--features",
-    "aral-memory/services,aral-host/services,aral-protocol/services,aral-tests/services",
+    "aral-audit/services,aral-memory/services,aral-host/services,aral-protocol/services,aral-tests/services",
 ];
 
 /// The verb. With a filter, only those tests of the host run.

@@ -498,6 +498,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     assert!(good(&options).signed > report.size);
 }
 
+#[cfg(feature = "services")]
 #[test]
 fn a_full_disk_refuses_new_work_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
