@@ -184,3 +184,51 @@ fn next(queue: &mut queue::Receiver<SpanData>) -> Option<Vec<SpanData>> {
     }
     (!batch.is_empty()).then_some(batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use metrics::with_local_recorder;
+    use opentelemetry::InstrumentationScope;
+    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
+
+    use super::*;
+    use crate::telemetry::prometheus;
+    use crate::telemetry::recorder::Recorder;
+
+    fn span() -> SpanData {
+        SpanData {
+            span_context: SpanContext::NONE,
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: "call".into(),
+            start_time: SystemTime::UNIX_EPOCH,
+            end_time: SystemTime::UNIX_EPOCH,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
+    }
+
+    #[test]
+    fn a_span_for_which_there_is_no_room_is_lost_and_counted_and_nobody_waits() {
+        let prometheus = prometheus().unwrap();
+        let handle = prometheus.handle();
+        let recorder = Recorder::new(prometheus, None);
+        let (sender, mut waiting) = queue::channel(1);
+        let queue = Queue(sender);
+        with_local_recorder(&recorder, || {
+            // Nobody takes anything out meanwhile: whoever waited would wait for ever.
+            (0..3).for_each(|_| queue.take(span()));
+        });
+        assert_eq!(next(&mut waiting).map(|batch| batch.len()), Some(1));
+        let lost = format!("{}{{reason=\"queue_full\"}} 2\n", SPANS_DROPPED.name);
+        assert!(handle.render().contains(&lost), "{}", handle.render());
+    }
+}
