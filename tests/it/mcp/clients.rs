@@ -2,7 +2,6 @@
 //! in the older ones; the command line of the MCP inspector; and the conformance scenarios of the protocol that apply here.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 use aral_contract::Digest;
@@ -185,9 +184,6 @@ fn the_inspector_lists_and_calls() {
 /// elicitation or logging; and no content but text.
 #[test]
 fn conformance() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("an address").port();
-    drop(free);
     let named = |guest, name: &str| {
         let mut entry = entry(guest);
         entry["id"] = json!(name);
@@ -206,12 +202,14 @@ fn conformance() {
         "additionalProperties": false,
     });
     let entries = [named(RUNTIME_ECHO_TOOL, "test_simple_text"), failing, slow, schema];
-    let desk = desk(&entries, |config| {
-        let listener = &mut config["serve"]["listener"][0];
-        listener["address"] = json!(format!("127.0.0.1:{port}"));
-        listener["origins"] = json!([format!("http://localhost:{port}"), format!("http://127.0.0.1:{port}")]);
-    });
+    let desk = desk(&entries, |_| ());
     let server = Server::start(&desk);
+    let port = server.address().port();
+    desk.configure_more(|config| {
+        config["serve"]["listener"][0]["origins"] =
+            json!([format!("http://localhost:{port}"), format!("http://127.0.0.1:{port}")]);
+    });
+    desk.aral(&["reload"]).assert("its origins", 0, &[]);
     let url = format!("http://{}/mcp", server.address());
     for scenario in [
         "server-initialize",

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::port::free_port;
 use crate::support::server::{Server, desk};
 
 const ECHO: &str = "runtime-echo-tool";
@@ -34,11 +35,6 @@ impl Drop for Collector {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
-}
-
 impl Collector {
     fn start() -> Self {
         let program =
@@ -55,13 +51,16 @@ impl Collector {
             .stdout(std::fs::File::create(&said).expect("a file"))
             .stderr(Stdio::null());
         let child = command.spawn().expect("it starts");
-        let collector = Self {
+        let mut collector = Self {
             child,
             port,
             said,
             _folder: folder,
         };
-        wait(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait(|| {
+            assert!(collector.child.try_wait().expect("a child").is_none(), "it has ended");
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         collector
     }
 

@@ -11,6 +11,8 @@ pub(crate) mod listener;
 pub(crate) mod mcp;
 pub(crate) mod outcome;
 #[cfg(feature = "services")]
+pub(crate) mod port;
+#[cfg(feature = "services")]
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod setup;

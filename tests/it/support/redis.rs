@@ -1,11 +1,13 @@
 //! A `redis-server` of one test alone, which the test may stop, kill and start again.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::port::free_port;
 
 /// How long it may take until it answers.
 const SOON: Duration = Duration::from_secs(30);
@@ -26,12 +28,9 @@ impl Redis {
 
     /// The same with more arguments. With a port of its own for TLS it takes nothing else.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
         let mut redis = Self {
             child: None,
-            port,
+            port: free_port(),
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -66,9 +65,10 @@ impl Redis {
             .args(&self.arguments)
             .stdout(Stdio::null())
             .spawn();
-        self.child = Some(child.expect("the program starts"));
+        let child = self.child.insert(child.expect("the program starts"));
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(child.try_wait().expect("a child").is_none(), "it has ended");
             assert!(start.elapsed() < SOON, "it does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }

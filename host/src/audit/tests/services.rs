@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::*;
@@ -32,18 +33,27 @@ impl Drop for Server {
     }
 }
 
+/// A port that nobody has. It is below those that the system gives to whoever takes any, and each process of the tests has
+/// its own: nobody else takes it before it is used.
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(8);
+    loop {
+        let number = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = 10_000 + u16::try_from(number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn start(mut command: Command, port: u16) -> Server {
     let child = command.stdin(Stdio::null()).spawn().unwrap();
-    let server = Server { child, port };
-    wait(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let mut server = Server { child, port };
+    wait(|| {
+        assert!(server.child.try_wait().unwrap().is_none(), "it has ended");
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
     server
 }
 

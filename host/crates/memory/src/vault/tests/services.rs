@@ -148,9 +148,12 @@ struct Own {
 impl Own {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // Below the ports that the system gives to whoever takes any. Whoever answers there has to have the authority of this one.
+        let ports = (0..20_000u32).map(|more| std::process::id().wrapping_mul(8).wrapping_add(more) % 20_000);
+        let mut addresses = ports.map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], 10_000 + port as u16)));
+        let address = addresses
+            .find(|address| std::net::TcpListener::bind(address).is_ok())
+            .unwrap();
         let process = Command::new(variable("ARAL_SERVICE_BAO"))
             .args([
                 "server",
@@ -172,7 +175,7 @@ impl Own {
             token: "own".to_owned(),
             authority: Some(folder.path().join("vault-ca.pem")),
         };
-        let own = Self {
+        let mut own = Self {
             bao,
             process,
             _folder: folder,
@@ -183,6 +186,7 @@ impl Own {
             status.is_ok_and(|status| status.success())
         };
         while !quiet(&mut own.bao.command(&["status"])) {
+            assert!(own.process.try_wait().unwrap().is_none(), "the server has ended");
             assert!(begun.elapsed() < Duration::from_secs(60), "the server does not answer");
             std::thread::sleep(Duration::from_millis(100));
         }
