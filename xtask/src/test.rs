@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::repository::{self, SDK};
 use crate::services::Services;
@@ -64,20 +64,36 @@ pub(crate) fn build_host(root: &Path) -> Result<()> {
 }
 
 fn test_host(root: &Path, filter: &[String], services: Option<&Services>) -> Result<()> {
-    let mut command = process::cargo(root);
-    if process::succeeds(process::cargo(root).args(["nextest", "--version"])) {
-        command.args(["nextest", "run", "--locked", "--workspace"]);
-    } else {
-        command.args(["test", "--locked", "--workspace", "--lib", "--bins", "--tests"]);
+    let has_nextest = process::succeeds(process::cargo(root).args(["nextest", "--version"]));
+    let command = || {
+        let mut command = process::cargo(root);
+        if has_nextest {
+            command.args(["nextest", "run", "--locked", "--workspace"]);
+        } else {
+            command.args(["test", "--locked", "--workspace", "--lib", "--bins", "--tests"]);
+        }
+        if let Some(services) = services {
+            command.args(SERVICES_FEATURE);
+            command.envs(services.variables().iter().map(|(name, value)| (name, value)));
+        }
+        if !filter.is_empty() {
+            command.arg("--").args(filter);
+        }
+        command
+    };
+    // Unlike nextest, cargo takes it for a success if no test has the name.
+    if !has_nextest && !filter.is_empty() && count_listed(&process::read(command().arg("--list"))?) == 0 {
+        bail!(
+            "no test has `{}` in its name; hint: those that need real servers are there with `--services` alone",
+            filter.join("`, `")
+        );
     }
-    if let Some(services) = services {
-        command.args(SERVICES_FEATURE);
-        command.envs(services.variables().iter().map(|(name, value)| (name, value)));
-    }
-    if !filter.is_empty() {
-        command.arg("--").args(filter);
-    }
-    process::run(&mut command)
+    process::run(&mut command())
+}
+
+/// How many tests cargo lists.
+fn count_listed(list: &str) -> usize {
+    list.lines().filter(|line| line.ends_with(": test")).count()
 }
 
 fn embed(root: &Path) -> Result<()> {
@@ -89,4 +105,17 @@ fn embed(root: &Path) -> Result<()> {
 fn test_natively(workspace: &str) -> Result<()> {
     let folder = repository::workspace(workspace)?;
     process::run(process::cargo(&folder).args(["test", "--workspace", "--locked"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_that_cargo_lists_are_counted() {
+        let one = "serve::start::a_server_starts: test\n\n1 test, 0 benchmarks\n";
+        let none = "\n0 tests, 0 benchmarks\n";
+        assert_eq!(count_listed(&format!("{none}{one}{none}{one}")), 2);
+        assert_eq!(count_listed(none), 0);
+    }
 }
