@@ -16,59 +16,34 @@ fn object(run: &Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
 }
 
+/// The verbs that a help lists.
+fn verbs(help: &str) -> Vec<&str> {
+    let listed = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    // What goes on in the next line stands further to the right.
+    let lines = lines.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')));
+    let names = lines.filter_map(|line| line.split(' ').next());
+    names.filter(|name| *name != "help").collect()
+}
+
 #[test]
 fn help_of_every_verb() {
     let desk = Desk::new();
-    let help = |verb: &[&str]| {
-        let run = desk.aral(&[verb, &["--help"]].concat());
+    let mut open: Vec<Vec<String>> = vec![Vec::new()];
+    let mut seen = 0;
+    while let Some(verb) = open.pop() {
+        let words: Vec<&str> = verb.iter().map(String::as_str).collect();
+        let run = desk.aral(&[&words[..], &["--help"]].concat());
         run.assert("help", 0, &[]);
-        run.stdout
-    };
-    insta::assert_snapshot!("help", help(&[]));
-    for verb in [
-        "keygen",
-        "new",
-        "build",
-        "inspect",
-        "diff",
-        "invoke",
-        "serve",
-        "top",
-        "run",
-        "explain",
-        "doctor",
-        "completions",
-    ] {
-        insta::assert_snapshot!(format!("help_{verb}"), help(&[verb]));
+        let below = verbs(&run.stdout);
+        if words.is_empty() || below.is_empty() {
+            let name = [&["help"][..], &words[..]].concat().join("_");
+            insta::assert_snapshot!(name, run.stdout.as_str());
+            seen += 1;
+        }
+        open.extend(below.iter().map(|one| [&verb[..], &[(*one).to_owned()]].concat()));
     }
-    for verb in ["build", "sign", "verify"] {
-        insta::assert_snapshot!(format!("help_manifest_{verb}"), help(&["manifest", verb]));
-    }
-    for verb in ["new", "sign", "verify", "show"] {
-        insta::assert_snapshot!(format!("help_persona_{verb}"), help(&["persona", verb]));
-    }
-    for verb in [
-        "keygen",
-        "get",
-        "put",
-        "delete",
-        "list",
-        "stats",
-        "check",
-        "rotate-key",
-        "rotate-epoch",
-        "export",
-        "import",
-    ] {
-        insta::assert_snapshot!(format!("help_memory_{verb}"), help(&["memory", verb]));
-    }
-    for verb in ["get", "put", "list", "rotate"] {
-        insta::assert_snapshot!(format!("help_secret_{verb}"), help(&["secret", verb]));
-    }
-    for verb in ["verify", "checkpoint", "prove", "check", "tail", "query", "export"] {
-        insta::assert_snapshot!(format!("help_audit_{verb}"), help(&["audit", verb]));
-    }
-    insta::assert_snapshot!("help_policy_simulate", help(&["policy", "simulate"]));
+    assert!(seen > 40, "only {seen} verbs are listed");
 }
 
 #[test]
