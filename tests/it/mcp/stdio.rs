@@ -1,7 +1,5 @@
 //! `aral mcp` as a client meets it that has started it: lines in, lines out, and nothing else on standard output.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -88,9 +86,12 @@ fn a_client_that_goes_takes_its_calls_along() {
     let desk = all();
     let mut process = Process::start(&desk, &[]);
     initialize(&mut process);
-    process.send(&message(7, "tools/call", call(LOOP, json!({}))));
-    std::thread::sleep(Duration::from_millis(500));
+    let mut params = call(LOOP, json!({}));
+    params["_meta"] = json!({ "progressToken": "mine" });
+    process.send(&message(7, "tools/call", params));
+    while process.receive()["params"]["message"] != "running" {}
     process.close();
+    process.hear_out();
     assert_eq!(process.wait(), Some(0));
     assert_recorded(&desk, "invocation", &["call.cancelled"]);
 }

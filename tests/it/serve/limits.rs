@@ -3,10 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use aral_contract::metric;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::metrics::{metrics, number};
 use super::reload::until;
+use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 use crate::support::wire::{Wire, request};
@@ -19,6 +22,11 @@ fn server(limits: Value) -> Server {
 }
 
 fn server_with(limits: Value, runtime: Value) -> Server {
+    watched(limits, runtime).1
+}
+
+/// The same with its folder, where it can be asked what goes on.
+fn watched(limits: Value, runtime: Value) -> (Desk, Server) {
     let desk = desk(|config| {
         config["serve"]["limits"] = limits;
         config["runtime"] = runtime;
@@ -31,7 +39,7 @@ fn server_with(limits: Value, runtime: Value) -> Server {
     // Compiled and linked, so that the calls below take no longer than they say.
     warm(&server, "runtime-sleep", "{\"wait_ms\":1}");
     warm(&server, ECHO, "1");
-    server
+    (desk, server)
 }
 
 /// The first calls of a capability may take longer than a limit lets them: they compile it.
@@ -161,15 +169,18 @@ fn requests_per_caller_max() {
 #[test]
 fn calls_beyond_those_that_run_and_wait_are_refused_at_once() {
     let runtime = json!({ "concurrent_calls_max": 1, "waiting_calls_max": 1, "wait_ms": 20_000 });
-    let server = server_with(json!({}), runtime);
-    let mut running = sleeping(&server, 2500);
-    std::thread::sleep(Duration::from_millis(500));
+    let (desk, server) = watched(json!({}), runtime);
+    let is_one = |series| number(&metrics(&desk), series) > 0.0;
+    let running = sleeping(&server, 25_000);
+    until("one runs", || is_one(metric::CALLS_RUNNING.name));
     let mut waiting = sleeping(&server, 1);
-    std::thread::sleep(Duration::from_millis(500));
+    until("one waits", || is_one(metric::CALLS_WAITING.name));
     let refused = server.invoke(ECHO, "1");
     refused.assert_problem("the queue is full", 503, "host.unavailable");
     assert_eq!(refused.field("retry-after"), Some("1"));
-    assert_eq!((running.reply().status, waiting.reply().status), (200, 200));
+    // Whoever goes away gives the place back.
+    drop(running);
+    assert_eq!(waiting.reply().status, 200);
 }
 
 #[test]

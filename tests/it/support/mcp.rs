@@ -213,6 +213,14 @@ impl Process {
         drop(self.input.take());
     }
 
+    /// Hears what it still says, until it ends its output.
+    pub(crate) fn hear_out(&self) {
+        let start = Instant::now();
+        while self.lines.recv_timeout(PATIENCE).is_ok() {
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+        }
+    }
+
     /// The exit code, once it has ended, and that it wrote nothing more.
     pub(crate) fn wait(mut self) -> Option<i32> {
         let start = Instant::now();

@@ -3,7 +3,6 @@
 mod guests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use aral_contract::{EventKind, Limits, TraceId};
 use aral_runtime::{Allocation, RuntimeOptions};
@@ -479,19 +478,19 @@ async fn names_that_a_component_chose_cannot_steer_a_terminal() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "measures that guests share a thread")]
 async fn a_looping_guest_does_not_starve_its_neighbour() {
-    let fixture = Fixture::tool().limits(|limits| (limits.fuel, limits.wall_ms) = (u64::MAX, 1_500));
+    let fixture = Fixture::tool().limits(|limits| {
+        (limits.fuel, limits.compute_ms, limits.wall_ms) = (u64::MAX, 60_000, 60_000);
+    });
     let endless = fixture
         .bind(&guests::tool("", "", "(loop $again (br $again)) (i32.const 0)"))
         .await
         .unwrap();
     let fine = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
-    let started = Instant::now();
-    let (looped, answered_after) = tokio::join!(invoke(&endless, "1"), async {
-        assert!(invoke(&fine, "7").await.result.is_ok());
-        started.elapsed()
-    });
-    assert_eq!(looped.result.unwrap_err().code, Code::LimitWall);
-    assert!(answered_after < Duration::from_millis(1_000), "{answered_after:?}");
+    // Both on this one thread, and the one that loops is asked first.
+    tokio::select! {
+        biased;
+        looped = invoke(&endless, "1") => panic!("it ended first: {:?}", looped.result),
+        answered = invoke(&fine, "7") => assert!(answered.result.is_ok()),
+    }
 }
