@@ -104,5 +104,26 @@ mod tests {
                 "docs/defaults.md has no line for `{name}` with {value}"
             );
         }
+        let options = LogOptions::new(PathBuf::new());
+        for (name, value) in [
+            ("queue_records_max", options.queue_records_max as u64),
+            ("segment_bytes_max", options.segment_bytes_max),
+            ("segment_hours_max", options.segment_age_max.as_secs() / 3600),
+            ("retain_bytes_max", options.retain_bytes_max),
+            ("reserve_bytes", options.reserve_bytes),
+        ] {
+            let line = format!("\n| [audit] `{name}` | {value} | ");
+            assert!(
+                document.contains(&line),
+                "docs/defaults.md has no line for `{name}` with {value}"
+            );
+        }
+        let line = format!(
+            "\n| [audit] `repeats_max`, `repeat_window_ms` | {}, {} | ",
+            options.repeats_max,
+            options.repeat_window.as_millis()
+        );
+        assert!(document.contains(&line), "docs/defaults.md does not have `{line}`");
+        assert_eq!(options.retain_age_max, None);
     }
 }
