@@ -1,5 +1,5 @@
-//! Requests that nobody here thought of: schemathesis reads `/openapi.json` and sends what fits it and what does not. Needs
-//! what `cargo xtask test --services` installs.
+//! Requests that nobody here thought of: schemathesis reads `/openapi.json` and sends what fits it and what does not, the same
+//! in each run. Needs what `cargo xtask test --services` installs.
 
 use std::process::Command;
 
