@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aral_contract::{Code, Limits};
+use aral_contract::{Code, Limits, Permission};
 use serde_json::{Value, json};
 
 use crate::network::Net;
@@ -308,4 +308,6 @@ async fn a_call_runs_a_bounded_number_of_programs() {
         beyond[0].contains("Error::Limit") && beyond[0].contains("at most 256 programs"),
         "{beyond:?}"
     );
+    let refused = outcome.denials(Permission::Exec);
+    assert_eq!(refused, ["a call runs at most 256 programs"]);
 }

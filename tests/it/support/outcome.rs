@@ -84,14 +84,26 @@ impl Outcome {
         format!("{:?}", self.events)
     }
 
+    /// Why host functions refused something under this permission, each time.
+    pub(crate) fn denials(&self, wanted: Permission) -> Vec<&str> {
+        let events = self.events.iter();
+        events
+            .filter_map(|event| match &event.kind {
+                EventKind::HostCall {
+                    permission,
+                    allowed: false,
+                    reason: Some(reason),
+                    ..
+                } if *permission == wanted => Some(reason.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// A host function refused something under this permission, and said why.
     pub(crate) fn assert_denied(&self, wanted: Permission) {
-        let denied = |event: &Event| {
-            matches!(&event.kind, EventKind::HostCall { permission, allowed: false, reason: Some(reason), .. }
-                if *permission == wanted && !reason.is_empty())
-        };
         assert!(
-            self.events.iter().any(denied),
+            self.denials(wanted).iter().any(|reason| !reason.is_empty()),
             "no denial under {wanted} among {:?}",
             self.events
         );
