@@ -310,6 +310,28 @@ fn doctor_names_the_fix_of_each_fault() {
 }
 
 #[test]
+fn a_manifest_may_be_a_link_that_leaves_its_folder() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let (link, target) = (desk.path("manifest.json"), elsewhere.path().join("signed.json"));
+    std::fs::copy(&link, &target).expect("a copy");
+    std::fs::remove_file(&link).expect("a file");
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert("behind a link", 0, &[]);
+    let shown = desk.aral(&["doctor"]).stdout;
+    assert!(shown.contains("capabilities in it: 1"), "{shown}");
+    std::fs::remove_file(&target).expect("a file");
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert(
+        "a link to nothing",
+        2,
+        &["there is no manifest", "hint: make and sign it"],
+    );
+    let shown = desk.aral(&["doctor"]).stdout;
+    assert!(shown.contains("there is no manifest"), "{shown}");
+}
+
+#[test]
 fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
