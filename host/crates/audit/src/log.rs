@@ -129,7 +129,8 @@ impl AuditLog {
         let recovered = recover(options, &dir, &*clock, &trust, head.as_ref())?;
         let size = recovered.tree.size();
         let log = recovered.opened.log;
-        let mut state = State::new(size, Repeats::new(options.repeats_max, options.repeat_window));
+        let repeats = Repeats::new(options.repeats_max, options.repeat_window);
+        let mut state = State::new(size, repeats, options.queue_records_max);
         state.push_own(clock.now(), AuditEvent::LogOpened(recovered.opened));
         let shared = Arc::new(Shared::new(
             log,

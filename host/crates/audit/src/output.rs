@@ -30,9 +30,17 @@ impl Output {
         Ok(Self {
             file: file.into_std(),
             synced: length,
-            unsynced: Vec::new(),
+            // All of it from the start, so that no busy moment leaves pieces of it behind; the system gives pages as they are used.
+            unsynced: Vec::with_capacity(UNSYNCED_BYTES_MAX),
             written: 0,
         })
+    }
+
+    /// Goes on in the segment that begins with record `first`. Everything before it is on stable storage.
+    pub(crate) fn go_on(&mut self, dir: &Dir, first: u64, length: u64) -> Result<(), SegmentError> {
+        self.file = open(dir, &file_name(first), OpenOptions::new().read(true).write(true))?.into_std();
+        self.synced = length;
+        Ok(())
     }
 
     /// Where the lines that are to be written next are collected.

@@ -23,6 +23,8 @@ use crate::schema::AuditEvent;
 /// Most that one caller waits for room in the queue while the log cannot be written. Then its event is lost and counted,
 /// because a host that hangs can neither end what is under way nor be looked at.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Records for which a queue has room from the start at most.
+const ROOM_AT_FIRST_MAX: usize = 8192;
 
 /// An event as its record says it, without anything that a record must not say.
 #[derive(Debug)]
@@ -101,9 +103,9 @@ pub(crate) struct State {
 
 impl State {
     /// A queue that goes on after record `next - 1`, all of which are on stable storage.
-    pub(crate) fn new(next: u64, repeats: Repeats) -> Self {
+    pub(crate) fn new(next: u64, repeats: Repeats, queue_max: usize) -> Self {
         Self {
-            queue: Vec::new(),
+            queue: queue_of(queue_max),
             next,
             durable: next,
             condition: Condition::Ready,
@@ -146,6 +148,12 @@ impl State {
     pub(crate) fn push_own(&mut self, at: Timestamp, event: AuditEvent) -> u64 {
         self.push(Prepared::new(at, None, event))
     }
+}
+
+/// An empty queue with room for so many records, or for what is usual. It does not grow bit by bit: each piece that it left
+/// behind would stay with the process.
+pub(crate) fn queue_of(records_max: usize) -> Vec<Prepared> {
+    Vec::with_capacity(records_max.min(ROOM_AT_FIRST_MAX))
 }
 
 /// What became of an event that was offered.

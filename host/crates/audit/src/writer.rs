@@ -23,7 +23,7 @@ use crate::output::Output;
 use crate::reserve::Reserve;
 use crate::retain::Retention;
 use crate::schema::{AuditEvent, LogGap};
-use crate::shared::{Condition, Prepared, Shared, State};
+use crate::shared::{Condition, Prepared, Shared, State, queue_of};
 
 /// How long the writer lets records gather before it takes them, where nobody waits for the disk.
 const GATHER: Duration = Duration::from_millis(2);
@@ -90,7 +90,7 @@ struct GivenUp;
 impl Writer {
     /// Works until the log is closed.
     pub(crate) fn run(mut self) {
-        let mut spare = Vec::new();
+        let mut spare = queue_of(self.shared.queue_max());
         loop {
             let mut batch = self.next_batch(std::mem::take(&mut spare));
             self.shared.announce();
@@ -161,7 +161,10 @@ impl Writer {
             state = self.wait(state, waits.into_iter().flatten().min());
             state.asleep = false;
             if restore.is_some() && !state.stopping {
-                return Batch::default();
+                return Batch {
+                    records: spare,
+                    ..Batch::default()
+                };
             }
         }
     }

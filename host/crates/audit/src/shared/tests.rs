@@ -11,7 +11,7 @@ use crate::testing::{TestClock, blinder, event, start};
 /// A queue for two that nobody empties.
 fn shared(durability: Durability) -> (Arc<Shared>, Arc<TestClock>) {
     let clock = Arc::new(TestClock::default());
-    let state = State::new(0, Repeats::new(5, Duration::from_secs(60)));
+    let state = State::new(0, Repeats::new(5, Duration::from_secs(60)), 2);
     let log = LogId::from_bytes([1; 16]);
     let shared = Shared::new(log, durability, Arc::clone(&clock) as _, blinder(), 2, state);
     (Arc::new(shared), clock)

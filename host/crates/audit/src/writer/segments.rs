@@ -7,7 +7,7 @@ use aral_runtime::files;
 
 use super::{GivenUp, Writer};
 use crate::age::SegmentAge;
-use crate::output::{Output, files_error, segment_error};
+use crate::output::{files_error, segment_error};
 use crate::schema::{AuditEvent, LogRetired};
 use crate::segment::{Header, file_name};
 
@@ -30,18 +30,12 @@ impl Writer {
         let now = self.shared.clock.now();
         let header = Header::after(self.shared.log, &self.tree, self.prev, now).line();
         let (dir, first) = (Arc::clone(&self.dir), self.tree.size());
-        let mut next = None;
-        self.retry(|_| {
+        self.retry(|output| {
             files::write_atomic(&dir, file_name(first), &header, 0o600).map_err(files_error)?;
-            let output = Output::open(&dir, first, header.len() as u64).map_err(segment_error)?;
-            next = Some(output);
-            Ok(())
+            output.go_on(&dir, first, header.len() as u64).map_err(segment_error)
         })?;
-        if let Some(output) = next {
-            self.output = output;
-            self.segment_age = SegmentAge::begun(&*self.shared.clock);
-            (self.first, self.ended) = (first, false);
-        }
+        self.segment_age = SegmentAge::begun(&*self.shared.clock);
+        (self.first, self.ended) = (first, false);
         self.looks_back |= self.retiring.is_none();
         Ok(())
     }
