@@ -110,7 +110,7 @@ pub(crate) fn check(
         return Err(Doubt::Bad("a signature of the future"));
     }
     verify(&input, message, key)?;
-    if nonces.are_newer_than(input.created) {
+    if nonces.may_have_been_used(input.created) {
         return Err(Doubt::Before);
     }
     Ok(Signed {

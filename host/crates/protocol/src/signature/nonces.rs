@@ -49,9 +49,10 @@ impl Nonces {
         }
     }
 
-    /// Whether a signature that was made in the second `created` may have been used while nobody remembered here. A signature
-    /// says no more than the second: those of the first one may have been used by a server that ended in it.
-    pub(crate) fn are_newer_than(&self, created: i64) -> bool {
+    /// Whether a signature that was made in the second `created` may have been used while nobody remembered here, if whoever
+    /// made it has a clock that is not ahead. A signature says no more than the second: those of the first one may have been
+    /// used by a server that ended in it.
+    pub(crate) fn may_have_been_used(&self, created: i64) -> bool {
         created <= self.since
     }
 
