@@ -317,7 +317,8 @@ fn what_is_spoken_is_told() {
 #[test]
 fn a_stream_of_news_may_be_silent_and_ends_with_the_server() {
     let desk = desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
-        config["serve"]["limits"] = json!({ "write_ms": 500, "idle_ms": 500, "requests_max": 2 });
+        config["serve"]["limits"] =
+            json!({ "write_ms": 500, "idle_ms": 500, "requests_max": 2, "requests_per_caller_max": 2 });
     });
     let server = Server::start(&desk);
     let session = Session::begin(server.address(), &[]);

@@ -75,7 +75,7 @@ fn until_closed(mut wire: Wire) -> Duration {
 
 #[test]
 fn connections_max() {
-    let server = server(json!({ "connections_max": 2 }));
+    let server = server(json!({ "connections_max": 2, "connections_per_address_max": 3 }));
     let mut first = server.wire();
     assert_eq!(first.invoke(ECHO, &[], "1").status, 200);
     let mut second = server.wire();
@@ -126,8 +126,21 @@ fn requests_max() {
 
 #[test]
 fn requests_per_caller_max() {
+    one_caller_has_two_places(json!({ "requests_max": 4, "requests_per_caller_max": 2 }));
+    // A quarter, where nobody says.
+    one_caller_has_two_places(json!({ "requests_max": 8 }));
+    // One place of all is none of anybody's share.
+    let all = server(json!({ "requests_per_caller_max": 1 }));
+    let mut sleeper = sleeping(&all, 2000);
+    settle();
+    let refused = all.invoke(ECHO, "1");
+    refused.assert_problem("the call has it", 503, "host.unavailable");
+    assert_eq!(sleeper.reply().status, 200);
+}
+
+fn one_caller_has_two_places(limits: Value) {
     let desk = desk(|config| {
-        config["serve"]["limits"] = json!({ "requests_max": 4, "requests_per_caller_max": 2 });
+        config["serve"]["limits"] = limits;
         config["serve"]["listener"] = json!([
             { "address": "127.0.0.1:0", "anonymous": "tester" },
             { "address": "127.0.0.1:0", "anonymous": "other" },
@@ -157,13 +170,6 @@ fn requests_per_caller_max() {
     }
     settle();
     assert_eq!(list(0).status, 200);
-    // One place of all is none of anybody's share.
-    let all = self::server(json!({ "requests_per_caller_max": 1 }));
-    let mut sleeper = sleeping(&all, 2000);
-    settle();
-    let refused = all.invoke(ECHO, "1");
-    refused.assert_problem("the call has it", 503, "host.unavailable");
-    assert_eq!(sleeper.reply().status, 200);
 }
 
 #[test]

@@ -225,7 +225,9 @@ fn a_bound_on_requests_and_connections_changes_while_they_are_taken() {
     // It has its place before anybody else asks for one.
     std::thread::sleep(Duration::from_millis(500));
     until("it is full", || server.get("/v1/capabilities").status == 503);
-    desk.configure_more(|config| config["serve"]["limits"] = json!({ "requests_max": 2 }));
+    desk.configure_more(|config| {
+        config["serve"]["limits"] = json!({ "requests_max": 2, "requests_per_caller_max": 2 });
+    });
     server.signal(Signal::HUP);
     until("there is room", || server.get("/v1/capabilities").status == 200);
     let reply = busy.reply();

@@ -18,6 +18,10 @@ pub struct OutOfRange {
     pub max: u64,
 }
 
+/// What one of many may have of a total, where the configuration does not say: one part in so many, and at least one. Stops one
+/// from taking all of a total that was made smaller.
+const SHARE: u64 = 4;
+
 macro_rules! bounds {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $min:expr => $max:expr;)*) => {
         /// The bounds of the server. Every field is enforced; the unit is the last word of its name.
@@ -40,11 +44,12 @@ macro_rules! bounds {
         }
 
         impl Bounds {
-            /// What the configuration says, else the default.
+            /// What the configuration says, else the default. The default of a share follows its total.
             ///
             /// # Errors
             /// A number that makes no sense.
             pub fn resolve(request: &BoundsRequest) -> Result<Self, OutOfRange> {
+                let request = request.with_shares();
                 Ok(Self { $($name: in_range(stringify!($name), request.$name.unwrap_or($default), $min, $max)?,)* })
             }
 
@@ -59,12 +64,14 @@ macro_rules! bounds {
 bounds! {
     /// Connections at once, over all listeners. Stops a flood of connections from using up descriptors and memory.
     connections_max = 10_000, 1 => 1_000_000;
-    /// The same from one address, of IPv6 from one network of 64 bits. Stops one machine from taking the places of all.
-    connections_per_address_max = 2_500, 1 => 1_000_000;
+    /// The same from one address, of IPv6 from one network of 64 bits; a quarter of them, where nobody says. Stops one machine
+    /// from taking the places of all.
+    connections_per_address_max = share(10_000), 1 => 1_000_000;
     /// Requests between their first byte of body and their last byte of answer. Stops bodies and answers from filling memory.
     requests_max = 2_000, 1 => 1_000_000;
-    /// The same of one caller. Stops one whose bodies come slowly from taking the places of all.
-    requests_per_caller_max = 500, 1 => 1_000_000;
+    /// The same of one caller; a quarter of them, where nobody says. Stops one whose bodies come slowly from taking the places of
+    /// all.
+    requests_per_caller_max = share(2_000), 1 => 1_000_000;
     /// Request line and header fields together. Stops header floods.
     header_bytes_max = 32 << 10, 8 << 10 => 1 << 20;
     /// Path and query. Stops addresses that fill logs.
@@ -118,6 +125,23 @@ bounds! {
     signature_nonces_max = 10_000, 1 => 1_000_000;
 }
 
+impl BoundsRequest {
+    /// With the shares that it does not name, of totals that it does.
+    fn with_shares(&self) -> Self {
+        let of = |own: Option<u64>, total: Option<u64>| own.or_else(|| total.map(share));
+        Self {
+            connections_per_address_max: of(self.connections_per_address_max, self.connections_max),
+            requests_per_caller_max: of(self.requests_per_caller_max, self.requests_max),
+            ..self.clone()
+        }
+    }
+}
+
+/// What one of many may have of a total.
+pub(crate) fn share(total: u64) -> u64 {
+    (total / SHARE).max(1)
+}
+
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {
     if (min..=max).contains(&value) {
         Ok(value)
@@ -152,6 +176,32 @@ mod tests {
             "[serve.limits] header_bytes_max = 100 is not between 8192 and 1048576"
         );
         assert_eq!(Bounds::resolve(&BoundsRequest::default()), Ok(Bounds::default()));
+    }
+
+    #[test]
+    fn a_share_that_nobody_names_is_a_quarter_of_its_total() {
+        let shares = |total: Option<u64>, own: Option<u64>| {
+            let bounds = Bounds::resolve(&BoundsRequest {
+                connections_max: total,
+                connections_per_address_max: own,
+                requests_max: total,
+                requests_per_caller_max: own,
+                ..BoundsRequest::default()
+            });
+            let bounds = bounds.unwrap();
+            (bounds.connections_per_address_max, bounds.requests_per_caller_max)
+        };
+        assert_eq!(shares(None, None), (2_500, 500));
+        for (total, share) in [(1, 1), (3, 1), (4, 1), (8, 2), (1_000, 250), (1_000_000, 250_000)] {
+            assert_eq!(shares(Some(total), None), (share, share), "of {total}");
+        }
+        assert_eq!(shares(Some(400), Some(500)), (500, 500), "what it says holds");
+        assert_eq!(shares(None, Some(7)), (7, 7));
+        let none = BoundsRequest {
+            requests_max: Some(0),
+            ..BoundsRequest::default()
+        };
+        assert_eq!(Bounds::resolve(&none).unwrap_err().key, "requests_max");
     }
 
     #[test]
