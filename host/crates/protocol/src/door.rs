@@ -101,6 +101,7 @@ pub(crate) struct RenewedParts {
 impl Shared {
     pub(crate) fn new(parts: SharedParts) -> Self {
         let bounds = parts.bounds;
+        parts.issuers.rebound(&bounds);
         Self {
             mcp: Arc::new(Mcp::new(&bounds, parts.changes)),
             entrance: Entrance::new(&parts.clock, parts.dispatcher.sampling()),
@@ -175,6 +176,7 @@ impl Shared {
         self.replays.rebound(&self.bounds);
         self.nonces.rebound(bounds::size(self.bounds.signature_nonces_max));
         self.limits.rebound();
+        self.issuers.rebound(&self.bounds);
         self.mcp.rebound(&self.bounds);
     }
 

@@ -20,7 +20,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use crate::bounds::{self, Bounds};
 use crate::caller::{Caller, TOKEN_PREFIX};
+use crate::places::Places;
 use claims::Claims;
 pub use keys::{KeySet, KeySetError, TokenAlgorithm};
 use source::Keys;
@@ -28,6 +30,9 @@ pub use source::{KeysPlace, RemoteKeys};
 
 /// Longest id of a key, in bytes. Stops an id that fills logs.
 const KEY_ID_BYTES_MAX: usize = 256;
+/// How many may wait for keys that another asks for, of all issuers together; a quarter of the places of requests, where that is
+/// less. Stops strangers with made-up ids of keys from holding all of these places while issuers hang.
+const WAITING_MAX: usize = 256;
 /// How many hex digits of a digest name the bearer of a token.
 const NAME_DIGITS: usize = 40;
 
@@ -57,6 +62,8 @@ pub struct IssuerOptions {
 pub struct Issuers {
     list: HashMap<String, Issuer>,
     clock: Arc<dyn Clock>,
+    /// Places for those who wait for keys that another asks for.
+    waiting: Places,
 }
 
 #[derive(Debug)]
@@ -118,16 +125,25 @@ impl Issuers {
         Self {
             list: list.into_iter().map(issuer).collect(),
             clock: Arc::clone(&clock),
+            waiting: Places::new(WAITING_MAX),
         }
     }
 
-    /// Has the keys that the configuration before fetched, until there are newer ones. Of no use once somebody asked.
+    /// Has the keys that the configuration before fetched, until there are newer ones, and who waits under it waits under this
+    /// one. Of no use once somebody asked.
     pub(crate) fn take_over(&mut self, before: &Self) {
+        self.waiting = before.waiting.clone();
         for (name, issuer) in &mut self.list {
             if let (Some(before), Some(keys)) = (before.list.get(name), Arc::get_mut(&mut issuer.keys)) {
                 keys.take_over(&before.keys);
             }
         }
+    }
+
+    /// From now on these are the bounds. Needs a tokio runtime if somebody waits.
+    pub(crate) fn rebound(&self, bounds: &Bounds) {
+        let share = bounds::size(bounds::share(bounds.requests_max));
+        self.waiting.resize(share.min(WAITING_MAX));
     }
 
     /// The issuers, in some order that stays the same.
@@ -157,7 +173,8 @@ impl Issuers {
             Err(_) if issuer.keys.are_missing() => return Err(Doubt::NoKeys),
             Err(reason) => return Err(Doubt::Bad(reason)),
         };
-        let key = issuer.keys.find(parts.header.kid.as_deref(), algorithm).await?;
+        let id = parts.header.kid.as_deref();
+        let key = issuer.keys.find(id, algorithm, &self.waiting).await?;
         // The only errors are those of a key that does not fit, which is not taken from its set in the first place.
         let valid = jsonwebtoken::crypto::verify(parts.signature, parts.message.as_bytes(), &key, algorithm.into());
         if !valid.unwrap_or(false) {

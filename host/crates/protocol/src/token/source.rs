@@ -10,16 +10,14 @@ use aral_contract::Clock;
 use aral_runtime::outbound::{self, OutboundOptions, ServerUrl};
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::DecodingKey;
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Doubt;
 use super::keys::{KeySet, KeySetError, TokenAlgorithm};
+use crate::places::Places;
 
 /// Largest set of keys, in bytes. Stops an answer that fills memory.
 const KEYS_BYTES_MAX: usize = 256 << 10;
-/// How many may wait for another's question. Stops strangers with made-up ids of keys from holding all places of requests
-/// while an issuer hangs.
-pub(super) const WAITING_MAX: usize = 256;
 
 /// Where the keys of an issuer are.
 #[derive(Debug, Clone)]
@@ -62,8 +60,6 @@ pub(super) struct Keys {
     has_asked: AtomicBool,
     /// The last one brought no keys.
     in_vain: AtomicBool,
-    /// Places for those who wait for another's.
-    waiting: Semaphore,
 }
 
 #[derive(Debug)]
@@ -103,7 +99,6 @@ impl Keys {
             asked: Arc::default(),
             has_asked: AtomicBool::new(false),
             in_vain: AtomicBool::new(false),
-            waiting: Semaphore::new(WAITING_MAX),
         }
     }
 
@@ -118,11 +113,12 @@ impl Keys {
         }
     }
 
-    /// The key for a token.
+    /// The key for a token. `waiting` has places for those who wait for another's question.
     pub(super) async fn find(
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: TokenAlgorithm,
+        waiting: &Places,
     ) -> Result<DecodingKey, Doubt> {
         let (ttl, stale) = self.times();
         let found = |loaded: &Loaded| loaded.keys.find(id, algorithm).cloned();
@@ -139,7 +135,7 @@ impl Keys {
             Some(_) => self.has_asked.load(Ordering::Acquire),
             None => false,
         };
-        self.refresh(will_do).await?;
+        self.refresh(will_do, waiting).await?;
         let keys = self.within(stale).ok_or(Doubt::NoKeys)?;
         found(&keys).ok_or(Doubt::Bad("a token with an unknown key"))
     }
@@ -174,7 +170,7 @@ impl Keys {
 
     /// Asks for new keys, if that was not done a moment ago. `known`: who waits has a key that will do, so that it waits for
     /// no other's question. It is an error if it would have to, and too many do.
-    async fn refresh(self: &Arc<Self>, known: bool) -> Result<(), Doubt> {
+    async fn refresh(self: &Arc<Self>, known: bool, waiting: &Places) -> Result<(), Doubt> {
         let KeysPlace::Url(remote) = &self.place else {
             return Ok(());
         };
@@ -184,7 +180,7 @@ impl Keys {
             // Nor does whoever would be refused as before: a stranger could hold all places of requests while an issuer hangs.
             Err(_busy) if known || self.are_missing() => return Ok(()),
             Err(_busy) => {
-                let _place = self.waiting.try_acquire().map_err(|_full| Doubt::NoKeys)?;
+                let _place = waiting.try_take().ok_or(Doubt::NoKeys)?;
                 Arc::clone(&self.asked).lock_owned().await
             }
         };

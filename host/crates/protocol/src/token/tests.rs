@@ -798,9 +798,7 @@ async fn so_many_wait_for_an_issuer_that_hangs_and_no_more() {
     *clock.0.lock().unwrap() = 100;
     server.hang();
     // The first asks.
-    let mut waiting: Vec<_> = (0..=source::WAITING_MAX)
-        .map(|_| Box::pin(all.caller(&unknown)))
-        .collect();
+    let mut waiting: Vec<_> = (0..=WAITING_MAX).map(|_| Box::pin(all.caller(&unknown))).collect();
     for one in &mut waiting {
         assert!(futures::poll!(one).is_pending());
     }
@@ -819,6 +817,53 @@ async fn so_many_wait_for_an_issuer_that_hangs_and_no_more() {
     drop(waiting);
     let mut again = Box::pin(all.caller(&unknown));
     assert!(futures::poll!(&mut again).is_pending(), "the places are free again");
+}
+
+#[tokio::test]
+async fn who_waits_for_one_issuer_takes_the_place_of_who_waits_for_another() {
+    let unknown = Signer::new("one", TokenAlgorithm::EdDSA);
+    let names = ["https://one.example", "https://two.example"];
+    let servers = [Server::start().await, Server::start().await];
+    let list = names.iter().zip(&servers).map(|(name, server)| IssuerOptions {
+        issuer: (*name).to_owned(),
+        ..options(server.place(), &[TokenAlgorithm::EdDSA])
+    });
+    let all = Issuers::new(list.collect(), Arc::new(Hand::default()));
+    let [one, two] = names.map(|name| unknown.token(|it| it["iss"] = json!(name)));
+    // Of each the first asks, and of all together two wait.
+    all.rebound(&Bounds {
+        requests_max: 8,
+        ..Bounds::default()
+    });
+    let mut waiting: Vec<_> = [&one, &one, &one, &two].map(|token| Box::pin(all.caller(token))).into();
+    for one in &mut waiting {
+        assert!(futures::poll!(one).is_pending());
+    }
+    {
+        let mut beyond = Box::pin(all.caller(&two));
+        let std::task::Poll::Ready(answer) = futures::poll!(&mut beyond) else {
+            panic!("it waits")
+        };
+        assert_eq!(answer.err(), Some(Doubt::NoKeys));
+    }
+    // Also where another configuration is read meanwhile.
+    let mut again = Issuers::new(
+        vec![IssuerOptions {
+            issuer: names[1].to_owned(),
+            ..options(servers[1].place(), &[TokenAlgorithm::EdDSA])
+        }],
+        Arc::new(Hand::default()),
+    );
+    again.take_over(&all);
+    let mut asks = Box::pin(again.caller(&two));
+    assert!(futures::poll!(&mut asks).is_pending());
+    {
+        let mut beyond = Box::pin(again.caller(&two));
+        assert!(futures::poll!(&mut beyond).is_ready(), "they wait still");
+    }
+    drop(waiting);
+    let mut next = Box::pin(again.caller(&two));
+    assert!(futures::poll!(&mut next).is_pending(), "the places are free again");
 }
 
 #[tokio::test]
