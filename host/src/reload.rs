@@ -31,6 +31,8 @@ pub(crate) use in_force::{Given, InForce};
 
 /// The rule of the event that says that a document lapsed.
 const LAPSED: &str = "document.lapsed";
+/// The rule of the event that says that servers are reached with the authorities of before.
+const OLD_AUTHORITIES: &str = "outbound.ca_file";
 
 type Manifest = Verified<manifest::ManifestBody>;
 
@@ -241,6 +243,10 @@ impl<'a> Renewal<'a> {
         for (subject, reason) in self.lapses.take() {
             self.host.note_lapsed(&subject, &reason);
         }
+        let old = self.in_force.config.as_deref();
+        if old.is_some_and(|old| keeps_outbound(old) && authorities(old) != authorities(self.config)) {
+            self.host.note_old_authorities();
+        }
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
                 self.host.record(EventKind::ConfigurationChanged {
@@ -313,6 +319,13 @@ impl Host {
         tracing::warn!(%subject, %reason, "it may not be believed any more, and nothing runs under it");
         self.record(security(LAPSED, format!("{subject}: {reason}")));
     }
+
+    /// Authorities that are renewed are no reason to refuse a configuration that may revoke something.
+    fn note_old_authorities(&self) {
+        let subject = "[outbound] ca_file: until a restart the keys of issuers alone are fetched with the new one";
+        tracing::warn!("{subject}");
+        self.record(security(OLD_AUTHORITIES, subject.to_owned()));
+    }
 }
 
 fn admin(config: &Config) -> Option<&AdminOptions> {
@@ -325,6 +338,17 @@ fn keeps_outbound(config: &Config) -> bool {
     let audit = config.audit.as_ref();
     let copies = audit.is_some_and(|audit| audit.elasticsearch.is_some() || audit.otlp.is_some());
     secrets || copies || config.telemetry.otlp.is_some()
+}
+
+/// The way that requests to other servers go.
+fn way(config: &Config) -> (Option<&str>, &[String]) {
+    let options = config.outbound.options();
+    (options.proxy.as_deref(), &options.no_proxy)
+}
+
+/// Whom they trust besides the system's.
+fn authorities(config: &Config) -> Option<&[u8]> {
+    config.outbound.options().ca_pem.as_deref()
 }
 
 /// What the host is made of, it keeps until its end.
@@ -344,10 +368,7 @@ fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
         ("[audit]", old.audit == new.audit),
         ("[process]", old.process == new.process),
         ("[telemetry]", old.telemetry == new.telemetry),
-        (
-            "[outbound]",
-            old.outbound.options() == new.outbound.options() || !keeps_outbound(old),
-        ),
+        ("[outbound]", way(old) == way(new) || !keeps_outbound(old)),
         (
             "[serve.admin]",
             admin(old) == admin(new) || new.serve.is_none() || old.serve.is_none(),

@@ -545,6 +545,35 @@ fn who_reaches_a_server_goes_on_to_reach_it_in_the_same_way() {
 }
 
 #[test]
+fn authorities_that_are_renewed_keep_no_rule_from_holding() {
+    let collector = "[telemetry.otlp]\naddress = \"http://127.0.0.1:1\"";
+    for (keeps, more) in [(true, collector), (false, "")] {
+        let lab = Lab::new();
+        let pem = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        let config = |ca: &str, rules: &str| {
+            lab.write("ca.pem", pem(ca).as_bytes());
+            lab.config(&[], &[], &format!("{more}\n[outbound]\nca_file = \"ca.pem\"\n{rules}"))
+        };
+        let host = lab.host(config("AAAA", ""));
+        let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+        let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
+        lab.events();
+        let told = || {
+            let of_rule =
+                |event: &EventKind| matches!(event, EventKind::Security { rule, .. } if *rule == OLD_AUTHORITIES);
+            lab.events().iter().filter(|event| of_rule(event)).count()
+        };
+        host.reload(&config("AAAA", "")).unwrap();
+        assert_eq!(told(), 0, "it is the same");
+        host.reload(&config("BBBB", &revoking)).unwrap();
+        assert!(host.dispatcher().trust().is_revoked(bad));
+        assert_eq!(told(), usize::from(keeps), "{more}");
+        host.reload(&config("BBBB", &revoking)).unwrap();
+        assert_eq!(told(), 0, "once");
+    }
+}
+
+#[test]
 fn rules_that_others_change_meanwhile_are_not_lost() {
     let lab = Lab::new();
     lab.manifest("a.json", 1, "a");
