@@ -9,7 +9,7 @@ mod rates;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use aral_contract::Digest;
@@ -199,12 +199,26 @@ pub(super) fn resolve(
 
 /// Each is bound once. Of port 0 the system makes another one each time.
 fn check_addresses(addresses: impl Iterator<Item = SocketAddr>) -> Result<(), ServeConfigError> {
-    let mut seen = BTreeSet::new();
-    let mut fixed = addresses.filter(|address| address.port() != 0);
-    match fixed.find(|address| !seen.insert(*address)) {
-        Some(twice) => Err(ServeConfigError::AddressTwice(twice)),
-        None => Ok(()),
+    let mut seen: Vec<SocketAddr> = Vec::new();
+    for address in addresses.filter(|address| address.port() != 0) {
+        if seen.iter().any(|other| overlap(*other, address)) {
+            return Err(ServeConfigError::AddressTwice(address));
+        }
+        seen.push(address);
     }
+    Ok(())
+}
+
+/// Whether the system binds one of them at most: also where one is that of all addresses, of which that of IPv6 takes IPv4, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let interface = |address: SocketAddr| match address {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(address) => address.scope_id(),
+    };
+    let (first, second) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let same = first == second && interface(one) == interface(other);
+    one.port() == other.port() && (same || takes(first, second) || takes(second, first))
 }
 
 fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<CallerConfig, ConfigError> {

@@ -237,6 +237,9 @@ fn no_address_is_listened_on_twice() {
     for twice in [
         format!("{}{}", listener(local), listener(local)),
         format!("{}{}", listener(local), admin(local)),
+        format!("{}{}", listener("0.0.0.0:8080"), admin(local)),
+        format!("{}{}", listener("[::]:8080"), listener(local)),
+        format!("{}{}", listener("[::ffff:127.0.0.1]:8080"), admin(local)),
     ] {
         let failure = refused(&twice);
         assert!(
@@ -244,7 +247,20 @@ fn no_address_is_listened_on_twice() {
             "{failure}"
         );
     }
+    for (one, two) in [
+        ("0.0.0.0:1", "[::]:1"),
+        ("[::]:1", "[::1]:1"),
+        ("[2001:db8::1]:1", "[::]:1"),
+        ("[::ffff:0.0.0.0]:1", "127.0.0.1:1"),
+    ] {
+        let (one, two) = (one.parse().unwrap(), two.parse().unwrap());
+        assert!(overlap(one, two) && overlap(two, one), "{one} {two}");
+    }
     for good in [
+        format!("{}{}", listener("0.0.0.0:8080"), listener("[::1]:8080")),
+        format!("{}{}", listener("0.0.0.0:8080"), admin("127.0.0.1:8081")),
+        format!("{}{}", listener("[fe80::1%1]:8080"), listener("[fe80::1%2]:8080")),
+        format!("{}{}", listener("192.0.2.1:8080"), listener("192.0.2.2:8080")),
         format!("{}{}", listener(local), listener("127.0.0.1:8081")),
         format!("{}{}", listener(local), listener("[::1]:8080")),
         format!("{}{}", listener("127.0.0.1:0"), admin("127.0.0.1:0")),
