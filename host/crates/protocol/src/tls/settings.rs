@@ -103,7 +103,9 @@ impl Settings {
     /// Whether there is an OCSP response that is not sent now and nobody knows it yet. Whoever asks does from then on.
     pub(super) fn lacks_staple(&self, now: i64) -> bool {
         let is_late = self.stapled.as_ref().is_some_and(|times| !times.contains(&now));
-        is_late && !self.told.swap(true, Ordering::Relaxed)
+        // One that was too early and is sent now may be over later.
+        let was_told = self.told.swap(is_late, Ordering::Relaxed);
+        is_late && !was_told
     }
 }
 

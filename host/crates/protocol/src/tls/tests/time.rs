@@ -11,7 +11,7 @@ use super::authority::{Authority, ocsp};
 use super::peer::Peer;
 use crate::Bounds;
 use crate::tests::{Fixture, start_at};
-use crate::tls::{ClientAuth, TlsOptions};
+use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
 
 /// What a test sets, in the past: whoever connects looks at the clock of this machine.
 #[derive(Debug)]
@@ -122,6 +122,22 @@ async fn an_ocsp_response_that_is_over_is_not_sent_and_keeps_nothing_else_from_h
     let second = ocsp(1, true, "20250701000000Z", "20250801000000Z");
     authority.write("ocsp.der", &second);
     until_shown(&it, &peer, |(_, stapled)| *stapled == second).await;
+}
+
+#[test]
+fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
+    let authority = Authority::new("root");
+    authority.write("ocsp.der", ocsp(1, true, "20250610000000Z", "20250620000000Z"));
+    let options = TlsOptions {
+        ocsp_file: Some(authority.path("ocsp.der")),
+        ..authority.options()
+    };
+    let clock = Hand::at("2025-06-01T00:00:00Z");
+    let tls = Tls::open(options, clock, Late::LeftOut).unwrap();
+    for (day, told) in [(1, true), (2, false), (11, false), (21, true), (22, false)] {
+        let time: jiff::Timestamp = format!("2025-06-{day:02}T00:00:00Z").parse().unwrap();
+        assert_eq!(tls.settings().lacks_staple(time.as_second()), told, "{day}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
