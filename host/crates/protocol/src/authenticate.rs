@@ -156,9 +156,11 @@ async fn identify(
         Ok(None) => {
             return match certificate {
                 None => anonymous(door),
-                Some(shown) => {
-                    shown?.ok_or_else(|| Stranger::new(AuthenticationMethod::Certificate, "a certificate of no caller"))
-                }
+                // It led to a root of the listener, and is the way in for whoever shows a credential: nothing was guessed.
+                Some(shown) => shown?.ok_or_else(|| Stranger {
+                    guessed: false,
+                    ..Stranger::new(AuthenticationMethod::Certificate, "a certificate of no caller")
+                }),
             };
         }
         Err(reason) => return Err(Stranger::new(AuthenticationMethod::None, reason)),

@@ -249,6 +249,21 @@ async fn what_is_revoked_ends_on_connections_that_are_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_no_caller_is_no_guess() {
+    let authority = Authority::new("root");
+    let it = start(authority.mutual(ClientAuth::Required), &[]).await;
+    let nobody = authority.client(2, vec![uri("spiffe://example/nobody")]);
+    let stream = Peer::new(&authority, Some(&nobody)).connect(it.address).await.unwrap();
+    let mut sender = h1(stream).await.unwrap();
+    // More than the refused credentials that one address may show.
+    for _ in 0..300 {
+        assert_eq!(ask(&mut sender, "/v1/capabilities", None).await.unwrap().status, 401);
+    }
+    let known = ask(&mut sender, "/v1/capabilities", Some(KEY)).await.unwrap();
+    assert_eq!(known.status, 200, "it is the way in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_certificates_say_the_same_or_are_refused() {
     let authority = Authority::new("root");
     let name = ["uri:spiffe://example/agent".to_owned()];
