@@ -156,7 +156,7 @@ impl Acceptor {
                         .doors
                         .get(self.index)
                         .map(|door| door.listener.address.to_string());
-                    shared.record_crowd(peer, CROWD, listener.unwrap_or_default());
+                    shared.record_security(None, peer, CROWD, listener.unwrap_or_default());
                 }
                 Err(Crowded)
             }

@@ -216,17 +216,9 @@ impl Shared {
         );
     }
 
-    /// Records that a request tried something that only an attack tries.
-    pub(crate) fn record_security(&self, trace: TraceId, peer: Peer, rule: &'static str, subject: String) {
-        self.record_attack(Some(trace), peer, rule, subject);
-    }
-
-    /// Records the same of a connection on which nothing was asked.
-    pub(crate) fn record_crowd(&self, peer: Peer, rule: &'static str, subject: String) {
-        self.record_attack(None, peer, rule, subject);
-    }
-
-    fn record_attack(&self, trace: Option<TraceId>, peer: Peer, rule: &'static str, subject: String) {
+    /// Records that somebody tried something that only an attack tries; without a trace, on a connection on which nothing was
+    /// asked.
+    pub(crate) fn record_security(&self, trace: Option<TraceId>, peer: Peer, rule: &'static str, subject: String) {
         self.record(
             trace,
             EventKind::Security {

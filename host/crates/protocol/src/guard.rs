@@ -33,7 +33,7 @@ pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) 
     let (rule, problem) = checked.err()?;
     if let Some(rule) = rule {
         door.shared
-            .record_security(trace, peer, rule, door.listener.address.to_string());
+            .record_security(Some(trace), peer, rule, door.listener.address.to_string());
     }
     Some(problem.into_response())
 }

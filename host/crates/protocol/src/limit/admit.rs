@@ -40,7 +40,7 @@ pub(crate) async fn strangers(
             let guessed = response.extensions_mut().remove::<Guessed>().is_some();
             if guessed && limits.failed(address) {
                 let listener = door.listener.address.to_string();
-                door.shared.record_security(trace, peer, FAILURES, listener);
+                door.shared.record_security(Some(trace), peer, FAILURES, listener);
             }
             Told::passed(&[level]).with(&mut response);
             response

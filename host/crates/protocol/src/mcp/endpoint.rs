@@ -80,7 +80,7 @@ pub(crate) async fn serve(
     if session.is_some_and(|id| mcp.sessions.is_of_another(id, &caller.name)) {
         // It gets the answer for a session that is not there.
         door.shared
-            .record_security(trace, peer, "mcp.session", caller.name.to_string());
+            .record_security(Some(trace), peer, "mcp.session", caller.name.to_string());
     }
     let has_no_end = parts.method == Method::GET || said.listens;
     let mut place = None;
