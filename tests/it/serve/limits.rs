@@ -95,8 +95,11 @@ fn connections_per_address_max() {
     assert_eq!((ask(&mut first), ask(&mut second)), (200, 200));
     assert!(server.wire().is_closed());
     drop(first);
-    settle();
-    assert_eq!(ask(&mut server.wire()), 200);
+    until("a place is free again", || {
+        let mut wire = server.wire();
+        wire.send(&request("GET", "/ready", &[], ""));
+        wire.try_reply().is_some_and(|reply| reply.status == 200)
+    });
     // A proxy connects for many.
     let desk = desk(|config| {
         config["serve"]["limits"] = json!({ "connections_per_address_max": 1 });
@@ -168,8 +171,7 @@ fn one_caller_has_two_places(limits: Value) {
         wire.send("123");
         assert_eq!(wire.reply().status, 404);
     }
-    settle();
-    assert_eq!(list(0).status, 200);
+    until("its places are free again", || list(0).status == 200);
 }
 
 #[test]
@@ -409,7 +411,9 @@ fn drain_ms() {
 
 #[test]
 fn drain_delay_ms() {
-    let patient = server(json!({ "drain_delay_ms": 600_000 }));
+    let desk = desk(|config| config["serve"]["limits"] = json!({ "drain_delay_ms": 600_000 }));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let patient = Server::start(&desk);
     let mut wire = patient.wire();
     assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
     patient.signal(Signal::TERM);
@@ -418,6 +422,12 @@ fn drain_delay_ms() {
     assert_eq!(patient.get("/ready").json(), json!({ "status": "draining" }));
     assert_eq!(patient.invoke(ECHO, "1").status, 200, "everything else goes on");
     assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    // Another configuration makes it no readier.
+    desk.configure_more(|config| config["serve"]["limits"]["uri_bytes_max"] = json!(100));
+    patient.signal(Signal::HUP);
+    let long = format!("/v1/capabilities?after={}", "a".repeat(100));
+    until("it is read again", || patient.get(&long).status == 414);
+    assert_eq!(patient.get("/ready").json(), json!({ "status": "draining" }));
     let short = server(json!({ "drain_delay_ms": 100 }));
     assert_eq!(short.get("/ready").status, 200);
     short.signal(Signal::TERM);
