@@ -135,25 +135,27 @@ pub enum CompileError {
 }
 
 /// Compiles a component that [`admit::glance`] let pass. The permit is kept as long as something is compiled, also where nobody waits
-/// for that any more.
+/// for that any more, and then given back.
 pub(crate) async fn compile(
     kind: &CompilerKind,
     settings: CodeSettings,
     component: &[u8],
     permit: Option<OwnedSemaphorePermit>,
-) -> Result<Vec<u8>, CompileError> {
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), CompileError> {
     match kind {
         CompilerKind::Child {
             program,
             args,
             timeout_ms,
-        } => child::compile(program, args, *timeout_ms, settings, component).await,
+        } => {
+            let code = child::compile(program, args, *timeout_ms, settings, component).await?;
+            Ok((code, permit))
+        }
         CompilerKind::InProcess => {
             let component = component.to_vec();
-            tokio::task::spawn_blocking(move || {
-                let _permit = permit;
+            tokio::task::spawn_blocking(move || -> Result<_, CompileError> {
                 admit::validate_for_in_process(&component)?;
-                precompile(settings, &component)
+                Ok((precompile(settings, &component)?, permit))
             })
             .await
             .map_err(|error| CompileError::Protocol {

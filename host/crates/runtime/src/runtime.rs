@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aral_contract::limits::COMPILE_MS_MAX;
 use aral_contract::{Digest, Metering};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use wasmtime::component::Component;
 
@@ -26,6 +26,9 @@ pub const MEMORY_BYTES_SLOT_MAX_DEFAULT: u64 = 4 << 30;
 pub const TABLE_ELEMENTS_SLOT_MAX: u32 = 1 << 20;
 /// Compilations at once. Each may take `COMPILE_MEMORY_BYTES_MAX`; more callers wait.
 const COMPILATIONS_AT_ONCE_MAX: usize = 2;
+/// Components that are loaded from the cache at once; more callers wait. Each may take twice the size of the largest code, and
+/// goes on when its caller has gone: stops those who call and hang up from filling all memory, and from taking all threads.
+const LOADS_AT_ONCE_MAX: usize = 2;
 
 /// What a runtime is made from.
 #[derive(Debug, Clone)]
@@ -88,6 +91,7 @@ struct Inner {
     compiler: CompilerKind,
     cache: Option<Arc<Cache>>,
     compilations: Arc<Semaphore>,
+    loads: Arc<Semaphore>,
     metered: OnceLock<Engine>,
     epoch_only: OnceLock<Engine>,
     making: Mutex<()>,
@@ -112,6 +116,7 @@ impl Runtime {
             compiler: options.compiler,
             cache: options.cache.map(Cache::open).transpose()?.map(Arc::new),
             compilations: Arc::new(Semaphore::new(COMPILATIONS_AT_ONCE_MAX)),
+            loads: Arc::new(Semaphore::new(LOADS_AT_ONCE_MAX)),
             metered: OnceLock::new(),
             epoch_only: OnceLock::new(),
             making: Mutex::new(()),
@@ -175,31 +180,31 @@ impl Runtime {
             component: Digest::of(component),
             settings: engine.settings_digest(),
         };
-        if let Some(loaded) = self.load_cached(metering, name).await {
+        if let Some(loaded) = self.load_cached(deadline, metering, name).await? {
             return Ok(loaded);
         }
-        let code = {
-            let busy = || CompileError::Busy {
-                timeout_ms: COMPILE_MS_MAX,
-            };
-            // Room that is there is taken also after the deadline, if it is asked for.
-            if Instant::now() >= deadline {
-                return Err(busy());
-            }
-            let permit = Arc::clone(&self.0.compilations).acquire_owned();
-            let permit = tokio::time::timeout_at(deadline, permit).await;
-            let permit = permit.map_err(|_| busy())?.ok();
-            compile::compile(&self.0.compiler, engine.settings(), component, permit).await?
-        };
-        let (loaded, code) = self.load(metering, code).await?;
+        // Room that is there is taken also after the deadline, if it is asked for.
+        if Instant::now() >= deadline {
+            return Err(BUSY);
+        }
+        let permit = place_in(&self.0.compilations, deadline).await?;
+        let (code, permit) = compile::compile(&self.0.compiler, engine.settings(), component, permit).await?;
+        let (loaded, code) = self.load(metering, code, permit).await?;
         self.keep(name, code).await;
         Ok(loaded)
     }
 
-    /// Off the executor: there may be hundreds of megabytes to copy. Gives the code back.
-    async fn load(&self, metering: Metering, code: Vec<u8>) -> Result<(Component, Vec<u8>), CompileError> {
+    /// Off the executor: there may be hundreds of megabytes to copy. Gives the code back. The room in which it was compiled
+    /// is kept until it is loaded, so that no more code than that waits to be.
+    async fn load(
+        &self,
+        metering: Metering,
+        code: Vec<u8>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<(Component, Vec<u8>), CompileError> {
         let runtime = self.clone();
         let load = move || -> Result<(Component, Vec<u8>), CompileError> {
+            let _permit = permit;
             let engine = runtime.engine(metering)?;
             let loaded = danger::load(engine, &TrustedCode::from_own_compiler(&code));
             let loaded = loaded.map_err(|error| CompileError::Load {
@@ -225,10 +230,20 @@ impl Runtime {
 
     /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew. Off the executor:
     /// it waits for the disk, and all that was read goes through the MAC.
-    async fn load_cached(&self, metering: Metering, name: EntryName) -> Option<Component> {
-        let cache = self.0.cache.clone()?;
+    async fn load_cached(
+        &self,
+        deadline: Instant,
+        metering: Metering,
+        name: EntryName,
+    ) -> Result<Option<Component>, CompileError> {
+        let Some(cache) = self.0.cache.clone() else {
+            return Ok(None);
+        };
+        let permit = place_in(&self.0.loads, deadline).await?;
         let runtime = self.clone();
         let load = move || -> Option<Component> {
+            // Here, as a caller who goes does not stop this.
+            let _permit = permit;
             let entry = cache.load(&name)?;
             let engine = runtime.engine(metering).ok()?;
             match danger::load(engine, &TrustedCode::from_verified_entry(entry.code())) {
@@ -239,14 +254,25 @@ impl Runtime {
                 }
             }
         };
-        match tokio::task::spawn_blocking(load).await {
+        Ok(match tokio::task::spawn_blocking(load).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(%error, "compiled code from the cache is not read; compiling anew");
                 None
             }
-        }
+        })
     }
+}
+
+/// There was no room until the deadline.
+const BUSY: CompileError = CompileError::Busy {
+    timeout_ms: COMPILE_MS_MAX,
+};
+
+/// Waits for a place, until the deadline; one that is there is taken also after it.
+async fn place_in(places: &Arc<Semaphore>, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, CompileError> {
+    let place = tokio::time::timeout_at(deadline, Arc::clone(places).acquire_owned()).await;
+    Ok(place.map_err(|_| BUSY)?.ok())
 }
 
 fn check(name: &'static str, value: u64, max: u64) -> Result<(), RuntimeError> {
@@ -254,5 +280,53 @@ fn check(name: &'static str, value: u64, max: u64) -> Result<(), RuntimeError> {
         Ok(())
     } else {
         Err(RuntimeError::Option { name, value, max })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::component;
+
+    #[test]
+    fn loads_that_nobody_waits_for_do_not_pile_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            Runtime::new(RuntimeOptions {
+                concurrent_calls_max: 2,
+                cache: Some(CacheOptions {
+                    directory: folder.path().join("cache"),
+                    key_file: folder.path().join("keys/cache.key"),
+                    bytes_max: 1 << 30,
+                }),
+                ..RuntimeOptions::default()
+            })
+            .unwrap()
+        };
+        let bytes = component(5, 20);
+        let executor = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        executor.block_on(async {
+            open().compile(&bytes, Metering::Metered).await.unwrap();
+            // The only thread for what blocks is taken: what is begun stays where it is.
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            let taken = tokio::task::spawn_blocking(move || wait.recv());
+            let runtime = open();
+            for _ in 0..10 {
+                let loading = runtime.compile(&bytes, Metering::Metered);
+                assert!(tokio::time::timeout(Duration::ZERO, loading).await.is_err());
+            }
+            // Each that was begun holds the runtime, and so does this test.
+            assert_eq!(Arc::strong_count(&runtime.0), LOADS_AT_ONCE_MAX + 1);
+            let past = Instant::now();
+            let error = runtime.compile_by(past, &bytes, Metering::Metered).await.err();
+            assert!(matches!(error, Some(CompileError::Busy { .. })), "{error:?}");
+            drop(go_on);
+            assert!(runtime.compile(&bytes, Metering::Metered).await.is_ok());
+            assert!(taken.await.unwrap().is_err());
+        });
     }
 }
