@@ -79,12 +79,12 @@ impl Schema {
             path: "/".to_owned(),
             reason,
         };
-        let copied = self.cost.check(value).map_err(|error| of_all(error.to_string()))?;
+        self.cost.check(value).map_err(|error| of_all(error.to_string()))?;
         // Makes no errors, and so copies nothing.
         if self.validator.is_valid(value) {
             return Ok(());
         }
-        let explained = if copied <= COPIED_PARTS_MAX {
+        let explained = if self.cost.is_explained_within(COPIED_PARTS_MAX, value) {
             self.validator.validate(value).err()
         } else {
             None
@@ -158,7 +158,12 @@ mod tests {
             ),
             (
                 json!({ "oneOf": [{ "items": { "pattern": format!("^{}$", "p".repeat(100_000)) } }] }),
-                json!(vec![""; 100]),
+                json!(vec![""; 1_000]),
+            ),
+            // An error about a name keeps the object.
+            (
+                json!({ "anyOf": [{ "propertyNames": { "maxLength": 0 } }] }),
+                (0..1_000).map(|n| (format!("n{n}"), json!(0))).collect(),
             ),
         ] {
             let schema = Schema::compile("output_schema", &schema).unwrap();
@@ -180,6 +185,46 @@ mod tests {
             .check(&json!({ "text": "t".repeat(1_000_000), "most": "1" }))
             .unwrap_err();
         assert_eq!(violation.path, "/most");
+    }
+
+    #[test]
+    fn what_is_wrong_beside_branches_and_long_texts_is_said() {
+        let nullable = |one: Value| json!({ "anyOf": [one, { "type": "null" }], "default": null, "title": "T" });
+        let text = json!({ "type": "string", "minLength": 1, "maxLength": 1_000_000 });
+        let mut properties: serde_json::Map<String, Value> = (0..30)
+            .map(|n| (format!("p{n}"), json!({ "type": "integer", "title": "P" })))
+            .collect();
+        for n in 0..3 {
+            let pattern = format!("^[a-z]+{n}$");
+            properties.insert(format!("key{n}"), json!({ "type": "string", "pattern": pattern }));
+        }
+        properties.insert("text".to_owned(), text.clone());
+        properties.insert("note".to_owned(), nullable(text));
+        let row = json!({
+            "type": "object", "additionalProperties": false, "required": ["a", "b"],
+            "properties": { "a": { "type": "integer" }, "b": { "type": "string" } }
+        });
+        properties.insert("rows".to_owned(), nullable(json!({ "type": "array", "items": row })));
+        let schema = json!({ "type": "object", "required": ["wanted"], "properties": properties });
+        let schema = Schema::compile("input_schema", &schema).unwrap();
+        let long = "t".repeat(8 << 10);
+        let violation = schema.check(&json!({ "text": long })).unwrap_err();
+        assert!(violation.reason.contains("wanted"), "{violation}");
+        let longer = "t".repeat(500_000);
+        let violation = schema
+            .check(&json!({ "text": longer, "note": longer, "key0": "a0" }))
+            .unwrap_err();
+        assert!(violation.reason.contains("wanted"), "{violation}");
+        // Also where it is the branch that fails.
+        let rows = vec![json!({ "a": 1, "b": "2" }); 1_000];
+        let violation = schema
+            .check(&json!({ "wanted": 1, "rows": rows, "note": 7 }))
+            .unwrap_err();
+        assert_eq!(violation.path, "/note", "{violation}");
+        let mut rows = rows;
+        rows.push(json!({ "a": 1 }));
+        let violation = schema.check(&json!({ "wanted": 1, "rows": rows })).unwrap_err();
+        assert!(violation.path.starts_with("/rows"), "{violation}");
     }
 
     #[test]

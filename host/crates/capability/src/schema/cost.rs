@@ -44,6 +44,9 @@ pub(super) enum TooCostly {
     /// Too many steps for this value.
     #[error("checking it takes more than {STEPS_MAX} steps")]
     Steps,
+    /// Too much to copy for this value.
+    #[error("saying why it fails copies too many parts of it")]
+    Copies,
     /// Too deep for this value.
     #[error("checking it nests deeper than {NESTING_MAX} steps")]
     Nesting,
@@ -53,6 +56,8 @@ pub(super) enum TooCostly {
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Itself,
+    /// The value itself, by `anyOf` or `oneOf`.
+    Branch,
     Member(&'a str),
     Members,
     Names,
@@ -111,22 +116,22 @@ impl Cost {
         self.steps_per_byte = steps.unwrap_or(u64::MAX);
     }
 
-    /// Whether checking this value is worth its cost. Says how many parts of values a validator copies at most when it
-    /// explains why the value fails: where each of several branches fails, each error keeps what it is about.
-    pub(super) fn check(&self, value: &Value) -> Result<u64, TooCostly> {
-        let parts = parts_of(value);
-        let most = self.weight.saturating_mul(parts);
+    /// Whether checking this value is worth its cost.
+    pub(super) fn check(&self, value: &Value) -> Result<(), TooCostly> {
+        let most = self.weight.saturating_mul(parts_of(value));
         // A pattern may take more for a part of a text than it weighs.
         let per_part = self.steps_per_byte.saturating_mul(TEXT_BYTES_PER_PART);
         let dearer = per_part.div_ceil(PATTERN_WEIGHT);
-        let steps = if !self.recursive && most.saturating_mul(dearer) <= STEPS_MAX {
-            most
-        } else {
-            let mut walk = Walk::new(self);
-            walk.value(value)?;
-            walk.steps()
-        };
-        Ok(if self.branches { steps.saturating_mul(parts) } else { 0 })
+        if !self.recursive && most.saturating_mul(dearer) <= STEPS_MAX {
+            return Ok(());
+        }
+        Walk::new(self).value(value)
+    }
+
+    /// Whether a validator copies no more than so many parts of values when it explains why this value fails: where each of
+    /// several branches fails, each error keeps what it is about.
+    pub(super) fn is_explained_within(&self, parts_max: u64, value: &Value) -> bool {
+        !self.branches || Walk::of_copies(self, parts_max).value(value).is_ok()
     }
 
     /// What `reference` leads to: one schema, or for a dynamic one any that bears the name.
@@ -164,8 +169,9 @@ impl Cost {
                             .map(|found| (Target::Itself, found)),
                     );
                 }
-                ("allOf" | "anyOf" | "oneOf", Value::Array(list)) => {
-                    parts.extend(list.iter().map(|one| (Target::Itself, one)));
+                ("allOf", Value::Array(list)) => parts.extend(list.iter().map(|one| (Target::Itself, one))),
+                ("anyOf" | "oneOf", Value::Array(list)) => {
+                    parts.extend(list.iter().map(|one| (Target::Branch, one)));
                 }
                 ("not" | "if" | "then" | "else", one) => parts.push((Target::Itself, one)),
                 ("dependentSchemas" | "dependencies", Value::Object(map)) => {
@@ -234,7 +240,7 @@ impl<'a> Measure<'a> {
             let part = self.size(part)?;
             size.weight = size.weight.saturating_add(part.weight);
             size.depth = size.depth.max(part.depth);
-            if matches!(target, Target::Itself) {
+            if matches!(target, Target::Itself | Target::Branch) {
                 size.asked = size.asked.saturating_add(part.weight).saturating_add(part.asked);
             }
             if size.weight > WEIGHT_MAX {

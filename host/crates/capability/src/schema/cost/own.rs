@@ -20,15 +20,23 @@ pub(super) struct Own {
     pub(super) name_patterns: u64,
     /// `anyOf` or `oneOf`.
     pub(super) branches: bool,
+    /// What may fail of it, each with an error that is about the whole value: at most one for each keyword and each name that
+    /// must be there.
+    pub(super) demands: u64,
     /// `unevaluatedProperties` and `unevaluatedItems`: each evaluates what stands beside it once more.
     pub(super) unevaluated: u64,
 }
 
 impl Own {
     pub(super) fn of(schema: &Value) -> Self {
-        let mut own = Self::default();
+        let mut own = Self {
+            // A schema may be `false`.
+            demands: 1,
+            ..Self::default()
+        };
         let Value::Object(keywords) = schema else { return own };
         for (keyword, value) in keywords {
+            own.demands = own.demands.saturating_add(demands(keyword, value));
             match (keyword.as_str(), value) {
                 // What `not` refuses is only copied, into the error that says so.
                 ("enum" | "const" | "required" | "dependentRequired" | "dependencies" | "not", value) => {
@@ -51,6 +59,17 @@ impl Own {
             }
         }
         own
+    }
+}
+
+/// What may fail of one keyword beside what its subschemas demand.
+fn demands(keyword: &str, value: &Value) -> u64 {
+    match keyword {
+        "required" | "dependentRequired" | "dependencies" => parts_of(value),
+        "title" | "description" | "default" | "examples" | "deprecated" | "readOnly" | "writeOnly" | "$comment"
+        | "$schema" | "$id" | "$anchor" | "$dynamicAnchor" | "$defs" | "definitions" | "$ref" | "$dynamicRef"
+        | "properties" | "patternProperties" | "allOf" | "if" | "then" | "else" | "dependentSchemas" => 0,
+        _ => 1,
     }
 }
 

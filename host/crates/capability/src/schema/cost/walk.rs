@@ -2,13 +2,40 @@
 
 use serde_json::Value;
 
-use super::own::{Own, bytes_of_text, parts_of, parts_of_text};
+use super::own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
 use super::{Cost, NESTING_MAX, STEPS_MAX, Target, TooCostly};
+
+/// Bytes that an element adds to the path to what is in it.
+const INDEX_BYTES: u64 = 8;
 
 /// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
 pub(super) struct Walk<'a> {
     cost: &'a Cost,
     steps_left: u64,
+    /// Parts that may still be copied; none: nobody counts them.
+    copies_left: Option<u64>,
+}
+
+/// Where a subschema is applied.
+#[derive(Clone, Copy)]
+struct Place {
+    nesting_left: usize,
+    /// Within `anyOf` or `oneOf`, where an error is kept for each demand that fails.
+    in_branch: bool,
+    /// Bytes of the path to the value, which each error keeps.
+    path_bytes: u64,
+    /// Parts of the object whose name the value is. An error about a name keeps the object.
+    named_parts: u64,
+}
+
+impl Place {
+    /// Of what is in the value, this far below it.
+    fn below(self, bytes: u64) -> Self {
+        Self {
+            path_bytes: self.path_bytes.saturating_add(bytes).saturating_add(1),
+            ..self
+        }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -16,18 +43,28 @@ impl<'a> Walk<'a> {
         Self {
             cost,
             steps_left: STEPS_MAX,
+            copies_left: None,
+        }
+    }
+
+    /// The same, which ends where more than so many parts of values would be copied into errors.
+    pub(super) fn of_copies(cost: &'a Cost, parts_max: u64) -> Self {
+        Self {
+            copies_left: Some(parts_max),
+            ..Self::new(cost)
         }
     }
 
     /// Counts what the whole schema takes for this value.
     pub(super) fn value(&mut self, value: &Value) -> Result<(), TooCostly> {
         let cost = self.cost;
-        self.apply(&cost.root, value, &mut Vec::new(), NESTING_MAX)
-    }
-
-    /// Steps that were counted so far.
-    pub(super) fn steps(&self) -> u64 {
-        STEPS_MAX.saturating_sub(self.steps_left)
+        let place = Place {
+            nesting_left: NESTING_MAX,
+            in_branch: false,
+            path_bytes: 0,
+            named_parts: 0,
+        };
+        self.apply(&cost.root, value, &mut Vec::new(), place)
     }
 
     /// `here` are the schemas that are being applied to this very part: a validator does not apply one inside itself.
@@ -36,7 +73,7 @@ impl<'a> Walk<'a> {
         schema: &'a Value,
         value: &Value,
         here: &mut Vec<*const Value>,
-        nesting_left: usize,
+        place: Place,
     ) -> Result<(), TooCostly> {
         let own = Own::of(schema);
         let read = match value {
@@ -48,7 +85,11 @@ impl<'a> Walk<'a> {
             _ => self.names(&own, value),
         };
         self.step(own.listed.saturating_add(read).saturating_add(1))?;
-        let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
+        self.copy(&own, value, place)?;
+        let place = Place {
+            nesting_left: place.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
+            ..place
+        };
         let key = std::ptr::from_ref(schema);
         if here.contains(&key) {
             return Ok(());
@@ -56,39 +97,45 @@ impl<'a> Walk<'a> {
         here.push(key);
         for (target, part) in self.parts(schema)? {
             match (target, value) {
-                (Target::Itself, _) => self.apply(part, value, here, nesting_left)?,
+                (Target::Itself, _) => self.apply(part, value, here, place)?,
+                (Target::Branch, _) => {
+                    let in_branch = true;
+                    self.apply(part, value, here, Place { in_branch, ..place })?;
+                }
                 (Target::Member(name), Value::Object(members)) => {
                     if let Some(member) = members.get(name) {
-                        self.apply(part, member, &mut Vec::new(), nesting_left)?;
+                        self.apply(part, member, &mut Vec::new(), place.below(bytes_of_text(name)))?;
                     }
                 }
                 (Target::Element(at), Value::Array(elements)) => {
                     if let Some(element) = elements.get(at) {
-                        self.apply(part, element, &mut Vec::new(), nesting_left)?;
+                        self.apply(part, element, &mut Vec::new(), place.below(INDEX_BYTES))?;
                     }
                 }
                 (Target::Members, Value::Object(members)) => {
-                    for member in members.values() {
-                        self.apply(part, member, &mut Vec::new(), nesting_left)?;
+                    for (name, member) in members {
+                        self.apply(part, member, &mut Vec::new(), place.below(bytes_of_text(name)))?;
                     }
                 }
                 (Target::Names, Value::Object(members)) => {
+                    let named_parts = if place.in_branch { parts_of(value) } else { 0 };
+                    let place = Place { named_parts, ..place };
                     for name in members.keys() {
                         self.step(parts_of_text(name))?;
                         let name = Value::String(name.clone());
-                        self.apply(part, &name, &mut Vec::new(), nesting_left)?;
+                        self.apply(part, &name, &mut Vec::new(), place)?;
                     }
                 }
                 (Target::Elements, Value::Array(elements)) => {
                     for element in elements {
-                        self.apply(part, element, &mut Vec::new(), nesting_left)?;
+                        self.apply(part, element, &mut Vec::new(), place.below(INDEX_BYTES))?;
                     }
                 }
                 (Target::Member(_) | Target::Members | Target::Names | Target::Element(_) | Target::Elements, _) => {}
             }
         }
         for _ in 0..own.unevaluated {
-            self.ask(schema, value, here, nesting_left)?;
+            self.ask(schema, value, here, place)?;
         }
         here.pop();
         Ok(())
@@ -100,20 +147,36 @@ impl<'a> Walk<'a> {
         schema: &'a Value,
         value: &Value,
         here: &mut Vec<*const Value>,
-        nesting_left: usize,
+        place: Place,
     ) -> Result<(), TooCostly> {
         let names = self.names(&Own::of(schema), value);
         self.step(names.saturating_add(1))?;
-        let nesting_left = nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?;
+        let place = Place {
+            nesting_left: place.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
+            ..place
+        };
         for (target, part) in self.parts(schema)? {
             let key = std::ptr::from_ref(part);
-            if matches!(target, Target::Itself) && !here.contains(&key) {
-                self.apply(part, value, here, nesting_left)?;
+            if matches!(target, Target::Itself | Target::Branch) && !here.contains(&key) {
+                self.apply(part, value, here, place)?;
                 here.push(key);
-                self.ask(part, value, here, nesting_left)?;
+                self.ask(part, value, here, place)?;
                 here.pop();
             }
         }
+        Ok(())
+    }
+
+    /// What the errors of a branch keep if all fails that this schema demands of the value.
+    fn copy(&mut self, own: &Own, value: &Value, place: Place) -> Result<(), TooCostly> {
+        let Some(left) = self.copies_left.filter(|_| place.in_branch) else {
+            return Ok(());
+        };
+        let each = parts_of(value)
+            .saturating_add(place.named_parts)
+            .saturating_add(place.path_bytes / TEXT_BYTES_PER_PART);
+        let copied = own.demands.saturating_mul(each).saturating_add(own.listed);
+        self.copies_left = Some(left.checked_sub(copied).ok_or(TooCostly::Copies)?);
         Ok(())
     }
 
