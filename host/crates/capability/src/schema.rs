@@ -4,15 +4,16 @@
 mod cost;
 
 use aral_contract::{Code, Failure};
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::call::sanitised;
 use cost::Cost;
 
 /// Size of the automaton of one pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
-const PATTERN_BYTES_MAX: usize = 64 << 10;
-/// The size that is tried first: each byte that a pattern reads counts by the size that all patterns of a schema fit in.
+const PATTERN_BYTES_MAX: usize = 256 << 10;
+/// The size that is tried first. Each byte that a pattern reads counts by the first of these sizes, each twice the one before,
+/// that its automaton fits in.
 const PATTERN_BYTES_MIN: usize = 1 << 10;
 /// What one pattern keeps of what it has matched, in bytes.
 const PATTERN_CACHE_BYTES_MAX: usize = 1 << 20;
@@ -48,24 +49,19 @@ impl Schema {
         };
         let mut cost =
             Cost::of(schema).map_err(|error| refused("a JSON Schema that this host does not evaluate", &error))?;
-        let build = |pattern_bytes: usize| {
-            let patterns = PatternOptions::regex()
-                .size_limit(pattern_bytes)
-                .dfa_size_limit(PATTERN_CACHE_BYTES_MAX);
-            jsonschema::options()
-                .with_draft(Draft::Draft202012)
-                .offline()
-                .with_pattern_options(patterns)
-                .build(schema)
-        };
-        let mut pattern_bytes = PATTERN_BYTES_MIN;
-        let mut validator = build(pattern_bytes);
-        while validator.is_err() && pattern_bytes < PATTERN_BYTES_MAX {
-            pattern_bytes = pattern_bytes.saturating_mul(4);
-            validator = build(pattern_bytes);
-        }
+        cost.measure_patterns(|pattern, alone| {
+            pattern_bytes(alone).ok_or_else(|| {
+                let kib = PATTERN_BYTES_MAX / 1024;
+                let what = if build(alone, None).is_ok() {
+                    format!("the automaton of a pattern has more than {kib} KiB: shorten the repetitions of `{pattern}`")
+                } else {
+                    format!("a pattern is none that this host reads, or has an automaton of far more than {kib} KiB: `{pattern}`")
+                };
+                refused("a JSON Schema that this host does not evaluate", &what)
+            })
+        })?;
+        let validator = build(schema, Some(PATTERN_BYTES_MAX));
         let validator = validator.map_err(|error| refused("not a JSON Schema", &error))?;
-        cost.set_pattern_bytes(pattern_bytes);
         Ok(Self {
             member,
             validator,
@@ -101,6 +97,26 @@ impl Schema {
             reason: sanitised(&error.masked().to_string(), SHOWN_BYTES_MAX),
         })
     }
+}
+
+/// Builds a validator in which each pattern has an automaton of at most so many bytes; none: as many as the library takes.
+fn build(schema: &Value, pattern_bytes: Option<usize>) -> Result<Validator, ValidationError<'static>> {
+    let mut patterns = PatternOptions::regex().dfa_size_limit(PATTERN_CACHE_BYTES_MAX);
+    if let Some(bytes) = pattern_bytes {
+        patterns = patterns.size_limit(bytes);
+    }
+    jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .offline()
+        .with_pattern_options(patterns)
+        .build(schema)
+}
+
+/// The first size in which the patterns of a schema fit; none: there is none.
+fn pattern_bytes(schema: &Value) -> Option<usize> {
+    let sizes = std::iter::successors(Some(PATTERN_BYTES_MIN), |bytes| bytes.checked_mul(2));
+    let mut sizes = sizes.take_while(|bytes| *bytes <= PATTERN_BYTES_MAX);
+    sizes.find(|bytes| build(schema, Some(*bytes)).is_ok())
 }
 
 #[cfg(test)]
@@ -257,7 +273,12 @@ mod tests {
         let started = Instant::now();
         // An automaton of which half the states live at each byte of a text of random bits.
         let window = |width: usize| json!({ "type": "string", "pattern": format!("^(?:[01]*1[01]{{{width}}}2|x)$") });
-        assert!(Schema::compile("output_schema", &window(12_000)).is_err());
+        let failure = Schema::compile("output_schema", &window(12_000)).err().unwrap();
+        assert!(
+            failure.message.contains("more than 256 KiB: shorten"),
+            "{}",
+            failure.message
+        );
         let schema = Schema::compile("output_schema", &window(400)).unwrap();
         assert_eq!(schema.check(&json!("x")), Ok(()));
         let mut state: u32 = 1;
@@ -271,7 +292,7 @@ mod tests {
         // So do the names of members.
         let name = json!({ "n".repeat(4 << 20): 1 });
         let patterns: serde_json::Map<String, Value> = (0..100).map(|n| (format!("x*{n}y*$"), json!(true))).collect();
-        let pattern = json!({ "pattern": "x*7y*$" });
+        let pattern = json!({ "pattern": "^x{0,400}7y*$" });
         for schema in [
             json!({ "patternProperties": patterns }),
             json!({ "propertyNames": pattern }),
@@ -287,6 +308,35 @@ mod tests {
         let names = json!(vec!["a-name-of-a-thing-with-forty-characters-"; 10_000]);
         assert_eq!(schema.check(&names), Ok(()));
         assert!(started.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn patterns_of_ordinary_schemas_are_taken_and_make_no_other_one_dearer() {
+        for pattern in [r"^[^/]{1,255}$", r"^[A-Za-z0-9_-]{1,256}$", r"^[A-Za-z0-9+/]*={0,2}$"] {
+            let texts = json!({ "type": "string", "pattern": pattern });
+            assert!(Schema::compile("input_schema", &texts).is_ok(), "{pattern}");
+            let names = json!({ "patternProperties": { pattern: true } });
+            assert!(Schema::compile("input_schema", &names).is_ok(), "{pattern}");
+        }
+        let schema = json!({ "properties": {
+            "id": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,256}$" },
+            "content": { "type": "string", "minLength": 1, "pattern": r"\S" },
+            "data": { "type": "string", "pattern": "^[A-Za-z0-9+/]*={0,2}$" },
+            "files": { "type": "array", "items": { "type": "string", "pattern": r"^[^/]{1,255}$" } }
+        } });
+        let schema = Schema::compile("input_schema", &schema).unwrap();
+        let content = format!("{}.", " ".repeat(200_000));
+        let files = vec!["a-file-whose-name-has-forty-characters.rs"; 300];
+        assert_eq!(
+            schema.check(&json!({ "id": "x", "content": content, "data": "a".repeat(5 << 19), "files": files })),
+            Ok(())
+        );
+        let violation = schema.check(&json!({ "id": "n".repeat(3 << 20) })).unwrap_err();
+        assert!(violation.reason.contains("steps"), "{violation}");
+        let failure = Schema::compile("input_schema", &json!({ "pattern": "(" }))
+            .err()
+            .unwrap();
+        assert!(failure.message.contains("a pattern is none"), "{}", failure.message);
     }
 
     #[test]

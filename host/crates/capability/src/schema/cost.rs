@@ -3,6 +3,7 @@
 //! when they are compiled, and those that recurse are counted against each value first.
 
 mod own;
+mod patterns;
 mod walk;
 
 use std::collections::HashMap;
@@ -10,15 +11,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use own::{Own, TEXT_BYTES_PER_PART, parts_of};
+use patterns::Patterns;
 use walk::Walk;
 
 /// Subschemas and listed values that a schema may expand to, references followed.
 const WEIGHT_MAX: u64 = 20_000;
 /// What a pattern weighs: each is compiled to an automaton, and keeps a cache of it.
 const PATTERN_WEIGHT: u64 = 150;
-/// Bytes of an automaton for which a pattern takes one step at each byte that it reads. A state has 32 bytes at least, and is
-/// visited at most once for a byte; a step stands for some sixteen such visits.
-const PATTERN_BYTES_PER_STEP: usize = 512;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
 /// Applications of a subschema to a part of one value.
@@ -82,8 +81,7 @@ pub(super) struct Cost {
     weight: u64,
     recursive: bool,
     branches: bool,
-    /// What a pattern takes for each byte that it reads.
-    steps_per_byte: u64,
+    patterns: Patterns,
 }
 
 impl Cost {
@@ -95,7 +93,7 @@ impl Cost {
             weight: 0,
             recursive: false,
             branches: false,
-            steps_per_byte: 1,
+            patterns: Patterns::default(),
         };
         find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
         let mut measure = Measure {
@@ -104,24 +102,32 @@ impl Cost {
             open: Vec::new(),
             recursive: false,
             branches: false,
+            patterns: Patterns::default(),
         };
         let size = measure.size(&cost.root)?;
-        (cost.weight, cost.recursive, cost.branches) = (size.weight, measure.recursive, measure.branches);
+        let (recursive, branches, patterns) = (measure.recursive, measure.branches, measure.patterns);
+        (cost.weight, cost.recursive, cost.branches) = (size.weight, recursive, branches);
+        cost.patterns = patterns;
         Ok(cost)
     }
 
-    /// Says how large the automatons of its patterns are at most, in bytes.
-    pub(super) fn set_pattern_bytes(&mut self, bytes: usize) {
-        let steps = u64::try_from(bytes.div_ceil(PATTERN_BYTES_PER_STEP));
-        self.steps_per_byte = steps.unwrap_or(u64::MAX);
+    /// Asks how large the automaton of each of its patterns is at most, in bytes. `bytes_of` gets each pattern once, with a
+    /// schema that holds nothing else.
+    ///
+    /// # Errors
+    /// That of `bytes_of`.
+    pub(super) fn measure_patterns<E>(
+        &mut self,
+        bytes_of: impl FnMut(&str, &Value) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.patterns.measure(bytes_of)
     }
 
     /// Whether checking this value is worth its cost.
     pub(super) fn check(&self, value: &Value) -> Result<(), TooCostly> {
         let most = self.weight.saturating_mul(parts_of(value));
         // A pattern may take more for a part of a text than it weighs.
-        let per_part = self.steps_per_byte.saturating_mul(TEXT_BYTES_PER_PART);
-        let dearer = per_part.div_ceil(PATTERN_WEIGHT);
+        let dearer = self.patterns.most(TEXT_BYTES_PER_PART).div_ceil(PATTERN_WEIGHT).max(1);
         if !self.recursive && most.saturating_mul(dearer) <= STEPS_MAX {
             return Ok(());
         }
@@ -205,6 +211,7 @@ struct Measure<'a> {
     open: Vec<*const Value>,
     recursive: bool,
     branches: bool,
+    patterns: Patterns,
 }
 
 impl<'a> Measure<'a> {
@@ -227,7 +234,7 @@ impl<'a> Measure<'a> {
         self.open.push(key);
         let own = Own::of(schema);
         self.branches |= own.branches;
-        let patterns = own.patterns.saturating_add(own.name_patterns);
+        let patterns = self.patterns.add(&own);
         let mut size = Size {
             weight: own
                 .listed

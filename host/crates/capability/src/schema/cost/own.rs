@@ -1,23 +1,23 @@
 //! What one schema costs without its subschemas, and how large a value is. It follows no reference.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Bytes of a text that count as one part of a value.
 pub(super) const TEXT_BYTES_PER_PART: u64 = 64;
 
 /// What a schema costs by itself, without its subschemas.
 #[derive(Default)]
-pub(super) struct Own {
+pub(super) struct Own<'a> {
     /// Values and names that are compared one by one.
     pub(super) listed: u64,
-    /// Patterns that texts are searched for.
-    pub(super) patterns: u64,
+    /// The pattern that texts are searched for.
+    pub(super) pattern: Option<&'a str>,
     /// Keywords besides patterns that read a text from end to end.
     pub(super) texts: u64,
     /// Keywords that read a list, and all that it holds, from end to end.
     pub(super) lists: u64,
-    /// Patterns that the names of members are searched for.
-    pub(super) name_patterns: u64,
+    /// By the patterns that the names of members are searched for.
+    pub(super) name_patterns: Option<&'a Map<String, Value>>,
     /// `anyOf` or `oneOf`.
     pub(super) branches: bool,
     /// What may fail of it, each with an error that is about the whole value: at most one for each keyword and each name that
@@ -27,8 +27,8 @@ pub(super) struct Own {
     pub(super) unevaluated: u64,
 }
 
-impl Own {
-    pub(super) fn of(schema: &Value) -> Self {
+impl<'a> Own<'a> {
+    pub(super) fn of(schema: &'a Value) -> Self {
         let mut own = Self {
             // A schema may be `false`.
             demands: 1,
@@ -45,13 +45,11 @@ impl Own {
                 ("anyOf" | "oneOf", _) => own.branches = true,
                 ("pattern", value) => {
                     own.listed = own.listed.saturating_add(parts_of(value));
-                    own.patterns = own.patterns.saturating_add(1);
+                    own.pattern = value.as_str();
                 }
                 ("minLength" | "maxLength" | "format", _) => own.texts = own.texts.saturating_add(1),
                 ("uniqueItems", _) => own.lists = own.lists.saturating_add(1),
-                ("patternProperties", Value::Object(map)) => {
-                    own.name_patterns = u64::try_from(map.len()).unwrap_or(u64::MAX);
-                }
+                ("patternProperties", Value::Object(map)) => own.name_patterns = Some(map),
                 ("unevaluatedProperties" | "unevaluatedItems", _) => {
                     own.unevaluated = own.unevaluated.saturating_add(1);
                 }

@@ -78,7 +78,10 @@ impl<'a> Walk<'a> {
         let own = Own::of(schema);
         let read = match value {
             Value::String(text) => {
-                let searched = own.patterns.saturating_mul(self.search(bytes_of_text(text)));
+                let patterns = &self.cost.patterns;
+                let searched = own
+                    .pattern
+                    .map_or(0, |pattern| patterns.search_text(pattern, bytes_of_text(text)));
                 own.texts.saturating_mul(parts_of_text(text)).saturating_add(searched)
             }
             Value::Array(_) if own.lists > 0 => own.lists.saturating_mul(parts_of(value)),
@@ -168,7 +171,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What the errors of a branch keep if all fails that this schema demands of the value.
-    fn copy(&mut self, own: &Own, value: &Value, place: Place) -> Result<(), TooCostly> {
+    fn copy(&mut self, own: &Own<'_>, value: &Value, place: Place) -> Result<(), TooCostly> {
         let Some(left) = self.copies_left.filter(|_| place.in_branch) else {
             return Ok(());
         };
@@ -181,19 +184,14 @@ impl<'a> Walk<'a> {
     }
 
     /// What the patterns of `patternProperties` take to search the names of all members.
-    fn names(&self, own: &Own, value: &Value) -> u64 {
-        match value {
-            Value::Object(members) if own.name_patterns > 0 => {
-                let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
-                own.name_patterns.saturating_mul(self.search(bytes))
-            }
-            _ => 0,
-        }
-    }
-
-    /// What one pattern takes to search so many bytes.
-    fn search(&self, bytes: u64) -> u64 {
-        bytes.saturating_mul(self.cost.steps_per_byte)
+    fn names(&self, own: &Own<'_>, value: &Value) -> u64 {
+        let (Some(named), Value::Object(members)) = (own.name_patterns, value) else {
+            return 0;
+        };
+        let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
+        named.keys().fold(0, |steps, pattern| {
+            steps.saturating_add(self.cost.patterns.search_name(pattern, bytes))
+        })
     }
 
     /// Each takes a step also if the value has nothing for it: a validator looks.
