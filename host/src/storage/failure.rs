@@ -23,7 +23,7 @@ pub fn store_failure(error: StoreError) -> Failure {
             failed(Code::Unavailable).with_hint("make room on its disk, or lower [memory] free_bytes_min in aral.toml")
         }
         StoreError::Held { .. } => failed(Code::Unavailable).with_hint("end that process, or wait for its end"),
-        StoreError::Io { .. } => failed(Code::Unavailable),
+        StoreError::Io { .. } | StoreError::Busy => failed(Code::Unavailable),
         StoreError::Version { .. } => failed(Code::ConfigInvalid),
         StoreError::WrongKey { .. } => failed(Code::ConfigInvalid).with_hint(
             "name the key that the store wants in aral.toml, [memory.master_key]; after `rotate-key` that is the new one",
@@ -154,6 +154,7 @@ mod tests {
             ),
             (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
             (StoreError::Cursor, Code::InputInvalid, None),
+            (StoreError::Busy, Code::Unavailable, None),
         ] {
             let words = error.to_string();
             let failure = store_failure(error);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Event, EventKind};
 use aral_memory::StoreError;
 use aral_memory::sealed::SealedStore;
@@ -58,11 +59,13 @@ pub(super) fn upkeep(
     all
 }
 
-/// What is on record of the end of an epoch that is under way. Where it cannot end it is tried at each look, and told once.
+/// What is on record of the end of an epoch that is under way. Where it cannot end it is tried at each look, and each
+/// reason is told once.
 #[derive(Debug, Default)]
 struct Told {
     begun: bool,
-    failed: bool,
+    /// The reason that was told last.
+    failed: Option<String>,
 }
 
 fn rotate_if_over(
@@ -87,10 +90,16 @@ fn rotate_if_over(
         *told = Told::default();
         return Ok(Next::Wait);
     }
+    let alone = match store.alone() {
+        Ok(alone) => alone,
+        // The operator rotates keys, checks the store or makes a backup: that passes, and is no failure.
+        Err(StoreError::Busy) => return Ok(Next::Wait),
+        Err(error) => return Err(error),
+    };
     if !std::mem::replace(&mut told.begun, true) {
         record(rotation::begun(rotation::EPOCH));
     }
-    let rotated = store.rotate_epoch(&mut |_| {
+    let rotated = alone.rotate_epoch(&mut |_| {
         if stopping.load(Ordering::Acquire) {
             ControlFlow::Break(())
         } else {
@@ -106,8 +115,12 @@ fn rotate_if_over(
         }
         Err(error) => {
             // Whatever ends in the middle because it was told to is no failure.
-            if !stopping.load(Ordering::Acquire) && !std::mem::replace(&mut told.failed, true) {
-                record(rotation::failed(rotation::EPOCH, &error));
+            if !stopping.load(Ordering::Acquire) {
+                let reason = Some(chain(&error));
+                if told.failed != reason {
+                    record(rotation::failed(rotation::EPOCH, &error));
+                }
+                told.failed = reason;
             }
             Err(error)
         }
@@ -139,9 +152,9 @@ mod tests {
         }
     }
 
-    /// Its keys are their names: this is about when they are made and destroyed. It can make none while it is away.
+    /// Its keys are their names: this is about when they are made and destroyed. It can make none while there is a reason.
     #[derive(Debug, Default)]
-    struct Names(Mutex<BTreeSet<String>>, AtomicBool);
+    struct Names(Mutex<BTreeSet<String>>, Mutex<Option<&'static str>>);
 
     impl Names {
         fn known(&self, key: &str) -> Result<(), KeyServiceError> {
@@ -163,10 +176,10 @@ mod tests {
         }
 
         fn create(&self, key: &str) -> Result<(), KeyServiceError> {
-            if self.1.load(Ordering::Relaxed) {
+            if let Some(reason) = *self.1.lock().unwrap() {
                 return Err(KeyServiceError::Unavailable {
                     place: self.place(),
-                    reason: "it is away".to_owned(),
+                    reason: reason.to_owned(),
                     source: None,
                 });
             }
@@ -260,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_cannot_end_is_told_once_with_the_reason() {
+    fn an_epoch_that_cannot_end_is_told_once_with_each_reason() {
         let lab = Lab::new();
         let store = lab.open(true);
         put(&store);
@@ -273,18 +286,27 @@ mod tests {
         };
         step().unwrap();
         lab.go_on(1);
-        lab.keys.1.store(true, Ordering::Relaxed);
-        for _ in 0..3 {
-            step().unwrap_err();
+        // Nothing is begun and nothing has failed while the operator does what passes.
+        let alone = store.alone().unwrap();
+        step().unwrap();
+        drop(alone);
+        for reason in ["it is away", "it is sealed"] {
+            *lab.keys.1.lock().unwrap() = Some(reason);
+            for _ in 0..3 {
+                step().unwrap_err();
+                let _alone = store.alone().unwrap();
+                step().unwrap();
+            }
         }
-        lab.keys.1.store(false, Ordering::Relaxed);
+        *lab.keys.1.lock().unwrap() = None;
         step().unwrap();
         step().unwrap();
         lab.go_on(1);
         step().unwrap();
         let (begun, rotated) = ("memory_rotation_begun memory epoch", "KeyRotated memory epoch");
-        let failed = "memory_rotation_failed memory epoch: a set is unavailable: it is away";
-        assert_eq!(words(heard), [begun, failed, rotated, begun, rotated]);
+        let away = "memory_rotation_failed memory epoch: a set is unavailable: it is away";
+        let sealed = "memory_rotation_failed memory epoch: a set is unavailable: it is sealed";
+        assert_eq!(words(heard), [begun, away, sealed, rotated, begun, rotated]);
     }
 
     #[test]
@@ -325,7 +347,7 @@ mod tests {
         rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), told, &|_| {}).unwrap();
         lab.go_on(1);
         rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true), told, &|_| {}).unwrap_err();
-        assert!(told.begun && !told.failed, "it was told to end: {told:?}");
+        assert!(told.begun && told.failed.is_none(), "it was told to end: {told:?}");
         assert!(store.status().unwrap().is_rotating);
         drop(store);
         let store = lab.open(true);

@@ -43,7 +43,7 @@ use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
 pub use check::{Checked, Damaged, Delete};
-pub use rotate::{Progress, Rotated};
+pub use rotate::{Alone, Progress, Rotated};
 pub use transfer::{Existing, Imported, Tally};
 
 use crate::key::{MasterKey, hex};

@@ -173,6 +173,9 @@ pub enum StoreError {
         /// Who holds it.
         holder: String,
     },
+    /// Something else is under way that moves records, or that must see none move.
+    #[error("keys are being rotated, or a backup is being made: try again when that has ended")]
+    Busy,
     /// The store was made by a newer version.
     #[error("the store has format {found}, and this version reads up to {known}; use a newer version")]
     Version {

@@ -75,7 +75,7 @@ impl SealedStore {
     /// writing go on meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
+    /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
     /// read as such; and as [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn check(
         &self,

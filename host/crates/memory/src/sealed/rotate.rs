@@ -49,8 +49,8 @@ impl SealedStore {
     /// more.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] if the key is the old one, or another one than that of a rotation that was cut off; and
-    /// as [`RecordStore::apply`](crate::RecordStore::apply).
+    /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Invalid`] if the key is the old one, or
+    /// another one than that of a rotation that was cut off; and as [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn rotate_key(&self, new: &MasterKey, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
         let mut to_the_end = |step| {
             progress(step);
@@ -71,8 +71,34 @@ impl SealedStore {
     /// # Errors
     /// [`StoreError::Invalid`] if the store has no epochs, or if it was ended; and as [`SealedStore::rotate_key`].
     pub fn rotate_epoch(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Rotated, StoreError> {
-        let _alone = self.0.alone()?;
-        self.0.new_epoch(progress)
+        self.alone()?.rotate_epoch(progress)
+    }
+
+    /// Waits for nobody: keeps others from rotating keys, checking and making a backup until it is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while one of them does.
+    pub fn alone(&self) -> Result<Alone<'_>, StoreError> {
+        Ok(Alone {
+            store: self,
+            _alone: self.0.alone()?,
+        })
+    }
+}
+
+/// A store in which nobody else moves records between keys.
+pub struct Alone<'a> {
+    store: &'a SealedStore,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Alone<'_> {
+    /// As [`SealedStore::rotate_epoch`].
+    ///
+    /// # Errors
+    /// The same, but for [`StoreError::Busy`].
+    pub fn rotate_epoch(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Rotated, StoreError> {
+        self.store.0.new_epoch(progress)
     }
 }
 
@@ -100,9 +126,7 @@ impl Inner {
         match self.rotating.try_lock() {
             Ok(alone) => Ok(alone),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Invalid(
-                "keys are being rotated, or a backup is being made: try again when that has ended".to_owned(),
-            )),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Busy),
         }
     }
 

@@ -195,6 +195,7 @@ fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
         error @ (StoreError::Io { .. }
         | StoreError::Full { .. }
         | StoreError::Held { .. }
+        | StoreError::Busy
         | StoreError::Key(_)
         | StoreError::KeyService(_)
         | StoreError::Files(_)) => SecretError::Unavailable {

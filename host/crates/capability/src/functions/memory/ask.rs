@@ -183,6 +183,7 @@ fn told(call: &CallRecord, error: &StoreError) -> Error {
         | StoreError::Full { .. }
         | StoreError::Io { .. }
         | StoreError::Held { .. }
+        | StoreError::Busy
         | StoreError::Version { .. }
         | StoreError::WrongKey { .. }
         | StoreError::Master(_)
