@@ -7,9 +7,11 @@ use bytes::Bytes;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynInputStream, InputStream, Pollable, StreamResult};
 
-/// Streams through which one call reads files, at once. Stops a guest from filling the memory of the host with what they
-/// have read ahead, 64 KiB each, and from holding all threads that wait for a disk.
-pub(super) const READ_STREAMS_MAX: usize = 64;
+use super::OPEN_FILES_MAX;
+
+/// Streams through which one call reads files, at once: one for each file that it may have open, as a standard library may keep
+/// one for as long as the file. Stops a guest from filling the memory of the host with what they have read ahead, 64 KiB each.
+pub(super) const READ_STREAMS_MAX: usize = OPEN_FILES_MAX;
 
 /// How many such streams there are in one call.
 #[derive(Debug, Default)]

@@ -591,6 +591,21 @@ async fn a_call_reads_through_a_bounded_number_of_streams() {
 }
 
 #[tokio::test]
+async fn each_file_that_a_call_has_open_is_read_through_a_stream_of_its_own() {
+    let mut world = World::new(0, 0);
+    let mut open = Vec::new();
+    for _ in 0..OPEN_FILES_MAX {
+        let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+        let stream = world.view().read_via_stream(again(&file), 0).unwrap();
+        let borrowed = Resource::new_borrow(stream.rep());
+        let read = HostInputStream::blocking_read(&mut world.table, borrowed, 1).await;
+        assert_eq!(read.unwrap(), b"h");
+        open.push((file, stream));
+    }
+    assert_eq!(open.len(), OPEN_FILES_MAX);
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_had_is_not_counted() {
     let mut world = World::new(0, 0);
     let folder = world.open("/data", "sub", none(), READ).await.unwrap();
