@@ -114,6 +114,18 @@ impl MasterKey {
         }
     }
 
+    /// Whether an id is that of a key of this name in another engine. It is this one if the engine has moved: only the service
+    /// knows.
+    pub(crate) fn may_have_been(&self, id: &str) -> bool {
+        match &*self.0 {
+            Kind::Local { .. } => false,
+            Kind::Service { key, .. } => {
+                let mount = id.strip_prefix(SERVICE).and_then(|id| id.strip_suffix(key.as_str()));
+                id != self.id() && mount.is_some_and(|mount| mount.ends_with('/'))
+            }
+        }
+    }
+
     /// Whether it is kept out of swap; a key in a service is not in this process at all.
     pub(crate) fn is_locked(&self) -> bool {
         match &*self.0 {

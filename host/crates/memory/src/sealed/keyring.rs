@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::Epoch;
 use super::root::Root;
 use crate::key::{MasterKey, hex, unhex};
+use crate::key_service::KeyServiceError;
 use crate::store::StoreError;
 
 /// The newest format that this version reads, and the one that it writes.
@@ -141,11 +142,17 @@ impl RootEntry {
         Ok(())
     }
 
-    /// Where the seal of `master` is, as far as its id says so.
+    /// Where the seal of `master` is, as far as its id says so. One of its name in another engine is taken if it is the only
+    /// one: with several, nobody could say which of them it was.
     fn seal_of(&self, master: &MasterKey) -> Option<usize> {
         let id = master.id();
         let same = self.seals.iter().position(|seal| seal.key == id);
         same.or_else(|| self.seals.iter().position(|seal| master.may_be(&seal.key)))
+            .or_else(|| {
+                let moved = |seal: &Seal| master.may_have_been(&seal.key);
+                let at = self.seals.iter().position(moved)?;
+                (self.seals.iter().filter(|seal| moved(seal)).count() == 1).then_some(at)
+            })
     }
 
     /// Gives the seal that `master` has opened the id that such keys have now.
@@ -158,18 +165,29 @@ impl RootEntry {
 
     /// The root, if `master` opens it.
     pub(crate) fn open(&self, store: &StoreId, master: &MasterKey, epoch: Option<&Epoch>) -> Result<Root, StoreError> {
-        let Some(seal) = self.seal_of(master).and_then(|at| self.seals.get(at)) else {
+        let wrong = || {
             let wanted: Vec<String> = self.seals.iter().map(|seal| format!("`{}`", seal.key)).collect();
-            return Err(StoreError::WrongKey {
+            StoreError::WrongKey {
                 wanted: wanted.join(" or "),
                 given: master.id(),
-            });
+            }
         };
+        let seal = self.seal_of(master).and_then(|at| self.seals.get(at));
+        let seal = seal.ok_or_else(wrong)?;
         let mut sealed = unhex(&seal.sealed).ok_or(DAMAGED)?;
         if let Some(name) = &self.epoch {
             sealed = required(epoch)?.service.unwrap(name, &sealed)?.to_vec();
         }
-        let key = master.open(&sealed, &associated(store, self.number))?;
+        let key = master.open(&sealed, &associated(store, self.number));
+        let key = key.map_err(|error| match error {
+            StoreError::KeyService(error @ (KeyServiceError::Refused { .. } | KeyServiceError::NotFound { .. }))
+                if master.may_have_been(&seal.key) =>
+            {
+                tracing::warn!(%error, "the master key is none that has moved from where the store had it");
+                wrong()
+            }
+            error => error,
+        })?;
         Root::new(store, self.number, self.first_generation, key)
     }
 }

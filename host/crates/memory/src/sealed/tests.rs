@@ -263,7 +263,8 @@ fn a_rotation_that_was_cut_off_opens_with_either_key_and_goes_on() {
     assert_eq!(store.status().unwrap().slots_used, 702);
 }
 
-/// Keys in memory, each with a one-time pad that repeats: enough to see which key is asked for.
+/// Keys in memory, each with a one-time pad that repeats, and stands behind what was wrapped: enough to see which key is asked
+/// for.
 #[derive(Debug, Default)]
 struct TestService(Mutex<std::collections::BTreeMap<String, u8>>, &'static str);
 
@@ -295,11 +296,21 @@ impl KeyService for TestService {
     }
 
     fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
-        self.pad(key, plain)
+        let mut wrapped = self.pad(key, plain)?;
+        wrapped.extend(self.pad(key, &[0])?);
+        Ok(wrapped)
     }
 
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
-        self.pad(key, wrapped).map(Zeroizing::new)
+        let mut plain = Zeroizing::new(self.pad(key, wrapped)?);
+        if plain.pop() == Some(0) {
+            return Ok(plain);
+        }
+        Err(KeyServiceError::Refused {
+            place: self.place(),
+            key: key.to_owned(),
+            reason: "another key made this".to_owned(),
+        })
     }
 
     fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
@@ -388,6 +399,50 @@ fn keys_of_one_name_in_two_engines_are_two_keys() {
     open(&one).unwrap().rotate_key(&two, &mut |_| {}).unwrap();
     assert!(matches!(open(&one), Err(StoreError::WrongKey { .. })));
     assert_eq!(value(&open(&two).unwrap(), "a").as_deref(), Some(&b"kept"[..]));
+}
+
+#[test]
+fn a_key_whose_engine_has_moved_opens_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = mounted("one", ["aral", "other"]);
+    // The same keys: an engine that moves takes them along.
+    let [moved, moved_other] = mounted("two", ["aral", "other"]);
+    let [another, of_its_name] = mounted("three", ["other", "aral"]);
+    let open = |key: &MasterKey| {
+        SealedStore::open(StoreOptions {
+            key: key.clone(),
+            ..options(&folder, 1)
+        })
+    };
+    put(&open(&one).unwrap(), "a", b"kept");
+    assert!(matches!(open(&moved_other), Err(StoreError::WrongKey { .. })));
+    let wrong = open(&of_its_name).unwrap_err().to_string();
+    assert!(
+        wrong.contains("`service:one/aral`") && wrong.contains("service:three/aral"),
+        "{wrong}"
+    );
+    let store = open(&moved).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    assert_eq!(store.status().unwrap().keys, ["service:two/aral"]);
+    // In the middle of a rotation too.
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&moved_other, &mut |_| panic!("cut off here"))
+    }));
+    assert!(cut.is_err());
+    drop(store);
+    assert!(matches!(open(&another), Err(StoreError::WrongKey { .. })));
+    let store = open(&other).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    assert!(store.rotate_key(&other, &mut |_| {}).unwrap().resumed);
+    assert_eq!(store.status().unwrap().keys, ["service:one/other"]);
+    // One of two engines that have a key of the name is not guessed.
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&moved_other, &mut |_| panic!("cut off here"))
+    }));
+    assert!(cut.is_err());
+    drop(store);
+    assert!(matches!(open(&another), Err(StoreError::WrongKey { .. })));
+    assert!(open(&moved_other).is_ok());
 }
 
 #[test]
