@@ -16,9 +16,12 @@ use crate::fault::GUEST_MESSAGE_BYTES_MAX;
 use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
 
-/// For how long a component is not compiled again that took too long or too much memory, as it would again while the host
-/// is as busy. Stops callers of such a component from taking all room to compile, each time for as long as it may take.
-const COMPILE_AGAIN_AFTER: Duration = Duration::from_secs(300);
+/// For how long a component is not compiled again that took too long or too much memory, which may be the fault of a busy
+/// host. Each time that it does so again in a row, it is twice as long.
+const COMPILE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// For how long at most. Stops callers of such a component from taking all room to compile, each time for as long as it may
+/// take.
+const COMPILE_AGAIN_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// An admitted capability. Immutable but for the cells that hold its compiled forms.
 pub struct Capability {
@@ -41,34 +44,57 @@ struct Compiled {
 
 struct Failed {
     failure: Failure,
-    /// When it may be tried again, in elapsed time of the clock; none: never, as the bytes stay what they are.
-    until: Option<Duration>,
+    /// When it may be tried again; none: never, as the bytes stay what they are.
+    again: Option<Again>,
+}
+
+#[derive(Clone, Copy)]
+struct Again {
+    /// For how long it is not.
+    wait: Duration,
+    /// Until when, in elapsed time of the clock.
+    until: Duration,
 }
 
 impl Compiled {
     /// The failure that still holds.
     fn failed(&self, clock: &dyn Clock) -> Result<(), Failure> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*failed {
-            Some(failed) if failed.until.is_none_or(|until| clock.elapsed() < until) => Err(failed.failure.clone()),
-            Some(_) | None => Ok(()),
+        let Some(failed) = &*failed else { return Ok(()) };
+        let failure = failed.failure.clone();
+        let Some(again) = failed.again else { return Err(failure) };
+        let left = again.until.saturating_sub(clock.elapsed());
+        if left.is_zero() {
+            Ok(())
+        } else {
+            Err(failure.with_retry_after(left))
         }
     }
 
     /// Says why it did not compile, and remembers it if the next one would only find out again.
     fn fail(&self, error: &CompileError, clock: &dyn Clock) -> Failure {
         let failure = compile_failure(error);
-        let until = match lasts(error) {
+        let lasts = lasts(error);
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = match lasts {
             Lasts::ForGood => None,
-            Lasts::AWhile => Some(clock.elapsed().saturating_add(COMPILE_AGAIN_AFTER)),
+            Lasts::AWhile => {
+                let before = failed.as_ref().and_then(|failed| failed.again);
+                let wait = before.map_or(COMPILE_AGAIN_AFTER, |before| before.wait.saturating_mul(2));
+                let wait = wait.min(COMPILE_AGAIN_AFTER_MAX);
+                let until = clock.elapsed().saturating_add(wait);
+                Some(Again { wait, until })
+            }
             Lasts::Not => return failure,
         };
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         *failed = Some(Failed {
             failure: failure.clone(),
-            until,
+            again,
         });
-        failure
+        match again {
+            Some(again) => failure.with_retry_after(again.wait),
+            None => failure,
+        }
     }
 }
 
@@ -152,7 +178,8 @@ impl Capability {
     ///
     /// # Errors
     /// Why it does not compile. What is wrong with the bytes is remembered with them, and that they took too long or too
-    /// much memory for five minutes by `clock`: until then nothing is compiled.
+    /// much memory for 30 seconds by `clock`, and longer each time in a row, up to five minutes: until then nothing is compiled,
+    /// and `retry_after` says how long that is.
     pub async fn component(
         &self,
         runtime: &Runtime,

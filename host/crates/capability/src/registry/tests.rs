@@ -309,11 +309,18 @@ impl Clock for TestClock {
 #[tokio::test]
 async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
     // Each begins by leaving a file that is named after its process. What the jail lets nobody do is write to it.
-    for (compiler, code, tried) in [
-        ("printf '!bad'", Code::ComponentInvalid, [1, 1, 1]),
-        ("printf -- '-bad'", Code::ComponentInvalid, [1, 1, 1]),
-        ("kill -s ABRT $$", Code::ComponentTooLarge, [1, 1, 2]),
-        ("exit 3", Code::Internal, [1, 2, 3]),
+    let (once, each_time) = ([1; 8], [1, 2, 3, 4, 5, 6, 7, 8]);
+    let (never, longer) = ([None; 8], [30, 1, 60, 1, 120, 240, 300, 300].map(Some));
+    for (compiler, code, tried, retry_after_s) in [
+        ("printf '!bad'", Code::ComponentInvalid, once, never),
+        ("printf -- '-bad'", Code::ComponentInvalid, once, never),
+        (
+            "kill -s ABRT $$",
+            Code::ComponentTooLarge,
+            [1, 1, 2, 2, 3, 4, 5, 6],
+            longer,
+        ),
+        ("exit 3", Code::Internal, each_time, never),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(": > \"$0/$$\"; {compiler}");
@@ -322,18 +329,25 @@ async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
         let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
         let clock = TestClock::default();
         let mut first = None;
-        for (at_s, tried) in [0, 299, 300].into_iter().zip(tried) {
+        let at_s = [0, 29, 30, 89, 90, 210, 450, 750];
+        for ((at_s, tried), retry_after_s) in at_s.into_iter().zip(tried).zip(retry_after_s) {
             clock.0.store(at_s, Ordering::Relaxed);
             let compiled = admitted[0].0.component(&runtime, Metering::Metered, &clock).await;
-            let failure = compiled.unwrap_err();
+            let mut failure = compiled.unwrap_err();
             assert_eq!(failure.code, code, "{compiler}");
+            let retry_after = failure.retry_after.take();
+            assert_eq!(
+                retry_after,
+                retry_after_s.map(Duration::from_secs),
+                "{compiler} after {at_s} s"
+            );
             assert_eq!(*first.get_or_insert_with(|| failure.clone()), failure, "{compiler}");
             assert_eq!(folder_entries(folder.path()), tried, "{compiler} after {at_s} s");
         }
         // The other engine finds out for itself.
         let other = admitted[0].0.component(&runtime, Metering::EpochOnly, &clock).await;
         assert_eq!(other.unwrap_err().code, code);
-        assert_eq!(folder_entries(folder.path()), tried[2] + 1, "{compiler}");
+        assert_eq!(folder_entries(folder.path()), tried[7] + 1, "{compiler}");
     }
 }
 
