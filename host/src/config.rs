@@ -61,7 +61,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[policy]` | see [`aral_orchestration::RawPolicy`] | nothing is allowed |
 /// | `[egress]` `nameservers` | `address:port` of resolvers | those of the system |
 /// | `[egress]` `ca_file` | PEM file with certificates to trust besides the system's | none |
-/// | `[egress]` `connections_max` | connections at once; the guests of one persona have a quarter of them | built-in |
+/// | `[egress]` `connections_max` | connections at once; the guests of one persona have a quarter of them, and at least two | built-in |
 /// | `[outbound]` `proxy` | what the host's own requests to other machines go through, as `http://HOST:PORT` | they go directly |
 /// | `[outbound]` `no_proxy` | names, addresses and networks that they reach without it | none |
 /// | `[outbound]` `ca_file` | PEM file with certificates that they trust besides the system's | none |

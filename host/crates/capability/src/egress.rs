@@ -30,9 +30,12 @@ use resolve::Resolver;
 
 /// Connections of all guests together, unless set otherwise. Stops guests from using up the host's descriptors.
 pub const CONNECTIONS_MAX: usize = 256;
-/// The guests of one persona may have one in so many of them, and at least one. Stops those of one from keeping everybody
-/// else from the network by asking servers that do not answer.
+/// The guests of one persona may have one in so many of them, and at least [`CONNECTIONS_SHARE_MIN`]. Stops those of one from
+/// keeping everybody else from the network by asking servers that do not answer.
 pub const CONNECTIONS_SHARE: usize = 4;
+/// What those of one persona may have at least, if there are as many at all: a guest that sends on what it reads needs two at
+/// once, and would wait for itself.
+pub const CONNECTIONS_SHARE_MIN: usize = 2;
 
 /// How requests leave the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,8 @@ pub struct EgressOptions {
     pub nameservers: Vec<SocketAddr>,
     /// PEM certificates of authorities that are trusted besides those of the system.
     pub extra_roots_pem: Option<Vec<u8>>,
-    /// Connections of all guests at once. The guests of one persona have one in [`CONNECTIONS_SHARE`] of them.
+    /// Connections of all guests at once. The guests of one persona have one in [`CONNECTIONS_SHARE`] of them, and at least
+    /// [`CONNECTIONS_SHARE_MIN`].
     pub connections_max: usize,
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aral_contract::PersonaId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::CONNECTIONS_SHARE;
+use super::{CONNECTIONS_SHARE, CONNECTIONS_SHARE_MIN};
 
 /// The places for connections.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ impl Places {
     pub(super) fn new(connections_max: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(connections_max)),
-            share: (connections_max / CONNECTIONS_SHARE).max(1),
+            share: (connections_max / CONNECTIONS_SHARE)
+                .max(CONNECTIONS_SHARE_MIN)
+                .min(connections_max),
             own: Mutex::default(),
         }
     }
@@ -67,8 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn a_persona_has_a_quarter_and_at_least_one() {
-        for (connections_max, share) in [(1, 1), (3, 1), (4, 1), (8, 2), (256, 64)] {
+    fn a_persona_has_a_quarter_and_at_least_two_if_there_are_two() {
+        for (connections_max, share) in [(1, 1), (2, 2), (3, 2), (4, 2), (8, 2), (256, 64)] {
             let places = Places::new(connections_max);
             let taken: Vec<Place> = std::iter::from_fn(|| now(&places, "one")).take(300).collect();
             assert_eq!(taken.len(), share, "of {connections_max}");
