@@ -134,8 +134,8 @@ impl Cursor {
         }
     }
 
-    /// Before a record that was read already. Its segment is opened anew.
-    pub(crate) fn go_back(&mut self, seq: u64) {
+    /// Before another record. Its segment is opened anew.
+    pub(crate) fn go_to(&mut self, seq: u64) {
         (self.next, self.reader, self.torn) = (seq, None, None);
     }
 

@@ -50,7 +50,8 @@ impl Outgoing {
     }
 }
 
-/// A record that was refused. It is for good if others are taken, and then it stays in the file alone.
+/// A record that was refused. It is for good if others of its batch are taken, or one from further on, and then it stays in the
+/// file alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Its number.
@@ -64,7 +65,7 @@ pub struct Refused {
 pub enum Delivery {
     /// It is over: delivered, or refused.
     Done {
-        /// What was refused. If that is all of it, it is sent again.
+        /// What was refused. If that is all of it, and nothing else is taken either, it is sent again.
         refused: Vec<Refused>,
     },
     /// Some have to be sent again, later.

@@ -1,58 +1,53 @@
-//! Records that were refused while nothing else was taken. That says as much about the other end as about them: a proxy that
-//! answers everything with an error refuses no record. They are set aside, and count as refused for good only if they are
-//! refused again right after another one was taken.
+//! What was refused of a batch of which nothing was taken. That says as much about the other end as about the records: a proxy
+//! that answers everything with an error refuses no record. They are set aside until something is taken, of the batch or from
+//! further on, and are refused for good then; where nothing is, all of it is sent again. It sends nothing itself.
 
-use std::collections::BTreeSet;
+use super::Refused;
 
-use super::{Outgoing, Refused};
-
-/// Refusals in a row, with nothing taken between them, after which each further one is waited for; and how many records one that
-/// was taken speaks against. Stops a server that refuses everything from emptying the log as fast as the network goes.
+/// Pieces of a batch that are refused before anything of it is taken, after which a record from further on is tried instead of the
+/// rest. Stops a server that refuses everything from being asked about each record of a batch.
 pub const REFUSED_IN_A_ROW_MAX: usize = 3;
 
-/// What was set aside of one batch.
+/// What is doubted of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Doubted {
-    aside: Vec<Outgoing>,
-    /// Every record that was set aside before.
-    known: BTreeSet<u64>,
-    /// Why the last one was refused.
-    reason: String,
-    in_a_row: usize,
-    /// How many refusals are believed.
-    believed: usize,
+    aside: Vec<Refused>,
+    pieces: usize,
+    is_taken: bool,
 }
 
 impl Doubted {
-    /// A record was refused, and nothing that was sent with it was taken. Some: for good.
-    pub(super) fn refused(&mut self, outgoing: Outgoing, reason: String) -> Option<Refused> {
-        let seq = outgoing.entry.seq;
-        if self.believed > 0 && self.known.contains(&seq) {
-            self.believed = self.believed.saturating_sub(1);
-            return Some(Refused { seq, reason });
+    /// A piece of the batch was refused as a whole. Gives what is refused for good.
+    pub(super) fn refused(&mut self, refused: Vec<Refused>) -> Vec<Refused> {
+        if self.is_taken {
+            return refused;
         }
-        self.known.insert(seq);
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        self.reason = reason;
-        self.aside.push(outgoing);
-        None
+        self.pieces = self.pieces.saturating_add(1);
+        self.aside.extend(refused);
+        Vec::new()
     }
 
-    /// Why to wait before the next one; none: there is no need to.
-    pub(super) fn everything_refused(&self) -> Option<&str> {
-        (self.in_a_row >= REFUSED_IN_A_ROW_MAX).then_some(self.reason.as_str())
-    }
-
-    /// Something was taken: what was set aside is to be sent once more.
-    pub(super) fn taken(&mut self) -> Vec<Outgoing> {
-        self.in_a_row = 0;
-        self.believed = REFUSED_IN_A_ROW_MAX;
+    /// Something was taken. Gives what is refused for good.
+    pub(super) fn taken(&mut self) -> Vec<Refused> {
+        self.is_taken = true;
         std::mem::take(&mut self.aside)
     }
 
-    /// The first record that is still aside, and why; none: there is none.
-    pub(super) fn left(self) -> Option<(u64, String)> {
-        let first = self.aside.iter().map(|outgoing| outgoing.entry.seq).min()?;
-        Some((first, self.reason))
+    /// Why something from further on is to be tried now; none: it is not.
+    pub(super) fn wants_probe(&self, nothing_waits: bool) -> Option<String> {
+        let last = self.aside.last()?;
+        (nothing_waits || self.pieces >= REFUSED_IN_A_ROW_MAX).then(|| last.reason.clone())
+    }
+}
+
+/// The record to try of those from `untried` to before `end`, none if there are none: the newest, the first, and then by turns
+/// one that is nearer to the middle, so that records which are refused as well do not hold up the others for ever.
+pub(super) fn probe_at(untried: u64, end: u64, in_vain: u64) -> Option<u64> {
+    let last = end.checked_sub(1).filter(|last| *last >= untried)?;
+    let step = (in_vain / 2).checked_rem(end.saturating_sub(untried))?;
+    if in_vain.is_multiple_of(2) {
+        Some(last.saturating_sub(step))
+    } else {
+        Some(untried.saturating_add(step))
     }
 }

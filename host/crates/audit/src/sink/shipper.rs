@@ -1,6 +1,5 @@
 //! Reads the log on, hands batches to an exporter, waits longer after each failure, and remembers where it stands.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use aral_contract::failure::chain;
 use cap_std::fs::Dir;
 use tokio::sync::watch;
 
-use super::doubted::Doubted;
+use super::doubted::{Doubted, probe_at};
 use super::position::{self, PositionError};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused};
 use crate::AuditLog;
@@ -76,6 +75,8 @@ pub struct Shipper {
     hold: Arc<AtomicU64>,
     status: watch::Sender<SinkStatus>,
     batch_max: usize,
+    /// How many records from further on were tried in vain since something was taken.
+    in_vain: u64,
 }
 
 impl Shipper {
@@ -123,6 +124,7 @@ impl Shipper {
             hold,
             status: watch::Sender::new(status),
             batch_max: BATCH_RECORDS_MAX,
+            in_vain: 0,
         })
     }
 
@@ -157,20 +159,14 @@ impl Shipper {
                 return Ok(());
             }
             let trouble = match self.read(end) {
-                Ok(batch) if !batch.is_empty() => {
-                    let left = self.deliver(batch).await;
-                    let next = left.as_ref().map_or(self.cursor.position(), |(first, _)| *first);
-                    if next > from {
-                        self.remember(next).await;
+                Ok(batch) if !batch.is_empty() => match self.deliver(batch).await {
+                    Ok(()) => {
+                        self.remember(self.cursor.position()).await;
                         wait = BACK_OFF.0;
+                        continue;
                     }
-                    if let Some((first, reason)) = left {
-                        // Together with what was recorded meanwhile: if that is taken, these were refused for good.
-                        self.cursor.go_back(first);
-                        self.back_off(reason, &mut wait).await;
-                    }
-                    continue;
-                }
+                    Err(refused) => refused,
+                },
                 Ok(_nothing) => format!("record {from} was written, and is not in the file"),
                 Err(error) if error.is_for_good() => {
                     self.holds.keep(Arc::clone(&self.hold));
@@ -183,7 +179,7 @@ impl Shipper {
                 Err(error) => chain(&error),
             };
             // What was read of the batch is read again.
-            self.cursor.go_back(from);
+            self.cursor.go_to(from);
             self.back_off(trouble, &mut wait).await;
         }
     }
@@ -238,7 +234,7 @@ impl Shipper {
                 Err(error) if batch.is_empty() => return Err(error),
                 // What stands before it is delivered first; then it is met again.
                 Err(_) => {
-                    self.cursor.go_back(from);
+                    self.cursor.go_to(from);
                     break;
                 }
             }
@@ -254,32 +250,41 @@ impl Shipper {
         Ok(Some(Outgoing { entry, record }))
     }
 
-    /// Delivers a batch, in whatever pieces and however often it takes. What comes back is where to begin again later, and why:
-    /// nothing from there on was taken since it was refused.
-    async fn deliver(&mut self, batch: Vec<Outgoing>) -> Option<(u64, String)> {
+    /// Delivers a batch, in whatever pieces and however often it takes.
+    ///
+    /// # Errors
+    /// Why a record was refused, if nothing was taken, neither of the batch nor from further on.
+    async fn deliver(&mut self, batch: Vec<Outgoing>) -> Result<(), String> {
         let mut waiting = batch;
         let mut doubted = Doubted::default();
         let mut wait = BACK_OFF.0;
-        while !waiting.is_empty() {
+        loop {
+            if let Some(reason) = doubted.wants_probe(waiting.is_empty()) {
+                let first = waiting.first().map(|outgoing| outgoing.entry.seq);
+                if !self.probe(first.unwrap_or(self.cursor.position())).await {
+                    return Err(reason);
+                }
+                self.refused(&doubted.taken());
+            }
+            if waiting.is_empty() {
+                return Ok(());
+            }
             let count = waiting.len().min(self.batch_max);
             let (piece, _) = waiting.split_at_checked(count).unwrap_or((waiting.as_slice(), &[]));
             match self.exporter.deliver(self.shared.log, piece).await {
                 Delivery::Done { refused } if refused.len() < count => {
+                    self.refused(&doubted.taken());
                     self.refused(&refused);
-                    drop(waiting.splice(..count, doubted.taken()));
+                    waiting.drain(..count);
                     // A piece that was small enough may have been smaller than need be.
                     self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
                     wait = BACK_OFF.0;
+                    self.in_vain = 0;
                     self.status.send_if_modified(|status| status.failing.take().is_some());
                 }
                 Delivery::Done { refused } => {
-                    let mut reasons: BTreeMap<u64, String> =
-                        refused.into_iter().map(|one| (one.seq, one.reason)).collect();
-                    for outgoing in waiting.drain(..count) {
-                        let reason = reasons.remove(&outgoing.entry.seq).unwrap_or_default();
-                        self.doubt(&mut doubted, outgoing, reason);
-                    }
-                    self.pause_if_refused(&doubted, &mut wait).await;
+                    waiting.drain(..count);
+                    self.refused(&doubted.refused(refused));
                 }
                 Delivery::Again {
                     seqs,
@@ -289,13 +294,14 @@ impl Shipper {
                 } => {
                     // Where nothing was taken, what was refused is sent again as well.
                     if seqs.len().saturating_add(refused.len()) < count {
+                        self.refused(&doubted.taken());
                         self.refused(&refused);
+                        self.in_vain = 0;
                         let mut place = 0;
                         waiting.retain(|outgoing| {
                             place += 1;
                             place > count || seqs.contains(&outgoing.entry.seq)
                         });
-                        drop(waiting.splice(..0, doubted.taken()));
                     }
                     let pause = after.map_or(wait, |after| after.min(BACK_OFF.1));
                     self.failing(reason);
@@ -307,26 +313,39 @@ impl Shipper {
                     self.batch_max = count.div_ceil(2);
                 }
                 Delivery::Split { reason } => {
-                    for outgoing in waiting.drain(..count) {
-                        self.doubt(&mut doubted, outgoing, reason.clone());
-                    }
-                    self.pause_if_refused(&doubted, &mut wait).await;
+                    let refused = waiting.drain(..count).map(|outgoing| Refused {
+                        seq: outgoing.entry.seq,
+                        reason: reason.clone(),
+                    });
+                    self.refused(&doubted.refused(refused.collect()));
                 }
             }
         }
-        doubted.left()
     }
 
-    /// A record was refused, and nothing that was sent with it was taken.
-    fn doubt(&self, doubted: &mut Doubted, outgoing: Outgoing, reason: String) {
-        let refused = doubted.refused(outgoing, reason);
-        self.refused(refused.as_slice());
-    }
-
-    async fn pause_if_refused(&self, doubted: &Doubted, wait: &mut Duration) {
-        if let Some(reason) = doubted.everything_refused() {
-            self.back_off(reason.to_owned(), wait).await;
+    /// Sends one record from `untried` on out of its turn, and says whether it was taken. It is sent again in its turn, and the next
+    /// time it is another one.
+    async fn probe(&mut self, untried: u64) -> bool {
+        let (stood, end) = (self.cursor.position(), self.shared.lock().durable);
+        let Some(at) = probe_at(untried, end, self.in_vain) else {
+            return false;
+        };
+        self.in_vain = self.in_vain.saturating_add(1);
+        self.cursor.go_to(at);
+        let read = self.next();
+        self.cursor.go_to(stood);
+        // What cannot be read is met in its turn.
+        let Ok(Some(outgoing)) = read else { return false };
+        let probe = std::slice::from_ref(&outgoing);
+        let is_taken = match self.exporter.deliver(self.shared.log, probe).await {
+            Delivery::Done { refused } => refused.is_empty(),
+            Delivery::Again { seqs, refused, .. } => seqs.is_empty() && refused.is_empty(),
+            Delivery::Split { .. } => false,
+        };
+        if is_taken {
+            self.in_vain = 0;
         }
+        is_taken
     }
 
     fn refused(&self, refused: &[Refused]) {

@@ -177,18 +177,21 @@ async fn what_is_refused_as_a_whole_is_sent_in_pieces_until_only_what_is_wrong_s
     assert_eq!((status.borrow().position, status.borrow().refused), (20, 1));
 }
 
-/// Refuses everything, in its way, until it is told not to, and then all but one.
+type Says = fn(&[Outgoing]) -> Delivery;
+type Poison = fn(u64) -> bool;
+
+/// Refuses everything, in its way, until it is told not to, and then whatever has poison in it.
 #[derive(Debug, Clone)]
 struct Refusing {
-    says: fn(&[Outgoing]) -> Delivery,
+    says: Says,
     refuses: Arc<AtomicBool>,
-    poison: Option<u64>,
+    poison: Poison,
     asked: Arc<AtomicUsize>,
     taken: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Refusing {
-    fn new(says: fn(&[Outgoing]) -> Delivery, poison: Option<u64>) -> Self {
+    fn new(says: Says, poison: Poison) -> Self {
         Self {
             says,
             refuses: Arc::new(AtomicBool::new(true)),
@@ -210,7 +213,7 @@ impl Exporter for Refusing {
     fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let seqs = || batch.iter().map(|outgoing| outgoing.entry.seq);
-        let delivery = if self.refuses.load(Ordering::Relaxed) || seqs().any(|seq| Some(seq) == self.poison) {
+        let delivery = if self.refuses.load(Ordering::Relaxed) || seqs().any(self.poison) {
             (self.says)(batch)
         } else {
             self.taken.lock().unwrap().extend(seqs());
@@ -238,17 +241,17 @@ fn refuses_each(batch: &[Outgoing]) -> Delivery {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_everything_is_waited_for() {
-    for says in [splits as fn(&[Outgoing]) -> Delivery, refuses_each] {
+    for says in [splits as Says, refuses_each] {
         let folder = tempfile::tempdir().unwrap();
         let log = session(&options(folder.path()), 19);
-        let exporter = Refusing::new(says, None);
+        let exporter = Refusing::new(says, |_| false);
         let shipper = shipper(&log, exporter.clone());
         let status = shipper.status();
         log.close().unwrap();
         let running = tokio::spawn(shipper.run());
         tokio::time::sleep(Duration::from_secs(10)).await;
         let asked = exporter.asked.load(Ordering::Relaxed);
-        assert!((1..30).contains(&asked), "{asked}");
+        assert!((1..40).contains(&asked), "{asked}");
         let seen = status.borrow().clone();
         assert_eq!((seen.position, seen.refused), (0, 0));
         assert!(seen.failing.is_some_and(|reason| reason.contains("status 400")));
@@ -263,14 +266,16 @@ async fn a_server_that_refuses_everything_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_refused_alone_waits_for_one_that_is_taken() {
     let folder = tempfile::tempdir().unwrap();
-    let log = session(&options(folder.path()), 4);
-    // The last one that there is.
-    let exporter = Refusing::new(splits, Some(4));
+    let log = session(&options(folder.path()), 3);
+    let exporter = Refusing::new(splits, |seq| seq == 4);
     exporter.refuses.store(false, Ordering::Relaxed);
     let shipper = shipper(&log, exporter.clone());
     let mut status = shipper.status();
     let running = tokio::spawn(shipper.run());
     status.wait_for(|status| status.position == 4).await.unwrap();
+    log.record(event("the last one that there is"));
+    log.flush().unwrap();
+    status.wait_for(|status| status.failing.is_some()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((status.borrow().position, status.borrow().refused), (4, 0));
     log.record(event("next"));
@@ -279,6 +284,59 @@ async fn a_record_that_is_refused_alone_waits_for_one_that_is_taken() {
     running.await.unwrap().unwrap();
     assert_eq!((status.borrow().position, status.borrow().refused), (6, 1));
     assert_eq!(exporter.taken(), [0, 1, 2, 3, 5]);
+}
+
+/// Ships a log of `count` records to a server that refuses those with poison, in whatever way, and takes the others: how that
+/// ended, how long it took, and what arrived, in order.
+async fn poisoned(says: Says, poison: Poison, count: usize) -> (SinkStatus, Duration, Vec<u64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), count - 1);
+    let exporter = Refusing::new(says, poison);
+    exporter.refuses.store(false, Ordering::Relaxed);
+    let shipper = shipper(&log, exporter.clone());
+    let status = shipper.status();
+    log.close().unwrap();
+    let begun = tokio::time::Instant::now();
+    shipper.run().await.unwrap();
+    let (status, taken) = (status.borrow().clone(), exporter.taken.lock().unwrap().clone());
+    (status, begun.elapsed(), taken)
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_records_that_fill_a_batch_hold_up_nothing() {
+    // One by one, and all of a batch in one answer. The newest one shows for each batch that others are taken.
+    let cases: [(Says, Poison, u64, usize); 2] = [
+        (splits, |seq| seq < 600, 600, 2),
+        (refuses_each, |seq| seq < 500, 500, 1),
+    ];
+    for (says, poison, refused, shown) in cases {
+        let (status, waited, taken) = poisoned(says, poison, 700).await;
+        assert_eq!((status.position, status.refused, status.failing), (700, refused, None));
+        assert_eq!(waited, Duration::ZERO);
+        let expected = std::iter::repeat_n(699, shown).chain(refused..700);
+        assert_eq!(taken, expected.collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_others_of_a_batch_are_delivered_soon_and_at_most_one_of_them_twice() {
+    let cases: [(Poison, usize, u64); 2] = [(|seq| seq < 20, 25, 20), (|seq| !(20..25).contains(&seq), 28, 23)];
+    for (poison, count, refused) in cases {
+        let (status, waited, taken) = poisoned(splits, poison, count).await;
+        assert_eq!((status.position, status.refused), (count as u64, refused));
+        assert!(waited < Duration::from_secs(10), "{waited:?}");
+        assert_eq!(taken, [24, 20, 21, 22, 23, 24]);
+    }
+}
+
+#[test]
+fn what_is_tried_out_of_its_turn_is_the_newest_the_first_and_then_any() {
+    let tried = |in_vain| super::doubted::probe_at(3, 7, in_vain).unwrap();
+    assert!((0..10).map(tried).eq([6, 3, 5, 4, 4, 5, 3, 6, 6, 3]));
+    for (untried, end) in [(7, 7), (7, 3), (0, 0)] {
+        assert_eq!(super::doubted::probe_at(untried, end, 5), None);
+    }
+    assert_eq!(super::doubted::probe_at(7, 8, u64::MAX), Some(7));
 }
 
 #[tokio::test(start_paused = true)]
