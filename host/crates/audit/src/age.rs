@@ -10,8 +10,8 @@ use jiff::Timestamp;
 /// Longest time between two ends of segments, or the last one and the opening of the log, that counts at once; less where half the
 /// age at which segments go is less. Stops one step of the clock from making a whole history old.
 pub(crate) const CLOCK_LEAP_MAX: Duration = Duration::from_hours(24);
-/// How long the log has to go on behind a longer one until that counts too. Leaves time to read the log of the host, and to set
-/// the clock.
+/// How long the log has to go on behind a longer one until that counts too. What may be a leap itself vouches for no more than one
+/// that counts at once. Leaves time to read the log of the host, and to set the clock.
 pub(crate) const CLOCK_DOUBT: Duration = Duration::from_hours(7 * 24);
 
 /// What the clock said when the log was opened.
@@ -62,20 +62,23 @@ impl Moment {
     /// The ages of segments that ended at these times, oldest first. None ended later than one after it or than now: what says
     /// so was signed under a clock that was ahead.
     pub(crate) fn ages(&self, ends: &[Timestamp], leap_max: Duration) -> Vec<Age> {
-        let (mut later, mut counted) = (self.now, Duration::ZERO);
+        let (mut later, mut counted, mut vouched) = (self.now, Duration::ZERO, Duration::ZERO);
         let mut ages = Vec::with_capacity(ends.len());
         for end in ends.iter().rev() {
             let at = (*end).min(later);
             if at < self.opened && self.opened < later {
                 // What passed since the opening is no leap, however much it is.
-                counted = counted.saturating_add(between(self.opened, later));
+                let passed = between(self.opened, later);
+                counted = counted.saturating_add(passed);
+                vouched = vouched.saturating_add(passed);
                 later = self.opened;
             }
             let leap = between(at, later);
-            let settled = leap <= leap_max || at >= self.opened || between(later, self.now) >= CLOCK_DOUBT;
-            if settled {
+            let passed = at >= self.opened;
+            if passed || leap <= leap_max || vouched >= CLOCK_DOUBT {
                 counted = counted.saturating_add(leap);
             }
+            vouched = vouched.saturating_add(if passed { leap } else { leap.min(leap_max) });
             later = at;
             ages.push(Age {
                 said: between(at, self.now),
@@ -168,11 +171,20 @@ mod tests {
         );
         let later = 20 + year + 7 * DAY;
         assert_eq!(counted(&[0, 20], 20 + year, later), [later, later - 20]);
-        // One that is used once a month keeps things for a month more.
+    }
+
+    #[test]
+    fn one_leap_does_not_vouch_for_another() {
+        let year = 365 * DAY;
+        // Two steps, with a start between: two minutes.
+        let now = 20 + year + 8 * DAY;
+        assert_eq!(counted(&[0, 20, 20 + year], now, now), [20, 0, 0]);
+        // One that is used once a month keeps seven segments more.
         let month = 30 * DAY;
+        let ends: Vec<u64> = (0..10).map(|number| number * month).collect();
         assert_eq!(
-            counted(&[0, month, 2 * month], 3 * month, 3 * month),
-            [2 * month, month, 0]
+            counted(&ends, 10 * month, 10 * month),
+            [3 * month, 2 * month, month, 0, 0, 0, 0, 0, 0, 0]
         );
     }
 
