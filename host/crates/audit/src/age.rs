@@ -60,12 +60,23 @@ pub(crate) struct Age {
 
 impl Moment {
     /// The ages of segments that ended at these times, oldest first. None ended later than one after it or than now: what says
-    /// so was signed under a clock that was ahead.
+    /// so was signed under a clock that was ahead. Nor did one end before another that stands before it: there the clock was
+    /// behind, or ahead before, and what makes nothing older is believed.
     pub(crate) fn ages(&self, ends: &[Timestamp], leap_max: Duration) -> Vec<Age> {
         let (mut later, mut counted, mut vouched) = (self.now, Duration::ZERO, Duration::ZERO);
+        let mut latest = Timestamp::MIN;
+        let raised = ends.iter().map(|end| {
+            if *end <= self.now {
+                latest = latest.max(*end);
+                latest
+            } else {
+                *end
+            }
+        });
+        let raised: Vec<Timestamp> = raised.collect();
         let mut ages = Vec::with_capacity(ends.len());
-        for end in ends.iter().rev() {
-            let at = (*end).min(later);
+        for (end, raised) in ends.iter().zip(&raised).rev() {
+            let at = (*raised).min(later);
             if at < self.opened && self.opened < later {
                 // What passed since the opening is no leap, however much it is.
                 let passed = between(self.opened, later);
@@ -199,6 +210,13 @@ mod tests {
         };
         let ages = moment.ages(&[start() + hours(5)], CLOCK_LEAP_MAX);
         assert_eq!(ages[0].ahead, hours(5));
+    }
+
+    #[test]
+    fn what_ended_under_a_clock_that_was_behind_makes_nothing_before_it_old() {
+        let now = 1030 + 8 * DAY;
+        assert_eq!(counted(&[1000, 1020, 5, 1030], 1025, now), [222, 202, 202, 192]);
+        assert_eq!(counted(&[1000, 1020, 5], 1025, now), [222, 202, 202]);
     }
 
     #[test]
