@@ -1,6 +1,6 @@
 //! How old segments are. The clock of the machine can be set, by mistake or by somebody far away, and what retention removes
-//! does not come back: while a host lives only time that passed counts, and where the clock went far ahead while no host was
-//! at work, it counts once the log went on for a while behind that. It reads no file.
+//! does not come back: while a host lives only time that passed counts, and where the clock went far ahead, while a host was at
+//! work or while none was, it counts once that was so for a while. It reads no file.
 
 use std::time::Duration;
 
@@ -19,6 +19,14 @@ pub(crate) const CLOCK_DOUBT: Duration = Duration::from_hours(7 * 24);
 pub(crate) struct Opening {
     at: Timestamp,
     elapsed: Duration,
+    doubted: Option<Doubted>,
+}
+
+/// When the log was opened by a clock that went ahead since.
+#[derive(Debug, Clone, Copy)]
+struct Doubted {
+    at: Timestamp,
+    since: Duration,
 }
 
 impl Opening {
@@ -26,16 +34,33 @@ impl Opening {
         Self {
             at: clock.now(),
             elapsed: clock.elapsed(),
+            doubted: None,
         }
     }
 
-    /// The time of day, no later than as much after the opening as passed since.
-    pub(crate) fn moment(&self, clock: &dyn Clock) -> Moment {
-        let passed = clock.elapsed().saturating_sub(self.elapsed);
+    /// The time of day, no later than as much after the opening as passed since. A clock that went ahead is believed once it was so
+    /// at every look for as long as any other leap is doubted: it was behind when the log was opened.
+    pub(crate) fn moment(&mut self, clock: &dyn Clock) -> Moment {
+        let (said, elapsed) = (clock.now(), clock.elapsed());
+        let passed = elapsed.saturating_sub(self.elapsed);
+        self.look(said.checked_sub(passed).unwrap_or(Timestamp::MIN), elapsed);
         let latest = self.at.checked_add(passed).unwrap_or(Timestamp::MAX);
+        let now = said.min(latest);
         Moment {
             opened: self.at,
-            now: clock.now().min(latest),
+            now,
+            said: if between(now, said) > CLOCK_LEAP_MAX { said } else { now },
+        }
+    }
+
+    /// The clock says now that the log was opened `at` this time.
+    fn look(&mut self, at: Timestamp, elapsed: Duration) {
+        let is_same = |doubted: &Doubted| at.duration_since(doubted.at).unsigned_abs() <= CLOCK_LEAP_MAX;
+        let doubted = self.doubted.filter(is_same).unwrap_or(Doubted { at, since: elapsed });
+        self.doubted = (at > self.at).then_some(doubted);
+        if self.doubted.is_some() && elapsed.saturating_sub(doubted.since) >= CLOCK_DOUBT {
+            self.at = at.min(doubted.at);
+            self.doubted = None;
         }
     }
 }
@@ -45,6 +70,8 @@ impl Opening {
 pub(crate) struct Moment {
     pub(crate) opened: Timestamp,
     pub(crate) now: Timestamp,
+    /// The same by a clock that is doubted.
+    pub(crate) said: Timestamp,
 }
 
 /// How old a segment that ended is.
@@ -92,7 +119,7 @@ impl Moment {
             vouched = vouched.saturating_add(if passed { leap } else { leap.min(leap_max) });
             later = at;
             ages.push(Age {
-                said: between(at, self.now),
+                said: between(at, self.said),
                 counted,
                 ahead: between(self.now, *end),
             });
@@ -152,9 +179,11 @@ mod tests {
     /// Counted ages in hours, at `now` of a log opened at `opened`, of what ended at `ends`.
     fn counted(ends: &[u64], opened: u64, now: u64) -> Vec<u64> {
         let ends: Vec<Timestamp> = ends.iter().map(|end| start() + hours(*end)).collect();
+        let now = start() + hours(now);
         let moment = Moment {
             opened: start() + hours(opened),
-            now: start() + hours(now),
+            now,
+            said: now,
         };
         let ages = moment.ages(&ends, CLOCK_LEAP_MAX).into_iter();
         ages.map(|age| age.counted.as_secs() / 3600).collect()
@@ -207,6 +236,7 @@ mod tests {
         let moment = Moment {
             opened: start(),
             now: start(),
+            said: start(),
         };
         let ages = moment.ages(&[start() + hours(5)], CLOCK_LEAP_MAX);
         assert_eq!(ages[0].ahead, hours(5));
@@ -222,7 +252,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_makes_nothing_older_and_no_segment_younger() {
         let clock = TestClock::default();
-        let opening = Opening::now(&clock);
+        let mut opening = Opening::now(&clock);
         let age = SegmentAge::begun(&clock);
         clock.advance(hours(1));
         for (ahead, now) in [(1000, 1), (0, 1), (-1, 0)] {
@@ -232,5 +262,36 @@ mod tests {
         }
         assert_eq!(SegmentAge::found(start() - hours(2), &clock).now(&clock), hours(2));
         assert_eq!(SegmentAge::found(start() + hours(2), &clock).now(&clock), Duration::MAX);
+    }
+
+    #[test]
+    fn a_clock_that_stays_ahead_for_a_week_is_believed() {
+        let clock = TestClock::default();
+        let behind = hours(1000);
+        clock.set_ahead(-1000 * 3600);
+        let mut opening = Opening::now(&clock);
+        clock.set_ahead(0);
+        let mut after = |passed: u64, ahead: i64| {
+            clock.advance(hours(passed));
+            clock.set_ahead(ahead * 3600);
+            opening.moment(&clock)
+        };
+        let moment = after(1, 0);
+        assert_eq!(
+            (moment.opened, moment.now),
+            (start() - behind, start() + hours(1) - behind)
+        );
+        assert_eq!(moment.said, start() + hours(1), "the log of the host can say so");
+        // It is looked at again and again, and a little to and fro is the same.
+        assert_eq!(after(100, 1).now, start() + hours(101) - behind);
+        assert_eq!(after(67, -1).now, start() + hours(168) - behind);
+        let moment = after(1, 0);
+        assert_eq!((moment.opened, moment.now), (start(), start() + hours(169)));
+        assert_eq!(moment.said, moment.now);
+        // One that is not ahead all the time is not.
+        for ahead in [1000, 0, 1000, 2000] {
+            assert!(after(100, ahead).now <= start() + hours(169 + 400));
+        }
+        assert_eq!(after(100, 1000).now, start() + hours(669));
     }
 }

@@ -137,15 +137,15 @@ impl Retention {
 
     /// Says once what the clock is doubted for.
     fn tell(&mut self, doubt: Doubt) {
+        let days = CLOCK_DOUBT.as_secs() / 86_400;
         if doubt.leap && !self.told.leap {
-            let days = CLOCK_DOUBT.as_secs() / 86_400;
             tracing::error!(
                 "the clock went further ahead than the audit log was written; segments that are too old only by that stay, and go {days} days after it: set the clock if it is wrong, and do nothing if it is right"
             );
         }
         if doubt.ahead && !self.told.ahead {
             tracing::warn!(
-                "segments of the audit log end later than it is now; they count for as old as what follows them: set the clock if it is wrong, and start the host again if it was set since that started"
+                "segments of the audit log end later than it is now; they count for as old as what follows them: set the clock if it is wrong; if it was set since the host started, start that again, or wait {days} days"
             );
         }
         self.told = doubt;

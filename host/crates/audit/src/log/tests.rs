@@ -332,6 +332,25 @@ fn a_clock_that_is_set_back_ends_segments_and_removes_them_all_the_same() {
     good(&options);
 }
 
+#[test]
+fn a_host_that_started_under_a_clock_that_was_behind_removes_what_is_old_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = by_age(folder.path());
+    let clock = Arc::new(TestClock::default());
+    clock.set_ahead(-YEAR);
+    let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
+    clock.set_ahead(0);
+    two_hours(&log, &clock);
+    clock.advance(Duration::from_hours(6 * 24));
+    two_hours(&log, &clock);
+    assert_eq!(firsts(&options)[0], 0, "nobody can tell which clock is right");
+    clock.advance(Duration::from_hours(24));
+    two_hours(&log, &clock);
+    log.close().unwrap();
+    assert!(firsts(&options)[0] > 0);
+    good(&options);
+}
+
 /// Whether the oldest segment goes in the next minutes, in which nothing is recorded.
 fn goes(log: &AuditLog, options: &LogOptions, clock: &TestClock) -> bool {
     (0..300).any(|_| {

@@ -36,10 +36,8 @@ fn lab(folder: &tempfile::TempDir, retain_bytes_max: u64) -> LogOptions {
 /// When so much passed since a log was opened.
 fn after(passed: Duration) -> Moment {
     let opened = crate::testing::start();
-    Moment {
-        opened,
-        now: opened + passed,
-    }
+    let now = opened + passed;
+    Moment { opened, now, said: now }
 }
 
 /// Where the last line of a segment is parted from those before it.
@@ -467,7 +465,8 @@ fn what_is_too_old_only_by_a_leap_of_the_clock_stays_and_is_told() {
     let opened = crate::testing::start() + year;
     let mut asked = |passed: Duration| {
         let now = opened + passed;
-        retention.kept(&dir, &Holds::default(), &Moment { opened, now })
+        let moment = Moment { opened, now, said: now };
+        retention.kept(&dir, &Holds::default(), &moment)
     };
     let doubted = asked(Duration::ZERO);
     assert_eq!(doubted.from, None);
@@ -475,9 +474,22 @@ fn what_is_too_old_only_by_a_leap_of_the_clock_stays_and_is_told() {
     let settled = asked(crate::age::CLOCK_DOUBT);
     assert_eq!(settled.from, firsts(&options).last().copied());
     assert_eq!(settled.doubt, Doubt::default());
+    // While the host is at work, too.
+    let opened = crate::testing::start();
+    let moment = Moment {
+        opened,
+        now: opened,
+        said: opened + year,
+    };
+    let doubted = retention.kept(&dir, &Holds::default(), &moment);
+    assert_eq!((doubted.from, doubted.doubt.leap), (None, true));
     // A clock that is behind instead: they ended in the future.
     let opened = crate::testing::start() - year;
-    let moment = Moment { opened, now: opened };
+    let moment = Moment {
+        opened,
+        now: opened,
+        said: opened,
+    };
     let ahead = retention.kept(&dir, &Holds::default(), &moment);
     assert_eq!(ahead.from, None);
     assert!(ahead.doubt.ahead && !ahead.doubt.leap);
