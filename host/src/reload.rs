@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
 use crate::personas::Personas;
+use crate::serials::PersonaSerials;
 
 pub(crate) use in_force::{Given, InForce};
 
@@ -64,7 +65,8 @@ impl Host {
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired, lost its key or been
     /// replaced in another process since it was taken does not keep the rest from holding: nothing runs under it any more.
     /// Personas that are there cannot be changed in this way, not even by a newer issue: a file that says something else is
-    /// an attempt to override one.
+    /// an attempt to override one. Only of one that was replaced in another process it may name the newer issue, which takes its
+    /// place.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
     ///
     /// # Errors
@@ -89,6 +91,8 @@ pub(crate) struct Renewal<'a> {
     /// Those that it names and that hold no longer.
     lapsed_manifests: Vec<Digest>,
     admitted: Vec<Admitted>,
+    /// Serials of personas, as other processes have left them.
+    personas: PersonaSerials,
     /// Sessions that hold once it does, and the files that name them.
     proposed: RefCell<Vec<(PathBuf, Session)>>,
     /// What it names and what is not believed any more, with the reason.
@@ -120,7 +124,7 @@ impl<'a> Renewal<'a> {
             .registry()
             .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
         let (policy, trust) = in_force.rules(config);
-        let serials = serials::of_manifests(host)?;
+        let (serials, personas) = serials::known(host)?;
         let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
         let (mut lapsed_manifests, mut lapses) = (Vec::new(), Vec::new());
         for path in &config.manifests {
@@ -149,6 +153,7 @@ impl<'a> Renewal<'a> {
             manifests,
             lapsed_manifests,
             admitted,
+            personas,
             proposed: RefCell::default(),
             lapses: lapses.into(),
         };
@@ -181,21 +186,40 @@ impl<'a> Renewal<'a> {
     }
 
     fn propose(&self, path: &Path, persona: Persona) -> Result<Session, Failure> {
-        self.host.check_unchanged(&persona)?;
-        let id = &persona.body.id;
+        let id = persona.body.id.clone();
+        let held = self.dispatcher.session(&id).filter(|held| !held.is_of(&persona));
+        let was_replaced = held.is_some_and(|held| self.was_replaced(&held));
+        if !was_replaced {
+            self.host.check_unchanged(&persona)?;
+        }
         let mut proposed = self.proposed.borrow_mut();
         // Callers, scopes and the configuration may name one persona.
-        if let Some((_, session)) = proposed.iter().find(|(_, session)| session.persona().body.id == *id) {
+        if let Some((_, session)) = proposed.iter().find(|(_, session)| session.persona().body.id == id) {
             if session.is_of(&persona) {
                 return Ok(session.clone());
             }
-            self.host.attempted(id);
+            self.host.attempted(&id);
             let last = session.persona().header.serial;
-            return Err(Refused::Override { id: id.clone(), last }.into());
+            return Err(Refused::Override { id, last }.into());
         }
-        let session = self.dispatcher.propose(persona)?;
+        let session = if was_replaced {
+            self.dispatcher.propose_instead(persona)
+        } else {
+            self.dispatcher.propose(persona)
+        };
+        let session = session.inspect_err(|refused| {
+            if refused.is_override() {
+                self.host.attempted(&id);
+            }
+        })?;
         proposed.push((path.to_owned(), session.clone()));
         Ok(session)
+    }
+
+    /// Whether another process has admitted a newer issue of a persona than the one that is there: a file that names that overrides
+    /// nothing that goes on.
+    fn was_replaced(&self, held: &Session) -> bool {
+        held.is_replaced() || serials::replaced_by(&self.personas, held).is_some()
     }
 
     /// A persona that the new trust believes; or one that is there and that it does not believe any more.

@@ -84,7 +84,7 @@ impl Renewal<'_> {
 }
 
 /// The serial of a newer issue of its persona that was admitted.
-fn replaced_by(personas: &PersonaSerials, session: &Session) -> Option<u64> {
+pub(super) fn replaced_by(personas: &PersonaSerials, session: &Session) -> Option<u64> {
     let persona = session.persona();
     let last = personas.get(&persona.body.id).copied();
     last.filter(|last| persona.signer.is_some() && *last > persona.header.serial)
@@ -111,9 +111,12 @@ fn write_serials(
     })
 }
 
-/// Those of manifests, as earlier processes have left them.
-pub(super) fn of_manifests(host: &Host) -> Result<Serials, Failure> {
+/// Those of manifests and of personas, as other processes have left them.
+pub(super) fn known(host: &Host) -> Result<(Serials, PersonaSerials), Failure> {
     let file = host.0.serials.as_ref();
-    let locked = file.map(|file| file.lock(&*host.0.clock)).transpose()?;
-    locked.map_or_else(|| Ok(Serials::default()), |locked| locked.manifests())
+    let Some(file) = file else {
+        return Ok(Default::default());
+    };
+    let locked = file.lock(&*host.0.clock)?;
+    Ok((locked.manifests()?, locked.personas()?))
 }

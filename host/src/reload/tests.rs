@@ -372,6 +372,51 @@ fn a_persona_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() {
 }
 
 #[test]
+fn the_newer_issue_of_a_persona_that_was_replaced_elsewhere_takes_its_place() {
+    // The file names it at once, or after one that ended the session.
+    for ends_before in [false, true] {
+        let lab = Lab::new();
+        lab.manifest("a.json", 1, "a");
+        let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+        lab.write("p.json", &signed(Kind::Persona, 5, &body));
+        let open = "[policy]\ncapabilities = [\"*\"]";
+        let host = lab.host(lab.config(&["a.json"], &["p.json"], open));
+        let session = || host.session_of(&"p".parse().unwrap()).unwrap();
+        let reload = || host.reload(&lab.config(&["a.json"], &["p.json"], open));
+        let old = session();
+        // While nobody has admitted the newer one it overrides one that holds.
+        lab.write("p.json", &signed(Kind::Persona, 6, &body));
+        assert_eq!(reload().unwrap_err().code, Code::PersonaOverride);
+        assert!(!old.is_replaced());
+        let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+        let mut known = locked().personas().unwrap();
+        assert_eq!(known.insert("p".parse().unwrap(), 6), Some(5));
+        locked().write_personas(&known).unwrap();
+        if ends_before {
+            lab.write("p.json", &signed(Kind::Persona, 5, &body));
+            reload().unwrap();
+            assert!(old.is_replaced());
+        }
+        // Neither an older one nor what nobody signed anew does.
+        let other = json!({"id": "p", "name": "Other"});
+        for (serial, body, code) in [(4, &body, Code::DocumentStale), (5, &other, Code::PersonaOverride)] {
+            lab.write("p.json", &signed(Kind::Persona, serial, body));
+            assert_eq!(reload().unwrap_err().code, code);
+        }
+        lab.write("p.json", &signed(Kind::Persona, 6, &body));
+        reload().unwrap();
+        let new = session();
+        assert_eq!((new.persona().header.serial, new.is_replaced()), (6, false));
+        assert!(host.authorize(&new, &"a".parse().unwrap(), None).is_ok());
+        assert!(old.is_replaced());
+        assert_eq!(locked().personas().unwrap(), known);
+        // It is the one that holds from now on.
+        reload().unwrap();
+        assert!(!session().is_replaced());
+    }
+}
+
+#[test]
 fn what_the_builder_was_given_goes_on_to_hold() {
     let lab = Lab::new();
     let own = PrivateKey::from_seed(&Zeroizing::new([2; 32]));

@@ -127,6 +127,17 @@ impl Session {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whether another issue of its persona was admitted since, so that its calls are refused.
+    pub fn is_replaced(&self) -> bool {
+        self.check_issue().is_err()
+    }
+
+    /// Whether it is the issue of the same persona that takes the place of the one that holds now.
+    pub(crate) fn is_next_to(&self, held: &Self) -> bool {
+        let is_same = Arc::ptr_eq(&self.0.standing, &held.0.standing);
+        is_same && self.0.issue == self.0.standing.issue().saturating_add(1)
+    }
+
     /// Whether anybody but the register holds it, or another session of the same persona.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1 || Arc::strong_count(&self.0.standing) > 1

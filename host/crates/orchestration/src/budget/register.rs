@@ -70,6 +70,14 @@ impl From<Refused> for Failure {
     }
 }
 
+/// A session that was adopted, for whoever lets go of it again.
+#[derive(Debug)]
+pub struct Adopted {
+    session: Session,
+    /// The one that it took the place of.
+    before: Option<Session>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Register {
     sessions: RwLock<HashMap<PersonaId, Session>>,
@@ -133,14 +141,29 @@ impl Register {
         }
     }
 
+    /// The same, for a persona whose session was replaced elsewhere: the newer issue takes its place once it is adopted, and what was
+    /// used counts on.
+    pub(crate) fn propose_instead(&self, persona: Persona) -> Result<Session, Refused> {
+        match self.find(&persona.body.id) {
+            Some(held) if !held.is_of(&persona) => {
+                check_replacement(held.persona(), &persona)?;
+                let standing = Arc::clone(held.standing());
+                let issue = standing.issue().saturating_add(1);
+                Ok(Session::root(persona, standing, issue))
+            }
+            Some(_) | None => self.propose(persona),
+        }
+    }
+
     /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there.
-    pub(crate) fn adopt(&self, proposed: &[Session], now: Moment) -> Result<Vec<Session>, Refused> {
+    pub(crate) fn adopt(&self, proposed: &[Session], now: Moment) -> Result<Vec<Adopted>, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
         for session in proposed {
             let id = &session.persona().body.id;
-            match sessions.get(id) {
-                Some(held) if held.is(session) => {}
+            let before = match sessions.get(id) {
+                Some(held) if held.is(session) => continue,
+                Some(held) if session.is_next_to(held) => Some(held.clone()),
                 // Somebody opened one meanwhile.
                 Some(held) => {
                     return Err(Refused::Override {
@@ -148,30 +171,39 @@ impl Register {
                         last: held.persona().header.serial,
                     });
                 }
-                None => new.push(session.clone()),
-            }
+                None => None,
+            };
+            let session = session.clone();
+            new.push(Adopted { session, before });
         }
-        let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(new.len()) > AGENTS_MAX;
+        let more = new.iter().filter(|adopted| adopted.before.is_none()).count();
+        let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(more) > AGENTS_MAX;
         if is_full(&sessions) {
             sessions.retain(|_, session| !may_go(session, now));
         }
         if is_full(&sessions) {
             return Err(Refused::Full);
         }
-        for session in proposed {
+        for Adopted { session, before } in &new {
+            if before.is_some() {
+                session.standing().reissue();
+            }
             sessions.insert(session.persona().body.id.clone(), session.clone());
         }
         Ok(new)
     }
 
     /// Lets go of what was adopted, and ends it: whoever found one meanwhile would go on with a standing that nobody else
-    /// counts on. What has taken its place since stays.
-    pub(crate) fn abandon(&self, adopted: &[Session]) {
+    /// counts on. What it took the place of is back, and has ended as well. What has taken its place since stays.
+    pub(crate) fn abandon(&self, adopted: &[Adopted]) {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        for session in adopted {
+        for Adopted { session, before } in adopted {
             let id = &session.persona().body.id;
             if sessions.get(id).is_some_and(|held| held.is(session)) {
-                sessions.remove(id);
+                match before {
+                    Some(before) => sessions.insert(id.clone(), before.clone()),
+                    None => sessions.remove(id),
+                };
                 session.standing().reissue();
             }
         }
@@ -331,7 +363,7 @@ mod tests {
         assert!(matches!(propose("a", 2, "A"), Err(Refused::Override { last: 1, .. })));
         assert_eq!(register.list().len(), 1, "nobody finds it yet");
         let adopted = register.adopt(&[same.clone(), new.clone()], now()).unwrap();
-        assert!(adopted.len() == 1 && adopted[0].is(&new));
+        assert!(adopted.len() == 1 && adopted[0].session.is(&new));
         assert!(register.find(&"b".parse().unwrap()).unwrap().is(&new));
         let (one, other) = (propose("c", 1, "C").unwrap(), propose("d", 1, "D").unwrap());
         register.open(persona("d", 1, "D", Some(1)), now()).unwrap();
@@ -357,6 +389,30 @@ mod tests {
         assert!(register.find(&"b".parse().unwrap()).is_none());
         assert!(register.find(&"c".parse().unwrap()).unwrap().is(&newer));
         assert!(newer.check_issue().is_ok() && held.check_issue().is_ok());
+    }
+
+    #[test]
+    fn what_was_replaced_elsewhere_gives_its_place_and_its_standing_to_a_newer_issue() {
+        let register = Register::default();
+        let held = register.open(persona("a", 5, "A", Some(1)), now()).unwrap();
+        let id: PersonaId = "a".parse().unwrap();
+        let instead = |serial, key| register.propose_instead(persona("a", serial, "B", key));
+        assert!(matches!(instead(4, Some(1)), Err(Refused::Serial { .. })));
+        assert!(matches!(instead(5, Some(1)), Err(Refused::Override { .. })));
+        assert!(matches!(instead(6, None), Err(Refused::Override { .. })));
+        // Nothing has changed yet, and of two that were proposed one is taken.
+        let (one, other) = (instead(6, Some(1)).unwrap(), instead(7, Some(1)).unwrap());
+        assert!(held.check_issue().is_ok() && register.find(&id).unwrap().is(&held));
+        let adopted = register.adopt(std::slice::from_ref(&one), now()).unwrap();
+        assert!(one.check_issue().is_ok() && register.find(&id).unwrap().is(&one));
+        assert!(held.is_replaced() && Arc::ptr_eq(one.standing(), held.standing()));
+        assert!(matches!(register.adopt(&[other], now()), Err(Refused::Override { .. })));
+        // What could not be written down is let go of: nobody acts under either, and the next one counts on.
+        register.abandon(&adopted);
+        assert!(one.is_replaced() && held.is_replaced() && register.find(&id).unwrap().is(&held));
+        let next = instead(6, Some(1)).unwrap();
+        register.adopt(std::slice::from_ref(&next), now()).unwrap();
+        assert!(next.check_issue().is_ok() && Arc::ptr_eq(next.standing(), held.standing()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use aral_contract::{KeyId, PersonaId};
 use aral_persona::Persona;
 
 use super::Dispatcher;
-use crate::budget::{Ledger, Moment, Refused};
+use crate::budget::{Adopted, Ledger, Moment, Refused};
 use crate::session::Session;
 
 impl Dispatcher {
@@ -35,17 +35,27 @@ impl Dispatcher {
         self.register.propose(persona)
     }
 
+    /// The same, for a persona whose session was replaced elsewhere: a newer issue takes its place with [`Dispatcher::adopt`], and what
+    /// was used counts on.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::open`].
+    pub fn propose_instead(&self, persona: Persona) -> Result<Session, Refused> {
+        self.register.propose_instead(persona)
+    }
+
     /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there, for
     /// [`Dispatcher::abandon`].
     ///
     /// # Errors
     /// Another document stands for one of the personas now, or there are too many personas.
-    pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<Session>, Refused> {
+    pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<Adopted>, Refused> {
         self.register.adopt(proposed, Moment::of(&*self.clock))
     }
 
-    /// Lets go of sessions that were adopted: calls of whoever has found one meanwhile are refused from now on.
-    pub fn abandon(&self, adopted: &[Session]) {
+    /// Lets go of sessions that were adopted: calls of whoever has found one meanwhile are refused from now on, as are those under what
+    /// they took the place of.
+    pub fn abandon(&self, adopted: &[Adopted]) {
         self.register.abandon(adopted);
     }
 
