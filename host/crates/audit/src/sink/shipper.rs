@@ -128,15 +128,21 @@ impl Shipper {
         })
     }
 
-    /// For a sink that another process runs: what that has not delivered is not removed while the log is open. One that was never
-    /// at work needs nothing.
+    /// For a sink that another process runs: what that has not delivered is not removed while the log is open, and the log of the
+    /// host says so where that is more than the newest segment. One that was never at work needs nothing.
     pub fn elsewhere(log: &AuditLog, name: &SinkName) {
-        let needed = position::read(log.dir(), &name.0, log.id()).unwrap_or_else(|error| {
-            tracing::warn!(sink = %name, error = %chain(&error), "nobody knows what a sink needs of the audit log, and all of it stays");
-            Some(0)
-        });
-        if let Some(needed) = needed {
-            log.holds().keep(log.holds().add(needed));
+        let needed = match position::read(log.dir(), &name.0, log.id()) {
+            Ok(None) => return,
+            Ok(Some(needed)) => needed,
+            Err(error) => {
+                tracing::warn!(sink = %name, error = %chain(&error), "nobody knows what a sink needs of the audit log, and all of it stays");
+                0
+            }
+        };
+        log.holds().keep(log.holds().add(needed));
+        let segments = segment::list(log.dir()).unwrap_or_default();
+        if segments.last().is_some_and(|newest| needed < newest.first) {
+            tracing::warn!(sink = %name, needed, "the retention of the audit log waits for a copy that this process does not make: have a host serve, which does, or take it out of [audit]");
         }
     }
 

@@ -752,6 +752,58 @@ async fn a_stream_that_nobody_reads_holds_up_nobody_else() {
     assert_eq!(delivery.await, Delivery::Done { refused: Vec::new() });
 }
 
+/// Counts the lines of the operator's log that say that retention waits.
+#[derive(Clone, Default)]
+struct Waits(Arc<AtomicUsize>);
+
+impl tracing::field::Visit for Waits {
+    fn record_debug(&mut self, _field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        if format!("{value:?}").contains("retention of the audit log waits") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl tracing::Subscriber for Waits {
+    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+/// How often it is said that retention waits for a sink of another process.
+fn waits(log: &AuditLog) -> usize {
+    let waits = Waits::default();
+    let name = "test".parse().unwrap();
+    tracing::subscriber::with_default(waits.clone(), || Shipper::elsewhere(log, &name));
+    waits.0.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn that_retention_waits_for_a_sink_of_another_process_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes_max: 2000,
+        ..options(folder.path())
+    };
+    let log = session(&options, 60);
+    assert_eq!(waits(&log), 0, "there is none, and never was");
+    let sink = shipper(&log, Scripted::default());
+    assert_eq!(waits(&log), 1, "it has delivered nothing");
+    log.end().unwrap();
+    sink.run().await.unwrap();
+    assert_eq!(waits(&log), 0, "it has delivered everything");
+}
+
 #[test]
 fn what_a_sink_of_another_process_needs_stays() {
     let folder = tempfile::tempdir().unwrap();
