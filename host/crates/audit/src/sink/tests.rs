@@ -646,7 +646,7 @@ async fn log_records_hold_the_line_and_what_to_find_it_by() {
 }
 
 #[tokio::test]
-async fn records_that_a_collector_rejects_are_counted_and_not_sent_again() {
+async fn records_that_a_collector_rejects_while_it_takes_others_are_counted_and_not_sent_again() {
     for rejected in [json!("2"), json!(2)] {
         let canned = Canned::new(
             200,
@@ -662,6 +662,33 @@ async fn records_that_a_collector_rejects_are_counted_and_not_sent_again() {
         assert_eq!(refused.len(), 2);
         assert!(refused[0].reason.contains("2 of records 0 to 2") && refused[0].reason.contains("too\\nold"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_a_collector_rejects_as_a_whole_is_sent_again_until_something_is_taken() {
+    /// Rejects everything so often, and then takes everything.
+    #[derive(Debug)]
+    struct Rejecting(AtomicUsize);
+    impl Transport for Rejecting {
+        fn post<'a>(&'a self, _path: &'a str, _content_type: &'static str, _body: Vec<u8>) -> AnswerFuture<'a> {
+            let left = self.0.load(Ordering::Relaxed);
+            self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+            let rejects = b"{\"partialSuccess\": {\"rejectedLogRecords\": \"500\"}}";
+            Box::pin(std::future::ready(Ok(Answer {
+                status: 200,
+                retry_after: None,
+                body: if left > 0 { rejects.to_vec() } else { Vec::new() },
+            })))
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 9);
+    let transport = Box::new(Rejecting(AtomicUsize::new(5)));
+    let shipper = shipper(&log, Otlp::new("host".to_owned(), transport));
+    let status = shipper.status();
+    log.close().unwrap();
+    shipper.run().await.unwrap();
+    assert_eq!((status.borrow().position, status.borrow().refused), (10, 0));
 }
 
 #[tokio::test]
