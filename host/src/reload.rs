@@ -66,7 +66,7 @@ impl Host {
     /// replaced in another process since it was taken does not keep the rest from holding: nothing runs under it any more.
     /// Personas that are there cannot be changed in this way, not even by a newer issue: a file that says something else is
     /// an attempt to override one. Only of one that was replaced in another process it may name the newer issue, which takes its
-    /// place.
+    /// place; or ends like it, if another process has replaced that, too.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
     ///
     /// # Errors
@@ -188,21 +188,11 @@ impl<'a> Renewal<'a> {
     fn propose(&self, path: &Path, persona: Persona) -> Result<Session, Failure> {
         let id = persona.body.id.clone();
         let held = self.dispatcher.session(&id).filter(|held| !held.is_of(&persona));
-        let was_replaced = held.is_some_and(|held| self.was_replaced(&held));
-        if !was_replaced {
+        let replaced = held.filter(|held| self.was_replaced(held));
+        if replaced.is_none() {
             self.host.check_unchanged(&persona)?;
         }
-        let mut proposed = self.proposed.borrow_mut();
-        // Callers, scopes and the configuration may name one persona.
-        if let Some((_, session)) = proposed.iter().find(|(_, session)| session.persona().body.id == id) {
-            if session.is_of(&persona) {
-                return Ok(session.clone());
-            }
-            self.host.attempted(&id);
-            let last = session.persona().header.serial;
-            return Err(Refused::Override { id, last }.into());
-        }
-        let session = if was_replaced {
+        let session = if replaced.is_some() {
             self.dispatcher.propose_instead(persona)
         } else {
             self.dispatcher.propose(persona)
@@ -212,6 +202,20 @@ impl<'a> Renewal<'a> {
                 self.host.attempted(&id);
             }
         })?;
+        // An issue that was replaced as well says no more than the one that is there: nothing runs under either, and neither keeps
+        // newer rules from holding.
+        let is_behind = serials::replaced_by(&self.personas, &session).is_some();
+        let session = replaced.filter(|_| is_behind).unwrap_or(session);
+        let mut proposed = self.proposed.borrow_mut();
+        // Callers, scopes and the configuration may name one persona.
+        if let Some((_, other)) = proposed.iter().find(|(_, other)| other.persona().body.id == id) {
+            if other.is_of(session.persona()) {
+                return Ok(other.clone());
+            }
+            self.host.attempted(&id);
+            let last = other.persona().header.serial;
+            return Err(Refused::Override { id, last }.into());
+        }
         proposed.push((path.to_owned(), session.clone()));
         Ok(session)
     }

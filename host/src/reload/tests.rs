@@ -417,6 +417,54 @@ fn the_newer_issue_of_a_persona_that_was_replaced_elsewhere_takes_its_place() {
 }
 
 #[test]
+fn an_issue_that_was_replaced_elsewhere_as_well_keeps_no_rule_from_holding() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+    let write = |name, serial| lab.write(name, &signed(Kind::Persona, serial, &body));
+    write("p.json", 5);
+    let open = "[policy]\ncapabilities = [\"*\"]";
+    let host = lab.host(lab.config(&["a.json"], &["p.json"], open));
+    let session = || host.session_of(&"p".parse().unwrap()).unwrap();
+    let old = session();
+    let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+    let mut known = locked().personas().unwrap();
+    assert_eq!(known.insert("p".parse().unwrap(), 7), Some(5));
+    locked().write_personas(&known).unwrap();
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let revoking = format!("{open}\n[revoked]\nkeys = [\"{bad}\"]");
+    // It is named twice, and the second time finds what the first has left.
+    write("p.json", 6);
+    write("again.json", 6);
+    let reload = || host.reload(&lab.config(&["a.json"], &["p.json", "again.json"], &revoking));
+    for _ in 0..2 {
+        lab.events();
+        reload().unwrap();
+        assert!(host.dispatcher().trust().is_revoked(bad));
+        let lapsed = lab.lapsed();
+        assert!(
+            lapsed.len() == 1 && lapsed[0].starts_with("persona `p`: an issue of it with serial 7 "),
+            "{lapsed:?}"
+        );
+        assert!(old.is_replaced() && session().is_replaced());
+        let refused = host.authorize(&session(), &"a".parse().unwrap(), None);
+        assert_eq!(refused.unwrap_err().code, Code::DocumentStale);
+        assert_eq!(locked().personas().unwrap(), known);
+    }
+    // Beside the one that takes its place it is a second issue.
+    write("again.json", 7);
+    assert_eq!(reload().unwrap_err().code, Code::PersonaOverride);
+    write("p.json", 7);
+    write("again.json", 6);
+    assert_eq!(reload().unwrap_err().code, Code::PersonaOverride);
+    write("again.json", 7);
+    reload().unwrap();
+    let new = session();
+    assert_eq!((new.persona().header.serial, new.is_replaced()), (7, false));
+    assert!(old.is_replaced());
+}
+
+#[test]
 fn what_the_builder_was_given_goes_on_to_hold() {
     let lab = Lab::new();
     let own = PrivateKey::from_seed(&Zeroizing::new([2; 32]));
