@@ -34,9 +34,7 @@ impl Dispatcher {
 
     /// The guest has ended, or never began.
     pub(super) fn judge(&self, pass: Option<Pass<'_>>, result: &Result<String, Failure>, trace: TraceId) {
-        let verdict = result
-            .as_ref()
-            .map_or_else(|failure| verdict(failure.code), |_| Verdict::Answered);
+        let verdict = result.as_ref().map_or_else(verdict, |_| Verdict::Answered);
         let Some(change) = pass.and_then(|pass| pass.end(verdict)) else {
             return;
         };
@@ -75,8 +73,10 @@ fn refusal(grant: &Grant, wait: Duration) -> Failure {
 
 /// What an end says of the capability. Its own failures and those of the host count. What the caller sent, what it may not do
 /// and what it gave up do not, nor does that there was no room; a guest that answers with an error of its own works.
-pub(super) fn verdict(code: Code) -> Verdict {
-    match code {
+pub(super) fn verdict(failure: &Failure) -> Verdict {
+    match failure.code {
+        // Not compiled before so much has passed, which is a pause already: another one would outlast it.
+        Code::ComponentTooLarge if failure.retry_after.is_some() => Verdict::Silent,
         Code::GuestTrap
         | Code::GuestExit
         | Code::OutputInvalid

@@ -12,7 +12,7 @@ use aral_capability::{Roots, manifest};
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Blame, Code, Digest, LimitsRequest, Permission, Permissions};
 use aral_persona::{Persona, persona};
-use aral_runtime::{Allocation, RuntimeOptions};
+use aral_runtime::{Allocation, CompilerKind, RuntimeOptions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -116,6 +116,10 @@ fn open_session() -> Session {
 }
 
 fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
+    fixture_compiled_by(RuntimeOptions::default().compiler, policy_text, gate)
+}
+
+fn fixture_compiled_by(compiler: CompilerKind, policy_text: &str, gate: GateOptions) -> Fixture {
     let clock = Arc::new(TestClock {
         now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
         passed: Mutex::default(),
@@ -124,6 +128,7 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
     let kept = Arc::new(Kept::default());
     let options = RuntimeOptions {
         allocation: Allocation::OnDemand,
+        compiler,
         ..RuntimeOptions::default()
     };
     let dispatcher = Dispatcher::new(DispatcherParts {

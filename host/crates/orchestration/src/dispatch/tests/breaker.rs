@@ -211,7 +211,29 @@ async fn limits_of_the_call_code_that_does_not_compile_and_a_host_at_fault_count
         (Code::LimitRate, Verdict::Silent),
         (Code::CapabilityOpenCircuit, Verdict::Silent),
     ] {
-        assert_eq!(breaking::verdict(code), verdict, "{code}");
+        assert_eq!(breaking::verdict(&Failure::new(code, "it ended")), verdict, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_is_not_compiled_for_a_while_opens_nothing() {
+    // What a busy host does to a compiler.
+    let compiler = CompilerKind::Child {
+        program: "/bin/sh".into(),
+        args: ["-c", "kill -s ABRT $$"].map(str::to_owned).into(),
+        timeout_ms: 60_000,
+    };
+    let fixture = fixture_compiled_by(compiler, &format!("{OPEN}{NUMBERS}\n"), GateOptions::default());
+    fixture.admit("echo", &echo(), json!({}));
+    let session = named("analyst");
+    // The first finds out, and so does the first when the wait is over.
+    for _ in 0..2 {
+        assert_eq!(
+            codes(&fixture, &session, "echo", "{}", 4).await,
+            [Some(Code::ComponentTooLarge); 4]
+        );
+        assert_eq!(fixture.dispatcher.breakers_open(), 0);
+        fixture.pass(Duration::from_secs(30));
     }
 }
 
