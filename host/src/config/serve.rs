@@ -210,6 +210,7 @@ fn check_addresses(addresses: impl Iterator<Item = SocketAddr>) -> Result<(), Se
 }
 
 /// Whether the system binds one of them at most: also where one is that of all addresses, of which that of IPv6 takes IPv4, too.
+/// A system with `net.ipv6.bindv6only = 1` would bind both; what is taken does not depend on the machine that reads it.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let takes = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
     let interface = |address: SocketAddr| match address {

@@ -107,7 +107,9 @@ impl ServeConfigError {
             Self::Bounds(_) | Self::IssuerRange { .. } => return None,
             Self::AddressTwice(_) => {
                 return Some(
-                    "give each [[serve.listener]], and the `address` of [serve.admin], a port of its own".to_owned(),
+                    "give each [[serve.listener]], and the `address` of [serve.admin], a port of its own; `[::]` alone takes the \
+                     addresses of IPv4, too, as long as the system has net.ipv6.bindv6only = 0"
+                        .to_owned(),
                 );
             }
             Self::NoClientCa { key, .. } => {

@@ -246,6 +246,11 @@ fn no_address_is_listened_on_twice() {
             failure.message.contains("`127.0.0.1:8080` is listened on twice"),
             "{failure}"
         );
+        let hint = failure.hint.unwrap_or_default();
+        assert!(
+            hint.contains("a port of its own") && hint.contains("`[::]` alone takes the addresses of IPv4, too"),
+            "{hint}"
+        );
     }
     for (one, two) in [
         ("0.0.0.0:1", "[::]:1"),
