@@ -1,6 +1,7 @@
 //! Takes a configuration that was read again. Everything is checked and made first; then it holds as a whole, or nothing
 //! has changed. What cannot change while the host runs is refused by name.
 
+mod fixed;
 mod in_force;
 mod serials;
 
@@ -14,11 +15,10 @@ use aral_capability::{Registry, manifest};
 use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
-use aral_contract::{Code, Digest, EventKind, Failure};
+use aral_contract::{Digest, EventKind, Failure};
 use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
-use aral_protocol::AdminOptions;
 
 use crate::components::Beside;
 use crate::components::read_document;
@@ -27,6 +27,7 @@ use crate::events::security;
 use crate::host::Host;
 use crate::personas::Personas;
 use crate::serials::PersonaSerials;
+use fixed::{authorities, check_fixed, keeps_outbound};
 
 pub(crate) use in_force::{Given, InForce};
 
@@ -354,68 +355,6 @@ impl Host {
         tracing::warn!("{subject}");
         self.record(security(OLD_AUTHORITIES, subject.to_owned()));
     }
-}
-
-fn admin(config: &Config) -> Option<&AdminOptions> {
-    config.serve.as_ref().map(|serve| &serve.admin)
-}
-
-/// Whether something reaches its server until the end of the host as it did at the start. Keys of issuers are fetched anew.
-fn keeps_outbound(config: &Config) -> bool {
-    let secrets = config.secrets.as_ref().is_some_and(|secrets| secrets.vault.is_some());
-    let audit = config.audit.as_ref();
-    let copies = audit.is_some_and(|audit| audit.elasticsearch.is_some() || audit.otlp.is_some());
-    secrets || copies || config.telemetry.otlp.is_some()
-}
-
-/// The way that requests to other servers go.
-fn way(config: &Config) -> (Option<&str>, &[String]) {
-    let options = config.outbound.options();
-    (options.proxy.as_deref(), &options.no_proxy)
-}
-
-/// Whom they trust besides the system's.
-fn authorities(config: &Config) -> Option<&[u8]> {
-    config.outbound.options().ca_pem.as_deref()
-}
-
-/// What the host is made of, it keeps until its end.
-fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
-    let sections = [
-        ("state_dir", old.state_dir == new.state_dir),
-        ("[egress]", old.egress == new.egress),
-        (
-            "[runtime]",
-            old.allocation == new.allocation
-                && old.gate == new.gate
-                && old.cache_dir == new.cache_dir
-                && old.cache_bytes_max == new.cache_bytes_max,
-        ),
-        ("[memory]", old.memory == new.memory),
-        ("[secrets]", old.secrets == new.secrets),
-        ("[audit]", old.audit == new.audit),
-        ("[process]", old.process == new.process),
-        ("[telemetry]", old.telemetry == new.telemetry),
-        ("[outbound]", way(old) == way(new) || !keeps_outbound(old)),
-        (
-            "[serve.admin]",
-            admin(old) == admin(new) || new.serve.is_none() || old.serve.is_none(),
-        ),
-    ];
-    let changed: Vec<&str> = sections
-        .into_iter()
-        .filter(|(_, same)| !same)
-        .map(|(name, _)| name)
-        .collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let changed = changed.join(", ");
-    Err(Failure::new(
-        Code::ConfigInvalid,
-        format!("{changed} cannot change while the host runs"),
-    )
-    .with_hint(format!("restart it, or leave {changed} in aral.toml as it was")))
 }
 
 #[cfg(test)]

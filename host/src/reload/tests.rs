@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aral_contract::Code;
 use aral_contract::document::signed::{Header, Kind, sign};
 use aral_contract::document::{PrivateKey, PublicKey};
 use aral_runtime::files;
