@@ -27,13 +27,13 @@ use crate::events::security;
 use crate::host::Host;
 use crate::personas::Personas;
 use crate::serials::PersonaSerials;
-use fixed::{authorities, check_fixed, keeps_outbound};
+use fixed::check_fixed;
 
 pub(crate) use in_force::{Given, InForce};
 
 /// The rule of the event that says that a document lapsed.
 const LAPSED: &str = "document.lapsed";
-/// The rule of the event that says that servers are reached with the authorities of before.
+/// The rule of the event that says that servers are reached with the authorities of the start.
 const OLD_AUTHORITIES: &str = "outbound.ca_file";
 
 type Manifest = Verified<manifest::ManifestBody>;
@@ -272,8 +272,7 @@ impl<'a> Renewal<'a> {
         for (subject, reason) in self.lapses.take() {
             self.host.note_lapsed(&subject, &reason);
         }
-        let old = self.in_force.config.as_deref();
-        if old.is_some_and(|old| keeps_outbound(old) && authorities(old) != authorities(self.config)) {
+        if self.in_force.keeps_other_authorities(self.config) {
             self.host.note_old_authorities();
         }
         let changed = |subject, before: Digest, after: Digest| {

@@ -8,6 +8,7 @@ use aral_contract::{Code, Digest, Failure, KeyId};
 use aral_orchestration::Policy;
 use aral_protocol::Health;
 
+use super::fixed::{authorities, keeps_outbound};
 use crate::config::Config;
 use crate::host::Registered;
 
@@ -16,6 +17,8 @@ use crate::host::Registered;
 pub(crate) struct InForce {
     /// As it was handed to the host; none: it is not built yet.
     pub(super) config: Option<Box<Config>>,
+    /// The authorities of `[outbound]` at the start: what reaches a server until the end of the host trusts these.
+    authorities: Option<Vec<u8>>,
     /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
     pub(super) manifests: HashSet<Digest>,
     given: Given,
@@ -38,6 +41,7 @@ impl InForce {
     pub(crate) fn new(config: &Config, given: Given) -> Self {
         Self {
             config: Some(Box::new(config.clone())),
+            authorities: authorities(config).map(<[u8]>::to_vec),
             manifests: HashSet::new(),
             given,
             revoked: BTreeSet::new(),
@@ -55,6 +59,13 @@ impl InForce {
     pub(crate) fn serve(&mut self, health: &Arc<dyn Health>) {
         self.servers.retain(|server| server.strong_count() > 0);
         self.servers.push(Arc::downgrade(health));
+    }
+
+    /// Whether a configuration has other authorities than the one before, and than servers are reached with until the end of the host.
+    pub(super) fn keeps_other_authorities(&self, new: &Config) -> bool {
+        let old = self.config.as_deref();
+        let is_news = old.is_some_and(|old| keeps_outbound(old) && authorities(old) != authorities(new));
+        is_news && authorities(new) != self.authorities.as_deref()
     }
 
     /// Whether no server would be left behind under the rules of before.

@@ -664,6 +664,10 @@ fn authorities_that_are_renewed_keep_no_rule_from_holding() {
         assert_eq!(told(), usize::from(keeps), "{more}");
         host.reload(&config("BBBB", &revoking)).unwrap();
         assert_eq!(told(), 0, "once");
+        host.reload(&config("AAAA", &revoking)).unwrap();
+        assert_eq!(told(), 0, "that is the one which all trust");
+        host.reload(&config("CCCC", &revoking)).unwrap();
+        assert_eq!(told(), usize::from(keeps), "{more}");
     }
 }
 
