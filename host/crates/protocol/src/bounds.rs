@@ -21,6 +21,9 @@ pub struct OutOfRange {
 /// What one of many may have of a total, where the configuration does not say: one part in so many, and at least one. Stops one
 /// from taking all of a total that was made smaller.
 const SHARE: u64 = 4;
+/// What an address or a caller may have at least of a total that has as many, where the configuration does not say. Stops a small
+/// host from refusing the second request of the only caller that it has.
+const SHARE_OF_ONE_MIN: u64 = 2;
 
 macro_rules! bounds {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $min:expr => $max:expr;)*) => {
@@ -66,12 +69,12 @@ bounds! {
     connections_max = 10_000, 1 => 1_000_000;
     /// The same from one address, of IPv6 from one network of 64 bits; a quarter of them, where nobody says. Stops one machine
     /// from taking the places of all.
-    connections_per_address_max = share(10_000), 1 => 1_000_000;
+    connections_per_address_max = share_of_one(10_000), 1 => 1_000_000;
     /// Requests between their first byte of body and their last byte of answer. Stops bodies and answers from filling memory.
     requests_max = 2_000, 1 => 1_000_000;
     /// The same of one caller; a quarter of them, where nobody says. Stops one whose bodies come slowly from taking the places of
     /// all.
-    requests_per_caller_max = share(2_000), 1 => 1_000_000;
+    requests_per_caller_max = share_of_one(2_000), 1 => 1_000_000;
     /// Request line and header fields together. Stops header floods.
     header_bytes_max = 32 << 10, 8 << 10 => 1 << 20;
     /// Path and query. Stops addresses that fill logs.
@@ -128,7 +131,7 @@ bounds! {
 impl BoundsRequest {
     /// With the shares that it does not name, of totals that it does.
     fn with_shares(&self) -> Self {
-        let of = |own: Option<u64>, total: Option<u64>| own.or_else(|| total.map(share));
+        let of = |own: Option<u64>, total: Option<u64>| own.or_else(|| total.map(share_of_one));
         Self {
             connections_per_address_max: of(self.connections_per_address_max, self.connections_max),
             requests_per_caller_max: of(self.requests_per_caller_max, self.requests_max),
@@ -140,6 +143,11 @@ impl BoundsRequest {
 /// What one of many may have of a total.
 pub(crate) fn share(total: u64) -> u64 {
     (total / SHARE).max(1)
+}
+
+/// What an address or a caller may have of it.
+fn share_of_one(total: u64) -> u64 {
+    share(total).max(SHARE_OF_ONE_MIN.min(total))
 }
 
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {
@@ -192,9 +200,20 @@ mod tests {
             (bounds.connections_per_address_max, bounds.requests_per_caller_max)
         };
         assert_eq!(shares(None, None), (2_500, 500));
-        for (total, share) in [(1, 1), (3, 1), (4, 1), (8, 2), (1_000, 250), (1_000_000, 250_000)] {
-            assert_eq!(shares(Some(total), None), (share, share), "of {total}");
+        for (total, one) in [
+            (1, 1),
+            (2, 2),
+            (3, 2),
+            (7, 2),
+            (8, 2),
+            (12, 3),
+            (1_000, 250),
+            (1_000_000, 250_000),
+        ] {
+            assert_eq!(shares(Some(total), None), (one, one), "of {total}");
         }
+        // Whoever waits for an issuer takes no more than a quarter.
+        assert_eq!([1, 4, 7, 8].map(share), [1, 1, 1, 2]);
         assert_eq!(shares(Some(400), Some(500)), (500, 500), "what it says holds");
         assert_eq!(shares(None, Some(7)), (7, 7));
         let none = BoundsRequest {
