@@ -16,7 +16,6 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use super::access::{FilesView, Handle};
 use super::open::{self, Opened, Wish};
 use super::quota::{Quota, QuotaExceeded};
-use super::reading::CountedStream;
 use super::{Access, Place};
 
 type Entries = Resource<ReaddirIterator>;
@@ -100,12 +99,12 @@ impl HostDescriptor for FilesView<'_> {
 
     fn read_via_stream(&mut self, handle: Handle, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
         self.may_read(&handle, "")?;
-        let counted = self.files.reading.begin().ok_or(ErrorCode::InsufficientMemory)?;
-        let stream = self.wasi.read_via_stream(handle, offset)?;
-        let stream: DynInputStream = Box::new(CountedStream {
-            inner: self.wasi.table.delete(stream)?,
-            _counted: counted,
-        });
+        let file = match self.wasi.table.get(&handle)? {
+            Descriptor::File(file) => Arc::clone(&file.file),
+            Descriptor::Dir(_) => return Err(ErrorCode::IsDirectory.into()),
+        };
+        let stream = self.files.reading.begin(file, offset);
+        let stream: DynInputStream = Box::new(stream.ok_or(ErrorCode::InsufficientMemory)?);
         Ok(self.wasi.table.push(stream)?)
     }
 
