@@ -25,7 +25,10 @@ pub fn store_failure(error: StoreError) -> Failure {
         StoreError::Held { .. } => failed(Code::Unavailable).with_hint("end that process, or wait for its end"),
         StoreError::Io { .. } | StoreError::Busy => failed(Code::Unavailable),
         StoreError::Version { .. } => failed(Code::ConfigInvalid),
-        StoreError::WrongKey { .. } => failed(Code::ConfigInvalid).with_hint(
+        StoreError::WrongKey { service: Some(_), .. } => failed(Code::ConfigInvalid).with_hint(
+            "if its engine has moved, let the token use the key where it is now; if not, name the key that the store wants in aral.toml, [memory.master_key]",
+        ),
+        StoreError::WrongKey { service: None, .. } => failed(Code::ConfigInvalid).with_hint(
             "name the key that the store wants in aral.toml, [memory.master_key]; after `rotate-key` that is the new one",
         ),
         StoreError::Master(_) => failed(Code::ConfigInvalid).with_hint("make one: `aral memory keygen FILE`"),
@@ -104,9 +107,23 @@ mod tests {
                 StoreError::WrongKey {
                     wanted: "`aa`".to_owned(),
                     given: "`bb`".to_owned(),
+                    service: None,
                 },
                 Code::ConfigInvalid,
                 Some("[memory.master_key]"),
+            ),
+            (
+                StoreError::WrongKey {
+                    wanted: "`service:one/aa`".to_owned(),
+                    given: "service:two/aa".to_owned(),
+                    service: Some(Box::new(KeyServiceError::Refused {
+                        place: "the service".to_owned(),
+                        key: "aa".to_owned(),
+                        reason: "permission denied".to_owned(),
+                    })),
+                },
+                Code::ConfigInvalid,
+                Some("let the token use the key"),
             ),
             (
                 StoreError::Full {
@@ -156,7 +173,7 @@ mod tests {
             (StoreError::Cursor, Code::InputInvalid, None),
             (StoreError::Busy, Code::Unavailable, None),
         ] {
-            let words = error.to_string();
+            let words = chain(&error);
             let failure = store_failure(error);
             assert_eq!((failure.code, failure.message.as_str()), (code, words.as_str()));
             match hint {

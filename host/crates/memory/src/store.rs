@@ -191,6 +191,9 @@ pub enum StoreError {
         wanted: String,
         /// Id of the key that was given.
         given: String,
+        /// What the service says of the key that was given, where that may be the one that is wanted, moved; none: it is not.
+        #[source]
+        service: Option<Box<KeyServiceError>>,
     },
     /// A text that is no master key.
     #[error(transparent)]

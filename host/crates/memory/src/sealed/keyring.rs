@@ -165,29 +165,28 @@ impl RootEntry {
 
     /// The root, if `master` opens it.
     pub(crate) fn open(&self, store: &StoreId, master: &MasterKey, epoch: Option<&Epoch>) -> Result<Root, StoreError> {
-        let wrong = || {
+        let wrong = |service| {
             let wanted: Vec<String> = self.seals.iter().map(|seal| format!("`{}`", seal.key)).collect();
             StoreError::WrongKey {
                 wanted: wanted.join(" or "),
                 given: master.id(),
+                service,
             }
         };
         let seal = self.seal_of(master).and_then(|at| self.seals.get(at));
-        let seal = seal.ok_or_else(wrong)?;
+        let seal = seal.ok_or_else(|| wrong(None))?;
         let mut sealed = unhex(&seal.sealed).ok_or(DAMAGED)?;
         if let Some(name) = &self.epoch {
             sealed = required(epoch)?.service.unwrap(name, &sealed)?.to_vec();
         }
         let key = master.open(&sealed, &associated(store, self.number));
-        let key = key.map_err(|error| match error {
-            StoreError::KeyService(error @ (KeyServiceError::Refused { .. } | KeyServiceError::NotFound { .. }))
-                if master.may_have_been(&seal.key) =>
-            {
-                tracing::warn!(%error, "the master key is none that has moved from where the store had it");
-                wrong()
-            }
-            error => error,
-        })?;
+        let key =
+            key.map_err(|error| match error {
+                StoreError::KeyService(
+                    error @ (KeyServiceError::Refused { .. } | KeyServiceError::NotFound { .. }),
+                ) if master.may_have_been(&seal.key) => wrong(Some(Box::new(error))),
+                error => error,
+            })?;
         Root::new(store, self.number, self.first_generation, key)
     }
 }

@@ -302,6 +302,13 @@ impl KeyService for TestService {
     }
 
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {
+        if self.1 == FORBIDDEN {
+            return Err(KeyServiceError::Refused {
+                place: self.place(),
+                key: key.to_owned(),
+                reason: "permission denied".to_owned(),
+            });
+        }
         let mut plain = Zeroizing::new(self.pad(key, wrapped)?);
         if plain.pop() == Some(0) {
             return Ok(plain);
@@ -367,6 +374,9 @@ fn a_new_epoch_destroys_the_key_of_the_old_one() {
         Err(StoreError::KeyService(KeyServiceError::NotFound { .. }))
     ));
 }
+
+/// The engine whose keys open nothing: nobody has the right.
+const FORBIDDEN: &str = "forbidden";
 
 /// Keys of these names in an engine of its own.
 fn mounted<const COUNT: usize>(mount: &'static str, names: [&str; COUNT]) -> [MasterKey; COUNT] {
@@ -443,6 +453,33 @@ fn a_key_whose_engine_has_moved_opens_the_store() {
     drop(store);
     assert!(matches!(open(&another), Err(StoreError::WrongKey { .. })));
     assert!(open(&moved_other).is_ok());
+}
+
+#[test]
+fn who_may_not_use_a_key_where_its_engine_is_now_is_told_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one] = mounted("one", ["aral"]);
+    let [moved, elsewhere] = mounted(FORBIDDEN, ["aral", "elsewhere"]);
+    let open = |key: &MasterKey| {
+        SealedStore::open(StoreOptions {
+            key: key.clone(),
+            ..options(&folder, 1)
+        })
+    };
+    put(&open(&one).unwrap(), "a", b"kept");
+    let text = aral_contract::failure::chain(&open(&moved).unwrap_err());
+    for part in [
+        "`service:one/aral`",
+        "service:forbidden/aral",
+        "refuses the key `aral`: permission denied",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // Of a key of another name nobody is asked.
+    assert!(matches!(
+        open(&elsewhere),
+        Err(StoreError::WrongKey { service: None, .. })
+    ));
 }
 
 #[test]
