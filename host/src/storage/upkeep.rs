@@ -1,5 +1,6 @@
 //! What an open store needs now and then: expired records are removed, and epochs end. It knows no thread.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,9 @@ use crate::config::storage::MemoryConfig;
 const SWEEP_RECORDS_MAX: usize = 256;
 /// How often it is looked whether an epoch is over. An epoch is at least an hour.
 const EPOCH_LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Reasons that are told of an epoch that cannot end. Stops a key service that gives another one each time from filling the
+/// audit log.
+const REASONS_TOLD_MAX: usize = 8;
 
 /// All of it.
 pub(super) fn upkeep(
@@ -59,13 +63,13 @@ pub(super) fn upkeep(
     all
 }
 
-/// What is on record of the end of an epoch that is under way. Where it cannot end it is tried at each look, and each
-/// reason is told once.
+/// What is on record of the end of an epoch that is under way. Where it cannot end it is tried at each look, and each of the
+/// first reasons is told once.
 #[derive(Debug, Default)]
 struct Told {
     begun: bool,
-    /// The reason that was told last.
-    failed: Option<String>,
+    /// The reasons.
+    failed: BTreeSet<String>,
 }
 
 fn rotate_if_over(
@@ -115,12 +119,11 @@ fn rotate_if_over(
         }
         Err(error) => {
             // Whatever ends in the middle because it was told to is no failure.
-            if !stopping.load(Ordering::Acquire) {
-                let reason = Some(chain(&error));
-                if told.failed != reason {
-                    record(rotation::failed(rotation::EPOCH, &error));
-                }
-                told.failed = reason;
+            if !stopping.load(Ordering::Acquire)
+                && told.failed.len() < REASONS_TOLD_MAX
+                && told.failed.insert(chain(&error))
+            {
+                record(rotation::failed(rotation::EPOCH, &error));
             }
             Err(error)
         }
@@ -129,7 +132,6 @@ fn rotate_if_over(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Mutex;
 
     use aral_contract::Classification;
@@ -290,7 +292,8 @@ mod tests {
         let alone = store.alone().unwrap();
         step().unwrap();
         drop(alone);
-        for reason in ["it is away", "it is sealed"] {
+        // A service that restarts again and again alternates.
+        for reason in ["it is away", "it is sealed", "it is away", "it is sealed"] {
             *lab.keys.1.lock().unwrap() = Some(reason);
             for _ in 0..3 {
                 step().unwrap_err();
@@ -307,6 +310,40 @@ mod tests {
         let away = "memory_rotation_failed memory epoch: a set is unavailable: it is away";
         let sealed = "memory_rotation_failed memory epoch: a set is unavailable: it is sealed";
         assert_eq!(words(heard), [begun, away, sealed, rotated, begun, rotated]);
+    }
+
+    #[test]
+    fn a_reason_that_is_another_one_each_time_is_not_told_for_ever() {
+        let lab = Lab::new();
+        let store = lab.open(true);
+        let heard = Mutex::new(Vec::new());
+        let mut told = Told::default();
+        let mut step = || {
+            rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &mut told, &|kind| {
+                heard.lock().unwrap().push(kind)
+            })
+        };
+        step().unwrap();
+        lab.go_on(1);
+        let reasons = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        for reason in reasons {
+            *lab.keys.1.lock().unwrap() = Some(reason);
+            step().unwrap_err();
+        }
+        *lab.keys.1.lock().unwrap() = None;
+        step().unwrap();
+        step().unwrap();
+        // The next epoch that cannot end is told again.
+        lab.go_on(1);
+        *lab.keys.1.lock().unwrap() = Some("j");
+        step().unwrap_err();
+        let words = words(heard);
+        let failed: Vec<&str> = words
+            .iter()
+            .filter_map(|word| word.rsplit_once("unavailable: "))
+            .map(|(_, reason)| reason)
+            .collect();
+        assert_eq!(failed, [&reasons[..REASONS_TOLD_MAX], &["j"]].concat());
     }
 
     #[test]
@@ -347,7 +384,7 @@ mod tests {
         rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), told, &|_| {}).unwrap();
         lab.go_on(1);
         rotate_if_over(&store, &lab.age(1), &AtomicBool::new(true), told, &|_| {}).unwrap_err();
-        assert!(told.begun && told.failed.is_none(), "it was told to end: {told:?}");
+        assert!(told.begun && told.failed.is_empty(), "it was told to end: {told:?}");
         assert!(store.status().unwrap().is_rotating);
         drop(store);
         let store = lab.open(true);
