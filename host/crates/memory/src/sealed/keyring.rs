@@ -144,7 +144,7 @@ impl RootEntry {
 
     /// Where the seal of `master` is, as far as its id says so. One of its name in another engine is taken if it is the only
     /// one: with several, nobody could say which of them it was.
-    fn seal_of(&self, master: &MasterKey) -> Option<usize> {
+    pub(crate) fn seal_of(&self, master: &MasterKey) -> Option<usize> {
         let id = master.id();
         let same = self.seals.iter().position(|seal| seal.key == id);
         same.or_else(|| self.seals.iter().position(|seal| master.may_be(&seal.key)))

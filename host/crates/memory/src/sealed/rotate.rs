@@ -50,7 +50,8 @@ impl SealedStore {
     ///
     /// # Errors
     /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Invalid`] if the key is the old one, or
-    /// another one than that of a rotation that was cut off; and as [`RecordStore::apply`](crate::RecordStore::apply).
+    /// another one than that of a rotation that was cut off, or [`StoreError::WrongKey`] if it only has the name of that; and as
+    /// [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn rotate_key(&self, new: &MasterKey, progress: &mut dyn FnMut(Progress)) -> Result<Rotated, StoreError> {
         let mut to_the_end = |step| {
             progress(step);
@@ -172,7 +173,8 @@ impl Inner {
         let keys = self.keys.load_full();
         if keys.is_rotating() {
             let newest = before.last().ok_or(DAMAGED)?;
-            if newest.seals.iter().any(|seal| new.may_be(&seal.key)) {
+            // Its engine may have moved since; the seal gets its id when the rotation ends.
+            if newest.seal_of(new).is_some() {
                 // It is about to be the only one that opens the store.
                 newest.open(&self.store, new, self.epoch.as_ref())?;
                 return Ok(true);

@@ -375,6 +375,40 @@ fn a_new_epoch_destroys_the_key_of_the_old_one() {
     ));
 }
 
+#[test]
+fn a_rotation_goes_on_to_a_key_whose_engine_has_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = mounted("one", ["aral", "other"]);
+    // The same keys, moved; and one that only has the name.
+    let [moved, moved_other] = mounted("two", ["aral", "other"]);
+    let [of_its_name] = mounted("three", ["other"]);
+    let open = |key: &MasterKey| {
+        SealedStore::open(StoreOptions {
+            key: key.clone(),
+            ..options(&folder, 1)
+        })
+    };
+    let store = open(&one).unwrap();
+    put(&store, "a", b"kept");
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.rotate_key(&other, &mut |_| panic!("cut off here"))
+    }));
+    assert!(cut.is_err());
+    drop(store);
+    let store = open(&moved).unwrap();
+    let wrong = store.rotate_key(&of_its_name, &mut |_| {}).unwrap_err();
+    assert!(
+        matches!(wrong, StoreError::WrongKey { service: Some(_), .. }),
+        "{wrong:?}"
+    );
+    assert!(store.rotate_key(&moved_other, &mut |_| {}).unwrap().resumed);
+    assert_eq!(store.status().unwrap().keys, ["service:two/other"]);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    drop(store);
+    assert_eq!(value(&open(&moved_other).unwrap(), "a").as_deref(), Some(&b"kept"[..]));
+    assert!(matches!(open(&moved), Err(StoreError::WrongKey { .. })));
+}
+
 /// The engine whose keys open nothing: nobody has the right.
 const FORBIDDEN: &str = "forbidden";
 
