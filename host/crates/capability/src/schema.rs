@@ -320,6 +320,7 @@ mod tests {
         }
         let schema = json!({ "properties": {
             "id": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,256}$" },
+            "key": { "type": "string", "pattern": "^key-[A-Za-z0-9_-]{1,256}$" },
             "content": { "type": "string", "minLength": 1, "pattern": r"\S" },
             "data": { "type": "string", "pattern": "^[A-Za-z0-9+/]*={0,2}$" },
             "files": { "type": "array", "items": { "type": "string", "pattern": r"^[^/]{1,255}$" } }
@@ -331,8 +332,12 @@ mod tests {
             schema.check(&json!({ "id": "x", "content": content, "data": "a".repeat(5 << 19), "files": files })),
             Ok(())
         );
-        let violation = schema.check(&json!({ "id": "n".repeat(3 << 20) })).unwrap_err();
+        let long = "n".repeat(3 << 20);
+        let violation = schema.check(&json!({ "key": long })).unwrap_err();
         assert!(violation.reason.contains("steps"), "{violation}");
+        // The characters of one class are counted without an automaton.
+        let violation = schema.check(&json!({ "id": long })).unwrap_err();
+        assert_eq!(violation.path, "/id", "{violation}");
         let failure = Schema::compile("input_schema", &json!({ "pattern": "(" }))
             .err()
             .unwrap();

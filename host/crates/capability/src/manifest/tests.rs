@@ -589,7 +589,10 @@ fn building_refuses_what_admission_would_refuse() {
     let build = |text: &str, bytes: &[u8]| build_with(text, bytes, "{}");
     let found = build_with(TOOL, &component(Shape::Tool, &[]), r#"{"pattern": "(a+)\\1"}"#).unwrap_err();
     assert!(
-        found.starts_with("document.invalid: capability `probe`: `input_schema` is not a JSON Schema: "),
+        found.starts_with(
+            "document.invalid: capability `probe`: `input_schema` is a JSON Schema that this host does not evaluate: \
+             a pattern is none that this host reads"
+        ),
         "{found}"
     );
     let exec = "[permissions.exec]\nprograms = [{ path = \"/bin/date\", args = [] }]\n";
