@@ -373,6 +373,17 @@ mod tests {
     }
 
     #[test]
+    fn keywords_that_mean_nothing_count_where_they_are_looked_at() {
+        let mut element: serde_json::Map<String, Value> = (0..20_000).map(|n| (format!("a{n}"), json!(0))).collect();
+        // What refers to itself is counted however small the value is.
+        element.insert("items".to_owned(), json!({ "$ref": "#" }));
+        let schema = Schema::compile("output_schema", &json!({ "items": element })).unwrap();
+        let elements = |count: usize| Value::Array((0..count).map(|_| json!(0)).collect());
+        assert_eq!(schema.check(&elements(100)), Ok(()));
+        assert!(schema.check(&elements(1_000)).unwrap_err().reason.contains("steps"));
+    }
+
+    #[test]
     fn a_long_chain_of_references_cannot_exhaust_the_stack() {
         let link = |n: usize| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
         let mut defs: serde_json::Map<String, Value> = (0..5000).map(link).collect();

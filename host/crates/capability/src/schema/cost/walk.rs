@@ -1,12 +1,15 @@
 //! What one value costs under a schema, counted step by step without evaluating it.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
 use super::{Cost, NESTING_MAX, STEPS_MAX, Target, TooCostly};
 
 /// Bytes that an element adds to the path to what is in it.
 const INDEX_BYTES: u64 = 8;
+/// Keywords of a subschema that are looked at in the step of its application; each of the others takes a step, also if it
+/// means nothing.
+const KEYWORDS_PER_APPLICATION: usize = 8;
 
 /// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
 pub(super) struct Walk<'a> {
@@ -75,6 +78,7 @@ impl<'a> Walk<'a> {
         here: &mut Vec<*const Value>,
         place: Place,
     ) -> Result<(), TooCostly> {
+        self.look(schema)?;
         let own = Own::of(schema);
         let read = match value {
             Value::String(text) => {
@@ -152,6 +156,7 @@ impl<'a> Walk<'a> {
         here: &mut Vec<*const Value>,
         place: Place,
     ) -> Result<(), TooCostly> {
+        self.look(schema)?;
         let names = self.names(&Own::of(schema), value);
         self.step(names.saturating_add(1))?;
         let place = Place {
@@ -192,6 +197,13 @@ impl<'a> Walk<'a> {
         named.keys().fold(0, |steps, pattern| {
             steps.saturating_add(self.cost.patterns.search_name(pattern, bytes))
         })
+    }
+
+    /// Taken before the keywords are looked at: counting must not cost what nobody counts.
+    fn look(&mut self, schema: &Value) -> Result<(), TooCostly> {
+        let keywords = schema.as_object().map_or(0, Map::len);
+        let beyond = keywords.saturating_sub(KEYWORDS_PER_APPLICATION);
+        self.step(u64::try_from(beyond).unwrap_or(u64::MAX))
     }
 
     /// Each takes a step also if the value has nothing for it: a validator looks.
