@@ -384,6 +384,15 @@ mod tests {
     }
 
     #[test]
+    fn members_that_nothing_is_wanted_of_count_where_they_are_passed_over() {
+        let often = |one: Value| json!({ "$defs": { "a": one }, "allOf": vec![json!({ "$ref": "#/$defs/a" }); 5_000] });
+        let members = |count: usize| (0..count).map(|n| (format!("n{n}"), json!(0))).collect::<Value>();
+        let schema = Schema::compile("output_schema", &often(json!({ "patternProperties": {} }))).unwrap();
+        assert_eq!(schema.check(&members(1_000)), Ok(()));
+        assert!(schema.check(&members(100_000)).unwrap_err().reason.contains("steps"));
+    }
+
+    #[test]
     fn a_long_chain_of_references_cannot_exhaust_the_stack() {
         let link = |n: usize| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
         let mut defs: serde_json::Map<String, Value> = (0..5000).map(link).collect();

@@ -10,6 +10,8 @@ const INDEX_BYTES: u64 = 8;
 /// Keywords of a subschema that are looked at in the step of its application; each of the others takes a step, also if it
 /// means nothing.
 const KEYWORDS_PER_APPLICATION: usize = 8;
+/// Members of an object that one step passes over, whatever their names and whether a pattern is there to search them.
+const MEMBERS_PER_STEP: usize = 8;
 
 /// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
 pub(super) struct Walk<'a> {
@@ -125,7 +127,8 @@ impl<'a> Walk<'a> {
                     }
                 }
                 (Target::Names, Value::Object(members)) => {
-                    let named_parts = if place.in_branch { parts_of(value) } else { 0 };
+                    let copied = place.in_branch && self.copies_left.is_some();
+                    let named_parts = if copied { parts_of(value) } else { 0 };
                     let place = Place { named_parts, ..place };
                     for name in members.keys() {
                         self.step(parts_of_text(name))?;
@@ -194,7 +197,8 @@ impl<'a> Walk<'a> {
             return 0;
         };
         let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
-        named.keys().fold(0, |steps, pattern| {
+        let passed = u64::try_from(members.len() / MEMBERS_PER_STEP).unwrap_or(u64::MAX);
+        named.keys().fold(passed, |steps, pattern| {
             steps.saturating_add(self.cost.patterns.search_name(pattern, bytes))
         })
     }
