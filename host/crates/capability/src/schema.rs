@@ -393,6 +393,21 @@ mod tests {
     }
 
     #[test]
+    fn what_explaining_evaluates_once_for_each_branch_around_it_counts_as_often() {
+        let pattern = "^(?:[01]*1[01]{1000}2|x)$";
+        let within = |levels: usize| {
+            let leaf = json!({ "type": "string", "pattern": pattern });
+            let schema = (0..levels).fold(leaf, |inner, _| json!({ "anyOf": [inner, false] }));
+            Schema::compile("output_schema", &schema).unwrap()
+        };
+        let bits = json!("01101".repeat(4_000));
+        let violation = within(1).check(&bits).unwrap_err();
+        assert!(violation.reason.contains("anyOf"), "{violation}");
+        let violation = within(100).check(&bits).unwrap_err();
+        assert!(violation.reason.contains("too large to say where"), "{violation}");
+    }
+
+    #[test]
     fn a_long_chain_of_references_cannot_exhaust_the_stack() {
         let link = |n: usize| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
         let mut defs: serde_json::Map<String, Value> = (0..5000).map(link).collect();

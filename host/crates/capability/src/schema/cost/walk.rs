@@ -25,8 +25,8 @@ pub(super) struct Walk<'a> {
 #[derive(Clone, Copy)]
 struct Place {
     nesting_left: usize,
-    /// Within `anyOf` or `oneOf`, where an error is kept for each demand that fails.
-    in_branch: bool,
+    /// How many `anyOf` and `oneOf` it is within. Within any, an error is kept for each demand that fails.
+    branches: u64,
     /// Bytes of the path to the value, which each error keeps.
     path_bytes: u64,
     /// Parts of the object whose name the value is. An error about a name keeps the object.
@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
         let cost = self.cost;
         let place = Place {
             nesting_left: NESTING_MAX,
-            in_branch: false,
+            branches: 0,
             path_bytes: 0,
             named_parts: 0,
         };
@@ -80,7 +80,7 @@ impl<'a> Walk<'a> {
         here: &mut Vec<*const Value>,
         place: Place,
     ) -> Result<(), TooCostly> {
-        self.look(schema)?;
+        self.look(schema, place)?;
         let own = Own::of(schema);
         let read = match value {
             Value::String(text) => {
@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
             Value::Array(_) if own.lists > 0 => own.lists.saturating_mul(parts_of(value)),
             _ => self.names(&own, value),
         };
-        self.step(own.listed.saturating_add(read).saturating_add(1))?;
+        self.step(own.listed.saturating_add(read).saturating_add(1), place)?;
         self.copy(&own, value, place)?;
         let place = Place {
             nesting_left: place.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
@@ -104,12 +104,12 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         here.push(key);
-        for (target, part) in self.parts(schema)? {
+        for (target, part) in self.parts(schema, place)? {
             match (target, value) {
                 (Target::Itself, _) => self.apply(part, value, here, place)?,
                 (Target::Branch, _) => {
-                    let in_branch = true;
-                    self.apply(part, value, here, Place { in_branch, ..place })?;
+                    let branches = place.branches.saturating_add(1);
+                    self.apply(part, value, here, Place { branches, ..place })?;
                 }
                 (Target::Member(name), Value::Object(members)) => {
                     if let Some(member) = members.get(name) {
@@ -127,11 +127,11 @@ impl<'a> Walk<'a> {
                     }
                 }
                 (Target::Names, Value::Object(members)) => {
-                    let copied = place.in_branch && self.copies_left.is_some();
+                    let copied = place.branches > 0 && self.copies_left.is_some();
                     let named_parts = if copied { parts_of(value) } else { 0 };
                     let place = Place { named_parts, ..place };
                     for name in members.keys() {
-                        self.step(parts_of_text(name))?;
+                        self.step(parts_of_text(name), place)?;
                         let name = Value::String(name.clone());
                         self.apply(part, &name, &mut Vec::new(), place)?;
                     }
@@ -159,14 +159,14 @@ impl<'a> Walk<'a> {
         here: &mut Vec<*const Value>,
         place: Place,
     ) -> Result<(), TooCostly> {
-        self.look(schema)?;
+        self.look(schema, place)?;
         let names = self.names(&Own::of(schema), value);
-        self.step(names.saturating_add(1))?;
+        self.step(names.saturating_add(1), place)?;
         let place = Place {
             nesting_left: place.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
             ..place
         };
-        for (target, part) in self.parts(schema)? {
+        for (target, part) in self.parts(schema, place)? {
             let key = std::ptr::from_ref(part);
             if matches!(target, Target::Itself | Target::Branch) && !here.contains(&key) {
                 self.apply(part, value, here, place)?;
@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
 
     /// What the errors of a branch keep if all fails that this schema demands of the value.
     fn copy(&mut self, own: &Own<'_>, value: &Value, place: Place) -> Result<(), TooCostly> {
-        let Some(left) = self.copies_left.filter(|_| place.in_branch) else {
+        let Some(left) = self.copies_left.filter(|_| place.branches > 0) else {
             return Ok(());
         };
         let each = parts_of(value)
@@ -204,20 +204,24 @@ impl<'a> Walk<'a> {
     }
 
     /// Taken before the keywords are looked at: counting must not cost what nobody counts.
-    fn look(&mut self, schema: &Value) -> Result<(), TooCostly> {
+    fn look(&mut self, schema: &Value, place: Place) -> Result<(), TooCostly> {
         let keywords = schema.as_object().map_or(0, Map::len);
         let beyond = keywords.saturating_sub(KEYWORDS_PER_APPLICATION);
-        self.step(u64::try_from(beyond).unwrap_or(u64::MAX))
+        self.step(u64::try_from(beyond).unwrap_or(u64::MAX), place)
     }
 
     /// Each takes a step also if the value has nothing for it: a validator looks.
-    fn parts(&mut self, schema: &'a Value) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
+    fn parts(&mut self, schema: &'a Value, place: Place) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
         let parts = self.cost.parts(schema)?;
-        self.step(u64::try_from(parts.len()).unwrap_or(u64::MAX))?;
+        self.step(u64::try_from(parts.len()).unwrap_or(u64::MAX), place)?;
         Ok(parts)
     }
 
-    fn step(&mut self, steps: u64) -> Result<(), TooCostly> {
+    /// Who explains asks each `anyOf` and `oneOf` on the way whether any branch holds, before it looks for what is wrong in
+    /// them: what is inside is evaluated once for each, and once more.
+    fn step(&mut self, steps: u64, place: Place) -> Result<(), TooCostly> {
+        let times = self.copies_left.map_or(1, |_| place.branches.saturating_add(1));
+        let steps = steps.saturating_mul(times);
         self.steps_left = self.steps_left.checked_sub(steps).ok_or(TooCostly::Steps)?;
         Ok(())
     }
