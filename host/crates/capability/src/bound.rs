@@ -18,7 +18,6 @@ use aral_contract::{AuditSink, Clock, Code, Failure, Grant, HostPattern, TraceCo
 use aral_memory::Secrets;
 use aral_runtime::{Engine, Fault, Guarded, Runtime, fault_of, within_wall};
 use metrics::{Histogram, histogram};
-use serde_json::Value;
 use tracing::{Instrument as _, Span};
 use wasmtime::Store;
 use wasmtime::component::Component;
@@ -30,7 +29,7 @@ use crate::call::{CallRecord, Frame, sanitised};
 use crate::egress::Egress;
 use crate::manifest::Shape;
 use crate::registry::Capability;
-use crate::schema::Schema;
+use crate::schema::Schemas;
 use crate::state::State;
 use crate::storage::Memory;
 use crate::{fault, filesystem, linker};
@@ -126,14 +125,13 @@ enum Program {
     Command(CommandPre<State>),
 }
 
-/// A capability bound to a grant: linked, its folders opened, its schemas compiled. Made once for each grant; calls may
-/// run at the same time.
+/// A capability bound to a grant: linked, its folders opened. Made once for each grant; calls may run at the same time. All
+/// who are bound to one capability share its schemas.
 pub struct Bound {
     runtime: Runtime,
     frame: Arc<Frame>,
     program: Program,
-    input_schema: Schema,
-    output_schema: Schema,
+    schemas: Arc<Schemas>,
     instantiate: Histogram,
     run: Histogram,
 }
@@ -157,9 +155,8 @@ pub async fn bind(
         return Err(Failure::internal("the grant was computed for another component"));
     }
     let component = capability.component(runtime, grant.metering, &*services.clock).await?;
-    let entry = &capability.entry;
-    let schemas = (&entry.input_schema, &entry.output_schema);
-    bind_component(runtime, &component, entry.shape, schemas, grant, &services, ungranted)
+    let (shape, schemas) = (capability.entry.shape, Arc::clone(&capability.schemas));
+    bind_component(runtime, &component, shape, schemas, grant, &services, ungranted)
 }
 
 /// The same for a compiled component and its two schemas.
@@ -167,7 +164,7 @@ pub(crate) fn bind_component(
     runtime: &Runtime,
     component: &Component,
     shape: Shape,
-    (input_schema, output_schema): (&Value, &Value),
+    schemas: Arc<Schemas>,
     grant: Arc<Grant>,
     services: &Services,
     ungranted: Ungranted,
@@ -205,8 +202,7 @@ pub(crate) fn bind_component(
         runtime: runtime.clone(),
         frame: Arc::new(frame),
         program,
-        input_schema: Schema::compile("input_schema", input_schema)?,
-        output_schema: Schema::compile("output_schema", output_schema)?,
+        schemas,
         instantiate: histogram!(CALL_STAGE_SECONDS.name, "stage" => "instantiate"),
         run: histogram!(CALL_STAGE_SECONDS.name, "stage" => "run"),
     })
@@ -243,10 +239,10 @@ impl Bound {
     /// Input checks, the run, output checks.
     async fn checked(&self, record: &Arc<CallRecord>, input: &[u8], usage: &mut Usage) -> Result<String, Failure> {
         let limits = &self.frame.grant.limits;
-        let input = answer::check_input(input, limits.input_bytes, &self.input_schema)?;
+        let input = answer::check_input(input, limits.input_bytes, &self.schemas.input)?;
         let output = self.run(record, input, usage).await?;
         usage.output_bytes = u64::try_from(output.len()).unwrap_or(u64::MAX);
-        answer::check_output(&output, limits.output_bytes, &self.output_schema)
+        answer::check_output(&output, limits.output_bytes, &self.schemas.output)
     }
 
     async fn run(&self, record: &Arc<CallRecord>, input: String, usage: &mut Usage) -> Result<Vec<u8>, Failure> {

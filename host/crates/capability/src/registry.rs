@@ -18,7 +18,7 @@ pub use serials::Serials;
 
 use crate::imports::{Warning, check_imports, split_version};
 use crate::inspect::{InspectError, Inspection, inspect};
-use crate::manifest::build::check_schemas;
+use crate::manifest::build::compile_schemas;
 use crate::manifest::{Entry, ManifestBody, Shape};
 
 /// Capabilities of all versions together. Stops manifests from filling memory one after the other.
@@ -171,8 +171,8 @@ pub type Admitted = (Arc<Capability>, Vec<Warning>);
 type CheckImports<'a> = &'a dyn Fn(&Inspection, &Permissions) -> Result<Vec<Warning>, Failure>;
 
 impl Registry {
-    /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry. Nothing is
-    /// compiled here.
+    /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry. No component is
+    /// compiled here; schemas are, and are kept for all who call.
     pub fn admit(
         &self,
         manifest: &Verified<ManifestBody>,
@@ -365,8 +365,8 @@ fn admit_one(
     let inspection = inspect(&bytes)?;
     check_shape(&entry.id, entry.shape, &inspection)?;
     let warnings = check_imports(&inspection, &entry.permissions)?;
-    check_schemas(entry)?;
-    let capability = Capability::new(Arc::clone(manifest), entry.clone(), inspection, bytes.into());
+    let schemas = compile_schemas(entry)?;
+    let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, inspection, bytes.into());
     Ok((Arc::new(capability), warnings))
 }
 

@@ -1,4 +1,4 @@
-//! JSON Schemas of input and output, compiled once for each bound capability. No reference leaves the document, and
+//! JSON Schemas of input and output, compiled once for each admitted capability. No reference leaves the document, and
 //! patterns match in linear time: a schema cannot make the host fetch or hang.
 
 mod cost;
@@ -28,6 +28,22 @@ pub(crate) struct Schema {
     member: &'static str,
     validator: Validator,
     cost: Cost,
+}
+
+/// The two schemas of a capability, compiled once for all who call it: each pattern keeps its automaton, and what finds out how
+/// large that is builds it several times.
+pub(crate) struct Schemas {
+    pub(crate) input: Schema,
+    pub(crate) output: Schema,
+}
+
+impl Schemas {
+    pub(crate) fn compile(input: &Value, output: &Value) -> Result<Self, Failure> {
+        Ok(Self {
+            input: Schema::compile("input_schema", input)?,
+            output: Schema::compile("output_schema", output)?,
+        })
+    }
 }
 
 /// Where and why a value breaks a schema. Says nothing of the value itself.

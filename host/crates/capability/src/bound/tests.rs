@@ -4,12 +4,15 @@ mod guests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aral_contract::{EventKind, Limits, TraceId};
+use aral_contract::{EventKind, GrantParts, Limits, TraceId};
 use aral_runtime::{Allocation, RuntimeOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::egress::EgressOptions;
+use crate::manifest::{self, ManifestBody};
+use crate::registry::Registry;
+use crate::testing::entry;
 use crate::trial::{self, Kept};
 
 struct Fixture {
@@ -54,9 +57,8 @@ impl Fixture {
         self
     }
 
-    async fn bind(&self, component: &[u8]) -> Result<Bound, Failure> {
-        let grant = trial::grant(self.permissions.clone(), self.limits.clone(), &[]);
-        let services = Services {
+    fn services(&self) -> Services {
+        Services {
             clock: Arc::new(aral_runtime::SystemClock::new()),
             sink: Arc::clone(&self.kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
@@ -64,16 +66,20 @@ impl Fixture {
             memory: None,
             secrets: None,
             trace_hosts: None,
-        };
+        }
+    }
+
+    async fn bind(&self, component: &[u8]) -> Result<Bound, Failure> {
+        let grant = trial::grant(self.permissions.clone(), self.limits.clone(), &[]);
         let component = self.runtime.compile(component, grant.metering).await.unwrap();
-        let schemas = (&self.input_schema, &self.output_schema);
+        let schemas = Arc::new(Schemas::compile(&self.input_schema, &self.output_schema)?);
         bind_component(
             &self.runtime,
             &component,
             self.shape,
             schemas,
             grant,
-            &services,
+            &self.services(),
             self.ungranted,
         )
     }
@@ -124,6 +130,38 @@ async fn a_tool_answers_and_is_accounted_for() {
         (usage.input_bytes, usage.output_bytes, usage.memory_bytes_peak),
         (15, 11, 2 << 16)
     );
+}
+
+#[tokio::test]
+async fn all_who_call_a_capability_share_its_schemas() {
+    let fixture = Fixture::tool();
+    let bytes = guests::tool("", "", ECHO);
+    let at = |text: &str| text.parse().unwrap();
+    let header = manifest::header(1, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"));
+    let body = ManifestBody::new(vec![entry(&bytes, json!({}))]).unwrap();
+    let document = manifest::unsigned(&header, &body).unwrap().to_string();
+    let manifest = manifest::dangerous_accept_unsigned(document.as_bytes(), at("2026-06-01T00:00:00Z")).unwrap();
+    let admitted = Registry::default().admit(&manifest, &|_| Ok(bytes.clone())).unwrap();
+    let (capability, _) = &admitted[0];
+    let services = Arc::new(fixture.services());
+    let bind_for = async |persona: &str| {
+        let grant = Arc::new(Grant::new(GrantParts {
+            component: capability.entry.component,
+            persona: persona.parse().unwrap(),
+            ..trial::grant_parts(json!({}), Limits::default(), &[])
+        }));
+        bind(
+            &fixture.runtime,
+            capability,
+            grant,
+            Arc::clone(&services),
+            Ungranted::Refuse,
+        )
+        .await
+        .unwrap()
+    };
+    let (one, other) = (bind_for("one").await, bind_for("other").await);
+    assert!(Arc::ptr_eq(&one.schemas, &other.schemas));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{Descriptor, Entry, ManifestBody};
 use crate::imports::{Warning, check_imports};
 use crate::inspect::inspect;
 use crate::registry::check_shape;
-use crate::schema::Schema;
+use crate::schema::Schemas;
 
 /// What goes into one entry.
 #[derive(Debug)]
@@ -49,23 +49,17 @@ pub fn entry(part: Part<'_>) -> Result<(Entry, Vec<Warning>), Failure> {
         id: entry.id.clone(),
         error: Box::new(error),
     })?;
-    check_schemas(&entry)?;
+    compile_schemas(&entry)?;
     Ok((entry, warnings))
 }
 
 /// Compiles both schemas, so that a wrong one is found when the capability is built or admitted and not at its first
 /// call.
-pub(crate) fn check_schemas(entry: &Entry) -> Result<(), Failure> {
-    for (member, schema) in [
-        ("input_schema", &entry.input_schema),
-        ("output_schema", &entry.output_schema),
-    ] {
-        Schema::compile(member, schema).map_err(|failure| Failure {
-            message: format!("capability `{}`: {}", entry.id, failure.message),
-            ..failure
-        })?;
-    }
-    Ok(())
+pub(crate) fn compile_schemas(entry: &Entry) -> Result<Schemas, Failure> {
+    Schemas::compile(&entry.input_schema, &entry.output_schema).map_err(|failure| Failure {
+        message: format!("capability `{}`: {}", entry.id, failure.message),
+        ..failure
+    })
 }
 
 /// Makes the body of a manifest, in the order of the parts.

@@ -15,6 +15,7 @@ use crate::call::sanitised;
 use crate::fault::GUEST_MESSAGE_BYTES_MAX;
 use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
+use crate::schema::Schemas;
 
 /// For how long a component is not compiled again that took too long or too much memory, which may be the fault of a busy
 /// host. Each time that it does so again in a row, it is twice as long.
@@ -27,6 +28,8 @@ const COMPILE_AGAIN_AFTER_MAX: Duration = Duration::from_secs(300);
 pub struct Capability {
     /// What the manifest says of it.
     pub entry: Arc<Entry>,
+    /// Its schemas.
+    pub(crate) schemas: Arc<Schemas>,
     /// What its component is.
     pub inspection: Inspection,
     manifest: Arc<Verified<ManifestBody>>,
@@ -139,11 +142,13 @@ impl Capability {
     pub(super) fn new(
         manifest: Arc<Verified<ManifestBody>>,
         entry: Entry,
+        schemas: Schemas,
         inspection: Inspection,
         bytes: Arc<[u8]>,
     ) -> Self {
         Self {
             entry: Arc::new(entry),
+            schemas: Arc::new(schemas),
             inspection,
             manifest,
             bytes,
