@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::call::sanitised;
 use cost::Cost;
 
+/// Longest text of one pattern, in bytes. What a pattern is read into has no bound of its own, and may be a thousand times as
+/// large as its text, before it is an automaton of which the size is known.
+const PATTERN_TEXT_BYTES_MAX: usize = 4 << 10;
 /// Size of the automaton of one pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
 const PATTERN_BYTES_MAX: usize = 256 << 10;
 /// The size that is tried first. Each byte that a pattern reads counts by the first of these sizes, each twice the one before,
@@ -66,6 +69,10 @@ impl Schema {
         let mut cost =
             Cost::of(schema).map_err(|error| refused("a JSON Schema that this host does not evaluate", &error))?;
         cost.measure_patterns(|pattern, alone| {
+            if pattern.len() > PATTERN_TEXT_BYTES_MAX {
+                let what = format!("a pattern is longer than {PATTERN_TEXT_BYTES_MAX} bytes: `{pattern}`");
+                return Err(refused("a JSON Schema that this host does not evaluate", &what));
+            }
             pattern_bytes(alone).ok_or_else(|| {
                 let kib = PATTERN_BYTES_MAX / 1024;
                 let what = if build(alone, None).is_ok() {
@@ -189,8 +196,8 @@ mod tests {
                 json!(vec![0; 1_000]),
             ),
             (
-                json!({ "oneOf": [{ "items": { "pattern": format!("^{}$", "p".repeat(100_000)) } }] }),
-                json!(vec![""; 1_000]),
+                json!({ "oneOf": [{ "items": { "pattern": format!("^{}$", "p".repeat(4_000)) } }] }),
+                json!(vec![""; 10_000]),
             ),
             // An error about a name keeps the object.
             (
@@ -281,6 +288,26 @@ mod tests {
         assert!(Schema::compile("input_schema", &huge).is_err());
         let backtracking = json!({ "type": "string", "pattern": "(a+)\\1" });
         assert!(Schema::compile("input_schema", &backtracking).is_err());
+    }
+
+    #[test]
+    fn a_pattern_is_not_read_if_its_text_is_too_long() {
+        for (times, taken) in [(100, true), (10_000, false)] {
+            // Each class has hundreds of ranges, though no state of the automaton comes of it.
+            let pattern = format!("(?:{}){{0}}", "\\p{L}".repeat(times));
+            for schema in [
+                json!({ "pattern": pattern }),
+                json!({ "patternProperties": { pattern.clone(): true } }),
+            ] {
+                match Schema::compile("input_schema", &schema) {
+                    Ok(_) => assert!(taken, "{times}"),
+                    Err(failure) => assert!(
+                        !taken && failure.message.contains("longer than 4096 bytes"),
+                        "{failure}"
+                    ),
+                }
+            }
+        }
     }
 
     #[test]
