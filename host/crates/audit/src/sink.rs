@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use aral_contract::{Digest, LogId};
 
-use crate::cursor::Entry;
+use crate::cursor::{Cursor, Entry, ReadError};
 use crate::schema::Record;
 
 pub use doubted::REFUSED_IN_A_ROW_MAX;
@@ -48,10 +48,17 @@ impl Outgoing {
     pub fn leaf(&self) -> Digest {
         self.entry.leaf()
     }
+
+    fn read(cursor: &mut Cursor) -> Result<Option<Self>, ReadError> {
+        let Some(entry) = cursor.advance()? else {
+            return Ok(None);
+        };
+        let record = entry.record()?;
+        Ok(Some(Self { entry, record }))
+    }
 }
 
-/// A record that was refused. It is for good if others of its batch are taken, or one from further on, and then it stays in the
-/// file alone.
+/// A record that was refused. It is for good if another one is taken after that, and then it stays in the file alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Its number.

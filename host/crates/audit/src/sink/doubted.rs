@@ -1,11 +1,11 @@
-//! What was refused of a batch of which nothing was taken. That says as much about the other end as about the records: a proxy
-//! that answers everything with an error refuses no record. They are set aside until something is taken, of the batch or from
-//! further on, and are refused for good then; where nothing is, all of it is sent again. It sends nothing itself.
+//! What was refused of a batch and nothing was taken since. That says as much about the other end as about the records: a proxy
+//! that answers everything with an error refuses no record, whatever it took before. They are set aside until something is taken,
+//! and are refused for good then; where nothing is, they are sent again. It sends nothing itself.
 
 use super::Refused;
 
-/// Pieces of a batch that are refused before anything of it is taken, after which a record from further on is tried instead of the
-/// rest. Stops a server that refuses everything from being asked about each record of a batch.
+/// Pieces of a batch that are refused in a row, after which a record is tried that should be taken. Stops a server that refuses
+/// everything from being asked about each record of a batch.
 pub const REFUSED_IN_A_ROW_MAX: usize = 3;
 
 /// What is doubted of one batch.
@@ -13,30 +13,25 @@ pub const REFUSED_IN_A_ROW_MAX: usize = 3;
 pub(super) struct Doubted {
     aside: Vec<Refused>,
     pieces: usize,
-    is_taken: bool,
 }
 
 impl Doubted {
-    /// A piece of the batch was refused as a whole. Gives what is refused for good.
-    pub(super) fn refused(&mut self, refused: Vec<Refused>) -> Vec<Refused> {
-        if self.is_taken {
-            return refused;
-        }
+    /// A piece of the batch was refused as a whole.
+    pub(super) fn refused(&mut self, refused: impl IntoIterator<Item = Refused>) {
         self.pieces = self.pieces.saturating_add(1);
         self.aside.extend(refused);
-        Vec::new()
     }
 
     /// Something was taken. Gives what is refused for good.
     pub(super) fn taken(&mut self) -> Vec<Refused> {
-        self.is_taken = true;
+        self.pieces = 0;
         std::mem::take(&mut self.aside)
     }
 
-    /// Why something from further on is to be tried now; none: it is not.
-    pub(super) fn wants_probe(&self, nothing_waits: bool) -> Option<String> {
-        let last = self.aside.last()?;
-        (nothing_waits || self.pieces >= REFUSED_IN_A_ROW_MAX).then(|| last.reason.clone())
+    /// The first record that stands aside, and why, if something else is to be tried now.
+    pub(super) fn wants_probe(&self, nothing_waits: bool) -> Option<(u64, String)> {
+        let first = self.aside.iter().min_by_key(|refused| refused.seq)?;
+        (nothing_waits || self.pieces >= REFUSED_IN_A_ROW_MAX).then(|| (first.seq, first.reason.clone()))
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Shipper {
     hold: Arc<AtomicU64>,
     status: watch::Sender<SinkStatus>,
     batch_max: usize,
+    /// What was taken last.
+    good: Option<Outgoing>,
     /// How many records from further on were tried in vain since something was taken.
     in_vain: u64,
 }
@@ -124,6 +126,7 @@ impl Shipper {
             hold,
             status: watch::Sender::new(status),
             batch_max: BATCH_RECORDS_MAX,
+            good: None,
             in_vain: 0,
         })
     }
@@ -164,16 +167,23 @@ impl Shipper {
             if end <= from {
                 return Ok(());
             }
-            let trouble = match self.read(end) {
+            let (rest, trouble) = match self.read(end) {
                 Ok(batch) if !batch.is_empty() => match self.deliver(batch).await {
                     Ok(()) => {
                         self.remember(self.cursor.position()).await;
                         wait = BACK_OFF.0;
                         continue;
                     }
-                    Err(refused) => refused,
+                    Err((first, reason)) => {
+                        if first > from {
+                            // What stands before it is over.
+                            self.remember(first).await;
+                            wait = BACK_OFF.0;
+                        }
+                        (first, reason)
+                    }
                 },
-                Ok(_nothing) => format!("record {from} was written, and is not in the file"),
+                Ok(_nothing) => (from, format!("record {from} was written, and is not in the file")),
                 Err(error) if error.is_for_good() => {
                     self.holds.keep(Arc::clone(&self.hold));
                     self.status.send_modify(|status| {
@@ -182,10 +192,10 @@ impl Shipper {
                     });
                     return Err(error);
                 }
-                Err(error) => chain(&error),
+                Err(error) => (from, chain(&error)),
             };
             // What was read of the batch is read again.
-            self.cursor.go_to(from);
+            self.cursor.go_to(rest);
             self.back_off(trouble, &mut wait).await;
         }
     }
@@ -231,7 +241,7 @@ impl Shipper {
         let mut bytes = 0usize;
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX && self.cursor.position() < end {
             let from = self.cursor.position();
-            match self.next() {
+            match Outgoing::read(&mut self.cursor) {
                 Ok(Some(outgoing)) => {
                     bytes = bytes.saturating_add(outgoing.entry.line.len());
                     batch.push(outgoing);
@@ -248,27 +258,19 @@ impl Shipper {
         Ok(batch)
     }
 
-    fn next(&mut self) -> Result<Option<Outgoing>, ReadError> {
-        let Some(entry) = self.cursor.advance()? else {
-            return Ok(None);
-        };
-        let record = entry.record()?;
-        Ok(Some(Outgoing { entry, record }))
-    }
-
     /// Delivers a batch, in whatever pieces and however often it takes.
     ///
     /// # Errors
-    /// Why a record was refused, if nothing was taken, neither of the batch nor from further on.
-    async fn deliver(&mut self, batch: Vec<Outgoing>) -> Result<(), String> {
+    /// The first record that was refused while nothing else was taken, and why. All before it are over.
+    async fn deliver(&mut self, batch: Vec<Outgoing>) -> Result<(), (u64, String)> {
         let mut waiting = batch;
         let mut doubted = Doubted::default();
         let mut wait = BACK_OFF.0;
         loop {
-            if let Some(reason) = doubted.wants_probe(waiting.is_empty()) {
+            if let Some(refused) = doubted.wants_probe(waiting.is_empty()) {
                 let first = waiting.first().map(|outgoing| outgoing.entry.seq);
                 if !self.probe(first.unwrap_or(self.cursor.position())).await {
-                    return Err(reason);
+                    return Err(refused);
                 }
                 self.refused(&doubted.taken());
             }
@@ -281,7 +283,11 @@ impl Shipper {
                 Delivery::Done { refused } if refused.len() < count => {
                     self.refused(&doubted.taken());
                     self.refused(&refused);
-                    waiting.drain(..count);
+                    let last = waiting.drain(..count).next_back();
+                    // Of a part nobody may know which.
+                    if refused.is_empty() {
+                        self.good = last;
+                    }
                     // A piece that was small enough may have been smaller than need be.
                     self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
                     wait = BACK_OFF.0;
@@ -290,7 +296,7 @@ impl Shipper {
                 }
                 Delivery::Done { refused } => {
                     waiting.drain(..count);
-                    self.refused(&doubted.refused(refused));
+                    doubted.refused(refused);
                 }
                 Delivery::Again {
                     seqs,
@@ -323,35 +329,40 @@ impl Shipper {
                         seq: outgoing.entry.seq,
                         reason: reason.clone(),
                     });
-                    self.refused(&doubted.refused(refused.collect()));
+                    doubted.refused(refused);
                 }
             }
         }
     }
 
-    /// Sends one record from `untried` on out of its turn, and says whether it was taken. It is sent again in its turn, and the next
-    /// time it is another one.
+    /// Sends the record that was taken last once more, or where there is none one from `untried` on out of its turn, and says
+    /// whether it was taken.
     async fn probe(&mut self, untried: u64) -> bool {
-        let (stood, end) = (self.cursor.position(), self.shared.lock().durable);
-        let Some(at) = probe_at(untried, end, self.in_vain) else {
+        let good = self.good.take();
+        let Some(tried) = good.or_else(|| self.further_on(untried)) else {
             return false;
         };
-        self.in_vain = self.in_vain.saturating_add(1);
-        self.cursor.go_to(at);
-        let read = self.next();
-        self.cursor.go_to(stood);
-        // What cannot be read is met in its turn.
-        let Ok(Some(outgoing)) = read else { return false };
-        let probe = std::slice::from_ref(&outgoing);
+        let probe = std::slice::from_ref(&tried);
         let is_taken = match self.exporter.deliver(self.shared.log, probe).await {
             Delivery::Done { refused } => refused.is_empty(),
             Delivery::Again { seqs, refused, .. } => seqs.is_empty() && refused.is_empty(),
             Delivery::Split { .. } => false,
         };
         if is_taken {
+            self.good = Some(tried);
             self.in_vain = 0;
         }
         is_taken
+    }
+
+    /// A record from `untried` on, each time another one. It is sent again in its turn.
+    fn further_on(&mut self, untried: u64) -> Option<Outgoing> {
+        let end = self.shared.lock().durable;
+        let at = probe_at(untried, end, self.in_vain)?;
+        self.in_vain = self.in_vain.saturating_add(1);
+        let mut cursor = Cursor::new(self.dir.try_clone().ok()?, at);
+        // What cannot be read is met in its turn.
+        Outgoing::read(&mut cursor).ok()?
     }
 
     fn refused(&self, refused: &[Refused]) {

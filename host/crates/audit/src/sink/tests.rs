@@ -266,24 +266,41 @@ async fn a_server_that_refuses_everything_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_refused_alone_waits_for_one_that_is_taken() {
     let folder = tempfile::tempdir().unwrap();
-    let log = session(&options(folder.path()), 3);
-    let exporter = Refusing::new(splits, |seq| seq == 4);
+    let log = session(&options(folder.path()), 0);
+    let exporter = Refusing::new(splits, |seq| seq == 0);
     exporter.refuses.store(false, Ordering::Relaxed);
     let shipper = shipper(&log, exporter.clone());
     let mut status = shipper.status();
     let running = tokio::spawn(shipper.run());
-    status.wait_for(|status| status.position == 4).await.unwrap();
-    log.record(event("the last one that there is"));
-    log.flush().unwrap();
     status.wait_for(|status| status.failing.is_some()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!((status.borrow().position, status.borrow().refused), (4, 0));
+    assert_eq!((status.borrow().position, status.borrow().refused), (0, 0));
     log.record(event("next"));
     log.flush().unwrap();
     log.close().unwrap();
     running.await.unwrap().unwrap();
-    assert_eq!((status.borrow().position, status.borrow().refused), (6, 1));
-    assert_eq!(exporter.taken(), [0, 1, 2, 3, 5]);
+    assert_eq!((status.borrow().position, status.borrow().refused), (2, 1));
+    assert_eq!(exporter.taken(), [1]);
+    // Where others were taken before, the last of them is sent once more.
+    let (status, waited, taken) = poisoned(splits, |seq| seq == 4, 5).await;
+    assert_eq!((status.position, status.refused), (5, 1));
+    assert_eq!((waited, taken), (Duration::ZERO, vec![0, 1, 2, 3, 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_begins_within_a_batch_loses_nothing_of_it() {
+    // The half of a batch that is too large is taken. Then everything is refused: five halves, three records and one that was taken
+    // before, and three records and one from further on each time after that.
+    let begun = Scripted::default()
+        .then(splits)
+        .then(|_| Delivery::Done { refused: Vec::new() });
+    let exporter = (0..9 + 4 * 10).fold(begun, |exporter, _| exporter.then(splits));
+    let status = ship(exporter.clone(), 40).await;
+    assert_eq!((status.position, status.refused, status.failing), (40, 0, None));
+    assert!(
+        exporter.taken().into_iter().eq(0..40),
+        "nothing of the first half is sent again"
+    );
 }
 
 /// Ships a log of `count` records to a server that refuses those with poison, in whatever way, and takes the others: how that
@@ -304,9 +321,10 @@ async fn poisoned(says: Says, poison: Poison, count: usize) -> (SinkStatus, Dura
 
 #[tokio::test(start_paused = true)]
 async fn refused_records_that_fill_a_batch_hold_up_nothing() {
-    // One by one, and all of a batch in one answer. The newest one shows for each batch that others are taken.
+    // One by one, and all of a batch in one answer. The newest one shows for each three, and each rest of a batch, that others are
+    // taken.
     let cases: [(Says, Poison, u64, usize); 2] = [
-        (splits, |seq| seq < 600, 600, 2),
+        (splits, |seq| seq < 600, 600, 200),
         (refuses_each, |seq| seq < 500, 500, 1),
     ];
     for (says, poison, refused, shown) in cases {
@@ -319,14 +337,24 @@ async fn refused_records_that_fill_a_batch_hold_up_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_others_of_a_batch_are_delivered_soon_and_at_most_one_of_them_twice() {
-    let cases: [(Poison, usize, u64); 2] = [(|seq| seq < 20, 25, 20), (|seq| !(20..25).contains(&seq), 28, 23)];
-    for (poison, count, refused) in cases {
+async fn the_others_of_a_batch_are_delivered_soon() {
+    let cases: [(Poison, usize, u64, usize); 2] =
+        [(|seq| seq < 20, 25, 20, 0), (|seq| !(20..25).contains(&seq), 28, 23, 1)];
+    for (poison, count, refused, behind) in cases {
         let (status, waited, taken) = poisoned(splits, poison, count).await;
         assert_eq!((status.position, status.refused), (count as u64, refused));
         assert!(waited < Duration::from_secs(10), "{waited:?}");
-        assert_eq!(taken, [24, 20, 21, 22, 23, 24]);
+        let shown = |times| std::iter::repeat_n(24, times);
+        let expected = shown(6).chain(20..25).chain(shown(behind));
+        assert_eq!(taken, expected.collect::<Vec<_>>());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_most_records_is_searched_once_for_one_that_it_takes() {
+    let (status, waited, _taken) = poisoned(splits, |seq| seq % 10 != 9, 2_995).await;
+    assert_eq!((status.position, status.refused), (2_995, 2_696));
+    assert!(waited < Duration::from_secs(120), "{waited:?}");
 }
 
 #[test]
