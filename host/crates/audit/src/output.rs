@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use aral_runtime::files::FilesError;
 use cap_std::fs::{Dir, OpenOptions};
 
+use crate::line::LINE_BYTES_MAX;
 use crate::segment::{SegmentError, file_name, open};
 
 /// Bytes kept in memory at most before they are synced. Bounds memory, and what a power cut can take.
@@ -30,8 +31,9 @@ impl Output {
         Ok(Self {
             file: file.into_std(),
             synced: length,
-            // All of it from the start, so that no busy moment leaves pieces of it behind; the system gives pages as they are used.
-            unsynced: Vec::with_capacity(UNSYNCED_BYTES_MAX),
+            // All of it from the start, with the record that fills it and a checkpoint, so that no busy moment leaves pieces of it
+            // behind; the system gives pages as they are used.
+            unsynced: Vec::with_capacity(UNSYNCED_BYTES_MAX + 2 * LINE_BYTES_MAX),
             written: 0,
         })
     }
@@ -109,5 +111,26 @@ pub(crate) fn segment_error(error: SegmentError) -> io::Error {
         SegmentError::Files(error) => files_error(error),
         SegmentError::Read { source, .. } => source,
         other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_that_fills_it_and_a_checkpoint_make_it_no_larger() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = aral_runtime::files::open_root(folder.path()).unwrap();
+        open(&dir, &file_name(0), OpenOptions::new().write(true).create(true)).unwrap();
+        let mut output = Output::open(&dir, 0, 0).unwrap();
+        let capacity = output.buffer().capacity();
+        let line = vec![b' '; LINE_BYTES_MAX];
+        output.buffer().push(b' ');
+        while !output.is_full() {
+            output.buffer().extend_from_slice(&line);
+        }
+        output.buffer().extend_from_slice(&line);
+        assert_eq!(output.buffer().capacity(), capacity);
     }
 }
