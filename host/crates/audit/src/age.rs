@@ -7,6 +7,8 @@ use std::time::Duration;
 use aral_contract::Clock;
 use jiff::Timestamp;
 
+use crate::writer::LOOK_BACK;
+
 /// Longest time between two ends of segments, or the last one and the opening of the log, that counts at once; less where half the
 /// age at which segments go is less. Stops one step of the clock from making a whole history old.
 pub(crate) const CLOCK_LEAP_MAX: Duration = Duration::from_hours(24);
@@ -22,11 +24,13 @@ pub(crate) struct Opening {
     doubted: Option<Doubted>,
 }
 
-/// When the log was opened by a clock that went ahead since.
+/// When the log was opened by a clock that was set since.
 #[derive(Debug, Clone, Copy)]
 struct Doubted {
     at: Timestamp,
-    since: Duration,
+    /// When that was seen last, and for how long it was seen.
+    seen: Duration,
+    lasted: Duration,
 }
 
 impl Opening {
@@ -38,8 +42,8 @@ impl Opening {
         }
     }
 
-    /// The time of day, no later than as much after the opening as passed since. A clock that went ahead is believed once it was so
-    /// at every look for as long as any other leap is doubted: it was behind when the log was opened.
+    /// The time of day, no later than as much after the opening as passed since. A clock that was set is believed once it was so
+    /// at every look for as long as any other leap is doubted: it was wrong when the log was opened.
     pub(crate) fn moment(&mut self, clock: &dyn Clock) -> Moment {
         let (said, elapsed) = (clock.now(), clock.elapsed());
         let passed = elapsed.saturating_sub(self.elapsed);
@@ -55,11 +59,26 @@ impl Opening {
 
     /// The clock says now that the log was opened `at` this time.
     fn look(&mut self, at: Timestamp, elapsed: Duration) {
-        let is_same = |doubted: &Doubted| at.duration_since(doubted.at).unsigned_abs() <= CLOCK_LEAP_MAX;
-        let doubted = self.doubted.filter(is_same).unwrap_or(Doubted { at, since: elapsed });
-        self.doubted = (at > self.at).then_some(doubted);
-        if self.doubted.is_some() && elapsed.saturating_sub(doubted.since) >= CLOCK_DOUBT {
-            self.at = at.min(doubted.at);
+        let opened = self.at;
+        let is_same = |doubted: &Doubted| {
+            at.cmp(&opened) == doubted.at.cmp(&opened) && at.duration_since(doubted.at).unsigned_abs() <= CLOCK_LEAP_MAX
+        };
+        let mut doubted = self.doubted.filter(is_same).unwrap_or(Doubted {
+            at,
+            seen: elapsed,
+            lasted: Duration::ZERO,
+        });
+        // Of the rest of a longer time nobody knows: the machine slept, or the disk was full.
+        let passed = elapsed.saturating_sub(doubted.seen).min(LOOK_BACK.saturating_mul(2));
+        doubted.lasted = doubted.lasted.saturating_add(passed);
+        doubted.seen = elapsed;
+        self.doubted = (at != opened).then_some(doubted);
+        if doubted.lasted >= CLOCK_DOUBT {
+            self.at = if at < opened {
+                at.max(doubted.at)
+            } else {
+                at.min(doubted.at)
+            };
             self.doubted = None;
         }
     }
@@ -272,9 +291,12 @@ mod tests {
         let mut opening = Opening::now(&clock);
         clock.set_ahead(0);
         let mut after = |passed: u64, ahead: i64| {
-            clock.advance(hours(passed));
             clock.set_ahead(ahead * 3600);
-            opening.moment(&clock)
+            let looks = (0..passed).map(|_| {
+                clock.advance(hours(1));
+                opening.moment(&clock)
+            });
+            looks.last().unwrap()
         };
         let moment = after(1, 0);
         assert_eq!(
@@ -293,5 +315,30 @@ mod tests {
             assert!(after(100, ahead).now <= start() + hours(169 + 400));
         }
         assert_eq!(after(100, 1000).now, start() + hours(669));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_when_the_log_was_opened_is_believed_after_a_week_as_well() {
+        let clock = TestClock::default();
+        clock.set_ahead(1000 * 3600);
+        let mut opening = Opening::now(&clock);
+        clock.set_ahead(0);
+        for hour in 1..200 {
+            clock.advance(hours(1));
+            let moment = opening.moment(&clock);
+            let opened = if hour > 168 { start() } else { start() + hours(1000) };
+            assert_eq!((moment.opened, moment.now), (opened, start() + hours(hour)));
+        }
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_looked_makes_no_clock_believed() {
+        let clock = TestClock::default();
+        let mut opening = Opening::now(&clock);
+        clock.set_ahead(1000 * 3600);
+        for passed in [0, 200, 400] {
+            assert_eq!(opening.moment(&clock).now, start() + hours(passed));
+            clock.advance(hours(200));
+        }
     }
 }
