@@ -100,7 +100,7 @@ pub(crate) struct Age {
     pub(crate) said: Duration,
     /// Without the leaps that do not count yet.
     pub(crate) counted: Duration,
-    /// By how much its end is in the future.
+    /// By how much its end is in the future, or before that of one that stands before it.
     pub(crate) ahead: Duration,
 }
 
@@ -140,7 +140,7 @@ impl Moment {
             ages.push(Age {
                 said: between(at, self.said),
                 counted,
-                ahead: between(self.now, *end),
+                ahead: between(self.now, *end).max(between(*end, *raised)),
             });
         }
         ages.reverse();
@@ -259,6 +259,21 @@ mod tests {
         };
         let ages = moment.ages(&[start() + hours(5)], CLOCK_LEAP_MAX);
         assert_eq!(ages[0].ahead, hours(5));
+        // What ended under one that is in the future no longer keeps what follows, and that is seen.
+        let now = start() + hours(61 * DAY);
+        let ends = [60, 1, 2, 60].map(|day| start() + hours(day * DAY));
+        let moment = Moment {
+            opened: start(),
+            now,
+            said: now,
+        };
+        let ages = moment.ages(&ends, CLOCK_LEAP_MAX);
+        assert!(
+            ages.iter()
+                .map(|age| age.ahead)
+                .eq([0, 59, 58, 0].map(|day| hours(day * DAY)))
+        );
+        assert!(ages.iter().all(|age| age.counted == hours(DAY)));
     }
 
     #[test]

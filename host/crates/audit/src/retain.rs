@@ -95,7 +95,7 @@ struct Kept {
 struct Doubt {
     /// Some would go if a leap of the clock counted.
     leap: bool,
-    /// Some ended in the future.
+    /// Some ended in the future, or before what stands before them.
     ahead: bool,
 }
 
@@ -145,7 +145,7 @@ impl Retention {
         }
         if doubt.ahead && !self.told.ahead {
             tracing::warn!(
-                "segments of the audit log end later than it is now; they count for as old as what follows them: set the clock if it is wrong; if it was set since the host started, start that again, or wait {days} days"
+                "segments of the audit log end later than it is now, or than some that follow them, and some go later than they should: set the clock if it is wrong; if it was set since the host started, start that again, or wait {days} days"
             );
         }
         self.told = doubt;
