@@ -45,10 +45,14 @@ pub(super) fn check(path: &str, text: &str) -> Vec<String> {
     findings
 }
 
+/// Tests that are in a file of their own end nothing here.
 fn lines_before_tests(text: &str) -> usize {
-    text.lines()
-        .take_while(|line| !line.starts_with("#[cfg(test)]"))
-        .count()
+    let lines: Vec<&str> = text.lines().collect();
+    let begins = |pair: &[&str]| {
+        matches!(pair, [attribute, module]
+            if attribute.starts_with("#[cfg(test)]") && module.starts_with("mod ") && module.ends_with('{'))
+    };
+    lines.windows(2).position(begins).unwrap_or(lines.len())
 }
 
 fn is_test(path: &str) -> bool {
@@ -139,6 +143,11 @@ mod tests {
             "let x = 1;\n".repeat(400)
         );
         assert_eq!(findings("host/src/a.rs", &tests), [""; 0]);
+        let elsewhere = format!("//! Long.\n#[cfg(test)]\nmod tests;\n{}", "let x = 1;\n".repeat(400));
+        assert_eq!(
+            one("host/src/a.rs", &elsewhere),
+            "host/src/a.rs: 403 lines before its tests, more than 400"
+        );
     }
 
     #[test]

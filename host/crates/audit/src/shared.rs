@@ -1,6 +1,7 @@
 //! What callers and the writer share: the queue, and what became of the records that went through it. A record gets its
 //! number here, under one short lock, so that a caller can refer to it before it is written.
 
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -8,153 +9,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aral_contract::event::{Kept, RecordReference, SinkUnavailable};
-use aral_contract::{Clock, Event, LogId, TraceId};
-use jiff::Timestamp;
-use serde::Serialize;
+use aral_contract::{Clock, Event, LogId};
 use tokio::sync::Notify;
 
 use crate::blind::Blinder;
-use crate::checkpoint::Checkpoint;
 use crate::convert::convert;
 use crate::options::Durability;
-use crate::repeats::{Repeats, Source, Verdict};
-use crate::schema::AuditEvent;
+use crate::repeats::Verdict;
+
+use state::closed;
+pub(crate) use state::{Condition, Prepared, State, queue_of};
 
 /// Most that one caller waits for room in the queue while the log cannot be written. Then its event is lost and counted,
 /// because a host that hangs can neither end what is under way nor be looked at.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Records for which a queue has room from the start at most.
-const ROOM_AT_FIRST_MAX: usize = 8192;
-
-/// An event as its record says it, without anything that a record must not say.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    at: Timestamp,
-    trace: Option<TraceId>,
-    event: AuditEvent,
-    source: Option<Source>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<TraceId>,
-    event: &'a AuditEvent,
-}
-
-impl Prepared {
-    fn new(at: Timestamp, trace: Option<TraceId>, event: AuditEvent) -> Self {
-        Self {
-            at,
-            trace,
-            source: Source::of(&event),
-            event,
-        }
-    }
-
-    /// The body of its record, as a JSON object, in place of what is in `to`.
-    pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        to.clear();
-        let body = Body {
-            at: self.at,
-            trace: self.trace,
-            event: &self.event,
-        };
-        // Writing to memory fails only for maps with keys that are not text, and there are none in an event.
-        if let Err(error) = serde_json::to_writer(to, &body) {
-            tracing::error!(%error, "an event has no JSON form");
-        }
-    }
-}
-
-/// How the log is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Condition {
-    Ready,
-    /// The disk is full, and what is under way is written into the space that was held for that: nothing new may begin.
-    Reserve(String),
-    /// Nothing can be written now.
-    Failing(String),
-}
-
-#[derive(Debug)]
-pub(crate) struct State {
-    /// Records that wait. Their bodies are made by whoever writes them: callers have better things to do.
-    pub(crate) queue: Vec<Prepared>,
-    /// The number of the next record.
-    pub(crate) next: u64,
-    /// Records below this number are on stable storage.
-    pub(crate) durable: u64,
-    pub(crate) condition: Condition,
-    /// Events that were lost and that no record speaks of yet.
-    pub(crate) lost: u64,
-    pub(crate) repeats: Repeats,
-    /// Somebody waits until records below this number are on stable storage.
-    pub(crate) flush_to: u64,
-    /// The newest checkpoint that is on stable storage.
-    pub(crate) checkpoint: Option<Arc<Checkpoint>>,
-    /// The writer sleeps until it is told.
-    pub(crate) asleep: bool,
-    pub(crate) stopping: bool,
-    /// The writer is gone.
-    pub(crate) stopped: bool,
-}
-
-impl State {
-    /// A queue that goes on after record `next - 1`, all of which are on stable storage.
-    pub(crate) fn new(next: u64, repeats: Repeats, queue_max: usize) -> Self {
-        Self {
-            queue: queue_of(queue_max),
-            next,
-            durable: next,
-            condition: Condition::Ready,
-            lost: 0,
-            repeats,
-            flush_to: 0,
-            checkpoint: None,
-            asleep: false,
-            stopping: false,
-            stopped: false,
-        }
-    }
-
-    /// Whether something new may begin.
-    pub(crate) fn check_available(&self) -> Result<(), SinkUnavailable> {
-        match &self.condition {
-            Condition::Reserve(reason) => Err(SinkUnavailable { reason: reason.clone() }),
-            Condition::Ready | Condition::Failing(_) => self.check_writable(),
-        }
-    }
-
-    /// Whether what is queued will be written soon.
-    fn check_writable(&self) -> Result<(), SinkUnavailable> {
-        match &self.condition {
-            _ if self.stopped => Err(closed()),
-            Condition::Failing(reason) => Err(SinkUnavailable { reason: reason.clone() }),
-            Condition::Ready | Condition::Reserve(_) => Ok(()),
-        }
-    }
-
-    /// Gives a record its number.
-    fn push(&mut self, prepared: Prepared) -> u64 {
-        let seq = self.next;
-        self.queue.push(prepared);
-        self.next = self.next.saturating_add(1);
-        seq
-    }
-
-    /// Queues an event of the log itself.
-    pub(crate) fn push_own(&mut self, at: Timestamp, event: AuditEvent) -> u64 {
-        self.push(Prepared::new(at, None, event))
-    }
-}
-
-/// An empty queue with room for so many records, or for what is usual. It does not grow bit by bit: each piece that it left
-/// behind would stay with the process.
-pub(crate) fn queue_of(records_max: usize) -> Vec<Prepared> {
-    Vec::with_capacity(records_max.min(ROOM_AT_FIRST_MAX))
-}
 
 /// What became of an event that was offered.
 #[derive(Debug)]
@@ -163,12 +31,6 @@ enum Offered {
     Counted,
     NoRoom(Box<Prepared>),
     Closed,
-}
-
-fn closed() -> SinkUnavailable {
-    SinkUnavailable {
-        reason: "it is closed".to_owned(),
-    }
 }
 
 #[derive(Debug)]

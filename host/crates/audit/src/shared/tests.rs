@@ -3,9 +3,10 @@
 use std::task::Poll;
 
 use aral_contract::event::LifecycleChange;
-use aral_contract::{EventKind, Sensitive};
+use aral_contract::{EventKind, Sensitive, TraceId};
 
 use super::*;
+use crate::repeats::Repeats;
 use crate::testing::{TestClock, blinder, event, start};
 
 /// A queue for two that nobody empties.
