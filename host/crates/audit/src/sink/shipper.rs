@@ -75,7 +75,7 @@ pub struct Shipper {
     hold: Arc<AtomicU64>,
     status: watch::Sender<SinkStatus>,
     batch_max: usize,
-    /// What was taken last.
+    /// What was taken out of its turn last.
     good: Option<Outgoing>,
     /// How many records from further on were tried in vain since something was taken.
     in_vain: u64,
@@ -283,11 +283,7 @@ impl Shipper {
                 Delivery::Done { refused } if refused.len() < count => {
                     self.refused(&doubted.taken());
                     self.refused(&refused);
-                    let last = waiting.drain(..count).next_back();
-                    // Of a part nobody may know which.
-                    if refused.is_empty() {
-                        self.good = last;
-                    }
+                    waiting.drain(..count);
                     // A piece that was small enough may have been smaller than need be.
                     self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
                     wait = BACK_OFF.0;
@@ -335,10 +331,10 @@ impl Shipper {
         }
     }
 
-    /// Sends the record that was taken last once more, or where there is none one from `untried` on out of its turn, and says
-    /// whether it was taken.
+    /// Sends one record from `untried` on out of its turn, that which was taken like this last where it is one, and says whether it
+    /// was taken. None from before: a server may well take what it has already, and nothing new any more.
     async fn probe(&mut self, untried: u64) -> bool {
-        let good = self.good.take();
+        let good = self.good.take().filter(|good| good.entry.seq >= untried);
         let Some(tried) = good.or_else(|| self.further_on(untried)) else {
             return false;
         };
