@@ -15,6 +15,9 @@ use cost::Cost;
 const PATTERN_TEXT_BYTES_MAX: usize = 4 << 10;
 /// Size of the automaton of one pattern, in bytes. Stops a pattern that is small as text and huge as an automaton.
 const PATTERN_BYTES_MAX: usize = 256 << 10;
+/// Size of the automatons of all patterns of a schema, in bytes. Each capability keeps its schemas as long as it is admitted:
+/// stops a manifest of many from taking all memory before any is called.
+const PATTERNS_BYTES_MAX: u64 = 4 << 20;
 /// The size that is tried first. Each byte that a pattern reads counts by the first of these sizes, each twice the one before,
 /// that its automaton fits in.
 const PATTERN_BYTES_MIN: usize = 1 << 10;
@@ -83,6 +86,12 @@ impl Schema {
                 refused("a JSON Schema that this host does not evaluate", &what)
             })
         })?;
+        let bytes = cost.pattern_bytes();
+        if bytes > PATTERNS_BYTES_MAX {
+            let (has, most) = (bytes >> 10, PATTERNS_BYTES_MAX >> 10);
+            let what = format!("the automatons of its patterns have {has} KiB together, more than {most} KiB");
+            return Err(refused("a JSON Schema that this host does not evaluate", &what));
+        }
         let validator = build(schema, Some(PATTERN_BYTES_MAX));
         let validator = validator.map_err(|error| refused("not a JSON Schema", &error))?;
         Ok(Self {
@@ -385,6 +394,25 @@ mod tests {
             .err()
             .unwrap();
         assert!(failure.message.contains("a pattern is none"), "{}", failure.message);
+    }
+
+    #[test]
+    fn the_patterns_of_a_schema_are_bounded_together() {
+        let schema = |patterns: Vec<String>| {
+            let texts = patterns.into_iter().map(|pattern| json!({ "pattern": pattern }));
+            json!({ "anyOf": texts.collect::<Vec<_>>() })
+        };
+        let small = schema((0..100).map(|number| format!("^[a-z]+{number}$")).collect());
+        assert!(Schema::compile("input_schema", &small).is_ok());
+        for large in [
+            (0..100)
+                .map(|number| format!("^{number}-[A-Za-z0-9_-]{{1,512}}$"))
+                .collect(),
+            vec!["^x-[A-Za-z0-9_-]{1,512}$".to_owned(); 100],
+        ] {
+            let failure = Schema::compile("input_schema", &schema(large)).err().unwrap();
+            assert!(failure.message.contains("KiB together"), "{}", failure.message);
+        }
     }
 
     #[test]

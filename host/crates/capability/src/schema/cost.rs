@@ -123,6 +123,11 @@ impl Cost {
         self.patterns.measure(bytes_of)
     }
 
+    /// Bytes that the automatons of all patterns have together, once they are measured.
+    pub(super) fn pattern_bytes(&self) -> u64 {
+        self.patterns.bytes()
+    }
+
     /// Whether checking this value is worth its cost.
     pub(super) fn check(&self, value: &Value) -> Result<(), TooCostly> {
         let most = self.weight.saturating_mul(parts_of(value));

@@ -11,21 +11,38 @@ use super::own::Own;
 /// automatons, and whatever has few states alive, cost far less.
 const BYTES_PER_STEP: u64 = 4096;
 
-/// How large the automaton of each pattern is at most, in bytes.
+/// The patterns, with the automaton of each.
 #[derive(Default)]
 pub(super) struct Patterns {
-    texts: BTreeMap<String, u64>,
+    texts: BTreeMap<String, Automaton>,
     /// Of those for names: what a pattern becomes depends on what it searches.
-    names: BTreeMap<String, u64>,
+    names: BTreeMap<String, Automaton>,
+}
+
+/// How large it is at most, in bytes, and how often there is one.
+struct Automaton {
+    bytes: u64,
+    count: u64,
+}
+
+fn add(to: &mut BTreeMap<String, Automaton>, pattern: &str) {
+    let unknown = Automaton {
+        bytes: u64::MAX,
+        count: 0,
+    };
+    let one = to.entry(pattern.to_owned()).or_insert(unknown);
+    one.count = one.count.saturating_add(1);
 }
 
 impl Patterns {
     /// Takes the patterns of one schema, whatever their size. Says how many there are.
     pub(super) fn add(&mut self, own: &Own<'_>) -> u64 {
-        self.texts
-            .extend(own.pattern.map(|pattern| (pattern.to_owned(), u64::MAX)));
-        let named = own.name_patterns.into_iter().flat_map(Map::keys);
-        self.names.extend(named.map(|pattern| (pattern.clone(), u64::MAX)));
+        if let Some(pattern) = own.pattern {
+            add(&mut self.texts, pattern);
+        }
+        for pattern in own.name_patterns.into_iter().flat_map(Map::keys) {
+            add(&mut self.names, pattern);
+        }
         let count = own.name_patterns.map_or(0, Map::len);
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         count.saturating_add(u64::from(own.pattern.is_some()))
@@ -37,30 +54,40 @@ impl Patterns {
             let alone = Value::Object(Map::from_iter([(alone.0.to_owned(), alone.1)]));
             Ok(u64::try_from(bytes_of(pattern, &alone)?).unwrap_or(u64::MAX))
         };
-        for (pattern, bytes) in &mut self.texts {
-            *bytes = measured(pattern, ("pattern", Value::String(pattern.clone())))?;
+        for (pattern, one) in &mut self.texts {
+            one.bytes = measured(pattern, ("pattern", Value::String(pattern.clone())))?;
         }
-        for (pattern, bytes) in &mut self.names {
+        for (pattern, one) in &mut self.names {
             let named = Map::from_iter([(pattern.clone(), Value::Bool(false))]);
-            *bytes = measured(pattern, ("patternProperties", Value::Object(named)))?;
+            one.bytes = measured(pattern, ("patternProperties", Value::Object(named)))?;
         }
         Ok(())
     }
 
     /// Steps that any of them takes at most for so many bytes.
     pub(super) fn most(&self, bytes: u64) -> u64 {
-        let sizes = self.texts.values().chain(self.names.values());
-        sizes.max().map_or(0, |size| steps(*size, bytes))
+        let sizes = self.all().map(|one| one.bytes);
+        sizes.max().map_or(0, |size| steps(size, bytes))
+    }
+
+    /// Bytes that all of them have together.
+    pub(super) fn bytes(&self) -> u64 {
+        let sizes = self.all().map(|one| one.bytes.saturating_mul(one.count));
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Automaton> {
+        self.texts.values().chain(self.names.values())
     }
 
     /// Steps that a pattern takes for a text of so many bytes.
     pub(super) fn search_text(&self, pattern: &str, bytes: u64) -> u64 {
-        steps(self.texts.get(pattern).copied().unwrap_or(u64::MAX), bytes)
+        steps(self.texts.get(pattern).map_or(u64::MAX, |one| one.bytes), bytes)
     }
 
     /// The same for names of members.
     pub(super) fn search_name(&self, pattern: &str, bytes: u64) -> u64 {
-        steps(self.names.get(pattern).copied().unwrap_or(u64::MAX), bytes)
+        steps(self.names.get(pattern).map_or(u64::MAX, |one| one.bytes), bytes)
     }
 }
 
