@@ -13,6 +13,25 @@ use zeroize::Zeroizing;
 
 use crate::{AuditLog, Blinder, Cursor, Durability, LogOptions, OpenError, Record};
 
+/// Hears each line of the operator's log where it is written.
+pub(crate) struct Listener<F>(pub(crate) F);
+
+impl<F: Fn(&tracing::Event<'_>) + 'static> tracing::Subscriber for Listener<F> {
+    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        (self.0)(event);
+    }
+    fn enter(&self, _span: &tracing::span::Id) {}
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
 /// A clock that goes on when told, and whose time of day can be set besides.
 #[derive(Debug, Default)]
 pub(crate) struct TestClock {

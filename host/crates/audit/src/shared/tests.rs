@@ -7,7 +7,7 @@ use aral_contract::{EventKind, Sensitive, TraceId};
 
 use super::*;
 use crate::repeats::Repeats;
-use crate::testing::{TestClock, blinder, event, start};
+use crate::testing::{Listener, TestClock, blinder, event, start};
 
 /// A queue for two that nobody empties.
 fn shared(durability: Durability) -> (Arc<Shared>, Arc<TestClock>) {
@@ -152,37 +152,14 @@ fn a_record_holds_what_the_event_says_and_nothing_sensitive() {
     assert!(!format!("{user:?}").contains("hunter2"));
 }
 
-/// Hears whether somebody holds the lock of a queue while the operator's log is written.
-struct Listener {
-    shared: Arc<Shared>,
-    held: Arc<Mutex<Vec<bool>>>,
-}
-
-impl tracing::Subscriber for Listener {
-    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
-    fn event(&self, _event: &tracing::Event<'_>) {
-        self.held.lock().unwrap().push(self.shared.state.try_lock().is_err());
-    }
-    fn enter(&self, _span: &tracing::span::Id) {}
-    fn exit(&self, _span: &tracing::span::Id) {}
-}
-
 #[test]
 fn nobody_waits_for_whoever_reads_the_log_of_the_host() {
     let (shared, _clock) = shared(Durability::Sync);
     shared.lock().stopping = true;
     let held = Arc::new(Mutex::new(Vec::new()));
-    let listener = Listener {
-        shared: Arc::clone(&shared),
-        held: Arc::clone(&held),
-    };
+    let (queue, hears) = (Arc::clone(&shared), Arc::clone(&held));
+    // Whether somebody holds the lock of the queue while the operator's log is written.
+    let listener = Listener(move |_: &tracing::Event<'_>| hears.lock().unwrap().push(queue.state.try_lock().is_err()));
     tracing::subscriber::with_default(listener, || {
         shared.record(event("lost"));
         shared.set_condition(Condition::Failing("gone".to_owned()));

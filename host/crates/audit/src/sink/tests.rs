@@ -12,7 +12,7 @@ use super::elastic::Elastic;
 use super::otlp::Otlp;
 use super::stream::Stream;
 use super::*;
-use crate::testing::{event, open, options, session};
+use crate::testing::{Listener, event, open, options, session};
 use crate::{AuditLog, LogOptions};
 
 type Script = VecDeque<Box<dyn FnOnce(&[Outgoing]) -> Delivery + Send>>;
@@ -843,27 +843,13 @@ impl tracing::field::Visit for Waits {
     }
 }
 
-impl tracing::Subscriber for Waits {
-    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-    }
-    fn enter(&self, _span: &tracing::span::Id) {}
-    fn exit(&self, _span: &tracing::span::Id) {}
-}
-
 /// How often it is said that retention waits for a sink of another process.
 fn waits(log: &AuditLog) -> usize {
     let waits = Waits::default();
     let name = "test".parse().unwrap();
-    tracing::subscriber::with_default(waits.clone(), || Shipper::elsewhere(log, &name));
+    let hears = waits.clone();
+    let listener = Listener(move |event: &tracing::Event<'_>| event.record(&mut hears.clone()));
+    tracing::subscriber::with_default(listener, || Shipper::elsewhere(log, &name));
     waits.0.load(Ordering::Relaxed)
 }
 
