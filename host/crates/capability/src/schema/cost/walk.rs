@@ -34,6 +34,14 @@ struct Place {
 }
 
 impl Place {
+    /// Of the schemas within the one that is applied here.
+    fn inside(self) -> Result<Self, TooCostly> {
+        Ok(Self {
+            nesting_left: self.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
+            ..self
+        })
+    }
+
     /// Of what is in the value, this far below it.
     fn below(self, bytes: u64) -> Self {
         Self {
@@ -95,10 +103,7 @@ impl<'a> Walk<'a> {
         };
         self.step(own.listed.saturating_add(read).saturating_add(1), place)?;
         self.copy(&own, value, place)?;
-        let place = Place {
-            nesting_left: place.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
-            ..place
-        };
+        let place = place.inside()?;
         let key = std::ptr::from_ref(schema);
         if here.contains(&key) {
             return Ok(());
@@ -162,10 +167,7 @@ impl<'a> Walk<'a> {
         self.look(schema, place)?;
         let names = self.names(&Own::of(schema), value);
         self.step(names.saturating_add(1), place)?;
-        let place = Place {
-            nesting_left: place.nesting_left.checked_sub(1).ok_or(TooCostly::Nesting)?,
-            ..place
-        };
+        let place = place.inside()?;
         for (target, part) in self.parts(schema, place)? {
             let key = std::ptr::from_ref(part);
             if matches!(target, Target::Itself | Target::Branch) && !here.contains(&key) {
