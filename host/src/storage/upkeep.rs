@@ -264,6 +264,18 @@ mod tests {
             .unwrap();
     }
 
+    /// Ends an epoch that is over an hour old.
+    fn step(
+        lab: &Lab,
+        store: &SealedStore,
+        told: &mut Told,
+        heard: &Mutex<Vec<EventKind>>,
+    ) -> Result<Next, StoreError> {
+        rotate_if_over(store, &lab.age(1), &AtomicBool::new(false), told, &|kind| {
+            heard.lock().unwrap().push(kind);
+        })
+    }
+
     fn words(kinds: Mutex<Vec<EventKind>>) -> Vec<String> {
         let kinds = kinds.into_inner().unwrap();
         let words = kinds.iter().map(|kind| match kind {
@@ -281,11 +293,7 @@ mod tests {
         put(&store);
         let heard = Mutex::new(Vec::new());
         let mut told = Told::default();
-        let mut step = || {
-            rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &mut told, &|kind| {
-                heard.lock().unwrap().push(kind)
-            })
-        };
+        let mut step = || step(&lab, &store, &mut told, &heard);
         step().unwrap();
         lab.go_on(1);
         // Nothing is begun and nothing has failed while the operator does what passes.
@@ -318,11 +326,7 @@ mod tests {
         let store = lab.open(true);
         let heard = Mutex::new(Vec::new());
         let mut told = Told::default();
-        let mut step = || {
-            rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), &mut told, &|kind| {
-                heard.lock().unwrap().push(kind)
-            })
-        };
+        let mut step = || step(&lab, &store, &mut told, &heard);
         step().unwrap();
         lab.go_on(1);
         let reasons = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
