@@ -1,5 +1,6 @@
-//! Elasticsearch and what speaks its `_bulk`. Each record is a document whose id is log and number, created and never
-//! replaced: one that is sent twice is there once.
+//! Elasticsearch and what speaks its `_bulk`. Each record is a document whose id is log, number and leaf, created and never
+//! replaced: one that is sent twice is there once. The leaf makes the id that of one record: a log that was copied or cut back
+//! goes on with other records under the same numbers, and none of them passes for one that is there.
 
 use aral_contract::LogId;
 use serde::Deserialize;
@@ -27,10 +28,10 @@ impl Elastic {
     fn body(&self, log: LogId, batch: &[Outgoing]) -> Vec<u8> {
         let mut body = Vec::new();
         for outgoing in batch {
-            let seq = outgoing.entry.seq;
-            let action = json!({"create": {"_index": self.index, "_id": format!("{log}-{seq}")}});
+            let (seq, leaf) = (outgoing.entry.seq, outgoing.leaf());
+            let action = json!({"create": {"_index": self.index, "_id": format!("{log}-{seq}-{leaf}")}});
             // The record as it stands, with the time under the name that every tool looks for.
-            let more = json!({"@timestamp": outgoing.record.at, "log": log, "leaf": outgoing.leaf()}).to_string();
+            let more = json!({"@timestamp": outgoing.record.at, "log": log, "leaf": leaf}).to_string();
             body.extend_from_slice(action.to_string().as_bytes());
             body.push(b'\n');
             body.extend_from_slice(more.trim_end_matches('}').as_bytes());
@@ -69,7 +70,8 @@ fn items(batch: &[Outgoing], answer: &Answer) -> Delivery {
     for (outgoing, item) in batch.iter().zip(items) {
         let seq = outgoing.entry.seq;
         match item.create.status {
-            // 409: it was delivered before.
+            // 409: it was delivered before. The id is of this record alone: another one is there under it only if somebody who
+            // may write the index put it there, and who may do that can change any copy.
             200..=299 | 409 => {}
             // A right or an index that is missing, or a full or closed one, is what somebody will correct; until then nothing
             // is lost.

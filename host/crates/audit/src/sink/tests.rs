@@ -608,7 +608,7 @@ async fn documents_are_the_records_under_their_numbers() {
     assert_eq!(lines.len(), 4);
     assert_eq!(
         lines[2],
-        json!({"create": {"_index": "aral", "_id": format!("{log}-1")}})
+        json!({"create": {"_index": "aral", "_id": format!("{log}-1-{}", batch[1].leaf())}})
     );
     let mut document = lines[3].clone();
     let members = document.as_object_mut().unwrap();
@@ -616,6 +616,30 @@ async fn documents_are_the_records_under_their_numbers() {
     assert_eq!(members.remove("log").unwrap(), log.to_string());
     assert_eq!(members.remove("leaf").unwrap(), batch[1].leaf().to_string());
     assert_eq!(document, serde_json::from_slice::<Value>(&batch[1].entry.line).unwrap());
+}
+
+#[tokio::test]
+async fn another_record_under_the_same_number_is_another_document() {
+    let (log, batch) = batch(2);
+    let mut forked = batch[1].clone();
+    forked.entry.line.insert(forked.entry.line.len() - 1, b' ');
+    let canned = Canned::new(200, created(&[201]));
+    let exporter = Elastic::new("aral".to_owned(), Box::new(canned.clone()));
+    for outgoing in [&batch[1], &batch[1], &forked] {
+        exporter.deliver(log, std::slice::from_ref(outgoing)).await;
+    }
+    let sent = canned.sent.lock().unwrap().clone();
+    let id = |(_path, body): &(String, String)| {
+        let action: Value = serde_json::from_str(body.lines().next().unwrap()).unwrap();
+        action["create"]["_id"].as_str().unwrap().to_owned()
+    };
+    let ids: Vec<String> = sent.iter().map(id).collect();
+    assert_eq!(ids[0], ids[1], "the same record has the same id each time");
+    assert_ne!(ids[1], ids[2]);
+    assert!(
+        ids.iter().all(|id| id.len() < 512),
+        "Elasticsearch takes no longer ones"
+    );
 }
 
 #[tokio::test]
