@@ -95,6 +95,7 @@ mod tests {
             ("RECEIPT_BYTES_MAX", crate::receipt::RECEIPT_BYTES_MAX as u64),
             ("BATCH_RECORDS_MAX", crate::sink::BATCH_RECORDS_MAX as u64),
             ("REFUSED_IN_A_ROW_MAX", crate::sink::REFUSED_IN_A_ROW_MAX as u64),
+            ("REFUSED_AGAIN_MAX", crate::sink::REFUSED_AGAIN_MAX as u64),
             ("BATCH_BYTES_MAX", crate::sink::BATCH_BYTES_MAX as u64),
             ("ANSWER_BYTES_MAX", crate::sink::ANSWER_BYTES_MAX as u64),
         ] {

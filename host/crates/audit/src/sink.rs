@@ -23,7 +23,7 @@ use aral_contract::{Digest, LogId};
 use crate::cursor::{Cursor, Entry, ReadError};
 use crate::schema::Record;
 
-pub use doubted::REFUSED_IN_A_ROW_MAX;
+pub use doubted::{REFUSED_AGAIN_MAX, REFUSED_IN_A_ROW_MAX};
 pub use position::PositionError;
 pub use shipper::{Shipper, SinkName, SinkNameError, SinkStatus};
 
@@ -58,7 +58,8 @@ impl Outgoing {
     }
 }
 
-/// A record that was refused. It is for good if another one is taken after that, and then it stays in the file alone.
+/// A record that was refused. It is for good if others are taken in the same answer, or another one after that and it is still
+/// refused when it is sent again; then it stays in the file alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Its number.
@@ -72,7 +73,7 @@ pub struct Refused {
 pub enum Delivery {
     /// It is over: delivered, or refused.
     Done {
-        /// What was refused. If that is all of it, and nothing else is taken either, it is sent again.
+        /// What was refused. If that is all of it, it is sent again: at once where something else is taken, and later if not.
         refused: Vec<Refused>,
     },
     /// Some have to be sent again, later.

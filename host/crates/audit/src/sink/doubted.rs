@@ -1,37 +1,79 @@
 //! What was refused of a batch and nothing was taken since. That says as much about the other end as about the records: a proxy
 //! that answers everything with an error refuses no record, whatever it took before. They are set aside until something is taken,
-//! and are refused for good then; where nothing is, they are sent again. It sends nothing itself.
+//! and wait then once more, before everything else: what was taken shows that one server takes something, and behind its address
+//! there may be another one that refuses everything. What is refused again each time is refused for good. It sends nothing itself.
 
-use super::Refused;
+use std::collections::VecDeque;
+
+use super::{Outgoing, Refused};
 
 /// Pieces of a batch that are refused in a row, after which a record is tried that should be taken. Stops a server that refuses
 /// everything from being asked about each record of a batch.
 pub const REFUSED_IN_A_ROW_MAX: usize = 3;
+/// How often a piece that was refused is sent again once something else was taken, one time right after the other, until it is
+/// refused for good. Stops one of two servers behind one address, which refuses everything, from losing records: where they take
+/// turns, the second time reaches the other one.
+pub const REFUSED_AGAIN_MAX: usize = 2;
 
 /// What is doubted of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Doubted {
-    aside: Vec<Refused>,
-    pieces: usize,
+    /// What stands aside, in order, and why the first of it does.
+    aside: Vec<Outgoing>,
+    reason: String,
+    /// The last record of each piece of it.
+    pieces: Vec<u64>,
+    /// The last record of each piece that is sent again. They wait before everything else.
+    again: VecDeque<u64>,
+    /// How often the first of these was refused again.
+    refused_again: usize,
 }
 
 impl Doubted {
-    /// A piece of the batch was refused as a whole.
-    pub(super) fn refused(&mut self, refused: impl IntoIterator<Item = Refused>) {
-        self.pieces = self.pieces.saturating_add(1);
-        self.aside.extend(refused);
+    /// How many of those that wait are sent at once at most. Nothing else goes with a piece that is sent again: what it is refused
+    /// for says nothing about others.
+    pub(super) fn together(&mut self, waiting: &[Outgoing]) -> usize {
+        while let Some(last) = self.again.front().copied() {
+            let piece = waiting.partition_point(|outgoing| outgoing.entry.seq <= last);
+            if piece > 0 {
+                return piece;
+            }
+            self.again.pop_front();
+        }
+        waiting.len()
     }
 
-    /// Something was taken. Gives what is refused for good.
-    pub(super) fn taken(&mut self) -> Vec<Refused> {
-        self.pieces = 0;
-        std::mem::take(&mut self.aside)
+    /// A piece, the first `count` of those that wait, was refused as a whole. Gives what is refused for good.
+    pub(super) fn refused(&mut self, waiting: &mut Vec<Outgoing>, count: usize, refused: Vec<Refused>) -> Vec<Refused> {
+        if self.again.is_empty() {
+            if let Some(first) = refused.into_iter().next().filter(|_| self.aside.is_empty()) {
+                self.reason = first.reason;
+            }
+            self.aside.extend(waiting.drain(..count));
+            self.pieces.extend(self.aside.last().map(|outgoing| outgoing.entry.seq));
+            return Vec::new();
+        }
+        self.refused_again = self.refused_again.saturating_add(1);
+        if self.refused_again < REFUSED_AGAIN_MAX {
+            return Vec::new();
+        }
+        self.refused_again = 0;
+        waiting.drain(..count);
+        refused
+    }
+
+    /// Something was taken: what stands aside waits again.
+    pub(super) fn taken(&mut self, waiting: &mut Vec<Outgoing>) {
+        self.refused_again = 0;
+        self.again.extend(self.pieces.drain(..));
+        let behind = std::mem::replace(waiting, std::mem::take(&mut self.aside));
+        waiting.extend(behind);
     }
 
     /// The first record that stands aside, and why, if something else is to be tried now.
     pub(super) fn wants_probe(&self, nothing_waits: bool) -> Option<(u64, String)> {
-        let first = self.aside.iter().min_by_key(|refused| refused.seq)?;
-        (nothing_waits || self.pieces >= REFUSED_IN_A_ROW_MAX).then(|| (first.seq, first.reason.clone()))
+        let first = self.aside.first()?;
+        (nothing_waits || self.pieces.len() >= REFUSED_IN_A_ROW_MAX).then(|| (first.entry.seq, self.reason.clone()))
     }
 }
 

@@ -97,7 +97,7 @@ fn rejected(count: &Value) -> Option<u64> {
 
 /// The protocol does not say which were rejected, and forbids to send them again. Sending them one by one would tell, and
 /// deliver the others twice; so those at the end of the batch stand for them in the count. A batch that is rejected as a whole
-/// is sent again all the same where nothing from further on is taken: that says more about the collector than about the records.
+/// is sent again all the same, which delivers nothing twice: that may say more about the collector than about the records.
 fn partial(batch: &[Outgoing], answer: &Answer) -> Delivery {
     // A proxy or a page for people answers 200 as well, and took nothing.
     let strange = || Delivery::again(batch, "the server answered with something else than OTLP", None);

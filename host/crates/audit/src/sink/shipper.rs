@@ -272,28 +272,25 @@ impl Shipper {
                 if !self.probe(first.unwrap_or(self.cursor.position())).await {
                     return Err(refused);
                 }
-                self.refused(&doubted.taken());
+                doubted.taken(&mut waiting);
             }
             if waiting.is_empty() {
                 return Ok(());
             }
-            let count = waiting.len().min(self.batch_max);
+            let count = doubted.together(&waiting).min(self.batch_max);
             let (piece, _) = waiting.split_at_checked(count).unwrap_or((waiting.as_slice(), &[]));
             match self.exporter.deliver(self.shared.log, piece).await {
                 Delivery::Done { refused } if refused.len() < count => {
-                    self.refused(&doubted.taken());
                     self.refused(&refused);
                     waiting.drain(..count);
+                    doubted.taken(&mut waiting);
                     // A piece that was small enough may have been smaller than need be.
                     self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
                     wait = BACK_OFF.0;
                     self.in_vain = 0;
                     self.status.send_if_modified(|status| status.failing.take().is_some());
                 }
-                Delivery::Done { refused } => {
-                    waiting.drain(..count);
-                    doubted.refused(refused);
-                }
+                Delivery::Done { refused } => self.refused(&doubted.refused(&mut waiting, count, refused)),
                 Delivery::Again {
                     seqs,
                     refused,
@@ -302,7 +299,6 @@ impl Shipper {
                 } => {
                     // Where nothing was taken, what was refused is sent again as well.
                     if seqs.len().saturating_add(refused.len()) < count {
-                        self.refused(&doubted.taken());
                         self.refused(&refused);
                         self.in_vain = 0;
                         let mut place = 0;
@@ -310,6 +306,7 @@ impl Shipper {
                             place += 1;
                             place > count || seqs.contains(&outgoing.entry.seq)
                         });
+                        doubted.taken(&mut waiting);
                     }
                     let pause = after.map_or(wait, |after| after.min(BACK_OFF.1));
                     self.failing(reason);
@@ -321,11 +318,12 @@ impl Shipper {
                     self.batch_max = count.div_ceil(2);
                 }
                 Delivery::Split { reason } => {
-                    let refused = waiting.drain(..count).map(|outgoing| Refused {
+                    let refused = waiting.iter().take(count).map(|outgoing| Refused {
                         seq: outgoing.entry.seq,
                         reason: reason.clone(),
                     });
-                    doubted.refused(refused);
+                    let refused = refused.collect();
+                    self.refused(&doubted.refused(&mut waiting, count, refused));
                 }
             }
         }

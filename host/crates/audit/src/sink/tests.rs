@@ -321,6 +321,71 @@ async fn an_outage_that_begins_within_a_batch_loses_nothing_of_it() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_one_of_two_servers_refuses_and_the_other_takes_is_delivered() {
+    /// Two servers that take turns, of which one refuses everything.
+    #[derive(Debug, Clone)]
+    struct Turns(Refusing);
+    impl Exporter for Turns {
+        fn deliver<'a>(&'a self, log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
+            let Self(servers) = self;
+            let turn = servers.asked.load(Ordering::Relaxed);
+            servers.refuses.store(turn.is_multiple_of(2), Ordering::Relaxed);
+            servers.deliver(log, batch)
+        }
+    }
+    for says in [splits as Says, refuses_each] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = session(&options(folder.path()), 699);
+        let exporter = Turns(Refusing::new(says, |_| false));
+        let shipper = shipper(&log, exporter.clone());
+        let status = shipper.status();
+        log.close().unwrap();
+        shipper.run().await.unwrap();
+        assert_eq!((status.borrow().position, status.borrow().refused), (700, 0));
+        let mut taken = exporter.0.taken();
+        taken.dedup();
+        assert_eq!(taken, (0..700).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_ends_within_a_row_loses_nothing_of_it() {
+    // Ten are parted four times. Three are refused one by one, and the newest one is taken; then the server is busy once.
+    let row = (0..4 + 3).fold(Scripted::default(), |exporter, _| exporter.then(splits));
+    let exporter = row
+        .then(|_| Delivery::Done { refused: Vec::new() })
+        .then(|batch| Delivery::again(batch, "busy", None));
+    let status = ship(exporter.clone(), 10).await;
+    assert_eq!((status.position, status.refused, status.failing), (10, 0, None));
+    assert!(exporter.taken().into_iter().eq(std::iter::once(9).chain(0..10)));
+    // A whole batch, which another server takes only in halves.
+    let exporter = Scripted::default()
+        .then(|batch| Delivery::again(batch, "busy", None))
+        .then(refuses_each)
+        .then(|_| Delivery::Done { refused: Vec::new() })
+        .then(splits);
+    let status = ship(exporter.clone(), 501).await;
+    assert_eq!((status.position, status.refused, status.failing), (501, 0, None));
+    assert_eq!(*exporter.sizes.lock().unwrap(), [500, 500, 1, 500, 250, 250, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_sent_again_so_often_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 1);
+    let exporter = Refusing::new(splits, |seq| seq == 0);
+    exporter.refuses.store(false, Ordering::Relaxed);
+    let shipper = shipper(&log, exporter.clone());
+    let status = shipper.status();
+    log.close().unwrap();
+    shipper.run().await.unwrap();
+    assert_eq!((status.borrow().position, status.borrow().refused), (2, 1));
+    // Both, each of them, and the first one again.
+    assert_eq!(exporter.asked.load(Ordering::Relaxed), 3 + REFUSED_AGAIN_MAX);
+    assert_eq!(exporter.taken(), [1]);
+}
+
 /// Ships a log of `count` records to a server that refuses those with poison, in whatever way, and takes the others: how that
 /// ended, how long it took, and what arrived, in order.
 async fn poisoned(says: Says, poison: Poison, count: usize) -> (SinkStatus, Duration, Vec<u64>) {
