@@ -26,8 +26,8 @@ use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
 use crate::personas::Personas;
-use crate::serials::PersonaSerials;
 use fixed::check_fixed;
+use serials::Known;
 
 pub(crate) use in_force::{Given, InForce};
 
@@ -69,6 +69,7 @@ impl Host {
     /// an attempt to override one. Only of one that was replaced in another process it may name the newer issue, which takes its
     /// place; or ends like it, if another process has replaced that, too.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
+    /// With a state folder it waits for other processes, up to 5 s, and those that admit documents wait for its end.
     ///
     /// # Errors
     /// `config.invalid` if it changes what cannot change while the host runs, or if there is a server of this host,
@@ -92,8 +93,7 @@ pub(crate) struct Renewal<'a> {
     /// Those that it names and that hold no longer.
     lapsed_manifests: Vec<Digest>,
     admitted: Vec<Admitted>,
-    /// Serials of personas, as other processes have left them.
-    personas: PersonaSerials,
+    known: Known<'a>,
     /// Sessions that hold once it does, and the files that name them.
     proposed: RefCell<Vec<(PathBuf, Session)>>,
     /// What it names and what is not believed any more, with the reason.
@@ -125,14 +125,15 @@ impl<'a> Renewal<'a> {
             .registry()
             .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
         let (policy, trust) = in_force.rules(config);
-        let (serials, personas) = serials::known(host)?;
+        // Looked at once, and the same until this holds or is dropped: what others admitted in between would have it refused.
+        let known = Known::of(host)?;
         let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
         let (mut lapsed_manifests, mut lapses) = (Vec::new(), Vec::new());
         for path in &config.manifests {
             let bytes = read_document(path)?;
             match manifest::verify(&bytes, &trust, host.0.clock.now()) {
                 Ok(manifest) => {
-                    admitted.extend(admit(&manifest, path, old.registry(), &registry, &serials)?);
+                    admitted.extend(admit(&manifest, path, old.registry(), &registry, known.manifests())?);
                     manifests.push(manifest);
                 }
                 Err(error) => {
@@ -154,7 +155,7 @@ impl<'a> Renewal<'a> {
             manifests,
             lapsed_manifests,
             admitted,
-            personas,
+            known,
             proposed: RefCell::default(),
             lapses: lapses.into(),
         };
@@ -205,8 +206,11 @@ impl<'a> Renewal<'a> {
         })?;
         // An issue that was replaced as well says no more than the one that is there: nothing runs under either, and neither keeps
         // newer rules from holding.
-        let is_behind = serials::replaced_by(&self.personas, &session).is_some();
+        let is_behind = self.known.replaced_by(&session).is_some();
         let session = replaced.filter(|_| is_behind).unwrap_or(session);
+        if !self.is_held(&session) {
+            self.host.check_serial(self.known.personas(), session.persona())?;
+        }
         let mut proposed = self.proposed.borrow_mut();
         // Callers, scopes and the configuration may name one persona.
         if let Some((_, other)) = proposed.iter().find(|(_, other)| other.persona().body.id == id) {
@@ -224,7 +228,7 @@ impl<'a> Renewal<'a> {
     /// Whether another process has admitted a newer issue of a persona than the one that is there: a file that names that overrides
     /// nothing that goes on.
     fn was_replaced(&self, held: &Session) -> bool {
-        held.is_replaced() || serials::replaced_by(&self.personas, held).is_some()
+        held.is_replaced() || self.known.replaced_by(held).is_some()
     }
 
     /// A persona that the new trust believes; or one that is there and that it does not believe any more.

@@ -1,75 +1,57 @@
-//! What a configuration that is taken leaves behind for later processes: the highest serials of its documents. They are checked
-//! before it holds and written together with it.
+//! What a configuration that is taken leaves behind for later processes: the highest serials of its documents. They are looked
+//! at first, and no other process changes them until they are written together with it.
 
 use aral_capability::registry::Serials;
 use aral_contract::Failure;
 use aral_orchestration::Session;
 
-use super::Renewal;
+use super::{Manifest, Renewal};
 use crate::host::Host;
 use crate::serials::{Locked, PersonaSerials};
 
-impl Renewal<'_> {
-    /// Takes its documents if none is older than one that was admitted, and remembers that it did.
-    pub(super) fn take_documents(&self) -> Result<(), Failure> {
-        let proposed = self.proposed.take();
-        let sessions: Vec<Session> = proposed.iter().map(|(_, session)| session.clone()).collect();
-        let mut replaced = Vec::new();
-        let file = self.host.0.serials.as_ref();
-        let locked = file.map(|file| file.lock(&*self.host.0.clock)).transpose()?;
-        match &locked {
-            None => drop(self.dispatcher.adopt(&sessions)?),
-            Some(locked) => {
-                let (manifests, personas, used) = (locked.manifests()?, locked.personas()?, locked.used()?);
-                for (file, session) in &proposed {
-                    let (id, persona) = (session.persona().body.id.clone(), session.persona());
-                    // What holds here already is not taken now, and keeps no newer rule from holding. Whoever has taken a
-                    // newer issue with the same state did not reach it: it ends here.
-                    if self.is_held(session) {
-                        replaced.extend(replaced_by(&personas, session).map(|last| (session, last)));
-                        continue;
-                    }
-                    let check = || self.host.check_serial(&personas, persona);
-                    self.host.noting_refused_persona(Some(file), Some(id), check)?;
-                }
-                let taken = self.serials_with(&manifests, &personas, &sessions)?;
-                let adopted = self.dispatcher.adopt(&sessions)?;
-                let written = write_serials(locked, &(manifests, personas), &taken);
-                written.inspect_err(|_| self.dispatcher.abandon(&adopted))?;
-                self.dispatcher.load_used(&used);
-            }
-        }
-        for (session, last) in &replaced {
-            self.dispatcher.end(session);
-            let subject = format!("persona `{}`", session.persona().body.id);
-            let reason = format!("an issue of it with serial {last} was admitted by another process");
-            self.lapses.borrow_mut().push((subject, reason));
-        }
-        let goes_on = |session: &Session| replaced.iter().all(|(other, _)| !other.is_of(session.persona()));
-        for session in sessions.iter().filter(|session| goes_on(session)) {
-            self.host.authenticated(Some(session.persona().body.id.clone()), None);
-        }
-        Ok(())
+/// The serials as processes with the same state have left them. As long as this is there, none of them admits anything.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    /// None: nothing is kept.
+    locked: Option<Locked<'a>>,
+    manifests: Serials,
+    personas: PersonaSerials,
+}
+
+impl<'a> Known<'a> {
+    /// Waits for other processes.
+    pub(super) fn of(host: &'a Host) -> Result<Self, Failure> {
+        let Some(file) = &host.0.serials else {
+            return Ok(Self::default());
+        };
+        let locked = file.lock(&*host.0.clock)?;
+        Ok(Self {
+            manifests: locked.manifests()?,
+            personas: locked.personas()?,
+            locked: Some(locked),
+        })
     }
 
-    /// Whether the session of a persona that was proposed is the one that is there.
-    fn is_held(&self, session: &Session) -> bool {
-        let held = self.dispatcher.session(&session.persona().body.id);
-        held.is_some_and(|held| held.is_of(session.persona()))
+    pub(super) fn manifests(&self) -> &Serials {
+        &self.manifests
     }
 
-    /// The highest serials once its documents are taken.
-    fn serials_with(
-        &self,
-        manifests: &Serials,
-        personas: &PersonaSerials,
-        sessions: &[Session],
-    ) -> Result<(Serials, PersonaSerials), Failure> {
-        let (mut manifests, mut personas) = (manifests.clone(), personas.clone());
-        for manifest in &self.manifests {
-            let (signer, serial) = (manifest.signer, manifest.header.serial);
-            manifests.check(signer, manifest.body.ids(), serial)?;
-            manifests.note(signer, manifest.body.ids(), serial);
+    pub(super) fn personas(&self) -> &PersonaSerials {
+        &self.personas
+    }
+
+    /// The serial of a newer issue of its persona that was admitted.
+    pub(super) fn replaced_by(&self, session: &Session) -> Option<u64> {
+        let persona = session.persona();
+        let last = self.personas.get(&persona.body.id).copied();
+        last.filter(|last| persona.signer.is_some() && *last > persona.header.serial)
+    }
+
+    /// The same once these documents are taken.
+    fn with(&self, manifests: &[Manifest], sessions: &[Session]) -> (Serials, PersonaSerials) {
+        let (mut serials, mut personas) = (self.manifests.clone(), self.personas.clone());
+        for manifest in manifests {
+            serials.note(manifest.signer, manifest.body.ids(), manifest.header.serial);
         }
         let signed = sessions
             .iter()
@@ -79,44 +61,66 @@ impl Renewal<'_> {
             let last = personas.entry(persona.body.id.clone()).or_default();
             *last = (*last).max(persona.header.serial);
         }
-        Ok((manifests, personas))
+        (serials, personas)
     }
 }
 
-/// The serial of a newer issue of its persona that was admitted.
-pub(super) fn replaced_by(personas: &PersonaSerials, session: &Session) -> Option<u64> {
-    let persona = session.persona();
-    let last = personas.get(&persona.body.id).copied();
-    last.filter(|last| persona.signer.is_some() && *last > persona.header.serial)
+impl Renewal<'_> {
+    /// Takes its documents, which were checked, and remembers that it did.
+    pub(super) fn take_documents(&mut self) -> Result<(), Failure> {
+        let proposed = self.proposed.take().into_iter();
+        let sessions: Vec<Session> = proposed.map(|(_, session)| session).collect();
+        let known = std::mem::take(&mut self.known);
+        match &known.locked {
+            None => drop(self.dispatcher.adopt(&sessions)?),
+            Some(locked) => {
+                let used = locked.used()?;
+                let adopted = self.dispatcher.adopt(&sessions)?;
+                let now = known.with(&self.manifests, &sessions);
+                let written = write_serials(locked, (&known.manifests, &known.personas), (&now.0, &now.1));
+                written.inspect_err(|_| self.dispatcher.abandon(&adopted))?;
+                self.dispatcher.load_used(&used);
+            }
+        }
+        for session in &sessions {
+            let id = session.persona().body.id.clone();
+            let Some(last) = known.replaced_by(session) else {
+                self.host.authenticated(Some(id), None);
+                continue;
+            };
+            // What holds here already keeps no newer rule from holding. Whoever has taken a newer issue with the same state did not
+            // reach it: it ends here.
+            self.dispatcher.end(session);
+            let reason = format!("an issue of it with serial {last} was admitted by another process");
+            self.lapses.borrow_mut().push((format!("persona `{id}`"), reason));
+        }
+        Ok(())
+    }
+
+    /// Whether the session of a persona that was proposed is the one that is there.
+    pub(super) fn is_held(&self, session: &Session) -> bool {
+        let held = self.dispatcher.session(&session.persona().body.id);
+        held.is_some_and(|held| held.is_of(session.persona()))
+    }
 }
 
 /// Both, or neither as far as the disk allows it.
 fn write_serials(
     locked: &Locked<'_>,
-    before: &(Serials, PersonaSerials),
-    now: &(Serials, PersonaSerials),
+    before: (&Serials, &PersonaSerials),
+    now: (&Serials, &PersonaSerials),
 ) -> Result<(), Failure> {
     if now.0 != before.0 {
-        locked.write_manifests(&now.0)?;
+        locked.write_manifests(now.0)?;
     }
     if now.1 == before.1 {
         return Ok(());
     }
-    locked.write_personas(&now.1).inspect_err(|_| {
+    locked.write_personas(now.1).inspect_err(|_| {
         if now.0 != before.0
-            && let Err(failure) = locked.write_manifests(&before.0)
+            && let Err(failure) = locked.write_manifests(before.0)
         {
             tracing::error!(%failure, "serials of manifests that were not taken are remembered");
         }
     })
-}
-
-/// Those of manifests and of personas, as other processes have left them.
-pub(super) fn known(host: &Host) -> Result<(Serials, PersonaSerials), Failure> {
-    let file = host.0.serials.as_ref();
-    let Some(file) = file else {
-        return Ok(Default::default());
-    };
-    let locked = file.lock(&*host.0.clock)?;
-    Ok((locked.manifests()?, locked.personas()?))
 }

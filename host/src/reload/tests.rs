@@ -466,6 +466,27 @@ fn an_issue_that_was_replaced_elsewhere_as_well_keeps_no_rule_from_holding() {
 }
 
 #[test]
+fn while_a_configuration_is_taken_no_other_process_admits_anything() {
+    let lab = Lab::new();
+    let config = lab.config(&[], &[], "");
+    let host = lab.host(config.clone());
+    // As another process has it.
+    let lock = || std::fs::File::open(lab.folder.path().join("state/serials.lock")).unwrap();
+    drop(host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap());
+    for holds in [false, true] {
+        let renewal = Renewal::new(&host, &config, InForce::check_unserved).unwrap();
+        let waits = lock().try_lock().unwrap_err();
+        assert!(matches!(waits, std::fs::TryLockError::WouldBlock), "{waits:?}");
+        if holds {
+            renewal.commit(|| ()).unwrap();
+        } else {
+            drop(renewal);
+        }
+        lock().try_lock().unwrap();
+    }
+}
+
+#[test]
 fn what_the_builder_was_given_goes_on_to_hold() {
     let lab = Lab::new();
     let own = PrivateKey::from_seed(&Zeroizing::new([2; 32]));
