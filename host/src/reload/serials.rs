@@ -66,19 +66,25 @@ impl<'a> Known<'a> {
 }
 
 impl Renewal<'_> {
-    /// Takes its documents, which were checked, and remembers that it did.
+    /// Takes its documents, which were checked, and remembers that it did: that first, since a session that has ended does not come
+    /// back. Nothing ends before everything is done that can fail.
     pub(super) fn take_documents(&mut self) -> Result<(), Failure> {
         let proposed = self.proposed.take().into_iter();
         let sessions: Vec<Session> = proposed.map(|(_, session)| session).collect();
         let known = std::mem::take(&mut self.known);
         match &known.locked {
-            None => drop(self.dispatcher.adopt(&sessions)?),
+            None => self.dispatcher.adopt(&sessions)?,
             Some(locked) => {
                 let used = locked.used()?;
-                let adopted = self.dispatcher.adopt(&sessions)?;
-                let now = known.with(&self.manifests, &sessions);
-                let written = write_serials(locked, (&known.manifests, &known.personas), (&now.0, &now.1));
-                written.inspect_err(|_| self.dispatcher.abandon(&adopted))?;
+                let before = (&known.manifests, &known.personas);
+                let taken = known.with(&self.manifests, &sessions);
+                let taken = (&taken.0, &taken.1);
+                write_serials(locked, before, taken)?;
+                self.dispatcher.adopt(&sessions).inspect_err(|_| {
+                    if let Err(failure) = write_serials(locked, taken, before) {
+                        tracing::error!(%failure, "serials of documents that were not taken are remembered");
+                    }
+                })?;
                 self.dispatcher.load_used(&used);
             }
         }

@@ -466,6 +466,49 @@ fn an_issue_that_was_replaced_elsewhere_as_well_keeps_no_rule_from_holding() {
 }
 
 #[test]
+fn what_cannot_be_written_down_ends_nobody() {
+    let lab = Lab::new();
+    let body = json!({"id": "p", "name": "P"});
+    lab.write("p.json", &signed(Kind::Persona, 5, &body));
+    lab.persona("q.json", "q");
+    lab.manifest("a.json", 1, "a");
+    let host = lab.host(lab.config(&[], &["p.json"], ""));
+    let session = || host.session_of(&"p".parse().unwrap()).unwrap();
+    let old = session();
+    let lock = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+    let mut known = lock().personas().unwrap();
+    known.insert("p".parse().unwrap(), 6);
+    lock().write_personas(&known).unwrap();
+    // The file names the newer issue, or the one that ends.
+    for serial in [6, 5] {
+        lab.write("p.json", &signed(Kind::Persona, serial, &body));
+        let config = lab.config(&["a.json"], &["p.json", "q.json"], "");
+        let renewal = Renewal::new(&host, &config, InForce::check_unserved).unwrap();
+        // Once they were read they cannot be written any more.
+        let personas = lab.folder.path().join("state/personas.json");
+        std::fs::remove_file(&personas).unwrap();
+        std::fs::create_dir(&personas).unwrap();
+        lab.events();
+        let failure = renewal.commit(|| ()).unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable, "{failure}");
+        assert!(old.is_of(session().persona()) && !old.is_replaced());
+        assert!(host.session_of(&"q".parse().unwrap()).is_err() && ids(&host).is_empty());
+        assert_eq!(lab.lapsed(), [""; 0]);
+        std::fs::remove_dir(&personas).unwrap();
+        lock().write_personas(&known).unwrap();
+        let none = aral_capability::registry::Serials::default();
+        assert_eq!(
+            lock().manifests().unwrap(),
+            none,
+            "what was not taken is not remembered"
+        );
+    }
+    let config = lab.config(&["a.json"], &["p.json", "q.json"], "");
+    host.reload(&config).unwrap();
+    assert!(old.is_replaced());
+}
+
+#[test]
 fn while_a_configuration_is_taken_no_other_process_admits_anything() {
     let lab = Lab::new();
     let config = lab.config(&[], &[], "");

@@ -15,7 +15,7 @@ pub(crate) use moment::Moment;
 pub use never::Never;
 pub(crate) use never::{never, taken_of};
 pub(crate) use register::Register;
-pub use register::{AGENTS_MAX, Adopted, Refused};
+pub use register::{AGENTS_MAX, Refused};
 pub(crate) use standing::{Exceeded, Standing};
 pub(crate) use terms::depth_bound;
 pub use terms::{Bound, TermRow, Terms, agent_rows};

@@ -70,14 +70,6 @@ impl From<Refused> for Failure {
     }
 }
 
-/// A session that was adopted, for whoever lets go of it again.
-#[derive(Debug)]
-pub struct Adopted {
-    session: Session,
-    /// The one that it took the place of.
-    before: Option<Session>,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Register {
     sessions: RwLock<HashMap<PersonaId, Session>>,
@@ -155,15 +147,15 @@ impl Register {
         }
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there.
-    pub(crate) fn adopt(&self, proposed: &[Session], now: Moment) -> Result<Vec<Adopted>, Refused> {
+    /// Takes sessions that were proposed, one for each persona: all of them, or none, and then nothing has changed.
+    pub(crate) fn adopt(&self, proposed: &[Session], now: Moment) -> Result<(), Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
         for session in proposed {
             let id = &session.persona().body.id;
-            let before = match sessions.get(id) {
+            let replaces = match sessions.get(id) {
                 Some(held) if held.is(session) => continue,
-                Some(held) if session.is_next_to(held) => Some(held.clone()),
+                Some(held) if session.is_next_to(held) => true,
                 // Somebody opened one meanwhile.
                 Some(held) => {
                     return Err(Refused::Override {
@@ -171,12 +163,11 @@ impl Register {
                         last: held.persona().header.serial,
                     });
                 }
-                None => None,
+                None => false,
             };
-            let session = session.clone();
-            new.push(Adopted { session, before });
+            new.push((session, replaces));
         }
-        let more = new.iter().filter(|adopted| adopted.before.is_none()).count();
+        let more = new.iter().filter(|(_, replaces)| !replaces).count();
         let is_full = |sessions: &HashMap<_, _>| sessions.len().saturating_add(more) > AGENTS_MAX;
         if is_full(&sessions) {
             sessions.retain(|_, session| !may_go(session, now));
@@ -184,29 +175,13 @@ impl Register {
         if is_full(&sessions) {
             return Err(Refused::Full);
         }
-        for Adopted { session, before } in &new {
-            if before.is_some() {
+        for (session, replaces) in new {
+            if replaces {
                 session.standing().reissue();
             }
             sessions.insert(session.persona().body.id.clone(), session.clone());
         }
-        Ok(new)
-    }
-
-    /// Lets go of what was adopted, and ends it: whoever found one meanwhile would go on with a standing that nobody else
-    /// counts on. What it took the place of is back, and has ended as well. What has taken its place since stays.
-    pub(crate) fn abandon(&self, adopted: &[Adopted]) {
-        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        for Adopted { session, before } in adopted {
-            let id = &session.persona().body.id;
-            if sessions.get(id).is_some_and(|held| held.is(session)) {
-                match before {
-                    Some(before) => sessions.insert(id.clone(), before.clone()),
-                    None => sessions.remove(id),
-                };
-                session.standing().reissue();
-            }
-        }
+        Ok(())
     }
 
     /// What was used since this was asked last.
@@ -362,8 +337,8 @@ mod tests {
         assert!(same.is(&held));
         assert!(matches!(propose("a", 2, "A"), Err(Refused::Override { last: 1, .. })));
         assert_eq!(register.list().len(), 1, "nobody finds it yet");
-        let adopted = register.adopt(&[same.clone(), new.clone()], now()).unwrap();
-        assert!(adopted.len() == 1 && adopted[0].session.is(&new));
+        register.adopt(&[same.clone(), new.clone()], now()).unwrap();
+        assert!(register.find(&"a".parse().unwrap()).unwrap().is(&held));
         assert!(register.find(&"b".parse().unwrap()).unwrap().is(&new));
         let (one, other) = (propose("c", 1, "C").unwrap(), propose("d", 1, "D").unwrap());
         register.open(persona("d", 1, "D", Some(1)), now()).unwrap();
@@ -373,22 +348,6 @@ mod tests {
             "somebody opened it meanwhile"
         );
         assert!(register.find(&"c".parse().unwrap()).is_none());
-    }
-
-    #[test]
-    fn what_is_abandoned_ends_and_what_has_taken_its_place_stays() {
-        let register = Register::default();
-        let held = register.open(persona("a", 1, "A", Some(1)), now()).unwrap();
-        let propose = |id| register.propose(persona(id, 1, "P", Some(1))).unwrap();
-        let proposed = [propose("b"), propose("c")];
-        let adopted = register.adopt(&proposed, now()).unwrap();
-        let found = register.find(&"b".parse().unwrap()).unwrap();
-        let newer = register.open(persona("c", 2, "P", Some(1)), now()).unwrap();
-        register.abandon(&adopted);
-        assert_eq!(found.check_issue().unwrap_err().code, Code::DocumentStale);
-        assert!(register.find(&"b".parse().unwrap()).is_none());
-        assert!(register.find(&"c".parse().unwrap()).unwrap().is(&newer));
-        assert!(newer.check_issue().is_ok() && held.check_issue().is_ok());
     }
 
     #[test]
@@ -403,16 +362,15 @@ mod tests {
         // Nothing has changed yet, and of two that were proposed one is taken.
         let (one, other) = (instead(6, Some(1)).unwrap(), instead(7, Some(1)).unwrap());
         assert!(held.check_issue().is_ok() && register.find(&id).unwrap().is(&held));
-        let adopted = register.adopt(std::slice::from_ref(&one), now()).unwrap();
+        // Nor does anything end where another is refused.
+        register.open(persona("b", 1, "B", Some(1)), now()).unwrap();
+        let late = Session::root(persona("b", 2, "B", Some(1)), Arc::new(Standing::new()), 0);
+        let refused = register.adopt(&[one.clone(), late], now()).unwrap_err();
+        assert!(matches!(refused, Refused::Override { .. }) && held.check_issue().is_ok());
+        register.adopt(std::slice::from_ref(&one), now()).unwrap();
         assert!(one.check_issue().is_ok() && register.find(&id).unwrap().is(&one));
         assert!(held.is_replaced() && Arc::ptr_eq(one.standing(), held.standing()));
         assert!(matches!(register.adopt(&[other], now()), Err(Refused::Override { .. })));
-        // What could not be written down is let go of: nobody acts under either, and the next one counts on.
-        register.abandon(&adopted);
-        assert!(one.is_replaced() && held.is_replaced() && register.find(&id).unwrap().is(&held));
-        let next = instead(6, Some(1)).unwrap();
-        register.adopt(std::slice::from_ref(&next), now()).unwrap();
-        assert!(next.check_issue().is_ok() && Arc::ptr_eq(next.standing(), held.standing()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use aral_contract::{KeyId, PersonaId};
 use aral_persona::Persona;
 
 use super::Dispatcher;
-use crate::budget::{Adopted, Ledger, Moment, Refused};
+use crate::budget::{Ledger, Moment, Refused};
 use crate::session::Session;
 
 impl Dispatcher {
@@ -44,19 +44,12 @@ impl Dispatcher {
         self.register.propose_instead(persona)
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none. Gives those that were not there, for
-    /// [`Dispatcher::abandon`].
+    /// Takes sessions that were proposed, one for each persona: all of them, or none, and then nothing has changed.
     ///
     /// # Errors
     /// Another document stands for one of the personas now, or there are too many personas.
-    pub fn adopt(&self, proposed: &[Session]) -> Result<Vec<Adopted>, Refused> {
+    pub fn adopt(&self, proposed: &[Session]) -> Result<(), Refused> {
         self.register.adopt(proposed, Moment::of(&*self.clock))
-    }
-
-    /// Lets go of sessions that were adopted: calls of whoever has found one meanwhile are refused from now on, as are those under what
-    /// they took the place of.
-    pub fn abandon(&self, adopted: &[Adopted]) {
-        self.register.abandon(adopted);
     }
 
     /// Ends all sessions under the document of this one, because a newer issue of its persona was admitted elsewhere.
