@@ -3,6 +3,7 @@
 
 mod fixed;
 mod in_force;
+mod manifests;
 mod serials;
 
 use std::cell::RefCell;
@@ -10,8 +11,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use aral_capability::registry::{Admitted, Serials};
-use aral_capability::{Registry, manifest};
+use aral_capability::manifest;
+use aral_capability::registry::Admitted;
 use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
@@ -20,13 +21,12 @@ use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
 
-use crate::components::Beside;
-use crate::components::read_document;
 use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
 use crate::personas::Personas;
 use fixed::check_fixed;
+use manifests::Manifests;
 use serials::Known;
 
 pub(crate) use in_force::{Given, InForce};
@@ -37,6 +37,8 @@ const LAPSED: &str = "document.lapsed";
 const OLD_AUTHORITIES: &str = "outbound.ca_file";
 
 type Manifest = Verified<manifest::ManifestBody>;
+/// What is not believed any more, and the reason.
+type Lapse = (String, String);
 
 impl Host {
     /// Keeps others from changing the rules meanwhile.
@@ -96,8 +98,8 @@ pub(crate) struct Renewal<'a> {
     known: Known<'a>,
     /// Sessions that hold once it does, and the files that name them.
     proposed: RefCell<Vec<(PathBuf, Session)>>,
-    /// What it names and what is not believed any more, with the reason.
-    lapses: RefCell<Vec<(String, String)>>,
+    /// What it names and what is not believed any more.
+    lapses: RefCell<Vec<Lapse>>,
 }
 
 /// A persona that a configuration names.
@@ -121,43 +123,23 @@ impl<'a> Renewal<'a> {
             check_fixed(before, config)?;
         }
         let old = host.dispatcher();
-        let registry = old
-            .registry()
-            .renewed(|capability| !in_force.manifests.contains(&capability.manifest_digest()));
         let (policy, trust) = in_force.rules(config);
         // Looked at once, and the same until this holds or is dropped: what others admitted in between would have it refused.
         let known = Known::of(host)?;
-        let (mut manifests, mut admitted) = (Vec::new(), Vec::new());
-        let (mut lapsed_manifests, mut lapses) = (Vec::new(), Vec::new());
-        for path in &config.manifests {
-            let bytes = read_document(path)?;
-            match manifest::verify(&bytes, &trust, host.0.clock.now()) {
-                Ok(manifest) => {
-                    admitted.extend(admit(&manifest, path, old.registry(), &registry, known.manifests())?);
-                    manifests.push(manifest);
-                }
-                Err(error) => {
-                    let there = lapsed(Kind::Manifest, &bytes, &error);
-                    let Some(digest) = there.filter(|digest| in_force.manifests.contains(digest)) else {
-                        return Err(error.into());
-                    };
-                    lapsed_manifests.push(digest);
-                    lapses.push((format!("manifest `{}`", path.display()), error.to_string()));
-                }
-            }
-        }
+        let named = Manifests::read(config, &trust, host.0.clock.now(), &in_force, old.registry(), &known)?;
+        let (registry, admitted) = named.admit(&in_force, old.registry(), &known)?;
         let renewal = Self {
             host,
             in_force,
             config,
             dispatcher: Arc::new(old.renewed(registry, policy, trust.clone())),
             trust,
-            manifests,
-            lapsed_manifests,
+            manifests: named.believed.into_iter().map(|(_, manifest)| manifest).collect(),
+            lapsed_manifests: named.lapsed,
             admitted,
             known,
             proposed: RefCell::default(),
-            lapses: lapses.into(),
+            lapses: named.lapses.into(),
         };
         for path in &config.personas {
             renewal.persona_of_file(path, Personas::Signed)?;
@@ -319,22 +301,6 @@ impl<'a> Renewal<'a> {
 
 fn address(capability: &Arc<aral_capability::Capability>) -> usize {
     Arc::as_ptr(capability).addr()
-}
-
-/// One manifest into the new registry; what is new in it.
-fn admit(
-    manifest: &Manifest,
-    path: &Path,
-    old: &Registry,
-    new: &Registry,
-    serials: &Serials,
-) -> Result<Vec<Admitted>, Failure> {
-    serials.check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
-    if new.adopt(manifest, old)? {
-        return Ok(Vec::new());
-    }
-    let beside = Beside::of(path)?;
-    new.admit(manifest, &|entry| beside.component(entry))
 }
 
 /// The digest of a document against which only time or the trust speaks. If it holds now, it does not keep a configuration from

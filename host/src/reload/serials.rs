@@ -97,8 +97,9 @@ impl Renewal<'_> {
             // What holds here already keeps no newer rule from holding. Whoever has taken a newer issue with the same state did not
             // reach it: it ends here.
             self.dispatcher.end(session);
-            let reason = format!("an issue of it with serial {last} was admitted by another process");
-            self.lapses.borrow_mut().push((format!("persona `{id}`"), reason));
+            self.lapses
+                .borrow_mut()
+                .push((format!("persona `{id}`"), replaced(last)));
         }
         Ok(())
     }
@@ -108,6 +109,11 @@ impl Renewal<'_> {
         let held = self.dispatcher.session(&session.persona().body.id);
         held.is_some_and(|held| held.is_of(session.persona()))
     }
+}
+
+/// Why nothing runs under a document any more that was replaced.
+pub(super) fn replaced(last: u64) -> String {
+    format!("an issue of it with serial {last} was admitted by another process")
 }
 
 /// Both, or neither as far as the disk allows it.

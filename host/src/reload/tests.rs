@@ -466,6 +466,63 @@ fn an_issue_that_was_replaced_elsewhere_as_well_keeps_no_rule_from_holding() {
 }
 
 #[test]
+fn a_manifest_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() {
+    // The file names the one that was taken, or a newer one that was replaced as well.
+    for named in [5, 6] {
+        let lab = Lab::new();
+        lab.manifest("a.json", 5, "a");
+        lab.manifest("b.json", 1, "b");
+        lab.manifest("c.json", 1, "c");
+        let host = lab.host(lab.config(&["a.json", "b.json"], &[], ""));
+        host.register_manifest_file(&lab.folder.path().join("c.json")).unwrap();
+        assert_eq!(ids(&host), ["a", "b", "c"]);
+        let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+        let mut known = locked().manifests().unwrap();
+        let signer = Some(key().public().id());
+        for (id, serial) in [("a", 7), ("c", 2), ("d", 2)] {
+            let id: [aral_contract::CapabilityId; 1] = [id.parse().unwrap()];
+            known.note(signer, &id, serial);
+        }
+        locked().write_manifests(&known).unwrap();
+        lab.manifest("a.json", named, "a");
+        let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+        let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
+        // The second time finds what the first has left.
+        for _ in 0..2 {
+            lab.events();
+            host.reload(&lab.config(&["a.json", "b.json"], &[], &revoking)).unwrap();
+            assert!(host.dispatcher().trust().is_revoked(bad));
+            assert_eq!(ids(&host), ["b", "c"]);
+            let lapsed = lab.lapsed();
+            assert!(
+                lapsed.len() == 1
+                    && lapsed[0].starts_with("manifest `")
+                    && lapsed[0].contains("a.json`: an issue of it with serial 7 "),
+                "{lapsed:?}"
+            );
+            assert_eq!(locked().manifests().unwrap(), known, "what is remembered is no less");
+        }
+        // Also one that was registered in another way, once it is named.
+        host.reload(&lab.config(&["b.json", "c.json"], &[], &revoking)).unwrap();
+        assert_eq!(ids(&host), ["b"]);
+        // What was never taken here is not taken now, nor is what is older than what was.
+        lab.manifest("d.json", 1, "d");
+        lab.manifest("old.json", 4, "a");
+        for file in ["d.json", "old.json"] {
+            let failure = host.reload(&lab.config(&[file], &[], "")).unwrap_err();
+            assert_eq!(failure.code, Code::DocumentStale, "{file}: {failure}");
+            assert_eq!(ids(&host), ["b"], "{file}");
+        }
+        // The newer one takes its place.
+        lab.manifest("a.json", 7, "a");
+        lab.events();
+        host.reload(&lab.config(&["a.json", "b.json"], &[], &revoking)).unwrap();
+        assert_eq!(ids(&host), ["a", "b"]);
+        assert_eq!(lab.lapsed(), [""; 0]);
+    }
+}
+
+#[test]
 fn what_cannot_be_written_down_ends_nobody() {
     let lab = Lab::new();
     let body = json!({"id": "p", "name": "P"});

@@ -289,6 +289,15 @@ impl Registry {
         }
     }
 
+    /// The serial of a newer issue of a manifest that `known` has, where this registry has admitted this issue or an older one and
+    /// none that is newer: since then somebody else has replaced it.
+    pub fn replaced_by(&self, manifest: &Verified<ManifestBody>, known: &Serials) -> Option<u64> {
+        let (signer, serial) = (manifest.signer, manifest.header.serial);
+        self.lock()
+            .serials
+            .replaced_in(known, signer, manifest.body.ids(), serial)
+    }
+
     /// The newest version that matches; without a requirement the newest release, or the newest pre-release if there is
     /// no other.
     pub fn find(&self, id: &CapabilityId, version: Option<&VersionReq>) -> Result<Arc<Capability>, Failure> {

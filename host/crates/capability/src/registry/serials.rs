@@ -45,6 +45,27 @@ impl Serials {
         Ok(())
     }
 
+    /// The serial of a newer issue of a manifest that `others` have, if these know one of its capabilities and no newer issue.
+    pub(super) fn replaced_in<'a>(
+        &self,
+        others: &Self,
+        signer: Option<KeyId>,
+        capabilities: impl IntoIterator<Item = &'a CapabilityId>,
+        serial: u64,
+    ) -> Option<u64> {
+        let signer = signer?;
+        let (own, others) = (self.last.get(&signer)?, others.last.get(&signer)?);
+        let mut newest: Option<u64> = None;
+        for id in capabilities {
+            match own.get(id) {
+                Some(last) if *last > serial => return None,
+                Some(_) => newest = newest.max(others.get(id).copied().filter(|last| *last > serial)),
+                None => {}
+            }
+        }
+        newest
+    }
+
     /// Remembers a serial for these capabilities, where it is higher.
     pub fn note<'a>(
         &mut self,

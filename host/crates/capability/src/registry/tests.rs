@@ -201,6 +201,41 @@ fn a_lower_serial_of_the_same_signer_is_refused_also_in_the_next_run() {
 }
 
 #[test]
+fn what_was_admitted_here_and_replaced_elsewhere_is_told_from_what_is_merely_old() {
+    let bytes = component(Shape::Tool, &[]);
+    let of = |seed: u8, serial: u64, ids: &[&str]| {
+        let entries = ids.iter().map(|id| entry(&bytes, json!({ "id": id })));
+        signed_by(seed, serial, entries.collect())
+    };
+    let registry = Registry::default();
+    admit(&registry, &of(1, 5, &["a", "b"]), &bytes).unwrap();
+    let known = |of: &[&Verified<ManifestBody>]| {
+        let mut known = Serials::default();
+        for manifest in of {
+            known.note(manifest.signer, manifest.body.ids(), manifest.header.serial);
+        }
+        known
+    };
+    let newer = known(&[&of(1, 7, &["b", "c"])]);
+    for (manifest, expected) in [
+        (of(1, 5, &["a", "b"]), Some(7)),
+        (of(1, 6, &["b"]), Some(7)),
+        (of(1, 7, &["b"]), None),
+        (of(1, 5, &["a"]), None),
+        // An older one than was admitted here.
+        (of(1, 4, &["b"]), None),
+        // Never admitted here.
+        (of(1, 1, &["c"]), None),
+        (of(2, 5, &["a", "b"]), None),
+    ] {
+        let (signer, serial) = (manifest.signer, manifest.header.serial);
+        assert_eq!(registry.replaced_by(&manifest, &newer), expected, "{signer:?} {serial}");
+    }
+    let same = known(&[&of(1, 5, &["a", "b"])]);
+    assert_eq!(registry.replaced_by(&of(1, 5, &["a", "b"]), &same), None);
+}
+
+#[test]
 fn a_version_cannot_become_another_component_or_change_hands() {
     let bytes = component(Shape::Tool, &[]);
     let other = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
