@@ -157,7 +157,7 @@ async fn a_call_tells_its_stage_to_whoever_asks() {
     let dispatcher = host.dispatcher();
     assert!(
         dispatcher
-            .invoke_watched(&session, request(&unknown), &stage)
+            .invoke_watched(&session, request(&unknown), &stage, None)
             .await
             .result
             .is_err()
@@ -165,7 +165,7 @@ async fn a_call_tells_its_stage_to_whoever_asks() {
     assert_eq!(*stage.borrow(), Stage::Waiting, "nothing ran");
     assert!(
         dispatcher
-            .invoke_watched(&session, request(&id), &stage)
+            .invoke_watched(&session, request(&id), &stage, None)
             .await
             .result
             .is_ok()

@@ -101,6 +101,23 @@ fn what_keeps_failing_is_answered_503_with_the_rest_of_the_pause_and_for_this_pe
 }
 
 #[test]
+fn a_guest_that_runs_until_the_server_ends_it_counts() {
+    let desk = desk(|config| {
+        config["policy"]["breaker"] = json!({ "failures": 2, "open_ms": 300_000 });
+        config["serve"]["limits"] = json!({ "handler_ms": 700 });
+    });
+    desk.guest(RUNTIME_SLEEP, |_| ());
+    let server = Server::start(&desk);
+    // The first may end while it is compiled, and then counts for nothing.
+    until("it is not called any more", || {
+        let reply = server.invoke(&RUNTIME_SLEEP.id(), "{\"wait_ms\":20000}");
+        reply.json()["code"] == "capability.open_circuit"
+    });
+    let [opened, ended] = recorded(&desk, server, ["breaker.opened", "\"limit.wall\""]);
+    assert!(opened == 1 && ended == 2, "opened {opened} times after {ended} calls");
+}
+
+#[test]
 fn a_call_that_is_answered_after_the_pause_closes_it() {
     let (desk, server) = start(json!({ "failures": 2, "open_ms": 1, "open_max_ms": 1 }));
     fails(&server, 2);

@@ -18,6 +18,7 @@ use aral_contract::{AuditSink, Clock, Code, Failure, Grant, HostPattern, TraceCo
 use aral_memory::Secrets;
 use aral_runtime::{Engine, Fault, Guarded, Runtime, fault_of, within_wall};
 use metrics::{Histogram, histogram};
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 use wasmtime::Store;
 use wasmtime::component::Component;
@@ -87,6 +88,8 @@ pub struct Call<'a> {
     pub host_calls: Option<&'a HostCalls>,
     /// Who is told that the guest runs; none: nobody.
     pub running: Option<&'a Running>,
+    /// Until when somebody waits for it, so that a guest that still runs then is ended; none: as long as its limits allow.
+    pub until: Option<Instant>,
 }
 
 /// Is told that the guest of a call runs: once it is there to be called, or before a host function first lets something
@@ -221,6 +224,7 @@ impl Bound {
             call.context.clone(),
             call.host_calls.cloned(),
             call.running.cloned(),
+            call.until,
         );
         let mut usage = Usage {
             input_bytes: u64::try_from(call.input.len()).unwrap_or(u64::MAX),
@@ -266,15 +270,20 @@ impl Bound {
                     Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
                 }
             });
-            within_wall(limits, run).await
+            let run = within_wall(limits, run);
+            match record.until {
+                Some(until) => timeout_at(until, run).await.ok(),
+                None => Some(run.await),
+            }
         };
         usage.fuel = engine.fuel_used(&store, limits);
         usage.memory_bytes_peak = store.data().guard_ref().memory_bytes_peak();
         usage.compute_ms = store.data().guard_ref().compute_ms();
         match ended {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(self.failure_of(&error, &stdout, &store)),
-            Err(wall) => Err(fault::of_fault(wall)),
+            Some(Ok(Ok(answer))) => answer,
+            Some(Ok(Err(error))) => Err(self.failure_of(&error, &stdout, &store)),
+            Some(Err(wall)) => Err(fault::of_fault(wall)),
+            None => Err(fault::too_late()),
         }
     }
 

@@ -9,6 +9,7 @@ use aral_audit::HostCalls;
 use aral_contract::metric::HOST_CALLS;
 use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, HostPattern, Permission, TraceContext, TraceId};
 use aral_memory::Secrets;
+use tokio::time::Instant;
 use tracing::Span;
 
 use crate::bound::{Running, Ungranted};
@@ -47,6 +48,8 @@ pub(crate) struct CallRecord {
     pub(crate) log: Mutex<LogBook>,
     host_calls: Option<HostCalls>,
     running: Option<Running>,
+    /// Until when somebody waits for it; none: as long as its limits allow.
+    pub(crate) until: Option<Instant>,
     started: Duration,
     events_allowed: AtomicU64,
     events_denied: AtomicU64,
@@ -60,19 +63,21 @@ pub(crate) struct CallRecord {
 impl CallRecord {
     /// Without a list of its host calls: for what is no call that anybody asks a receipt of.
     pub(crate) fn new(frame: Arc<Frame>, trace: TraceId) -> Arc<Self> {
-        Self::listing(frame, TraceContext::begin(trace), None, None)
+        Self::listing(frame, TraceContext::begin(trace), None, None, None)
     }
 
-    /// With the list that its host calls go to, and with whoever is told that the guest runs.
+    /// With the list that its host calls go to, with whoever is told that the guest runs, and until when somebody waits.
     pub(crate) fn listing(
         frame: Arc<Frame>,
         context: TraceContext,
         host_calls: Option<HostCalls>,
         running: Option<Running>,
+        until: Option<Instant>,
     ) -> Arc<Self> {
         Arc::new(Self {
             host_calls,
             running,
+            until,
             started: frame.clock.elapsed(),
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
@@ -95,7 +100,10 @@ impl CallRecord {
     /// Milliseconds until the call is ended.
     pub(crate) fn remaining_ms(&self) -> u64 {
         let spent = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.frame.grant.limits.wall_ms.saturating_sub(spent)
+        let left = self.frame.grant.limits.wall_ms.saturating_sub(spent);
+        let Some(until) = self.until else { return left };
+        let waits = until.saturating_duration_since(Instant::now()).as_millis();
+        left.min(u64::try_from(waits).unwrap_or(u64::MAX))
     }
 
     /// The guest runs: it may have done what is not to be done again.
@@ -258,7 +266,7 @@ mod tests {
             let teller = Arc::clone(&told);
             let running = Running::new(move || teller.store(true, Ordering::Relaxed));
             let context = TraceContext::begin(TraceId::from_bytes([7; 16]));
-            let record = CallRecord::listing(Arc::clone(&call.frame), context, None, Some(running));
+            let record = CallRecord::listing(Arc::clone(&call.frame), context, None, Some(running), None);
             act(record.as_ref());
             told.load(Ordering::Relaxed)
         };
@@ -268,6 +276,23 @@ mod tests {
         assert!(told(&|call| assert!(call.take_memory_calls(1))));
         assert!(told(&|call| assert!(call.take_secret_calls(1))));
         assert!(told(&CallRecord::runs));
+    }
+
+    #[test]
+    fn what_is_left_of_a_call_ends_with_whoever_waits_for_it() {
+        let limits = Limits {
+            wall_ms: 60_000,
+            ..Limits::default()
+        };
+        let Trial { call, .. } = Trial::new(trial::grant(json!({}), limits, &[]));
+        let left = |until| {
+            let context = TraceContext::begin(TraceId::from_bytes([7; 16]));
+            CallRecord::listing(Arc::clone(&call.frame), context, None, None, until).remaining_ms()
+        };
+        let now = Instant::now();
+        assert_eq!(left(Some(now)), 0);
+        assert!(left(Some(now + Duration::from_secs(3_600))) > 0);
+        assert!(left(None) > 0);
     }
 
     #[test]

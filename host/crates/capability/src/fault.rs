@@ -55,6 +55,12 @@ pub(crate) fn of_fault(fault: Fault) -> Failure {
     }
 }
 
+/// A guest still ran when nobody waited for it any longer.
+pub(crate) fn too_late() -> Failure {
+    let message = "the call did not end within the time that the server has for one";
+    Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
+}
+
 /// A guest ended itself with `exit` where an answer was due.
 pub(crate) fn of_exit(code: i32) -> Failure {
     Failure::new(

@@ -281,18 +281,17 @@ impl Dispatcher {
         mut reservation: Option<Reservation>,
         pass: Option<Pass<'_>>,
     ) -> Outcome {
-        let Asked {
-            context, input, told, ..
-        } = asked;
+        let (context, told) = (asked.context, asked.told);
         let trace = context.trace;
         let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
         let running = told.map(stage::running);
         let call = aral_capability::Call {
             context,
-            input,
+            input: asked.input,
             host_calls,
             running: running.as_ref(),
+            until: asked.until,
         };
         let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call, told).await {
             Ok(completion) => {

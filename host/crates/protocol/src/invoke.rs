@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
 
@@ -187,10 +188,12 @@ impl Call {
         };
         let handler_ms = self.shared.bounds.handler_ms;
         let stage = watch::Sender::new(Stage::default());
+        // First: a guest that takes too long is ended by the path, which knows what to say of it. Everything else is ended here.
+        let until = Instant::now().checked_add(bounds::ms(handler_ms));
         let call = self
             .shared
             .dispatcher
-            .invoke_watched(&self.caller.session, request, &stage);
+            .invoke_watched(&self.caller.session, request, &stage, until);
         self.reservation.begin();
         let answer = match tokio::time::timeout(bounds::ms(handler_ms), call).await {
             Ok(outcome) => {

@@ -110,6 +110,7 @@ async fn watched(bound: &Bound, input: &str) -> (Completion, bool) {
             input: input.as_bytes(),
             host_calls: None,
             running: Some(&running),
+            until: None,
         })
         .await;
     (completion, told.load(Ordering::Relaxed))

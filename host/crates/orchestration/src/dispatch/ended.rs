@@ -2,6 +2,7 @@
 
 use aral_contract::event::{Kept, RecordFuture, RecordReference};
 use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceContext, TraceId, Usage};
+use tokio::time::Instant;
 
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
@@ -18,6 +19,8 @@ pub(super) struct Asked<'a> {
     pub(super) input: &'a [u8],
     /// Who is told how far it has come.
     pub(super) told: Told<'a>,
+    /// Until when they wait; none: as long as it takes.
+    pub(super) until: Option<Instant>,
 }
 
 /// Records the end when dropped. Until told otherwise, the end is that the caller gave up.

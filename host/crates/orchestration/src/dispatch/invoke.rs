@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aral_contract::{Sampling, TraceContext};
 use aral_runtime::{Runtime, entropy};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::ended::Asked;
@@ -20,10 +21,16 @@ impl Dispatcher {
     ///
     /// Needs a tokio runtime with timers.
     pub async fn invoke(&self, session: &Session, request: Request<'_>) -> Outcome {
-        self.invoke_told(session, request, None).await
+        self.invoke_told(session, request, None, None).await
     }
 
-    pub(super) async fn invoke_told(&self, session: &Session, request: Request<'_>, told: Told<'_>) -> Outcome {
+    pub(super) async fn invoke_told(
+        &self,
+        session: &Session,
+        request: Request<'_>,
+        told: Told<'_>,
+        until: Option<Instant>,
+    ) -> Outcome {
         let context = request.trace.cloned().unwrap_or_else(|| self.begin_trace());
         let span = tracing::info_span!(
             target: "aral::call",
@@ -38,7 +45,7 @@ impl Dispatcher {
         let mut counted = Counted::begin(&self.meters, &*self.clock);
         let outcome = async {
             let outcome = self
-                .invoke_counted(session, request, &context, told, &mut counted)
+                .invoke_counted(session, request, &context, told, until, &mut counted)
                 .await;
             let span = tracing::Span::current();
             if let Some(version) = &outcome.version {
@@ -63,6 +70,7 @@ impl Dispatcher {
         request: Request<'_>,
         context: &TraceContext,
         told: Told<'_>,
+        until: Option<Instant>,
         counted: &mut Counted<'_>,
     ) -> Outcome {
         let trace = context.trace;
@@ -92,6 +100,7 @@ impl Dispatcher {
                     session: Some(session),
                     input: request.input,
                     told,
+                    until,
                 };
                 self.run(asked, &granted, Some(reservation), Some(pass)).await
             }

@@ -122,6 +122,7 @@ impl Dispatcher {
             session: None,
             input,
             told: None,
+            until: None,
         };
         Ok(RunReport {
             outcome: self.run(asked, &granted, None, None).await,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use aral_capability::Running;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Dispatcher, Outcome, Request};
 use crate::session::Session;
@@ -49,13 +50,16 @@ pub(super) fn running(told: &watch::Sender<Stage>) -> Running {
 }
 
 impl Dispatcher {
-    /// [`Dispatcher::invoke`] for a caller who wants to know: `stage` is told how far the call has come.
+    /// [`Dispatcher::invoke`] for a caller who wants to know, and has no more time than `until`: `stage` is told how far the call has
+    /// come, and a guest that still runs then is ended with `limit.wall`. Whoever calls drops the call if it goes on for any other
+    /// reason.
     pub async fn invoke_watched(
         &self,
         session: &Session,
         request: Request<'_>,
         stage: &watch::Sender<Stage>,
+        until: Option<Instant>,
     ) -> Outcome {
-        self.invoke_told(session, request, Some(stage)).await
+        self.invoke_told(session, request, Some(stage), until).await
     }
 }

@@ -468,7 +468,9 @@ async fn a_guest_that_ran_is_known_to_have_run_wherever_the_host_fails() {
     while stages.last() != Some(&Stage::Running) {
         *fixture.kept.1.lock().unwrap() = Some((Arc::clone(&fixture.clock), stages.len() + 1));
         let stage = tokio::sync::watch::Sender::new(Stage::default());
-        let call = fixture.dispatcher.invoke_watched(&fixture.session, request, &stage);
+        let call = fixture
+            .dispatcher
+            .invoke_watched(&fixture.session, request, &stage, None);
         assert_eq!(code(&call.await), Code::Internal, "{stages:?}");
         stages.push(*stage.borrow());
     }

@@ -49,7 +49,9 @@ impl Caller {
             return Err(unknown(&params.name, self.context.trace));
         };
         let (stage, stages) = watch::channel(Stage::default());
-        let call = self.outcome(&id, params.arguments, &stage);
+        // As over HTTP: a guest that takes too long is ended by the path, and everything else here.
+        let until = Instant::now().checked_add(bounds::ms(self.toolbox.handler_ms));
+        let call = self.outcome(&id, params.arguments, &stage, until);
         let call = tokio::time::timeout(bounds::ms(self.toolbox.handler_ms), call);
         tokio::select! {
             biased;
@@ -73,6 +75,7 @@ impl Caller {
         id: &CapabilityId,
         arguments: Option<rmcp::model::JsonObject>,
         stage: &watch::Sender<Stage>,
+        until: Option<Instant>,
     ) -> Result<Outcome, ErrorData> {
         // What is not there is asked for nevertheless, so that it is recorded like every other refusal.
         let found = self.toolbox.dispatcher.registry().find(id, None).ok();
@@ -97,7 +100,7 @@ impl Caller {
         let outcome = self
             .toolbox
             .dispatcher
-            .invoke_watched(&self.session, request, stage)
+            .invoke_watched(&self.session, request, stage, until)
             .await;
         if let Some(reservation) = &self.reservation {
             reservation.settle(outcome.cost_micro);

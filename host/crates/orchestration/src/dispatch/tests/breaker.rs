@@ -216,6 +216,32 @@ async fn limits_of_the_call_code_that_does_not_compile_and_a_host_at_fault_count
 }
 
 #[tokio::test]
+async fn a_guest_that_runs_until_nobody_waits_any_longer_counts() {
+    let fixture = lines("limits.fuel = 1_000_000_000_000_000\nlimits.compute_ms = 600_000\nlimits.wall_ms = 600_000");
+    let wide = json!({"fuel": 1_000_000_000_000_000_u64, "compute_ms": 600_000, "wall_ms": 600_000});
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({ "limits": wide }));
+    let session = named("analyst");
+    let id = "loop".parse().unwrap();
+    let request = Request {
+        capability: &id,
+        version: None,
+        input: b"{}",
+        trace: None,
+    };
+    let stage = tokio::sync::watch::Sender::new(Stage::default());
+    for expected in [Code::LimitWall, Code::LimitWall, Code::CapabilityOpenCircuit] {
+        let until = Some(tokio::time::Instant::now());
+        let outcome = fixture
+            .dispatcher
+            .invoke_watched(&session, request, &stage, until)
+            .await;
+        assert_eq!(code(&outcome), expected);
+        assert_eq!(fixture.ended(), [Some(expected)], "it ended, and was not given up");
+        assert_eq!(*stage.borrow(), Stage::Running);
+    }
+}
+
+#[tokio::test]
 async fn a_component_that_is_not_compiled_for_a_while_opens_nothing() {
     // What a busy host does to a compiler.
     let compiler = CompilerKind::Child {
