@@ -7,6 +7,8 @@ mod open;
 mod quota;
 mod reading;
 mod view;
+mod work;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,8 @@ use crate::bound::{Roots, Ungranted};
 use crate::call::CallRecord;
 use quota::Quota;
 use reading::Reading;
+use work::Work;
+use writing::Writing;
 
 pub(crate) use access::FilesView;
 
@@ -175,10 +179,13 @@ pub(crate) struct Files {
     listed: HashMap<u32, usize>,
     /// Streams out of files.
     reading: Reading,
+    /// Streams into files.
+    writing: Writing,
 }
 
 impl Files {
     pub(crate) fn new(call: Arc<CallRecord>) -> Self {
+        let work = Arc::new(Work::new());
         Self {
             call,
             places: HashMap::new(),
@@ -186,7 +193,8 @@ impl Files {
             recorded: Vec::new(),
             opened: Vec::new(),
             listed: HashMap::new(),
-            reading: Reading::default(),
+            reading: Reading::new(Arc::clone(&work)),
+            writing: Writing::new(work),
         }
     }
 

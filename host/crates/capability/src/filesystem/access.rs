@@ -12,7 +12,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, NewTimestamp};
 use wasmtime_wasi::p2::{DynOutputStream, FsError, FsResult};
 
 use super::open::{self, Opened, Refusal, Wish};
-use super::quota::{self, Quota, QuotaStream};
+use super::quota::{self, Quota};
+use super::writing::Target;
 use super::{Access, Files, Place};
 
 pub(super) type Handle = Resource<Descriptor>;
@@ -201,18 +202,22 @@ impl<'a> FilesView<'a> {
         Ok(offset.saturating_sub(self.file(handle)?.file.metadata()?.len()))
     }
 
-    pub(super) fn with_quota(
-        &mut self,
-        stream: Resource<DynOutputStream>,
-        place: &Place,
-        quota: Arc<Quota>,
-    ) -> FsResult<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(QuotaStream {
-            inner: self.wasi.table.delete(stream)?,
+    /// What a file may be written through.
+    pub(super) fn target(&self, handle: &Handle, place: &Place, quota: Arc<Quota>) -> FsResult<Target> {
+        Ok(Target {
+            file: Arc::clone(&self.file(handle)?.file),
             quota,
             call: Arc::clone(&self.files.call),
-            target: self.files.guest_path(place),
-        });
+            shown: self.files.guest_path(place),
+        })
+    }
+
+    /// A stream into a file from `offset` on, or at its end.
+    pub(super) fn write_stream(&mut self, handle: &Handle, offset: Option<u64>) -> FsResult<Resource<DynOutputStream>> {
+        let (place, quota) = self.may_write(handle, "")?;
+        let target = self.target(handle, &place, quota)?;
+        let stream = self.files.writing.begin(target, offset);
+        let stream: DynOutputStream = Box::new(stream.ok_or(ErrorCode::InsufficientMemory)?);
         Ok(self.wasi.table.push(stream)?)
     }
 }

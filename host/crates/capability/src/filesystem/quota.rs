@@ -1,13 +1,8 @@
-//! What one call may still write below one folder, and the stream that pays for each byte. Charged before the write:
-//! what then fails is charged all the same.
+//! What one call may still write below one folder.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aral_contract::Permission;
-use bytes::Bytes;
-use wasmtime_wasi::async_trait;
-use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::call::CallRecord;
 
@@ -53,62 +48,10 @@ impl Quota {
     }
 }
 
-/// An output stream into a file, with a quota before it.
-pub(super) struct QuotaStream {
-    pub(super) inner: DynOutputStream,
-    pub(super) quota: Arc<Quota>,
-    pub(super) call: Arc<CallRecord>,
-    /// The guest's path of the file, for the event.
-    pub(super) target: String,
-}
-
-impl QuotaStream {
-    fn pay(&self, bytes: &Bytes) -> StreamResult<()> {
-        self.quota
-            .take_bytes(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
-            .map_err(|error| {
-                record(&self.call, &self.target, "bytes_max");
-                StreamError::LastOperationFailed(error.into())
-            })
-    }
-}
-
 /// Records that a quota refused a write.
 pub(super) fn record(call: &CallRecord, target: &str, key: &str) {
     let reason = format!(
         "`{key}` of the folder is used up in this call: raise `{key}` in [permissions.\"file:write\"] paths in capability.toml, and in the policy"
     );
     call.denied(Permission::FileWrite, target, &reason);
-}
-
-#[async_trait]
-impl Pollable for QuotaStream {
-    async fn ready(&mut self) {
-        self.inner.ready().await;
-    }
-}
-
-#[async_trait]
-impl OutputStream for QuotaStream {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.pay(&bytes)?;
-        self.inner.write(bytes)
-    }
-
-    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.pay(&bytes)?;
-        self.inner.blocking_write_and_flush(bytes).await
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        self.inner.flush()
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        self.inner.check_write()
-    }
-
-    async fn cancel(&mut self) {
-        self.inner.cancel().await;
-    }
 }

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
-use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
+use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::OPEN_FILES_MAX;
+use super::work::{Turn, Work};
 
 /// Streams through which one call reads files, at once: one for each file that it may have open, as a standard library may keep
 /// one for as long as the file. Stops a guest from filling the memory of the host with what they have read ahead,
@@ -22,28 +22,22 @@ pub(super) const READ_STREAMS_MAX: usize = OPEN_FILES_MAX;
 const READ_AHEAD_BYTES_MAX: usize = 16 << 10;
 /// What a stream reads at once for a guest that waits for it.
 const READ_BYTES_MAX: usize = 64 << 10;
-/// Streams of one call that wait for a disk at once. Stops a call from holding all threads of the host that may block, which a
-/// slow disk or mount does not give back: files of other calls, the audit log and the store want them too.
-const READS_AT_ONCE_MAX: usize = 8;
 
 /// The streams of one call.
 #[derive(Debug)]
 pub(super) struct Reading {
     streams: Arc<()>,
-    /// Taken by each read for as long as its thread is at it, also where the stream is gone.
-    places: Arc<Semaphore>,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Self {
-            streams: Arc::default(),
-            places: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
-        }
-    }
+    work: Arc<Work>,
 }
 
 impl Reading {
+    pub(super) fn new(work: Arc<Work>) -> Self {
+        Self {
+            streams: Arc::default(),
+            work,
+        }
+    }
+
     /// One more stream, out of `file` from `offset` on in bytes; none: there are as many as there may be.
     pub(super) fn begin(&self, file: Arc<File>, offset: u64) -> Option<ReadStream> {
         // Each stream holds one reference, and there is one here.
@@ -51,7 +45,7 @@ impl Reading {
             file,
             offset,
             state: State::Idle,
-            places: Arc::clone(&self.places),
+            work: Arc::clone(&self.work),
             _counted: Arc::clone(&self.streams),
         })
     }
@@ -63,7 +57,7 @@ pub(super) struct ReadStream {
     /// Of what the guest gets next, in bytes.
     offset: u64,
     state: State,
-    places: Arc<Semaphore>,
+    work: Arc<Work>,
     _counted: Arc<()>,
 }
 
@@ -77,23 +71,19 @@ enum State {
 
 impl ReadStream {
     /// Reads up to `bytes`, in a thread that may block.
-    fn start(&mut self, place: OwnedSemaphorePermit, bytes: usize) {
+    fn start(&mut self, turn: Turn, bytes: usize) {
         let (file, offset) = (Arc::clone(&self.file), self.offset);
-        self.state = State::Reading(spawn_blocking(move || {
-            let _place = place;
-            read_at(&file, offset, bytes)
-        }));
+        self.state = State::Reading(turn.start(move || read_at(&file, offset, bytes)));
     }
 
     /// Waits for what is being read, and reads up to `bytes` if nothing is. Who stops waiting may wait again.
     async fn wait(&mut self, bytes: usize) {
         if let State::Idle = self.state {
-            // Nobody closes the semaphore.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            let Some(turn) = self.work.turn().await else {
                 self.state = State::Closed;
                 return;
             };
-            self.start(place, bytes);
+            self.start(turn, bytes);
         }
         if let State::Reading(read) = &mut self.state {
             let read = (&mut **read).await;
@@ -129,11 +119,11 @@ impl InputStream for ReadStream {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Idle => {
                 self.state = State::Idle;
-                // Without a place the guest has nothing yet, as while a disk is slow: it waits, or asks again.
+                // Without a turn the guest has nothing yet, as while a disk is slow: it waits, or asks again.
                 if size > 0
-                    && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
+                    && let Some(turn) = self.work.turn_now()
                 {
-                    self.start(place, size.min(READ_AHEAD_BYTES_MAX));
+                    self.start(turn, size.min(READ_AHEAD_BYTES_MAX));
                 }
                 Ok(Bytes::new())
             }
@@ -174,9 +164,18 @@ impl InputStream for ReadStream {
 }
 
 #[cfg(test)]
+impl ReadStream {
+    /// Whether it reads, once it is asked to.
+    pub(super) fn asks(&mut self) -> bool {
+        self.read(1).is_ok() && matches!(self.state, State::Reading(_))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
+    use super::super::work::FILE_WORK_PER_CALL_MAX;
     use super::*;
 
     #[test]
@@ -192,7 +191,8 @@ mod tests {
             // The disk does not answer.
             let (disk, slow) = std::sync::mpsc::channel::<()>();
             let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
-            let reading = Reading::default();
+            let work = Arc::new(Work::new());
+            let reading = Reading::new(Arc::clone(&work));
             let mut streams: Vec<ReadStream> = (0..READ_STREAMS_MAX)
                 .map(|_| reading.begin(Arc::clone(&file), 0).unwrap())
                 .collect();
@@ -203,7 +203,7 @@ mod tests {
             let waiting = streams
                 .iter()
                 .filter(|stream| matches!(stream.state, State::Reading(_)));
-            assert_eq!(waiting.count(), READS_AT_ONCE_MAX);
+            assert_eq!(waiting.count(), FILE_WORK_PER_CALL_MAX);
             // Once it does, all are read, though nobody has taken what the first ones have.
             drop(disk);
             assert!(held.await.unwrap());
@@ -215,7 +215,7 @@ mod tests {
                 assert_eq!(stream.blocking_read(100).await.unwrap(), "llo");
                 assert!(matches!(stream.blocking_read(100).await, Err(StreamError::Closed)));
             }
-            assert_eq!(reading.places.available_permits(), READS_AT_ONCE_MAX);
+            assert_eq!(work.left(), FILE_WORK_PER_CALL_MAX);
         });
     }
 
@@ -223,7 +223,8 @@ mod tests {
     async fn little_is_read_ahead() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        let mut stream = Reading::default().begin(Arc::new(file), 0).unwrap();
+        let reading = Reading::new(Arc::new(Work::new()));
+        let mut stream = reading.begin(Arc::new(file), 0).unwrap();
         assert!(stream.read(1 << 20).unwrap().is_empty());
         stream.ready().await;
         assert_eq!(stream.read(1 << 20).unwrap().len(), READ_AHEAD_BYTES_MAX);

@@ -20,7 +20,7 @@ use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, ErrorCode, HostDescriptor, HostDirectoryEntryStream, NewTimestamp, OpenFlags, PathFlags,
 };
-use wasmtime_wasi::p2::bindings::io::streams::HostInputStream;
+use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
 use wasmtime_wasi::p2::{FsError, StreamError};
 
 use super::*;
@@ -329,11 +329,11 @@ async fn bytes_are_paid_for_however_they_are_written() {
         code(view.set_size(again(&file), 21).await.unwrap_err()),
         ErrorCode::Quota
     );
-    assert_eq!(
-        code(view.write_via_stream(again(&file), 1 << 40).unwrap_err()),
-        ErrorCode::Quota
-    );
+    let far = view.write_via_stream(again(&file), 1 << 40).unwrap();
     let stream = view.append_via_stream(again(&file)).unwrap();
+    let far = world.table.get_mut(&far).unwrap();
+    let refused = far.blocking_write_and_flush(Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(StreamError::LastOperationFailed(error)) if error.is::<quota::QuotaExceeded>()));
     let stream = world.table.get_mut(&stream).unwrap();
     stream
         .blocking_write_and_flush(Bytes::from_static(b"1234"))
@@ -588,6 +588,32 @@ async fn a_call_reads_through_a_bounded_number_of_streams() {
     let stream = world.view().read_via_stream(again(&file), 1).unwrap();
     let read = HostInputStream::blocking_read(&mut world.table, stream, 100).await;
     assert_eq!(read.unwrap(), b"ello");
+}
+
+#[tokio::test]
+async fn a_call_writes_through_a_bounded_number_of_streams() {
+    let mut world = World::new(100, 1);
+    let file = world.open("/out", "old.txt", none(), WRITE).await.unwrap();
+    let mut streams = Vec::new();
+    for index in 0..writing::WRITE_STREAMS_MAX {
+        streams.push(match index % 2 {
+            0 => world.view().write_via_stream(again(&file), 0).unwrap(),
+            _ => world.view().append_via_stream(again(&file)).unwrap(),
+        });
+    }
+    let refused = world.view().write_via_stream(again(&file), 0);
+    assert_eq!(refused.map_err(code).unwrap_err(), ErrorCode::InsufficientMemory);
+    let refused = world.view().append_via_stream(again(&file));
+    assert_eq!(refused.map_err(code).unwrap_err(), ErrorCode::InsufficientMemory);
+    let last = streams.pop().unwrap();
+    HostOutputStream::drop(&mut world.table, last).await.unwrap();
+    let stream = world.view().write_via_stream(again(&file), 9).unwrap();
+    let written = HostOutputStream::blocking_write_and_flush(&mut world.table, stream, b"end".to_vec()).await;
+    written.unwrap();
+    assert_eq!(fs::read(world.path("out/old.txt")).unwrap(), b"012345678end");
+    let folder = world.preopen("/out");
+    let refused = world.view().write_via_stream(folder, 0);
+    assert_eq!(refused.map_err(code).unwrap_err(), ErrorCode::BadDescriptor);
 }
 
 #[tokio::test]

@@ -117,17 +117,11 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     fn write_via_stream(&mut self, handle: Handle, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
-        let (place, quota) = self.may_write(&handle, "")?;
-        let hole = self.hole(&handle, offset)?;
-        self.pay(&place, &quota, hole)?;
-        let stream = self.wasi.write_via_stream(handle, offset)?;
-        self.with_quota(stream, &place, quota)
+        self.write_stream(&handle, Some(offset))
     }
 
     fn append_via_stream(&mut self, handle: Handle) -> FsResult<Resource<DynOutputStream>> {
-        let (place, quota) = self.may_write(&handle, "")?;
-        let stream = self.wasi.append_via_stream(handle)?;
-        self.with_quota(stream, &place, quota)
+        self.write_stream(&handle, None)
     }
 
     async fn set_size(&mut self, handle: Handle, size: Filesize) -> FsResult<()> {

@@ -1,0 +1,376 @@
+//! The streams through which a call writes into files: counted, because each keeps what it was given until it is written, and
+//! that is not the guest's own memory; and few of them wait for a disk at once, because each does so in a thread.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
+use wasmtime_wasi::p2::{FsError, OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
+
+use super::OPEN_FILES_MAX;
+use super::quota::{self, Quota, QuotaExceeded};
+use super::work::{Turn, Work};
+use crate::call::CallRecord;
+
+/// Streams through which one call writes into files, at once: one for each file that it may have open. Stops a guest from filling
+/// the memory of the host with what waits to be written, [`WRITE_BYTES_MAX`] each.
+pub(super) const WRITE_STREAMS_MAX: usize = OPEN_FILES_MAX;
+/// What a stream takes from the guest at once.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// The streams of one call.
+#[derive(Debug)]
+pub(super) struct Writing {
+    streams: Arc<()>,
+    work: Arc<Work>,
+}
+
+impl Writing {
+    pub(super) fn new(work: Arc<Work>) -> Self {
+        Self {
+            streams: Arc::default(),
+            work,
+        }
+    }
+
+    /// One more stream, into `target` from `offset` on in bytes, or at its end; none: there are as many as there may be.
+    pub(super) fn begin(&self, target: Target, offset: Option<u64>) -> Option<WriteStream> {
+        // Each stream holds one reference, and there is one here.
+        (Arc::strong_count(&self.streams) <= WRITE_STREAMS_MAX).then(|| WriteStream {
+            target: Arc::new(target),
+            offset,
+            state: State::Idle,
+            work: Arc::clone(&self.work),
+            _counted: Arc::clone(&self.streams),
+        })
+    }
+}
+
+/// Why something was not written, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unwritten {
+    /// It is more than the folder has left.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
+    /// The system says no.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Unwritten> for FsError {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Quota(_) => ErrorCode::Quota.into(),
+            Unwritten::Io(error) => error.into(),
+        }
+    }
+}
+
+impl Unwritten {
+    /// As the guest gets it from a stream, and may ask for its code.
+    fn of_stream(self) -> wasmtime::Error {
+        match self {
+            Self::Quota(error) => error.into(),
+            Self::Io(error) => error.into(),
+        }
+    }
+}
+
+/// A file with what its folder may still take. Each byte is paid for before it is written: what then fails is charged all the
+/// same. Everything here may block for as long as the file system does: call it where that is allowed.
+pub(super) struct Target {
+    pub(super) file: Arc<File>,
+    pub(super) quota: Arc<Quota>,
+    pub(super) call: Arc<CallRecord>,
+    /// The guest's path of the file, for the event.
+    pub(super) shown: String,
+}
+
+impl Target {
+    /// Writes all of it, at `offset` or at the end; how many bytes that were.
+    fn write_all(&self, bytes: &[u8], offset: Option<u64>) -> Result<u64, Unwritten> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let hole = offset.map_or(Ok(0), |offset| self.hole(offset))?;
+        self.pay(length.saturating_add(hole))?;
+        match offset {
+            Some(offset) => self.file.write_all_at(bytes, offset)?,
+            None => End(&self.file).write_all(bytes)?,
+        }
+        Ok(length)
+    }
+
+    /// What the file would grow by before the first byte at `offset`: it is paid for like what is written.
+    fn hole(&self, offset: u64) -> io::Result<u64> {
+        Ok(offset.saturating_sub(self.file.metadata()?.len()))
+    }
+
+    fn pay(&self, bytes: u64) -> Result<(), QuotaExceeded> {
+        let paid = self.quota.take_bytes(bytes);
+        if paid.is_err() {
+            quota::record(&self.call, &self.shown, "bytes_max");
+        }
+        paid
+    }
+}
+
+/// The end of a file, wherever that is by then.
+struct End<'a>(&'a File);
+
+impl io::Write for End<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match pwritev2(self.0, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
+            // A kernel, or a sandbox around the host, that does not know how.
+            Err(Errno::NOSYS | Errno::NOTSUP) => {}
+            written => return Ok(written?),
+        }
+        let flags = fcntl_getfl(self.0)?;
+        fcntl_setfl(self.0, flags | OFlags::APPEND)?;
+        let written = rustix::io::write(self.0, bytes);
+        fcntl_setfl(self.0, flags)?;
+        Ok(written?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A stream into a file, counted for as long as it is there.
+pub(super) struct WriteStream {
+    target: Arc<Target>,
+    /// Of what the guest writes next, in bytes; none: at the end.
+    offset: Option<u64>,
+    state: State,
+    work: Arc<Work>,
+    _counted: Arc<()>,
+}
+
+enum State {
+    Idle,
+    /// What was given, and has no turn yet.
+    Given(Bytes),
+    /// By how many bytes, in the end.
+    Writing(AbortOnDropJoinHandle<Result<u64, Unwritten>>),
+    Failed(wasmtime::Error),
+    Closed,
+}
+
+impl WriteStream {
+    /// Begins to write what was given, if there is a turn now.
+    fn begin(&mut self) {
+        if let State::Given(bytes) = &self.state
+            && let Some(turn) = self.work.turn_now()
+        {
+            let bytes = bytes.clone();
+            self.start(turn, bytes);
+        }
+    }
+
+    fn start(&mut self, turn: Turn, bytes: Bytes) {
+        let (target, offset) = (Arc::clone(&self.target), self.offset);
+        self.state = State::Writing(turn.start(move || target.write_all(&bytes, offset)));
+    }
+
+    /// Why the last write failed, once; from then on the stream is closed.
+    fn outcome(&mut self) -> StreamResult<()> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Failed(error) => Err(StreamError::LastOperationFailed(error)),
+            State::Closed => Err(StreamError::Closed),
+            state @ (State::Idle | State::Given(_) | State::Writing(_)) => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for WriteStream {
+    /// Who stops waiting may wait again.
+    async fn ready(&mut self) {
+        if let State::Given(bytes) = &self.state {
+            let bytes = bytes.clone();
+            let turn = self.work.turn().await;
+            match turn {
+                Some(turn) => self.start(turn, bytes),
+                None => self.state = State::Closed,
+            }
+        }
+        if let State::Writing(write) = &mut self.state {
+            let written = (&mut **write).await;
+            self.state = match written {
+                Ok(Ok(bytes)) => {
+                    self.offset = self.offset.map(|offset| offset.saturating_add(bytes));
+                    State::Idle
+                }
+                Ok(Err(unwritten)) => State::Failed(unwritten.of_stream()),
+                Err(panicked) => State::Failed(panicked.into()),
+            };
+        }
+    }
+}
+
+#[async_trait]
+impl OutputStream for WriteStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        match self.state {
+            State::Idle => {}
+            State::Closed => return Err(StreamError::Closed),
+            State::Given(_) | State::Writing(_) | State::Failed(_) => {
+                return Err(StreamError::trap("a write that `check-write` did not permit"));
+            }
+        }
+        if bytes.len() > WRITE_BYTES_MAX {
+            return Err(StreamError::trap("a write longer than `check-write` permitted"));
+        }
+        if !bytes.is_empty() {
+            self.state = State::Given(bytes);
+            // Without a turn it is written later, as while a disk is slow: the guest waits, or asks again.
+            self.begin();
+        }
+        Ok(())
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.ready().await;
+        self.outcome()?;
+        self.write(bytes)?;
+        self.ready().await;
+        self.outcome()
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.begin();
+        self.outcome()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.begin();
+        self.outcome()?;
+        match self.state {
+            State::Idle => Ok(WRITE_BYTES_MAX),
+            State::Given(_) | State::Writing(_) | State::Failed(_) | State::Closed => Ok(0),
+        }
+    }
+
+    async fn cancel(&mut self) {
+        if let State::Writing(write) = std::mem::replace(&mut self.state, State::Closed) {
+            // A write that has begun goes on: a guest that drops its streams waits, so that it does not pile such writes up.
+            write.cancel().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::Limits;
+    use serde_json::json;
+
+    use super::super::reading::Reading;
+    use super::super::work::FILE_WORK_PER_CALL_MAX;
+    use super::*;
+    use crate::trial::{self, Trial};
+
+    fn target(file: &Arc<File>, bytes_max: u64) -> Target {
+        Target {
+            file: Arc::clone(file),
+            quota: Arc::new(Quota::new(bytes_max, 0)),
+            call: Trial::new(trial::grant(json!({}), Limits::default(), &[])).call,
+            shown: "/out/file".to_owned(),
+        }
+    }
+
+    fn text(file: &File) -> String {
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_call_holds_few_of_the_threads_that_wait_for_a_disk() {
+        let one_thread = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        one_thread.block_on(async {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            // The disk does not answer.
+            let (disk, slow) = std::sync::mpsc::channel::<()>();
+            let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+            let work = Arc::new(Work::new());
+            let writing = Writing::new(Arc::clone(&work));
+            let begin = || writing.begin(target(&file, 100), Some(0));
+            let mut streams: Vec<WriteStream> = (0..WRITE_STREAMS_MAX).map(|_| begin().unwrap()).collect();
+            assert!(begin().is_none());
+            for stream in &mut streams {
+                assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);
+                stream.write(Bytes::from_static(b"hello")).unwrap();
+                assert_eq!(stream.check_write().unwrap(), 0);
+                assert!(stream.flush().is_ok());
+            }
+            let begun = streams
+                .iter()
+                .filter(|stream| matches!(stream.state, State::Writing(_)));
+            assert_eq!(begun.count(), FILE_WORK_PER_CALL_MAX);
+            // Reading takes the same turns.
+            assert_eq!(work.left(), 0);
+            let mut read = Reading::new(Arc::clone(&work)).begin(Arc::clone(&file), 0).unwrap();
+            assert!(!read.asks());
+            // Once it does, all is written.
+            drop(disk);
+            assert!(held.await.unwrap());
+            for stream in &mut streams {
+                stream.ready().await;
+                assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);
+                assert_eq!(stream.offset, Some(5));
+            }
+            assert_eq!(work.left(), FILE_WORK_PER_CALL_MAX);
+            assert_eq!(text(&file), "hello");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_write_that_nothing_permitted_ends_the_guest() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let writing = Writing::new(Arc::new(Work::new()));
+        let mut stream = writing.begin(target(&file, u64::MAX), None).unwrap();
+        let long = Bytes::from(vec![b'x'; WRITE_BYTES_MAX + 1]);
+        assert!(matches!(stream.write(long.clone()), Err(StreamError::Trap(_))));
+        assert!(matches!(
+            stream.blocking_write_and_flush(long).await,
+            Err(StreamError::Trap(_))
+        ));
+        stream.write(Bytes::from(vec![b'x'; WRITE_BYTES_MAX])).unwrap();
+        let early = stream.write(Bytes::from_static(b"y"));
+        assert!(matches!(early, Err(StreamError::Trap(_))));
+        stream.ready().await;
+        assert_eq!(text(&file), "x".repeat(WRITE_BYTES_MAX));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_paid_for_together_with_the_hole_before_it() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let writing = Writing::new(Arc::new(Work::new()));
+        let mut stream = writing.begin(target(&file, 10), Some(4)).unwrap();
+        for bytes in ["ab", "cd"] {
+            stream.blocking_write_and_flush(bytes.into()).await.unwrap();
+        }
+        assert_eq!(text(&file), "\0\0\0\0abcd");
+        stream.write("efg".into()).unwrap();
+        stream.ready().await;
+        let error = stream.check_write().unwrap_err();
+        assert!(matches!(error, StreamError::LastOperationFailed(error) if error.is::<QuotaExceeded>()));
+        assert!(matches!(stream.check_write(), Err(StreamError::Closed)));
+        assert!(matches!(stream.write("e".into()), Err(StreamError::Closed)));
+        let mut at_the_end = writing.begin(target(&file, 2), None).unwrap();
+        at_the_end.blocking_write_and_flush("ef".into()).await.unwrap();
+        assert_eq!(text(&file), "\0\0\0\0abcdef");
+    }
+}
