@@ -177,6 +177,7 @@ pub(crate) struct Files {
     opened: Vec<Weak<File>>,
     /// Entries of each listing that the guest holds, by the number of its handle.
     listed: HashMap<u32, usize>,
+    work: Arc<Work>,
     /// Streams out of files.
     reading: Reading,
     /// Streams into files.
@@ -194,7 +195,8 @@ impl Files {
             opened: Vec::new(),
             listed: HashMap::new(),
             reading: Reading::new(Arc::clone(&work)),
-            writing: Writing::new(work),
+            writing: Writing::new(Arc::clone(&work)),
+            work,
         }
     }
 

@@ -115,10 +115,6 @@ impl<'a> FilesView<'a> {
         ErrorCode::Quota.into()
     }
 
-    pub(super) fn pay(&self, place: &Place, quota: &Quota, bytes: u64) -> FsResult<()> {
-        quota.take_bytes(bytes).map_err(|_| self.over_quota(place, "bytes_max"))
-    }
-
     pub(super) fn file(&self, handle: &Handle) -> FsResult<&File> {
         match self.wasi.table.get(handle)? {
             Descriptor::File(file) => Ok(file),
@@ -157,7 +153,7 @@ impl<'a> FilesView<'a> {
             return Err(ErrorCode::InsufficientMemory.into());
         }
         let open = move || open::open(&folder, Path::new(&path), wish, quota.as_deref());
-        let opened = tokio::task::spawn_blocking(open).await.map_err(FsError::trap)?;
+        let opened = self.files.work.run(open).await?;
         opened.map_err(|refusal| {
             let permission = if wish.mutates() {
                 Permission::FileWrite
@@ -197,25 +193,20 @@ impl<'a> FilesView<'a> {
         }
     }
 
-    /// Bytes that a file would grow by before the first byte at `offset`: they are paid for like those written.
-    pub(super) fn hole(&self, handle: &Handle, offset: u64) -> FsResult<u64> {
-        Ok(offset.saturating_sub(self.file(handle)?.file.metadata()?.len()))
-    }
-
-    /// What a file may be written through.
-    pub(super) fn target(&self, handle: &Handle, place: &Place, quota: Arc<Quota>) -> FsResult<Target> {
+    /// What a file may be written through, if it may be.
+    pub(super) fn target(&mut self, handle: &Handle) -> FsResult<Target> {
+        let (place, quota) = self.may_write(handle, "")?;
         Ok(Target {
             file: Arc::clone(&self.file(handle)?.file),
             quota,
             call: Arc::clone(&self.files.call),
-            shown: self.files.guest_path(place),
+            shown: self.files.guest_path(&place),
         })
     }
 
     /// A stream into a file from `offset` on, or at its end.
     pub(super) fn write_stream(&mut self, handle: &Handle, offset: Option<u64>) -> FsResult<Resource<DynOutputStream>> {
-        let (place, quota) = self.may_write(handle, "")?;
-        let target = self.target(handle, &place, quota)?;
+        let target = self.target(handle)?;
         let stream = self.files.writing.begin(target, offset);
         let stream: DynOutputStream = Box::new(stream.ok_or(ErrorCode::InsufficientMemory)?);
         Ok(self.wasi.table.push(stream)?)

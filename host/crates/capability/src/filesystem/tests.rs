@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use aral_contract::{Code, Limits};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -352,6 +353,60 @@ async fn bytes_are_paid_for_however_they_are_written() {
     assert_eq!(code, Some(ErrorCode::Quota));
     assert_eq!(fs::metadata(world.path("out/old.txt")).unwrap().len(), 20);
     assert!(world.kept.denial().1.contains("bytes_max"));
+}
+
+/// Runs a future where one thread may block. It is held until the sender is dropped: the disk does not answer.
+fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::sync::mpsc::Sender<()>) -> F) {
+    let one_thread = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    one_thread.block_on(async {
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+        act(disk).await;
+        assert!(held.await.unwrap());
+    });
+}
+
+#[test]
+fn nothing_asks_how_long_a_file_is_but_a_thread_that_may_block() {
+    let file = |world: &mut World| {
+        let file = std::fs::OpenOptions::new().write(true).open(world.path("out/old.txt"));
+        let file = wasmtime_wasi::filesystem::File::new(file.unwrap(), FsPerms::ReadWrite, OpenMode::WRITE, false);
+        let folder = world.preopen("/out");
+        let place = world.view().place(&folder, "old.txt").unwrap();
+        world.view().register(Descriptor::File(file), place).unwrap()
+    };
+    with_a_slow_disk(|disk| async move {
+        let mut world = World::new(0, 0);
+        let file = file(&mut world);
+        let mut view = world.view();
+        let mut refused = std::pin::pin!(view.set_size(again(&file), 1 << 40));
+        assert!(refused.as_mut().now_or_never().is_none());
+        drop(disk);
+        assert_eq!(refused.await.map_err(code), Err(ErrorCode::Quota));
+    });
+    with_a_slow_disk(|disk| async move {
+        let mut world = World::new(0, 0);
+        let file = file(&mut world);
+        let mut view = world.view();
+        let mut refused = std::pin::pin!(view.write(again(&file), Vec::new(), 1 << 40));
+        assert!(refused.as_mut().now_or_never().is_none());
+        drop(disk);
+        assert_eq!(refused.await.map_err(code), Err(ErrorCode::Quota));
+    });
+    with_a_slow_disk(|disk| async move {
+        let mut world = World::new(0, 0);
+        let file = file(&mut world);
+        // Nothing is asked before something is written.
+        let stream = world.view().write_via_stream(file, 1 << 40).unwrap();
+        let stream = world.table.get_mut(&stream).unwrap();
+        let mut refused = stream.blocking_write_and_flush(Bytes::from_static(b"x"));
+        assert!((&mut refused).now_or_never().is_none());
+        drop(disk);
+        assert!(matches!(refused.await, Err(StreamError::LastOperationFailed(_))));
+    });
 }
 
 #[tokio::test]

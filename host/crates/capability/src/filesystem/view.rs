@@ -109,11 +109,8 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn write(&mut self, handle: Handle, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
-        let (place, quota) = self.may_write(&handle, "")?;
-        let hole = self.hole(&handle, offset)?;
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.pay(&place, &quota, length.saturating_add(hole))?;
-        self.wasi.write(handle, bytes, offset).await
+        let target = self.target(&handle)?;
+        Ok(self.files.work.run(move || target.write(&bytes, offset)).await??)
     }
 
     fn write_via_stream(&mut self, handle: Handle, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
@@ -125,10 +122,8 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn set_size(&mut self, handle: Handle, size: Filesize) -> FsResult<()> {
-        let (place, quota) = self.may_write(&handle, "")?;
-        let hole = self.hole(&handle, size)?;
-        self.pay(&place, &quota, hole)?;
-        self.wasi.set_size(handle, size).await
+        let target = self.target(&handle)?;
+        Ok(self.files.work.run(move || target.set_size(size)).await??)
     }
 
     async fn create_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
@@ -208,7 +203,7 @@ impl HostDescriptor for FilesView<'_> {
         // Not left to wasmtime-wasi, which opens the path for writing and would wait for the other end of a FIFO.
         let wish = Wish::of(path_flags, OpenFlags::empty(), DescriptorFlags::READ)?;
         let (Opened::File(file) | Opened::Folder(file)) = self.open(&handle, &place, path, wish, None).await?;
-        Ok(file.set_times(times)?)
+        Ok(self.files.work.run(move || file.set_times(times)).await??)
     }
 
     async fn read_directory(&mut self, handle: Handle) -> FsResult<Entries> {
@@ -216,7 +211,7 @@ impl HostDescriptor for FilesView<'_> {
         let folder = self.folder(&handle)?;
         let left = self.files.entries_left();
         let count = move || open::count_entries(&folder, left);
-        let count = tokio::task::spawn_blocking(count).await.map_err(FsError::trap)??;
+        let count = self.files.work.run(count).await??;
         if count > left {
             return Err(ErrorCode::InsufficientMemory.into());
         }

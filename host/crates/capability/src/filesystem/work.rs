@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
 /// Things that one call does with files at once. Stops a call from holding all threads of the host that may block, which a
@@ -39,6 +40,14 @@ impl Work {
     pub(super) fn turn_now(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
         Some(Turn { _own: own })
+    }
+
+    /// Waits for a turn, and for `act` in a thread that may block. If nobody waits any more, what has not begun does not begin.
+    pub(super) async fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> FsResult<T> {
+        let turn = self.turn().await;
+        let turn = turn.ok_or_else(|| FsError::trap(wasmtime::format_err!("files are worked on no more")))?;
+        let mut done = turn.start(act);
+        (&mut *done).await.map_err(FsError::trap)
     }
 }
 

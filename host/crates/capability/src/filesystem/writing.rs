@@ -106,6 +106,20 @@ impl Target {
         Ok(length)
     }
 
+    /// Writes some of it, at `offset`; how many bytes that were.
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<u64, Unwritten> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.pay(length.saturating_add(self.hole(offset)?))?;
+        let written = self.file.write_at(bytes, offset)?;
+        Ok(u64::try_from(written).unwrap_or(u64::MAX))
+    }
+
+    /// Makes the file so many bytes long.
+    pub(super) fn set_size(&self, size: u64) -> Result<(), Unwritten> {
+        self.pay(self.hole(size)?)?;
+        Ok(self.file.set_len(size)?)
+    }
+
     /// What the file would grow by before the first byte at `offset`: it is paid for like what is written.
     fn hole(&self, offset: u64) -> io::Result<u64> {
         Ok(offset.saturating_sub(self.file.metadata()?.len()))
