@@ -9,7 +9,6 @@ mod exchange;
 pub(crate) mod hooks;
 pub mod inject;
 mod mask;
-mod places;
 mod resolve;
 mod rules;
 pub(crate) mod sending;
@@ -24,8 +23,8 @@ use aral_contract::{Code, Failure};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::places::Places;
 use connect::Tls;
-use places::Places;
 use resolve::Resolver;
 
 /// Connections of all guests together, unless set otherwise. Stops guests from using up the host's descriptors.
@@ -77,9 +76,14 @@ impl Egress {
         Ok(Self {
             resolver: Resolver::new(options.nameservers),
             tls: Tls::new(extra_roots),
-            places: Places::new(options.connections_max),
+            places: Places::new(options.connections_max, share(options.connections_max)),
         })
     }
+}
+
+/// What the guests of one persona may have of so many connections, where there are as many.
+fn share(connections_max: usize) -> usize {
+    (connections_max / CONNECTIONS_SHARE).max(CONNECTIONS_SHARE_MIN)
 }
 
 fn parse_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Failure> {

@@ -19,6 +19,7 @@ mod fault;
 mod filesystem;
 mod functions;
 mod linker;
+mod places;
 mod schema;
 mod state;
 pub mod storage;

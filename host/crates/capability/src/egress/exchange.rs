@@ -19,11 +19,11 @@ use super::body::{RequestBody, ResponseBody};
 use super::connect::{self, Stream};
 use super::inject::{self, Carried, Injection};
 use super::mask;
-use super::places::Place;
 use super::resolve::ResolveError;
 use super::rules;
 use super::trace::TraceFields;
 use crate::call::CallRecord;
+use crate::places::Place;
 
 /// Fields of one response.
 const FIELDS_MAX: usize = 128;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::hooks::Hooks;
-use super::{Egress, EgressOptions};
+use super::{Egress, EgressOptions, share};
 use crate::bound::{Roots, Ungranted};
 use crate::trial::{self, Trial};
 use servers::{Listener, NameServer};
@@ -529,4 +529,11 @@ async fn tls_is_verified_against_the_name_of_the_url() {
         .unwrap_err();
     assert!(matches!(error, Error::TlsCertificateError), "{error}");
     assert!(Egress::new(options(Some("no certificate"))).is_err());
+}
+
+#[test]
+fn a_persona_has_a_quarter_and_at_least_two() {
+    for (connections_max, of_one) in [(1, 2), (4, 2), (8, 2), (12, 3), (256, 64)] {
+        assert_eq!(share(connections_max), of_one, "of {connections_max}");
+    }
 }

@@ -1,5 +1,5 @@
-//! How many connections the guests of the host may have at once: all of them together, and those of one persona. It knows
-//! no address and no request.
+//! How many of something the guests of the host may have at once: all of them together, and those of one persona. It does not
+//! know what of.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,38 +7,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aral_contract::PersonaId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{CONNECTIONS_SHARE, CONNECTIONS_SHARE_MIN};
-
-/// The places for connections.
+/// The places.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     all: Arc<Semaphore>,
     share: usize,
-    /// Of the personas that have connections, or wait for some.
+    /// Of the personas that have places, or wait for some.
     own: Mutex<BTreeMap<PersonaId, Arc<Semaphore>>>,
 }
 
-/// A place for one connection, until it is dropped.
+/// A place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
 impl Places {
-    pub(super) fn new(connections_max: usize) -> Self {
+    /// So many, of which the guests of one persona may have `share`.
+    pub(crate) fn new(all: usize, share: usize) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(connections_max)),
-            share: (connections_max / CONNECTIONS_SHARE)
-                .max(CONNECTIONS_SHARE_MIN)
-                .min(connections_max),
+            all: Arc::new(Semaphore::new(all)),
+            share: share.min(all),
             own: Mutex::default(),
         }
     }
 
     /// Waits for a place; none: there will be none any more. One of the persona's own comes first: whoever has taken all of
     /// those waits without keeping anybody else from one.
-    pub(super) async fn take(&self, persona: &PersonaId) -> Option<Place> {
+    pub(crate) async fn take(&self, persona: &PersonaId) -> Option<Place> {
         let own = self.own(persona).acquire_owned().await.ok()?;
         let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
         Some(Place { _own: own, _all: all })
@@ -69,12 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn a_persona_has_a_quarter_and_at_least_two_if_there_are_two() {
-        for (connections_max, share) in [(1, 1), (2, 2), (3, 2), (4, 2), (8, 2), (256, 64)] {
-            let places = Places::new(connections_max);
+    fn a_persona_has_its_share_and_no_more() {
+        for (all, share, own) in [(1, 2, 1), (2, 2, 2), (3, 2, 2), (256, 64, 64)] {
+            let places = Places::new(all, share);
             let taken: Vec<Place> = std::iter::from_fn(|| now(&places, "one")).take(300).collect();
-            assert_eq!(taken.len(), share, "of {connections_max}");
-            assert_eq!(now(&places, "two").is_some(), connections_max > share);
+            assert_eq!(taken.len(), own, "of {all}");
+            assert_eq!(now(&places, "two").is_some(), all > own);
             drop(taken);
             assert!(now(&places, "one").is_some());
         }
@@ -82,7 +79,7 @@ mod tests {
 
     #[test]
     fn all_personas_together_have_no_more_than_there_are() {
-        let places = Places::new(8);
+        let places = Places::new(8, 2);
         let taken: Vec<Place> = (0..9)
             .filter_map(|number| now(&places, &format!("persona-{number}")))
             .collect();
@@ -90,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_personas_that_have_no_connection() {
-        let places = Places::new(8);
+    fn nothing_is_kept_of_personas_that_have_no_place() {
+        let places = Places::new(8, 2);
         let kept = || places.own.lock().unwrap().len();
         let taken = now(&places, "there");
         for number in 0..100 {
             assert!(now(&places, &format!("gone-{number}")).is_some());
         }
-        assert_eq!(kept(), 2, "the one that has a connection, and the last");
+        assert_eq!(kept(), 2, "the one that has a place, and the last");
         drop(taken);
         assert!(now(&places, "another").is_some());
         assert_eq!(kept(), 1);
