@@ -28,6 +28,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::bindings::CapabilityPre;
 use crate::call::{CallRecord, Frame, sanitised};
 use crate::egress::Egress;
+use crate::filesystem::FileWork;
 use crate::manifest::Shape;
 use crate::registry::Capability;
 use crate::schema::Schemas;
@@ -48,6 +49,8 @@ pub struct Services {
     pub sink: Arc<dyn AuditSink>,
     /// Sends requests.
     pub egress: Arc<Egress>,
+    /// Bounds what guests do with files at once.
+    pub file_work: FileWork,
     /// Where folders may be mounted from.
     pub roots: Roots,
     /// Keeps records; none: memory functions answer `unavailable`.
@@ -196,6 +199,7 @@ pub(crate) fn bind_component(
         clock: Arc::clone(&services.clock),
         sink: Arc::clone(&services.sink),
         egress: Arc::clone(&services.egress),
+        file_work: services.file_work.clone(),
         memory: services.memory.clone(),
         secrets: services.secrets.clone(),
         trace_hosts: services.trace_hosts.clone(),

@@ -14,7 +14,7 @@ use tracing::Span;
 
 use crate::bound::{Running, Ungranted};
 use crate::egress::Egress;
-use crate::filesystem::Mount;
+use crate::filesystem::{FileWork, Mount};
 use crate::functions::log::LogBook;
 use crate::storage::Memory;
 
@@ -34,6 +34,7 @@ pub(crate) struct Frame {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sink: Arc<dyn AuditSink>,
     pub(crate) egress: Arc<Egress>,
+    pub(crate) file_work: FileWork,
     pub(crate) memory: Option<Memory>,
     pub(crate) secrets: Option<Secrets>,
     pub(crate) trace_hosts: Option<Vec<HostPattern>>,

@@ -16,6 +16,7 @@ use crate::bound::stdio::StandardStreams;
 use crate::bound::{Roots, Services, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
+use crate::filesystem::FileWork;
 use crate::manifest::Descriptor;
 use crate::state::State;
 use crate::{fault, linker};
@@ -107,6 +108,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         clock: Arc::new(SystemClock::new()),
         sink: Arc::new(BuildLog),
         egress: Arc::new(Egress::new(EgressOptions::default())?),
+        file_work: FileWork::default(),
         roots: Roots::default(),
         memory: None,
         secrets: None,
@@ -117,6 +119,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         clock: services.clock,
         sink: services.sink,
         egress: services.egress,
+        file_work: services.file_work,
         memory: services.memory,
         secrets: services.secrets,
         trace_hosts: services.trace_hosts,

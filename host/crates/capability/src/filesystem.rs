@@ -32,12 +32,16 @@ use work::Work;
 use writing::Writing;
 
 pub(crate) use access::FilesView;
+pub use work::FileWork;
 
 /// Files and folders that one call holds open. Stops a guest from using up the descriptors of the host.
 const OPEN_FILES_MAX: usize = 256;
 /// Entries of all folders that one call is listing, together. Stops folders from filling memory: the entries of each are
 /// read at once, and kept for as long as the guest keeps the listing.
 const FOLDER_ENTRIES_MAX: usize = 100_000;
+
+/// wasmtime-wasi works in the thread that asks it, and it is asked in those that may block.
+const IN_THIS_THREAD: bool = true;
 
 /// A granted folder: open, with what may be done in it.
 pub(crate) struct Mount {
@@ -64,7 +68,7 @@ pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Moun
         let folder = open_below(&roots.read, &path.host, Permission::FileRead)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
-            folder: Dir::new(folder, FsPerms::ReadOnly, OpenMode::READ, false),
+            folder: Dir::new(folder, FsPerms::ReadOnly, OpenMode::READ, IN_THIS_THREAD),
             access: Access::Read,
         });
     }
@@ -72,7 +76,12 @@ pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Moun
         let folder = open_below(&roots.write, &path.host, Permission::FileWrite)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
-            folder: Dir::new(folder, FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE, false),
+            folder: Dir::new(
+                folder,
+                FsPerms::ReadWrite,
+                OpenMode::READ | OpenMode::WRITE,
+                IN_THIS_THREAD,
+            ),
             access: Access::Write {
                 bytes_max: path.bytes_max,
                 files_max: path.files_max,
@@ -92,7 +101,7 @@ pub(crate) fn mount_nothing(granted: &[Mount]) -> Result<Option<Mount>, Failure>
         rustix::fs::memfd_create("aral-nothing", rustix::fs::MemfdFlags::CLOEXEC).map_err(Failure::internal)?;
     Ok(Some(Mount {
         guest: "/".to_owned(),
-        folder: Dir::new(File::from(nothing), FsPerms::ReadOnly, OpenMode::READ, false),
+        folder: Dir::new(File::from(nothing), FsPerms::ReadOnly, OpenMode::READ, IN_THIS_THREAD),
         access: Access::Nothing,
     }))
 }
@@ -186,7 +195,8 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new(call: Arc<CallRecord>) -> Self {
-        let work = Arc::new(Work::new());
+        let work = Work::new(call.frame.file_work.clone(), call.frame.grant.persona.clone());
+        let work = Arc::new(work);
         Self {
             call,
             places: HashMap::new(),

@@ -41,6 +41,13 @@ impl Places {
         Some(Place { _own: own, _all: all })
     }
 
+    /// A place, if there is one now.
+    pub(crate) fn take_now(&self, persona: &PersonaId) -> Option<Place> {
+        let own = self.own(persona).try_acquire_owned().ok()?;
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Place { _own: own, _all: all })
+    }
+
     fn own(&self, persona: &PersonaId) -> Arc<Semaphore> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = own.get(persona) {
@@ -60,9 +67,13 @@ mod tests {
 
     use super::*;
 
-    /// A place, if there is one now.
+    /// A place, if there is one now: who waits for one and who does not gets the same.
     fn now(places: &Places, persona: &str) -> Option<Place> {
-        places.take(&persona.parse().unwrap()).now_or_never().flatten()
+        let persona = persona.parse().unwrap();
+        let waited = places.take(&persona).now_or_never().flatten().is_some();
+        let place = places.take_now(&persona);
+        assert_eq!(place.is_some(), waited);
+        place
     }
 
     #[test]

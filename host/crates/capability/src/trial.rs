@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::bound::{Roots, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
-use crate::filesystem;
+use crate::filesystem::{self, FileWork};
 use crate::storage::Memory;
 
 /// Keeps events.
@@ -129,6 +129,7 @@ impl Trial {
             clock: Arc::new(SystemClock::new()),
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(egress),
+            file_work: FileWork::default(),
             memory,
             secrets,
             trace_hosts: None,
@@ -152,6 +153,7 @@ impl Trial {
             clock: Arc::new(SystemClock::new()),
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(egress),
+            file_work: FileWork::default(),
             memory: None,
             secrets: None,
             trace_hosts: None,

@@ -62,6 +62,7 @@ impl Fixture {
             clock: Arc::new(aral_runtime::SystemClock::new()),
             sink: Arc::clone(&self.kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
+            file_work: FileWork::default(),
             roots: Roots::default(),
             memory: None,
             secrets: None,

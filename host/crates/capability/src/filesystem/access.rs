@@ -139,6 +139,26 @@ impl<'a> FilesView<'a> {
         Ok(handle)
     }
 
+    /// Asks wasmtime-wasi of what is behind a handle, off the executor's threads. A thread may outlive the call, so it has nothing of
+    /// that but this, in a table of its own.
+    pub(super) async fn ask<T: Send + 'static>(
+        &mut self,
+        handle: &Handle,
+        act: impl FnOnce(&mut WasiFilesystemCtxView<'_>, Handle) -> FsResult<T> + Send + 'static,
+    ) -> FsResult<T> {
+        let descriptor = self.wasi.table.get(handle)?.clone();
+        let alone = move || -> FsResult<T> {
+            let (mut ctx, mut table) = (WasiFilesystemCtx::default(), ResourceTable::new());
+            let handle = table.push(descriptor)?;
+            let mut wasi = WasiFilesystemCtxView {
+                ctx: &mut ctx,
+                table: &mut table,
+            };
+            act(&mut wasi, handle)
+        };
+        self.files.work.run(alone).await?
+    }
+
     /// Opens below a handle, off the executor's threads.
     pub(super) async fn open(
         &mut self,

@@ -191,7 +191,7 @@ mod tests {
             // The disk does not answer.
             let (disk, slow) = std::sync::mpsc::channel::<()>();
             let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
-            let work = Arc::new(Work::new());
+            let work = Arc::new(Work::alone());
             let reading = Reading::new(Arc::clone(&work));
             let mut streams: Vec<ReadStream> = (0..READ_STREAMS_MAX)
                 .map(|_| reading.begin(Arc::clone(&file), 0).unwrap())
@@ -223,7 +223,7 @@ mod tests {
     async fn little_is_read_ahead() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        let reading = Reading::new(Arc::new(Work::new()));
+        let reading = Reading::new(Arc::new(Work::alone()));
         let mut stream = reading.begin(Arc::new(file), 0).unwrap();
         assert!(stream.read(1 << 20).unwrap().is_empty());
         stream.ready().await;

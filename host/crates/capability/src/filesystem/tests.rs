@@ -19,7 +19,7 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx};
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, ErrorCode, HostDescriptor, HostDirectoryEntryStream, NewTimestamp, OpenFlags, PathFlags,
+    Advice, DescriptorFlags, ErrorCode, HostDescriptor, HostDirectoryEntryStream, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
 use wasmtime_wasi::p2::{FsError, StreamError};
@@ -355,13 +355,17 @@ async fn bytes_are_paid_for_however_they_are_written() {
     assert!(world.kept.denial().1.contains("bytes_max"));
 }
 
-/// Runs a future where one thread may block. It is held until the sender is dropped: the disk does not answer.
-fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::sync::mpsc::Sender<()>) -> F) {
-    let one_thread = tokio::runtime::Builder::new_current_thread()
+/// A runtime of one thread besides the one that may block.
+fn one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(1)
         .build()
-        .unwrap();
-    one_thread.block_on(async {
+        .unwrap()
+}
+
+/// Runs a future while the thread that may block is held, until the sender is dropped: the disk does not answer.
+fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::sync::mpsc::Sender<()>) -> F) {
+    one_thread().block_on(async {
         let (disk, slow) = std::sync::mpsc::channel::<()>();
         let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
         act(disk).await;
@@ -406,6 +410,63 @@ fn nothing_asks_how_long_a_file_is_but_a_thread_that_may_block() {
         assert!((&mut refused).now_or_never().is_none());
         drop(disk);
         assert!(matches!(refused.await, Err(StreamError::LastOperationFailed(_))));
+    });
+}
+
+/// Whether an operation goes on waiting when all that was to be done in the thread that may block is done.
+async fn waits<T>(operation: impl Future<Output = T>) -> bool {
+    let mut operation = std::pin::pin!(operation);
+    let begun = operation.as_mut().now_or_never().is_none();
+    tokio::task::spawn_blocking(|| ()).await.unwrap();
+    begun && operation.as_mut().now_or_never().is_none()
+}
+
+macro_rules! assert_waits {
+    ($($operation:expr;)+) => { $(assert!(waits($operation).await, "{}", stringify!($operation));)+ };
+}
+
+#[test]
+fn nothing_is_asked_of_a_disk_without_a_turn() {
+    one_thread().block_on(async {
+        let mut world = World::new(100, 10);
+        let file = world.open("/out", "old.txt", none(), READ | WRITE).await.unwrap();
+        let folder = world.preopen("/out");
+        assert!(!waits(world.view().stat(again(&file))).await);
+        let turns: Vec<_> = std::iter::from_fn(|| world.files.work.turn_now()).collect();
+        assert_eq!(turns.len(), work::FILE_WORK_PER_CALL_MAX);
+        let (old, new) = (|| "old.txt".to_owned(), || "new".to_owned());
+        let (direct, now) = (PathFlags::empty(), || NewTimestamp::Now);
+        assert_waits! {
+            world.view().open_at(again(&folder), direct, old(), none(), READ);
+            world.view().read(again(&file), 1, 0);
+            world.view().write(again(&file), b"x".to_vec(), 0);
+            world.view().set_size(again(&file), 1);
+            world.view().create_directory_at(again(&folder), new());
+            world.view().rename_at(again(&folder), old(), again(&folder), new());
+            world.view().remove_directory_at(again(&folder), old());
+            world.view().unlink_file_at(again(&folder), old());
+            world.view().set_times(again(&file), now(), now());
+            world.view().set_times_at(again(&folder), direct, old(), now(), now());
+            world.view().read_directory(again(&folder));
+            world.view().stat_at(again(&folder), direct, old());
+            world.view().readlink_at(again(&folder), old());
+            world.view().metadata_hash_at(again(&folder), direct, old());
+            world.view().get_type(again(&file));
+            world.view().get_flags(again(&file));
+            world.view().stat(again(&file));
+            world.view().metadata_hash(again(&file));
+            world.view().is_same_object(again(&file), again(&folder));
+            world.view().advise(again(&file), 0, 1, Advice::Normal);
+            world.view().sync(again(&file));
+            world.view().sync_data(again(&file));
+        }
+        assert_eq!(fs::read(world.path("out/old.txt")).unwrap(), b"0123456789");
+        // What is waited for no more has no turn either.
+        drop(turns);
+        assert_eq!(world.files.work.left(), work::FILE_WORK_PER_CALL_MAX);
+        assert_eq!(world.view().read(again(&file), 2, 8).await.unwrap().0, b"89");
+        assert!(world.view().is_same_object(again(&file), again(&file)).await.unwrap());
+        assert!(!world.view().is_same_object(again(&file), again(&folder)).await.unwrap());
     });
 }
 

@@ -1,22 +1,24 @@
 //! The view through which a guest uses `wasi:filesystem`. Each operation is asked of the grant first; reading is then left
-//! to wasmtime-wasi, whose sandbox keeps paths inside. Links are never made, and nothing moves between two folders.
+//! to wasmtime-wasi, whose sandbox keeps paths inside, in a thread that may block. Links are never made, and nothing moves
+//! between two folders.
 
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::filesystem::{Descriptor, File};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, File};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, Host, HostDescriptor,
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult, ReaddirIterator};
+use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::access::{FilesView, Handle};
 use super::open::{self, Opened, Wish};
 use super::quota::{Quota, QuotaExceeded};
-use super::{Access, Place};
+use super::{Access, IN_THIS_THREAD, Place};
 
 type Entries = Resource<ReaddirIterator>;
 
@@ -81,8 +83,8 @@ impl HostDescriptor for FilesView<'_> {
         mode.set(OpenMode::READ, wish.read || !wish.write);
         mode.set(OpenMode::WRITE, wish.mutates());
         let descriptor = match self.open(&handle, &place, path, wish, quota).await? {
-            Opened::File(file) => Descriptor::File(File::new(file, perms, mode, false)),
-            Opened::Folder(folder) => Descriptor::Dir(wasmtime_wasi::filesystem::Dir::new(folder, perms, mode, false)),
+            Opened::File(file) => Descriptor::File(File::new(file, perms, mode, IN_THIS_THREAD)),
+            Opened::Folder(folder) => Descriptor::Dir(Dir::new(folder, perms, mode, IN_THIS_THREAD)),
         };
         self.register(descriptor, place)
     }
@@ -94,7 +96,8 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn read(&mut self, handle: Handle, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
         self.may_read(&handle, "")?;
-        self.wasi.read(handle, length, offset).await
+        self.ask(&handle, move |wasi, handle| in_tokio(wasi.read(handle, length, offset)))
+            .await
     }
 
     fn read_via_stream(&mut self, handle: Handle, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
@@ -129,7 +132,11 @@ impl HostDescriptor for FilesView<'_> {
     async fn create_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
         let (place, quota) = self.may_write(&handle, &path)?;
         quota.take_file().map_err(|_| self.over_quota(&place, "files_max"))?;
-        let created = self.wasi.create_directory_at(handle, path).await;
+        let created = self
+            .ask(&handle, move |wasi, handle| {
+                in_tokio(wasi.create_directory_at(handle, path))
+            })
+            .await;
         if created.is_err() {
             quota.return_file();
         }
@@ -166,22 +173,34 @@ impl HostDescriptor for FilesView<'_> {
             // It would carry files past the quota, and past the scope, of the other folder.
             return self.never(&new_handle, &new_path, "nothing is moved between two granted folders");
         }
-        self.wasi.rename_at(handle, old_path, new_handle, new_path).await
+        let new_folder = self.wasi.table.get(&new_handle)?.clone();
+        self.ask(&handle, move |wasi, handle| {
+            let new_handle = wasi.table.push(new_folder)?;
+            in_tokio(wasi.rename_at(handle, old_path, new_handle, new_path))
+        })
+        .await
     }
 
     async fn remove_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
         self.may_write(&handle, &path)?;
-        self.wasi.remove_directory_at(handle, path).await
+        self.ask(&handle, move |wasi, handle| {
+            in_tokio(wasi.remove_directory_at(handle, path))
+        })
+        .await
     }
 
     async fn unlink_file_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
         self.may_write(&handle, &path)?;
-        self.wasi.unlink_file_at(handle, path).await
+        self.ask(&handle, move |wasi, handle| in_tokio(wasi.unlink_file_at(handle, path)))
+            .await
     }
 
     async fn set_times(&mut self, handle: Handle, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()> {
         self.may_write(&handle, "")?;
-        self.wasi.set_times(handle, accessed, modified).await
+        self.ask(&handle, move |wasi, handle| {
+            in_tokio(wasi.set_times(handle, accessed, modified))
+        })
+        .await
     }
 
     async fn set_times_at(
@@ -210,12 +229,16 @@ impl HostDescriptor for FilesView<'_> {
         self.may_read(&handle, "")?;
         let folder = self.folder(&handle)?;
         let left = self.files.entries_left();
-        let count = move || open::count_entries(&folder, left);
-        let count = self.files.work.run(count).await??;
-        if count > left {
-            return Err(ErrorCode::InsufficientMemory.into());
-        }
-        let entries = self.wasi.read_directory(handle).await?;
+        let listed = self.ask(&handle, move |wasi, handle| {
+            let count = open::count_entries(&folder, left)?;
+            if count > left {
+                return Err(ErrorCode::InsufficientMemory.into());
+            }
+            let entries = in_tokio(wasi.read_directory(handle))?;
+            Ok((count, wasi.table.delete(entries)?))
+        });
+        let (count, entries) = listed.await?;
+        let entries = self.wasi.table.push(entries)?;
         // An empty one counts too: it takes room all the same.
         self.files.listed.insert(entries.rep(), count.saturating_add(1));
         Ok(entries)
@@ -223,12 +246,16 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn stat_at(&mut self, handle: Handle, path_flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
         self.may_read(&handle, &path)?;
-        self.wasi.stat_at(handle, path_flags, path).await
+        self.ask(&handle, move |wasi, handle| {
+            in_tokio(wasi.stat_at(handle, path_flags, path))
+        })
+        .await
     }
 
     async fn readlink_at(&mut self, handle: Handle, path: String) -> FsResult<String> {
         self.may_read(&handle, &path)?;
-        self.wasi.readlink_at(handle, path).await
+        self.ask(&handle, move |wasi, handle| in_tokio(wasi.readlink_at(handle, path)))
+            .await
     }
 
     async fn metadata_hash_at(
@@ -238,51 +265,66 @@ impl HostDescriptor for FilesView<'_> {
         path: String,
     ) -> FsResult<MetadataHashValue> {
         self.may_read(&handle, &path)?;
-        self.wasi.metadata_hash_at(handle, path_flags, path).await
+        self.ask(&handle, move |wasi, handle| {
+            in_tokio(wasi.metadata_hash_at(handle, path_flags, path))
+        })
+        .await
     }
 
     async fn get_type(&mut self, handle: Handle) -> FsResult<DescriptorType> {
         // A program asks this of every folder before it uses any: no attempt on anything yet.
-        match self.access(&self.place(&handle, "")?) {
-            Access::Nothing => Ok(DescriptorType::Directory),
-            Access::Read | Access::Write { .. } => self.wasi.get_type(handle).await,
+        self.place(&handle, "")?;
+        if matches!(self.wasi.table.get(&handle)?, Descriptor::Dir(_)) {
+            return Ok(DescriptorType::Directory);
         }
+        self.ask(&handle, |wasi, handle| in_tokio(wasi.get_type(handle))).await
     }
 
     async fn get_flags(&mut self, handle: Handle) -> FsResult<DescriptorFlags> {
         match self.access(&self.place(&handle, "")?) {
             Access::Nothing => Ok(DescriptorFlags::READ),
-            Access::Read | Access::Write { .. } => self.wasi.get_flags(handle).await,
+            Access::Read | Access::Write { .. } => {
+                self.ask(&handle, |wasi, handle| in_tokio(wasi.get_flags(handle))).await
+            }
         }
     }
 
     async fn stat(&mut self, handle: Handle) -> FsResult<DescriptorStat> {
         self.may_read(&handle, "")?;
-        self.wasi.stat(handle).await
+        self.ask(&handle, |wasi, handle| in_tokio(wasi.stat(handle))).await
     }
 
     async fn metadata_hash(&mut self, handle: Handle) -> FsResult<MetadataHashValue> {
         self.may_read(&handle, "")?;
-        self.wasi.metadata_hash(handle).await
+        self.ask(&handle, |wasi, handle| in_tokio(wasi.metadata_hash(handle)))
+            .await
     }
 
     async fn is_same_object(&mut self, one: Handle, other: Handle) -> wasmtime::Result<bool> {
-        self.wasi.is_same_object(one, other).await
+        let other = self.wasi.table.get(&other)?.clone();
+        let same = self.ask(&one, move |wasi, one| {
+            let other = wasi.table.push(other)?;
+            in_tokio(wasi.is_same_object(one, other)).map_err(FsError::trap)
+        });
+        Ok(same.await?)
     }
 
     async fn advise(&mut self, handle: Handle, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()> {
         self.may_read(&handle, "")?;
-        self.wasi.advise(handle, offset, length, advice).await
+        self.ask(&handle, move |wasi, handle| {
+            in_tokio(wasi.advise(handle, offset, length, advice))
+        })
+        .await
     }
 
     async fn sync(&mut self, handle: Handle) -> FsResult<()> {
         self.may_read(&handle, "")?;
-        self.wasi.sync(handle).await
+        self.ask(&handle, |wasi, handle| in_tokio(wasi.sync(handle))).await
     }
 
     async fn sync_data(&mut self, handle: Handle) -> FsResult<()> {
         self.may_read(&handle, "")?;
-        self.wasi.sync_data(handle).await
+        self.ask(&handle, |wasi, handle| in_tokio(wasi.sync_data(handle))).await
     }
 }
 

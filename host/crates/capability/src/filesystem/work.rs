@@ -1,45 +1,79 @@
-//! How much a call does with files at once: each thing that may wait for a disk takes a thread that may block, and a call has few
-//! of those. It knows no file.
+//! How much is done with files at once: each thing that may wait for a disk takes a thread that may block, of which a call, a
+//! persona and all guests together have only so many. It knows no file.
 
 use std::sync::Arc;
 
+use aral_contract::PersonaId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
+use crate::places::{Place, Places};
+
+/// Things that all guests together do with files at once: a quarter of the threads that tokio has for what may block. Stops mounts
+/// that hang from taking all of them, however many calls there are: the audit log, the store and the administration want them too.
+const FILE_WORK_MAX: usize = 128;
+/// The guests of one persona may do one in so many of them. Stops those of one from keeping all others from files through a mount
+/// that hangs.
+const FILE_WORK_SHARE: usize = 4;
 /// Things that one call does with files at once. Stops a call from holding all threads of the host that may block, which a
 /// slow disk or mount does not give back: files of other calls, the audit log and the store want them too.
 pub(super) const FILE_WORK_PER_CALL_MAX: usize = 8;
+
+/// What the guests of a host do with files at once. One for each host; cheap to clone, and all clones are the same.
+#[derive(Debug, Clone)]
+pub struct FileWork(Arc<Places>);
+
+impl Default for FileWork {
+    fn default() -> Self {
+        Self(Arc::new(Places::new(FILE_WORK_MAX, FILE_WORK_MAX / FILE_WORK_SHARE)))
+    }
+}
 
 /// What one call does with files.
 #[derive(Debug)]
 pub(super) struct Work {
     own: Arc<Semaphore>,
+    all: FileWork,
+    persona: PersonaId,
 }
 
 /// The right to one thread, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     _own: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Work {
-    pub(super) fn new() -> Self {
+    /// Of a call of `persona`, among `all` that guests do.
+    pub(super) fn new(all: FileWork, persona: PersonaId) -> Self {
         Self {
             own: Arc::new(Semaphore::new(FILE_WORK_PER_CALL_MAX)),
+            all,
+            persona,
         }
     }
 
-    /// Waits for a turn; none: there will be none any more, which nobody brings about.
+    /// Waits for a turn; none: there will be none any more, which nobody brings about. One of the call's own comes first: a call
+    /// that has all of those waits without keeping others of its persona from one.
     pub(super) async fn turn(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
-        Some(Turn { _own: own })
+        let place = self.all.0.take(&self.persona).await?;
+        Some(Turn {
+            _own: own,
+            _place: place,
+        })
     }
 
     /// A turn, if there is one now.
     pub(super) fn turn_now(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
-        Some(Turn { _own: own })
+        let place = self.all.0.take_now(&self.persona)?;
+        Some(Turn {
+            _own: own,
+            _place: place,
+        })
     }
 
     /// Waits for a turn, and for `act` in a thread that may block. If nobody waits any more, what has not begun does not begin.
@@ -63,8 +97,46 @@ impl Turn {
 
 #[cfg(test)]
 impl Work {
+    /// Of a call on a host where nothing else is done.
+    pub(super) fn alone() -> Self {
+        Self::new(FileWork::default(), "tester".parse().unwrap())
+    }
+
     /// Turns that are left.
     pub(super) fn left(&self) -> usize {
         self.own.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All turns that calls of a persona get, one call after the other.
+    fn turns(all: &FileWork, persona: &str, calls: usize) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for _ in 0..calls {
+            let work = Work::new(all.clone(), persona.parse().unwrap());
+            turns.extend(std::iter::from_fn(|| work.turn_now()).take(100));
+        }
+        turns
+    }
+
+    #[test]
+    fn however_many_calls_there_are_threads_are_left() {
+        let all = FileWork::default();
+        assert_eq!(turns(&all, "one", 1).len(), FILE_WORK_PER_CALL_MAX);
+        let mut held = turns(&all, "one", 100);
+        assert_eq!(held.len(), FILE_WORK_MAX / FILE_WORK_SHARE);
+        let others = turns(&all, "two", 1);
+        assert_eq!(others.len(), FILE_WORK_PER_CALL_MAX, "another persona has its own");
+        drop(others);
+        for persona in ["two", "three", "four", "five"] {
+            held.extend(turns(&all, persona, 100));
+        }
+        assert_eq!(held.len(), FILE_WORK_MAX);
+        assert!(turns(&all, "six", 1).is_empty());
+        drop(held);
+        assert_eq!(turns(&all, "six", 1).len(), FILE_WORK_PER_CALL_MAX);
     }
 }

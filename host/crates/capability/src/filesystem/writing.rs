@@ -318,7 +318,7 @@ mod tests {
             // The disk does not answer.
             let (disk, slow) = std::sync::mpsc::channel::<()>();
             let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
-            let work = Arc::new(Work::new());
+            let work = Arc::new(Work::alone());
             let writing = Writing::new(Arc::clone(&work));
             let begin = || writing.begin(target(&file, 100), Some(0));
             let mut streams: Vec<WriteStream> = (0..WRITE_STREAMS_MAX).map(|_| begin().unwrap()).collect();
@@ -353,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_nothing_permitted_ends_the_guest() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let writing = Writing::new(Arc::new(Work::new()));
+        let writing = Writing::new(Arc::new(Work::alone()));
         let mut stream = writing.begin(target(&file, u64::MAX), None).unwrap();
         let long = Bytes::from(vec![b'x'; WRITE_BYTES_MAX + 1]);
         assert!(matches!(stream.write(long.clone()), Err(StreamError::Trap(_))));
@@ -371,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_is_paid_for_together_with_the_hole_before_it() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let writing = Writing::new(Arc::new(Work::new()));
+        let writing = Writing::new(Arc::new(Work::alone()));
         let mut stream = writing.begin(target(&file, 10), Some(4)).unwrap();
         for bytes in ["ab", "cd"] {
             stream.blocking_write_and_flush(bytes.into()).await.unwrap();
