@@ -28,6 +28,8 @@ mod network;
 mod permissions;
 #[cfg(feature = "services")]
 mod python;
+#[cfg(feature = "services")]
+mod readme;
 mod runtime;
 mod serve;
 mod support;
