@@ -1,5 +1,7 @@
 //! One case for each rule of an entry, and the way of a manifest from `capability.toml` to what is admitted.
 
+use aral_contract::scope::{SecretScope, SecretUse};
+use aral_contract::{Limits, Permission};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -570,6 +572,51 @@ fn every_capability_of_the_repository_is_read() {
         read += 1;
     }
     assert!(read >= 9, "{read}");
+}
+
+/// The first example behind this heading of docs/capabilities.md, between these fences.
+fn documented(heading: &str, fence: &str) -> &'static str {
+    let (_, section) = include_str!("../../../../../docs/capabilities.md")
+        .split_once(heading)
+        .unwrap();
+    let (_, example) = section.split_once(fence).unwrap();
+    example.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_documented_capability_toml_is_taken_and_has_every_member() {
+    let source = CapabilityToml::parse(documented("\n## `capability.toml`\n", "```toml\n")).unwrap();
+    assert!(matches!(source.described, source::Described::ByFile { .. }));
+    assert_eq!(source.permissions.present(), Permission::ALL);
+    assert_eq!(
+        source.limits.entries(),
+        Limits::default().entries(),
+        "the page says that these are the defaults"
+    );
+    // What else may be absent.
+    let scope = source.permissions.secret_read.clone().unwrap();
+    let uses = |usage: SecretUse| scope.secrets.iter().find(|secret| secret.usage == usage).unwrap();
+    let SecretScope {
+        name: _,
+        usage: _,
+        hosts,
+        header,
+        prefix,
+    } = uses(SecretUse::Inject);
+    assert!(!hosts.is_empty() && header.is_some() && prefix.is_some());
+    uses(SecretUse::Reveal);
+    let change = json!({"id": source.id, "permissions": source.permissions, "limits": source.limits});
+    ManifestBody::new(vec![entry(b"", change)]).unwrap();
+}
+
+#[test]
+fn the_documented_manifest_is_read_and_has_every_member() {
+    let (_, body) = read_unbelieved(documented("\n## The manifest\n", "```json\n").as_bytes()).unwrap();
+    let [entry] = body.capabilities() else {
+        panic!("{body:?}");
+    };
+    assert_ne!(entry.permissions, Permissions::default());
+    assert_ne!(entry.limits, LimitsRequest::default());
 }
 
 #[test]
