@@ -92,3 +92,17 @@ fn the_types_are_those_of_the_schema() {
         .collect();
     assert_eq!(named, AuditEvent::TYPE_NAMES);
 }
+
+#[test]
+fn every_type_is_documented() {
+    let (_, section) = include_str!("../../../../../docs/audit.md")
+        .split_once("\n## Types\n")
+        .unwrap();
+    let (table, _) = section.split_once("\n## ").unwrap();
+    for name in AuditEvent::TYPE_NAMES {
+        assert!(
+            table.contains(&format!("`{name}`")),
+            "docs/audit.md has no line for `{name}`"
+        );
+    }
+}
