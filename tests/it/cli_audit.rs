@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::desk::{Desk, Run};
 use crate::support::guests::*;
+use crate::support::issuer::{AUDIENCE, ISSUER, IssuerKey, key_set};
 use crate::support::setup;
 
 /// Where the folder of state keeps the key that the log is signed with.
@@ -551,6 +552,24 @@ fn a_candidate_policy_is_asked_about_what_was_decided() {
         (&known["unknown"], &known["decisions"]),
         (&json!([]), &json!(1)),
         "{known}"
+    );
+    // So is one for which the bearers of an issuer's tokens call.
+    desk.write("jwks.json", key_set(&[&IssuerKey::new("one", 1)]).as_bytes());
+    desk.configure(|config| {
+        config["serve"] = json!({
+            "listener": [{ "address": "127.0.0.1:0" }],
+            "resource": AUDIENCE,
+            "issuer": [{
+                "issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["EdDSA"], "jwks_file": "jwks.json",
+                "scope": [{ "scope": "aral:agent", "persona": "agents/tester.json" }],
+            }],
+        });
+    });
+    let borne = simulate(&open, &[]);
+    assert_eq!(
+        (&borne["unknown"], &borne["changed"][0]["answer"]),
+        (&json!([]), &json!("allowed")),
+        "{borne}"
     );
 }
 

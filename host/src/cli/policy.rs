@@ -1,5 +1,6 @@
 //! `aral policy simulate`: what a candidate policy would change, read from the audit log.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use aral_audit::Filter;
@@ -87,10 +88,10 @@ fn documents(arguments: &PolicySimulate, configured: &Configured, output: &Outpu
     }
     let default = PathBuf::from(PERSONA);
     let default = Some(&default).filter(|path| arguments.persona.is_empty() && files::is_there(path));
-    let callers = configured.config.serve.iter().flat_map(|serve| &serve.callers);
-    let configured = configured.config.personas.iter();
-    let configured = configured.chain(callers.map(|caller| &caller.persona));
-    for path in configured.chain(&arguments.persona).chain(default) {
+    let served = configured.config.serve.iter().flat_map(|serve| serve.personas());
+    let named = configured.config.personas.iter().chain(served);
+    let personas: BTreeSet<&PathBuf> = named.chain(&arguments.persona).chain(default).collect();
+    for path in personas {
         let read = files::document(path).and_then(|bytes| match persona::verify(&bytes, trust, now) {
             Err(_) if arguments.development => Ok(persona::dangerous_accept_unsigned(&bytes, now)?),
             other => Ok(other?),

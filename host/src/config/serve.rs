@@ -59,6 +59,15 @@ pub struct ServeConfig {
     pub trusted_proxies: Proxies,
 }
 
+impl ServeConfig {
+    /// The personas that calls are made for: those of its callers and of the scopes of its issuers. One may come several times.
+    pub fn personas(&self) -> impl Iterator<Item = &PathBuf> {
+        let callers = self.callers.iter().map(|caller| &caller.persona);
+        let scopes = self.issuers.iter().flat_map(|issuer| &issuer.scopes);
+        callers.chain(scopes.map(|scope| &scope.persona))
+    }
+}
+
 /// Somebody who may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerConfig {

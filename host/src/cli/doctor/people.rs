@@ -45,12 +45,7 @@ pub(crate) fn trust(configured: &Configured) -> Check {
 /// Those of the configuration, of its callers and of the scopes of its issuers, each once.
 pub(crate) fn personas(configured: &Configured) -> Vec<Check> {
     let config = &configured.config;
-    let callers = config.serve.iter().flat_map(|serve| &serve.callers);
-    let issuers = config.serve.iter().flat_map(|serve| &serve.issuers);
-    let scopes = issuers.flat_map(|issuer| &issuer.scopes);
-    let served = callers
-        .map(|caller| &caller.persona)
-        .chain(scopes.map(|scope| &scope.persona));
+    let served = config.serve.iter().flat_map(|serve| serve.personas());
     let all: BTreeSet<&PathBuf> = config.personas.iter().chain(served).collect();
     all.into_iter().map(|path| one_persona(configured, path)).collect()
 }
