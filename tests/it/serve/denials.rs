@@ -188,8 +188,18 @@ fn what_asks_nobody_answers_so_many_times_a_second() {
         let replies: Vec<_> = (0..20).map(|_| from("192.0.2.1")).collect();
         assert_ne!(from("192.0.2.2").status, 429, "another address is not concerned");
         let refused = replies.iter().find(|reply| reply.status == 429).expect("a refusal");
-        refused.assert_problem(path, 429, "rate.limited");
+        let problem = refused.assert_problem(path, 429, "rate.limited");
         assert_eq!(refused.field("retry-after"), Some("1"));
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(
+            detail.starts_with("the limit `public_per_second` is used up"),
+            "{detail}"
+        );
+        assert_eq!(problem["violated-policies"], json!(["public_per_second"]), "{path}");
+        assert_eq!(
+            problem["hint"], "aral.toml, [serve.limits]: public_per_second = N, N above 2",
+            "{path}"
+        );
         assert_eq!(
             server.invoke("runtime-echo-tool", "1").status,
             200,

@@ -31,6 +31,9 @@ use crate::{capabilities, health, invoke, mcp, openapi, protected, receipts};
 /// How long a browser may remember what a page may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
 
+/// The key of the limit of what asks nobody who they are, as callers, metrics and the configuration name it.
+const PUBLIC_PER_SECOND: &str = "public_per_second";
+
 /// What a caller speaks.
 #[derive(Debug, Clone, Copy)]
 enum Protocol {
@@ -173,12 +176,15 @@ async fn seldom(
     if door.shared.limits.public(peer.address(), per_second) {
         return next.run(request).await;
     }
-    meters::rate_limited("public_per_second");
+    meters::rate_limited(PUBLIC_PER_SECOND);
     let failure = Failure::new(
         Code::RateLimited,
-        format!("more than {per_second} requests a second that need no caller"),
+        format!("the limit `{PUBLIC_PER_SECOND}` is used up: {per_second} requests a second that need no caller"),
     );
-    Problem::from(failure).into_response()
+    let hint = format!("aral.toml, [serve.limits]: {PUBLIC_PER_SECOND} = N, N above {per_second}");
+    Problem::from(failure.with_hint(hint))
+        .violating(PUBLIC_PER_SECOND)
+        .into_response()
 }
 
 /// Pages of the list may call and read the answers. No page ever calls with what a browser adds by itself.
