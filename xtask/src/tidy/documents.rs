@@ -1,10 +1,18 @@
-//! Documents say what the code does: links lead somewhere, and the exit codes are those of the program.
+//! Documents say what the code does: links lead somewhere, the exit codes are those of the program, the tests that show a
+//! promise are there, and no page and no crate is left out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where the program's table of exit codes stands, and where its documentation.
 pub(super) const EXIT_CODES_SOURCE: &str = "host/src/cli/exit.rs";
 pub(super) const EXIT_CODES_DOCUMENT: &str = "docs/cli.md";
+/// What leads to every page.
+pub(super) const README: &str = "README.md";
+/// What says where each crate is.
+pub(super) const ARCHITECTURE: &str = "ARCHITECTURE.md";
+/// What names the tests that show each promise.
+pub(super) const SPECIFICATION: &str = "docs/specification.md";
 
 /// One finding for each link of a Markdown file to a file or folder that is not there.
 pub(super) fn check_links(path: &str, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
@@ -41,6 +49,70 @@ pub(super) fn check_exit_codes(source: &str, document: &str) -> Vec<String> {
     findings
 }
 
+/// One finding for each page of `docs` that the README has no link to.
+pub(super) fn check_pages(readme: &str, files: &[String]) -> Vec<String> {
+    let is_page = |path: &&String| {
+        let name = path.strip_prefix("docs/").and_then(|name| name.strip_suffix(".md"));
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    let linked = |path: &String| readme.contains(&format!("]({path})"));
+    let lost = files.iter().filter(is_page).filter(|path| !linked(path));
+    lost.map(|path| format!("{README}: no link to {path}")).collect()
+}
+
+/// One finding for each folder of `host/crates` that the map does not name.
+pub(super) fn check_crates(architecture: &str, files: &[String]) -> Vec<String> {
+    let name = |path: &String| Some(path.strip_prefix("host/crates/")?.split_once('/')?.0.to_owned());
+    let crates: BTreeSet<String> = files.iter().filter_map(name).collect();
+    let named = |name: &String| architecture.contains(&format!("`host/crates/{name}`"));
+    let lost = crates.iter().filter(|name| !named(name));
+    lost.map(|name| format!("{ARCHITECTURE}: no paragraph of `host/crates/{name}`"))
+        .collect()
+}
+
+/// The names of functions and modules in a Rust file.
+pub(super) fn declared(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let line = match line.split_once(' ') {
+            Some((first, rest)) if first.starts_with("pub") => rest,
+            Some(_) | None => line,
+        };
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let name = line.strip_prefix("fn ").or_else(|| line.strip_prefix("mod "))?;
+        name.split(|one: char| !one.is_alphanumeric() && one != '_').next()
+    })
+}
+
+/// One finding for each name in a cell of "shown by" that is a part of no name in `declared`: nothing would run for it.
+pub(super) fn check_tests(document: &str, declared: &BTreeSet<String>) -> Vec<String> {
+    let is_name = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b':'))
+    };
+    let is_there = |part: &str| declared.iter().any(|name| name.contains(part));
+    let mut findings = Vec::new();
+    let mut shown = false;
+    for (number, line) in document.lines().enumerate() {
+        let Some((_, cell)) = line.strip_suffix(" |").and_then(|row| row.rsplit_once(" | ")) else {
+            shown &= line.starts_with("|-");
+            continue;
+        };
+        if line.starts_with("| id |") {
+            shown = cell.starts_with("shown by");
+            continue;
+        }
+        let quoted = cell.split('`').skip(1).step_by(2);
+        let names = quoted
+            .map(|name| name.trim_end_matches('*'))
+            .filter(|name| is_name(name));
+        for name in names.filter(|name| shown && !name.split("::").all(is_there)) {
+            findings.push(format!("{SPECIFICATION}:{}: there is no test `{name}`", number + 1));
+        }
+    }
+    findings
+}
+
 /// `   3  denied: ...`, as the help prints it; the last line of the text ends the literal.
 fn line_of_program(line: &str) -> Option<(u8, &str)> {
     let (code, meaning) = line.strip_prefix("  ")?.trim_start().split_once("  ")?;
@@ -64,6 +136,55 @@ mod tests {
         assert_eq!(
             check_links("docs/index.md", text, exists),
             ["docs/index.md:1: the link `b.md` leads nowhere"]
+        );
+    }
+
+    fn paths(paths: &[&str]) -> Vec<String> {
+        paths.iter().map(|path| (*path).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_readme_leads_to_every_page() {
+        let files = paths(&[
+            "docs/a.md",
+            "docs/b.md",
+            "docs/adr/0001-x.md",
+            "docs/a.json",
+            "tests/c.md",
+        ]);
+        assert_eq!(
+            check_pages("| [docs/a.md](docs/a.md) | `docs/b.md` |\n", &files),
+            ["README.md: no link to docs/b.md"]
+        );
+    }
+
+    #[test]
+    fn the_map_has_every_crate() {
+        let files = paths(&[
+            "host/crates/a/src/lib.rs",
+            "host/crates/b/src/lib.rs",
+            "host/crates/b/Cargo.toml",
+        ]);
+        assert_eq!(
+            check_crates("- **`host/crates/a`** (0): see b\n", &files),
+            ["ARCHITECTURE.md: no paragraph of `host/crates/b`"]
+        );
+    }
+
+    #[test]
+    fn what_shows_a_promise_is_there() {
+        let source = "mod tests;\npub(crate) mod serve {\n    async fn a_key_is_asked_for() {}\n}\n// fn gone()\n";
+        let declared: BTreeSet<String> = declared(source).map(str::to_owned).collect();
+        let names = ["a_key_is_asked_for", "serve", "tests"];
+        assert_eq!(declared, BTreeSet::from(names.map(str::to_owned)));
+        let document = "\
+            | id | promise | shown by (`cargo xtask test NAME`) |\n|---|---|---|\n\
+            | A-1 | `this` is no test | `serve::tests`, `a_key_*` (`--services`), `serve::` |\n\
+            | A-2 | x | `serve::gone`, `wit/` |\n\n\
+            | id | promise | measured |\n|---|---|---|\n| A-3 | x | `nothing` |\n";
+        assert_eq!(
+            check_tests(document, &declared),
+            ["docs/specification.md:4: there is no test `serve::gone`"]
         );
     }
 

@@ -6,6 +6,7 @@ mod manifests;
 mod sources;
 mod vendored;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -28,6 +29,10 @@ pub(crate) fn run() -> Result<()> {
         &exit_codes,
         &read(&root, documents::EXIT_CODES_DOCUMENT)?,
     ));
+    findings.extend(documents::check_pages(&read(&root, documents::README)?, &files));
+    findings.extend(documents::check_crates(&read(&root, documents::ARCHITECTURE)?, &files));
+    let specification = read(&root, documents::SPECIFICATION)?;
+    findings.extend(documents::check_tests(&specification, &declared(&root, &files)?));
     for finding in &findings {
         eprintln!("{finding}");
     }
@@ -49,6 +54,15 @@ fn check_file(root: &Path, path: &str) -> Result<Vec<String>> {
     } else {
         Ok(Vec::new())
     }
+}
+
+/// The names of all functions and modules, tests among them.
+fn declared(root: &Path, files: &[String]) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for path in files.iter().filter(|path| path.ends_with(".rs")) {
+        names.extend(documents::declared(&read(root, path)?).map(str::to_owned));
+    }
+    Ok(names)
 }
 
 fn read(root: &Path, path: &str) -> Result<String> {
