@@ -19,6 +19,7 @@ mod plan;
 mod read;
 mod recent;
 mod reclaim;
+mod retire;
 mod room;
 mod root;
 mod rotate;

@@ -191,7 +191,7 @@ impl RootEntry {
     }
 }
 
-const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };
+pub(super) const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };
 
 fn required(epoch: Option<&Epoch>) -> Result<&Epoch, StoreError> {
     epoch.ok_or_else(|| {

@@ -8,10 +8,9 @@ use std::sync::{Arc, MutexGuard, TryLockError};
 use aral_contract::id::Namespace;
 
 use super::check::Look;
-use super::entry::Header;
-use super::keyring::RootEntry;
+use super::keyring::{DAMAGED, RootEntry};
 use super::root::{Keys, Place, Root, Space};
-use super::tree::{Scan, prefix};
+use super::tree::Scan;
 use super::work::{Restored, Work};
 use super::{Inner, SealedStore};
 use crate::key::{MasterKey, hex};
@@ -253,6 +252,7 @@ impl Inner {
                 break;
             }
         }
+        self.none_is_missed(&newest, &mut || step(done))?;
         let epochs_left = self.retire(new, &newest)?;
         Ok(Rotated {
             records: done,
@@ -336,57 +336,4 @@ impl Inner {
             }
         }
     }
-
-    /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store. Names the old
-    /// epoch keys that are still there.
-    fn retire(&self, new: &MasterKey, newest: &Root) -> Result<Vec<String>, StoreError> {
-        self.all_named()?;
-        let mut writer = self.writer()?;
-        if writer.keyring.content.roots.last().map(|root| root.number) != Some(newest.number) {
-            return Err(DAMAGED);
-        }
-        // What was to be moved was found by namespace. Nothing is destroyed before it is certain that nothing was missed.
-        self.tree.scan(&[prefix::RECORD], None, &mut |_, entry| {
-            if Header::read(entry)?.generation < newest.first_generation {
-                return Err(StoreError::Corrupt {
-                    what: "the index of the store, which misses a record,",
-                });
-            }
-            Ok(Scan::Next)
-        })?;
-        let mut orphans = Vec::new();
-        self.slots.walk(0, writer.allocation.total(), &mut |index, slot| {
-            if !slot.is_free() && slot.generation() < newest.first_generation {
-                orphans.push(index);
-            }
-        })?;
-        if !orphans.is_empty() {
-            self.slots.destroy(&orphans)?;
-            self.slots.sync()?;
-            writer.allocation.give_back(&orphans);
-        }
-        let mut content = writer.keyring.content.clone();
-        let (mut kept, gone): (Vec<RootEntry>, Vec<RootEntry>) = content
-            .roots
-            .into_iter()
-            .partition(|entry| entry.number == newest.number);
-        for entry in &mut kept {
-            entry.name_seal(new);
-            entry.seals.retain(|seal| seal.key == new.id());
-        }
-        content.roots = kept;
-        content
-            .epochs_to_destroy
-            .extend(gone.into_iter().filter_map(|entry| entry.epoch));
-        let root = self.keys.load().newest().clone();
-        let keys = Keys::new(vec![root], content.generation)?;
-        writer.keyring.replace(content)?;
-        self.keys.store(Arc::new(keys));
-        *self.key.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new.clone();
-        drop(writer);
-        // The rotation is over whatever becomes of these.
-        Ok(self.destroy_epochs())
-    }
 }
-
-const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };

@@ -228,6 +228,30 @@ fn a_rotated_key_opens_and_the_old_one_does_not() {
     assert_eq!(seen.len(), 1 + 10 + 100);
 }
 
+#[test]
+fn nobody_waits_while_it_is_looked_whether_a_rotation_missed_a_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put_all(&store, 0..1000);
+    let mut written = 0;
+    let rotated = store.rotate_key(&key(2), &mut |progress| {
+        assert!(store.0.writer.try_lock().is_ok(), "whoever writes would wait");
+        if progress.done == progress.total {
+            written += 1;
+            put(&store, &format!("meanwhile {written}"), b"x");
+        }
+    });
+    assert_eq!(rotated.unwrap().records, 1000);
+    // Once when the last one was moved; then it was looked.
+    assert!(written > 2, "{written}");
+    let usage = store.memory().usage(&namespace(NOTES)).unwrap();
+    assert_eq!(usage.records, 1000 + written);
+    assert_eq!(u64::from(store.status().unwrap().slots_used), usage.records);
+    drop(store);
+    let store = SealedStore::open(options(&folder, 2)).unwrap();
+    assert_eq!(value(&store, "meanwhile 2").as_deref(), Some(&b"x"[..]));
+}
+
 /// Stops a rotation by a panic half-way, as a kill would.
 #[test]
 fn a_rotation_that_was_cut_off_opens_with_either_key_and_goes_on() {
