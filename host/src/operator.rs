@@ -148,6 +148,13 @@ impl Operator {
         })
     }
 
+    /// After secrets were changed in the store itself: nobody is given a copy of what was there before.
+    fn forget_secrets(&self) {
+        if let Some(secrets) = &self.0.secrets {
+            secrets.forget_local();
+        }
+    }
+
     /// Nothing is done that cannot be recorded.
     fn check_recorded(&self) -> Result<(), Failure> {
         Ok(self.0.sink.available()?)

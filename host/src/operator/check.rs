@@ -135,6 +135,9 @@ impl Act for MemoryCheck {
                 }
             },
         );
+        if delete != Delete::default() {
+            operator.forget_secrets();
+        }
         let ended = match &checked {
             Ok(_) => "whole",
             Err(_) => "cut off",

@@ -250,12 +250,17 @@ impl MemoryImport {
         let mut come_in = sealed::Imported::default();
         operator.record(security("memory_import_begun", format!("key {key_id}")));
         let imported = store.import(&key, backup, existing, &mut |imported| {
+            if imported.restored.secrets > come_in.restored.secrets {
+                operator.forget_secrets();
+            }
             come_in = *imported;
             let _nobody_watches = tell(Told::Progress {
                 done: imported.seen(),
                 total: None,
             });
         });
+        // What a write did that failed nobody knows.
+        operator.forget_secrets();
         let ended = imported.map_err(backup_failure);
         operator.record(moved(
             "memory_imported",

@@ -202,6 +202,12 @@ impl Secrets {
         Ok(reference)
     }
 
+    /// Forgets the copies of all that the local store has: for who has changed it past this, as an import does. Nobody is given
+    /// what was there before from then on.
+    pub fn forget_local(&self) {
+        self.0.cache.forget_local();
+    }
+
     /// The names that there are, and where they are. At most `limit` of the local store at once.
     ///
     /// # Errors

@@ -5,12 +5,15 @@ use std::io::Cursor;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use aral_contract::id::SecretName;
+use aral_contract::{SecretError, SecretValue};
 use aral_memory::{Precondition, Quota, Write as Put};
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::Config;
 use crate::host::Host;
+use crate::operator::MemoryCheck;
 use crate::testing::Kept;
 
 struct Lab {
@@ -78,6 +81,26 @@ impl Lab {
         MemoryExport { to }.act(&self.operator, tell)
     }
 
+    fn backup(&self) -> Vec<u8> {
+        let mut backup = Vec::new();
+        let exported = self.export(&mut |told| {
+            if let Told::Data(data) = told {
+                backup.extend(data);
+            }
+            Ok(())
+        });
+        assert!(exported.unwrap().records >= 3);
+        backup
+    }
+
+    fn import(&self, backup: &[u8]) -> Result<Imported, Failure> {
+        let act = MemoryImport {
+            key: Hidden::new(Zeroizing::new(self.key.to_pem().as_bytes().to_vec())),
+            overwrite: true,
+        };
+        act.act(&self.operator, &mut Cursor::new(backup), &mut |_| Ok(()))
+    }
+
     /// The two events of one move: `which`, and how it ended.
     fn assert_recorded(&self, which: &str, ended: &str) {
         let key = self.key.public_key().id();
@@ -90,31 +113,53 @@ impl Lab {
 #[test]
 fn an_export_and_an_import_say_what_went_and_came() {
     let lab = Lab::new();
-    let mut backup = Vec::new();
-    let exported = lab.export(&mut |told| {
-        if let Told::Data(data) = told {
-            backup.extend(data);
-        }
-        Ok(())
-    });
-    assert_eq!(exported.unwrap().records, 3);
+    let mut backup = lab.backup();
     lab.assert_recorded("export", "3 records, 1 of them secrets, classified up to secret; whole");
-    let import = |backup: &[u8]| {
-        let act = MemoryImport {
-            key: Hidden::new(Zeroizing::new(lab.key.to_pem().as_bytes().to_vec())),
-            overwrite: true,
-        };
-        act.act(&lab.operator, &mut Cursor::new(backup), &mut |_| Ok(()))
-    };
-    assert_eq!(import(&backup).unwrap().restored, 3);
+    assert_eq!(lab.import(&backup).unwrap().restored, 3);
     lab.assert_recorded("import", "3 records, 1 of them secrets, classified up to secret; whole");
     backup.pop();
-    let failure = import(&backup).map(drop).unwrap_err();
+    let failure = lab.import(&backup).map(drop).unwrap_err();
     let ended = format!(
         "0 records, 0 of them secrets, classified up to none; cut off: {}",
         failure.code
     );
     lab.assert_recorded("import", &ended);
+}
+
+#[test]
+fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
+    let lab = Lab::new();
+    let secrets = lab.operator.secrets().unwrap();
+    let token: SecretName = "token".parse().unwrap();
+    let put = |text: &str| {
+        let value = SecretValue::new(text.as_bytes().to_vec());
+        Operator::wait(secrets.put(&token, &value)).unwrap().unwrap();
+    };
+    let get = || {
+        let read = Operator::wait(secrets.get(&token)).unwrap();
+        read.map(|value| String::from_utf8(value.expose().to_vec()).unwrap())
+    };
+    put("one");
+    let backup = lab.backup();
+    put("two");
+    assert_eq!(get().unwrap(), "two");
+    lab.import(&backup).unwrap();
+    assert_eq!(get().unwrap(), "one");
+    // The keys of all records are gone.
+    let dir = lab.operator.storage().memory().unwrap().dir.clone();
+    let slots = std::fs::OpenOptions::new().write(true).open(dir.join("slots")).unwrap();
+    let bytes = slots.metadata().unwrap().len();
+    slots
+        .write_all_at(&vec![0; usize::try_from(bytes - 4096).unwrap()], 4096)
+        .unwrap();
+    let check = MemoryCheck {
+        delete_damaged: true,
+        delete_nameless: false,
+    };
+    assert_eq!(get().unwrap(), "one", "there is a copy");
+    assert_eq!(lab.operator.act(check).unwrap().deleted, 4);
+    let gone = get().unwrap_err();
+    assert!(matches!(gone, SecretError::NotFound { .. }), "{gone:?}");
 }
 
 #[test]

@@ -130,6 +130,15 @@ impl Cache {
         }
     }
 
+    /// Forgets the copies of all that lies in the local store.
+    pub(super) fn forget_local(&self) {
+        let is_local = |place: &&SecretReference| matches!(place, SecretReference::Local { .. });
+        let mut state = self.lock();
+        let places: Vec<SecretReference> = state.entries.keys().filter(is_local).cloned().collect();
+        places.iter().for_each(|place| state.remove(place));
+        state.generation = state.generation.saturating_add(1);
+    }
+
     /// For a value that somebody is waiting for.
     pub(super) fn seal(&self, place: &SecretReference, value: &SecretValue) -> Option<Sealed> {
         self.key.seal(&place.to_string(), value)
