@@ -1,7 +1,7 @@
 //! Records, and what is asked of a store: the words of the trait [`RecordStore`](crate::RecordStore).
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{AddAssign, Deref, DerefMut};
 use std::str::FromStr;
 
 use aral_contract::Classification;
@@ -225,6 +225,13 @@ pub struct Usage {
     pub bytes: u64,
     /// Records.
     pub records: u64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.records = self.records.saturating_add(other.records);
+    }
 }
 
 /// One page of a listing.

@@ -52,10 +52,7 @@ impl Plan<'_> {
     /// What will lie in a namespace, whatever was counted.
     pub(super) fn counted(&self, namespace: &NamespacePlace) -> Result<Usage, StoreError> {
         let mut usage = Usage::default();
-        let mut count = |bytes: u64| {
-            usage.records = usage.records.saturating_add(1);
-            usage.bytes = usage.bytes.saturating_add(bytes);
-        };
+        let mut count = |bytes: u64| usage += Usage { bytes, records: 1 };
         self.tree
             .scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, entry| {
                 if !tree::place(at).is_some_and(|place| self.records.contains_key(&place)) {

@@ -147,9 +147,7 @@ impl Inner {
     pub(super) fn usage(&self, space: Space, namespace: &Namespace) -> Result<Usage, StoreError> {
         let mut sum = Usage::default();
         for root in &self.keys.load().roots {
-            let one = usage::read(&self.tree, &root.namespace_place(space, namespace))?;
-            sum.bytes = sum.bytes.saturating_add(one.bytes);
-            sum.records = sum.records.saturating_add(one.records);
+            sum += usage::read(&self.tree, &root.namespace_place(space, namespace))?;
         }
         Ok(sum)
     }

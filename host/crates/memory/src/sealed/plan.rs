@@ -174,8 +174,7 @@ impl<'a> Plan<'a> {
         namespace: &Namespace,
         name: &RecordName,
     ) -> Result<Option<Located>, StoreError> {
-        let keys = Arc::clone(&self.keys);
-        for root in keys.roots.iter().rev() {
+        for root in self.keys.roots.iter().rev() {
             let place = root.place(&root.namespace_place(space, namespace), name);
             if let Some(header) = self.at(&place)? {
                 return Ok(Some(Located { place, header }));
@@ -189,12 +188,10 @@ impl<'a> Plan<'a> {
         let mut sum = Usage::default();
         for root in &Arc::clone(&self.keys).roots {
             let place = root.namespace_place(space, namespace);
-            let one = match self.usages.get(&place) {
+            sum += match self.usages.get(&place) {
                 Some(change) => change.usage,
                 None => usage::read(self.tree, &place)?,
             };
-            sum.bytes = sum.bytes.saturating_add(one.bytes);
-            sum.records = sum.records.saturating_add(one.records);
         }
         Ok(sum)
     }
@@ -315,8 +312,8 @@ impl<'a> Plan<'a> {
             self.changes.push((expiry_key(expires, &place), Some(Vec::new())));
         }
         self.change(namespace_place, mark, |change| {
-            change.usage.bytes = change.usage.bytes.saturating_add(header.charged_bytes());
-            change.usage.records = change.usage.records.saturating_add(1);
+            let bytes = header.charged_bytes();
+            change.usage += Usage { bytes, records: 1 };
             change.call(&root, new);
         })?;
         // What lies under an older root, while keys are rotated, may have lost its name, and then nothing else knows it.
