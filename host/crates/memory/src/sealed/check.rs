@@ -16,7 +16,7 @@ use crate::key::hex;
 use crate::record::RecordName;
 use crate::store::StoreError;
 
-/// Places that are looked up at once. Bounds memory.
+/// Places that are looked up, and records that are taken out, at once. Bounds memory.
 const AT_ONCE: usize = 256;
 
 /// A record that does not open, or all records of a namespace whose name does not.
@@ -106,6 +106,7 @@ impl SealedStore {
             progress(&checked);
             Ok(())
         })?;
+        let mut doomed: Vec<(Work, Damaged)> = Vec::new();
         let looked = self.0.each_place(&mut |space, namespace, place| {
             let header = match self.0.look(space, namespace, place)? {
                 Look::Gone => return Ok(()),
@@ -119,35 +120,62 @@ impl SealedStore {
             count(&mut checked.records);
             count(&mut checked.damaged);
             progress(&checked);
-            let name = self.0.name_at(space, namespace, place);
-            let mut deleted = false;
-            if delete.damaged {
-                let discard = Work::Discard { place: *place, header };
-                deleted = self.0.submit(discard)?.discarded;
-                checked.deleted = checked.deleted.saturating_add(deleted.into());
-                changed.insert(namespace_of(place));
-            }
-            found(Damaged {
+            let one = Damaged {
                 namespace: Some(namespace.clone()),
                 is_secret: space == Space::Secrets,
-                name,
+                name: self.0.name_at(space, namespace, place),
                 place: hex(place),
-                deleted,
-            });
-            progress(&checked);
+                deleted: false,
+            };
+            if !delete.damaged {
+                found(one);
+                return Ok(());
+            }
+            changed.insert(namespace_of(place));
+            doomed.push((Work::Discard { place: *place, header }, one));
+            if doomed.len() == AT_ONCE {
+                self.0.discard_some(&mut doomed, &mut checked, found)?;
+                progress(&checked);
+            }
             Ok::<(), StoreError>(())
         });
+        // What was found goes, whatever keeps more from being found.
+        let discarded = self.0.discard_some(&mut doomed, &mut checked, found);
+        progress(&checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
         let mut recounted = Ok(());
         for namespace in changed {
             let one = self.0.submit(Work::Recount { namespace }).map(drop);
             recounted = recounted.and(one);
         }
-        looked.and(recounted).map(|()| checked)
+        looked.and(discarded).and(recounted).map(|()| checked)
     }
 }
 
 impl Inner {
+    /// Takes damaged records out, together: all slots are looked through for what belongs to them.
+    fn discard_some(
+        &self,
+        doomed: &mut Vec<(Work, Damaged)>,
+        checked: &mut Checked,
+        found: &mut dyn FnMut(Damaged),
+    ) -> Result<(), StoreError> {
+        let (works, told): (Vec<Work>, Vec<Damaged>) = doomed.drain(..).unzip();
+        let mut discarded = Ok(());
+        for (done, one) in self.submit_each(works).into_iter().zip(told) {
+            let deleted = match done {
+                Ok(done) => done.discarded,
+                Err(error) => {
+                    discarded = discarded.and(Err(error));
+                    false
+                }
+            };
+            checked.deleted = checked.deleted.saturating_add(deleted.into());
+            found(Damaged { deleted, ..one });
+        }
+        discarded
+    }
+
     /// Takes out all that lies in a namespace, but what is written again meanwhile.
     fn discard_all(&self, namespace: &NamespacePlace) -> Result<(), StoreError> {
         let discard = |place: &Place| {

@@ -86,9 +86,13 @@ impl Inner {
 
     /// Does several pieces of work, together as far as they fit. The first failure is told; the others are done or not.
     pub(super) fn submit_all(&self, works: Vec<Work>) -> Result<(), StoreError> {
+        self.submit_each(works).into_iter().try_for_each(|done| done.map(drop))
+    }
+
+    /// The same, and says of each what became of it.
+    pub(super) fn submit_each(&self, works: Vec<Work>) -> Vec<Result<Done, StoreError>> {
         let tickets = self.enqueue(works);
-        let done: Vec<_> = tickets.iter().map(|ticket| self.wait(ticket)).collect();
-        done.into_iter().try_for_each(|done| done.map(drop))
+        tickets.iter().map(|ticket| self.wait(ticket)).collect()
     }
 
     fn enqueue(&self, works: impl IntoIterator<Item = Work>) -> Vec<Arc<Ticket>> {
@@ -213,6 +217,7 @@ impl Inner {
         }
         let room = self.room()?;
         let mut plan = self.plan(writer);
+        plan.discarded.places = works.iter().filter_map(|(_, work)| work.discards()).collect();
         for (ticket, work) in works {
             let mut mark = plan.mark();
             let done = admit(&room, &work).and_then(|()| work.plan(&mut plan, &mut mark));

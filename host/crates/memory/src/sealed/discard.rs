@@ -1,16 +1,55 @@
 //! Taking out a record that does not open. Nothing of it can be believed, so that what belongs to it is looked for, and what is
 //! left is counted anew.
 
+use std::collections::{HashMap, HashSet};
+
 use super::entry::Header;
 use super::owner::SlotOwner;
 use super::plan::{Mark, Plan};
 use super::root::{NamespacePlace, Place, namespace_of};
+use super::slots::{SlotFile, SlotIndex};
 use super::tree::{self, Scan, key, prefix};
 use crate::record::Usage;
 use crate::store::StoreError;
 
 /// Slots that may say they are of one place. There is one, and after a cut two: more are somebody's who wrote the file.
-const SLOTS_MAX: usize = 16;
+pub(super) const SLOTS_MAX: usize = 16;
+
+/// What the group of a plan discards, all of it: the slots are walked through once for all, since all may have lost theirs.
+#[derive(Default)]
+pub(super) struct Discarded {
+    pub(super) places: HashSet<Place>,
+    /// The slots that say they are theirs; none: nobody has looked yet.
+    slots: Option<HashMap<Place, Vec<SlotIndex>>>,
+}
+
+impl Discarded {
+    /// The slots that say they are of this place, which is one of the group's.
+    fn slots(&mut self, place: &Place, file: &SlotFile, total: SlotIndex) -> Result<Vec<SlotIndex>, StoreError> {
+        if self.slots.is_none() {
+            self.slots = Some(slots_of(&self.places, file, total)?);
+        }
+        let slots = self.slots.as_ref().and_then(|slots| slots.get(place));
+        Ok(slots.cloned().unwrap_or_default())
+    }
+}
+
+fn slots_of(
+    places: &HashSet<Place>,
+    file: &SlotFile,
+    total: SlotIndex,
+) -> Result<HashMap<Place, Vec<SlotIndex>>, StoreError> {
+    let mut slots: HashMap<Place, Vec<SlotIndex>> = HashMap::new();
+    file.walk(0, total, &mut |index, slot| {
+        if let Some(place) = slot.place().filter(|place| places.contains(*place) && !slot.is_free()) {
+            let own = slots.entry(*place).or_default();
+            if own.len() < SLOTS_MAX {
+                own.push(index);
+            }
+        }
+    })?;
+    Ok(slots)
+}
 
 impl Plan<'_> {
     /// Plans the end of an entry that does not open, if it is what it was: none, one whose header cannot be read. Its keys go
@@ -29,14 +68,12 @@ impl Plan<'_> {
         let total = self.allocation.total().min(self.slot_file.total()?);
         let named = header.map(|header| header.slot).filter(|index| *index < total);
         let owner = header.map(|header| self.owner_of_slot(place, &header)).transpose()?;
-        let mut slots = Vec::new();
-        if owner != Some(SlotOwner::Own) {
-            self.slot_file.walk(0, total, &mut |index, slot| {
-                if slot.place() == Some(place) && !slot.is_free() && slots.len() < SLOTS_MAX {
-                    slots.push(index);
-                }
-            })?;
-        }
+        let mut slots = match owner {
+            Some(SlotOwner::Own) => Vec::new(),
+            Some(SlotOwner::Nobody | SlotOwner::Another) | None => {
+                self.discarded.slots(place, self.slot_file, total)?
+            }
+        };
         if let Some(index) = named.filter(|_| owner != Some(SlotOwner::Another))
             && !self.slot_file.read(index)?.is_free()
         {

@@ -9,6 +9,7 @@ use aral_contract::id::Namespace;
 use sled::IVec;
 
 use super::allocation::Allocation;
+use super::discard::Discarded;
 use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
 use super::root::{Keys, NamespacePlace, Place, Root, Space, namespace_of};
@@ -58,6 +59,7 @@ pub(super) struct Plan<'a> {
     changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) doomed: Vec<SlotIndex>,
+    pub(super) discarded: Discarded,
 }
 
 pub(super) struct Change {
@@ -119,6 +121,7 @@ impl<'a> Plan<'a> {
             changes: Vec::new(),
             slots: Vec::new(),
             doomed: Vec::new(),
+            discarded: Discarded::default(),
         }
     }
 

@@ -123,6 +123,9 @@ pub(crate) struct SlotFile {
     steps: Steps,
     /// What the disk keeps free when this grows, in bytes.
     free_bytes_min: u64,
+    /// How often it was walked through.
+    #[cfg(test)]
+    pub(super) walks: std::sync::atomic::AtomicUsize,
 }
 
 impl SlotFile {
@@ -184,6 +187,8 @@ impl SlotFile {
             file,
             steps,
             free_bytes_min,
+            #[cfg(test)]
+            walks: std::sync::atomic::AtomicUsize::default(),
         };
         // What a process left that was killed may be in the memory of the system alone: it is not judged, or built on, before
         // it is on stable storage.
@@ -218,6 +223,8 @@ impl SlotFile {
         show: &mut dyn FnMut(SlotIndex, &Slot),
     ) -> Result<(), StoreError> {
         const AT_ONCE: u32 = 8192;
+        #[cfg(test)]
+        self.walks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut buffer = vec![0; AT_ONCE as usize * SLOT_BYTES];
         let mut first = from;
         while first < to {

@@ -1533,6 +1533,29 @@ fn damaged_records_are_found_and_taken_out_and_all_others_stay() {
 }
 
 #[test]
+fn all_slots_are_looked_through_once_for_many_records_that_are_taken_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put_all(&store, 0..1000);
+    put_all(&store, 1000..2000);
+    let slot = |index: usize| {
+        let place = place(&store, &format!("name-{index}"));
+        store.0.entry(&place).unwrap().unwrap().header.slot
+    };
+    let lost: Vec<_> = (0..1000).map(|index| (slot(index), slots::Slot::FREE)).collect();
+    store.0.slots.write(&lost).unwrap();
+    let walks = || store.0.slots.walks.load(Ordering::Relaxed);
+    let before = walks();
+    let (checked, found) = check(&store, true);
+    assert_eq!((checked.records, checked.damaged, checked.deleted), (2000, 1000, 1000));
+    assert_eq!(found.iter().filter(|one| one.deleted).count(), 1000);
+    assert!((1..=8).contains(&(walks() - before)), "{}", walks() - before);
+    assert_eq!(check(&store, true).0.damaged, 0);
+    assert_eq!(store.memory().usage(&namespace(NOTES)).unwrap().records, 1000);
+    assert_eq!(value(&store, "name-1000").as_deref(), Some(&b"value"[..]));
+}
+
+#[test]
 fn what_was_written_again_since_it_was_looked_at_stays() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();

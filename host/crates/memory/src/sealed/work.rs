@@ -6,6 +6,7 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use zeroize::Zeroizing;
 
+use super::discard::SLOTS_MAX;
 use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
 use super::root::{NamespacePlace, Place, Space};
@@ -91,14 +92,22 @@ impl Work {
         }
     }
 
-    /// At most so many records are changed.
+    /// At most so many records are changed, and slots destroyed.
     pub(super) fn records(&self) -> usize {
         match self {
             Self::Apply { operations, .. } => operations.len(),
-            Self::Restore { .. } | Self::Rewrite { .. } | Self::Discard { .. } => 1,
+            Self::Restore { .. } | Self::Rewrite { .. } => 1,
+            // Those that say they are its own, and the one that it names.
+            Self::Discard { .. } => SLOTS_MAX + 1,
             Self::Recount { .. } => 0,
             Self::Sweep { records_max } => *records_max,
         }
+    }
+
+    /// Where the record lies that is to be discarded.
+    pub(super) fn discards(&self) -> Option<Place> {
+        let Self::Discard { place, .. } = self else { return None };
+        Some(*place)
     }
 
     /// At most so many bytes are added. Removing is possible on a full disk.
