@@ -122,7 +122,8 @@ impl Secrets {
         if let Some(value) = cache.get(&reference) {
             return Ok(value);
         }
-        let flight = self.0.flights.join(&reference, cache.generation());
+        let reading = cache.reading(&reference);
+        let flight = self.0.flights.join(&reference, reading.generation());
         let mut landing = flight.wait().await;
         if let Some(outcome) = landing.outcome(cache, &reference) {
             return outcome;
@@ -131,10 +132,10 @@ impl Secrets {
         if let Some(value) = cache.get(&reference) {
             return Ok(value);
         }
-        let generation = cache.generation();
+        let generation = reading.generation();
         let outcome = read(source, &reference).await;
         if let Ok(value) = &outcome {
-            cache.insert(&reference, value, generation);
+            reading.keep(value, generation);
         }
         landing.land(cache, &reference, generation, &outcome);
         outcome

@@ -47,7 +47,14 @@ struct State {
     order: BTreeMap<u64, SecretReference>,
     next: u64,
     bytes: usize,
-    /// Grows whenever something is forgotten: what was read before that moment may be what was replaced.
+    /// The secrets that are being read.
+    reading: HashMap<SecretReference, Readers>,
+}
+
+#[derive(Default)]
+struct Readers {
+    count: usize,
+    /// How often the secret was forgotten since the first of them began: what was read before that may be what was replaced.
     generation: u64,
 }
 
@@ -69,9 +76,12 @@ impl Cache {
         })
     }
 
-    /// Changes when something is forgotten.
-    pub(super) fn generation(&self) -> u64 {
-        self.lock().generation
+    /// Begins to read a secret. Until what it returns is dropped, it is noted whether the secret is forgotten meanwhile.
+    pub(super) fn reading<'a>(&'a self, place: &'a SecretReference) -> Reading<'a> {
+        let mut state = self.lock();
+        let readers = state.reading.entry(place.clone()).or_default();
+        readers.count = readers.count.saturating_add(1);
+        Reading { cache: self, place }
     }
 
     /// A copy that is young enough.
@@ -88,8 +98,7 @@ impl Cache {
         }
     }
 
-    /// Keeps a copy of what was read in this generation.
-    pub(super) fn insert(&self, place: &SecretReference, value: &SecretValue, generation: u64) {
+    fn insert(&self, place: &SecretReference, value: &SecretValue, generation: u64) {
         let now = self.clock.elapsed();
         let until = now.saturating_add(Duration::from_millis(self.limits.ttl_ms));
         let Some(sealed) = self.seal(place, value).filter(|_| now < until) else {
@@ -97,7 +106,7 @@ impl Cache {
         };
         let bytes = place.to_string().len().saturating_add(sealed.bytes.len());
         let mut state = self.lock();
-        if state.generation != generation || bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
+        if state.generation(place) != generation || bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
             return;
         }
         state.remove(place);
@@ -134,9 +143,9 @@ impl Cache {
     pub(super) fn forget_local(&self) {
         let is_local = |place: &&SecretReference| matches!(place, SecretReference::Local { .. });
         let mut state = self.lock();
-        let places: Vec<SecretReference> = state.entries.keys().filter(is_local).cloned().collect();
-        places.iter().for_each(|place| state.remove(place));
-        state.generation = state.generation.saturating_add(1);
+        let known = state.entries.keys().chain(state.reading.keys());
+        let places: Vec<SecretReference> = known.filter(is_local).cloned().collect();
+        places.iter().for_each(|place| state.forget(place));
     }
 
     /// For a value that somebody is waiting for.
@@ -156,6 +165,17 @@ impl Cache {
 }
 
 impl State {
+    fn generation(&self, place: &SecretReference) -> u64 {
+        self.reading.get(place).map_or(0, |readers| readers.generation)
+    }
+
+    fn forget(&mut self, place: &SecretReference) {
+        self.remove(place);
+        if let Some(readers) = self.reading.get_mut(place) {
+            readers.generation = readers.generation.saturating_add(1);
+        }
+    }
+
     fn remove(&mut self, place: &SecretReference) {
         if let Some(entry) = self.entries.remove(place) {
             self.order.remove(&entry.number);
@@ -172,9 +192,37 @@ pub(super) struct Forget {
 
 impl Drop for Forget {
     fn drop(&mut self) {
+        self.cache.lock().forget(&self.place);
+    }
+}
+
+/// One who reads a secret.
+pub(super) struct Reading<'a> {
+    cache: &'a Cache,
+    place: &'a SecretReference,
+}
+
+impl Reading<'_> {
+    /// Changes when the secret is forgotten.
+    pub(super) fn generation(&self) -> u64 {
+        self.cache.lock().generation(self.place)
+    }
+
+    /// Keeps a copy of what was read in this generation.
+    pub(super) fn keep(&self, value: &SecretValue, generation: u64) {
+        self.cache.insert(self.place, value, generation);
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
         let mut state = self.cache.lock();
-        state.remove(&self.place);
-        state.generation = state.generation.saturating_add(1);
+        if let Some(readers) = state.reading.get_mut(self.place) {
+            readers.count = readers.count.saturating_sub(1);
+            if readers.count == 0 {
+                state.reading.remove(self.place);
+            }
+        }
     }
 }
 
@@ -275,13 +323,34 @@ mod tests {
     #[test]
     fn what_was_read_before_a_write_is_not_kept_after_it() {
         let (cache, _clock) = cache(CacheLimits::default());
-        let before = cache.generation();
-        drop(cache.forget_at_the_end(&place("a")));
-        cache.insert(&place("a"), &value("old"), before);
+        let (a, b) = (place("a"), place("b"));
+        let (reading, another) = (cache.reading(&a), cache.reading(&b));
+        let (before, of_another) = (reading.generation(), another.generation());
+        drop(cache.forget_at_the_end(&a));
+        reading.keep(&value("old"), before);
         assert!(!has(&cache, "a"));
-        cache.insert(&place("a"), &value("new"), cache.generation());
+        another.keep(&value("other"), of_another);
+        assert!(has(&cache, "b"), "it is another secret that was written");
+        reading.keep(&value("new"), reading.generation());
         assert!(has(&cache, "a"));
-        drop(cache.forget_at_the_end(&place("a")));
+        drop(cache.forget_at_the_end(&a));
         assert!(!has(&cache, "a"));
+        drop((reading, another));
+        assert!(cache.lock().reading.is_empty());
+    }
+
+    #[test]
+    fn what_lies_in_the_local_store_is_forgotten_and_nothing_else() {
+        let (cache, _clock) = cache(CacheLimits::default());
+        let local: SecretReference = "local://a".parse().unwrap();
+        let read: SecretReference = "local://b".parse().unwrap();
+        cache.insert(&local, &value("x"), 0);
+        cache.insert(&place("a"), &value("x"), 0);
+        let reading = cache.reading(&read);
+        let before = reading.generation();
+        cache.forget_local();
+        reading.keep(&value("old"), before);
+        assert!(cache.get(&local).is_none() && cache.get(&read).is_none());
+        assert!(has(&cache, "a"));
     }
 }

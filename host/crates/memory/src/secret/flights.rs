@@ -23,7 +23,7 @@ struct Flight {
 
 /// What the last flight brought.
 struct Last {
-    /// The generation of the cache when it began.
+    /// The generation of the secret when it began.
     generation: u64,
     /// None: it cannot be handed on, and whoever waits asks.
     outcome: Option<Result<Sealed, SecretError>>,
