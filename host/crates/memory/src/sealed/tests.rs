@@ -1048,6 +1048,33 @@ fn a_namespace_that_somebody_else_makes_room_in_is_not_full() {
 }
 
 #[test]
+fn a_full_namespace_is_full_also_where_nothing_can_be_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::new();
+    let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
+    put(&store, "old", b"x");
+    let short = Write {
+        ttl_seconds: Some(1),
+        ..write("short", b"x")
+    };
+    let memory = store.memory();
+    memory.put(&namespace("other"), short, &Quota::UNLIMITED).unwrap();
+    let other = {
+        let keys = store.0.keys.load();
+        keys.newest().namespace_place(Space::Memory, &namespace("other"))
+    };
+    lay(&store, tree::key(tree::prefix::USAGE, &[&other]), Some(vec![7]));
+    clock.advance(10);
+    assert!(store.sweep(10).is_err());
+    let one = Quota {
+        records_max: 1,
+        ..Quota::UNLIMITED
+    };
+    let refused = memory.put(&namespace("notes"), write("new", b"y"), &one);
+    assert!(matches!(refused, Err(StoreError::Quota { .. })), "{refused:?}");
+}
+
+#[test]
 fn a_batch_is_all_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
