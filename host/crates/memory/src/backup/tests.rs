@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
@@ -9,27 +10,36 @@ use aral_runtime::SystemClock;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::record::{Precondition, Quota, Write};
-use crate::sealed::{Existing, Imported, SealedStore, StoreOptions, Tally};
+use crate::record::{Operation, Precondition, Quota, Write};
+use crate::sealed::{Existing, Imported, SealedStore, Step, Steps, StoreOptions, Tally};
 use crate::{MasterKey, RecordStore};
 
 fn store(folder: &tempfile::TempDir, name: &str) -> SealedStore {
+    store_with(folder, name, Steps::default())
+}
+
+fn store_with(folder: &tempfile::TempDir, name: &str, steps: Steps) -> SealedStore {
     let key = MasterKey::from_text("5a".repeat(32).as_bytes()).unwrap();
     let options = StoreOptions {
         free_bytes_min: 0,
+        steps,
         ..StoreOptions::new(folder.path().join(name), key, Arc::new(SystemClock::new()))
     };
     SealedStore::open(options).unwrap()
 }
 
-fn put(space: &dyn RecordStore, namespace: &str, name: &str, value: &[u8], ttl_seconds: Option<u64>) {
-    let write = Write {
+fn write(name: &str, value: &[u8], ttl_seconds: Option<u64>) -> Write {
+    Write {
         name: name.parse().unwrap(),
         value: Zeroizing::new(value.to_vec()),
         ttl_seconds,
         classification: Classification::Confidential,
         precondition: Precondition::Any,
-    };
+    }
+}
+
+fn put(space: &dyn RecordStore, namespace: &str, name: &str, value: &[u8], ttl_seconds: Option<u64>) {
+    let write = write(name, value, ttl_seconds);
     space
         .put(&namespace.parse().unwrap(), write, &Quota::UNLIMITED)
         .unwrap();
@@ -89,6 +99,36 @@ fn a_backup_restores_every_record_of_both_spaces_as_it_was() {
         b"hunter22"
     );
     assert_eq!(get(&*to.memory(), "secrets", "token"), None);
+}
+
+#[test]
+fn an_import_waits_for_the_disk_once_for_many_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = store(&folder, "from");
+    let puts = (0..500).map(|index| Operation::Put(write(&format!("{index}"), b"x", None)));
+    from.memory()
+        .apply(&"notes".parse().unwrap(), puts.collect(), &Quota::UNLIMITED)
+        .unwrap();
+    put(&*from.memory(), "notes", "large", &vec![7; 9 << 20], None);
+    let key = BackupPrivateKey::generate().unwrap();
+    let bytes = backup(&from, &key.public_key());
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let steps = Steps::watched(move |step| {
+        counted.fetch_add(usize::from(step == Step::DestructionSynced), Ordering::Relaxed);
+    });
+    let to = store_with(&folder, "to", steps);
+    put(&*to.memory(), "notes", "7", b"newer", None);
+    commits.store(0, Ordering::Relaxed);
+    let mut told = 0;
+    let imported = to.import(&key, &mut Cursor::new(&bytes), Existing::Keep, &mut |_| told += 1);
+    let imported = imported.unwrap();
+    assert_eq!((imported.restored.records, imported.kept), (500, 1));
+    assert_eq!(get(&*to.memory(), "notes", "499").unwrap().value.as_slice(), b"x");
+    assert_eq!(get(&*to.memory(), "notes", "large").unwrap().value.len(), 9 << 20);
+    // What is large goes alone, and may part two that would go together.
+    let commits = commits.load(Ordering::Relaxed);
+    assert!((2..=5).contains(&commits) && told <= 5, "{commits} {told}");
 }
 
 #[test]

@@ -19,9 +19,9 @@ use crate::record::BATCH_OPERATIONS_MAX;
 use crate::store::StoreError;
 
 /// Requests that are written together. Bounds how long the first of them waits for the last.
-const GROUP_MAX: usize = 256;
+pub(super) const GROUP_MAX: usize = 256;
 /// Bytes that are written together, at least one request whatever its size.
-const GROUP_BYTES_MAX: u64 = 8 << 20;
+pub(super) const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// Records that are changed together, at least one request's. What a commit says of the slots that it dooms must be no
 /// larger than a chunk, so that sled keeps it where it is synced.
 const GROUP_RECORDS_MAX: usize = 4000;

@@ -6,6 +6,7 @@ use aral_contract::Classification;
 
 use super::SealedStore;
 use super::check::Look;
+use super::commit::{GROUP_BYTES_MAX, GROUP_MAX};
 use super::root::Space;
 use super::work::{Restored, Work};
 use crate::backup::{BackupError, BackupPrivateKey, BackupPublicKey, Kept, Reader, Writer};
@@ -118,31 +119,65 @@ impl SealedStore {
         from.seek(std::io::SeekFrom::Start(start)).map_err(seek)?;
         let mut reader = Reader::begin(with, from)?;
         let mut imported = Imported::default();
+        let (mut together, mut bytes) = (Vec::new(), 0_u64);
         while let Some(kept) = reader.next()? {
-            self.restore(kept, existing, &mut imported)?;
-            progress(&imported);
+            if kept.expires.is_some_and(|expires| expires <= self.0.now()) {
+                imported.expired = imported.expired.saturating_add(1);
+                continue;
+            }
+            let one = Restoring::new(kept, existing);
+            bytes = bytes.saturating_add(one.work.bytes());
+            if together.len() == GROUP_MAX || (bytes > GROUP_BYTES_MAX && !together.is_empty()) {
+                bytes = one.work.bytes();
+                self.restore(std::mem::take(&mut together), &mut imported, progress)?;
+            }
+            together.push(one);
         }
+        self.restore(together, &mut imported, progress)?;
         Ok(imported)
     }
 
-    fn restore(&self, kept: Kept, existing: Existing, imported: &mut Imported) -> Result<(), StoreError> {
-        let count = |one: &mut u64| *one = one.saturating_add(1);
-        if kept.expires.is_some_and(|expires| expires <= self.0.now()) {
-            count(&mut imported.expired);
-            return Ok(());
+    /// Writes these together: a commit of its own for each would wait for the disk as often.
+    fn restore(
+        &self,
+        together: Vec<Restoring>,
+        imported: &mut Imported,
+        progress: &mut dyn FnMut(&Imported),
+    ) -> Result<(), StoreError> {
+        let kinds: Vec<_> = together.iter().map(|one| (one.space, one.classification)).collect();
+        let works = together.into_iter().map(|one| one.work).collect();
+        let mut restored = Ok(());
+        for (done, (space, classification)) in self.0.submit_each(works).into_iter().zip(kinds) {
+            match done {
+                Ok(_) => imported.restored.count(space, classification),
+                Err(StoreError::Precondition { .. }) => imported.kept = imported.kept.saturating_add(1),
+                Err(error) => restored = restored.and(Err(error)),
+            }
         }
+        progress(imported);
+        restored
+    }
+}
+
+/// A record on its way into the store.
+struct Restoring {
+    space: Space,
+    classification: Classification,
+    work: Work,
+}
+
+impl Restoring {
+    fn new(kept: Kept, existing: Existing) -> Self {
         let (space, classification) = (kept.space, kept.classification);
-        let work = Work::Restore {
+        Self {
             space,
-            namespace: kept.namespace.clone(),
-            record: Restored::from(kept),
-            replace: existing == Existing::Replace,
-        };
-        match self.0.submit(work) {
-            Ok(_) => imported.restored.count(space, classification),
-            Err(StoreError::Precondition { .. }) => count(&mut imported.kept),
-            Err(error) => return Err(error),
+            classification,
+            work: Work::Restore {
+                space,
+                namespace: kept.namespace.clone(),
+                record: Restored::from(kept),
+                replace: existing == Existing::Replace,
+            },
         }
-        Ok(())
     }
 }
