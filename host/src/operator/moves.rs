@@ -14,7 +14,7 @@ use crate::config::storage::MasterKeyPlace;
 use crate::events::security;
 use crate::storage::{backup_failure, rotation, store_failure};
 
-/// A piece of a backup on its way. Bounds the memory that is taken for each.
+/// Longest piece of a backup on its way, however long a record is. Bounds the memory that is taken for each.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Seals the store under another master key.
@@ -208,8 +208,10 @@ struct Pieces<'a, 'b> {
 
 impl Write for Pieces<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match (self.tell.borrow_mut())(Told::Data(bytes.to_vec())) {
-            Ok(()) => Ok(bytes.len()),
+        // What is longer than its buffer is handed on whole by whoever gathers.
+        let piece = bytes.get(..PIECE_BYTES).unwrap_or(bytes);
+        match (self.tell.borrow_mut())(Told::Data(piece.to_vec())) {
+            Ok(()) => Ok(piece.len()),
             Err(failure) => {
                 let words = failure.to_string();
                 self.gone = Some(failure);

@@ -163,12 +163,28 @@ fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
 }
 
 #[test]
+fn no_piece_of_an_export_is_as_long_as_a_long_record() {
+    let lab = Lab::new();
+    let mut lengths = Vec::new();
+    let exported = lab.export(&mut |told| {
+        if let Told::Data(data) = told {
+            lengths.push(data.len());
+        }
+        Ok(())
+    });
+    assert_eq!(exported.unwrap().records, 3);
+    assert!(lengths.iter().all(|length| *length <= PIECE_BYTES), "{lengths:?}");
+    assert!(lengths.iter().sum::<usize>() > 3 * 2 * PIECE_BYTES, "{lengths:?}");
+}
+
+#[test]
 fn who_leaves_before_an_export_is_over_is_on_record() {
     let lab = Lab::new();
     let mut pieces = 0;
     let left = lab.export(&mut |told| {
         pieces += usize::from(matches!(told, Told::Data(_)));
-        if pieces < 3 {
+        // Past the pieces of the first record, and the head of the second.
+        if pieces < 6 {
             return Ok(());
         }
         Err(Failure::new(Code::Cancelled, "nobody listens"))
