@@ -19,6 +19,17 @@ fn denied(call: &CallRecord, permission: Permission, target: &str, reason: &str)
     Error::Denied(reason.to_owned())
 }
 
+/// The words of an error.
+pub(crate) fn reason_of(error: &Error) -> &str {
+    match error {
+        Error::InvalidInput(text)
+        | Error::Denied(text)
+        | Error::Unavailable(text)
+        | Error::Limit(text)
+        | Error::Internal(text) => text,
+    }
+}
+
 /// Whether the persona is cleared for a value that is so sensitive; else why not, with the line that would clear it.
 fn cleared(call: &CallRecord, classification: Classification) -> Result<(), String> {
     let clearance = call.frame.grant.clearance;

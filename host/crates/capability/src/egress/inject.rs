@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 use super::mask::Echoes;
 use crate::bindings::aral::capability::types::Error as GuestError;
 use crate::call::CallRecord;
-use crate::functions::secret::usage::{Use, reason_of};
+use crate::functions::reason_of;
+use crate::functions::secret::usage::Use;
 
 /// Shortest secret that is injected, in bytes. A shorter one could be guessed by sending every candidate to a server that
 /// echoes, and by seeing which one comes back masked.

@@ -11,7 +11,7 @@ use aral_memory::{RecordName, RecordStore, StoreError};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::super::denied;
+use super::super::{denied, reason_of};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::{CallRecord, sanitised};
 
@@ -157,16 +157,6 @@ fn record(
             amount: step.amount,
             refused: refused.map(str::to_owned),
         });
-    }
-}
-
-fn reason_of(error: &Error) -> &str {
-    match error {
-        Error::InvalidInput(text)
-        | Error::Denied(text)
-        | Error::Unavailable(text)
-        | Error::Limit(text)
-        | Error::Internal(text) => text,
     }
 }
 

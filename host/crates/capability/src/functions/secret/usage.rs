@@ -10,7 +10,7 @@ use aral_contract::id::SecretName;
 use aral_contract::{EventKind, Permission, SecretError, SecretValue};
 use aral_memory::{Secrets, WriteEnded};
 
-use super::super::denied;
+use super::super::{denied, reason_of};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::CallRecord;
 
@@ -173,17 +173,6 @@ pub(super) fn check_present(call: &CallRecord) -> Result<(), Error> {
 /// A refusal of the host itself, recorded.
 pub(super) fn refuse(call: &CallRecord, permission: Permission, name: &str, reason: &str) -> Error {
     denied(call, permission, name, reason)
-}
-
-/// The words of an error.
-pub(crate) fn reason_of(error: &Error) -> &str {
-    match error {
-        Error::InvalidInput(text)
-        | Error::Denied(text)
-        | Error::Unavailable(text)
-        | Error::Limit(text)
-        | Error::Internal(text) => text,
-    }
 }
 
 /// A failure, for the log with its cause, and for the guest.
