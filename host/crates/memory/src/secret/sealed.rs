@@ -4,18 +4,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aes_gcm::aead::AeadInOut as _;
-use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use aral_contract::SecretValue;
 use aral_runtime::entropy::{self, EntropyError};
 use zeroize::Zeroizing;
 
-const NONCE_BYTES: usize = 12;
-const TAG_BYTES: usize = 16;
+use crate::crypto::{Cipher, NONCE_BYTES, TAG_BYTES};
 
 /// The key. Erased when dropped.
 pub(super) struct ProcessKey {
-    cipher: Aes256Gcm,
+    cipher: Cipher,
     /// Counted and not drawn: under one key no number comes twice.
     next: AtomicU64,
 }
@@ -30,7 +27,7 @@ impl ProcessKey {
     pub(super) fn new() -> Result<Self, EntropyError> {
         let key = entropy::seed32()?;
         Ok(Self {
-            cipher: Aes256Gcm::new((&*key).into()),
+            cipher: Cipher::new(&key),
             next: AtomicU64::new(0),
         })
     }
@@ -43,20 +40,15 @@ impl ProcessKey {
         // With room for the tag, so that the plain bytes are not left behind in a place that was too small.
         let mut bytes = Zeroizing::new(Vec::with_capacity(value.expose().len().saturating_add(TAG_BYTES)));
         bytes.extend_from_slice(value.expose());
-        self.cipher
-            .encrypt_in_place(&Nonce::from(nonce), label.as_bytes(), &mut *bytes)
-            .ok()?;
+        self.cipher.seal_joined(&nonce, label.as_bytes(), &mut bytes).ok()?;
         let bytes = std::mem::take(&mut *bytes);
         Some(Sealed { nonce, bytes })
     }
 
     /// None: it was sealed under another label, or is damaged.
     pub(super) fn open(&self, label: &str, sealed: &Sealed) -> Option<SecretValue> {
-        let mut bytes = Zeroizing::new(sealed.bytes.clone());
-        self.cipher
-            .decrypt_in_place(&Nonce::from(sealed.nonce), label.as_bytes(), &mut *bytes)
-            .ok()?;
-        Some(SecretValue::new(std::mem::take(&mut *bytes)))
+        let opened = self.cipher.opened(&sealed.nonce, label.as_bytes(), &sealed.bytes);
+        opened.ok().map(SecretValue::new)
     }
 }
 
