@@ -319,15 +319,17 @@ pub(crate) fn store_id() -> Result<StoreId, StoreError> {
 }
 
 fn open(dir: &Dir) -> Result<File, StoreError> {
+    open_file(dir, NAME).map_err(|error| StoreError::io("open its keyring", error))
+}
+
+/// A file of the store, to be read and overwritten in place. Never a link.
+pub(super) fn open_file(dir: &Dir, name: &str) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
         .write(true)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    let file = dir.open_with(NAME, &options);
-    Ok(file
-        .map_err(|error| StoreError::io("open its keyring", error))?
-        .into_std())
+    dir.open_with(name, &options).map(cap_std::fs::File::into_std)
 }
 
 fn page(store: &StoreId, sequence: u64, content: &Content) -> Result<Vec<u8>, StoreError> {

@@ -6,15 +6,14 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::files;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::OFlags;
+use cap_std::fs::Dir;
 use zeroize::Zeroizing;
 
 use super::allocation::{Allocation, BLOCK_SLOTS};
 use super::beside::Beside;
 use super::bytes::joined;
 use super::entry::Drawn;
-use super::keyring::{FORMAT, StoreId};
+use super::keyring::{FORMAT, StoreId, open_file};
 use super::room::Room;
 use super::root::{Keys, PLACE_BYTES, Place};
 use super::{Step, Steps};
@@ -146,13 +145,8 @@ impl SlotFile {
         free_bytes_min: u64,
         steps: Steps,
     ) -> Result<(Self, Allocation, u64), StoreError> {
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let file = match dir.open_with(NAME, &options) {
-            Ok(file) => file.into_std(),
+        let file = match open_file(dir, NAME) {
+            Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(StoreError::Corrupt {
                     what: "the slot file, which is not there,",
