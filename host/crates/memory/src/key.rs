@@ -43,15 +43,7 @@ impl MasterKey {
     /// # Errors
     /// The system gives no randomness.
     pub fn generate_text() -> Result<Zeroizing<String>, LockedKeyError> {
-        let key = LockedKey::random()?;
-        // With the final size from the start: growing would leave copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(KEY_BYTES * 2));
-        for byte in key.expose() {
-            for half in [byte >> 4, byte & 0xf] {
-                text.extend(char::from_digit(half.into(), 16));
-            }
-        }
-        Ok(text)
+        Ok(Zeroizing::new(hex(LockedKey::random()?.expose())))
     }
 
     /// From its text: 64 hex digits; white space around them is let go.
@@ -179,7 +171,7 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// Lower-case hex.
+/// Lower-case hex. It has its size from the start: growing would leave copies of a key behind.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(
         String::with_capacity(bytes.len().saturating_mul(2)),
