@@ -33,8 +33,6 @@ pub(crate) use in_force::{Given, InForce};
 
 /// The rule of the event that says that a document lapsed.
 const LAPSED: &str = "document.lapsed";
-/// The rule of the event that says that servers are reached with the authorities of the start.
-const OLD_AUTHORITIES: &str = "outbound.ca_file";
 
 type Manifest = Verified<manifest::ManifestBody>;
 /// What is not believed any more, and the reason.
@@ -258,8 +256,8 @@ impl<'a> Renewal<'a> {
         for (subject, reason) in self.lapses.take() {
             self.host.note_lapsed(&subject, &reason);
         }
-        if self.in_force.keeps_other_authorities(self.config) {
-            self.host.note_old_authorities();
+        for rule in self.in_force.other_authorities(self.config) {
+            self.host.note_old_authorities(rule);
         }
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
@@ -318,11 +316,17 @@ impl Host {
         self.record(security(LAPSED, format!("{subject}: {reason}")));
     }
 
-    /// Authorities that are renewed are no reason to refuse a configuration that may revoke something.
-    fn note_old_authorities(&self) {
-        let subject = "[outbound] ca_file: until a restart the keys of issuers alone are fetched with the new one";
+    /// Servers are reached with the authorities of the start, and somebody has to restart the host for those of now.
+    fn note_old_authorities(&self, rule: &'static str) {
+        let section = rule.trim_end_matches(".ca_file");
+        let but = if rule == fixed::OUTBOUND {
+            ", but for the keys of issuers"
+        } else {
+            ""
+        };
+        let subject = format!("[{section}] ca_file: until a restart the one of the start holds{but}");
         tracing::warn!("{subject}");
-        self.record(security(OLD_AUTHORITIES, subject.to_owned()));
+        self.record(security(rule, subject));
     }
 }
 

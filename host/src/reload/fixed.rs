@@ -1,9 +1,19 @@
 //! What of a configuration cannot change while the host runs, and the authorities, which change in part.
 
-use aral_contract::{Code, Failure};
+use std::collections::BTreeMap;
+
+use aral_contract::{Code, Digest, Failure};
 use aral_protocol::AdminOptions;
 
 use crate::config::Config;
+
+/// The rules of the events that say that the authorities of a section are those of the start: what its `ca_file` is called.
+pub(super) const OUTBOUND: &str = "outbound.ca_file";
+const EGRESS: &str = "egress.ca_file";
+const VAULT: &str = "secrets.vault.ca_file";
+const ELASTICSEARCH: &str = "audit.elasticsearch.ca_file";
+const OTLP: &str = "audit.otlp.ca_file";
+const TELEMETRY: &str = "telemetry.otlp.ca_file";
 
 fn admin(config: &Config) -> Option<&AdminOptions> {
     config.serve.as_ref().map(|serve| &serve.admin)
@@ -23,13 +33,53 @@ fn way(config: &Config) -> (Option<&str>, &[String]) {
     (options.proxy.as_deref(), &options.no_proxy)
 }
 
-/// Whom they trust besides the system's.
-pub(super) fn authorities(config: &Config) -> Option<&[u8]> {
-    config.outbound.options().ca_pem.as_deref()
+/// What the `ca_file` of each section says that cannot change. It is read once, at the start.
+fn ca_files(config: &mut Config) -> [(&'static str, Option<&mut Vec<u8>>); 5] {
+    let vault = config.secrets.as_mut().and_then(|secrets| secrets.vault.as_mut());
+    let (elasticsearch, otlp) = match &mut config.audit {
+        Some(audit) => (audit.elasticsearch.as_mut(), audit.otlp.as_mut()),
+        None => (None, None),
+    };
+    let telemetry = config.telemetry.otlp.as_mut();
+    [
+        (EGRESS, config.egress.extra_roots_pem.as_mut()),
+        (VAULT, vault.and_then(|vault| vault.ca_pem.as_mut())),
+        (
+            ELASTICSEARCH,
+            elasticsearch.and_then(|copy| copy.server.ca_pem.as_mut()),
+        ),
+        (OTLP, otlp.and_then(|copy| copy.server.ca_pem.as_mut())),
+        (
+            TELEMETRY,
+            telemetry.and_then(|export| export.collector.server.ca_pem.as_mut()),
+        ),
+    ]
 }
 
-/// What the host is made of, it keeps until its end.
+/// Whom those trust who reach a server until the end of the host as they did at the start, by the rules of the events.
+pub(super) fn authorities(config: &Config) -> BTreeMap<&'static str, Option<Digest>> {
+    let outbound = config.outbound.options().ca_pem.as_deref();
+    let outbound = outbound.filter(|_| keeps_outbound(config)).map(Digest::of);
+    let mut copy = config.clone();
+    let files = ca_files(&mut copy).map(|(rule, pem)| (rule, pem.map(|pem| Digest::of(pem))));
+    files.into_iter().chain([(OUTBOUND, outbound)]).collect()
+}
+
+/// Without what each `ca_file` says: that there is one is of its section, and what it says changes when its authority is renewed.
+fn without_authorities(config: &Config) -> Config {
+    let mut config = config.clone();
+    for (_, pem) in ca_files(&mut config) {
+        if let Some(pem) = pem {
+            pem.clear();
+        }
+    }
+    config
+}
+
+/// What the host is made of, it keeps until its end. Authorities that are renewed are no reason to refuse a configuration that may
+/// revoke something.
 pub(super) fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
+    let (old, new) = (&without_authorities(old), &without_authorities(new));
     let sections = [
         ("state_dir", old.state_dir == new.state_dir),
         ("[egress]", old.egress == new.egress),

@@ -1,6 +1,6 @@
 //! What of the configuration holds, as far as the next one is compared with it, and what holds whatever it says.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Weak};
 
 use aral_contract::document::{Kind, PublicKey, TrustStore, Validity};
@@ -8,7 +8,7 @@ use aral_contract::{Code, Digest, Failure, KeyId};
 use aral_orchestration::Policy;
 use aral_protocol::Health;
 
-use super::fixed::{authorities, keeps_outbound};
+use super::fixed::authorities;
 use crate::config::Config;
 use crate::host::Registered;
 
@@ -17,8 +17,8 @@ use crate::host::Registered;
 pub(crate) struct InForce {
     /// As it was handed to the host; none: it is not built yet.
     pub(super) config: Option<Box<Config>>,
-    /// The authorities of `[outbound]` at the start: what reaches a server until the end of the host trusts these.
-    authorities: Option<Vec<u8>>,
+    /// The authorities of the start: what reaches a server until the end of the host trusts these.
+    authorities: BTreeMap<&'static str, Option<Digest>>,
     /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
     pub(super) manifests: HashSet<Digest>,
     given: Given,
@@ -41,7 +41,7 @@ impl InForce {
     pub(crate) fn new(config: &Config, given: Given) -> Self {
         Self {
             config: Some(Box::new(config.clone())),
-            authorities: authorities(config).map(<[u8]>::to_vec),
+            authorities: authorities(config),
             manifests: HashSet::new(),
             given,
             revoked: BTreeSet::new(),
@@ -61,11 +61,16 @@ impl InForce {
         self.servers.push(Arc::downgrade(health));
     }
 
-    /// Whether a configuration has other authorities than the one before, and than servers are reached with until the end of the host.
-    pub(super) fn keeps_other_authorities(&self, new: &Config) -> bool {
-        let old = self.config.as_deref();
-        let is_news = old.is_some_and(|old| keeps_outbound(old) && authorities(old) != authorities(new));
-        is_news && authorities(new) != self.authorities.as_deref()
+    /// Where a configuration has other authorities than the one before, and than servers are reached with until the end of the host:
+    /// the rules of the events that say so.
+    pub(super) fn other_authorities(&self, new: &Config) -> Vec<&'static str> {
+        let Some(old) = self.config.as_deref().map(authorities) else {
+            return Vec::new();
+        };
+        let new = authorities(new).into_iter();
+        new.filter(|(rule, pem)| old.get(rule) != Some(pem) && self.authorities.get(rule) != Some(pem))
+            .map(|(rule, _)| rule)
+            .collect()
     }
 
     /// Whether no server would be left behind under the rules of before.

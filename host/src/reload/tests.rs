@@ -764,9 +764,8 @@ fn authorities_that_are_renewed_keep_no_rule_from_holding() {
     let collector = "[telemetry.otlp]\naddress = \"http://127.0.0.1:1\"";
     for (keeps, more) in [(true, collector), (false, "")] {
         let lab = Lab::new();
-        let pem = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
         let config = |ca: &str, rules: &str| {
-            lab.write("ca.pem", pem(ca).as_bytes());
+            lab.write("ca.pem", certificates(ca).as_bytes());
             lab.config(&[], &[], &format!("{more}\n[outbound]\nca_file = \"ca.pem\"\n{rules}"))
         };
         let host = lab.host(config("AAAA", ""));
@@ -775,7 +774,7 @@ fn authorities_that_are_renewed_keep_no_rule_from_holding() {
         lab.events();
         let told = || {
             let of_rule =
-                |event: &EventKind| matches!(event, EventKind::Security { rule, .. } if *rule == OLD_AUTHORITIES);
+                |event: &EventKind| matches!(event, EventKind::Security { rule, .. } if *rule == fixed::OUTBOUND);
             lab.events().iter().filter(|event| of_rule(event)).count()
         };
         host.reload(&config("AAAA", "")).unwrap();
@@ -790,6 +789,79 @@ fn authorities_that_are_renewed_keep_no_rule_from_holding() {
         host.reload(&config("CCCC", &revoking)).unwrap();
         assert_eq!(told(), usize::from(keeps), "{more}");
     }
+}
+
+/// A file of certificates, as far as the configuration looks at it.
+fn certificates(text: &str) -> String {
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+#[test]
+fn authorities_of_a_section_that_cannot_change_are_renewed_and_told_of() {
+    let address = "address = \"https://127.0.0.1:1\"";
+    for (rule, section, more) in [
+        ("egress.ca_file", "[egress]", String::new()),
+        (
+            "secrets.vault.ca_file",
+            "[secrets.vault]",
+            format!("{address}\ntoken_file = \"token\""),
+        ),
+        (
+            "audit.elasticsearch.ca_file",
+            "[audit.elasticsearch]",
+            format!("{address}\nindex = \"i\""),
+        ),
+        ("audit.otlp.ca_file", "[audit.otlp]", address.to_owned()),
+        ("telemetry.otlp.ca_file", "[telemetry.otlp]", address.to_owned()),
+    ] {
+        let lab = Lab::new();
+        let config = |text: &str| {
+            lab.write("ca.pem", certificates(text).as_bytes());
+            lab.config(&[], &[], &format!("{section}\nca_file = \"ca.pem\"\n{more}"))
+        };
+        let old = config("AAAA");
+        let in_force = InForce::new(&old, Given::default());
+        let renewed = config("BBBB");
+        check_fixed(&old, &renewed).unwrap();
+        assert_eq!(in_force.other_authorities(&renewed), [rule]);
+        assert!(in_force.other_authorities(&config("AAAA")).is_empty(), "{rule}");
+        // Whether there are any is a line of the section.
+        let none = lab.config(&[], &[], &format!("{section}\n{more}"));
+        for (before, after) in [(&old, &none), (&none, &old)] {
+            let failure = check_fixed(before, after).unwrap_err();
+            assert!(failure.message.ends_with("cannot change while the host runs"), "{rule}");
+        }
+    }
+}
+
+#[test]
+fn a_bundle_of_authorities_that_was_renewed_keeps_no_key_from_being_revoked() {
+    let lab = Lab::new();
+    let config = |text: &str, rules: &str| {
+        lab.write("ca.pem", certificates(text).as_bytes());
+        lab.config(&[], &[], &format!("[egress]\nca_file = \"ca.pem\"\n{rules}"))
+    };
+    let host = lab.host(config("AAAA", ""));
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
+    let told = || {
+        let subject = |event| match event {
+            EventKind::Security {
+                rule: "egress.ca_file",
+                subject,
+                ..
+            } => Some(subject),
+            _ => None,
+        };
+        lab.events().into_iter().filter_map(subject).collect::<Vec<_>>()
+    };
+    lab.events();
+    host.reload(&config("BBBB", &revoking)).unwrap();
+    assert!(host.dispatcher().trust().is_revoked(bad));
+    assert_eq!(told(), ["[egress] ca_file: until a restart the one of the start holds"]);
+    host.reload(&config("BBBB", &revoking)).unwrap();
+    host.reload(&config("AAAA", &revoking)).unwrap();
+    assert!(told().is_empty(), "once, and not of the one of the start");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::enter::Entrance;
 use crate::health::Doctor;
-use crate::limit::{Limits, Proxies, Rates};
+use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
 use crate::mcp::{Mcp, Toolbox};
 use crate::meters;
@@ -95,6 +95,7 @@ pub(crate) struct RenewedParts {
     pub(crate) resource: Option<Resource>,
     pub(crate) bounds: Bounds,
     pub(crate) rates: Rates,
+    pub(crate) redis: Option<RedisOptions>,
     pub(crate) proxies: Proxies,
 }
 
@@ -141,6 +142,7 @@ impl Shared {
             resource,
             bounds,
             rates,
+            redis,
             proxies,
         } = parts;
         issuers.take_over(&self.issuers);
@@ -156,7 +158,7 @@ impl Shared {
             connections_of: self.connections_of.clone(),
             requests: self.requests.clone(),
             requests_of: self.requests_of.clone(),
-            limits: Arc::new(self.limits.renewed(rates)),
+            limits: Arc::new(self.limits.renewed(rates, redis)),
             proxies,
             openapi: self.openapi.clone(),
             receipts: Arc::clone(&self.receipts),
@@ -248,12 +250,24 @@ impl Shared {
     }
 
     fn record_tls(&self, rule: &'static str, listener: SocketAddr) {
+        self.record_renewal(rule, listener.to_string());
+    }
+
+    /// Records and says that the server of limits is asked with the password and the authorities of the start.
+    pub(crate) fn tell_old_credentials(&self) {
+        let subject = "[serve.rates.redis]: until a restart the password and the ca_file of the start hold";
+        tracing::warn!("{subject}");
+        self.record_renewal("rates.redis_credentials", subject.to_owned());
+    }
+
+    /// Records that something new does not hold.
+    fn record_renewal(&self, rule: &'static str, subject: String) {
         self.record(
             None,
             EventKind::Security {
                 severity: Severity::Medium,
                 rule,
-                subject: listener.to_string(),
+                subject,
                 source: None,
             },
         );

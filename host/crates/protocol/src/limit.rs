@@ -48,7 +48,10 @@ pub(crate) struct Limits {
     /// What asks nobody who they are, by address.
     public: Arc<Local>,
     callers: Arc<Local>,
+    /// As it was at the start.
     shared: Option<Arc<Shared>>,
+    /// What the configuration says of it now.
+    redis: Option<RedisOptions>,
 }
 
 /// Who asks for what.
@@ -106,7 +109,7 @@ impl Limits {
             clock: Arc::clone(clock),
             sink: Arc::clone(sink),
         };
-        let shared = match redis {
+        let shared = match redis.clone() {
             Some(options) => Some(Arc::new(Shared::start(options, recorder).await?)),
             None => None,
         };
@@ -117,17 +120,20 @@ impl Limits {
             public: Arc::new(Local::new("public", keys_max, Arc::clone(clock))),
             callers: Arc::new(Local::new("callers", keys_max, Arc::clone(clock))),
             shared,
+            redis,
         })
     }
 
-    /// The same limits with other rates: what was counted is counted. Changes nothing of this one.
-    pub(crate) fn renewed(&self, rates: Rates) -> Self {
+    /// The same limits with other rates, under a configuration that says this of their server: what was counted is counted. Changes
+    /// nothing of this one.
+    pub(crate) fn renewed(&self, rates: Rates, redis: Option<RedisOptions>) -> Self {
         Self {
             rates,
             strangers: Arc::clone(&self.strangers),
             public: Arc::clone(&self.public),
             callers: Arc::clone(&self.callers),
             shared: self.shared.clone(),
+            redis,
         }
     }
 
@@ -139,9 +145,24 @@ impl Limits {
         self.callers.resize(keys_max);
     }
 
-    /// Whether they are counted there; none: by this server alone.
+    /// Whether they are counted there; none: by this server alone. A password or authorities that were renewed are no reason to refuse
+    /// a configuration that may revoke something.
     pub(crate) fn is_kept_at(&self, redis: Option<&RedisOptions>) -> bool {
-        self.shared.as_ref().map(|shared| shared.options()) == redis
+        match (self.kept_at(), redis) {
+            (Some(kept), Some(redis)) => kept.is_like(redis),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// Whether the configuration names another password or other authorities than that of before, and than their server is asked with.
+    pub(crate) fn has_other_credentials(&self, before: &Self) -> bool {
+        self.redis != before.redis && self.redis.as_ref() != self.kept_at()
+    }
+
+    /// How their server is asked until the end of this one.
+    fn kept_at(&self) -> Option<&RedisOptions> {
+        self.shared.as_ref().map(|shared| shared.options())
     }
 
     /// A request from this address, of whoever it is. An address that showed too many wrong credentials is refused before

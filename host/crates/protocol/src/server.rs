@@ -127,6 +127,7 @@ impl ServerHandle {
             resource: options.resource,
             bounds: options.bounds,
             rates: options.rates,
+            redis: options.redis,
             proxies: options.trusted_proxies,
         });
         Ok(Prepared {
@@ -172,6 +173,10 @@ impl Prepared {
         let Self { handle, stage } = self;
         handle.places.resize(bounds::size(stage.bounds().connections_max));
         stage.shared.rebound();
+        let before = &handle.current.stage().shared;
+        if stage.shared.limits.has_other_credentials(&before.limits) {
+            stage.shared.tell_old_credentials();
+        }
         handle.current.replace(stage);
     }
 }

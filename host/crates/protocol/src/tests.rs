@@ -63,7 +63,9 @@ impl Receipts for NoReceipts {
 }
 
 pub(crate) struct Fixture {
+    /// Of the first listener, and of all.
     pub(crate) address: std::net::SocketAddr,
+    pub(crate) addresses: Vec<std::net::SocketAddr>,
     pub(crate) reloader: TlsReloader,
     pub(crate) sink: Arc<Sink>,
     patient: Arc<Patient>,
@@ -136,6 +138,18 @@ pub(crate) async fn start_at(
     bounds: Bounds,
     change: impl FnOnce(&mut ListenerOptions, &mut Vec<Caller>),
 ) -> Fixture {
+    start_as(clock, bounds, |options, callers| {
+        change(&mut options.listeners[0], callers)
+    })
+    .await
+}
+
+/// The same with all options as the test wants.
+pub(crate) async fn start_as(
+    clock: Arc<dyn Clock>,
+    bounds: Bounds,
+    change: impl FnOnce(&mut ServerOptions, &mut Vec<Caller>),
+) -> Fixture {
     let (sink, patient) = (Arc::new(Sink::default()), Arc::new(Patient::default()));
     let dispatcher = Arc::new(dispatcher(&clock, Arc::clone(&sink) as Arc<dyn AuditSink>));
     let mut callers = vec![Caller {
@@ -145,7 +159,7 @@ pub(crate) async fn start_at(
         certificates: Vec::new(),
         signature: None,
     }];
-    let mut listener = ListenerOptions {
+    let listener = ListenerOptions {
         address: "127.0.0.1:0".parse().unwrap(),
         hosts: Vec::new(),
         origins: Vec::new(),
@@ -153,12 +167,12 @@ pub(crate) async fn start_at(
         tls: None,
         mcp: true,
     };
-    change(&mut listener, &mut callers);
-    let options = ServerOptions {
+    let mut options = ServerOptions {
         listeners: vec![listener],
         bounds,
         ..ServerOptions::default()
     };
+    change(&mut options, &mut callers);
     let (changes, changed) = watch::channel(());
     let parts = ServerParts {
         dispatcher: Arc::clone(&dispatcher),
@@ -171,7 +185,7 @@ pub(crate) async fn start_at(
         changes: changed,
     };
     let server = Server::bind(options.clone(), parts).await.unwrap();
-    let address = server.addresses()[0];
+    let addresses = server.addresses();
     let handle = server.handle();
     let reloader = handle.tls_reloader();
     let (stop, stopped) = oneshot::channel();
@@ -179,7 +193,8 @@ pub(crate) async fn start_at(
         let _ = stopped.await;
     }));
     Fixture {
-        address,
+        address: addresses[0],
+        addresses,
         reloader,
         sink,
         patient,
@@ -197,15 +212,21 @@ pub(crate) async fn start_at(
 impl Fixture {
     /// Has it take another configuration, with the listener as the test wants.
     pub(crate) fn renew(&self, change: impl FnOnce(&mut ListenerOptions)) {
+        let prepared = self.prepare(|options| change(&mut options.listeners[0]));
+        prepared.unwrap().commit();
+    }
+
+    /// Another configuration, as the test wants, which does not hold yet.
+    pub(crate) fn prepare(&self, change: impl FnOnce(&mut ServerOptions)) -> Result<Prepared, BindError> {
         let mut options = self.options.clone();
-        change(&mut options.listeners[0]);
+        change(&mut options);
         let renewal = Renewal {
             options,
             dispatcher: Arc::clone(&self.dispatcher),
             callers: Callers::new(self.callers.clone()).unwrap(),
             issuers: Issuers::new(Vec::new(), Arc::clone(&self.clock)),
         };
-        self.handle.prepare(renewal).unwrap().commit();
+        self.handle.prepare(renewal)
     }
 
     /// Status and document of one request on a connection of its own.
@@ -271,6 +292,54 @@ async fn health_is_one_word_for_strangers() {
     assert_eq!(it.get("/health").await.0, 200, "what was seen a moment ago");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(it.get("/health").await, (503, json!({"status": "failing"})));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_of_redis_that_was_renewed_keeps_no_configuration_from_holding() {
+    // Nobody is there, and each process counts for itself.
+    let redis = |password: &str, text: &str| RedisOptions {
+        url: "redis://127.0.0.1:1".parse().unwrap(),
+        password: Some(aral_contract::SecretValue::new(password.into())),
+        ca_pem: Some(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").into()),
+        prefix: limit::Prefix::default(),
+        timeout_ms: 250,
+        when_down: limit::WhenDown::Local,
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let start = start_as(clock, Bounds::default(), |options, _| {
+        options.redis = Some(redis("one", "AAAA"));
+    });
+    let it = start.await;
+    for (password, text, told) in [
+        ("one", "AAAA", 0),
+        ("two", "AAAA", 1),
+        ("two", "AAAA", 0),
+        ("two", "BBBB", 1),
+        ("one", "AAAA", 0),
+    ] {
+        it.sink.take();
+        let prepared = it.prepare(|options| options.redis = Some(redis(password, text)));
+        prepared.unwrap().commit();
+        let rules = it.sink.take().into_iter().filter_map(|kind| match kind {
+            EventKind::Security { rule, .. } => Some(rule),
+            _ => None,
+        });
+        let of_rule = rules.filter(|rule| *rule == "rates.redis_credentials");
+        assert_eq!(of_rule.count(), told, "{password} {text}");
+        assert_eq!(it.get("/ready").await.0, 200);
+    }
+    let without = RedisOptions {
+        password: None,
+        ..redis("one", "AAAA")
+    };
+    let slow = RedisOptions {
+        timeout_ms: 251,
+        ..redis("one", "AAAA")
+    };
+    for moved in [Some(without), Some(slow), None] {
+        let refused = it.prepare(|options| options.redis = moved).unwrap_err();
+        assert!(matches!(refused, BindError::LimitsMoved), "{refused}");
+    }
 }
 
 /// Whether a connection from an address is answered, and the connection.

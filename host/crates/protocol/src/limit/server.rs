@@ -32,6 +32,18 @@ pub struct RedisOptions {
     pub when_down: WhenDown,
 }
 
+impl RedisOptions {
+    /// Whether they are the same but for what the files of the password and of the certificates say.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let without = |options: &Self| Self {
+            password: options.password.as_ref().map(|_| SecretValue::new(Vec::new())),
+            ca_pem: options.ca_pem.as_ref().map(|_| Vec::new()),
+            ..options.clone()
+        };
+        without(self) == without(other)
+    }
+}
+
 /// What holds while the server does not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
