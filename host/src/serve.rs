@@ -133,7 +133,8 @@ impl Reloader {
     }
 
     /// Takes a configuration that was read again: policy, trust, manifests and personas as [`Host::reload`], and callers, issuers,
-    /// their keys, the names, pages and TLS of listeners, bounds, rates and proxies. A request that has begun goes on under the old one as a
+    /// their keys, the names, pages and TLS of listeners, bounds, rates and proxies. A listener of which no line of TLS is another one and
+    /// whose files cannot be taken goes on with what it has, which is on record. A request that has begun goes on under the old one as a
     /// whole, every later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
     /// runtime.
     ///

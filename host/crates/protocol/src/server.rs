@@ -22,7 +22,7 @@ use crate::places::Places;
 use crate::protected::Resource;
 use crate::receipts::Receipts;
 use crate::stage::{Current, Stage};
-use crate::tls::{self, Late, TlsReloader};
+use crate::tls::{self, TlsReloader};
 use crate::token::Issuers;
 
 /// Where the server listens, and what it bears.
@@ -116,7 +116,8 @@ impl ServerHandle {
             return Err(BindError::Moved);
         }
         check_listeners(&options, &callers, &issuers)?;
-        let shared = &self.current.stage().shared;
+        let before = self.current.stage();
+        let shared = &before.shared;
         if !shared.limits.is_kept_at(options.redis.as_ref()) {
             return Err(BindError::LimitsMoved);
         }
@@ -131,7 +132,7 @@ impl ServerHandle {
             proxies: options.trusted_proxies,
         });
         Ok(Prepared {
-            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound, Late::LeftOut)?,
+            stage: Stage::new(Arc::new(shared), options.listeners, &self.bound, Some(&before))?,
             handle: self.clone(),
         })
     }
@@ -224,7 +225,7 @@ impl Server {
         }
         let places = Places::new(bounds::size(shared.bounds.connections_max));
         let handle = ServerHandle {
-            current: Current::new(Stage::new(shared, options.listeners, &bound, Late::Refused)?),
+            current: Current::new(Stage::new(shared, options.listeners, &bound, None)?),
             wanted,
             bound: bound.into(),
             places,

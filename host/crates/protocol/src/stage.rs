@@ -12,7 +12,7 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::tls::{Late, Tls};
+use crate::tls::{Late, Tls, TlsOptions, tell_refused};
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
@@ -30,32 +30,31 @@ impl std::fmt::Debug for Stage {
 
 impl Stage {
     /// `addresses` are those that the sockets have, in the order of the listeners: a port that the system chose is a name of
-    /// its listener too. `late` is for OCSP responses that are not in their time.
+    /// its listener too. `before` is what answers until then; none: nothing does yet.
     ///
     /// # Errors
-    /// Files of TLS that are not taken.
+    /// Files of TLS that are not taken, for a listener that had others before, or none.
     pub(crate) fn new(
         shared: Arc<Shared>,
         listeners: Vec<ListenerOptions>,
         addresses: &[SocketAddr],
-        late: Late,
+        before: Option<&Self>,
     ) -> Result<Self, BindError> {
-        let door = |(listener, address): (ListenerOptions, &SocketAddr)| -> Result<Arc<Door>, BindError> {
-            let tls = listener.tls.clone().map(|tls| Tls::open(tls, shared.clock(), late));
-            let tls = tls.transpose().map_err(|source| BindError::Tls {
-                address: *address,
-                source: Box::new(source),
-            })?;
-            Ok(Arc::new(Door {
-                listener: ListenerOptions {
-                    address: *address,
-                    ..listener
-                },
-                tls: tls.map(Arc::new),
-                shared: Arc::clone(&shared),
-            }))
-        };
-        let doors = listeners.into_iter().zip(addresses).map(door);
+        let late = if before.is_some() { Late::LeftOut } else { Late::Refused };
+        let doors = listeners.into_iter().zip(addresses).enumerate();
+        let doors = doors.map(|(index, (listener, address))| {
+            let held = before.and_then(|stage| stage.tls(index));
+            let tls = listener.tls.clone();
+            let tls = tls.map(|tls| secure(tls, *address, &shared, late, held));
+            let (address, shared) = (*address, Arc::clone(&shared));
+            tls.transpose().map(|tls| {
+                Arc::new(Door {
+                    listener: ListenerOptions { address, ..listener },
+                    tls,
+                    shared,
+                })
+            })
+        });
         let doors = doors.collect::<Result<Vec<_>, BindError>>()?;
         Ok(Self {
             routers: doors.iter().map(router::router).collect(),
@@ -76,6 +75,29 @@ impl Stage {
 
     pub(crate) fn bounds(&self) -> &Bounds {
         &self.shared.bounds
+    }
+}
+
+/// TLS of a listener. Files that are not taken keep no configuration from holding that may revoke something: where no line says that
+/// they are others, it goes on with what it has, and somebody is told.
+fn secure(
+    options: TlsOptions,
+    address: SocketAddr,
+    shared: &Shared,
+    late: Late,
+    held: Option<Arc<Tls>>,
+) -> Result<Arc<Tls>, BindError> {
+    let held = held.filter(|tls| tls.is_of(&options));
+    match (Tls::open(options, shared.clock(), late), held) {
+        (Ok(tls), _) => Ok(Arc::new(tls)),
+        (Err(error), Some(tls)) => {
+            tell_refused(shared, address, &error);
+            Ok(tls)
+        }
+        (Err(source), None) => Err(BindError::Tls {
+            address,
+            source: Box::new(source),
+        }),
     }
 }
 

@@ -1,8 +1,10 @@
 //! TLS of one listener as it is now, and how it becomes another one: when it is told, or when files were seen to change.
-//! Files that cannot be taken change nothing, and connections that are open stay open.
+//! Files that cannot be taken change nothing of their listener, and connections that are open stay open.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aral_contract::failure::chain;
 use aral_contract::{Clock, Digest};
@@ -15,7 +17,7 @@ use super::files::Files;
 use super::settings::{self, Settings};
 use super::{ClientAuth, ClientCertificate, Late, TlsError, TlsOptions};
 use crate::bounds;
-use crate::door::Door;
+use crate::door::{Door, Shared};
 use crate::stage::{Current, Stage};
 
 /// One listener's.
@@ -44,6 +46,11 @@ impl Tls {
             clock,
             now: ArcSwap::from_pointee(settings),
         })
+    }
+
+    /// Whether it is made from these files.
+    pub(crate) fn is_of(&self, options: &TlsOptions) -> bool {
+        self.options == *options
     }
 
     /// The handshake with the settings of this moment.
@@ -82,7 +89,7 @@ impl Tls {
     }
 }
 
-/// Reads the files of TLS anew, of all listeners together. Clones are the same one.
+/// Reads the files of TLS anew, of each listener for itself. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct TlsReloader(Arc<Inner>);
 
@@ -93,13 +100,6 @@ struct Inner {
     turn: Mutex<()>,
 }
 
-/// What the files of one listener came to.
-struct Fresh<'a> {
-    door: &'a Door,
-    tls: &'a Tls,
-    settings: Settings,
-}
-
 impl TlsReloader {
     pub(crate) fn new(current: Current) -> Self {
         Self(Arc::new(Inner {
@@ -108,47 +108,34 @@ impl TlsReloader {
         }))
     }
 
-    /// Takes the files as they are now, of all listeners or of none. Blocks while it reads.
+    /// Takes the files as they are now: of each listener all of them, or none. Blocks while it reads.
     ///
     /// # Errors
-    /// Files that cannot be taken: what was in force stays in force. Both are recorded.
+    /// Files that cannot be taken, of the first listener that has some: what was in force there stays in force, and the others have
+    /// theirs. All of it is recorded.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let _turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         let stage = self.stage();
-        let mut fresh = Vec::new();
-        for (door, tls) in secured(&stage) {
-            let made = Files::read(&tls.options)
-                .and_then(|files| Settings::make(&tls.options, &files, &tls.clock, Late::LeftOut));
-            match made {
-                Ok(settings) => fresh.push(Fresh { door, tls, settings }),
-                Err(error) => {
-                    let address = door.listener.address;
-                    tracing::warn!(%address, error = %chain(&error), "files of TLS were not taken, the old ones stay in force");
-                    door.shared.record_tls_refused(address);
-                    return Err(error);
-                }
-            }
-        }
-        for Fresh { door, tls, settings } in fresh {
-            let after = settings.digest;
-            let before = tls.now.swap(Arc::new(settings)).digest;
-            if before != after {
-                tracing::info!(address = %door.listener.address, "files of TLS were renewed");
-                door.shared.record_tls_renewed(before, after);
-            }
-            tell(door, tls);
-        }
-        Ok(())
+        let taken = secured(&stage).map(|(door, tls)| take(door, tls, Files::read(&tls.options)));
+        // One after the other, and also those behind one that is refused.
+        let taken: Vec<_> = taken.collect();
+        taken.into_iter().collect()
     }
 
-    /// What all files say now; none: one of them cannot be read.
-    fn look(&self) -> Option<Vec<Digest>> {
-        let digest = |(_, tls): (_, &Tls)| Some(Files::read(&tls.options).ok()?.digest());
-        secured(&self.stage()).map(digest).collect()
+    /// Looks at the files of each listener, and takes what is new.
+    pub(super) fn look(&self, mut looks: Looks) -> Looks {
+        let _turn = self.turn();
+        let stage = self.stage();
+        let again = |(door, tls): (&Door, &Tls)| {
+            let address = door.listener.address;
+            let look = looks.remove(&address).unwrap_or_else(|| Look::of(tls));
+            (address, look.again(door, tls))
+        };
+        secured(&stage).map(again).collect()
     }
 
-    fn in_force(&self) -> Vec<Digest> {
-        secured(&self.stage()).map(|(_, tls)| tls.settings().digest).collect()
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stage(&self) -> Arc<Stage> {
@@ -161,6 +148,27 @@ fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
     doors.filter_map(|door| door.tls.as_deref().map(|tls| (door.as_ref(), tls)))
 }
 
+/// Has a listener take its files, or says why it does not.
+fn take(door: &Door, tls: &Tls, files: Result<Files, TlsError>) -> Result<(), TlsError> {
+    let address = door.listener.address;
+    let made = files.and_then(|files| Settings::make(&tls.options, &files, &tls.clock, Late::LeftOut));
+    let settings = made.inspect_err(|error| tell_refused(&door.shared, address, error))?;
+    let after = settings.digest;
+    let before = tls.now.swap(Arc::new(settings)).digest;
+    if before != after {
+        tracing::info!(%address, "files of TLS were renewed");
+        door.shared.record_tls_renewed(before, after);
+    }
+    tell(door, tls);
+    Ok(())
+}
+
+/// Says that a listener goes on with the files of before.
+pub(crate) fn tell_refused(shared: &Shared, address: SocketAddr, error: &TlsError) {
+    tracing::warn!(%address, error = %chain(error), "files of TLS were not taken, the old ones stay in force");
+    shared.record_tls_refused(address);
+}
+
 /// Says once that an OCSP response is not sent, since it is not in its time.
 fn tell(door: &Door, tls: &Tls) {
     if tls.settings().lacks_staple(tls.clock.now().as_second()) {
@@ -170,56 +178,73 @@ fn tell(door: &Door, tls: &Tls) {
     }
 }
 
-/// What is known from one look at the files to the next.
-struct Look {
-    seen: Option<Vec<Digest>>,
-    tried: Option<Vec<Digest>>,
-    /// When what was tried may be taken, in seconds since 1970; none: not as it is.
+/// What is known from one look at the files to the next, by the address of the listener.
+pub(super) type Looks = BTreeMap<SocketAddr, Look>;
+
+/// The same of one listener.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// What the files said; none: one of them could not be read.
+    seen: Option<Digest>,
+    /// What is not tried again.
+    refused: Option<Refused>,
+}
+
+/// Files that were not taken.
+#[derive(Debug)]
+struct Refused {
+    /// What they said; none: one of them could not be read.
+    files: Option<Digest>,
+    /// When they may be taken, in seconds since 1970; none: not as they are.
     begins: Option<i64>,
 }
 
 impl Look {
-    fn again(self, reloader: &TlsReloader) -> Self {
-        let stage = reloader.stage();
-        for (door, tls) in secured(&stage) {
-            tell(door, tls);
+    fn of(tls: &Tls) -> Self {
+        Self {
+            seen: Some(tls.settings().digest),
+            refused: None,
         }
-        let now = reloader.look();
-        let second = stage.shared.clock.now().as_second();
-        let is_new = now != self.tried || self.begins.is_some_and(|begins| begins <= second);
-        if now != self.seen || !is_new {
+    }
+
+    /// A change is taken once two looks saw the same one, since files are replaced one after the other; and one that cannot be
+    /// taken is tried once, or once more when its time has come.
+    fn again(self, door: &Door, tls: &Tls) -> Self {
+        tell(door, tls);
+        let files = Files::read(&tls.options);
+        let now = files.as_ref().ok().map(Files::digest);
+        if now != self.seen {
             return Self { seen: now, ..self };
         }
-        // What cannot be read is tried too: whoever reads the records has to know.
-        let refused = if now.as_ref() == Some(&reloader.in_force()) {
-            None
-        } else {
-            reloader.reload().err()
-        };
-        Self {
-            seen: now.clone(),
-            tried: now,
-            begins: refused.and_then(|error| error.begins()),
+        // What is in force may be another one than was taken here last: a configuration that was read again took its own.
+        if now == Some(tls.settings().digest) {
+            return Self { refused: None, ..self };
         }
+        let second = tls.clock.now().as_second();
+        let is_refused =
+            |refused: &Refused| refused.files == now && refused.begins.is_none_or(|begins| begins > second);
+        if self.refused.as_ref().is_some_and(is_refused) {
+            return self;
+        }
+        // What cannot be read is tried too: whoever reads the records has to know.
+        let refused = take(door, tls, files).err().map(|error| Refused {
+            files: now,
+            begins: error.begins(),
+        });
+        Self { seen: now, refused }
     }
 }
 
-/// Looks at the files now and then, for ever. A change is taken once two looks saw the same one, since files are replaced
-/// one after the other; and one that cannot be taken is tried once, or once more when its time has come.
+/// Looks at the files now and then, for ever.
 pub(crate) async fn watch(reloader: TlsReloader) {
-    let in_force = Some(reloader.in_force());
-    let mut look = Look {
-        seen: in_force.clone(),
-        tried: in_force,
-        begins: None,
-    };
+    let mut looks = Looks::new();
     loop {
         let every = reloader.stage().bounds().tls_look_ms;
         tokio::time::sleep(bounds::ms(every)).await;
         let one = reloader.clone();
-        let looked = tokio::task::spawn_blocking(move || look.again(&one));
+        let looked = tokio::task::spawn_blocking(move || one.look(looks));
         match looked.await {
-            Ok(after) => look = after,
+            Ok(after) => looks = after,
             Err(error) => {
                 tracing::error!(%error, "nobody looks at the files of TLS any more");
                 return std::future::pending().await;

@@ -8,13 +8,14 @@ use aral_contract::{Clock, EventKind};
 use aral_runtime::SystemClock;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
-use rcgen::date_time_ymd;
+use rcgen::{SanType, date_time_ymd};
 
 use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
-use crate::Bounds;
-use crate::tests::start_with;
+use crate::tests::{Fixture, start_as, start_with};
+use crate::tls::reload::Looks;
 use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
+use crate::{BindError, Bounds, ListenerOptions};
 
 /// Why the files are refused, and what repairs it.
 fn refused(options: &TlsOptions) -> (String, String) {
@@ -172,6 +173,88 @@ async fn files_are_renewed_when_told_and_connections_stay() {
 
     assert!(ask(&mut one, "/ready", None).await.is_some(), "open before everything");
     assert!(two.get("/ready").await.is_some(), "open before everything");
+}
+
+/// How many listeners could not take their files, since this was asked last.
+fn told(it: &Fixture) -> usize {
+    let refused = |kind: &EventKind| matches!(kind, EventKind::Security { rule: "tls.reload", .. });
+    it.sink.take().iter().filter(|kind| refused(kind)).count()
+}
+
+/// Two listeners that ask for certificates, each with the files of one authority. Nobody looks at them by itself.
+async fn start_two(authorities: [&Authority; 2]) -> Fixture {
+    let bounds = Bounds {
+        tls_look_ms: 3_600_000,
+        ..Bounds::default()
+    };
+    start_as(Arc::new(SystemClock::new()), bounds, |options, callers| {
+        let listeners = authorities.map(|authority| ListenerOptions {
+            tls: Some(authority.mutual(ClientAuth::Required)),
+            ..options.listeners[0].clone()
+        });
+        options.listeners = listeners.into();
+        callers[0].certificates = vec!["uri:spiffe://example/agent".parse().unwrap()];
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_one_listener_keep_no_other_from_revoking() {
+    let name = || SanType::URI("spiffe://example/agent".try_into().unwrap());
+    let told_to = |it: &Fixture| {
+        it.reloader.reload().unwrap_err();
+    };
+    let by_itself = |it: &Fixture| {
+        let looks = it.reloader.look(Looks::new());
+        it.reloader.look(it.reloader.look(looks));
+    };
+    let configured = |it: &Fixture| it.prepare(|options| options.listeners[0].mcp = false).unwrap().commit();
+    let ways: [(&str, &dyn Fn(&Fixture)); 3] = [
+        ("told to", &told_to),
+        ("by itself", &by_itself),
+        ("another configuration", &configured),
+    ];
+    for (way, act) in ways {
+        let (bad, good) = (Authority::new("bad"), Authority::new("good"));
+        let it = start_two([&bad, &good]).await;
+        let [of_bad, of_good] = [&bad, &good].map(|authority| authority.client(2, vec![name()]));
+        let peer = Peer::new(&good, Some(&of_good));
+        let mut open = h1(peer.connect(it.addresses[1]).await.unwrap()).await.unwrap();
+        assert_eq!(ask(&mut open, "/v1/capabilities", None).await.unwrap().status, 200);
+        std::fs::remove_file(bad.path("key.pem")).unwrap();
+        good.write("revoked.pem", good.revoked(&[2], 2100));
+        it.sink.take();
+        act(&it);
+        assert_eq!(told(&it), 1, "{way}");
+        assert_eq!(
+            ask(&mut open, "/v1/capabilities", None).await.unwrap().status,
+            401,
+            "{way}"
+        );
+        let other = Peer::new(&bad, Some(&of_bad));
+        let answer = other.get(it.addresses[0], "/v1/capabilities", None).await.unwrap();
+        assert_eq!(answer.status, 200, "{way}: with the files of before");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_a_line_names_anew_are_taken_or_nothing_is() {
+    let (one, other) = (Authority::new("one"), Authority::new("other"));
+    let it = start_two([&one, &other]).await;
+    std::fs::remove_file(one.path("key.pem")).unwrap();
+    let moved = it.prepare(|options| options.listeners[0].tls.as_mut().unwrap().clients = None);
+    let refused = moved.unwrap_err();
+    assert!(
+        matches!(refused, BindError::Tls { address, .. } if address == it.address),
+        "{refused}"
+    );
+    let plain = it.prepare(|options| options.listeners[0].tls = None);
+    plain.unwrap().commit();
+    let back = it.prepare(|_| ()).unwrap_err();
+    assert!(
+        matches!(back, BindError::Tls { .. }),
+        "there is nothing to go on with: {back}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

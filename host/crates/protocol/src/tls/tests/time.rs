@@ -160,3 +160,16 @@ async fn a_certificate_that_came_too_early_is_taken_when_its_time_has_come() {
     until_shown(&it, &peer, |(certificate, _)| *certificate == *next.certificate).await;
     recorded(&it, "tls.reload", 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ran_out_keeps_no_configuration_from_holding() {
+    let authority = Authority::new("root");
+    let clock = Hand::at("2025-06-01T00:00:00Z");
+    let options = authority.options();
+    authority.install(&authority.sign(1, |params| params.not_after = date_time_ymd(2025, 6, 2)));
+    let it = start(&clock, &options).await;
+    clock.set("2025-06-03T00:00:00Z");
+    it.sink.take();
+    it.renew(|listener| listener.mcp = false);
+    recorded(&it, "tls.reload", 1).await;
+}
