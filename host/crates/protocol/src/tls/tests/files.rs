@@ -209,7 +209,8 @@ async fn files_of_one_listener_keep_no_other_from_revoking() {
         it.reloader.look(it.reloader.look(looks));
     };
     let configured = |it: &Fixture| it.prepare(|options| options.listeners[0].mcp = false).unwrap().commit();
-    let ways: [(&str, &dyn Fn(&Fixture)); 3] = [
+    type Way<'a> = (&'a str, &'a dyn Fn(&Fixture));
+    let ways: [Way<'_>; 3] = [
         ("told to", &told_to),
         ("by itself", &by_itself),
         ("another configuration", &configured),
@@ -255,6 +256,48 @@ async fn files_that_a_line_names_anew_are_taken_or_nothing_is() {
         matches!(back, BindError::Tls { .. }),
         "there is nothing to go on with: {back}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_were_taken_once_are_taken_again_after_others_were_put_back() {
+    let (authority, other) = (Authority::new("root"), Authority::new("other"));
+    let it = start_two([&authority, &other]).await;
+    let pair = authority.client(2, vec![SanType::URI("spiffe://example/agent".try_into().unwrap())]);
+    let comes_in = async || {
+        let peer = Peer::new(&authority, Some(&pair));
+        peer.get(it.address, "/v1/capabilities", None).await.is_some()
+    };
+    let before = authority.revoked(&[], 2100);
+    let after = authority.revoked(&[2], 2100);
+    let mut looks = Looks::new();
+    authority.write("revoked.pem", &after);
+    for _ in 0..2 {
+        assert!(comes_in().await, "two looks have to see it");
+        looks = it.reloader.look(looks);
+    }
+    assert!(!comes_in().await);
+    // Put back, taken with another configuration, and revoked again before anybody looks.
+    authority.write("revoked.pem", &before);
+    it.renew(|_| ());
+    assert!(comes_in().await);
+    authority.write("revoked.pem", &after);
+    for _ in 0..2 {
+        looks = it.reloader.look(looks);
+    }
+    assert!(!comes_in().await);
+    // What was refused is tried again after it was put right.
+    for _ in 0..2 {
+        it.sink.take();
+        authority.write("revoked.pem", "none");
+        for _ in 0..4 {
+            looks = it.reloader.look(looks);
+        }
+        assert_eq!(told(&it), 1, "once");
+        authority.write("revoked.pem", &after);
+        for _ in 0..2 {
+            looks = it.reloader.look(looks);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
