@@ -37,6 +37,16 @@ pub enum BindError {
         /// Who.
         name: CallerName,
     },
+    /// A listener holds a place for its next connection: of fewer places than listeners, one of them would have none for ever.
+    #[error(
+        "there are {listeners} listeners, and connections_max = {connections_max} is less than one connection for each"
+    )]
+    Places {
+        /// How many listeners.
+        listeners: usize,
+        /// How many connections.
+        connections_max: u64,
+    },
     /// Other listeners than there are.
     #[error("where the server listens cannot change while it runs")]
     Moved,
@@ -68,6 +78,9 @@ impl BindError {
             Self::Tls { source, .. } => Some(source.hint()),
             Self::NoCaller { name, .. } => Some(format!(
                 "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
+            )),
+            Self::Places { listeners, .. } => Some(format!(
+                "in aral.toml: [serve.limits] connections_max = {listeners}, or more"
             )),
             Self::LimitsMoved => Some("restart it, or leave [serve.rates.redis] as it was".to_owned()),
             Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),

@@ -291,6 +291,13 @@ impl Server {
 }
 
 fn check_listeners(options: &ServerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
+    let (listeners, connections_max) = (options.listeners.len(), options.bounds.connections_max);
+    if bounds::size(connections_max) < listeners {
+        return Err(BindError::Places {
+            listeners,
+            connections_max,
+        });
+    }
     for listener in &options.listeners {
         check_exposed(listener, callers, issuers)?;
     }

@@ -342,6 +342,30 @@ async fn a_password_of_redis_that_was_renewed_keeps_no_configuration_from_holdin
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_listener_has_a_place_for_a_connection() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let bounds = Bounds {
+        connections_max: 2,
+        connections_per_address_max: 2,
+        ..Bounds::default()
+    };
+    let start = start_as(clock, bounds, |options, _| {
+        let second = options.listeners[0].clone();
+        options.listeners.push(second);
+    });
+    let it = start.await;
+    let first = answered("127.0.0.1", it.addresses[0]).await;
+    let second = answered("127.0.0.1", it.addresses[1]).await;
+    assert!(first.0 && second.0);
+    let refused = it.prepare(|options| options.bounds.connections_max = 1).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "there are 2 listeners, and connections_max = 1 is less than one connection for each"
+    );
+    assert!(refused.hint().unwrap().contains("connections_max = 2"));
+}
+
 /// Whether a connection from an address is answered, and the connection.
 async fn answered(from: &str, to: std::net::SocketAddr) -> (bool, TcpStream) {
     let socket = TcpSocket::new_v4().unwrap();
