@@ -12,7 +12,7 @@ use aral_contract::id::CallerName;
 use aral_contract::{Clock, Code, Failure, SecretValue};
 use aral_orchestration::Session;
 use aral_protocol::{
-    BindError, Caller, Callers, CallersError, Health, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions,
+    BindError, Caller, Callers, CallersError, Check, Health, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions,
     RemoteKeys, Renewal as ServerRenewal, Server, ServerHandle, ServerOptions, ServerParts, receipts,
 };
 use aral_runtime::files;
@@ -150,6 +150,11 @@ impl Reloader {
     /// As [`Config::load`] and [`Reloader::reload`].
     pub fn reload_file(&self, path: &Path) -> Result<(), Failure> {
         self.noting(Config::load(path).and_then(|config| self.try_reload(&config)))
+    }
+
+    /// How the host is, as its server sees it.
+    pub(crate) async fn checks(&self) -> Arc<[Check]> {
+        self.server.checks().await
     }
 
     fn noting(&self, done: Result<(), Failure>) -> Result<(), Failure> {

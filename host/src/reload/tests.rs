@@ -691,6 +691,43 @@ async fn a_server_that_is_there_takes_the_configuration_too_or_the_host_does_not
     assert_eq!(host.policy(), before, "there is none any more");
 }
 
+/// A clock that stands still.
+#[derive(Debug)]
+struct Still;
+
+impl aral_contract::Clock for Still {
+    fn now(&self) -> jiff::Timestamp {
+        "2026-06-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn elapsed(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
+#[tokio::test]
+async fn an_operator_looks_at_the_disk_together_with_everybody() {
+    let lab = Lab::new();
+    lab.persona("p.json", "p");
+    let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
+    let builder = Host::builder().config(config.clone()).clock(Arc::new(Still));
+    let host = builder.sink(Arc::clone(&lab.kept) as _).build().unwrap();
+    let server = host
+        .server(config.serve.as_ref().unwrap(), Personas::Signed)
+        .await
+        .unwrap();
+    let reloader = crate::Reloader::new(host.clone(), server.handle(), Personas::Signed);
+    let is_well = |checks: &[aral_protocol::Check]| {
+        let disk = checks.iter().find(|check| check.name == "disk");
+        disk.unwrap().fault.is_none()
+    };
+    assert!(is_well(&reloader.checks().await));
+    let folder = lab.folder.path();
+    std::fs::rename(folder.join("state"), folder.join("gone")).unwrap();
+    assert!(!is_well(&aral_protocol::Health::checks(&host)));
+    assert!(is_well(&reloader.checks().await), "that was looked at a moment ago");
+}
+
 #[test]
 fn what_cannot_change_is_named() {
     let lab = Lab::new();

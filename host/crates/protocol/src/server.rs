@@ -14,7 +14,7 @@ use crate::bind_error::{BindError, Lack};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::door::{Door, RenewedParts, Shared, SharedParts};
-use crate::health::Health;
+use crate::health::{Check, Health};
 use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
 use crate::openapi;
@@ -98,6 +98,13 @@ impl ServerHandle {
     /// read again.
     pub fn tls_reloader(&self) -> TlsReloader {
         TlsReloader::new(self.current.clone())
+    }
+
+    /// What was found of the health of the host, now or within the last second: who asks here and at `/health` has one look together, and
+    /// nobody waits longer than 5 s for it. Needs a tokio runtime.
+    pub async fn checks(&self) -> Arc<[Check]> {
+        let doctor = Arc::clone(&self.current.stage().shared.doctor);
+        doctor.look().await
     }
 
     /// Makes everything that a request can reach from another configuration. Nothing changes yet.
