@@ -313,6 +313,29 @@ fn whom_an_issuer_keeps_from_being_known_shows_nothing_wrong() {
 }
 
 #[test]
+fn a_token_that_is_over_is_no_guess() {
+    let (one, other) = (IssuerKey::new("one", 1), IssuerKey::new("one", 2));
+    let desk = trusting_file(&one, |config| {
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 2 } });
+    });
+    let server = Server::start(&desk);
+    let good = one.token(|_, _| ());
+    let over = one.token(|_, claims| claims["exp"] = json!(now() - 31));
+    for _ in 0..4 {
+        call(&server, &over).assert_problem("over", 401, "authentication.failed");
+    }
+    assert_eq!(call(&server, &good).status, 200, "others of the address are let in");
+    for _ in 0..2 {
+        let forged = other.token(|_, _| ());
+        call(&server, &forged).assert_problem("nobody signed it", 401, "authentication.failed");
+    }
+    call(&server, &good).assert_problem("not heard any more", 429, "rate.limited");
+    let events = recorded(&desk, server);
+    let reason = "a token that has expired";
+    assert!(events.iter().any(|event| event["reason"] == reason), "{events:?}");
+}
+
+#[test]
 fn keys_are_fetched_through_the_proxy_from_whom_the_authority_vouches_for() {
     let one = IssuerKey::new("one", 1);
     let authority = Authority::new();

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 use crate::body;
 use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
-use crate::connection::Place;
+use crate::connection::{Last, Place};
 use crate::door::{Door, Peer, Said};
 use crate::meters;
 use crate::problem::Problem;
@@ -43,6 +43,8 @@ struct Stranger {
     undecided: bool,
     /// Something was shown that may have been a guess: whoever shows nothing guesses nothing.
     guessed: bool,
+    /// Whoever comes on a connection of their own may be known: on this one nobody is any more.
+    last: bool,
 }
 
 /// Says of an answer that it refuses a credential, and not that there is none.
@@ -57,6 +59,7 @@ impl Stranger {
             reason,
             undecided: false,
             guessed: true,
+            last: false,
         }
     }
 
@@ -122,6 +125,9 @@ pub(crate) async fn authenticate(
             let mut response = refused(door.shared.protected.challenge(&uri));
             if stranger.guessed {
                 response.extensions_mut().insert(Guessed);
+            }
+            if stranger.last {
+                response.extensions_mut().insert(Last);
             }
             Err(response)
         }
@@ -204,6 +210,8 @@ async fn with_token(door: &Door, token: &str) -> Result<Known, Stranger> {
     let caller = door.shared.issuers.caller(token).await;
     let caller = caller.map_err(|doubt| Stranger {
         undecided: doubt == token::Doubt::NoKeys,
+        // That one is over is what clients find out by showing it.
+        guessed: !matches!(doubt, token::Doubt::Genuine(_)),
         ..Stranger::new(method, doubt.reason())
     })?;
     Ok(Known { caller, method })
@@ -302,7 +310,12 @@ fn take_share(door: &Door, caller: &CallerName, request: &Request) -> Result<(),
 fn with_certificate(door: &Door, certificate: &ClientCertificate) -> Result<Option<Known>, Stranger> {
     let method = AuthenticationMethod::Certificate;
     let names = door.tls.as_ref().and_then(|tls| certificate.names(tls));
-    let names = names.ok_or_else(|| Stranger::new(method, "a certificate that is not valid any more"))?;
+    // The handshake found it valid, so that it is no guess; and no request on this connection shows a newer one.
+    let names = names.ok_or_else(|| Stranger {
+        guessed: false,
+        last: true,
+        ..Stranger::new(method, "a certificate that is not valid any more")
+    })?;
     match door.shared.callers.with_certificate(names).as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(Known {

@@ -86,6 +86,8 @@ struct Header {
 pub(crate) enum Doubt {
     /// It is no good.
     Bad(&'static str),
+    /// Its issuer signed it, so that it is no guess; and it is not one for this server, or not now.
+    Genuine(&'static str),
     /// There are no keys of its issuer, so that nobody can tell.
     NoKeys,
 }
@@ -94,7 +96,7 @@ impl Doubt {
     /// For the record.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::Bad(reason) => reason,
+            Self::Bad(reason) | Self::Genuine(reason) => reason,
             Self::NoKeys => "a token whose issuer's keys cannot be had",
         }
     }
@@ -180,9 +182,10 @@ impl Issuers {
         if !valid.unwrap_or(false) {
             return Err(Doubt::Bad("a token with a wrong signature"));
         }
-        let subject = parts.claims.check(&issuer.options, self.clock.now())?;
-        let session = parts.claims.session(&issuer.options)?;
-        let name = caller_name(name, subject)?;
+        let subject = parts.claims.check(&issuer.options, self.clock.now());
+        let subject = subject.map_err(Doubt::Genuine)?;
+        let session = parts.claims.session(&issuer.options).map_err(Doubt::Genuine)?;
+        let name = caller_name(name, subject).map_err(Doubt::Genuine)?;
         Ok(Arc::new(Caller {
             session: session.of_user(name.clone()),
             certificates: Vec::new(),

@@ -411,6 +411,13 @@ async fn a_token_is_for_this_server_and_valid_now() {
         let found = persona(&all, &one.token(change)).await;
         assert_eq!(found.err(), *reason, "{case}");
     }
+    // What the issuer signed is no guess, and what anybody may have written is one.
+    let over = one.token(|it| (it["iat"], it["exp"]) = (json!(NOW - 600), json!(NOW - 30)));
+    let refused = all.caller(&over).await.err();
+    assert_eq!(refused, Some(Doubt::Genuine("a token that has expired")));
+    let (message, _) = over.rsplit_once('.').unwrap();
+    let refused = all.caller(&format!("{message}.AAAA")).await.err();
+    assert_eq!(refused, Some(Doubt::Bad("a token with a wrong signature")));
     let text = claims().to_string();
     let twice = text.replacen('{', "{\"sub\":\"bob\",", 1);
     let refused = persona(&all, &one.sign(&one.header(), &twice)).await;

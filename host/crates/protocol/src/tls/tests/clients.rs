@@ -233,19 +233,54 @@ async fn what_is_revoked_ends_on_connections_that_are_open() {
     authority.write("revoked.pem", authority.revoked(&[2], 2100));
     it.reloader.reload().unwrap();
     it.sink.take();
-    assert_eq!(ask(&mut sender, "/v1/capabilities", None).await.unwrap().status, 401);
-    assert_eq!(
-        told(&it).await,
-        [(true, "a certificate that is not valid any more".to_owned())]
-    );
     assert_eq!(
         ask(&mut sender, "/ready", None).await.unwrap().status,
         200,
         "what asks nobody answers"
     );
+    let refused = ask(&mut sender, "/v1/capabilities", None).await.unwrap();
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.headers.get("connection").unwrap(), "close");
+    assert_eq!(
+        told(&it).await,
+        [(true, "a certificate that is not valid any more".to_owned())]
+    );
+    assert!(ask(&mut sender, "/ready", None).await.is_none(), "it has ended");
     authority.write("revoked.pem", authority.revoked(&[], 2100));
     it.reloader.reload().unwrap();
-    assert_eq!(ask(&mut sender, "/v1/capabilities", None).await.unwrap().status, 200);
+    assert_eq!(status(&authority, Some(&pair), it.address, None).await, Some(200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_over_is_no_guess() {
+    const COUNT: usize = 300;
+    let authority = Authority::new("root");
+    let it = start(
+        authority.mutual(ClientAuth::Optional),
+        &["uri:spiffe://example/agent".to_owned()],
+    )
+    .await;
+    let pair = authority.client(2, vec![uri("spiffe://example/agent")]);
+    let peer = Peer::new(&authority, Some(&pair));
+    let mut open = Vec::new();
+    for _ in 0..COUNT {
+        open.push(h1(peer.connect(it.address).await.unwrap()).await.unwrap());
+    }
+    // The handshake has ended on both sides.
+    for sender in &mut open {
+        assert_eq!(ask(sender, "/v1/capabilities", None).await.unwrap().status, 200);
+    }
+    authority.write("revoked.pem", authority.revoked(&[2], 2100));
+    it.reloader.reload().unwrap();
+    // More than the refused credentials that one address may show, also beside a good key.
+    for (sender, key) in open.iter_mut().zip([None, Some(KEY)].into_iter().cycle()) {
+        assert_eq!(ask(sender, "/v1/capabilities", key).await.unwrap().status, 401);
+    }
+    assert_eq!(
+        status(&authority, None, it.address, Some(KEY)).await,
+        Some(200),
+        "others of the address are let in"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
