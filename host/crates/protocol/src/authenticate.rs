@@ -20,7 +20,7 @@ use crate::door::{Door, Peer, Said};
 use crate::meters;
 use crate::problem::Problem;
 use crate::signature::{self, Doubt, Message, Signed, Times};
-use crate::tls::ClientCertificate;
+use crate::tls::{ClientCertificate, Tls};
 use crate::token;
 
 /// Longest credential, in bytes. Stops one that takes long to look at.
@@ -155,7 +155,10 @@ async fn identify(
     headers: &HeaderMap,
     certificate: Option<Arc<ClientCertificate>>,
 ) -> Result<Known, Stranger> {
-    let certificate = certificate.map(|certificate| with_certificate(door, &certificate));
+    // Where nobody is asked for one any more, one that was shown before says nothing.
+    let asking = door.tls.as_deref().filter(|tls| tls.asks_for_certificates());
+    let certificate = certificate.zip(asking);
+    let certificate = certificate.map(|(certificate, tls)| with_certificate(door, tls, &certificate));
     let known = match credential(headers) {
         Ok(Some(text)) if text.starts_with(KEY_PREFIX) => with_key(door, text)?,
         Ok(Some(text)) => with_token(door, text).await?,
@@ -307,11 +310,10 @@ fn take_share(door: &Door, caller: &CallerName, request: &Request) -> Result<(),
 
 /// Whom the certificate of the connection shows; none: nobody. It is looked at again, since it may have been revoked after
 /// the connection began.
-fn with_certificate(door: &Door, certificate: &ClientCertificate) -> Result<Option<Known>, Stranger> {
+fn with_certificate(door: &Door, tls: &Tls, certificate: &ClientCertificate) -> Result<Option<Known>, Stranger> {
     let method = AuthenticationMethod::Certificate;
-    let names = door.tls.as_ref().and_then(|tls| certificate.names(tls));
     // The handshake found it valid, so that it is no guess; and no request on this connection shows a newer one.
-    let names = names.ok_or_else(|| Stranger {
+    let names = certificate.names(tls).ok_or_else(|| Stranger {
         guessed: false,
         last: true,
         ..Stranger::new(method, "a certificate that is not valid any more")

@@ -66,6 +66,11 @@ impl Tls {
         Ok((stream, certificate.map(Arc::new)))
     }
 
+    /// Whether callers are asked for certificates.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.options.clients.is_some()
+    }
+
     /// Whether nobody comes in without a certificate.
     pub(crate) fn requires_certificates(&self) -> bool {
         let clients = self.options.clients.as_ref();

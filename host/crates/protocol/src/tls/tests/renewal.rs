@@ -100,6 +100,37 @@ async fn other_roots_hold_for_certificates_that_were_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_nobody_asks_for_any_more_says_nothing() {
+    const KEY: &str = "aral_a-key-of-the-test";
+    let authority = Authority::new("root");
+    let pair = authority.client(2, vec![SanType::URI("spiffe://example/agent".try_into().unwrap())]);
+    let asking = authority.mutual(ClientAuth::Required);
+    let none = TlsOptions {
+        clients: None,
+        ..asking.clone()
+    };
+    let it = start_with(Bounds::default(), |listener, callers| {
+        listener.tls = Some(asking.clone());
+        listener.anonymous = None;
+        callers[0].certificates = vec!["uri:spiffe://example/agent".parse().unwrap()];
+        callers[0].keys = vec![aral_contract::Digest::of(KEY.as_bytes())];
+    })
+    .await;
+    let peer = Peer::new(&authority, Some(&pair));
+    for tls in [Some(none), None] {
+        it.renew(|listener| listener.tls = Some(asking.clone()));
+        let mut one = h1(peer.connect(it.address).await.unwrap()).await.unwrap();
+        assert_eq!(ask(&mut one, LIST, None).await.unwrap().status, 200);
+        it.renew(|listener| listener.tls = tls);
+        // Neither a caller nor a guess, and in nobody's way.
+        let nobody = ask(&mut one, LIST, None).await.unwrap();
+        assert_eq!(nobody.status, 401);
+        assert!(!nobody.headers.contains_key("connection"), "it goes on");
+        assert_eq!(ask(&mut one, LIST, Some(KEY)).await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_goes_on_in_clear_where_there_is_tls_now() {
     const REQUEST: &[u8] = b"GET /v1/capabilities HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let authority = Authority::new("root");
