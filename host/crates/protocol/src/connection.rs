@@ -34,7 +34,8 @@ pub(crate) struct Place(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
-    _permit: OwnedSemaphorePermit,
+    /// None: it is one of its caller's alone.
+    _permit: Option<OwnedSemaphorePermit>,
     /// The same among those of the caller, once it is known.
     share: OnceLock<tally::Held<CallerName>>,
 }
@@ -42,8 +43,16 @@ struct Held {
 impl Place {
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
         Self(Arc::new(Held {
-            _permit: permit,
+            _permit: Some(permit),
             share: OnceLock::new(),
+        }))
+    }
+
+    /// The place of an answer that is none of the requests under way.
+    pub(crate) fn of(share: tally::Held<CallerName>) -> Self {
+        Self(Arc::new(Held {
+            _permit: None,
+            share: share.into(),
         }))
     }
 

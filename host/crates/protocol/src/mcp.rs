@@ -8,7 +8,6 @@ mod endpoint;
 mod handler;
 mod message;
 mod sessions;
-mod shares;
 mod stdio;
 mod text;
 mod tool;
@@ -16,18 +15,19 @@ mod under_way;
 
 use std::sync::Arc;
 
+use aral_contract::id::CallerName;
 use aral_orchestration::Dispatcher;
 use http::HeaderName;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bounds::{self, Bounds};
+use crate::bounds::Bounds;
+use crate::tally::Tally;
 
 pub(crate) use endpoint::{Called, read, serve};
 pub use stdio::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 
 use sessions::Sessions;
-use shares::Shares;
 
 /// Names a session.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -82,8 +82,8 @@ impl News {
 pub(crate) struct Mcp {
     news: News,
     sessions: Arc<Sessions>,
-    /// Places for answers that have no end of their own.
-    streams: Shares,
+    /// How many answers that have no end of their own each caller has.
+    streams: Tally<CallerName>,
     /// Nothing of this goes on.
     ended: CancellationToken,
 }
@@ -93,15 +93,14 @@ impl Mcp {
         Self {
             news: News::new(changes),
             sessions: Arc::new(Sessions::new(bounds)),
-            streams: Shares::new(bounds::size(bounds.mcp_streams_max)),
+            streams: Tally::new(),
             ended: CancellationToken::new(),
         }
     }
 
-    /// Other bounds hold from now on; a session that has begun keeps its time. Needs a tokio runtime.
+    /// Other bounds hold from now on; a session that has begun keeps its time.
     pub(crate) fn rebound(&self, bounds: &Bounds) {
         self.sessions.rebound(bounds);
-        self.streams.resize(bounds::size(bounds.mcp_streams_max));
     }
 
     /// Those who wait for news are told that there will be none. Calls go on.

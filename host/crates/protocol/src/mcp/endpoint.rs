@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     Extension(said): Extension<Said>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let mcp = &door.shared.mcp;
+    let (mcp, bounds) = (&door.shared.mcp, &door.shared.bounds);
     let (mut parts, _read) = request.into_parts();
     let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
     if session.is_some_and(|id| mcp.sessions.is_of_another(id, &caller.name)) {
@@ -87,11 +87,12 @@ pub(crate) async fn serve(
     if has_no_end {
         // It has a place of its own, and gives that of a request back.
         parts.extensions.remove::<Place>();
-        let taken = mcp.streams.take(&caller.name);
-        place = Some(taken.ok_or_else(|| full("mcp_streams_max", door.shared.bounds.mcp_streams_max))?);
+        let taken = mcp.streams.take(&caller.name, bounds.mcp_streams_max);
+        place = Some(taken.map_err(|_beyond| full("mcp_streams_max", bounds.mcp_streams_max))?);
     }
     let (is_news, is_end) = (parts.method == Method::GET, parts.method == Method::DELETE);
-    let sessions = Arc::new(OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone()));
+    let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), bounds.mcp_sessions_max);
+    let sessions = Arc::new(sessions);
     parts.extensions.insert(door.shared.toolbox());
     let news = mcp.news.clone();
     let service = StreamableHttpService::new(
@@ -101,7 +102,7 @@ pub(crate) async fn serve(
     );
     let answer = service.handle(Request::from_parts(parts, Full::new(said.bytes))).await;
     if sessions.was_full() {
-        return Err(full("mcp_sessions_max", door.shared.bounds.mcp_sessions_max));
+        return Err(full("mcp_sessions_max", bounds.mcp_sessions_max));
     }
     if let Some(id) = sessions.was_twice() {
         return Ok(faulty(&message::Fault::twice(id.clone()).error(trace)));
@@ -123,12 +124,12 @@ pub(crate) async fn serve(
             Box::pin(std::future::pending())
         } else {
             // Should the library never answer, nobody waits for ever.
-            let most = bounds::ms(door.shared.bounds.handler_ms).saturating_add(AFTERWARDS);
+            let most = bounds::ms(bounds.handler_ms).saturating_add(AFTERWARDS);
             Box::pin(tokio::time::sleep(most))
         };
         response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(end)));
         if let Some(place) = place {
-            response.extensions_mut().insert(Place::new(place));
+            response.extensions_mut().insert(Place::of(place));
         }
     }
     Ok(response)

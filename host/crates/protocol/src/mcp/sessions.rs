@@ -13,19 +13,19 @@ use rmcp::transport::streamable_http_server::session::local::{
     EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
-use super::shares::Shares;
 use super::under_way::{UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
+use crate::tally::{Held, Tally};
 
 /// All sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
     /// Of those that begin.
     config: Mutex<SessionConfig>,
-    places: Shares,
+    /// How many each caller has.
+    places: Tally<CallerName>,
     running: Mutex<HashMap<SessionId, Running>>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Sessions {
 struct Running {
     owner: CallerName,
     line: Line,
-    _place: OwnedSemaphorePermit,
+    _place: Held<CallerName>,
 }
 
 /// The way into a session.
@@ -66,14 +66,13 @@ impl Sessions {
     pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
             config: Mutex::new(config(bounds)),
-            places: Shares::new(bounds::size(bounds.mcp_sessions_max)),
+            places: Tally::new(),
             running: Mutex::default(),
         }
     }
 
-    /// Other bounds hold for those that begin from now on. Needs a tokio runtime.
+    /// Other bounds hold for those that begin from now on.
     pub(super) fn rebound(&self, bounds: &Bounds) {
-        self.places.resize(bounds::size(bounds.mcp_sessions_max));
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config(bounds);
     }
 
@@ -98,15 +97,18 @@ fn config(bounds: &Bounds) -> SessionConfig {
 pub(super) struct OwnSessions {
     all: Arc<Sessions>,
     caller: CallerName,
+    max: u64,
     full: AtomicBool,
     twice: OnceLock<RequestId>,
 }
 
 impl OwnSessions {
-    pub(super) fn new(all: Arc<Sessions>, caller: CallerName) -> Self {
+    /// Of `max` sessions at most.
+    pub(super) fn new(all: Arc<Sessions>, caller: CallerName, max: u64) -> Self {
         Self {
             all,
             caller,
+            max,
             full: AtomicBool::new(false),
             twice: OnceLock::new(),
         }
@@ -139,7 +141,7 @@ impl SessionManager for OwnSessions {
     type Transport = Watched;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionError> {
-        let Some(place) = self.all.places.take(&self.caller) else {
+        let Ok(place) = self.all.places.take(&self.caller, self.max) else {
             self.full.store(true, Ordering::Relaxed);
             return Err(SessionError::Full);
         };
