@@ -15,7 +15,7 @@ use crate::meters::{self, Present};
 use crate::places::Places;
 use crate::secure;
 use crate::stage::Current;
-use crate::tally::Held;
+use crate::tally::{Beyond, Held};
 
 /// The security event of an address that opens more connections than it may have.
 const CROWD: &str = "connections.address";
@@ -151,7 +151,7 @@ impl Acceptor {
             Err(beyond) => {
                 meters::rate_limited("connections_per_address_max");
                 // A flood is told of once.
-                if beyond.first {
+                if beyond == (Beyond::Own { first: true }) {
                     let listener = stage
                         .doors
                         .get(self.index)

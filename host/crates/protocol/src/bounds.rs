@@ -24,6 +24,9 @@ const SHARE: u64 = 4;
 /// What an address or a caller may have at least of a total that has as many, where the configuration does not say. Stops a small
 /// host from refusing the second request of the only caller that it has.
 const SHARE_OF_ONE_MIN: u64 = 2;
+/// How many callers may keep all that one of them may: what all keep together is bounded by so many times as much. Stops callers of
+/// whom there is any number, since each subject of an issuer is one, from filling memory each within its own bounds.
+const CALLERS_IN_FULL: u64 = 32;
 
 macro_rules! bounds {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $min:expr => $max:expr;)*) => {
@@ -150,6 +153,11 @@ fn share_of_one(total: u64) -> u64 {
     share(total).max(SHARE_OF_ONE_MIN.min(total))
 }
 
+/// What all callers may keep together, where each may keep so much.
+pub(crate) fn of_all(of_one: u64) -> u64 {
+    of_one.saturating_mul(CALLERS_IN_FULL)
+}
+
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, OutOfRange> {
     if (min..=max).contains(&value) {
         Ok(value)
@@ -238,5 +246,6 @@ mod tests {
             .filter(|line| line.starts_with("| [serve.limits] "))
             .count();
         assert_eq!(lines, Bounds::default().entries().len());
+        assert!(document.contains(&format!("\n| `CALLERS_IN_FULL` | {CALLERS_IN_FULL} | ")));
     }
 }

@@ -230,7 +230,7 @@ impl Call {
             Begun::Full => {
                 let failure = Failure::new(
                     Code::Unavailable,
-                    "too many requests with an `Idempotency-Key` are under way",
+                    "too many requests with an `Idempotency-Key` are under way, or remembered",
                 );
                 return Err(Problem::from(failure));
             }

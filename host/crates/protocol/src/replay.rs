@@ -50,14 +50,19 @@ struct ReplayLimits {
     ttl: Duration,
     entries_max: usize,
     bytes_max: usize,
+    /// What keys and answers of all callers may take.
+    all_bytes_max: usize,
 }
 
 impl ReplayLimits {
     fn new(bounds: &Bounds) -> Self {
+        let keys = bounds::size(bounds::of_all(bounds.replay_entries_max)).saturating_mul(ENTRY_BYTES);
+        let answers = bounds::size(bounds::of_all(bounds.replay_bytes_max));
         Self {
             ttl: bounds::ms(bounds.replay_ms),
             entries_max: bounds::size(bounds.replay_entries_max),
             bytes_max: bounds::size(bounds.replay_bytes_max),
+            all_bytes_max: keys.saturating_add(answers),
         }
     }
 }
@@ -66,6 +71,8 @@ impl ReplayLimits {
 #[derive(Debug)]
 struct All<A> {
     callers: HashMap<CallerName, Kept<A>>,
+    /// What their keys and answers take.
+    bytes: usize,
     /// When they were all looked through.
     swept: Duration,
 }
@@ -110,7 +117,7 @@ pub(crate) enum Begun<A> {
     Running,
     /// It was another request.
     Other,
-    /// There is no room for another key of this caller.
+    /// There is no room for another key, of this caller or at all.
     Full,
 }
 
@@ -128,6 +135,7 @@ impl<A> Replays<A> {
         Arc::new(Self {
             kept: Mutex::new(All {
                 callers: HashMap::new(),
+                bytes: 0,
                 swept: clock.elapsed(),
             }),
             clock,
@@ -146,30 +154,19 @@ impl<A> Replays<A> {
         let limits = **self.limits.load();
         let mut all = self.lock();
         all.sweep(now, limits.ttl);
-        let kept = all.callers.entry(caller.clone()).or_default();
-        kept.expire(now, limits.ttl);
-        if let Some(entry) = kept.entries.get(&key) {
-            return match &entry.done {
-                _ if entry.fingerprint != fingerprint => Begun::Other,
-                Some(done) => done
-                    .answer
-                    .as_ref()
-                    .map_or(Begun::Gone, |answer| Begun::Again(Arc::clone(answer))),
-                None => Begun::Running,
-            };
+        let known = all.change(caller, |kept| kept.look(&key, fingerprint, now, &limits));
+        if let Some(begun) = known {
+            return begun;
         }
-        while kept.entries.len() >= limits.entries_max {
-            if !kept.drop_oldest() {
-                return Begun::Full;
-            }
+        // What is forgotten would happen again: nobody's key goes for that of another.
+        if !all.make_room(ENTRY_BYTES, limits.all_bytes_max) {
+            return Begun::Full;
         }
-        kept.entries.insert(
-            key.clone(),
-            Entry {
-                fingerprint,
-                done: None,
-            },
-        );
+        let entry = Entry {
+            fingerprint,
+            done: None,
+        };
+        all.change(caller, |kept| kept.entries.insert(key.clone(), entry));
         Begun::First(Place {
             replays: Arc::clone(self),
             caller: caller.clone(),
@@ -190,31 +187,35 @@ impl<A: Weighed> Place<A> {
     pub(crate) fn keep(mut self, answer: Arc<A>) {
         self.kept = true;
         let bytes = answer.bytes().saturating_add(ENTRY_BYTES);
-        let bytes_max = self.replays.limits.load().bytes_max;
+        let limits = **self.replays.limits.load();
         let at = self.replays.clock.elapsed();
         let mut all = self.replays.lock();
-        let kept = all.callers.entry(self.caller.clone()).or_default();
-        let (answer, bytes) = if bytes > bytes_max {
-            (None, 0)
-        } else {
-            while kept.bytes.saturating_add(bytes) > bytes_max && kept.drop_oldest_answer() {}
-            kept.answered.push_back(self.key.clone());
-            (Some(answer), bytes)
+        let fits = bytes <= limits.bytes_max && {
+            all.change(&self.caller, |kept| {
+                while kept.bytes.saturating_add(bytes) > limits.bytes_max && kept.drop_oldest_answer() {}
+            });
+            all.make_room(bytes, limits.all_bytes_max)
         };
-        if let Some(entry) = kept.entries.get_mut(&self.key) {
+        let (answer, bytes) = if fits { (Some(answer), bytes) } else { (None, 0) };
+        all.change(&self.caller, |kept| {
+            let Some(entry) = kept.entries.get_mut(&self.key) else {
+                return;
+            };
+            if answer.is_some() {
+                kept.answered.push_back(self.key.clone());
+            }
             entry.done = Some(Done { at, answer, bytes });
             kept.bytes = kept.bytes.saturating_add(bytes);
             kept.done.push_back(self.key.clone());
-        }
+        });
     }
 }
 
 impl<A> Drop for Place<A> {
     fn drop(&mut self) {
-        if !self.kept
-            && let Some(kept) = self.replays.lock().callers.get_mut(&self.caller)
-        {
-            kept.entries.remove(&self.key);
+        if !self.kept {
+            let mut all = self.replays.lock();
+            all.change(&self.caller, |kept| kept.entries.remove(&self.key));
         }
     }
 }
@@ -230,6 +231,39 @@ impl<A> All<A> {
             kept.expire(now, ttl);
             !kept.entries.is_empty()
         });
+        let bytes = self.callers.values().map(Kept::weight);
+        self.bytes = bytes.fold(0, usize::saturating_add);
+    }
+
+    /// Changes what is kept for one caller.
+    fn change<T>(&mut self, caller: &CallerName, change: impl FnOnce(&mut Kept<A>) -> T) -> T {
+        let kept = self.callers.entry(caller.clone()).or_default();
+        let before = kept.weight();
+        let changed = change(kept);
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(kept.weight());
+        changed
+    }
+
+    /// Whether there is room for so many bytes more, once the oldest answers of those who have most are gone as far as need be.
+    /// Their keys stay.
+    fn make_room(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        while self.bytes.saturating_add(bytes) > bytes_max {
+            let most = self.callers.values_mut().max_by_key(|kept| kept.bytes);
+            let Some(most) = most.filter(|kept| !kept.answered.is_empty()) else {
+                return false;
+            };
+            // Up to half of them at a time: who has most is not looked for at each.
+            let half = most.bytes / 2;
+            loop {
+                let before = most.weight();
+                let dropped = most.drop_oldest_answer();
+                self.bytes = self.bytes.saturating_sub(before).saturating_add(most.weight());
+                if !dropped || most.bytes <= half || self.bytes.saturating_add(bytes) <= bytes_max {
+                    break;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -245,6 +279,33 @@ impl<A> Default for Kept<A> {
 }
 
 impl<A> Kept<A> {
+    /// What keys and answers take.
+    fn weight(&self) -> usize {
+        self.bytes
+            .saturating_add(self.entries.len().saturating_mul(ENTRY_BYTES))
+    }
+
+    /// What a key means; none: nothing yet, and this caller may have one more.
+    fn look(&mut self, key: &ReplayKey, fingerprint: Digest, now: Duration, limits: &ReplayLimits) -> Option<Begun<A>> {
+        self.expire(now, limits.ttl);
+        if let Some(entry) = self.entries.get(key) {
+            return Some(match &entry.done {
+                _ if entry.fingerprint != fingerprint => Begun::Other,
+                Some(done) => done
+                    .answer
+                    .as_ref()
+                    .map_or(Begun::Gone, |answer| Begun::Again(Arc::clone(answer))),
+                None => Begun::Running,
+            });
+        }
+        while self.entries.len() >= limits.entries_max {
+            if !self.drop_oldest() {
+                return Some(Begun::Full);
+            }
+        }
+        None
+    }
+
     fn expire(&mut self, now: Duration, ttl: Duration) {
         let is_old = |done: &Done<A>| now.saturating_sub(done.at) >= ttl;
         while let Some(oldest) = self.done.front()
@@ -423,6 +484,53 @@ mod tests {
         assert!(is_there("busy"));
         place.keep(Arc::new("late"));
         assert!(matches!(it.ask("busy", "1", "r"), Begun::Again(answer) if *answer == "late"));
+    }
+
+    #[test]
+    fn all_callers_keep_so_much_together() {
+        let it = fixture(2, 2 * (3 + 512));
+        let all_max = it.replays.limits.load().all_bytes_max;
+        let one = 3 + 512 + 512;
+        let room = all_max / one;
+        it.answer("heavy", "1", "yes");
+        it.answer("heavy", "2", "yes");
+        for number in 2..room {
+            it.answer(&format!("early-{number}"), "1", "yes");
+        }
+        assert!(matches!(it.ask("heavy", "1", "r"), Begun::Again(_)), "there is room");
+        for number in 0..20 {
+            it.answer(&format!("late-{number}"), "1", "yes");
+            let all = it.replays.lock();
+            let weights = all.callers.values().map(Kept::weight);
+            assert_eq!(all.bytes, weights.sum::<usize>());
+            assert!(all.bytes <= all_max, "{} of {all_max}", all.bytes);
+        }
+        // Of whoever had most, the oldest went first; and nothing happens again.
+        assert!(matches!(it.ask("heavy", "1", "r"), Begun::Gone));
+        for number in 2..room {
+            let early = it.ask(&format!("early-{number}"), "1", "r");
+            assert!(matches!(early, Begun::Again(_) | Begun::Gone), "{number}: {early:?}");
+        }
+        *it.clock.0.lock().unwrap() = Duration::from_millis(1000);
+        it.answer("other", "1", "yes");
+        assert_eq!(it.replays.lock().bytes, one, "what is forgotten takes nothing");
+    }
+
+    #[test]
+    fn keys_alone_do_not_fill_memory_either() {
+        let it = fixture(2, 1);
+        let room = it.replays.limits.load().all_bytes_max / 512;
+        let mut running = Vec::new();
+        let refused = loop {
+            match it.ask(&format!("caller-{}", running.len()), "1", "r") {
+                Begun::First(place) => running.push(place),
+                other => break other,
+            }
+        };
+        assert!(matches!(refused, Begun::Full), "{refused:?}");
+        assert_eq!(running.len(), room);
+        running.pop();
+        assert!(matches!(it.ask("another", "1", "r"), Begun::First(_)));
     }
 
     #[test]

@@ -7,7 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Who holds how many. Clones are the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct Tally<K>(Arc<Mutex<HashMap<K, Count>>>);
+pub(crate) struct Tally<K>(Arc<Mutex<Counts<K>>>);
+
+#[derive(Debug)]
+struct Counts<K> {
+    of: HashMap<K, Count>,
+    /// How many all of them hold together.
+    all: u64,
+}
 
 #[derive(Debug, Default)]
 struct Count {
@@ -24,18 +31,26 @@ pub(crate) struct Held<K: Eq + Hash> {
 
 /// There is no further one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Beyond {
-    /// Since this one held none, none was refused: what is told of a flood once is told now.
-    pub(crate) first: bool,
+pub(crate) enum Beyond {
+    /// This one holds as many as it may.
+    Own {
+        /// Since this one held none, none was refused: what is told of a flood once is told now.
+        first: bool,
+    },
+    /// All of them together do.
+    All,
 }
 
 impl<K: Eq + Hash> Tally<K> {
     /// Nobody holds anything.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(HashMap::new())))
+        Self(Arc::new(Mutex::new(Counts {
+            of: HashMap::new(),
+            all: 0,
+        })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Count>> {
+    fn lock(&self) -> MutexGuard<'_, Counts<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,13 +58,25 @@ impl<K: Eq + Hash> Tally<K> {
 impl<K: Clone + Eq + Hash> Tally<K> {
     /// One more, if this one holds fewer than `max`, which is not zero.
     pub(crate) fn take(&self, key: &K, max: u64) -> Result<Held<K>, Beyond> {
+        self.take_of(key, max, u64::MAX)
+    }
+
+    /// The same, if all together hold fewer than `all_max`, too.
+    pub(crate) fn take_of(&self, key: &K, max: u64, all_max: u64) -> Result<Held<K>, Beyond> {
         let mut counts = self.lock();
-        let count = counts.entry(key.clone()).or_default();
-        if count.held >= max {
+        let Counts { of, all } = &mut *counts;
+        if let Some(count) = of.get_mut(key)
+            && count.held >= max
+        {
             let first = !std::mem::replace(&mut count.refused, true);
-            return Err(Beyond { first });
+            return Err(Beyond::Own { first });
         }
+        if *all >= all_max {
+            return Err(Beyond::All);
+        }
+        let count = of.entry(key.clone()).or_default();
         count.held = count.held.saturating_add(1);
+        *all = all.saturating_add(1);
         Ok(Held {
             tally: self.clone(),
             key: key.clone(),
@@ -60,10 +87,12 @@ impl<K: Clone + Eq + Hash> Tally<K> {
 impl<K: Eq + Hash> Drop for Held<K> {
     fn drop(&mut self) {
         let mut counts = self.tally.lock();
-        let Some(count) = counts.get_mut(&self.key) else { return };
+        let Counts { of, all } = &mut *counts;
+        let Some(count) = of.get_mut(&self.key) else { return };
+        *all = all.saturating_sub(1);
         count.held = count.held.saturating_sub(1);
         if count.held == 0 {
-            counts.remove(&self.key);
+            of.remove(&self.key);
         }
     }
 }
@@ -76,18 +105,36 @@ mod tests {
     fn each_holds_so_many_and_is_forgotten_with_the_last() {
         let tally = Tally::new();
         let mut held = vec![tally.take(&"one", 2).unwrap(), tally.take(&"one", 2).unwrap()];
-        let beyond = |first| Some(Beyond { first });
+        let beyond = |first| Some(Beyond::Own { first });
         assert_eq!(tally.take(&"one", 2).err(), beyond(true));
         assert_eq!(tally.take(&"one", 2).err(), beyond(false));
         drop(tally.take(&"other", 2).unwrap());
-        assert_eq!(tally.lock().len(), 1);
+        assert_eq!(tally.lock().of.len(), 1);
         held.push(tally.take(&"one", 3).unwrap());
         // Fewer from now on: nobody is sent away.
         held.truncate(2);
         assert_eq!(tally.take(&"one", 2).err(), beyond(false), "told already");
         held.clear();
-        assert!(tally.lock().is_empty());
+        assert!(tally.lock().of.is_empty());
         let _again = tally.take(&"one", 1).unwrap();
         assert_eq!(tally.take(&"one", 1).err(), beyond(true));
+    }
+
+    #[test]
+    fn all_together_hold_so_many() {
+        let tally = Tally::new();
+        let take = |key| tally.take_of(key, 2, 3);
+        let held = [take(&"one").unwrap(), take(&"one").unwrap()];
+        let _other = take(&"other").unwrap();
+        assert_eq!(take(&"third").err(), Some(Beyond::All));
+        assert_eq!(tally.lock().of.len(), 2, "who holds none is not remembered");
+        assert_eq!(
+            take(&"one").err(),
+            Some(Beyond::Own { first: true }),
+            "its own come first"
+        );
+        drop(held);
+        let _third = take(&"third").unwrap();
+        assert_eq!(tally.lock().all, 2);
     }
 }

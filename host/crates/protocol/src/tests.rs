@@ -466,6 +466,49 @@ async fn clients_of_mcp_are_told_that_the_list_of_tools_has_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_callers_together_have_so_many_sessions_and_streams_of_mcp() {
+    let all = bounds::of_all(1);
+    let bounds = Bounds {
+        mcp_sessions_max: 1,
+        mcp_streams_max: 1,
+        ..Bounds::default()
+    };
+    let it = start_with(bounds, |_, callers| {
+        let first = callers[0].clone();
+        callers.extend((0..=all).map(|number| Caller {
+            name: format!("caller-{number}").parse().unwrap(),
+            keys: vec![aral_contract::Digest::of(format!("aral_{number}").as_bytes())],
+            ..first.clone()
+        }));
+    })
+    .await;
+    let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+    } });
+    let (listen, wanted) = newest(
+        "subscriptions/listen",
+        json!({ "notifications": { "toolsListChanged": true } }),
+    );
+    let mut held = Vec::new();
+    for number in 0..=all {
+        let expected = if number < all {
+            "HTTP/1.1 200"
+        } else {
+            "all callers together"
+        };
+        let key = format!("authorization: Bearer aral_{number}\r\n");
+        for (fields, body) in [
+            (String::new(), initialize.to_string()),
+            (listen.clone(), wanted.clone()),
+        ] {
+            let mut stream = it.mcp("POST", &format!("{key}{fields}"), &body).await;
+            until(&mut stream, expected).await;
+            held.push(stream);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_fails_one_call_of_a_tool() {
     let it = start(Bounds::default()).await;
     let (fields, body) = newest("tools/call", json!({ "name": "none" }));

@@ -25,6 +25,7 @@ use crate::connection::{Place, Streaming};
 use crate::door::{Door, Peer, Trace};
 use crate::listener::ListenerOptions;
 use crate::problem::Problem;
+use crate::tally::Beyond;
 
 /// How long the answer to a call may be on its way once the call has to have ended.
 const AFTERWARDS: Duration = Duration::from_secs(1);
@@ -87,8 +88,9 @@ pub(crate) async fn serve(
     if has_no_end {
         // It has a place of its own, and gives that of a request back.
         parts.extensions.remove::<Place>();
-        let taken = mcp.streams.take(&caller.name, bounds.mcp_streams_max);
-        place = Some(taken.map_err(|_beyond| full("mcp_streams_max", bounds.mcp_streams_max))?);
+        let max = bounds.mcp_streams_max;
+        let taken = mcp.streams.take_of(&caller.name, max, bounds::of_all(max));
+        place = Some(taken.map_err(|beyond| full("mcp_streams_max", max, &beyond))?);
     }
     let (is_news, is_end) = (parts.method == Method::GET, parts.method == Method::DELETE);
     let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), bounds.mcp_sessions_max);
@@ -101,8 +103,8 @@ pub(crate) async fn serve(
         options(&door),
     );
     let answer = service.handle(Request::from_parts(parts, Full::new(said.bytes))).await;
-    if sessions.was_full() {
-        return Err(full("mcp_sessions_max", bounds.mcp_sessions_max));
+    if let Some(beyond) = sessions.was_full() {
+        return Err(full("mcp_sessions_max", bounds.mcp_sessions_max, beyond));
     }
     if let Some(id) = sessions.was_twice() {
         return Ok(faulty(&message::Fault::twice(id.clone()).error(trace)));
@@ -176,8 +178,12 @@ fn options(door: &Door) -> StreamableHttpServerConfig {
         .with_cancellation_token(door.shared.mcp.ended.child_token())
 }
 
-fn full(bound: &str, max: u64) -> Problem {
-    let failure = Failure::new(Code::Unavailable, format!("the caller has {max} of these at once"));
+fn full(bound: &str, max: u64, beyond: &Beyond) -> Problem {
+    let message = match beyond {
+        Beyond::Own { .. } => format!("the caller has {max} of these at once"),
+        Beyond::All => format!("all callers together have {} of these at once", bounds::of_all(max)),
+    };
+    let failure = Failure::new(Code::Unavailable, message);
     Problem::from(failure.with_hint(format!("end one, or aral.toml, [serve.limits]: {bound}")))
 }
 

@@ -2,7 +2,6 @@
 //! is not there. The library keeps what is said in each; whose it is, and how many each may have, is kept here.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aral_contract::id::CallerName;
@@ -17,14 +16,14 @@ use tokio::sync::mpsc::Receiver;
 
 use super::under_way::{UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
-use crate::tally::{Held, Tally};
+use crate::tally::{Beyond, Held, Tally};
 
 /// All sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
     /// Of those that begin.
     config: Mutex<SessionConfig>,
-    /// How many each caller has.
+    /// How many each caller has, and all of them.
     places: Tally<CallerName>,
     running: Mutex<HashMap<SessionId, Running>>,
 }
@@ -48,8 +47,8 @@ struct Line {
 /// Why there is no session, or no answer in it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
-    /// The caller has as many as it may.
-    #[error("the caller has as many sessions as it may")]
+    /// The caller has as many as it may, or all callers have.
+    #[error("there are as many sessions as there may be")]
     Full,
     /// There is none of this name, or it is somebody else's.
     #[error("there is no such session")]
@@ -98,25 +97,25 @@ pub(super) struct OwnSessions {
     all: Arc<Sessions>,
     caller: CallerName,
     max: u64,
-    full: AtomicBool,
+    full: OnceLock<Beyond>,
     twice: OnceLock<RequestId>,
 }
 
 impl OwnSessions {
-    /// Of `max` sessions at most.
+    /// `max` of them at most, and all callers together so many times as much as they may keep.
     pub(super) fn new(all: Arc<Sessions>, caller: CallerName, max: u64) -> Self {
         Self {
             all,
             caller,
             max,
-            full: AtomicBool::new(false),
+            full: OnceLock::new(),
             twice: OnceLock::new(),
         }
     }
 
-    /// Whether a session was not begun because the caller has too many.
-    pub(super) fn was_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+    /// Why a session was not begun, if it is that there are too many.
+    pub(super) fn was_full(&self) -> Option<&Beyond> {
+        self.full.get()
     }
 
     /// The id of a request that was not begun because one with this id is under way.
@@ -141,10 +140,14 @@ impl SessionManager for OwnSessions {
     type Transport = Watched;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionError> {
-        let Ok(place) = self.all.places.take(&self.caller, self.max) else {
-            self.full.store(true, Ordering::Relaxed);
-            return Err(SessionError::Full);
-        };
+        let taken = self
+            .all
+            .places
+            .take_of(&self.caller, self.max, bounds::of_all(self.max));
+        let place = taken.map_err(|beyond| {
+            let _asked_once = self.full.set(beyond);
+            SessionError::Full
+        })?;
         // As hard to guess as the name of a request, and as little a secret: it opens nothing to anybody else.
         let id: SessionId = entropy::trace_id().to_string().into();
         let config = self.all.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
