@@ -349,6 +349,50 @@ fn a_stream_of_news_may_be_silent_and_ends_with_the_server() {
     assert!(start.elapsed() < Duration::from_secs(20), "nobody waits for news");
 }
 
+#[test]
+fn a_server_that_ends_waits_for_calls_of_sessions_as_for_all_others() {
+    let begin = |server: &Server| {
+        let session = Session::begin(server.address(), &[]);
+        // Compiled before, so that the call takes no longer than it says.
+        session.result("tools/call", call(SLEEP, json!({ "wait_ms": 1 })));
+        let mut wire = session.send(&message(7, "tools/call", call(SLEEP, json!({ "wait_ms": 5000 }))));
+        let head = wire.head().expect("an answer");
+        let trace = head.field("aral-trace-id").expect("a trace id").to_owned();
+        (session, wire, trace)
+    };
+    let end = |desk: &Desk, server: Server, trace: &str| {
+        let (code, words) = server.wait();
+        assert_eq!(code, Some(0), "{words}");
+        assert!(!words.contains("cut off"), "{words}");
+        let query = ["audit", "query", "--json", "--type", "invocation", "--trace", trace];
+        let event = desk.aral(&query).object()["records"][0]["event"].to_string();
+        assert!(
+            event.contains("runtime-sleep") && !event.contains("call.cancelled"),
+            "{event}"
+        );
+    };
+    // Without a connection.
+    let desk = desk(&[entry(RUNTIME_SLEEP)], |_| ());
+    let server = Server::start(&desk);
+    let (_session, wire, trace) = begin(&server);
+    drop(wire);
+    server.signal(Signal::TERM);
+    end(&desk, server, &trace);
+    // On a stream that was taken up again, which carries no news.
+    let server = Server::start(&desk);
+    let (session, mut wire, trace) = begin(&server);
+    let last = wire.event_id();
+    drop(wire);
+    let (mut resumed, head) = session.resume(&last);
+    assert_eq!(head.status, 200, "{last}");
+    let (mut news, _) = session.news();
+    server.signal(Signal::TERM);
+    assert!(news.event().is_none(), "there will be none");
+    let answer = resumed.event().expect("an answer");
+    assert_eq!(answer["result"]["content"][0]["text"], "\"awake\"", "{answer}");
+    end(&desk, server, &trace);
+}
+
 /// Changes `aral.toml` and has the server read it again.
 fn reload(desk: &Desk, server: &Server, change: impl FnOnce(&mut Value)) {
     desk.configure_more(change);

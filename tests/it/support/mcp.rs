@@ -132,9 +132,19 @@ impl Session {
 
     /// The stream on which news come.
     pub(crate) fn news(&self) -> (Wire, Reply) {
+        self.listen(&[])
+    }
+
+    /// A stream that was heard up to this event, taken up again.
+    pub(crate) fn resume(&self, last: &str) -> (Wire, Reply) {
+        self.listen(&[("Last-Event-ID", last)])
+    }
+
+    fn listen(&self, more: &[(&str, &str)]) -> (Wire, Reply) {
         let mut wire = Wire::open(self.address);
         let mut fields = self.fields();
         fields.push(("Accept", "text/event-stream"));
+        fields.extend_from_slice(more);
         wire.send(&request("GET", "/mcp", &fields, ""));
         let head = wire.head().expect("an answer");
         (wire, head)

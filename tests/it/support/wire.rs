@@ -130,6 +130,23 @@ impl Wire {
         }
     }
 
+    /// The id of the first event of a stream of which nothing was read yet.
+    pub(crate) fn event_id(&mut self) -> String {
+        const BEGIN: &[u8] = b"id:";
+        loop {
+            let begin = self.unread.windows(BEGIN.len()).position(|bytes| bytes == BEGIN);
+            let id = begin.and_then(|begin| {
+                let rest = &self.unread[begin + BEGIN.len()..];
+                let end = rest.iter().position(|byte| *byte == b'\n')?;
+                Some(std::str::from_utf8(&rest[..end]).expect("text").trim().to_owned())
+            });
+            if let Some(id) = id {
+                return id;
+            }
+            assert_ne!(self.more(), 0, "no event has an id");
+        }
+    }
+
     /// The next answer as far as its body; none: the connection ended before one.
     pub(crate) fn head(&mut self) -> Option<Reply> {
         let end = loop {

@@ -31,13 +31,15 @@ use sessions::Sessions;
 
 /// Names a session.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// What somebody heard last of a stream that it takes up again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Fields that a page may send with a request.
 pub(crate) const ASKED: [HeaderName; 5] = [
     SESSION,
     HeaderName::from_static("mcp-protocol-version"),
     HeaderName::from_static("mcp-method"),
     HeaderName::from_static("mcp-name"),
-    HeaderName::from_static("last-event-id"),
+    LAST_EVENT_ID,
 ];
 /// Where it answers.
 pub(crate) const PATH: &str = "/mcp";

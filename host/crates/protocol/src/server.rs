@@ -287,13 +287,13 @@ impl Server {
         let mut drained = std::pin::pin!(tokio::time::sleep(bounds::ms(shared.bounds.drain_ms)));
         let _all_ended = stopper.send(true);
         while acceptors.join_next().await.is_some() {}
-        shared.mcp.end();
-        // What goes on without a connection.
+        // What goes on without a connection, in sessions of MCP too.
         tokio::select! {
             biased;
             () = shared.requests.freed() => {}
             () = &mut drained => tracing::warn!("calls were cut off: [serve.limits] drain_ms"),
         }
+        shared.mcp.end();
     }
 }
 

@@ -17,7 +17,7 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::handler::Handler;
 use super::sessions::OwnSessions;
-use super::{SESSION, message};
+use super::{LAST_EVENT_ID, SESSION, message};
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
@@ -83,7 +83,9 @@ pub(crate) async fn serve(
         door.shared
             .record_security(Some(trace), peer, "mcp.session", caller.name.to_string());
     }
-    let has_no_end = parts.method == Method::GET || said.listens;
+    let is_end = parts.method == Method::DELETE;
+    let is_news = parts.method == Method::GET && !continues_answer(&parts.headers);
+    let has_no_end = is_news || said.listens;
     let mut place = None;
     if has_no_end {
         // It has a place of its own, and gives that of a request back.
@@ -92,7 +94,6 @@ pub(crate) async fn serve(
         let taken = mcp.streams.take_of(&caller.name, max, bounds::of_all(max));
         place = Some(taken.map_err(|beyond| full("mcp_streams_max", max, &beyond))?);
     }
-    let (is_news, is_end) = (parts.method == Method::GET, parts.method == Method::DELETE);
     let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), bounds.mcp_sessions_max);
     let sessions = Arc::new(sessions);
     parts.extensions.insert(door.shared.toolbox());
@@ -154,6 +155,13 @@ fn listens(message: &ClientJsonRpcMessage) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a stream that is taken up again carries the answer to a request, and not news: its events are named by their number
+/// and, behind a `/`, by that of the request.
+fn continues_answer(headers: &HeaderMap) -> bool {
+    let last = headers.get(LAST_EVENT_ID);
+    last.is_some_and(|last| last.as_bytes().contains(&b'/'))
 }
 
 /// Hosts and pages have been checked before; the library checks them again by the same list.

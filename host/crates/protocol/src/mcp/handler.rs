@@ -142,8 +142,10 @@ impl ServerHandler for Handler {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         let mut changes = self.news.changes.clone();
+        // The rest of the request, with its place, ends here.
+        let peer = context.peer;
         let sends = tokio::spawn(async move {
-            while changes.changed().await.is_ok() && context.peer.notify_tool_list_changed().await.is_ok() {}
+            while changes.changed().await.is_ok() && peer.notify_tool_list_changed().await.is_ok() {}
         });
         *self.sends.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(sends));
     }
