@@ -8,10 +8,13 @@ use aral_contract::Digest;
 use aral_contract::metric::{self, MetricKind};
 use serde_json::{Value, json};
 
+use super::reload::until;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::mcp::Session;
 use crate::support::server::{Server, desk};
 use crate::support::setup;
+use crate::support::wire::request;
 
 const ECHO: &str = "runtime-echo-tool";
 const KEY: &str = "aral_a-key-of-the-tests";
@@ -31,6 +34,41 @@ fn start() -> (Desk, Server) {
     desk.persona(&persona);
     let server = Server::start(&desk);
     (desk, server)
+}
+
+#[test]
+fn refusals_of_what_a_caller_may_hold_are_counted() {
+    let desk = desk(|config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+        config["serve"]["limits"] = json!({ "mcp_sessions_max": 1, "mcp_streams_max": 1, "replay_entries_max": 1 });
+    });
+    desk.guest(RUNTIME_SLEEP, |_| ());
+    desk.persona(&setup::persona());
+    let server = Server::start(&desk);
+    let session = Session::begin(server.address(), &[]);
+    let second = Session::try_begin(server.address(), &[]).map(drop);
+    assert_eq!(second.map_err(|refused| refused.status), Err(503));
+    let (_news, head) = session.news();
+    assert_eq!((head.status, session.news().1.status), (200, 503));
+    let path = "/v1/invoke/runtime-sleep";
+    let fields = [("Content-Type", "application/json"), ("Idempotency-Key", "first")];
+    let mut running = server.wire();
+    running.send(&request("POST", path, &fields, "{\"wait_ms\":5000}"));
+    let mut keys = 0..;
+    // Whichever of two comes first has the only place for a key.
+    until("one of two keys is refused", || {
+        let key = keys.next().unwrap_or(0).to_string();
+        let fields = [("Idempotency-Key", key.as_str())];
+        server.wire().invoke("runtime-sleep", &fields, "{\"wait_ms\":1}");
+        metrics(&desk).contains("aral_rate_limited_total{limit=\"replay_entries_max\"}")
+    });
+    let counted = metrics(&desk);
+    for limit in ["mcp_sessions_max", "mcp_streams_max", "replay_entries_max"] {
+        assert!(
+            number(&counted, &format!("aral_rate_limited_total{{limit=\"{limit}\"}}")) > 0.0,
+            "{limit}"
+        );
+    }
 }
 
 fn socket(desk: &Desk) -> String {

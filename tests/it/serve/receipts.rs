@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use aral_contract::Digest;
 use serde_json::{Value, json};
 
+use super::metrics::{metrics, number};
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
@@ -206,7 +207,11 @@ fn so_many_receipts_are_made_at_once() {
                 });
             }
         });
-        refused.into_inner()
+        let refused = refused.into_inner();
+        if refused > 0 {
+            assert!(number(&metrics(&desk), "aral_rate_limited_total{limit=\"receipts_max\"}") > 0.0);
+        }
+        refused
     };
     assert!(most(1) > 0);
     assert_eq!(most(8), 0);

@@ -110,7 +110,7 @@ metrics! {
     AUDIT_SINK_LAG = "aral_audit_sink_lag_records", Gauge, Count, ["sink"], "Records on stable storage that a copy of the log does not have yet.";
     AUDIT_SINK_REFUSED = "aral_audit_sink_refused_records", Gauge, Count, ["sink"], "Records that a copy of the log refused for good.";
     AUDIT_SINK_STOPPED = "aral_audit_sink_stopped", Gauge, Count, ["sink"], "1: a copy of the log does not go on any more, because what comes next in the log is damaged or gone.";
-    AUTHENTICATION_FAILURES = "aral_authentication_failures_total", Counter, Count, ["method"], "Requests whose sender was not believed.";
+    AUTHENTICATION_FAILURES = "aral_authentication_failures_total", Counter, Count, ["method"], "Requests whose sender was not believed, and handshakes in which a certificate was refused.";
     RATE_LIMITED = "aral_rate_limited_total", Counter, Count, ["limit"], "Requests that a limit of the server refused.";
     RATES_KEYS = "aral_rates_keys", Gauge, Count, ["table"], "Keys whose use the limits of the server remember: of strangers, of what asks nobody who they are, and of callers.";
     RATES_KEYS_MAX = "aral_rates_keys_max", Gauge, Count, [], "Keys that each of these tables may remember: `keys_max` of the section serve.rates.";

@@ -26,6 +26,7 @@ use crate::connection::Place;
 use crate::door::{Door, Shared};
 use crate::enter::TRACE_ID;
 use crate::limit::Reservation;
+use crate::meters;
 use crate::problem::Problem;
 use crate::replay::{Begun, ReplayKey, Weighed};
 
@@ -228,6 +229,7 @@ impl Call {
                 return Err(problem.with_status(StatusCode::UNPROCESSABLE_ENTITY));
             }
             Begun::Full => {
+                meters::rate_limited("replay_entries_max");
                 let failure = Failure::new(
                     Code::Unavailable,
                     "too many requests with an `Idempotency-Key` are under way, or remembered",

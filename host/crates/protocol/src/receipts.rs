@@ -12,6 +12,7 @@ use http::header;
 
 use crate::caller::Caller;
 use crate::door::Door;
+use crate::meters;
 use crate::problem::Problem;
 
 /// Finds receipts. It reads files: it is called where blocking is allowed.
@@ -47,6 +48,7 @@ pub(crate) async fn receipt(
     let unknown = || Problem::from(unknown());
     let seq = seq.map_err(|_| unknown())?.0.parse::<u64>().map_err(|_| unknown())?;
     let Some(place) = door.shared.proving.try_take() else {
+        meters::rate_limited("receipts_max");
         let receipts_max = door.shared.bounds.receipts_max;
         let failure = Failure::new(Code::Unavailable, format!("{receipts_max} receipts are being made"));
         return Err(failure.into());

@@ -24,6 +24,7 @@ use crate::caller::Caller;
 use crate::connection::{Place, Streaming};
 use crate::door::{Door, Peer, Trace};
 use crate::listener::ListenerOptions;
+use crate::meters;
 use crate::problem::Problem;
 use crate::tally::Beyond;
 
@@ -186,7 +187,8 @@ fn options(door: &Door) -> StreamableHttpServerConfig {
         .with_cancellation_token(door.shared.mcp.ended.child_token())
 }
 
-fn full(bound: &str, max: u64, beyond: &Beyond) -> Problem {
+fn full(bound: &'static str, max: u64, beyond: &Beyond) -> Problem {
+    meters::rate_limited(bound);
     let message = match beyond {
         Beyond::Own { .. } => format!("the caller has {max} of these at once"),
         Beyond::All => format!("all callers together have {} of these at once", bounds::of_all(max)),
