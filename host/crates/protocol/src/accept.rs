@@ -1,7 +1,7 @@
 //! Takes connections: a place first, then a connection, so that what there is no place for waits in the system's queue and
 //! not in this process.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::bounds;
 use crate::connection::{self, Answers};
-use crate::door::Peer;
+use crate::door::{Peer, network};
 use crate::meters::{self, Present};
 use crate::places::Places;
 use crate::secure;
@@ -166,27 +166,3 @@ impl Acceptor {
 
 /// An address has as many connections as it may.
 struct Crowded;
-
-/// Of IPv6 the first 64 bits: whoever has one address there has all behind them.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_one_network_are_one() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-    }
-}

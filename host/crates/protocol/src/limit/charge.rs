@@ -8,6 +8,7 @@ use aral_contract::Digest;
 
 use super::rate::Rate;
 use super::rates::Limit;
+use crate::door::network;
 
 /// Whose use is counted, under which limit. Names are in it as a digest alone, so that what keeps it learns none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,16 +29,9 @@ impl Key {
         }
     }
 
-    /// For an address: of IPv6 the first 64 bits, since whoever has one address there has all behind them.
+    /// For an address.
     pub(crate) fn of_address(limit: Limit, address: IpAddr) -> Self {
-        let name = match address.to_canonical() {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-        };
-        Self::new(limit, &[&name])
+        Self::new(limit, &[&network(address).to_string()])
     }
 
     /// Names it in a store that others read too.
