@@ -19,7 +19,7 @@ use crate::token::Issuers;
 /// Where the description is, below the address of the server (RFC 9728 section 3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// Where MCP is answered: a resource of its own, since clients ask for tokens for exactly the address that they were given.
-const MCP: &str = "/mcp";
+const MCP: &str = crate::mcp::PATH;
 
 /// Not an address that a resource can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
