@@ -8,9 +8,12 @@ mod error;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
@@ -21,6 +24,7 @@ use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, Method, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
@@ -174,11 +178,18 @@ impl AdminServer {
         let mut name = None;
         if let Some((listener, held, _)) = socket {
             name = Some(held);
-            let (router, stop, gate) = (router.clone(), stopped.clone(), Arc::clone(&gate));
-            listeners.spawn(serve_socket(listener, router, stop, gate));
+            let accept = move |cx: &mut Context<'_>| {
+                let accepted = listener.poll_accept(cx);
+                accepted.map_ok(|(stream, _)| gate.believed(stream))
+            };
+            listeners.spawn(serve(accept, router.clone(), stopped.clone()));
         }
         if let Some((listener, _)) = port {
-            listeners.spawn(serve_port(listener, router, stopped));
+            let accept = move |cx: &mut Context<'_>| {
+                let accepted = listener.poll_accept(cx);
+                accepted.map_ok(|(stream, peer)| Some((stream, Visitor::Address(peer))))
+            };
+            listeners.spawn(serve(accept, router, stopped));
         }
         stop.await;
         // Nobody begins anything with a server that ends.
@@ -208,17 +219,24 @@ async fn with_place<C>(places: &Places, accepting: impl Future<Output = C>) -> O
     Some((place, accepting.await))
 }
 
-async fn serve_socket(listener: UnixListener, router: Router, mut stop: Stop, gate: Arc<Gate>) {
+/// Serves whom `accept` lets in. The places are its own: whoever takes all of the port keeps nobody from the socket.
+async fn serve<S>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<Option<(S, Visitor)>>>,
+    router: Router,
+    mut stop: Stop,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let places = Places::new(CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.stopped() => break,
             Some(_ended) = connections.join_next() => continue,
-            accepted = with_place(&places, listener.accept()) => accepted,
+            accepted = with_place(&places, poll_fn(&accept)) => accepted,
         };
         let Some((place, accepted)) = accepted else { break };
-        match accepted.map(|(stream, _)| gate.believed(stream)) {
+        match accepted {
             Ok(Some((stream, visitor))) => {
                 let (answers, stop) = (Answers::Management(router.clone()), stop.clone());
                 connections.spawn(async move {
@@ -228,41 +246,12 @@ async fn serve_socket(listener: UnixListener, router: Router, mut stop: Stop, ga
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(%error, "a connection to the management socket was not accepted");
+                tracing::warn!(%error, "a connection to the management was not accepted");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
-    drop(listener);
-    end(connections).await;
-}
-
-/// The places are its own: whoever takes all of them keeps nobody from the socket.
-async fn serve_port(listener: TcpListener, router: Router, mut stop: Stop) {
-    let places = Places::new(CONNECTIONS_MAX);
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.stopped() => break,
-            Some(_ended) = connections.join_next() => continue,
-            accepted = with_place(&places, listener.accept()) => accepted,
-        };
-        let Some((place, accepted)) = accepted else { break };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (answers, stop) = (Answers::Management(router.clone()), stop.clone());
-                connections.spawn(async move {
-                    let _place = place;
-                    connection::serve(stream, Visitor::Address(peer), answers, stop).await;
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the management port was not accepted");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
+    drop(accept);
     end(connections).await;
 }
 
