@@ -205,10 +205,12 @@ async fn reload(State(managed): Managed) -> Result<Response, Problem> {
             .file
             .as_deref()
             .ok_or_else(|| Failure::new(Code::ConfigInvalid, "there is no configuration file to read again"))?;
-        managed.reloader.reload_file(file)?;
-        Ok(answer(
-            &json!({ "configuration": managed.host.configuration(), "policy": managed.host.policy().digest() }),
-        ))
+        let warnings = managed.reloader.reload_file(file)?;
+        Ok(answer(&json!({
+            "configuration": managed.host.configuration(),
+            "policy": managed.host.policy().digest(),
+            "warnings": warnings,
+        })))
     })
     .await
 }

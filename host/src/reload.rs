@@ -77,8 +77,9 @@ impl Host {
     /// [`Host::register_manifest_file`]. Then nothing has changed.
     pub fn reload(&self, config: &Config) -> Result<(), Failure> {
         self.noting_refusal("configuration", || {
-            Renewal::new(self, config, InForce::check_unserved)?.commit(|| ())
+            Renewal::new(self, config, InForce::check_unserved)?.commit(Vec::new)
         })
+        .map(drop)
     }
 }
 
@@ -239,26 +240,25 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// From now on it holds. `then` makes it hold where the host does not reach.
-    pub(crate) fn commit(mut self, then: impl FnOnce()) -> Result<(), Failure> {
+    /// From now on it holds. `then` makes it hold where the host does not reach. Both say what of it does not hold, a sentence for each.
+    pub(crate) fn commit(mut self, then: impl FnOnce() -> Vec<String>) -> Result<Vec<String>, Failure> {
         self.take_documents()?;
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
-        then();
-        self.record(&before);
+        let mut left_out = then();
+        left_out.extend(self.record(&before));
         let manifests = self.manifests.iter().map(|manifest| manifest.digest);
         self.in_force.manifests = manifests.chain(self.lapsed_manifests).collect();
         self.in_force.config = Some(Box::new(self.config.clone()));
-        Ok(())
+        Ok(left_out)
     }
 
-    /// What has changed, for the record.
-    fn record(&self, before: &Dispatcher) {
-        for (subject, reason) in self.lapses.take() {
-            self.host.note_lapsed(&subject, &reason);
-        }
-        for rule in self.in_force.other_authorities(self.config) {
-            self.host.note_old_authorities(rule);
-        }
+    /// What has changed, for the record. Returns what has not, although the configuration names it.
+    fn record(&self, before: &Dispatcher) -> Vec<String> {
+        let lapses = self.lapses.take().into_iter();
+        let lapses = lapses.map(|(subject, reason)| self.host.note_lapsed(&subject, &reason));
+        let authorities = self.in_force.other_authorities(self.config).into_iter();
+        let authorities = authorities.map(|rule| self.host.note_old_authorities(rule));
+        let left_out = lapses.chain(authorities).collect();
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
                 self.host.record(EventKind::ConfigurationChanged {
@@ -294,6 +294,7 @@ impl<'a> Renewal<'a> {
                 after,
             });
         }
+        left_out
     }
 }
 
@@ -310,14 +311,17 @@ fn lapsed(kind: Kind, bytes: &[u8], error: &DocumentError) -> Option<Digest> {
 }
 
 impl Host {
-    /// A document that the configuration names may not be believed any more.
-    fn note_lapsed(&self, subject: &str, reason: &str) {
+    /// A document that the configuration names may not be believed any more. Returns what is on record.
+    fn note_lapsed(&self, subject: &str, reason: &str) -> String {
         tracing::warn!(%subject, %reason, "it may not be believed any more, and nothing runs under it");
-        self.record(security(LAPSED, format!("{subject}: {reason}")));
+        let words = format!("{subject}: {reason}");
+        self.record(security(LAPSED, words.clone()));
+        words
     }
 
     /// Servers are reached with the authorities of the start, and somebody has to restart the host for those of now.
-    fn note_old_authorities(&self, rule: &'static str) {
+    /// Returns what is on record.
+    fn note_old_authorities(&self, rule: &'static str) -> String {
         let section = rule.trim_end_matches(".ca_file");
         let but = if rule == fixed::OUTBOUND {
             ", but for the keys of issuers"
@@ -326,7 +330,8 @@ impl Host {
         };
         let subject = format!("[{section}] ca_file: until a restart the one of the start holds{but}");
         tracing::warn!("{subject}");
-        self.record(security(rule, subject));
+        self.record(security(rule, subject.clone()));
+        subject
     }
 }
 

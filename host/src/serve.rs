@@ -138,9 +138,12 @@ impl Reloader {
     /// whole, every later one sees the new one as a whole. It reads files; in async code call it where blocking is allowed. Needs a tokio
     /// runtime.
     ///
+    /// Returns what of it does not hold nevertheless, a sentence for each: files of TLS that were not taken, documents that are not believed
+    /// any more, and authorities and passwords that wait for a restart, when they are others than before.
+    ///
     /// # Errors
     /// As [`Host::reload`] and [`Host::server`]. Then nothing has changed, and the refusal is on record.
-    pub fn reload(&self, config: &Config) -> Result<(), Failure> {
+    pub fn reload(&self, config: &Config) -> Result<Vec<String>, Failure> {
         self.noting(self.try_reload(config))
     }
 
@@ -148,7 +151,7 @@ impl Reloader {
     ///
     /// # Errors
     /// As [`Config::load`] and [`Reloader::reload`].
-    pub fn reload_file(&self, path: &Path) -> Result<(), Failure> {
+    pub fn reload_file(&self, path: &Path) -> Result<Vec<String>, Failure> {
         self.noting(Config::load(path).and_then(|config| self.try_reload(&config)))
     }
 
@@ -157,11 +160,11 @@ impl Reloader {
         self.server.checks().await
     }
 
-    fn noting(&self, done: Result<(), Failure>) -> Result<(), Failure> {
+    fn noting<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
         done.inspect_err(|failure| self.host.note_refusal("configuration", failure))
     }
 
-    fn try_reload(&self, config: &Config) -> Result<(), Failure> {
+    fn try_reload(&self, config: &Config) -> Result<Vec<String>, Failure> {
         let serve = config.serve.as_ref().ok_or_else(|| {
             Failure::new(
                 Code::ConfigInvalid,

@@ -20,6 +20,11 @@ pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
             .unwrap_or("none")
             .to_owned()
     };
+    // Before the answer: whoever reads that may go away.
+    let warnings = answer.get("warnings").and_then(|value| value.as_array());
+    for warning in warnings.into_iter().flatten().filter_map(|value| value.as_str()) {
+        output.warn(warning);
+    }
     output.answer(
         &format!(
             "configuration  {}\npolicy         {}",

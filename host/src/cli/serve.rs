@@ -125,7 +125,10 @@ async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>,
         let reloader = reloader.clone();
         let done = tokio::task::spawn_blocking(move || reloader.reload_file(&file)).await;
         match done.unwrap_or_else(|error| Err(Failure::internal(error))) {
-            Ok(()) => output.note("the configuration was read again and holds"),
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| output.warn(warning));
+                output.note("the configuration was read again and holds");
+            }
             Err(failure) => {
                 let hint = failure
                     .hint

@@ -546,7 +546,7 @@ fn what_cannot_be_written_down_ends_nobody() {
         std::fs::remove_file(&personas).unwrap();
         std::fs::create_dir(&personas).unwrap();
         lab.events();
-        let failure = renewal.commit(|| ()).unwrap_err();
+        let failure = renewal.commit(Vec::new).unwrap_err();
         assert_eq!(failure.code, Code::Unavailable, "{failure}");
         assert!(old.is_of(session().persona()) && !old.is_replaced());
         assert!(host.session_of(&"q".parse().unwrap()).is_err() && ids(&host).is_empty());
@@ -578,7 +578,7 @@ fn while_a_configuration_is_taken_no_other_process_admits_anything() {
         let waits = lock().try_lock().unwrap_err();
         assert!(matches!(waits, std::fs::TryLockError::WouldBlock), "{waits:?}");
         if holds {
-            renewal.commit(|| ()).unwrap();
+            renewal.commit(Vec::new).unwrap();
         } else {
             drop(renewal);
         }
@@ -899,6 +899,17 @@ fn a_bundle_of_authorities_that_was_renewed_keeps_no_key_from_being_revoked() {
     host.reload(&config("BBBB", &revoking)).unwrap();
     host.reload(&config("AAAA", &revoking)).unwrap();
     assert!(told().is_empty(), "once, and not of the one of the start");
+    // Whoever had it read is told, too, with what a server says.
+    let renewed = config("CCCC", &revoking);
+    let renewal = Renewal::new(&host, &renewed, InForce::check_unserved).unwrap();
+    let left_out = renewal.commit(|| vec!["of a server".to_owned()]).unwrap();
+    assert_eq!(
+        left_out,
+        [
+            "of a server",
+            "[egress] ca_file: until a restart the one of the start holds"
+        ]
+    );
 }
 
 #[test]

@@ -287,6 +287,29 @@ fn files_that_are_replaced_are_taken_by_a_server_that_runs() {
     }
 }
 
+#[test]
+fn whoever_has_the_configuration_read_again_is_told_which_files_were_not_taken() {
+    let authority = Authority::new();
+    let desk = secured(&authority, |_| ());
+    let server = Server::start(&desk);
+    let reload = || {
+        let run = desk.aral(&["reload", "--json"]);
+        run.assert("it holds", 0, &[]);
+        (run.object()["warnings"].clone(), run.stderr)
+    };
+    assert_eq!(reload().0, json!([]));
+    std::fs::remove_file(desk.path("key.pem")).expect("a file of ours");
+    let (warnings, words) = reload();
+    assert_eq!(warnings.as_array().map(Vec::len), Some(1), "{warnings}");
+    let warning = warnings[0].as_str().expect("a text");
+    for part in [&*server.address().to_string(), "key.pem"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    assert!(words.contains("warning:") && words.contains("key.pem"), "{words}");
+    authority.install(&desk);
+    assert_eq!(reload().0, json!([]));
+}
+
 /// What a scanner that nobody here wrote finds.
 #[cfg(feature = "services")]
 #[test]

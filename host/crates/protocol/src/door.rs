@@ -253,11 +253,13 @@ impl Shared {
         self.record_renewal(rule, listener.to_string());
     }
 
-    /// Records and says that the server of limits is asked with the password and the authorities of the start.
-    pub(crate) fn tell_old_credentials(&self) {
+    /// Records and says that the server of limits is asked with the password and the authorities of the start. Returns
+    /// what it said.
+    pub(crate) fn tell_old_credentials(&self) -> &'static str {
         let subject = "[serve.rates.redis]: until a restart the password and the ca_file of the start hold";
         tracing::warn!("{subject}");
         self.record_renewal("rates.redis_credentials", subject.to_owned());
+        subject
     }
 
     /// Records that something new does not hold.

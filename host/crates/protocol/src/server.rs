@@ -177,15 +177,20 @@ pub struct Prepared {
 impl Prepared {
     /// From now on it holds: a request that has begun goes on under the old one, and every later one sees this one, also on
     /// a connection that was there before. Needs a tokio runtime.
-    pub fn commit(self) {
-        let Self { handle, stage } = self;
+    ///
+    /// Returns what of the files does not hold, a sentence for each: files of TLS that were not taken, and what waits for a restart and
+    /// was not told of before. All of it is on record, too.
+    pub fn commit(self) -> Vec<String> {
+        let Self { handle, mut stage } = self;
+        let mut left_out = std::mem::take(&mut stage.left_out);
         handle.places.resize(bounds::size(stage.bounds().connections_max));
         stage.shared.rebound();
         let before = &handle.current.stage().shared;
         if stage.shared.limits.has_other_credentials(&before.limits) {
-            stage.shared.tell_old_credentials();
+            left_out.push(stage.shared.tell_old_credentials().to_owned());
         }
         handle.current.replace(stage);
+        left_out
     }
 }
 

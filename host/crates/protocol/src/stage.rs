@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aral_contract::failure::chain;
 use arc_swap::ArcSwap;
 use axum::Router;
 
@@ -19,6 +20,8 @@ use crate::tls::{Late, Tls, TlsOptions, tell_refused};
 pub(crate) struct Stage {
     pub(crate) shared: Arc<Shared>,
     pub(crate) doors: Vec<Arc<Door>>,
+    /// What of the files it was made without, for whoever had it made.
+    pub(crate) left_out: Vec<String>,
     routers: Vec<Router>,
 }
 
@@ -41,11 +44,12 @@ impl Stage {
         before: Option<&Self>,
     ) -> Result<Self, BindError> {
         let late = if before.is_some() { Late::LeftOut } else { Late::Refused };
+        let mut left_out = Vec::new();
         let doors = listeners.into_iter().zip(addresses).enumerate();
         let doors = doors.map(|(index, (listener, address))| {
             let held = before.and_then(|stage| stage.tls(index));
             let tls = listener.tls.clone();
-            let tls = tls.map(|tls| secure(tls, *address, &shared, late, held));
+            let tls = tls.map(|tls| secure(tls, *address, &shared, late, held, &mut left_out));
             let (address, shared) = (*address, Arc::clone(&shared));
             tls.transpose().map(|tls| {
                 Arc::new(Door {
@@ -59,6 +63,7 @@ impl Stage {
         Ok(Self {
             routers: doors.iter().map(router::router).collect(),
             doors,
+            left_out,
             shared,
         })
     }
@@ -79,19 +84,25 @@ impl Stage {
 }
 
 /// TLS of a listener. Files that are not taken keep no configuration from holding that may revoke something: where no line says that
-/// they are others, it goes on with what it has, and somebody is told.
+/// they are others, it goes on with what it has, and somebody is told: in the log, on record, and whoever had it
+/// made.
 fn secure(
     options: TlsOptions,
     address: SocketAddr,
     shared: &Shared,
     late: Late,
     held: Option<Arc<Tls>>,
+    left_out: &mut Vec<String>,
 ) -> Result<Arc<Tls>, BindError> {
     let held = held.filter(|tls| tls.is_of(&options));
     match (Tls::open(options, shared.clock(), late), held) {
         (Ok(tls), _) => Ok(Arc::new(tls)),
         (Err(error), Some(tls)) => {
             tell_refused(shared, address, &error);
+            let why = chain(&error);
+            left_out.push(format!(
+                "the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}"
+            ));
             Ok(tls)
         }
         (Err(source), None) => Err(BindError::Tls {

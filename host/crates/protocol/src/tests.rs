@@ -319,7 +319,7 @@ async fn a_password_of_redis_that_was_renewed_keeps_no_configuration_from_holdin
     ] {
         it.sink.take();
         let prepared = it.prepare(|options| options.redis = Some(redis(password, text)));
-        prepared.unwrap().commit();
+        assert_eq!(prepared.unwrap().commit().len(), told, "{password} {text}");
         let rules = it.sink.take().into_iter().filter_map(|kind| match kind {
             EventKind::Security { rule, .. } => Some(rule),
             _ => None,

@@ -208,7 +208,17 @@ async fn files_of_one_listener_keep_no_other_from_revoking() {
         let looks = it.reloader.look(Looks::new());
         it.reloader.look(it.reloader.look(looks));
     };
-    let configured = |it: &Fixture| it.prepare(|options| options.listeners[0].mcp = false).unwrap().commit();
+    let configured = |it: &Fixture| {
+        let prepared = it.prepare(|options| options.listeners[0].mcp = false);
+        let left_out = prepared.unwrap().commit();
+        let [said] = left_out.as_slice() else {
+            panic!("{left_out:?}")
+        };
+        assert!(
+            said.contains(&it.address.to_string()) && said.contains("key.pem"),
+            "{said}"
+        );
+    };
     type Way<'a> = (&'a str, &'a dyn Fn(&Fixture));
     let ways: [Way<'_>; 3] = [
         ("told to", &told_to),
