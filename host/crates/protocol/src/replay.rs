@@ -1,7 +1,8 @@
 //! Answers that are kept for whoever asks again: a caller that lost the connection repeats its request with the same
 //! `Idempotency-Key`, and the call does not happen twice. It knows no capability and no HTTP status.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,10 +72,42 @@ impl ReplayLimits {
 #[derive(Debug)]
 struct All<A> {
     callers: HashMap<CallerName, Kept<A>>,
+    /// Who of them has answers.
+    answered: Answered,
     /// What their keys and answers take.
     bytes: usize,
     /// When they were all looked through.
     swept: Duration,
+}
+
+/// Those who have answers, by what these take. Whoever has most is found without looking at everybody: once there is no room, that is
+/// asked at nearly each request, while all others wait.
+#[derive(Debug, Default)]
+struct Answered {
+    /// Of those who have as much as each other, the one for whom nothing has changed for longest is last.
+    by_bytes: BTreeMap<(usize, Reverse<u64>), CallerName>,
+    /// How often something changed.
+    changes: u64,
+}
+
+impl Answered {
+    /// What answers of a caller take may be another number than before.
+    fn note<A>(&mut self, caller: &CallerName, before: usize, kept: &mut Kept<A>) {
+        if kept.bytes == before {
+            return;
+        }
+        self.by_bytes.remove(&(before, Reverse(kept.change)));
+        self.changes = self.changes.saturating_add(1);
+        kept.change = self.changes;
+        if kept.bytes > 0 {
+            self.by_bytes.insert((kept.bytes, Reverse(kept.change)), caller.clone());
+        }
+    }
+
+    /// Whoever has most.
+    fn most(&self) -> Option<CallerName> {
+        self.by_bytes.last_key_value().map(|(_, caller)| caller.clone())
+    }
 }
 
 /// What is kept for one caller.
@@ -87,6 +120,8 @@ struct Kept<A> {
     answered: VecDeque<ReplayKey>,
     /// What these answers take.
     bytes: usize,
+    /// Which change of everybody's the last one of that was.
+    change: u64,
 }
 
 #[derive(Debug)]
@@ -135,6 +170,7 @@ impl<A> Replays<A> {
         Arc::new(Self {
             kept: Mutex::new(All {
                 callers: HashMap::new(),
+                answered: Answered::default(),
                 bytes: 0,
                 swept: clock.elapsed(),
             }),
@@ -227,8 +263,11 @@ impl<A> All<A> {
             return;
         }
         self.swept = now;
-        self.callers.retain(|_, kept| {
+        let answered = &mut self.answered;
+        self.callers.retain(|caller, kept| {
+            let before = kept.bytes;
             kept.expire(now, ttl);
+            answered.note(caller, before, kept);
             !kept.entries.is_empty()
         });
         let bytes = self.callers.values().map(Kept::weight);
@@ -238,9 +277,10 @@ impl<A> All<A> {
     /// Changes what is kept for one caller.
     fn change<T>(&mut self, caller: &CallerName, change: impl FnOnce(&mut Kept<A>) -> T) -> T {
         let kept = self.callers.entry(caller.clone()).or_default();
-        let before = kept.weight();
+        let (weight, bytes) = (kept.weight(), kept.bytes);
         let changed = change(kept);
-        self.bytes = self.bytes.saturating_sub(before).saturating_add(kept.weight());
+        self.bytes = self.bytes.saturating_sub(weight).saturating_add(kept.weight());
+        self.answered.note(caller, bytes, kept);
         changed
     }
 
@@ -248,19 +288,9 @@ impl<A> All<A> {
     /// Their keys stay.
     fn make_room(&mut self, bytes: usize, bytes_max: usize) -> bool {
         while self.bytes.saturating_add(bytes) > bytes_max {
-            let most = self.callers.values_mut().max_by_key(|kept| kept.bytes);
-            let Some(most) = most.filter(|kept| !kept.answered.is_empty()) else {
+            let Some(most) = self.answered.most() else { return false };
+            if !self.change(&most, Kept::drop_oldest_answer) {
                 return false;
-            };
-            // Up to half of them at a time: who has most is not looked for at each.
-            let half = most.bytes / 2;
-            loop {
-                let before = most.weight();
-                let dropped = most.drop_oldest_answer();
-                self.bytes = self.bytes.saturating_sub(before).saturating_add(most.weight());
-                if !dropped || most.bytes <= half || self.bytes.saturating_add(bytes) <= bytes_max {
-                    break;
-                }
             }
         }
         true
@@ -274,6 +304,7 @@ impl<A> Default for Kept<A> {
             done: VecDeque::new(),
             answered: VecDeque::new(),
             bytes: 0,
+            change: 0,
         }
     }
 }
@@ -501,8 +532,7 @@ mod tests {
         for number in 0..20 {
             it.answer(&format!("late-{number}"), "1", "yes");
             let all = it.replays.lock();
-            let weights = all.callers.values().map(Kept::weight);
-            assert_eq!(all.bytes, weights.sum::<usize>());
+            check_sums(&all);
             assert!(all.bytes <= all_max, "{} of {all_max}", all.bytes);
         }
         // Of whoever had most, the oldest went first; and nothing happens again.
@@ -514,6 +544,70 @@ mod tests {
         *it.clock.0.lock().unwrap() = Duration::from_millis(1000);
         it.answer("other", "1", "yes");
         assert_eq!(it.replays.lock().bytes, one, "what is forgotten takes nothing");
+    }
+
+    /// What is known of all is the sum of what is kept for each.
+    fn check_sums(all: &All<&'static str>) {
+        fn of_answers(kept: &Kept<&'static str>) -> usize {
+            let done = kept.entries.values().filter_map(|entry| entry.done.as_ref());
+            done.map(|done| done.bytes).sum()
+        }
+        let weights = all.callers.values().map(Kept::weight);
+        assert_eq!(all.bytes, weights.sum::<usize>());
+        let with_answers = all.callers.iter().filter(|(_, kept)| of_answers(kept) > 0);
+        let expected: HashMap<_, _> = with_answers.map(|(name, kept)| (name, of_answers(kept))).collect();
+        let known = all.answered.by_bytes.iter().map(|((bytes, _), name)| (name, *bytes));
+        assert_eq!(known.collect::<HashMap<_, _>>(), expected);
+        assert_eq!(all.answered.by_bytes.len(), expected.len(), "each once");
+    }
+
+    #[test]
+    fn of_those_who_have_as_much_whoever_had_it_first_loses_it_first() {
+        let it = fixture(2, 2 * (3 + 512));
+        let room = it.replays.limits.load().all_bytes_max / (3 + 512 + 512);
+        // Names say nothing about it.
+        let name = |number: usize| format!("caller-{}", (number * 7) % 1000);
+        for number in 0..room {
+            it.answer(&name(number), "1", "yes");
+        }
+        for number in room..room + 10 {
+            it.answer(&name(number), "1", "yes");
+        }
+        check_sums(&it.replays.lock());
+        let is_gone: Vec<bool> = (0..room + 10)
+            .map(|number| matches!(it.ask(&name(number), "1", "r"), Begun::Gone))
+            .collect();
+        let gone = is_gone.iter().filter(|is| **is).count();
+        assert!(gone >= 10, "{is_gone:?}");
+        assert!(is_gone[..gone].iter().all(|is| *is), "{is_gone:?}");
+    }
+
+    #[test]
+    fn who_has_most_is_known_whatever_happens() {
+        let it = fixture(3, 3 * (3 + 512));
+        let long: &'static str = Box::leak("x".repeat(900).into_boxed_str());
+        let texts = ["", "yes", long];
+        let mut number: u64 = 1;
+        let mut any = |below: u64| {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from((number >> 33) % below).unwrap()
+        };
+        let mut running = Vec::new();
+        for _ in 0..5000 {
+            let (caller, key) = (format!("caller-{}", any(90)), any(5).to_string());
+            let begun = it.ask(&caller, &key, "r");
+            match (begun, any(4)) {
+                (Begun::First(place), 0) => running.push(place),
+                (Begun::First(place), 1) => drop(place),
+                (Begun::First(place), _) => place.keep(Arc::new(texts[any(3)])),
+                _ => {}
+            }
+            if running.len() > 20 {
+                running.swap_remove(any(20)).keep(Arc::new("late"));
+            }
+            *it.clock.0.lock().unwrap() += Duration::from_millis(u64::try_from(any(10)).unwrap());
+            check_sums(&it.replays.lock());
+        }
     }
 
     #[test]
