@@ -5,6 +5,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// So many times what all may hold together is there for those who hold none. Stops callers who hold all that they may from shutting
+/// everybody else out.
+const FIRST_ONES: u64 = 2;
+
 /// Who holds how many. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally<K>(Arc<Mutex<Counts<K>>>);
@@ -37,7 +41,7 @@ pub(crate) enum Beyond {
         /// Since this one held none, none was refused: what is told of a flood once is told now.
         first: bool,
     },
-    /// All of them together do.
+    /// All of them together do, and whoever asks has to wait for another.
     All,
 }
 
@@ -61,16 +65,18 @@ impl<K: Clone + Eq + Hash> Tally<K> {
         self.take_of(key, max, u64::MAX)
     }
 
-    /// The same, if all together hold fewer than `all_max`, too.
+    /// The same, if all together hold fewer than `all_max`, too; for one that holds none, fewer than twice that.
     pub(crate) fn take_of(&self, key: &K, max: u64, all_max: u64) -> Result<Held<K>, Beyond> {
         let mut counts = self.lock();
         let Counts { of, all } = &mut *counts;
-        if let Some(count) = of.get_mut(key)
-            && count.held >= max
-        {
-            let first = !std::mem::replace(&mut count.refused, true);
-            return Err(Beyond::Own { first });
-        }
+        let all_max = match of.get_mut(key) {
+            Some(count) if count.held >= max => {
+                let first = !std::mem::replace(&mut count.refused, true);
+                return Err(Beyond::Own { first });
+            }
+            Some(_) => all_max,
+            None => all_max.saturating_mul(FIRST_ONES),
+        };
         if *all >= all_max {
             return Err(Beyond::All);
         }
@@ -126,15 +132,39 @@ mod tests {
         let take = |key| tally.take_of(key, 2, 3);
         let held = [take(&"one").unwrap(), take(&"one").unwrap()];
         let _other = take(&"other").unwrap();
-        assert_eq!(take(&"third").err(), Some(Beyond::All));
-        assert_eq!(tally.lock().of.len(), 2, "who holds none is not remembered");
+        assert_eq!(take(&"other").err(), Some(Beyond::All));
         assert_eq!(
             take(&"one").err(),
             Some(Beyond::Own { first: true }),
             "its own come first"
         );
         drop(held);
-        let _third = take(&"third").unwrap();
+        let _second = take(&"other").unwrap();
         assert_eq!(tally.lock().all, 2);
+    }
+
+    #[test]
+    fn who_holds_all_that_it_may_shuts_nobody_out() {
+        let tally = Tally::new();
+        let take = |key: &i32| tally.take_of(key, 2, 4);
+        let mut held: Vec<_> = [1, 1, 2, 2].iter().map(|key| take(key).unwrap()).collect();
+        for key in [3, 4, 5, 6] {
+            held.push(take(&key).unwrap());
+            assert_eq!(take(&key).err(), Some(Beyond::All), "its second");
+        }
+        assert_eq!(take(&7).err(), Some(Beyond::All));
+        assert_eq!(tally.lock().of.len(), 6, "who holds none is not remembered");
+        held.pop();
+        let _first = take(&7).unwrap();
+        drop(held);
+        let _second = take(&7).unwrap();
+        // Where there is no total, there is none for anybody.
+        let _free = Tally::new().take_of(&1, 1, u64::MAX).unwrap();
+    }
+
+    #[test]
+    fn what_is_there_for_the_first_ones_is_the_number_in_the_document() {
+        let document = include_str!("../../../../docs/defaults.md");
+        assert!(document.contains(&format!("\n| `FIRST_ONES` | {FIRST_ONES} | ")));
     }
 }

@@ -475,7 +475,7 @@ async fn all_callers_together_have_so_many_sessions_and_streams_of_mcp() {
     };
     let it = start_with(bounds, |_, callers| {
         let first = callers[0].clone();
-        callers.extend((0..=all).map(|number| Caller {
+        callers.extend((0..=2 * all).map(|number| Caller {
             name: format!("caller-{number}").parse().unwrap(),
             keys: vec![aral_contract::Digest::of(format!("aral_{number}").as_bytes())],
             ..first.clone()
@@ -490,11 +490,12 @@ async fn all_callers_together_have_so_many_sessions_and_streams_of_mcp() {
         json!({ "notifications": { "toolsListChanged": true } }),
     );
     let mut held = Vec::new();
-    for number in 0..=all {
-        let expected = if number < all {
+    // Those who have none are the last to be shut out, and are not told to end what they have not.
+    for number in 0..=2 * all {
+        let expected = if number < 2 * all {
             "HTTP/1.1 200"
         } else {
-            "all callers together"
+            "try again later"
         };
         let key = format!("authorization: Bearer aral_{number}\r\n");
         for (fields, body) in [

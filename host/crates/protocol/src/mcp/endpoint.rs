@@ -189,12 +189,21 @@ fn options(door: &Door) -> StreamableHttpServerConfig {
 
 fn full(bound: &'static str, max: u64, beyond: &Beyond) -> Problem {
     meters::rate_limited(bound);
-    let message = match beyond {
-        Beyond::Own { .. } => format!("the caller has {max} of these at once"),
-        Beyond::All => format!("all callers together have {} of these at once", bounds::of_all(max)),
+    let (message, hint) = match beyond {
+        Beyond::Own { .. } => (
+            format!("the caller has {max} of these at once"),
+            format!("end one, or aral.toml, [serve.limits]: {bound}"),
+        ),
+        // It is not for this caller to end those of others, and a larger bound would be one for each of them.
+        Beyond::All => (
+            format!(
+                "all callers together have {} of these at once, or more",
+                bounds::of_all(max)
+            ),
+            "try again later".to_owned(),
+        ),
     };
-    let failure = Failure::new(Code::Unavailable, message);
-    Problem::from(failure.with_hint(format!("end one, or aral.toml, [serve.limits]: {bound}")))
+    Problem::from(Failure::new(Code::Unavailable, message).with_hint(hint))
 }
 
 fn faulty(error: &rmcp::model::JsonRpcError) -> Response {
