@@ -244,6 +244,11 @@ impl Shared {
         self.record_tls("tls.reload", listener);
     }
 
+    /// Records that a listener shows a certificate that is not in its time.
+    pub(crate) fn record_tls_over(&self, listener: SocketAddr) {
+        self.record_tls("tls.certificate", listener);
+    }
+
     /// Records that a listener has an OCSP response and does not send it, since it is not in its time.
     pub(crate) fn record_tls_unstapled(&self, listener: SocketAddr) {
         self.record_tls("tls.ocsp", listener);

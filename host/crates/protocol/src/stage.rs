@@ -94,8 +94,9 @@ fn secure(
     held: Option<Arc<Tls>>,
     left_out: &mut Vec<String>,
 ) -> Result<Arc<Tls>, BindError> {
-    let held = held.filter(|tls| tls.is_of(&options));
-    match (Tls::open(options, shared.clock(), late), held) {
+    let is_same = held.as_deref().is_some_and(|tls| tls.is_of(&options));
+    let opened = Tls::open(options, shared.clock(), late, held.as_deref());
+    match (opened, held.filter(|_| is_same)) {
         (Ok(tls), _) => Ok(Arc::new(tls)),
         (Err(error), Some(tls)) => {
             tell_refused(shared, address, &error);

@@ -37,10 +37,16 @@ impl fmt::Debug for Tls {
 pub(crate) type Secured<S> = (TlsStream<S>, Option<Arc<ClientCertificate>>);
 
 impl Tls {
-    /// Reads the files.
-    pub(crate) fn open(options: TlsOptions, clock: Arc<dyn Clock>, late: Late) -> Result<Self, TlsError> {
+    /// Reads the files. `before` is what the listener has until then, whatever it is made from.
+    pub(crate) fn open(
+        options: TlsOptions,
+        clock: Arc<dyn Clock>,
+        late: Late,
+        before: Option<&Self>,
+    ) -> Result<Self, TlsError> {
         let files = Files::read(&options)?;
-        let settings = Settings::make(&options, &files, &clock, late)?;
+        let before = before.map(Self::settings);
+        let settings = Settings::make(&options, &files, &clock, late, before.as_deref())?;
         Ok(Self {
             options,
             clock,
@@ -156,7 +162,8 @@ fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
 /// Has a listener take its files, or says why it does not.
 fn take(door: &Door, tls: &Tls, files: Result<Files, TlsError>) -> Result<(), TlsError> {
     let address = door.listener.address;
-    let made = files.and_then(|files| Settings::make(&tls.options, &files, &tls.clock, Late::LeftOut));
+    let before = tls.settings();
+    let made = files.and_then(|files| Settings::make(&tls.options, &files, &tls.clock, Late::LeftOut, Some(&before)));
     let settings = made.inspect_err(|error| tell_refused(&door.shared, address, error))?;
     let after = settings.digest;
     let before = tls.now.swap(Arc::new(settings)).digest;
@@ -174,10 +181,15 @@ pub(crate) fn tell_refused(shared: &Shared, address: SocketAddr, error: &TlsErro
     shared.record_tls_refused(address);
 }
 
-/// Says once that an OCSP response is not sent, since it is not in its time.
+/// Says once that an OCSP response is not sent, since it is not in its time, and that a certificate is shown that is not.
 fn tell(door: &Door, tls: &Tls) {
-    if tls.settings().lacks_staple(tls.clock.now().as_second()) {
-        let address = door.listener.address;
+    let (settings, now) = (tls.settings(), tls.clock.now().as_second());
+    let address = door.listener.address;
+    if settings.outlives_certificate(now) {
+        tracing::warn!(%address, "the certificate is not in its time: clients refuse it");
+        door.shared.record_tls_over(address);
+    }
+    if settings.lacks_staple(now) {
         tracing::warn!(%address, "the OCSP response is not in its time: certificates are shown without one");
         door.shared.record_tls_unstapled(address);
     }

@@ -32,6 +32,12 @@ pub(super) struct Settings {
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Of the files.
     pub(super) digest: Digest,
+    /// Of the file of the certificate alone.
+    certificate: Digest,
+    /// When the certificate is valid, in seconds since 1970.
+    valid: RangeInclusive<i64>,
+    /// Somebody knows that it is not valid now.
+    told_over: AtomicBool,
     /// When the OCSP response is sent, in seconds since 1970; none: there is none.
     stapled: Option<RangeInclusive<i64>>,
     /// Somebody knows that it is not sent.
@@ -39,15 +45,22 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// `before` is what the listener has until then. A certificate that it shows already is no worse for being over, and keeps nothing
+    /// that was revoked from being taken.
     pub(super) fn make(
         options: &TlsOptions,
         files: &Files,
         clock: &Arc<dyn Clock>,
         late: Late,
+        before: Option<&Self>,
     ) -> Result<Self, TlsError> {
+        let certificate = Digest::of(&files.certificate);
+        let is_shown = before.is_some_and(|before| before.certificate == certificate);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = certificates(&options.certificate_file, &files.certificate)?;
-        let stapled = check(options, files, &chain, late, clock.now().as_second())?;
+        let now = clock.now().as_second();
+        let valid = check(options, &chain, now, is_shown)?;
+        let stapled = check_staple(options, files, &chain, late, now)?;
         let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| match error {
             pem::Error::NoItemsFound => TlsError::Missing {
                 path: options.key_file.clone(),
@@ -95,18 +108,30 @@ impl Settings {
             server: Arc::new(server),
             verifier,
             digest: files.digest(),
+            certificate,
+            valid,
+            told_over: AtomicBool::new(false),
             stapled,
             told: AtomicBool::new(false),
         })
     }
 
+    /// Whether the certificate is not valid now and nobody knows it yet. Whoever asks does from then on.
+    pub(super) fn outlives_certificate(&self, now: i64) -> bool {
+        is_news(&self.told_over, !self.valid.contains(&now))
+    }
+
     /// Whether there is an OCSP response that is not sent now and nobody knows it yet. Whoever asks does from then on.
     pub(super) fn lacks_staple(&self, now: i64) -> bool {
         let is_late = self.stapled.as_ref().is_some_and(|times| !times.contains(&now));
-        // One that was too early and is sent now may be over later.
-        let was_told = self.told.swap(is_late, Ordering::Relaxed);
-        is_late && !was_told
+        is_news(&self.told, is_late)
     }
+}
+
+/// Whether something is so that was not when this was asked last: what was too early and is in its time now may be over later.
+fn is_news(told: &AtomicBool, is_so: bool) -> bool {
+    let was_told = told.swap(is_so, Ordering::Relaxed);
+    is_so && !was_told
 }
 
 /// The certificate, and with it the OCSP response while that is in its time: clients that look at one that is over end the
@@ -146,31 +171,50 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     from_pem(path, pem, "certificate")
 }
 
-/// What every client would refuse is refused here, where somebody is told why. The time of the OCSP response, if there is one.
+/// The first certificate of a chain.
+fn own<'a>(options: &TlsOptions, chain: &'a [CertificateDer<'_>]) -> Result<X509Certificate<'a>, TlsError> {
+    let unreadable = || TlsError::Certificate {
+        path: options.certificate_file.clone(),
+    };
+    let own = chain.first().ok_or_else(unreadable)?;
+    let (_, own) = X509Certificate::from_der(own).map_err(|_| unreadable())?;
+    Ok(own)
+}
+
+/// What every client would refuse is refused here, where somebody is told why, unless it is shown already. The time of the certificate.
 fn check(
+    options: &TlsOptions,
+    chain: &[CertificateDer<'_>],
+    now: i64,
+    is_shown: bool,
+) -> Result<RangeInclusive<i64>, TlsError> {
+    let own = own(options, chain)?;
+    let validity = own.validity();
+    let begins = validity.not_before.timestamp();
+    let valid = begins..=validity.not_after.timestamp();
+    if !valid.contains(&now) && !is_shown {
+        return Err(TlsError::Time {
+            path: options.certificate_file.clone(),
+            from: validity.not_before.to_string(),
+            to: validity.not_after.to_string(),
+            begins: (begins > now).then_some(begins),
+        });
+    }
+    Ok(valid)
+}
+
+/// The same of the OCSP response: its time, if there is one.
+fn check_staple(
     options: &TlsOptions,
     files: &Files,
     chain: &[CertificateDer<'_>],
     late: Late,
     now: i64,
 ) -> Result<Option<RangeInclusive<i64>>, TlsError> {
-    let path = || options.certificate_file.clone();
-    let unreadable = || TlsError::Certificate { path: path() };
-    let own = chain.first().ok_or_else(unreadable)?;
-    let (_, own) = X509Certificate::from_der(own).map_err(|_| unreadable())?;
-    let validity = own.validity();
-    let begins = validity.not_before.timestamp();
-    if !(begins..=validity.not_after.timestamp()).contains(&now) {
-        return Err(TlsError::Time {
-            path: path(),
-            from: validity.not_before.to_string(),
-            to: validity.not_after.to_string(),
-            begins: (begins > now).then_some(begins),
-        });
-    }
     let (Some(path), Some(response)) = (&options.ocsp_file, &files.ocsp) else {
         return Ok(None);
     };
+    let own = own(options, chain)?;
     let times = ocsp::check(response, own.raw_serial()).and_then(|times| match late {
         Late::Refused if !times.contains(&now) => Err(OcspError::Time),
         Late::Refused | Late::LeftOut => Ok(times),

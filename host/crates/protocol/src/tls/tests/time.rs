@@ -8,7 +8,7 @@ use aral_contract::{Clock, EventKind};
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 
 use super::authority::{Authority, ocsp};
-use super::peer::Peer;
+use super::peer::{Peer, ask, h1};
 use crate::Bounds;
 use crate::tests::{Fixture, start_at};
 use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
@@ -133,7 +133,7 @@ fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
         ..authority.options()
     };
     let clock = Hand::at("2025-06-01T00:00:00Z");
-    let tls = Tls::open(options, clock, Late::LeftOut).unwrap();
+    let tls = Tls::open(options, clock, Late::LeftOut, None).unwrap();
     for (day, told) in [(1, true), (2, false), (11, false), (21, true), (22, false)] {
         let time: jiff::Timestamp = format!("2025-06-{day:02}T00:00:00Z").parse().unwrap();
         assert_eq!(tls.settings().lacks_staple(time.as_second()), told, "{day}");
@@ -168,8 +168,57 @@ async fn a_certificate_that_ran_out_keeps_no_configuration_from_holding() {
     let options = authority.options();
     authority.install(&authority.sign(1, |params| params.not_after = date_time_ymd(2025, 6, 2)));
     let it = start(&clock, &options).await;
-    clock.set("2025-06-03T00:00:00Z");
     it.sink.take();
+    clock.set("2025-06-03T00:00:00Z");
+    recorded(&it, "tls.certificate", 1).await;
     it.renew(|listener| listener.mcp = false);
-    recorded(&it, "tls.reload", 1).await;
+    recorded(&it, "tls.certificate", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ran_out_keeps_nothing_that_was_revoked_from_being_taken() {
+    let authority = Authority::new("root");
+    let options = authority.mutual(ClientAuth::Required);
+    // Whoever connects takes it, by the clock of this machine.
+    let until = |serial, year| {
+        authority.sign(serial, |params| {
+            params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.not_after = date_time_ymd(year, 1, 1);
+        })
+    };
+    authority.install(&until(1, 2090));
+    authority.write("revoked.pem", authority.revoked(&[], 2150));
+    let clock = Hand::at("2025-06-01T00:00:00Z");
+    // Nobody looks by itself.
+    let bounds = Bounds {
+        tls_look_ms: 3_600_000,
+        ..Bounds::default()
+    };
+    let start = start_at(Arc::clone(&clock) as Arc<dyn Clock>, bounds, |listener, callers| {
+        listener.tls = Some(options.clone());
+        callers[0].certificates = vec!["uri:spiffe://example/agent".parse().unwrap()];
+    });
+    let it = start.await;
+    let name = SanType::URI("spiffe://example/agent".try_into().unwrap());
+    let pair = authority.client(2, vec![name]);
+    let peer = Peer::new(&authority, Some(&pair));
+    let mut open = h1(peer.connect(it.address).await.unwrap()).await.unwrap();
+    assert_eq!(ask(&mut open, "/v1/capabilities", None).await.unwrap().status, 200);
+
+    clock.set("2095-01-01T00:00:00Z");
+    authority.write("revoked.pem", authority.revoked(&[2], 2150));
+    it.reloader.reload().unwrap();
+    assert_eq!(ask(&mut open, "/v1/capabilities", None).await.unwrap().status, 401);
+    // Nor does it keep out a line that names a further list.
+    authority.write("more.pem", authority.revoked(&[], 2150));
+    let more = it.prepare(|options| {
+        let clients = options.listeners[0].tls.as_mut().unwrap().clients.as_mut().unwrap();
+        clients.crl_files.push(authority.path("more.pem"));
+    });
+    assert!(more.unwrap().commit().is_empty());
+    // Another one that is over is none.
+    authority.install(&until(3, 2085));
+    let refused = it.reloader.reload().unwrap_err();
+    assert!(refused.to_string().contains("and not now"), "{refused}");
 }
