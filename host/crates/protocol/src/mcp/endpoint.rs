@@ -159,10 +159,10 @@ fn listens(message: &ClientJsonRpcMessage) -> bool {
 }
 
 /// Whether a stream that is taken up again carries the answer to a request, and not news: its events are named by their number
-/// and, behind a `/`, by that of the request.
+/// and, behind a `/`, by that of the request. To the library what is no text names nothing, and then the stream is one of news.
 fn continues_answer(headers: &HeaderMap) -> bool {
-    let last = headers.get(LAST_EVENT_ID);
-    last.is_some_and(|last| last.as_bytes().contains(&b'/'))
+    let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok());
+    last.is_some_and(|last| last.contains('/'))
 }
 
 /// Hosts and pages have been checked before; the library checks them again by the same list.
@@ -238,4 +238,30 @@ async fn refusal(response: Response) -> Result<Response, Problem> {
         response.headers_mut().insert(header::ALLOW, allow.clone());
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_continues_an_answer_where_the_library_sees_one() {
+        let continues = |last: &[u8]| {
+            let last = HeaderValue::from_bytes(last).unwrap();
+            continues_answer(&HeaderMap::from_iter([(LAST_EVENT_ID, last)]))
+        };
+        let cases: [(&[u8], bool); 5] = [
+            (b"0/1", true),
+            (b"1", false),
+            (b"", false),
+            (b"/\xff", false),
+            (b"0/1\xff", false),
+        ];
+        for (last, expected) in cases {
+            assert_eq!(continues(last), expected, "{last:?}");
+        }
+        assert!(!continues_answer(&HeaderMap::new()));
+    }
 }
