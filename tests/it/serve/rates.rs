@@ -387,6 +387,18 @@ fn who_shows_nothing_keeps_nobody_out() {
 }
 
 #[test]
+fn an_address_counts_for_what_asks_who_calls_whatever_the_method() {
+    let server = server(json!({ "address": { "per_minute": 1, "burst": 1 } }));
+    let ask = |method: &str, path: &str| server.wire().ask(method, path, &[], "");
+    for _ in 0..3 {
+        assert_eq!(ask("GET", "/none").status, 404);
+        assert_eq!(ask("DELETE", "/ready").status, 405, "it asks nobody");
+    }
+    assert_eq!(ask("DELETE", "/v1/capabilities").status, 405);
+    assert_refused(&ask("DELETE", "/v1/capabilities"), "address");
+}
+
+#[test]
 fn only_a_trusted_proxy_is_believed_about_an_address() {
     let through = |proxies: Value, field: &str, values: &[&str]| -> Vec<u16> {
         let desk = limited(json!({ "address": { "per_minute": 1, "burst": 1 } }), |config| {
