@@ -65,7 +65,8 @@ pub(super) fn authorities(config: &Config) -> BTreeMap<&'static str, Option<Dige
     files.into_iter().chain([(OUTBOUND, outbound)]).collect()
 }
 
-/// Without what each `ca_file` says: that there is one is of its section, and what it says changes when its authority is renewed.
+/// Without what each `ca_file` says: that there is one is of its section, and what it says changes when its authority is renewed. Where
+/// it is, nobody compares: it comes to what it says.
 fn without_authorities(config: &Config) -> Config {
     let mut config = config.clone();
     for (_, pem) in ca_files(&mut config) {

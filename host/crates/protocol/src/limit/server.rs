@@ -33,7 +33,8 @@ pub struct RedisOptions {
 }
 
 impl RedisOptions {
-    /// Whether they are the same but for what the files of the password and of the certificates say.
+    /// Whether they are the same but for what the password and the certificates are. Where those were read is not known here, and may be
+    /// another file or variable than before.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let without = |options: &Self| Self {
             password: options.password.as_ref().map(|_| SecretValue::new(Vec::new())),
