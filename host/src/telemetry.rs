@@ -114,6 +114,17 @@ impl MetricsText {
     }
 }
 
+#[cfg(test)]
+impl MetricsText {
+    /// Of no host. The process counts nothing with it.
+    pub(crate) fn of_nobody() -> Self {
+        Self(Arc::new(Shared {
+            prometheus: prometheus().unwrap().handle(),
+            hosts: Mutex::default(),
+        }))
+    }
+}
+
 impl Shared {
     fn refresh(&self) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
