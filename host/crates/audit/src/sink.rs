@@ -5,6 +5,7 @@
 
 mod doubted;
 pub mod elastic;
+mod name;
 pub mod otlp;
 mod position;
 mod shipper;
@@ -24,8 +25,9 @@ use crate::cursor::{Cursor, Entry, ReadError};
 use crate::schema::Record;
 
 pub use doubted::{REFUSED_AGAIN_MAX, REFUSED_IN_A_ROW_MAX};
+pub use name::{SinkName, SinkNameError};
 pub use position::PositionError;
-pub use shipper::{Shipper, SinkName, SinkNameError, SinkStatus};
+pub use shipper::{Shipper, SinkStatus};
 
 /// Most records that are delivered at once.
 pub const BATCH_RECORDS_MAX: usize = 500;

@@ -1,7 +1,5 @@
 //! Reads the log on, hands batches to an exporter, waits longer after each failure, and remembers where it stands.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +10,7 @@ use tokio::sync::watch;
 
 use super::doubted::{Doubted, probe_at};
 use super::position::{self, PositionError};
-use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused};
+use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused, SinkName};
 use crate::AuditLog;
 use crate::cursor::{Cursor, ReadError};
 use crate::holds::Holds;
@@ -21,34 +19,6 @@ use crate::shared::Shared;
 
 /// How long it waits after a failure, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-const NAME_BYTES_MAX: usize = 64;
-
-/// Names a sink: 1 to 64 of `a-z 0-9 -`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkName(String);
-
-/// A text that names no sink.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not the name of a sink: 1 to {NAME_BYTES_MAX} of a-z 0-9 -", .0.escape_debug())]
-pub struct SinkNameError(String);
-
-impl FromStr for SinkName {
-    type Err = SinkNameError;
-    fn from_str(text: &str) -> Result<Self, SinkNameError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(SinkNameError(text.chars().take(NAME_BYTES_MAX).collect()))
-        }
-    }
-}
-
-impl fmt::Display for SinkName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// How a sink is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +68,7 @@ impl Shipper {
         let (dir, id) = (clone()?, log.id());
         // Held before the position is looked at, so that nothing goes in between.
         let hold = log.holds().add(0);
-        let stood = position::read(&dir, &name.0, id)?;
+        let stood = position::read(&dir, name.as_str(), id)?;
         let oldest = segment::list(&dir)
             .ok()
             .and_then(|segments| Some(segments.first()?.first));
@@ -110,7 +80,7 @@ impl Shipper {
         hold.store(from, Ordering::Release);
         if stood.is_none() {
             // A process that does not run this sink sees from now on that there is one.
-            position::write(&dir, &name.0, id, from)?;
+            position::write(&dir, name.as_str(), id, from)?;
         }
         let status = SinkStatus {
             position: from,
@@ -134,7 +104,7 @@ impl Shipper {
     /// For a sink that another process runs: what that has not delivered is not removed while the log is open, and the log of the
     /// host says so where that is more than the newest segment. One that was never at work needs nothing.
     pub fn elsewhere(log: &AuditLog, name: &SinkName) {
-        let needed = match position::read(log.dir(), &name.0, log.id()) {
+        let needed = match position::read(log.dir(), name.as_str(), log.id()) {
             Ok(None) => return,
             Ok(Some(needed)) => needed,
             Err(error) => {
@@ -203,7 +173,7 @@ impl Shipper {
     /// Remembers where it stands, however long it takes until that can be written.
     async fn remember(&self, next: u64) {
         let mut wait = BACK_OFF.0;
-        while let Err(error) = position::write(&self.dir, &self.name.0, self.shared.log, next) {
+        while let Err(error) = position::write(&self.dir, self.name.as_str(), self.shared.log, next) {
             self.back_off(chain(&error), &mut wait).await;
         }
         self.hold.store(next, Ordering::Release);
