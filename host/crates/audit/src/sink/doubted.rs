@@ -1,7 +1,8 @@
 //! What was refused of a batch and nothing was taken since. That says as much about the other end as about the records: a proxy
 //! that answers everything with an error refuses no record, whatever it took before. They are set aside until something is taken,
 //! and wait then once more, before everything else: what was taken shows that one server takes something, and behind its address
-//! there may be another one that refuses everything. What is refused again each time is refused for good. It sends nothing itself.
+//! there may be another one that refuses everything. What is refused again each time is refused for good, if something is taken
+//! then as well. It sends nothing itself.
 
 use std::collections::VecDeque;
 
@@ -43,7 +44,7 @@ impl Doubted {
         waiting.len()
     }
 
-    /// A piece, the first `count` of those that wait, was refused as a whole. Gives what is refused for good.
+    /// A piece, the first `count` of those that wait, was refused as a whole. Gives what was refused each time.
     pub(super) fn refused(&mut self, waiting: &mut Vec<Outgoing>, count: usize, refused: Vec<Refused>) -> Vec<Refused> {
         if self.again.is_empty() {
             if let Some(first) = refused.into_iter().next().filter(|_| self.aside.is_empty()) {

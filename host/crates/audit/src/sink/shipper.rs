@@ -8,7 +8,7 @@ use aral_contract::failure::chain;
 use cap_std::fs::Dir;
 use tokio::sync::watch;
 
-use super::doubted::{Doubted, probe_at};
+use super::doubted::{Doubted, REFUSED_AGAIN_MAX, probe_at};
 use super::position::{self, PositionError};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused, SinkName};
 use crate::AuditLog;
@@ -45,7 +45,7 @@ pub struct Shipper {
     hold: Arc<AtomicU64>,
     status: watch::Sender<SinkStatus>,
     batch_max: usize,
-    /// What was taken out of its turn last.
+    /// What was taken last out of its turn, or in its turn where that is further on.
     good: Option<Outgoing>,
     /// How many records from further on were tried in vain since something was taken.
     in_vain: u64,
@@ -252,7 +252,9 @@ impl Shipper {
             match self.exporter.deliver(self.shared.log, piece).await {
                 Delivery::Done { refused } if refused.len() < count => {
                     self.refused(&refused);
-                    waiting.drain(..count);
+                    let last = waiting.drain(..count).next_back().filter(|_| refused.is_empty());
+                    let good = self.good.take().into_iter().chain(last);
+                    self.good = good.max_by_key(|outgoing| outgoing.entry.seq);
                     doubted.taken(&mut waiting);
                     // A piece that was small enough may have been smaller than need be.
                     self.batch_max = self.batch_max.saturating_mul(2).min(BATCH_RECORDS_MAX);
@@ -260,7 +262,7 @@ impl Shipper {
                     self.in_vain = 0;
                     self.status.send_if_modified(|status| status.failing.take().is_some());
                 }
-                Delivery::Done { refused } => self.refused(&doubted.refused(&mut waiting, count, refused)),
+                Delivery::Done { refused } => self.doubt(&mut doubted, &mut waiting, count, refused).await?,
                 Delivery::Again {
                     seqs,
                     refused,
@@ -293,10 +295,39 @@ impl Shipper {
                         reason: reason.clone(),
                     });
                     let refused = refused.collect();
-                    self.refused(&doubted.refused(&mut waiting, count, refused));
+                    self.doubt(&mut doubted, &mut waiting, count, refused).await?;
                 }
             }
         }
+    }
+
+    /// A piece, the first `count` of those that wait, was refused as a whole. That is for good only if something behind it is
+    /// taken now: whoever refuses everything by now says nothing about it. That is tried as often as the piece is sent again, so
+    /// that one of two servers that take turns does not hold it up.
+    ///
+    /// # Errors
+    /// Nothing was taken: the first record of the piece, and why it was refused.
+    async fn doubt(
+        &mut self,
+        doubted: &mut Doubted,
+        waiting: &mut Vec<Outgoing>,
+        count: usize,
+        refused: Vec<Refused>,
+    ) -> Result<(), (u64, String)> {
+        let mut piece = waiting.iter().take(count).map(|outgoing| outgoing.entry.seq);
+        let first = piece.next();
+        let last = piece.next_back().or(first);
+        let refused = doubted.refused(waiting, count, refused);
+        let (Some(first), Some(last), Some(one)) = (first, last, refused.first()) else {
+            return Ok(());
+        };
+        for _ in 0..REFUSED_AGAIN_MAX {
+            if self.probe(last.saturating_add(1)).await {
+                self.refused(&refused);
+                return Ok(());
+            }
+        }
+        Err((first, one.reason.clone()))
     }
 
     /// Sends one record from `untried` on out of its turn, that which was taken like this last where it is one, and says whether it
