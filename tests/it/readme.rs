@@ -171,3 +171,13 @@ fn typed(script: &str, folder: &Path, home: &Path) -> String {
     assert!(shell.status.success(), "{shell:?}");
     String::from_utf8(shell.stdout).expect("UTF-8")
 }
+
+#[test]
+fn the_first_capability_makes_its_key_where_git_ignores_it() {
+    let page = include_str!("../../docs/capabilities.md");
+    let blocks = blocks(page, "From nothing to a call");
+    let typed: Vec<&String> = blocks.iter().flat_map(|block| &block.lines).collect();
+    let first = |what: &str| typed.iter().position(|line| line.starts_with(what));
+    let (folder, key) = (first("$ cd hello "), first("$ aral keygen "));
+    assert!(folder.is_some() && folder < key, "{typed:?}");
+}
