@@ -1,4 +1,5 @@
-//! `aral manifest verify`: everything that a host checks before it admits a manifest, without a host.
+//! `aral manifest verify`: what a host checks of a manifest and its components before it admits them, without a host: it knows no
+//! serial that one has seen, no other manifest, and of keys that are given neither their time nor whether they are revoked.
 
 use std::path::Path;
 
