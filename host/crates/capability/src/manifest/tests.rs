@@ -610,6 +610,29 @@ fn the_documented_capability_toml_is_taken_and_has_every_member() {
 }
 
 #[test]
+fn scopes_are_what_the_page_says_of_them() {
+    let refused = |found: String| found != "taken";
+    let secret = |secret: Value| check_permissions(json!({"secret:read": {"secrets": [secret]}}));
+    assert!(refused(secret(json!({"name": "t"}))));
+    assert!(!refused(secret(json!({"name": "t", "use": "reveal"}))));
+    let bound = json!({"name": "t", "hosts": ["https://api.example.com"], "header": "authorization"});
+    assert!(!refused(secret(bound)));
+    let folder = |bytes_max: u64| {
+        let path = json!({"guest": "/", "host": "/srv/out", "bytes_max": bytes_max, "files_max": 1});
+        check_permissions(json!({"file:write": {"paths": [path]}}))
+    };
+    assert!(!refused(folder((1 << 53) - 1)));
+    assert!(refused(folder(1 << 53)));
+    let argument = |text: &str| {
+        tool(&format!(
+            "[permissions.exec]\nprograms = [{{ path = \"/usr/bin/git\", args = [\"{text}\"] }}]\n"
+        ))
+    };
+    assert!(!refused(argument("stash@0")));
+    assert!(refused(argument("stash@{0}")));
+}
+
+#[test]
 fn the_documented_manifest_is_read_and_has_every_member() {
     let (_, body) = read_unbelieved(documented("\n## The manifest\n", "```json\n").as_bytes()).unwrap();
     let [entry] = body.capabilities() else {
