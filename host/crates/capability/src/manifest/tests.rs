@@ -585,16 +585,25 @@ fn documented(heading: &str, fence: &str) -> &'static str {
 
 #[test]
 fn the_documented_capability_toml_is_taken_and_has_every_member() {
-    let source = CapabilityToml::parse(documented("\n## `capability.toml`\n", "```toml\n")).unwrap();
-    assert!(matches!(source.described, source::Described::ByFile { .. }));
-    assert_eq!(source.permissions.present(), Permission::ALL);
+    let text = documented("\n## `capability.toml`\n", "```toml\n");
+    // A member that comes is to be put on the page.
+    let CapabilityToml {
+        id,
+        version: _,
+        component: _,
+        described,
+        permissions,
+        limits,
+    } = CapabilityToml::parse(text).unwrap();
+    assert!(matches!(described, source::Described::ByFile { .. }));
+    assert_eq!(permissions.present(), Permission::ALL);
     assert_eq!(
-        source.limits.entries(),
+        limits.entries(),
         Limits::default().entries(),
         "the page says that these are the defaults"
     );
     // What else may be absent.
-    let scope = source.permissions.secret_read.clone().unwrap();
+    let scope = permissions.secret_read.clone().unwrap();
     let uses = |usage: SecretUse| scope.secrets.iter().find(|secret| secret.usage == usage).unwrap();
     let SecretScope {
         name: _,
@@ -605,7 +614,7 @@ fn the_documented_capability_toml_is_taken_and_has_every_member() {
     } = uses(SecretUse::Inject);
     assert!(!hosts.is_empty() && header.is_some() && prefix.is_some());
     uses(SecretUse::Reveal);
-    let change = json!({"id": source.id, "permissions": source.permissions, "limits": source.limits});
+    let change = json!({"id": id, "permissions": permissions, "limits": limits});
     ManifestBody::new(vec![entry(b"", change)]).unwrap();
 }
 
@@ -634,12 +643,33 @@ fn scopes_are_what_the_page_says_of_them() {
 
 #[test]
 fn the_documented_manifest_is_read_and_has_every_member() {
-    let (_, body) = read_unbelieved(documented("\n## The manifest\n", "```json\n").as_bytes()).unwrap();
+    let text = documented("\n## The manifest\n", "```json\n");
+    let (_, body) = read_unbelieved(text.as_bytes()).unwrap();
+    let document: Value = serde_json::from_str(text).unwrap();
+    let signature = document["signature"].as_object().expect("it shows a signed one");
+    assert!(
+        signature
+            .keys()
+            .map(String::as_str)
+            .eq(["algorithm", "key_id", "value"])
+    );
     let [entry] = body.capabilities() else {
         panic!("{body:?}");
     };
-    assert_ne!(entry.permissions, Permissions::default());
-    assert_ne!(entry.limits, LimitsRequest::default());
+    let Entry {
+        id: _,
+        version: _,
+        shape: _,
+        component: _,
+        title: _,
+        description: _,
+        input_schema: _,
+        output_schema: _,
+        permissions,
+        limits,
+    } = entry;
+    assert_ne!(*permissions, Permissions::default());
+    assert_ne!(*limits, LimitsRequest::default());
 }
 
 #[test]
