@@ -127,6 +127,10 @@ impl Act for MemoryCheck {
             },
             &mut |damaged| {
                 let damaged = DamagedRecord::from(damaged);
+                if damaged.deleted && damaged.secret {
+                    // Looking through the rest may take long.
+                    operator.forget_secrets();
+                }
                 if damaged.deleted {
                     operator.record(security("memory_damaged_deleted", damaged.place_in_words()));
                 }

@@ -157,7 +157,15 @@ fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
         delete_nameless: false,
     };
     assert_eq!(get().unwrap(), "one", "there is a copy");
-    assert_eq!(lab.operator.act(check).unwrap().deleted, 4);
+    // The last time before it is over.
+    let mut meanwhile = None;
+    let checked = check.act(&lab.operator, &mut |_| {
+        meanwhile = Some(get());
+        Ok(())
+    });
+    assert_eq!(checked.unwrap().deleted, 4);
+    let gone = meanwhile.unwrap().unwrap_err();
+    assert!(matches!(gone, SecretError::NotFound { .. }), "{gone:?}");
     let gone = get().unwrap_err();
     assert!(matches!(gone, SecretError::NotFound { .. }), "{gone:?}");
 }
