@@ -5,6 +5,8 @@ use std::collections::HashSet;
 
 use aral_contract::id::Namespace;
 
+use super::commit::GROUP_RECORDS_MAX;
+use super::discard::SLOTS_MAX;
 use super::entry::Header;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
@@ -16,8 +18,9 @@ use crate::key::hex;
 use crate::record::RecordName;
 use crate::store::StoreError;
 
-/// Places that are looked up, and records that are taken out, at once. Bounds memory.
-const AT_ONCE: usize = 256;
+/// Places that are looked up, and records that are taken out, at once. Bounds memory. As many as are taken out with one commit:
+/// each one that is takes a look through all slots.
+const AT_ONCE: usize = GROUP_RECORDS_MAX / (SLOTS_MAX + 1);
 
 /// A record that does not open, or all records of a namespace whose name does not.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub(super) const GROUP_MAX: usize = 256;
 pub(super) const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// Records that are changed together, at least one request's. What a commit says of the slots that it dooms must be no
 /// larger than a chunk, so that sled keeps it where it is synced.
-const GROUP_RECORDS_MAX: usize = 4000;
+pub(super) const GROUP_RECORDS_MAX: usize = 4000;
 const _: () = assert!(GROUP_RECORDS_MAX * 4 + 8 <= CHUNK_BYTES && GROUP_RECORDS_MAX >= BATCH_OPERATIONS_MAX);
 /// Seals that are counted at once in the keyring. What is left of them when the process is killed counts as made.
 const SEALS_STEP: u64 = 1 << 16;

@@ -1576,7 +1576,8 @@ fn all_slots_are_looked_through_once_for_many_records_that_are_taken_out() {
     let (checked, found) = check(&store, true);
     assert_eq!((checked.records, checked.damaged, checked.deleted), (2000, 1000, 1000));
     assert_eq!(found.iter().filter(|one| one.deleted).count(), 1000);
-    assert!((1..=8).contains(&(walks() - before)), "{}", walks() - before);
+    // 235 at once.
+    assert_eq!(walks() - before, 5);
     assert_eq!(check(&store, true).0.damaged, 0);
     assert_eq!(store.memory().usage(&namespace(NOTES)).unwrap().records, 1000);
     assert_eq!(value(&store, "name-1000").as_deref(), Some(&b"value"[..]));
