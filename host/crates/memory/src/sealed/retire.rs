@@ -14,16 +14,22 @@ use crate::key::MasterKey;
 use crate::store::StoreError;
 
 /// Records that are looked at before whoever watches is asked whether that goes on.
-const AT_ONCE: u64 = 256;
+const AT_ONCE: u64 = 1000;
+/// The same of slots: 8 MiB of them.
+const SLOTS_AT_ONCE: SlotIndex = 1 << 16;
+
+fn is_old(slot: &Slot, newest: &Root) -> bool {
+    !slot.is_free() && slot.generation() < newest.first_generation
+}
 
 impl Inner {
-    /// What was to be moved was found by namespace. Nothing is destroyed before it is certain that nothing was missed. `looked` is
-    /// called now and then, and ends it with its error.
+    /// What was to be moved was found by namespace. Nothing is destroyed before it is certain that nothing was missed. Gives the
+    /// slots that are still of an old root. `looked` is called now and then, and ends it with its error.
     pub(super) fn none_is_missed(
         &self,
         newest: &Root,
         looked: &mut dyn FnMut() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<SlotIndex>, StoreError> {
         self.all_named()?;
         let mut records = 0_u64;
         self.tree.scan(&[prefix::RECORD], None, &mut |_, entry| {
@@ -37,20 +43,31 @@ impl Inner {
                 looked()?;
             }
             Ok(Scan::Next)
-        })
-    }
-
-    /// Nothing lies under an old root any more: takes it, its slots and the old master key out of the store. Names the old
-    /// epoch keys that are still there.
-    pub(super) fn retire(&self, new: &MasterKey, newest: &Root) -> Result<Vec<String>, StoreError> {
-        let is_old = |slot: &Slot| !slot.is_free() && slot.generation() < newest.first_generation;
+        })?;
         let total = self.writer()?.allocation.total();
         let mut found: Vec<SlotIndex> = Vec::new();
-        self.slots.walk(0, total, &mut |index, slot| {
-            if is_old(slot) {
-                found.push(index);
-            }
-        })?;
+        let mut from = 0;
+        while from < total {
+            looked()?;
+            let to = from.saturating_add(SLOTS_AT_ONCE).min(total);
+            self.slots.walk(from, to, &mut |index, slot| {
+                if is_old(slot, newest) {
+                    found.push(index);
+                }
+            })?;
+            from = to;
+        }
+        Ok(found)
+    }
+
+    /// Nothing lies under an old root any more: takes it, its slots, which were `found`, and the old master key out of the store.
+    /// Names the old epoch keys that are still there.
+    pub(super) fn retire(
+        &self,
+        new: &MasterKey,
+        newest: &Root,
+        found: Vec<SlotIndex>,
+    ) -> Result<Vec<String>, StoreError> {
         let mut writer = self.writer()?;
         if writer.keyring.content.roots.last().map(|root| root.number) != Some(newest.number) {
             return Err(DAMAGED);
@@ -58,7 +75,7 @@ impl Inner {
         // One that was being destroyed or written while it was looked at may be another record's by now.
         let mut orphans = Vec::with_capacity(found.len());
         for index in found {
-            if is_old(&self.slots.read(index)?) {
+            if is_old(&self.slots.read(index)?, newest) {
                 orphans.push(index);
             }
         }

@@ -252,8 +252,8 @@ impl Inner {
                 break;
             }
         }
-        self.none_is_missed(&newest, &mut || step(done))?;
-        let epochs_left = self.retire(new, &newest)?;
+        let left = self.none_is_missed(&newest, &mut || step(done))?;
+        let epochs_left = self.retire(new, &newest, left)?;
         Ok(Rotated {
             records: done,
             resumed,

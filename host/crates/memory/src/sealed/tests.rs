@@ -252,6 +252,27 @@ fn nobody_waits_while_it_is_looked_whether_a_rotation_missed_a_record() {
     assert_eq!(value(&store, "meanwhile 2").as_deref(), Some(&b"x"[..]));
 }
 
+#[test]
+fn a_rotation_ends_also_while_the_slots_are_looked_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(TestService::default());
+    let store = SealedStore::open(epochs(&folder, &service, "aral-epoch", 1)).unwrap();
+    put(&store, "a", b"kept");
+    let mut whole = 0;
+    // Once when the only record was moved; then it was looked.
+    let ended = store.rotate_epoch(&mut |progress| {
+        whole += u64::from(progress.done == progress.total);
+        if whole < 2 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    });
+    assert!(ended.is_err() && store.status().unwrap().is_rotating);
+    assert!(store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap().resumed);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+}
+
 /// Stops a rotation by a panic half-way, as a kill would.
 #[test]
 fn a_rotation_that_was_cut_off_opens_with_either_key_and_goes_on() {
