@@ -6,7 +6,6 @@ mod manifests;
 mod sources;
 mod vendored;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -56,13 +55,13 @@ fn check_file(root: &Path, path: &str) -> Result<Vec<String>> {
     }
 }
 
-/// The names of all functions and modules, tests among them.
-fn declared(root: &Path, files: &[String]) -> Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
+/// All tests and modules.
+fn declared(root: &Path, files: &[String]) -> Result<documents::Declared> {
+    let mut declared = documents::Declared::default();
     for path in files.iter().filter(|path| path.ends_with(".rs")) {
-        names.extend(documents::declared(&read(root, path)?).map(str::to_owned));
+        declared.add(&read(root, path)?);
     }
-    Ok(names)
+    Ok(declared)
 }
 
 fn read(root: &Path, path: &str) -> Result<String> {
