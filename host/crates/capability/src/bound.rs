@@ -28,7 +28,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::bindings::CapabilityPre;
 use crate::call::{CallRecord, Frame, sanitised};
 use crate::egress::Egress;
-use crate::filesystem::FileWork;
+use crate::filesystem::{FileWork, Mount};
 use crate::manifest::Shape;
 use crate::registry::Capability;
 use crate::schema::Schemas;
@@ -161,8 +161,26 @@ pub async fn bind(
         return Err(Failure::internal("the grant was computed for another component"));
     }
     let component = capability.component(runtime, grant.metering, &*services.clock).await?;
+    let mounts = filesystem::mounts(&grant, &services.roots, &services.file_work, ungranted).await?;
     let (shape, schemas) = (capability.entry.shape, Arc::clone(&capability.schemas));
-    bind_component(runtime, &component, shape, schemas, grant, &services, ungranted)
+    let frame = frame(grant, &services, mounts, ungranted);
+    bind_component(runtime, &component, shape, schemas, frame)
+}
+
+/// What its calls share.
+pub(crate) fn frame(grant: Arc<Grant>, services: &Services, mounts: Vec<Mount>, ungranted: Ungranted) -> Frame {
+    Frame {
+        mounts,
+        grant,
+        clock: Arc::clone(&services.clock),
+        sink: Arc::clone(&services.sink),
+        egress: Arc::clone(&services.egress),
+        file_work: services.file_work.clone(),
+        memory: services.memory.clone(),
+        secrets: services.secrets.clone(),
+        trace_hosts: services.trace_hosts.clone(),
+        ungranted,
+    }
 }
 
 /// The same for a compiled component and its two schemas.
@@ -171,12 +189,11 @@ pub(crate) fn bind_component(
     component: &Component,
     shape: Shape,
     schemas: Arc<Schemas>,
-    grant: Arc<Grant>,
-    services: &Services,
-    ungranted: Ungranted,
+    frame: Frame,
 ) -> Result<Bound, Failure> {
-    let engine = engine(runtime, &grant)?;
-    let linker = linker::build(engine.wasmtime(), &grant.permissions, ungranted).map_err(Failure::internal)?;
+    let engine = engine(runtime, &frame.grant)?;
+    let linker =
+        linker::build(engine.wasmtime(), &frame.grant.permissions, frame.ungranted).map_err(Failure::internal)?;
     let unfit = |error: wasmtime::Error| {
         let reason = sanitised(&format!("{error:#}"), UNFIT_BYTES_MAX);
         Failure::new(
@@ -188,22 +205,6 @@ pub(crate) fn bind_component(
     let program = match shape {
         Shape::Tool => Program::Tool(CapabilityPre::new(instance).map_err(unfit)?),
         Shape::Command => Program::Command(CommandPre::new(instance).map_err(unfit)?),
-    };
-    let mut mounts = filesystem::mount(&grant.permissions, &services.roots)?;
-    if ungranted == Ungranted::Observe {
-        mounts.extend(filesystem::mount_nothing(&mounts)?);
-    }
-    let frame = Frame {
-        mounts,
-        grant,
-        clock: Arc::clone(&services.clock),
-        sink: Arc::clone(&services.sink),
-        egress: Arc::clone(&services.egress),
-        file_work: services.file_work.clone(),
-        memory: services.memory.clone(),
-        secrets: services.secrets.clone(),
-        trace_hosts: services.trace_hosts.clone(),
-        ungranted,
     };
     Ok(Bound {
         runtime: runtime.clone(),

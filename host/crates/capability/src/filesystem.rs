@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use aral_contract::scope::AbsolutePath;
-use aral_contract::{Code, Failure, Permission, Permissions};
+use aral_contract::{Code, Failure, Grant, Permission, Permissions};
 use aral_runtime::files;
 use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi::{FsPerms, OpenMode};
@@ -61,7 +61,30 @@ enum Access {
     Nothing,
 }
 
-/// Opens the folders of a grant, each from the operator's root that it lies below.
+/// The folders that a guest gets under a grant. They are opened in a turn of its persona's, as everything that guests ask of files:
+/// a mount that hangs then holds up those who wait for it, for as long as they wait, and no thread of the executor.
+pub(crate) async fn mounts(
+    grant: &Arc<Grant>,
+    roots: &Roots,
+    all: &FileWork,
+    ungranted: Ungranted,
+) -> Result<Vec<Mount>, Failure> {
+    let permissions = &grant.permissions;
+    let mut mounts = if permissions.file_read.is_none() && permissions.file_write.is_none() {
+        Vec::new()
+    } else {
+        let work = Work::new(all.clone(), grant.persona.clone());
+        let (grant, roots) = (Arc::clone(grant), roots.clone());
+        let opened = work.run(move || mount(&grant.permissions, &roots)).await;
+        opened.map_err(Failure::internal)??
+    };
+    if ungranted == Ungranted::Observe {
+        mounts.extend(mount_nothing(&mounts)?);
+    }
+    Ok(mounts)
+}
+
+/// Opens the folders of a grant, each from the operator's root that it lies below. May block for as long as the file system does.
 pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Mount>, Failure> {
     let mut mounts = Vec::new();
     for path in permissions.file_read.iter().flat_map(|scope| &scope.paths) {

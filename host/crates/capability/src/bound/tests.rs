@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::{EventKind, GrantParts, Limits, TraceId};
 use aral_runtime::{Allocation, RuntimeOptions};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -74,15 +75,10 @@ impl Fixture {
         let grant = trial::grant(self.permissions.clone(), self.limits.clone(), &[]);
         let component = self.runtime.compile(component, grant.metering).await.unwrap();
         let schemas = Arc::new(Schemas::compile(&self.input_schema, &self.output_schema)?);
-        bind_component(
-            &self.runtime,
-            &component,
-            self.shape,
-            schemas,
-            grant,
-            &self.services(),
-            self.ungranted,
-        )
+        let services = self.services();
+        let mounts = filesystem::mounts(&grant, &services.roots, &services.file_work, self.ungranted).await?;
+        let frame = frame(grant, &services, mounts, self.ungranted);
+        bind_component(&self.runtime, &component, self.shape, schemas, frame)
     }
 
     async fn run(&self, component: &[u8], input: &str) -> Completion {
@@ -134,17 +130,61 @@ async fn a_tool_answers_and_is_accounted_for() {
     );
 }
 
+/// A capability that a manifest names.
+fn admitted(component: &[u8]) -> Arc<Capability> {
+    let at = |text: &str| text.parse().unwrap();
+    let header = manifest::header(1, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"));
+    let body = ManifestBody::new(vec![entry(component, json!({}))]).unwrap();
+    let document = manifest::unsigned(&header, &body).unwrap().to_string();
+    let manifest = manifest::dangerous_accept_unsigned(document.as_bytes(), at("2026-06-01T00:00:00Z")).unwrap();
+    let mut admitted = Registry::default()
+        .admit(&manifest, &|_| Ok(component.to_vec()))
+        .unwrap();
+    let (capability, _) = admitted.remove(0);
+    capability
+}
+
+#[test]
+fn folders_are_opened_in_a_thread_that_may_block() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let fixture = Fixture::tool();
+        let capability = admitted(&guests::tool("", "", ECHO));
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().to_str().unwrap();
+        let permissions = json!({ "file:read": { "paths": [{ "guest": "/data", "host": host }] } });
+        let grant = Arc::new(Grant::new(GrantParts {
+            component: capability.entry.component,
+            ..trial::grant_parts(permissions, Limits::default(), &[])
+        }));
+        let roots = Roots {
+            read: vec![host.parse().unwrap()],
+            write: Vec::new(),
+        };
+        let services = Arc::new(Services {
+            roots,
+            ..fixture.services()
+        });
+        // To compile takes that thread, too.
+        let compiled = capability.component(&fixture.runtime, grant.metering, &*services.clock);
+        compiled.await.unwrap();
+        // The disk does not answer.
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+        let bound = bind(&fixture.runtime, &capability, grant, services, Ungranted::Refuse);
+        let mut bound = pin!(bound);
+        assert!(bound.as_mut().now_or_never().is_none());
+        drop(disk);
+        assert!(held.await.unwrap());
+        assert!(bound.await.is_ok());
+    });
+}
+
 #[tokio::test]
 async fn all_who_call_a_capability_share_its_schemas() {
     let fixture = Fixture::tool();
-    let bytes = guests::tool("", "", ECHO);
-    let at = |text: &str| text.parse().unwrap();
-    let header = manifest::header(1, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"));
-    let body = ManifestBody::new(vec![entry(&bytes, json!({}))]).unwrap();
-    let document = manifest::unsigned(&header, &body).unwrap().to_string();
-    let manifest = manifest::dangerous_accept_unsigned(document.as_bytes(), at("2026-06-01T00:00:00Z")).unwrap();
-    let admitted = Registry::default().admit(&manifest, &|_| Ok(bytes.clone())).unwrap();
-    let (capability, _) = &admitted[0];
+    let capability = admitted(&guests::tool("", "", ECHO));
     let services = Arc::new(fixture.services());
     let bind_for = async |persona: &str| {
         let grant = Arc::new(Grant::new(GrantParts {
@@ -154,7 +194,7 @@ async fn all_who_call_a_capability_share_its_schemas() {
         }));
         bind(
             &fixture.runtime,
-            capability,
+            &capability,
             grant,
             Arc::clone(&services),
             Ungranted::Refuse,

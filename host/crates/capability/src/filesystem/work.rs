@@ -10,8 +10,9 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
 use crate::places::{Place, Places};
 
-/// Things that all guests together do with files at once: a quarter of the threads that tokio has for what may block. Stops mounts
-/// that hang from taking all of them, however many calls there are: the audit log, the store and the administration want them too.
+/// Things that all guests together do with files at once: a quarter of the threads that tokio has by itself for what may block.
+/// Stops mounts that hang from taking all of them, however many calls there are: the audit log, the store and the administration
+/// want them too.
 const FILE_WORK_MAX: usize = 128;
 /// The guests of one persona may do one in so many of them. Stops those of one from keeping all others from files through a mount
 /// that hangs.
