@@ -46,7 +46,7 @@ use crate::budget::Register;
 use crate::meters::{Meters, Timed};
 use crate::policy::Policy;
 use crate::session::Session;
-use ended::{Asked, Ended, unrun};
+use ended::{Asked, Ended};
 use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
@@ -349,13 +349,6 @@ impl Dispatcher {
             reservation.begin();
         }
         granted::invoke_unwinding(bound, call).await
-    }
-
-    /// A call that never got as far as a grant.
-    async fn refused(&self, trace: TraceId, session: &Session, capability: &CapabilityId, failure: Failure) -> Outcome {
-        let failure = self.reported(failure, trace);
-        let (result, receipt) = self.refused_on_record(trace, session, capability, failure).await;
-        unrun(trace, capability, result, receipt)
     }
 
     /// What only the operator may read goes to the log; the caller finds it there by the trace id.

@@ -90,8 +90,21 @@ impl Drop for Ended<'_> {
 }
 
 impl Dispatcher {
-    /// The end of a call that never got as far as a grant. It is recorded like any other.
-    pub(super) async fn refused_on_record(
+    /// A call that never got as far as a grant.
+    pub(super) async fn refused(
+        &self,
+        trace: TraceId,
+        session: &Session,
+        capability: &CapabilityId,
+        failure: Failure,
+    ) -> Outcome {
+        let failure = self.reported(failure, trace);
+        let (result, receipt) = self.refused_on_record(trace, session, capability, failure).await;
+        unrun(trace, capability, result, receipt)
+    }
+
+    /// The end of such a call. It is recorded like any other.
+    async fn refused_on_record(
         &self,
         trace: TraceId,
         session: &Session,
