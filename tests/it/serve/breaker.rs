@@ -108,13 +108,13 @@ fn a_guest_that_runs_until_the_server_ends_it_counts() {
     });
     desk.guest(RUNTIME_SLEEP, |_| ());
     let server = Server::start(&desk);
-    // The first may end while it is compiled, and then counts for nothing.
+    // The first may be compiled for all of its time or too much of it, and then counts for nothing.
     until("it is not called any more", || {
         let reply = server.invoke(&RUNTIME_SLEEP.id(), "{\"wait_ms\":20000}");
         reply.json()["code"] == "capability.open_circuit"
     });
     let [opened, ended] = recorded(&desk, server, ["breaker.opened", "\"limit.wall\""]);
-    assert!(opened == 1 && ended == 2, "opened {opened} times after {ended} calls");
+    assert!(opened == 1 && (2..=3).contains(&ended), "opened {opened} times after {ended} calls");
 }
 
 #[test]

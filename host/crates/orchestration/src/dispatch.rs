@@ -46,6 +46,7 @@ use crate::budget::Register;
 use crate::meters::{Meters, Timed};
 use crate::policy::Policy;
 use crate::session::Session;
+use breaking::Patience;
 use ended::{Asked, Ended};
 use evidence::Witness;
 use gate::Gate;
@@ -286,6 +287,7 @@ impl Dispatcher {
         let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
         let running = told.map(stage::running);
+        let mut patience = Patience::new(asked.until);
         let call = aral_capability::Call {
             context,
             input: asked.input,
@@ -293,7 +295,8 @@ impl Dispatcher {
             running: running.as_ref(),
             until: asked.until,
         };
-        let (result, usage) = match self.enter_and_invoke(granted, &mut reservation, call, told).await {
+        let entered = self.enter_and_invoke(granted, &mut reservation, call, told, &mut patience);
+        let (result, usage) = match entered.await {
             Ok(completion) => {
                 if let Some(reservation) = &mut reservation {
                     reservation.settle(granted.terms(), &completion.usage);
@@ -304,7 +307,7 @@ impl Dispatcher {
         };
         let cost_micro = reservation.as_ref().map_or(0, Reservation::cost_micro);
         drop(reservation);
-        self.judge(pass, &result, trace);
+        self.judge(pass, &result, patience, trace);
         let result = result.map_err(|failure| self.reported(failure, trace));
         let begun = self.clock.elapsed();
         let span = tracing::info_span!(target: "aral::call", "audit");
@@ -328,6 +331,7 @@ impl Dispatcher {
         reservation: &mut Option<Reservation>,
         call: aral_capability::Call<'_>,
         told: Told<'_>,
+        patience: &mut Patience,
     ) -> Result<aral_capability::Completion, Failure> {
         let begun = self.clock.elapsed();
         let wait = self
@@ -348,6 +352,7 @@ impl Dispatcher {
         if let Some(reservation) = reservation {
             reservation.begin();
         }
+        patience.begins();
         granted::invoke_unwinding(bound, call).await
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aral_contract::event::Severity;
 use aral_contract::{Code, EventKind, Failure, Grant, TraceId};
+use tokio::time::Instant;
 
 use super::Dispatcher;
 use super::granted::Granted;
@@ -14,6 +15,42 @@ use crate::breaker::{Change, Key, Pass, Verdict};
 const OPENED: &str = "breaker.opened";
 /// The security event of one that closed.
 const CLOSED: &str = "breaker.closed";
+/// A guest that had to wait for more than one in so many parts of the time that its caller has is not judged by what was left.
+/// Stops a host that is busy from opening the breakers of capabilities that work, if only they are given their time.
+const WAIT_PART: u32 = 4;
+
+/// How long a caller waits for a call, and when its guest began.
+pub(super) struct Patience {
+    came: Instant,
+    begun: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// Of a call that has just come, and that somebody waits for until then; none: as long as it takes.
+    pub(super) fn new(until: Option<Instant>) -> Self {
+        Self {
+            came: Instant::now(),
+            begun: None,
+            until,
+        }
+    }
+
+    /// The guest begins: it has waited for its place and its code.
+    pub(super) fn begins(&mut self) {
+        self.begun = Some(Instant::now());
+    }
+
+    /// Whether it is over, and too much of it was when the guest began.
+    fn was_short(&self) -> bool {
+        let (Some(begun), Some(until)) = (self.begun, self.until) else {
+            return false;
+        };
+        let waited = begun.saturating_duration_since(self.came);
+        let whole = until.saturating_duration_since(self.came);
+        Instant::now() >= until && waited.saturating_mul(WAIT_PART) > whole
+    }
+}
 
 impl Dispatcher {
     /// How many breakers let no call through now.
@@ -33,8 +70,18 @@ impl Dispatcher {
     }
 
     /// The guest has ended, or never began.
-    pub(super) fn judge(&self, pass: Option<Pass<'_>>, result: &Result<String, Failure>, trace: TraceId) {
-        let verdict = result.as_ref().map_or_else(verdict, |_| Verdict::Answered);
+    pub(super) fn judge(
+        &self,
+        pass: Option<Pass<'_>>,
+        result: &Result<String, Failure>,
+        patience: Patience,
+        trace: TraceId,
+    ) {
+        let verdict = match result {
+            Ok(_) => Verdict::Answered,
+            Err(failure) if failure.code == Code::LimitWall && patience.was_short() => Verdict::Silent,
+            Err(failure) => verdict(failure),
+        };
         let Some(change) = pass.and_then(|pass| pass.end(verdict)) else {
             return;
         };

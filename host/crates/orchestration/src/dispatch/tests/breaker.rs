@@ -215,13 +215,29 @@ async fn limits_of_the_call_code_that_does_not_compile_and_a_host_at_fault_count
     }
 }
 
-#[tokio::test]
-async fn a_guest_that_runs_until_nobody_waits_any_longer_counts() {
-    let fixture = lines("limits.fuel = 1_000_000_000_000_000\nlimits.compute_ms = 600_000\nlimits.wall_ms = 600_000");
+/// A tool that runs for ever, on a host with one place. What there is to compile is compiled, and time passes when it is told to.
+async fn looping() -> Fixture {
+    let limits = "limits.fuel = 1_000_000_000_000_000\nlimits.compute_ms = 600_000\nlimits.wall_ms = 600_000\n";
+    let gate = GateOptions {
+        concurrent_max: 1,
+        ..GateOptions::default()
+    };
+    let fixture = fixture(&format!("{OPEN}{NUMBERS}{limits}"), gate);
     let wide = json!({"fuel": 1_000_000_000_000_000_u64, "compute_ms": 600_000, "wall_ms": 600_000});
     fixture.admit("loop", &tool("(loop (br 0))"), json!({ "limits": wide }));
-    let session = named("analyst");
-    let id = "loop".parse().unwrap();
+    fixture
+        .dispatcher
+        .prepare(&named("analyst"), &"loop".parse().unwrap(), None)
+        .await
+        .unwrap();
+    fixture.events();
+    tokio::time::pause();
+    fixture
+}
+
+/// Calls it for somebody who waits for a second, of which it has to wait so much for a place.
+async fn loops(fixture: &Fixture, wait: Duration) -> Outcome {
+    let (session, id) = (named("analyst"), "loop".parse().unwrap());
     let request = Request {
         capability: &id,
         version: None,
@@ -229,15 +245,47 @@ async fn a_guest_that_runs_until_nobody_waits_any_longer_counts() {
         trace: None,
     };
     let stage = tokio::sync::watch::Sender::new(Stage::default());
+    let until = tokio::time::Instant::now() + Duration::from_secs(1);
+    let place = fixture.dispatcher.gate.enter().await.unwrap();
+    let call = fixture
+        .dispatcher
+        .invoke_watched(&session, request, &stage, Some(until));
+    let mut call = std::pin::pin!(call);
+    if let std::task::Poll::Ready(refused) = futures::poll!(call.as_mut()) {
+        return refused;
+    }
+    tokio::time::advance(wait).await;
+    drop(place);
+    while *stage.borrow() != Stage::Running {
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(Duration::from_secs(1) - wait).await;
+    call.await
+}
+
+#[tokio::test]
+async fn a_guest_that_runs_until_nobody_waits_any_longer_counts() {
+    let fixture = looping().await;
     for expected in [Code::LimitWall, Code::LimitWall, Code::CapabilityOpenCircuit] {
-        let until = Some(tokio::time::Instant::now());
-        let outcome = fixture
-            .dispatcher
-            .invoke_watched(&session, request, &stage, until)
-            .await;
+        assert_eq!(code(&loops(&fixture, Duration::ZERO).await), expected);
+        let seen = fixture.ended();
+        assert_eq!(seen, [Some(expected)], "it ended, and was not given up");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_a_busy_host_gave_little_time_to_does_not_count() {
+    let fixture = looping().await;
+    for _ in 0..3 {
+        let outcome = loops(&fixture, Duration::from_millis(300)).await;
+        assert_eq!(code(&outcome), Code::LimitWall);
+    }
+    assert_eq!(fixture.dispatcher.breakers_open(), 0);
+    // It counts as soon as it has its time.
+    for expected in [Code::LimitWall, Code::LimitWall, Code::CapabilityOpenCircuit] {
+        let outcome = loops(&fixture, Duration::from_millis(200)).await;
         assert_eq!(code(&outcome), expected);
-        assert_eq!(fixture.ended(), [Some(expected)], "it ended, and was not given up");
-        assert_eq!(*stage.borrow(), Stage::Running);
     }
 }
 
