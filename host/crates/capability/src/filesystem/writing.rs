@@ -274,17 +274,18 @@ impl OutputStream for WriteStream {
         }
     }
 
+    /// What was taken is written: a guest that drops its streams waits for that, so that it neither loses what others leave no turn
+    /// for nor piles such writes up.
     async fn cancel(&mut self) {
-        if let State::Writing(write) = std::mem::replace(&mut self.state, State::Closed) {
-            // A write that has begun goes on: a guest that drops its streams waits, so that it does not pile such writes up.
-            write.cancel().await;
-        }
+        self.ready().await;
+        self.state = State::Closed;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use aral_contract::Limits;
+    use futures::FutureExt as _;
     use serde_json::json;
 
     use super::super::reading::Reading;
@@ -348,6 +349,22 @@ mod tests {
             assert_eq!(work.left(), FILE_WORK_PER_CALL_MAX);
             assert_eq!(text(&file), "hello");
         });
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_took_is_written_also_if_it_is_dropped_before_it_has_a_turn() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let work = Arc::new(Work::alone());
+        let mut stream = Writing::new(Arc::clone(&work))
+            .begin(target(&file, 100), Some(0))
+            .unwrap();
+        let turns: Vec<Turn> = std::iter::from_fn(|| work.turn_now()).collect();
+        stream.write("hello".into()).unwrap();
+        let mut dropped = stream.cancel();
+        assert!((&mut dropped).now_or_never().is_none());
+        drop(turns);
+        dropped.await;
+        assert_eq!(text(&file), "hello");
     }
 
     #[tokio::test]
