@@ -3,6 +3,7 @@
 //! is neither a file nor a folder is never opened.
 
 mod access;
+mod held;
 mod open;
 mod quota;
 mod reading;
@@ -16,11 +17,12 @@ mod tests;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Code, Failure, Grant, Permission, Permissions};
 use aral_runtime::files;
+use tokio::runtime::Handle;
 use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi::{FsPerms, OpenMode};
 
@@ -205,8 +207,6 @@ pub(crate) struct Files {
     quotas: Vec<Arc<Quota>>,
     /// Mounts whose use was recorded: once for each call.
     recorded: Vec<bool>,
-    /// What was opened; a stream may keep it open after its handle is gone.
-    opened: Vec<Weak<File>>,
     /// Entries of each listing that the guest holds, by the number of its handle.
     listed: HashMap<u32, usize>,
     work: Arc<Work>,
@@ -225,7 +225,6 @@ impl Files {
             places: HashMap::new(),
             quotas: Vec::new(),
             recorded: Vec::new(),
-            opened: Vec::new(),
             listed: HashMap::new(),
             reading: Reading::new(Arc::clone(&work)),
             writing: Writing::new(Arc::clone(&work)),
@@ -233,12 +232,9 @@ impl Files {
         }
     }
 
-    /// Whether the call may hold one more file open.
-    fn has_room(&mut self) -> bool {
-        if self.opened.len() >= OPEN_FILES_MAX {
-            self.opened.retain(|file| file.strong_count() > 0);
-        }
-        self.opened.len() < OPEN_FILES_MAX
+    /// Whether the call may hold one more file open. A stream may keep one open after its handle is gone.
+    fn has_room(&self) -> bool {
+        self.work.held().used() < OPEN_FILES_MAX
     }
 
     /// How many more entries of folders the call may hold.
@@ -285,5 +281,23 @@ impl Files {
         let line = format!("[permissions.\"{permission}\"] paths = [{{ guest = \"{guest}\", host = \"…\"{quota} }}]");
         let reason = format!("{why}: add to capability.toml {line}, and to the policy");
         self.call.denied(permission, &target, &reason);
+    }
+}
+
+impl Drop for Files {
+    /// Closes what is still open, in a turn like everything else and without anybody who waits for it. Handles and streams have gone
+    /// before, and a thread that is still at a file closes it itself.
+    fn drop(&mut self) {
+        let held = self.work.held().take();
+        if held.is_empty() {
+            return;
+        }
+        // Without an executor there is none that this could hold up.
+        if let Ok(executor) = Handle::try_current() {
+            let work = Arc::clone(&self.work);
+            executor.spawn(async move {
+                let _closed = work.run(move || drop(held)).await;
+            });
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::filesystem::{Files, FilesView};
 /// The data of one store.
 pub(crate) struct State {
     pub(crate) call: Arc<CallRecord>,
+    /// Goes before `files`, which closes what nobody has any more.
     pub(crate) table: ResourceTable,
     guard: Guard,
     streams: Option<StandardStreams>,

@@ -1,6 +1,7 @@
 //! What each operation asks before it does anything: whose folder a handle belongs to, what the grant lets the guest do
 //! there, and what is left of the quota. Refusals are recorded here, with the line that would allow them.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -130,10 +131,6 @@ impl<'a> FilesView<'a> {
     }
 
     pub(super) fn register(&mut self, descriptor: Descriptor, place: Place) -> FsResult<Handle> {
-        self.files.opened.push(match &descriptor {
-            Descriptor::File(file) => Arc::downgrade(&file.file),
-            Descriptor::Dir(folder) => Arc::downgrade(&folder.dir),
-        });
         let handle = self.wasi.table.push(descriptor)?;
         self.files.places.insert(handle.rep(), place);
         Ok(handle)
@@ -159,22 +156,26 @@ impl<'a> FilesView<'a> {
         self.files.work.run(alone).await?
     }
 
-    /// Opens below a handle, off the executor's threads.
-    pub(super) async fn open(
+    /// Opens below a handle, and does `act` with what it got, off the executor's threads.
+    pub(super) async fn open<T: Send + 'static>(
         &mut self,
         handle: &Handle,
         place: &Place,
         path: String,
         wish: Wish,
         quota: Option<Arc<Quota>>,
-    ) -> FsResult<Opened> {
+        act: impl FnOnce(Opened) -> io::Result<T> + Send + 'static,
+    ) -> FsResult<T> {
         let folder = self.folder(handle)?;
         if !self.files.has_room() {
             return Err(ErrorCode::InsufficientMemory.into());
         }
-        let open = move || open::open(&folder, Path::new(&path), wish, quota.as_deref());
-        let opened = self.files.work.run(open).await?;
-        opened.map_err(|refusal| {
+        let open = move || -> Result<T, Refusal> {
+            let opened = open::open(&folder, Path::new(&path), wish, quota.as_deref())?;
+            Ok(act(opened)?)
+        };
+        let done = self.files.work.run(open).await?;
+        done.map_err(|refusal| {
             let permission = if wish.mutates() {
                 Permission::FileWrite
             } else {

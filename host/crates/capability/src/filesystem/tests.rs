@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use aral_contract::{Code, Limits};
@@ -687,6 +688,55 @@ async fn a_call_holds_a_bounded_number_of_files_open() {
     );
     world.table.delete(stream).unwrap();
     assert!(world.open("/data", "a.txt", none(), READ).await.is_ok());
+}
+
+/// What tells whether a file that a guest has open is closed.
+fn watched(world: &mut World, file: &Resource<Descriptor>) -> Weak<File> {
+    Arc::downgrade(&world.view().file(file).unwrap().file)
+}
+
+#[test]
+fn files_are_closed_in_a_thread_that_may_block() {
+    one_thread().block_on(async {
+        let mut world = World::new(0, 0);
+        let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+        let other = world.open("/data", "a.txt", none(), READ).await.unwrap();
+        let open = [watched(&mut world, &file), watched(&mut world, &other)];
+        let are_open = || open.each_ref().map(|file| file.strong_count() > 0);
+        // The disk does not answer.
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+        HostDescriptor::drop(&mut world.view(), file).unwrap();
+        assert_eq!(are_open(), [true; 2]);
+        let World { table, files, .. } = world;
+        drop(table);
+        drop(files);
+        tokio::task::yield_now().await;
+        assert_eq!(are_open(), [true; 2]);
+        drop(disk);
+        assert!(held.await.unwrap());
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(are_open(), [false; 2]);
+    });
+}
+
+#[tokio::test]
+async fn what_a_guest_lets_go_of_is_closed_before_it_gets_anything_else() {
+    let mut world = World::new(0, 0);
+    let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+    let open = watched(&mut world, &file);
+    let stream = world.view().read_via_stream(again(&file), 0).unwrap();
+    HostDescriptor::drop(&mut world.view(), file).unwrap();
+    for (expected, who) in [(true, "its stream has it"), (false, "nobody has it")] {
+        let seen = Weak::clone(&open);
+        let is_open = world.files.work.run(move || seen.strong_count() > 0).await.unwrap();
+        assert_eq!(is_open, expected, "{who}");
+        if expected {
+            HostInputStream::drop(&mut world.table, Resource::new_own(stream.rep()))
+                .await
+                .unwrap();
+        }
+    }
 }
 
 #[tokio::test]

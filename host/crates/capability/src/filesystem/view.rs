@@ -82,10 +82,23 @@ impl HostDescriptor for FilesView<'_> {
         let mut mode = OpenMode::empty();
         mode.set(OpenMode::READ, wish.read || !wish.write);
         mode.set(OpenMode::WRITE, wish.mutates());
-        let descriptor = match self.open(&handle, &place, path, wish, quota).await? {
-            Opened::File(file) => Descriptor::File(File::new(file, perms, mode, IN_THIS_THREAD)),
-            Opened::Folder(folder) => Descriptor::Dir(Dir::new(folder, perms, mode, IN_THIS_THREAD)),
+        let held = Arc::clone(self.files.work.held());
+        let hold = move |opened| {
+            // Here: if nobody waits any more, it is closed by whoever comes next, and not by whoever lets go of it.
+            Ok(match opened {
+                Opened::File(file) => {
+                    let file = File::new(file, perms, mode, IN_THIS_THREAD);
+                    held.hold(&file.file);
+                    Descriptor::File(file)
+                }
+                Opened::Folder(folder) => {
+                    let folder = Dir::new(folder, perms, mode, IN_THIS_THREAD);
+                    held.hold(&folder.dir);
+                    Descriptor::Dir(folder)
+                }
+            })
         };
+        let descriptor = self.open(&handle, &place, path, wish, quota, hold).await?;
         self.register(descriptor, place)
     }
 
@@ -221,8 +234,11 @@ impl HostDescriptor for FilesView<'_> {
         }
         // Not left to wasmtime-wasi, which opens the path for writing and would wait for the other end of a FIFO.
         let wish = Wish::of(path_flags, OpenFlags::empty(), DescriptorFlags::READ)?;
-        let (Opened::File(file) | Opened::Folder(file)) = self.open(&handle, &place, path, wish, None).await?;
-        Ok(self.files.work.run(move || file.set_times(times)).await??)
+        let set = move |opened| {
+            let (Opened::File(file) | Opened::Folder(file)) = opened;
+            file.set_times(times)
+        };
+        self.open(&handle, &place, path, wish, None, set).await
     }
 
     async fn read_directory(&mut self, handle: Handle) -> FsResult<Entries> {

@@ -1,5 +1,5 @@
 //! How much is done with files at once: each thing that may wait for a disk takes a thread that may block, of which a call, a
-//! persona and all guests together have only so many. It knows no file.
+//! persona and all guests together have only so many.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
+use super::held::Held;
 use crate::places::{Place, Places};
 
 /// Things that all guests together do with files at once: a quarter of the threads that tokio has by itself for what may block.
@@ -37,6 +38,7 @@ pub(super) struct Work {
     own: Arc<Semaphore>,
     all: FileWork,
     persona: PersonaId,
+    held: Arc<Held>,
 }
 
 /// The right to one thread, until it is dropped.
@@ -44,6 +46,7 @@ pub(super) struct Work {
 pub(super) struct Turn {
     _own: OwnedSemaphorePermit,
     _place: Place,
+    held: Arc<Held>,
 }
 
 impl Work {
@@ -53,7 +56,13 @@ impl Work {
             own: Arc::new(Semaphore::new(FILE_WORK_PER_CALL_MAX)),
             all,
             persona,
+            held: Arc::default(),
         }
+    }
+
+    /// What the call has open.
+    pub(super) fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// Waits for a turn; none: there will be none any more, which nobody brings about. One of the call's own comes first: a call
@@ -61,20 +70,22 @@ impl Work {
     pub(super) async fn turn(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
         let place = self.all.0.take(&self.persona).await?;
-        Some(Turn {
-            _own: own,
-            _place: place,
-        })
+        Some(self.turn_of(own, place))
     }
 
     /// A turn, if there is one now.
     pub(super) fn turn_now(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
         let place = self.all.0.take_now(&self.persona)?;
-        Some(Turn {
+        Some(self.turn_of(own, place))
+    }
+
+    fn turn_of(&self, own: OwnedSemaphorePermit, place: Place) -> Turn {
+        Turn {
             _own: own,
             _place: place,
-        })
+            held: Arc::clone(&self.held),
+        }
     }
 
     /// Waits for a turn, and for `act` in a thread that may block. If nobody waits any more, what has not begun does not begin.
@@ -87,10 +98,13 @@ impl Work {
 }
 
 impl Turn {
-    /// Does `act` in a thread that may block. The turn lasts as long as the thread is at it, also where nobody waits any more.
+    /// Closes what the call let go of, and does `act`, in a thread that may block. The turn lasts as long as the thread is at it, also
+    /// where nobody waits any more.
     pub(super) fn start<T: Send + 'static>(self, act: impl FnOnce() -> T + Send + 'static) -> AbortOnDropJoinHandle<T> {
         spawn_blocking(move || {
-            let _turn = self;
+            let turn = self;
+            // First: a guest that closes a file and removes its folder finds it empty, also where open files leave something there.
+            turn.held.close_unused();
             act()
         })
     }
