@@ -5,6 +5,7 @@
 
 mod breaking;
 mod ended;
+mod enter;
 mod evidence;
 mod explain;
 mod gate;
@@ -52,7 +53,6 @@ use evidence::Witness;
 use gate::Gate;
 use granted::Ruling;
 use limits::{Denied, Reservation};
-use stage::{Told, tell};
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -323,37 +323,6 @@ impl Dispatcher {
             grant: Some(Arc::clone(granted.grant())),
             receipt,
         }
-    }
-
-    async fn enter_and_invoke(
-        &self,
-        granted: &Granted,
-        reservation: &mut Option<Reservation>,
-        call: aral_capability::Call<'_>,
-        told: Told<'_>,
-        patience: &mut Patience,
-    ) -> Result<aral_capability::Completion, Failure> {
-        let begun = self.clock.elapsed();
-        let wait = self
-            .gate
-            .enter()
-            .instrument(tracing::info_span!(target: "aral::call", "wait"));
-        let _place = wait.await?;
-        self.meters.stage(Timed::Wait, self.since(begun));
-        tell(told, Stage::Preparing);
-        let bound = granted.bound(&self.runtime).await?;
-        let grant = granted.grant();
-        self.record(Some(call.context.trace), || EventKind::InvocationStarted {
-            capability: grant.capability.clone(),
-            version: grant.version.clone(),
-            persona: grant.persona.clone(),
-            grant: grant.digest(),
-        });
-        if let Some(reservation) = reservation {
-            reservation.begin();
-        }
-        patience.begins();
-        granted::invoke_unwinding(bound, call).await
     }
 
     /// What only the operator may read goes to the log; the caller finds it there by the trace id.
