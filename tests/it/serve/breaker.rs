@@ -114,7 +114,7 @@ fn a_guest_that_runs_until_the_server_ends_it_counts() {
         reply.json()["code"] == "capability.open_circuit"
     });
     let [opened, ended] = recorded(&desk, server, ["breaker.opened", "\"limit.wall\""]);
-    assert!(opened == 1 && (2..=3).contains(&ended), "opened {opened} times after {ended} calls");
+    assert!(opened == 1 && ended >= 2, "opened {opened} times after {ended} calls");
 }
 
 #[test]

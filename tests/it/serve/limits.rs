@@ -277,9 +277,12 @@ fn body_ms() {
 #[test]
 fn handler_ms() {
     let hurried = server(json!({ "handler_ms": 700 }));
-    hurried
-        .invoke("runtime-sleep", "{\"wait_ms\":3000}")
-        .assert_problem("slow", 504, "limit.wall");
+    let ended = hurried.invoke("runtime-sleep", "{\"wait_ms\":3000}");
+    ended.assert_problem("slow", 504, "limit.wall");
+    // Whoever waited for it is told what it used, and where that is on record, as with every other end.
+    for field in ["aral-capability-version", "aral-usage", "aral-receipt"] {
+        assert!(ended.field(field).is_some(), "{field}: {ended:?}");
+    }
     // It runs, and does not run again for the same key.
     let key = [("Idempotency-Key", "k")];
     let once = || hurried.wire().invoke("runtime-sleep", &key, "{\"wait_ms\":3000}");

@@ -28,6 +28,10 @@ const SHARE_OF_ONE_MIN: u64 = 2;
 /// whom there is any number, since each subject of an issuer is one, from filling memory each within its own bounds.
 const CALLERS_IN_FULL: u64 = 32;
 
+/// How long it may take to record the end of a call, and to say what it used, once `handler_ms` has ended it. Stops a log that hangs
+/// from keeping callers for ever.
+pub(crate) const TELL: Duration = Duration::from_secs(1);
+
 macro_rules! bounds {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $min:expr => $max:expr;)*) => {
         /// The bounds of the server. Every field is enforced; the unit is the last word of its name.

@@ -189,14 +189,15 @@ impl Call {
         };
         let handler_ms = self.shared.bounds.handler_ms;
         let stage = watch::Sender::new(Stage::default());
-        // First: a guest that takes too long is ended by the path, which knows what to say of it. Everything else is ended here.
+        // What takes too long is ended by the path, which knows what to say of it; here, what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(handler_ms));
         let call = self
             .shared
             .dispatcher
             .invoke_watched(&self.caller.session, request, &stage, until);
         self.reservation.begin();
-        let answer = match tokio::time::timeout(bounds::ms(handler_ms), call).await {
+        let most = bounds::ms(handler_ms).saturating_add(bounds::TELL);
+        let answer = match tokio::time::timeout(most, call).await {
             Ok(outcome) => {
                 self.reservation.settle(outcome.cost_micro);
                 Answer::of(outcome)

@@ -41,14 +41,14 @@ impl Patience {
         self.begun = Some(Instant::now());
     }
 
-    /// Whether it is over, and too much of it was when the guest began.
+    /// Whether it is over, and all or too much of it was when the guest began.
     fn was_short(&self) -> bool {
-        let (Some(begun), Some(until)) = (self.begun, self.until) else {
+        let Some(until) = self.until.filter(|until| Instant::now() >= *until) else {
             return false;
         };
-        let waited = begun.saturating_duration_since(self.came);
+        let waited = self.begun.unwrap_or(until).saturating_duration_since(self.came);
         let whole = until.saturating_duration_since(self.came);
-        Instant::now() >= until && waited.saturating_mul(WAIT_PART) > whole
+        self.begun.is_none() || waited.saturating_mul(WAIT_PART) > whole
     }
 }
 

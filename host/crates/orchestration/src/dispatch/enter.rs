@@ -1,6 +1,7 @@
 //! From the grant to the guest: a call waits for a place and for its code, and runs.
 
-use aral_contract::{EventKind, Failure};
+use aral_contract::{Code, EventKind, Failure};
+use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
 use super::Dispatcher;
@@ -19,15 +20,22 @@ impl Dispatcher {
         told: Told<'_>,
         patience: &mut Patience,
     ) -> Result<aral_capability::Completion, Failure> {
-        let begun = self.clock.elapsed();
-        let wait = self
-            .gate
-            .enter()
-            .instrument(tracing::info_span!(target: "aral::call", "wait"));
-        let _place = wait.await?;
-        self.meters.stage(Timed::Wait, self.since(begun));
-        tell(told, Stage::Preparing);
-        let bound = granted.bound(&self.runtime).await?;
+        let ready = async {
+            let begun = self.clock.elapsed();
+            let wait = self
+                .gate
+                .enter()
+                .instrument(tracing::info_span!(target: "aral::call", "wait"));
+            let place = wait.await?;
+            self.meters.stage(Timed::Wait, self.since(begun));
+            tell(told, Stage::Preparing);
+            let bound = granted.bound(&self.runtime).await?;
+            Ok::<_, Failure>((place, bound))
+        };
+        let (_place, bound) = match call.until {
+            Some(until) => timeout_at(until, ready).await.map_err(|_| too_late())??,
+            None => ready.await?,
+        };
         let grant = granted.grant();
         self.record(Some(call.context.trace), || EventKind::InvocationStarted {
             capability: grant.capability.clone(),
@@ -41,4 +49,10 @@ impl Dispatcher {
         patience.begins();
         granted::invoke_unwinding(bound, call).await
     }
+}
+
+/// Nobody waits any longer, and the guest has not begun.
+fn too_late() -> Failure {
+    let message = "the call did not begin to run within the time that the server has for one";
+    Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
 }

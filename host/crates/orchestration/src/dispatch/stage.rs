@@ -51,8 +51,8 @@ pub(super) fn running(told: &watch::Sender<Stage>) -> Running {
 
 impl Dispatcher {
     /// [`Dispatcher::invoke`] for a caller who wants to know, and has no more time than `until`: `stage` is told how far the call has
-    /// come, and a guest that still runs then is ended with `limit.wall`. Whoever calls drops the call if it goes on for any other
-    /// reason.
+    /// come, and a call that still runs then, or has not begun to, is ended with `limit.wall`. Recording that may take a moment more:
+    /// whoever calls drops the call if it takes too long.
     pub async fn invoke_watched(
         &self,
         session: &Session,

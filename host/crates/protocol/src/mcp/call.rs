@@ -49,10 +49,11 @@ impl Caller {
             return Err(unknown(&params.name, self.context.trace));
         };
         let (stage, stages) = watch::channel(Stage::default());
-        // As over HTTP: a guest that takes too long is ended by the path, and everything else here.
+        // As over HTTP: what takes too long is ended by the path, and here what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(self.toolbox.handler_ms));
         let call = self.outcome(&id, params.arguments, &stage, until);
-        let call = tokio::time::timeout(bounds::ms(self.toolbox.handler_ms), call);
+        let most = bounds::ms(self.toolbox.handler_ms).saturating_add(bounds::TELL);
+        let call = tokio::time::timeout(most, call);
         tokio::select! {
             biased;
             () = context.ct.cancelled() => {

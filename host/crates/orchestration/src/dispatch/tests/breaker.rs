@@ -260,7 +260,8 @@ async fn loops(fixture: &Fixture, wait: Duration) -> Outcome {
         assert!(futures::poll!(call.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
-    tokio::time::advance(Duration::from_secs(1) - wait).await;
+    // Timers go by whole milliseconds, and a clock that is told what time it is does not go on by itself under a guest that runs.
+    tokio::time::advance(Duration::from_millis(1001) - wait).await;
     call.await
 }
 
@@ -287,6 +288,33 @@ async fn a_guest_that_a_busy_host_gave_little_time_to_does_not_count() {
         let outcome = loops(&fixture, Duration::from_millis(200)).await;
         assert_eq!(code(&outcome), expected);
     }
+}
+
+#[tokio::test]
+async fn a_call_that_never_got_a_place_is_ended_on_the_record_and_opens_nothing() {
+    let fixture = looping().await;
+    let (session, id) = (named("analyst"), "loop".parse().unwrap());
+    let request = Request {
+        capability: &id,
+        version: None,
+        input: b"{}",
+        trace: None,
+    };
+    let _place = fixture.dispatcher.gate.enter().await.unwrap();
+    for _ in 0..3 {
+        let stage = tokio::sync::watch::Sender::new(Stage::default());
+        let until = tokio::time::Instant::now() + Duration::from_secs(1);
+        let call = fixture
+            .dispatcher
+            .invoke_watched(&session, request, &stage, Some(until));
+        let mut call = std::pin::pin!(call);
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(code(&call.await), Code::LimitWall);
+        assert_eq!(fixture.ended(), [Some(Code::LimitWall)]);
+        assert_eq!(*stage.borrow(), Stage::Waiting);
+    }
+    assert_eq!(fixture.dispatcher.breakers_open(), 0);
 }
 
 #[tokio::test]
