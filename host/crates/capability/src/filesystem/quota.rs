@@ -37,6 +37,11 @@ impl Quota {
         take(&self.bytes_left, amount)
     }
 
+    /// They are not written after all.
+    pub(super) fn return_bytes(&self, amount: u64) {
+        self.bytes_left.fetch_add(amount, Ordering::Relaxed);
+    }
+
     /// Pays for one new file or folder.
     pub(super) fn take_file(&self) -> Result<(), QuotaExceeded> {
         take(&self.files_left, 1)

@@ -402,7 +402,8 @@ fn nothing_asks_how_long_a_file_is_but_a_thread_that_may_block() {
         assert_eq!(refused.await.map_err(code), Err(ErrorCode::Quota));
     });
     with_a_slow_disk(|disk| async move {
-        let mut world = World::new(0, 0);
+        // The byte is paid for at once, and the hole before it is not.
+        let mut world = World::new(1, 0);
         let file = file(&mut world);
         // Nothing is asked before something is written.
         let stream = world.view().write_via_stream(file, 1 << 40).unwrap();

@@ -94,11 +94,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Writes all of it, at `offset` or at the end; how many bytes that were.
+    /// Writes all of it, at `offset` or at the end, and pays for the hole before it alone: it is paid for; how many bytes that were.
     fn write_all(&self, bytes: &[u8], offset: Option<u64>) -> Result<u64, Unwritten> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let hole = offset.map_or(Ok(0), |offset| self.hole(offset))?;
-        self.pay(length.saturating_add(hole))?;
+        if let Err(exceeded) = self.pay(hole) {
+            self.quota.return_bytes(length);
+            return Err(exceeded.into());
+        }
         match offset {
             Some(offset) => self.file.write_all_at(bytes, offset)?,
             None => End(&self.file).write_all(bytes)?,
@@ -255,7 +258,9 @@ impl OutputStream for WriteStream {
             return Err(StreamError::trap("a write longer than `check-write` permitted"));
         }
         if !bytes.is_empty() {
-            self.state = State::Given(bytes);
+            // Here, as far as no disk is asked: what is refused is on record before the call ends, whether it is written by then or not.
+            let paid = self.target.pay(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            self.state = paid.map_or_else(|exceeded| State::Failed(exceeded.into()), |()| State::Given(bytes));
             // Without a turn it is written later, as while a disk is slow: the guest waits, or asks again.
             self.begin();
         }
@@ -395,10 +400,26 @@ mod tests {
         assert_eq!(text(&file), "x".repeat(WRITE_BYTES_MAX));
     }
 
+    #[tokio::test]
+    async fn what_is_over_the_quota_is_on_record_although_nobody_waits_for_it() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let Trial { call, kept } = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let target = Target {
+            call,
+            ..target(&file, 4)
+        };
+        let work = Arc::new(Work::alone());
+        let mut stream = Writing::new(Arc::clone(&work)).begin(target, Some(0)).unwrap();
+        let _turns: Vec<Turn> = std::iter::from_fn(|| work.turn_now()).collect();
+        stream.write("hello".into()).unwrap();
+        drop(stream);
+        assert!(kept.denial().1.contains("bytes_max"));
+    }
+
     #[test]
     fn a_file_is_as_long_as_it_was_made() {
         let file = tempfile::tempfile().unwrap();
-        for bytes in [0, 1, 1 << 40] {
+        for bytes in [0, 1, 1 << 20] {
             file.set_len(bytes).unwrap();
             assert_eq!(length(&file).unwrap(), bytes);
         }
