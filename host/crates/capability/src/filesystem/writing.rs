@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, OFlags, StatxFlags, fcntl_getfl, fcntl_setfl, statx};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
@@ -154,19 +154,20 @@ impl io::Write for End<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match pwritev2(self.0, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
             // A kernel, or a sandbox around the host, that does not know how.
-            Err(Errno::NOSYS | Errno::NOTSUP) => {}
-            written => return Ok(written?),
+            Err(Errno::NOSYS | Errno::NOTSUP) => append(self.0, bytes),
+            written => Ok(written?),
         }
-        let flags = fcntl_getfl(self.0)?;
-        fcntl_setfl(self.0, flags | OFlags::APPEND)?;
-        let written = rustix::io::write(self.0, bytes);
-        fcntl_setfl(self.0, flags)?;
-        Ok(written?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes where a file ends now: two streams that do so in the same moment may write to one place. To have the system find the end
+/// would take a flag that all streams of the handle share, and those that write elsewhere would write there, too.
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    file.write_at(bytes, length(file)?)
 }
 
 /// A stream into a file, counted for as long as it is there.
@@ -414,6 +415,19 @@ mod tests {
         stream.write("hello".into()).unwrap();
         drop(stream);
         assert!(kept.denial().1.contains("bytes_max"));
+    }
+
+    #[test]
+    fn without_help_of_the_kernel_the_end_is_found_and_no_flag_is_changed() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"0123", 0).unwrap();
+        let before = rustix::fs::fcntl_getfl(&file).unwrap();
+        for bytes in [b"ab", b"cd"] {
+            assert_eq!(append(&file, bytes).unwrap(), 2);
+            assert_eq!(rustix::fs::fcntl_getfl(&file).unwrap(), before);
+        }
+        file.write_all_at(b"x", 1).unwrap();
+        assert_eq!(text(&file), "0x23abcd");
     }
 
     #[test]
