@@ -25,7 +25,7 @@ pub(crate) struct State {
     streams: Option<StandardStreams>,
     wasi: Option<Box<WasiCtx>>,
     folders: WasiFilesystemCtx,
-    files: Files,
+    files: Option<Files>,
     http: WasiHttpCtx,
     pub(crate) hooks: Hooks,
 }
@@ -42,7 +42,7 @@ impl State {
             streams: Some(streams),
             wasi: None,
             folders: WasiFilesystemCtx::default(),
-            files: Files::new(Arc::clone(&call)),
+            files: None,
             http,
             hooks: Hooks::new(Arc::clone(&call)),
             call,
@@ -60,7 +60,9 @@ impl State {
 
     /// The files of the call, for `wasi:filesystem`.
     pub(crate) fn files(&mut self) -> FilesView<'_> {
-        FilesView::new(&mut self.folders, &mut self.table, &mut self.files)
+        // Made when the guest first asks: most never do.
+        let files = self.files.get_or_insert_with(|| Files::new(Arc::clone(&self.call)));
+        FilesView::new(&mut self.folders, &mut self.table, files)
     }
 }
 
