@@ -29,9 +29,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use crate::bound::{Roots, Ungranted};
 use crate::call::CallRecord;
 use quota::Quota;
-use reading::Reading;
 use work::Work;
-use writing::Writing;
 
 pub(crate) use access::FilesView;
 pub use work::FileWork;
@@ -210,25 +208,18 @@ pub(crate) struct Files {
     /// Entries of each listing that the guest holds, by the number of its handle.
     listed: HashMap<u32, usize>,
     work: Arc<Work>,
-    /// Streams out of files.
-    reading: Reading,
-    /// Streams into files.
-    writing: Writing,
 }
 
 impl Files {
     pub(crate) fn new(call: Arc<CallRecord>) -> Self {
         let work = Work::new(call.frame.file_work.clone(), call.frame.grant.persona.clone());
-        let work = Arc::new(work);
         Self {
             call,
             places: HashMap::new(),
             quotas: Vec::new(),
             recorded: Vec::new(),
             listed: HashMap::new(),
-            reading: Reading::new(Arc::clone(&work)),
-            writing: Writing::new(Arc::clone(&work)),
-            work,
+            work: Arc::new(work),
         }
     }
 

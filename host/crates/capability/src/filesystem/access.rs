@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::{DynOutputStream, FsError, FsResult};
 
 use super::open::{self, Opened, Refusal, Wish};
 use super::quota::{self, Quota};
-use super::writing::Target;
+use super::writing::{Target, WriteStream};
 use super::{Access, Files, Place};
 
 pub(super) type Handle = Resource<Descriptor>;
@@ -228,7 +228,7 @@ impl<'a> FilesView<'a> {
     /// A stream into a file from `offset` on, or at its end.
     pub(super) fn write_stream(&mut self, handle: &Handle, offset: Option<u64>) -> FsResult<Resource<DynOutputStream>> {
         let target = self.target(handle)?;
-        let stream = self.files.writing.begin(target, offset);
+        let stream = WriteStream::one_more(&self.files.work, target, offset);
         let stream: DynOutputStream = Box::new(stream.ok_or(ErrorCode::InsufficientMemory)?);
         Ok(self.wasi.table.push(stream)?)
     }

@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::OPEN_FILES_MAX;
-use super::work::{Turn, Work};
+use super::work::{Turn, Work, counted};
 
 /// Streams through which one call reads files, at once: one for each file that it may have open, as a standard library may keep
 /// one for as long as the file. Stops a guest from filling the memory of the host with what they have read ahead,
@@ -22,34 +22,6 @@ pub(super) const READ_STREAMS_MAX: usize = OPEN_FILES_MAX;
 const READ_AHEAD_BYTES_MAX: usize = 16 << 10;
 /// What a stream reads at once for a guest that waits for it.
 const READ_BYTES_MAX: usize = 64 << 10;
-
-/// The streams of one call.
-#[derive(Debug)]
-pub(super) struct Reading {
-    streams: Arc<()>,
-    work: Arc<Work>,
-}
-
-impl Reading {
-    pub(super) fn new(work: Arc<Work>) -> Self {
-        Self {
-            streams: Arc::default(),
-            work,
-        }
-    }
-
-    /// One more stream, out of `file` from `offset` on in bytes; none: there are as many as there may be.
-    pub(super) fn begin(&self, file: Arc<File>, offset: u64) -> Option<ReadStream> {
-        // Each stream holds one reference, and there is one here.
-        (Arc::strong_count(&self.streams) <= READ_STREAMS_MAX).then(|| ReadStream {
-            file,
-            offset,
-            state: State::Idle,
-            work: Arc::clone(&self.work),
-            _counted: Arc::clone(&self.streams),
-        })
-    }
-}
 
 /// A stream out of a file, counted for as long as it is there.
 pub(super) struct ReadStream {
@@ -70,6 +42,17 @@ enum State {
 }
 
 impl ReadStream {
+    /// One more of a call, out of `file` from `offset` on in bytes; none: there are as many as there may be.
+    pub(super) fn one_more(work: &Arc<Work>, file: Arc<File>, offset: u64) -> Option<Self> {
+        Some(Self {
+            file,
+            offset,
+            state: State::Idle,
+            _counted: counted(&work.reading, READ_STREAMS_MAX)?,
+            work: Arc::clone(work),
+        })
+    }
+
     /// Reads up to `bytes`, in a thread that may block.
     fn start(&mut self, turn: Turn, bytes: usize) {
         let (file, offset) = (Arc::clone(&self.file), self.offset);
@@ -192,11 +175,10 @@ mod tests {
             let (disk, slow) = std::sync::mpsc::channel::<()>();
             let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
             let work = Arc::new(Work::alone());
-            let reading = Reading::new(Arc::clone(&work));
             let mut streams: Vec<ReadStream> = (0..READ_STREAMS_MAX)
-                .map(|_| reading.begin(Arc::clone(&file), 0).unwrap())
+                .map(|_| ReadStream::one_more(&work, Arc::clone(&file), 0).unwrap())
                 .collect();
-            assert!(reading.begin(Arc::clone(&file), 0).is_none());
+            assert!(ReadStream::one_more(&work, Arc::clone(&file), 0).is_none());
             for stream in &mut streams {
                 assert!(stream.read(100).unwrap().is_empty());
             }
@@ -223,8 +205,8 @@ mod tests {
     async fn little_is_read_ahead() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        let reading = Reading::new(Arc::new(Work::alone()));
-        let mut stream = reading.begin(Arc::new(file), 0).unwrap();
+        let work = Arc::new(Work::alone());
+        let mut stream = ReadStream::one_more(&work, Arc::new(file), 0).unwrap();
         assert!(stream.read(1 << 20).unwrap().is_empty());
         stream.ready().await;
         assert_eq!(stream.read(1 << 20).unwrap().len(), READ_AHEAD_BYTES_MAX);

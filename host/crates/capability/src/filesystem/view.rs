@@ -18,6 +18,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use super::access::{FilesView, Handle};
 use super::open::{self, Opened, Wish};
 use super::quota::{Quota, QuotaExceeded};
+use super::reading::ReadStream;
 use super::{Access, IN_THIS_THREAD, Place};
 
 type Entries = Resource<ReaddirIterator>;
@@ -119,7 +120,7 @@ impl HostDescriptor for FilesView<'_> {
             Descriptor::File(file) => Arc::clone(&file.file),
             Descriptor::Dir(_) => return Err(ErrorCode::IsDirectory.into()),
         };
-        let stream = self.files.reading.begin(file, offset);
+        let stream = ReadStream::one_more(&self.files.work, file, offset);
         let stream: DynInputStream = Box::new(stream.ok_or(ErrorCode::InsufficientMemory)?);
         Ok(self.wasi.table.push(stream)?)
     }

@@ -39,6 +39,10 @@ pub(super) struct Work {
     all: FileWork,
     persona: PersonaId,
     held: Arc<Held>,
+    /// Each stream out of a file has a reference, and one is here.
+    pub(super) reading: Arc<()>,
+    /// The same of streams into files.
+    pub(super) writing: Arc<()>,
 }
 
 /// The right to one thread, until it is dropped.
@@ -57,6 +61,8 @@ impl Work {
             all,
             persona,
             held: Arc::default(),
+            reading: Arc::default(),
+            writing: Arc::default(),
         }
     }
 
@@ -108,6 +114,11 @@ impl Turn {
             act()
         })
     }
+}
+
+/// One more of so many references besides the first; none: there are as many as there may be.
+pub(super) fn counted(references: &Arc<()>, max: usize) -> Option<Arc<()>> {
+    (Arc::strong_count(references) <= max).then(|| Arc::clone(references))
 }
 
 #[cfg(test)]

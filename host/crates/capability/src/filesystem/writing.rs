@@ -16,7 +16,7 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::OPEN_FILES_MAX;
 use super::quota::{self, Quota, QuotaExceeded};
-use super::work::{Turn, Work};
+use super::work::{Turn, Work, counted};
 use crate::call::CallRecord;
 
 /// Streams through which one call writes into files, at once: one for each file that it may have open. Stops a guest from filling
@@ -24,34 +24,6 @@ use crate::call::CallRecord;
 pub(super) const WRITE_STREAMS_MAX: usize = OPEN_FILES_MAX;
 /// What a stream takes from the guest at once.
 const WRITE_BYTES_MAX: usize = 64 << 10;
-
-/// The streams of one call.
-#[derive(Debug)]
-pub(super) struct Writing {
-    streams: Arc<()>,
-    work: Arc<Work>,
-}
-
-impl Writing {
-    pub(super) fn new(work: Arc<Work>) -> Self {
-        Self {
-            streams: Arc::default(),
-            work,
-        }
-    }
-
-    /// One more stream, into `target` from `offset` on in bytes, or at its end; none: there are as many as there may be.
-    pub(super) fn begin(&self, target: Target, offset: Option<u64>) -> Option<WriteStream> {
-        // Each stream holds one reference, and there is one here.
-        (Arc::strong_count(&self.streams) <= WRITE_STREAMS_MAX).then(|| WriteStream {
-            target: Arc::new(target),
-            offset,
-            state: State::Idle,
-            work: Arc::clone(&self.work),
-            _counted: Arc::clone(&self.streams),
-        })
-    }
-}
 
 /// Why something was not written, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +163,17 @@ enum State {
 }
 
 impl WriteStream {
+    /// One more of a call, into `target` from `offset` on in bytes, or at its end; none: there are as many as there may be.
+    pub(super) fn one_more(work: &Arc<Work>, target: Target, offset: Option<u64>) -> Option<Self> {
+        Some(Self {
+            target: Arc::new(target),
+            offset,
+            state: State::Idle,
+            _counted: counted(&work.writing, WRITE_STREAMS_MAX)?,
+            work: Arc::clone(work),
+        })
+    }
+
     /// Begins to write what was given, if there is a turn now.
     fn begin(&mut self) {
         if let State::Given(bytes) = &self.state
@@ -304,7 +287,7 @@ mod tests {
     use futures::FutureExt as _;
     use serde_json::json;
 
-    use super::super::reading::Reading;
+    use super::super::reading::ReadStream;
     use super::super::work::FILE_WORK_PER_CALL_MAX;
     use super::*;
     use crate::trial::{self, Trial};
@@ -336,8 +319,7 @@ mod tests {
             let (disk, slow) = std::sync::mpsc::channel::<()>();
             let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
             let work = Arc::new(Work::alone());
-            let writing = Writing::new(Arc::clone(&work));
-            let begin = || writing.begin(target(&file, 100), Some(0));
+            let begin = || WriteStream::one_more(&work, target(&file, 100), Some(0));
             let mut streams: Vec<WriteStream> = (0..WRITE_STREAMS_MAX).map(|_| begin().unwrap()).collect();
             assert!(begin().is_none());
             for stream in &mut streams {
@@ -352,7 +334,7 @@ mod tests {
             assert_eq!(begun.count(), FILE_WORK_PER_CALL_MAX);
             // Reading takes the same turns.
             assert_eq!(work.left(), 0);
-            let mut read = Reading::new(Arc::clone(&work)).begin(Arc::clone(&file), 0).unwrap();
+            let mut read = ReadStream::one_more(&work, Arc::clone(&file), 0).unwrap();
             assert!(!read.asks());
             // Once it does, all is written.
             drop(disk);
@@ -371,9 +353,7 @@ mod tests {
     async fn what_a_stream_took_is_written_also_if_it_is_dropped_before_it_has_a_turn() {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let work = Arc::new(Work::alone());
-        let mut stream = Writing::new(Arc::clone(&work))
-            .begin(target(&file, 100), Some(0))
-            .unwrap();
+        let mut stream = WriteStream::one_more(&work, target(&file, 100), Some(0)).unwrap();
         let turns: Vec<Turn> = std::iter::from_fn(|| work.turn_now()).collect();
         stream.write("hello".into()).unwrap();
         let mut dropped = stream.cancel();
@@ -386,8 +366,8 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_nothing_permitted_ends_the_guest() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let writing = Writing::new(Arc::new(Work::alone()));
-        let mut stream = writing.begin(target(&file, u64::MAX), None).unwrap();
+        let work = Arc::new(Work::alone());
+        let mut stream = WriteStream::one_more(&work, target(&file, u64::MAX), None).unwrap();
         let long = Bytes::from(vec![b'x'; WRITE_BYTES_MAX + 1]);
         assert!(matches!(stream.write(long.clone()), Err(StreamError::Trap(_))));
         assert!(matches!(
@@ -410,7 +390,7 @@ mod tests {
             ..target(&file, 4)
         };
         let work = Arc::new(Work::alone());
-        let mut stream = Writing::new(Arc::clone(&work)).begin(target, Some(0)).unwrap();
+        let mut stream = WriteStream::one_more(&work, target, Some(0)).unwrap();
         let _turns: Vec<Turn> = std::iter::from_fn(|| work.turn_now()).collect();
         stream.write("hello".into()).unwrap();
         drop(stream);
@@ -442,8 +422,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_is_paid_for_together_with_the_hole_before_it() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let writing = Writing::new(Arc::new(Work::alone()));
-        let mut stream = writing.begin(target(&file, 10), Some(4)).unwrap();
+        let work = Arc::new(Work::alone());
+        let mut stream = WriteStream::one_more(&work, target(&file, 10), Some(4)).unwrap();
         for bytes in ["ab", "cd"] {
             stream.blocking_write_and_flush(bytes.into()).await.unwrap();
         }
@@ -454,7 +434,7 @@ mod tests {
         assert!(matches!(error, StreamError::LastOperationFailed(error) if error.is::<QuotaExceeded>()));
         assert!(matches!(stream.check_write(), Err(StreamError::Closed)));
         assert!(matches!(stream.write("e".into()), Err(StreamError::Closed)));
-        let mut at_the_end = writing.begin(target(&file, 2), None).unwrap();
+        let mut at_the_end = WriteStream::one_more(&work, target(&file, 2), None).unwrap();
         at_the_end.blocking_write_and_flush("ef".into()).await.unwrap();
         assert_eq!(text(&file), "\0\0\0\0abcdef");
     }
