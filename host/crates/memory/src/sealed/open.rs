@@ -43,8 +43,13 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     let pages = options.cache_bytes.saturating_sub(recents);
     let database = || -> Result<(Tree, tree::Commit), StoreError> {
         let tree = Tree::open(&dir, &options.path, pages)?;
-        let commit = tree.commit()?;
-        Ok((tree, commit))
+        // What was ever acknowledged and noted has a commit.
+        let commit = if durable == 0 {
+            tree.first_commit()
+        } else {
+            tree.commit()
+        };
+        Ok((tree, commit?))
     };
     let (tree, commit) = match database() {
         // A cut while it was made: no commit was ever answered, and no key is there. It is made anew.
@@ -174,6 +179,10 @@ fn sync(dir: &Dir) -> Result<(), StoreError> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // What was refused is left as it is: what it says is on stable storage may not be.
+        if !self.reclaimed.load(Ordering::Acquire) {
+            return;
+        }
         // Everything that was acknowledged is on the disk already. This saves the next start a walk over the slots.
         let noted = self.writer().and_then(|mut writer| {
             self.slots.note_durable(writer.commit)?;
@@ -181,7 +190,7 @@ impl Drop for Inner {
             // So that a store that is often opened for one write does not use up its generations.
             Self::give_back_seals(&mut writer)
         });
-        if self.reclaimed.load(Ordering::Acquire) && noted.is_ok() && self.tree.flush().is_ok() {
+        if noted.is_ok() && self.tree.flush().is_ok() {
             let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);
         }
     }

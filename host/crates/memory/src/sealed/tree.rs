@@ -20,7 +20,7 @@ pub(crate) const NAME: &str = "records";
 /// Size of the pieces that sled divides its file into. What is larger than a quarter of one goes into a file of its own that
 /// sled never syncs, and that is not only values but whole nodes. A leaf has fewer than 32 entries when it is written, each
 /// of at most a chunk, a name and what seals them: half a mebibyte holds the largest.
-const SEGMENT_BYTES: usize = 2 << 20;
+pub(super) const SEGMENT_BYTES: usize = 2 << 20;
 
 /// How often, and how far apart, a database is tried that is being closed: for two seconds.
 const LOCKED_ATTEMPTS_MAX: u32 = 100;
@@ -176,10 +176,21 @@ impl Tree {
         fenced("read its records", || self.tree.get(key))
     }
 
-    /// The newest commit. A new database gets one that says that there was none, so that an empty file is never one of ours.
+    /// The newest commit. A database without one has lost it.
     pub(crate) fn commit(&self) -> Result<Commit, StoreError> {
-        if let Some(bytes) = self.get(&[prefix::COMMIT])? {
-            return Commit::parse(&bytes).ok_or(DAMAGED);
+        self.find_commit()?.ok_or(DAMAGED)
+    }
+
+    fn find_commit(&self) -> Result<Option<Commit>, StoreError> {
+        let found = self.get(&[prefix::COMMIT])?;
+        found.map(|bytes| Commit::parse(&bytes).ok_or(DAMAGED)).transpose()
+    }
+
+    /// The newest commit of a store none of whose commits is known to be on stable storage. A new database gets one that says
+    /// that there was none, so that an empty file is never one of ours.
+    pub(crate) fn first_commit(&self) -> Result<Commit, StoreError> {
+        if let Some(commit) = self.find_commit()? {
+            return Ok(commit);
         }
         let mut batch = sled::Batch::default();
         batch.insert(&[prefix::COMMIT], Commit::default().to_bytes());
