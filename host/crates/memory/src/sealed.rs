@@ -23,6 +23,7 @@ mod retire;
 mod room;
 mod root;
 mod rotate;
+mod segments;
 mod slots;
 mod transfer;
 mod tree;

@@ -12,6 +12,7 @@ use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
 use super::recent::Recents;
 use super::reclaim::Leftovers;
 use super::root::{Keys, Root};
+use super::segments;
 use super::slots::{self, SlotFile};
 use super::tree::{self, Tree};
 use super::{Inner, SealedStore, StoreOptions, holder};
@@ -34,26 +35,25 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     }
     let (slots, allocation, durable) =
         SlotFile::open(&dir, &keyring.store, options.free_bytes_min, options.steps.clone())?;
+    let is_unused = durable == 0 && allocation.used() == 0;
     if allocation.used() > 0 && !tree::is_there(&dir) {
         return Err(StoreError::Corrupt {
             what: "the database of the store, which is not there or empty though there are keys,",
         });
     }
+    // What sled would leave out of the database without a word, the walk over the slots tells.
+    let is_closed = is_new || (dir.exists(CLOSED) && segments::are_whole(&dir));
     let recents = options.cache_bytes / 2;
     let pages = options.cache_bytes.saturating_sub(recents);
     let database = || -> Result<(Tree, tree::Commit), StoreError> {
         let tree = Tree::open(&dir, &options.path, pages)?;
         // What was ever acknowledged and noted has a commit.
-        let commit = if durable == 0 {
-            tree.first_commit()
-        } else {
-            tree.commit()
-        };
+        let commit = if is_unused { tree.first_commit() } else { tree.commit() };
         Ok((tree, commit?))
     };
     let (tree, commit) = match database() {
         // A cut while it was made: no commit was ever answered, and no key is there. It is made anew.
-        Err(StoreError::Corrupt { .. }) if durable == 0 && allocation.used() == 0 => {
+        Err(StoreError::Corrupt { .. }) if is_unused => {
             dir.remove_dir_all(tree::NAME)
                 .map_err(|error| StoreError::io("make its database anew", error))?;
             database()?
@@ -65,7 +65,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
             what: "the database of the store, which is older than its keys,",
         });
     }
-    let closed = take_closed(&dir)? || is_new;
+    take_closed(&dir)?;
     let leftovers = Leftovers {
         durable,
         doomed: commit.doomed.into_iter().collect(),
@@ -87,12 +87,12 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         key: Mutex::new(options.key),
         epoch: options.epoch,
         steps: options.steps,
-        reclaimed: AtomicBool::new(closed),
+        reclaimed: AtomicBool::new(is_closed),
         orphans: AtomicUsize::new(0),
         _lock: lock,
     });
     let store = SealedStore(inner);
-    if !closed {
+    if !is_closed {
         store.0.take_back_torn()?;
     }
     store.0.reclaim()?;
@@ -163,11 +163,11 @@ fn refuse_strange(dir: &Dir) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the store was closed the last time. From now on it is not.
-fn take_closed(dir: &Dir) -> Result<bool, StoreError> {
+/// From now on the store is not closed.
+fn take_closed(dir: &Dir) -> Result<(), StoreError> {
     match dir.remove_file(CLOSED) {
-        Ok(()) => sync(dir).map(|()| true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Ok(()) => sync(dir),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(StoreError::io("open its folder", error)),
     }
 }

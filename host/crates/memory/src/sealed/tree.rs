@@ -1,6 +1,6 @@
 //! sled, fenced in: one tree, atomic batches, a sync that is one, errors instead of panics. It knows no key and no record.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -286,6 +286,19 @@ fn open_when_closed(config: &sled::Config) -> sled::Result<sled::Db> {
         }
     }
     config.open()
+}
+
+/// Waits until sled has let go of the file, as long as [`open_when_closed`]. A shared lock needs a file that may only be read,
+/// also where the system emulates it, as on NFS.
+pub(super) fn lock_when_closed(file: &File) -> std::io::Result<()> {
+    for _ in 0..LOCKED_ATTEMPTS_MAX {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCKED_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(ErrorKind::WouldBlock.into())
 }
 
 /// Is shown each entry of a scan: its key and its value.

@@ -221,6 +221,8 @@ fn image() -> Image {
         let counted = [bytes.to_le_bytes(), records.to_le_bytes()].concat();
         image.tree.insert([b"u".as_slice(), &place].concat(), counted);
     }
+    // The number of the newest commit: none was written yet. A database without it is damaged.
+    image.tree.insert(b"s".to_vec(), 0_u64.to_le_bytes().to_vec());
     image
 }
 

@@ -4,8 +4,22 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
+const RECORDS: usize = 400;
+const POSITIONS: usize = 50;
+
 fn name_of(index: usize) -> String {
     format!("name-{index}")
+}
+
+/// Writes some segments of records, each a few times.
+fn fill(store: &SealedStore) {
+    let memory = store.memory();
+    for first in (0..2 * RECORDS).step_by(20) {
+        let puts = (first..first + 20).map(|index| Operation::Put(write(&name_of(index % RECORDS), &[7; 9000])));
+        memory
+            .apply(&namespace(NOTES), puts.collect(), &Quota::UNLIMITED)
+            .unwrap();
+    }
 }
 
 fn path(folder: &tempfile::TempDir, file: &str) -> PathBuf {
@@ -20,6 +34,84 @@ fn content(folder: &tempfile::TempDir, file: &str) -> Vec<u8> {
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
 fn is_there(folder: &tempfile::TempDir, file: &str) -> bool {
     path(folder, file).exists()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn lay_file(folder: &tempfile::TempDir, file: &str, content: &[u8]) {
+    std::fs::write(path(folder, file), content).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn remove(folder: &tempfile::TempDir, file: &str) {
+    std::fs::remove_file(path(folder, file)).unwrap();
+}
+
+/// Changes one bit at one of so many places of what is written.
+fn flip(database: &[u8], which: usize) -> Vec<u8> {
+    let written = database.iter().rposition(|byte| *byte != 0).unwrap();
+    let at = written / POSITIONS * which + which * 37 % 1000;
+    let mut damaged = database.to_vec();
+    damaged[at.min(written)] ^= 1 << (which % 8);
+    damaged
+}
+
+/// Every name gives its value or an error.
+fn assert_none_missing(store: &SealedStore, case: &str) {
+    for index in 0..RECORDS {
+        let found = store.memory().get(&namespace(NOTES), &name(&name_of(index)));
+        match found {
+            Ok(Some(record)) => assert_eq!(*record.value, [7; 9000], "{case}"),
+            Ok(None) => panic!("{case}: `{}` is gone without a word", name_of(index)),
+            Err(error) => assert!(error.is_damage(), "{case}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_bit_that_changed_in_the_log_loses_no_record_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&SealedStore::open(options(&folder, 1)).unwrap());
+    let database = content(&folder, "records/db");
+    let mut refused = 0;
+    for which in 0..POSITIONS {
+        let damaged = flip(&database, which);
+        for is_closed in [true, false] {
+            let case = format!("position {which}, closed: {is_closed}");
+            let copy = copy_of(&folder);
+            lay_file(&copy, "records/db", &damaged);
+            if !is_closed {
+                remove(&copy, "closed");
+            }
+            // Once more, since what sled made of it is there then.
+            for _ in 0..2 {
+                match SealedStore::open(options(&copy, 1)) {
+                    Ok(store) => assert_none_missing(&store, &case),
+                    Err(error) => {
+                        assert!(matches!(error, StoreError::Corrupt { .. }), "{case}: {error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > POSITIONS / 2, "{refused}");
+}
+
+#[test]
+fn one_commit_alone_is_not_lost_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let killed = copy_of(&folder);
+    drop(store);
+    let mut database = content(&killed, "records/db");
+    // The header of the only segment.
+    database[3] ^= 1;
+    lay_file(&killed, "records/db", &database);
+    for _ in 0..2 {
+        let error = SealedStore::open(options(&killed, 1)).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    }
 }
 
 /// sled's own view of what lies there, once nobody else has it open.
