@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use aral_memory::{SealedStore, StoreError};
 
 use crate::child::{self, Run};
-use crate::script::{Act, Change, State, Turn, Value};
+use crate::format::SEGMENT_BYTES;
+use crate::script::{Act, Change, State, Turn, Value, perform};
 use crate::support::{Dice, KEY, OTHER_KEY, Place, START, copy_folder, expected, files_below, open, read_all};
 
-/// A store with records of several sizes, closed.
+/// A store with records of several sizes, closed by the process that made it, and not opened since: what sled replays of its
+/// file, when it is opened, is all of it.
 struct Sound {
     place: Place,
     state: State,
 }
 
-fn turns() -> Vec<Turn> {
+/// Sixty batches of so many records each.
+fn turns(at_once: usize) -> Vec<Turn> {
     let sizes = [40, 300, 3000, 16_000, 20_000, 70_000];
     let put = |index: usize| Change::Put {
         name: format!("name-{index}"),
@@ -31,15 +34,20 @@ fn turns() -> Vec<Turn> {
         namespace: "space".to_owned(),
         changes,
     };
-    // The second half replaces what the first wrote, so that there are old pages too.
-    let acts = (0..60).map(|index| apply(vec![put(index % 30)]));
+    // Each is replaced again and again, so that there are old pages too.
+    let batch = |first: usize| -> Vec<Change> { (first..first + at_once).map(|index| put(index % 30)).collect() };
+    let acts = (0..60).map(|act| apply(batch(act * at_once)));
     acts.map(|act| Turn { thread: 0, act }).collect()
 }
 
 impl Sound {
     fn new() -> Self {
+        Self::written(1)
+    }
+
+    fn written(at_once: usize) -> Self {
         let place = Place::new();
-        let turns = turns();
+        let turns = turns(at_once);
         let run = Run {
             place: &place,
             key: KEY,
@@ -49,9 +57,8 @@ impl Sound {
         };
         let ended = child::start(&run).end();
         assert!(ended.is_ended, "{}", ended.complaint);
-        let store = open(&place.store(), KEY, START).expect("the store opens");
-        let state = read_all(&*store.memory()).expect("records");
-        drop(store);
+        let mut state = State::new();
+        turns.iter().for_each(|turn| perform(&mut state, &turn.act, START));
         assert_eq!(state.len(), 30);
         Self { place, state }
     }
@@ -62,9 +69,16 @@ impl Sound {
 
     /// The store with one file replaced: what opening it and reading every record comes to.
     fn with(&self, file: &str, content: &[u8], case: &str) -> Outcome {
+        self.with_left(file, content, Left::Closed, case)
+    }
+
+    fn with_left(&self, file: &str, content: &[u8], left: Left, case: &str) -> Outcome {
         let folder = self.place.beside("damaged");
         copy_folder(&self.place.store(), &folder);
         std::fs::write(folder.join(file), content).expect("a file");
+        if left == Left::Killed {
+            std::fs::remove_file(folder.join("closed")).expect("a mark");
+        }
         let before = keys_of(&folder);
         let outcome = match open(&folder, KEY, START) {
             Ok(store) => self.read(&store, case),
@@ -115,6 +129,13 @@ impl Sound {
         }
         Outcome::Opened { damaged, missing }
     }
+}
+
+/// How the process ended that had the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Closed,
+    Killed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,12 +295,27 @@ fn a_lost_keyring_is_not_replaced_by_a_new_one() {
     ["slots", "records/db", "keyring", "closed"].into_iter().for_each(same);
 }
 
+/// The number of the segment that was begun last.
+fn newest_segment(database: &[u8]) -> u64 {
+    let numbers = database.chunks(SEGMENT_BYTES).filter_map(|segment| {
+        let lsn = u64::from_le_bytes(segment.get(4..12)?.try_into().ok()?) ^ i64::MAX.unsigned_abs();
+        // Those of free segments are zero, and say nothing.
+        (lsn < 1 << 40).then_some(lsn / SEGMENT_BYTES as u64)
+    });
+    numbers.max().unwrap_or(0)
+}
+
 #[test]
 fn a_damaged_database_gives_errors_and_no_value_that_nobody_wrote() {
-    let sound = Sound::new();
+    let sound = Sound::written(6);
     let mut dice = Dice::new(21);
     let mut noticed = BTreeMap::<String, usize>::new();
     let files = files_below(&sound.place.store());
+    let database = std::fs::read(sound.path("records/db")).expect("the database");
+    assert!(
+        newest_segment(&database) >= 3,
+        "too little is written for damage in the middle"
+    );
     for (path, content) in files.iter().filter(|(path, _)| path.starts_with("records")) {
         let name = path.to_str().expect("UTF-8");
         let written = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -294,12 +330,14 @@ fn a_damaged_database_gives_errors_and_no_value_that_nobody_wrote() {
                     changed[at..end].fill(0);
                 }
             }
-            let case = format!("{name}, round {round}, at {at} of {written}");
-            let outcome = sound.with(name, &changed, &case);
-            if let Outcome::Opened { missing, .. } = outcome {
-                assert_eq!(missing, 0, "{case}: records are gone, and nobody says so");
+            for left in [Left::Closed, Left::Killed] {
+                let case = format!("{name}, round {round}, at {at} of {written}, {left:?}");
+                let outcome = sound.with_left(name, &changed, left, &case);
+                if let Outcome::Opened { missing, .. } = outcome {
+                    assert_eq!(missing, 0, "{case}: records are gone, and nobody says so");
+                }
+                *noticed.entry(name.to_owned()).or_default() += usize::from(outcome != UNHARMED);
             }
-            *noticed.entry(name.to_owned()).or_default() += usize::from(outcome != UNHARMED);
         }
     }
     // Each for itself: what is noticed in one says nothing of the other.
