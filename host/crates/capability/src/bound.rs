@@ -267,13 +267,16 @@ impl Bound {
             Program::Command(_) => StandardStreams::answer(input, &stdout),
         };
         let mut store = engine.store(State::new(Arc::clone(record), streams), limits);
-        let ended = {
+        let mut ended = None;
+        let in_time = {
             // Pinned here and lent: each function that takes a future by value keeps it twice, and copies it.
             let run = pin!(async {
-                match &self.program {
+                ended = Some(match &self.program {
                     Program::Tool(tool) => self.run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
                     Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
-                }
+                });
+                // Whoever has the answer finds what the guest wrote. A disk that takes too long for that takes no answer away.
+                store.data_mut().close_files().await;
             });
             let run = within_wall(limits, run);
             match record.until {
@@ -284,11 +287,11 @@ impl Bound {
         usage.fuel = engine.fuel_used(&store, limits);
         usage.memory_bytes_peak = store.data().guard_ref().memory_bytes_peak();
         usage.compute_ms = store.data().guard_ref().compute_ms();
-        match ended {
-            Some(Ok(Ok(answer))) => answer,
-            Some(Ok(Err(error))) => Err(self.failure_of(&error, &stdout, &store)),
-            Some(Err(wall)) => Err(fault::of_fault(wall)),
-            None => Err(fault::too_late()),
+        match (ended, in_time) {
+            (Some(Ok(answer)), _) => answer,
+            (Some(Err(error)), _) => Err(self.failure_of(&error, &stdout, &store)),
+            (None, Some(Err(wall))) => Err(fault::of_fault(wall)),
+            (None, _) => Err(fault::too_late()),
         }
     }
 

@@ -228,6 +228,15 @@ impl Files {
         self.work.held().used() < OPEN_FILES_MAX
     }
 
+    /// Closes what nobody has any more, in a turn like everything else. If nobody waits for that any longer, it is closed when this
+    /// is dropped.
+    pub(crate) async fn close(&self) {
+        if !self.work.held().is_empty() {
+            // Each turn begins with that.
+            let _closed = self.work.run(|| ()).await;
+        }
+    }
+
     /// How many more entries of folders the call may hold.
     fn entries_left(&self) -> usize {
         FOLDER_ENTRIES_MAX.saturating_sub(self.listed.values().sum())
@@ -276,8 +285,8 @@ impl Files {
 }
 
 impl Drop for Files {
-    /// Closes what is still open, in a turn like everything else and without anybody who waits for it. Handles and streams have gone
-    /// before, and a thread that is still at a file closes it itself.
+    /// Closes what is still open, in a turn like everything else and without anybody who waits for it: the call was cut off. Handles
+    /// and streams have gone before, and a thread that is still at a file closes it itself.
     fn drop(&mut self) {
         let held = self.work.held().take();
         if held.is_empty() {

@@ -64,6 +64,15 @@ impl State {
         let files = self.files.get_or_insert_with(|| Files::new(Arc::clone(&self.call)));
         FilesView::new(&mut self.folders, &mut self.table, files)
     }
+
+    /// Closes the files of a guest that has ended, also those that it kept open: some file systems write only then what was
+    /// written before, and show it to others.
+    pub(crate) async fn close_files(&mut self) {
+        if let Some(files) = &self.files {
+            self.table = ResourceTable::new();
+            files.close().await;
+        }
+    }
 }
 
 /// The baseline that every program gets: no variable, no argument, no address, no preopen; clocks, randomness in small

@@ -25,6 +25,7 @@ struct Fixture {
     input_schema: Value,
     output_schema: Value,
     ungranted: Ungranted,
+    roots: Roots,
 }
 
 impl Fixture {
@@ -42,6 +43,7 @@ impl Fixture {
             input_schema: json!({}),
             output_schema: json!({}),
             ungranted: Ungranted::Refuse,
+            roots: Roots::default(),
         }
     }
 
@@ -64,7 +66,7 @@ impl Fixture {
             sink: Arc::clone(&self.kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
             file_work: FileWork::default(),
-            roots: Roots::default(),
+            roots: self.roots.clone(),
             memory: None,
             secrets: None,
             trace_hosts: None,
@@ -178,6 +180,105 @@ fn folders_are_opened_in_a_thread_that_may_block() {
         drop(disk);
         assert!(held.await.unwrap());
         assert!(bound.await.is_ok());
+    });
+}
+
+impl Fixture {
+    /// May write one file into this folder.
+    fn writes_into(folder: &tempfile::TempDir) -> Self {
+        let host = folder.path().to_str().unwrap();
+        let scope = json!([{ "guest": "/out", "host": host, "bytes_max": 10, "files_max": 1 }]);
+        Self {
+            permissions: json!({ "file:write": { "paths": scope } }),
+            roots: Roots {
+                read: Vec::new(),
+                write: vec![host.parse().unwrap()],
+            },
+            ..Self::tool()
+        }
+    }
+}
+
+/// A tool that makes `file` in its folder, does something with the handle, which is at 624, says so in its log, and answers with 1.
+fn makes_a_file(then: &str) -> Vec<u8> {
+    let imports = format!(
+        r#"{LOG}
+        (import "wasi:filesystem/preopens@0.2.12" "get-directories" (func $folders (param i32)))
+        (import "wasi:filesystem/types@0.2.12" "[method]descriptor.open-at" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
+        (import "wasi:filesystem/types@0.2.12" "[resource-drop]descriptor" (func $close (param i32)))"#
+    );
+    let body = format!(
+        "(call $folders (i32.const 600))
+         (call $open (i32.load (i32.load (i32.const 600))) (i32.const 0) (i32.const 1024) (i32.const 4)
+            (i32.const 1) (i32.const 2) (i32.const 620))
+         (if (i32.load8_u (i32.const 620)) (then (unreachable)))
+         {then}
+         (call $log (i32.const 2) (i32.const 1024) (i32.const 4))
+         (call $ok (i32.const 1028) (i32.const 1))"
+    );
+    guests::tool(&imports, r#"(data (i32.const 1024) "file1")"#, &body)
+}
+
+const CLOSES: &str = "(call $close (i32.load (i32.const 624)))";
+
+/// Files that this process has open below a folder.
+#[expect(clippy::disallowed_methods, reason = "asks the system what is open")]
+fn open_below(folder: &tempfile::TempDir) -> Vec<std::path::PathBuf> {
+    let handles = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open = handles.filter_map(|handle| std::fs::read_link(handle.unwrap().path()).ok());
+    open.filter(|path| path.starts_with(folder.path()) && path != folder.path())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_a_guest_had_open_is_closed_before_anybody_has_its_answer() {
+    for (then, ended) in [
+        (CLOSES, Ok("1")),
+        ("", Ok("1")),
+        ("(unreachable)", Err(Code::GuestTrap)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let bound = Fixture::writes_into(&folder).bind(&makes_a_file(then)).await.unwrap();
+        let completion = invoke(&bound, "1").await;
+        // At once: nothing that is left to do in the background can have been done.
+        let open = open_below(&folder);
+        let result = completion.result.as_deref().map_err(|failure| failure.code);
+        assert_eq!((result, open), (ended, Vec::new()), "{then}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
+        let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();
+        tokio::time::pause();
+        let slow_disk = || {
+            let (disk, slow) = std::sync::mpsc::channel::<()>();
+            (disk, tokio::task::spawn_blocking(move || slow.recv().is_err()))
+        };
+        // The disk does not answer before the guest has asked, and once the file is there it answers nothing more.
+        let (opens, opened) = slow_disk();
+        let mut call = pin!(invoke(&bound, "1"));
+        while fixture.kept.host_calls().is_empty() {
+            assert!(futures::poll!(call.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let (closes, closed) = slow_disk();
+        drop(opens);
+        assert!(opened.await.unwrap());
+        while fixture.kept.lines().is_empty() {
+            assert!(futures::poll!(call.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        // A timer is right to a millisecond.
+        tokio::time::advance(Duration::from_millis(1_001)).await;
+        assert_eq!(call.await.result.as_deref(), Ok("1"));
+        drop(closes);
+        assert!(closed.await.unwrap());
     });
 }
 

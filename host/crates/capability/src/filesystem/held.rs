@@ -18,6 +18,11 @@ impl Held {
         self.lock().push(Arc::clone(file));
     }
 
+    /// Whether nothing is open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// How many somebody else has, too: a handle or stream of the guest, or a thread that is at it.
     pub(super) fn used(&self) -> usize {
         self.lock().iter().filter(|file| Arc::strong_count(file) > 1).count()

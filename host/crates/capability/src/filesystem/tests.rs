@@ -711,13 +711,35 @@ fn files_are_closed_in_a_thread_that_may_block() {
         assert_eq!(are_open(), [true; 2]);
         let World { table, files, .. } = world;
         drop(table);
+        let mut closed = std::pin::pin!(files.close());
+        assert!(closed.as_mut().now_or_never().is_none());
+        assert_eq!(are_open(), [true; 2]);
+        drop(disk);
+        closed.await;
+        assert_eq!(are_open(), [false; 2]);
+        assert!(held.await.unwrap());
+    });
+}
+
+#[test]
+fn files_that_nobody_waits_for_any_more_are_closed_there_too() {
+    one_thread().block_on(async {
+        let mut world = World::new(0, 0);
+        let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
+        let open = watched(&mut world, &file);
+        // The disk does not answer.
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+        let World { table, files, .. } = world;
+        drop(table);
+        assert!(files.close().now_or_never().is_none());
         drop(files);
         tokio::task::yield_now().await;
-        assert_eq!(are_open(), [true; 2]);
+        assert_eq!(open.strong_count(), 1);
         drop(disk);
         assert!(held.await.unwrap());
         tokio::task::spawn_blocking(|| ()).await.unwrap();
-        assert_eq!(are_open(), [false; 2]);
+        assert_eq!(open.strong_count(), 0);
     });
 }
 

@@ -11,6 +11,7 @@ const WORLDS: &str = "
         import wasi:cli/environment@0.2.12;
         import wasi:cli/stderr@0.2.12;
         import wasi:filesystem/preopens@0.2.12;
+        import wasi:filesystem/types@0.2.12;
         import wasi:random/random@0.2.12;
         import wasi:sockets/tcp-create-socket@0.2.12;
     }
