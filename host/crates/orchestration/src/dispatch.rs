@@ -223,6 +223,7 @@ impl Dispatcher {
         version: Option<&VersionReq>,
     ) -> Result<(), Failure> {
         let granted = self.authorize(session, capability, version)?;
+        granted.compiled(&self.runtime).await?;
         granted.bound(&self.runtime).await.map(|_| ())
     }
 

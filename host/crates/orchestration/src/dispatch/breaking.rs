@@ -15,11 +15,11 @@ use crate::breaker::{Change, Key, Pass, Verdict};
 const OPENED: &str = "breaker.opened";
 /// The security event of one that closed.
 const CLOSED: &str = "breaker.closed";
-/// A guest that had to wait for more than one in so many parts of the time that its caller has is not judged by what was left.
+/// A call that had to wait for more than one in so many parts of the time that its caller has is not judged by what was left.
 /// Stops a host that is busy from opening the breakers of capabilities that work, if only they are given their time.
 const WAIT_PART: u32 = 4;
 
-/// How long a caller waits for a call, and when its guest began.
+/// How long a caller waits for a call, and when that was no more than the capability itself.
 pub(super) struct Patience {
     came: Instant,
     begun: Option<Instant>,
@@ -36,12 +36,12 @@ impl Patience {
         }
     }
 
-    /// The guest begins: it has waited for its place and its code.
+    /// The capability begins: its folders are opened, and its guest runs. It has waited for its place and its code.
     pub(super) fn begins(&mut self) {
         self.begun = Some(Instant::now());
     }
 
-    /// Whether it is over, and all or too much of it was when the guest began.
+    /// Whether it is over, and all or too much of it was when the capability began.
     fn was_short(&self) -> bool {
         let Some(until) = self.until.filter(|until| Instant::now() >= *until) else {
             return false;

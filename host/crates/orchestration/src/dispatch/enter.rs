@@ -29,6 +29,9 @@ impl Dispatcher {
             let place = wait.await?;
             self.meters.stage(Timed::Wait, self.since(begun));
             tell(told, Stage::Preparing);
+            granted.compiled(&self.runtime).await?;
+            // From here on it waits for its folders, and for its turn to open them, and for its guest.
+            patience.begins();
             let bound = granted.bound(&self.runtime).await?;
             Ok::<_, Failure>((place, bound))
         };
@@ -46,7 +49,6 @@ impl Dispatcher {
         if let Some(reservation) = reservation {
             reservation.begin();
         }
-        patience.begins();
         granted::invoke_unwinding(bound, call).await
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aral_capability::{Bound, Call, Capability, Completion, Roots, Services, Ungranted, bind};
-use aral_contract::{Digest, Failure, Grant};
-use aral_runtime::Runtime;
+use aral_contract::{Code, Digest, Failure, Grant};
+use aral_runtime::{Runtime, within_wall};
 use futures::FutureExt as _;
 use tokio::sync::OnceCell;
 
@@ -78,20 +79,38 @@ impl Granted {
         &self.terms
     }
 
-    /// The capability, compiled and linked: at the first call, and once. A failure is not kept here.
-    pub(super) async fn bound(&self, runtime: &Runtime) -> Result<&Bound, Failure> {
+    /// Waits until the capability is compiled: at the first call, and once.
+    pub(super) async fn compiled(&self, runtime: &Runtime) -> Result<(), Failure> {
         if self.bound.get().is_none() {
             // Outside of the cell: each caller waits for a compiler from its own arrival on, not from the end of
             // another's wait.
             let clock = &*self.services.clock;
             self.capability.component(runtime, self.grant.metering, clock).await?;
         }
+        Ok(())
+    }
+
+    /// The capability, which is compiled, linked and with its folders open: at the first call, and once. A failure is not kept
+    /// here. Folders on a mount that hangs are waited for as long as a guest that uses them may wait, by each caller from its own
+    /// arrival on.
+    pub(super) async fn bound(&self, runtime: &Runtime) -> Result<&Bound, Failure> {
+        if let Some(bound) = self.bound.get() {
+            return Ok(bound);
+        }
         let bind = || {
             let (grant, services) = (Arc::clone(&self.grant), Arc::clone(&self.services));
             bind(runtime, &self.capability, grant, services, self.ungranted)
         };
-        self.bound.get_or_try_init(bind).await
+        let bound = pin!(self.bound.get_or_try_init(bind));
+        let in_time = within_wall(&self.grant.limits, bound).await;
+        in_time.map_err(|_wall| unopened())?
     }
+}
+
+fn unopened() -> Failure {
+    let message = "the folders of the capability were not open within the limit `wall_ms` of the call";
+    Failure::new(Code::LimitWall, message)
+        .with_hint("is one of its folders, or another one of this persona, on a mount that does not answer?")
 }
 
 /// Runs it; a panic in the host's own code fails this call and no other.

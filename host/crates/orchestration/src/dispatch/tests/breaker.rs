@@ -317,6 +317,47 @@ async fn a_call_that_never_got_a_place_is_ended_on_the_record_and_opens_nothing(
     assert_eq!(fixture.dispatcher.breakers_open(), 0);
 }
 
+#[test]
+fn folders_that_are_not_open_in_time_count() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let fixture = lines("file.read_roots = [\"/srv\"]");
+        let scope = json!({"paths": [{"guest": "/data", "host": "/srv/data"}]});
+        let change = json!({"permissions": {"file:read": scope}, "limits": {"wall_ms": 2_000}});
+        fixture.admit("reader", &echo(), change);
+        let (session, id) = (named("analyst"), "reader".parse().unwrap());
+        // To compile takes that thread, too.
+        let granted = fixture.dispatcher.authorize(&session, &id, None).unwrap();
+        granted.compiled(fixture.dispatcher.runtime()).await.unwrap();
+        tokio::time::pause();
+        // The disk does not answer.
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+        let request = Request {
+            capability: &id,
+            version: None,
+            input: b"{}",
+            trace: None,
+        };
+        // Once the call itself has no more time, and once whoever waits for it.
+        for (seconds, waits) in [(2, None), (1, Some(Duration::from_secs(1)))] {
+            let stage = tokio::sync::watch::Sender::new(Stage::default());
+            let until = waits.map(|waits| tokio::time::Instant::now() + waits);
+            let call = fixture.dispatcher.invoke_watched(&session, request, &stage, until);
+            let mut call = std::pin::pin!(call);
+            assert!(futures::poll!(call.as_mut()).is_pending());
+            // A timer is right to a millisecond.
+            tokio::time::advance(Duration::from_millis(seconds * 1_000 + 1)).await;
+            assert_eq!(code(&call.await), Code::LimitWall);
+            assert_eq!(*stage.borrow(), Stage::Preparing);
+        }
+        assert_eq!(codes(&fixture, &session, "reader", "{}", 1).await, [REFUSED]);
+        drop(disk);
+        assert!(held.await.unwrap());
+    });
+}
+
 #[tokio::test]
 async fn a_component_that_is_not_compiled_for_a_while_opens_nothing() {
     // What a busy host does to a compiler.
