@@ -2,7 +2,7 @@
 //! that answers everything with an error refuses no record, whatever it took before. They are set aside until something is taken,
 //! and wait then once more, before everything else: what was taken shows that one server takes something, and behind its address
 //! there may be another one that refuses everything. What is refused again each time is refused for good, if something is taken
-//! then as well. It sends nothing itself.
+//! once all of them were sent again. It sends nothing itself.
 
 use std::collections::VecDeque;
 
@@ -28,6 +28,19 @@ pub(super) struct Doubted {
     again: VecDeque<u64>,
     /// How often the first of these was refused again.
     refused_again: usize,
+    /// What of them was refused again each time.
+    in_vain: Option<InVain>,
+}
+
+/// What was refused again each time.
+#[derive(Debug)]
+pub(super) struct InVain {
+    /// Its first record.
+    pub(super) first: u64,
+    /// Its last record.
+    pub(super) last: u64,
+    /// What was said of each, at least one.
+    pub(super) refused: Vec<Refused>,
 }
 
 impl Doubted {
@@ -44,23 +57,41 @@ impl Doubted {
         waiting.len()
     }
 
-    /// A piece, the first `count` of those that wait, was refused as a whole. Gives what was refused each time.
-    pub(super) fn refused(&mut self, waiting: &mut Vec<Outgoing>, count: usize, refused: Vec<Refused>) -> Vec<Refused> {
+    /// A piece, the first `count` of those that wait, was refused as a whole.
+    pub(super) fn refused(&mut self, waiting: &mut Vec<Outgoing>, count: usize, refused: Vec<Refused>) {
         if self.again.is_empty() {
             if let Some(first) = refused.into_iter().next().filter(|_| self.aside.is_empty()) {
                 self.reason = first.reason;
             }
             self.aside.extend(waiting.drain(..count));
             self.pieces.extend(self.aside.last().map(|outgoing| outgoing.entry.seq));
-            return Vec::new();
+            return;
         }
         self.refused_again = self.refused_again.saturating_add(1);
         if self.refused_again < REFUSED_AGAIN_MAX {
-            return Vec::new();
+            return;
         }
         self.refused_again = 0;
-        waiting.drain(..count);
-        refused
+        let mut piece = waiting.drain(..count).map(|outgoing| outgoing.entry.seq);
+        let Some(first) = piece.next() else {
+            return;
+        };
+        let last = piece.next_back().unwrap_or(first);
+        let in_vain = self.in_vain.get_or_insert_with(|| InVain {
+            first,
+            last,
+            refused: Vec::new(),
+        });
+        in_vain.last = last;
+        in_vain.refused.extend(refused);
+    }
+
+    /// What was refused again each time, once nothing of what is sent again waits any more. It is asked for together, as each time
+    /// that something is tried is another copy of a record where the other end keeps them all.
+    pub(super) fn in_vain(&mut self, waiting: &[Outgoing]) -> Option<InVain> {
+        let next = waiting.first().map(|outgoing| outgoing.entry.seq);
+        let is_over = self.again.back().zip(next).is_none_or(|(last, next)| next > *last);
+        self.in_vain.take_if(|_| is_over)
     }
 
     /// Something was taken: what stands aside waits again.

@@ -8,7 +8,7 @@ use aral_contract::failure::chain;
 use cap_std::fs::Dir;
 use tokio::sync::watch;
 
-use super::doubted::{Doubted, REFUSED_AGAIN_MAX, probe_at};
+use super::doubted::{Doubted, InVain, REFUSED_AGAIN_MAX, probe_at};
 use super::position::{self, PositionError};
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused, SinkName};
 use crate::AuditLog;
@@ -237,6 +237,9 @@ impl Shipper {
         let mut doubted = Doubted::default();
         let mut wait = BACK_OFF.0;
         loop {
+            if let Some(in_vain) = doubted.in_vain(&waiting) {
+                self.doubt(in_vain).await?;
+            }
             if let Some(refused) = doubted.wants_probe(waiting.is_empty()) {
                 let first = waiting.first().map(|outgoing| outgoing.entry.seq);
                 if !self.probe(first.unwrap_or(self.cursor.position())).await {
@@ -262,7 +265,7 @@ impl Shipper {
                     self.in_vain = 0;
                     self.status.send_if_modified(|status| status.failing.take().is_some());
                 }
-                Delivery::Done { refused } => self.doubt(&mut doubted, &mut waiting, count, refused).await?,
+                Delivery::Done { refused } => doubted.refused(&mut waiting, count, refused),
                 Delivery::Again {
                     seqs,
                     refused,
@@ -295,39 +298,28 @@ impl Shipper {
                         reason: reason.clone(),
                     });
                     let refused = refused.collect();
-                    self.doubt(&mut doubted, &mut waiting, count, refused).await?;
+                    doubted.refused(&mut waiting, count, refused);
                 }
             }
         }
     }
 
-    /// A piece, the first `count` of those that wait, was refused as a whole. That is for good only if something behind it is
-    /// taken now: whoever refuses everything by now says nothing about it. That is tried as often as the piece is sent again, so
-    /// that one of two servers that take turns does not hold it up.
+    /// What was refused again each time is refused for good only if something behind it is taken now: whoever refuses everything by
+    /// now says nothing about it. That is tried as often as each piece was sent again, so that one of two servers that take turns
+    /// does not hold it up.
     ///
     /// # Errors
-    /// Nothing was taken: the first record of the piece, and why it was refused.
-    async fn doubt(
-        &mut self,
-        doubted: &mut Doubted,
-        waiting: &mut Vec<Outgoing>,
-        count: usize,
-        refused: Vec<Refused>,
-    ) -> Result<(), (u64, String)> {
-        let mut piece = waiting.iter().take(count).map(|outgoing| outgoing.entry.seq);
-        let first = piece.next();
-        let last = piece.next_back().or(first);
-        let refused = doubted.refused(waiting, count, refused);
-        let (Some(first), Some(last), Some(one)) = (first, last, refused.first()) else {
-            return Ok(());
-        };
+    /// Nothing was taken: the first record of it, and why it was refused.
+    async fn doubt(&mut self, in_vain: InVain) -> Result<(), (u64, String)> {
+        let InVain { first, last, refused } = in_vain;
         for _ in 0..REFUSED_AGAIN_MAX {
             if self.probe(last.saturating_add(1)).await {
                 self.refused(&refused);
                 return Ok(());
             }
         }
-        Err((first, one.reason.clone()))
+        let reason = refused.into_iter().next().map(|one| one.reason);
+        Err((first, reason.unwrap_or_default()))
     }
 
     /// Sends one record from `untried` on out of its turn, that which was taken like this last where it is one, and says whether it

@@ -367,11 +367,11 @@ async fn an_outage_that_ends_within_a_row_loses_nothing_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_begins_anew_within_a_row_loses_nothing_of_it() {
-    // As above, until the newest one is taken. Then the first is refused twice, and twice one from further on, and from then on
-    // three and one from further on each time.
+    // As above, until the newest one is taken. Then each of the three is refused twice, and twice one from further on, and from then
+    // on three and one from further on each time.
     let row = (0..4 + 3).fold(Scripted::default(), |exporter, _| exporter.then(splits));
     let taken = row.then(|_| Delivery::Done { refused: Vec::new() });
-    let exporter = (0..4 + 4 * 4).fold(taken, |exporter, _| exporter.then(splits));
+    let exporter = (0..3 * 2 + 2 + 3 * 4).fold(taken, |exporter, _| exporter.then(splits));
     let status = ship(exporter.clone(), 10).await;
     assert_eq!((status.position, status.refused, status.failing), (10, 0, None));
     assert!(exporter.taken().into_iter().eq(std::iter::once(9).chain(0..10)));
@@ -420,9 +420,9 @@ async fn poisoned(says: Says, poison: Poison, count: usize) -> (SinkStatus, Dura
 #[tokio::test(start_paused = true)]
 async fn refused_records_that_fill_a_batch_hold_up_nothing() {
     // One by one, and all of a batch in one answer. The newest one shows for each three, and each rest of a batch, that others are
-    // taken, and then for each that is refused for good.
+    // taken, but for the last one, behind which is one that is; and then for each of these that it is refused for good.
     let cases: [(Says, Poison, u64, usize); 2] = [
-        (splits, |seq| seq < 600, 600, 200 + 600),
+        (splits, |seq| seq < 600, 600, 200 + 201),
         (refuses_each, |seq| seq < 500, 500, 1 + 1),
     ];
     for (says, poison, refused, shown) in cases {
@@ -445,8 +445,8 @@ async fn the_others_of_a_batch_are_delivered_soon() {
         let (status, waited, mut taken) = poisoned(splits, poison, count).await;
         assert_eq!((status.position, status.refused), (count as u64, refused));
         assert!(waited < Duration::from_secs(10), "{waited:?}");
-        // For each three, but the last of the first twenty, and for each that is refused.
-        let shown = 6 + behind + usize::try_from(refused).unwrap();
+        // For each three, but the last of the first twenty, and then for all of these that they are refused.
+        let shown = 6 + behind + 7 + behind;
         let newest = count as u64 - 1;
         taken.sort_unstable();
         let expected = (20..25.min(newest)).chain(std::iter::repeat_n(newest, shown + 1));
