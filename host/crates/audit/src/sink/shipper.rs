@@ -45,7 +45,7 @@ pub struct Shipper {
     hold: Arc<AtomicU64>,
     status: watch::Sender<SinkStatus>,
     batch_max: usize,
-    /// What was taken last out of its turn, or in its turn where that is further on.
+    /// What was taken last of a batch out of its turn, or in its turn where that is further on.
     good: Option<Outgoing>,
     /// How many records from further on were tried in vain since something was taken.
     in_vain: u64,
@@ -234,6 +234,8 @@ impl Shipper {
     /// The first record that was refused while nothing else was taken, and why. All before it are over.
     async fn deliver(&mut self, batch: Vec<Outgoing>) -> Result<(), (u64, String)> {
         let mut waiting = batch;
+        // What was taken for an earlier batch, the other end has by now. A log that has grown has a newer one to try.
+        self.good = None;
         let mut doubted = Doubted::default();
         let mut wait = BACK_OFF.0;
         loop {

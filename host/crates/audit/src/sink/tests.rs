@@ -1,6 +1,6 @@
 //! Sinks beside servers that follow a script: down, busy, picky, and talking nonsense.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -298,6 +298,53 @@ async fn a_server_that_takes_what_it_has_and_nothing_new_is_waited_for() {
         assert_eq!((status.borrow().position, status.borrow().refused), (20, 0));
         running.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_again_what_it_got_out_of_its_turn_and_nothing_new_is_waited_for() {
+    /// Refuses the first batch, has no time for the second, and is full then: it takes what it has, and nothing new.
+    #[derive(Debug, Clone, Default)]
+    struct Filling {
+        has: Arc<Mutex<BTreeSet<u64>>>,
+        is_full: Arc<AtomicBool>,
+    }
+    impl Exporter for Filling {
+        fn deliver<'a>(&'a self, _log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
+            let is_full = self.is_full.load(Ordering::Relaxed);
+            let seqs: Vec<u64> = batch.iter().map(|outgoing| outgoing.entry.seq).collect();
+            let mut has = self.has.lock().unwrap();
+            let delivery = if seqs.iter().all(|seq| has.contains(seq)) {
+                Delivery::Done { refused: Vec::new() }
+            } else if is_full || seqs.iter().any(|seq| *seq < 500) {
+                refuses_each(batch)
+            } else if seqs.contains(&500) {
+                Delivery::again(batch, "busy", None)
+            } else {
+                has.extend(seqs);
+                Delivery::Done { refused: Vec::new() }
+            };
+            Box::pin(std::future::ready(delivery))
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 1_099);
+    let exporter = Filling::default();
+    let shipper = shipper(&log, exporter.clone());
+    let mut status = shipper.status();
+    let running = tokio::spawn(shipper.run());
+    let busy = |status: &SinkStatus| status.failing.as_deref() == Some("busy");
+    status.wait_for(busy).await.unwrap();
+    assert!(exporter.has.lock().unwrap().iter().eq(&[1_099]));
+    for number in 1_100..1_500 {
+        log.record(event(&number.to_string()));
+    }
+    log.flush().unwrap();
+    exporter.is_full.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let seen = status.borrow().clone();
+    assert_eq!((seen.position, seen.refused), (500, 500));
+    assert!(seen.failing.is_some_and(|reason| reason.contains("status 400")));
+    running.abort();
 }
 
 #[tokio::test(start_paused = true)]
