@@ -113,10 +113,15 @@ impl Target {
 /// when a file was changed.
 fn length(file: &File) -> io::Result<u64> {
     match statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::SIZE) {
-        // A kernel, or a sandbox around the host, that does not know how.
-        Err(Errno::NOSYS) => Ok(file.metadata()?.len()),
+        Err(error) if is_unknown(error) => Ok(file.metadata()?.len()),
         found => Ok(found?.stx_size),
     }
+}
+
+/// Whether a kernel, or a sandbox around the host, says that it does not know how: some of those call it forbidden. Where it is the
+/// file that says so, it says so again to whatever is done instead.
+fn is_unknown(error: Errno) -> bool {
+    matches!(error, Errno::NOSYS | Errno::PERM)
 }
 
 /// The end of a file, wherever that is by then.
@@ -125,8 +130,7 @@ struct End<'a>(&'a File);
 impl io::Write for End<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match pwritev2(self.0, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
-            // A kernel, or a sandbox around the host, that does not know how.
-            Err(Errno::NOSYS | Errno::NOTSUP) => append(self.0, bytes),
+            Err(error) if is_unknown(error) || error == Errno::NOTSUP => append(self.0, bytes),
             written => Ok(written?),
         }
     }
@@ -408,6 +412,16 @@ mod tests {
         }
         file.write_all_at(b"x", 1).unwrap();
         assert_eq!(text(&file), "0x23abcd");
+    }
+
+    #[test]
+    fn a_sandbox_that_forbids_what_it_does_not_know_is_no_answer_of_the_file() {
+        for error in [Errno::NOSYS, Errno::PERM] {
+            assert!(is_unknown(error), "{error}");
+        }
+        for error in [Errno::IO, Errno::ACCESS, Errno::BADF, Errno::NOSPC] {
+            assert!(!is_unknown(error), "{error}");
+        }
     }
 
     #[test]
