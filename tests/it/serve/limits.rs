@@ -43,7 +43,7 @@ fn watched(limits: Value, runtime: Value) -> (Desk, Server) {
 }
 
 /// The first calls of a capability may take longer than a limit lets them: they compile it.
-fn warm(server: &Server, capability: &str, input: &str) {
+pub(super) fn warm(server: &Server, capability: &str, input: &str) {
     let mut statuses = Vec::new();
     while statuses.last() != Some(&200) {
         assert!(statuses.len() < 5, "`{capability}` never answers: {statuses:?}");
