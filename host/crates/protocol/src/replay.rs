@@ -403,16 +403,19 @@ mod tests {
         clock: Arc<Hand>,
     }
 
-    fn fixture(entries: u64, bytes: u64) -> Fixture {
-        let clock = Arc::new(Hand::default());
-        let bounds = Bounds {
+    fn bounds(entries: u64, bytes: u64) -> Bounds {
+        Bounds {
             replay_ms: 1000,
             replay_entries_max: entries,
             replay_bytes_max: bytes,
             ..Bounds::default()
-        };
+        }
+    }
+
+    fn fixture(entries: u64, bytes: u64) -> Fixture {
+        let clock = Arc::new(Hand::default());
         Fixture {
-            replays: Replays::new(&bounds, Arc::clone(&clock) as Arc<dyn Clock>),
+            replays: Replays::new(&bounds(entries, bytes), Arc::clone(&clock) as Arc<dyn Clock>),
             clock,
         }
     }
@@ -606,6 +609,11 @@ mod tests {
                 running.swap_remove(any(20)).keep(Arc::new("late"));
             }
             *it.clock.0.lock().unwrap() += Duration::from_millis(u64::try_from(any(10)).unwrap());
+            // A configuration that is read again has more room, or less.
+            if any(200) == 0 {
+                let entries = u64::try_from(any(3)).unwrap() + 1;
+                it.replays.rebound(&bounds(entries, entries * (3 + 512)));
+            }
             check_sums(&it.replays.lock());
         }
     }
