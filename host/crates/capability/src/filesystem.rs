@@ -288,7 +288,7 @@ impl Drop for Files {
     /// Closes what is still open, in a turn like everything else and without anybody who waits for it: the call was cut off. Handles
     /// and streams have gone before, and a thread that is still at a file closes it itself.
     fn drop(&mut self) {
-        let held = self.work.held().take();
+        let held = self.work.held().end();
         if held.is_empty() {
             return;
         }
