@@ -16,6 +16,7 @@ mod open;
 mod owner;
 mod past;
 mod plan;
+mod queue;
 mod read;
 mod recent;
 mod reclaim;
@@ -196,7 +197,7 @@ struct Inner {
     recents: recent::Recents,
     keys: ArcSwap<root::Keys>,
     writer: Mutex<commit::Writer>,
-    queue: commit::Queue,
+    queue: queue::Queue,
     /// Held by whoever moves records between roots, and by whoever must see none move.
     rotating: Mutex<()>,
     leftovers: reclaim::Leftovers,

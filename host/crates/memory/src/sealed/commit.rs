@@ -2,14 +2,14 @@
 //! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. Where nothing old is touched, new
 //! keys and records are synced at the same time. It knows no request.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use super::allocation::Allocation;
 use super::beside::Beside;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
 use super::plan::{Plan, Written};
+use super::queue::{Ticket, Turn};
 use super::room::Room;
 use super::root::Keys;
 use super::slots;
@@ -59,27 +59,16 @@ impl Writer {
     }
 }
 
-struct Ticket {
-    bytes: u64,
-    records: usize,
-    work: Mutex<Option<Work>>,
-    done: Mutex<Option<Result<Done, StoreError>>>,
+/// What everybody is told once nobody knows what is on the disk.
+pub(super) fn failed() -> StoreError {
+    let told = "an earlier write failed; the store refuses writes until it is opened again";
+    StoreError::io("write", told)
 }
-
-/// Requests that wait for the writer. Each has a thread that waits for it, so that it is as bounded as those are.
-#[derive(Default)]
-pub(super) struct Queue(Mutex<VecDeque<Arc<Ticket>>>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const FAILED: &str = "an earlier write failed; the store refuses writes until it is opened again";
 
 impl Inner {
     /// Does one piece of work; when this returns, it is on stable storage or was not done.
     pub(super) fn submit(&self, work: Work) -> Result<Done, StoreError> {
-        let mut tickets = self.enqueue([work]);
+        let mut tickets = self.queue.enqueue([work]);
         let done = tickets.pop().map(|ticket| self.wait(&ticket));
         done.unwrap_or_else(|| Ok(Done::default()))
     }
@@ -91,68 +80,39 @@ impl Inner {
 
     /// The same, and says of each what became of it.
     pub(super) fn submit_each(&self, works: Vec<Work>) -> Vec<Result<Done, StoreError>> {
-        let tickets = self.enqueue(works);
+        let tickets = self.queue.enqueue(works);
         tickets.iter().map(|ticket| self.wait(ticket)).collect()
     }
 
-    fn enqueue(&self, works: impl IntoIterator<Item = Work>) -> Vec<Arc<Ticket>> {
-        let tickets: Vec<Arc<Ticket>> = works
-            .into_iter()
-            .map(|work| {
-                Arc::new(Ticket {
-                    bytes: work.bytes(),
-                    records: work.records(),
-                    work: Mutex::new(Some(work)),
-                    done: Mutex::new(None),
-                })
-            })
-            .collect();
-        lock(&self.queue.0).extend(tickets.iter().map(Arc::clone));
-        tickets
-    }
-
-    /// Waits for the writer, or is the writer.
+    /// Waits for whoever writes, or is the one who does.
     fn wait(&self, ticket: &Arc<Ticket>) -> Result<Done, StoreError> {
         loop {
-            let writer = self.writer.lock();
-            if let Some(done) = lock(&ticket.done).take() {
-                return done;
+            match self.queue.turn(ticket) {
+                Turn::Done(done) => return done,
+                Turn::Waits | Turn::Leads => {
+                    let mut lead = self.queue.lead();
+                    let writer = self.writer();
+                    // Not before: whoever comes while another one has the right to write goes with this one.
+                    let group = lead.group();
+                    match writer {
+                        Ok(mut writer) => self.write_group(&mut writer, group),
+                        Err(_) => group.iter().for_each(|ticket| ticket.fail()),
+                    }
+                }
             }
-            let Some(mut writer) = writer.ok().filter(|writer| !writer.failed) else {
-                // Nobody takes it any more: it must not stay with its values.
-                lock(&self.queue.0).retain(|one| !Arc::ptr_eq(one, ticket));
-                return Err(StoreError::io("write", FAILED));
-            };
-            let group = self.next_group();
-            self.write_group(&mut writer, &group);
         }
     }
 
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        lock(&self.queue.0).len()
-    }
-
-    fn next_group(&self) -> Vec<Arc<Ticket>> {
-        let mut queue = lock(&self.queue.0);
-        let (mut group, mut bytes, mut records) = (Vec::new(), 0_u64, 0_usize);
-        while group.len() < GROUP_MAX {
-            let Some(next) = queue.front() else { break };
-            bytes = bytes.saturating_add(next.bytes);
-            records = records.saturating_add(next.records);
-            if (bytes > GROUP_BYTES_MAX || records > GROUP_RECORDS_MAX) && !group.is_empty() {
-                break;
-            }
-            group.extend(queue.pop_front());
-        }
-        group
+        self.queue.waiting()
     }
 
     /// The right to write. A writer that panicked left nobody knows what.
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
-        let writer = self.writer.lock().map_err(|_| StoreError::io("write", FAILED))?;
+        let writer = self.writer.lock().map_err(|_| failed())?;
         if writer.failed {
-            return Err(StoreError::io("write", FAILED));
+            return Err(failed());
         }
         Ok(writer)
     }
@@ -164,7 +124,7 @@ impl Inner {
         match outcome {
             Ok(()) => {
                 for (ticket, done) in planned {
-                    *lock(&ticket.done) = Some(done);
+                    ticket.tell(done);
                 }
             }
             Err(error) => {
@@ -177,7 +137,7 @@ impl Inner {
                         Some(Err(own)) => own,
                         Some(Ok(_)) | None => failed,
                     };
-                    *lock(&ticket.done) = Some(Err(done));
+                    ticket.tell(Err(done));
                 }
             }
         }
@@ -204,7 +164,7 @@ impl Inner {
     ) -> Result<Written, StoreError> {
         let mut works: Vec<(&Arc<Ticket>, Work)> = group
             .iter()
-            .filter_map(|ticket| Some((ticket, lock(&ticket.work).take()?)))
+            .filter_map(|ticket| Some((ticket, ticket.take()?)))
             .collect();
         let seals = works.iter().map(|(_, work)| work.seals()).sum();
         if let Err(error) = self.count_seals(writer, seals) {

@@ -7,8 +7,9 @@ use aral_runtime::files;
 use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
-use super::commit::{Queue, Writer};
+use super::commit::Writer;
 use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
+use super::queue::Queue;
 use super::recent::Recents;
 use super::reclaim::Leftovers;
 use super::root::{Keys, Root};
