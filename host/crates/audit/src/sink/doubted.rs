@@ -94,6 +94,11 @@ impl Doubted {
         self.in_vain.take_if(|_| is_over)
     }
 
+    /// The same at a pause: what was refused before it says nothing about who answers after it.
+    pub(super) fn give_up(&mut self) -> Option<InVain> {
+        self.in_vain.take()
+    }
+
     /// Something was taken: what stands aside waits again.
     pub(super) fn taken(&mut self, waiting: &mut Vec<Outgoing>) {
         self.refused_again = 0;

@@ -285,6 +285,9 @@ impl Shipper {
                         });
                         doubted.taken(&mut waiting);
                     }
+                    if let Some(in_vain) = doubted.give_up() {
+                        return Err((in_vain.first, reason));
+                    }
                     let pause = after.map_or(wait, |after| after.min(BACK_OFF.1));
                     self.failing(reason);
                     tokio::time::sleep(pause).await;

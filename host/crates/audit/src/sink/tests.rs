@@ -422,6 +422,16 @@ async fn an_outage_that_begins_anew_within_a_row_loses_nothing_of_it() {
     let status = ship(exporter.clone(), 10).await;
     assert_eq!((status.position, status.refused, status.failing), (10, 0, None));
     assert!(exporter.taken().into_iter().eq(std::iter::once(9).chain(0..10)));
+    // The same, but the server is busy before all of the row was sent again.
+    let row = (0..4 + 3).fold(Scripted::default(), |exporter, _| exporter.then(splits));
+    let taken = row.then(|_| Delivery::Done { refused: Vec::new() });
+    let exporter = taken
+        .then(splits)
+        .then(splits)
+        .then(|batch| Delivery::again(batch, "busy", None));
+    let status = ship(exporter.clone(), 10).await;
+    assert_eq!((status.position, status.refused, status.failing), (10, 0, None));
+    assert!(exporter.taken().into_iter().eq(std::iter::once(9).chain(0..10)));
     // A whole batch.
     let taken = Scripted::default()
         .then(refuses_each)
