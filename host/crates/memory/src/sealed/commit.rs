@@ -98,6 +98,7 @@ impl Inner {
                         Ok(mut writer) => self.write_group(&mut writer, group),
                         Err(_) => group.iter().for_each(|ticket| ticket.fail()),
                     }
+                    lead.end();
                 }
             }
         }

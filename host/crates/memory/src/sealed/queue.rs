@@ -103,6 +103,7 @@ impl Queue {
         Lead {
             queue: self,
             group: Vec::new(),
+            is_over: false,
         }
     }
 
@@ -112,10 +113,12 @@ impl Queue {
     }
 }
 
-/// The turn. Handed on when it is dropped, also by a panic.
+/// The turn. Handed on when it is dropped. Whoever panics before he is over with it has left nobody knows what: nobody writes after
+/// that, and whoever waits is told so, also who waits behind: the next one may be of the thread that panics.
 pub(super) struct Lead<'a> {
     queue: &'a Queue,
     group: Vec<Arc<Ticket>>,
+    is_over: bool,
 }
 
 impl Lead<'_> {
@@ -134,18 +137,24 @@ impl Lead<'_> {
         }
         &self.group
     }
+
+    /// All of them were told.
+    pub(super) fn end(mut self) {
+        self.is_over = true;
+    }
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let mut waiting = lock(&self.queue.0);
+        if !self.is_over {
             let untold = self
                 .group
                 .iter()
                 .filter(|ticket| matches!(*lock(&ticket.turn), Turn::Waits));
             untold.for_each(|ticket| ticket.fail());
+            waiting.tickets.drain(..).for_each(|ticket| ticket.fail());
         }
-        let mut waiting = lock(&self.queue.0);
         match waiting.tickets.front() {
             Some(next) => next.set(Turn::Leads),
             None => waiting.is_led = false,
@@ -176,17 +185,17 @@ mod tests {
         assert_eq!(lead.group().len(), 3);
         let later = some(&queue, 2);
         first.iter().for_each(|ticket| ticket.tell(Ok(Done::default())));
-        drop(lead);
+        lead.end();
         // The next one has the turn from now on.
         let next = queue.lead();
         assert!(first.iter().all(|ticket| is_done(&queue, ticket)));
         assert!(matches!(queue.turn(&later[0]), Turn::Leads));
-        drop(next);
+        next.end();
         assert!(matches!(queue.turn(&later[0]), Turn::Leads), "it is still there");
         let mut next = queue.lead();
         assert_eq!(next.group().len(), 2);
         later.iter().for_each(|ticket| ticket.tell(Ok(Done::default())));
-        drop(next);
+        next.end();
         assert!(is_done(&queue, &later[1]));
         assert!(!lock(&queue.0).is_led);
     }
@@ -194,16 +203,20 @@ mod tests {
     #[test]
     fn a_writer_that_panics_leaves_nobody_waiting() {
         let queue = Queue::default();
-        let tickets = some(&queue, 2);
+        // One more than go together.
+        let tickets = some(&queue, GROUP_MAX + 1);
         assert!(matches!(queue.turn(&tickets[0]), Turn::Leads));
         let writes = || {
             let mut lead = queue.lead();
-            lead.group();
+            assert_eq!(lead.group().len(), GROUP_MAX);
             panic!("it writes no more");
         };
         assert!(catch_unwind(AssertUnwindSafe(writes)).is_err());
-        assert!(matches!(queue.turn(&tickets[1]), Turn::Done(Err(_))));
-        assert!(tickets[1].take().is_none(), "its value stays with nobody");
+        for ticket in [&tickets[1], &tickets[GROUP_MAX]] {
+            assert!(matches!(queue.turn(ticket), Turn::Done(Err(_))));
+            assert!(ticket.take().is_none(), "its value stays with nobody");
+        }
+        assert_eq!(queue.waiting(), 0);
         let later = some(&queue, 1);
         assert!(matches!(queue.turn(&later[0]), Turn::Leads));
     }
@@ -225,6 +238,7 @@ mod tests {
                             let group = lead.group();
                             lock(&groups).push(group.len());
                             group.iter().for_each(|ticket| ticket.tell(Ok(Done::default())));
+                            lead.end();
                         }
                     }
                 });

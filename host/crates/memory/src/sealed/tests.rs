@@ -1,6 +1,7 @@
 //! What only the sealed store does: keys, slots, rotation. What every backend does is in the contract tests.
 
 mod opening;
+mod together;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
