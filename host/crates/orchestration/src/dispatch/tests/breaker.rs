@@ -235,15 +235,20 @@ async fn looping() -> Fixture {
     fixture
 }
 
-/// Calls it for somebody who waits for a second, of which it has to wait so much for a place.
-async fn loops(fixture: &Fixture, wait: Duration) -> Outcome {
-    let (session, id) = (named("analyst"), "loop".parse().unwrap());
-    let request = Request {
-        capability: &id,
+/// A request with an empty object.
+fn empty(id: &CapabilityId) -> Request<'_> {
+    Request {
+        capability: id,
         version: None,
         input: b"{}",
         trace: None,
-    };
+    }
+}
+
+/// Calls it for somebody who waits for a second, of which it has to wait so much for a place.
+async fn loops(fixture: &Fixture, wait: Duration) -> Outcome {
+    let (session, id) = (named("analyst"), "loop".parse().unwrap());
+    let request = empty(&id);
     let stage = tokio::sync::watch::Sender::new(Stage::default());
     let until = tokio::time::Instant::now() + Duration::from_secs(1);
     let place = fixture.dispatcher.gate.enter().await.unwrap();
@@ -294,12 +299,7 @@ async fn a_guest_that_a_busy_host_gave_little_time_to_does_not_count() {
 async fn a_call_that_never_got_a_place_is_ended_on_the_record_and_opens_nothing() {
     let fixture = looping().await;
     let (session, id) = (named("analyst"), "loop".parse().unwrap());
-    let request = Request {
-        capability: &id,
-        version: None,
-        input: b"{}",
-        trace: None,
-    };
+    let request = empty(&id);
     let _place = fixture.dispatcher.gate.enter().await.unwrap();
     for _ in 0..3 {
         let stage = tokio::sync::watch::Sender::new(Stage::default());
