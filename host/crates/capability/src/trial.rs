@@ -20,6 +20,25 @@ use crate::egress::{Egress, EgressOptions};
 use crate::filesystem::{self, FileWork};
 use crate::storage::Memory;
 
+/// A runtime of one thread besides the one that may block.
+pub(crate) fn one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap()
+}
+
+/// Runs a future while the thread that may block is held, until the sender is dropped: the disk does not answer.
+pub(crate) fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::sync::mpsc::Sender<()>) -> F) {
+    one_thread().block_on(async {
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+        act(disk).await;
+        assert!(held.await.unwrap());
+    });
+}
+
 /// Keeps events.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(Mutex<Vec<Event>>);

@@ -286,7 +286,7 @@ fn check(name: &'static str, value: u64, max: u64) -> Result<(), RuntimeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::component;
+    use crate::testing::{component, one_thread};
 
     #[test]
     fn loads_that_nobody_waits_for_do_not_pile_up() {
@@ -304,12 +304,7 @@ mod tests {
             .unwrap()
         };
         let bytes = component(5, 20);
-        let executor = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        executor.block_on(async {
+        one_thread().block_on(async {
             open().compile(&bytes, Metering::Metered).await.unwrap();
             // The only thread for what blocks is taken: what is begun stays where it is.
             let (go_on, wait) = std::sync::mpsc::channel::<()>();

@@ -20,6 +20,15 @@ pub(crate) fn child_program() -> PathBuf {
     program
 }
 
+/// A runtime of one thread besides the one that may block.
+pub(crate) fn one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap()
+}
+
 /// A component that returns `value`, with as many more functions as asked.
 pub(crate) fn component(value: u32, functions: usize) -> Vec<u8> {
     let more: String = (0..functions)

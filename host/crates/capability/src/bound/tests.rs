@@ -148,9 +148,7 @@ fn admitted(component: &[u8]) -> Arc<Capability> {
 
 #[test]
 fn folders_are_opened_in_a_thread_that_may_block() {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
-    runtime.block_on(async {
+    trial::one_thread().block_on(async {
         let fixture = Fixture::tool();
         let capability = admitted(&guests::tool("", "", ECHO));
         let folder = tempfile::tempdir().unwrap();
@@ -249,9 +247,7 @@ async fn what_a_guest_had_open_is_closed_before_anybody_has_its_answer() {
 
 #[test]
 fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
-    runtime.block_on(async {
+    trial::one_thread().block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
         let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();

@@ -160,20 +160,14 @@ mod tests {
 
     use super::super::work::FILE_WORK_PER_CALL_MAX;
     use super::*;
+    use crate::trial::with_a_slow_disk;
 
     #[test]
     fn a_call_holds_few_of_the_threads_that_wait_for_a_disk() {
-        let one_thread = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        one_thread.block_on(async {
+        with_a_slow_disk(|disk| async move {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(b"hello").unwrap();
             let file = Arc::new(file);
-            // The disk does not answer.
-            let (disk, slow) = std::sync::mpsc::channel::<()>();
-            let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
             let work = Arc::new(Work::alone());
             let mut streams: Vec<ReadStream> = (0..READ_STREAMS_MAX)
                 .map(|_| ReadStream::one_more(&work, Arc::clone(&file), 0).unwrap())
@@ -188,7 +182,6 @@ mod tests {
             assert_eq!(waiting.count(), FILE_WORK_PER_CALL_MAX);
             // Once it does, all are read, though nobody has taken what the first ones have.
             drop(disk);
-            assert!(held.await.unwrap());
             for stream in &mut streams {
                 stream.ready().await;
             }

@@ -27,7 +27,7 @@ use wasmtime_wasi::p2::{FsError, StreamError};
 
 use super::*;
 use crate::egress::{Egress, EgressOptions};
-use crate::trial::{self, Kept, Trial};
+use crate::trial::{self, Kept, Trial, one_thread, with_a_slow_disk};
 
 const READ: DescriptorFlags = DescriptorFlags::READ;
 const WRITE: DescriptorFlags = DescriptorFlags::WRITE;
@@ -354,24 +354,6 @@ async fn bytes_are_paid_for_however_they_are_written() {
     assert_eq!(code, Some(ErrorCode::Quota));
     assert_eq!(fs::metadata(world.path("out/old.txt")).unwrap().len(), 20);
     assert!(world.kept.denial().1.contains("bytes_max"));
-}
-
-/// A runtime of one thread besides the one that may block.
-fn one_thread() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap()
-}
-
-/// Runs a future while the thread that may block is held, until the sender is dropped: the disk does not answer.
-fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::sync::mpsc::Sender<()>) -> F) {
-    one_thread().block_on(async {
-        let (disk, slow) = std::sync::mpsc::channel::<()>();
-        let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
-        act(disk).await;
-        assert!(held.await.unwrap());
-    });
 }
 
 #[test]

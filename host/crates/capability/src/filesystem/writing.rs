@@ -294,7 +294,7 @@ mod tests {
     use super::super::reading::ReadStream;
     use super::super::work::FILE_WORK_PER_CALL_MAX;
     use super::*;
-    use crate::trial::{self, Trial};
+    use crate::trial::{self, Trial, with_a_slow_disk};
 
     fn target(file: &Arc<File>, bytes_max: u64) -> Target {
         Target {
@@ -313,15 +313,8 @@ mod tests {
 
     #[test]
     fn a_call_holds_few_of_the_threads_that_wait_for_a_disk() {
-        let one_thread = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .build()
-            .unwrap();
-        one_thread.block_on(async {
+        with_a_slow_disk(|disk| async move {
             let file = Arc::new(tempfile::tempfile().unwrap());
-            // The disk does not answer.
-            let (disk, slow) = std::sync::mpsc::channel::<()>();
-            let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
             let work = Arc::new(Work::alone());
             let begin = || WriteStream::one_more(&work, target(&file, 100), Some(0));
             let mut streams: Vec<WriteStream> = (0..WRITE_STREAMS_MAX).map(|_| begin().unwrap()).collect();
@@ -342,7 +335,6 @@ mod tests {
             assert!(!read.asks());
             // Once it does, all is written.
             drop(disk);
-            assert!(held.await.unwrap());
             for stream in &mut streams {
                 stream.ready().await;
                 assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);

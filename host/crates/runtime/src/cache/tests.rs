@@ -12,7 +12,7 @@ use super::{CacheError, CacheOptions, HEADER_BYTES};
 use crate::compile::{CompileError, CompilerKind};
 use crate::files::FilesError;
 use crate::runtime::{Runtime, RuntimeError, RuntimeOptions};
-use crate::testing::{child_program, component, run};
+use crate::testing::{child_program, component, one_thread, run};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -106,12 +106,7 @@ async fn what_is_compiled_once_is_found_by_the_next_process() {
 fn what_is_in_the_cache_is_loaded_off_the_executor() {
     let place = Place::new();
     let bytes = component(5, 20);
-    let executor = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    executor.block_on(async {
+    one_thread().block_on(async {
         place.compiling().compile(&bytes, METERED).await.unwrap();
         // The only thread for what blocks is taken: nobody but the executor could load it now.
         let (go_on, wait) = std::sync::mpsc::channel::<()>();
