@@ -13,9 +13,11 @@ use crate::support::setup::Setup;
 foreach_isolation!(assert_test_exists);
 
 mod memory;
+mod script;
 mod secret;
 
 use memory::isolation_memory_steps;
+use script::isolation_script;
 use secret::{isolation_secret_handle, isolation_secret_request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

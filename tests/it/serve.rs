@@ -2,6 +2,7 @@
 
 mod admin;
 mod admin_verbs;
+mod anything;
 mod breaker;
 mod calls;
 mod collector;

@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod demo;
 mod deny;
+mod fuzz;
 mod guests;
 mod load;
 mod process;
@@ -52,6 +53,14 @@ enum Verb {
         /// Run only the benchmarks whose name contains this.
         filter: Option<String>,
     },
+    /// Run the fuzzers of `fuzz/`, each for a while. Needs a nightly compiler.
+    Fuzz {
+        /// Run this one alone.
+        target: Option<String>,
+        /// How long each of them runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Put `aral serve` under load and compare it with other servers.
     Load {
         /// Ask this alone.
@@ -77,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Services => services::run(),
         Verb::Guests => guests::run(),
         Verb::Bench { filter } => bench::run(filter.as_deref()),
+        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Verb::Load { question, seconds } => load::run(question, seconds),
         Verb::Tidy => tidy::run(),
         Verb::Ci { without_tests: false } => ci::run(),

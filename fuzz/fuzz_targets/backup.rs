@@ -1,0 +1,4 @@
+//! Backups that somebody changed.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|edits: aral_fuzzing::Edits| aral_fuzzing::backup(&edits));

@@ -1,0 +1,4 @@
+//! Receipts that somebody changed.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|edits: aral_fuzzing::Edits| aral_fuzzing::receipt(&edits));
