@@ -11,10 +11,10 @@ use wasmtime_wasi::p2::bindings::io::error::Error as StreamFailure;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
-use wasmtime_wasi_http::WasiHttp;
-use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http;
-use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
+use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
 use crate::bindings::aral::capability;
 use crate::bound::Ungranted;
@@ -124,16 +124,51 @@ fn open_to_all(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     type S = State;
     http::types::add_to_linker::<S, WasiHttp>(linker, &http::types::LinkOptions::default(), S::http)?;
     linker.allow_shadowing(true);
-    let request = ResourceType::host::<HostOutgoingRequest>();
-    linker
-        .instance(HTTP_TYPES)?
-        .resource("outgoing-request", request, |mut store, index| {
-            store.data_mut().sending().drop_request(Resource::new_own(index))
-        })?;
+    requests(linker)?;
     linker.allow_shadowing(false);
     capability::types::add_to_linker::<S, HasSelf<S>>(linker, |state| state)?;
     capability::log::add_to_linker::<S, HasSelf<S>>(linker, |state| state)?;
     capability::context::add_to_linker::<S, HasSelf<S>>(linker, |state| state)
+}
+
+/// The library's own, but for what it does not know: how much a call may hold, and which request carries a secret.
+fn requests(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    type Request = Resource<HostOutgoingRequest>;
+    let mut types = linker.instance(HTTP_TYPES)?;
+    let request = ResourceType::host::<HostOutgoingRequest>();
+    types.resource("outgoing-request", request, |mut store, index| {
+        store.data_mut().sending().drop_request(Resource::new_own(index))
+    })?;
+    types.func_wrap(
+        "[constructor]outgoing-request",
+        |mut store, (headers,): (Resource<FieldMap>,)| Ok((store.data_mut().sending().new_request(headers)?,)),
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store, (request, method): (Request, http::types::Method)| {
+            Ok((store.data_mut().sending().set_method(request, method)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |mut store, (request, authority): (Request, Option<String>)| {
+            Ok((store.data_mut().sending().set_authority(request, authority)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |mut store, (request, path): (Request, Option<String>)| {
+            Ok((store.data_mut().sending().set_path(request, path)?,))
+        },
+    )?;
+    // Nobody asks a guest here, so that it answers nobody: its responses are no place for what it writes.
+    types.func_wrap(
+        "[method]outgoing-response.body",
+        |_store, (_response,): (Resource<HostOutgoingResponse>,)| {
+            let none: Result<Resource<HostOutgoingBody>, ()> = Err(());
+            Ok((none,))
+        },
+    )
 }
 
 /// The library's own, but for what it does not know: which request carries a secret.

@@ -25,8 +25,13 @@ pub const HOSTCALL_BYTES_MAX: usize = 8 << 20;
 /// Handles a component instance may hold at once. Stops exhaustion through resources.
 pub const COMPONENT_HANDLES_MAX: usize = 4096;
 /// Entries of the host's resource table for one call. Stops exhaustion through resources, each of which may hold as much
-/// as the fields of a message. What holds more, such as a stream out of a file, has a bound of its own.
+/// as the fields of a message, [`HTTP_FIELD_BYTES_MAX`]. What holds more has a bound of its own: requests that are not sent,
+/// [`HTTP_REQUESTS_UNSENT_MAX`]; those that are, `http_requests`; streams out of files and into them. All resources but the last
+/// two together hold at most 38 MiB and some small texts, as the fields are counted: names, values, and what keeps each of them.
 pub const RESOURCE_TABLE_ENTRIES_MAX: usize = 1024;
+/// Outgoing requests that a call has made and not sent, at once. Stops exhaustion through requests, each of which may hold four
+/// times [`HTTP_FIELD_BYTES_MAX`]: its fields, its trailers, its path, and what was written of its body.
+pub const HTTP_REQUESTS_UNSENT_MAX: usize = 64;
 /// Bytes of randomness that one request may ask for. Stops a guest from draining the host's generator.
 pub const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Total size of the fields of one HTTP message, in bytes. Stops header floods in both directions.
@@ -172,8 +177,10 @@ mod tests {
 
     #[test]
     fn what_a_call_can_park_in_the_host_is_less_than_its_own_memory() {
-        let parked = RESOURCE_TABLE_ENTRIES_MAX * HTTP_FIELD_BYTES_MAX;
-        assert!(parked as u64 <= Limits::default().memory_bytes / 2);
+        // A request holds four times what any other resource may: one is counted among all.
+        let parked = (RESOURCE_TABLE_ENTRIES_MAX + 3 * HTTP_REQUESTS_UNSENT_MAX) * HTTP_FIELD_BYTES_MAX;
+        assert_eq!(parked, 38 << 20);
+        assert!(parked as u64 <= Limits::default().memory_bytes);
     }
 
     #[test]
@@ -220,6 +227,7 @@ mod tests {
             ("HOSTCALL_BYTES_MAX", HOSTCALL_BYTES_MAX as u64),
             ("COMPONENT_HANDLES_MAX", COMPONENT_HANDLES_MAX as u64),
             ("RESOURCE_TABLE_ENTRIES_MAX", RESOURCE_TABLE_ENTRIES_MAX as u64),
+            ("HTTP_REQUESTS_UNSENT_MAX", HTTP_REQUESTS_UNSENT_MAX as u64),
             ("RANDOM_BYTES_MAX", RANDOM_BYTES_MAX),
             ("HTTP_FIELD_BYTES_MAX", HTTP_FIELD_BYTES_MAX as u64),
             ("WASM_STACK_BYTES_MAX", WASM_STACK_BYTES_MAX as u64),

@@ -505,6 +505,73 @@ async fn randomness_comes_in_small_requests() {
     );
 }
 
+const REQUESTS: &str = r#"(import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
+    (import "wasi:http/types@0.2.12" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[resource-drop]outgoing-request" (func $drop (param i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-method" (func $method (param i32 i32 i32 i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-authority" (func $authority (param i32 i32 i32 i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-request.set-path-with-query" (func $path (param i32 i32 i32 i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[constructor]outgoing-response" (func $response (param i32) (result i32)))
+    (import "wasi:http/types@0.2.12" "[method]outgoing-response.body" (func $body (param i32 i32)))"#;
+
+#[tokio::test]
+async fn a_request_that_is_never_sent_holds_no_long_text() {
+    // One digit each: whether a text of that length was refused. 9 is a method without a name, 1 is that there is a text.
+    let texts = [
+        ("method", 9, 40001, 128),
+        ("method", 9, 40001, 129),
+        ("authority", 1, 40001, 259),
+        ("authority", 1, 40001, 300),
+        ("path", 1, 40000, 32768),
+        ("path", 1, 40000, 32769),
+    ];
+    let digits: String = (1025..)
+        .zip(texts)
+        .map(|(digit, (set, case, at, length))| {
+            format!(
+                "(i32.store8 (i32.const {digit}) (i32.add (i32.const 48)
+                    (call ${set} (local.get $made) (i32.const {case}) (i32.const {at}) (i32.const {length}))))"
+            )
+        })
+        .collect();
+    // And last, whether a response has no body to write into.
+    let body = format!(
+        "(local $made i32)
+        (memory.fill (i32.const 40000) (i32.const 97) (i32.const 40000))
+        (i32.store8 (i32.const 40000) (i32.const 47))
+        (local.set $made (call $request (call $fields)))
+        {digits}
+        (call $body (call $response (call $fields)) (i32.const 600))
+        (i32.store8 (i32.const 1031) (i32.add (i32.const 48) (i32.load8_u (i32.const 600))))
+        (call $ok (i32.const 1024) (i32.const 8))"
+    );
+    let guest = guests::tool(REQUESTS, r#"(data (i32.const 1024) "1")"#, &body);
+    let completion = Fixture::tool().run(&guest, "1").await;
+    assert_eq!(completion.result.as_deref(), Ok("10101011"));
+}
+
+#[tokio::test]
+async fn a_call_has_only_so_many_requests_that_it_does_not_send() {
+    let most = aral_contract::limits::HTTP_REQUESTS_UNSENT_MAX;
+    for (then, requests, ended) in [
+        ("drop", most, Ok("1")),
+        ("drop", most + 1, Err(Code::LimitResource)),
+        ("call $drop", 10 * most, Ok("1")),
+    ] {
+        let body = format!(
+            "(local $n i32)
+            (loop $again
+                ({then} (call $request (call $fields)))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $n) (i32.const {requests}))))
+            (call $ok (local.get $in) (local.get $len))"
+        );
+        let completion = Fixture::tool().run(&guests::tool(REQUESTS, "", &body), "1").await;
+        let result = completion.result.as_deref().map_err(|failure| failure.code);
+        assert_eq!(result, ended, "{then} {requests}");
+    }
+}
+
 const MEMORY: &str = r#"(import "aral:capability/memory-read@1.0.0" "get" (func $get (param i32 i32 i32 i32 i32)))"#;
 const ASK_MEMORY: &str = "(call $get (i32.const 1024) (i32.const 5) (i32.const 1024) (i32.const 5) (i32.const 600))
     (call $error (i32.load8_u (i32.const 608)) (i32.load (i32.const 612)) (i32.load (i32.const 616)))";

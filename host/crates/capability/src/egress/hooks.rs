@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aral_contract::host_pattern::{Origin, without_user};
+use aral_contract::limits::{HTTP_FIELD_BYTES_MAX, HTTP_REQUESTS_UNSENT_MAX};
 use aral_contract::scope::SecretScope;
 use aral_contract::{Permission, SpanId};
 use aral_runtime::entropy;
@@ -19,8 +20,11 @@ use super::rules::{self, Refusal};
 use super::trace::TraceFields;
 use crate::call::CallRecord;
 
-/// Writes of a guest into a request body, in bytes at once.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Writes of a guest that wait in a body. The library keeps one more than it is told.
+const CHUNKS_MAX: usize = 2;
+/// Writes of a guest into a request body, in bytes at once. What waits in the body of a request that is never sent is no more
+/// than its fields may have.
+const CHUNK_BYTES_MAX: usize = HTTP_FIELD_BYTES_MAX / CHUNKS_MAX;
 
 type Sent = Result<(Response<WasiBody>, Driver), Error>;
 
@@ -30,6 +34,8 @@ pub(crate) struct Hooks {
     marks: Marks,
     /// The secrets of the request that is being handed over, for the moment that this takes.
     sending: Vec<SecretScope>,
+    /// Requests that are in the resource table.
+    unsent: usize,
 }
 
 impl Hooks {
@@ -38,6 +44,7 @@ impl Hooks {
             call,
             marks: Marks::default(),
             sending: Vec::new(),
+            unsent: 0,
         }
     }
 
@@ -46,13 +53,22 @@ impl Hooks {
         self.marks.attach(request, secret)
     }
 
+    /// A request is to be made. False: the call has as many as it may have.
+    pub(crate) fn make_room(&mut self) -> bool {
+        let room = self.unsent < HTTP_REQUESTS_UNSENT_MAX;
+        self.unsent = self.unsent.saturating_add(usize::from(room));
+        room
+    }
+
     /// A request is gone. Whatever gets its index next is not marked.
     pub(crate) fn forget(&mut self, request: u32) {
+        self.unsent = self.unsent.saturating_sub(1);
         let _forgotten = self.marks.take(request);
     }
 
     /// A request is handed over: its secrets go to whatever `send` sends, and to nothing after that.
     pub(crate) fn sending<T>(&mut self, request: u32, send: impl FnOnce(&mut Self) -> T) -> T {
+        self.unsent = self.unsent.saturating_sub(1);
         self.sending = self.marks.take(request);
         let sent = send(self);
         self.sending.clear();
@@ -127,6 +143,10 @@ impl WasiHttpHooks for Hooks {
     fn set_host_header(&mut self) -> bool {
         // Set from the checked origin, not from the guest's text.
         false
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        CHUNKS_MAX.saturating_sub(1)
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

@@ -1,13 +1,25 @@
 //! `wasi:http/outgoing-handler`, and the end of a request that is never sent: the two ways in which a request leaves the
-//! resource table. Its index is used again for something else, and the mark of a secret must be gone by then.
+//! resource table. Its index is used again for something else, and the mark of a secret must be gone by then. Also what a
+//! request may hold until it leaves: its texts, of which the library keeps any length, and how many there are.
 
-use wasmtime::component::{Resource, ResourceTable};
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, RequestOptions};
+use aral_contract::limits::{HOST_BYTES_MAX, HTTP_FIELD_BYTES_MAX, NAME_BYTES_MAX};
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Method, RequestOptions};
 use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
+use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView};
 
 use super::hooks::Hooks;
+
+/// Longest method that has no name of its own in `wasi:http`, in bytes.
+const METHOD_BYTES_MAX: usize = NAME_BYTES_MAX;
+/// Longest authority, in bytes: no granted host with its port is longer.
+const AUTHORITY_BYTES_MAX: usize = HOST_BYTES_MAX + 16;
+/// Longest path with its query, in bytes.
+const PATH_BYTES_MAX: usize = HTTP_FIELD_BYTES_MAX;
+
+/// What a setter says: whether the text is one.
+type Set = wasmtime::Result<Result<(), ()>>;
 
 /// What sending a request needs of a store.
 pub(crate) struct Sending<'a> {
@@ -22,6 +34,38 @@ impl Sending<'_> {
             hooks: &mut *self.hooks,
             table: &mut *self.table,
             ctx: &mut *self.http,
+        }
+    }
+
+    /// The guest makes a request. Fails as the table does that has no room: that ends the call.
+    pub(crate) fn new_request(
+        &mut self,
+        headers: Resource<FieldMap>,
+    ) -> wasmtime::Result<Resource<HostOutgoingRequest>> {
+        if !self.hooks.make_room() {
+            return Err(ResourceTableError::Full.into());
+        }
+        types::HostOutgoingRequest::new(&mut self.view(), headers)
+    }
+
+    pub(crate) fn set_method(&mut self, request: Resource<HostOutgoingRequest>, method: Method) -> Set {
+        match &method {
+            Method::Other(text) if text.len() > METHOD_BYTES_MAX => Ok(Err(())),
+            _ => types::HostOutgoingRequest::set_method(&mut self.view(), request, method),
+        }
+    }
+
+    pub(crate) fn set_authority(&mut self, request: Resource<HostOutgoingRequest>, authority: Option<String>) -> Set {
+        match &authority {
+            Some(text) if text.len() > AUTHORITY_BYTES_MAX => Ok(Err(())),
+            _ => types::HostOutgoingRequest::set_authority(&mut self.view(), request, authority),
+        }
+    }
+
+    pub(crate) fn set_path(&mut self, request: Resource<HostOutgoingRequest>, path: Option<String>) -> Set {
+        match &path {
+            Some(text) if text.len() > PATH_BYTES_MAX => Ok(Err(())),
+            _ => types::HostOutgoingRequest::set_path_with_query(&mut self.view(), request, path),
         }
     }
 

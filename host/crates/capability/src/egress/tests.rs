@@ -5,6 +5,7 @@ pub(in crate::egress) mod servers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
 use aral_contract::trace::TraceState;
 use aral_contract::{Grant, GrantParts, Limits, Permission, TraceContext};
 use bytes::Bytes;
@@ -253,6 +254,14 @@ async fn a_name_is_resolved_by_the_host_and_one_forbidden_answer_refuses_it() {
         "{error}"
     );
     assert_eq!(listener.accepted(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_in_a_body_that_is_never_sent_is_no_more_than_fields_may_be() {
+    let trial = trial(json!({}), limits(), &[], EgressOptions::default());
+    let mut hooks = Hooks::new(Arc::clone(&trial.call));
+    let chunks = hooks.p2_outgoing_body_buffer_chunks() + 1;
+    assert!(chunks * hooks.p2_outgoing_body_chunk_size() <= HTTP_FIELD_BYTES_MAX);
 }
 
 #[tokio::test]
