@@ -3,6 +3,7 @@
 //! followed, no proxy is asked, nothing a guest says about hosts or hops goes out.
 
 pub mod address;
+mod answers;
 mod body;
 mod connect;
 mod exchange;

@@ -6,22 +6,24 @@ use std::time::Duration;
 
 use aral_contract::host_pattern::Host;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::NetError;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use ipnet::IpNet;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::address::{self, Forbidden};
+use super::answers::Answers;
 
 /// Addresses of one name that are looked at. More is no server but a list.
 const ADDRESSES_MAX: usize = 32;
 /// Time for one query of one name server.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// Answers kept, for at most [`CACHED_TIME_MAX`].
-const CACHED_ANSWERS_MAX: u64 = 1024;
 /// A cached answer is checked like a fresh one; the bound is for names that move.
 const CACHED_TIME_MAX: Duration = Duration::from_secs(60);
+/// The same for the answer that there is no such name.
+const CACHED_ABSENCE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why a host has no address to dial.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,24 @@ pub(super) enum ResolveError {
 /// Resolves names.
 pub(super) struct Resolver {
     nameservers: Vec<SocketAddr>,
+    families: [Family; 2],
+}
+
+/// Addresses of one kind: name servers are asked for each by itself, answer for each by itself, and say of each how long it is good.
+struct Family {
+    strategy: LookupIpStrategy,
     resolver: OnceCell<TokioResolver>,
+    answers: Answers,
+}
+
+impl Family {
+    fn new(strategy: LookupIpStrategy) -> Self {
+        Self {
+            strategy,
+            resolver: OnceCell::new(),
+            answers: Answers::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Resolver {
@@ -58,11 +77,11 @@ impl Resolver {
     pub(super) fn new(nameservers: Vec<SocketAddr>) -> Self {
         Self {
             nameservers,
-            resolver: OnceCell::new(),
+            families: [LookupIpStrategy::Ipv6Only, LookupIpStrategy::Ipv4Only].map(Family::new),
         }
     }
 
-    fn make(&self) -> Result<TokioResolver, NetError> {
+    fn make(&self, strategy: LookupIpStrategy) -> Result<TokioResolver, NetError> {
         let mut builder = if self.nameservers.is_empty() {
             TokioResolver::builder_tokio()?
         } else {
@@ -82,9 +101,9 @@ impl Resolver {
         let options = builder.options_mut();
         options.timeout = QUERY_TIMEOUT;
         options.attempts = 2;
-        options.cache_size = CACHED_ANSWERS_MAX;
-        options.positive_max_ttl = Some(CACHED_TIME_MAX);
-        options.negative_max_ttl = Some(Duration::from_secs(5));
+        options.ip_strategy = strategy;
+        // The library keeps whole messages, however long: a zone that answers with thousands of addresses would fill memory.
+        options.cache_size = 0;
         builder.build()
     }
 
@@ -97,21 +116,13 @@ impl Resolver {
             }
             Host::Name(name) => name,
         };
-        let make = || async { self.make() };
-        let resolver = self
-            .resolver
-            .get_or_try_init(make)
-            .await
-            .map_err(ResolveError::Servers)?;
-        // With the final dot: the system's search list is for people, and would turn a granted name into another.
-        let found = resolver
-            .lookup_ip(format!("{name}."))
-            .await
-            .map_err(|error| match &error {
-                error if error.is_no_records_found() || error.is_nx_domain() => ResolveError::NoAddress,
-                _ => ResolveError::Servers(error),
-            })?;
-        let addresses: Vec<IpAddr> = found.iter().take(ADDRESSES_MAX.saturating_add(1)).collect();
+        let [first, second] = &self.families;
+        let addresses = match tokio::join!(self.ask(first, name), self.ask(second, name)) {
+            (Ok(first), Ok(second)) => [first, second].concat(),
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => found,
+            (Err(error), Err(_)) => return Err(error),
+        };
+        let addresses: Vec<IpAddr> = addresses.into_iter().take(ADDRESSES_MAX.saturating_add(1)).collect();
         if addresses.is_empty() {
             return Err(ResolveError::NoAddress);
         }
@@ -119,8 +130,43 @@ impl Resolver {
             .iter()
             .try_for_each(|address| address::check(*address, networks))?;
         if addresses.len() > ADDRESSES_MAX {
+            self.families.iter().for_each(|family| family.answers.forget(name));
             return Err(ResolveError::TooMany);
         }
         Ok(addresses)
+    }
+
+    /// What is kept of the addresses of one family, or else what the name servers say, which is then kept unless it is too much. At
+    /// most one address more than are looked at.
+    async fn ask(&self, family: &Family, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        if let Some(addresses) = family.answers.get(name, Instant::now()) {
+            return addresses.ok_or(ResolveError::NoAddress);
+        }
+        let make = || async { self.make(family.strategy) };
+        let resolver = family
+            .resolver
+            .get_or_try_init(make)
+            .await
+            .map_err(ResolveError::Servers)?;
+        // With the final dot: the system's search list is for people, and would turn a granted name into another.
+        let found = resolver.lookup_ip(format!("{name}.")).await;
+        let now = Instant::now();
+        match found {
+            Ok(found) => {
+                let addresses: Vec<IpAddr> = found.iter().take(ADDRESSES_MAX.saturating_add(1)).collect();
+                if addresses.len() <= ADDRESSES_MAX {
+                    let until = Instant::from_std(found.valid_until()).min(now + CACHED_TIME_MAX);
+                    family.answers.keep(name, Some(addresses.clone()), until, now);
+                }
+                Ok(addresses)
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                let time = Duration::from_secs(none.negative_ttl.unwrap_or(0).into());
+                let until = now + time.min(CACHED_ABSENCE_TIME_MAX);
+                family.answers.keep(name, None, until, now);
+                Err(ResolveError::NoAddress)
+            }
+            Err(error) => Err(ResolveError::Servers(error)),
+        }
     }
 }

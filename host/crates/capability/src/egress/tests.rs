@@ -5,6 +5,7 @@ pub(in crate::egress) mod servers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aral_contract::host_pattern::Host;
 use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
 use aral_contract::trace::TraceState;
 use aral_contract::{Grant, GrantParts, Limits, Permission, TraceContext};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::hooks::Hooks;
+use super::resolve::{ResolveError, Resolver};
 use super::{Egress, EgressOptions, share};
 use crate::bound::{Roots, Ungranted};
 use crate::trial::{self, Trial};
@@ -254,6 +256,31 @@ async fn a_name_is_resolved_by_the_host_and_one_forbidden_answer_refuses_it() {
         "{error}"
     );
     assert_eq!(listener.accepted(), 1);
+}
+
+#[tokio::test]
+async fn addresses_are_kept_for_a_while_and_not_those_of_a_name_that_has_too_many() {
+    // As many in one answer as fit into a datagram.
+    let v4 = |count: usize| (1..=count).map(|last| format!("127.0.0.{last}"));
+    let v6 = || (1..=16).map(|last| format!("2606:4700::{last}"));
+    let (few, many): (Vec<_>, Vec<_>) = (v4(16).chain(v6()).collect(), v4(17).chain(v6()).collect());
+    let few: Vec<&str> = few.iter().map(String::as_str).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let names = NameServer::start(&[("few.test", few.as_slice()), ("many.test", many.as_slice())]).await;
+    let resolver = Resolver::new(vec![names.address()]);
+    let networks: [ipnet::IpNet; 1] = ["127.0.0.0/8".parse().unwrap()];
+    let name = |name: &str| Host::Name(name.to_owned());
+    for _ in 0..3 {
+        let found = resolver.resolve(&name("few.test"), &networks).await.unwrap();
+        assert_eq!(found.len(), 32);
+        let refused = resolver.resolve(&name("many.test"), &networks).await.unwrap_err();
+        assert!(matches!(refused, ResolveError::TooMany), "{refused}");
+    }
+    assert_eq!((names.asked("few.test"), names.asked("many.test")), (1, 3));
+    // What is kept is checked like what is fresh.
+    let refused = resolver.resolve(&name("few.test"), &[]).await.unwrap_err();
+    assert!(matches!(refused, ResolveError::Forbidden(_)), "{refused}");
+    assert_eq!(names.asked("few.test"), 1);
 }
 
 #[tokio::test]

@@ -145,8 +145,11 @@ impl Listener {
     }
 }
 
-/// Answers A and AAAA questions from a table, and NXDOMAIN for every other name.
-pub(in crate::egress) struct NameServer(SocketAddr);
+/// Answers A and AAAA questions from a table, each good for a minute, and NXDOMAIN for every other name.
+pub(in crate::egress) struct NameServer {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
 
 impl NameServer {
     pub(in crate::egress) async fn start(names: &[(&str, &[&str])]) -> Self {
@@ -161,24 +164,34 @@ impl NameServer {
             .map(|(name, addresses)| ((*name).to_owned(), parse(addresses)))
             .collect();
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
+        let this = Self {
+            address: socket.local_addr().unwrap(),
+            asked: Arc::default(),
+        };
+        let asked = Arc::clone(&this.asked);
         tokio::spawn(async move {
             let mut packet = [0; 1500];
             while let Ok((length, peer)) = socket.recv_from(&mut packet).await {
-                if let Some(reply) = reply(&packet[..length], &names) {
+                if let Some(reply) = reply(&packet[..length], &names, &asked) {
                     let _ = socket.send_to(&reply, peer).await;
                 }
             }
         });
-        Self(address)
+        this
     }
 
     pub(in crate::egress) fn address(&self) -> SocketAddr {
-        self.0
+        self.address
+    }
+
+    /// How often it was asked for the A records of a name.
+    pub(in crate::egress) fn asked(&self, name: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|one| *one == name).count()
     }
 }
 
-fn reply(question: &[u8], names: &HashMap<String, Vec<IpAddr>>) -> Option<Vec<u8>> {
+fn reply(question: &[u8], names: &HashMap<String, Vec<IpAddr>>, asked: &Mutex<Vec<String>>) -> Option<Vec<u8>> {
     let mut labels = Vec::new();
     let mut at = 12;
     loop {
@@ -191,7 +204,11 @@ fn reply(question: &[u8], names: &HashMap<String, Vec<IpAddr>>) -> Option<Vec<u8
         at += length;
     }
     let kind = u16::from_be_bytes([*question.get(at)?, *question.get(at + 1)?]);
-    let known = names.get(&labels.join("."));
+    let name = labels.join(".");
+    let known = names.get(&name);
+    if kind == 1 {
+        asked.lock().unwrap().push(name);
+    }
     let answers: Vec<Vec<u8>> = known
         .into_iter()
         .flatten()
@@ -210,7 +227,7 @@ fn reply(question: &[u8], names: &HashMap<String, Vec<IpAddr>>) -> Option<Vec<u8
     for data in answers {
         reply.extend([0xc0, 12]);
         reply.extend(kind.to_be_bytes());
-        reply.extend([0, 1, 0, 0, 0, 0]);
+        reply.extend([0, 1, 0, 0, 0, 60]);
         reply.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
         reply.extend(data);
     }
