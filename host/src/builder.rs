@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use aral_capability::egress::Egress;
-use aral_capability::{FileWork, Memory, Registry, Services};
+use aral_capability::{FileWork, Memory, Programs, Registry, Services};
 use aral_contract::document::{Kind, PublicKey};
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
@@ -159,6 +159,7 @@ impl HostBuilder {
             sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(config.egress.clone())?),
             file_work: FileWork::default(),
+            programs: Programs::default(),
             roots: aral_capability::Roots::default(),
             memory: self.memory.or(lent.memory).map(Memory::new),
             secrets: secrets.clone(),

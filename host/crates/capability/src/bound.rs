@@ -29,6 +29,7 @@ use crate::bindings::CapabilityPre;
 use crate::call::{CallRecord, Frame, sanitised};
 use crate::egress::Egress;
 use crate::filesystem::{FileWork, Mount};
+use crate::functions::exec::Programs;
 use crate::manifest::Shape;
 use crate::registry::Capability;
 use crate::schema::Schemas;
@@ -51,6 +52,8 @@ pub struct Services {
     pub egress: Arc<Egress>,
     /// Bounds what guests do with files at once.
     pub file_work: FileWork,
+    /// Bounds what programs guests run at once.
+    pub programs: Programs,
     /// Where folders may be mounted from.
     pub roots: Roots,
     /// Keeps records; none: memory functions answer `unavailable`.
@@ -176,6 +179,7 @@ pub(crate) fn frame(grant: Arc<Grant>, services: &Services, mounts: Vec<Mount>, 
         sink: Arc::clone(&services.sink),
         egress: Arc::clone(&services.egress),
         file_work: services.file_work.clone(),
+        programs: services.programs.clone(),
         memory: services.memory.clone(),
         secrets: services.secrets.clone(),
         trace_hosts: services.trace_hosts.clone(),

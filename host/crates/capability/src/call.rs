@@ -15,6 +15,7 @@ use tracing::Span;
 use crate::bound::{Running, Ungranted};
 use crate::egress::Egress;
 use crate::filesystem::{FileWork, Mount};
+use crate::functions::exec::Programs;
 use crate::functions::log::LogBook;
 use crate::storage::Memory;
 
@@ -35,6 +36,7 @@ pub(crate) struct Frame {
     pub(crate) sink: Arc<dyn AuditSink>,
     pub(crate) egress: Arc<Egress>,
     pub(crate) file_work: FileWork,
+    pub(crate) programs: Programs,
     pub(crate) memory: Option<Memory>,
     pub(crate) secrets: Option<Secrets>,
     pub(crate) trace_hosts: Option<Vec<HostPattern>>,

@@ -17,6 +17,7 @@ use crate::bound::{Roots, Services, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
 use crate::filesystem::FileWork;
+use crate::functions::exec::Programs;
 use crate::manifest::Descriptor;
 use crate::state::State;
 use crate::{fault, linker};
@@ -109,6 +110,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         sink: Arc::new(BuildLog),
         egress: Arc::new(Egress::new(EgressOptions::default())?),
         file_work: FileWork::default(),
+        programs: Programs::default(),
         roots: Roots::default(),
         memory: None,
         secrets: None,
@@ -120,6 +122,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         sink: services.sink,
         egress: services.egress,
         file_work: services.file_work,
+        programs: services.programs,
         memory: services.memory,
         secrets: services.secrets,
         trace_hosts: services.trace_hosts,

@@ -28,6 +28,7 @@ pub use bound::{Bound, Call, Completion, Roots, Running, Services, Ungranted, bi
 pub use describe::describe;
 pub use egress::{Egress, EgressOptions};
 pub use filesystem::FileWork;
+pub use functions::exec::Programs;
 pub use imports::{Warning, check_imports};
 pub use inspect::{Inspection, inspect};
 pub use manifest::{Descriptor, Entry, ManifestBody, Shape};

@@ -18,6 +18,7 @@ use crate::bound::{Roots, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
 use crate::filesystem::{self, FileWork};
+use crate::functions::exec::Programs;
 use crate::storage::Memory;
 
 /// A runtime of one thread besides the one that may block.
@@ -149,6 +150,7 @@ impl Trial {
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(egress),
             file_work: FileWork::default(),
+            programs: Programs::default(),
             memory,
             secrets,
             trace_hosts: None,
@@ -173,6 +175,7 @@ impl Trial {
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(egress),
             file_work: FileWork::default(),
+            programs: Programs::default(),
             memory: None,
             secrets: None,
             trace_hosts: None,

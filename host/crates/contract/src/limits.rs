@@ -129,7 +129,7 @@ limits! {
     secret_ms = 5_000,
     /// Standard output and error of one program together.
     exec_output_bytes = 1 << 20,
-    /// One program from start to end. Stops programs that hang.
+    /// One program from start to end, with the wait for its turn. Stops programs that hang.
     exec_ms = 10_000,
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
-use aral_capability::{FileWork, Registry, Roots, Services};
+use aral_capability::{FileWork, Programs, Registry, Roots, Services};
 use aral_contract::document::TrustStore;
 use aral_contract::{AuditSink, Clock, Event, EventKind};
 use aral_orchestration::dispatch::GateOptions;
@@ -103,6 +103,7 @@ fn dispatcher(clock: &Arc<dyn Clock>, sink: Arc<dyn AuditSink>) -> Dispatcher {
             sink,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
             file_work: FileWork::default(),
+            programs: Programs::default(),
             roots: Roots::default(),
             memory: None,
             secrets: None,

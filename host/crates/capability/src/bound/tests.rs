@@ -66,6 +66,7 @@ impl Fixture {
             sink: Arc::clone(&self.kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
             file_work: FileWork::default(),
+            programs: Programs::default(),
             roots: self.roots.clone(),
             memory: None,
             secrets: None,

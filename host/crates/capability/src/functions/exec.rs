@@ -4,23 +4,26 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aral_contract::scope::{ArgumentPattern, ExecScope};
-use aral_contract::{Limits, Permission};
+use aral_contract::{Limits, Permission, PersonaId};
 use aral_runtime::jail::{self, GroupKiller};
 use aral_runtime::{JailLimits, jailed_command};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::process::Child;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::denied;
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::{PROGRAMS_MAX, sanitised};
+use crate::places::Places;
 use crate::state::State;
 
 /// Largest standard input, in bytes. Stops a guest from parking data in pipes.
@@ -33,6 +36,24 @@ const OPEN_FILES_MAX: u64 = 64;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Longest part of a command line that is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
+/// Programs that all guests together run at once. Stops many calls from taking the memory and the processors of the machine
+/// outside of what bounds each of them.
+const PROGRAMS_AT_ONCE_MAX: usize = 64;
+/// The guests of one persona may run one in so many of them. Stops those of one from keeping all others from programs.
+const PROGRAMS_SHARE: usize = 4;
+
+/// The programs that guests of a host run at once. One for each host; cheap to clone, and all clones are the same.
+#[derive(Debug, Clone)]
+pub struct Programs(Arc<Places>);
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self(Arc::new(Places::new(
+            PROGRAMS_AT_ONCE_MAX,
+            PROGRAMS_AT_ONCE_MAX / PROGRAMS_SHARE,
+        )))
+    }
+}
 
 fn covers(patterns: &[ArgumentPattern], arguments: &[String]) -> bool {
     patterns.len() == arguments.len()
@@ -86,11 +107,33 @@ impl Host for State {
         }
         self.call.allowed(Permission::Exec, &program);
         let span = self.call.span(Permission::Exec);
-        Ok(run(&program, &arguments, &stdin, &grant.limits).instrument(span).await)
+        let (programs, persona) = (&self.call.frame.programs, &grant.persona);
+        let running = run(programs, persona, &program, &arguments, &stdin, &grant.limits);
+        Ok(running.instrument(span).await)
     }
 }
 
-async fn run(program: &str, arguments: &[String], stdin: &[u8], limits: &Limits) -> Result<Output, Error> {
+async fn run(
+    programs: &Programs,
+    persona: &PersonaId,
+    program: &str,
+    arguments: &[String],
+    stdin: &[u8],
+    limits: &Limits,
+) -> Result<Output, Error> {
+    let now = Instant::now();
+    // A limit too far away to be a moment is cut to a year.
+    let until = now
+        .checked_add(Duration::from_millis(limits.exec_ms))
+        .unwrap_or_else(|| now + Duration::from_secs(31_536_000));
+    let Ok(place) = timeout_at(until, programs.0.take(persona)).await else {
+        return Err(Error::Limit(format!(
+            "other programs run, and none of them ended within `exec_ms`, {} ms",
+            limits.exec_ms
+        )));
+    };
+    // Until this program has ended, or nobody waits for it.
+    let _place = place.ok_or_else(|| Error::Unavailable("no program is started any more".to_owned()))?;
     let limits_of_jail = JailLimits {
         memory_bytes: MEMORY_BYTES_MAX,
         cpu_seconds: limits.exec_ms.div_ceil(1000).saturating_add(1),
@@ -108,8 +151,7 @@ async fn run(program: &str, arguments: &[String], stdin: &[u8], limits: &Limits)
         Error::Unavailable("the program did not start".to_owned())
     })?;
     let group = GroupKiller::of(&child);
-    let deadline = Duration::from_millis(limits.exec_ms);
-    let ended = tokio::time::timeout(deadline, attend(&mut child, group, stdin, limits.exec_output_bytes)).await;
+    let ended = timeout_at(until, attend(&mut child, group, stdin, limits.exec_output_bytes)).await;
     match ended {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
-use aral_capability::{FileWork, Roots, manifest};
+use aral_capability::{FileWork, Programs, Roots, manifest};
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Blame, Code, Digest, LimitsRequest, Permission, Permissions};
 use aral_persona::{Persona, persona};
@@ -139,6 +139,7 @@ fn fixture_compiled_by(compiler: CompilerKind, policy_text: &str, gate: GateOpti
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
             file_work: FileWork::default(),
+            programs: Programs::default(),
             roots: Roots::default(),
             memory: None,
             secrets: None,

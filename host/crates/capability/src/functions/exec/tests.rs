@@ -17,6 +17,12 @@ fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|one| (*one).to_owned()).collect()
 }
 
+/// On a host where nothing else runs.
+async fn run(program: &str, arguments: &[String], stdin: &[u8], limits: &Limits) -> Result<Output, Error> {
+    let tester = "tester".parse().unwrap();
+    super::run(&Programs::default(), &tester, program, arguments, stdin, limits).await
+}
+
 async fn run_ok(program: &str, arguments: &[&str], stdin: &[u8]) -> Output {
     run(program, &texts(arguments), stdin, &limits(10_000, 1 << 20))
         .await
@@ -140,8 +146,37 @@ async fn what_a_program_leaves_behind_dies_with_it() {
 }
 
 #[tokio::test]
+async fn only_so_many_programs_run_at_once_and_a_share_of_them_for_one_persona() {
+    let programs = Programs::default();
+    let (greedy, other) = ("greedy".parse().unwrap(), "other".parse().unwrap());
+    let places: Vec<_> = std::iter::from_fn(|| programs.0.take_now(&greedy)).take(100).collect();
+    assert_eq!(places.len(), PROGRAMS_AT_ONCE_MAX / PROGRAMS_SHARE);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("made");
+    let script = texts(&["-c", &format!("echo > {}", file.display())]);
+    let error = super::run(&programs, &greedy, "/bin/sh", &script, b"", &limits(50, 1000))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Limit(text) if text.contains("other programs run")),
+        "{error:?}"
+    );
+    assert!(!file.exists(), "it was started");
+    let ran = super::run(&programs, &other, "/bin/sh", &script, b"", &limits(10_000, 1000)).await;
+    assert!(ran.is_ok() && file.exists());
+    // A place is given back, however a program ended.
+    drop(places);
+    for program in ["/bin/true", "/nonexistent/program"] {
+        let _ended = super::run(&programs, &greedy, program, &[], b"", &limits(10_000, 1000)).await;
+    }
+    let places = std::iter::from_fn(|| programs.0.take_now(&greedy)).take(100);
+    assert_eq!(places.collect::<Vec<_>>().len(), PROGRAMS_AT_ONCE_MAX / PROGRAMS_SHARE);
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_is_unavailable() {
-    let error = run("/nonexistent/program", &[], b"", &limits(1000, 1000))
+    // Also where the limit is none.
+    let error = run("/nonexistent/program", &[], b"", &limits(u64::MAX, 1000))
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)));
