@@ -26,7 +26,7 @@ pub(crate) const HOST_CALL_EVENTS_MAX: u64 = 1024;
 const SPANS_MAX: u64 = 128;
 /// Longest target of an event, in bytes. Stops a guest from writing pages through names it makes up.
 const TARGET_BYTES_MAX: usize = 1024;
-/// Programs that one call may run. Stops a guest from keeping the thread that starts all of them, and the compiler with them, busy.
+/// Programs that one call may run. Stops a guest from keeping the thread that starts all of them busy.
 pub(crate) const PROGRAMS_MAX: u64 = 256;
 
 /// What all calls of one bound capability share.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aral_contract::{Limits, Metering};
-use aral_runtime::jail::spawn;
+use aral_runtime::jail::PROGRAMS;
 use aral_runtime::process::{ProcessLimits, apply};
 use aral_runtime::{CacheOptions, CompilerKind, Guard, JailLimits, Runtime, RuntimeOptions, jailed_command};
 
@@ -63,7 +63,7 @@ async fn jailed() -> ExitCode {
     };
     let mut command = jailed_command(Path::new("/bin/sleep"), limits);
     command.arg("600");
-    match spawn(command).await {
+    match PROGRAMS.spawn(command).await {
         Ok(child) => {
             println!("{}", child.id().unwrap_or_default());
             tokio::time::sleep(Duration::from_secs(600)).await;

@@ -28,7 +28,7 @@ pub struct JailLimits {
 }
 
 /// A command that runs `program`, an absolute path, in the jail. Arguments are the caller's to set, and standard input,
-/// output and error, which are null unless set. Start it with [`spawn`]. The child is killed when its handle is dropped,
+/// output and error, which are null unless set. Start it with [`Starter::spawn`]. The child is killed when its handle is dropped,
 /// and when the host ends, however it ends.
 pub fn jailed_command(program: &Path, limits: JailLimits) -> Command {
     let mut command = Command::new(program);
@@ -40,42 +40,75 @@ pub fn jailed_command(program: &Path, limits: JailLimits) -> Command {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread that starts all children of this process, once there is one. The system kills a child when the very thread
-/// ends that started it, and the threads of an async runtime come and go; this one ends with the process.
-static STARTER: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
+/// Children of one kind that may wait to be started. Stops callers that are gone from filling memory while a mount hangs, on which
+/// lies what is to be started.
+const WAITING_MAX: usize = 256;
 
-/// Starts a command made by [`jailed_command`]. Whoever stops waiting for it has the child killed.
-///
-/// Needs a tokio runtime with I/O.
-pub async fn spawn(mut command: Command) -> io::Result<Child> {
-    let runtime = tokio::runtime::Handle::current();
-    let (answer, answered) = oneshot::channel();
-    let job = move || {
-        let _entered = runtime.enter();
-        // Nobody may wait any more: then the child is dropped here, which kills it.
-        let _given_up = answer.send(command.spawn());
-    };
-    let nobody = || io::Error::other("the thread that starts children is gone");
-    starter()?.send(Box::new(job)).map_err(|_| nobody())?;
-    answered.await.map_err(|_| nobody())?
+/// What starts children: a thread, once the first is to be started. The system kills a child when the very thread ends that started
+/// it, and the threads of an async runtime come and go; this one ends with the process.
+#[derive(Debug)]
+pub struct Starter {
+    name: &'static str,
+    jobs: Mutex<Option<mpsc::SyncSender<Job>>>,
 }
 
-fn starter() -> io::Result<mpsc::Sender<Job>> {
-    let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(jobs) = &*starter {
-        return Ok(jobs.clone());
+/// Starts the compiler.
+pub static COMPILERS: Starter = Starter::new("aral-compilers");
+/// Starts the programs of guests. To start one takes as long as its mount does, for ever if that hangs: this holds up the programs
+/// of others, and nothing else.
+pub static PROGRAMS: Starter = Starter::new("aral-programs");
+
+impl Starter {
+    const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            jobs: Mutex::new(None),
+        }
     }
-    let (jobs, inbox) = mpsc::channel::<Job>();
-    std::thread::Builder::new()
-        .name("aral-children".to_owned())
-        .spawn(move || {
+
+    /// Starts a command made by [`jailed_command`]. Whoever stops waiting for it has the child killed, or it is not started at all.
+    ///
+    /// Needs a tokio runtime with I/O.
+    pub async fn spawn(&self, mut command: Command) -> io::Result<Child> {
+        self.run(move || command.spawn()).await
+    }
+
+    async fn run<T: Send + 'static>(&self, act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let runtime = tokio::runtime::Handle::current();
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            if answer.is_closed() {
+                return;
+            }
+            let _entered = runtime.enter();
+            // Nobody may wait any more: then the child is dropped here, which kills it.
+            let _given_up = answer.send(act());
+        };
+        self.jobs()?.try_send(Box::new(job)).map_err(|refused| {
+            io::Error::other(match refused {
+                mpsc::TrySendError::Full(_) => "too many children wait to be started",
+                mpsc::TrySendError::Disconnected(_) => "the thread that starts children is gone",
+            })
+        })?;
+        let nobody = |_| io::Error::other("the thread that starts children could not start this one");
+        answered.await.map_err(nobody)?
+    }
+
+    fn jobs(&self) -> io::Result<mpsc::SyncSender<Job>> {
+        let mut started = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(jobs) = &*started {
+            return Ok(jobs.clone());
+        }
+        let (jobs, inbox) = mpsc::sync_channel::<Job>(WAITING_MAX);
+        std::thread::Builder::new().name(self.name.to_owned()).spawn(move || {
             for job in inbox {
                 // A job that panics (its runtime is gone) drops its answer, and the next caller is served all the same.
                 let _panicked = std::panic::catch_unwind(AssertUnwindSafe(job));
             }
         })?;
-    *starter = Some(jobs.clone());
-    Ok(jobs)
+        *started = Some(jobs.clone());
+        Ok(jobs)
+    }
 }
 
 /// Kills the process group of a jailed child when dropped: the child and whatever it started. Make it right after the
@@ -101,6 +134,10 @@ impl Drop for GroupKiller {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::{Pin, pin};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
     use std::time::Duration;
 
     use super::*;
@@ -207,7 +244,7 @@ mod tests {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut child = spawn(command).await.unwrap();
+        let mut child = COMPILERS.spawn(command).await.unwrap();
         let killer = GroupKiller::of(&child);
         let mut stdout = tokio::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -271,7 +308,7 @@ mod tests {
                 .unwrap();
             let mut command = jailed_command(Path::new("/bin/sleep"), LIMITS);
             command.arg("600");
-            let child = runtime.block_on(spawn(command)).unwrap();
+            let child = runtime.block_on(COMPILERS.spawn(command)).unwrap();
             (runtime, child)
         });
         let (_runtime, child) = asked.join().unwrap();
@@ -286,7 +323,7 @@ mod tests {
     async fn a_child_that_nobody_waits_for_is_killed() {
         let mut command = jailed_command(Path::new("/bin/sleep"), LIMITS);
         command.arg("600");
-        let child = spawn(command).await.unwrap();
+        let child = COMPILERS.spawn(command).await.unwrap();
         let id = child.id().unwrap();
         drop(child);
         for _ in 0..100 {
@@ -301,6 +338,78 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error() {
         let command = jailed_command(Path::new("/nonexistent/program"), LIMITS);
-        assert_eq!(spawn(command).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = COMPILERS.spawn(command).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    /// Has what starts children wait until the sender is dropped: a mount hangs.
+    async fn with_a_mount_that_hangs(starter: &'static Starter, act: impl AsyncFnOnce(mpsc::Sender<()>)) {
+        let (mount, hangs) = mpsc::channel::<()>();
+        let mut held = pin!(starter.run(move || Ok(hangs.recv().is_err())));
+        assert!(is_waiting(held.as_mut()).await);
+        act(mount).await;
+        assert!(held.await.unwrap());
+    }
+
+    /// Asks once.
+    async fn is_waiting<T>(mut asked: Pin<&mut impl Future<Output = T>>) -> bool {
+        std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_before_it_starts_holds_up_no_compiler() {
+        with_a_mount_that_hangs(&PROGRAMS, async |mount| {
+            let program = || jailed_command(Path::new("/bin/true"), LIMITS);
+            let mut waiting = pin!(PROGRAMS.spawn(program()));
+            assert!(is_waiting(waiting.as_mut()).await);
+            let mut compiler = COMPILERS.spawn(program()).await.unwrap();
+            assert!(compiler.wait().await.unwrap().success());
+            assert!(is_waiting(waiting.as_mut()).await);
+            drop(mount);
+            assert!(waiting.await.unwrap().wait().await.unwrap().success());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_started() {
+        static STARTER: Starter = Starter::new("aral-gone");
+        let started = Arc::new(AtomicUsize::new(0));
+        let start = || {
+            let started = Arc::clone(&started);
+            STARTER.run(move || Ok(started.fetch_add(1, Ordering::SeqCst)))
+        };
+        with_a_mount_that_hangs(&STARTER, async |mount| {
+            let mut stays = pin!(start());
+            assert!(is_waiting(stays.as_mut()).await);
+            {
+                let mut gone = pin!(start());
+                assert!(is_waiting(gone.as_mut()).await);
+            }
+            drop(mount);
+            assert_eq!(stays.await.unwrap(), 0);
+        })
+        .await;
+        assert_eq!(start().await.unwrap(), 1, "one that nobody waited for was started");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_children_wait_to_be_started() {
+        static STARTER: Starter = Starter::new("aral-full");
+        with_a_mount_that_hangs(&STARTER, async |mount| {
+            let mut waiting = 0;
+            // The thread may have taken the one that hangs, or not yet.
+            for _ in 0..=WAITING_MAX {
+                let mut asked = pin!(STARTER.run(|| Ok(())));
+                waiting += usize::from(is_waiting(asked.as_mut()).await);
+            }
+            assert!(waiting <= WAITING_MAX, "{waiting}");
+            drop(mount);
+        })
+        .await;
+        // Once it has gone through those that nobody waits for.
+        while STARTER.run(|| Ok(())).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aral_contract::scope::{ArgumentPattern, ExecScope};
 use aral_contract::{Limits, Permission, PersonaId};
-use aral_runtime::jail::{self, GroupKiller};
+use aral_runtime::jail::{GroupKiller, PROGRAMS};
 use aral_runtime::{JailLimits, jailed_command};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
@@ -146,7 +146,14 @@ async fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = jail::spawn(command).await.map_err(|error| {
+    let Ok(started) = timeout_at(until, PROGRAMS.spawn(command)).await else {
+        tracing::warn!(program, "a granted program did not start in time");
+        return Err(Error::Limit(format!(
+            "the program did not start within `exec_ms`, {} ms",
+            limits.exec_ms
+        )));
+    };
+    let mut child = started.map_err(|error| {
         tracing::warn!(program, %error, "a granted program did not start");
         Error::Unavailable("the program did not start".to_owned())
     })?;

@@ -15,7 +15,7 @@ use tokio::process::Child;
 use super::{CompileError, precompile};
 use crate::admit;
 use crate::engine::{CodeSettings, MemoryLayout};
-use crate::jail::{self, JailLimits, jailed_command};
+use crate::jail::{COMPILERS, JailLimits, jailed_command};
 
 /// Largest code of one component, in bytes. Stops a component whose code is many times its own size.
 pub(crate) const CODE_BYTES_MAX: u64 = 256 << 20;
@@ -48,14 +48,14 @@ pub(super) async fn compile(
     };
     let mut command = jailed_command(program, limits);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = jail::spawn(command).await.map_err(CompileError::Child)?;
+    let compiled = async {
+        let mut child = COMPILERS.spawn(command).await.map_err(CompileError::Child)?;
+        converse(&mut child, settings, component).await
+    };
     // Dropping the child, here or because the caller gave up, kills it.
-    tokio::time::timeout(
-        Duration::from_millis(timeout_ms),
-        converse(&mut child, settings, component),
-    )
-    .await
-    .map_err(|_| CompileError::Timeout { timeout_ms })?
+    tokio::time::timeout(Duration::from_millis(timeout_ms), compiled)
+        .await
+        .map_err(|_| CompileError::Timeout { timeout_ms })?
 }
 
 async fn converse(child: &mut Child, settings: CodeSettings, component: &[u8]) -> Result<Vec<u8>, CompileError> {
