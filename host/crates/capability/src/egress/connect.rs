@@ -8,6 +8,7 @@ use std::sync::Arc;
 use aral_contract::host_pattern::{Host, Origin, Scheme};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::CertificateResult;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -46,13 +47,10 @@ impl Tls {
 
     async fn connector(&self) -> Result<&TlsConnector, Error> {
         let make = || async {
-            let mut roots = RootCertStore::empty();
             // Reading the system's store takes tens of milliseconds, off the executor's threads.
             let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-            let (added, _unreadable) =
-                roots.add_parsable_certificates(loaded.map(|loaded| loaded.certs).unwrap_or_default());
-            let (extra, _unreadable) = roots.add_parsable_certificates(self.extra_roots.iter().cloned());
-            tracing::debug!(system = added, extra, "authorities for outgoing TLS");
+            let loaded = loaded.map_err(|error| Error::InternalError(Some(error.to_string())))?;
+            let roots = roots(loaded, &self.extra_roots)?;
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
             let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
@@ -63,6 +61,24 @@ impl Tls {
         };
         self.connector.get_or_try_init(make).await
     }
+}
+
+/// The authorities of the system, as far as they can be read, and those that are added. None at all is an error, so that they are
+/// read again for the next request: descriptors may be used up, or the store be rewritten at this moment.
+fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
+    if let Some(first) = loaded.errors.first() {
+        let unreadable = loaded.errors.len();
+        tracing::warn!(unreadable, %first, "authorities of the system for outgoing TLS cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    let (system, _unreadable) = roots.add_parsable_certificates(loaded.certs);
+    let (extra, _unreadable) = roots.add_parsable_certificates(extra.iter().cloned());
+    tracing::debug!(system, extra, "authorities for outgoing TLS");
+    if roots.is_empty() {
+        let message = "the host has no authority that it could verify a server with";
+        return Err(Error::InternalError(Some(message.to_owned())));
+    }
+    Ok(roots)
 }
 
 /// Connects to one of the addresses, in the order of the answer, before `deadline`.
@@ -122,5 +138,22 @@ fn tls_error(error: io::Error) -> Error {
     match certificate {
         Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
         _ => Error::Tls(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_without_any_authority_is_not_one() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let authority = authority.self_signed(&key).unwrap().der().clone();
+        assert!(matches!(
+            roots(CertificateResult::default(), &[]),
+            Err(Error::InternalError(Some(_)))
+        ));
+        assert_eq!(roots(CertificateResult::default(), &[authority]).unwrap().len(), 1);
     }
 }
