@@ -70,14 +70,36 @@ fn is_granted(scope: Option<&ExecScope>, program: &str, arguments: &[String]) ->
     })
 }
 
-/// The line that would allow this very command.
+/// As much of a text as is left to be shown.
+fn short<'a>(text: &'a str, left: &mut usize) -> &'a str {
+    let shown = text.get(..text.floor_char_boundary(*left)).unwrap_or_default();
+    *left = left.saturating_sub(text.len());
+    shown
+}
+
+/// The line that would allow this very command, as far as it is shown.
 fn line(program: &str, arguments: &[String]) -> String {
-    let quoted: Vec<String> = arguments.iter().map(|one| format!("{one:?}")).collect();
-    let line = format!(
+    sanitised(&written(program, arguments), SHOWN_BYTES_MAX)
+}
+
+/// That line, of no more of the command than is shown: a guest chooses how long the texts are, and a refusal counts as next to no
+/// computing.
+fn written(program: &str, arguments: &[String]) -> String {
+    let mut left = SHOWN_BYTES_MAX;
+    let program = short(program, &mut left);
+    let mut quoted = Vec::new();
+    for argument in arguments {
+        if left == 0 {
+            break;
+        }
+        quoted.push(format!("{:?}", short(argument, &mut left)));
+        // The quotes and what is between two of them.
+        left = left.saturating_sub(4);
+    }
+    format!(
         "[permissions.exec] programs = [{{ path = {program:?}, args = [{}] }}]",
         quoted.join(", ")
-    );
-    sanitised(&line, SHOWN_BYTES_MAX)
+    )
 }
 
 impl Host for State {

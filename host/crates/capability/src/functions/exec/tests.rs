@@ -63,6 +63,27 @@ fn the_line_to_add_is_the_command_itself() {
     );
 }
 
+#[test]
+fn no_more_of_a_long_command_is_written_than_is_shown() {
+    let mut left = 5;
+    assert_eq!((short("ab", &mut left), left), ("ab", 3));
+    assert_eq!((short("cö\u{1}d", &mut left), left), ("cö", 0));
+    assert_eq!((short("e", &mut left), left), ("", 0));
+    let long = "\u{1}".repeat(8 << 20);
+    for (program, arguments) in [
+        (long.as_str(), vec![String::new()]),
+        ("/x", vec![long.clone()]),
+        ("/x", vec![String::new(); 1 << 20]),
+    ] {
+        // Each byte takes five at most.
+        let whole = written(program, &arguments);
+        assert!(whole.len() < 6 * SHOWN_BYTES_MAX, "{} bytes were written", whole.len());
+        let line = line(program, &arguments);
+        assert!(line.starts_with("[permissions.exec] programs = [{ path = "), "{line}");
+        assert!(line.ends_with('…'), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn arguments_pass_as_they_stand_and_output_comes_back() {
     let output = run_ok("/bin/echo", &["$HOME", "`id`", ";", "a b"], b"").await;
