@@ -1,6 +1,7 @@
 //! Where a request may go: `https://api.example.com`, `https://*.example.org:8443`, `http://127.0.0.1:8080` or `*`.
 //! Matching is by whole labels, scheme and port; it never looks at a suffix of the text.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -249,6 +250,15 @@ fn is_below(name: &str, parent: &str) -> bool {
         .is_some_and(|front| front.len() > 1 && front.ends_with('.'))
 }
 
+/// The bytes of a name from its end on. A dot is less than every other byte: else `-`, which is less than a dot, would stand between
+/// a name and those below it.
+fn from_the_end(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().rev().map(|byte| if byte == b'.' { 0 } else { byte })
+}
+
+/// How one gets there; an address is part of that.
+type Way = (Scheme, u16, Option<IpAddr>);
+
 impl HostPattern {
     /// Whether this is `*`.
     pub fn is_any(&self) -> bool {
@@ -283,6 +293,30 @@ impl HostPattern {
                     port: port_2,
                 },
             ) => scheme == scheme_2 && port == port_2 && (parent == parent_2 || is_below(parent_2, parent)),
+        }
+    }
+
+    /// An order in which what a pattern includes stands right behind it, and nothing else in between. Equal only to itself.
+    pub fn tree_cmp(&self, other: &Self) -> Ordering {
+        match (self.place(), other.place()) {
+            (Some((way, name, is_below)), Some((way_2, name_2, is_below_2))) => way
+                .cmp(&way_2)
+                .then_with(|| from_the_end(name).cmp(from_the_end(name_2)))
+                .then(is_below.cmp(&is_below_2)),
+            (one, two) => one.is_some().cmp(&two.is_some()),
+        }
+    }
+
+    /// What comes first where patterns are put in order: the way there, with an address, then the name, and whether it is only what
+    /// lies below that. None: everything.
+    fn place(&self) -> Option<(Way, &str, bool)> {
+        match &self.0 {
+            Pattern::Any => None,
+            Pattern::Exact(Origin { scheme, host, port }) => Some(match host {
+                Host::Name(name) => ((*scheme, *port, None), name.as_str(), false),
+                Host::Address(address) => ((*scheme, *port, Some(*address)), "", false),
+            }),
+            Pattern::Below { scheme, parent, port } => Some(((*scheme, *port, None), parent.as_str(), true)),
         }
     }
 
@@ -446,6 +480,45 @@ mod tests {
                 "{one} and {two}"
             );
             assert_eq!(right.intersect(&left), left.intersect(&right));
+        }
+    }
+
+    #[test]
+    fn in_the_order_of_the_tree_what_a_pattern_includes_stands_right_behind_it() {
+        let mut patterns: Vec<HostPattern> = [
+            "https://a-b.org",
+            "https://*.x.a.org",
+            "https://a.org:1",
+            "http://a.org",
+            "https://127.0.0.1",
+            "https://a.org",
+            "https://y-x.a.org",
+            "*",
+            "https://*.org",
+            "https://ba.org",
+            "https://y.x.a.org",
+            "https://*.a.org",
+            "https://[::1]",
+            "https://x.a.org",
+            "http://127.0.0.1",
+            "https://*.a.org:1",
+            "https://b.org",
+        ]
+        .map(|text| text.parse::<HostPattern>().unwrap())
+        .to_vec();
+        patterns.sort_by(HostPattern::tree_cmp);
+        for (place, one) in patterns.iter().enumerate() {
+            let behind = &patterns[place..];
+            let included = behind.partition_point(|other| one.includes(other));
+            let all = patterns.iter().filter(|other| one.includes(other)).count();
+            assert_eq!(included, all, "{one} in {patterns:?}");
+            for other in &patterns {
+                assert_eq!(
+                    one.tree_cmp(other) == Ordering::Equal,
+                    one == other,
+                    "{one} and {other}"
+                );
+            }
         }
     }
 

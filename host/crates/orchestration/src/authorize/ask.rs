@@ -4,74 +4,91 @@ use aral_contract::HostPattern;
 use aral_contract::scope::{AbsolutePath, ProgramScope, SecretScope, SecretUse};
 
 use super::lines::{self, Lines};
-use super::narrow;
+use super::narrow::{Hosts, Share};
 use crate::policy::Policy;
 
-pub(super) fn by_hosts(
-    host: &HostPattern,
-    allowed: &[HostPattern],
-    place: &'static str,
-    lines: &mut Lines,
-) -> Vec<HostPattern> {
-    let given = narrow::host(host, allowed);
-    if given != [host.clone()] {
+pub(super) fn by_hosts(host: &HostPattern, allowed: &Hosts<'_>, place: &'static str, lines: &mut Lines) -> Share {
+    let share = allowed.share(host);
+    if share != Share::Whole {
         lines.add_text(place, &host.to_string());
     }
-    given
+    share
 }
 
-pub(super) fn by_name<T: Clone>(name: &T, allowed: bool, place: &'static str, text: &str, lines: &mut Lines) -> Vec<T> {
+pub(super) fn by_name(allowed: bool, place: &'static str, text: &str, lines: &mut Lines) -> Share {
     if allowed {
-        return vec![name.clone()];
+        return Share::Whole;
     }
     lines.add_text(place, text);
-    Vec::new()
+    Share::Nothing
 }
 
-pub(super) fn secret_by_hosts(
-    secret: &SecretScope,
-    allowed: &[HostPattern],
-    place: &'static str,
-    lines: &mut Lines,
-) -> Vec<SecretScope> {
+pub(super) fn secret_by_persona(secret: &SecretScope, allowed: &Hosts<'_>, lines: &mut Lines) -> Share {
     match secret.usage {
-        SecretUse::Reveal => vec![secret.clone()],
+        SecretUse::Reveal => Share::Whole,
         SecretUse::Inject => {
-            for host in &secret.hosts {
-                by_hosts(host, allowed, place, lines);
-            }
-            let hosts = narrow::hosts(&secret.hosts, allowed);
-            let narrowed = SecretScope {
-                hosts: hosts.clone(),
-                ..secret.clone()
-            };
-            (!hosts.is_empty()).then_some(narrowed).into_iter().collect()
+            let hosts = secret.hosts.iter();
+            let shares: Vec<Share> = hosts
+                .map(|host| by_hosts(host, allowed, lines::PERSONA_DOMAINS, lines))
+                .collect();
+            Share::of_all(&shares)
         }
     }
 }
 
-pub(super) fn secret_by_policy(secret: &SecretScope, policy: &Policy, lines: &mut Lines) -> Vec<SecretScope> {
+pub(super) fn secret_by_policy(secret: &SecretScope, policy: &Policy, allowed: &Hosts<'_>, lines: &mut Lines) -> Share {
     let named = policy.secrets.allows(|one| *one == secret.name);
     if !named {
         lines.add_text(lines::POLICY_SECRETS, secret.name.as_str());
     }
-    let revealed = secret.usage == SecretUse::Reveal;
-    if revealed && !policy.secret_reveal {
-        lines.switch_on(lines::POLICY_REVEAL);
-    }
-    let mut given = secret_by_hosts(secret, &policy.hosts, lines::POLICY_HOSTS, lines);
-    // In clear text a secret would be read by whoever carries it. A policy may let that pass for this machine, and egress
-    // then sees to it that the address is one.
-    let clear = |host: &HostPattern| host.to_string().starts_with("http://");
-    if !policy.secret_plain_loopback && secret.hosts.iter().any(clear) {
-        lines.switch_on(lines::POLICY_PLAIN_LOOPBACK);
-        given
-            .iter_mut()
-            .for_each(|secret| secret.hosts.retain(|host| !clear(host)));
-        given.retain(|secret| revealed || !secret.hosts.is_empty());
-    }
-    given.retain(|_| named && (!revealed || policy.secret_reveal));
-    given
+    let share = match secret.usage {
+        SecretUse::Reveal if policy.secret_reveal => Share::Whole,
+        SecretUse::Reveal => {
+            lines.switch_on(lines::POLICY_REVEAL);
+            Share::Nothing
+        }
+        SecretUse::Inject => {
+            let mut shares = Vec::with_capacity(secret.hosts.len());
+            for host in &secret.hosts {
+                let share = by_hosts(host, allowed, lines::POLICY_HOSTS, lines);
+                let travels = may_travel(host, policy);
+                if !travels {
+                    lines.switch_on(lines::POLICY_PLAIN_LOOPBACK);
+                }
+                shares.push(if travels { share } else { Share::Nothing });
+            }
+            Share::of_all(&shares)
+        }
+    };
+    if named { share } else { Share::Nothing }
+}
+
+/// What both let through of a secret that neither refuses whole; `both` are the hosts that both allow.
+pub(super) fn secret_left(secret: &SecretScope, policy: &Policy, both: &Hosts<'_>) -> Option<SecretScope> {
+    let named = policy.secrets.allows(|one| *one == secret.name);
+    let (hosts, left) = match secret.usage {
+        SecretUse::Reveal => (secret.hosts.clone(), policy.secret_reveal),
+        SecretUse::Inject => {
+            let hosts = both.narrow(&secret.hosts).into_iter();
+            let hosts: Vec<HostPattern> = hosts.filter(|host| may_travel(host, policy)).cloned().collect();
+            let any = !hosts.is_empty();
+            (hosts, any)
+        }
+    };
+    let narrowed = || SecretScope {
+        name: secret.name.clone(),
+        usage: secret.usage,
+        hosts,
+        header: secret.header.clone(),
+        prefix: secret.prefix.clone(),
+    };
+    (named && left).then(narrowed)
+}
+
+/// In clear text a secret would be read by whoever carries it. A policy may let that pass for this machine, and egress then sees
+/// to it that the address is one.
+fn may_travel(host: &HostPattern, policy: &Policy) -> bool {
+    policy.secret_plain_loopback || !host.to_string().starts_with("http://")
 }
 
 pub(super) fn note_root(outside: bool, place: &'static str, host: &AbsolutePath, lines: &mut Lines) {

@@ -1,29 +1,129 @@
 //! How one item of a scope shrinks under what somebody allows: to itself, to something smaller, or to nothing.
 //! Nothing here can make an item reach further than it did.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use aral_contract::HostPattern;
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, ProgramScope, ReadPath, WritePath};
 
-/// The parts of `asked` that one of `allowed` covers.
-pub(super) fn host(asked: &HostPattern, allowed: &[HostPattern]) -> Vec<HostPattern> {
-    widest(
-        allowed.iter().filter_map(|one| one.intersect(asked)),
-        HostPattern::includes,
-    )
+/// How much of an item somebody lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    Nothing,
+    Part,
+    Whole,
 }
 
-/// Several hosts at once, for the hosts of a secret.
-pub(super) fn hosts(asked: &[HostPattern], allowed: &[HostPattern]) -> Vec<HostPattern> {
-    widest(asked.iter().flat_map(|one| host(one, allowed)), HostPattern::includes)
+impl Share {
+    /// Of several, of which one is enough.
+    pub(super) fn of_all(shares: &[Self]) -> Self {
+        if shares.iter().all(|one| *one == Self::Nothing) {
+            Self::Nothing
+        } else if shares.iter().all(|one| *one == Self::Whole) {
+            Self::Whole
+        } else {
+            Self::Part
+        }
+    }
+
+    /// Of an item of which this is left.
+    pub(super) fn of<T: PartialEq>(item: &T, left: &[T]) -> Self {
+        match left {
+            [] => Self::Nothing,
+            [one] if one == item => Self::Whole,
+            _ => Self::Part,
+        }
+    }
 }
 
-/// The programs that both `asked` and one of `allowed` cover.
+/// The hosts that somebody allows, without those that others of them include, in the order of the tree, each with its place in
+/// the list. Patterns are nested or have nothing in common, so that one look decides about each that is asked for: of personas and
+/// capabilities that list as many as they may, each pair would take too long.
+#[derive(Debug)]
+pub(super) struct Hosts<'a>(Vec<Placed<'a>>);
+
+/// A host, and its place in the list.
+type Placed<'a> = (usize, &'a HostPattern);
+
+impl<'a> Hosts<'a> {
+    pub(super) fn new(allowed: impl IntoIterator<Item = &'a HostPattern>) -> Self {
+        let mut hosts: Vec<_> = allowed.into_iter().enumerate().collect();
+        // Of two that are the same, the first in the list stays the first.
+        hosts.sort_by(|(_, one), (_, other)| one.tree_cmp(other));
+        hosts.dedup_by(|(_, next), (_, kept)| kept.includes(next));
+        Self(hosts)
+    }
+
+    /// How much of this one they cover.
+    pub(super) fn share(&self, asked: &HostPattern) -> Share {
+        let (before, after) = self.around(asked);
+        let includes = |one: Option<&(usize, &HostPattern)>| one.is_some_and(|(_, one)| one.includes(asked));
+        if includes(before.last()) || includes(after.first()) {
+            Share::Whole
+        } else if after.first().is_some_and(|(_, one)| asked.includes(one)) {
+            Share::Part
+        } else {
+            Share::Nothing
+        }
+    }
+
+    /// The parts of those that are asked for that they cover, each once: first those that they cover whole.
+    pub(super) fn narrow(&self, asked: &'a [HostPattern]) -> Vec<&'a HostPattern> {
+        let (mut whole, mut parted) = (Vec::new(), Vec::new());
+        for one in asked {
+            match self.share(one) {
+                Share::Whole => whole.push(one),
+                Share::Part => parted.push(one),
+                Share::Nothing => {}
+            }
+        }
+        // Of those that lie in each other the widest alone: what they have below them is the same.
+        let parted = Hosts::new(parted);
+        let inside = parted.0.iter().flat_map(|(_, one)| {
+            let (_, after) = self.around(one);
+            after.iter().take_while(move |(_, other)| one.includes(other)).copied()
+        });
+        let mut inside: Vec<(usize, &HostPattern)> = inside.collect();
+        inside.sort_by_key(|(place, _)| *place);
+        whole.extend(inside.into_iter().map(|(_, one)| one));
+        once(whole)
+    }
+
+    /// What stands before this one in the order of the tree, where whatever includes it is the last one, and what does not.
+    fn around(&self, asked: &HostPattern) -> (&[Placed<'a>], &[Placed<'a>]) {
+        let before = self.0.partition_point(|(_, one)| one.tree_cmp(asked) == Ordering::Less);
+        self.0.split_at(before)
+    }
+}
+
+/// The hosts that persona and policy allow, each alone and both together.
+pub(super) struct Reach<'a> {
+    pub(super) persona: Hosts<'a>,
+    pub(super) policy: Hosts<'a>,
+    pub(super) both: Hosts<'a>,
+}
+
+impl<'a> Reach<'a> {
+    pub(super) fn new(persona: &'a [HostPattern], policy: &'a [HostPattern]) -> Self {
+        let by_policy = Hosts::new(policy);
+        Self {
+            persona: Hosts::new(persona),
+            both: Hosts::new(by_policy.narrow(persona)),
+            policy: by_policy,
+        }
+    }
+}
+
+/// The programs that both `asked` and one of `allowed` cover, each once.
 pub(super) fn program(asked: &ProgramScope, allowed: &[ProgramScope]) -> Vec<ProgramScope> {
-    let both = allowed.iter().filter_map(|one| program_with(asked, one));
-    widest(both, |one, other| {
-        let pairs = || one.args.iter().zip(&other.args);
-        one.path == other.path && one.args.len() == other.args.len() && pairs().all(|(one, other)| one.includes(other))
-    })
+    let both: Vec<ProgramScope> = allowed.iter().filter_map(|one| program_with(asked, one)).collect();
+    if both.contains(asked) {
+        vec![asked.clone()]
+    } else {
+        once(both)
+    }
 }
 
 fn program_with(asked: &ProgramScope, allowed: &ProgramScope) -> Option<ProgramScope> {
@@ -70,16 +170,13 @@ pub(super) fn write_path(asked: &WritePath, roots: &[AbsolutePath], bytes_max: u
     (inside && anything).then_some(narrowed).into_iter().collect()
 }
 
-/// Leaves out what another item includes.
-fn widest<T>(items: impl Iterator<Item = T>, includes: impl Fn(&T, &T) -> bool) -> Vec<T> {
-    let mut kept: Vec<T> = Vec::new();
-    for item in items {
-        if !kept.iter().any(|one| includes(one, &item)) {
-            kept.retain(|one| !includes(&item, one));
-            kept.push(item);
-        }
-    }
-    kept
+/// Leaves out what is there already.
+pub(super) fn once<T: Eq + Hash>(items: Vec<T>) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(items.len());
+    let is_new: Vec<bool> = items.iter().map(|item| seen.insert(item)).collect();
+    drop(seen);
+    let items = items.into_iter().zip(is_new);
+    items.filter_map(|(item, is_new)| is_new.then_some(item)).collect()
 }
 
 #[cfg(test)]
@@ -131,9 +228,66 @@ mod tests {
             "https://*.example.org",
             "https://b.example.org",
         ]);
-        let asked: HostPattern = "https://*.example.org".parse().unwrap();
-        assert_eq!(host(&asked, &allowed), list(&["https://*.example.org"]));
-        assert_eq!(host(&"*".parse().unwrap(), &allowed), list(&["https://*.example.org"]));
-        assert_eq!(host(&"https://c.com".parse().unwrap(), &allowed), []);
+        let narrowed = |asked: &[&str]| {
+            let asked = list(asked);
+            let hosts = Hosts::new(&allowed).narrow(&asked).into_iter().cloned();
+            hosts.collect::<Vec<HostPattern>>()
+        };
+        assert_eq!(narrowed(&["https://*.example.org"]), list(&["https://*.example.org"]));
+        assert_eq!(narrowed(&["*"]), list(&["https://*.example.org"]));
+        assert_eq!(narrowed(&["*", "*"]), list(&["https://*.example.org"]));
+        assert_eq!(narrowed(&["https://c.com"]), []);
+    }
+
+    #[test]
+    fn what_is_left_of_hosts_is_what_each_pair_has_in_common() {
+        let texts = [
+            "*",
+            "https://*.a.org",
+            "https://a.org",
+            "https://*.b.a.org",
+            "https://c.b.a.org",
+            "https://x-b.a.org",
+            "https://*.ba.org",
+            "http://*.a.org",
+            "https://127.0.0.1",
+        ];
+        let all: Vec<HostPattern> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let of = |bits: usize| -> Vec<HostPattern> {
+            let there = all.iter().enumerate().filter(|(place, _)| (bits >> place) & 1 == 1);
+            there.map(|(_, one)| one.clone()).rev().collect()
+        };
+        for bits in 0..1 << texts.len() {
+            let (allowed, hosts) = (of(bits), all.clone());
+            let index = Hosts::new(&allowed);
+            for asked in &hosts {
+                let pairs: Vec<HostPattern> = allowed.iter().filter_map(|one| one.intersect(asked)).collect();
+                let is_widest = |one: &&HostPattern| !pairs.iter().any(|other| other != *one && other.includes(one));
+                let expected = once(pairs.iter().filter(is_widest).collect());
+                assert_eq!(
+                    index.narrow(std::slice::from_ref(asked)),
+                    expected,
+                    "{asked} under {allowed:?}"
+                );
+                let left: Vec<HostPattern> = expected.into_iter().cloned().collect();
+                assert_eq!(index.share(asked), Share::of(asked, &left), "{asked} under {allowed:?}");
+            }
+            // Everything at once: what is asked for and lies in something else of it that is asked for is given once.
+            let together = index.narrow(&hosts);
+            for asked in &hosts {
+                for one in index.narrow(std::slice::from_ref(asked)) {
+                    assert!(
+                        together.iter().any(|other| other.includes(one)),
+                        "{one} under {allowed:?}"
+                    );
+                }
+            }
+            for one in together {
+                assert!(
+                    allowed.iter().any(|other| other.includes(one)),
+                    "{one} under {allowed:?}"
+                );
+            }
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! Weighs one permission after the other: each item of a scope goes first through the persona, then through the policy,
 //! and every loss is written down with the line that would have prevented it.
 
+use std::hash::Hash;
+
 use aral_capability::manifest::Entry;
+use aral_contract::id::{Namespace, SecretName};
 use aral_contract::scope::{
-    ExecScope, FileReadScope, FileWriteScope, MemoryReadScope, MemoryWriteScope, NetworkScope, SecretReadScope,
-    SecretUse, SecretWriteScope,
+    ExecScope, FileReadScope, FileWriteScope, MemoryReadScope, MemoryWriteScope, NetworkScope, ReadPath,
+    SecretReadScope, SecretUse, SecretWriteScope, WritePath,
 };
 use aral_contract::{HostPattern, Permission, Permissions};
 use aral_persona::PersonaBody;
 
 use super::ask;
 use super::lines::{self, Lines};
-use super::narrow;
+use super::narrow::{self, Reach, Share};
 use super::row::{Answer, Row, Subject, Verdict};
 use crate::policy::Policy;
 
@@ -20,6 +23,22 @@ use crate::policy::Policy;
 enum Need {
     Any,
     All,
+}
+
+impl Need {
+    /// A capability that does not find one of its folders would take another one for it, or none.
+    const fn of(permission: Permission) -> Self {
+        match permission {
+            Permission::FileRead | Permission::FileWrite => Self::All,
+            Permission::NetworkRead
+            | Permission::NetworkWrite
+            | Permission::SecretRead
+            | Permission::SecretWrite
+            | Permission::MemoryRead
+            | Permission::MemoryWrite
+            | Permission::Exec => Self::Any,
+        }
+    }
 }
 
 /// The weighing of one entry.
@@ -110,30 +129,35 @@ impl<'a> Weighing<'a> {
     }
 
     fn network(&mut self, permission: Permission, scope: NetworkScope) -> Option<NetworkScope> {
-        let (domains, hosts) = (&self.persona.constraints.allowed_domains, &self.policy.hosts);
+        let reach = self.reach();
         let weighed = self.weigh(
             permission,
-            Need::Any,
             &scope.hosts,
-            |host, lines| ask::by_hosts(host, domains, lines::PERSONA_DOMAINS, lines),
-            |host, lines| ask::by_hosts(host, hosts, lines::POLICY_HOSTS, lines),
+            |host, lines| ask::by_hosts(host, &reach.persona, lines::PERSONA_DOMAINS, lines),
+            |host, lines| ask::by_hosts(host, &reach.policy, lines::POLICY_HOSTS, lines),
+            |hosts| reach.both.narrow(hosts).into_iter().cloned().collect(),
             HostPattern::to_string,
         )?;
         Some(NetworkScope { hosts: weighed })
     }
 
+    fn reach(&self) -> Reach<'a> {
+        Reach::new(&self.persona.constraints.allowed_domains, &self.policy.hosts)
+    }
+
     fn file_read(&mut self, scope: FileReadScope) -> Option<FileReadScope> {
-        let roots = &self.policy.read_roots;
+        let policy = self.policy;
+        let narrowed = |path: &ReadPath| narrow::read_path(path, &policy.read_roots);
         let weighed = self.weigh(
             Permission::FileRead,
-            Need::All,
             &scope.paths,
-            |path, _| vec![path.clone()],
+            |_, _| Share::Whole,
             |path, lines| {
-                let given = narrow::read_path(path, roots);
-                ask::note_root(given.is_empty(), lines::POLICY_READ_ROOTS, &path.host, lines);
-                given
+                let share = Share::of(path, &narrowed(path));
+                ask::note_root(share == Share::Nothing, lines::POLICY_READ_ROOTS, &path.host, lines);
+                share
             },
+            |paths| paths.iter().flat_map(narrowed).collect(),
             |path| format!("{} = {}", path.guest, path.host),
         )?;
         Some(FileReadScope { paths: weighed })
@@ -141,18 +165,20 @@ impl<'a> Weighing<'a> {
 
     fn file_write(&mut self, scope: FileWriteScope) -> Option<FileWriteScope> {
         let policy = self.policy;
+        let (bytes_max, files_max) = (policy.file_bytes_max, policy.file_count_max);
+        let narrowed = |path: &WritePath| narrow::write_path(path, &policy.write_roots, bytes_max, files_max);
         let weighed = self.weigh(
             Permission::FileWrite,
-            Need::All,
             &scope.paths,
-            |path, _| vec![path.clone()],
+            |_, _| Share::Whole,
             |path, lines| {
                 let outside = !policy.write_roots.iter().any(|root| path.host.is_within(root));
                 ask::note_root(outside, lines::POLICY_WRITE_ROOTS, &path.host, lines);
-                ask::note_number(path.bytes_max, policy.file_bytes_max, lines::POLICY_FILE_BYTES, lines);
-                ask::note_number(path.files_max, policy.file_count_max, lines::POLICY_FILE_COUNT, lines);
-                narrow::write_path(path, &policy.write_roots, policy.file_bytes_max, policy.file_count_max)
+                ask::note_number(path.bytes_max, bytes_max, lines::POLICY_FILE_BYTES, lines);
+                ask::note_number(path.files_max, files_max, lines::POLICY_FILE_COUNT, lines);
+                Share::of(path, &narrowed(path))
             },
+            |paths| paths.iter().flat_map(narrowed).collect(),
             |path| {
                 format!(
                     "{} = {} (up to {} bytes, {} files)",
@@ -164,13 +190,16 @@ impl<'a> Weighing<'a> {
     }
 
     fn secret_read(&mut self, scope: SecretReadScope) -> Option<SecretReadScope> {
-        let (domains, policy) = (&self.persona.constraints.allowed_domains, self.policy);
+        let (reach, policy) = (self.reach(), self.policy);
         let weighed = self.weigh(
             Permission::SecretRead,
-            Need::Any,
             &scope.secrets,
-            |secret, lines| ask::secret_by_hosts(secret, domains, lines::PERSONA_DOMAINS, lines),
-            |secret, lines| ask::secret_by_policy(secret, policy, lines),
+            |secret, lines| ask::secret_by_persona(secret, &reach.persona, lines),
+            |secret, lines| ask::secret_by_policy(secret, policy, &reach.policy, lines),
+            |secrets| {
+                let left = |secret| ask::secret_left(secret, policy, &reach.both);
+                secrets.iter().filter_map(left).collect()
+            },
             |secret| match secret.usage {
                 SecretUse::Inject => {
                     let hosts: Vec<String> = secret.hosts.iter().map(HostPattern::to_string).collect();
@@ -191,23 +220,15 @@ impl<'a> Weighing<'a> {
 
     fn secret_write(&mut self, scope: SecretWriteScope) -> Option<SecretWriteScope> {
         let allowed = &self.policy.secrets;
-        let weighed = self.weigh(
+        let named = |name: &SecretName| allowed.allows(|one| one == name);
+        let names = self.names(
             Permission::SecretWrite,
-            Need::Any,
             &scope.names,
-            |name, _| vec![name.clone()],
-            |name, lines| {
-                ask::by_name(
-                    name,
-                    allowed.allows(|one| one == name),
-                    lines::POLICY_SECRETS,
-                    name.as_str(),
-                    lines,
-                )
-            },
-            |name| name.to_string(),
+            named,
+            lines::POLICY_SECRETS,
+            SecretName::as_str,
         )?;
-        Some(SecretWriteScope { names: weighed })
+        Some(SecretWriteScope { names })
     }
 
     fn memory_read(&mut self, scope: MemoryReadScope) -> Option<MemoryReadScope> {
@@ -244,27 +265,28 @@ impl<'a> Weighing<'a> {
         (anything && !narrowed.namespaces.is_empty()).then_some(narrowed)
     }
 
-    fn namespaces(
+    fn namespaces(&mut self, permission: Permission, asked: &[Namespace]) -> Option<Vec<Namespace>> {
+        let allowed = &self.policy.namespaces;
+        let named = |name: &Namespace| allowed.allows(|one| one == name);
+        self.names(permission, asked, named, lines::POLICY_NAMESPACES, Namespace::as_str)
+    }
+
+    /// Names, about which a persona says nothing.
+    fn names<T: Clone + Eq + Hash>(
         &mut self,
         permission: Permission,
-        asked: &[aral_contract::id::Namespace],
-    ) -> Option<Vec<aral_contract::id::Namespace>> {
-        let allowed = &self.policy.namespaces;
+        asked: &[T],
+        named: impl Fn(&T) -> bool,
+        place: &'static str,
+        text: impl Fn(&T) -> &str,
+    ) -> Option<Vec<T>> {
         self.weigh(
             permission,
-            Need::Any,
             asked,
-            |name, _| vec![name.clone()],
-            |name, lines| {
-                ask::by_name(
-                    name,
-                    allowed.allows(|one| one == name),
-                    lines::POLICY_NAMESPACES,
-                    name.as_str(),
-                    lines,
-                )
-            },
-            |name| name.to_string(),
+            |_, _| Share::Whole,
+            |name, lines| ask::by_name(named(name), place, text(name), lines),
+            |names| names.iter().filter(|name| named(name)).cloned().collect(),
+            |name| text(name).to_owned(),
         )
     }
 
@@ -272,55 +294,52 @@ impl<'a> Weighing<'a> {
         let allowed = &self.policy.programs;
         let weighed = self.weigh(
             Permission::Exec,
-            Need::Any,
             &scope.programs,
-            |program, _| vec![program.clone()],
+            |_, _| Share::Whole,
             |program, lines| {
-                let given = narrow::program(program, allowed);
-                if given != [program.clone()] {
+                let share = Share::of(program, &narrow::program(program, allowed));
+                if share != Share::Whole {
                     lines.add(lines::POLICY_PROGRAMS, ask::program_value(program));
                 }
-                given
+                share
+            },
+            |programs| {
+                let left = programs.iter().flat_map(|program| narrow::program(program, allowed));
+                left.collect()
             },
             ask::program_text,
         )?;
         Some(ExecScope { programs: weighed })
     }
 
-    /// Sends every item through both, adds the row, and returns what is left; none if that is a denial.
-    fn weigh<T: Clone + PartialEq>(
+    /// Asks both about every item, adds the row, and returns what is `left` of them if neither refuses, each once; none if that is a
+    /// denial.
+    fn weigh<T: Eq + Hash>(
         &mut self,
         permission: Permission,
-        need: Need,
         asked: &[T],
-        by_persona: impl Fn(&T, &mut Lines) -> Vec<T>,
-        by_policy: impl Fn(&T, &mut Lines) -> Vec<T>,
+        by_persona: impl Fn(&T, &mut Lines) -> Share,
+        by_policy: impl Fn(&T, &mut Lines) -> Share,
+        left: impl FnOnce(&[T]) -> Vec<T>,
         text: impl Fn(&T) -> String,
     ) -> Option<Vec<T>> {
-        let persona_gives = self.persona.constraints.allows_permission(permission);
-        let policy_gives = self.policy.allows_permission(permission);
+        let constraints = &self.persona.constraints;
         let persona = answer(
             permission,
-            need,
             asked,
-            persona_gives,
+            constraints.allows_permission(permission),
             lines::PERSONA_PERMISSIONS,
-            &by_persona,
+            by_persona,
         );
         let policy = answer(
             permission,
-            need,
             asked,
-            policy_gives,
+            self.policy.allows_permission(permission),
             lines::POLICY_PERMISSIONS,
-            &by_policy,
+            by_policy,
         );
         let refused = persona.verdict == Verdict::No || policy.verdict == Verdict::No;
-        let left = if refused {
-            Vec::new()
-        } else {
-            narrowed_by_both(need, asked, &by_persona, &by_policy)
-        };
+        let left = if refused { Vec::new() } else { narrow::once(left(asked)) };
         let texts = |items: &[T]| items.iter().map(&text).collect::<Vec<_>>();
         self.rows.push(Row {
             subject: Subject::Permission(permission),
@@ -333,55 +352,24 @@ impl<'a> Weighing<'a> {
     }
 }
 
-/// What is left of every item after both; nothing if an item that is needed is lost.
-fn narrowed_by_both<T: PartialEq>(
-    need: Need,
-    asked: &[T],
-    by_persona: &impl Fn(&T, &mut Lines) -> Vec<T>,
-    by_policy: &impl Fn(&T, &mut Lines) -> Vec<T>,
-) -> Vec<T> {
-    let mut ignored = Lines::default();
-    let mut left: Vec<T> = Vec::new();
-    for item in asked {
-        let by_persona = by_persona(item, &mut ignored);
-        let narrowed: Vec<T> = by_persona
-            .iter()
-            .flat_map(|one| by_policy(one, &mut Lines::default()))
-            .collect();
-        if narrowed.is_empty() && need == Need::All {
-            return Vec::new();
-        }
-        for item in narrowed {
-            if !left.contains(&item) {
-                left.push(item);
-            }
-        }
-    }
-    left
-}
-
-fn answer<T: Clone + PartialEq>(
+fn answer<T>(
     permission: Permission,
-    need: Need,
     asked: &[T],
     gives: bool,
     place: &'static str,
-    narrow: &impl Fn(&T, &mut Lines) -> Vec<T>,
+    share: impl Fn(&T, &mut Lines) -> Share,
 ) -> Answer {
     let mut lines = Lines::default();
     if !gives {
         lines.add_text(place, permission.as_str());
     }
-    let given: Vec<Vec<T>> = asked.iter().map(|item| narrow(item, &mut lines)).collect();
-    let nothing = given.iter().all(Vec::is_empty);
-    let too_little = need == Need::All && given.iter().any(Vec::is_empty);
-    let all = asked.iter().zip(&given).all(|(item, given)| *given == [item.clone()]);
-    let verdict = if !gives || nothing || too_little {
-        Verdict::No
-    } else if all {
-        Verdict::Yes
-    } else {
-        Verdict::Part
+    let shares: Vec<Share> = asked.iter().map(|item| share(item, &mut lines)).collect();
+    let too_little = Need::of(permission) == Need::All && shares.contains(&Share::Nothing);
+    let verdict = match Share::of_all(&shares) {
+        _ if !gives || too_little => Verdict::No,
+        Share::Nothing => Verdict::No,
+        Share::Whole => Verdict::Yes,
+        Share::Part => Verdict::Part,
     };
     Answer {
         verdict,
