@@ -49,6 +49,11 @@ impl<T> AllowList<T> {
         self.any
     }
 
+    /// How many items stand in the list, `"*"` aside.
+    pub fn count(&self) -> usize {
+        self.items.len()
+    }
+
     /// Whether the list allows nothing.
     pub fn is_empty(&self) -> bool {
         !self.any && self.items.is_empty()

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod breaker;
+mod counts;
 pub mod raw;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use agent::DEPTH_MAX;
 
 pub use agent::{AgentLimits, Prices};
 pub use breaker::BreakerLimits;
+pub use counts::POLICY_ITEMS_MAX;
 pub use raw::RawPolicy;
 
 /// Default of `file.bytes_max`: 64 MiB. Stops a capability from filling the disk.
@@ -164,6 +166,14 @@ pub enum PolicyError {
         /// What it has to say at least.
         least: u64,
     },
+    /// A list that takes long to look through.
+    #[error("{place} has {count} items, more than {POLICY_ITEMS_MAX}")]
+    Items {
+        /// Which list.
+        place: &'static str,
+        /// How many items it has.
+        count: usize,
+    },
     /// The policy has no canonical form: a number of 2^53 or more.
     #[error("[policy] cannot be written down exactly: {0}")]
     Canonical(String),
@@ -181,6 +191,9 @@ impl From<PolicyError> for Failure {
             }
             PolicyError::Depth { place, .. } => failure.with_hint(format!("{place}: reasoning_depth = {DEPTH_MAX}")),
             PolicyError::Breaker { key, least, .. } => failure.with_hint(format!("[policy.breaker]: {key} = {least}")),
+            PolicyError::Items { place, .. } => failure.with_hint(format!(
+                "{place}: at most {POLICY_ITEMS_MAX}; an item with `*`, or a folder further up, covers many"
+            )),
             PolicyError::Canonical(_) => failure.with_hint("write numbers below 9007199254740992"),
         }
     }
@@ -204,9 +217,10 @@ impl Policy {
     /// Seals the parts.
     ///
     /// # Errors
-    /// A depth of more than 64, which no chain of agents may have, a breaker that would always be open or never pause, or a
-    /// number of 2^53 or more.
+    /// A list of more than [`POLICY_ITEMS_MAX`] items, a depth of more than 64, which no chain of agents may have, a breaker that
+    /// would always be open or never pause, or a number of 2^53 or more.
     pub fn new(parts: PolicyParts) -> Result<Self, PolicyError> {
+        counts::check(&parts)?;
         agent::check_depth("[policy.agent]", &parts.agents)?;
         for (name, limits) in &parts.tiers {
             agent::check_depth(&format!("[policy.tier.{name}]"), limits)?;

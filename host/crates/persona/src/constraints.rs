@@ -5,22 +5,27 @@ use aral_contract::{AllowList, CapabilityId, CapabilityPattern, HostPattern, Per
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::list;
+
+/// Items in one list, `"*"` aside: as many as in a scope of a manifest. Stops a persona whose lists take long to check at every call.
+pub const LIST_ITEMS_MAX: usize = 256;
+
 /// The constraints of a persona. An absent list allows nothing; `"*"` allows everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Constraints {
     /// The permissions that capabilities may use for this agent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::allowed")]
     pub allowed_permissions: AllowList<Permission>,
     /// The capabilities that this agent may call: ids, beginnings with `*`, each optionally with versions.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::allowed")]
     pub allowed_capabilities: AllowList<CapabilityPattern>,
     /// The hosts that requests and secrets may travel to for this agent. Bounds `network:read`, `network:write` and the
     /// hosts of secrets.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::hosts")]
     pub allowed_domains: Vec<HostPattern>,
     /// The agents that this one may call, by the ids of their personas.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::allowed")]
     pub allowed_agents: AllowList<PersonaId>,
     /// How deep calls may be made for this agent: 0 is a call of its own, each agent or step of reasoning in between is
     /// one more. Absent: what the policy says.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod constraints;
+mod list;
 pub mod persona;
 mod text;
 

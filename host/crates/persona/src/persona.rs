@@ -172,6 +172,34 @@ mod tests {
     }
 
     #[test]
+    fn no_list_is_longer_than_a_decision_allows() {
+        use crate::constraints::LIST_ITEMS_MAX;
+        let item = |list: &str, number: usize| match list {
+            "allowed_permissions" => "file:read".to_owned(),
+            "allowed_domains" => format!("https://a{number}.example.org"),
+            _ => format!("a{number}"),
+        };
+        for list in [
+            "allowed_permissions",
+            "allowed_capabilities",
+            "allowed_domains",
+            "allowed_agents",
+        ] {
+            let with = |count: usize| {
+                let items: Vec<String> = (0..count).map(|number| item(list, number)).collect();
+                let body = json!({"id": "a", "name": "A", "constraints": {list: items}});
+                verify(&signed_by(1, &body), &trust(Kind::Persona), now())
+            };
+            assert!(with(LIST_ITEMS_MAX).is_ok(), "{list}");
+            let outcome = with(LIST_ITEMS_MAX + 1);
+            assert!(
+                matches!(outcome, Err(DocumentError::Shape { .. })),
+                "{list} gave {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_absent_is_closed_or_left_to_the_policy() {
         let body = verify(&signed_by(1, &body()), &trust(Kind::Persona), now())
             .unwrap()

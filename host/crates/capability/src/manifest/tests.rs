@@ -296,6 +296,11 @@ fn counts_and_names_are_bounded() {
     let inject = json!({"name": "k", "header": "a", "hosts": hosts(SCOPE_ITEMS_MAX + 1)});
     let found = check_permissions(json!({"secret:read": {"secrets": [inject]}}));
     assert!(found.contains("`secret:read` lists 257 items"), "{found}");
+    let half = |name: &str, count: usize| json!({"name": name, "header": "a", "hosts": hosts(count)});
+    let halves = |count: usize| json!({"secret:read": {"secrets": [half("k", SCOPE_ITEMS_MAX / 2), half("l", count)]}});
+    assert_eq!(check_permissions(halves(SCOPE_ITEMS_MAX / 2)), "taken");
+    let found = check_permissions(halves(SCOPE_ITEMS_MAX / 2 + 1));
+    assert!(found.contains("`secret:read` lists 257 items"), "{found}");
 
     for (permission, scope, item) in [
         (

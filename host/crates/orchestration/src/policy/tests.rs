@@ -301,3 +301,60 @@ fn no_policy_has_a_breaker_that_is_always_open_nor_one_that_comes_from_no_file()
     let (key, value, least) = ("failures", 0, 1);
     assert_eq!(Policy::new(parts), Err(PolicyError::Breaker { key, value, least }));
 }
+
+#[test]
+fn no_list_is_longer_than_a_decision_allows() {
+    let texts = |item: fn(usize) -> String| move |count: usize| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    for (key, place, items) in [
+        ("permissions", "[policy] permissions", texts(|_| "\"exec\"".to_owned())),
+        (
+            "capabilities",
+            "[policy] capabilities",
+            texts(|number| format!("\"a{number}\"")),
+        ),
+        (
+            "network.hosts",
+            "[policy.network] hosts",
+            texts(|number| format!("\"https://a{number}.org\"")),
+        ),
+        (
+            "network.networks",
+            "[policy.network] networks",
+            texts(|_| "\"10.0.0.0/8\"".to_owned()),
+        ),
+        (
+            "network.trace_hosts",
+            "[policy.network] trace_hosts",
+            texts(|number| format!("\"https://a{number}.org\"")),
+        ),
+        (
+            "file.read_roots",
+            "[policy.file] read_roots",
+            texts(|number| format!("\"/a{number}\"")),
+        ),
+        (
+            "file.write_roots",
+            "[policy.file] write_roots",
+            texts(|number| format!("\"/a{number}\"")),
+        ),
+        (
+            "secret.names",
+            "[policy.secret] names",
+            texts(|number| format!("\"a{number}\"")),
+        ),
+        (
+            "memory.namespaces",
+            "[policy.memory] namespaces",
+            texts(|number| format!("\"a{number}\"")),
+        ),
+        (
+            "exec.programs",
+            "[policy.exec] programs",
+            texts(|number| format!("{{ path = \"/a{number}\", args = [] }}")),
+        ),
+    ] {
+        resolve(&format!("{key} = [{}]", items(POLICY_ITEMS_MAX))).unwrap();
+        let error = resolve(&format!("{key} = [{}]", items(POLICY_ITEMS_MAX + 1))).unwrap_err();
+        assert_eq!(error, format!("{place} has 1025 items, more than 1024"));
+    }
+}

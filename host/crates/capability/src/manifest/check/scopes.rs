@@ -83,8 +83,9 @@ fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
         Permission::FileRead => permissions.file_read.as_ref().map(|scope| scope.paths.len()),
         Permission::FileWrite => permissions.file_write.as_ref().map(|scope| scope.paths.len()),
         Permission::SecretRead => permissions.secret_read.as_ref().map(|scope| {
-            let hosts = scope.secrets.iter().map(|secret| secret.hosts.len()).max();
-            scope.secrets.len().max(hosts.unwrap_or_default())
+            // Those of all its secrets together: each of them is checked like a host of its own.
+            let hosts = scope.secrets.iter().map(|secret| secret.hosts.len());
+            scope.secrets.len().max(hosts.fold(0, usize::saturating_add))
         }),
         Permission::SecretWrite => permissions.secret_write.as_ref().map(|scope| scope.names.len()),
         Permission::MemoryRead => permissions.memory_read.as_ref().map(|scope| scope.namespaces.len()),
