@@ -288,7 +288,8 @@ impl Shipper {
                     if let Some(in_vain) = doubted.give_up() {
                         return Err((in_vain.first, reason));
                     }
-                    let pause = after.map_or(wait, |after| after.min(BACK_OFF.1));
+                    // The other end may ask for more patience than that, and not for less.
+                    let pause = after.map_or(wait, |after| after.max(wait).min(BACK_OFF.1));
                     self.failing(reason);
                     tokio::time::sleep(pause).await;
                     wait = wait.saturating_mul(2).min(BACK_OFF.1);

@@ -120,6 +120,17 @@ async fn nothing_is_lost_while_the_other_end_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_asks_for_no_patience_is_waited_for_all_the_same() {
+    let busy = |batch: &[Outgoing]| Delivery::again(batch, "it is busy", Some(Duration::ZERO));
+    let exporter = (0..20).fold(Scripted::default(), |exporter, _| exporter.then(busy));
+    let begun = tokio::time::Instant::now();
+    ship(exporter.clone(), 30).await;
+    assert!(exporter.taken().into_iter().eq(0..30));
+    let waited = begun.elapsed();
+    assert!(waited > Duration::from_secs(300), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_what_was_not_taken_is_sent_again() {
     let exporter = Scripted::default().then(|batch| Delivery::Again {
         seqs: vec![batch[3].entry.seq, batch[7].entry.seq],
