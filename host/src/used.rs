@@ -26,26 +26,47 @@ impl Keeper for Parts {
     }
 }
 
-/// Holds no host: one that ends meanwhile keeps it itself.
+/// Holds no host: one that ends meanwhile keeps it itself. What cannot be kept is tried again each time: an agent that has used up
+/// what it may makes no call that would have it kept.
 async fn keep_later(host: Weak<Parts>) {
     // A runtime that ends before the second is over must not leave the host waiting for ever.
-    let pending = Pending(host);
-    tokio::time::sleep(KEEP_AFTER).await;
-    let done = tokio::task::spawn_blocking(move || {
-        let host = pending.0.upgrade();
-        // Whatever is used from here on is kept the next time, which must not be forgotten once this time is over.
-        drop(pending);
-        if let Some(host) = host {
-            host.keep_used();
-        }
-    });
-    if let Err(error) = done.await {
-        tracing::error!(%error, "what agents have used up was not kept");
+    let mut next = Some(Pending(host));
+    let mut said = false;
+    while let Some(pending) = next {
+        tokio::time::sleep(KEEP_AFTER).await;
+        let tried = tokio::task::spawn_blocking(move || {
+            let host = pending.0.upgrade();
+            // Whatever is used from here on is kept the next time, which must not be forgotten once this time is over.
+            drop(pending);
+            let host = host?;
+            let failure = host.try_keep().err()?;
+            if !said {
+                unkept(&failure);
+            }
+            Pending::again(&host)
+        });
+        next = tried.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what agents have used up was not kept");
+            None
+        });
+        said = true;
     }
 }
 
 /// As long as this is there, somebody is going to keep what is used.
 struct Pending(Weak<Parts>);
+
+impl Pending {
+    /// None: somebody else is going to already.
+    fn again(host: &Arc<Parts>) -> Option<Self> {
+        let is_pending = host.keeping.swap(true, Ordering::AcqRel);
+        (!is_pending).then(|| Self(Arc::downgrade(host)))
+    }
+}
+
+fn unkept(failure: &Failure) {
+    tracing::warn!(%failure, "what agents have used up could not be kept");
+}
 
 impl Drop for Pending {
     fn drop(&mut self) {
@@ -58,12 +79,16 @@ impl Drop for Pending {
 impl Parts {
     /// Adds what was used to what is kept, and takes over what other processes have added.
     pub(crate) fn keep_used(&self) {
+        if let Err(failure) = self.try_keep() {
+            unkept(&failure);
+        }
+    }
+
+    fn try_keep(&self) -> Result<(), Failure> {
         if self.dispatcher.load().sessions().is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(failure) = self.keep() {
-            tracing::warn!(%failure, "what agents have used up could not be kept");
-        }
+        self.keep()
     }
 
     /// Taken only under the lock: whoever reads what is kept in between must not find it in neither place. What cannot be

@@ -515,6 +515,25 @@ async fn what_cannot_be_kept_now_is_kept_later() {
     assert_eq!(other.code(&session).await, Some(Code::LimitRate));
 }
 
+#[tokio::test]
+async fn what_cannot_be_kept_is_tried_again_without_another_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let one = once_an_hour(&state);
+    let session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    let parts = &one.host.0;
+    let is_awaited = || parts.keeping.load(Ordering::Acquire);
+    // As long as somebody else has the file, keeping takes: it finds what is there when that is over.
+    let held = parts.serials.as_ref().unwrap().lock(&*parts.clock).unwrap();
+    assert_eq!(one.code(&session).await, None);
+    until(|| !is_awaited()).await;
+    files::write_path(&state.join("used.json"), b"{", 0o600, files::Replace::Allow).unwrap();
+    drop(held);
+    until(is_awaited).await;
+    files::write_path(&state.join("used.json"), b"{}", 0o600, files::Replace::Allow).unwrap();
+    until(|| is_kept(&state)).await;
+}
+
 #[test]
 fn damage_to_what_is_kept_is_no_reason_to_forget_it() {
     let folder = tempfile::tempdir().unwrap();
