@@ -129,6 +129,7 @@ impl AuditLog {
         let recovered = recover(options, &dir, &*clock, &trust, head.as_ref())?;
         let size = recovered.tree.size();
         let log = recovered.opened.log;
+        let is_clean = recovered.opened.clean;
         let repeats = Repeats::new(options.repeats_max, options.repeat_window);
         let mut state = State::new(size, repeats, options.queue_records_max);
         state.push_own(clock.now(), AuditEvent::LogOpened(recovered.opened));
@@ -184,8 +185,9 @@ impl AuditLog {
             writer: Mutex::new(Some(thread)),
             _lock: lock,
         };
-        if size == 0 {
-            // There is a signed word of it before anything else is in it. If that cannot be written, whoever asks is told.
+        if size == 0 || !is_clean {
+            // There is a signed word of a new one before anything else is in it; and one whose end was cut off says so before the power
+            // can fail. If that cannot be written, whoever asks is told.
             let _not_now = log.flush();
         }
         Ok(log)

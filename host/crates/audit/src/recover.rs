@@ -2,7 +2,7 @@
 //! record in its place was being written when the host died, is cut off, and is kept beside the log, because it could also
 //! be the trace of somebody who tried.
 
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 
 use aral_contract::document::TrustStore;
 use aral_contract::{Clock, Digest, LogId};
@@ -105,6 +105,7 @@ pub(crate) fn recover(
     } = reader.header;
     let tree = reader.header.tree().unwrap_or_default();
     let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, trust)?, newest.bytes)));
+    let is_noted = ending.is_some();
     let found = match ending {
         Some(((tree, head), bytes)) => Found {
             tree,
@@ -125,6 +126,9 @@ pub(crate) fn recover(
         Some(cut_bytes) if cut_bytes > 0 => Some(cut(dir, last, found.good)?),
         Some(_) | None => None,
     };
+    if !is_noted {
+        settle(dir, last)?;
+    }
     Ok(Recovered {
         output: Output::open(dir, last, found.good)?,
         prev: found.prev,
@@ -215,24 +219,72 @@ fn cut(dir: &Dir, first: u64, good: u64) -> Result<Cut, OpenError> {
     };
     let mut from = segment::open(dir, &name, OpenOptions::new().read(true).write(true))?.into_std();
     from.seek(SeekFrom::Start(good)).map_err(failed)?;
-    let kept = format!("cut-{first:020}-{good}.bin");
-    let mut to = segment::open(dir, &kept, OpenOptions::new().write(true).create(true).truncate(true))?.into_std();
+    let (file, mut to) = new_copy(dir, first, good)?;
+    let cut_off = copy(&mut from, &mut to)
+        .map_err(failed)
+        .and_then(|digest| sync_folder(dir).map(|()| digest))
+        .and_then(|digest| from.set_len(good).map(|()| digest).map_err(failed));
+    let digest = cut_off.inspect_err(|_| {
+        // Nothing was cut off: it is copied again by whoever tries next, who would not replace this one.
+        let _stays = dir.remove_file(&file);
+    })?;
+    from.sync_all().map_err(failed)?;
+    Ok(Cut { digest, file })
+}
+
+/// A file that was not there. What was cut off before at the same place may have nothing but its file to say so: where the power
+/// failed right then, the record about it is gone.
+fn new_copy(dir: &Dir, first: u64, good: u64) -> Result<(String, std::fs::File), SegmentError> {
+    let mut number = 1u64;
+    loop {
+        let more = if number == 1 {
+            String::new()
+        } else {
+            format!("-{number}")
+        };
+        let name = format!("cut-{first:020}-{good}{more}.bin");
+        match segment::open(dir, &name, OpenOptions::new().write(true).create_new(true)) {
+            Ok(file) => return Ok((name, file.into_std())),
+            Err(SegmentError::Read { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+                number = number.saturating_add(1);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// At most the first 64 MiB, to stable storage.
+fn copy(from: &mut std::fs::File, to: &mut std::fs::File) -> std::io::Result<Digest> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; COPY_BYTES];
-    let mut from_start = (&mut from).take(CUT_KEPT_BYTES_MAX);
+    let mut from_start = from.take(CUT_KEPT_BYTES_MAX);
     loop {
-        let read = from_start.read(&mut buffer).map_err(failed)?;
+        let read = from_start.read(&mut buffer)?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
             break;
         };
         hash.update(bytes);
-        to.write_all(bytes).map_err(failed)?;
+        to.write_all(bytes)?;
     }
-    to.sync_all().map_err(failed)?;
-    from.set_len(good).map_err(failed)?;
-    from.sync_all().map_err(failed)?;
-    Ok(Cut {
-        digest: Digest::from_bytes(hash.finalize().into()),
-        file: kept,
+    to.sync_all()?;
+    Ok(Digest::from_bytes(hash.finalize().into()))
+}
+
+/// Brings a segment to stable storage that a killed host may have left in memory alone: what was read of it is about to be called
+/// durable, and copies of it to be made.
+fn settle(dir: &Dir, first: u64) -> Result<(), SegmentError> {
+    let name = segment::file_name(first);
+    segment::open(dir, &name, OpenOptions::new().read(true))?
+        .sync_all()
+        .map_err(|source| SegmentError::Read { name, source })?;
+    sync_folder(dir)
+}
+
+/// So that the names in it survive a power failure.
+fn sync_folder(dir: &Dir) -> Result<(), SegmentError> {
+    let synced = dir.open(".").and_then(|folder| folder.sync_all());
+    synced.map_err(|source| SegmentError::Read {
+        name: ".".to_owned(),
+        source,
     })
 }

@@ -441,6 +441,46 @@ fn a_torn_end_is_cut_off_and_kept_and_the_log_says_so() {
 }
 
 #[test]
+fn what_is_cut_off_never_takes_the_place_of_what_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let whole = std::fs::read(path(&options)).unwrap();
+    let tails = [&b"one"[..], b"another", b"a third"];
+    let files = tails.map(|tail| {
+        std::fs::write(path(&options), [&whole, tail].concat()).unwrap();
+        session(&options, 1).close().unwrap();
+        opened(&records(&options)[6]).cut_file.clone().unwrap()
+    });
+    for (file, tail) in files.iter().zip(tails) {
+        assert_eq!(std::fs::read(options.directory.join(file.as_str())).unwrap(), tail);
+    }
+}
+
+#[test]
+fn that_a_host_was_killed_is_on_stable_storage_as_soon_as_the_log_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let running = session(&options, 3);
+    // As a killed host leaves it.
+    let killed = LogOptions {
+        directory: folder.path().join("killed"),
+        ..options.clone()
+    };
+    files::create_private_dir(&killed.directory).unwrap();
+    for entry in std::fs::read_dir(&options.directory).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), killed.directory.join(entry.file_name())).unwrap();
+    }
+    let log = open(&killed);
+    let progress = log.progress();
+    assert_eq!((progress.next, progress.durable), (5, 5));
+    log.close().unwrap();
+    assert!(!opened(&records(&killed)[4]).clean);
+    drop(running);
+}
+
+#[test]
 fn without_room_for_the_reserve_nothing_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
