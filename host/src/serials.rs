@@ -10,7 +10,7 @@ use aral_capability::registry::Serials;
 use aral_contract::failure::chain;
 use aral_contract::{Clock, Code, Failure, PersonaId};
 use aral_orchestration::budget::Ledger;
-use aral_runtime::files;
+use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,9 @@ pub(crate) type PersonaSerials = BTreeMap<PersonaId, u64>;
 #[derive(Debug)]
 pub(crate) struct SerialFile {
     folder: Dir,
+    /// So many writes fail when the new file is there already, as where the folder cannot be synced.
+    #[cfg(test)]
+    pub(crate) unsynced: std::sync::atomic::AtomicUsize,
 }
 
 /// The lock, released when dropped or when the process ends in whatever way.
@@ -45,7 +48,52 @@ pub(crate) struct Locked<'a> {
 impl SerialFile {
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Failure> {
         let folder = files::create_private_dir(state_dir).map_err(|error| crate::components::unreadable(&error))?;
-        Ok(Self { folder })
+        Ok(Self {
+            folder,
+            #[cfg(test)]
+            unsynced: Default::default(),
+        })
+    }
+
+    /// None: it is not there.
+    fn bytes(&self, file: &str) -> Result<Option<Vec<u8>>, FilesError> {
+        match files::read_capped(&self.folder, file, KEPT_BYTES_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, file: &str, bytes: &[u8]) -> Result<(), FilesError> {
+        files::write_atomic(&self.folder, file, bytes, 0o600)?;
+        #[cfg(test)]
+        if self.unsynced.load(std::sync::atomic::Ordering::Acquire) > 0 {
+            self.unsynced.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+            return Err(FilesError::Io {
+                action: "sync",
+                path: ".".into(),
+                source: std::io::Error::other("a test says so"),
+            });
+        }
+        Ok(())
+    }
+
+    /// After a write that failed: it did all the same where the new file has its name and the folder could not be synced. Whoever was
+    /// told that it failed goes by what was there before.
+    fn put_back(&self, file: &str, written: &[u8], before: Option<&[u8]>) {
+        let is = |expected: Option<&[u8]>| self.bytes(file).is_ok_and(|now| now.as_deref() == expected);
+        if !is(Some(written)) {
+            return;
+        }
+        let undone = match before {
+            Some(before) => self.put(file, before).map_err(|error| chain(&error)),
+            None => self.folder.remove_file(file).map_err(|error| error.to_string()),
+        };
+        // It may be there and not synced, either.
+        if !is(before) {
+            let error = undone.err().unwrap_or_default();
+            tracing::error!(file, %error, "what is kept from run to run was written although that failed, and cannot be put back");
+        }
     }
 
     /// Waits for other processes, for a while.
@@ -105,18 +153,24 @@ impl Locked<'_> {
 
     /// A damaged file is an error and not an empty one: forgetting is what an attacker would want.
     fn read<T: DeserializeOwned + Default>(&self, (file, what): Kept) -> Result<T, Failure> {
-        match files::read_capped(&self.file.folder, file, KEPT_BYTES_MAX) {
-            Ok(bytes) => {
+        match self.file.bytes(file).map_err(|error| broken(what, &chain(&error)))? {
+            Some(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|error| broken(what, &format!("`{file}` is damaged: {error}")))
             }
-            Err(error) if error.is_not_found() => Ok(T::default()),
-            Err(error) => Err(broken(what, &chain(&error))),
+            None => Ok(T::default()),
         }
     }
 
+    /// An error leaves what was there, as far as the disk allows it.
     fn write<T: Serialize>(&self, (file, what): Kept, value: &T) -> Result<(), Failure> {
+        let failed = |error: FilesError| broken(what, &chain(&error));
         let bytes = serde_json::to_vec(value).map_err(Failure::internal)?;
-        files::write_atomic(&self.file.folder, file, &bytes, 0o600).map_err(|error| broken(what, &chain(&error)))
+        let before = self.file.bytes(file).map_err(failed)?;
+        let written = self.file.put(file, &bytes);
+        if written.is_err() {
+            self.file.put_back(file, &bytes, before.as_deref());
+        }
+        written.map_err(failed)
     }
 }
 
@@ -157,6 +211,24 @@ mod tests {
         assert!(serials.check(signer, &ids, 6).is_err() && serials.check(signer, &ids, 7).is_ok());
         files::write_path(&state.join(MANIFESTS.0), b"{", 0o600, files::Replace::Allow).unwrap();
         assert_eq!(locked.manifests().unwrap_err().code, Code::Unavailable);
+    }
+
+    #[test]
+    fn a_write_that_fails_once_the_file_is_there_leaves_what_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SerialFile::open(&folder.path().join("state")).unwrap();
+        let locked = file.lock(&SystemClock::new()).unwrap();
+        let of = |serial: u64| PersonaSerials::from([("a".parse().unwrap(), serial)]);
+        for (before, serial) in [(PersonaSerials::new(), 1), (of(1), 2)] {
+            // Also what puts it back cannot be synced.
+            file.unsynced.store(2, Ordering::Release);
+            let failure = locked.write_personas(&of(serial)).unwrap_err();
+            assert!(failure.message.contains("a test says so"), "{failure}");
+            assert_eq!(locked.personas().unwrap(), before);
+            file.unsynced.store(0, Ordering::Release);
+            locked.write_personas(&of(serial)).unwrap();
+            assert_eq!(locked.personas().unwrap(), of(serial));
+        }
     }
 
     #[test]

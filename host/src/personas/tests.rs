@@ -516,6 +516,34 @@ async fn what_cannot_be_kept_now_is_kept_later() {
 }
 
 #[tokio::test]
+async fn what_is_kept_although_that_failed_is_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let one = once_an_hour(&state);
+    let session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    assert_eq!(one.code(&session).await, None);
+    let unsynced = &one.host.0.serials.as_ref().unwrap().unsynced;
+    unsynced.store(1, Ordering::Release);
+    one.host.0.keep_used();
+    one.host.0.keep_used();
+    assert!(is_kept(&state), "one call, and not two");
+}
+
+#[tokio::test]
+async fn a_persona_that_could_not_be_remembered_does_not_end_the_one_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = fixture(|builder| builder.state_dir(folder.path().join("state")));
+    let session = one.host.session(&persona_of(1, &json!({}))).unwrap();
+    let file = one.host.0.serials.as_ref().unwrap();
+    file.unsynced.store(1, Ordering::Release);
+    let failure = one.host.session(&persona_of(2, &json!({}))).unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable);
+    let kept = file.lock(&*one.host.0.clock).unwrap().personas().unwrap();
+    assert_eq!(kept.into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(one.code(&session).await, None);
+}
+
+#[tokio::test]
 async fn what_cannot_be_kept_is_tried_again_without_another_call() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
