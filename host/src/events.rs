@@ -241,6 +241,7 @@ mod tests {
             LogSink.record(Event {
                 kind: EventKind::HostCall {
                     capability: "echo".parse().unwrap(),
+                    persona: "analyst".parse().unwrap(),
                     permission: aral_contract::Permission::Exec,
                     target: "curl".to_owned(),
                     allowed: false,

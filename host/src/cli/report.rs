@@ -300,6 +300,7 @@ mod tests {
     fn uses_of_records_and_secrets_are_shown_with_their_number() {
         let read = |refused: Option<&str>| EventKind::DataAccess {
             capability: None,
+            persona: None,
             operation: DataOperation::Read,
             namespace: "notes".parse().unwrap(),
             record: Some("0".repeat(32)),
@@ -309,6 +310,7 @@ mod tests {
         };
         let inject = EventKind::SecretAccess {
             capability: None,
+            persona: None,
             secret: "token".parse().unwrap(),
             operation: SecretOperation::Inject,
             target: Some("https://a.example".to_owned()),

@@ -286,6 +286,7 @@ impl Operator {
         let (classification, amount) = done.as_ref().map_or((None, 0), |(_, facts)| *facts);
         self.record(EventKind::DataAccess {
             capability: None,
+            persona: None,
             operation,
             namespace: namespace.clone(),
             record: name.map(|name| records.tag(namespace, name)),

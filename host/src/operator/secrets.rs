@@ -159,6 +159,7 @@ impl Operator {
     ) -> Result<T, Failure> {
         self.record(EventKind::SecretAccess {
             capability: None,
+            persona: None,
             secret: secret.clone(),
             operation,
             target: None,

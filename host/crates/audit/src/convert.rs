@@ -102,6 +102,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         })),
         EventKind::HostCall {
             capability,
+            persona: _,
             permission,
             target,
             allowed,
@@ -129,6 +130,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         }
         EventKind::DataAccess {
             capability,
+            persona: _,
             operation,
             namespace,
             record,
@@ -150,6 +152,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         }),
         EventKind::SecretAccess {
             capability,
+            persona: _,
             secret,
             operation,
             target,

@@ -84,7 +84,7 @@ impl About {
             AuditEvent::Lifecycle(event) => self.is_named(event.subject.as_str()),
             AuditEvent::Repeated(event) => {
                 let from = event.from.as_ref().map_or("", |from| from.as_str());
-                // What of others comes from are capabilities, which may have the same name.
+                // What others come from are capabilities, which may have the same name, with the persona before them.
                 let of_personas = matches!(event.what.as_str(), "authentication" | "decision" | "invocation");
                 self.is_named(from) || (of_personas && from == self.persona.as_str())
             }
@@ -264,6 +264,7 @@ mod tests {
         };
         let used = |capability: &str| EventKind::HostCall {
             capability: capability.parse().unwrap(),
+            persona: "analyst".parse().unwrap(),
             permission: aral_contract::Permission::Exec,
             target: "head".to_owned(),
             allowed: true,

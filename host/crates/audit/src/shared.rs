@@ -103,7 +103,8 @@ impl Shared {
 
     fn prepare(&self, event: Event) -> Option<Prepared> {
         let (at, trace) = (event.at, event.trace);
-        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, event))
+        let persona = event.kind.used_for().cloned();
+        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, event, persona.as_ref()))
     }
 
     fn offer(&self, state: &mut State, mut prepared: Prepared) -> Offered {

@@ -163,6 +163,7 @@ impl CallRecord {
         }
         self.event(EventKind::HostCall {
             capability: self.frame.grant.capability.clone(),
+            persona: self.frame.grant.persona.clone(),
             permission,
             target: sanitised(target, TARGET_BYTES_MAX),
             allowed: denial.is_none(),

@@ -89,6 +89,8 @@ pub enum EventKind {
     HostCall {
         /// Which capability.
         capability: CapabilityId,
+        /// For whom.
+        persona: PersonaId,
         /// Under which permission.
         permission: Permission,
         /// What it wanted to reach: an origin, a guest path, a name, a program. Never a value.
@@ -163,6 +165,9 @@ pub enum EventKind {
     DataAccess {
         /// Which capability; none: the operator.
         capability: Option<CapabilityId>,
+        /// For whom; none: the operator.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        persona: Option<PersonaId>,
         /// What was done.
         operation: DataOperation,
         /// In which namespace.
@@ -180,6 +185,9 @@ pub enum EventKind {
     SecretAccess {
         /// Which capability; none: the operator.
         capability: Option<CapabilityId>,
+        /// For whom; none: the operator.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        persona: Option<PersonaId>,
         /// Which secret.
         secret: SecretName,
         /// What was done.
@@ -198,6 +206,27 @@ pub enum EventKind {
         /// The line, control characters escaped.
         message: String,
     },
+}
+
+impl EventKind {
+    /// For whom a call used a permission, or tried to; none: that is not what happened, or the operator did it.
+    pub fn used_for(&self) -> Option<&PersonaId> {
+        match self {
+            Self::HostCall { persona, .. } => Some(persona),
+            Self::DataAccess { persona, .. } | Self::SecretAccess { persona, .. } => persona.as_ref(),
+            Self::CapabilityRegistered { .. }
+            | Self::AdmissionRefused { .. }
+            | Self::DevelopmentOnly { .. }
+            | Self::Decision { .. }
+            | Self::InvocationStarted { .. }
+            | Self::InvocationEnded { .. }
+            | Self::Authentication { .. }
+            | Self::Security { .. }
+            | Self::Lifecycle { .. }
+            | Self::ConfigurationChanged { .. }
+            | Self::GuestLog { .. } => None,
+        }
+    }
 }
 
 /// What was done with a record.

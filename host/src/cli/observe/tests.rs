@@ -9,6 +9,7 @@ use super::*;
 fn call(permission: Permission, target: &str, allowed: bool) -> EventKind {
     EventKind::HostCall {
         capability: "probe".parse().unwrap(),
+        persona: "analyst".parse().unwrap(),
         permission,
         target: target.to_owned(),
         allowed,
@@ -197,6 +198,7 @@ fn a_flood_of_names_is_counted_and_not_kept() {
 fn what_was_done_with_records_and_secrets_counts_as_reached_for() {
     let data = |operation| EventKind::DataAccess {
         capability: Some("probe".parse().unwrap()),
+        persona: None,
         operation,
         namespace: "notes".parse().unwrap(),
         record: None,
@@ -206,6 +208,7 @@ fn what_was_done_with_records_and_secrets_counts_as_reached_for() {
     };
     let secret = |name: &str, operation| EventKind::SecretAccess {
         capability: Some("probe".parse().unwrap()),
+        persona: None,
         secret: name.parse().unwrap(),
         operation,
         target: None,

@@ -25,9 +25,14 @@ fn capability() -> CapabilityId {
     "probe".parse().unwrap()
 }
 
+fn persona() -> PersonaId {
+    "analyst".parse().unwrap()
+}
+
 fn host_call(permission: Permission, target: &str, allowed: bool) -> Value {
     converted(EventKind::HostCall {
         capability: capability(),
+        persona: persona(),
         permission,
         target: target.to_owned(),
         allowed,
@@ -129,6 +134,7 @@ fn a_long_name_that_a_reason_cuts_is_masked_as_far_as_it_stands_there() {
     ] {
         let record = converted(EventKind::HostCall {
             capability: capability(),
+            persona: persona(),
             permission,
             target,
             allowed: false,
@@ -144,6 +150,7 @@ fn a_refused_program_is_recorded_without_its_arguments() {
     let refused = |reason: &str| {
         converted(EventKind::HostCall {
             capability: capability(),
+            persona: persona(),
             permission: Permission::Exec,
             target: "/usr/bin/curl".to_owned(),
             allowed: false,
@@ -238,6 +245,7 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
 fn access_to_data_has_its_classification_and_no_value() {
     let memory = converted(EventKind::DataAccess {
         capability: Some(capability()),
+        persona: Some(persona()),
         operation: DataOperation::Write,
         namespace: "notes".parse().unwrap(),
         record: Some("0123".to_owned()),
@@ -252,6 +260,7 @@ fn access_to_data_has_its_classification_and_no_value() {
     );
     let secret = converted(EventKind::SecretAccess {
         capability: None,
+        persona: None,
         secret: "token".parse().unwrap(),
         operation: SecretOperation::Inject,
         target: Some("https://api.example".to_owned()),

@@ -45,6 +45,7 @@ mod tests {
             trace: None,
             kind: EventKind::HostCall {
                 capability: "echo".parse().unwrap(),
+                persona: "analyst".parse().unwrap(),
                 permission,
                 target: target.to_owned(),
                 allowed,

@@ -347,7 +347,7 @@ pub struct Repeated {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Plain>")]
     pub which: Option<Text>,
-    /// Who or what it was: an address, a persona or a capability. Absent: all that there were too many of to tell apart.
+    /// Who or what it was: an address, a persona, a capability, or `persona ID: CAPABILITY`. Absent: too many to tell apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Plain>")]
     pub from: Option<Text>,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aral_contract::TraceId;
 use aral_contract::event::SinkUnavailable;
+use aral_contract::{PersonaId, TraceId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -32,11 +32,12 @@ struct Body<'a> {
 }
 
 impl Prepared {
-    pub(super) fn new(at: Timestamp, trace: Option<TraceId>, event: AuditEvent) -> Self {
+    /// `persona` is for whom a call used a permission, which its record leaves to the beginning of the call.
+    pub(super) fn new(at: Timestamp, trace: Option<TraceId>, event: AuditEvent, persona: Option<&PersonaId>) -> Self {
         Self {
             at,
             trace,
-            source: Source::of(&event),
+            source: Source::of(&event, persona),
             event,
         }
     }
@@ -134,7 +135,7 @@ impl State {
 
     /// Queues an event of the log itself.
     pub(crate) fn push_own(&mut self, at: Timestamp, event: AuditEvent) -> u64 {
-        self.push(Prepared::new(at, None, event))
+        self.push(Prepared::new(at, None, event, None))
     }
 }
 

@@ -150,6 +150,7 @@ fn record(
             .map(|(store, name)| store.tag(namespace, name));
         call.event(EventKind::DataAccess {
             capability: Some(call.frame.grant.capability.clone()),
+            persona: Some(call.frame.grant.persona.clone()),
             operation: step.operation,
             namespace: namespace.clone(),
             record,

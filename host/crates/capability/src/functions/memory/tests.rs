@@ -115,6 +115,7 @@ impl Fixture {
             .map(|kind| match kind {
                 EventKind::DataAccess {
                     capability,
+                    persona,
                     operation,
                     namespace,
                     record,
@@ -123,6 +124,7 @@ impl Fixture {
                     refused,
                 } => {
                     assert_eq!(capability.unwrap().as_str(), "probe");
+                    assert!(persona.is_some());
                     assert_eq!(namespace.as_str(), "shared");
                     (operation, record, classification, amount, refused)
                 }

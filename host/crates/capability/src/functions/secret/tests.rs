@@ -104,12 +104,14 @@ impl Fixture {
             .map(|kind| match kind {
                 EventKind::SecretAccess {
                     capability,
+                    persona,
                     secret,
                     operation,
                     target,
                     refused,
                 } => {
                     assert_eq!((capability.unwrap().as_str(), target), ("probe", None));
+                    assert!(persona.is_some());
                     (secret.to_string(), operation, refused)
                 }
                 other => panic!("{other:?}"),

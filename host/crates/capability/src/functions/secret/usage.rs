@@ -36,6 +36,7 @@ impl Recorder {
         for secret in &self.secrets {
             self.call.event(EventKind::SecretAccess {
                 capability: Some(self.call.frame.grant.capability.clone()),
+                persona: Some(self.call.frame.grant.persona.clone()),
                 secret: secret.clone(),
                 operation: self.operation,
                 target: self.target.clone(),
