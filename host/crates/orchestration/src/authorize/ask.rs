@@ -112,11 +112,8 @@ pub(super) fn program_text(program: &ProgramScope) -> String {
 }
 
 pub(super) fn program_value(program: &ProgramScope) -> String {
-    let args: Vec<String> = program
-        .args
-        .iter()
-        .cloned()
-        .map(|arg| format!("{:?}", String::from(arg)))
-        .collect();
-    format!("{{ path = \"{}\", args = [{}] }}", program.path, args.join(", "))
+    let args = program.args.iter().cloned().map(String::from);
+    let args: Vec<String> = args.map(|arg| lines::quoted(&arg)).collect();
+    let path = lines::quoted(program.path.as_str());
+    format!("{{ path = {path}, args = [{}] }}", args.join(", "))
 }

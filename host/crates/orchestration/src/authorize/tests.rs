@@ -270,6 +270,44 @@ fn a_folder_outside_every_root_is_a_denial_even_beside_a_good_one() {
 }
 
 #[test]
+fn a_line_that_is_to_be_added_says_what_is_missing_and_nothing_else() {
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"]});
+    let open = ["permissions = [\"*\"]", "capabilities = [\"*\"]"];
+    let line = |asked: &Value, place: &str| {
+        let denial = decide(asked, &constraints, &open).outcome.unwrap_err();
+        let line = denial.missing[0].lines[0].clone();
+        let line = line.strip_prefix(place).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{denial:?}"))
+    };
+    let folder = "/srv/data\", \"/b\\c";
+    let asked = json!({"file:read": {"paths": [{"guest": "/data", "host": folder}]}});
+    let roots = line(&asked, "aral.toml, [policy.file]: ");
+    let taken = policy(&[&format!("file.{roots}")]);
+    assert_eq!(taken.read_roots, [folder.parse().unwrap()], "{roots}");
+
+    let args = [
+        "say \"no\"",
+        "a\\b",
+        "\u{7f}",
+        "\u{9b}1m",
+        "\u{202e}x",
+        "\u{e0001}",
+        "\n",
+        "ä]",
+        "{word}",
+    ];
+    let asked = json!({"exec": {"programs": [{"path": "/bin/a\" b", "args": args}]}});
+    let programs = line(&asked, "aral.toml, [policy.exec]: ");
+    assert!(
+        !programs.contains(char::is_control) && !programs.contains('\u{202e}'),
+        "{programs}"
+    );
+    let taken = policy(&[&format!("exec.{programs}")]);
+    let asked = entry(&asked).permissions.exec.unwrap().programs;
+    assert_eq!(taken.programs, asked, "{programs}");
+}
+
+#[test]
 fn numbers_narrow_to_the_policy_and_nothing_left_is_a_denial() {
     let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"]});
     let written =

@@ -5,7 +5,7 @@ use aral_capability::manifest::Entry;
 use aral_contract::{HostPattern, Permissions};
 use serde_json::{Map, Value};
 
-use super::{Change, Document};
+use super::{Change, Document, lines};
 
 /// One item of one permission.
 pub(super) struct Item {
@@ -115,6 +115,7 @@ fn inline(value: &Value) -> String {
                 .map(|(name, value)| format!("{name} = {}", inline(value)));
             format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+        Value::String(text) => lines::quoted(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
