@@ -125,15 +125,20 @@ async fn as_caller(
             return too_many(door);
         };
         request.extensions_mut().insert(place.clone());
-        let answered = known(door, protocol, trace, peer, request, next).await;
-        let mut response = answered.unwrap_or_else(|refused| refused);
-        response.extensions_mut().get_or_insert(place);
-        response
+        match known(door, protocol, trace, peer, request, next).await {
+            Ok(mut response) => {
+                response.extensions_mut().get_or_insert(place);
+                response
+            }
+            // It is small, and a stranger has no share: with answers that it does not read it would have the places of all.
+            Err(refused) => refused,
+        }
     };
     limit::strangers(door, trace, peer, answering).await
 }
 
-/// A caller who is known, within the limits of callers; the error is a refusal.
+/// A caller who is known, within the limits of callers; the error is a refusal of somebody who is not, or has no share of the
+/// places.
 async fn known(
     door: &Door,
     protocol: Protocol,
@@ -145,7 +150,10 @@ async fn known(
     let (caller, request) = authenticate(door, trace, peer, request).await?;
     let request = match protocol {
         Protocol::Rest => request,
-        Protocol::Mcp => mcp::read(door, trace, request).await?,
+        Protocol::Mcp => match mcp::read(door, trace, request).await {
+            Ok(request) => request,
+            Err(refused) => return Ok(refused),
+        },
     };
     Ok(limit::callers(door, peer, caller, request, next).await)
 }

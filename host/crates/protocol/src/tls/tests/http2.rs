@@ -243,6 +243,47 @@ async fn write_ms_ends_answers_that_nobody_reads_and_frees_their_place() {
     drop(unread);
 }
 
+/// A question that needs a caller, with this key.
+fn list(key: Option<&str>) -> Request<RequestBody> {
+    let request = Request::get("https://localhost/v1/capabilities");
+    let request = match key {
+        Some(key) => request.header("authorization", format!("Bearer {key}")),
+        None => request,
+    };
+    request.body(Empty::new().boxed()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_a_stranger_does_not_read_has_no_place() {
+    const KEY: &str = "aral_a-key-of-the-test";
+    let authority = Authority::new("root");
+    let options = authority.options();
+    let bounds = Bounds {
+        requests_max: 1,
+        ..Bounds::default()
+    };
+    let it = start_with(bounds, |listener, callers| {
+        listener.tls = Some(options);
+        listener.anonymous = None;
+        callers[0].keys = vec![aral_contract::Digest::of(KEY.as_bytes())];
+    })
+    .await;
+    let mut builder = usual();
+    builder.initial_stream_window_size(1);
+    let mut slow = Peer::new(&authority, None).h2(it.address, &builder).await;
+    let mut unread = Vec::new();
+    // Nothing was shown, and something wrong.
+    for key in [None, Some("aral_another")] {
+        slow.sender.ready().await.unwrap();
+        let refused = slow.sender.send_request(list(key)).await.unwrap();
+        assert_eq!(refused.status(), 401);
+        unread.push(refused);
+    }
+    let mut known = connect(&authority, &it).await;
+    assert_eq!(known.send(list(Some(KEY))).await.unwrap().status, 200);
+    drop(unread);
+}
+
 /// A subscription to news of the list of tools, which begins with an event and has no end.
 fn subscription() -> Request<RequestBody> {
     let (fields, body) = newest(
