@@ -9,6 +9,7 @@ use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::id::{CallerName, PersonaId};
 use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive, TraceId};
 use aral_orchestration::Dispatcher;
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::bounds::{self, Bounds};
@@ -59,7 +60,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     /// Who may say for whom they ask.
     pub(crate) proxies: Proxies,
-    pub(crate) openapi: String,
+    /// Each answer is this one, and no copy.
+    pub(crate) openapi: Bytes,
     pub(crate) receipts: Arc<dyn Receipts>,
     /// Places for receipts that are being made.
     pub(crate) proving: Places,
@@ -83,7 +85,7 @@ pub(crate) struct SharedParts {
     pub(crate) receipts: Arc<dyn Receipts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sink: Arc<dyn AuditSink>,
-    pub(crate) openapi: String,
+    pub(crate) openapi: Bytes,
     pub(crate) changes: watch::Receiver<()>,
 }
 

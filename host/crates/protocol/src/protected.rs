@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -85,8 +86,8 @@ pub(crate) struct Protected(Option<Described>);
 
 #[derive(Debug)]
 struct Described {
-    root: (Vec<u8>, HeaderValue),
-    mcp: (Vec<u8>, HeaderValue),
+    root: (Bytes, HeaderValue),
+    mcp: (Bytes, HeaderValue),
 }
 
 impl Protected {
@@ -106,7 +107,10 @@ impl Protected {
             };
             let challenge = format!("Bearer resource_metadata=\"{resource}{WELL_KNOWN}{path}\"");
             let challenge = HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
-            (serde_json::to_vec(&metadata).unwrap_or_default(), challenge)
+            (
+                Bytes::from(serde_json::to_vec(&metadata).unwrap_or_default()),
+                challenge,
+            )
         };
         Self(Some(Described {
             root: describe(""),
@@ -123,7 +127,8 @@ impl Protected {
         }
     }
 
-    fn answer(&self, which: fn(&Described) -> &(Vec<u8>, HeaderValue)) -> Response {
+    /// No copy: whoever does not read it has none.
+    fn answer(&self, which: fn(&Described) -> &(Bytes, HeaderValue)) -> Response {
         match &self.0 {
             Some(described) => {
                 let kind = [(header::CONTENT_TYPE, "application/json")];
@@ -166,7 +171,24 @@ pub(crate) async fn mcp(State(door): State<Arc<Door>>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn all_answers_are_one_document() {
+        let of = |text: &'static str| (Bytes::from(text.to_owned()), HeaderValue::from_static("Bearer"));
+        let (root, mcp) = (of("{}"), of("[]"));
+        let documents = [root.0.clone(), mcp.0.clone()];
+        let protected = Protected(Some(Described { root, mcp }));
+        for _ in 0..2 {
+            let answers = [protected.answer(|it| &it.root), protected.answer(|it| &it.mcp)];
+            for (answer, document) in answers.into_iter().zip(&documents) {
+                let told = answer.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+                assert_eq!((told.as_ptr(), told.len()), (document.as_ptr(), document.len()));
+            }
+        }
+    }
 
     #[test]
     fn a_resource_is_an_origin() {

@@ -224,7 +224,7 @@ impl Server {
             receipts: parts.receipts,
             clock: parts.clock,
             sink: parts.sink,
-            openapi: openapi::openapi(),
+            openapi: openapi::openapi().into(),
             changes: parts.changes,
         }));
         let (mut sockets, mut bound) = (Vec::new(), Vec::new());
