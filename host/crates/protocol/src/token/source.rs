@@ -169,7 +169,7 @@ impl Keys {
     }
 
     /// Asks for new keys, if that was not done a moment ago. `known`: who waits has a key that will do, so that it waits for
-    /// no other's question. It is an error if it would have to, and too many do.
+    /// no other's question, nor for its own where the last one brought nothing. It is an error if it would have to, and too many do.
     async fn refresh(self: &Arc<Self>, known: bool, waiting: &Places) -> Result<(), Doubt> {
         let KeysPlace::Url(remote) = &self.place else {
             return Ok(());
@@ -188,9 +188,19 @@ impl Keys {
             return Ok(());
         }
         // A task of its own: a caller that goes away would end the question that others wait for.
+        let in_vain = self.in_vain.load(Ordering::Acquire);
         let asking = tokio::spawn(Arc::clone(self).replace(Arc::clone(remote), asked));
-        let _replaced_or_logged = asking.await;
+        // While an issuer answers, nobody is let in with a key that it withdrew longer ago than `ttl`.
+        if !(known && in_vain) {
+            let _replaced_or_logged = asking.await;
+        }
         Ok(())
+    }
+
+    /// Ends once no question is under way.
+    #[cfg(test)]
+    pub(super) async fn rests(&self) {
+        let _nobody_asks = self.asked.lock().await;
     }
 
     async fn replace(self: Arc<Self>, remote: Arc<RemoteKeys>, mut asked: OwnedMutexGuard<Option<Duration>>) {

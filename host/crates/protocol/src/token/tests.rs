@@ -582,6 +582,13 @@ impl Server {
     }
 }
 
+/// Ends once nobody asks an issuer.
+async fn rests(all: &Issuers) {
+    for issuer in all.list.values() {
+        issuer.keys.rests().await;
+    }
+}
+
 #[tokio::test]
 async fn keys_are_fetched_kept_and_replaced() {
     let (one, two) = (
@@ -675,6 +682,7 @@ async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
     for seconds in [160, 300, 699] {
         at(seconds);
         assert_eq!(persona(&all, &token).await.unwrap(), "agent", "{seconds}");
+        rests(&all).await;
     }
     assert_eq!(server.asked(), 8);
     at(700);
@@ -788,6 +796,39 @@ async fn who_comes_while_the_first_asks_after_a_long_rest_waits_and_is_let_in() 
     at(30_000);
     let both = tokio::join!(persona(&all, &token), persona(&all, &token));
     assert_eq!(both, (Ok("agent".to_owned()), Ok("agent".to_owned())));
+}
+
+#[tokio::test]
+async fn who_has_a_known_key_does_not_wait_for_an_issuer_that_brought_nothing() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
+    let list = vec![options(server.place(), &[TokenAlgorithm::EdDSA])];
+    let all = Issuers::new(list, Arc::clone(&clock) as Arc<dyn Clock>);
+    let token = one.token(|_| ());
+    server.say("200 OK", &set(&[&one]));
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    server.say("503 Service Unavailable", b"");
+    at(100);
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    assert_eq!(server.asked(), 2);
+    at(110);
+    {
+        // At once, whether the issuer answers or hangs.
+        let mut asks = Box::pin(persona(&all, &token));
+        assert_eq!(
+            futures::poll!(&mut asks),
+            std::task::Poll::Ready(Ok("agent".to_owned()))
+        );
+    }
+    // It was asked all the same, and brings others once it is well.
+    rests(&all).await;
+    assert_eq!(server.asked(), 3);
+    server.say("200 OK", &set(&[&Signer::new("two", TokenAlgorithm::EdDSA)]));
+    at(120);
+    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    rests(&all).await;
+    assert_eq!(persona(&all, &token).await, Err("a token with an unknown key"));
 }
 
 #[tokio::test]
