@@ -227,10 +227,8 @@ impl SessionManager for OwnSessions {
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
         let line = self.find(id)?;
         let _turn = line.turn.lock().await;
-        let given_up = line.under_way.given_up(&message);
-        line.handle.push_message(message, None).await?;
-        if let Some(given_up) = given_up {
-            line.under_way.end(&given_up);
+        if line.under_way.takes(&message) {
+            line.handle.push_message(message, None).await?;
         }
         Ok(())
     }
@@ -254,4 +252,91 @@ impl SessionManager for OwnSessions {
 
 fn stream(mut messages: Receiver<ServerSseMessage>) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
     futures::stream::poll_fn(move |cx| messages.poll_recv(cx))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use rmcp::transport::Transport as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn client(value: Value) -> ClientJsonRpcMessage {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn ping(id: i64) -> ClientJsonRpcMessage {
+        client(json!({ "jsonrpc": "2.0", "id": id, "method": "ping" }))
+    }
+
+    fn give_up(id: i64) -> ClientJsonRpcMessage {
+        client(json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } }))
+    }
+
+    fn answer(id: i64) -> ServerJsonRpcMessage {
+        let value = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": "it failed" } });
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// A session that has begun, and the side of it that answers.
+    async fn begin() -> (OwnSessions, SessionId, Watched) {
+        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let sessions = OwnSessions::new(all, "somebody".parse().unwrap(), 1);
+        let (id, mut server) = sessions.create_session().await.unwrap();
+        let initialize = client(json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+        } }));
+        let serving = async {
+            server.receive().await.unwrap();
+            server.send(answer(0)).await.unwrap();
+        };
+        let (begun, ()) = tokio::join!(sessions.initialize_session(&id, initialize), serving);
+        begun.unwrap();
+        (sessions, id, server)
+    }
+
+    /// What a stream of news begins with.
+    async fn news(sessions: &OwnSessions, id: &SessionId) -> Option<ServerSseMessage> {
+        let mut news = Box::pin(sessions.create_standalone_stream(id).await.unwrap());
+        // What is kept is there as soon as the stream is.
+        news.next().now_or_never().flatten()
+    }
+
+    /// How many answers come until the end of a stream.
+    async fn answers(stream: &mut (impl Stream<Item = ServerSseMessage> + Unpin)) -> usize {
+        let mut count = 0;
+        while let Some(event) = stream.next().await {
+            count += usize::from(event.message.as_deref().and_then(answered).is_some());
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_on_its_way_is_not_given_up() {
+        let (sessions, id, mut server) = begin().await;
+        for number in 1..=20 {
+            let mut stream = Box::pin(sessions.create_stream(&id, ping(number)).await.unwrap());
+            server.receive().await.unwrap();
+            // The library has it, and has not looked.
+            let mut sending = Box::pin(server.send(answer(number)));
+            assert!(futures::poll!(&mut sending).is_pending());
+            sessions.accept_message(&id, give_up(number)).await.unwrap();
+            sending.await.unwrap();
+            assert_eq!(answers(&mut stream).await, 1);
+        }
+        assert!(news(&sessions, &id).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_has_no_answer() {
+        let (sessions, id, mut server) = begin().await;
+        let mut stream = Box::pin(sessions.create_stream(&id, ping(7)).await.unwrap());
+        server.receive().await.unwrap();
+        sessions.accept_message(&id, give_up(7)).await.unwrap();
+        server.receive().await.unwrap();
+        server.send(answer(7)).await.unwrap();
+        assert_eq!(answers(&mut stream).await, 0);
+        assert!(news(&sessions, &id).await.is_none());
+    }
 }

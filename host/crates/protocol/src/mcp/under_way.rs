@@ -17,7 +17,14 @@ pub(super) struct UnderWay(Arc<Mutex<Requests>>);
 #[derive(Debug, Default)]
 struct Requests {
     begun: u64,
-    numbers: HashMap<RequestId, u64>,
+    of: HashMap<RequestId, Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    /// Its answer is on the way to the library, and nobody gives it up any more.
+    is_answered: bool,
 }
 
 /// One of them. Another that has its id later is another one.
@@ -31,46 +38,67 @@ impl UnderWay {
     /// One begins; none: there is one with this id.
     pub(super) fn begin(&self, id: &RequestId) -> Option<Begun> {
         let mut requests = self.lock();
-        let Requests { begun, numbers } = &mut *requests;
-        let Entry::Vacant(place) = numbers.entry(id.clone()) else {
+        let Requests { begun, of } = &mut *requests;
+        let Entry::Vacant(place) = of.entry(id.clone()) else {
             return None;
         };
         *begun = begun.wrapping_add(1);
+        place.insert(Request {
+            number: *begun,
+            is_answered: false,
+        });
         Some(Begun {
             id: id.clone(),
-            number: *place.insert(*begun),
+            number: *begun,
         })
     }
 
-    /// The one with this id.
-    fn find(&self, id: &RequestId) -> Option<Begun> {
-        let number = self.lock().numbers.get(id).copied()?;
-        Some(Begun { id: id.clone(), number })
+    /// The one with this id has its answer, which is sent now; none: nobody waits for it. To the library, an answer without a
+    /// request is news, which it keeps for as long as the session lasts.
+    fn answer(&self, id: &RequestId) -> Option<Begun> {
+        let mut requests = self.lock();
+        let request = requests.of.get_mut(id)?;
+        request.is_answered = true;
+        Some(Begun {
+            id: id.clone(),
+            number: request.number,
+        })
     }
 
-    /// The one that this message of the client gives up.
-    pub(super) fn given_up(&self, message: &ClientJsonRpcMessage) -> Option<Begun> {
-        match message {
-            ClientJsonRpcMessage::Notification(said) => match &said.notification {
-                ClientNotification::CancelledNotification(cancelled) => {
-                    self.find(cancelled.params.request_id.as_ref()?)
-                }
-                _ => None,
-            },
-            _ => None,
+    /// Whether this message of the client is for the library. One that gives up a request is not, if that has its answer: only one
+    /// of the two happens. A request that is given up has none from now on.
+    pub(super) fn takes(&self, message: &ClientJsonRpcMessage) -> bool {
+        let Some(id) = given_up(message) else { return true };
+        let mut requests = self.lock();
+        let waits = requests.of.get(id).is_some_and(|request| !request.is_answered);
+        if waits {
+            requests.of.remove(id);
         }
+        waits
     }
 
     /// It has its answer, or will have none.
     pub(super) fn end(&self, ended: &Begun) {
         let mut requests = self.lock();
-        if requests.numbers.get(&ended.id) == Some(&ended.number) {
-            requests.numbers.remove(&ended.id);
+        let is_there = requests.of.get(&ended.id).map(|request| request.number) == Some(ended.number);
+        if is_there {
+            requests.of.remove(&ended.id);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The request that this message of the client gives up.
+fn given_up(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
+    match message {
+        ClientJsonRpcMessage::Notification(said) => match &said.notification {
+            ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id.as_ref(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -87,6 +115,8 @@ pub(super) fn answered(message: &ServerJsonRpcMessage) -> Option<&RequestId> {
 pub(super) struct Watched {
     inner: WorkerTransport<LocalSessionWorker>,
     under_way: UnderWay,
+    /// The request that begins the session is not among those that are under way, and its answer comes first.
+    has_begun: bool,
 }
 
 impl Watched {
@@ -94,6 +124,7 @@ impl Watched {
         Self {
             inner: WorkerTransport::spawn(worker),
             under_way,
+            has_begun: false,
         }
     }
 }
@@ -105,10 +136,18 @@ impl Transport<RoleServer> for Watched {
         &mut self,
         message: ServerJsonRpcMessage,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        let answers = answered(&message).and_then(|id| self.under_way.find(id));
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        let id = answered(&message);
+        let answers = id.and_then(|id| self.under_way.answer(id));
+        let is_for_nobody = id.is_some() && answers.is_none() && !is_first;
         let under_way = self.under_way.clone();
-        let sending = self.inner.send(message);
+        let sending = if is_for_nobody {
+            None
+        } else {
+            Some(self.inner.send(message))
+        };
         async move {
+            let Some(sending) = sending else { return Ok(()) };
             // Only once the answer is sent, the library has let go of its channel.
             let sent = sending.await;
             if let Some(answers) = answers {
@@ -150,17 +189,26 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_names_one() {
+    fn a_request_is_answered_or_given_up_and_not_both() {
         let under_way = UnderWay::default();
         let message = |value| serde_json::from_value::<ClientJsonRpcMessage>(value).expect("a message");
         let cancelled = message(json!({
             "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7 },
         }));
-        assert!(under_way.given_up(&cancelled).is_none(), "there is none");
-        let begun = under_way.begin(&RequestId::Number(7)).expect("the first");
-        let named = under_way.given_up(&cancelled).expect("it is there");
-        assert_eq!(named.number, begun.number);
+        let id = RequestId::Number(7);
+        assert!(!under_way.takes(&cancelled), "there is none");
+        assert!(under_way.answer(&id).is_none());
+        under_way.begin(&id).expect("the first");
+        assert!(under_way.takes(&cancelled));
+        assert!(under_way.answer(&id).is_none(), "it was given up");
+        assert!(!under_way.takes(&cancelled), "once is enough");
+        let begun = under_way.begin(&id).expect("the second");
+        let answers = under_way.answer(&id).expect("it is there");
+        assert_eq!(answers.number, begun.number);
+        assert!(!under_way.takes(&cancelled), "it has its answer");
+        under_way.end(&answers);
+        assert!(under_way.begin(&id).is_some());
         let other = message(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-        assert!(under_way.given_up(&other).is_none());
+        assert!(under_way.takes(&other));
     }
 }
