@@ -9,28 +9,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// everybody else out.
 const FIRST_ONES: u64 = 2;
 
-/// Who holds how many. Clones are the same one.
-#[derive(Debug, Clone)]
-pub(crate) struct Tally<K>(Arc<Mutex<Counts<K>>>);
+/// Who holds how many, and for as long as somebody holds one, something beside that. Clones are the same one.
+#[derive(Debug)]
+pub(crate) struct Tally<K, B = ()>(Arc<Mutex<Counts<K, B>>>);
 
 #[derive(Debug)]
-struct Counts<K> {
-    of: HashMap<K, Count>,
+struct Counts<K, B> {
+    of: HashMap<K, Count<B>>,
     /// How many all of them hold together.
     all: u64,
 }
 
 #[derive(Debug, Default)]
-struct Count {
+struct Count<B> {
     held: u64,
     refused: bool,
+    beside: B,
 }
 
 /// One of them, for as long as this is there.
 #[derive(Debug)]
-pub(crate) struct Held<K: Eq + Hash> {
-    tally: Tally<K>,
+pub(crate) struct Held<K: Eq + Hash, B = ()> {
+    tally: Tally<K, B>,
     key: K,
+    beside: B,
 }
 
 /// There is no further one.
@@ -48,25 +50,39 @@ pub(crate) enum Beyond {
 impl<K: Eq + Hash> Tally<K> {
     /// Nobody holds anything.
     pub(crate) fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<K, B> Default for Tally<K, B> {
+    fn default() -> Self {
         Self(Arc::new(Mutex::new(Counts {
             of: HashMap::new(),
             all: 0,
         })))
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Counts<K>> {
+impl<K, B> Clone for Tally<K, B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, B> Tally<K, B> {
+    fn lock(&self) -> MutexGuard<'_, Counts<K, B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Clone + Eq + Hash> Tally<K> {
+impl<K: Clone + Eq + Hash, B: Clone + Default> Tally<K, B> {
     /// One more, if this one holds fewer than `max`, which is not zero.
-    pub(crate) fn take(&self, key: &K, max: u64) -> Result<Held<K>, Beyond> {
+    pub(crate) fn take(&self, key: &K, max: u64) -> Result<Held<K, B>, Beyond> {
         self.take_of(key, max, u64::MAX)
     }
 
     /// The same, if all together hold fewer than `all_max`, too; for one that holds none, fewer than twice that.
-    pub(crate) fn take_of(&self, key: &K, max: u64, all_max: u64) -> Result<Held<K>, Beyond> {
+    pub(crate) fn take_of(&self, key: &K, max: u64, all_max: u64) -> Result<Held<K, B>, Beyond> {
         let mut counts = self.lock();
         let Counts { of, all } = &mut *counts;
         let all_max = match of.get_mut(key) {
@@ -86,11 +102,19 @@ impl<K: Clone + Eq + Hash> Tally<K> {
         Ok(Held {
             tally: self.clone(),
             key: key.clone(),
+            beside: count.beside.clone(),
         })
     }
 }
 
-impl<K: Eq + Hash> Drop for Held<K> {
+impl<K: Eq + Hash, B> Held<K, B> {
+    /// What is beside all that this one holds.
+    pub(crate) fn beside(&self) -> &B {
+        &self.beside
+    }
+}
+
+impl<K: Eq + Hash, B> Drop for Held<K, B> {
     fn drop(&mut self) {
         let mut counts = self.tally.lock();
         let Counts { of, all } = &mut *counts;
@@ -124,6 +148,15 @@ mod tests {
         assert!(tally.lock().of.is_empty());
         let _again = tally.take(&"one", 1).unwrap();
         assert_eq!(tally.take(&"one", 1).err(), beyond(true));
+    }
+
+    #[test]
+    fn what_is_beside_it_is_one_for_all_that_somebody_holds() {
+        let tally: Tally<&str, Arc<Mutex<u64>>> = Tally::default();
+        let (first, second) = (tally.take(&"one", 2).unwrap(), tally.take(&"one", 2).unwrap());
+        assert!(Arc::ptr_eq(first.beside(), second.beside()));
+        let other = tally.take(&"other", 2).unwrap();
+        assert!(!Arc::ptr_eq(first.beside(), other.beside()));
     }
 
     #[test]
