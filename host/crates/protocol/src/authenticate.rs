@@ -292,10 +292,9 @@ fn take_share(door: &Door, caller: &CallerName, request: &Request) -> Result<(),
     let max = door.shared.bounds.requests_per_caller_max;
     match door.shared.requests_of.take(caller, max) {
         Ok(share) => {
-            if let Some(place) = request.extensions().get::<Place>() {
-                place.share(share);
-            }
-            Ok(())
+            let place = request.extensions().get::<Place>();
+            let shared = place.map_or(Ok(()), |place| place.share(share));
+            shared.map_err(|failure| Problem::from(failure).closing())
         }
         Err(_beyond) => {
             meters::rate_limited("requests_per_caller_max");

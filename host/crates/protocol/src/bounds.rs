@@ -82,6 +82,11 @@ bounds! {
     /// The same of one caller; a quarter of them, where nobody says. Stops one whose bodies come slowly from taking the places of
     /// all.
     requests_per_caller_max = share_of_one(2_000), 1 => 1_000_000;
+    /// Bytes of answers that are not sent yet, beyond which no further answer begins. Stops callers who do not read what they asked for
+    /// from filling memory.
+    unsent_bytes_max = 256 << 20, 1 => 1 << 40;
+    /// The same of one caller; a quarter of them, where nobody says. Stops one who does not read from taking the room of all.
+    unsent_bytes_per_caller_max = share_of_one(256 << 20), 1 => 1 << 40;
     /// Request line and header fields together. Stops header floods.
     header_bytes_max = 32 << 10, 8 << 10 => 1 << 20;
     /// Path and query. Stops addresses that fill logs.
@@ -142,6 +147,7 @@ impl BoundsRequest {
         Self {
             connections_per_address_max: of(self.connections_per_address_max, self.connections_max),
             requests_per_caller_max: of(self.requests_per_caller_max, self.requests_max),
+            unsent_bytes_per_caller_max: of(self.unsent_bytes_per_caller_max, self.unsent_bytes_max),
             ..self.clone()
         }
     }
@@ -228,6 +234,11 @@ mod tests {
         assert_eq!([1, 4, 7, 8].map(share), [1, 1, 1, 2]);
         assert_eq!(shares(Some(400), Some(500)), (500, 500), "what it says holds");
         assert_eq!(shares(None, Some(7)), (7, 7));
+        let bytes = BoundsRequest {
+            unsent_bytes_max: Some(1_000),
+            ..BoundsRequest::default()
+        };
+        assert_eq!(Bounds::resolve(&bytes).unwrap().unsent_bytes_per_caller_max, 250);
         let none = BoundsRequest {
             requests_max: Some(0),
             ..BoundsRequest::default()

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use aral_contract::Failure;
 use aral_contract::id::CallerName;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -24,41 +25,70 @@ use crate::accept::Stop;
 use crate::admin;
 use crate::bounds::{self, Bounds};
 use crate::pace::{Pace, Paced};
+use crate::problem::Problem;
 use crate::stage::{Current, Stage};
 use crate::tally;
 use crate::tls::ClientCertificate;
+use crate::unsent::{Unsent, Weight};
 
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Place(Arc<Held>);
 
 #[derive(Debug)]
-struct Held {
-    /// None: it is one of its caller's alone.
-    _permit: Option<OwnedSemaphorePermit>,
-    /// The same among those of the caller, once it is known.
-    share: OnceLock<tally::Held<CallerName>>,
+enum Held {
+    /// One of all, and what its answer has in bytes.
+    Request {
+        weight: Weight,
+        _permit: OwnedSemaphorePermit,
+        /// The same among those of the caller, once it is known.
+        share: OnceLock<tally::Held<CallerName, Unsent>>,
+    },
+    /// It is one of its caller's alone.
+    Stream { _share: tally::Held<CallerName> },
 }
 
 impl Place {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Held {
-            _permit: Some(permit),
+    /// `weight` is that of its answer.
+    pub(crate) fn new(permit: OwnedSemaphorePermit, weight: Weight) -> Self {
+        Self(Arc::new(Held::Request {
+            weight,
+            _permit: permit,
             share: OnceLock::new(),
         }))
     }
 
     /// The place of an answer that is none of the requests under way.
     pub(crate) fn of(share: tally::Held<CallerName>) -> Self {
-        Self(Arc::new(Held {
-            _permit: None,
-            share: share.into(),
-        }))
+        Self(Arc::new(Held::Stream { _share: share }))
     }
 
-    /// It is one of this caller's from now on.
-    pub(crate) fn share(&self, share: tally::Held<CallerName>) {
-        let _is_the_first = self.0.share.set(share);
+    /// It is one of this caller's from now on. It is an error if this one does not read its answers.
+    pub(crate) fn share(&self, taken: tally::Held<CallerName, Unsent>) -> Result<(), Failure> {
+        match &*self.0 {
+            Held::Request { weight, share, .. } => weight.owned(share.get_or_init(|| taken).beside()),
+            Held::Stream { .. } => Ok(()),
+        }
+    }
+
+    /// Its answer has so many bytes, which wait to be sent. It is an error if there is no room for them.
+    pub(crate) fn weigh(&self, bytes: u64) -> Result<(), Failure> {
+        match &*self.0 {
+            Held::Request { weight, .. } => weight.set(bytes),
+            // What is sent on it is small.
+            Held::Stream { .. } => Ok(()),
+        }
+    }
+
+    /// The answer, whose bytes count if all of it is there, or why there is no room for it. What its fields say happened all the
+    /// same.
+    pub(crate) fn bear(&self, mut response: Response) -> Response {
+        let bytes = response.body().size_hint().exact();
+        if let Some(Err(failure)) = bytes.map(|bytes| self.weigh(bytes)) {
+            *response.body_mut() = Body::empty();
+            response.extensions_mut().insert(Problem::from(failure));
+        }
+        response
     }
 }
 

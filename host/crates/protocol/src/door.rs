@@ -28,6 +28,7 @@ use crate::signature::nonces::Nonces;
 use crate::tally::Tally;
 use crate::tls::Tls;
 use crate::token::Issuers;
+use crate::unsent::Unsent;
 
 /// One listener and what it leads to.
 #[derive(Debug)]
@@ -55,7 +56,9 @@ pub(crate) struct Shared {
     /// Places for requests.
     pub(crate) requests: Places,
     /// How many of these are each caller's.
-    pub(crate) requests_of: Tally<CallerName>,
+    pub(crate) requests_of: Tally<CallerName, Unsent>,
+    /// What is answered to them and not sent yet.
+    pub(crate) unsent: Unsent,
     /// How often somebody may ask.
     pub(crate) limits: Arc<Limits>,
     /// Who may say for whom they ask.
@@ -120,7 +123,8 @@ impl Shared {
             )),
             connections_of: Tally::new(),
             requests: Places::new(bounds::size(bounds.requests_max)),
-            requests_of: Tally::new(),
+            requests_of: Tally::default(),
+            unsent: Unsent::default(),
             limits: Arc::new(parts.limits),
             proxies: parts.proxies,
             openapi: parts.openapi,
@@ -160,6 +164,7 @@ impl Shared {
             connections_of: self.connections_of.clone(),
             requests: self.requests.clone(),
             requests_of: self.requests_of.clone(),
+            unsent: self.unsent.clone(),
             limits: Arc::new(self.limits.renewed(rates, redis)),
             proxies,
             openapi: self.openapi.clone(),

@@ -43,6 +43,7 @@ mod places;
 mod secure;
 mod streams;
 mod tally;
+mod unsent;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};
 pub use bind_error::{BindError, Lack};

@@ -26,6 +26,7 @@ use crate::meters;
 use crate::openapi::Description;
 use crate::problem::Problem;
 use crate::signature::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
+use crate::unsent::Weight;
 use crate::{capabilities, health, invoke, mcp, openapi, protected, receipts};
 
 /// How long a browser may remember what a page may do.
@@ -121,12 +122,14 @@ async fn as_caller(
 ) -> Response {
     let door = &door;
     let answering = async {
-        let Some(place) = door.shared.requests.try_take().map(Place::new) else {
+        let Some(permit) = door.shared.requests.try_take() else {
             return too_many(door);
         };
+        let place = Place::new(permit, Weight::new(&door.shared.unsent, &door.shared.bounds));
         request.extensions_mut().insert(place.clone());
         match known(door, protocol, trace, peer, request, next).await {
-            Ok(mut response) => {
+            Ok(response) => {
+                let mut response = place.bear(response);
                 response.extensions_mut().get_or_insert(place);
                 response
             }

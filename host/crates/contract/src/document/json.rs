@@ -147,6 +147,26 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     Ok(value)
 }
 
+/// About what a value takes in memory, in bytes. It goes as deep as the value does, which came from a text of bounded depth.
+pub fn memory_bytes(value: &Value) -> usize {
+    fn sum(bytes: impl Iterator<Item = usize>) -> usize {
+        bytes.fold(0, usize::saturating_add)
+    }
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(list) => sum(list.iter().map(memory_bytes)),
+        Value::Object(map) if map.is_empty() => 0,
+        Value::Object(map) => {
+            let members = map
+                .iter()
+                .map(|(key, value)| key.len().saturating_add(memory_bytes(value)));
+            sum(members).saturating_add(OBJECT_BYTES)
+        }
+    };
+    inside.saturating_add(VALUE_BYTES)
+}
+
 /// Refuses numbers that RFC 8785 and other readers could print or read differently.
 fn check_numbers(value: &Value) -> Result<(), JsonError> {
     const LIMIT: u64 = 1 << 53;
@@ -248,6 +268,15 @@ mod tests {
         ] {
             assert!(parse(list(one, count).as_bytes()).is_ok(), "{count} times {one}");
         }
+    }
+
+    #[test]
+    fn a_value_takes_more_than_its_text() {
+        let bytes = |text: &str| memory_bytes(&parse(text.as_bytes()).unwrap());
+        assert_eq!(bytes("0"), VALUE_BYTES);
+        assert_eq!(bytes("\"abc\""), VALUE_BYTES + 3);
+        assert_eq!(bytes("[[],{},null]"), 4 * VALUE_BYTES);
+        assert_eq!(bytes("{\"ab\":[1]}"), 3 * VALUE_BYTES + 2 + OBJECT_BYTES);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_contract::document::json::memory_bytes;
 use aral_contract::{CapabilityId, Code, Failure, TraceContext, TraceId};
 use aral_orchestration::dispatch::Stage;
 use aral_orchestration::{Outcome, Request, Session};
@@ -21,6 +22,7 @@ use super::message::data;
 use super::{Toolbox, tool};
 use crate::bounds;
 use crate::capabilities::exactly;
+use crate::connection::Place;
 use crate::invoke;
 use crate::limit::Reservation;
 
@@ -36,6 +38,8 @@ pub(super) struct Caller {
     pub(super) toolbox: Toolbox,
     /// What is put aside for the call; none: nobody limits who calls.
     pub(super) reservation: Option<Arc<Reservation>>,
+    /// Whose answer waits to be sent; none: nobody counts them.
+    pub(super) place: Option<Place>,
 }
 
 impl Caller {
@@ -62,7 +66,7 @@ impl Caller {
                 Ok(failed(&failure, self.context.trace))
             }
             ended = call => match ended {
-                Ok(outcome) => told(outcome?),
+                Ok(outcome) => borne(outcome?, self.place.as_ref()),
                 Err(_elapsed) => Ok(failed(&self.too_long(), self.context.trace)),
             },
             () = progress(context.meta.get_progress_token(), &context.peer, stages) => {
@@ -154,8 +158,23 @@ fn unknown(name: &str, trace: TraceId) -> ErrorData {
     ErrorData::invalid_params(message, Some(data(Code::CapabilityUnknown.as_str(), trace)))
 }
 
+/// The outcome as MCP has it, whose bytes count until it is sent; or the same call, and that there is no room for what it answers.
+fn borne(mut outcome: Outcome, place: Option<&Place>) -> Result<CallToolResult, ErrorData> {
+    let result = told(&outcome)?;
+    let text = outcome.result.as_ref().map_or(0, String::len);
+    let value = result.structured_content.as_ref().map_or(0, memory_bytes);
+    let bytes = u64::try_from(text.saturating_add(value)).unwrap_or(u64::MAX);
+    match place.map_or(Ok(()), |place| place.weigh(bytes)) {
+        Ok(()) => Ok(result),
+        Err(failure) => {
+            outcome.result = Err(failure);
+            told(&outcome)
+        }
+    }
+}
+
 /// The outcome as MCP has it: text for a model, the same as a value for a program, the rest beside it.
-fn told(outcome: Outcome) -> Result<CallToolResult, ErrorData> {
+fn told(outcome: &Outcome) -> Result<CallToolResult, ErrorData> {
     let mut result = match &outcome.result {
         Err(failure) => failed(failure, outcome.trace),
         Ok(output) => {
@@ -222,5 +241,51 @@ async fn progress(token: Option<ProgressToken>, peer: &Peer<RoleServer>, mut sta
             Ok(()) = stages.changed() => {}
             () = tokio::time::sleep(PROGRESS_EVERY) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds::Bounds;
+    use crate::places::Places;
+    use crate::unsent::{Unsent, Weight};
+
+    fn outcome(output: &str) -> Outcome {
+        Outcome {
+            trace: TraceId::from_bytes([7; 16]),
+            capability: "echo".parse().unwrap(),
+            version: Some("1.2.3".parse().unwrap()),
+            result: Ok(output.to_owned()),
+            usage: aral_contract::Usage::default(),
+            cost_micro: 0,
+            grant: None,
+            receipt: None,
+        }
+    }
+
+    #[test]
+    fn an_answer_that_has_no_room_says_that_the_call_was_made() {
+        let bounds = Bounds {
+            unsent_bytes_max: 1_000,
+            unsent_bytes_per_caller_max: 1_000,
+            ..Bounds::default()
+        };
+        let (places, all) = (Places::new(2), Unsent::default());
+        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        // A hundred values take more memory than their text.
+        let long = format!("[{}0]", "0,".repeat(99));
+        let (first, second) = (place(), place());
+        let told = borne(outcome(&long), Some(&first)).unwrap();
+        assert_eq!(told.is_error, Some(false));
+        let refused = borne(outcome("0"), Some(&second)).unwrap();
+        assert_eq!(refused.is_error, Some(true));
+        let meta = serde_json::to_value(refused.meta.unwrap()).unwrap();
+        assert_eq!(meta["aral/error"]["code"], "host.unavailable");
+        assert_eq!(meta["aral/version"], "1.2.3");
+        drop(first);
+        let told = borne(outcome("0"), Some(&second)).unwrap();
+        assert_eq!(told.is_error, Some(false));
+        assert_eq!(borne(outcome(&long), None).unwrap().is_error, Some(false));
     }
 }

@@ -1,6 +1,7 @@
 //! What the server answers to the methods of MCP: who it is, which tools there are, what a call came to, and that the list of
 //! tools is another one now.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,7 @@ use rmcp::model::{
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::call::Caller;
@@ -23,6 +25,7 @@ use super::stdio::Paths;
 use super::{News, Toolbox, tool};
 use crate::bounds::Bounds;
 use crate::capabilities;
+use crate::connection::Place;
 use crate::limit::Reservation;
 
 /// One conversation: a session over HTTP, a request without one, or a process with its standard input.
@@ -76,6 +79,7 @@ impl Handler {
         let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(context.trace))?;
         Ok(Caller {
             reservation: parts.and_then(|parts| parts.get::<Arc<Reservation>>()).cloned(),
+            place: parts.and_then(|parts| parts.get::<Place>()).cloned(),
             session,
             context,
             toolbox,
@@ -94,6 +98,26 @@ fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
     let mut result = ListToolsResult::with_all_items(tools.collect());
     result.next_cursor = page.next;
     result
+}
+
+/// How many bytes something has as JSON.
+fn written(value: &impl Serialize) -> u64 {
+    struct Count(u64);
+
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    let _counting_never_fails = serde_json::to_writer(&mut count, value);
+    count.0
 }
 
 /// What a caller learns of a fault of the host.
@@ -127,7 +151,21 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         let caller = self.caller(&context.extensions)?;
         let after = request.and_then(|request| request.cursor);
-        unwinding(caller.context.trace, async { Ok(list(&caller, after.as_deref())) }).await
+        unwinding(caller.context.trace, async {
+            let listed = list(&caller, after.as_deref());
+            match caller
+                .place
+                .as_ref()
+                .map_or(Ok(()), |place| place.weigh(written(&listed)))
+            {
+                Ok(()) => Ok(listed),
+                Err(failure) => {
+                    let data = data(failure.code.as_str(), caller.context.trace);
+                    Err(ErrorData::internal_error(failure.message, Some(data)))
+                }
+            }
+        })
+        .await
     }
 
     async fn call_tool(

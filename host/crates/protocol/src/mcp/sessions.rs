@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use aral_contract::id::CallerName;
 use aral_runtime::entropy;
 use futures::{Stream, StreamExt as _};
-use rmcp::model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use http::request::Parts;
+use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
     EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
 };
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::under_way::{UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
+use crate::connection::Place;
 use crate::tally::{Beyond, Held, Tally};
 
 /// All sessions.
@@ -201,7 +203,9 @@ impl SessionManager for OwnSessions {
         let turn = turn.lock_owned().await;
         let begun = match &message {
             ClientJsonRpcMessage::Request(request) => {
-                let begun = under_way.begin(&request.id);
+                let parts = request.request.extensions().get::<Parts>();
+                let place = parts.and_then(|parts| parts.extensions.get::<Place>()).cloned();
+                let begun = under_way.begin(&request.id, place);
                 Some(begun.ok_or_else(|| self.refuse_twice(&request.id))?)
             }
             _ => None,

@@ -10,6 +10,8 @@ use rmcp::model::{ClientJsonRpcMessage, ClientNotification, RequestId, ServerJso
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker, LocalSessionWorkerError};
 use rmcp::transport::{Transport, WorkerTransport};
 
+use crate::connection::Place;
+
 /// All of one session.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<Requests>>);
@@ -25,6 +27,8 @@ struct Request {
     number: u64,
     /// Its answer is on the way to the library, and nobody gives it up any more.
     is_answered: bool,
+    /// What its answer occupies until the library has sent it, also where nobody reads it any more.
+    _place: Option<Place>,
 }
 
 /// One of them. Another that has its id later is another one.
@@ -36,16 +40,17 @@ pub(super) struct Begun {
 
 impl UnderWay {
     /// One begins; none: there is one with this id.
-    pub(super) fn begin(&self, id: &RequestId) -> Option<Begun> {
+    pub(super) fn begin(&self, id: &RequestId, place: Option<Place>) -> Option<Begun> {
         let mut requests = self.lock();
         let Requests { begun, of } = &mut *requests;
-        let Entry::Vacant(place) = of.entry(id.clone()) else {
+        let Entry::Vacant(vacant) = of.entry(id.clone()) else {
             return None;
         };
         *begun = begun.wrapping_add(1);
-        place.insert(Request {
+        vacant.insert(Request {
             number: *begun,
             is_answered: false,
+            _place: place,
         });
         Some(Begun {
             id: id.clone(),
@@ -176,16 +181,16 @@ mod tests {
     fn one_id_has_one_request_at_a_time() {
         let under_way = UnderWay::default();
         let (id, other) = (RequestId::Number(7), RequestId::String("7".into()));
-        let first = under_way.begin(&id).expect("the first");
-        assert!(under_way.begin(&id).is_none());
-        assert!(under_way.begin(&other).is_some(), "a text is no number");
+        let first = under_way.begin(&id, None).expect("the first");
+        assert!(under_way.begin(&id, None).is_none());
+        assert!(under_way.begin(&other, None).is_some(), "a text is no number");
         under_way.end(&first);
-        let second = under_way.begin(&id).expect("the first has ended");
+        let second = under_way.begin(&id, None).expect("the first has ended");
         // What is heard of the first too late does not end the second.
         under_way.end(&first);
-        assert!(under_way.begin(&id).is_none());
+        assert!(under_way.begin(&id, None).is_none());
         under_way.end(&second);
-        assert!(under_way.begin(&id).is_some());
+        assert!(under_way.begin(&id, None).is_some());
     }
 
     #[test]
@@ -198,16 +203,16 @@ mod tests {
         let id = RequestId::Number(7);
         assert!(!under_way.takes(&cancelled), "there is none");
         assert!(under_way.answer(&id).is_none());
-        under_way.begin(&id).expect("the first");
+        under_way.begin(&id, None).expect("the first");
         assert!(under_way.takes(&cancelled));
         assert!(under_way.answer(&id).is_none(), "it was given up");
         assert!(!under_way.takes(&cancelled), "once is enough");
-        let begun = under_way.begin(&id).expect("the second");
+        let begun = under_way.begin(&id, None).expect("the second");
         let answers = under_way.answer(&id).expect("it is there");
         assert_eq!(answers.number, begun.number);
         assert!(!under_way.takes(&cancelled), "it has its answer");
         under_way.end(&answers);
-        assert!(under_way.begin(&id).is_some());
+        assert!(under_way.begin(&id, None).is_some());
         let other = message(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
         assert!(under_way.takes(&other));
     }

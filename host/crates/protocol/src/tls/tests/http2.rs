@@ -284,6 +284,54 @@ async fn a_refusal_that_a_stranger_does_not_read_has_no_place() {
     drop(unread);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unsent_bytes_max_and_unsent_bytes_per_caller_max() {
+    let keys = ["aral_a-key-of-the-test", "aral_another"];
+    let usually = Bounds::default().unsent_bytes_max;
+    for (all, own, expected) in [
+        (usually, usually, [200_u16, 200]),
+        (usually, 1, [503, 200]),
+        (1, usually, [503, 503]),
+    ] {
+        let authority = Authority::new("root");
+        let options = authority.options();
+        let bounds = Bounds {
+            unsent_bytes_max: all,
+            unsent_bytes_per_caller_max: own,
+            ..Bounds::default()
+        };
+        let it = start_with(bounds, |listener, callers| {
+            listener.tls = Some(options);
+            listener.anonymous = None;
+            callers.push(callers[0].clone());
+            callers[1].name = "other".parse().unwrap();
+            for (caller, key) in callers.iter_mut().zip(keys) {
+                caller.keys = vec![aral_contract::Digest::of(key.as_bytes())];
+            }
+        })
+        .await;
+        let mut builder = usual();
+        builder.initial_stream_window_size(1);
+        let mut slow = Peer::new(&authority, None).h2(it.address, &builder).await;
+        // However large it is, the first has room.
+        let unread = slow.sender.send_request(list(Some(keys[0]))).await.unwrap();
+        assert_eq!(unread.status(), 200);
+        let mut reads = connect(&authority, &it).await;
+        for (key, expected) in keys.into_iter().zip(expected) {
+            let answer = reads.send(list(Some(key))).await.unwrap();
+            assert_eq!(answer.status, expected, "{all} {own} {key}");
+        }
+        drop(unread);
+        slow.task.abort();
+        let again = async {
+            while reads.send(list(Some(keys[0]))).await.unwrap().status != 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
+    }
+}
+
 /// A subscription to news of the list of tools, which begins with an event and has no end.
 fn subscription() -> Request<RequestBody> {
     let (fields, body) = newest(
