@@ -5,12 +5,21 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local levels, refused, wait = {}, 0, 0
+local function keep(key, level)
+  local value = string.format('%.0f %.0f', now, level)
+  redis.call('SET', key, value, 'PX', string.format('%.0f', math.ceil(level / 1000000) + 1))
+end
 for i, key in ipairs(KEYS) do
   local amount, most = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   local kept, level = redis.call('GET', key), 0
   if kept then
     local at, was = string.match(kept, '^(%d+) (%d+)$')
-    level = math.max(0, tonumber(was) - math.max(0, now - tonumber(at)) * 1000)
+    at, was = tonumber(at), tonumber(was)
+    level = math.max(0, was - math.max(0, now - at) * 1000)
+    if at > now then
+      -- The clock went back. Nothing would fall until it is then again, and a key that is full refuses all that time.
+      keep(key, level)
+    end
   end
   levels[i] = level
   local over = level + amount - most
@@ -24,8 +33,7 @@ if refused == 0 then
     if levels[i] == 0 then
       redis.call('DEL', key)
     else
-      local value = string.format('%.0f %.0f', now, levels[i])
-      redis.call('SET', key, value, 'PX', string.format('%.0f', math.ceil(levels[i] / 1000000) + 1))
+      keep(key, levels[i])
     end
   end
 end

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::super::model::{Model, Step, steps};
+use super::super::rate::{Per, Rate};
 use super::*;
 
 /// Where the server is.
@@ -20,9 +21,9 @@ impl AuditSink for Nowhere {
     fn record(&self, _event: Event) {}
 }
 
-async fn start(prefix: &str) -> Shared {
+async fn start(address: &str, prefix: &str) -> Shared {
     let options = RedisOptions {
-        url: address().parse().unwrap(),
+        url: address.parse().unwrap(),
         password: None,
         ca_pem: None,
         prefix: prefix.parse().unwrap(),
@@ -83,10 +84,31 @@ async fn compare(shared: &Shared, steps: Vec<Step>) -> Result<(), TestCaseError>
 #[test]
 fn the_script_does_what_the_model_does() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let shared = runtime.block_on(start("{aral}:model"));
+    let shared = runtime.block_on(start(&address(), "{aral}:model"));
     let mut runner = TestRunner::new(Config::with_cases(60));
     let steps = steps(Duration::from_millis(40), 40);
     runner
         .run(&steps, |steps| runtime.block_on(compare(&shared, steps)))
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_gives_back_from_then_on() {
+    // A database of its own: another test empties the first.
+    let shared = start(&format!("{}/1", address()), "{aral}:clock").await;
+    let mut connection = connection(&shared).await;
+    let charge = Charge::one(Key::new(Limit::Global, &["clock"]), Rate::of(100, Per::Second, 1));
+    let key = charge.key.text("{aral}:clock");
+    let (_, now) = shared.link.ask(&mut connection, &[charge], Sign::Take).await.unwrap();
+    // Full, as a server left it whose clock was ten minutes ahead.
+    let value = format!("{} {}", now + 600_000_000, charge.rate.capacity_ns());
+    let mut set = redis::cmd("SET");
+    set.arg(&key).arg(value).arg("PX").arg(600_000);
+    let _: () = set.query_async(&mut connection).await.unwrap();
+    let Ok(Verdict::Refused(refused)) = shared.take(&[charge]).await else {
+        panic!("it is full")
+    };
+    tokio::time::sleep(refused.wait.unwrap()).await;
+    let taken = shared.take(&[charge]).await;
+    assert!(matches!(taken, Ok(Verdict::Passed(_))), "{taken:?}");
 }
