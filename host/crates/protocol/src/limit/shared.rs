@@ -1,6 +1,6 @@
 //! Limits that several servers share, in Redis: one script for all keys of a request, which counts all or none, by the
-//! server's own clock. While the server does not answer nobody waits for it, one task looks whether it is there again, and
-//! both changes are recorded, once each.
+//! server's own clock. While the server does not answer nobody waits for it, one task looks whether it is there, and both
+//! changes are recorded, once each.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,10 @@ use crate::meters;
 /// How often a server that does not answer is tried. Also the least time between two losses, so that one that answers and
 /// fails in turns does not fill the audit log.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a server that answers is asked where nobody else asks. Whatever it sends meanwhile is kept until somebody does:
+/// stops one that sends without end from filling memory, and lets one that is gone be known before a caller waits for it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The security events of both changes.
 const DOWN: &str = "rates.redis_down";
@@ -190,9 +194,14 @@ impl Link {
         let connection = tokio::time::timeout(self.timeout(), connection).await;
         let connection = connection.map_err(|_elapsed| "it takes no connection in time".to_owned())?;
         let mut connection = connection.map_err(|error| error.to_string())?;
-        let probe = Charge::one(Key::new(Limit::Global, &["probe"]), Rates::default().global);
-        self.ask(&mut connection, &[probe], Sign::Take).await?;
+        self.ask(&mut connection, &[probe()], Sign::Take).await?;
         Ok(connection)
+    }
+
+    /// Whether the server still answers, without leaving anything there. One that does not is lost, as if a request had found
+    /// that out.
+    async fn look(&self) {
+        let _answered = self.run(&[probe()], Sign::GiveBack).await;
     }
 
     /// Something failed on this connection.
@@ -253,7 +262,7 @@ impl Link {
     }
 }
 
-/// Connects anew as often as the connection is lost.
+/// Connects anew as often as the connection is lost, and finds out that it is.
 async fn keep(link: Arc<Link>, client: Client) {
     let mut number = 1_u64;
     let mut tried = Instant::now();
@@ -264,8 +273,16 @@ async fn keep(link: Arc<Link>, client: Client) {
             link.try_connect(&client, number).await;
             number = number.saturating_add(1);
         }
-        link.lost.notified().await;
+        tokio::select! {
+            () = link.lost.notified() => {}
+            () = tokio::time::sleep(LOOK) => link.look().await,
+        }
     }
+}
+
+/// What is asked to see whether the server answers. It counts against nobody.
+fn probe() -> Charge {
+    Charge::one(Key::new(Limit::Global, &["probe"]), Rates::default().global)
 }
 
 fn client(options: &RedisOptions) -> RedisResult<Client> {
@@ -321,5 +338,4 @@ fn read(charges: &[Charge], answer: &[u64]) -> Option<(Verdict, u64)> {
 }
 
 #[cfg(test)]
-#[cfg(feature = "services")]
 mod tests;

@@ -1,18 +1,12 @@
-//! The script in a real Redis, held against the model.
+//! A server of limits that is one, and one that is not.
 
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+#[cfg(feature = "services")]
+mod services;
 
-use super::super::model::{Model, Step, steps};
-use super::super::rate::{Per, Rate};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
 use super::*;
-
-/// Where the server is.
-#[expect(clippy::disallowed_methods, reason = "the tests are told by a variable")]
-fn address() -> String {
-    let found = std::env::var("ARAL_SERVICE_REDIS_ADDRESS");
-    found.expect("ARAL_SERVICE_REDIS_ADDRESS is not set: run `cargo xtask test --services`")
-}
 
 #[derive(Debug)]
 struct Nowhere;
@@ -21,13 +15,13 @@ impl AuditSink for Nowhere {
     fn record(&self, _event: Event) {}
 }
 
-async fn start(address: &str, prefix: &str) -> Shared {
+async fn start(address: &str, prefix: &str, timeout_ms: u64) -> Shared {
     let options = RedisOptions {
         url: address.parse().unwrap(),
         password: None,
         ca_pem: None,
         prefix: prefix.parse().unwrap(),
-        timeout_ms: 10_000,
+        timeout_ms,
         when_down: WhenDown::Refuse,
     };
     let recorder = Recorder {
@@ -37,78 +31,54 @@ async fn start(address: &str, prefix: &str) -> Shared {
     Shared::start(options, recorder).await.unwrap()
 }
 
-async fn connection(shared: &Shared) -> MultiplexedConnection {
-    let connected = shared.link.lock().connected.clone();
-    connected.expect("the server answers").connection
+/// The first word of the next command; none: no command comes.
+async fn command(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.ok()?;
+    let count: usize = line.trim_end().strip_prefix('*')?.parse().ok()?;
+    let mut words = Vec::new();
+    for _ in 0..count {
+        line.clear();
+        stream.read_line(&mut line).await.ok()?;
+        let length: usize = line.trim_end().strip_prefix('$')?.parse().ok()?;
+        let mut word = vec![0; length + "\r\n".len()];
+        stream.read_exact(&mut word).await.ok()?;
+        words.push(String::from_utf8_lossy(&word).trim_end().to_owned());
+    }
+    words.into_iter().next()
 }
 
-/// The script and the model, step by step, at the times that the server says.
-async fn compare(shared: &Shared, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut connection = connection(shared).await;
-    let _: () = redis::cmd("FLUSHDB").query_async(&mut connection).await.unwrap();
-    let mut model = Model::default();
-    for step in steps {
-        match step {
-            Step::Pass(time) => tokio::time::sleep(time).await,
-            Step::GiveBack(charge) => {
-                let asked = shared.link.ask(&mut connection, &[charge], Sign::GiveBack).await;
-                let (_, now) = asked.unwrap();
-                model.give_back(now * 1000, &charge);
-            }
-            Step::Take(charges) => {
-                let asked = shared.link.ask(&mut connection, &charges, Sign::Take).await;
-                let (verdict, now) = asked.unwrap();
-                let now = now * 1000;
-                let expected = model.clone().take(now, &charges);
-                match verdict {
-                    Verdict::Passed(levels) => {
-                        prop_assert!(expected);
-                        model.take(now, &charges);
-                        for (charge, level) in charges.iter().zip(levels) {
-                            prop_assert_eq!(level.ns, model.level(now, &charge.key));
-                        }
-                    }
-                    Verdict::Refused(refused) => {
-                        prop_assert!(!expected);
-                        let at = now + u64::try_from(refused.wait.unwrap().as_nanos()).unwrap();
-                        prop_assert!(!model.clone().take(at - 1, &charges), "not earlier");
-                        prop_assert!(charges.iter().any(|charge| !charge.fits()) || model.clone().take(at, &charges));
-                    }
-                }
-            }
+/// Answers one script, and then begins an answer that nobody asked for and that has no end. Ends once nobody takes it.
+async fn flood(listener: TcpListener) {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    loop {
+        let command = command(&mut stream).await.unwrap();
+        let is_script = command == "EVALSHA";
+        let answer = if is_script {
+            "*4\r\n:1\r\n:0\r\n:0\r\n:0\r\n"
+        } else {
+            "+OK\r\n"
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        if is_script {
+            break;
         }
     }
-    Ok(())
-}
-
-#[test]
-fn the_script_does_what_the_model_does() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let shared = runtime.block_on(start(&address(), "{aral}:model"));
-    let mut runner = TestRunner::new(Config::with_cases(60));
-    let steps = steps(Duration::from_millis(40), 40);
-    runner
-        .run(&steps, |steps| runtime.block_on(compare(&shared, steps)))
-        .unwrap();
+    stream.write_all(b"$9000000000000\r\n").await.unwrap();
+    // Slowly: a test that fails must not fill this machine.
+    while stream.write_all(&[b'x'; 1024]).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_gives_back_from_then_on() {
-    // A database of its own: another test empties the first.
-    let shared = start(&format!("{}/1", address()), "{aral}:clock").await;
-    let mut connection = connection(&shared).await;
-    let charge = Charge::one(Key::new(Limit::Global, &["clock"]), Rate::of(100, Per::Second, 1));
-    let key = charge.key.text("{aral}:clock");
-    let (_, now) = shared.link.ask(&mut connection, &[charge], Sign::Take).await.unwrap();
-    // Full, as a server left it whose clock was ten minutes ahead.
-    let value = format!("{} {}", now + 600_000_000, charge.rate.capacity_ns());
-    let mut set = redis::cmd("SET");
-    set.arg(&key).arg(value).arg("PX").arg(600_000);
-    let _: () = set.query_async(&mut connection).await.unwrap();
-    let Ok(Verdict::Refused(refused)) = shared.take(&[charge]).await else {
-        panic!("it is full")
-    };
-    tokio::time::sleep(refused.wait.unwrap()).await;
-    let taken = shared.take(&[charge]).await;
-    assert!(matches!(taken, Ok(Verdict::Passed(_))), "{taken:?}");
+async fn what_nobody_asked_for_is_not_taken_for_ever_where_nobody_asks() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("redis://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(flood(listener));
+    let shared = start(&address, "{aral}:idle", 1_000).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), server).await;
+    ended.expect("the connection is given up").unwrap();
+    assert!(shared.link.is_down());
 }
