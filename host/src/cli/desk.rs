@@ -171,9 +171,11 @@ impl Remote {
         self.runtime.block_on(answer)
     }
 
+    /// Has the server do what takes as long as it takes.
     pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
         let body = client::whole(body.to_string());
-        self.runtime.block_on(self.client.ask(Method::POST, path, body))
+        self.runtime
+            .block_on(self.client.ask_patiently(Method::POST, path, body))
     }
 
     fn ask_long<A: DeserializeOwned>(&mut self, path: &str, body: AdminBody, tell: Tell<'_>) -> Result<A, Failure> {

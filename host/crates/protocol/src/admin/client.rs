@@ -18,8 +18,8 @@ use tokio::net::UnixStream;
 
 use super::BODY_BYTES_MAX;
 
-/// How long the server may take for the first byte of an answer that is not a long one.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the server may take for the first byte of an answer that is there at once.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest line of a long answer: a piece of a backup in base64, and what stands around it.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -80,9 +80,16 @@ impl AdminClient {
     /// The failure that the server says; `host.unavailable` if it goes away.
     pub async fn ask(&mut self, method: Method, path: &str, body: AdminBody) -> Result<Value, Failure> {
         let answered = tokio::time::timeout(PATIENCE, self.send(method, path, body)).await;
-        let body = answered.map_err(|_| broken("it does not answer"))??;
-        let bytes = collect(body).await?;
-        serde_json::from_slice(&bytes).map_err(|_| broken("its answer is not understood"))
+        read(answered.map_err(|_| broken("it does not answer"))??).await
+    }
+
+    /// The same for what takes as long as it takes, and goes on in the server where nobody waits for it any more: whoever gave
+    /// up would not know whether it was done.
+    ///
+    /// # Errors
+    /// As [`AdminClient::ask`].
+    pub async fn ask_patiently(&mut self, method: Method, path: &str, body: AdminBody) -> Result<Value, Failure> {
+        read(self.send(method, path, body).await?).await
     }
 
     /// Asks, and hands each line of the answer on as it comes.
@@ -134,6 +141,11 @@ impl AdminClient {
         let problem: Told = serde_json::from_slice(&bytes).map_err(|_| broken("its answer is not understood"))?;
         Err(problem.into())
     }
+}
+
+async fn read(body: Incoming) -> Result<Value, Failure> {
+    let bytes = collect(body).await?;
+    serde_json::from_slice(&bytes).map_err(|_| broken("its answer is not understood"))
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Failure> {

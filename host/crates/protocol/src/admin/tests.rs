@@ -99,6 +99,26 @@ async fn a_port_without_places_keeps_nobody_from_the_socket_and_not_the_server_f
 }
 
 #[tokio::test]
+async fn what_takes_as_long_as_it_takes_is_waited_for() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let slow = move || {
+        let begun = begun.clone();
+        async move {
+            let _ = begun.send(());
+            tokio::time::sleep(client::PATIENCE * 3).await;
+            "\"taken\""
+        }
+    };
+    let it = start(Router::new().route("/slow", routing::post(slow))).await;
+    let mut server = client::AdminClient::connect(&it.socket).await.unwrap().unwrap();
+    let asked = tokio::spawn(async move { server.ask_patiently(Method::POST, "/slow", client::whole("")).await });
+    begins.recv().await.unwrap();
+    tokio::time::pause();
+    let answer = tokio::time::timeout(client::PATIENCE * 10, asked).await;
+    assert_eq!(answer.unwrap().unwrap().unwrap(), "taken");
+}
+
+#[tokio::test]
 async fn who_is_refused_has_no_further_request() {
     let it = start(Router::new()).await;
     for (status, fields) in [
