@@ -1,6 +1,7 @@
 //! `aral top`: what a running server does, seen live. It only asks.
 
 mod figures;
+mod live;
 mod samples;
 mod source;
 mod view;
@@ -19,6 +20,7 @@ use super::desk;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use figures::Figures;
+use live::Live;
 use source::Source;
 
 pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> Done {
@@ -41,7 +43,7 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
             .into());
     }
     let mut terminal = ratatui::try_init().map_err(Failure::internal)?;
-    let ended = watch(&source, interval, &mut terminal);
+    let ended = watch(source, interval, &mut terminal);
     let restored = ratatui::try_restore().map_err(Failure::internal);
     ended?;
     restored?;
@@ -65,25 +67,18 @@ fn told(source: &Source, interval: Duration, once: bool, output: &Output) -> Don
     }
 }
 
-/// Until somebody presses q, escape or ctrl-c.
-fn watch(source: &Source, interval: Duration, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
-    let clock = SystemClock::new();
-    let (mut before, mut asked_at) = (source.ask()?, clock.elapsed());
-    let mut shown = Figures::between(&before, &before, interval);
+/// Until somebody presses q, escape or ctrl-c. Only the first question must be answered: a server may be started anew.
+fn watch(source: Source, interval: Duration, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
+    let mut live = Live::begin(source, interval)?;
     loop {
+        let silence = live.silence();
         terminal
-            .draw(|frame| view::draw(&shown, frame))
+            .draw(|frame| view::draw(live.figures(), silence.as_deref(), frame))
             .map_err(Failure::internal)?;
-        let left = interval.saturating_sub(clock.elapsed().saturating_sub(asked_at));
-        if event::poll(left).map_err(Failure::internal)? {
-            if is_end(&event::read().map_err(Failure::internal)?) {
-                return Ok(());
-            }
-            continue;
+        if event::poll(live.wait()).map_err(Failure::internal)? && is_end(&event::read().map_err(Failure::internal)?) {
+            return Ok(());
         }
-        let (now, at) = (source.ask()?, clock.elapsed());
-        shown = Figures::between(&before, &now, at.saturating_sub(asked_at));
-        (before, asked_at) = (now, at);
+        live.go_on()?;
     }
 }
 

@@ -9,7 +9,7 @@ use aral_contract::metric::{
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
-use ratatui::widgets::{Block, Borders, Row, Table};
+use ratatui::widgets::{Block, Borders, Paragraph, Row, Table};
 
 use super::figures::{Figures, Quantiles, Refused};
 use crate::cli::text;
@@ -71,9 +71,16 @@ pub(super) fn text(figures: &Figures) -> String {
     texts.join("\n")
 }
 
-/// On the whole terminal, whatever its size: what has no room is cut.
-pub(super) fn draw(figures: &Figures, frame: &mut Frame<'_>) {
-    let area = frame.area();
+/// On the whole terminal, whatever its size: what has no room is cut. `silence` says that the figures are old, and is the first
+/// line.
+pub(super) fn draw(figures: &Figures, silence: Option<&str>, frame: &mut Frame<'_>) {
+    let mut area = frame.area();
+    if let Some(words) = silence {
+        let [line, rest] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
+        let words = Paragraph::new(text::line(words)).style(Style::new().add_modifier(Modifier::REVERSED));
+        frame.render_widget(words, line);
+        area = rest;
+    }
     let (host, latency) = (host(figures), latency(figures));
     let height = |section: &Section| u16::try_from(section.rows.len()).unwrap_or(u16::MAX).saturating_add(2);
     let wide = area.width >= 100;
@@ -212,7 +219,7 @@ mod tests {
         let figures = figures();
         for (width, height) in [(0, 0), (1, 1), (20, 5), (80, 24), (99, 40), (100, 40), (300, 120)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            terminal.draw(|frame| draw(&figures, frame)).unwrap();
+            terminal.draw(|frame| draw(&figures, None, frame)).unwrap();
             // Of nothing, the backend of the tests cannot make a text.
             let shown = if width == 0 {
                 String::new()
@@ -225,6 +232,15 @@ mod tests {
                 }
             }
             assert!(!shown.contains('\u{1b}'));
+            let silence = Some("no answer for 7 s: \u{1b}");
+            terminal.draw(|frame| draw(&figures, silence, frame)).unwrap();
+            if width >= 80 && height >= 24 {
+                let shown = terminal.backend().to_string();
+                assert!(
+                    shown.contains("no answer for 7 s: \\u{1b}") && shown.contains("calls/s"),
+                    "{shown}"
+                );
+            }
         }
     }
 
