@@ -51,6 +51,25 @@ struct Stranger {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guessed;
 
+/// How the caller of a request showed who they are. It is recorded once their limits let it in: what they refuse costs nothing, and
+/// a record for each would push out what the log keeps of before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    trace: TraceId,
+    method: AuthenticationMethod,
+}
+
+impl Shown {
+    pub(crate) fn record(self, door: &Door, peer: Peer, caller: &Caller) {
+        let said = Said {
+            method: self.method,
+            user: Some(&caller.name),
+            agent: Some(&caller.session.persona().body.id),
+        };
+        door.shared.record_authentication(self.trace, peer, said, None);
+    }
+}
+
 impl Stranger {
     fn new(method: AuthenticationMethod, reason: &'static str) -> Self {
         Self {
@@ -101,12 +120,8 @@ pub(crate) async fn authenticate(
         Ok((known, mut request)) => {
             // Who shows nothing is taken for whom the listener says, and there is nothing to record.
             if known.method != AuthenticationMethod::None {
-                let said = Said {
-                    method: known.method,
-                    user: Some(&known.caller.name),
-                    agent: Some(&known.caller.session.persona().body.id),
-                };
-                door.shared.record_authentication(trace, peer, said, None);
+                let method = known.method;
+                request.extensions_mut().insert(Shown { trace, method });
             }
             request.extensions_mut().insert(Arc::clone(&known.caller));
             Ok((known.caller, request))

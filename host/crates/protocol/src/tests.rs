@@ -367,6 +367,32 @@ async fn every_listener_has_a_place_for_a_connection() {
     assert!(refused.hint().unwrap().contains("connections_max = 2"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_beyond_its_limits_leaves_no_record_for_each_request() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let start = start_as(clock, Bounds::default(), |options, callers| {
+        callers[0].keys = vec![aral_contract::Digest::of(b"aral_key")];
+        let one = limit::RateRequest {
+            per_second: None,
+            per_minute: Some(1),
+            burst: Some(1),
+        };
+        options.rates.persona = limit::Rate::resolve(&one).unwrap();
+    });
+    let it = start.await;
+    let request = concat!(
+        "GET /v1/capabilities HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n",
+        "authorization: Bearer aral_key\r\n\r\n"
+    );
+    assert_eq!(it.ask(request).await.0, 200);
+    for _ in 0..20 {
+        assert_eq!(it.ask(request).await.0, 429);
+    }
+    let recorded = it.sink.take().into_iter();
+    let believed = recorded.filter(|kind| matches!(kind, EventKind::Authentication { .. }));
+    assert_eq!(believed.count(), 1);
+}
+
 /// Whether a connection from an address is answered, and the connection.
 async fn answered(from: &str, to: std::net::SocketAddr) -> (bool, TcpStream) {
     let socket = TcpSocket::new_v4().unwrap();

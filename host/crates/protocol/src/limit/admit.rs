@@ -12,7 +12,7 @@ use semver::VersionReq;
 use super::charge::Refused;
 use super::fields::{self, Told};
 use super::{Asked, Call, Reservation, Stopped};
-use crate::authenticate::Guessed;
+use crate::authenticate::{Guessed, Shown};
 use crate::caller::Caller;
 use crate::door::{Door, Peer};
 use crate::invoke::Versions;
@@ -50,7 +50,8 @@ pub(crate) async fn strangers(
     response
 }
 
-/// Behind authentication: all limits of the caller and of the call, in one step. What is put aside for the cost goes on with the request.
+/// Behind authentication: all limits of the caller and of the call, in one step. Who is within them is on record from here on, and what is
+/// put aside for the cost goes on with the request.
 pub(crate) async fn callers(
     door: &Door,
     peer: Peer,
@@ -78,6 +79,9 @@ pub(crate) async fn callers(
     let limits = &door.shared.limits;
     match limits.take(&asked).await {
         Ok(taken) => {
+            if let Some(shown) = request.extensions_mut().remove::<Shown>() {
+                shown.record(door, peer, &caller);
+            }
             let reservation = Reservation::new(limits, taken.cost);
             request.extensions_mut().insert(reservation);
             let mut response = next.run(request).await;
