@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aral_audit::sink::{SinkName, SinkStatus};
 use aral_audit::{AuditLog, Blinder, LogOptions, OpenError};
-use aral_contract::event::RecordFuture;
+use aral_contract::event::{RecordFuture, RoomFuture};
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
 
@@ -116,6 +116,10 @@ impl AuditSink for Audit {
 
     fn available(&self) -> Result<(), SinkUnavailable> {
         self.log.available()
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        self.log.room()
     }
 }
 

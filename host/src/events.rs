@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use aral_contract::event::{Kept, LifecycleChange, RecordFuture, Severity, SinkUnavailable};
+use aral_contract::event::{Kept, LifecycleChange, RecordFuture, RoomFuture, Severity, SinkUnavailable};
 use aral_contract::{AuditSink, Event, EventKind};
 use futures::Stream;
 use tokio::sync::broadcast::{self, Sender, error::RecvError};
@@ -179,6 +179,18 @@ impl AuditSink for EventBus {
     fn available(&self) -> Result<(), SinkUnavailable> {
         self.sinks.iter().try_for_each(|sink| sink.available())
     }
+
+    /// In all sinks.
+    fn room(&self) -> Option<RoomFuture> {
+        let mut waits: Vec<RoomFuture> = self.sinks.iter().filter_map(|sink| sink.room()).collect();
+        let last = waits.pop()?;
+        Some(Box::pin(async move {
+            for wait in waits {
+                wait.await?;
+            }
+            last.await
+        }))
+    }
 }
 
 /// A sink of the embedder that panics loses the event and nothing else: ends of calls are recorded while a call may
@@ -265,6 +277,32 @@ mod tests {
         assert_eq!(watcher.next().await, Some(Notice::Event(event(7))));
         drop(bus);
         assert_eq!(watcher.count().await, EVENTS_KEPT_MAX - 1);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_where_every_sink_has_some() {
+        #[derive(Debug)]
+        struct Full(&'static str);
+        impl AuditSink for Full {
+            fn record(&self, _event: Event) {}
+            fn room(&self) -> Option<RoomFuture> {
+                let reason = self.0.to_owned();
+                let answer = if reason.is_empty() {
+                    Ok(())
+                } else {
+                    Err(SinkUnavailable { reason })
+                };
+                Some(Box::pin(std::future::ready(answer)))
+            }
+        }
+        let sink = |full: Full| Arc::new(full) as Arc<dyn AuditSink>;
+        assert!(EventBus::new(vec![Arc::new(LogSink)]).room().is_none());
+        let soon = EventBus::new(vec![Arc::new(LogSink), sink(Full("")), sink(Full(""))]);
+        assert_eq!(soon.room().unwrap().await, Ok(()));
+        for sinks in [["full", ""], ["", "full"]] {
+            let bus = EventBus::new(sinks.map(|reason| sink(Full(reason))).to_vec());
+            assert_eq!(bus.room().unwrap().await.unwrap_err().reason, "full");
+        }
     }
 
     #[test]

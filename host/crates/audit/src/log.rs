@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use aral_contract::document::{Kind, PrivateKey};
-use aral_contract::event::{RecordFuture, SinkUnavailable};
+use aral_contract::event::{RecordFuture, RoomFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Event, LogId};
 use aral_runtime::files;
 use cap_std::fs::Dir;
@@ -313,6 +313,10 @@ impl AuditSink for AuditLog {
 
     fn available(&self) -> Result<(), SinkUnavailable> {
         self.shared.lock().check_available()
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        self.shared.room()
     }
 }
 

@@ -5,11 +5,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aral_contract::event::{Kept, RecordReference, SinkUnavailable};
+use aral_contract::event::{Kept, RecordReference, RoomFuture, SinkUnavailable};
 use aral_contract::{Clock, Event, LogId};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use crate::blind::Blinder;
@@ -23,6 +25,10 @@ pub(crate) use state::{Condition, Prepared, State, queue_of};
 /// Most that one caller waits for room in the queue while the log cannot be written. Then its event is lost and counted,
 /// because a host that hangs can neither end what is under way nor be looked at.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Longest that something new waits for room in the queue before it is refused. Stops what cannot be recorded from piling up
+/// behind a disk that hangs, which says nothing of how long it will.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of an event that was offered.
 #[derive(Debug)]
@@ -40,6 +46,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     blinder: Arc<Blinder>,
     queue_max: usize,
+    /// Whether so much is queued that nothing new should begin. Written under the lock, and read without it by whoever begins
+    /// something.
+    crowded: AtomicBool,
     state: Mutex<State>,
     /// Wakes the writer.
     pub(crate) work: Condvar,
@@ -64,6 +73,7 @@ impl Shared {
             clock,
             blinder,
             queue_max: queue_max.max(1),
+            crowded: AtomicBool::new(false),
             state: Mutex::new(state),
             work: Condvar::new(),
             progress: Condvar::new(),
@@ -78,6 +88,17 @@ impl Shared {
 
     pub(crate) fn queue_max(&self) -> usize {
         self.queue_max
+    }
+
+    /// From so many records on nothing new begins: the last quarter is for what is under way, which waits with a thread.
+    fn crowd(&self) -> usize {
+        self.queue_max.saturating_sub(self.queue_max >> 2)
+    }
+
+    /// What is queued, for whoever writes it. It goes on with an empty queue.
+    pub(crate) fn take_queue(&self, state: &mut State, empty: Vec<Prepared>) -> Vec<Prepared> {
+        self.crowded.store(false, Ordering::Relaxed);
+        std::mem::replace(&mut state.queue, empty)
     }
 
     /// Tells everybody who waits.
@@ -125,6 +146,9 @@ impl Shared {
 
     fn queue(&self, state: &mut State, prepared: Prepared) -> u64 {
         let seq = state.push(prepared);
+        if state.queue.len() >= self.crowd() {
+            self.crowded.store(true, Ordering::Relaxed);
+        }
         // A writer that is at work looks at the queue again by itself; waking it costs more than all the rest.
         if state.asleep || state.queue.len() == self.queue_max.div_ceil(2) {
             self.work.notify_one();
@@ -136,15 +160,28 @@ impl Shared {
     pub(crate) fn record(&self, event: Event) {
         let trace = event.trace;
         let Some(prepared) = self.prepare(event) else { return };
+        let offered = self.offer(&mut self.lock(), prepared);
+        let offered = match offered {
+            Offered::NoRoom(prepared) => aside(|| self.offer_again(*prepared)),
+            done @ (Offered::Queued(_) | Offered::Counted | Offered::Closed) => done,
+        };
+        if let Offered::Closed = offered {
+            let mut state = self.lock();
+            state.lost = state.lost.saturating_add(1);
+            drop(state);
+            tracing::error!(trace = ?trace, "an event could not be recorded: the audit log is closed or cannot be written");
+        }
+    }
+
+    /// Offers an event until it is taken. Waits on this thread.
+    fn offer_again(&self, prepared: Prepared) -> Offered {
+        let begun = self.clock.elapsed();
         let mut state = self.lock();
         let mut offered = self.offer(&mut state, prepared);
-        let mut begun = None;
         while let Offered::NoRoom(prepared) = offered {
-            let now = self.clock.elapsed();
-            let waited = now.saturating_sub(*begun.get_or_insert(now));
+            let waited = self.clock.elapsed().saturating_sub(begun);
             if waited >= ROOM_WAIT_MAX && state.check_writable().is_err() {
-                offered = Offered::Closed;
-                break;
+                return Offered::Closed;
             }
             state = self
                 .progress
@@ -152,10 +189,38 @@ impl Shared {
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
             offered = self.offer(&mut state, *prepared);
         }
-        if let Offered::Closed = offered {
-            state.lost = state.lost.saturating_add(1);
-            drop(state);
-            tracing::error!(trace = ?trace, "an event could not be recorded: the audit log is closed or cannot be written");
+        offered
+    }
+
+    /// Room for what is about to begin; none: there is some now.
+    pub(crate) fn room(self: &Arc<Self>) -> Option<RoomFuture> {
+        if !self.crowded.load(Ordering::Relaxed) {
+            return None;
+        }
+        let shared = Arc::clone(self);
+        Some(Box::pin(async move {
+            let waited = tokio::time::timeout(ROOM_PATIENCE, shared.thinned()).await;
+            waited.unwrap_or_else(|_elapsed| {
+                let seconds = ROOM_PATIENCE.as_secs();
+                let reason = format!("its disk took nothing for {seconds} s, and its queue is full");
+                Err(SinkUnavailable { reason })
+            })
+        }))
+    }
+
+    /// Waits until there is room for something new, or until it turns out that there will be none soon.
+    async fn thinned(&self) -> Result<(), SinkUnavailable> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let state = self.lock();
+                if !self.crowded.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                state.check_writable()?;
+            }
+            changed.await;
         }
     }
 
@@ -233,6 +298,17 @@ impl Shared {
             state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
+    }
+}
+
+/// Waits on this thread. Where it is one of those that run tasks, another one runs them meanwhile: a disk that hangs must not
+/// stand in the way of what asks nothing of it.
+fn aside<R>(wait: impl FnOnce() -> R) -> R {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+        tokio::task::block_in_place(wait)
+    } else {
+        wait()
     }
 }
 

@@ -142,7 +142,7 @@ impl Writer {
                     continue;
                 }
                 state.asleep = false;
-                let records = std::mem::replace(&mut state.queue, spare);
+                let records = self.shared.take_queue(&mut state, spare);
                 let stopping = state.stopping;
                 return Batch {
                     records,

@@ -11,15 +11,20 @@ use crate::testing::{Listener, TestClock, blinder, event, start};
 
 /// A queue for two that nobody empties.
 fn shared(durability: Durability) -> (Arc<Shared>, Arc<TestClock>) {
+    shared_of(2, durability)
+}
+
+/// The same for so many.
+fn shared_of(queue_max: usize, durability: Durability) -> (Arc<Shared>, Arc<TestClock>) {
     let clock = Arc::new(TestClock::default());
-    let state = State::new(0, Repeats::new(5, Duration::from_secs(60)), 2);
+    let state = State::new(0, Repeats::new(5, Duration::from_secs(60)), queue_max);
     let log = LogId::from_bytes([1; 16]);
-    let shared = Shared::new(log, durability, Arc::clone(&clock) as _, blinder(), 2, state);
+    let shared = Shared::new(log, durability, Arc::clone(&clock) as _, blinder(), queue_max, state);
     (Arc::new(shared), clock)
 }
 
 fn empty(shared: &Shared) -> usize {
-    let count = std::mem::take(&mut shared.lock().queue).len();
+    let count = shared.take_queue(&mut shared.lock(), Vec::new()).len();
     shared.announce();
     count
 }
@@ -70,6 +75,51 @@ fn a_full_queue_makes_threads_wait() {
     thread.join().unwrap();
     let state = shared.lock();
     assert_eq!((state.next, state.lost), (5, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_full_queue_takes_no_thread_from_tasks() {
+    let (shared, _clock) = shared(Durability::Async);
+    (0..2).for_each(|_| shared.record(event("fits")));
+    let (begins, begun) = tokio::sync::oneshot::channel();
+    let waits = tokio::spawn({
+        let shared = Arc::clone(&shared);
+        async move {
+            begins.send(()).unwrap();
+            shared.record(event("waits"));
+        }
+    });
+    begun.await.unwrap();
+    // On the only thread that there is for tasks.
+    let other = tokio::time::timeout(Duration::from_secs(20), tokio::spawn(async {})).await;
+    let was_waiting = !waits.is_finished();
+    empty(&shared);
+    waits.await.unwrap();
+    assert!(other.is_ok() && was_waiting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_begins_waits_for_room_as_a_task_and_not_for_long() {
+    let (shared, _clock) = shared_of(8, Durability::Async);
+    (0..5).for_each(|_| shared.record(event("fits")));
+    assert!(shared.room().is_none());
+    shared.record(event("fits"));
+    let mut room = shared.room().expect("the rest is for what is under way");
+    assert_eq!(poll(std::pin::Pin::new(&mut room)).await, Poll::Pending);
+    (0..2).for_each(|_| shared.record(event("under way")));
+    assert_eq!(empty(&shared), 8);
+    assert_eq!(room.await, Ok(()));
+    assert!(shared.room().is_none());
+    (0..6).for_each(|_| shared.record(event("fits")));
+    let begun = tokio::time::Instant::now();
+    let unavailable = shared.room().unwrap().await.unwrap_err();
+    assert!(unavailable.reason.contains("took nothing for 5 s"), "{unavailable}");
+    let waited = begun.elapsed();
+    assert!(waited >= ROOM_PATIENCE && waited < ROOM_PATIENCE * 2, "{waited:?}");
+    // Who knows that nothing is written does not wait.
+    shared.lock().condition = Condition::Failing("gone".to_owned());
+    assert_eq!(shared.room().unwrap().await.unwrap_err().reason, "gone");
+    assert_eq!(begun.elapsed(), waited);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::id::LogId;
 /// Takes events. Implemented by the audit log, by sinks for embedders, and by tests.
 pub trait AuditSink: Send + Sync + std::fmt::Debug {
     /// Takes one event. It does not wait for a disk: what it cannot take at once it queues. Only where the queue is full
-    /// does it hold the caller up, because an event is never dropped to save time.
+    /// does it hold the caller up, because an event is never dropped to save time. Who records on a thread that others need
+    /// waits for [`AuditSink::room`] before.
     fn record(&self, event: Event);
 
     /// Takes one event at once, in the order of the calls, and answers when it is kept as safely as this sink promises.
@@ -28,10 +29,19 @@ pub trait AuditSink: Send + Sync + std::fmt::Debug {
     fn available(&self) -> Result<(), SinkUnavailable> {
         Ok(())
     }
+
+    /// Room for the events of something that is about to begin: none, there is some, and [`AuditSink::record`] will take them at
+    /// once; otherwise when there will be. Asking costs next to nothing where there is room.
+    fn room(&self) -> Option<RoomFuture> {
+        None
+    }
 }
 
 /// The answer of [`AuditSink::append`], later.
 pub type RecordFuture = Pin<Box<dyn Future<Output = Result<Kept, SinkUnavailable>> + Send>>;
+
+/// The answer of [`AuditSink::room`], later but not much: that there is room, or why there is none.
+pub type RoomFuture = Pin<Box<dyn Future<Output = Result<(), SinkUnavailable>> + Send>>;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
