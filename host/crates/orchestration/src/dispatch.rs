@@ -222,6 +222,7 @@ impl Dispatcher {
         capability: &CapabilityId,
         version: Option<&VersionReq>,
     ) -> Result<(), Failure> {
+        self.room().await?;
         let granted = self.authorize(session, capability, version)?;
         granted.compiled(&self.runtime).await?;
         granted.bound(&self.runtime).await.map(|_| ())
@@ -349,6 +350,20 @@ impl Dispatcher {
             grant: decision.outcome.as_ref().ok().map(Grant::digest),
             missing,
         });
+    }
+
+    /// Whether what is about to begin can be recorded. Where the log is behind, a task waits here, and for a while: one that
+    /// recorded at once could hold up a thread that all others need.
+    async fn check_recordable(&self) -> Result<(), Failure> {
+        self.sink.available()?;
+        self.room().await
+    }
+
+    async fn room(&self) -> Result<(), Failure> {
+        match self.sink.room() {
+            None => Ok(()),
+            Some(room) => Ok(room.await?),
+        }
     }
 
     fn record(&self, trace: Option<TraceId>, kind: impl FnOnce() -> EventKind) {

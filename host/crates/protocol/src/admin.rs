@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sampling, Sensitive, TraceId};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Failure, Sampling, Sensitive, TraceId};
 use aral_runtime::files::{self, FilesError, SocketName};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -316,11 +316,21 @@ impl Gate {
     }
 
     fn record(&self, trace: Option<TraceId>, kind: EventKind) {
-        self.parts.sink.record(Event {
+        // Nobody waits until it is kept: who connects does for the one before.
+        drop(self.parts.sink.append(Event {
             at: self.parts.clock.now(),
             trace,
             kind,
-        });
+        }));
+    }
+
+    /// Waits until what is about to be done, or refused, can be recorded, as a task and for a while. Where it cannot be, it is not
+    /// done. Who only looks is not on record, and sees what is wrong.
+    async fn room(&self) -> Result<(), Problem> {
+        match self.parts.sink.room() {
+            None => Ok(()),
+            Some(room) => room.await.map_err(|unavailable| Failure::from(unavailable).into()),
+        }
     }
 }
 
@@ -361,6 +371,9 @@ async fn admit(
         }
     }
     if request.method() != Method::GET {
+        if let Err(full) = gate.room().await {
+            return full.into_response();
+        }
         gate.note(visitor, Some(trace), None);
     }
     next.run(request).await

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::id::{CallerName, PersonaId};
-use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Sensitive, TraceId};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Failure, Sensitive, TraceId};
 use aral_orchestration::Dispatcher;
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use crate::listener::ListenerOptions;
 use crate::mcp::{Mcp, Toolbox};
 use crate::meters;
 use crate::places::Places;
+use crate::problem::Problem;
 use crate::protected::{Protected, Resource};
 use crate::receipts::Receipts;
 use crate::replay::Replays;
@@ -208,27 +209,25 @@ impl Shared {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Records that somebody said who they are; `refused` says why they are not believed.
+    /// Records that somebody said who they are; `refused` says why they are not believed. Comes after [`Shared::room`].
     pub(crate) fn record_authentication(&self, trace: TraceId, peer: Peer, said: Said<'_>, refused: Option<String>) {
         if refused.is_some() {
             meters::not_believed(said.method);
         }
-        self.record(
-            Some(trace),
-            EventKind::Authentication {
-                user: said.user.map(|name| Sensitive::new(name.to_string())),
-                agent: said.agent.cloned(),
-                method: said.method,
-                source: Some(peer.address()),
-                refused,
-            },
-        );
+        let kind = EventKind::Authentication {
+            user: said.user.map(|name| Sensitive::new(name.to_string())),
+            agent: said.agent.cloned(),
+            method: said.method,
+            source: Some(peer.address()),
+            refused,
+        };
+        self.sink.record(self.event(Some(trace), kind));
     }
 
     /// Records that somebody tried something that only an attack tries; without a trace, on a connection on which nothing was
     /// asked.
     pub(crate) fn record_security(&self, trace: Option<TraceId>, peer: Peer, rule: &'static str, subject: String) {
-        self.record(
+        self.note(
             trace,
             EventKind::Security {
                 severity: Severity::Medium,
@@ -243,7 +242,7 @@ impl Shared {
     pub(crate) fn record_tls_renewed(&self, before: Digest, after: Digest) {
         let subject = "tls";
         let before = Some(before);
-        self.record(None, EventKind::ConfigurationChanged { subject, before, after });
+        self.note(None, EventKind::ConfigurationChanged { subject, before, after });
     }
 
     /// Records that the files of TLS of a listener are not ones that it can use.
@@ -276,7 +275,7 @@ impl Shared {
 
     /// Records that something new does not hold.
     fn record_renewal(&self, rule: &'static str, subject: String) {
-        self.record(
+        self.note(
             None,
             EventKind::Security {
                 severity: Severity::Medium,
@@ -287,12 +286,22 @@ impl Shared {
         );
     }
 
-    fn record(&self, trace: Option<TraceId>, kind: EventKind) {
-        self.sink.record(Event {
-            at: self.clock.now(),
-            trace,
-            kind,
-        });
+    /// Waits until what is about to begin can be recorded, as a task and for a while. Where it cannot be, it does not begin.
+    pub(crate) async fn room(&self) -> Result<(), Problem> {
+        match self.sink.room() {
+            None => Ok(()),
+            Some(room) => room.await.map_err(|unavailable| Failure::from(unavailable).into()),
+        }
+    }
+
+    /// For what is rare, or comes after [`Shared::room`]: nobody waits until it is kept.
+    fn note(&self, trace: Option<TraceId>, kind: EventKind) {
+        drop(self.sink.append(self.event(trace, kind)));
+    }
+
+    fn event(&self, trace: Option<TraceId>, kind: EventKind) -> Event {
+        let at = self.clock.now();
+        Event { at, trace, kind }
     }
 }
 

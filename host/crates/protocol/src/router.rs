@@ -101,9 +101,9 @@ async fn outside(
     let door = &door;
     let inside = |trace, mut request| async move {
         let peer = limit::forwarded(door, peer, &mut request);
-        match guard(door, trace, peer, &request) {
+        match guard(door, &request) {
             None => next.run(request).await,
-            Some(refused) => refused,
+            Some(refused) => refused.told(door, trace, peer).await,
         }
     };
     enter(&door.shared.entrance, request, inside).await
@@ -150,6 +150,7 @@ async fn known(
     request: Request,
     next: Next,
 ) -> Result<Response, Response> {
+    door.shared.room().await.map_err(|full| full.into_response())?;
     let (caller, request) = authenticate(door, trace, peer, request).await?;
     let request = match protocol {
         Protocol::Rest => request,

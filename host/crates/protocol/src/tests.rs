@@ -7,6 +7,7 @@ use std::time::Duration;
 use aral_capability::egress::{Egress, EgressOptions};
 use aral_capability::{FileWork, Programs, Registry, Roots, Services};
 use aral_contract::document::TrustStore;
+use aral_contract::event::{RoomFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Event, EventKind};
 use aral_orchestration::dispatch::GateOptions;
 use aral_orchestration::policy::PolicyParts;
@@ -19,10 +20,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::*;
 
-/// Takes every event, or panics while it is broken and a call ends.
+/// Takes every event, or panics while it is broken and a call ends. While it is full there is no room in it.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     broken: AtomicBool,
+    pub(crate) full: AtomicBool,
     kinds: Mutex<Vec<EventKind>>,
 }
 
@@ -38,6 +40,12 @@ impl AuditSink for Sink {
         let ends = matches!(event.kind, EventKind::InvocationEnded { .. });
         self.kinds.lock().unwrap().push(event.kind);
         assert!(!(ends && self.broken.load(Ordering::Relaxed)), "the sink is broken");
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        let reason = "its disk hangs".to_owned();
+        let full = Box::pin(std::future::ready(Err::<(), _>(SinkUnavailable { reason })));
+        self.full.load(Ordering::Relaxed).then_some(full as RoomFuture)
     }
 }
 
@@ -391,6 +399,35 @@ async fn a_caller_beyond_its_limits_leaves_no_record_for_each_request() {
     let recorded = it.sink.take().into_iter();
     let believed = recorded.filter(|kind| matches!(kind, EventKind::Authentication { .. }));
     assert_eq!(believed.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_log_has_no_room_only_what_leaves_no_record_is_answered() {
+    let start = start_with(Bounds::default(), |_, callers| {
+        callers[0].keys = vec![aral_contract::Digest::of(b"aral_key")];
+    });
+    let it = start.await;
+    let list = |fields: &str| format!("GET /v1/capabilities HTTP/1.1\r\nconnection: close\r\n{fields}\r\n");
+    let known = list("host: localhost\r\nauthorization: Bearer aral_key\r\n");
+    it.sink.full.store(true, Ordering::Relaxed);
+    for request in [
+        known.as_str(),
+        &list("host: localhost\r\nauthorization: Bearer aral_other\r\n"),
+        &list("host: evil.example\r\n"),
+    ] {
+        let (status, problem) = it.ask(request).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (503, &json!("audit.unavailable")),
+            "{request}"
+        );
+        assert!(!problem.to_string().contains("hangs"), "{problem}");
+    }
+    assert_eq!(it.invoke().await.0, 503);
+    assert_eq!(it.get("/ready").await.0, 200);
+    assert!(it.sink.take().is_empty());
+    it.sink.full.store(false, Ordering::Relaxed);
+    assert_eq!(it.ask(&known).await.0, 200);
 }
 
 /// Whether a connection from an address is answered, and the connection.

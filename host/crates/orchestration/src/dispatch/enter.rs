@@ -33,6 +33,8 @@ impl Dispatcher {
             // From here on it waits for its folders, and for its turn to open them, and for its guest.
             patience.begins();
             let bound = granted.bound(&self.runtime).await?;
+            // Others may have filled the log meanwhile.
+            self.room().await?;
             Ok::<_, Failure>((place, bound))
         };
         let (_place, bound) = match call.until {

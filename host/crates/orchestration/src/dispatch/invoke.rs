@@ -74,9 +74,9 @@ impl Dispatcher {
         counted: &mut Counted<'_>,
     ) -> Outcome {
         let trace = context.trace;
-        if let Err(unavailable) = self.sink.available() {
+        if let Err(unavailable) = self.check_recordable().await {
             self.count_refused(request, counted);
-            let result = Err(self.reported(unavailable.into(), trace));
+            let result = Err(self.reported(unavailable, trace));
             return unrun(trace, request.capability, result, None);
         }
         let admitted = tracing::info_span!(target: "aral::call", "authorize")

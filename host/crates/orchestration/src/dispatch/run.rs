@@ -79,7 +79,7 @@ impl Dispatcher {
     /// # Errors
     /// What is wrong with the component, or with the permissions. That the run itself failed is part of the report.
     pub async fn dangerous_run(&self, run: &DevelopmentRun, input: &[u8]) -> Result<RunReport, Failure> {
-        self.sink.available()?;
+        self.check_recordable().await?;
         let context = self.begin_trace();
         let trace = context.trace;
         let now = self.clock.now();

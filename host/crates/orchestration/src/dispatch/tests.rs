@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
 use aral_capability::{FileWork, Programs, Roots, manifest};
+use aral_contract::event::{RoomFuture, SinkUnavailable};
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Blame, Code, Digest, LimitsRequest, Permission, Permissions};
 use aral_persona::{Persona, persona};
@@ -61,12 +62,14 @@ impl TestClock {
 }
 
 /// All events. A clock that it has breaks in the next call that begins to run, when it was asked for the time so often;
-/// another one is put forward while the next decision is recorded.
+/// another one is put forward while the next decision is recorded. There is no room once, when it was asked for some so often;
+/// 0: there always is.
 #[derive(Debug, Default)]
 struct Kept(
     Mutex<Vec<EventKind>>,
     Mutex<Option<(Arc<TestClock>, usize)>>,
     Mutex<Option<(Arc<TestClock>, Timestamp)>>,
+    AtomicUsize,
 );
 
 impl AuditSink for Kept {
@@ -82,6 +85,14 @@ impl AuditSink for Kept {
             clock.set(later);
         }
         self.0.lock().unwrap().push(event.kind);
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        let less = |left: usize| left.checked_sub(1);
+        let left = self.3.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let reason = "its disk hangs".to_owned();
+        let full = Box::pin(std::future::ready(Err::<(), _>(SinkUnavailable { reason })));
+        (left == Ok(1)).then_some(full as RoomFuture)
     }
 }
 
@@ -246,6 +257,27 @@ async fn a_call_is_decided_begun_and_ended_on_the_record() {
     // The second call finds the decision in the cache.
     assert!(fixture.call("echo", "{}").await.result.is_ok());
     assert_eq!(fixture.events().len(), 2);
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_to_record_does_not_begin() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
+    fixture.events();
+    // Before anything is decided, and once more before the guest runs.
+    for (asked, recorded) in [(1, 0), (2, 1)] {
+        fixture.kept.3.store(asked, Ordering::Relaxed);
+        assert_eq!(code(&fixture.call("echo", "{}").await), Code::AuditUnavailable);
+        let events = fixture.events();
+        let is_end = |kind: &EventKind| matches!(kind, EventKind::InvocationEnded { .. });
+        assert!(events.len() == recorded && events.iter().all(is_end), "{events:?}");
+    }
+    fixture.kept.3.store(1, Ordering::Relaxed);
+    let capability = "echo".parse().unwrap();
+    let prepared = fixture.dispatcher.prepare(&fixture.session, &capability, None).await;
+    assert_eq!(prepared.unwrap_err().code, Code::AuditUnavailable);
+    assert!(fixture.call("echo", "{}").await.result.is_ok());
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The management over its socket and its port, with something behind it that does not answer.
 
+use std::sync::atomic::Ordering;
+
 use aral_runtime::SystemClock;
 use axum::routing;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -155,6 +157,28 @@ async fn who_comes_as_an_attack_comes_is_on_record() {
         };
         assert_eq!(it.sink.take(), [expected]);
     }
+}
+
+#[tokio::test]
+async fn while_the_log_has_no_room_an_operator_may_look_and_changes_nothing() {
+    let act = routing::get(|| async { "seen" }).post(|| async { "done" });
+    let it = start(Router::new().route("/act", act)).await;
+    let ask = async |method: &str| {
+        let stream = UnixStream::connect(&it.socket).await.unwrap();
+        let fields = "host: localhost\r\nconnection: close\r\ncontent-length: 0\r\n";
+        whole(stream, &format!("{method} /act HTTP/1.1\r\n{fields}\r\n")).await
+    };
+    it.sink.full.store(true, Ordering::Relaxed);
+    assert!(ask("GET").await.ends_with("seen"));
+    let refused = ask("POST").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("audit.unavailable"),
+        "{refused}"
+    );
+    assert!(it.sink.take().is_empty());
+    it.sink.full.store(false, Ordering::Relaxed);
+    assert!(ask("POST").await.ends_with("done"));
+    assert_eq!(it.sink.take().len(), 1);
 }
 
 #[test]

@@ -244,7 +244,8 @@ impl Link {
     }
 
     fn record(&self, severity: Severity, rule: &'static str) {
-        self.recorder.sink.record(Event {
+        // Nobody waits for it: requests do for the lock.
+        drop(self.recorder.sink.append(Event {
             at: self.recorder.clock.now(),
             trace: None,
             kind: EventKind::Security {
@@ -253,7 +254,7 @@ impl Link {
                 subject: format!("when_down = \"{}\"", self.options.when_down.as_str()),
                 source: None,
             },
-        });
+        }));
     }
 
     /// Held for a look or a change, and while a change is recorded, so that records come in the order of changes.
