@@ -12,7 +12,7 @@ use super::plan::{Plan, Written};
 use super::queue::{Ticket, Turn};
 use super::room::Room;
 use super::root::Keys;
-use super::slots;
+use super::slots::{self, SlotIndex};
 use super::work::{Done, Work};
 use super::{Inner, Step};
 use crate::record::BATCH_OPERATIONS_MAX;
@@ -208,12 +208,8 @@ impl Inner {
                 Ok(())
             });
             if let Err(error) = stored {
-                // No record names these slots. Their keys are of no use to anybody; they are destroyed all the same.
-                let destroyed = self.slots.destroy(&made).and_then(|()| self.slots.sync());
-                match destroyed {
-                    Ok(()) => writer.allocation.give_back(&made),
-                    Err(_) => writer.failed = true,
-                }
+                // Their keys are of no use to anybody; they are destroyed all the same.
+                let _or_the_writer_has_failed = self.destroy_orphans(writer, &made);
                 return Err(error);
             }
         }
@@ -243,6 +239,20 @@ impl Inner {
         self.steps.reached(Step::DestructionSynced);
         writer.allocation.give_back(&written.doomed);
         Ok(())
+    }
+
+    /// Destroys keys that no record names, and gives their slots back once they are gone from the disk. Where that fails, nobody
+    /// knows what the disk has: the system may show zeros that it will not write any more.
+    pub(super) fn destroy_orphans(&self, writer: &mut Writer, orphans: &[SlotIndex]) -> Result<(), StoreError> {
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let destroyed = self.slots.destroy(orphans).and_then(|()| self.slots.sync());
+        match destroyed {
+            Ok(()) => writer.allocation.give_back(orphans),
+            Err(_) => writer.failed = true,
+        }
+        destroyed
     }
 
     /// Sees to it that the records that were applied stay.

@@ -70,11 +70,7 @@ impl Inner {
             }
             orphans.push(index);
         }
-        if !orphans.is_empty() {
-            self.slots.destroy(&orphans)?;
-            self.slots.sync()?;
-            writer.allocation.give_back(&orphans);
-        }
+        self.destroy_orphans(&mut writer, &orphans)?;
         Ok(Walked::Some {
             next,
             orphans: orphans.len(),
@@ -136,10 +132,22 @@ impl Inner {
                     from = next;
                     self.orphans.fetch_add(orphans, Ordering::AcqRel);
                 }
-                Walked::End => self.reclaimed.store(true, Ordering::Release),
+                Walked::End => {
+                    self.clear_free()?;
+                    self.reclaimed.store(true, Ordering::Release);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Writes all free slots once more: where a sync failed, the system may show zeros, and count them as written, where the disk
+    /// has a key. It would be there for ever, and after a cut stand for a record that was lost. Not before all slots were looked
+    /// at: a store whose opening is refused is left as it is.
+    fn clear_free(&self) -> Result<(), StoreError> {
+        let writer = self.writer()?;
+        self.slots.clear_free(writer.allocation.total())?;
+        self.slots.sync()
     }
 }
 

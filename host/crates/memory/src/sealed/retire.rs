@@ -79,11 +79,7 @@ impl Inner {
                 orphans.push(index);
             }
         }
-        if !orphans.is_empty() {
-            self.slots.destroy(&orphans)?;
-            self.slots.sync()?;
-            writer.allocation.give_back(&orphans);
-        }
+        self.destroy_orphans(&mut writer, &orphans)?;
         let mut content = writer.keyring.content.clone();
         let (mut kept, gone): (Vec<RootEntry>, Vec<RootEntry>) = content
             .roots

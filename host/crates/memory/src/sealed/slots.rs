@@ -267,6 +267,28 @@ impl SlotFile {
         self.write(&free)
     }
 
+    /// Writes zeros once more to the first `total` slots, as far as they are free; they are on stable storage after
+    /// [`SlotFile::sync`].
+    pub(super) fn clear_free(&self, total: SlotIndex) -> Result<(), StoreError> {
+        const AT_ONCE: SlotIndex = 1 << 16;
+        let mut from = 0;
+        while from < total {
+            let to = from.saturating_add(AT_ONCE).min(total);
+            let mut free: Vec<SlotIndex> = Vec::new();
+            self.walk(from, to, &mut |index, slot| {
+                if slot.is_free() {
+                    free.push(index);
+                }
+            })?;
+            for run in free.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+                let Some(first) = run.first() else { continue };
+                self.write_at(&vec![0; run.len().saturating_mul(SLOT_BYTES)], offset(*first))?;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
     /// Notes that this commit and all before it are on stable storage; part of the next [`SlotFile::sync`].
     pub(crate) fn note_durable(&self, commit: u64) -> Result<(), StoreError> {
         self.write_at(&commit.to_le_bytes(), DURABLE_OFFSET)

@@ -1,5 +1,6 @@
 //! Opening what was damaged, or cut off while it was opened: no record is gone without a word, and nothing is lost by trying.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -177,4 +178,34 @@ fn a_refused_opening_says_of_no_commit_that_it_is_on_the_disk() {
         assert!(content(&folder, slots::NAME) == slots, "the slot file was touched");
         assert!(!is_there(&folder, "closed"));
     }
+}
+
+/// Grows the slot file of a store by slots of which the disk has nothing, opens the store, and says how many bytes of them the
+/// disk has then.
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
+fn written_to_free_slots(folder: &tempfile::TempDir) -> u64 {
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(path(folder, slots::NAME))
+        .unwrap();
+    file.set_len(file.metadata().unwrap().len() + FREE_BYTES).unwrap();
+    file.sync_all().unwrap();
+    let bytes = || file.metadata().unwrap().blocks() * 512;
+    let before = bytes();
+    let store = SealedStore::open(options(folder, 1)).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    bytes() - before
+}
+
+const FREE_BYTES: u64 = 1 << 20;
+
+#[test]
+fn what_is_free_in_a_store_that_was_not_closed_is_overwritten_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let killed = copy_of(&folder);
+    drop(store);
+    assert!(written_to_free_slots(&killed) >= FREE_BYTES);
+    assert!(written_to_free_slots(&folder) < FREE_BYTES, "it was closed");
 }
