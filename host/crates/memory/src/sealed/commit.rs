@@ -8,6 +8,7 @@ use super::allocation::Allocation;
 use super::beside::Beside;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
+use super::open::UNSYNCED;
 use super::plan::{Plan, Written};
 use super::queue::{Ticket, Turn};
 use super::room::Room;
@@ -233,7 +234,7 @@ impl Inner {
             self.slots.sync()
         });
         if rest.is_err() {
-            writer.failed = true;
+            self.fail(writer);
             return rest;
         }
         self.steps.reached(Step::DestructionSynced);
@@ -250,9 +251,19 @@ impl Inner {
         let destroyed = self.slots.destroy(orphans).and_then(|()| self.slots.sync());
         match destroyed {
             Ok(()) => writer.allocation.give_back(orphans),
-            Err(_) => writer.failed = true,
+            Err(_) => self.fail(writer),
         }
         destroyed
+    }
+
+    /// Nobody knows any more what is on the disk: nothing is written until the store is opened again. The system may show what the
+    /// disk does not have, and count it as written, so that whoever opens it has to write that once more: a file says so. It is
+    /// needed as long as the system remembers, and need not be synced.
+    pub(super) fn fail(&self, writer: &mut Writer) {
+        writer.failed = true;
+        if let Err(error) = self.dir.create(UNSYNCED) {
+            tracing::error!(%error, "a write failed; restart the machine before the store is opened again");
+        }
     }
 
     /// Sees to it that the records that were applied stay.

@@ -22,6 +22,9 @@ use crate::store::StoreError;
 /// Says that the store was closed and nothing was left to do. Its content is nothing.
 const CLOSED: &str = "closed";
 
+/// Says that a write failed, and that nobody has opened the store since.
+pub(super) const UNSYNCED: &str = "unsynced";
+
 pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     let dir = files::create_private_dir(&options.path)?;
     let lock = holder::take(&dir, &options.path, &options.holder, &*options.clock)?;
@@ -44,6 +47,9 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     }
     // What sled would leave out of the database without a word, the walk over the slots tells.
     let is_closed = is_new || (dir.exists(CLOSED) && segments::are_whole(&dir));
+    if dir.exists(UNSYNCED) && tree::is_there(&dir) {
+        segments::write_again(&dir).map_err(|error| StoreError::io("write its records once more", error))?;
+    }
     let recents = options.cache_bytes / 2;
     let pages = options.cache_bytes.saturating_sub(recents);
     let database = || -> Result<(Tree, tree::Commit), StoreError> {
@@ -66,7 +72,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
             what: "the database of the store, which is older than its keys,",
         });
     }
-    take_closed(&dir)?;
+    remove(&dir, CLOSED)?;
     let leftovers = Leftovers {
         durable,
         doomed: commit.doomed.into_iter().collect(),
@@ -97,6 +103,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         store.0.take_back_torn()?;
     }
     store.0.reclaim()?;
+    remove(&store.0.dir, UNSYNCED)?;
     // Keys that could not be destroyed when their epochs ended.
     store.0.destroy_epochs();
     Ok(store)
@@ -164,9 +171,9 @@ fn refuse_strange(dir: &Dir) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// From now on the store is not closed.
-fn take_closed(dir: &Dir) -> Result<(), StoreError> {
-    match dir.remove_file(CLOSED) {
+/// Takes a mark away: from now on it does not hold.
+fn remove(dir: &Dir, mark: &str) -> Result<(), StoreError> {
+    match dir.remove_file(mark) {
         Ok(()) => sync(dir),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(StoreError::io("open its folder", error)),

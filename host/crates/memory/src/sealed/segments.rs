@@ -1,6 +1,6 @@
 //! sled's file as it lies on the disk, read before sled opens it: whether all is whole that sled is about to replay. Below the
 //! end of what it believes to be written sled leaves out the rest of a segment where a message is torn, and says nothing. It
-//! changes nothing.
+//! changes nothing: at most it writes once more what is there.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -11,6 +11,7 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 
+use super::keyring::open_file;
 use super::tree::{self, SEGMENT_BYTES};
 
 const SIZE: u64 = SEGMENT_BYTES as u64;
@@ -72,6 +73,27 @@ pub(super) fn are_whole(dir: &Dir) -> bool {
         tracing::warn!(%error, "the database of the store cannot be looked at before it is opened");
         false
     })
+}
+
+/// Writes once more what sled is about to replay, after a sync that failed: the system may show what the disk does not have, and
+/// count it as written. Nothing may be built on that. It is on stable storage when sled has opened the file.
+pub(super) fn write_again(dir: &Dir) -> io::Result<()> {
+    let file = open_file(dir, &format!("{}/db", tree::NAME))?;
+    tree::lock_when_closed(&file)?;
+    write_again_from(&file, newest_snapshot(dir)?)
+}
+
+fn write_again_from(file: &File, snapshot: u64) -> io::Result<()> {
+    let replayed = snapshot - snapshot % SIZE;
+    let mut segment = vec![0; SEGMENT_BYTES];
+    for index in 0..file.metadata()?.len().div_ceil(SIZE) {
+        let offset = index.saturating_mul(SIZE);
+        if Header::read(file, offset)?.is_some_and(|header| header.lsn >= replayed) {
+            let length = read_into(file, offset, &mut segment)?;
+            file.write_all_at(segment.get(..length).unwrap_or_default(), offset)?;
+        }
+    }
+    Ok(())
 }
 
 /// Up to where the newest snapshot has the log: what is below is not replayed. sled takes the last one by name.

@@ -153,3 +153,34 @@ proptest! {
         seen(&noise, number / 2);
     }
 }
+
+#[test]
+fn what_is_replayed_is_written_once_more_and_nothing_else() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let header = |lsn: u64| {
+        let number = |lsn: u64| (lsn.cast_signed() ^ i64::MAX).to_le_bytes();
+        let rest = [number(lsn), number(lsn)].concat();
+        [(!crc32fast::hash(&rest)).to_le_bytes().to_vec(), rest].concat()
+    };
+    // Behind their headers there is nothing: only what is written takes room on the disk.
+    let file = tempfile::tempfile().unwrap();
+    for lsn in [0, SIZE, 2 * SIZE] {
+        file.write_all_at(&header(lsn), lsn).unwrap();
+        assert_eq!(Header::read(&file, lsn).unwrap(), Some(Header { lsn, stable: lsn }));
+    }
+    file.set_len(4 * SIZE).unwrap();
+    file.sync_all().unwrap();
+    let before = file.metadata().unwrap().blocks();
+    write_again_from(&file, SIZE + 5).unwrap();
+    file.sync_all().unwrap();
+    let written = (file.metadata().unwrap().blocks() - before) * 512;
+    assert!((2 * SIZE - 65_536..=2 * SIZE + 65_536).contains(&written), "{written}");
+    assert_eq!(
+        Header::read(&file, 2 * SIZE).unwrap(),
+        Some(Header {
+            lsn: 2 * SIZE,
+            stable: 2 * SIZE
+        })
+    );
+}

@@ -180,6 +180,21 @@ fn a_refused_opening_says_of_no_commit_that_it_is_on_the_disk() {
     }
 }
 
+#[test]
+fn after_a_failed_write_the_next_opening_writes_once_more_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    store.0.fail(&mut store.0.writer().unwrap());
+    assert!(is_there(&folder, open::UNSYNCED));
+    drop(store);
+    assert!(!is_there(&folder, "closed"));
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert!(!is_there(&folder, open::UNSYNCED));
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    assert_eq!(put(&store, "a", b"two"), 2);
+}
+
 /// Grows the slot file of a store by slots of which the disk has nothing, opens the store, and says how many bytes of them the
 /// disk has then.
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
