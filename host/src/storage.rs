@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, SecretReference};
+use aral_memory::record::BATCH_OPERATIONS_MAX;
 use aral_memory::sealed::{Epoch, SealedStore, StoreOptions};
 use aral_memory::{
     CacheLimits, EnvironmentSecrets, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts,
@@ -104,13 +105,19 @@ impl Storage {
         self.0.vault.as_ref()
     }
 
-    /// Opens the store, for as long as what is returned lives.
+    /// Opens the store, for as long as what is returned lives. What has expired is removed at once, one batch of it: a verb or a
+    /// short call ends before any upkeep begins, and where nothing else runs the keys of expired records would stay.
     ///
     /// # Errors
     /// `config.invalid` if there is none, or if its key is not there or the wrong one; `host.unavailable` if another process
     /// has it open or the key service does not answer; `host.internal` if it is damaged.
     pub fn open(&self) -> Result<SealedStore, Failure> {
-        SealedStore::open(self.options()?).map_err(store_failure)
+        let store = SealedStore::open(self.options()?).map_err(store_failure)?;
+        if let Err(error) = store.sweep(BATCH_OPERATIONS_MAX) {
+            // Whoever opens it may want to read alone, and that goes on.
+            tracing::warn!(error = %chain(&error), "expired records were not removed");
+        }
+        Ok(store)
     }
 
     /// What the store is opened with; the master key has been read.

@@ -119,6 +119,21 @@ fn too_little_free_disk_refuses_writes() {
 }
 
 #[test]
+fn whoever_opens_the_store_removes_what_has_expired() {
+    let lab = Lab::new();
+    let clock = Arc::new(Hands::default());
+    let storage = lab.storage(Arc::clone(&clock) as _);
+    let store = storage.open().unwrap();
+    put(&*store.memory(), Some(10)).unwrap();
+    drop(store);
+    // As by a verb, which ends before any upkeep begins.
+    let slots_used = || storage.open().unwrap().status().unwrap().slots_used;
+    assert_eq!(slots_used(), 1);
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(slots_used(), 0);
+}
+
+#[test]
 fn expired_records_are_removed_as_often_as_the_key_says() {
     let removed_within = |sweep_ms: u64, tries: u32| {
         let mut lab = Lab::new();
