@@ -1,4 +1,4 @@
-//! Whether the host is well: the audit log takes events, the store is open, disks and memory have room. It looks and repairs
+//! Whether the host is well: the audit log takes events, the store is open and takes writes, disks and memory have room. It looks and repairs
 //! nothing.
 
 use std::path::{Path, PathBuf};
@@ -30,10 +30,16 @@ impl Places {
 impl Health for Host {
     fn checks(&self) -> Vec<Check> {
         let check = |name, fault| Check { name, fault };
+        let store = self.0.store.as_ref();
         let full = self.places().0.iter().find_map(|(folder, min)| room(folder, *min));
         vec![
             check("audit", self.sink().available().err().map(|error| chain(&error))),
-            check("store", self.open_store().err().map(|failure| failure.message)),
+            check(
+                "store",
+                store
+                    .and_then(|store| store.check().err())
+                    .map(|failure| failure.message),
+            ),
             check("disk", full),
             check("memory", memory()),
         ]

@@ -89,6 +89,17 @@ impl LazyStore {
         self.opened(Space::Memory).map(drop)
     }
 
+    /// Whether it is open, or can be opened now, and takes writes: once one has failed, none is taken as long as it is open.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.open_now()?;
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Opened {
+                sealed: Some(sealed), ..
+            } => sealed.check_writable().map_err(store_failure),
+            State::Opened { .. } | State::Failed { .. } | State::Closed => Ok(()),
+        }
+    }
+
     /// The store as a whole, opened now unless it is open.
     pub(crate) fn sealed(&self) -> Result<SealedStore, Failure> {
         self.open_now()?;

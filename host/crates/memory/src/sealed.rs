@@ -273,6 +273,15 @@ impl SealedStore {
         self.0.status()
     }
 
+    /// Whether it takes writes. After one that failed it takes none until it is opened again, since nobody knows what is on the
+    /// disk; reading goes on. It waits for nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: it takes none.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        self.0.check_writable()
+    }
+
     /// Of how many namespaces the name does not open: [`SealedStore::check`] says where they are. Backups and rotations are
     /// refused while there are any. It takes one look at each namespace.
     ///

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use aral_memory::sealed::{Step, Steps};
+
 use super::*;
 use crate::storage::keeper::Next;
 
@@ -138,6 +140,44 @@ fn what_failed_is_tried_again_but_not_by_every_call() {
     lab.store.open_now().unwrap();
     assert!(ask(&*memory).is_ok());
     assert_eq!(lab.opened.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_store_that_takes_no_more_writes_is_not_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = aral_memory::MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap();
+    let clock = Arc::new(Hands::default());
+    let options = aral_memory::StoreOptions {
+        free_bytes_min: 0,
+        steps: Steps::watched(|step| assert!(step != Step::RecordsApplied, "cut off here")),
+        ..aral_memory::StoreOptions::new(folder.path().join("store"), key, Arc::clone(&clock) as _)
+    };
+    let opened = SealedStore::open(options).unwrap();
+    let open = move || -> Result<Opened, Failure> {
+        Ok(Opened {
+            sealed: Some(opened.clone()),
+            memory: opened.memory(),
+            secrets: opened.secrets(),
+            upkeep: Vec::new(),
+        })
+    };
+    let store = LazyStore::new(Box::new(open), clock);
+    store.check().unwrap();
+    let write = Write {
+        name: "todo".parse().unwrap(),
+        value: b"value".to_vec().into(),
+        ttl_seconds: None,
+        classification: Classification::Internal,
+        precondition: Precondition::Any,
+    };
+    let memory = store.space(Space::Memory);
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        memory.put(&"notes".parse().unwrap(), write, &Quota::UNLIMITED)
+    }));
+    assert!(cut.is_err());
+    let fault = store.check().unwrap_err();
+    assert!(fault.message.contains("an earlier write failed"), "{fault}");
+    store.open_now().unwrap();
 }
 
 #[test]

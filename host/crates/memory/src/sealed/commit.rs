@@ -2,7 +2,7 @@
 //! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. Where nothing old is touched, new
 //! keys and records are synced at the same time. It knows no request.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, TryLockError};
 
 use super::allocation::Allocation;
 use super::beside::Beside;
@@ -117,6 +117,15 @@ impl Inner {
             return Err(failed());
         }
         Ok(writer)
+    }
+
+    /// Whether it would be refused. Waits for nobody: while somebody writes, it would not.
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        match self.writer.try_lock() {
+            Ok(writer) if writer.failed => Err(failed()),
+            Ok(_) | Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Poisoned(_)) => Err(failed()),
+        }
     }
 
     fn write_group(&self, writer: &mut Writer, group: &[Arc<Ticket>]) {

@@ -185,7 +185,10 @@ fn after_a_failed_write_the_next_opening_writes_once_more_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     put(&store, "a", b"one");
+    store.check_writable().unwrap();
     store.0.fail(&mut store.0.writer().unwrap());
+    let refused = store.check_writable().unwrap_err();
+    assert!(matches!(refused, StoreError::Io { .. }), "{refused}");
     assert!(is_there(&folder, open::UNSYNCED));
     drop(store);
     assert!(!is_there(&folder, "closed"));
