@@ -1,5 +1,7 @@
 //! Reading one record, beside a writer that may replace it and destroy its key at any moment.
 
+use std::sync::PoisonError;
+
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use sled::IVec;
@@ -215,7 +217,8 @@ impl Inner {
 
     pub(super) fn status(&self) -> Result<Status, StoreError> {
         let free_bytes = self.room()?.free_bytes;
-        let writer = self.writer()?;
+        // Also after a failed write: whoever wants to know, or to make a backup, wants it most then.
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let content = &writer.keyring.content;
         let mut keys: Vec<String> = content
             .roots

@@ -190,6 +190,11 @@ fn after_a_failed_write_the_next_opening_writes_once_more_and_goes_on() {
     let refused = store.check_writable().unwrap_err();
     assert!(matches!(refused, StoreError::Io { .. }), "{refused}");
     assert!(is_there(&folder, open::UNSYNCED));
+    // What only reads goes on.
+    assert_eq!(store.status().unwrap().slots_used, 1);
+    let to = crate::BackupPrivateKey::generate().unwrap().public_key();
+    assert_eq!(store.export(&to, &mut Vec::new(), &mut |_| {}).unwrap().records, 1);
+    assert_eq!(check(&store, false).0.records, 1);
     drop(store);
     assert!(!is_there(&folder, "closed"));
     let store = SealedStore::open(options(&folder, 1)).unwrap();
