@@ -73,6 +73,8 @@ impl Vault {
                 runtime.spawn(renewal);
                 // Nothing is ever sent: the channel closes when the last handle is dropped.
                 let _closed = runtime.block_on(ended);
+                // A file of a credential may never be read to its end: nobody waits for that.
+                runtime.shutdown_background();
             })
             .map_err(VaultError::Thread)?;
         Ok(Self(Arc::new(Shared {

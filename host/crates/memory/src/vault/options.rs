@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use aral_contract::SecretValue;
 use aral_runtime::files;
 use aral_runtime::outbound::{Outbound, OutboundError};
+use tokio::task::spawn_blocking;
 
 use super::VaultFailure;
 
@@ -52,16 +53,31 @@ pub enum Credential {
     Given(SecretValue),
     /// A private file, which is read anew at each login, so that it can be replaced while the host runs.
     File(PathBuf),
+    /// For tests: a file on a mount that hangs as long as somebody holds this.
+    #[cfg(test)]
+    Hangs(std::sync::Arc<std::sync::Mutex<()>>),
 }
 
 impl Credential {
-    pub(super) fn read(&self) -> Result<SecretValue, VaultFailure> {
+    /// A file may lie on a mount that hangs, and this thread is the one of every exchange and of its time: another one waits.
+    pub(super) async fn read(&self) -> Result<SecretValue, VaultFailure> {
         let bytes = match self {
             Self::Given(value) => value.expose().trim_ascii().to_vec(),
-            Self::File(path) => files::read_private(path, CREDENTIAL_BYTES_MAX)
-                .map_err(|error| VaultFailure::refused(error.to_string()))?
-                .trim_ascii()
-                .to_vec(),
+            Self::File(path) => {
+                let path = path.clone();
+                let read = move || files::read_private(&path, CREDENTIAL_BYTES_MAX);
+                let read = spawn_blocking(read).await.map_err(|_| VaultFailure::ended())?;
+                read.map_err(|error| VaultFailure::refused(error.to_string()))?
+                    .trim_ascii()
+                    .to_vec()
+            }
+            #[cfg(test)]
+            Self::Hangs(mount) => {
+                let mount = std::sync::Arc::clone(mount);
+                let read = move || drop(mount.lock());
+                spawn_blocking(read).await.map_err(|_| VaultFailure::ended())?;
+                b"t".to_vec()
+            }
         };
         let value = SecretValue::new(bytes);
         if !value.expose().is_empty() && value.expose().iter().all(u8::is_ascii_graphic) {

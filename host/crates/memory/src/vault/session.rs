@@ -189,7 +189,7 @@ impl Session {
     async fn log_in(&self, held: &mut Option<Token>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
         let token = match &self.login {
             VaultLogin::Token(credential) => {
-                let value = Arc::new(text(credential.read()?.expose()));
+                let value = Arc::new(text(credential.read().await?.expose()));
                 let looked = self.lookup(&value).await?;
                 Token {
                     lease: looked.and_then(|data| self.lease(data.ttl, data.renewable, None)),
@@ -204,7 +204,7 @@ impl Session {
                 let login = LoginWithApproleRequest {
                     mount: mount.clone(),
                     role_id: role_id.clone(),
-                    secret_id: String::from_utf8_lossy(secret_id.read()?.expose()).into_owned(),
+                    secret_id: String::from_utf8_lossy(secret_id.read().await?.expose()).into_owned(),
                 };
                 let login = Erased::new(login, |login| login.secret_id.zeroize());
                 let answer = self.client.send(login.request(), None).await;

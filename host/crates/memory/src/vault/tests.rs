@@ -204,6 +204,32 @@ async fn a_server_that_never_answers_costs_its_time_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_mount_that_hangs_below_a_token_costs_the_time_of_a_request_and_no_more() {
+    let server = server(|| version(r#"{"password":"x"}"#, 1));
+    let mount = Arc::new(std::sync::Mutex::new(()));
+    let options = VaultOptions {
+        timeout_ms: 200,
+        ..server.options(VaultLogin::Token(Credential::Hangs(Arc::clone(&mount))))
+    };
+    let vault = Vault::new(options, clock()).unwrap();
+    let hanging = mount.lock().unwrap();
+    let asks = vault.clone();
+    // Without a runtime, as a store asks that is being opened.
+    let (told, tells) = std::sync::mpsc::channel();
+    let blocking = std::thread::spawn(move || {
+        let checked = asks.run_blocking(|session| async move { session.check().await });
+        told.send(checked.is_err()).unwrap();
+    });
+    let is_refused = tells.recv_timeout(Duration::from_secs(30));
+    assert!(is_refused.expect("nobody waits for ever"));
+    blocking.join().unwrap();
+    drop(hanging);
+    // Whoever logs in holds the token until then.
+    while read(&vault).await.is_err() {}
+    assert_eq!(read_text(&vault).await, "x");
+}
+
+#[tokio::test]
 async fn every_status_has_one_meaning_and_the_text_of_the_server_is_not_passed_on() {
     for (status, wanted, said) in [
         (400, "Refused", "status 400"),
