@@ -26,6 +26,7 @@ mod root;
 mod rotate;
 mod segments;
 mod slots;
+mod sweep;
 mod transfer;
 mod tree;
 mod usage;

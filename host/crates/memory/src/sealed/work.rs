@@ -10,7 +10,7 @@ use super::discard::SLOTS_MAX;
 use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
 use super::root::{NamespacePlace, Place, Space};
-use super::tree::{Scan, prefix};
+use super::sweep::sweep;
 use crate::backup::Kept;
 use crate::record::{
     BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, Operation, Outcome, Precondition, Quota, RecordName, Swept, TTL_SECONDS_MAX,
@@ -350,47 +350,4 @@ fn delete(
     Ok(live.map_or(Outcome::Absent, |live| Outcome::Deleted {
         classification: live.header.classification,
     }))
-}
-
-fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) -> Result<Done, StoreError> {
-    let mut due: Vec<(u64, Place)> = Vec::new();
-    let mut more = false;
-    let now = plan.now;
-    plan.tree.scan(&[prefix::EXPIRY], None, &mut |key, _| {
-        let parsed = key.get(1..).and_then(|rest| rest.split_first_chunk::<8>());
-        let Some((seconds, place)) = parsed.and_then(|(seconds, place)| Some((seconds, place.try_into().ok()?))) else {
-            return Ok(Scan::Next);
-        };
-        let expires = u64::from_be_bytes(*seconds);
-        if expires > now {
-            return Ok(Scan::Stop);
-        }
-        if due.len() == records_max {
-            more = true;
-            return Ok(Scan::Stop);
-        }
-        due.push((expires, place));
-        Ok(Scan::Next)
-    })?;
-    let mut records = 0_usize;
-    for (expires, place) in due {
-        let record = match plan.at(&place) {
-            Err(error) if error.is_damage() => {
-                tracing::error!("an expired record is damaged and stays; it keeps no other from being removed");
-                None
-            }
-            other => other?,
-        };
-        match record.filter(|header| header.expires == Some(expires)) {
-            Some(header) => {
-                plan.remove(&Located { place, header }, mark)?;
-                records = records.saturating_add(1);
-            }
-            None => plan.forget_expiry(expires, &place),
-        }
-    }
-    Ok(Done {
-        swept: Swept { records, more },
-        ..Done::default()
-    })
 }
