@@ -188,7 +188,7 @@ impl Inner {
         }
         let room = self.room()?;
         let mut plan = self.plan(writer);
-        plan.discarded.places = works.iter().filter_map(|(_, work)| work.discards()).collect();
+        plan.discarded.places = works.iter().flat_map(|(_, work)| work.discards(&plan.keys)).collect();
         for (ticket, work) in works {
             let mut mark = plan.mark();
             let done = admit(&room, &work).and_then(|()| work.plan(&mut plan, &mut mark));

@@ -2,14 +2,17 @@
 //! left is counted anew.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use aral_contract::id::Namespace;
 
 use super::entry::Header;
 use super::owner::SlotOwner;
-use super::plan::{Mark, Plan};
-use super::root::{NamespacePlace, Place, namespace_of};
+use super::plan::{Located, Mark, Plan};
+use super::root::{NamespacePlace, Place, Space, namespace_of};
 use super::slots::{SlotFile, SlotIndex};
 use super::tree::{self, Scan, key, prefix};
-use crate::record::Usage;
+use crate::record::{RecordName, Usage};
 use crate::store::StoreError;
 
 /// Slots that may say they are of one place. There is one, and after a cut two: more are somebody's who wrote the file.
@@ -84,6 +87,35 @@ impl Plan<'_> {
         self.doomed.extend(slots);
         self.take_out(place, header.as_ref().zip(owner), mark)?;
         Ok(true)
+    }
+
+    /// The record of a name, for whom it is enough that it is gone: what lies there and cannot even be read is discarded.
+    pub(super) fn locate_or_discard(
+        &mut self,
+        space: Space,
+        namespace: &Namespace,
+        name: &RecordName,
+        mark: &mut Mark,
+    ) -> Result<Option<Located>, StoreError> {
+        let keys = Arc::clone(&self.keys);
+        for place in keys.places(space, namespace, name) {
+            match self.at(&place) {
+                Ok(Some(header)) => return Ok(Some(Located { place, header })),
+                Ok(None) => {}
+                Err(
+                    StoreError::Corrupt {
+                        what: StoreError::RECORD,
+                    }
+                    | StoreError::Version { .. },
+                ) => {
+                    self.discard(&place, None, mark)?;
+                    // Nothing says how much of it was counted.
+                    self.recount(namespace_of(&place), mark)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// What will lie in a namespace, whatever was counted.

@@ -177,8 +177,7 @@ impl<'a> Plan<'a> {
         namespace: &Namespace,
         name: &RecordName,
     ) -> Result<Option<Located>, StoreError> {
-        for root in self.keys.roots.iter().rev() {
-            let place = root.place(&root.namespace_place(space, namespace), name);
+        for place in self.keys.places(space, namespace, name) {
             if let Some(header) = self.at(&place)? {
                 return Ok(Some(Located { place, header }));
             }

@@ -87,8 +87,7 @@ impl Inner {
         namespace: &Namespace,
         name: &RecordName,
     ) -> Result<Option<Found>, StoreError> {
-        for root in keys.roots.iter().rev() {
-            let place = root.place(&root.namespace_place(space, namespace), name);
+        for place in keys.places(space, namespace, name) {
             if let Some(found) = self.recent_entry(&place)? {
                 return Ok(Some(found));
             }

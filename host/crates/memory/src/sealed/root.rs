@@ -173,6 +173,12 @@ impl Keys {
         &self.newest
     }
 
+    /// Where a record of this name may lie: under the newest root, or under an older one that it was not moved from yet.
+    pub(crate) fn places(&self, space: Space, namespace: &Namespace, name: &RecordName) -> impl Iterator<Item = Place> {
+        let roots = self.roots.iter().rev();
+        roots.map(move |root| root.place(&root.namespace_place(space, namespace), name))
+    }
+
     /// What seals the slots of a generation; none: there is no such generation any more.
     pub(crate) fn slots(&self, generation: u32) -> Option<&Cipher> {
         self.slots

@@ -1695,6 +1695,35 @@ fn what_a_damaged_header_says_counts_for_nothing() {
 }
 
 #[test]
+fn a_backup_replaces_also_what_cannot_even_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b", "c"] {
+        put(&store, text, b"0123456789");
+    }
+    let usage = store.memory().usage(&namespace(NOTES)).unwrap();
+    let key = crate::BackupPrivateKey::generate().unwrap();
+    let mut backup = Vec::new();
+    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    // A format that there is not, and none at all.
+    damage(&store, "a", |entry| entry[0] = 9);
+    damage(&store, "b", |entry| entry[0] = 0);
+    let import = |existing| {
+        let mut from = std::io::Cursor::new(&backup);
+        store.import(&key, &mut from, existing, &mut |_| {})
+    };
+    assert!(import(Existing::Keep).is_err(), "what is there stays");
+    assert_eq!(import(Existing::Replace).unwrap().restored.records, 3);
+    for text in ["a", "b", "c"] {
+        assert_eq!(value(&store, text).as_deref(), Some(&b"0123456789"[..]));
+    }
+    assert_eq!(check(&store, false).0.damaged, 0);
+    // No key stays without a record, and nothing is counted twice.
+    assert_eq!(store.status().unwrap().slots_used, 3);
+    assert_eq!(store.memory().usage(&namespace(NOTES)).unwrap(), usage);
+}
+
+#[test]
 fn a_namespace_that_is_counted_too_low_keeps_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();

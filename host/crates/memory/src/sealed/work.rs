@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::discard::SLOTS_MAX;
 use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
-use super::root::{NamespacePlace, Place, Space};
+use super::root::{Keys, NamespacePlace, Place, Space};
 use super::sweep::sweep;
 use crate::backup::Kept;
 use crate::record::{
@@ -96,18 +96,30 @@ impl Work {
     pub(super) fn records(&self) -> usize {
         match self {
             Self::Apply { operations, .. } => operations.len(),
-            Self::Restore { .. } | Self::Rewrite { .. } => 1,
             // Those that say they are its own, and the one that it names.
-            Self::Discard { .. } => SLOTS_MAX + 1,
+            Self::Discard { .. } | Self::Restore { replace: true, .. } => SLOTS_MAX + 1,
+            Self::Restore { replace: false, .. } | Self::Rewrite { .. } => 1,
             Self::Recount { .. } => 0,
             Self::Sweep { records_max } => *records_max,
         }
     }
 
-    /// Where the record lies that is to be discarded.
-    pub(super) fn discards(&self) -> Option<Place> {
-        let Self::Discard { place, .. } = self else { return None };
-        Some(*place)
+    /// Where the records lie that are to be discarded, or may have to be.
+    pub(super) fn discards(&self, keys: &Keys) -> Vec<Place> {
+        match self {
+            Self::Discard { place, .. } => vec![*place],
+            Self::Restore {
+                space,
+                namespace,
+                record,
+                replace: true,
+            } => keys.places(*space, namespace, &record.name).collect(),
+            Self::Restore { replace: false, .. }
+            | Self::Apply { .. }
+            | Self::Rewrite { .. }
+            | Self::Recount { .. }
+            | Self::Sweep { .. } => Vec::new(),
+        }
     }
 
     /// At most so many bytes are added. Removing is possible on a full disk.
@@ -141,7 +153,11 @@ impl Work {
                 record,
                 replace,
             } => {
-                let before = plan.locate(space, &namespace, &record.name)?;
+                let before = if replace {
+                    plan.locate_or_discard(space, &namespace, &record.name, mark)?
+                } else {
+                    plan.locate(space, &namespace, &record.name)?
+                };
                 let live = before.filter(|before| !before.header.is_expired(|| plan.now));
                 if let (false, Some(live)) = (replace, live) {
                     return Err(StoreError::Precondition {
