@@ -222,6 +222,19 @@ pub trait SecretSource: Send + Sync + fmt::Debug {
     fn write<'a>(&'a self, reference: &'a SecretReference, value: &'a SecretValue)
     -> SecretFuture<'a, SecretReference>;
 
+    /// The same, in place of `before` and of nothing else: [`SecretError::NotFound`] if there is nothing any more, and
+    /// [`SecretError::Refused`] if there is something else by now. A place that cannot compare and write at once does not see
+    /// what others do in between.
+    fn replace<'a>(
+        &'a self,
+        reference: &'a SecretReference,
+        before: &'a SecretValue,
+        value: &'a SecretValue,
+    ) -> SecretFuture<'a, SecretReference> {
+        let _cannot_be_compared = before;
+        self.write(reference, value)
+    }
+
     /// Deletes what is at `reference`, so that nothing reads it again. A place that keeps earlier values for others to read
     /// refuses, because it could not promise that; so does every place that does not say otherwise.
     fn delete<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, ()> {

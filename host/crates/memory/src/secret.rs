@@ -176,17 +176,23 @@ impl Secrets {
     /// Stores another value in place of one that is there.
     ///
     /// # Errors
-    /// As the source says; [`SecretError::NotFound`] if there is none, and [`SecretError::Refused`] if it is the same one.
+    /// As the source says; [`SecretError::NotFound`] if there is none, and [`SecretError::Refused`] if it is the same one, or
+    /// another one by the time it is written: what somebody else deleted or replaced meanwhile is not undone.
     pub async fn rotate(&self, name: &SecretName, value: &SecretValue) -> Result<SecretReference, SecretError> {
         let (reference, source) = self.place(name)?;
-        let current = read(source, &reference).await?;
-        if bool::from(current.expose().ct_eq(value.expose())) {
+        check_size(&reference, value)?;
+        let before = read(source, &reference).await?;
+        if is_same(&before, value) {
             return Err(SecretError::Refused {
                 reference,
                 reason: "the new value is the one that is there".to_owned(),
             });
         }
-        self.put(name, value).await
+        let forget = self.0.cache.forget_at_the_end(&reference);
+        match self.detached(&reference) {
+            Some(local) => local.exchange(&reference, &before, value, forget).await,
+            None => source.replace(&reference, &before, value).await,
+        }
     }
 
     /// Deletes a secret and says where it was. Nobody is given it from then on.
@@ -287,6 +293,33 @@ async fn read(source: &dyn SecretSource, reference: &SecretReference) -> Result<
     check_size(reference, &value)?;
     Ok(value)
 }
+
+fn is_same(one: &SecretValue, other: &SecretValue) -> bool {
+    one.expose().ct_eq(other.expose()).into()
+}
+
+/// Why a value was not written in place of another one.
+enum Missed {
+    /// There is none any more.
+    Gone,
+    /// There is another one by now.
+    Changed,
+}
+
+impl Missed {
+    fn at(self, reference: &SecretReference) -> SecretError {
+        let reference = reference.clone();
+        match self {
+            Self::Gone => SecretError::NotFound { reference },
+            Self::Changed => SecretError::Refused {
+                reference,
+                reason: CHANGED.to_owned(),
+            },
+        }
+    }
+}
+
+const CHANGED: &str = "somebody else has changed it meanwhile";
 
 fn check_size(reference: &SecretReference, value: &SecretValue) -> Result<(), SecretError> {
     let bytes = value.expose().len();

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::{WriteEnded, not_mine};
+use super::{Missed, WriteEnded, is_same, not_mine};
 use crate::record::{Precondition, Quota, RecordName, Write};
 use crate::store::{RecordStore, StoreError};
 
@@ -98,13 +98,7 @@ impl LocalSecrets {
         ended: WriteEnded,
     ) -> Result<SecretReference, SecretError> {
         let (own, place) = (self.clone(), reference.clone());
-        let write = Write {
-            name: record_name(reference)?,
-            value: Zeroizing::new(value.expose().to_vec()),
-            ttl_seconds: None,
-            classification: Classification::Secret,
-            precondition: Precondition::Any,
-        };
+        let write = write_of(reference, value)?;
         let work = move || {
             let _held = held;
             let written = own.store.put(&own.namespace, write, &QUOTA);
@@ -115,6 +109,39 @@ impl LocalSecrets {
         let written = self.blocking(work).await;
         written.map_err(|error| failed(reference, error))??;
         Ok(reference.clone())
+    }
+
+    /// Writes in place of `before`, and of nothing else. `held` as with [`LocalSecrets::store`].
+    pub(super) async fn exchange(
+        &self,
+        reference: &SecretReference,
+        before: &SecretValue,
+        value: &SecretValue,
+        held: impl Send + 'static,
+    ) -> Result<SecretReference, SecretError> {
+        let (own, before) = (self.clone(), before.clone());
+        let mut write = write_of(reference, value)?;
+        let work = move || {
+            let _held = held;
+            let Some(record) = own.store.get(&own.namespace, &write.name)? else {
+                return Ok(Err(Missed::Gone));
+            };
+            if !is_same(&SecretValue::new(record.value.to_vec()), &before) {
+                return Ok(Err(Missed::Changed));
+            }
+            write.precondition = Precondition::Version(record.version);
+            match own.store.put(&own.namespace, write, &QUOTA) {
+                Ok(_version) => Ok(Ok(())),
+                Err(StoreError::Precondition { version: None, .. }) => Ok(Err(Missed::Gone)),
+                Err(StoreError::Precondition { .. }) => Ok(Err(Missed::Changed)),
+                Err(error) => Err(error),
+            }
+        };
+        let written = self.blocking(work).await;
+        match written.map_err(|error| failed(reference, error))? {
+            Ok(()) => Ok(reference.clone()),
+            Err(missed) => Err(missed.at(reference)),
+        }
     }
 
     /// `held` as with [`LocalSecrets::store`].
@@ -176,9 +203,28 @@ impl SecretSource for LocalSecrets {
         Box::pin(self.store(reference, value, (), Box::new(|_ended| ())))
     }
 
+    fn replace<'a>(
+        &'a self,
+        reference: &'a SecretReference,
+        before: &'a SecretValue,
+        value: &'a SecretValue,
+    ) -> SecretFuture<'a, SecretReference> {
+        Box::pin(self.exchange(reference, before, value, ()))
+    }
+
     fn delete<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, ()> {
         Box::pin(self.remove(reference, ()))
     }
+}
+
+fn write_of(reference: &SecretReference, value: &SecretValue) -> Result<Write, SecretError> {
+    Ok(Write {
+        name: record_name(reference)?,
+        value: Zeroizing::new(value.expose().to_vec()),
+        ttl_seconds: None,
+        classification: Classification::Secret,
+        precondition: Precondition::Any,
+    })
 }
 
 fn record_name(reference: &SecretReference) -> Result<RecordName, SecretError> {

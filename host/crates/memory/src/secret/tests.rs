@@ -42,6 +42,8 @@ struct TestSource {
     reads: std::sync::atomic::AtomicU32,
     down: std::sync::atomic::AtomicBool,
     gate: Option<tokio::sync::Semaphore>,
+    /// What somebody else does to what was just read.
+    meanwhile: Option<fn(&mut BTreeMap<String, SecretValue>)>,
 }
 
 impl TestSource {
@@ -71,9 +73,34 @@ impl SecretSource for TestSource {
                     source: None,
                 });
             }
+            if let Some(meanwhile) = self.meanwhile {
+                meanwhile(&mut self.values.lock().unwrap());
+            }
             found.ok_or_else(|| SecretError::NotFound {
                 reference: reference.clone(),
             })
+        })
+    }
+
+    fn replace<'a>(
+        &'a self,
+        reference: &'a SecretReference,
+        before: &'a SecretValue,
+        value: &'a SecretValue,
+    ) -> aral_contract::secret::SecretFuture<'a, SecretReference> {
+        Box::pin(async move {
+            let mut values = self.values.lock().unwrap();
+            let there = values.get(&reference.to_string());
+            let missed = match there {
+                Some(there) if there == before => None,
+                Some(_) => Some(Missed::Changed),
+                None => Some(Missed::Gone),
+            };
+            if let Some(missed) = missed {
+                return Err(missed.at(reference));
+            }
+            values.insert(reference.to_string(), value.clone());
+            Ok(reference.clone())
         })
     }
 
@@ -223,6 +250,41 @@ async fn rotation_needs_a_secret_that_is_there_and_a_value_that_is_not() {
     let none = secrets.rotate(&name("token"), &value("three")).await.unwrap_err();
     assert!(matches!(none, SecretError::NotFound { .. }), "{none:?}");
     assert!(source.values.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_rotation_undoes_nothing_that_somebody_does_meanwhile() {
+    let source = Arc::new(TestSource {
+        meanwhile: Some(BTreeMap::clear),
+        ..TestSource::holding(PLACE, "one")
+    });
+    let gone = secrets(&source).0.rotate(&name("token"), &value("two")).await;
+    assert!(matches!(gone, Err(SecretError::NotFound { .. })), "{gone:?}");
+    assert!(source.values.lock().unwrap().is_empty(), "it is there again");
+    let source = Arc::new(TestSource {
+        meanwhile: Some(|values| drop(values.insert(PLACE.to_owned(), value("newer")))),
+        ..TestSource::holding(PLACE, "one")
+    });
+    let changed = secrets(&source).0.rotate(&name("token"), &value("two")).await;
+    assert!(matches!(changed, Err(SecretError::Refused { .. })), "{changed:?}");
+    assert_eq!(source.values.lock().unwrap().get(PLACE), Some(&value("newer")));
+}
+
+#[tokio::test]
+async fn the_local_store_replaces_what_it_is_told_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = LocalSecrets::new(sealed(&folder).secrets());
+    let place: SecretReference = "local://github".parse().unwrap();
+    let replace = async |before: &str, new: &str| local.replace(&place, &value(before), &value(new)).await;
+    let gone = replace("one", "two").await;
+    assert!(matches!(gone, Err(SecretError::NotFound { .. })), "{gone:?}");
+    assert!(local.read(&place).await.is_err(), "it is there");
+    local.write(&place, &value("one")).await.unwrap();
+    let changed = replace("other", "two").await;
+    assert!(matches!(changed, Err(SecretError::Refused { .. })), "{changed:?}");
+    assert_eq!(local.read(&place).await.unwrap(), value("one"));
+    replace("one", "two").await.unwrap();
+    assert_eq!(local.read(&place).await.unwrap(), value("two"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use vaultrs::api::kv2::requests::ReadSecretRequest;
 use zeroize::Zeroizing;
 
 use super::fields::Version;
-use super::not_mine;
+use super::{CHANGED, is_same, not_mine};
 use crate::vault::{Answer, Vault, VaultFailure, is_plain_path};
 
 /// How often a write is tried when others write the same secret.
@@ -86,7 +86,13 @@ impl VaultSecrets {
         found.map_err(|failure| told(reference, failure))
     }
 
-    async fn store(&self, reference: &SecretReference, value: &SecretValue) -> Result<SecretReference, SecretError> {
+    /// With `before` in place of that, and of nothing else.
+    async fn store(
+        &self,
+        reference: &SecretReference,
+        before: Option<&SecretValue>,
+        value: &SecretValue,
+    ) -> Result<SecretReference, SecretError> {
         let (mount, path, field) = parts(reference)?;
         let Ok(text) = str::from_utf8(value.expose()) else {
             return Err(told(
@@ -97,6 +103,7 @@ impl VaultSecrets {
             ));
         };
         let text = Zeroizing::new(text.to_owned());
+        let before = before.cloned();
         let write = self.0.run(|session| async move {
             let mut wait = FIRST_WAIT;
             for attempt in 1..=ATTEMPTS_MAX {
@@ -111,6 +118,13 @@ impl VaultSecrets {
                     Err(VaultFailure::NotFound(answer)) => version_of(&answer).unwrap_or_default(),
                     Err(failure) => return Err(failure),
                 };
+                if let Some(before) = &before {
+                    match value_of(&current, &field) {
+                        Ok(there) if is_same(&there, before) => {}
+                        Ok(_) => return Ok(Err(Failed::Refused(CHANGED.to_owned()))),
+                        Err(failed) => return Ok(Err(failed)),
+                    }
+                }
                 let fields = current.fields.unwrap_or_default();
                 let set = SetFields {
                     mount: mount.clone(),
@@ -122,7 +136,7 @@ impl VaultSecrets {
                 let outcome = session.exchange(&set).await;
                 drop(set);
                 match outcome {
-                    Ok(_) => return Ok(()),
+                    Ok(_) => return Ok(Ok(())),
                     Err(VaultFailure::Conflict) if attempt < ATTEMPTS_MAX => {
                         tokio::time::sleep(wait).await;
                         wait = wait.saturating_mul(2);
@@ -133,7 +147,8 @@ impl VaultSecrets {
             Err(VaultFailure::Conflict)
         });
         match write.await {
-            Ok(()) => Ok(reference.clone()),
+            Ok(Ok(())) => Ok(reference.clone()),
+            Ok(Err(failed)) => Err(told(reference, failed)),
             Err(failure) => Err(told(reference, failure.into())),
         }
     }
@@ -149,7 +164,16 @@ impl SecretSource for VaultSecrets {
         reference: &'a SecretReference,
         value: &'a SecretValue,
     ) -> SecretFuture<'a, SecretReference> {
-        Box::pin(self.store(reference, value))
+        Box::pin(self.store(reference, None, value))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        reference: &'a SecretReference,
+        before: &'a SecretValue,
+        value: &'a SecretValue,
+    ) -> SecretFuture<'a, SecretReference> {
+        Box::pin(self.store(reference, Some(before), value))
     }
 }
 

@@ -509,6 +509,37 @@ async fn a_login_that_is_not_taken_is_no_missing_secret() {
 }
 
 #[tokio::test]
+async fn a_field_is_replaced_if_it_is_what_it_was() {
+    for (status, held, wanted) in [
+        (200, r#"{"password":"one"}"#, ""),
+        (200, r#"{"password":"other"}"#, "meanwhile"),
+        (200, r#"{"user":"app"}"#, "there is no secret"),
+        (404, r#"{}"#, "there is no secret"),
+    ] {
+        let server = Server::start(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+            (_, "/v1/auth/token/lookup-self") => Said::json(200, LASTING),
+            ("GET", _) if status == 200 => version(held, 1),
+            ("GET", _) => Said::json(status, r#"{"errors":[]}"#),
+            _ => Said::json(200, "{}"),
+        });
+        let secrets = VaultSecrets::new(server.vault(token("t"), clock()));
+        let (one, two) = (SecretValue::new(b"one".to_vec()), SecretValue::new(b"two".to_vec()));
+        let replaced = secrets.replace(&reference(), &one, &two).await;
+        let writes = server.lines().iter().filter(|line| line.starts_with("POST")).count();
+        match replaced {
+            Ok(_) => assert_eq!((wanted, writes), ("", 1), "{held}"),
+            Err(error) => {
+                assert!(
+                    !wanted.is_empty() && error.to_string().contains(wanted),
+                    "{held}: {error}"
+                );
+                assert_eq!(writes, 0, "{held}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_write_keeps_the_other_fields_and_follows_whoever_wrote_meanwhile() {
     let attempts = AtomicU32::new(0);
     let server = Server::start(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
