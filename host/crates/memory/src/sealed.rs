@@ -3,6 +3,7 @@
 //! docs/store-format.md. It knows no caller.
 
 mod allocation;
+mod believed;
 mod beside;
 mod bytes;
 mod check;

@@ -45,7 +45,7 @@ pub(super) struct Plan<'a> {
     pub(super) tree: &'a Tree,
     pub(super) slot_file: &'a SlotFile,
     pub(super) keys: Arc<Keys>,
-    store: &'a super::StoreId,
+    pub(super) store: &'a super::StoreId,
     pub(super) allocation: &'a mut Allocation,
     /// Seconds since 1970.
     pub(super) now: u64,

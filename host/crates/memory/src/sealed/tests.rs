@@ -1695,6 +1695,48 @@ fn what_a_damaged_header_says_counts_for_nothing() {
 }
 
 #[test]
+fn what_a_forged_header_says_decides_nothing_and_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["class", "version", "expiry"] {
+        put(&store, text, b"one");
+        assert_eq!(put(&store, text, b"two"), 2);
+    }
+    damage(&store, "class", |entry| entry[1] = 0);
+    damage(&store, "version", |entry| {
+        entry[12..20].copy_from_slice(&9_u64.to_le_bytes())
+    });
+    damage(&store, "expiry", |entry| {
+        entry[20..28].copy_from_slice(&1_u64.to_le_bytes())
+    });
+    let memory = store.memory();
+    let conditions = [Precondition::Absent, Precondition::Version(2), Precondition::Version(9)];
+    for text in ["class", "version", "expiry"] {
+        for precondition in conditions {
+            let new = Write {
+                precondition,
+                ..write(text, b"forged")
+            };
+            let written = memory.put(&namespace(NOTES), new, &Quota::UNLIMITED);
+            assert!(
+                matches!(written, Err(StoreError::Corrupt { .. })),
+                "{text}: {written:?}"
+            );
+            let deleted = memory.delete(&namespace(NOTES), &name(text), precondition);
+            assert!(
+                matches!(deleted, Err(StoreError::Corrupt { .. })),
+                "{text}: {deleted:?}"
+            );
+        }
+    }
+    // It can be replaced and removed all the same, as something of which nothing is known.
+    assert_eq!(put(&store, "version", b"new"), 1);
+    let deleted = memory.delete(&namespace(NOTES), &name("class"), Precondition::Any);
+    assert_eq!(deleted.unwrap(), Some(Classification::Secret));
+    assert_eq!(value(&store, "version").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
 fn a_backup_replaces_also_what_cannot_even_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();

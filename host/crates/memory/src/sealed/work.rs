@@ -6,6 +6,7 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use zeroize::Zeroizing;
 
+use super::believed::Believed;
 use super::discard::SLOTS_MAX;
 use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
@@ -329,8 +330,8 @@ fn put(
     new: &Write,
 ) -> Result<Outcome, StoreError> {
     let before = plan.locate(space, namespace, &new.name)?;
-    let live = before.filter(|before| !before.header.is_expired(|| plan.now));
-    let version = live.map(|live| live.header.version);
+    let believed = plan.believed(space, namespace, &new.name, before.as_ref())?;
+    let version = believed.version(new.precondition)?;
     check(index, new.precondition, version)?;
     let record = NewRecord {
         space,
@@ -357,13 +358,17 @@ fn delete(
     precondition: Precondition,
 ) -> Result<Outcome, StoreError> {
     let before = plan.locate(space, namespace, name)?;
-    let live = before.filter(|before| !before.header.is_expired(|| plan.now));
-    check(index, precondition, live.map(|live| live.header.version))?;
+    let believed = plan.believed(space, namespace, name, before.as_ref())?;
+    check(index, precondition, believed.version(precondition)?)?;
     // One whose time is over goes too, and was not there.
     if let Some(before) = &before {
         plan.remove(before, mark)?;
     }
-    Ok(live.map_or(Outcome::Absent, |live| Outcome::Deleted {
-        classification: live.header.classification,
-    }))
+    let classification = match believed {
+        Believed::Absent => return Ok(Outcome::Absent),
+        Believed::Live(header) => header.classification,
+        // It may have been anything.
+        Believed::Damaged => Classification::Secret,
+    };
+    Ok(Outcome::Deleted { classification })
 }
