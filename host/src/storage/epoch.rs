@@ -2,7 +2,7 @@
 //! goes on while no process has the store open. It knows no key.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_contract::Clock;
 use aral_memory::StoreError;
@@ -19,6 +19,16 @@ pub(crate) struct EpochAge {
     dir: PathBuf,
     length: SignedDuration,
     clock: Arc<dyn Clock>,
+    /// What was seen last. Whoever can write the folder, and has no key, must not keep an epoch from ending.
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    name: String,
+    began: Timestamp,
+    /// Whether it is on record that the file said something later, or nothing any more.
+    is_told: bool,
 }
 
 impl EpochAge {
@@ -27,24 +37,45 @@ impl EpochAge {
             dir: dir.to_owned(),
             length: SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600)),
             clock,
+            seen: Mutex::default(),
         }
     }
 
-    /// Whether the time of the epoch whose key has this name is over. One that was not known begins now.
-    pub(crate) fn is_over(&self, name: &str) -> Result<bool, StoreError> {
-        let dir = files::open_root(&self.dir)?;
+    /// Whether the time of the epoch whose key has this name is over. One that was not known begins now. `moved` is told, once
+    /// of each, that the file has lost a beginning that this process has seen.
+    pub(crate) fn is_over(&self, name: &str, moved: &dyn Fn()) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        let known = match files::read_capped(&dir, FILE, FILE_BYTES_MAX) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // A beginning in the future is one that a wrong clock wrote, or somebody who wants no end.
+        let own = seen.clone().filter(|own| own.name == name && own.began <= now);
+        let dir = files::open_root(&self.dir)?;
+        let written = match files::read_capped(&dir, FILE, FILE_BYTES_MAX) {
             Ok(bytes) => began(&String::from_utf8_lossy(&bytes), name),
-            Err(error) if error.is_not_found() => None,
+            Err(error) if error.is_not_found() || own.is_some() => None,
             Err(error) => return Err(error.into()),
         };
-        // A beginning in the future is one that a wrong clock wrote, or somebody who wants no end.
-        if let Some(began) = known.filter(|began| *began <= now) {
-            return Ok(now.duration_since(began) >= self.length);
+        let written = written.filter(|began| *began <= now);
+        let is_moved = own
+            .as_ref()
+            .is_some_and(|own| written.is_none_or(|written| written > own.began));
+        let was_told = own.as_ref().is_some_and(|own| own.is_told);
+        if is_moved && !was_told {
+            moved();
         }
-        let write: Result<(), FilesError> = files::write_atomic(&dir, FILE, format!("{name} {now}").as_bytes(), 0o600);
-        write?;
+        let began = own.map(|own| own.began).into_iter().chain(written).min().unwrap_or(now);
+        *seen = Some(Seen {
+            name: name.to_owned(),
+            began,
+            is_told: was_told || is_moved,
+        });
+        if now.duration_since(began) >= self.length {
+            return Ok(true);
+        }
+        if written != Some(began) {
+            let text = format!("{name} {began}");
+            let write: Result<(), FilesError> = files::write_atomic(&dir, FILE, text.as_bytes(), 0o600);
+            write?;
+        }
         Ok(false)
     }
 }
@@ -56,7 +87,7 @@ fn began(text: &str, name: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -80,19 +111,22 @@ mod tests {
         let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
         let age = |hours| EpochAge::new(folder.path(), hours, Arc::clone(&calendar) as _);
         let go_on = |hours| *calendar.0.lock().unwrap() += SignedDuration::from_hours(hours);
-        assert!(!age(3).is_over("first").unwrap());
+        assert!(!age(3).is_over("first", &|| ()).unwrap());
         go_on(2);
         // As by another process, which begins no epoch of its own.
-        assert!(!age(3).is_over("first").unwrap());
+        assert!(!age(3).is_over("first", &|| ()).unwrap());
         go_on(1);
-        assert!(age(3).is_over("first").unwrap());
+        assert!(age(3).is_over("first", &|| ()).unwrap());
         assert!(
-            !age(4).is_over("first").unwrap(),
+            !age(4).is_over("first", &|| ()).unwrap(),
             "the length is that of the configuration"
         );
-        assert!(!age(3).is_over("second").unwrap(), "another key is another epoch");
+        assert!(
+            !age(3).is_over("second", &|| ()).unwrap(),
+            "another key is another epoch"
+        );
         go_on(3);
-        assert!(age(3).is_over("second").unwrap());
+        assert!(age(3).is_over("second", &|| ()).unwrap());
     }
 
     #[test]
@@ -109,9 +143,45 @@ mod tests {
             "other 2020-01-01T00:00:00Z",
         ] {
             files::write_atomic(&dir, FILE, text.as_bytes(), 0o600).unwrap();
-            assert!(!age.is_over("name").unwrap(), "{text}");
+            assert!(!age.is_over("name", &|| ()).unwrap(), "{text}");
             let written = files::read_capped(&dir, FILE, 100).unwrap();
             assert_eq!(written, b"name 2026-01-01T00:00:00Z", "{text}");
         }
+    }
+
+    #[test]
+    fn who_can_write_the_file_alone_keeps_no_epoch_alive_and_is_on_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
+        let age = EpochAge::new(folder.path(), 3, Arc::clone(&calendar) as _);
+        let dir = files::open_root(folder.path()).unwrap();
+        let told = AtomicUsize::new(0);
+        let look = || {
+            let moved = || {
+                told.fetch_add(1, Ordering::Relaxed);
+            };
+            age.is_over("name", &moved).unwrap()
+        };
+        assert!(!look());
+        for hour in 1..3 {
+            *calendar.0.lock().unwrap() += SignedDuration::from_hours(1);
+            if hour == 1 {
+                dir.remove_file(FILE).unwrap();
+            } else {
+                let now = calendar.now();
+                files::write_atomic(&dir, FILE, format!("name {now}").as_bytes(), 0o600).unwrap();
+            }
+            assert!(!look());
+            let written = files::read_capped(&dir, FILE, 100).unwrap();
+            assert_eq!(
+                written, b"name 2026-01-01T00:00:00Z",
+                "the next process is to know it too"
+            );
+        }
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+        *calendar.0.lock().unwrap() += SignedDuration::from_hours(1);
+        dir.remove_file(FILE).unwrap();
+        assert!(look());
+        assert!(!age.is_over("next", &|| panic!("it was not known")).unwrap());
     }
 }

@@ -20,6 +20,11 @@ pub(crate) fn failed(subject: &str, error: &StoreError) -> EventKind {
     security("memory_rotation_failed", format!("{subject}: {}", chain(error)))
 }
 
+/// When the file that says since when an epoch lasts says something later than before, or nothing any more.
+pub(crate) fn moved() -> EventKind {
+    security("memory_epoch_moved", EPOCH.to_owned())
+}
+
 /// When it is over.
 pub(crate) fn rotated(subject: &str) -> EventKind {
     EventKind::Lifecycle {

@@ -86,7 +86,7 @@ fn rotate_if_over(
     }
     // Without any the store is older than its [memory.epoch].
     let is_over = match status.epochs.last() {
-        Some(newest) => age.is_over(newest)?,
+        Some(newest) => age.is_over(newest, &|| record(rotation::moved()))?,
         None => true,
     };
     if !(is_over || status.is_rotating) {
@@ -348,6 +348,30 @@ mod tests {
             .map(|(_, reason)| reason)
             .collect();
         assert_eq!(failed, [&reasons[..REASONS_TOLD_MAX], &["j"]].concat());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test removes a file")]
+    fn a_beginning_that_is_lost_is_on_record_and_counts_all_the_same() {
+        let lab = Lab::new();
+        let store = lab.open(true);
+        let (age, heard) = (lab.age(2), Mutex::new(Vec::new()));
+        let step = || {
+            let told = &mut Told::default();
+            rotate_if_over(&store, &age, &AtomicBool::new(false), told, &|kind| {
+                heard.lock().unwrap().push(kind)
+            })
+            .unwrap()
+        };
+        step();
+        for _ in 0..2 {
+            lab.go_on(1);
+            std::fs::remove_file(lab.folder.path().join("store/epoch")).unwrap();
+            step();
+        }
+        let moved = "memory_epoch_moved memory epoch";
+        let ended = ["memory_rotation_begun memory epoch", "KeyRotated memory epoch"];
+        assert_eq!(words(heard), [moved, ended[0], ended[1]]);
     }
 
     #[test]
