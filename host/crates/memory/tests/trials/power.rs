@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use aral_memory::sealed::Step;
 use aral_memory::{MasterKey, SealedStore, StoreError};
@@ -12,7 +13,7 @@ use crate::child::{self, Run};
 use crate::disk::{Disk, Keeps};
 use crate::kill::{THREADS, Trial};
 use crate::outcome::{name_prefix, settle};
-use crate::script::{Act, Change, State, Turn, Value, forget_expired};
+use crate::script::{Act, Change, State, Turn, Value, forget_expired, perform};
 use crate::support::{Dice, KEY, OTHER_KEY, Place, START, assert_usable, copy_folder, open, read_all, read_records};
 use crate::trace::{self, Event, Happened};
 
@@ -45,12 +46,17 @@ impl Recording {
 
     /// Records one writer after the other, each with its turns, and the step at which it kills itself.
     fn of_runs(place: Place, now: i64, before: State, runs: Vec<(Vec<Turn>, Killed)>) -> Self {
+        Self::of_resting_runs(place, now, before, runs, |_trace| ())
+    }
+
+    /// The same of writers that have their store open, when they have written, until `rest` returns. It is given the trace.
+    fn of_resting_runs(place: Place, now: i64, before: State, runs: Vec<(Vec<Turn>, Killed)>, rest: fn(&Path)) -> Self {
         copy_folder(&place.store(), &place.beside(BASE));
         let found = Command::new("strace").arg("-V").output();
         assert!(found.is_ok(), "these tests need `strace`: run `apt-get install strace`");
         let (mut turns, mut text) = (Vec::new(), String::new());
         for (own, killed_at) in runs {
-            text.push_str(&traced(&place, now, &own, killed_at));
+            text.push_str(&traced(&place, now, &own, killed_at, rest));
             turns.extend(own);
         }
         let events = trace::parse(&text, &place.store());
@@ -158,10 +164,15 @@ impl Recording {
 
     /// Cuts the power `count` times, at moments that are spread over the recording, and counts what went wrong.
     fn cut_often(&self, deaf: Option<&Path>, count: usize, seed: u64) -> Vec<String> {
-        let disk = Disk::new(&self.place.beside(BASE), &self.events, deaf);
-        let mut dice = Dice::new(seed);
         // Every moment at which something happened, synced or was told is as good as any.
         let moments: Vec<usize> = self.events.iter().map(|event| event.done).collect();
+        self.cut_at(&moments, deaf, count, seed)
+    }
+
+    /// The same at these moments.
+    fn cut_at(&self, moments: &[usize], deaf: Option<&Path>, count: usize, seed: u64) -> Vec<String> {
+        let disk = Disk::new(&self.place.beside(BASE), &self.events, deaf);
+        let mut dice = Dice::new(seed);
         let mut wrong = Vec::new();
         for round in 0..count {
             let moment =
@@ -183,7 +194,7 @@ fn assert_none(wrong: &[String]) {
 }
 
 /// What `strace` tells of a writer.
-fn traced(place: &Place, now: i64, turns: &[Turn], killed_at: Killed) -> String {
+fn traced(place: &Place, now: i64, turns: &[Turn], killed_at: Killed, rest: fn(&Path)) -> String {
     let file = place.beside("trace");
     let run = Run {
         place,
@@ -200,13 +211,15 @@ fn traced(place: &Place, now: i64, turns: &[Turn], killed_at: Killed) -> String 
         .arg(&file)
         .arg(child::program())
         .args(child::arguments(&run));
-    let ended = child::listen(command, turns).end();
+    let mut writer = child::listen(command, turns);
+    writer.hear_all();
+    rest(&file);
+    let ended = writer.end();
     assert_eq!(ended.is_ended, killed_at.is_none(), "{}", ended.complaint);
     std::fs::read_to_string(&file).expect("a trace")
 }
 
-/// A store that has been written to before, and a writer that replaces most of it several times, so that the database
-/// uses parts of its file again.
+/// A store that has been written to before, and a writer that replaces most of it several times.
 fn recording(seed: u64, each: usize) -> Recording {
     let mut trial = Trial::new(seed);
     trial.write_all(20);
@@ -297,6 +310,88 @@ fn without_the_syncs_of_the_store_losses_are_found() {
         let wrong = recording.cut_often(Some(Path::new(deaf)), 20, 3);
         assert!(!wrong.is_empty(), "nobody noticed that `{deaf}` was never synced");
     }
+}
+
+const RECORDS: usize = 4000;
+
+/// What one thread does to its records, a hundred at a time.
+fn turns_of(changes: impl Iterator<Item = Change>) -> Vec<Turn> {
+    let changes: Vec<Change> = changes.collect();
+    let together = changes.chunks(100).map(|some| Turn {
+        thread: 0,
+        act: Act::Apply {
+            namespace: "one".to_owned(),
+            changes: some.to_vec(),
+        },
+    });
+    together.collect()
+}
+
+/// Waits until nothing but syncs is written down any more: sled has cleaned what there was to clean.
+fn until_clean(trace: &Path) {
+    const STEP: Duration = Duration::from_millis(50);
+    let bytes = || std::fs::metadata(trace).expect("a trace").len();
+    let (mut before, mut quiet) = (bytes(), 0);
+    for _ in 0..2400 {
+        std::thread::sleep(STEP);
+        let now = bytes();
+        quiet = if now - before < 64 << 10 { quiet + 1 } else { 0 };
+        before = now;
+        if quiet == 40 {
+            return;
+        }
+    }
+    panic!("sled did not end to clean");
+}
+
+/// Nobody writes, and nobody else syncs: what sled moves must be on the disk before it uses the place again.
+#[test]
+fn what_is_cleaned_while_nobody_writes_is_not_lost() {
+    let name = |index: usize| format!("{}name-{index}", name_prefix(0));
+    let puts = turns_of((0..RECORDS).map(|index| Change::Put {
+        name: name(index),
+        value: Value {
+            text: format!("the-value-of-{index}."),
+            bytes: 15_000,
+        },
+        ttl_seconds: None,
+        class: 1,
+    }));
+    let place = Place::new();
+    let run = Run {
+        place: &place,
+        key: KEY,
+        now: START,
+        turns: &puts,
+        killed_at: None,
+    };
+    let ended = child::start(&run).end();
+    assert!(ended.is_ended, "{}", ended.complaint);
+    let mut before = State::new();
+    puts.iter().for_each(|turn| perform(&mut before, &turn.act, START));
+    let gone = (0..RECORDS).filter(|index| !index.is_multiple_of(3));
+    let deletes = turns_of(gone.map(|index| Change::Delete { name: name(index) }));
+    let runs = vec![(deletes, None)];
+    let recording = Recording::of_resting_runs(place, START, before, runs, until_clean);
+    let told = |event: &&Event| event.what == Happened::Told("end".to_owned());
+    let end = recording
+        .events
+        .iter()
+        .find(told)
+        .expect("the end of what was written")
+        .done;
+    let is_cleaning = |event: &&Event| {
+        let database = Path::new("records/db");
+        event.done > end && matches!(&event.what, Happened::Write { path, .. } if path == database)
+    };
+    let moments: Vec<usize> = recording
+        .events
+        .iter()
+        .filter(is_cleaning)
+        .map(|event| event.done)
+        .collect();
+    assert!(moments.len() > 4, "sled cleaned nothing: {} writes", moments.len());
+    assert_none(&recording.cut_at(&moments, None, 60, 8));
 }
 
 #[test]
