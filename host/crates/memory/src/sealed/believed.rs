@@ -1,5 +1,5 @@
 //! What a record that is there says of itself, before it is replaced or removed. What lies in the tree was not authenticated:
-//! nothing of it decides, or is told, before its name has opened under its key.
+//! no condition is judged by it, and no classification told, before its name has opened under its key.
 
 use aral_contract::id::Namespace;
 

@@ -282,7 +282,7 @@ impl SlotFile {
             })?;
             for run in free.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
                 let Some(first) = run.first() else { continue };
-                self.write_at(&vec![0; run.len().saturating_mul(SLOT_BYTES)], offset(*first))?;
+                self.write_at(&vec![0_u8; run.len().saturating_mul(SLOT_BYTES)], offset(*first))?;
             }
             from = to;
         }
