@@ -17,6 +17,9 @@ use super::{Entry, Shape};
 pub const CAPABILITIES_MAX: usize = 256;
 /// Hosts, folders, names or programs in one scope. Stops a scope that takes long to check at every call.
 pub const SCOPE_ITEMS_MAX: usize = 256;
+/// Secrets in `secret:read`. Each gets whatever persona and policy allow of its hosts, which may be many more than it names: stops a
+/// grant that is made of all pairs of them.
+pub const SECRETS_MAX: usize = 32;
 /// Longest title, in bytes.
 pub const TITLE_BYTES_MAX: usize = 256;
 /// Longest description, in bytes. Stops a tool from crowding out all others in a model's context.
@@ -117,6 +120,12 @@ pub enum ManifestError {
     ScopeItems {
         /// Of which permission.
         permission: Permission,
+        /// How many.
+        count: usize,
+    },
+    /// Too many secrets.
+    #[error("`secret:read` lists {count} secrets, more than {SECRETS_MAX}")]
+    Secrets {
         /// How many.
         count: usize,
     },
@@ -250,6 +259,7 @@ impl ManifestError {
             | Self::Number(_)
             | Self::Text { .. }
             | Self::ScopeItems { .. }
+            | Self::Secrets { .. }
             | Self::ScopeTwice { .. }
             | Self::InjectHeader { .. }
             | Self::InjectPrefix { .. }

@@ -6,7 +6,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::build::Part;
-use super::check::{CAPABILITIES_MAX, SCOPE_ITEMS_MAX};
+use super::check::{CAPABILITIES_MAX, SCOPE_ITEMS_MAX, SECRETS_MAX};
 use super::schema_rules::SCHEMA_BYTES_MAX;
 use super::*;
 use crate::testing::{component, entry, shown};
@@ -301,6 +301,16 @@ fn counts_and_names_are_bounded() {
     assert_eq!(check_permissions(halves(SCOPE_ITEMS_MAX / 2)), "taken");
     let found = check_permissions(halves(SCOPE_ITEMS_MAX / 2 + 1));
     assert!(found.contains("`secret:read` lists 257 items"), "{found}");
+    let secrets = |count: usize| {
+        let one = |number: usize| json!({"name": format!("k{number}"), "use": "reveal"});
+        json!({"secret:read": {"secrets": (0..count).map(one).collect::<Vec<_>>()}})
+    };
+    assert_eq!(check_permissions(secrets(SECRETS_MAX)), "taken");
+    let found = check_permissions(secrets(SECRETS_MAX + 1));
+    assert!(
+        found.contains("`secret:read` lists 33 secrets, more than 32"),
+        "{found}"
+    );
 
     for (permission, scope, item) in [
         (

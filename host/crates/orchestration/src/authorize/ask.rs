@@ -65,7 +65,10 @@ pub(super) fn secret_by_policy(secret: &SecretScope, policy: &Policy, allowed: &
 
 /// What both let through of a secret that neither refuses whole; `both` are the hosts that both allow.
 pub(super) fn secret_left(secret: &SecretScope, policy: &Policy, both: &Hosts<'_>) -> Option<SecretScope> {
-    let named = policy.secrets.allows(|one| *one == secret.name);
+    // First of all: what is left of hosts may be much, and of no use to a secret that is not given.
+    if !policy.secrets.allows(|one| *one == secret.name) {
+        return None;
+    }
     let (hosts, left) = match secret.usage {
         SecretUse::Reveal => (secret.hosts.clone(), policy.secret_reveal),
         SecretUse::Inject => {
@@ -82,7 +85,7 @@ pub(super) fn secret_left(secret: &SecretScope, policy: &Policy, both: &Hosts<'_
         header: secret.header.clone(),
         prefix: secret.prefix.clone(),
     };
-    (named && left).then(narrowed)
+    left.then(narrowed)
 }
 
 /// In clear text a secret would be read by whoever carries it. A policy may let that pass for this machine, and egress then sees
@@ -116,4 +119,36 @@ pub(super) fn program_value(program: &ProgramScope) -> String {
     let args: Vec<String> = args.map(|arg| lines::quoted(&arg)).collect();
     let path = lines::quoted(program.path.as_str());
     format!("{{ path = {path}, args = [{}] }}", args.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::PolicyParts;
+
+    #[test]
+    fn nothing_is_narrowed_for_a_secret_that_the_policy_does_not_name() {
+        let host = |text: &str| text.parse::<HostPattern>().unwrap();
+        let hosts: Vec<HostPattern> = (0..9)
+            .map(|number| host(&format!("https://h{number}.example")))
+            .collect();
+        let mut parts = PolicyParts {
+            hosts: hosts.clone(),
+            ..PolicyParts::default()
+        };
+        let both = Hosts::new(&hosts);
+        let secret = SecretScope {
+            name: "token".parse().unwrap(),
+            usage: SecretUse::Inject,
+            hosts: vec![host("https://*.example")],
+            header: Some("authorization".to_owned()),
+            prefix: None,
+        };
+        let closed = Policy::new(parts.clone()).unwrap();
+        let measured = allocation_counter::measure(|| assert!(secret_left(&secret, &closed, &both).is_none()));
+        assert_eq!(measured.count_total, 0);
+        parts.secrets.add(secret.name.clone());
+        let open = Policy::new(parts).unwrap();
+        assert_eq!(secret_left(&secret, &open, &both).unwrap().hosts, hosts);
+    }
 }

@@ -1,11 +1,14 @@
 //! Why a session may or may not call a capability, for people. Nothing is counted, cached or recorded here.
 
-use aral_contract::{CapabilityId, Digest, Failure, KeyId, Permissions};
+use std::sync::Arc;
+
+use aral_contract::{CapabilityId, Digest, Failure, Grant, KeyId, Permissions};
 use semver::VersionReq;
 
 use super::Dispatcher;
 use crate::authorize::Decision;
 use crate::authorize::why_not::{WhyNot, why_not};
+use crate::budget::{agent_rows, never};
 use crate::session::Session;
 
 /// A decision and the documents it rests on.
@@ -50,6 +53,38 @@ impl Dispatcher {
             persona_signer: session.persona().signer,
             policy: ruling.policy().digest(),
         })
+    }
+
+    /// The grant with which this session could call this capability, if nothing is used up yet: the one that is kept, or one that is
+    /// computed now. Nothing is counted, cached or recorded, since nothing was asked for.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::authorize`]; `permission.denied` also where no call is let through, whatever was used so far.
+    pub fn allowed(
+        &self,
+        session: &Session,
+        capability: &CapabilityId,
+        version: Option<&VersionReq>,
+    ) -> Result<Arc<Grant>, Failure> {
+        let capability = self.registry.find(capability, version)?;
+        self.check_documents(session, &capability, self.clock.now())?;
+        let ruling = self.ruling.load();
+        let (never, outcome) = match ruling.find(&capability, session) {
+            Some(kept) => {
+                let persona = &session.persona().body;
+                let rows = agent_rows(persona, ruling.policy()).unwrap_or_default();
+                let never = never(&rows, persona.tier.as_ref(), kept.terms().call_cost_max_micro);
+                (never, Ok(Arc::clone(kept.grant())))
+            }
+            None => {
+                let decision = self.decide(session, &capability, ruling.policy());
+                (decision.never, decision.outcome.map(Arc::new))
+            }
+        };
+        match never.first() {
+            Some(never) => Err(Failure::from(never)),
+            None => outcome.map_err(|denial| Failure::from(&denial)),
+        }
     }
 
     /// The smallest change of manifest, persona and policy with which this session may call this capability, and the call may

@@ -430,6 +430,29 @@ async fn one_decision_serves_many_calls_and_one_persona() {
     assert_eq!(unknown.code, Code::CapabilityUnknown);
 }
 
+#[tokio::test]
+async fn what_is_kept_is_listed_without_deciding_anew_and_listing_keeps_and_records_nothing() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    let id = "echo".parse().unwrap();
+    let allowed = |session: &Session| fixture.dispatcher.allowed(session, &id, None);
+    let computed = allowed(&fixture.session).unwrap();
+    assert_eq!(fixture.dispatcher.ruling.load().kept(), 0);
+    let decided = |kind: &EventKind| matches!(kind, EventKind::Decision { .. });
+    assert!(!fixture.events().iter().any(decided));
+    let kept = fixture.dispatcher.authorize(&fixture.session, &id, None).unwrap();
+    assert_eq!(*kept.grant(), computed);
+    let again = allowed(&fixture.session).unwrap();
+    assert!(Arc::ptr_eq(kept.grant(), &again), "it was computed anew");
+    let other = session(&json!({"allowed_capabilities": ["other"]}));
+    assert_eq!(allowed(&other).unwrap_err().code, Code::PermissionDenied);
+    // Also where the grant is kept, what lets no call through is said.
+    let idle = session(&json!({"allowed_capabilities": ["echo"], "rate_limits": {"requests_per_minute": 0}}));
+    fixture.dispatcher.authorize(&idle, &id, None).unwrap();
+    let failure = allowed(&idle).unwrap_err();
+    assert!(failure.message.contains("`requests_per_minute` is 0"), "{failure:?}");
+}
+
 fn development(component: Vec<u8>, permissions: Permissions, uncovered: Uncovered) -> DevelopmentRun {
     DevelopmentRun {
         component,

@@ -88,14 +88,18 @@ impl Handler {
 }
 
 /// A page of the tools of a caller.
-fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
+async fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
     let dispatcher = &caller.toolbox.dispatcher;
     let page = capabilities::newest(dispatcher.registry(), after);
-    let tools = page.capabilities.iter().filter_map(|one| {
-        let grant = capabilities::granted(dispatcher, &caller.session, one).ok()?;
-        Some(tool::tool(&one.entry, &grant))
-    });
-    let mut result = ListToolsResult::with_all_items(tools.collect());
+    let mut tools = Vec::with_capacity(page.capabilities.len());
+    for one in &page.capabilities {
+        if let Ok(grant) = capabilities::granted(dispatcher, &caller.session, one) {
+            tools.push(tool::tool(&one.entry, &grant));
+        }
+        // As in the list of capabilities.
+        tokio::task::yield_now().await;
+    }
+    let mut result = ListToolsResult::with_all_items(tools);
     result.next_cursor = page.next;
     result
 }
@@ -152,7 +156,7 @@ impl ServerHandler for Handler {
         let caller = self.caller(&context.extensions)?;
         let after = request.and_then(|request| request.cursor);
         unwinding(caller.context.trace, async {
-            let listed = list(&caller, after.as_deref());
+            let listed = list(&caller, after.as_deref()).await;
             match caller
                 .place
                 .as_ref()

@@ -4,7 +4,7 @@ use aral_contract::Permission;
 use aral_contract::Permissions;
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, ProgramScope, SecretScope, SecretUse};
 
-use super::{ManifestError, SCOPE_ITEMS_MAX};
+use super::{ManifestError, SCOPE_ITEMS_MAX, SECRETS_MAX};
 
 /// Arguments of one program.
 pub(super) const ARGUMENTS_MAX: usize = 64;
@@ -85,7 +85,7 @@ fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
         Permission::SecretRead => permissions.secret_read.as_ref().map(|scope| {
             // Those of all its secrets together: each of them is checked like a host of its own.
             let hosts = scope.secrets.iter().map(|secret| secret.hosts.len());
-            scope.secrets.len().max(hosts.fold(0, usize::saturating_add))
+            hosts.fold(0, usize::saturating_add)
         }),
         Permission::SecretWrite => permissions.secret_write.as_ref().map(|scope| scope.names.len()),
         Permission::MemoryRead => permissions.memory_read.as_ref().map(|scope| scope.namespaces.len()),
@@ -98,7 +98,10 @@ fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
             Some(_) | None => {}
         }
     }
-    Ok(())
+    match permissions.secret_read.as_ref().map(|scope| scope.secrets.len()) {
+        Some(count) if count > SECRETS_MAX => Err(ManifestError::Secrets { count }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_unique<'a>(permission: Permission, items: impl Iterator<Item = &'a str>) -> Result<(), ManifestError> {
