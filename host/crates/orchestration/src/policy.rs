@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod breaker;
 mod counts;
+mod order;
 pub mod raw;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use agent::DEPTH_MAX;
 pub use agent::{AgentLimits, Prices};
 pub use breaker::BreakerLimits;
 pub use counts::POLICY_ITEMS_MAX;
+pub(crate) use order::in_order;
 pub use raw::RawPolicy;
 
 /// Default of `file.bytes_max`: 64 MiB. Stops a capability from filling the disk.
@@ -204,6 +206,7 @@ impl From<PolicyError> for Failure {
 pub struct Policy {
     parts: PolicyParts,
     digest: Digest,
+    host_order: Vec<usize>,
 }
 
 impl std::ops::Deref for Policy {
@@ -231,6 +234,7 @@ impl Policy {
             .and_then(|value| json::canonical(&value).map_err(|error| PolicyError::Canonical(error.to_string())))?;
         Ok(Self {
             digest: Digest::of(&canonical),
+            host_order: order::places(&parts.hosts),
             parts,
         })
     }
@@ -291,6 +295,12 @@ impl Policy {
     /// SHA-256 of the canonical form; two equal policies have equal digests.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Its hosts, as [`in_order`] has them.
+    pub(crate) fn hosts_in_order(&self) -> impl Iterator<Item = (usize, &HostPattern)> {
+        let places = self.host_order.iter();
+        places.filter_map(move |place| Some((*place, self.parts.hosts.get(*place)?)))
     }
 
     /// Whether this version of this capability may run.

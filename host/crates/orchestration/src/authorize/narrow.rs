@@ -8,6 +8,8 @@ use std::hash::Hash;
 use aral_contract::HostPattern;
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, ProgramScope, ReadPath, WritePath};
 
+use crate::policy::{Policy, in_order};
+
 /// How much of an item somebody lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
@@ -49,11 +51,12 @@ type Placed<'a> = (usize, &'a HostPattern);
 
 impl<'a> Hosts<'a> {
     pub(super) fn new(allowed: impl IntoIterator<Item = &'a HostPattern>) -> Self {
-        let mut hosts: Vec<_> = allowed.into_iter().enumerate().collect();
-        // Of two that are the same, the first in the list stays the first.
-        hosts.sort_by(|(_, one), (_, other)| one.tree_cmp(other));
-        hosts.dedup_by(|(_, next), (_, kept)| kept.includes(next));
-        Self(hosts)
+        Self(in_order(allowed))
+    }
+
+    /// Those of a policy, which has them in order: it may list many, of which a decision needs a few.
+    pub(super) fn of_policy(policy: &'a Policy) -> Self {
+        Self(policy.hosts_in_order().collect())
     }
 
     /// How much of this one they cover.
@@ -106,8 +109,8 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    pub(super) fn new(persona: &'a [HostPattern], policy: &'a [HostPattern]) -> Self {
-        let by_policy = Hosts::new(policy);
+    pub(super) fn new(persona: &'a [HostPattern], policy: &'a Policy) -> Self {
+        let by_policy = Hosts::of_policy(policy);
         Self {
             persona: Hosts::new(persona),
             both: Hosts::new(by_policy.narrow(persona)),
@@ -182,6 +185,7 @@ pub(super) fn once<T: Eq + Hash>(items: Vec<T>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::PolicyParts;
 
     #[test]
     fn programs_shrink_to_the_narrower_shape_of_arguments() {
@@ -260,6 +264,16 @@ mod tests {
         for bits in 0..1 << texts.len() {
             let (allowed, hosts) = (of(bits), all.clone());
             let index = Hosts::new(&allowed);
+            let policy = Policy::new(PolicyParts {
+                hosts: allowed.clone(),
+                ..PolicyParts::default()
+            });
+            let policy = policy.unwrap();
+            assert_eq!(
+                Hosts::of_policy(&policy).0,
+                index.0,
+                "a policy puts {allowed:?} in another order"
+            );
             for asked in &hosts {
                 let pairs: Vec<HostPattern> = allowed.iter().filter_map(|one| one.intersect(asked)).collect();
                 let is_widest = |one: &&HostPattern| !pairs.iter().any(|other| other != *one && other.includes(one));

@@ -2,6 +2,7 @@
 //! and every loss is written down with the line that would have prevented it.
 
 use std::hash::Hash;
+use std::rc::Rc;
 
 use aral_capability::manifest::Entry;
 use aral_contract::id::{Namespace, SecretName};
@@ -46,6 +47,8 @@ pub(super) struct Weighing<'a> {
     entry: &'a Entry,
     persona: &'a PersonaBody,
     policy: &'a Policy,
+    /// None: nothing asked for it yet.
+    reach: Option<Rc<Reach<'a>>>,
     pub(super) rows: Vec<Row>,
     pub(super) granted: Permissions,
     pub(super) warnings: Vec<String>,
@@ -63,6 +66,7 @@ impl<'a> Weighing<'a> {
             entry,
             persona,
             policy,
+            reach: None,
             rows: Vec::new(),
             granted: Permissions::default(),
             warnings,
@@ -141,8 +145,11 @@ impl<'a> Weighing<'a> {
         Some(NetworkScope { hosts: weighed })
     }
 
-    fn reach(&self) -> Reach<'a> {
-        Reach::new(&self.persona.constraints.allowed_domains, &self.policy.hosts)
+    /// Worked out once for all permissions that name hosts.
+    fn reach(&mut self) -> Rc<Reach<'a>> {
+        let (domains, policy) = (&self.persona.constraints.allowed_domains, self.policy);
+        let reach = self.reach.get_or_insert_with(|| Rc::new(Reach::new(domains, policy)));
+        Rc::clone(reach)
     }
 
     fn file_read(&mut self, scope: FileReadScope) -> Option<FileReadScope> {
