@@ -162,7 +162,9 @@ fn changes(why_not: &WhyNot) -> String {
         return "nothing has to change\n".to_owned();
     }
     if why_not.changes.is_empty() {
-        return "no change of persona and policy would allow it: change what the manifest asks for\n".to_owned();
+        return "nothing that could be added to persona and policy would allow it: change what the manifest asks for, or make room \
+                where a list is full\n"
+            .to_owned();
     }
     let mut shown = "the smallest change that would allow it; nothing was changed:\n".to_owned();
     for change in &why_not.changes {

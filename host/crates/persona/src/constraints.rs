@@ -67,6 +67,17 @@ impl Constraints {
         self.allowed_agents.allows(|one| one == agent)
     }
 
+    /// Whether a document with these lists is taken: none is longer than [`LIST_ITEMS_MAX`].
+    pub fn lists_fit(&self) -> bool {
+        let counts = [
+            self.allowed_permissions.count(),
+            self.allowed_capabilities.count(),
+            self.allowed_domains.len(),
+            self.allowed_agents.count(),
+        ];
+        counts.into_iter().all(|count| count <= LIST_ITEMS_MAX)
+    }
+
     /// The names of the lists in which `*` allows everything.
     pub fn wildcards(&self) -> Vec<&'static str> {
         let domains = self.allowed_domains.iter().any(HostPattern::is_any);

@@ -44,7 +44,7 @@ pub struct WhyNot {
     /// Whether it is a yes already, and nothing has to change.
     pub allowed: bool,
     /// The changes, all of which are needed: first of the manifest, then of the persona, then of the policy. Empty although
-    /// it is a no: the manifest asks for what no persona and no policy can give.
+    /// it is a no: the manifest asks for what no persona and no policy can give, or what is missing has no room in a list.
     pub changes: Vec<Change>,
 }
 
@@ -85,7 +85,11 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permi
         }
         kept
     });
-    let smallest = tried.min_by_key(Vec::len).unwrap_or_default();
+    // Only what is left at last has to find room in lists that may be full.
+    let taken = tried.filter(|kept| are_taken(persona, policy, kept));
+    let Some(smallest) = taken.min_by_key(Vec::len) else {
+        return nothing(false);
+    };
     WhyNot {
         allowed: false,
         changes: in_manifest().into_iter().chain(changes(&smallest)).collect(),
@@ -332,16 +336,27 @@ fn kept_things(entry: &Entry, all: &mut Candidates) {
 
 /// Whether the entry may be called, and everything that is wanted is given whole.
 fn allowed_with(entry: &Entry, alone: &[Entry], persona: &Persona, policy: &Policy, with: &[&Candidate]) -> bool {
-    let (mut persona, mut parts) = (persona.clone(), PolicyParts::clone(policy));
-    for candidate in with {
-        (candidate.apply)(&mut persona.body, &mut parts);
-    }
-    let Ok(policy) = Policy::new(parts) else {
+    let (persona, parts) = changed(persona, policy, with);
+    let Ok(policy) = Policy::uncounted(parts) else {
         return false;
     };
     let decide = |entry: &Entry| authorize(entry, Digest::of(b""), &persona, &policy);
     let whole = |row: &Row| row.persona.verdict == Verdict::Yes && row.policy.verdict == Verdict::Yes;
     decide(entry).is_allowed() && alone.iter().all(|one| decide(one).rows.iter().all(whole))
+}
+
+/// Whether a host takes both documents with these.
+fn are_taken(persona: &Persona, policy: &Policy, with: &[&Candidate]) -> bool {
+    let (persona, parts) = changed(persona, policy, with);
+    persona.body.constraints.lists_fit() && Policy::new(parts).is_ok()
+}
+
+fn changed(persona: &Persona, policy: &Policy, with: &[&Candidate]) -> (Persona, PolicyParts) {
+    let (mut persona, mut parts) = (persona.clone(), PolicyParts::clone(policy));
+    for candidate in with {
+        (candidate.apply)(&mut persona.body, &mut parts);
+    }
+    (persona, parts)
 }
 
 /// The lines, those of one list in one.

@@ -7,7 +7,7 @@ use semver::Version;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::policy::RawPolicy;
+use crate::policy::{POLICY_ITEMS_MAX, RawPolicy};
 
 fn found(permissions: &Json, persona: Json, policy: &str) -> WhyNot {
     found_with(permissions, persona, policy, json!({}))
@@ -222,5 +222,42 @@ fn numbers_that_let_no_call_through_are_raised_where_they_are_too_low() {
         persona(json!({}), None, Some("gold")),
         &policy("agent.requests_per_minute = 0"),
         &["aral.toml, [policy.tier.gold]: requests_per_minute = 1"],
+    );
+}
+
+#[test]
+fn a_list_that_is_full_matters_only_where_something_is_to_be_added_to_it() {
+    use aral_persona::constraints::LIST_ITEMS_MAX;
+    let hosts = |count: usize| {
+        let one = |number: usize| format!("https://h{number}.example");
+        (0..count).map(one).collect::<Vec<_>>()
+    };
+    let asked = |hosts: &[&str]| json!({"network:read": {"hosts": hosts}});
+    let persona = |domains: &[String]| {
+        json!({"constraints": {
+            "allowed_capabilities": ["*"], "allowed_permissions": ["*"], "allowed_domains": domains,
+        }})
+    };
+    let any = ["*".to_owned()];
+    let policy = |permission: &str, hosts: &[String]| {
+        format!("capabilities = [\"*\"]\npermissions = [{permission}]\nnetwork.hosts = {hosts:?}\n")
+    };
+    let full = hosts(POLICY_ITEMS_MAX);
+    check(
+        asked(&["https://h7.example"]),
+        persona(&any),
+        &policy("", &full),
+        &["aral.toml, [policy]: permissions = [\"network:read\"]"],
+    );
+    let none = |found: WhyNot| assert!(!found.allowed && found.changes.is_empty(), "{found:?}");
+    let other = asked(&["https://other.example"]);
+    none(found(&other, persona(&any), &policy("\"*\"", &full)));
+    none(found(&other, persona(&hosts(LIST_ITEMS_MAX)), &policy("\"*\"", &any)));
+    // Where there is room for one, and one will do.
+    check(
+        asked(&["https://other.example", "https://another.example"]),
+        persona(&hosts(LIST_ITEMS_MAX - 1)),
+        &policy("\"*\"", &any),
+        &["persona, constraints: \"allowed_domains\": [\"https://other.example\"]"],
     );
 }
