@@ -3,6 +3,7 @@
 //! signed documents make it: else a flood of what is harmless would hide the one that is not.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,8 +14,8 @@ use crate::text::Text;
 use aral_contract::event::{DataOperation, SecretOperation, Severity};
 use aral_contract::{CapabilityId, PersonaId};
 
-/// Sources that are told apart at once. Stops an attacker with many addresses from filling memory: those beyond are
-/// counted together.
+/// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory: those
+/// beyond are counted together. Each type has its own: else strangers who fail to log in would hide what is refused to an agent.
 const SOURCES_MAX: usize = 1024;
 
 /// A kind of failure and where it comes from; none: from all sources that are not told apart.
@@ -37,7 +38,7 @@ impl Source {
         };
         let (which, from) = match event {
             AuditEvent::Authentication(event) if !event.success => {
-                let source = event.source.map(|source| source.to_string());
+                let source = event.source.map(network);
                 (None, source.unwrap_or_else(|| "local".to_owned()))
             }
             AuditEvent::Decision(event) if event.grant.is_none() => {
@@ -71,7 +72,7 @@ impl Source {
                 (Some(operation.to_owned()), by_capability(event.capability.as_ref()))
             }
             AuditEvent::Security(event) if event.severity < Severity::Critical => {
-                let source = event.source.map(|source| source.to_string());
+                let source = event.source.map(network);
                 let from = source.unwrap_or_else(|| event.subject.as_str().to_owned());
                 (Some(event.rule.as_str().to_owned()), from)
             }
@@ -98,6 +99,17 @@ impl Source {
     }
 }
 
+/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address there has all behind them.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
 /// Whether a failure is recorded by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -119,7 +131,8 @@ struct Window {
 pub(crate) struct Repeats {
     max: u32,
     length: Duration,
-    windows: HashMap<Source, Window>,
+    /// By the type of event.
+    windows: HashMap<&'static str, HashMap<Source, Window>>,
 }
 
 impl Repeats {
@@ -133,12 +146,13 @@ impl Repeats {
 
     /// One more failure, at `at` by the day and `elapsed` by the clock that never goes back.
     pub(crate) fn take(&mut self, source: Source, at: Timestamp, elapsed: Duration) -> Verdict {
-        let source = if self.windows.len() < SOURCES_MAX || self.windows.contains_key(&source) {
+        let windows = self.windows.entry(source.what).or_default();
+        let source = if windows.len() < SOURCES_MAX || windows.contains_key(&source) {
             source
         } else {
             Source { from: None, ..source }
         };
-        let window = self.windows.entry(source).or_insert(Window {
+        let window = windows.entry(source).or_insert(Window {
             begun: elapsed,
             recorded: 0,
             counted: 0,
@@ -173,15 +187,18 @@ impl Repeats {
         let end = self
             .windows
             .values()
+            .flat_map(HashMap::values)
             .map(|window| window.begun.saturating_add(self.length))
             .min()?;
         Some(end.saturating_sub(elapsed))
     }
 
     fn remove(&mut self, over: impl Fn(&Window) -> bool) -> Vec<Repeated> {
+        let over = &over;
         let mut repeated: Vec<Repeated> = self
             .windows
-            .extract_if(|_, window| over(window))
+            .values_mut()
+            .flat_map(|windows| windows.extract_if(move |_, window| over(window)))
             .filter(|(_, window)| window.counted > 0)
             .map(|(source, window)| Repeated {
                 what: Text::new(source.what),
@@ -254,10 +271,42 @@ mod tests {
             let verdict = repeats.take(source(&format!("more {number}")), at(1), Duration::ZERO);
             assert_eq!(verdict, Verdict::Count);
         }
-        assert!(repeats.windows.len() <= SOURCES_MAX + 1);
+        assert!(repeats.windows["authentication"].len() <= SOURCES_MAX + 1);
         let all = repeats.all();
         assert_eq!((all.len(), all[0].count, &all[0].from), (1, 1000, &None));
         assert_eq!(repeats.wait(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn sources_of_one_type_of_event_do_not_keep_those_of_another_from_being_told_apart() {
+        let mut repeats = Repeats::new(1, Duration::from_secs(60));
+        for number in 0..=SOURCES_MAX {
+            let _recorded = repeats.take(source(&number.to_string()), at(0), Duration::ZERO);
+        }
+        for persona in ["one", "other"] {
+            let refused = Source {
+                what: "host_call",
+                which: Some("network:read".to_owned()),
+                from: Some(format!("persona {persona}: web-fetch")),
+            };
+            let mut take = || repeats.take(refused.clone(), at(0), Duration::ZERO);
+            assert_eq!((take(), take()), (Verdict::Record, Verdict::Count), "{persona}");
+        }
+        assert_eq!(repeats.over(Duration::from_secs(60)).len(), 2);
+        assert_eq!(repeats.wait(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn whoever_has_a_network_is_one_source() {
+        for (one, other, expected) in [
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:2::/64"),
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            let [one, other] = [one, other].map(|text| network(text.parse().unwrap()));
+            assert_eq!((one.as_str(), other.as_str()), (expected, expected));
+        }
+        let other = network("2001:db8:1:3::1".parse().unwrap());
+        assert_eq!(other, "2001:db8:1:3::/64");
     }
 
     #[test]
