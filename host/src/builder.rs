@@ -23,6 +23,7 @@ use crate::personas;
 use crate::reload::{Given, InForce};
 use crate::serials::SerialFile;
 use crate::storage::Storage;
+use crate::used::Unkept;
 
 /// Makes a [`Host`]. Without any setting the host is closed: it trusts nobody, allows nothing and keeps nothing on disk.
 #[derive(Debug, Default)]
@@ -184,6 +185,7 @@ impl HostBuilder {
             events: bus,
             serials,
             keeping: AtomicBool::new(false),
+            unkept: Unkept::default(),
             storage,
             store: lent.store,
             secrets,

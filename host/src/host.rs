@@ -27,6 +27,7 @@ use crate::health::Places;
 use crate::reload::InForce;
 use crate::serials::SerialFile;
 use crate::storage::{LazyStore, Storage};
+use crate::used::Unkept;
 
 /// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
 /// same host. It is safe to use from many tasks and threads at once.
@@ -47,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) serials: Option<SerialFile>,
     /// Whether somebody is about to keep what agents have used up.
     pub(crate) keeping: AtomicBool,
+    pub(crate) unkept: Unkept,
     pub(crate) storage: Storage,
     pub(crate) store: Option<Arc<LazyStore>>,
     pub(crate) secrets: Option<Secrets>,

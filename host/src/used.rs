@@ -2,7 +2,7 @@
 //! killed had not kept by then is forgotten: one second's worth.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aral_contract::Failure;
@@ -31,7 +31,6 @@ impl Keeper for Parts {
 async fn keep_later(host: Weak<Parts>) {
     // A runtime that ends before the second is over must not leave the host waiting for ever.
     let mut next = Some(Pending(host));
-    let mut said = false;
     while let Some(pending) = next {
         tokio::time::sleep(KEEP_AFTER).await;
         let tried = tokio::task::spawn_blocking(move || {
@@ -39,17 +38,27 @@ async fn keep_later(host: Weak<Parts>) {
             // Whatever is used from here on is kept the next time, which must not be forgotten once this time is over.
             drop(pending);
             let host = host?;
-            let failure = host.try_keep().err()?;
-            if !said {
-                unkept(&failure);
+            let outcome = host.try_keep();
+            let is_news = host.unkept.is_news(&outcome);
+            match outcome {
+                Err(failure) => {
+                    if is_news {
+                        unkept(&failure);
+                    }
+                    Pending::again(&host)
+                }
+                Ok(()) => {
+                    if is_news {
+                        tracing::info!("what agents have used up is kept again");
+                    }
+                    None
+                }
             }
-            Pending::again(&host)
         });
         next = tried.await.unwrap_or_else(|error| {
             tracing::error!(%error, "what agents have used up was not kept");
             None
         });
-        said = true;
     }
 }
 
@@ -61,6 +70,26 @@ impl Pending {
     fn again(host: &Arc<Parts>) -> Option<Self> {
         let is_pending = host.keeping.swap(true, Ordering::AcqRel);
         (!is_pending).then(|| Self(Arc::downgrade(host)))
+    }
+}
+
+/// Why what was used could not be kept the last time; none: it was. Each reason is said when it begins, and not each second.
+#[derive(Debug, Default)]
+pub(crate) struct Unkept(Mutex<Option<String>>);
+
+impl Unkept {
+    /// Whether it is another answer than the last time.
+    fn is_news(&self, outcome: &Result<(), Failure>) -> bool {
+        let now = outcome.as_ref().err().map(ToString::to_string);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *last != now;
+        *last = now;
+        is_news
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reason(&self) -> String {
+        self.0.lock().unwrap().clone().unwrap_or_default()
     }
 }
 
@@ -106,5 +135,30 @@ impl Parts {
         }
         self.dispatcher.load().load_used(&used);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::Code;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_when_it_begins_and_that_it_is_over() {
+        let unkept = Unkept::default();
+        let failed = |why: &str| Err(Failure::new(Code::Unavailable, why));
+        for (outcome, expected) in [
+            (Ok(()), false),
+            (failed("it is locked"), true),
+            (failed("it is locked"), false),
+            (failed("it is damaged"), true),
+            (failed("it is damaged"), false),
+            (Ok(()), true),
+            (Ok(()), false),
+            (failed("it is locked"), true),
+        ] {
+            assert_eq!(unkept.is_news(&outcome), expected, "{outcome:?}");
+        }
     }
 }

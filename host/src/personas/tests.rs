@@ -558,8 +558,11 @@ async fn what_cannot_be_kept_is_tried_again_without_another_call() {
     files::write_path(&state.join("used.json"), b"{", 0o600, files::Replace::Allow).unwrap();
     drop(held);
     until(is_awaited).await;
+    // What stands in the way now is said too, and that nothing does any more.
+    until(|| parts.unkept.reason().contains("`used.json` is damaged")).await;
     files::write_path(&state.join("used.json"), b"{}", 0o600, files::Replace::Allow).unwrap();
     until(|| is_kept(&state)).await;
+    until(|| parts.unkept.reason().is_empty()).await;
 }
 
 #[test]
