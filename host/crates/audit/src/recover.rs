@@ -29,6 +29,9 @@ const COPY_BYTES: usize = 64 << 10;
 /// the disk.
 pub(crate) const CUT_KEPT_BYTES_MAX: u64 = 64 << 20;
 
+/// Where what is cut off is copied to, until all of it is there: of starts that are killed meanwhile, one part is left.
+const CUT_PART: &str = "cut.part";
+
 /// Why a log is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -219,12 +222,19 @@ fn cut(dir: &Dir, first: u64, good: u64) -> Result<Cut, OpenError> {
     };
     let mut from = segment::open(dir, &name, OpenOptions::new().read(true).write(true))?.into_std();
     from.seek(SeekFrom::Start(good)).map_err(failed)?;
-    let (file, mut to) = new_copy(dir, first, good)?;
-    let cut_off = copy(&mut from, &mut to)
-        .map_err(failed)
-        .and_then(|digest| sync_folder(dir).map(|()| digest))
-        .and_then(|digest| from.set_len(good).map(|()| digest).map_err(failed));
-    let digest = cut_off.inspect_err(|_| {
+    let part = segment::open(
+        dir,
+        CUT_PART,
+        OpenOptions::new().write(true).create(true).truncate(true),
+    )?;
+    let mut to = part.into_std();
+    let copied = copy(&mut from, &mut to).map_err(failed);
+    let kept = copied.and_then(|digest| Ok((digest, keep(dir, first, good)?)));
+    let (digest, file) = kept.inspect_err(|_| {
+        let _stays = dir.remove_file(CUT_PART);
+    })?;
+    let cut_off = sync_folder(dir).and_then(|()| from.set_len(good).map_err(failed));
+    cut_off.inspect_err(|_| {
         // Nothing was cut off: it is copied again by whoever tries next, who would not replace this one.
         let _stays = dir.remove_file(&file);
     })?;
@@ -232,9 +242,9 @@ fn cut(dir: &Dir, first: u64, good: u64) -> Result<Cut, OpenError> {
     Ok(Cut { digest, file })
 }
 
-/// A file that was not there. What was cut off before at the same place may have nothing but its file to say so: where the power
-/// failed right then, the record about it is gone.
-fn new_copy(dir: &Dir, first: u64, good: u64) -> Result<(String, std::fs::File), SegmentError> {
+/// Gives the copy, which is whole, a name that was not there. What was cut off before at the same place may have nothing but its
+/// file to say so: where the power failed right then, the record about it is gone. Whoever has the log open is alone here.
+fn keep(dir: &Dir, first: u64, good: u64) -> Result<String, SegmentError> {
     let mut number = 1u64;
     loop {
         let more = if number == 1 {
@@ -243,12 +253,15 @@ fn new_copy(dir: &Dir, first: u64, good: u64) -> Result<(String, std::fs::File),
             format!("-{number}")
         };
         let name = format!("cut-{first:020}-{good}{more}.bin");
-        match segment::open(dir, &name, OpenOptions::new().write(true).create_new(true)) {
-            Ok(file) => return Ok((name, file.into_std())),
-            Err(SegmentError::Read { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
-                number = number.saturating_add(1);
+        match dir.symlink_metadata(&name) {
+            Ok(_) => number = number.saturating_add(1),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return match dir.rename(CUT_PART, dir, &name) {
+                    Ok(()) => Ok(name),
+                    Err(source) => Err(SegmentError::Read { name, source }),
+                };
             }
-            Err(error) => return Err(error),
+            Err(source) => return Err(SegmentError::Read { name, source }),
         }
     }
 }

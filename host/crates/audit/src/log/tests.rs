@@ -458,6 +458,27 @@ fn what_is_cut_off_never_takes_the_place_of_what_was() {
 }
 
 #[test]
+fn a_start_that_was_killed_while_it_copied_leaves_no_copy_beside_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 5).close().unwrap();
+    let whole = std::fs::read(path(&options)).unwrap();
+    let tail = b"{\"seq\":6";
+    std::fs::write(path(&options), [&whole[..], tail].concat()).unwrap();
+    std::fs::write(options.directory.join("cut.part"), vec![b'x'; 100]).unwrap();
+    session(&options, 1).close().unwrap();
+    let names = std::fs::read_dir(&options.directory).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let cut: Vec<String> = names.filter(|name| name.starts_with("cut")).collect();
+    assert_eq!(
+        cut,
+        [opened(&records(&options)[6]).cut_file.clone().unwrap().as_str()],
+        "a part is there besides"
+    );
+    assert_eq!(std::fs::read(options.directory.join(&cut[0])).unwrap(), tail);
+}
+
+#[test]
 fn that_a_host_was_killed_is_on_stable_storage_as_soon_as_the_log_is_open() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
