@@ -19,6 +19,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use aral_contract::quote::quoted;
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Code, Failure, Grant, Permission, Permissions};
 use aral_runtime::files;
@@ -144,7 +145,7 @@ fn open_below(roots: &[AbsolutePath], host: &AbsolutePath, permission: Permissio
             Code::PermissionDenied,
             format!("folder `{host}` of {permission} lies below none of the operator's roots"),
         )
-        .with_hint(format!("[policy.file] {key} = [\"{host}\"]")));
+        .with_hint(format!("[policy.file] {key} = [{}]", quoted(host.as_str()))));
     };
     let failed = |error: &dyn std::fmt::Display, missing: bool, escaped: bool| match (missing, escaped) {
         (true, _) => Failure::new(
@@ -277,8 +278,8 @@ impl Files {
             Permission::FileWrite => ", bytes_max = 1048576, files_max = 10",
             _ => "",
         };
-        let guest = crate::call::sanitised(guest, 256);
-        let line = format!("[permissions.\"{permission}\"] paths = [{{ guest = \"{guest}\", host = \"…\"{quota} }}]");
+        let guest = quoted(&crate::call::sanitised(guest, 256));
+        let line = format!("[permissions.\"{permission}\"] paths = [{{ guest = {guest}, host = \"…\"{quota} }}]");
         let reason = format!("{why}: add to capability.toml {line}, and to the policy");
         self.call.denied(permission, &target, &reason);
     }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod limits;
 pub mod metric;
 pub mod permission;
+pub mod quote;
 pub mod scope;
 pub mod secret;
 pub mod sensitive;

@@ -653,6 +653,31 @@ fn folders_are_opened_below_a_root_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_line_that_is_to_be_added_is_one_value_whatever_a_folder_is_called() {
+    let folder = lay_out();
+    let host = folder.path().join("in").to_str().unwrap().to_owned();
+    let guest = "/a\\\", host = \"/etc";
+    let scope = json!({ "file:read": { "paths": [{ "guest": guest, "host": host }] } });
+    let mut world = World::with(folder, scope, Ungranted::Refuse);
+    world.open(guest, "a.txt", none(), WRITE).await.unwrap_err();
+    let (_, reason) = world.kept.denial();
+    let line = reason.split_once("[permissions.\"file:write\"] ").unwrap().1;
+    let line = line.strip_suffix(", and to the policy").unwrap();
+    let scope: toml::Table = toml::from_str(line).unwrap();
+    assert_eq!(scope["paths"][0]["guest"].as_str(), Some(guest), "{line}");
+    assert_eq!(scope["paths"][0]["host"].as_str(), Some("…"), "{line}");
+
+    let host = "/srv\\\", \"/etc";
+    let scope = json!({ "file:read": { "paths": [{ "guest": "/data", "host": host }] } });
+    let failure = mount(&serde_json::from_value(scope).unwrap(), &Roots::default()).err();
+    let hint = failure.unwrap().hint.unwrap();
+    let line = hint.strip_prefix("[policy.file] ").unwrap();
+    let roots: toml::Table = toml::from_str(line).unwrap();
+    assert_eq!(roots["read_roots"].as_array().unwrap().len(), 1, "{line}");
+    assert_eq!(roots["read_roots"][0].as_str(), Some(host), "{line}");
+}
+
+#[tokio::test]
 async fn a_call_holds_a_bounded_number_of_files_open() {
     let mut world = World::new(0, 0);
     let first = world.open("/data", "a.txt", none(), READ).await.unwrap();

@@ -10,6 +10,7 @@ use aral_contract::Permission;
 use aral_contract::event::DataOperation;
 use aral_contract::id::Namespace;
 use aral_contract::limits::NAME_BYTES_MAX;
+use aral_contract::quote::quoted;
 use aral_memory::record;
 use aral_memory::{Outcome, Quota};
 
@@ -23,8 +24,9 @@ use ask::{Step, ask};
 
 fn refused_namespace(call: &CallRecord, permission: Permission, namespace: &str) -> Error {
     let shown = sanitised(namespace, NAME_BYTES_MAX);
+    let added = quoted(&shown);
     let reason = format!(
-        "namespace `{shown}` is not granted: add it to [permissions.\"{permission}\"] namespaces = [\"{shown}\"] in capability.toml, and to the policy"
+        "namespace `{shown}` is not granted: add it to [permissions.\"{permission}\"] namespaces = [{added}] in capability.toml, and to the policy"
     );
     denied(call, permission, namespace, &reason)
 }

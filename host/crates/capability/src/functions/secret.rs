@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aral_contract::event::SecretOperation;
 use aral_contract::limits::NAME_BYTES_MAX;
+use aral_contract::quote::quoted;
 use aral_contract::scope::{SecretScope, SecretUse};
 use aral_contract::secret::SECRET_BYTES_MAX;
 use aral_contract::{Classification, Permission, SecretValue};
@@ -55,8 +56,9 @@ impl ReadHost for State {
             .cloned();
         let Some(secret) = found else {
             let shown = sanitised(&name, NAME_BYTES_MAX);
+            let added = quoted(&shown);
             let reason = format!(
-                "secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:read\"] secrets = [{{ name = \"{shown}\" }}], and to the policy"
+                "secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:read\"] secrets = [{{ name = {added} }}], and to the policy"
             );
             return Ok(Err(refuse(&self.call, Permission::SecretRead, &name, &reason)));
         };
@@ -122,8 +124,9 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
     let granted = scope.and_then(|scope| scope.names.iter().find(|one| one.as_str() == name));
     let Some(name) = granted else {
         let shown = sanitised(name, NAME_BYTES_MAX);
+        let added = quoted(&shown);
         let reason = format!(
-            "storing secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:write\"] names = [\"{shown}\"], and to the policy"
+            "storing secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:write\"] names = [{added}], and to the policy"
         );
         return Err(refuse(call, Permission::SecretWrite, name, &reason));
     };

@@ -1,6 +1,7 @@
 //! What persona and policy say to one item of a scope, and the lines that would let all of it pass.
 
 use aral_contract::HostPattern;
+use aral_contract::quote::quoted;
 use aral_contract::scope::{AbsolutePath, ProgramScope, SecretScope, SecretUse};
 
 use super::lines::{self, Lines};
@@ -116,8 +117,8 @@ pub(super) fn program_text(program: &ProgramScope) -> String {
 
 pub(super) fn program_value(program: &ProgramScope) -> String {
     let args = program.args.iter().cloned().map(String::from);
-    let args: Vec<String> = args.map(|arg| lines::quoted(&arg)).collect();
-    let path = lines::quoted(program.path.as_str());
+    let args: Vec<String> = args.map(|arg| quoted(&arg)).collect();
+    let path = quoted(program.path.as_str());
     format!("{{ path = {path}, args = [{}] }}", args.join(", "))
 }
 

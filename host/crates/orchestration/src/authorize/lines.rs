@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aral_contract::id::TierName;
+use aral_contract::quote::quoted;
 
 /// How the lines of a persona begin.
 pub(super) const PERSONA: &str = "persona";
@@ -55,23 +56,6 @@ pub(crate) fn policy_number(tier: Option<&TierName>, name: &str, number: u64) ->
         Some(tier) => format!("aral.toml, [policy.tier.{tier}]: {name} = {number}"),
         None => format!("aral.toml, [policy.agent]: {name} = {number}"),
     }
-}
-
-/// A text as TOML writes it, and JSON where a persona can have it: whatever a manifest asks for stays one value, and the one that it is.
-/// What nobody would see is written out.
-pub(super) fn quoted(text: &str) -> String {
-    let json = serde_json::Value::from(text).to_string();
-    let mut quoted = String::with_capacity(json.len());
-    for one in json.chars() {
-        let is_seen = one.is_ascii_graphic() || one == ' ' || one.escape_debug().count() == 1;
-        match u32::from(one) {
-            _ if is_seen => quoted.push(one),
-            code if code <= 0xffff => quoted.push_str(&format!("\\u{code:04x}")),
-            // There is none in a name, a host or a path.
-            code => quoted.push_str(&format!("\\U{code:08x}")),
-        }
-    }
-    quoted
 }
 
 /// The lines that would have prevented a loss.

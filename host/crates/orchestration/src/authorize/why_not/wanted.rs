@@ -2,10 +2,11 @@
 //! copy of the entry with the lines that the manifest would need. It works on the form that the documents have.
 
 use aral_capability::manifest::Entry;
+use aral_contract::quote::quoted;
 use aral_contract::{HostPattern, Permissions};
 use serde_json::{Map, Value};
 
-use super::{Change, Document, lines};
+use super::{Change, Document};
 
 /// One item of one permission.
 pub(super) struct Item {
@@ -115,7 +116,7 @@ fn inline(value: &Value) -> String {
                 .map(|(name, value)| format!("{name} = {}", inline(value)));
             format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
         }
-        Value::String(text) => lines::quoted(text),
+        Value::String(text) => quoted(text),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
