@@ -8,7 +8,7 @@ use std::hash::Hash;
 use aral_contract::HostPattern;
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, ProgramScope, ReadPath, WritePath};
 
-use crate::policy::{Policy, in_order};
+use crate::policy::{POLICY_ITEMS_MAX, Policy, in_order};
 
 /// How much of an item somebody lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +127,22 @@ pub(super) fn program(asked: &ProgramScope, allowed: &[ProgramScope]) -> Vec<Pro
     } else {
         once(both)
     }
+}
+
+/// What is left of several, each once; nothing, which is a denial, where that is more than a policy may list. Two arguments of
+/// which each side says one make a program for every pair, and each of them is looked at whenever one is run.
+pub(super) fn programs(asked: &[ProgramScope], allowed: &[ProgramScope]) -> Vec<ProgramScope> {
+    let mut left = Vec::new();
+    for one in asked {
+        left.extend(program(one, allowed));
+        if left.len() > POLICY_ITEMS_MAX {
+            left = once(left);
+        }
+        if left.len() > POLICY_ITEMS_MAX {
+            return Vec::new();
+        }
+    }
+    once(left)
 }
 
 fn program_with(asked: &ProgramScope, allowed: &ProgramScope) -> Option<ProgramScope> {

@@ -252,6 +252,28 @@ fn parts_without_anything_in_common_are_a_denial_by_both() {
 }
 
 #[test]
+fn programs_that_come_to_more_than_a_policy_may_list_are_a_denial() {
+    use crate::policy::POLICY_ITEMS_MAX;
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"]});
+    let program = |args: [String; 2]| json!({"path": "/bin/x", "args": args});
+    let asked = |count: usize| {
+        let one = |number: usize| program([format!("a{number}"), "{word}".to_owned()]);
+        json!({"exec": {"programs": (0..count).map(one).collect::<Vec<_>>()}})
+    };
+    let allowed = (0..32).map(|number| format!("{{ path = \"/bin/x\", args = [\"{{word}}\", \"b{number}\"] }}"));
+    let programs = format!("exec.programs = [{}]", allowed.collect::<Vec<_>>().join(", "));
+    let lines = ["permissions = [\"*\"]", "capabilities = [\"*\"]", &programs];
+    let most = POLICY_ITEMS_MAX / 32;
+    let grant = decide(&asked(most), &constraints, &lines).outcome.unwrap();
+    let left = grant.permissions.exec.as_ref().unwrap();
+    assert_eq!(left.programs.len(), POLICY_ITEMS_MAX);
+    let denial = decide(&asked(most + 1), &constraints, &lines).outcome.unwrap_err();
+    // One line for each of them would do, and then the grant is what was asked for.
+    assert_eq!(denial.missing[0].by, [Party::Policy]);
+    assert_eq!(denial.missing[0].lines.len(), 1, "{denial:?}");
+}
+
+#[test]
 fn a_folder_outside_every_root_is_a_denial_even_beside_a_good_one() {
     let asked = json!({"file:read": {"paths": [
         {"guest": "/a", "host": "/srv/a"}, {"guest": "/b", "host": "/srv-b"},

@@ -310,10 +310,7 @@ impl<'a> Weighing<'a> {
                 }
                 share
             },
-            |programs| {
-                let left = programs.iter().flat_map(|program| narrow::program(program, allowed));
-                left.collect()
-            },
+            |programs| narrow::programs(programs, allowed),
             ask::program_text,
         )?;
         Some(ExecScope { programs: weighed })
