@@ -43,6 +43,8 @@ enum Held {
         _permit: OwnedSemaphorePermit,
         /// The same among those of the caller, once it is known.
         share: OnceLock<tally::Held<CallerName, Unsent>>,
+        /// That of the request whose answer is sent here, if it is another one.
+        beside: OnceLock<Place>,
     },
     /// It is one of its caller's alone.
     Stream { _share: tally::Held<CallerName> },
@@ -55,6 +57,7 @@ impl Place {
             weight,
             _permit: permit,
             share: OnceLock::new(),
+            beside: OnceLock::new(),
         }))
     }
 
@@ -77,6 +80,17 @@ impl Place {
             Held::Request { weight, .. } => weight.set(bytes),
             // What is sent on it is small.
             Held::Stream { .. } => Ok(()),
+        }
+    }
+
+    /// The answer to the request of this other one is sent here: both are there until it is.
+    pub(crate) fn keep(&self, other: Place) {
+        match &*self.0 {
+            Held::Request { beside, .. } => {
+                let _kept_once = beside.set(other);
+            }
+            // What is sent on it is news.
+            Held::Stream { .. } => {}
         }
     }
 

@@ -98,6 +98,7 @@ pub(crate) async fn serve(
     let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), bounds.mcp_sessions_max);
     let sessions = Arc::new(sessions);
     parts.extensions.insert(door.shared.toolbox());
+    let own = parts.extensions.get::<Place>().cloned();
     let news = mcp.news.clone();
     let service = StreamableHttpService::new(
         move || Ok(Handler::new(news.clone())),
@@ -105,6 +106,9 @@ pub(crate) async fn serve(
         options(&door),
     );
     let answer = service.handle(Request::from_parts(parts, Full::new(said.bytes))).await;
+    if let (Some(own), Some(other)) = (own, sessions.taken_up()) {
+        own.keep(other.clone());
+    }
     if let Some(beyond) = sessions.was_full() {
         return Err(full("mcp_sessions_max", bounds.mcp_sessions_max, beyond));
     }

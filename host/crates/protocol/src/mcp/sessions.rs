@@ -101,6 +101,7 @@ pub(super) struct OwnSessions {
     max: u64,
     full: OnceLock<Beyond>,
     twice: OnceLock<RequestId>,
+    taken_up: OnceLock<Place>,
 }
 
 impl OwnSessions {
@@ -112,6 +113,7 @@ impl OwnSessions {
             max,
             full: OnceLock::new(),
             twice: OnceLock::new(),
+            taken_up: OnceLock::new(),
         }
     }
 
@@ -123,6 +125,11 @@ impl OwnSessions {
     /// The id of a request that was not begun because one with this id is under way.
     pub(super) fn was_twice(&self) -> Option<&RequestId> {
         self.twice.get()
+    }
+
+    /// The place of the request whose answer was taken up again.
+    pub(super) fn taken_up(&self) -> Option<&Place> {
+        self.taken_up.get()
     }
 
     fn refuse_twice(&self, id: &RequestId) -> SessionError {
@@ -210,10 +217,14 @@ impl SessionManager for OwnSessions {
             }
             _ => None,
         };
+        let known = (under_way.clone(), begun.clone());
         // A channel that was opened and in which nothing was asked would stay: whoever goes away now does not end this.
         let opened = tokio::spawn(async move {
             let _turn = turn;
             let channel = handle.establish_request_wise_channel().await?;
+            if let ((under_way, Some(begun)), Some(channel)) = (&known, channel.http_request_id) {
+                under_way.opened(begun, channel);
+            }
             handle.push_message(message, channel.http_request_id).await?;
             Ok::<_, Fault>(channel.inner)
         });
@@ -250,8 +261,25 @@ impl SessionManager for OwnSessions {
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
         let last: EventId = last_event_id.parse().map_err(Fault::from)?;
-        Ok(stream(self.find(id)?.handle.resume(last).await?.inner))
+        let Line {
+            handle,
+            under_way,
+            turn,
+        } = self.find(id)?;
+        // Meanwhile no channel is opened, of which it would not be known whose it is.
+        let _turn = turn.lock().await;
+        if let Some(place) = channel(&last_event_id).and_then(|channel| under_way.place_of(channel)) {
+            // The answer counts there, wherever it is sent.
+            let _asked_once = self.taken_up.set(place);
+        }
+        Ok(stream(handle.resume(last).await?.inner))
     }
+}
+
+/// The channel that an event came in, as its name says; none: that of news.
+fn channel(event_id: &str) -> Option<u64> {
+    let (_index, channel) = event_id.split_once('/')?;
+    channel.parse().ok()
 }
 
 fn stream(mut messages: Receiver<ServerSseMessage>) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
@@ -265,6 +293,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::places::Places;
+    use crate::unsent::{Unsent, Weight};
 
     fn client(value: Value) -> ClientJsonRpcMessage {
         serde_json::from_value(value).unwrap()
@@ -281,6 +311,16 @@ mod tests {
     fn answer(id: i64) -> ServerJsonRpcMessage {
         let value = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": "it failed" } });
         serde_json::from_value(value).unwrap()
+    }
+
+    /// A request that came over the network.
+    fn of(place: &Place, mut message: ClientJsonRpcMessage) -> ClientJsonRpcMessage {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.extensions.insert(place.clone());
+        if let ClientJsonRpcMessage::Request(request) = &mut message {
+            request.request.extensions_mut().insert(parts);
+        }
+        message
     }
 
     /// A session that has begun, and the side of it that answers.
@@ -342,5 +382,37 @@ mod tests {
         server.send(answer(7)).await.unwrap();
         assert_eq!(answers(&mut stream).await, 0);
         assert!(news(&sessions, &id).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_taken_up_again_counts_until_it_is_sent_there() {
+        let (sessions, id, mut server) = begin().await;
+        let bounds = Bounds {
+            unsent_bytes_max: 1,
+            ..Bounds::default()
+        };
+        let (places, all) = (Places::new(3), Unsent::default());
+        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let (asked, takes_up, other) = (place(), place(), place());
+        let first = sessions.create_stream(&id, of(&asked, ping(7))).await.unwrap();
+        let handled = server.receive().await.unwrap();
+        let again = OwnSessions::new(Arc::clone(&sessions.all), sessions.caller.clone(), 1);
+        let mut stream = Box::pin(again.resume(&id, "0/0".to_owned()).await.unwrap());
+        takes_up.keep(again.taken_up().expect("it is under way").clone());
+        asked.weigh(1).unwrap();
+        server.send(answer(7)).await.unwrap();
+        assert_eq!(answers(&mut stream).await, 1);
+        drop(stream);
+        drop((first, asked, handled));
+        drop(again);
+        assert!(other.weigh(1).is_err());
+        drop(takes_up);
+        other.weigh(1).unwrap();
+        // What nobody asked, and what is no answer, has no place.
+        for last in ["0/1", "0"] {
+            let again = OwnSessions::new(Arc::clone(&sessions.all), sessions.caller.clone(), 1);
+            let _stream = again.resume(&id, last.to_owned()).await;
+            assert!(again.taken_up().is_none(), "{last}");
+        }
     }
 }

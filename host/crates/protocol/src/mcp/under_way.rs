@@ -27,8 +27,10 @@ struct Request {
     number: u64,
     /// Its answer is on the way to the library, and nobody gives it up any more.
     is_answered: bool,
+    /// The number of its channel, by which a client takes it up again; none: it is not open yet.
+    channel: Option<u64>,
     /// What its answer occupies until the library has sent it, also where nobody reads it any more.
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 /// One of them. Another that has its id later is another one.
@@ -50,12 +52,29 @@ impl UnderWay {
         vacant.insert(Request {
             number: *begun,
             is_answered: false,
-            _place: place,
+            channel: None,
+            place,
         });
         Some(Begun {
             id: id.clone(),
             number: *begun,
         })
+    }
+
+    /// The library has opened this channel for it.
+    pub(super) fn opened(&self, begun: &Begun, channel: u64) {
+        let mut requests = self.lock();
+        let request = requests.of.get_mut(&begun.id);
+        if let Some(request) = request.filter(|request| request.number == begun.number) {
+            request.channel = Some(channel);
+        }
+    }
+
+    /// The place of the one whose channel this is.
+    pub(super) fn place_of(&self, channel: u64) -> Option<Place> {
+        let requests = self.lock();
+        let request = requests.of.values().find(|one| one.channel == Some(channel))?;
+        request.place.clone()
     }
 
     /// The one with this id has its answer, which is sent now; none: nobody waits for it. To the library, an answer without a
