@@ -240,11 +240,22 @@ impl SessionManager for OwnSessions {
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
-        let line = self.find(id)?;
-        let _turn = line.turn.lock().await;
-        if line.under_way.takes(&message) {
-            line.handle.push_message(message, None).await?;
-        }
+        let Line {
+            handle,
+            under_way,
+            turn,
+        } = self.find(id)?;
+        let turn = turn.lock_owned().await;
+        // A request that was given up, and of which the library never hears that, would keep its channel: whoever goes away now does
+        // not end this.
+        let said = tokio::spawn(async move {
+            let _turn = turn;
+            if under_way.takes(&message) {
+                handle.push_message(message, None).await?;
+            }
+            Ok::<_, Fault>(())
+        });
+        said.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
         Ok(())
     }
 
@@ -288,6 +299,8 @@ fn stream(mut messages: Receiver<ServerSseMessage>) -> impl Stream<Item = Server
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt as _;
     use rmcp::transport::Transport as _;
     use serde_json::{Value, json};
@@ -382,6 +395,33 @@ mod tests {
         server.send(answer(7)).await.unwrap();
         assert_eq!(answers(&mut stream).await, 0);
         assert!(news(&sessions, &id).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_up_and_goes_away_has_given_up() {
+        let (sessions, id, mut server) = begin().await;
+        let mut stream = Box::pin(sessions.create_stream(&id, ping(7)).await.unwrap());
+        server.receive().await.unwrap();
+        let handle = sessions.find(&id).unwrap().handle;
+        let mut queued = 0;
+        let said = || client(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        while handle.push_message(said(), None).now_or_never().is_some() {
+            queued += 1;
+        }
+        let mut giving_up = Box::pin(sessions.accept_message(&id, give_up(7)));
+        assert!(futures::poll!(&mut giving_up).is_pending(), "the queue is full");
+        drop(giving_up);
+        for _ in 0..queued {
+            server.receive().await.unwrap();
+        }
+        let soon = Duration::from_secs(1);
+        let heard = tokio::time::timeout(soon, server.receive())
+            .await
+            .expect("the library heard it");
+        let heard = serde_json::to_value(heard.unwrap()).unwrap();
+        assert_eq!(heard["method"], "notifications/cancelled");
+        server.send(answer(7)).await.unwrap();
+        assert_eq!(answers(&mut stream).await, 0);
     }
 
     #[tokio::test]
