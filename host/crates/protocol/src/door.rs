@@ -209,7 +209,8 @@ impl Shared {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Records that somebody said who they are; `refused` says why they are not believed. Comes after [`Shared::room`].
+    /// Records that somebody said who they are; `refused` says why they are not believed. Whoever is believed comes after
+    /// [`Shared::room`].
     pub(crate) fn record_authentication(&self, trace: TraceId, peer: Peer, said: Said<'_>, refused: Option<String>) {
         if refused.is_some() {
             meters::not_believed(said.method);
@@ -221,7 +222,7 @@ impl Shared {
             source: Some(peer.address()),
             refused,
         };
-        self.sink.record(self.event(Some(trace), kind));
+        self.note(Some(trace), kind);
     }
 
     /// Records that somebody tried something that only an attack tries; without a trace, on a connection on which nothing was
@@ -294,14 +295,11 @@ impl Shared {
         }
     }
 
-    /// For what is rare, or comes after [`Shared::room`]: nobody waits until it is kept.
+    /// For what comes after [`Shared::room`], or is rare, as what is refused: of that the log takes a few and counts the rest. Nobody
+    /// waits until it is kept.
     fn note(&self, trace: Option<TraceId>, kind: EventKind) {
-        drop(self.sink.append(self.event(trace, kind)));
-    }
-
-    fn event(&self, trace: Option<TraceId>, kind: EventKind) -> Event {
         let at = self.clock.now();
-        Event { at, trace, kind }
+        drop(self.sink.append(Event { at, trace, kind }));
     }
 }
 

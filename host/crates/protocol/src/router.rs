@@ -150,8 +150,11 @@ async fn known(
     request: Request,
     next: Next,
 ) -> Result<Response, Response> {
-    door.shared.room().await.map_err(|full| full.into_response())?;
     let (caller, request) = authenticate(door, trace, peer, request).await?;
+    // Only who has a share waits here: strangers who waited would have the places of all.
+    if let Err(full) = door.shared.room().await {
+        return Ok(full.into_response());
+    }
     let request = match protocol {
         Protocol::Rest => request,
         Protocol::Mcp => match mcp::read(door, trace, request).await {

@@ -402,7 +402,7 @@ async fn a_caller_beyond_its_limits_leaves_no_record_for_each_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_log_has_no_room_only_what_leaves_no_record_is_answered() {
+async fn while_the_log_has_no_room_nothing_begins_and_nobody_waits_to_be_refused() {
     let start = start_with(Bounds::default(), |_, callers| {
         callers[0].keys = vec![aral_contract::Digest::of(b"aral_key")];
     });
@@ -412,7 +412,6 @@ async fn while_the_log_has_no_room_only_what_leaves_no_record_is_answered() {
     it.sink.full.store(true, Ordering::Relaxed);
     for request in [
         known.as_str(),
-        &list("host: localhost\r\nauthorization: Bearer aral_other\r\n"),
         &list("host: evil.example\r\n"),
     ] {
         let (status, problem) = it.ask(request).await;
@@ -426,6 +425,10 @@ async fn while_the_log_has_no_room_only_what_leaves_no_record_is_answered() {
     assert_eq!(it.invoke().await.0, 503);
     assert_eq!(it.get("/ready").await.0, 200);
     assert!(it.sink.take().is_empty());
+    // Nobody who is not known waits with a place.
+    let stranger = list("host: localhost\r\nauthorization: Bearer aral_other\r\n");
+    assert_eq!(it.ask(&stranger).await.0, 401);
+    assert_eq!(it.sink.take().len(), 1);
     it.sink.full.store(false, Ordering::Relaxed);
     assert_eq!(it.ask(&known).await.0, 200);
 }
