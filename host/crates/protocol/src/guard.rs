@@ -19,39 +19,23 @@ use crate::tls::ClientCertificate;
 /// From where a page calls, as its browser says (Fetch Metadata), also where it sends no `Origin`.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What is answered to a request that goes no further, and which rule it broke if that is worth a record.
-pub(crate) struct Turned {
-    rule: Option<&'static str>,
-    response: Response,
-}
-
-impl Turned {
-    /// The answer, once it is on record. What there is no room for is refused as all is then.
-    pub(crate) async fn told(self, door: &Door, trace: TraceId, peer: Peer) -> Response {
-        let Some(rule) = self.rule else { return self.response };
-        if let Err(full) = door.shared.room().await {
-            return full.into_response();
-        }
-        let listener = door.listener.address.to_string();
-        door.shared.record_security(Some(trace), peer, rule, listener);
-        self.response
-    }
-}
-
-/// Why a request goes no further; none: it may go on.
-pub(crate) fn guard(door: &Door, request: &Request) -> Option<Turned> {
+/// What is answered to a request that goes no further; none: it may go on.
+pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Option<Response> {
     if let Err(problem) = check_connection(door, request.extensions()) {
         let mut response = problem.into_response();
         response.extensions_mut().insert(Last);
-        return Some(Turned { rule: None, response });
+        return Some(response);
     }
     let checked = check_framing(request.headers())
         .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
         .and_then(|()| check_host(&door.listener, request.uri(), request.headers()))
         .and_then(|()| check_origin(&door.listener, request.headers()));
     let (rule, problem) = checked.err()?;
-    let response = problem.into_response();
-    Some(Turned { rule, response })
+    if let Some(rule) = rule {
+        let listener = door.listener.address.to_string();
+        door.shared.record_security(Some(trace), peer, rule, listener);
+    }
+    Some(problem.into_response())
 }
 
 /// What a listener asks of connections may be more than when this one began, and it was not asked then. Whoever is answered like

@@ -101,9 +101,9 @@ async fn outside(
     let door = &door;
     let inside = |trace, mut request| async move {
         let peer = limit::forwarded(door, peer, &mut request);
-        match guard(door, &request) {
+        match guard(door, trace, peer, &request) {
             None => next.run(request).await,
-            Some(refused) => refused.told(door, trace, peer).await,
+            Some(refused) => refused,
         }
     };
     enter(&door.shared.entrance, request, inside).await

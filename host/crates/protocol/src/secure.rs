@@ -26,7 +26,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers
     };
     let (stream, certificate) = match shaken {
         Ok(Ok(secured)) => secured,
-        Ok(Err(error)) => return Box::pin(refused(&answers, peer, &error)).await,
+        Ok(Err(error)) => return refused(&answers, peer, &error),
         Err(_elapsed) => return tracing::debug!(peer = %peer.0, "a handshake that takes too long"),
     };
     let answers = answers.secured(certificate);
@@ -39,31 +39,22 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers
 }
 
 /// Who shows a certificate that is not valid, or none where one is needed, says who they are and is not believed.
-fn refused(answers: &Answers, peer: Peer, error: &io::Error) -> impl Future<Output = ()> + Send + use<> {
-    let stage = answers.stage();
+fn refused(answers: &Answers, peer: Peer, error: &io::Error) {
     let cause = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    let reason = match cause {
+    match cause {
         Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
-            Some(error.to_string())
+            let said = Said {
+                method: AuthenticationMethod::Certificate,
+                user: None,
+                agent: None,
+            };
+            if let Some(stage) = answers.stage() {
+                let reason = Some(error.to_string());
+                stage
+                    .shared
+                    .record_authentication(entropy::trace_id(), peer, said, reason);
+            }
         }
-        Some(_) | None => {
-            tracing::debug!(peer = %peer.0, %error, "a handshake failed");
-            None
-        }
-    };
-    async move {
-        let (Some(stage), Some(reason)) = (stage, reason) else {
-            return;
-        };
-        if stage.shared.room().await.is_err() {
-            return tracing::error!(peer = %peer.0, %reason, "a certificate was refused, and there is no room to record it");
-        }
-        let said = Said {
-            method: AuthenticationMethod::Certificate,
-            user: None,
-            agent: None,
-        };
-        let trace = entropy::trace_id();
-        stage.shared.record_authentication(trace, peer, said, Some(reason));
+        Some(_) | None => tracing::debug!(peer = %peer.0, %error, "a handshake failed"),
     }
 }
