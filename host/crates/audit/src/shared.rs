@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aral_contract::event::{Kept, RecordReference, RoomFuture, SinkUnavailable};
 use aral_contract::{Clock, Event, LogId};
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::blind::Blinder;
@@ -90,7 +90,7 @@ impl Shared {
         self.queue_max
     }
 
-    /// From so many records on nothing new begins: the last quarter is for what is under way, which waits with a thread.
+    /// From so many records on nothing new begins: the last quarter is for what is under way.
     fn crowd(&self) -> usize {
         self.queue_max.saturating_sub(self.queue_max >> 2)
     }
@@ -156,13 +156,23 @@ impl Shared {
         seq
     }
 
-    /// Queues an event; where there is no room the thread waits.
+    /// Queues an event. Where there is no room the thread waits, unless it belongs to a runtime: others need that one, and a disk that
+    /// hangs must not stand in the way of what asks nothing of it. There the event goes beyond the end; what a task begins has
+    /// waited for [`Shared::room`], so that these are few.
     pub(crate) fn record(&self, event: Event) {
         let trace = event.trace;
         let Some(prepared) = self.prepare(event) else { return };
-        let offered = self.offer(&mut self.lock(), prepared);
+        let offered = {
+            let mut state = self.lock();
+            match self.offer(&mut state, prepared) {
+                Offered::NoRoom(prepared) if Handle::try_current().is_ok() => {
+                    Offered::Queued(self.queue(&mut state, *prepared))
+                }
+                done @ (Offered::Queued(_) | Offered::Counted | Offered::NoRoom(_) | Offered::Closed) => done,
+            }
+        };
         let offered = match offered {
-            Offered::NoRoom(prepared) => aside(|| self.offer_again(*prepared)),
+            Offered::NoRoom(prepared) => self.offer_again(*prepared),
             done @ (Offered::Queued(_) | Offered::Counted | Offered::Closed) => done,
         };
         if let Offered::Closed = offered {
@@ -298,17 +308,6 @@ impl Shared {
             state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
-    }
-}
-
-/// Waits on this thread. Where it is one of those that run tasks, another one runs them meanwhile: a disk that hangs must not
-/// stand in the way of what asks nothing of it.
-fn aside<R>(wait: impl FnOnce() -> R) -> R {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
-        tokio::task::block_in_place(wait)
-    } else {
-        wait()
     }
 }
 

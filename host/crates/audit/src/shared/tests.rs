@@ -77,25 +77,46 @@ fn a_full_queue_makes_threads_wait() {
     assert_eq!((state.next, state.lost), (5, 0));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_full_queue_takes_no_thread_from_tasks() {
-    let (shared, _clock) = shared(Durability::Async);
-    (0..2).for_each(|_| shared.record(event("fits")));
-    let (begins, begun) = tokio::sync::oneshot::channel();
-    let waits = tokio::spawn({
-        let shared = Arc::clone(&shared);
-        async move {
-            begins.send(()).unwrap();
-            shared.record(event("waits"));
-        }
-    });
-    begun.await.unwrap();
-    // On the only thread that there is for tasks.
-    let other = tokio::time::timeout(Duration::from_secs(20), tokio::spawn(async {})).await;
-    let was_waiting = !waits.is_finished();
-    empty(&shared);
-    waits.await.unwrap();
-    assert!(other.is_ok() && was_waiting);
+#[test]
+fn a_full_queue_takes_no_thread_from_tasks() {
+    // On a thread of the runtime, in a task that stays on its thread, and on the thread that runs it all.
+    type Record = fn(&Arc<Shared>) -> tokio::runtime::Runtime;
+    let all_threads: Record = |shared| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let tasks: Vec<_> = (0..5)
+            .map(|number| {
+                let shared = Arc::clone(shared);
+                runtime.spawn(async move { shared.record(event(&number.to_string())) })
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| runtime.block_on(task).unwrap());
+        runtime
+    };
+    let local: Record = |shared| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let tasks = tokio::task::LocalSet::new();
+        let five = async { (0..5).for_each(|number| shared.record(event(&number.to_string()))) };
+        runtime.block_on(tasks.run_until(five));
+        runtime
+    };
+    let one_thread: Record = |shared| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { (0..5).for_each(|number| shared.record(event(&number.to_string()))) });
+        runtime
+    };
+    for record in [all_threads, local, one_thread] {
+        let (shared, _clock) = shared(Durability::Async);
+        let _runtime = record(&shared);
+        let state = shared.lock();
+        assert_eq!((state.queue.len(), state.next, state.lost), (5, 5, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,8 +11,8 @@ use crate::id::LogId;
 /// Takes events. Implemented by the audit log, by sinks for embedders, and by tests.
 pub trait AuditSink: Send + Sync + std::fmt::Debug {
     /// Takes one event. It does not wait for a disk: what it cannot take at once it queues. Only where the queue is full
-    /// does it hold the caller up, because an event is never dropped to save time. Who records on a thread that others need
-    /// waits for [`AuditSink::room`] before.
+    /// does it hold the caller up, because an event is never dropped to save time. It holds up no thread of a runtime, which others
+    /// need: what begins there waits for [`AuditSink::room`] before, so that the queue does not grow without end.
     fn record(&self, event: Event);
 
     /// Takes one event at once, in the order of the calls, and answers when it is kept as safely as this sink promises.
