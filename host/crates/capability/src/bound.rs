@@ -2,6 +2,7 @@
 //! call, bounded in every direction, thrown away after it. It asks nobody for permission: the grant is the answer.
 
 mod answer;
+mod room;
 pub(crate) mod stdio;
 
 #[cfg(test)]
@@ -282,7 +283,7 @@ impl Bound {
                 // Whoever has the answer finds what the guest wrote. A disk that takes too long for that takes no answer away.
                 store.data_mut().close_files().await;
             });
-            let run = within_wall(limits, run);
+            let run = within_wall(limits, room::given(&self.frame.sink, run));
             match record.until {
                 Some(until) => timeout_at(until, run).await.ok(),
                 None => Some(run.await),

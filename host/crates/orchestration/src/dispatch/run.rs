@@ -8,6 +8,7 @@ use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::{Capability, Registry, Services, inspect};
 use aral_contract::document::Verified;
 use aral_contract::document::signed::{Kind, dangerous_accept_unsigned};
+use aral_contract::event::RoomFuture;
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{
     AllowList, AuditSink, Code, Digest, Event, EventKind, Failure, HostPattern, Limits, LimitsRequest, Permission,
@@ -269,5 +270,9 @@ impl AuditSink for Recorder {
                 .push(refusal);
         }
         self.next.record(event);
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        self.next.room()
     }
 }

@@ -1,0 +1,88 @@
+//! Lets a guest go on only while the log has room for what it does: what its host functions record waits for nothing, so that
+//! the guest has to. It knows nothing of guests.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::ready;
+use std::time::Duration;
+
+use aral_contract::AuditSink;
+use aral_contract::event::RoomFuture;
+
+/// How long it is until room is asked for again where there will be none soon.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What `guest` comes to, which stands while `sink` has no room; as a task, and until its limits end it.
+pub(super) fn given<F: Future>(sink: &Arc<dyn AuditSink>, mut guest: Pin<&mut F>) -> impl Future<Output = F::Output> {
+    let mut stands: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    poll_fn(move |context| {
+        if stands.is_none()
+            && let Some(room) = sink.room()
+        {
+            stands = Some(Box::pin(has_room(Arc::clone(sink), room)));
+        }
+        if let Some(room) = &mut stands {
+            ready!(room.as_mut().poll(context));
+            stands = None;
+        }
+        guest.as_mut().poll(context)
+    })
+}
+
+async fn has_room(sink: Arc<dyn AuditSink>, room: RoomFuture) {
+    let mut room = Some(room);
+    while let Some(waits) = room {
+        if waits.await.is_err() {
+            tokio::time::sleep(AGAIN).await;
+        }
+        room = sink.room();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use aral_contract::Event;
+    use aral_contract::event::SinkUnavailable;
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// Has room, or none for long.
+    #[derive(Debug, Default)]
+    struct Crowded(AtomicBool);
+
+    impl AuditSink for Crowded {
+        fn record(&self, _event: Event) {}
+
+        fn room(&self) -> Option<RoomFuture> {
+            let reason = "its disk hangs".to_owned();
+            let none: RoomFuture = Box::pin(std::future::ready(Err::<(), _>(SinkUnavailable { reason })));
+            self.0.load(Ordering::Relaxed).then_some(none)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_stands_while_the_log_has_no_room() {
+        let crowded = Arc::new(Crowded::default());
+        let sink: Arc<dyn AuditSink> = Arc::<Crowded>::clone(&crowded);
+        let turns = AtomicUsize::new(0);
+        let mut guest = std::pin::pin!(async {
+            for _ in 0..3 {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut given = std::pin::pin!(given(&sink, guest.as_mut()));
+        assert_eq!(given.as_mut().now_or_never(), None);
+        assert_eq!(turns.load(Ordering::Relaxed), 1);
+        crowded.0.store(true, Ordering::Relaxed);
+        let waited = tokio::time::timeout(AGAIN * 10, given.as_mut()).await;
+        assert!(waited.is_err() && turns.load(Ordering::Relaxed) == 1, "it stands");
+        crowded.0.store(false, Ordering::Relaxed);
+        given.await;
+        assert_eq!(turns.load(Ordering::Relaxed), 3);
+    }
+}
