@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aral_contract::event::{Kept, RecordReference, RoomFuture, SinkUnavailable};
-use aral_contract::{Clock, Event, LogId};
+use aral_contract::{Clock, Event, LogId, TraceId};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -176,11 +176,16 @@ impl Shared {
             done @ (Offered::Queued(_) | Offered::Counted | Offered::Closed) => done,
         };
         if let Offered::Closed = offered {
-            let mut state = self.lock();
-            state.lost = state.lost.saturating_add(1);
-            drop(state);
-            tracing::error!(trace = ?trace, "an event could not be recorded: the audit log is closed or cannot be written");
+            self.lose(trace);
         }
+    }
+
+    /// Counts and tells that an event is in no record. The lock is not held for the line about it.
+    fn lose(&self, trace: Option<TraceId>) {
+        let mut state = self.lock();
+        state.lost = state.lost.saturating_add(1);
+        drop(state);
+        tracing::error!(trace = ?trace, "an event could not be recorded: the audit log is closed or cannot be written");
     }
 
     /// Offers an event until it is taken. Waits on this thread.
@@ -239,6 +244,7 @@ impl Shared {
         self: &Arc<Self>,
         event: Event,
     ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
+        let trace = event.trace;
         let offered = self.prepare(event).map(|prepared| {
             let mut state = self.lock();
             let offered = self.offer(&mut state, prepared);
@@ -247,6 +253,10 @@ impl Shared {
             }
             offered
         });
+        if let Some(Offered::Closed) = offered {
+            // Also where nobody waits for the answer.
+            self.lose(trace);
+        }
         let (first, waiting) = match offered {
             None => (Some(Ok(Kept::Unreferenced)), None),
             Some(Offered::Counted) => (Some(Ok(Kept::Aggregated)), None),
@@ -326,10 +336,11 @@ impl Waiting {
             if let Ok(kept) = tokio::time::timeout(ROOM_WAIT_MAX, self.room()).await {
                 return kept;
             }
-            let mut state = self.shared.lock();
-            if let Err(unavailable) = state.check_writable() {
-                state.lost = state.lost.saturating_add(1);
-                self.prepared = None;
+            let writable = self.shared.lock().check_writable();
+            if let Err(unavailable) = writable {
+                if let Some(prepared) = self.prepared.take() {
+                    self.shared.lose(prepared.trace);
+                }
                 return Err(unavailable);
             }
         }
@@ -359,8 +370,12 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(prepared) = self.prepared.take() {
-            self.shared.queue(&mut self.shared.lock(), *prepared);
+        let Some(prepared) = self.prepared.take() else { return };
+        let mut state = self.shared.lock();
+        if state.stopped {
+            drop(state);
+            return self.shared.lose(prepared.trace);
         }
+        self.shared.queue(&mut state, *prepared);
     }
 }

@@ -200,6 +200,25 @@ async fn sync_waits_for_the_disk_and_learns_that_it_says_no() {
     assert_eq!(error.reason, "gone");
 }
 
+#[tokio::test]
+async fn what_waited_for_a_log_that_has_ended_is_counted() {
+    let (shared, _clock) = shared(Durability::Async);
+    (0..2).for_each(|_| shared.record(event("fits")));
+    let waits = shared.append(event("nobody asks"));
+    let mut asks = Box::pin(shared.append(event("asks")));
+    assert_eq!(poll(asks.as_mut()).await, Poll::Pending);
+    shared.lock().stopped = true;
+    shared.announce();
+    assert!(asks.await.is_err());
+    drop(waits);
+    let state = shared.lock();
+    assert_eq!(
+        (state.queue.len(), state.lost),
+        (2, 2),
+        "nobody writes what is queued now"
+    );
+}
+
 #[test]
 fn a_record_holds_what_the_event_says_and_nothing_sensitive() {
     let (shared, _clock) = shared(Durability::Async);
@@ -233,9 +252,10 @@ fn nobody_waits_for_whoever_reads_the_log_of_the_host() {
     let listener = Listener(move |_: &tracing::Event<'_>| hears.lock().unwrap().push(queue.state.try_lock().is_err()));
     tracing::subscriber::with_default(listener, || {
         shared.record(event("lost"));
+        drop(shared.append(event("lost")));
         shared.set_condition(Condition::Failing("gone".to_owned()));
         shared.set_condition(Condition::Failing("gone".to_owned()));
     });
-    assert_eq!(*held.lock().unwrap(), [false, false], "two lines, and no lock");
-    assert_eq!(shared.lock().lost, 1);
+    assert_eq!(*held.lock().unwrap(), [false; 3], "three lines, and no lock");
+    assert_eq!(shared.lock().lost, 2);
 }
