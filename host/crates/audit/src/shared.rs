@@ -245,14 +245,9 @@ impl Shared {
         event: Event,
     ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
         let trace = event.trace;
-        let offered = self.prepare(event).map(|prepared| {
-            let mut state = self.lock();
-            let offered = self.offer(&mut state, prepared);
-            if let Offered::Queued(seq) = offered {
-                self.wanted(&mut state, seq);
-            }
-            offered
-        });
+        let offered = self
+            .prepare(event)
+            .map(|prepared| self.offer(&mut self.lock(), prepared));
         if let Some(Offered::Closed) = offered {
             // Also where nobody waits for the answer.
             self.lose(trace);
@@ -284,24 +279,23 @@ impl Shared {
         Kept::Recorded(RecordReference { log: self.log, seq })
     }
 
-    /// Somebody waits for a record. What nobody waits for is brought to the disk with it, or with the next checkpoint.
-    fn wanted(&self, state: &mut State, seq: u64) {
-        if self.durability == Durability::Sync {
-            state.flush_to = state.flush_to.max(seq.saturating_add(1));
-        }
-    }
-
-    /// Waits until a record is on stable storage, or until it turns out that it cannot be brought there now.
+    /// Waits until a record is on stable storage, or until it turns out that it cannot be brought there now. What nobody waits for is
+    /// brought there with it, or with the next checkpoint.
     async fn durable(&self, seq: u64) -> Result<(), SinkUnavailable> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             {
-                let state = self.lock();
+                let mut state = self.lock();
                 if state.durable > seq {
                     return Ok(());
                 }
                 state.check_writable()?;
+                if state.flush_to <= seq {
+                    state.flush_to = seq.saturating_add(1);
+                    // It may have written the record already, and sleep.
+                    self.work.notify_one();
+                }
             }
             changed.await;
         }
@@ -359,7 +353,6 @@ impl Waiting {
                     && let Some(prepared) = self.prepared.take()
                 {
                     let seq = self.shared.queue(&mut state, *prepared);
-                    self.shared.wanted(&mut state, seq);
                     return Ok(self.shared.reference(seq));
                 }
             }

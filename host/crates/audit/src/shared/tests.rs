@@ -180,6 +180,19 @@ async fn a_task_that_waited_too_long_for_a_log_that_cannot_be_written_learns_tha
 }
 
 #[tokio::test]
+async fn sync_asks_the_disk_for_what_somebody_waits_for() {
+    let (shared, _clock) = shared(Durability::Sync);
+    drop(shared.append(event("nobody waits")));
+    shared.record(event("nobody waits"));
+    assert_eq!(shared.lock().flush_to, 0);
+    let mut waits = std::pin::pin!(shared.append(event("waits for room and the disk")));
+    assert_eq!(poll(waits.as_mut()).await, Poll::Pending);
+    assert_eq!(empty(&shared), 2);
+    assert_eq!(poll(waits.as_mut()).await, Poll::Pending);
+    assert_eq!(shared.lock().flush_to, 3);
+}
+
+#[tokio::test]
 async fn sync_waits_for_the_disk_and_learns_that_it_says_no() {
     let (shared, _clock) = shared(Durability::Sync);
     let mut first = std::pin::pin!(shared.append(event("one")));
