@@ -30,11 +30,11 @@ impl Dispatcher {
             self.meters.stage(Timed::Wait, self.since(begun));
             tell(told, Stage::Preparing);
             granted.compiled(&self.runtime).await?;
+            // Others may have filled the log meanwhile, which says nothing of the capability.
+            self.room().await?;
             // From here on it waits for its folders, and for its turn to open them, and for its guest.
             patience.begins();
             let bound = granted.bound(&self.runtime).await?;
-            // Others may have filled the log meanwhile.
-            self.room().await?;
             Ok::<_, Failure>((place, bound))
         };
         let (_place, bound) = match call.until {

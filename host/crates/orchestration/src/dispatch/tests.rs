@@ -4,7 +4,7 @@ mod agent;
 mod breaker;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
@@ -63,13 +63,14 @@ impl TestClock {
 
 /// All events. A clock that it has breaks in the next call that begins to run, when it was asked for the time so often;
 /// another one is put forward while the next decision is recorded. There is no room once, when it was asked for some so often;
-/// 0: there always is.
+/// 0: there always is. Who asked is told that at once, or waits for ever.
 #[derive(Debug, Default)]
 struct Kept(
     Mutex<Vec<EventKind>>,
     Mutex<Option<(Arc<TestClock>, usize)>>,
     Mutex<Option<(Arc<TestClock>, Timestamp)>>,
     AtomicUsize,
+    AtomicBool,
 );
 
 impl AuditSink for Kept {
@@ -91,8 +92,11 @@ impl AuditSink for Kept {
         let less = |left: usize| left.checked_sub(1);
         let left = self.3.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
         let reason = "its disk hangs".to_owned();
-        let full = Box::pin(std::future::ready(Err::<(), _>(SinkUnavailable { reason })));
-        (left == Ok(1)).then_some(full as RoomFuture)
+        let mut full: RoomFuture = Box::pin(std::future::ready(Err::<(), _>(SinkUnavailable { reason })));
+        if self.4.load(Ordering::Relaxed) {
+            full = Box::pin(std::future::pending());
+        }
+        (left == Ok(1)).then_some(full)
     }
 }
 

@@ -317,6 +317,26 @@ async fn a_call_that_never_got_a_place_is_ended_on_the_record_and_opens_nothing(
     assert_eq!(fixture.dispatcher.breakers_open(), 0);
 }
 
+#[tokio::test]
+async fn a_log_that_hangs_opens_nothing() {
+    let fixture = lines("");
+    let (session, id) = (named("analyst"), "echo".parse().unwrap());
+    fixture.dispatcher.prepare(&session, &id, None).await.unwrap();
+    tokio::time::pause();
+    fixture.kept.4.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        // Once the call has its place and its code.
+        fixture.kept.3.store(2, Ordering::Relaxed);
+        let stage = tokio::sync::watch::Sender::new(Stage::default());
+        let until = tokio::time::Instant::now() + Duration::from_millis(100);
+        let call = fixture
+            .dispatcher
+            .invoke_watched(&session, empty(&id), &stage, Some(until));
+        assert_eq!(code(&call.await), Code::LimitWall);
+    }
+    assert_eq!(fixture.dispatcher.breakers_open(), 0);
+}
+
 #[test]
 fn folders_that_are_not_open_in_time_count() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
