@@ -272,7 +272,7 @@ impl Bound {
             Program::Command(_) => StandardStreams::answer(input, &stdout),
         };
         let mut store = engine.store(State::new(Arc::clone(record), streams), limits);
-        let mut ended = None;
+        let (mut ended, stands) = (None, room::Stands::default());
         let in_time = {
             // Pinned here and lent: each function that takes a future by value keeps it twice, and copies it.
             let run = pin!(async {
@@ -283,7 +283,7 @@ impl Bound {
                 // Whoever has the answer finds what the guest wrote. A disk that takes too long for that takes no answer away.
                 store.data_mut().close_files().await;
             });
-            let run = within_wall(limits, room::given(&self.frame.sink, run));
+            let run = within_wall(limits, room::given(&self.frame.sink, &stands, run));
             match record.until {
                 Some(until) => timeout_at(until, run).await.ok(),
                 None => Some(run.await),
@@ -295,6 +295,7 @@ impl Bound {
         match (ended, in_time) {
             (Some(Ok(answer)), _) => answer,
             (Some(Err(error)), _) => Err(self.failure_of(&error, &stdout, &store)),
+            (None, _) if stands.is_so() => Err(fault::unrecorded()),
             (None, Some(Err(wall))) => Err(fault::of_fault(wall)),
             (None, _) => Err(fault::too_late()),
         }

@@ -61,6 +61,12 @@ pub(crate) fn too_late() -> Failure {
     Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
 }
 
+/// The time of a guest was over while what it does could not be recorded.
+pub(crate) fn unrecorded() -> Failure {
+    let message = "the call was ended because the audit log had no room for what it does";
+    Failure::new(Code::AuditUnavailable, message).with_hint("see what it did before you call again")
+}
+
 /// A guest ended itself with `exit` where an answer was due.
 pub(crate) fn of_exit(code: i32) -> Failure {
     Failure::new(

@@ -3,8 +3,10 @@
 pub(crate) mod secrets;
 pub(crate) mod store;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use aral_contract::event::RoomFuture;
 use aral_contract::{
     AuditSink, Classification, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId,
 };
@@ -40,13 +42,18 @@ pub(crate) fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::syn
     });
 }
 
-/// Keeps events.
+/// Keeps events, and has no room for ever where a test says so.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(Mutex<Vec<Event>>);
+pub(crate) struct Kept(Mutex<Vec<Event>>, pub(crate) AtomicBool);
 
 impl AuditSink for Kept {
     fn record(&self, event: Event) {
         self.0.lock().unwrap().push(event);
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        let never: RoomFuture = Box::pin(std::future::pending());
+        self.1.load(Ordering::Relaxed).then_some(never)
     }
 }
 

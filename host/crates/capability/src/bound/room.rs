@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::ready;
 use std::time::Duration;
 
@@ -13,18 +14,35 @@ use aral_contract::event::RoomFuture;
 /// How long it is until room is asked for again where there will be none soon.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// Whether a guest stands.
+#[derive(Debug, Default)]
+pub(super) struct Stands(AtomicBool);
+
+impl Stands {
+    /// Also what ends it then is not its own doing.
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What `guest` comes to, which stands while `sink` has no room; as a task, and until its limits end it.
-pub(super) fn given<F: Future>(sink: &Arc<dyn AuditSink>, mut guest: Pin<&mut F>) -> impl Future<Output = F::Output> {
-    let mut stands: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+pub(super) fn given<F: Future>(
+    sink: &Arc<dyn AuditSink>,
+    stands: &Stands,
+    mut guest: Pin<&mut F>,
+) -> impl Future<Output = F::Output> {
+    let mut waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     poll_fn(move |context| {
-        if stands.is_none()
+        if waits.is_none()
             && let Some(room) = sink.room()
         {
-            stands = Some(Box::pin(has_room(Arc::clone(sink), room)));
+            waits = Some(Box::pin(has_room(Arc::clone(sink), room)));
         }
-        if let Some(room) = &mut stands {
+        stands.0.store(waits.is_some(), Ordering::Relaxed);
+        if let Some(room) = &mut waits {
             ready!(room.as_mut().poll(context));
-            stands = None;
+            stands.0.store(false, Ordering::Relaxed);
+            waits = None;
         }
         guest.as_mut().poll(context)
     })
@@ -42,7 +60,7 @@ async fn has_room(sink: Arc<dyn AuditSink>, room: RoomFuture) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use aral_contract::Event;
     use aral_contract::event::SinkUnavailable;
@@ -75,14 +93,15 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let mut given = std::pin::pin!(given(&sink, guest.as_mut()));
+        let stands = Stands::default();
+        let mut given = std::pin::pin!(given(&sink, &stands, guest.as_mut()));
         assert_eq!(given.as_mut().now_or_never(), None);
-        assert_eq!(turns.load(Ordering::Relaxed), 1);
+        assert!(turns.load(Ordering::Relaxed) == 1 && !stands.is_so());
         crowded.0.store(true, Ordering::Relaxed);
         let waited = tokio::time::timeout(AGAIN * 10, given.as_mut()).await;
-        assert!(waited.is_err() && turns.load(Ordering::Relaxed) == 1, "it stands");
+        assert!(waited.is_err() && turns.load(Ordering::Relaxed) == 1 && stands.is_so());
         crowded.0.store(false, Ordering::Relaxed);
         given.await;
-        assert_eq!(turns.load(Ordering::Relaxed), 3);
+        assert!(turns.load(Ordering::Relaxed) == 3 && !stands.is_so());
     }
 }

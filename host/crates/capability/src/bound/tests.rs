@@ -456,6 +456,18 @@ async fn logging_is_bounded_and_cleaned() {
 }
 
 #[tokio::test]
+async fn a_guest_that_stands_for_the_log_has_not_used_up_its_time() {
+    let fixture = Fixture::tool();
+    let bound = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
+    tokio::time::pause();
+    fixture.kept.1.store(true, Ordering::Relaxed);
+    let failure = invoke(&bound, "1").await.result.unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable);
+    fixture.kept.1.store(false, Ordering::Relaxed);
+    assert!(invoke(&bound, "1").await.result.is_ok());
+}
+
+#[tokio::test]
 async fn a_tool_that_exits_has_not_answered() {
     let import = r#"(import "wasi:cli/exit@0.2.12" "exit" (func $exit (param i32)))"#;
     for status in [0, 1] {
