@@ -83,6 +83,14 @@ impl Place {
         }
     }
 
+    /// Its answer has no more than so many bytes from now on.
+    pub(crate) fn lighten(&self, bytes: u64) {
+        match &*self.0 {
+            Held::Request { weight, .. } => weight.lower(bytes),
+            Held::Stream { .. } => {}
+        }
+    }
+
     /// The answer to the request of this other one is sent here: both are there until it is.
     pub(crate) fn keep(&self, other: Place) {
         match &*self.0 {

@@ -86,6 +86,12 @@ impl Weight {
         Ok(())
     }
 
+    /// The answer has no more than so many bytes from now on.
+    pub(crate) fn lower(&self, bytes: u64) {
+        let before = self.bytes.load(Ordering::Relaxed);
+        self.give_back(before.saturating_sub(bytes));
+    }
+
     fn give_back(&self, bytes: u64) {
         let less = |held: u64| held.checked_sub(bytes).filter(|_| bytes > 0);
         if self
@@ -162,7 +168,8 @@ mod tests {
         third.set(100).unwrap();
         assert!(refused(weight(&Unsent::default()).map(drop)).contains("all callers"));
         // Less is always taken.
-        first.set(5).unwrap();
+        first.lower(5);
+        first.lower(6);
         assert_eq!(all.0.load(Ordering::Relaxed), 105);
         third.set(50).unwrap();
         second.set(10).unwrap();

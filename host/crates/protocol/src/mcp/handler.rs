@@ -105,7 +105,7 @@ async fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
 }
 
 /// How many bytes something has as JSON.
-fn written(value: &impl Serialize) -> u64 {
+pub(super) fn written(value: &impl Serialize) -> u64 {
     struct Count(u64);
 
     impl io::Write for Count {

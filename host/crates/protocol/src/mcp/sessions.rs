@@ -15,7 +15,8 @@ use rmcp::transport::streamable_http_server::session::local::{
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
 use tokio::sync::mpsc::Receiver;
 
-use super::under_way::{UnderWay, Watched, answered};
+use super::handler::written;
+use super::under_way::{Begun, UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
 use crate::connection::Place;
 use crate::tally::{Beyond, Held, Tally};
@@ -208,14 +209,14 @@ impl SessionManager for OwnSessions {
             turn,
         } = self.find(id)?;
         let turn = turn.lock_owned().await;
-        let begun = match &message {
+        let (begun, place) = match &message {
             ClientJsonRpcMessage::Request(request) => {
                 let parts = request.request.extensions().get::<Parts>();
                 let place = parts.and_then(|parts| parts.extensions.get::<Place>()).cloned();
-                let begun = under_way.begin(&request.id, place);
-                Some(begun.ok_or_else(|| self.refuse_twice(&request.id))?)
+                let begun = under_way.begin(&request.id, place.clone());
+                (Some(begun.ok_or_else(|| self.refuse_twice(&request.id))?), place)
             }
-            _ => None,
+            _ => (None, None),
         };
         let known = (under_way.clone(), begun.clone());
         // A channel that was opened and in which nothing was asked would stay: whoever goes away now does not end this.
@@ -229,14 +230,7 @@ impl SessionManager for OwnSessions {
             Ok::<_, Fault>(channel.inner)
         });
         let messages = opened.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
-        Ok(stream(messages).inspect(move |event| {
-            // Known before the client reads it, which may use the id again then.
-            if event.message.as_deref().and_then(answered).is_some()
-                && let Some(begun) = &begun
-            {
-                under_way.end(begun);
-            }
-        }))
+        Ok(answering(messages, under_way, begun, place))
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
@@ -279,11 +273,14 @@ impl SessionManager for OwnSessions {
         } = self.find(id)?;
         // Meanwhile no channel is opened, of which it would not be known whose it is.
         let _turn = turn.lock().await;
-        if let Some(place) = channel(&last_event_id).and_then(|channel| under_way.place_of(channel)) {
+        let known = channel(&last_event_id).and_then(|channel| under_way.with_channel(channel));
+        let (begun, place) = known.map_or((None, None), |(begun, place)| (Some(begun), place));
+        if let Some(place) = place.clone() {
             // The answer counts there, wherever it is sent.
             let _asked_once = self.taken_up.set(place);
         }
-        Ok(stream(handle.resume(last).await?.inner))
+        let messages = handle.resume(last).await?.inner;
+        Ok(answering(messages, under_way, begun, place))
     }
 }
 
@@ -295,6 +292,28 @@ fn channel(event_id: &str) -> Option<u64> {
 
 fn stream(mut messages: Receiver<ServerSseMessage>) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
     futures::stream::poll_fn(move |cx| messages.poll_recv(cx))
+}
+
+/// The messages of a request, which ends with its answer. What that was in memory is text from then on.
+fn answering(
+    messages: Receiver<ServerSseMessage>,
+    under_way: UnderWay,
+    begun: Option<Begun>,
+    place: Option<Place>,
+) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
+    stream(messages).inspect(move |event| {
+        let message = event.message.as_deref();
+        let Some(answer) = message.filter(|message| answered(message).is_some()) else {
+            return;
+        };
+        // Known before the client reads it, which may use the id again then.
+        if let Some(begun) = &begun {
+            under_way.end(begun);
+        }
+        if let Some(place) = &place {
+            place.lighten(written(answer));
+        }
+    })
 }
 
 #[cfg(test)]
@@ -454,5 +473,25 @@ mod tests {
             let _stream = again.resume(&id, last.to_owned()).await;
             assert!(again.taken_up().is_none(), "{last}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_text_counts_as_text() {
+        let (sessions, id, mut server) = begin().await;
+        let bounds = Bounds {
+            unsent_bytes_max: 1_000,
+            ..Bounds::default()
+        };
+        let (places, all) = (Places::new(2), Unsent::default());
+        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let (asked, other) = (place(), place());
+        let mut stream = Box::pin(sessions.create_stream(&id, of(&asked, ping(7))).await.unwrap());
+        server.receive().await.unwrap();
+        // What its values take in memory.
+        asked.weigh(1_000).unwrap();
+        server.send(answer(7)).await.unwrap();
+        assert!(other.weigh(1).is_err());
+        assert_eq!(answers(&mut stream).await, 1);
+        other.weigh(1).unwrap();
     }
 }

@@ -70,11 +70,15 @@ impl UnderWay {
         }
     }
 
-    /// The place of the one whose channel this is.
-    pub(super) fn place_of(&self, channel: u64) -> Option<Place> {
+    /// The one whose channel this is, and its place.
+    pub(super) fn with_channel(&self, channel: u64) -> Option<(Begun, Option<Place>)> {
         let requests = self.lock();
-        let request = requests.of.values().find(|one| one.channel == Some(channel))?;
-        request.place.clone()
+        let (id, request) = requests.of.iter().find(|(_, one)| one.channel == Some(channel))?;
+        let begun = Begun {
+            id: id.clone(),
+            number: request.number,
+        };
+        Some((begun, request.place.clone()))
     }
 
     /// The one with this id has its answer, which is sent now; none: nobody waits for it. To the library, an answer without a
