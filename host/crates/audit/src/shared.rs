@@ -316,7 +316,8 @@ impl Shared {
 }
 
 /// An event for which there was no room. Whoever stops waiting leaves it in the queue all the same, beyond its end: how
-/// many do that is bounded by how many calls there are at once.
+/// many do that is bounded by how many calls there are at once, and for strangers by what is counted of what repeats, which goes on for as
+/// long as the writer stands.
 #[derive(Debug)]
 struct Waiting {
     shared: Arc<Shared>,
