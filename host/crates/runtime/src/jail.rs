@@ -73,6 +73,18 @@ impl Starter {
         self.run(move || command.spawn()).await
     }
 
+    /// The same for a child that may start others: whoever stops waiting has them killed too, even if they are there before the
+    /// answer is. The group comes first, so that it goes first: see [`GroupKiller`].
+    ///
+    /// Needs a tokio runtime with I/O.
+    pub async fn spawn_group(&self, mut command: Command) -> io::Result<(GroupKiller, Child)> {
+        let start = move || {
+            let child = command.spawn()?;
+            Ok((GroupKiller::of(&child), child))
+        };
+        self.run(start).await
+    }
+
     async fn run<T: Send + 'static>(&self, act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let runtime = tokio::runtime::Handle::current();
         let (answer, answered) = oneshot::channel();
@@ -81,7 +93,7 @@ impl Starter {
                 return;
             }
             let _entered = runtime.enter();
-            // Nobody may wait any more: then the child is dropped here, which kills it.
+            // Nobody may wait any more: then what was started is dropped here, which kills it.
             let _given_up = answer.send(act());
         };
         self.jobs()?.try_send(Box::new(job)).map_err(|refused| {
@@ -111,14 +123,14 @@ impl Starter {
     }
 }
 
-/// Kills the process group of a jailed child when dropped: the child and whatever it started. Make it right after the
-/// spawn and drop it before the child's end is waited for, as the number of a group is free once nobody is in it.
+/// Kills the process group of a jailed child when dropped: the child and whatever it started. [`Starter::spawn_group`] makes it;
+/// drop it before the child's end is waited for, as the number of a group is free once nobody is in it.
 #[derive(Debug)]
 pub struct GroupKiller(Option<Pid>);
 
 impl GroupKiller {
     /// For a child made by [`jailed_command`].
-    pub fn of(child: &Child) -> Self {
+    fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
     }
 }
@@ -244,8 +256,7 @@ mod tests {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut child = COMPILERS.spawn(command).await.unwrap();
-        let killer = GroupKiller::of(&child);
+        let (killer, mut child) = COMPILERS.spawn_group(command).await.unwrap();
         let mut stdout = tokio::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line)
@@ -391,6 +402,42 @@ mod tests {
         })
         .await;
         assert_eq!(start().await.unwrap(), 1, "one that nobody waited for was started");
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "tests look at processes")]
+    async fn what_a_child_started_does_not_outlive_a_caller_that_goes_at_that_moment() {
+        static STARTER: Starter = Starter::new("aral-left");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("id");
+        let mut command = jailed_command(Path::new("/bin/sh"), LIMITS);
+        command
+            .args(["-c", "/bin/sleep 600 & echo $! > \"$0\"; wait"])
+            .arg(&file);
+        let mut left = None;
+        with_a_mount_that_hangs(&STARTER, async |mount| {
+            let mut asked = Box::pin(STARTER.spawn_group(command));
+            assert!(is_waiting(asked.as_mut()).await);
+            drop(mount);
+            // It runs, and nobody has taken the answer that says so.
+            while left.is_none() {
+                let text = std::fs::read_to_string(&file).unwrap_or_default();
+                left = text.strip_suffix('\n').and_then(|id| id.parse::<u32>().ok());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(asked);
+        })
+        .await;
+        let left = left.unwrap();
+        for _ in 0..200 {
+            if !is_alive(left) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let left = i32::try_from(left).ok().and_then(Pid::from_raw).unwrap();
+        let _ended = rustix::process::kill_process(left, Signal::KILL);
+        panic!("what the child started outlived its caller");
     }
 
     #[tokio::test]

@@ -168,18 +168,17 @@ async fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let Ok(started) = timeout_at(until, PROGRAMS.spawn(command)).await else {
+    let Ok(started) = timeout_at(until, PROGRAMS.spawn_group(command)).await else {
         tracing::warn!(program, "a granted program did not start in time");
         return Err(Error::Limit(format!(
             "the program did not start within `exec_ms`, {} ms",
             limits.exec_ms
         )));
     };
-    let mut child = started.map_err(|error| {
+    let (group, mut child) = started.map_err(|error| {
         tracing::warn!(program, %error, "a granted program did not start");
         Error::Unavailable("the program did not start".to_owned())
     })?;
-    let group = GroupKiller::of(&child);
     let ended = timeout_at(until, attend(&mut child, group, stdin, limits.exec_output_bytes)).await;
     match ended {
         Ok(Ok(output)) => Ok(output),
