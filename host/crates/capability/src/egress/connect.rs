@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aral_contract::host_pattern::{Host, Origin, Scheme};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_native_certs::CertificateResult;
+use rustls_native_certs::{CertificateResult, ErrorKind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -45,31 +45,55 @@ impl Tls {
         }
     }
 
-    async fn connector(&self) -> Result<&TlsConnector, Error> {
+    /// What connects: made once, unless the authorities of the system could not be read.
+    async fn connector(&self) -> Result<TlsConnector, Error> {
         let make = || async {
-            // Reading the system's store takes tens of milliseconds, off the executor's threads.
-            let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-            let loaded = loaded.map_err(|error| Error::InternalError(Some(error.to_string())))?;
-            let roots = roots(loaded, &self.extra_roots)?;
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-            let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
-            let builder = builder.map_err(|error| Error::InternalError(Some(error.to_string())))?;
-            let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            Ok(TlsConnector::from(Arc::new(config)))
+            match self.make().await {
+                Ok((connector, Keep::Yes)) => Ok(connector),
+                Ok((connector, Keep::No)) => Err(Ok(connector)),
+                Err(error) => Err(Err(error)),
+            }
         };
-        self.connector.get_or_try_init(make).await
+        match self.connector.get_or_try_init(make).await {
+            Ok(kept) => Ok(kept.clone()),
+            Err(not_kept) => not_kept,
+        }
+    }
+
+    async fn make(&self) -> Result<(TlsConnector, Keep), Error> {
+        // Reading the system's store takes tens of milliseconds, off the executor's threads.
+        let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+        let loaded = loaded.map_err(|error| Error::InternalError(Some(error.to_string())))?;
+        let (roots, keep) = roots(loaded, &self.extra_roots)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
+        let builder = builder.map_err(|error| Error::InternalError(Some(error.to_string())))?;
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok((TlsConnector::from(Arc::new(config)), keep))
     }
 }
 
-/// The authorities of the system, as far as they can be read, and those that are added. None at all is an error, so that they are
-/// read again for the next request: descriptors may be used up, or the store be rewritten at this moment.
-fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
+/// Whether authorities are those of the requests to come too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
+/// The authorities of the system, as far as they can be read, and those that are added. None at all is an error. Where none of the
+/// system's could be read they are read again for the next request: descriptors may be used up, or the store be rewritten at this
+/// moment.
+fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result<(RootCertStore, Keep), Error> {
     if let Some(first) = loaded.errors.first() {
         let unreadable = loaded.errors.len();
         tracing::warn!(unreadable, %first, "authorities of the system for outgoing TLS cannot be read");
     }
+    let is_unread = loaded
+        .errors
+        .iter()
+        .any(|error| matches!(error.kind, ErrorKind::Io { .. }));
     let mut roots = RootCertStore::empty();
     let (system, _unreadable) = roots.add_parsable_certificates(loaded.certs);
     let (extra, _unreadable) = roots.add_parsable_certificates(extra.iter().cloned());
@@ -78,7 +102,8 @@ fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result
         let message = "the host has no authority that it could verify a server with";
         return Err(Error::InternalError(Some(message.to_owned())));
     }
-    Ok(roots)
+    let keep = if system == 0 && is_unread { Keep::No } else { Keep::Yes };
+    Ok((roots, keep))
 }
 
 /// Connects to one of the addresses, in the order of the answer, before `deadline`.
@@ -145,15 +170,40 @@ fn tls_error(error: io::Error) -> Error {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_store_without_any_authority_is_not_one() {
+    fn authority() -> CertificateDer<'static> {
         let key = rcgen::KeyPair::generate().unwrap();
         let authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        let authority = authority.self_signed(&key).unwrap().der().clone();
-        assert!(matches!(
-            roots(CertificateResult::default(), &[]),
-            Err(Error::InternalError(Some(_)))
-        ));
-        assert_eq!(roots(CertificateResult::default(), &[authority]).unwrap().len(), 1);
+        authority.self_signed(&key).unwrap().der().clone()
+    }
+
+    /// What the system gives when it has no descriptor left.
+    fn unread() -> CertificateResult {
+        let inner = io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        let path = "/etc/ssl/cert.pem".into();
+        let mut loaded = CertificateResult::default();
+        loaded.errors.push(rustls_native_certs::Error {
+            context: "opening directory",
+            kind: ErrorKind::Io { inner, path },
+        });
+        loaded
+    }
+
+    #[test]
+    fn a_store_without_any_authority_is_not_one() {
+        for loaded in [CertificateResult::default(), unread()] {
+            assert!(matches!(roots(loaded, &[]), Err(Error::InternalError(Some(_)))));
+        }
+        let (store, keep) = roots(CertificateResult::default(), &[authority()]).unwrap();
+        assert_eq!((store.len(), keep), (1, Keep::Yes));
+    }
+
+    #[test]
+    fn authorities_that_could_not_be_read_are_read_again_whatever_is_added() {
+        let (store, keep) = roots(unread(), &[authority()]).unwrap();
+        assert_eq!((store.len(), keep), (1, Keep::No));
+        // Some of them are those that there are: one file may be nobody's to read.
+        let mut some = unread();
+        some.certs.push(authority());
+        assert_eq!(roots(some, &[authority()]).unwrap().1, Keep::Yes);
     }
 }
