@@ -38,8 +38,10 @@ pub fn audit_log(edits: &Edits) {
     }
 }
 
-/// The lines that are records.
+/// The lines that are records. One without its end is what a crash leaves of one that was never kept.
 fn records(log: &[u8]) -> Vec<&[u8]> {
     let lines = log.split_inclusive(|byte| *byte == b'\n');
-    lines.filter(|line| line.starts_with(b"{\"seq\":")).collect()
+    lines
+        .filter(|line| line.starts_with(b"{\"seq\":") && line.ends_with(b"\n"))
+        .collect()
 }

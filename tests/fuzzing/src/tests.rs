@@ -89,6 +89,20 @@ fn what_is_good_is_taken() {
     assert_eq!(aral_capability::inspect(&component).unwrap().imports.len(), 2);
 }
 
+/// What a crash leaves at the end of a log is no record more.
+#[test]
+fn a_torn_end_is_no_finding() {
+    let length = documents::KEPT
+        .files
+        .iter()
+        .rfind(|(name, _)| name.ends_with(".jsonl"))
+        .map(|(_, bytes)| u32::try_from(bytes.len()).unwrap());
+    audit_log(&Edits(vec![Edit::Insert {
+        at: length.unwrap(),
+        bytes: b"{\"seq\":".to_vec(),
+    }]));
+}
+
 const COMPONENT: &str = r#"(component
     (import "wasi:filesystem/types@0.2.6" (instance))
     (import "aral:capability/log@1.0.0" (instance))
