@@ -1,26 +1,33 @@
-//! A program that does whatever it is told, with every handle that a host gives: what it was not granted stays as it was, and is
-//! not seen.
+//! A program that does whatever it is told, with the handles that a host gives: what it was not granted stays as it was, and is not
+//! seen.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
-use aral_contract::{CapabilityId, Code};
+use aral_contract::{CapabilityId, Classification, Code};
 use aral_host::{Request, Session};
+use aral_memory::RecordStore;
 use aral_memory::record::{Precondition, Quota, Write};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
+use crate::around::{Around, CANARY, HARMLESS, PLANTED, WRITABLE};
 use crate::lab::{self, Lab, Setup};
 use crate::scratch;
 
-/// What stands in everything that was not granted.
-const CANARY: &[u8] = b"CANARY";
 const BYTES_MAX: u64 = 300_000;
 const FILES_MAX: u64 = 8;
 /// More steps than these in one script say nothing new.
 const SCRIPT_BYTES_MAX: usize = 4096;
+
+/// Records that the guest may not write: where, under which name, and what they hold.
+const RECORDS: [(&str, &str, &str); 2] = [("other", "a", CANARY), ("shared", "b", HARMLESS)];
+/// Secrets that the guest may neither see nor write.
+const SECRETS: [&str; 2] = ["a", "folder"];
+/// The one that it may.
+const SECRET: &str = "b";
+/// Where the store of secrets has them.
+const SECRETS_NAMESPACE: &str = "secrets";
+/// The namespace that the guest may write.
+const NOTES: &str = "notes";
 
 /// The host, and what lies around what it grants.
 pub struct HostCalls {
@@ -28,16 +35,7 @@ pub struct HostCalls {
     session: Session,
     capability: CapabilityId,
     runtime: Runtime,
-    /// Everything but the folder that may be written.
-    before: Vec<Seen>,
-}
-
-/// A file as it was.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Seen {
-    path: PathBuf,
-    modified: SystemTime,
-    holds: Vec<u8>,
+    around: Around,
 }
 
 impl HostCalls {
@@ -46,51 +44,42 @@ impl HostCalls {
     /// # Panics
     /// It cannot be run.
     pub fn new(component: &[u8]) -> Self {
+        Self::wider(component, |_around, _permissions| ())
+    }
+
+    /// With a grant that `more` makes wider than the one of which is said what it reaches: what cannot be found then is never found.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub fn wider(component: &[u8], more: impl FnOnce(&Around, &mut Value)) -> Self {
         let folder = scratch::folder();
+        let around = Around::new(folder.path());
         let path = |name: &str| folder.path().join(name);
-        for name in ["readable/folder/inner", "outside"] {
-            std::fs::create_dir_all(path(name)).expect("a folder");
-        }
-        std::fs::write(path("readable/file.txt"), "what may be read").expect("a file");
-        std::fs::write(path("readable/folder/inner/a"), "what may be read").expect("a file");
-        std::fs::write(path("outside/secret.txt"), CANARY).expect("a file");
-        plant(&path("readable"));
-        let permissions = json!({
+        let mut permissions = json!({
             "file:read": { "paths": [{ "guest": "/in", "host": path("readable") }] },
             "file:write": { "paths": [
-                { "guest": "/out", "host": path("writable"), "bytes_max": BYTES_MAX, "files_max": FILES_MAX },
+                { "guest": "/out", "host": path(WRITABLE), "bytes_max": BYTES_MAX, "files_max": FILES_MAX },
             ] },
-            "memory:read": { "namespaces": ["notes", "shared"] },
-            "memory:write": { "namespaces": ["notes"], "bytes_max": BYTES_MAX, "records_max": FILES_MAX },
-            "secret:read": { "secrets": [{ "name": "b", "use": "reveal" }] },
-            "secret:write": { "names": ["b"] },
-            "network:read": { "hosts": ["http://allowed.example"] },
+            "memory:read": { "namespaces": [NOTES, "shared"] },
+            "memory:write": { "namespaces": [NOTES], "bytes_max": BYTES_MAX, "records_max": FILES_MAX },
+            "secret:read": { "secrets": [{ "name": SECRET, "use": "reveal" }] },
+            "secret:write": { "names": [SECRET] },
+            "network:read": { "hosts": [format!("http://127.0.0.1:{}", around.open)] },
             "exec": { "programs": [{ "path": "/usr/bin/true", "args": [] }] },
         });
+        more(&around, &mut permissions);
         let setup = Setup {
             component,
             shape: "command",
             permissions,
             config: json!({}),
         };
-        std::fs::create_dir(path("writable")).expect("a folder");
         let lab = Lab::new(folder, &setup);
-        let session = lab.host.session(&lab::persona()).expect("a persona");
-        let secret = Write {
-            name: "a".parse().expect("a name"),
-            value: Zeroizing::new(CANARY.to_vec()),
-            ttl_seconds: None,
-            classification: aral_contract::Classification::Secret,
-            precondition: Precondition::Any,
-        };
-        let other = "other".parse().expect("a namespace");
-        lab.memory.put(&other, secret, &Quota::UNLIMITED).expect("a disk");
-        let before = seen(lab.folder.path());
         Self {
-            session,
+            session: lab.host.session(&lab::persona()).expect("a persona"),
             capability: "guest".parse().expect("an id"),
             runtime: Runtime::new().expect("threads"),
-            before,
+            around,
             lab,
         }
     }
@@ -100,16 +89,19 @@ impl HostCalls {
     /// # Panics
     /// It reached something that was not granted, or the host failed.
     pub fn run(&self, script: &[u8]) -> Option<u64> {
-        let writable = self.lab.folder.path().join("writable");
-        let _absent = std::fs::remove_dir_all(&writable);
-        std::fs::create_dir(&writable).expect("a folder");
-        plant(&writable);
+        self.reset();
+        let before = self.around.files();
         let digits: String = script
             .iter()
             .take(SCRIPT_BYTES_MAX)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let input = json!({ "script": digits }).to_string();
+        let input = json!({
+            "script": digits,
+            "root": self.around.root,
+            "ports": [self.around.open, self.around.closed],
+        });
+        let input = input.to_string();
         let request = Request {
             capability: &self.capability,
             version: None,
@@ -120,7 +112,7 @@ impl HostCalls {
         let done = match outcome.result {
             Ok(text) => {
                 let answer: Value = serde_json::from_str(&text).expect("the answer is JSON");
-                assert_eq!(answer["leaked"], false, "something was read that was not granted");
+                assert_eq!(answer["leaked"], false, "something was given that was not granted");
                 answer["done"].as_u64()
             }
             Err(failure) => {
@@ -129,78 +121,78 @@ impl HostCalls {
             }
         };
         assert_eq!(
-            seen(self.lab.folder.path()),
-            self.before,
+            self.around.files(),
+            before,
             "something was changed that was not granted"
         );
-        let (mut files, mut bytes) = (0, 0);
-        count(&writable, &mut files, &mut bytes);
+        assert!(!self.around.was_asked(), "the host was not granted");
+        let (files, bytes) = self.around.written();
         assert!(
             files <= FILES_MAX + PLANTED && bytes <= BYTES_MAX,
             "{files} files, {bytes} bytes"
         );
-        let other = "other".parse().expect("a namespace");
-        let usage = self.lab.memory.usage(&other).expect("a disk");
-        assert_eq!(usage.records, 1, "the namespace was not granted");
-        let notes = self
-            .lab
-            .memory
-            .usage(&"notes".parse().expect("a namespace"))
-            .expect("a disk");
-        assert!(notes.bytes <= BYTES_MAX && notes.records <= FILES_MAX, "{notes:?}");
+        self.check_store();
         done
     }
-}
 
-/// What [`plant`] makes.
-const PLANTED: u64 = 5;
-
-/// What somebody may have left in a folder that is granted.
-fn plant(folder: &Path) {
-    for (name, target) in [
-        ("link", "../outside"),
-        ("dangling", "../outside/nothing"),
-        ("abs", "/etc/passwd"),
-        ("loop", "loop"),
-        ("outside", ".."),
-    ] {
-        symlink(target, folder.join(name)).expect("a link");
-    }
-}
-
-/// Everything that the guest must not change.
-fn seen(root: &Path) -> Vec<Seen> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.join("readable"), root.join("outside")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder of ours") {
-            let path = entry.expect("an entry").path();
-            let metadata = path.symlink_metadata().expect("a file of ours");
-            let holds = if metadata.is_file() {
-                std::fs::read(&path).expect("a file of ours")
-            } else {
-                Vec::new()
-            };
-            if metadata.is_dir() {
-                folders.push(path.clone());
-            }
-            let modified = metadata.modified().expect("it has a time");
-            found.push(Seen { path, modified, holds });
+    /// The same world for each script, so that what one finds it finds alone.
+    fn reset(&self) {
+        self.around.reset();
+        let (memory, secrets) = (&*self.lab.memory, &*self.lab.secrets);
+        let notes = NOTES.parse().expect("a namespace");
+        let page = memory.list(&notes, "", None, 100).expect("a disk");
+        for name in &page.names {
+            memory.delete(&notes, name, Precondition::Any).expect("a disk");
         }
+        for (namespace, name, value) in RECORDS {
+            put(memory, namespace, name, value);
+        }
+        for name in SECRETS {
+            put(secrets, SECRETS_NAMESPACE, name, CANARY);
+        }
+        put(secrets, SECRETS_NAMESPACE, SECRET, HARMLESS);
     }
-    found.sort();
-    found
+
+    fn check_store(&self) {
+        let usage = |namespace: &str| {
+            let namespace = namespace.parse().expect("a namespace");
+            self.lab.memory.usage(&namespace).expect("a disk")
+        };
+        for (namespace, name, value) in RECORDS {
+            check(&*self.lab.memory, namespace, name, value);
+            assert_eq!(usage(namespace).records, 1, "`{namespace}` was not granted");
+        }
+        for name in SECRETS {
+            check(&*self.lab.secrets, SECRETS_NAMESPACE, name, CANARY);
+        }
+        let notes = usage(NOTES);
+        assert!(notes.bytes <= BYTES_MAX && notes.records <= FILES_MAX, "{notes:?}");
+    }
 }
 
-fn count(folder: &Path, files: &mut u64, bytes: &mut u64) {
-    for entry in std::fs::read_dir(folder).expect("a folder of ours") {
-        let path = entry.expect("an entry").path();
-        let metadata = path.symlink_metadata().expect("a file of ours");
-        *files += 1;
-        if metadata.is_dir() {
-            count(&path, files, bytes);
-        } else if metadata.is_file() {
-            *bytes += metadata.len();
-        }
-    }
+/// Writes a record as if for the first time.
+fn put(store: &dyn RecordStore, namespace: &str, name: &str, value: &str) {
+    let namespace = namespace.parse().expect("a namespace");
+    let write = Write {
+        name: name.parse().expect("a name"),
+        value: Zeroizing::new(value.as_bytes().to_vec()),
+        ttl_seconds: None,
+        classification: Classification::Secret,
+        precondition: Precondition::Any,
+    };
+    store
+        .delete(&namespace, &write.name, Precondition::Any)
+        .expect("a disk");
+    store.put(&namespace, write, &Quota::UNLIMITED).expect("a disk");
+}
+
+/// A record is as [`put`] left it.
+fn check(store: &dyn RecordStore, namespace: &str, name: &str, value: &str) {
+    let found = store.get(&namespace.parse().expect("a namespace"), &name.parse().expect("a name"));
+    let record = found.expect("a disk").expect("nobody may delete it");
+    let is_it = record.value.to_vec() == value.as_bytes()
+        && record.version == 1
+        && record.classification == Classification::Secret
+        && record.expires_at.is_none();
+    assert!(is_it, "`{namespace}` `{name}` was not granted: {record:?}");
 }

@@ -7,7 +7,7 @@ use aral_contract::document::Kind;
 use aral_contract::document::signed::{self, Header};
 use aral_contract::{Digest, Failure};
 use aral_host::{Config, Host};
-use aral_memory::{LocalSecrets, RecordStore, SealedStore, Secrets, SecretsParts};
+use aral_memory::{CacheLimits, LocalSecrets, RecordStore, SealedStore, Secrets, SecretsParts};
 use serde_json::{Value, json};
 
 use crate::scratch::{self, Stands};
@@ -28,6 +28,8 @@ pub(crate) struct Lab {
     pub(crate) host: Host,
     pub(crate) config: Config,
     pub(crate) memory: Arc<dyn RecordStore>,
+    /// What is behind [`Secrets`], of which none is kept elsewhere.
+    pub(crate) secrets: Arc<dyn RecordStore>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -74,6 +76,8 @@ impl Lab {
     fn try_new(folder: tempfile::TempDir, setup: &Setup<'_>) -> Result<Self, Failure> {
         let often = 1_u64 << 50;
         let root = folder.path();
+        let programs = setup.permissions["exec"]["programs"].as_array();
+        let programs = programs.cloned().unwrap_or_default();
         let mut config = json!({
             "state_dir": "state",
             "audit": { "durability": "async", "reserve_bytes": 0 },
@@ -81,11 +85,11 @@ impl Lab {
             "policy": {
                 "permissions": ["*"],
                 "capabilities": ["*"],
-                "network": { "hosts": ["*"] },
+                "network": { "hosts": ["*"], "networks": ["127.0.0.1/32"] },
                 "file": { "read_roots": [root], "write_roots": [root] },
                 "secret": { "names": ["*"], "reveal": true },
                 "memory": { "namespaces": ["*"] },
-                "exec": { "programs": [{ "path": "/usr/bin/true", "args": [] }] },
+                "exec": { "programs": programs },
                 "agent": { "requests_per_minute": often, "requests_per_hour": often, "cost_per_hour_micro": often },
             },
         });
@@ -105,6 +109,10 @@ impl Lab {
         let memory = store.memory();
         let parts = SecretsParts {
             local: Some(LocalSecrets::new(store.secrets())),
+            cache: CacheLimits {
+                ttl_ms: 0,
+                ..CacheLimits::default()
+            },
             ..SecretsParts::default()
         };
         let secrets = Secrets::new(parts, Arc::new(Stands)).expect("randomness");
@@ -131,6 +139,7 @@ impl Lab {
             host,
             config,
             memory,
+            secrets: store.secrets(),
             folder,
         })
     }

@@ -10,6 +10,7 @@
     reason = "an oracle speaks by panicking"
 )]
 
+mod around;
 mod connection;
 mod documents;
 mod edits;
@@ -21,6 +22,7 @@ mod scratch;
 mod store;
 mod texts;
 
+pub use around::Around;
 pub use connection::Connections;
 pub use documents::{backup, checkpoint, manifest, persona, receipt};
 pub use edits::{Edit, Edits};

@@ -1,12 +1,15 @@
 //! Does what it is told, step by step, with whatever handles and names come to hand: a program without any plan, for a test or a
-//! fuzzer to have one. Its input is the steps as hex digits; each byte decides something, and the end of them is the end.
+//! fuzzer to have one. Its input is the steps as hex digits; each byte decides something, and the end of them is the end. Beside them
+//! it is told where things lie that it was not granted: `root`, a folder, and the `ports` of this machine of a host that it may ask
+//! and of one that it may not.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use aral_test_guests::imports::aral::capability::{context, exec, log, memory_read, memory_write, secret_read, secret_write};
+use aral_test_guests::imports::wasi::http::types::{Fields, Method, OutgoingRequest};
 use aral_test_guests::run;
-use serde_json::json;
+use serde_json::{Value, json};
 
 mod wasi_files {
     wit_bindgen::generate!({
@@ -32,17 +35,40 @@ use wasi_files::wasi::random::random;
 
 /// Handles that are kept at once.
 const HANDLES_MAX: usize = 16;
-/// What stands in everything that was not granted.
-const CANARY: &[u8] = b"CANARY";
+/// What stands in everything that was not granted, or is its name; and in a file of every system.
+const CANARIES: [&[u8]; 2] = [b"CANARY", b"root:x:0:"];
+/// Longest method, authority and path that a request which is never sent may have, in bytes.
+const METHOD_BYTES_MAX: usize = 128;
+const AUTHORITY_BYTES_MAX: usize = 269;
+const PATH_BYTES_MAX: usize = 32768;
 
-/// Whether something was read that was not granted.
+/// Whether something was read that was not granted, or something kept that is too long.
 static LEAKED: AtomicBool = AtomicBool::new(false);
 
 /// What was read, looked at.
 fn seen<E>(read: Result<Vec<u8>, E>) -> bool {
-    let is_canary = |bytes: &Vec<u8>| bytes.windows(CANARY.len()).any(|window| window == CANARY);
+    let has = |bytes: &Vec<u8>, canary: &[u8]| bytes.windows(canary.len()).any(|window| window == canary);
+    let is_canary = |bytes: &Vec<u8>| CANARIES.iter().any(|canary| has(bytes, *canary));
     LEAKED.fetch_or(read.as_ref().is_ok_and(is_canary), Relaxed);
     read.is_ok()
+}
+
+/// A text that the host took, or not: no longer than it may be.
+fn taken(result: Result<(), ()>, length: usize, max: usize) -> bool {
+    LEAKED.fetch_or(result.is_ok() && length > max, Relaxed);
+    result.is_ok()
+}
+
+/// What the guest is told of the world around it.
+struct Told {
+    root: String,
+    ports: [u64; 2],
+}
+
+/// What the host has given.
+struct Held {
+    files: Vec<Descriptor>,
+    requests: Vec<OutgoingRequest>,
 }
 
 /// The bytes that are left of the script.
@@ -86,6 +112,11 @@ impl Script {
         }
     }
 
+    /// The same as a text of one letter.
+    fn text(&mut self) -> String {
+        "n".repeat(self.bytes().len())
+    }
+
     fn path(&mut self) -> String {
         let steps = self.byte() % 4;
         (0..=steps).map(|_| self.name()).collect::<Vec<_>>().join("/")
@@ -123,23 +154,32 @@ fn main() {
         let digits = input["script"].as_str().expect("a script").as_bytes();
         let digit = |digit: u8| (digit as char).to_digit(16).expect("hex digits") as u8;
         let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let port = |port: &Value| port.as_u64().expect("a port");
+        let told = Told {
+            root: input["root"].as_str().expect("a folder").to_owned(),
+            ports: [port(&input["ports"][0]), port(&input["ports"][1])],
+        };
         let mut script = Script(bytes.into_iter());
-        let mut handles: Vec<Descriptor> = preopens::get_directories().into_iter().map(|(handle, _)| handle).collect();
+        let mut held = Held {
+            files: preopens::get_directories().into_iter().map(|(handle, _)| handle).collect(),
+            requests: Vec::new(),
+        };
         let (mut steps, mut done) = (0_u64, 0_u64);
         while script.0.len() > 0 {
             steps += 1;
-            done += u64::from(step(&mut script, &mut handles));
+            done += u64::from(step(&mut script, &mut held, &told));
         }
         json!({ "steps": steps, "done": done, "leaked": LEAKED.load(Relaxed) })
     });
 }
 
 /// One step. Whether the host did it.
-fn step(script: &mut Script, handles: &mut Vec<Descriptor>) -> bool {
+fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
     let what = script.byte();
     if what >= 192 {
-        return other(script, what);
+        return other(script, what - 192, &mut held.requests, told);
     }
+    let handles = &mut held.files;
     if handles.is_empty() {
         return false;
     }
@@ -186,9 +226,8 @@ fn step(script: &mut Script, handles: &mut Vec<Descriptor>) -> bool {
         9 => {
             let Ok(entries) = handle.read_directory() else { return false };
             for _ in 0..script.byte() {
-                if !matches!(entries.read_directory_entry(), Ok(Some(_))) {
-                    break;
-                }
+                let Ok(Some(entry)) = entries.read_directory_entry() else { break };
+                seen::<()>(Ok(entry.name.into_bytes()));
             }
             true
         }
@@ -227,7 +266,7 @@ fn step(script: &mut Script, handles: &mut Vec<Descriptor>) -> bool {
 }
 
 /// A step that is about no file.
-fn other(script: &mut Script, what: u8) -> bool {
+fn other(script: &mut Script, what: u8, requests: &mut Vec<OutgoingRequest>, told: &Told) -> bool {
     let namespace = ["notes", "other", "", "shared"][usize::from(script.byte()) % 4];
     let options = |script: &mut Script| memory_write::PutOptions {
         ttl_seconds: (script.byte() % 2 == 0).then(|| script.number()),
@@ -284,17 +323,84 @@ fn other(script: &mut Script, what: u8) -> bool {
             monotonic_clock::subscribe_duration(script.number() % 1_000_000).block();
             true
         }
-        10 => exec::run(&script.path(), &[script.name()], &script.bytes()).is_ok(),
+        10 => {
+            let programs = ["/usr/bin/true".to_owned(), "/usr/bin/touch".to_owned(), script.path()];
+            let program = &programs[usize::from(script.byte()) % programs.len()];
+            let arguments = match script.byte() % 3 {
+                0 => Vec::new(),
+                1 => vec![format!("{}/outside/made", told.root)],
+                _ => vec![script.name()],
+            };
+            exec::run(program, &arguments, &script.bytes()).is_ok()
+        }
         11 => !context::current().trace_id.is_empty() && context::remaining_ms() > 0,
-        _ => {
-            let hosts = ["127.0.0.1:1", "localhost", "[::1]:1", "169.254.169.254", "allowed.example", "", "a b"];
-            let request = json!({
-                "method": script.name(),
-                "url": format!("http://{}/{}", hosts[usize::from(script.byte()) % hosts.len()], script.path()),
-                "headers": [[script.name(), script.name()]],
-                "body": script.name(),
-            });
+        12 => {
+            let [open, closed] = told.ports;
+            let hosts = [
+                format!("127.0.0.1:{open}"),
+                format!("127.0.0.1:{closed}"),
+                format!("[::ffff:127.0.0.1]:{closed}"),
+                "127.0.0.1:1".to_owned(),
+                "localhost".to_owned(),
+                "169.254.169.254".to_owned(),
+                String::new(),
+                "a b".to_owned(),
+            ];
+            let methods = ["GET".to_owned(), "HEAD".to_owned(), "POST".to_owned(), script.name()];
+            let method = &methods[usize::from(script.byte()) % methods.len()];
+            let host = &hosts[usize::from(script.byte()) % hosts.len()];
+            let url = format!("http://{host}/{}", script.path());
+            let headers = match script.byte() % 2 {
+                0 => json!([]),
+                _ => json!([[script.name(), script.name()]]),
+            };
+            let body = match script.byte() % 2 {
+                0 => String::new(),
+                _ => script.name(),
+            };
+            let request = json!({ "method": method, "url": url, "headers": headers, "body": body, "timeout_ms": 200 });
             aral_test_guests::http::send(&request).is_ok()
+        }
+        _ => unsent(script, requests),
+    }
+}
+
+/// A step that is about a request which is not sent.
+fn unsent(script: &mut Script, requests: &mut Vec<OutgoingRequest>) -> bool {
+    let what = script.byte() % 6;
+    if what == 0 || requests.is_empty() {
+        if requests.len() >= HANDLES_MAX {
+            requests.truncate(HANDLES_MAX / 2);
+        }
+        requests.push(OutgoingRequest::new(Fields::new()));
+        return true;
+    }
+    let which = usize::from(script.byte()) % requests.len();
+    let request = &requests[which];
+    match what {
+        1 => {
+            let text = script.text();
+            let length = text.len();
+            taken(request.set_method(&Method::Other(text)), length, METHOD_BYTES_MAX)
+        }
+        2 => {
+            let text = script.text();
+            taken(request.set_authority(Some(text.as_str())), text.len(), AUTHORITY_BYTES_MAX)
+        }
+        3 => {
+            let text = format!("/{}", script.text());
+            taken(request.set_path_with_query(Some(text.as_str())), text.len(), PATH_BYTES_MAX)
+        }
+        4 => {
+            let Ok(body) = request.body() else { return false };
+            let Ok(stream) = body.write() else { return false };
+            let bytes = script.bytes();
+            let room = stream.check_write().unwrap_or(0).min(bytes.len() as u64);
+            stream.write(&bytes[..room as usize]).is_ok()
+        }
+        _ => {
+            drop(requests.swap_remove(which));
+            true
         }
     }
 }
