@@ -6,11 +6,11 @@ use aral_host::{Request, Session};
 use aral_memory::RecordStore;
 use aral_memory::record::{Precondition, Quota, Write};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use crate::around::{Around, CANARY, HARMLESS, PLANTED, WRITABLE};
 use crate::lab::{self, Lab, Setup};
+use crate::panics::Watched;
 use crate::scratch;
 
 const BYTES_MAX: u64 = 300_000;
@@ -34,7 +34,7 @@ pub struct HostCalls {
     lab: Lab,
     session: Session,
     capability: CapabilityId,
-    runtime: Runtime,
+    watched: Watched,
     around: Around,
 }
 
@@ -78,7 +78,7 @@ impl HostCalls {
         Self {
             session: lab.host.session(&lab::persona()).expect("a persona"),
             capability: "guest".parse().expect("an id"),
-            runtime: Runtime::new().expect("threads"),
+            watched: Watched::new(),
             around,
             lab,
         }
@@ -108,7 +108,10 @@ impl HostCalls {
             input: input.as_bytes(),
             trace: None,
         };
-        let outcome = self.runtime.block_on(self.lab.host.invoke(&self.session, request));
+        let outcome = self
+            .watched
+            .runtime
+            .block_on(self.lab.host.invoke(&self.session, request));
         let done = match outcome.result {
             Ok(text) => {
                 let answer: Value = serde_json::from_str(&text).expect("the answer is JSON");
@@ -132,6 +135,7 @@ impl HostCalls {
             "{files} files, {bytes} bytes"
         );
         self.check_store();
+        self.watched.check();
         done
     }
 

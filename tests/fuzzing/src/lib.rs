@@ -1,6 +1,6 @@
 //! What the fuzzers draw, and what must hold of it: each function takes what was drawn, and panics where a promise of the host
 //! does not hold. `fuzz/` calls them for as long as one likes, and the tests here for a moment. A panic anywhere below them is a
-//! finding too, also one that the host would have caught.
+//! finding too, also one that the host would have caught: a fuzzer ends at each, and in the tests the threads of a host are watched.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::expect_used,
@@ -18,6 +18,7 @@ mod host_calls;
 mod inspection;
 mod lab;
 mod log;
+mod panics;
 mod scratch;
 mod store;
 mod texts;

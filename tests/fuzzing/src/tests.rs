@@ -103,6 +103,19 @@ fn a_torn_end_is_no_finding() {
     }]));
 }
 
+/// A task's panic is caught by its runtime.
+#[test]
+fn a_panic_of_the_host_is_a_finding_once() {
+    let watched = panics::Watched::new();
+    watched.check();
+    let task = watched.runtime.spawn(async { "no number".parse::<u8>().unwrap() });
+    watched.runtime.block_on(task).unwrap_err();
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| watched.check()));
+    assert!(found.is_err(), "nobody has seen it");
+    watched.check();
+    panics::Watched::new().check();
+}
+
 const COMPONENT: &str = r#"(component
     (import "wasi:filesystem/types@0.2.6" (instance))
     (import "aral:capability/log@1.0.0" (instance))
