@@ -41,6 +41,9 @@ pub(crate) fn run(target: Option<&str>, seconds: u64) -> Result<()> {
         root,
         guests,
     };
+    for name in &chosen {
+        process::run(fuzz.command("build")?.arg(name))?;
+    }
     let mut found = Vec::new();
     for name in chosen {
         if let Err(error) = fuzz.run(name, seconds) {
@@ -113,20 +116,8 @@ impl Fuzz {
         for folder in [&corpus, &artifacts] {
             fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         }
-        // `cargo +nightly fuzz` would look for the program on the path; it is told which cargo to use as cargo would tell it.
-        let mut command = Command::new("cargo");
-        command
-            .current_dir(&self.root)
-            .env("PATH", self.path()?)
-            .env("ARAL_FUZZ_GUESTS", &self.guests)
-            // Looking for leaks needs rights that containers do not give.
-            .env("ASAN_OPTIONS", "detect_leaks=0")
-            .env_remove("CARGO")
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .args([TOOLCHAIN, "fuzz", "run", "--fuzz-dir", "fuzz", "--target-dir"])
-            .arg(self.folder.join("target"))
-            .arg(target)
-            .arg(&corpus);
+        let mut command = self.command("run")?;
+        command.arg(target).arg(&corpus);
         let seeds = self.root.join("fuzz/seeds").join(target);
         if seeds.is_dir() {
             command.arg(seeds);
@@ -138,6 +129,22 @@ impl Fuzz {
         command.arg(format!("-timeout={INPUT_SECONDS_MAX}"));
         command.arg("-print_final_stats=1");
         process::run(&mut command)
+    }
+
+    /// cargo-fuzz, as the cargo of the nightly compiler finds and calls it.
+    fn command(&self, verb: &str) -> Result<Command> {
+        let mut command = Command::new("cargo");
+        command
+            .current_dir(&self.root)
+            .env("PATH", self.path()?)
+            .env("ARAL_FUZZ_GUESTS", &self.guests)
+            // Looking for leaks needs rights that containers do not give.
+            .env("ASAN_OPTIONS", "detect_leaks=0")
+            .env_remove("CARGO")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .args([TOOLCHAIN, "fuzz", verb, "--fuzz-dir", "fuzz", "--target-dir"])
+            .arg(self.folder.join("target"));
+        Ok(command)
     }
 
     /// The path, with cargo-fuzz before everything else.

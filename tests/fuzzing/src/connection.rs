@@ -1,14 +1,20 @@
-//! Whatever somebody sends to a listener: the server answers what it takes for requests, ends the connection, and goes on.
+//! Whatever somebody sends to a listener: the server answers what it takes for requests, ends the connection, and goes on. Whom it
+//! believes showed what somebody signed.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use aral_host::Personas;
+use aral_contract::event::AuthenticationMethod;
+use aral_contract::{AuditSink, Clock, Event, EventKind};
+use aral_host::{Host, Personas};
+use jiff::Timestamp;
 use serde_json::json;
-use tokio::runtime::Runtime;
 
+use crate::answers::statuses;
 use crate::lab::{Lab, Setup};
+use crate::panics::Watched;
 use crate::scratch;
 
 /// How long somebody waits who gets no answer, since what was sent is no whole request.
@@ -16,17 +22,29 @@ const WAIT: Duration = Duration::from_millis(30);
 /// A server that is well answers before.
 const PATIENCE: Duration = Duration::from_secs(20);
 const READY: &[u8] = b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+const CALL: &[u8] = b"POST /v1/invoke/guest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+    content-length: 9\r\nconnection: close\r\n\r\n{\"a\":[1]}";
 const SENT_BYTES_MAX: usize = 64 << 10;
+
+/// A request with a token that is good at [`scratch::now`], of an issuer that has key 2.
+const TOKEN: &str = include_str!("../../../fuzz/seeds/connection/token");
+/// One that is signed with key 3, and good once.
+const SIGNED: &str = include_str!("../../../fuzz/seeds/connection/signed");
+/// Key 2, as an issuer shows it.
+const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","use":"sig","x":"gTl3Dqh9F19Wo1Rmw0x-zMuNipG07jeiXfYPW4_Js5Q"}]}"#;
 
 /// The server.
 pub struct Connections {
     address: SocketAddr,
-    _runtime: Runtime,
+    watched: Watched,
+    believed: Arc<Believed>,
+    /// What was sent before: a record may come late.
+    before: Mutex<Vec<u8>>,
     _lab: Lab,
 }
 
 impl Connections {
-    /// One that serves `runtime_echo_tool` to everybody.
+    /// One that serves `runtime_echo_tool` to everybody, and looks at tokens and signatures where there are some.
     ///
     /// # Panics
     /// It does not listen.
@@ -45,51 +63,87 @@ impl Connections {
             .map(|limit| (limit.to_owned(), often.clone()))
             .into_iter()
             .collect();
+        let config = json!({
+            "serve": {
+                "listener": [{ "address": "127.0.0.1:0", "anonymous": "tester", "mcp": true }],
+                "caller": [{
+                    "name": "tester", "persona": "persona.json",
+                    "signature": "optional", "signature_keys": ["signer.pub.pem"],
+                }],
+                "resource": "https://aral.example",
+                "issuer": [{
+                    "issuer": "https://issuer.test", "audiences": ["https://aral.example"],
+                    "algorithms": ["EdDSA"], "jwks_file": "jwks.json",
+                    "scope": [{ "scope": "aral:agent", "persona": "persona.json" }],
+                }],
+                "limits": { "public_per_second": 1_000_000, "idle_ms": 2000, "header_ms": 2000, "body_ms": 2000 },
+                "rates": rates,
+            },
+        });
+        let folder = scratch::folder();
+        let signer = scratch::key(3).public().to_pem().expect("a key");
+        let files = [("signer.pub.pem", signer.as_bytes()), ("jwks.json", KEYS.as_bytes())];
+        scratch::put(folder.path(), files);
+        let believed = Arc::new(Believed::default());
+        let builder = Host::builder()
+            .clock(Arc::new(OneDay(Instant::now())))
+            .sink(Arc::clone(&believed) as Arc<dyn AuditSink>);
         let setup = Setup {
             component,
             shape: "tool",
             permissions: json!({}),
-            config: json!({
-                "serve": {
-                    "listener": [{ "address": "127.0.0.1:0", "anonymous": "tester" }],
-                    "caller": [{ "name": "tester", "persona": "persona.json" }],
-                    "limits": { "public_per_second": 1_000_000, "idle_ms": 2000, "header_ms": 2000, "body_ms": 2000 },
-                    "rates": rates,
-                },
-            }),
+            config,
+            builder,
         };
-        let lab = Lab::new(scratch::folder(), &setup);
-        let runtime = Runtime::new().expect("threads");
+        let lab = Lab::new(folder, setup);
+        let watched = Watched::new();
         let config = lab.config.serve.clone().expect("a listener");
-        let server = runtime
-            .block_on(lab.host.server(&config, Personas::Signed))
-            .expect("a port");
+        let server = watched.runtime.block_on(lab.host.server(&config, Personas::Signed));
+        let server = server.expect("a port");
         let address = server.addresses().first().copied().expect("a listener");
-        runtime.spawn(server.run(std::future::pending()));
+        watched.runtime.spawn(server.run(std::future::pending()));
         Self {
             address,
-            _runtime: runtime,
+            watched,
+            believed,
+            before: Mutex::default(),
             _lab: lab,
         }
     }
 
-    /// Sends bytes, and reads what comes.
+    /// Sends bytes, and looks at what comes.
     ///
     /// # Panics
-    /// The server gives no answer of its own, fails, or is gone.
+    /// The server gives no answer of its own, fails, believes somebody it should not, or is gone.
     pub fn send(&self, bytes: &[u8]) {
+        self.ask(bytes, WAIT);
+    }
+
+    /// The same for somebody who waits for all answers: their statuses.
+    ///
+    /// # Panics
+    /// As [`Connections::send`] does.
+    pub fn answers(&self, bytes: &[u8]) -> Vec<u16> {
+        self.ask(bytes, PATIENCE)
+    }
+
+    fn ask(&self, bytes: &[u8], patience: Duration) -> Vec<u16> {
         let bytes = &bytes[..bytes.len().min(SENT_BYTES_MAX)];
-        let answer = self.exchange(bytes, WAIT);
-        if !answer.is_empty() && !answer.starts_with(b"HTTP/1.") {
-            // The first frame of HTTP/2 is that of the settings.
-            assert!(bytes.starts_with(b"PRI "), "this is no answer: {answer:?}");
-            assert_eq!(answer.get(3), Some(&4), "this is no answer: {answer:?}");
+        let answer = self.exchange(bytes, patience);
+        let found = judge(&answer);
+        for good in [READY, CALL] {
+            let answer = self.exchange(good, PATIENCE);
+            let is_good = answer.starts_with(b"HTTP/1.1 200 ");
+            assert!(is_good, "it does not go on: {}", String::from_utf8_lossy(&answer));
         }
-        let failed = answer.windows(13).any(|window| window == b"HTTP/1.1 500 ");
-        assert!(!failed, "the host failed: {}", String::from_utf8_lossy(&answer));
-        let ready = self.exchange(READY, PATIENCE);
-        let is_ready = ready.starts_with(b"HTTP/1.1 200 ");
-        assert!(is_ready, "it goes on: {}", String::from_utf8_lossy(&ready));
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = [bytes, before.as_slice()];
+        let wrong = self.believed.wrong(&sent);
+        *before = bytes.to_vec();
+        drop(before);
+        assert!(wrong.is_none(), "nobody who was believed has signed this: {wrong:?}");
+        self.watched.check();
+        found
     }
 
     /// What comes until the server ends the connection, or waits for more for so long.
@@ -101,5 +155,134 @@ impl Connections {
         let mut answer = Vec::new();
         let _cut = stream.read_to_end(&mut answer);
         answer
+    }
+}
+
+/// The statuses of an answer.
+fn judge(answer: &[u8]) -> Vec<u16> {
+    let shown = String::from_utf8_lossy(answer);
+    let found = statuses(answer).unwrap_or_else(|| panic!("this is no answer: {shown}"));
+    assert!(!found.contains(&500), "the host failed: {shown}");
+    found
+}
+
+/// The time of day stands, so that what was signed once is good; other time passes.
+#[derive(Debug)]
+struct OneDay(Instant);
+
+impl Clock for OneDay {
+    fn now(&self) -> Timestamp {
+        scratch::now()
+    }
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// How those showed who they are who were believed since this was asked last, and whether the good signature was used.
+#[derive(Debug, Default)]
+struct Believed {
+    methods: Mutex<Vec<AuthenticationMethod>>,
+    signed: Mutex<bool>,
+}
+
+impl AuditSink for Believed {
+    fn record(&self, event: Event) {
+        if let EventKind::Authentication {
+            method, refused: None, ..
+        } = event.kind
+        {
+            let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+            methods.push(method);
+        }
+    }
+}
+
+impl Believed {
+    /// A way of which nothing was sent that is good.
+    fn wrong(&self, sent: &[&[u8]]) -> Option<AuthenticationMethod> {
+        let methods = std::mem::take(&mut *self.methods.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        methods.into_iter().find(|method| {
+            let is_good = match method {
+                // Nobody has to show anything, and the persona of a caller is one that is signed.
+                AuthenticationMethod::None | AuthenticationMethod::Local | AuthenticationMethod::Persona => true,
+                AuthenticationMethod::Token => has(sent, between(TOKEN, "Bearer ", "\r\n")),
+                AuthenticationMethod::Signature => {
+                    let whole = [
+                        between(SIGNED, "signature: s=:", ":\r\n"),
+                        between(SIGNED, "\r\n\r\n", ""),
+                    ];
+                    let is_first = !std::mem::replace(&mut *signed, true);
+                    is_first && whole.iter().all(|part| has(sent, part))
+                }
+                AuthenticationMethod::ApiKey | AuthenticationMethod::Certificate => false,
+            };
+            !is_good
+        })
+    }
+}
+
+fn has(sent: &[&[u8]], part: &str) -> bool {
+    let part = part.as_bytes();
+    sent.iter()
+        .any(|bytes| bytes.windows(part.len()).any(|window| window == part))
+}
+
+/// A part of a seed; up to an empty text: all that is left.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, rest) = text.split_once(from).expect("a seed has it");
+    match to {
+        "" => rest,
+        to => rest.split_once(to).expect("a seed has it").0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_answer_is_a_finding() {
+        assert_eq!(judge(b"HTTP/1.1 404 X\r\n\r\n"), [404]);
+        for answer in [&b"HTTP/1.1 500 X\r\n\r\n"[..], b"what is this"] {
+            let found = catch_unwind(|| judge(answer));
+            assert!(found.is_err(), "{:?}", String::from_utf8_lossy(answer));
+        }
+    }
+
+    #[test]
+    fn whoever_is_believed_without_what_somebody_signed_is_a_finding() {
+        let believed = Believed::default();
+        let wrong = |method, sent: &str| {
+            believed.record(Event {
+                at: scratch::now(),
+                trace: None,
+                kind: EventKind::Authentication {
+                    user: None,
+                    agent: None,
+                    method,
+                    source: None,
+                    refused: None,
+                },
+            });
+            believed.wrong(&[sent.as_bytes()]).is_some()
+        };
+        assert!(!wrong(AuthenticationMethod::Persona, ""));
+        assert!(!wrong(AuthenticationMethod::Token, TOKEN));
+        assert!(!wrong(AuthenticationMethod::Token, TOKEN));
+        assert!(wrong(
+            AuthenticationMethod::Token,
+            &TOKEN.replace("Bearer e", "Bearer f")
+        ));
+        assert!(!wrong(AuthenticationMethod::Signature, SIGNED));
+        assert!(wrong(AuthenticationMethod::Signature, SIGNED), "it is good once");
+        let other = Believed::default();
+        other.methods.lock().unwrap().push(AuthenticationMethod::Signature);
+        let changed = SIGNED.replace("{\"signed\":1}", "{\"signed\":2}");
+        assert!(other.wrong(&[changed.as_bytes()]).is_some());
+        assert!(wrong(AuthenticationMethod::ApiKey, ""));
     }
 }

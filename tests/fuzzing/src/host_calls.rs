@@ -2,7 +2,7 @@
 //! seen.
 
 use aral_contract::{CapabilityId, Classification, Code};
-use aral_host::{Request, Session};
+use aral_host::{Host, Request, Session};
 use aral_memory::RecordStore;
 use aral_memory::record::{Precondition, Quota, Write};
 use serde_json::{Value, json};
@@ -73,8 +73,9 @@ impl HostCalls {
             shape: "command",
             permissions,
             config: json!({}),
+            builder: Host::builder(),
         };
-        let lab = Lab::new(folder, &setup);
+        let lab = Lab::new(folder, setup);
         Self {
             session: lab.host.session(&lab::persona()).expect("a persona"),
             capability: "guest".parse().expect("an id"),
@@ -143,10 +144,12 @@ impl HostCalls {
     fn reset(&self) {
         self.around.reset();
         let (memory, secrets) = (&*self.lab.memory, &*self.lab.secrets);
-        let notes = NOTES.parse().expect("a namespace");
-        let page = memory.list(&notes, "", None, 100).expect("a disk");
-        for name in &page.names {
-            memory.delete(&notes, name, Precondition::Any).expect("a disk");
+        for namespace in memory.namespaces(100).expect("a disk") {
+            let namespace = namespace.namespace;
+            let page = memory.list(&namespace, "", None, 100).expect("a disk");
+            for name in &page.names {
+                memory.delete(&namespace, name, Precondition::Any).expect("a disk");
+            }
         }
         for (namespace, name, value) in RECORDS {
             put(memory, namespace, name, value);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aral_contract::document::Kind;
 use aral_contract::document::signed::{self, Header};
 use aral_contract::{Digest, Failure};
-use aral_host::{Config, Host};
+use aral_host::{Config, Host, HostBuilder};
 use aral_memory::{CacheLimits, LocalSecrets, RecordStore, SealedStore, Secrets, SecretsParts};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ pub(crate) struct Lab {
     pub(crate) memory: Arc<dyn RecordStore>,
     /// What is behind [`Secrets`], of which none is kept elsewhere.
     pub(crate) secrets: Arc<dyn RecordStore>,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// What it is made from.
@@ -41,6 +41,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) permissions: Value,
     /// More of `aral.toml`.
     pub(crate) config: Value,
+    /// What the host has besides.
+    pub(crate) builder: HostBuilder,
 }
 
 fn sign(kind: Kind, body: &Value) -> Vec<u8> {
@@ -66,14 +68,14 @@ pub(crate) fn persona() -> Vec<u8> {
 }
 
 impl Lab {
-    pub(crate) fn new(folder: tempfile::TempDir, setup: &Setup<'_>) -> Self {
+    pub(crate) fn new(folder: tempfile::TempDir, setup: Setup<'_>) -> Self {
         match Self::try_new(folder, setup) {
             Ok(lab) => lab,
             Err(failure) => panic!("{failure}, {:?}, {:?}", failure.hint, failure.internal),
         }
     }
 
-    fn try_new(folder: tempfile::TempDir, setup: &Setup<'_>) -> Result<Self, Failure> {
+    fn try_new(folder: tempfile::TempDir, setup: Setup<'_>) -> Result<Self, Failure> {
         let often = 1_u64 << 50;
         let root = folder.path();
         let programs = setup.permissions["exec"]["programs"].as_array();
@@ -116,7 +118,8 @@ impl Lab {
             ..SecretsParts::default()
         };
         let secrets = Secrets::new(parts, Arc::new(Stands)).expect("randomness");
-        let host = Host::builder()
+        let host = setup
+            .builder
             .config(config.clone())
             .memory(Arc::clone(&memory))
             .secrets(secrets)
@@ -140,7 +143,7 @@ impl Lab {
             config,
             memory,
             secrets: store.secrets(),
-            folder,
+            _folder: folder,
         })
     }
 }

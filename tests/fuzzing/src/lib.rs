@@ -10,6 +10,7 @@
     reason = "an oracle speaks by panicking"
 )]
 
+mod answers;
 mod around;
 mod connection;
 mod documents;

@@ -6,12 +6,17 @@ use proptest::test_runner::TestRunner;
 
 use crate::support::guests::RUNTIME_ECHO_TOOL;
 
-const REQUESTS: [&[u8]; 4] = [
+const REQUESTS: [&[u8]; 6] = [
     include_bytes!("../../../fuzz/seeds/connection/invoke"),
     include_bytes!("../../../fuzz/seeds/connection/mcp"),
     include_bytes!("../../../fuzz/seeds/connection/pipelined"),
-    include_bytes!("../../../fuzz/seeds/connection/http2"),
+    ECHO,
+    TOKEN,
+    SIGNED,
 ];
+const TOKEN: &[u8] = include_bytes!("../../../fuzz/seeds/connection/token");
+const SIGNED: &[u8] = include_bytes!("../../../fuzz/seeds/connection/signed");
+const ECHO: &[u8] = include_bytes!("../../../fuzz/seeds/connection/echo");
 
 fn changed() -> impl Strategy<Value = Vec<u8>> {
     let place = any::<u32>;
@@ -35,4 +40,25 @@ fn whatever_is_sent_the_server_goes_on() {
     };
     let config = ProptestConfig::with_cases(150);
     TestRunner::new(config).run(&changed(), send).expect("it goes on");
+}
+
+/// What the seeds show is taken: changed a little, it leads past the first check.
+#[test]
+fn what_fuzzers_begin_with_is_good() {
+    let server = Connections::new(&RUNTIME_ECHO_TOOL.bytes());
+    for (case, request, expected) in [
+        ("a token", TOKEN, 200),
+        ("a signature", SIGNED, 200),
+        ("the same signature", SIGNED, 401),
+        ("an answer in an answer", ECHO, 200),
+    ] {
+        assert_eq!(server.answers(request), [expected], "{case}");
+    }
+    let forged = |request: &[u8], from: &str, to: &str| {
+        let text = String::from_utf8(request.to_vec()).expect("a text");
+        assert!(text.contains(from), "{text}");
+        server.answers(text.replacen(from, to, 1).as_bytes())
+    };
+    assert_eq!(forged(TOKEN, "Bearer e", "Bearer f"), [401]);
+    assert_eq!(forged(SIGNED, "nonce=\"1\"", "nonce=\"2\""), [401]);
 }
