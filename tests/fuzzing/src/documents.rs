@@ -84,6 +84,14 @@ pub fn manifest(edits: &Edits) {
     steady::<ManifestBody>(Kind::Manifest, edits, BODY, verify);
 }
 
+/// A manifest that was made here means the same when it is signed and read.
+pub(crate) fn holds(body: &ManifestBody) {
+    let document = manifest::sign(&header(Kind::Manifest), body, &scratch::key(1)).expect("it can be signed");
+    let taken = manifest::verify(&text(&document), &scratch::trust(), scratch::now());
+    let taken = taken.unwrap_or_else(|error| panic!("what was made is taken: {error}"));
+    assert_eq!(taken.body, *body, "it means the same");
+}
+
 /// A persona.
 pub fn persona(edits: &Edits) {
     const BODY: &[u8] = include_bytes!("../good/persona.json");

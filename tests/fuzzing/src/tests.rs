@@ -46,6 +46,8 @@ fn nearly_json() -> impl Strategy<Value = String> {
 
 const CONFIGURATION: &str = include_str!("../../../fuzz/seeds/configuration/everything");
 const CAPABILITY: &str = include_str!("../../../fuzz/seeds/capability_toml/everything");
+const TOOL: &str = include_str!("../../../fuzz/seeds/capability_toml/tool");
+const JSON: &[u8] = include_bytes!("../../../fuzz/seeds/json/everything");
 
 #[test]
 fn nothing_is_changed_by_no_edit_and_something_by_each() {
@@ -84,7 +86,12 @@ fn what_is_good_is_taken() {
     let folder = scratch::folder();
     scratch::put(folder.path(), [("aral.toml", CONFIGURATION.as_bytes())]);
     aral_host::Config::load(&folder.path().join("aral.toml")).unwrap();
-    aral_capability::manifest::CapabilityToml::parse(CAPABILITY).unwrap();
+    for text in [CAPABILITY, TOOL] {
+        let source = aral_capability::manifest::CapabilityToml::parse(text).unwrap();
+        texts::built(&source).unwrap();
+    }
+    let value = aral_contract::document::json::parse(JSON).unwrap();
+    aral_contract::document::json::canonical(&value).unwrap();
     let component = wat::parse_str(COMPONENT).unwrap();
     assert_eq!(aral_capability::inspect(&component).unwrap().imports.len(), 2);
 }
@@ -124,25 +131,45 @@ const COMPONENT: &str = r#"(component
     (instance $it)
     (export "wasi:cli/run@0.2.0" (instance $it)))"#;
 
-/// A target that takes bytes.
+/// A target, and what a fuzzer gives it.
 type Oracle = fn(&[u8]);
 
-/// What fuzzers begin with, and what they found once: nothing of it is found again.
+/// Edits as a fuzzer draws them of all the bytes that it has.
+fn found<T: for<'a> Arbitrary<'a>>(bytes: &[u8]) -> T {
+    T::arbitrary_take_rest(Unstructured::new(bytes)).expect("short bytes are filled up")
+}
+
+/// What fuzzers begin with, and what they found once: nothing of it is found again. Of connections and host calls tests with guests
+/// say so.
 #[test]
 fn seeds_hold() {
-    let targets: [(&str, Oracle); 4] = [
+    let targets: [(&str, Oracle); 11] = [
         ("json", json),
         ("capability_toml", capability_toml),
         ("configuration", configuration),
         ("component", component),
+        ("manifest", |bytes| manifest(&found(bytes))),
+        ("persona", |bytes| persona(&found(bytes))),
+        ("checkpoint", |bytes| checkpoint(&found(bytes))),
+        ("receipt", |bytes| receipt(&found(bytes))),
+        ("audit_log", |bytes| audit_log(&found(bytes))),
+        ("backup", |bytes| backup(&found(bytes))),
+        ("store", |bytes| {
+            let (changed, edits): (Changed, Edits) = found(bytes);
+            store(changed, &edits);
+        }),
     ];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
     for (name, target) in targets {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../fuzz/seeds")
-            .join(name);
-        let seeds = scratch::files(&folder);
-        assert!(!seeds.is_empty(), "`{name}` has no seed");
-        seeds.iter().for_each(|(_, seed)| target(seed));
+        let folder = folder.join(name);
+        // Edits begin with none, until something was found.
+        target(b"");
+        if folder.is_dir() {
+            scratch::files(&folder).iter().for_each(|(_, seed)| target(seed));
+        }
+    }
+    for name in ["json", "capability_toml", "configuration", "component"] {
+        assert!(folder.join(name).is_dir(), "`{name}` has no seed");
     }
 }
 
