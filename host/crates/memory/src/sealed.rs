@@ -8,6 +8,7 @@ mod beside;
 mod bytes;
 mod check;
 mod commit;
+mod counts;
 mod discard;
 mod entry;
 mod holder;

@@ -9,10 +9,9 @@ use aral_contract::id::Namespace;
 use super::entry::Header;
 use super::owner::SlotOwner;
 use super::plan::{Located, Mark, Plan};
-use super::root::{NamespacePlace, Place, Space, namespace_of};
+use super::root::{Place, Space, namespace_of};
 use super::slots::{SlotFile, SlotIndex};
-use super::tree::{self, Scan, key, prefix};
-use crate::record::{RecordName, Usage};
+use crate::record::RecordName;
 use crate::store::StoreError;
 
 /// Slots that may say they are of one place. There is one, and after a cut two: more are somebody's who wrote the file.
@@ -116,32 +115,5 @@ impl Plan<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// What will lie in a namespace, whatever was counted.
-    pub(super) fn counted(&self, namespace: &NamespacePlace) -> Result<Usage, StoreError> {
-        let mut usage = Usage::default();
-        let mut count = |bytes: u64| usage += Usage { bytes, records: 1 };
-        self.tree
-            .scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, entry| {
-                if !tree::place(at).is_some_and(|place| self.records.contains_key(&place)) {
-                    count(Header::read(entry).map_or(0, |header| header.charged_bytes()));
-                }
-                Ok(Scan::Next)
-            })?;
-        let planned = self
-            .records
-            .iter()
-            .filter(|(place, _)| namespace_of(place) == *namespace);
-        for header in planned.filter_map(|(_, header)| *header) {
-            count(header.charged_bytes());
-        }
-        Ok(usage)
-    }
-
-    /// Counts a namespace anew.
-    pub(super) fn recount(&mut self, namespace: NamespacePlace, mark: &mut Mark) -> Result<(), StoreError> {
-        let usage = self.counted(&namespace)?;
-        self.change(namespace, mark, |change| change.usage = usage)
     }
 }

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
-use sled::IVec;
 
 use super::allocation::Allocation;
+use super::counts::Change;
 use super::discard::Discarded;
 use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
-use super::root::{Keys, NamespacePlace, Place, Root, Space, namespace_of};
+use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
 use super::tree::{Added, Commit, Tree, expiry_key, key, prefix};
-use super::usage;
 use crate::record::{RecordName, Usage, VALUE_BYTES_MAX};
 use crate::store::StoreError;
 
@@ -55,24 +54,11 @@ pub(super) struct Plan<'a> {
     commit: u64,
     /// Records as they will be; none: removed.
     pub(super) records: HashMap<Place, Option<Header>>,
-    usages: HashMap<NamespacePlace, Change>,
-    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub(super) usages: HashMap<NamespacePlace, Change>,
+    pub(super) changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) doomed: Vec<SlotIndex>,
     pub(super) discarded: Discarded,
-}
-
-pub(super) struct Change {
-    pub(super) usage: Usage,
-    /// Where its name may not be there, or not any more: under which root it lies, and what it is called.
-    named: Option<(Arc<Root>, Space, Namespace)>,
-}
-
-impl Change {
-    fn call(&mut self, root: &Arc<Root>, new: &NewRecord<'_>) {
-        let named = || (Arc::clone(root), new.space, new.namespace.clone());
-        self.named.get_or_insert_with(named);
-    }
 }
 
 /// What is to be written, in this order.
@@ -94,7 +80,7 @@ pub(super) struct Mark {
     slots: usize,
     doomed: usize,
     records: Vec<(Place, Option<Option<Header>>)>,
-    usages: Vec<(NamespacePlace, Option<Usage>)>,
+    pub(super) usages: Vec<(NamespacePlace, Option<Usage>)>,
 }
 
 impl<'a> Plan<'a> {
@@ -183,42 +169,6 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(None)
-    }
-
-    /// What a namespace will hold, under all roots.
-    pub(super) fn usage(&mut self, space: Space, namespace: &Namespace) -> Result<Usage, StoreError> {
-        let mut sum = Usage::default();
-        for root in &Arc::clone(&self.keys).roots {
-            let place = root.namespace_place(space, namespace);
-            sum += match self.usages.get(&place) {
-                Some(change) => change.usage,
-                None => usage::read(self.tree, &place)?,
-            };
-        }
-        Ok(sum)
-    }
-
-    pub(super) fn change(
-        &mut self,
-        place: NamespacePlace,
-        mark: &mut Mark,
-        act: impl FnOnce(&mut Change),
-    ) -> Result<(), StoreError> {
-        let change = match self.usages.entry(place) {
-            std::collections::hash_map::Entry::Occupied(known) => {
-                mark.usages.push((place, Some(known.get().usage)));
-                known.into_mut()
-            }
-            std::collections::hash_map::Entry::Vacant(new) => {
-                mark.usages.push((place, None));
-                new.insert(Change {
-                    usage: usage::read(self.tree, &place)?,
-                    named: None,
-                })
-            }
-        };
-        act(change);
-        Ok(())
     }
 
     fn note(&mut self, place: Place, header: Option<Header>, mark: &mut Mark) {
@@ -369,31 +319,5 @@ impl<'a> Plan<'a> {
             places,
             doomed: self.doomed,
         })
-    }
-
-    /// Plans what is said of the namespaces that change.
-    fn count(&mut self) -> Result<(), StoreError> {
-        for (place, mut change) in std::mem::take(&mut self.usages) {
-            // Before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
-            if change.usage.records == 0 {
-                change.usage = self.counted(&place)?;
-            }
-            let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
-            if change.usage.records == 0 {
-                self.changes.push((usage_key, None));
-                self.changes.push((name_key, None));
-                continue;
-            }
-            self.changes
-                .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
-            if let Some((root, space, namespace)) = change.named {
-                let opens = |sealed: IVec| usage::open_name(&root, space, &place, &sealed).is_some();
-                if !self.tree.get(&name_key)?.is_some_and(opens) {
-                    let sealed = usage::seal_name(&root, space, &place, &namespace)?;
-                    self.changes.push((name_key, Some(sealed)));
-                }
-            }
-        }
-        Ok(())
     }
 }

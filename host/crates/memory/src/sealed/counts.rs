@@ -1,0 +1,121 @@
+//! What a plan says of the namespaces that it changes: how much is in them, and what they are called. It knows no record but
+//! by its header.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use aral_contract::id::Namespace;
+use sled::IVec;
+
+use super::entry::Header;
+use super::plan::{Mark, NewRecord, Plan};
+use super::root::{NamespacePlace, Root, Space, namespace_of};
+use super::tree::{self, Scan, key, prefix};
+use super::usage;
+use crate::record::Usage;
+use crate::store::StoreError;
+
+/// What changes of a namespace.
+pub(super) struct Change {
+    pub(super) usage: Usage,
+    /// Where its name may not be there, or not any more: under which root it lies, and what it is called.
+    named: Option<(Arc<Root>, Space, Namespace)>,
+}
+
+impl Change {
+    pub(super) fn call(&mut self, root: &Arc<Root>, new: &NewRecord<'_>) {
+        let named = || (Arc::clone(root), new.space, new.namespace.clone());
+        self.named.get_or_insert_with(named);
+    }
+}
+
+impl Plan<'_> {
+    /// What a namespace will hold, under all roots.
+    pub(super) fn usage(&mut self, space: Space, namespace: &Namespace) -> Result<Usage, StoreError> {
+        let mut sum = Usage::default();
+        for root in &Arc::clone(&self.keys).roots {
+            let place = root.namespace_place(space, namespace);
+            sum += match self.usages.get(&place) {
+                Some(change) => change.usage,
+                None => usage::read(self.tree, &place)?,
+            };
+        }
+        Ok(sum)
+    }
+
+    pub(super) fn change(
+        &mut self,
+        place: NamespacePlace,
+        mark: &mut Mark,
+        act: impl FnOnce(&mut Change),
+    ) -> Result<(), StoreError> {
+        let change = match self.usages.entry(place) {
+            Entry::Occupied(known) => {
+                mark.usages.push((place, Some(known.get().usage)));
+                known.into_mut()
+            }
+            Entry::Vacant(new) => {
+                mark.usages.push((place, None));
+                new.insert(Change {
+                    usage: usage::read(self.tree, &place)?,
+                    named: None,
+                })
+            }
+        };
+        act(change);
+        Ok(())
+    }
+
+    /// Plans what is said of the namespaces that change.
+    pub(super) fn count(&mut self) -> Result<(), StoreError> {
+        for (place, mut change) in std::mem::take(&mut self.usages) {
+            // Before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
+            if change.usage.records == 0 {
+                change.usage = self.counted(&place)?;
+            }
+            let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
+            if change.usage.records == 0 {
+                self.changes.push((usage_key, None));
+                self.changes.push((name_key, None));
+                continue;
+            }
+            self.changes
+                .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
+            if let Some((root, space, namespace)) = change.named {
+                let opens = |sealed: IVec| usage::open_name(&root, space, &place, &sealed).is_some();
+                if !self.tree.get(&name_key)?.is_some_and(opens) {
+                    let sealed = usage::seal_name(&root, space, &place, &namespace)?;
+                    self.changes.push((name_key, Some(sealed)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What will lie in a namespace, whatever was counted.
+    fn counted(&self, namespace: &NamespacePlace) -> Result<Usage, StoreError> {
+        let mut usage = Usage::default();
+        let mut count = |bytes: u64| usage += Usage { bytes, records: 1 };
+        self.tree
+            .scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, entry| {
+                if !tree::place(at).is_some_and(|place| self.records.contains_key(&place)) {
+                    count(Header::read(entry).map_or(0, |header| header.charged_bytes()));
+                }
+                Ok(Scan::Next)
+            })?;
+        let planned = self
+            .records
+            .iter()
+            .filter(|(place, _)| namespace_of(place) == *namespace);
+        for header in planned.filter_map(|(_, header)| *header) {
+            count(header.charged_bytes());
+        }
+        Ok(usage)
+    }
+
+    /// Counts a namespace anew.
+    pub(super) fn recount(&mut self, namespace: NamespacePlace, mark: &mut Mark) -> Result<(), StoreError> {
+        let usage = self.counted(&namespace)?;
+        self.change(namespace, mark, |change| change.usage = usage)
+    }
+}
