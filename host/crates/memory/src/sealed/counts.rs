@@ -18,6 +18,8 @@ use crate::store::StoreError;
 /// What changes of a namespace.
 pub(super) struct Change {
     pub(super) usage: Usage,
+    /// Whether nothing says what its usage is. It stays so if that is taken back: then it is looked at in vain.
+    is_uncertain: bool,
     /// Where its name may not be there, or not any more: under which root it lies, and what it is called.
     named: Option<(Arc<Root>, Space, Namespace)>,
 }
@@ -58,6 +60,7 @@ impl Plan<'_> {
                 mark.usages.push((place, None));
                 new.insert(Change {
                     usage: usage::read(self.tree, &place)?,
+                    is_uncertain: false,
                     named: None,
                 })
             }
@@ -69,8 +72,8 @@ impl Plan<'_> {
     /// Plans what is said of the namespaces that change.
     pub(super) fn count(&mut self) -> Result<(), StoreError> {
         for (place, mut change) in std::mem::take(&mut self.usages) {
-            // Before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
-            if change.usage.records == 0 {
+            // Also before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
+            if change.is_uncertain || change.usage.records == 0 {
                 change.usage = self.counted(&place)?;
             }
             let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
@@ -113,9 +116,9 @@ impl Plan<'_> {
         Ok(usage)
     }
 
-    /// Counts a namespace anew.
+    /// Has a namespace counted anew: once all is planned, however often that is asked for, since who counts looks at all of it
+    /// while nobody else writes.
     pub(super) fn recount(&mut self, namespace: NamespacePlace, mark: &mut Mark) -> Result<(), StoreError> {
-        let usage = self.counted(&namespace)?;
-        self.change(namespace, mark, |change| change.usage = usage)
+        self.change(namespace, mark, |change| change.is_uncertain = true)
     }
 }

@@ -88,7 +88,8 @@ impl Plan<'_> {
         Ok(true)
     }
 
-    /// The record of a name, for whom it is enough that it is gone: what lies there and cannot even be read is discarded.
+    /// The record of a name, for whom it is enough that it is gone: what lies there and cannot even be read is discarded. Not what a
+    /// newer version wrote: that is whole, and there is who can read it.
     pub(super) fn locate_or_discard(
         &mut self,
         space: Space,
@@ -101,12 +102,9 @@ impl Plan<'_> {
             match self.at(&place) {
                 Ok(Some(header)) => return Ok(Some(Located { place, header })),
                 Ok(None) => {}
-                Err(
-                    StoreError::Corrupt {
-                        what: StoreError::RECORD,
-                    }
-                    | StoreError::Version { .. },
-                ) => {
+                Err(StoreError::Corrupt {
+                    what: StoreError::RECORD,
+                }) => {
                     self.discard(&place, None, mark)?;
                     // Nothing says how much of it was counted.
                     self.recount(namespace_of(&place), mark)?;

@@ -140,6 +140,9 @@ pub(crate) struct Tree {
     db: sled::Db,
     /// Of the file that sled writes: an fsync is one of the file, whoever opened it.
     file: File,
+    /// How often entries were looked through.
+    #[cfg(test)]
+    pub(super) scans: std::sync::atomic::AtomicUsize,
 }
 
 impl Tree {
@@ -179,6 +182,8 @@ impl Tree {
             tree: (*db).clone(),
             db,
             file,
+            #[cfg(test)]
+            scans: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -245,6 +250,8 @@ impl Tree {
 
     /// Shows entries whose key begins with `prefix`, those above `after` alone, until `show` says stop.
     pub(crate) fn scan(&self, prefix: &[u8], after: Option<&[u8]>, show: Show<'_>) -> Result<(), StoreError> {
+        #[cfg(test)]
+        self.scans.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let mut entries = self.tree.range::<&[u8], _>((from, Bound::Unbounded));
         loop {
