@@ -24,12 +24,18 @@ pub(super) const SEGMENT_BYTES: usize = 2 << 20;
 
 /// How often sled looks whether a segment is to be cleaned. While nobody writes, nothing else of ours syncs its file, and sled
 /// writes over a segment once what it moved out of it was handed to the system, which is not yet the disk. Each of its rounds
-/// ends with an fsync, and may clean for half of this time before. A segment is written over two whole ones later at the
-/// earliest: at 4 MiB in a round, for which sled would have to clean 400 MB in each second. With its default, 500 ms, 16 are
-/// enough. The price is a thread that wakes up so often in an open store, and an fsync of a file that mostly has not changed.
-const CLEANING_MS: u64 = 20;
-// What sled cleans in a round, at 400 bytes in a microsecond, must be less than what it writes before it uses a segment again.
-const _: () = assert!(CLEANING_MS * 1000 / 2 * 400 < 2 * SEGMENT_BYTES as u64);
+/// ends with an fsync; before, it cleans for half of this time, and then for one leaf more. A segment is written over two whole
+/// ones later at the earliest. That the copy is on the disk by then is an estimate, and no guarantee: sled moves in memory, and on
+/// a fast machine may move more than [`MOVED_BYTES_PER_MS`]. With its default, 500 ms, 16 MB in a second would be too many. The
+/// price is 20 syncs a second in an open store, also where nothing has changed: each has the disk empty its cache.
+const CLEANING_MS: u64 = 50;
+/// What sled is taken to move at most in a millisecond of cleaning: 140 MB in a second.
+const MOVED_BYTES_PER_MS: u64 = 140_000;
+/// The largest leaf.
+const LEAF_BYTES_MAX: usize = 512 << 10;
+const _: () = assert!(LEAF_BYTES_MAX <= SEGMENT_BYTES / 4);
+// What is moved in a round is less than what sled writes before it uses a segment again.
+const _: () = assert!(CLEANING_MS / 2 * MOVED_BYTES_PER_MS + (LEAF_BYTES_MAX as u64) < 2 * SEGMENT_BYTES as u64);
 
 /// How often, and how far apart, a database is tried that is being closed: for two seconds.
 const LOCKED_ATTEMPTS_MAX: u32 = 100;
