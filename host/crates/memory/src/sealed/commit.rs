@@ -225,10 +225,13 @@ impl Inner {
         }
         // From here on a failure leaves open what is on the disk.
         writer.commit = writer.commit.saturating_add(1);
-        let changing = self.recents.changing(&written.places);
-        let applied = self.tree.apply(written.batch);
-        drop(changing);
-        let mut rest = applied.and_then(|()| self.write_records());
+        let settled = if written.is_long { self.tree.settle() } else { Ok(()) };
+        let mut rest = settled.and_then(|()| {
+            let changing = self.recents.changing(&written.places);
+            let applied = self.tree.apply(written.batch);
+            drop(changing);
+            applied.and_then(|()| self.write_records())
+        });
         if written.only_adds {
             rest = writer.beside.wait().map_err(slots::syncing).and(rest);
             self.steps.reached(Step::SlotsSynced);

@@ -37,6 +37,9 @@ const _: () = assert!(LEAF_BYTES_MAX <= SEGMENT_BYTES / 4);
 // What is moved in a round is less than what sled writes before it uses a segment again.
 const _: () = assert!(CLEANING_MS / 2 * MOVED_BYTES_PER_MS + (LEAF_BYTES_MAX as u64) < 2 * SEGMENT_BYTES as u64);
 
+/// A change of a leaf is written alone, until there are so many: then all of the leaf is.
+const CHANGES_OF_LEAF: usize = 10;
+
 /// How often, and how far apart, a database is tried that is being closed: for two seconds.
 const LOCKED_ATTEMPTS_MAX: u32 = 100;
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -134,6 +137,13 @@ impl Added {
     }
 }
 
+/// Whether a batch may be written over more than a segment, and so reach one that sled gives out again meanwhile: by the bytes of
+/// its changes, and by what they may have rewritten of leaves, each its part of the largest.
+pub(super) fn is_long(bytes: usize, changes: usize) -> bool {
+    let rewritten = changes.saturating_mul(LEAF_BYTES_MAX / CHANGES_OF_LEAF);
+    bytes.saturating_add(rewritten) > SEGMENT_BYTES
+}
+
 /// Whether there is a database with anything in it.
 pub(crate) fn is_there(dir: &Dir) -> bool {
     let file = dir.metadata(Path::new(NAME).join("db"));
@@ -149,6 +159,9 @@ pub(crate) struct Tree {
     /// How often entries were looked through.
     #[cfg(test)]
     pub(super) scans: std::sync::atomic::AtomicUsize,
+    /// How often it was settled.
+    #[cfg(test)]
+    pub(super) settlings: std::sync::atomic::AtomicUsize,
 }
 
 impl Tree {
@@ -190,6 +203,8 @@ impl Tree {
             file,
             #[cfg(test)]
             scans: std::sync::atomic::AtomicUsize::default(),
+            #[cfg(test)]
+            settlings: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -242,6 +257,18 @@ impl Tree {
         self.file
             .sync_all()
             .map_err(|error| StoreError::io("sync its records", error))
+    }
+
+    /// For who is about to write a batch that is long: it goes on for more than a segment, and so may be written over one out of
+    /// which sled has moved what was left, before that copy was ever synced, since sled's own thread for this waits for the batch.
+    /// When this returns the copies are on stable storage, but for what that thread moves between this and the batch. No more can
+    /// be done from outside of sled: a power cut while the batch is written can take such a copy, and the store then says that it
+    /// has lost records.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        #[cfg(test)]
+        self.settlings.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.flush()?;
+        self.sync()
     }
 
     /// Whether any record lies in a namespace, under its root.
