@@ -8,7 +8,7 @@ use super::allocation::Allocation;
 use super::beside::Beside;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
-use super::open::UNSYNCED;
+use super::open::mark_unsynced;
 use super::plan::{Plan, Written};
 use super::queue::{Ticket, Turn};
 use super::room::Room;
@@ -268,14 +268,10 @@ impl Inner {
         destroyed
     }
 
-    /// Nobody knows any more what is on the disk: nothing is written until the store is opened again. The system may show what the
-    /// disk does not have, and count it as written, so that whoever opens it has to write that once more: a file says so. It is
-    /// needed as long as the system remembers, and need not be synced.
+    /// Nobody knows any more what is on the disk: nothing is written until the store is opened again.
     pub(super) fn fail(&self, writer: &mut Writer) {
         writer.failed = true;
-        if let Err(error) = self.dir.create(UNSYNCED) {
-            tracing::error!(%error, "a write failed; restart the machine before the store is opened again");
-        }
+        mark_unsynced(&self.dir);
     }
 
     /// Sees to it that the records that were applied stay.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use aral_contract::failure::chain;
 use aral_runtime::files;
 use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
@@ -22,7 +23,7 @@ use crate::store::StoreError;
 /// Says that the store was closed and nothing was left to do. Its content is nothing.
 const CLOSED: &str = "closed";
 
-/// Says that a write failed, and that nobody has opened the store since.
+/// Says that a write or a sync failed, and that nobody has opened the store since.
 pub(super) const UNSYNCED: &str = "unsynced";
 
 pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
@@ -58,15 +59,20 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         let commit = if is_unused { tree.first_commit() } else { tree.commit() };
         Ok((tree, commit?))
     };
-    let (tree, commit) = match database() {
+    let opened = match database() {
         // A cut while it was made: no commit was ever answered, and no key is there. It is made anew.
-        Err(StoreError::Corrupt { .. }) if is_unused => {
-            dir.remove_dir_all(tree::NAME)
-                .map_err(|error| StoreError::io("make its database anew", error))?;
-            database()?
-        }
-        other => other?,
+        Err(StoreError::Corrupt { .. }) if is_unused => dir
+            .remove_dir_all(tree::NAME)
+            .map_err(|error| StoreError::io("make its database anew", error))
+            .and_then(|()| database()),
+        other => other,
     };
+    let (tree, commit) = opened.inspect_err(|error| {
+        // That a sync failed is told once. Whoever tries again is told that all is well.
+        if matches!(error, StoreError::Io { .. }) {
+            mark_unsynced(&dir);
+        }
+    })?;
     if commit.number < durable {
         return Err(StoreError::Corrupt {
             what: "the database of the store, which is older than its keys,",
@@ -171,6 +177,14 @@ fn refuse_strange(dir: &Dir) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Leaves word that the system may show what the disk does not have, and count it as written, so that whoever opens the store has
+/// to write that once more. It is needed as long as the system remembers, and need not be synced.
+pub(super) fn mark_unsynced(dir: &Dir) {
+    if let Err(error) = dir.create(UNSYNCED) {
+        tracing::error!(%error, "a write failed; restart the machine before the store is opened again");
+    }
+}
+
 /// Takes a mark away: from now on it does not hold.
 fn remove(dir: &Dir, mark: &str) -> Result<(), StoreError> {
     match dir.remove_file(mark) {
@@ -198,8 +212,18 @@ impl Drop for Inner {
             // So that a store that is often opened for one write does not use up its generations.
             Self::give_back_seals(&mut writer)
         });
-        if noted.is_ok() && self.tree.flush().is_ok() {
-            let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);
+        if noted.is_err() {
+            return;
+        }
+        // Also what sled has moved by itself: it keeps to itself that a sync failed, but the system tells each who has the file open.
+        match self.tree.settle() {
+            Ok(()) => {
+                let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the store was not closed in order");
+                mark_unsynced(&self.dir);
+            }
         }
     }
 }

@@ -155,7 +155,7 @@ pub(crate) struct Tree {
     tree: sled::Tree,
     db: sled::Db,
     /// Of the file that sled writes: an fsync is one of the file, whoever opened it.
-    file: File,
+    pub(super) file: File,
     /// How often entries were looked through.
     #[cfg(test)]
     pub(super) scans: std::sync::atomic::AtomicUsize,
@@ -259,6 +259,8 @@ impl Tree {
             .map_err(|error| StoreError::io("sync its records", error))
     }
 
+    /// Syncs also what sled has moved by itself.
+    ///
     /// For who is about to write a batch that is long: it goes on for more than a segment, and so may be written over one out of
     /// which sled has moved what was left, before that copy was ever synced, since sled's own thread for this waits for the batch.
     /// When this returns the copies are on stable storage, but for what that thread moves between this and the batch. No more can

@@ -203,6 +203,43 @@ fn after_a_failed_write_the_next_opening_writes_once_more_and_goes_on() {
     assert_eq!(put(&store, "a", b"two"), 2);
 }
 
+#[test]
+fn a_sync_that_fails_when_the_store_is_closed_is_seen_to_by_the_next_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    // A pipe cannot be synced.
+    let (_reader, pipe) = std::io::pipe().unwrap();
+    Arc::get_mut(&mut store.0).unwrap().tree.file = File::from(std::os::fd::OwnedFd::from(pipe));
+    drop(store);
+    assert!(!is_there(&folder, "closed"));
+    assert!(is_there(&folder, open::UNSYNCED));
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert!(!is_there(&folder, open::UNSYNCED));
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    drop(store);
+    assert!(is_there(&folder, "closed"));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test makes a folder that is in the way")]
+fn what_fails_when_the_store_is_opened_is_seen_to_by_the_next_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    drop(store);
+    // Is removed before sled sees it, and cannot be.
+    let in_the_way = path(&folder, "records/snap.0.generating");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let error = SealedStore::open(options(&folder, 1)).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    assert!(is_there(&folder, open::UNSYNCED));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert!(!is_there(&folder, open::UNSYNCED));
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+}
+
 /// Grows the slot file of a store by slots of which the disk has nothing, opens the store, and says how many bytes of them the
 /// disk has then.
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
