@@ -50,11 +50,15 @@ impl EpochAge {
         let own = seen.clone().filter(|own| own.name == name && own.began <= now);
         let dir = files::open_root(&self.dir)?;
         let written = match files::read_capped(&dir, FILE, FILE_BYTES_MAX) {
-            Ok(bytes) => began(&String::from_utf8_lossy(&bytes), name),
-            Err(error) if error.is_not_found() || own.is_some() => None,
-            Err(error) => return Err(error.into()),
+            Ok(bytes) => began(&String::from_utf8_lossy(&bytes), name).filter(|began| *began <= now),
+            Err(FilesError::TooLarge { .. }) => None,
+            Err(error) if error.is_not_found() => None,
+            // That it cannot be read now is nobody's doing: what was seen of it holds.
+            Err(error) => match &own {
+                Some(own) => Some(own.began),
+                None => return Err(error.into()),
+            },
         };
-        let written = written.filter(|began| *began <= now);
         let is_moved = own
             .as_ref()
             .is_some_and(|own| written.is_none_or(|written| written > own.began));
@@ -147,6 +151,39 @@ mod tests {
             let written = files::read_capped(&dir, FILE, 100).unwrap();
             assert_eq!(written, b"name 2026-01-01T00:00:00Z", "{text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_once_is_nobodys_doing() {
+        let folder = tempfile::tempdir().unwrap();
+        let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
+        let age = EpochAge::new(folder.path(), 3, Arc::clone(&calendar) as _);
+        let dir = files::open_root(folder.path()).unwrap();
+        let told = AtomicUsize::new(0);
+        let look = || {
+            let moved = || {
+                told.fetch_add(1, Ordering::Relaxed);
+            };
+            age.is_over("name", &moved).unwrap()
+        };
+        assert!(!look());
+        let written = files::read_capped(&dir, FILE, 100).unwrap();
+        *calendar.0.lock().unwrap() += SignedDuration::from_hours(1);
+        dir.remove_file(FILE).unwrap();
+        dir.create_dir(FILE).unwrap();
+        assert!(!look());
+        assert_eq!(told.load(Ordering::Relaxed), 0);
+        dir.remove_dir(FILE).unwrap();
+        assert!(!look());
+        assert_eq!(told.load(Ordering::Relaxed), 1, "now it is gone");
+        assert_eq!(files::read_capped(&dir, FILE, 100).unwrap(), written);
+        files::write_atomic(&dir, FILE, &[b'x'; 5000], 0o600).unwrap();
+        assert!(!look(), "nor is that a beginning");
+        assert_eq!(files::read_capped(&dir, FILE, 100).unwrap(), written);
+        *calendar.0.lock().unwrap() += SignedDuration::from_hours(2);
+        dir.remove_file(FILE).unwrap();
+        dir.create_dir(FILE).unwrap();
+        assert!(look(), "it ends all the same");
     }
 
     #[test]
