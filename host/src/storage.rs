@@ -105,19 +105,23 @@ impl Storage {
         self.0.vault.as_ref()
     }
 
-    /// Opens the store, for as long as what is returned lives. What has expired is removed at once, one batch of it: a verb or a
-    /// short call ends before any upkeep begins, and where nothing else runs the keys of expired records would stay.
+    /// Opens the store, for as long as what is returned lives.
     ///
     /// # Errors
     /// `config.invalid` if there is none, or if its key is not there or the wrong one; `host.unavailable` if another process
     /// has it open or the key service does not answer; `host.internal` if it is damaged.
     pub fn open(&self) -> Result<SealedStore, Failure> {
-        let store = SealedStore::open(self.options()?).map_err(store_failure)?;
+        SealedStore::open(self.options()?).map_err(store_failure)
+    }
+
+    /// Removes what has expired, one batch of it, for whoever has opened the store to write: a verb or a short call ends before
+    /// any upkeep begins, and where nothing else runs the keys of expired records would stay. Not for who only reads: what is
+    /// removed under a clock that goes wrong is gone for ever, and a backup must not begin with that.
+    pub fn sweep_once(store: &SealedStore) {
         if let Err(error) = store.sweep(BATCH_OPERATIONS_MAX) {
-            // Whoever opens it may want to read alone, and that goes on.
+            // What it was opened for goes on.
             tracing::warn!(error = %chain(&error), "expired records were not removed");
         }
-        Ok(store)
     }
 
     /// What the store is opened with; the master key has been read.
@@ -159,6 +163,7 @@ impl Storage {
         let storage = self.clone();
         let open = move || {
             let store = storage.open()?;
+            Self::sweep_once(&store);
             Ok(Opened {
                 sealed: Some(store.clone()),
                 memory: store.memory(),

@@ -67,11 +67,29 @@ fn mode(desk: &Desk, name: &str) -> u32 {
         & 0o777
 }
 
+/// A day ago.
+#[derive(Debug)]
+struct Yesterday;
+
+impl aral_contract::Clock for Yesterday {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now() - Duration::from_secs(24 * 3600)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// Has the store open, as a host would.
 fn hold(desk: &Desk) -> SealedStore {
+    hold_at(desk, Arc::new(Now))
+}
+
+fn hold_at(desk: &Desk, clock: Arc<dyn aral_contract::Clock>) -> SealedStore {
     let mut config = Config::load(desk.path("aral.toml").as_ref()).expect("a configuration");
     config.take_variables().expect("there are none");
-    let storage = Storage::new(&config, Arc::new(Now)).expect("a configuration");
+    let storage = Storage::new(&config, clock).expect("a configuration");
     storage.open().expect("a store")
 }
 
@@ -123,6 +141,39 @@ fn a_record_goes_in_and_comes_out_only_when_it_is_asked_for() {
         6,
         &["there is no record `todo` in `notes`", "(record.unknown)"],
     );
+}
+
+#[test]
+fn what_has_expired_is_removed_by_verbs_that_write_alone() {
+    let desk = desk();
+    desk.aral(&["memory", "keygen", "--backup", "backup"])
+        .assert("a pair", 0, &[]);
+    let store = hold_at(&desk, Arc::new(Yesterday));
+    let write = Write {
+        name: "todo".parse().expect("a name"),
+        value: Zeroizing::new(VALUE.as_bytes().to_vec()),
+        ttl_seconds: Some(10),
+        classification: aral_contract::Classification::Internal,
+        precondition: Precondition::Any,
+    };
+    let namespace = "notes".parse().expect("a namespace");
+    store
+        .memory()
+        .put(&namespace, write, &Quota::UNLIMITED)
+        .expect("a record");
+    drop(store);
+    for arguments in [
+        &["memory", "list", "notes"][..],
+        &["memory", "check"],
+        &["memory", "export", "--to", "backup.pub.pem", "--out", "all.backup"],
+        &["secret", "list"],
+    ] {
+        desk.aral(arguments).assert("a verb that reads", 0, &[]);
+    }
+    let slots_used = || desk.aral(&["memory", "stats", "--json"]).object()["slots_used"].clone();
+    assert_eq!(slots_used(), 1, "the clock may be wrong");
+    put(&desk, "other", &[]).assert("put", 0, &[]);
+    assert_eq!(slots_used(), 1, "one came and one went");
 }
 
 #[test]

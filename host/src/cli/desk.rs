@@ -34,6 +34,15 @@ pub(crate) enum Desk {
     There(Remote),
 }
 
+/// What a verb opens the store for, if no server has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opens {
+    Nothing,
+    ToRead,
+    /// What has expired is removed as well.
+    ToWrite,
+}
+
 /// A line of a long answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,8 +54,8 @@ enum Line<A> {
 }
 
 impl Desk {
-    /// `opens` says whether the store is opened if no server has it.
-    pub(crate) fn open(configured: &Configured, opens: bool) -> Result<Self, Failure> {
+    /// Where the verbs of this configuration are done.
+    pub(crate) fn open(configured: &Configured, opens: Opens) -> Result<Self, Failure> {
         let config = &configured.config;
         if let Some(remote) = Remote::find(config)? {
             return Ok(Self::There(remote));
@@ -54,8 +63,15 @@ impl Desk {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let storage = Storage::new(config, Arc::clone(&clock))?;
         // Before the log: who has the store is told at once, while the log is waited for.
-        let store = opens.then(|| storage.open()).transpose()?;
+        let store = match opens {
+            Opens::Nothing => None,
+            Opens::ToRead | Opens::ToWrite => Some(storage.open()?),
+        };
         let trail: Arc<dyn AuditSink> = Arc::new(Trail::open(config, &clock)?);
+        // After it: where the log refuses the verb nothing is changed.
+        if let (Opens::ToWrite, Some(store)) = (opens, &store) {
+            Storage::sweep_once(store);
+        }
         Ok(Self::Here(Operator::new(&storage, store, trail, clock)?))
     }
 

@@ -9,27 +9,28 @@ mod stats;
 
 use super::arguments::storage::Memory;
 use super::configured::Configured;
-use super::desk::Desk;
+use super::desk::{Desk, Opens};
 use super::output::{Done, Output};
 
 pub(crate) use keys::keygen;
 
 /// Every verb but `keygen`, which needs no configuration.
 pub(crate) fn run(verb: &Memory, configured: &Configured, output: &Output) -> Done {
-    let open = || Desk::open(configured, true);
+    let read = || Desk::open(configured, Opens::ToRead);
+    let write = || Desk::open(configured, Opens::ToWrite);
     match verb {
         Memory::Keygen(arguments) => keygen(arguments, output),
-        Memory::Get(arguments) => records::get(arguments, &mut open()?, output),
+        Memory::Get(arguments) => records::get(arguments, &mut read()?, output),
         Memory::Put(arguments) => {
             // Before the store: nobody waits for it while a person types.
             let value = records::value(arguments)?;
-            records::put(arguments, value, &mut open()?, output)
+            records::put(arguments, value, &mut write()?, output)
         }
-        Memory::Delete(arguments) => records::delete(arguments, &mut open()?, output),
-        Memory::List(arguments) => records::list(arguments, &mut open()?, output),
-        Memory::Stats => stats::run(&mut open()?, output),
-        Memory::Check(arguments) => check::run(arguments, &mut open()?, output),
-        Memory::RotateKey(arguments) => keys::rotate(arguments, &mut open()?, output),
+        Memory::Delete(arguments) => records::delete(arguments, &mut write()?, output),
+        Memory::List(arguments) => records::list(arguments, &mut read()?, output),
+        Memory::Stats => stats::run(&mut read()?, output),
+        Memory::Check(arguments) => check::run(arguments, &mut read()?, output),
+        Memory::RotateKey(arguments) => keys::rotate(arguments, &mut write()?, output),
         Memory::RotateEpoch => keys::rotate_epoch(configured, output),
         Memory::Export(arguments) => backup::export(arguments, configured, output),
         Memory::Import(arguments) => backup::import(arguments, configured, output),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::arguments::storage::{Secret, SecretDelete, SecretGet, SecretPut};
 use super::configured::Configured;
-use super::desk::Desk;
+use super::desk::{Desk, Opens};
 use super::exit::Exit;
 use super::output::{Done, Output, Stop, failure_object};
 use super::{text, value};
@@ -19,25 +19,26 @@ pub(crate) fn run(secret: &Secret, configured: &Configured, output: &Output) -> 
         Secret::Put(arguments) => put(arguments, false, configured, output),
         Secret::Rotate(arguments) => put(arguments, true, configured, output),
         Secret::Delete(arguments) => delete(arguments, configured, output),
-        Secret::List => list(&mut open(configured, None)?, output),
+        Secret::List => list(&mut open(configured, None, Opens::ToRead)?, output),
     }
 }
 
 /// The store is opened for a secret that lies in it, and for a listing: others work beside a host that has it open.
-fn open(configured: &Configured, name: Option<&SecretName>) -> Result<Desk, Failure> {
+fn open(configured: &Configured, name: Option<&SecretName>, opens: Opens) -> Result<Desk, Failure> {
     let config = &configured.config;
     let elsewhere = |name| {
         let names = config.secrets.as_ref().map(|secrets| &secrets.names);
         let reference = names.and_then(|names| names.get(name));
         reference.is_some_and(|reference| !matches!(reference, SecretReference::Local { .. }))
     };
-    Desk::open(configured, config.memory.is_some() && !name.is_some_and(elsewhere))
+    let is_opened = config.memory.is_some() && !name.is_some_and(elsewhere);
+    Desk::open(configured, if is_opened { opens } else { Opens::Nothing })
 }
 
 fn get(arguments: &SecretGet, configured: &Configured, output: &Output) -> Done {
     let name = &arguments.name;
     let reveal = arguments.show.reveal || arguments.show.out.is_some();
-    let found = open(configured, Some(name))?.act(verb::SecretGet {
+    let found = open(configured, Some(name), Opens::ToRead)?.act(verb::SecretGet {
         name: name.clone(),
         reveal,
     })?;
@@ -66,7 +67,7 @@ fn new_value(arguments: &SecretPut) -> Result<verb::Hidden, Failure> {
 
 fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Output) -> Done {
     let (name, value) = (&arguments.name, new_value(arguments)?);
-    let reference = open(configured, Some(name))?.act(verb::SecretPut {
+    let reference = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretPut {
         name: name.clone(),
         value,
         rotate,
@@ -81,7 +82,7 @@ fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Ou
 
 fn delete(arguments: &SecretDelete, configured: &Configured, output: &Output) -> Done {
     let name = &arguments.name;
-    let reference = open(configured, Some(name))?.act(verb::SecretDelete { name: name.clone() })?;
+    let reference = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretDelete { name: name.clone() })?;
     output.answer(
         &format!("deleted {name}, which was at {reference}; its key is destroyed"),
         &json!({"name": name, "reference": reference}),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::arguments::storage::{MemoryExport, MemoryImport};
 use crate::cli::configured::Configured;
-use crate::cli::desk::Desk;
+use crate::cli::desk::{Desk, Opens};
 use crate::cli::exit::Exit;
 use crate::cli::files;
 use crate::cli::output::{Done, Output};
@@ -42,7 +42,7 @@ pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: 
     let to = files::text(&arguments.to)?;
     BackupPublicKey::from_pem(&to)
         .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.to.display())))?;
-    let mut desk = Desk::open(configured, true)?;
+    let mut desk = Desk::open(configured, Opens::ToRead)?;
     let progress = Progress::counting(output, "exporting");
     let exported = machine_files::stream_private(&arguments.out, |file| -> Result<_, Failed> {
         let mut buffered = BufWriter::new(file);
@@ -79,7 +79,7 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.key.display())))?;
     // What is not there is told before the store is asked for anything.
     machine_files::open_path(&arguments.file).map_err(files::failure)?;
-    let mut desk = Desk::open(configured, true)?;
+    let mut desk = Desk::open(configured, Opens::ToWrite)?;
     let act = Import {
         key: Hidden::new(Zeroizing::new(text.as_bytes().to_vec())),
         overwrite: arguments.overwrite,

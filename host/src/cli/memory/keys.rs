@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::arguments::storage::{MemoryKeygen, MemoryRotateKey};
 use crate::cli::configured::Configured;
-use crate::cli::desk::Desk;
+use crate::cli::desk::{Desk, Opens};
 use crate::cli::exit::Exit;
 use crate::cli::files;
 use crate::cli::keygen::paths;
@@ -126,7 +126,7 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
         .with_hint("aral.toml: [memory.epoch] transit = { mount = \"transit\", prefix = \"aral-epoch\" }")
         .into());
     }
-    let mut desk = Desk::open(configured, true)?;
+    let mut desk = Desk::open(configured, Opens::ToWrite)?;
     let progress = Progress::counting(output, "sealing anew");
     let rotated = desk.act_long(verb::MemoryRotateEpoch {}, &mut |told| {
         progress.follow(&told);
