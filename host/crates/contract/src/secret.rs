@@ -224,7 +224,7 @@ pub trait SecretSource: Send + Sync + fmt::Debug {
 
     /// The same, in place of `before` and of nothing else: [`SecretError::NotFound`] if there is nothing any more, and
     /// [`SecretError::Refused`] if there is something else by now. A place that cannot compare and write at once does not see
-    /// what others do in between.
+    /// what others do in between; a Vault server does not see that they deleted it.
     fn replace<'a>(
         &'a self,
         reference: &'a SecretReference,

@@ -177,7 +177,8 @@ impl Secrets {
     ///
     /// # Errors
     /// As the source says; [`SecretError::NotFound`] if there is none, and [`SecretError::Refused`] if it is the same one, or
-    /// another one by the time it is written: what somebody else deleted or replaced meanwhile is not undone.
+    /// another one by the time it is written: what somebody else deleted or replaced meanwhile is not undone. But a Vault server
+    /// does not tell of a deletion between the last look at what is there and the write, and has the secret back then.
     pub async fn rotate(&self, name: &SecretName, value: &SecretValue) -> Result<SecretReference, SecretError> {
         let (reference, source) = self.place(name)?;
         check_size(&reference, value)?;

@@ -86,7 +86,8 @@ impl VaultSecrets {
         found.map_err(|failure| told(reference, failure))
     }
 
-    /// With `before` in place of that, and of nothing else.
+    /// With `before` in place of that, and of nothing else. Check-and-set compares the number of the newest version, which stays
+    /// when that is deleted or destroyed: whoever does so between the look and the write has the secret back, with all fields.
     async fn store(
         &self,
         reference: &SecretReference,
