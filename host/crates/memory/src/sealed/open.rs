@@ -1,5 +1,6 @@
 //! Opening and closing: the folder is made or read, the key is tried, and nothing is touched before that has worked.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +9,7 @@ use aral_runtime::files;
 use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
+use super::allocation::Allocation;
 use super::commit::Writer;
 use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
 use super::queue::Queue;
@@ -25,6 +27,62 @@ const CLOSED: &str = "closed";
 
 /// Says that a write or a sync failed, and that nobody has opened the store since.
 pub(super) const UNSYNCED: &str = "unsynced";
+
+/// What a store is made of, once its key has opened it.
+pub(super) struct Parts {
+    pub(super) dir: Dir,
+    pub(super) lock: File,
+    pub(super) keyring: Keyring,
+    pub(super) keys: Keys,
+    pub(super) slots: SlotFile,
+    pub(super) allocation: Allocation,
+    /// The commit that is known to be on stable storage.
+    pub(super) durable: u64,
+    pub(super) tree: Tree,
+    /// The newest commit of the tree.
+    pub(super) commit: tree::Commit,
+}
+
+impl Parts {
+    /// The store. `is_closed`: no slot is used without a record.
+    pub(super) fn assemble(self, options: StoreOptions, is_closed: bool) -> Result<SealedStore, StoreError> {
+        let leftovers = Leftovers {
+            durable: self.durable,
+            doomed: self.commit.doomed.into_iter().collect(),
+        };
+        let beside = self.slots.beside()?;
+        Ok(SealedStore(Arc::new(Inner {
+            store: self.keyring.store,
+            dir: self.dir,
+            tree: self.tree,
+            slots: self.slots,
+            recents: Recents::new(recents(&options)),
+            keys: ArcSwap::from_pointee(self.keys),
+            writer: Mutex::new(Writer::new(beside, self.allocation, self.keyring, self.commit.number)),
+            rotating: Mutex::new(()),
+            leftovers,
+            queue: Queue::default(),
+            clock: options.clock,
+            free_bytes_min: options.free_bytes_min,
+            key: Mutex::new(options.key),
+            epoch: options.epoch,
+            steps: options.steps,
+            reclaimed: AtomicBool::new(is_closed),
+            orphans: AtomicUsize::new(0),
+            _lock: self.lock,
+        })))
+    }
+}
+
+/// Of the cache, what is for single records, in bytes.
+const fn recents(options: &StoreOptions) -> u64 {
+    options.cache_bytes / 2
+}
+
+/// What is for pages of the database.
+pub(super) const fn pages(options: &StoreOptions) -> u64 {
+    options.cache_bytes.saturating_sub(recents(options))
+}
 
 pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     let dir = files::create_private_dir(&options.path)?;
@@ -51,10 +109,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     if dir.exists(UNSYNCED) && tree::is_there(&dir) {
         segments::write_again(&dir).map_err(|error| StoreError::io("write its records once more", error))?;
     }
-    let recents = options.cache_bytes / 2;
-    let pages = options.cache_bytes.saturating_sub(recents);
     let database = || -> Result<(Tree, tree::Commit), StoreError> {
-        let tree = Tree::open(&dir, &options.path, pages)?;
+        let tree = Tree::open(&dir, &options.path, pages(&options))?;
         // What was ever acknowledged and noted has a commit.
         let commit = if is_unused { tree.first_commit() } else { tree.commit() };
         Ok((tree, commit?))
@@ -79,32 +135,18 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         });
     }
     remove(&dir, CLOSED)?;
-    let leftovers = Leftovers {
-        durable,
-        doomed: commit.doomed.into_iter().collect(),
-    };
-    let beside = slots.beside()?;
-    let inner = Arc::new(Inner {
-        store: keyring.store,
+    let parts = Parts {
         dir,
-        tree,
+        lock,
+        keyring,
+        keys,
         slots,
-        recents: Recents::new(recents),
-        keys: ArcSwap::from_pointee(keys),
-        writer: Mutex::new(Writer::new(beside, allocation, keyring, commit.number)),
-        rotating: Mutex::new(()),
-        leftovers,
-        queue: Queue::default(),
-        clock: options.clock,
-        free_bytes_min: options.free_bytes_min,
-        key: Mutex::new(options.key),
-        epoch: options.epoch,
-        steps: options.steps,
-        reclaimed: AtomicBool::new(is_closed),
-        orphans: AtomicUsize::new(0),
-        _lock: lock,
-    });
-    let store = SealedStore(inner);
+        allocation,
+        durable,
+        tree,
+        commit,
+    };
+    let store = parts.assemble(options, is_closed)?;
     if !is_closed {
         store.0.take_back_torn()?;
     }
@@ -115,7 +157,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     Ok(store)
 }
 
-fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
+/// Opens the roots, and changes nothing.
+pub(super) fn unlocked(keyring: &Keyring, options: &StoreOptions) -> Result<Keys, StoreError> {
     keyring.check()?;
     let open = |entry: &RootEntry| entry.open(&keyring.store, &options.key, options.epoch.as_ref());
     let roots: Result<Vec<Arc<Root>>, StoreError> = keyring
@@ -124,7 +167,11 @@ fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys
         .iter()
         .map(|entry| open(entry).map(Arc::new))
         .collect();
-    let keys = Keys::new(roots?, keyring.content.generation)?;
+    Keys::new(roots?, keyring.content.generation)
+}
+
+fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
+    let keys = unlocked(&keyring, options)?;
     let mut content = keyring.content.clone();
     content.roots.iter_mut().for_each(|entry| entry.name_seal(&options.key));
     if content == keyring.content {
