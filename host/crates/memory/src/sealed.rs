@@ -9,6 +9,7 @@ mod bytes;
 mod check;
 mod commit;
 mod counts;
+mod database_copy;
 mod discard;
 mod entry;
 mod holder;
@@ -26,6 +27,7 @@ mod retire;
 mod room;
 mod root;
 mod rotate;
+mod salvage;
 mod segments;
 mod slots;
 mod sweep;
@@ -50,6 +52,7 @@ use cap_std::fs::Dir;
 
 pub use check::{Checked, Damaged, Delete};
 pub use rotate::{Alone, Progress, Rotated};
+pub use salvage::{Salvage, Salvaged};
 pub use transfer::{Existing, Imported, Tally};
 
 use crate::key::{MasterKey, hex};

@@ -280,7 +280,7 @@ impl Inner {
     }
 
     /// The name of a record whose value does not open; none: that does not open either.
-    fn name_at(&self, space: Space, namespace: &Namespace, place: &Place) -> Option<RecordName> {
+    pub(super) fn name_at(&self, space: Space, namespace: &Namespace, place: &Place) -> Option<RecordName> {
         let found = self.entry(place).ok().flatten()?;
         let keys = self.keys.load_full();
         self.open_name(&keys, space, namespace, &found).ok().flatten()

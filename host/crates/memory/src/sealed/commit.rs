@@ -2,7 +2,7 @@
 //! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. Where nothing old is touched, new
 //! keys and records are synced at the same time. It knows no request.
 
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::allocation::Allocation;
 use super::beside::Beside;
@@ -117,6 +117,12 @@ impl Inner {
             return Err(failed());
         }
         Ok(writer)
+    }
+
+    /// From now on nothing is written.
+    pub(super) fn refuse_writes(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.failed = true;
     }
 
     /// Whether it would be refused. Waits for nobody: while somebody writes, it would not.

@@ -196,7 +196,7 @@ impl Inner {
         for space in Space::ALL {
             let mut after: Option<Vec<u8>> = None;
             while let Some(place) = self.next_namespace(space, after.as_deref())? {
-                if !self.is_called(space, &place)? && self.is_nameless(space, &place)? {
+                if self.namespace_at(space, &place)?.is_none() && self.is_nameless(space, &place)? {
                     show(space, place)?;
                 }
                 after = Some(key(prefix::RECORD, &[&edge(&place, u8::MAX)]));
@@ -223,12 +223,13 @@ impl Inner {
     /// Looks while nobody writes: a name comes and goes with the records.
     fn is_nameless(&self, space: Space, place: &NamespacePlace) -> Result<bool, StoreError> {
         let _nobody_writes = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.tree.has_records(place)? && !self.is_called(space, place)?)
+        Ok(self.tree.has_records(place)? && self.namespace_at(space, place)?.is_none())
     }
 
-    fn is_called(&self, space: Space, place: &NamespacePlace) -> Result<bool, StoreError> {
+    /// What the namespace is called whose records lie there; none: nothing says so.
+    pub(super) fn namespace_at(&self, space: Space, place: &NamespacePlace) -> Result<Option<Namespace>, StoreError> {
         let sealed = self.tree.get(&key(prefix::NAMESPACE, &[place]))?;
-        Ok(sealed.is_some_and(|sealed| called(&self.keys.load(), space, place, &sealed).is_some()))
+        Ok(sealed.and_then(|sealed| called(&self.keys.load(), space, place, &sealed)))
     }
 
     pub(super) fn sweep(&self, records_max: usize) -> Result<Swept, StoreError> {

@@ -131,7 +131,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     })?;
     if commit.number < durable {
         return Err(StoreError::Corrupt {
-            what: "the database of the store, which is older than its keys,",
+            what: StoreError::OLDER,
         });
     }
     remove(&dir, CLOSED)?;

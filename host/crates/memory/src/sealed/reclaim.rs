@@ -24,15 +24,13 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
-    fn explain(&self, slot: SlotIndex, commit: u64) -> bool {
+    pub(super) fn explain(&self, slot: SlotIndex, commit: u64) -> bool {
         // The number comes last in a slot: without one the slot was being written.
         commit == 0 || commit > self.durable || self.doomed.contains(&slot)
     }
 }
 
-const LOST: StoreError = StoreError::Corrupt {
-    what: "the database of the store, which has lost records whose keys are there,",
-};
+const LOST: StoreError = StoreError::Corrupt { what: StoreError::LOST };
 
 enum Walked {
     Some { next: SlotIndex, orphans: usize },

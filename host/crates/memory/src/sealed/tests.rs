@@ -1,6 +1,7 @@
 //! What only the sealed store does: keys, slots, rotation. What every backend does is in the contract tests.
 
 mod opening;
+mod salvage;
 mod together;
 
 use std::ops::ControlFlow;
@@ -1769,7 +1770,9 @@ fn a_backup_replaces_also_what_cannot_even_be_read() {
 fn a_backup_replaces_nothing_that_a_newer_version_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
-    ["a", "b"].map(|text| put(&store, text, b"0123456789"));
+    for text in ["a", "b"] {
+        put(&store, text, b"0123456789");
+    }
     let key = crate::BackupPrivateKey::generate().unwrap();
     let mut backup = Vec::new();
     store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();

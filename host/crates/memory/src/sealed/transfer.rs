@@ -34,7 +34,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, space: Space, classification: Classification) {
+    pub(super) fn count(&mut self, space: Space, classification: Classification) {
         self.records = self.records.saturating_add(1);
         self.secrets = self.secrets.saturating_add(u64::from(space == Space::Secrets));
         self.highest = self.highest.max(Some(classification));

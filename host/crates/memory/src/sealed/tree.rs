@@ -25,20 +25,23 @@ pub(super) const SEGMENT_BYTES: usize = 2 << 20;
 /// How often sled looks whether a segment is to be cleaned. While nobody writes, nothing else of ours syncs its file, and sled
 /// writes over a segment once what it moved out of it was handed to the system, which is not yet the disk. Each of its rounds
 /// ends with an fsync; before, it cleans for half of this time, and then for one leaf more. A segment is written over two whole
-/// ones later at the earliest. That the copy is on the disk by then is an estimate, and no guarantee: sled moves in memory, and on
-/// a fast machine may move more than [`MOVED_BYTES_PER_MS`]. With its default, 500 ms, 16 MB in a second would be too many. The
-/// price is 20 syncs a second in an open store, also where nothing has changed: each has the disk empty its cache.
-const CLEANING_MS: u64 = 50;
+/// ones later at the earliest: one for what is moved in a round, and one for a batch that holds up its fsync and is not long
+/// ([`is_long`]). That the copy is on the disk by then is an estimate, and no guarantee: sled moves in memory, and on a fast machine
+/// may move more than [`MOVED_BYTES_PER_MS`]. With its default, 500 ms, 6 MB in a second would be too many. The price is 50 syncs a
+/// second in an open store, also where nothing has changed: each has the disk empty its cache.
+const CLEANING_MS: u64 = 20;
 /// What sled is taken to move at most in a millisecond of cleaning: 140 MB in a second.
 const MOVED_BYTES_PER_MS: u64 = 140_000;
 /// The largest leaf.
 const LEAF_BYTES_MAX: usize = 512 << 10;
 const _: () = assert!(LEAF_BYTES_MAX <= SEGMENT_BYTES / 4);
-// What is moved in a round is less than what sled writes before it uses a segment again.
-const _: () = assert!(CLEANING_MS / 2 * MOVED_BYTES_PER_MS + (LEAF_BYTES_MAX as u64) < 2 * SEGMENT_BYTES as u64);
+// What is moved in a round is less than a segment.
+const _: () = assert!(CLEANING_MS / 2 * MOVED_BYTES_PER_MS + (LEAF_BYTES_MAX as u64) < SEGMENT_BYTES as u64);
 
 /// A change of a leaf is written alone, until there are so many: then all of the leaf is.
 const CHANGES_OF_LEAF: usize = 10;
+/// Entries of a leaf at most.
+const LEAF_ENTRIES_MAX: usize = 16;
 
 /// How often, and how far apart, a database is tried that is being closed: for two seconds.
 const LOCKED_ATTEMPTS_MAX: u32 = 100;
@@ -138,9 +141,9 @@ impl Added {
 }
 
 /// Whether a batch may be written over more than a segment, and so reach one that sled gives out again meanwhile: by the bytes of
-/// its changes, and by what they may have rewritten of leaves, each its part of the largest.
-pub(super) fn is_long(bytes: usize, changes: usize) -> bool {
-    let rewritten = changes.saturating_mul(LEAF_BYTES_MAX / CHANGES_OF_LEAF);
+/// its changes, and by what they have rewritten of leaves if their neighbours are as long as they are.
+pub(super) fn is_long(bytes: usize) -> bool {
+    let rewritten = bytes.saturating_mul(LEAF_ENTRIES_MAX) / CHANGES_OF_LEAF;
     bytes.saturating_add(rewritten) > SEGMENT_BYTES
 }
 
@@ -217,7 +220,8 @@ impl Tree {
         self.find_commit()?.ok_or(DAMAGED)
     }
 
-    fn find_commit(&self) -> Result<Option<Commit>, StoreError> {
+    /// The same; none: it has lost it.
+    pub(super) fn find_commit(&self) -> Result<Option<Commit>, StoreError> {
         let found = self.get(&[prefix::COMMIT])?;
         found.map(|bytes| Commit::parse(&bytes).ok_or(DAMAGED)).transpose()
     }
@@ -364,7 +368,7 @@ pub(crate) enum Scan {
 }
 
 const DAMAGED: StoreError = StoreError::Corrupt {
-    what: "the database of the store",
+    what: StoreError::DATABASE,
 };
 
 /// sled panics on some damage instead of saying so. What it was doing is given up; the database is not used as if nothing

@@ -8,7 +8,7 @@ use super::*;
 const RECORDS: usize = 400;
 const POSITIONS: usize = 50;
 
-fn name_of(index: usize) -> String {
+pub(super) fn name_of(index: usize) -> String {
     format!("name-{index}")
 }
 
@@ -23,12 +23,12 @@ fn fill(store: &SealedStore) {
     }
 }
 
-fn path(folder: &tempfile::TempDir, file: &str) -> PathBuf {
+pub(super) fn path(folder: &tempfile::TempDir, file: &str) -> PathBuf {
     folder.path().join("store").join(file)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
-fn content(folder: &tempfile::TempDir, file: &str) -> Vec<u8> {
+pub(super) fn content(folder: &tempfile::TempDir, file: &str) -> Vec<u8> {
     std::fs::read(path(folder, file)).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn is_there(folder: &tempfile::TempDir, file: &str) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test damages files")]
-fn lay_file(folder: &tempfile::TempDir, file: &str, content: &[u8]) {
+pub(super) fn lay_file(folder: &tempfile::TempDir, file: &str, content: &[u8]) {
     std::fs::write(path(folder, file), content).unwrap();
 }
 
@@ -153,7 +153,7 @@ fn a_database_that_lost_its_commits_is_not_written() {
 }
 
 /// A store whose process was killed after it had written a hundred records, one of which its database has lost.
-fn with_a_loss() -> tempfile::TempDir {
+pub(super) fn with_a_loss() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     for index in 0..100 {

@@ -1,0 +1,240 @@
+//! What is left of a store that lost records: it comes out whole, nobody is told that it is all, and the store stays as it was.
+
+use std::path::Path;
+
+use super::opening::{content, lay_file, name_of, path, with_a_loss};
+use super::*;
+use crate::BackupPrivateKey;
+
+/// Every file of a store but the one that says who has it.
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
+fn files_of(folder: &tempfile::TempDir) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    fn gather(folder: &Path, files: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                gather(&path, files);
+            } else if path.file_name().unwrap() != holder::NAME {
+                files.push((path.clone(), std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    let mut files = Vec::new();
+    gather(&folder.path().join("store"), &mut files);
+    files.sort();
+    files
+}
+
+/// What a salvage comes to, its backup, and what it told of each record that is missing.
+struct Told {
+    salvaged: Salvaged,
+    backup: Vec<u8>,
+    lost: Vec<Damaged>,
+}
+
+/// Salvages a store, and sees to it that nothing of it is touched and that nothing else stays.
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
+fn salvage(folder: &tempfile::TempDir, options: StoreOptions, to: &BackupPrivateKey) -> Told {
+    // sled has let go of it.
+    let database = std::fs::File::open(path(folder, "records/db")).unwrap();
+    tree::lock_when_closed(&database).unwrap();
+    drop(database);
+    let before = files_of(folder);
+    let copy = folder.path().join("copy");
+    let salvage = Salvage::open(options, &copy).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+    assert!(
+        salvage
+            .store
+            .memory()
+            .put(&namespace(NOTES), write("more", b"text"), &Quota::UNLIMITED)
+            .is_err(),
+        "it takes no writes"
+    );
+    assert!(salvage.store.sweep(10).is_err());
+    let (mut backup, mut lost) = (Vec::new(), Vec::new());
+    let salvaged = salvage
+        .export(&to.public_key(), &mut backup, &mut |_| {}, &mut |one| lost.push(one))
+        .unwrap();
+    drop(salvage);
+    assert!(files_of(folder) == before, "the store was touched");
+    assert!(!copy.exists(), "the copy is still there");
+    assert_eq!(lost.len() as u64, salvaged.lost);
+    Told { salvaged, backup, lost }
+}
+
+/// A new store with what a backup holds.
+fn restored(backup: &[u8], with: &BackupPrivateKey) -> (tempfile::TempDir, SealedStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 7)).unwrap();
+    let mut from = std::io::Cursor::new(backup);
+    store.import(with, &mut from, Existing::Keep, &mut |_| {}).unwrap();
+    (folder, store)
+}
+
+/// A closed store with three commits, of which a bit that changed at the end of the log loses the last.
+fn with_a_lost_end() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for (name, value) in [("a", "one"), ("b", "two"), ("c", "three")] {
+        put(&store, name, value.as_bytes());
+    }
+    drop(store);
+    let database = content(&folder, "records/db");
+    let written = database.iter().rposition(|byte| *byte != 0).unwrap();
+    for back in 0..200 {
+        let mut damaged = database.clone();
+        damaged[written - back] ^= 1;
+        lay_file(&folder, "records/db", &damaged);
+        let tried = copy_of(&folder);
+        let opened = SealedStore::open(options(&tried, 1));
+        if opened.is_err_and(|error| {
+            matches!(
+                error,
+                StoreError::Corrupt {
+                    what: StoreError::OLDER
+                }
+            )
+        }) {
+            return folder;
+        }
+    }
+    panic!("no such bit is found");
+}
+
+#[test]
+fn what_is_left_of_a_store_that_lost_its_last_commit_is_restored_elsewhere() {
+    let folder = with_a_lost_end();
+    let to = BackupPrivateKey::generate().unwrap();
+    let told = salvage(&folder, options(&folder, 1), &to);
+    let found = told.salvaged;
+    assert_eq!((found.saved.records, found.lost), (2, 1), "{found:?}");
+    assert_eq!((found.commit, found.known_commit), (Some(2), 3), "{found:?}");
+    assert!(!found.is_whole() && found.commits_lost() == Some(1));
+    let lost = told.lost.first().unwrap();
+    assert_eq!(
+        (&lost.namespace, &lost.name, lost.is_secret),
+        (&Some(namespace(NOTES)), &None, false),
+        "nothing says its name any more"
+    );
+    let (_other, store) = restored(&told.backup, &to);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    assert_eq!(value(&store, "b").as_deref(), Some(&b"two"[..]));
+    assert_eq!(value(&store, "c"), None);
+    // Again, and it still does not open.
+    assert_eq!(salvage(&folder, options(&folder, 1), &to).salvaged, found);
+    assert!(SealedStore::open(options(&folder, 1)).is_err());
+}
+
+#[test]
+fn one_record_that_the_middle_of_the_database_lost_costs_no_other() {
+    let folder = with_a_loss();
+    let to = BackupPrivateKey::generate().unwrap();
+    let told = salvage(&folder, options(&folder, 1), &to);
+    let found = told.salvaged;
+    assert_eq!(
+        (found.saved.records, found.lost, found.keyless),
+        (99, 1, 0),
+        "{found:?}"
+    );
+    assert!(!found.is_whole());
+    let (_other, store) = restored(&told.backup, &to);
+    for index in 0..100 {
+        let expected = (index != 5).then_some(&b"value"[..]);
+        assert_eq!(value(&store, &name_of(index)).as_deref(), expected, "{index}");
+    }
+}
+
+#[test]
+fn what_was_deleted_or_replaced_does_not_come_back_with_an_older_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for name in ["kept", "replaced", "deleted"] {
+        put(&store, name, b"old");
+    }
+    drop(store);
+    let older = copy_of(&folder);
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "replaced", b"new");
+    store
+        .memory()
+        .delete(&namespace(NOTES), &name("deleted"), Precondition::Any)
+        .unwrap();
+    drop(store);
+    for file in ["slots", "keyring"] {
+        lay_file(&older, file, &content(&folder, file));
+    }
+    let to = BackupPrivateKey::generate().unwrap();
+    let told = salvage(&older, options(&older, 1), &to);
+    let found = told.salvaged;
+    assert_eq!((found.saved.records, found.lost, found.keyless), (1, 1, 2), "{found:?}");
+    let (_other, store) = restored(&told.backup, &to);
+    assert_eq!(value(&store, "kept").as_deref(), Some(&b"old"[..]));
+    assert_eq!((value(&store, "replaced"), value(&store, "deleted")), (None, None));
+}
+
+#[test]
+fn of_a_whole_store_nothing_is_missing_and_a_damaged_record_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for name in ["a", "b"] {
+        put(&store, name, b"value");
+    }
+    let place = hex(&place(&store, "a"));
+    let killed = copy_of(&folder);
+    drop(store);
+    let to = BackupPrivateKey::generate().unwrap();
+    for whole in [&folder, &killed] {
+        let found = salvage(whole, options(whole, 1), &to).salvaged;
+        assert!(found.is_whole() && found.saved.records == 2, "{found:?}");
+    }
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    damage(&store, "a", |entry| *entry.last_mut().unwrap() ^= 1);
+    drop(store);
+    let told = salvage(&folder, options(&folder, 1), &to);
+    assert_eq!((told.salvaged.saved.records, told.salvaged.lost), (1, 1));
+    let lost = told.lost.first().unwrap();
+    assert_eq!((&lost.name, &lost.place), (&Some(name("a")), &place));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
+fn whoever_may_not_open_the_store_salvages_nothing() {
+    let folder = with_a_lost_end();
+    let before = files_of(&folder);
+    let copy = folder.path().join("copy");
+    let error = Salvage::open(options(&folder, 2), &copy).unwrap_err();
+    assert!(matches!(error, StoreError::WrongKey { .. }), "{error}");
+    let held = Salvage::open(options(&folder, 1), &copy).unwrap();
+    for other in ["copy", "other"] {
+        let error = Salvage::open(options(&folder, 1), &folder.path().join(other)).unwrap_err();
+        assert!(matches!(error, StoreError::Held { .. }), "{error}");
+    }
+    drop(held);
+    // Somebody else's folder is not taken for a copy.
+    std::fs::create_dir(&copy).unwrap();
+    let error = Salvage::open(options(&folder, 1), &copy).unwrap_err();
+    assert!(matches!(error, StoreError::Files(_)) && copy.exists(), "{error}");
+    // Nowhere is anything made.
+    let nowhere = tempfile::tempdir().unwrap();
+    let error = Salvage::open(options(&nowhere, 1), &nowhere.path().join("copy")).unwrap_err();
+    assert!(matches!(error, StoreError::Files(_)), "{error}");
+    assert_eq!(std::fs::read_dir(nowhere.path()).unwrap().count(), 0);
+    assert!(files_of(&folder) == before);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
+fn a_copy_that_has_no_room_is_not_made() {
+    let folder = with_a_lost_end();
+    let copy = folder.path().join("copy");
+    let full = StoreOptions {
+        free_bytes_min: u64::MAX / 2,
+        ..options(&folder, 1)
+    };
+    let error = Salvage::open(full, &copy).unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    assert!(!copy.exists());
+    assert!(path(&folder, "slots").exists());
+}
