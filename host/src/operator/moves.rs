@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::MasterKey;
-use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
+use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 use aral_memory::sealed::{self, Existing, Progress, Tally};
 use serde::{Deserialize, Serialize};
 
@@ -161,42 +161,62 @@ impl Act for MemoryExport {
     type Answer = Exported;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let key = BackupPublicKey::from_pem(&self.to)
-            .map_err(|error| Failure::new(Code::ConfigInvalid, format!("the key for backups is {error}")))?;
+        let key = backup_key(&self.to)?;
         operator.check_recorded()?;
         let store = operator.store()?;
         // As many keys of records as there are records.
         let total = u64::from(store.status().map_err(store_failure)?.slots_used);
-        let tell = std::cell::RefCell::new(tell);
-        let mut out = io::BufWriter::with_capacity(
-            PIECE_BYTES,
-            Pieces {
-                tell: &tell,
-                gone: None,
-            },
-        );
         let mut gone_out = Tally::default();
         // Before anything moves, so that no way to end leaves nothing.
         operator.record(security("memory_export_begun", format!("key {}", key.id())));
-        let exported = store.export(&key, &mut out, &mut |tally| {
-            gone_out = *tally;
-            // It ends at the next piece if nobody listens any more.
-            let _nobody = (tell.borrow_mut())(Told::Progress {
-                done: tally.records,
-                total: Some(total.max(tally.records)),
-            });
+        let ended = written(tell, total, &mut gone_out, |out, progress| {
+            store.export(&key, out, progress)
         });
-        let flushed = out.flush().map_err(Failure::internal);
-        let ended = match out.get_mut().gone.take() {
-            Some(gone) => Err(gone),
-            None => exported.map_err(backup_failure).and(flushed),
-        };
         operator.record(moved("memory_exported", &key.id(), &gone_out, ended.as_ref().err()));
         ended?;
         Ok(Exported {
             records: gone_out.records,
             key_id: key.id(),
         })
+    }
+}
+
+/// Whose private key can read a backup.
+pub(super) fn backup_key(pem: &str) -> Result<BackupPublicKey, Failure> {
+    BackupPublicKey::from_pem(pem)
+        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("the key for backups is {error}")))
+}
+
+/// Has a backup written, and hands it on piece by piece. `gone_out` is how much of it was written, however that ends.
+pub(super) fn written<T>(
+    tell: Tell<'_>,
+    total: u64,
+    gone_out: &mut Tally,
+    write: impl FnOnce(&mut dyn Write, &mut dyn FnMut(&Tally)) -> Result<T, BackupError>,
+) -> Result<T, Failure> {
+    let tell = std::cell::RefCell::new(tell);
+    let mut out = io::BufWriter::with_capacity(
+        PIECE_BYTES,
+        Pieces {
+            tell: &tell,
+            gone: None,
+        },
+    );
+    let written = write(&mut out, &mut |tally: &Tally| {
+        *gone_out = *tally;
+        // It ends at the next piece if nobody listens any more.
+        let _nobody = (tell.borrow_mut())(Told::Progress {
+            done: tally.records,
+            total: Some(total.max(tally.records)),
+        });
+    });
+    let flushed = out.flush().map_err(Failure::internal);
+    match out.get_mut().gone.take() {
+        Some(gone) => Err(gone),
+        None => {
+            let written = written.map_err(backup_failure)?;
+            flushed.map(|()| written)
+        }
     }
 }
 
@@ -288,14 +308,15 @@ fn progress(step: Progress) -> Told {
 
 /// What the store holds went out or came in, under a key for backups: all of it, or what was moved before it failed.
 fn moved(rule: &'static str, key: &str, tally: &Tally, failure: Option<&Failure>) -> EventKind {
+    security(rule, moved_in_words(key, tally, failure))
+}
+
+pub(super) fn moved_in_words(key: &str, tally: &Tally, failure: Option<&Failure>) -> String {
     let highest = tally.highest.map_or("none", Classification::as_str);
     let ended = failure.map_or_else(|| "whole".to_owned(), |failure| format!("cut off: {}", failure.code));
-    security(
-        rule,
-        format!(
-            "key {key}: {} records, {} of them secrets, classified up to {highest}; {ended}",
-            tally.records, tally.secrets
-        ),
+    format!(
+        "key {key}: {} records, {} of them secrets, classified up to {highest}; {ended}",
+        tally.records, tally.secrets
     )
 }
 

@@ -1,9 +1,10 @@
 //! `aral memory export` and `import`: backups that one private key alone can read.
 
 use std::io::{BufWriter, Write as _};
+use std::path::Path;
 
 use aral_contract::{Code, Failure};
-use aral_host::operator::{Hidden, MemoryExport as Export, MemoryImport as Import, Told};
+use aral_host::operator::{Hidden, MemoryExport as Export, MemoryImport as Import, Tell, Told};
 use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
 use aral_runtime::files::{self as machine_files, FilesError};
 use serde_json::json;
@@ -38,28 +39,37 @@ impl From<Failed> for Failure {
     }
 }
 
-pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: &Output) -> Done {
-    let to = files::text(&arguments.to)?;
-    BackupPublicKey::from_pem(&to)
-        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.to.display())))?;
-    let mut desk = Desk::open(configured, Opens::ToRead)?;
-    let progress = Progress::counting(output, "exporting");
-    let exported = machine_files::stream_private(&arguments.out, |file| -> Result<_, Failed> {
+/// Makes the file of a backup that comes piece by piece.
+pub(super) fn write<T>(
+    out: &Path,
+    progress: &Progress,
+    act: impl FnOnce(Tell<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let written = machine_files::stream_private(out, |file| -> Result<_, Failed> {
         let mut buffered = BufWriter::new(file);
         let unwritten =
             |error: std::io::Error| Failure::new(Code::ConfigInvalid, format!("the backup cannot be written: {error}"));
-        let exported = desk.act_long(Export { to }, &mut |told| {
+        let done = act(&mut |told| {
             progress.follow(&told);
             match told {
                 Told::Progress { .. } => Ok(()),
                 Told::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
             }
         });
-        let exported = exported.map_err(Failed::Export)?;
+        let done = done.map_err(Failed::Export)?;
         buffered.flush().map_err(unwritten).map_err(Failed::Export)?;
-        Ok(exported)
-    })
-    .map_err(Failure::from)?;
+        Ok(done)
+    });
+    Ok(written?)
+}
+
+pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: &Output) -> Done {
+    let to = files::text(&arguments.to)?;
+    BackupPublicKey::from_pem(&to)
+        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", arguments.to.display())))?;
+    let mut desk = Desk::open(configured, Opens::ToRead)?;
+    let progress = Progress::counting(output, "exporting");
+    let exported = write(&arguments.out, &progress, |tell| desk.act_long(Export { to }, tell))?;
     drop(progress);
     output.answer(
         &format!(
