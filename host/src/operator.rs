@@ -6,6 +6,7 @@ mod check;
 mod hidden;
 mod memory;
 mod moves;
+mod salvage;
 mod secrets;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use memory::{
     MemoryDelete, MemoryGet, MemoryList, MemoryPut, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, Stats,
 };
 pub use moves::{Exported, Imported, MemoryExport, MemoryImport, MemoryRotateEpoch, MemoryRotateKey, NewKey, Rotated};
+pub use salvage::{MemorySalvage, Salvaged};
 pub use secrets::{SecretAnswer, SecretDelete, SecretGet, SecretList, SecretNames, SecretPut, SecretStored};
 
 /// One verb, with its arguments.

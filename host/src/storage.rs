@@ -14,7 +14,7 @@ use std::sync::Arc;
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, SecretReference};
 use aral_memory::record::BATCH_OPERATIONS_MAX;
-use aral_memory::sealed::{Epoch, SealedStore, StoreOptions};
+use aral_memory::sealed::{Epoch, Salvage, SealedStore, StoreOptions};
 use aral_memory::{
     CacheLimits, EnvironmentSecrets, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts,
     TransitKeys, Vault, VaultOptions, VaultSecrets,
@@ -122,6 +122,16 @@ impl Storage {
             // What it was opened for goes on.
             tracing::warn!(error = %chain(&error), "expired records were not removed");
         }
+    }
+
+    /// Opens what is left of a store that lost records, to be read alone. Its database is copied to the folder `copy`, which must
+    /// not exist and is removed when what is returned is dropped.
+    ///
+    /// # Errors
+    /// As [`Storage::open`], but that lost records are none; `config.invalid` if there is something at `copy`; `host.unavailable`
+    /// if there is no room for it.
+    pub fn salvage(&self, copy: &Path) -> Result<Salvage, Failure> {
+        Salvage::open(self.options()?, copy).map_err(store_failure)
     }
 
     /// What the store is opened with; the master key has been read.

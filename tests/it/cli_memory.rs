@@ -1,6 +1,7 @@
 //! `aral memory` as an operator types it: records in and out, keys, backups, and everything that is refused.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -633,6 +634,161 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
         0,
         "somebody has changed it"
     );
+}
+
+/// Copies a store.
+fn copy_store(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a folder");
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o700)).expect("a folder of ours");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_store(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("a file");
+        }
+    }
+}
+
+/// Every file of a store but the one that says who has it.
+fn files_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_of(&path));
+        } else if !path.ends_with("lock") {
+            files.push((path.clone(), std::fs::read(&path).expect("a file")));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A store with the records `a`, `b` and `c`, as it was in `whole`, and in `store` with a bit changed at the end of its log, so
+/// that the last of them is lost.
+fn desk_with_a_loss() -> Desk {
+    let desk = desk();
+    let store = hold(&desk);
+    for name in ["a", "b", "c"] {
+        let write = Write {
+            name: name.parse().expect("a name"),
+            value: Zeroizing::new(format!("{name} is {VALUE}").into_bytes()),
+            ttl_seconds: None,
+            classification: aral_contract::Classification::Internal,
+            precondition: Precondition::Any,
+        };
+        let namespace = "notes".parse().expect("a name");
+        store
+            .memory()
+            .put(&namespace, write, &Quota::UNLIMITED)
+            .expect("a record");
+    }
+    drop(store);
+    let (folder, whole) = (PathBuf::from(desk.path("store")), PathBuf::from(desk.path("whole")));
+    copy_store(&folder, &whole);
+    let database = std::fs::read(whole.join("records/db")).expect("a database");
+    let written = database.iter().rposition(|byte| *byte != 0).expect("a record");
+    let damage = |back: usize| {
+        std::fs::remove_dir_all(&folder).expect("a folder");
+        copy_store(&whole, &folder);
+        let mut damaged = database.clone();
+        damaged[written - back] ^= 1;
+        std::fs::write(folder.join("records/db"), damaged).expect("a database");
+    };
+    let is_found = |back: &usize| {
+        damage(*back);
+        let refused = desk.aral(&["memory", "list", "notes"]);
+        refused.stderr.contains("is older than its keys")
+    };
+    let back = (0..200).find(is_found).expect("a bit of the last commit");
+    // Without what trying to open it did.
+    damage(back);
+    desk.aral(&["memory", "keygen", "--backup", "backup"])
+        .assert("a pair", 0, &[]);
+    desk
+}
+
+const SALVAGE: [&str; 7] = [
+    "memory",
+    "export",
+    "--salvage",
+    "--to",
+    "backup.pub.pem",
+    "--out",
+    "left.backup",
+];
+
+#[test]
+fn what_is_left_of_a_store_that_lost_a_record_goes_into_a_new_one() {
+    let desk = desk_with_a_loss();
+    let folder = PathBuf::from(desk.path("store"));
+    let before = files_of(&folder);
+    let salvaged = desk.aral(&[&SALVAGE[..], &["--json", "-v"]].concat());
+    assert_eq!(salvaged.code, 12, "{salvaged:#?}");
+    for part in [
+        "the backup is not whole, and nobody can say what is missing",
+        "the database ends with commit 2, and there was 3, so that at least 1 are lost",
+        "1 keys are there whose record is not",
+        "memory_salvage_begun",
+        "2 records, 0 of them secrets, classified up to internal; whole; 1 lost, 0 without a key",
+    ] {
+        assert!(salvaged.stderr.contains(part), "`{part}` is not in {salvaged:#?}");
+    }
+    let object = salvaged.object();
+    assert_eq!(
+        (&object["records"], &object["lost"], &object["whole"]),
+        (&json!(2), &json!(1), &json!(false))
+    );
+    let found = &object["found"][0];
+    assert_eq!((&found["namespace"], &found["name"]), (&json!("notes"), &Value::Null));
+    assert!(!format!("{salvaged:?}").contains(VALUE));
+    assert!(files_of(&folder) == before, "the store was touched");
+    assert!(std::fs::metadata(desk.path("left.backup.records")).is_err());
+    assert_eq!(mode(&desk, "left.backup"), 0o600);
+    desk.aral(&SALVAGE).assert("twice", 2, &["exists already"]);
+    let events = desk.aral(&["audit", "query", "--type", "security", "--json"]);
+    assert!(events.stdout.contains("memory_salvaged"), "{events:#?}");
+
+    desk.configure(|config| config["memory"] = json!({ "dir": "new", "master_key": { "file": "master.key" } }));
+    desk.aral(&["memory", "import", "--key", "backup.pem", "left.backup"])
+        .assert("import", 0, &[]);
+    for name in ["a", "b"] {
+        assert_eq!(reveal(&desk, name).stdout, format!("{name} is {VALUE}"));
+    }
+    reveal(&desk, "c").assert("what is lost", 6, &["there is no record `c`"]);
+}
+
+#[test]
+fn a_store_that_lost_records_stays_closed_and_says_how_to_get_out_what_is_left() {
+    let desk = desk_with_a_loss();
+    desk.aral(&["memory", "keygen", "other.key"]).assert("keygen", 0, &[]);
+    with_key(&desk, "other.key");
+    desk.aral(&SALVAGE).assert("another key", 2, &["wants the master key"]);
+    with_key(&desk, "master.key");
+    let lock = std::fs::File::open(desk.path("store/lock")).expect("a file");
+    lock.lock().expect("nobody has it");
+    desk.aral(&SALVAGE)
+        .assert("somebody has it", 8, &["is open in another process"]);
+    drop(lock);
+    let export = ["memory", "export", "--to", "backup.pub.pem", "--out", "left.backup"];
+    desk.aral(&export).assert(
+        "an export",
+        1,
+        &[
+            "is older than its keys",
+            "`aral memory export --salvage --to BACKUP.pub.pem --out FILE`",
+        ],
+    );
+    for left in ["left.backup", "left.backup.records"] {
+        assert!(std::fs::metadata(desk.path(left)).is_err(), "{left}");
+    }
+    // Of a store in order it is an export like any other.
+    desk.configure(|config| config["memory"] = json!({ "dir": "whole", "master_key": { "file": "master.key" } }));
+    let whole = desk.aral(&SALVAGE);
+    whole.assert("a store in order", 0, &["nothing is missing"]);
+    assert!(whole.stdout.contains(": 3 records, "), "{whole:#?}");
 }
 
 /// Changes a byte of the key that was made first.

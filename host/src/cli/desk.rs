@@ -10,6 +10,7 @@ use aral_host::config::serve::admin_socket;
 use aral_host::operator::{Act, Hidden, Imported, MemoryImport, Operator, Tell, Told};
 use aral_host::protocol::admin::client::{self, AdminBody, AdminClient, Method};
 use aral_host::{Config, Storage};
+use aral_memory::sealed::Salvage;
 use aral_runtime::{SystemClock, files as machine_files};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -73,6 +74,23 @@ impl Desk {
             Storage::sweep_once(store);
         }
         Ok(Self::Here(Operator::new(&storage, store, trail, clock)?))
+    }
+
+    /// What is left of a store that does not open: always here, since no server has such a one.
+    pub(crate) fn salvage(configured: &Configured, copy: &Path) -> Result<(Operator, Salvage), Failure> {
+        let config = &configured.config;
+        if Remote::find_any(config)?.is_some() {
+            return Err(Failure::new(
+                Code::Unavailable,
+                "a server of this configuration runs: what it has open is not salvaged, and what it cannot open it tries again",
+            )
+            .with_hint("end the server; what it has open is written with `aral memory export` without --salvage"));
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let storage = Storage::new(config, Arc::clone(&clock))?;
+        let salvage = storage.salvage(copy)?;
+        let trail: Arc<dyn AuditSink> = Arc::new(Trail::open(config, &clock)?);
+        Ok((Operator::new(&storage, None, trail, clock)?, salvage))
     }
 
     pub(crate) fn act<A: Act>(&mut self, act: A) -> Result<A::Answer, Failure> {

@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     AuthorityGrew = 10,
     /// `aral audit`, `aral memory check`: the log, a receipt or a record is not as it was written.
     NotAsWritten = 11,
+    /// `aral memory export --salvage`: records are missing from what was written.
+    Incomplete = 12,
 }
 
 /// The table as `aral --help` prints it.
@@ -44,7 +46,8 @@ Exit codes:
    7  a document or a component was not admitted
    8  a service that the call needs does not answer
   10  diff: the new side may do more than the old one
-  11  audit, memory check: the log, a receipt or a record is not as it was written";
+  11  audit, memory check: the log, a receipt or a record is not as it was written
+  12  memory export --salvage: records are missing from what was written";
 
 impl Exit {
     /// The exit code of a failure.
@@ -141,6 +144,7 @@ mod tests {
             Exit::Unavailable,
             Exit::AuthorityGrew,
             Exit::NotAsWritten,
+            Exit::Incomplete,
         ] {
             let line = format!("\n  {:>2}  ", exit as u8);
             assert!(TABLE.contains(&line), "{exit:?} is not in the table");

@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod keys;
 mod records;
+mod salvage;
 mod stats;
 
 use super::arguments::storage::Memory;
@@ -32,6 +33,7 @@ pub(crate) fn run(verb: &Memory, configured: &Configured, output: &Output) -> Do
         Memory::Check(arguments) => check::run(arguments, &mut read()?, output),
         Memory::RotateKey(arguments) => keys::rotate(arguments, &mut write()?, output),
         Memory::RotateEpoch => keys::rotate_epoch(configured, output),
+        Memory::Export(arguments) if arguments.salvage => salvage::run(arguments, configured, output),
         Memory::Export(arguments) => backup::export(arguments, configured, output),
         Memory::Import(arguments) => backup::import(arguments, configured, output),
     }

@@ -10,7 +10,7 @@ use crate::events::security;
 use crate::storage::store_failure;
 
 /// Damaged records that are named. Bounds memory: all of them may be.
-const NAMED_MAX: usize = 1000;
+pub(super) const NAMED_MAX: usize = 1000;
 /// The same where the check failed, whose message names them.
 const NAMED_CUT_OFF_MAX: usize = 10;
 

@@ -16,6 +16,12 @@ pub fn store_failure(error: StoreError) -> Failure {
         StoreError::Corrupt {
             what: StoreError::RECORD | StoreError::NAMESPACE,
         } => failed(Code::Internal).with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
+        StoreError::Corrupt {
+            what: StoreError::DATABASE | StoreError::OLDER | StoreError::LOST,
+        } => failed(Code::Internal).with_hint(
+            "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`; without a backup, \
+             write what is left: `aral memory export --salvage --to BACKUP.pub.pem --out FILE`",
+        ),
         StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(
             "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`",
         ),
@@ -168,6 +174,18 @@ mod tests {
                 StoreError::Corrupt { what: "the slot file" },
                 Code::Internal,
                 Some("backup"),
+            ),
+            (
+                StoreError::Corrupt {
+                    what: StoreError::OLDER,
+                },
+                Code::Internal,
+                Some("`aral memory export --salvage --to BACKUP.pub.pem --out FILE`"),
+            ),
+            (
+                StoreError::Corrupt { what: StoreError::LOST },
+                Code::Internal,
+                Some("read a backup: `aral memory import`; without a backup, write what is left"),
             ),
             (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
             (StoreError::Cursor, Code::InputInvalid, None),

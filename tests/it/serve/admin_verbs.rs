@@ -228,6 +228,15 @@ fn keys_and_backups_go_over_the_socket() {
         (0, &json!(32)),
         "{exported:?}"
     );
+    let to = ["--to", "backup.pub.pem", "--out", "left.backup"];
+    served
+        .aral(&[&["memory", "export", "--salvage"], &to[..]].concat())
+        .assert(
+            "a server has the store",
+            8,
+            &["a server of this configuration runs", "hint: end the server"],
+        );
+    assert!(std::fs::metadata(served.path("left.backup")).is_err());
     for file in ["all.backup", "backup.pem"] {
         other.write(file, &std::fs::read(served.path(file)).expect("a file"));
         other.private(file);

@@ -148,6 +148,10 @@ pub(crate) struct MemoryExport {
     /// Where the backup goes (mode 0600); the file must not exist
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
+    /// From a store that does not open because records are lost: write those that are whole, and say what is missing.
+    /// Nothing in the store is changed; its database is copied beside FILE until the end
+    #[arg(long)]
+    pub(crate) salvage: bool,
 }
 
 /// Read a backup.

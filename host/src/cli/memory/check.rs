@@ -65,7 +65,7 @@ fn words(checked: &StoreChecked) -> String {
     shown
 }
 
-fn line(one: &DamagedRecord) -> String {
+pub(super) fn line(one: &DamagedRecord) -> String {
     let place = one.place.get(..16).unwrap_or(&one.place);
     let deleted = if one.deleted { ", deleted" } else { "" };
     let Some(namespace) = &one.namespace else {
