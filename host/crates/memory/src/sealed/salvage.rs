@@ -6,14 +6,16 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
+use aral_contract::id::Namespace;
 use aral_runtime::files;
+use quick_cache::sync::Cache;
 
 use super::check::{Damaged, Look};
 use super::database_copy::DatabaseCopy;
 use super::entry::Header;
 use super::keyring::{self, Keyring};
 use super::open::{self, Parts};
-use super::root::{PLACE_BYTES, Place, Space, namespace_of};
+use super::root::{NamespacePlace, PLACE_BYTES, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
 use super::transfer::Tally;
 use super::tree::{self, Commit, Scan, Tree, prefix};
@@ -24,6 +26,11 @@ use crate::store::StoreError;
 
 /// Slots that are read at once. Bounds memory.
 const AT_ONCE: SlotIndex = 8192;
+/// Namespaces whose names are remembered: where a part of the database is missing, sled looks for it long, each time anew.
+const REMEMBERED_MAX: usize = 1024;
+
+/// What namespaces are called; none: nothing says so.
+type Names = Cache<NamespacePlace, Option<Namespace>>;
 
 /// A store that is read although records of it are lost. It is held as if it were open.
 pub struct Salvage {
@@ -148,6 +155,7 @@ impl Salvage {
             ..Salvaged::default()
         };
         let is_behind = self.commit.is_none_or(|commit| commit < self.durable);
+        let names = Names::new(REMEMBERED_MAX);
         let (mut from, total) = (0, inner.slots.total()?);
         while from < total {
             let next = from.saturating_add(AT_ONCE).min(total);
@@ -158,7 +166,7 @@ impl Salvage {
                 }
             })?;
             for (index, slot) in used {
-                match inner.salvage(index, &slot) {
+                match inner.salvage(&names, index, &slot) {
                     Ok(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
                     Ok(kept) => {
                         writer.record(&kept)?;
@@ -218,12 +226,12 @@ struct Lost {
 
 impl Inner {
     /// The record of a used slot. Whatever keeps it from being read, it is lost.
-    fn salvage(&self, index: SlotIndex, slot: &Slot) -> Result<Kept, Lost> {
+    fn salvage(&self, names: &Names, index: SlotIndex, slot: &Slot) -> Result<Kept, Lost> {
         let place = slot.place().copied().unwrap_or([0; PLACE_BYTES]);
         let space = Space::ALL
             .into_iter()
             .find(|space| place.first() == Some(&space.byte()));
-        let namespace = space.and_then(|space| self.namespace_at(space, &namespace_of(&place)).ok().flatten());
+        let namespace = space.and_then(|space| self.name_of_namespace(names, space, &namespace_of(&place)));
         let entry = self.entry(&place);
         let is_absent = match &entry {
             Ok(found) => found.as_ref().is_none_or(|found| found.header.slot != index),
@@ -246,6 +254,14 @@ impl Inner {
                 place: hex(&place),
                 deleted: false,
             },
+        })
+    }
+
+    fn name_of_namespace(&self, names: &Names, space: Space, place: &NamespacePlace) -> Option<Namespace> {
+        names.get(place).unwrap_or_else(|| {
+            let name = self.namespace_at(space, place).ok().flatten();
+            names.insert(*place, name.clone());
+            name
         })
     }
 

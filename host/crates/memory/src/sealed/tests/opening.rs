@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-const RECORDS: usize = 400;
-const POSITIONS: usize = 50;
+pub(super) const RECORDS: usize = 400;
+pub(super) const POSITIONS: usize = 50;
 
 pub(super) fn name_of(index: usize) -> String {
     format!("name-{index}")
 }
 
 /// Writes some segments of records, each a few times.
-fn fill(store: &SealedStore) {
+pub(super) fn fill(store: &SealedStore) {
     let memory = store.memory();
     for first in (0..2 * RECORDS).step_by(20) {
         let puts = (first..first + 20).map(|index| Operation::Put(write(&name_of(index % RECORDS), &[7; 9000])));
@@ -48,7 +48,7 @@ fn remove(folder: &tempfile::TempDir, file: &str) {
 }
 
 /// Changes one bit at one of so many places of what is written.
-fn flip(database: &[u8], which: usize) -> Vec<u8> {
+pub(super) fn flip(database: &[u8], which: usize) -> Vec<u8> {
     let written = database.iter().rposition(|byte| *byte != 0).unwrap();
     let at = written / POSITIONS * which + which * 37 % 1000;
     let mut damaged = database.to_vec();

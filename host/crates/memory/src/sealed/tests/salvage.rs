@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::opening::{content, lay_file, name_of, path, with_a_loss};
+use super::opening::{POSITIONS, RECORDS, content, fill, flip, lay_file, name_of, path, with_a_loss};
 use super::*;
-use crate::BackupPrivateKey;
+use crate::{BackupError, BackupPrivateKey};
 
 /// Every file of a store but the one that says who has it.
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
@@ -144,6 +144,44 @@ fn one_record_that_the_middle_of_the_database_lost_costs_no_other() {
         let expected = (index != 5).then_some(&b"value"[..]);
         assert_eq!(value(&store, &name_of(index)).as_deref(), expected, "{index}");
     }
+}
+
+#[test]
+fn whatever_bit_changed_nothing_comes_out_that_nobody_wrote_and_every_key_is_accounted_for() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&SealedStore::open(options(&folder, 1)).unwrap());
+    let database = content(&folder, "records/db");
+    let to = BackupPrivateKey::generate().unwrap();
+    let mut saved = 0;
+    for which in (0..POSITIONS).step_by(7) {
+        let damaged = copy_of(&folder);
+        lay_file(&damaged, "records/db", &flip(&database, which));
+        let salvage = match Salvage::open(options(&damaged, 1), &damaged.path().join("copy")) {
+            Ok(salvage) => salvage,
+            Err(error) => {
+                assert!(matches!(error, StoreError::Corrupt { .. }), "{which}: {error}");
+                continue;
+            }
+        };
+        let mut backup = Vec::new();
+        let salvaged = salvage.export(&to.public_key(), &mut backup, &mut |_| {}, &mut |_| {});
+        let salvaged = salvaged.unwrap();
+        let all = salvaged.saved.records + salvaged.lost + salvaged.unfinished;
+        assert_eq!(all, RECORDS as u64, "{which}: {salvaged:?}");
+        let mut from = std::io::Cursor::new(backup);
+        let mut reader = crate::backup::Reader::begin(&to, &mut from).unwrap();
+        let mut read = || -> Result<u64, BackupError> {
+            let mut count = 0;
+            while let Some(kept) = reader.next()? {
+                assert_eq!(*kept.value, [7; 9000], "{which}");
+                count += 1;
+            }
+            Ok(count)
+        };
+        assert_eq!(read().unwrap(), salvaged.saved.records, "{which}");
+        saved += salvaged.saved.records;
+    }
+    assert!(saved > 0, "nothing of any of them");
 }
 
 #[test]
