@@ -6,6 +6,7 @@ mod allocation;
 mod believed;
 mod beside;
 mod bytes;
+mod carve;
 mod check;
 mod commit;
 mod counts;

@@ -16,6 +16,8 @@ use crate::store::StoreError;
 
 /// sled's folder for what is too large for its file.
 const BLOBS: &str = "blobs";
+/// The folder of another database than the one that was copied.
+const ANOTHER: &str = "another";
 /// Bytes that are copied at once.
 const AT_ONCE: usize = 1 << 20;
 /// What is given up where the disk cannot read: a block of it.
@@ -76,12 +78,15 @@ impl DatabaseCopy {
         Ok(())
     }
 
-    /// Has sled work out from its log alone what it keeps beside it to be quicker.
-    pub(super) fn forget_snapshots(&self) -> Result<(), StoreError> {
+    /// Has sled work out from its log alone what it keeps beside it.
+    pub(super) fn forget_all_but_the_log(&self) -> Result<(), StoreError> {
         let forget = || -> io::Result<()> {
             for entry in self.dir.read_dir(tree::NAME)? {
                 let name = entry?.file_name();
-                if name.to_str().is_some_and(|name| name.starts_with("snap.")) {
+                if name
+                    .to_str()
+                    .is_some_and(|name| name.starts_with("snap.") || name == "conf")
+                {
                     self.dir.remove_file(Path::new(tree::NAME).join(name))?;
                 }
             }
@@ -91,11 +96,22 @@ impl DatabaseCopy {
     }
 }
 
+impl DatabaseCopy {
+    /// A folder for another database, which goes with the copy.
+    pub(super) fn another(&self) -> Result<(Dir, PathBuf), StoreError> {
+        let made = self.dir.create_dir_with(ANOTHER, &private_folder());
+        let dir = made.and_then(|()| self.dir.open_dir(ANOTHER)).map_err(copying)?;
+        Ok((dir, self.path.join(ANOTHER)))
+    }
+}
+
 impl Drop for DatabaseCopy {
     fn drop(&mut self) {
         // sled's own threads write for a while after it was closed.
-        if let Ok(file) = self.dir.open(Path::new(tree::NAME).join("db")) {
-            let _or_it_goes_while_they_write = tree::lock_when_closed(&file.into_std());
+        for folder in [Path::new(""), Path::new(ANOTHER)] {
+            if let Ok(file) = self.dir.open(folder.join(tree::NAME).join("db")) {
+                let _or_it_goes_while_they_write = tree::lock_when_closed(&file.into_std());
+            }
         }
         if let Err(error) = self.parent.remove_dir_all(&self.name) {
             tracing::warn!(%error, "remove by hand what is left of a copy: `{}`", self.path.display());

@@ -8,13 +8,15 @@ use std::path::Path;
 
 use aral_contract::id::Namespace;
 use aral_runtime::files;
+use cap_std::fs::Dir;
 use quick_cache::sync::Cache;
 
+use super::carve;
 use super::check::{Damaged, Look};
 use super::database_copy::DatabaseCopy;
 use super::entry::Header;
 use super::keyring::{self, Keyring};
-use super::open::{self, Parts};
+use super::open::Parts;
 use super::root::{NamespacePlace, PLACE_BYTES, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
 use super::transfer::Tally;
@@ -38,6 +40,8 @@ pub struct Salvage {
     pub(super) store: SealedStore,
     /// The newest commit that the database has.
     commit: Option<u64>,
+    /// Whether it may have what was removed from it.
+    is_carved: bool,
     /// The newest one that it is known to have had.
     durable: u64,
     /// Last: it goes when its database is closed.
@@ -86,8 +90,12 @@ impl Salvage {
     ///
     /// # Errors
     /// As [`SealedStore::open`], but that lost records are none; [`StoreError::Full`] if there is no room for the copy;
-    /// [`StoreError::Corrupt`] if sled cannot make anything of the database.
+    /// [`StoreError::Corrupt`] if nothing can be made of the database.
     pub fn open(options: StoreOptions, copy: &Path) -> Result<Self, StoreError> {
+        Self::open_as(options, copy, database)
+    }
+
+    pub(super) fn open_as(options: StoreOptions, copy: &Path, open: OpenDatabase) -> Result<Self, StoreError> {
         // No folder is made where there is none.
         if !files::open_root(&options.path)?.exists(keyring::NAME) {
             return Err(StoreError::Invalid(
@@ -97,11 +105,15 @@ impl Salvage {
         let dir = files::create_private_dir(&options.path)?;
         let lock = holder::take(&dir, &options.path, &options.holder, &*options.clock)?;
         let keyring = Keyring::load(&dir)?.ok_or(keyring::DAMAGED)?;
-        let keys = open::unlocked(&keyring, &options)?;
+        let keys = super::open::unlocked(&keyring, &options)?;
         let (slots, allocation, durable) =
             SlotFile::open(&dir, &keyring.store, options.free_bytes_min, options.steps.clone())?;
         let copy = DatabaseCopy::make(&dir, copy, options.free_bytes_min)?;
-        let (tree, commit) = database(&copy, open::pages(&options))?;
+        let Database {
+            tree,
+            commit,
+            is_carved,
+        } = open(&dir, &copy, super::open::pages(&options))?;
         let number = commit.as_ref().map(|commit| commit.number);
         let parts = Parts {
             dir,
@@ -120,6 +132,7 @@ impl Salvage {
         Ok(Self {
             store,
             commit: number,
+            is_carved,
             durable,
             copy,
         })
@@ -186,7 +199,7 @@ impl Salvage {
             from = next;
         }
         writer.end()?;
-        let keyless = inner.keyless();
+        let keyless = (!self.is_carved).then(|| inner.keyless()).flatten();
         salvaged.is_looked_through = keyless.is_some();
         salvaged.keyless = keyless.unwrap_or(0);
         Ok(salvaged)
@@ -199,22 +212,54 @@ impl fmt::Debug for Salvage {
     }
 }
 
-/// Opens the copy, and finds its newest commit.
-fn database(copy: &DatabaseCopy, cache_bytes: u64) -> Result<(Tree, Option<Commit>), StoreError> {
+/// What records are looked up in.
+pub(super) struct Database {
+    tree: Tree,
+    commit: Option<Commit>,
+    is_carved: bool,
+}
+
+/// Makes one of the store in a folder and the copy of its database.
+type OpenDatabase = fn(&Dir, &DatabaseCopy, u64) -> Result<Database, StoreError>;
+
+/// Opens the copy, as far as sled makes anything of it.
+fn database(store: &Dir, copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
     let open = || Tree::open(&copy.dir, &copy.path, cache_bytes);
-    let tree = match open() {
+    let opened = open().or_else(|error| {
         // The log alone may say as much.
-        Err(error) => {
-            copy.forget_snapshots()?;
-            open().map_err(|_| error)?
-        }
+        copy.forget_all_but_the_log()?;
+        open().map_err(|_| error)
+    });
+    let tree = match opened {
         Ok(tree) => tree,
+        Err(error) => return carved(store, copy, cache_bytes).map_err(|_| error),
     };
-    match tree.find_commit() {
-        Ok(commit) => Ok((tree, commit)),
-        Err(error) if error.is_damage() => Ok((tree, None)),
-        Err(error) => Err(error),
-    }
+    let commit = match tree.find_commit() {
+        Ok(commit) => commit,
+        Err(error) if error.is_damage() => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Database {
+        tree,
+        commit,
+        is_carved: false,
+    })
+}
+
+/// Makes another database of what is whole in the log: in that of the store, since sled has written in the copy by now.
+pub(super) fn carved(store: &Dir, copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
+    let log = store.open(Path::new(tree::NAME).join("db"));
+    let log = log
+        .map_err(|error| StoreError::io("open its records", error))?
+        .into_std();
+    let (dir, path) = copy.another()?;
+    let tree = Tree::open(&dir, &path, cache_bytes)?;
+    carve::carve(&log, &tree)?;
+    Ok(Database {
+        tree,
+        commit: None,
+        is_carved: true,
+    })
 }
 
 /// A key without a record that opens.

@@ -15,7 +15,7 @@ use super::keyring::open_file;
 use super::tree::{self, SEGMENT_BYTES};
 
 const SIZE: u64 = SEGMENT_BYTES as u64;
-const HEADER_BYTES: usize = 20;
+pub(super) const HEADER_BYTES: usize = 20;
 /// A segment ends where fewer bytes are left: the longest head of a message.
 const HEAD_BYTES_MAX: usize = 32;
 /// The kind of the message that fills up a segment.
@@ -166,7 +166,7 @@ fn are_all_whole(file: &File, segments: &Segments, replayed: &Range<u64>) -> io:
     })
 }
 
-fn read_into(file: &File, offset: u64, segment: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_into(file: &File, offset: u64, segment: &mut [u8]) -> io::Result<usize> {
     let mut length = 0_usize;
     loop {
         let rest = segment.get_mut(length..).unwrap_or_default();
@@ -202,13 +202,14 @@ fn is_whole_to_its_end(segment: &[u8], number: u64) -> bool {
 /// What a message begins with: a checksum of all that follows it, its kind, the length of its body, the number of the segment
 /// that it was written for, and that of its page.
 #[derive(Debug)]
-struct Head {
+pub(super) struct Head {
     crc: u32,
-    kind: u8,
-    number: u64,
+    pub(super) kind: u8,
+    pub(super) number: u64,
+    pub(super) page: u64,
     /// Where its body begins and ends.
-    body: usize,
-    end: usize,
+    pub(super) body: usize,
+    pub(super) end: usize,
 }
 
 impl Head {
@@ -218,12 +219,13 @@ impl Head {
         let (kind, rest) = rest.split_first()?;
         let (length, rest) = varint(rest)?;
         let (number, rest) = varint(rest)?;
-        let (_page, rest) = varint(rest)?;
+        let (page, rest) = varint(rest)?;
         let body = segment.len().checked_sub(rest.len())?;
         Some(Self {
             crc: u32::from_le_bytes(*crc),
             kind: *kind,
             number,
+            page,
             body,
             end: body.checked_add(usize::try_from(length).ok()?)?,
         })
@@ -231,17 +233,17 @@ impl Head {
 }
 
 /// The message that begins there; none: what is there is not one, or not whole.
-fn message(segment: &[u8], at: usize) -> Option<Head> {
-    let head = Head::parse(segment, at)?;
+pub(super) fn message(segment: &[u8], at: usize) -> Option<Head> {
+    let head = Head::parse(segment, at).filter(|head| KINDS.contains(&head.kind))?;
     // sled puts the head behind the body when it adds up.
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(segment.get(head.body..head.end)?);
     hasher.update(segment.get(at.checked_add(4)?..head.body)?);
-    (KINDS.contains(&head.kind) && hasher.finalize() == !head.crc).then_some(head)
+    (hasher.finalize() == !head.crc).then_some(head)
 }
 
 /// A number of sled's, and what follows it.
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let first = u64::from(*first);
     let byte = |index: usize| rest.get(index).copied().map(u64::from);

@@ -6,7 +6,7 @@ use super::opening::{POSITIONS, RECORDS, content, fill, flip, lay_file, name_of,
 use super::*;
 use crate::{BackupError, BackupPrivateKey};
 
-/// Every file of a store but the one that says who has it.
+/// Every file of a closed store but the one that says who has it.
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
 fn files_of(folder: &tempfile::TempDir) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     fn gather(folder: &Path, files: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
@@ -19,6 +19,9 @@ fn files_of(folder: &tempfile::TempDir) -> Vec<(std::path::PathBuf, Vec<u8>)> {
             }
         }
     }
+    // sled's own threads have let go of it.
+    let database = std::fs::File::open(path(folder, "records/db")).unwrap();
+    tree::lock_when_closed(&database).unwrap();
     let mut files = Vec::new();
     gather(&folder.path().join("store"), &mut files);
     files.sort();
@@ -35,10 +38,6 @@ struct Told {
 /// Salvages a store, and sees to it that nothing of it is touched and that nothing else stays.
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
 fn salvage(folder: &tempfile::TempDir, options: StoreOptions, to: &BackupPrivateKey) -> Told {
-    // sled has let go of it.
-    let database = std::fs::File::open(path(folder, "records/db")).unwrap();
-    tree::lock_when_closed(&database).unwrap();
-    drop(database);
     let before = files_of(folder);
     let copy = folder.path().join("copy");
     let salvage = Salvage::open(options, &copy).unwrap();
@@ -147,13 +146,49 @@ fn one_record_that_the_middle_of_the_database_lost_costs_no_other() {
 }
 
 #[test]
+fn where_sled_makes_nothing_of_its_log_each_whole_message_of_it_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    fill(&store);
+    // One that lies in parts, one that was replaced, and one that is gone.
+    for value in [&[1; 100_000][..], &[2; 100_000]] {
+        put(&store, "large", value);
+        put(&store, "deleted", value);
+    }
+    store
+        .memory()
+        .delete(&namespace(NOTES), &name("deleted"), Precondition::Any)
+        .unwrap();
+    drop(store);
+    let before = files_of(&folder);
+    let to = BackupPrivateKey::generate().unwrap();
+    let copy = folder.path().join("copy");
+    let salvage = Salvage::open_as(options(&folder, 1), &copy, super::super::salvage::carved).unwrap();
+    let mut backup = Vec::new();
+    let salvaged = salvage.export(&to.public_key(), &mut backup, &mut |_| {}, &mut |_| {});
+    let salvaged = salvaged.unwrap();
+    drop(salvage);
+    assert_eq!(
+        (salvaged.saved.records, salvaged.lost),
+        (RECORDS as u64 + 1, 0),
+        "{salvaged:?}"
+    );
+    assert!(!salvaged.is_whole(), "nobody can say so");
+    assert!(files_of(&folder) == before, "the store was touched");
+    let (_other, store) = restored(&backup, &to);
+    assert_eq!(value(&store, "large").unwrap(), [2; 100_000]);
+    assert_eq!(value(&store, &name_of(0)).unwrap(), [7; 9000]);
+    assert_eq!(value(&store, "deleted"), None);
+}
+
+#[test]
 fn whatever_bit_changed_nothing_comes_out_that_nobody_wrote_and_every_key_is_accounted_for() {
     let folder = tempfile::tempdir().unwrap();
     fill(&SealedStore::open(options(&folder, 1)).unwrap());
     let database = content(&folder, "records/db");
     let to = BackupPrivateKey::generate().unwrap();
     let mut saved = 0;
-    for which in (0..POSITIONS).step_by(7) {
+    for which in (0..POSITIONS).rev().step_by(4) {
         let damaged = copy_of(&folder);
         lay_file(&damaged, "records/db", &flip(&database, which));
         let salvage = match Salvage::open(options(&damaged, 1), &damaged.path().join("copy")) {
