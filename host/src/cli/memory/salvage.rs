@@ -83,11 +83,14 @@ fn missing(salvaged: &Salvaged) -> String {
     match (salvaged.commit, salvaged.commits_lost) {
         (Some(_), Some(0)) => {}
         (Some(commit), Some(lost)) => parts.push(format!(
-            "the database ends with commit {commit}, and there was {}, so that at least {lost} are lost",
+            "the database breaks off after commit {commit}, and there was {}: of {lost} at least it has parts at most",
             salvaged.known_commit
         )),
         (None, _) | (_, None) => {
-            parts.push("the database does not say with which commit it ends, nor anybody how many are lost".to_owned());
+            parts.push(
+                "the database does not say with which commit it ends, so that nobody can say how many are lost"
+                    .to_owned(),
+            );
         }
     }
     if salvaged.lost > 0 {
@@ -109,7 +112,7 @@ fn missing(salvaged: &Salvaged) -> String {
         ));
     }
     if !salvaged.looked_through {
-        parts.push("the database cannot be looked through to its end".to_owned());
+        parts.push("what else the database had cannot be told from what was deleted".to_owned());
     }
     if salvaged.unreadable_bytes > 0 {
         parts.push(format!(

@@ -36,24 +36,46 @@ struct Newest {
 /// Of each page, with what all of its keys begin, and since when. It is not said again with each of them.
 type Prefixes = HashMap<u64, Vec<(u64, Vec<u8>)>>;
 
-/// Puts what can be read of a log into an empty database: records, their values and the names of namespaces. Takes memory for
-/// each key.
-pub(super) fn carve(log: &File, into: &Tree) -> Result<(), StoreError> {
+/// Puts what can be read of a log into a database: records, their values and the names of namespaces, each if `is_wanted` says so
+/// of its key. Takes memory for each key.
+pub(super) fn carve(log: &File, into: &Tree, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<(), StoreError> {
     let reading = |error| StoreError::io("read what is left of its records", error);
     let newest = newest(log).map_err(reading)?;
-    let (mut batch, mut bytes) = (sled::Batch::default(), 0_usize);
+    let (mut together, mut bytes) = (Vec::new(), 0_usize);
     for (key, Newest { value, .. }) in newest {
-        let Some((offset, length)) = value else { continue };
+        let Some((offset, length)) = value.filter(|_| is_wanted(&key)) else {
+            continue;
+        };
         let mut value = vec![0; length];
-        log.read_exact_at(&mut value, offset).map_err(reading)?;
+        if log.read_exact_at(&mut value, offset).is_err() {
+            // A disk that has just read it.
+            continue;
+        }
         bytes = bytes.saturating_add(key.len()).saturating_add(length);
-        batch.insert(key, value);
+        together.push((key, value));
         if bytes > BATCH_BYTES {
-            into.apply(std::mem::take(&mut batch))?;
+            put(into, std::mem::take(&mut together));
             bytes = 0;
         }
     }
-    into.apply(batch)
+    put(into, together);
+    Ok(())
+}
+
+/// Puts entries into a database that may itself be damaged: where one does not go in, the others do.
+fn put(into: &Tree, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+    let mut all = sled::Batch::default();
+    for (key, value) in &entries {
+        all.insert(key.as_slice(), value.as_slice());
+    }
+    if into.apply(all).is_ok() {
+        return;
+    }
+    for (key, value) in entries {
+        let mut one = sled::Batch::default();
+        one.insert(key, value);
+        let _or_it_is_missing = into.apply(one);
+    }
 }
 
 fn newest(log: &File) -> io::Result<BTreeMap<Vec<u8>, Newest>> {
@@ -73,7 +95,7 @@ fn newest(log: &File) -> io::Result<BTreeMap<Vec<u8>, Newest>> {
         let mut note = |prefix: &[u8], key: Range<usize>, value: Option<Range<usize>>| {
             let key = [prefix, found.segment.get(key).unwrap_or_default()].concat();
             let is_newer = newest.get(&key).is_none_or(|known| known.lsn <= found.lsn);
-            if is_wanted(&key) && is_newer {
+            if is_known(&key) && is_newer {
                 let lsn = found.lsn;
                 let value = value.map(|value| (found.offset.saturating_add(value.start as u64), value.len()));
                 newest.insert(key, Newest { lsn, value });
@@ -103,7 +125,7 @@ fn newest(log: &File) -> io::Result<BTreeMap<Vec<u8>, Newest>> {
 }
 
 /// Whether it is the key of a record, of a part of a value or of the name of a namespace.
-fn is_wanted(key: &[u8]) -> bool {
+fn is_known(key: &[u8]) -> bool {
     match key.first() {
         Some(&prefix::RECORD) => key.len() == 50,
         Some(&prefix::CHUNK) => key.len() == 17,

@@ -3,6 +3,7 @@
 //! deleted or replaced are gone. Nothing of the store is changed, and nothing is guessed.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -40,7 +41,7 @@ pub struct Salvage {
     pub(super) store: SealedStore,
     /// The newest commit that the database has.
     commit: Option<u64>,
-    /// Whether it may have what was removed from it.
+    /// Whether more was put into it from its log, also what had been removed.
     is_carved: bool,
     /// The newest one that it is known to have had.
     durable: u64,
@@ -115,6 +116,7 @@ impl Salvage {
             is_carved,
         } = open(&dir, &copy, super::open::pages(&options))?;
         let number = commit.as_ref().map(|commit| commit.number);
+        let log = log_of(&dir)?;
         let parts = Parts {
             dir,
             lock,
@@ -129,12 +131,51 @@ impl Salvage {
         // Not closed, so that nothing is noted in it when it goes.
         let store = parts.assemble(options, false)?;
         store.0.refuse_writes();
-        Ok(Self {
+        let mut salvage = Self {
             store,
             commit: number,
             is_carved,
             durable,
             copy,
+        };
+        if !is_carved && salvage.lacks_records()? {
+            salvage.is_carved = true;
+            salvage.fill_in(&log)?;
+        }
+        Ok(salvage)
+    }
+
+    /// Whether the database does not have all that it had.
+    fn is_behind(&self) -> bool {
+        self.commit.is_none_or(|commit| commit < self.durable)
+    }
+
+    /// The same, or whether a key is without its record and no process that was killed can have left it so.
+    fn lacks_records(&self) -> Result<bool, StoreError> {
+        let inner = &self.store.0;
+        let mut lacks = self.is_behind();
+        inner.slots.walk(0, inner.slots.total()?, &mut |index, slot| {
+            let is_explained = |slot: &Slot| inner.leftovers.explain(index, slot.commit());
+            lacks = lacks || (!slot.is_free() && !inner.has_record(index, slot) && !is_explained(slot));
+        })?;
+        Ok(lacks)
+    }
+
+    /// sled leaves out what lies behind the first tear in its log. What is whole there goes into the copy, where that has nothing,
+    /// or a record without a key.
+    fn fill_in(&self, log: &File) -> Result<(), StoreError> {
+        let inner = &self.store.0;
+        carve::carve(log, &inner.tree, &|key| match key.split_first() {
+            Some((&prefix::RECORD, _)) => !inner.has_key(key),
+            Some((&prefix::NAMESPACE, place)) => {
+                let space = Space::ALL
+                    .into_iter()
+                    .find(|space| place.first() == Some(&space.byte()));
+                let place: Option<NamespacePlace> = place.try_into().ok();
+                let known = space.zip(place);
+                known.is_some_and(|(space, place)| inner.namespace_at(space, &place).ok().flatten().is_none())
+            }
+            _ => inner.tree.get(key).ok().flatten().is_none(),
         })
     }
 
@@ -167,7 +208,7 @@ impl Salvage {
             unreadable_bytes: self.copy.unreadable_bytes,
             ..Salvaged::default()
         };
-        let is_behind = self.commit.is_none_or(|commit| commit < self.durable);
+        let is_behind = self.is_behind();
         let names = Names::new(REMEMBERED_MAX);
         let (mut from, total) = (0, inner.slots.total()?);
         while from < total {
@@ -248,18 +289,21 @@ fn database(store: &Dir, copy: &DatabaseCopy, cache_bytes: u64) -> Result<Databa
 
 /// Makes another database of what is whole in the log: in that of the store, since sled has written in the copy by now.
 pub(super) fn carved(store: &Dir, copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
-    let log = store.open(Path::new(tree::NAME).join("db"));
-    let log = log
-        .map_err(|error| StoreError::io("open its records", error))?
-        .into_std();
+    let log = log_of(store)?;
     let (dir, path) = copy.another()?;
     let tree = Tree::open(&dir, &path, cache_bytes)?;
-    carve::carve(&log, &tree)?;
+    carve::carve(&log, &tree, &|_| true)?;
     Ok(Database {
         tree,
         commit: None,
         is_carved: true,
     })
+}
+
+fn log_of(store: &Dir) -> Result<File, StoreError> {
+    let log = store.open(Path::new(tree::NAME).join("db"));
+    log.map(cap_std::fs::File::into_std)
+        .map_err(|error| StoreError::io("open its records", error))
 }
 
 /// A key without a record that opens.
@@ -310,14 +354,29 @@ impl Inner {
         })
     }
 
+    /// Whether the database has a record that names this slot.
+    fn has_record(&self, index: SlotIndex, slot: &Slot) -> bool {
+        let found = slot.place().and_then(|place| self.entry(place).ok().flatten());
+        found.is_some_and(|found| found.header.slot == index)
+    }
+
+    /// Whether there is a record by this key of the database, and the slot that it names is its own.
+    fn has_key(&self, key: &[u8]) -> bool {
+        let entry = self.tree.get(key).ok().flatten();
+        entry.is_some_and(|entry| self.is_keyed(key, &entry))
+    }
+
+    fn is_keyed(&self, key: &[u8], entry: &[u8]) -> bool {
+        let place: Option<Place> = tree::place(key);
+        let slot = Header::read(entry).and_then(|header| self.slots.read(header.slot));
+        slot.is_ok_and(|slot| !slot.is_free() && slot.place() == place.as_ref())
+    }
+
     /// How many records name a slot that is not theirs; none: the database cannot be looked through to its end.
     fn keyless(&self) -> Option<u64> {
         let mut count = 0_u64;
         let looked = self.tree.scan(&[prefix::RECORD], None, &mut |at, entry| {
-            let place: Option<Place> = tree::place(at);
-            let slot = Header::read(entry).and_then(|header| self.slots.read(header.slot));
-            let has_key = slot.is_ok_and(|slot| !slot.is_free() && slot.place() == place.as_ref());
-            count = count.saturating_add(u64::from(!has_key));
+            count = count.saturating_add(u64::from(!self.is_keyed(at, entry)));
             Ok(Scan::Next)
         });
         looked.ok().map(|()| count)
