@@ -33,7 +33,7 @@ pub struct Salvaged {
     pub unfinished: u64,
     /// Records whose keys are gone: deleted or replaced after what the database has, or damaged.
     pub keyless: u64,
-    /// Whether the database could be looked through for those to its end.
+    /// Whether those could be counted.
     pub looked_through: bool,
     /// The newest commit of the database; none: it says nothing of that.
     pub commit: Option<u64>,

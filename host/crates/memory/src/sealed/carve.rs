@@ -39,7 +39,7 @@ type Prefixes = HashMap<u64, Vec<(u64, Vec<u8>)>>;
 /// Puts what can be read of a log into a database: records, their values and the names of namespaces, each if `is_wanted` says so
 /// of its key. Takes memory for each key.
 pub(super) fn carve(log: &File, into: &Tree, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<(), StoreError> {
-    let reading = |error| StoreError::io("read what is left of its records", error);
+    let reading = |error: io::Error| StoreError::io("read what is left of its records", error);
     let newest = newest(log).map_err(reading)?;
     let (mut together, mut bytes) = (Vec::new(), 0_usize);
     for (key, Newest { value, .. }) in newest {

@@ -62,7 +62,7 @@ pub struct Salvaged {
     /// Records in the database whose keys are gone: they were deleted or replaced after what the database has, or the keys are
     /// damaged.
     pub keyless: u64,
-    /// Whether the database could be looked through for those to its end.
+    /// Whether those could be counted. Not where more was put into the copy from the log: what was removed is among that.
     pub is_looked_through: bool,
     /// The newest commit that the database has; none: it says nothing of that.
     pub commit: Option<u64>,
