@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::door::Door;
 use crate::invoke::{self, Versions};
 use crate::problem::Problem;
+use crate::turn::Turn;
 
 /// Capabilities that one page looks at. Stops one request from asking for thousands of decisions.
 const EXAMINED_MAX: usize = 200;
@@ -98,13 +99,13 @@ pub(crate) async fn list(
     };
     let rest = all.get(from..).unwrap_or_default();
     let (page, more) = rest.split_at(rest.len().min(EXAMINED_MAX));
-    let mut capabilities = Vec::with_capacity(page.len());
+    let (mut capabilities, mut turn) = (Vec::with_capacity(page.len()), Turn::begin());
     for one in page {
         if let Ok(grant) = granted(&door.shared.dispatcher, &caller.session, one) {
             capabilities.push(Summary::new(one, &grant));
         }
         // A page of decisions that nobody made before takes long, and others wait for this thread.
-        tokio::task::yield_now().await;
+        turn.give_way().await;
     }
     Ok(json(&Page {
         capabilities,

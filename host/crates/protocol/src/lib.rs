@@ -43,6 +43,7 @@ mod places;
 mod secure;
 mod streams;
 mod tally;
+mod turn;
 mod unsent;
 
 pub use admin::{AdminOptions, AdminParts, AdminServer};

@@ -27,6 +27,7 @@ use crate::bounds::Bounds;
 use crate::capabilities;
 use crate::connection::Place;
 use crate::limit::Reservation;
+use crate::turn::Turn;
 
 /// One conversation: a session over HTTP, a request without one, or a process with its standard input.
 pub(super) struct Handler {
@@ -91,13 +92,13 @@ impl Handler {
 async fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
     let dispatcher = &caller.toolbox.dispatcher;
     let page = capabilities::newest(dispatcher.registry(), after);
-    let mut tools = Vec::with_capacity(page.capabilities.len());
+    let (mut tools, mut turn) = (Vec::with_capacity(page.capabilities.len()), Turn::begin());
     for one in &page.capabilities {
         if let Ok(grant) = capabilities::granted(dispatcher, &caller.session, one) {
             tools.push(tool::tool(&one.entry, &grant));
         }
         // As in the list of capabilities.
-        tokio::task::yield_now().await;
+        turn.give_way().await;
     }
     let mut result = ListToolsResult::with_all_items(tools);
     result.next_cursor = page.next;
