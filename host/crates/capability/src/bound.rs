@@ -4,13 +4,13 @@
 mod answer;
 mod room;
 pub(crate) mod stdio;
+mod timed;
 
 #[cfg(test)]
 mod tests;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aral_audit::HostCalls;
 use aral_contract::metric::CALL_STAGE_SECONDS;
@@ -38,6 +38,7 @@ use crate::state::State;
 use crate::storage::Memory;
 use crate::{fault, filesystem, linker};
 use stdio::{CappedOutput, StandardStreams};
+use timed::Timed;
 
 /// Longest reason why a component does not fit, in bytes: it holds names that the component chose.
 const UNFIT_BYTES_MAX: usize = 1024;
@@ -366,13 +367,8 @@ impl Bound {
         }
     }
 
-    /// From now until it is dropped: also what is cut off has taken its time.
     fn timed<'a>(&'a self, histogram: &'a Histogram) -> Timed<'a> {
-        Timed {
-            clock: &*self.frame.clock,
-            begun: self.frame.clock.elapsed(),
-            histogram,
-        }
+        Timed::begin(&*self.frame.clock, histogram)
     }
 }
 
@@ -382,16 +378,4 @@ fn instantiating() -> Span {
 
 fn running() -> Span {
     tracing::info_span!(target: "aral::call", "run")
-}
-
-struct Timed<'a> {
-    clock: &'a dyn Clock,
-    begun: Duration,
-    histogram: &'a Histogram,
-}
-
-impl Drop for Timed<'_> {
-    fn drop(&mut self) {
-        self.histogram.record(self.clock.elapsed().saturating_sub(self.begun));
-    }
 }

@@ -3,6 +3,7 @@
 mod guests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aral_contract::{EventKind, GrantParts, Limits, TraceId};
 use aral_runtime::{Allocation, RuntimeOptions};
