@@ -273,7 +273,7 @@ impl Bound {
             Program::Command(_) => StandardStreams::answer(input, &stdout),
         };
         let mut store = engine.store(State::new(Arc::clone(record), streams), limits);
-        let (mut ended, stands) = (None, room::Stands::default());
+        let (mut ended, stands) = (None, room::Stands::begin());
         let in_time = {
             // Pinned here and lent: each function that takes a future by value keeps it twice, and copies it.
             let run = pin!(async {
@@ -296,7 +296,7 @@ impl Bound {
         match (ended, in_time) {
             (Some(Ok(answer)), _) => answer,
             (Some(Err(error)), _) => Err(self.failure_of(&error, &stdout, &store)),
-            (None, _) if stands.is_so() => Err(fault::unrecorded()),
+            (None, _) if stands.is_why() => Err(fault::unrecorded()),
             (None, Some(Err(wall))) => Err(fault::of_fault(wall)),
             (None, _) => Err(fault::too_late()),
         }

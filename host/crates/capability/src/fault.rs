@@ -61,9 +61,9 @@ pub(crate) fn too_late() -> Failure {
     Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
 }
 
-/// The time of a guest was over while what it does could not be recorded.
+/// The time of a guest was over while what it does could not be recorded, or had gone by with that.
 pub(crate) fn unrecorded() -> Failure {
-    let message = "the call was ended because the audit log had no room for what it does";
+    let message = "the time of the call was over: for too much of it the audit log had no room for what it does";
     Failure::new(Code::AuditUnavailable, message).with_hint("see what it did before you call again")
 }
 

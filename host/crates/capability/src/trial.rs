@@ -5,6 +5,7 @@ pub(crate) mod store;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aral_contract::event::RoomFuture;
 use aral_contract::{
@@ -42,9 +43,12 @@ pub(crate) fn with_a_slow_disk<F: Future<Output = ()>>(act: impl FnOnce(std::syn
     });
 }
 
-/// Keeps events, and has no room for ever where a test says so.
+/// How long it takes whoever waits for room to see that there is some.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
+
+/// Keeps events, and has no room for as long as a test says so.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(Mutex<Vec<Event>>, pub(crate) AtomicBool);
+pub(crate) struct Kept(Mutex<Vec<Event>>, pub(crate) Arc<AtomicBool>);
 
 impl AuditSink for Kept {
     fn record(&self, event: Event) {
@@ -52,8 +56,14 @@ impl AuditSink for Kept {
     }
 
     fn room(&self) -> Option<RoomFuture> {
-        let never: RoomFuture = Box::pin(std::future::pending());
-        self.1.load(Ordering::Relaxed).then_some(never)
+        let full = Arc::clone(&self.1);
+        let room: RoomFuture = Box::pin(async move {
+            while full.load(Ordering::Relaxed) {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok(())
+        });
+        self.1.load(Ordering::Relaxed).then_some(room)
     }
 }
 

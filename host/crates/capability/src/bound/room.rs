@@ -3,25 +3,63 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::ready;
 use std::time::Duration;
 
 use aral_contract::AuditSink;
 use aral_contract::event::RoomFuture;
+use tokio::time::Instant;
 
 /// How long it is until room is asked for again where there will be none soon.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Whether a guest stands.
+/// A guest that stood for more than one in so many parts of its time is not judged by what was left of it. Stops a disk that
+/// hangs from opening the breakers of capabilities that work, if only they are given their time.
+const STOOD_PART: u32 = 4;
+
+/// How much of its time a guest stands.
+#[derive(Debug)]
+pub(super) struct Stands {
+    begun: Instant,
+    stood: Mutex<Stood>,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Stands(AtomicBool);
+struct Stood {
+    /// None: it does not stand now.
+    since: Option<Instant>,
+    before: Duration,
+}
 
 impl Stands {
-    /// Also what ends it then is not its own doing.
-    pub(super) fn is_so(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Its time begins.
+    pub(super) fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            stood: Mutex::default(),
+        }
+    }
+
+    /// Whether it is not its own doing that its time is over now: it stands, or stood for too much of it.
+    pub(super) fn is_why(&self) -> bool {
+        let stood = self.lock();
+        stood.since.is_some() || stood.before.saturating_mul(STOOD_PART) > self.begun.elapsed()
+    }
+
+    fn stop(&self) {
+        self.lock().since = Some(Instant::now());
+    }
+
+    fn go_on(&self) {
+        let mut stood = self.lock();
+        if let Some(since) = stood.since.take() {
+            stood.before = stood.before.saturating_add(since.elapsed());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stood> {
+        self.stood.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -37,11 +75,11 @@ pub(super) fn given<F: Future>(
             && let Some(room) = sink.room()
         {
             waits = Some(Box::pin(has_room(Arc::clone(sink), room)));
+            stands.stop();
         }
-        stands.0.store(waits.is_some(), Ordering::Relaxed);
         if let Some(room) = &mut waits {
             ready!(room.as_mut().poll(context));
-            stands.0.store(false, Ordering::Relaxed);
+            stands.go_on();
             waits = None;
         }
         guest.as_mut().poll(context)
@@ -60,7 +98,7 @@ async fn has_room(sink: Arc<dyn AuditSink>, room: RoomFuture) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use aral_contract::Event;
     use aral_contract::event::SinkUnavailable;
@@ -93,15 +131,19 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let stands = Stands::default();
+        let stands = Stands::begin();
         let mut given = std::pin::pin!(given(&sink, &stands, guest.as_mut()));
         assert_eq!(given.as_mut().now_or_never(), None);
-        assert!(turns.load(Ordering::Relaxed) == 1 && !stands.is_so());
+        assert!(turns.load(Ordering::Relaxed) == 1 && !stands.is_why());
         crowded.0.store(true, Ordering::Relaxed);
         let waited = tokio::time::timeout(AGAIN * 10, given.as_mut()).await;
-        assert!(waited.is_err() && turns.load(Ordering::Relaxed) == 1 && stands.is_so());
+        assert!(waited.is_err() && turns.load(Ordering::Relaxed) == 1 && stands.is_why());
         crowded.0.store(false, Ordering::Relaxed);
         given.await;
-        assert!(turns.load(Ordering::Relaxed) == 3 && !stands.is_so());
+        assert!(turns.load(Ordering::Relaxed) == 3);
+        let stood = stands.begun.elapsed();
+        assert!(stands.is_why(), "it stood for all of its time");
+        tokio::time::advance(stood * STOOD_PART).await;
+        assert!(!stands.is_why());
     }
 }

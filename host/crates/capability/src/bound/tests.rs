@@ -456,16 +456,34 @@ async fn logging_is_bounded_and_cleaned() {
     );
 }
 
+/// A tool that logs a line and never ends.
+fn tells_and_loops() -> Vec<u8> {
+    let body = "(call $log (i32.const 2) (i32.const 1024) (i32.const 4)) (loop $again (br $again)) (i32.const 0)";
+    guests::tool(LOG, r#"(data (i32.const 1024) "line")"#, body)
+}
+
 #[tokio::test]
 async fn a_guest_that_stands_for_the_log_has_not_used_up_its_time() {
-    let fixture = Fixture::tool();
-    let bound = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
+    let fixture = Fixture::tool().limits(|limits| {
+        (limits.fuel, limits.compute_ms, limits.wall_ms) = (u64::MAX, 60_000, 10_000);
+    });
+    let bound = fixture.bind(&tells_and_loops()).await.unwrap();
     tokio::time::pause();
     fixture.kept.1.store(true, Ordering::Relaxed);
     let failure = invoke(&bound, "1").await.result.unwrap_err();
     assert_eq!(failure.code, Code::AuditUnavailable);
-    fixture.kept.1.store(false, Ordering::Relaxed);
-    assert!(invoke(&bound, "1").await.result.is_ok());
+    for (stands_ms, code) in [(1_000, Code::LimitWall), (9_000, Code::AuditUnavailable)] {
+        fixture.kept.1.store(true, Ordering::Relaxed);
+        let mut call = pin!(invoke(&bound, "1"));
+        let stands = tokio::time::timeout(Duration::from_millis(stands_ms), call.as_mut());
+        assert!(stands.await.is_err());
+        fixture.kept.1.store(false, Ordering::Relaxed);
+        // A clock that is told what time it is does not go on by itself under a guest that runs.
+        tokio::time::advance(trial::LOOK * 2).await;
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        tokio::time::advance(Duration::from_millis(10_001 - stands_ms)).await;
+        assert_eq!(call.await.result.unwrap_err().code, code);
+    }
 }
 
 #[tokio::test]
