@@ -284,7 +284,10 @@ impl Bound {
                 // Whoever has the answer finds what the guest wrote. A disk that takes too long for that takes no answer away.
                 store.data_mut().close_files().await;
             });
-            let run = within_wall(limits, room::given(&self.frame.sink, &stands, run));
+            let run = within_wall(
+                limits,
+                room::given(&self.frame.sink, || record.recorded(), &stands, run),
+            );
             match record.until {
                 Some(until) => timeout_at(until, run).await.ok(),
                 None => Some(run.await),

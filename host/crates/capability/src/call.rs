@@ -54,6 +54,7 @@ pub(crate) struct CallRecord {
     /// Until when somebody waits for it; none: as long as its limits allow.
     pub(crate) until: Option<Instant>,
     started: Duration,
+    recorded: AtomicU64,
     events_allowed: AtomicU64,
     events_denied: AtomicU64,
     spans: AtomicU64,
@@ -85,6 +86,7 @@ impl CallRecord {
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
             context,
+            recorded: AtomicU64::new(0),
             events_allowed: AtomicU64::new(0),
             events_denied: AtomicU64::new(0),
             spans: AtomicU64::new(0),
@@ -190,11 +192,17 @@ impl CallRecord {
 
     /// Records something of this call.
     pub(crate) fn event(&self, kind: EventKind) {
+        self.recorded.fetch_add(1, Ordering::Relaxed);
         self.frame.sink.record(Event {
             at: self.frame.clock.now(),
             trace: Some(self.context.trace),
             kind,
         });
+    }
+
+    /// How much was recorded of it so far.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.recorded.load(Ordering::Relaxed)
     }
 
     /// Counts one outgoing request; false: the call has none left.

@@ -63,15 +63,21 @@ impl Stands {
     }
 }
 
-/// What `guest` comes to, which stands while `sink` has no room; as a task, and until its limits end it.
+/// What `guest` comes to, which stands while `sink` has no room; as a task, and until its limits end it. It is asked for no room
+/// but for what it has `recorded`, which only grows: whoever began it has asked before, and who records nothing stands for
+/// nobody.
 pub(super) fn given<F: Future>(
     sink: &Arc<dyn AuditSink>,
+    recorded: impl Fn() -> u64,
     stands: &Stands,
     mut guest: Pin<&mut F>,
 ) -> impl Future<Output = F::Output> {
     let mut waits: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    let mut had_room = recorded();
     poll_fn(move |context| {
+        let now = recorded();
         if waits.is_none()
+            && now != had_room
             && let Some(room) = sink.room()
         {
             waits = Some(Box::pin(has_room(Arc::clone(sink), room)));
@@ -82,6 +88,7 @@ pub(super) fn given<F: Future>(
             stands.go_on();
             waits = None;
         }
+        had_room = now;
         guest.as_mut().poll(context)
     })
 }
@@ -98,7 +105,7 @@ async fn has_room(sink: Arc<dyn AuditSink>, room: RoomFuture) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use aral_contract::Event;
     use aral_contract::event::SinkUnavailable;
@@ -124,7 +131,7 @@ mod tests {
     async fn a_guest_stands_while_the_log_has_no_room() {
         let crowded = Arc::new(Crowded::default());
         let sink: Arc<dyn AuditSink> = Arc::<Crowded>::clone(&crowded);
-        let turns = AtomicUsize::new(0);
+        let turns = AtomicU64::new(0);
         let mut guest = std::pin::pin!(async {
             for _ in 0..3 {
                 turns.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +139,8 @@ mod tests {
             }
         });
         let stands = Stands::begin();
-        let mut given = std::pin::pin!(given(&sink, &stands, guest.as_mut()));
+        let recorded = || turns.load(Ordering::Relaxed);
+        let mut given = std::pin::pin!(given(&sink, recorded, &stands, guest.as_mut()));
         assert_eq!(given.as_mut().now_or_never(), None);
         assert!(turns.load(Ordering::Relaxed) == 1 && !stands.is_why());
         crowded.0.store(true, Ordering::Relaxed);

@@ -487,6 +487,20 @@ async fn a_guest_that_stands_for_the_log_has_not_used_up_its_time() {
 }
 
 #[tokio::test]
+async fn only_who_records_something_stands_for_the_log() {
+    let fixture = Fixture::tool().limits(|limits| {
+        (limits.fuel, limits.compute_ms, limits.wall_ms) = (u64::MAX, 60_000, 10_000);
+    });
+    let tells = fixture.bind(&tells_and_loops()).await.unwrap();
+    let fine = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
+    tokio::time::pause();
+    fixture.kept.1.store(true, Ordering::Relaxed);
+    assert!(invoke(&fine, "1").await.result.is_ok());
+    let failure = invoke(&tells, "1").await.result.unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable);
+}
+
+#[tokio::test]
 async fn a_tool_that_exits_has_not_answered() {
     let import = r#"(import "wasi:cli/exit@0.2.12" "exit" (func $exit (param i32)))"#;
     for status in [0, 1] {
