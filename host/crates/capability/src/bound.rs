@@ -277,17 +277,21 @@ impl Bound {
         let in_time = {
             // Pinned here and lent: each function that takes a future by value keeps it twice, and copies it.
             let run = pin!(async {
-                ended = Some(match &self.program {
-                    Program::Tool(tool) => self.run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await,
-                    Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
+                ended = Some({
+                    let guest = pin!(async {
+                        match &self.program {
+                            Program::Tool(tool) => {
+                                self.run_tool(tool, &mut store, &tool_input.unwrap_or_default()).await
+                            }
+                            Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
+                        }
+                    });
+                    room::given(&self.frame.sink, || record.recorded(), &stands, guest).await
                 });
                 // Whoever has the answer finds what the guest wrote. A disk that takes too long for that takes no answer away.
                 store.data_mut().close_files().await;
             });
-            let run = within_wall(
-                limits,
-                room::given(&self.frame.sink, || record.recorded(), &stands, run),
-            );
+            let run = within_wall(limits, run);
             match record.until {
                 Some(until) => timeout_at(until, run).await.ok(),
                 None => Some(run.await),

@@ -247,6 +247,32 @@ async fn what_a_guest_had_open_is_closed_before_anybody_has_its_answer() {
     }
 }
 
+/// Goes on with the call of a tool that makes a file and closes it until it has told its line. From then on the disk answers nothing
+/// before the sender is dropped.
+async fn until_it_has_told(
+    kept: &Kept,
+    mut call: std::pin::Pin<&mut impl Future<Output = Completion>>,
+) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<bool>) {
+    let slow_disk = || {
+        let (disk, slow) = std::sync::mpsc::channel::<()>();
+        (disk, tokio::task::spawn_blocking(move || slow.recv().is_err()))
+    };
+    // The disk does not answer before the guest has asked, and once the file is there it answers nothing more.
+    let (opens, opened) = slow_disk();
+    while kept.host_calls().is_empty() {
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let closes = slow_disk();
+    drop(opens);
+    assert!(opened.await.unwrap());
+    while kept.lines().is_empty() {
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    closes
+}
+
 #[test]
 fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
     trial::one_thread().block_on(async {
@@ -254,24 +280,8 @@ fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
         let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
         let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();
         tokio::time::pause();
-        let slow_disk = || {
-            let (disk, slow) = std::sync::mpsc::channel::<()>();
-            (disk, tokio::task::spawn_blocking(move || slow.recv().is_err()))
-        };
-        // The disk does not answer before the guest has asked, and once the file is there it answers nothing more.
-        let (opens, opened) = slow_disk();
         let mut call = pin!(invoke(&bound, "1"));
-        while fixture.kept.host_calls().is_empty() {
-            assert!(futures::poll!(call.as_mut()).is_pending());
-            tokio::task::yield_now().await;
-        }
-        let (closes, closed) = slow_disk();
-        drop(opens);
-        assert!(opened.await.unwrap());
-        while fixture.kept.lines().is_empty() {
-            assert!(futures::poll!(call.as_mut()).is_pending());
-            tokio::task::yield_now().await;
-        }
+        let (closes, closed) = until_it_has_told(&fixture.kept, call.as_mut()).await;
         // A timer is right to a millisecond.
         tokio::time::advance(Duration::from_millis(1_001)).await;
         assert_eq!(call.await.result.as_deref(), Ok("1"));
@@ -498,6 +508,31 @@ async fn only_who_records_something_stands_for_the_log() {
     assert!(invoke(&fine, "1").await.result.is_ok());
     let failure = invoke(&tells, "1").await.result.unwrap_err();
     assert_eq!(failure.code, Code::AuditUnavailable);
+}
+
+#[test]
+fn a_guest_that_has_ended_does_not_stand_for_the_log() {
+    let answered = || {
+        trial::one_thread().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
+            let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();
+            tokio::time::pause();
+            let mut call = pin!(invoke(&bound, "1"));
+            let (closes, closed) = until_it_has_told(&fixture.kept, call.as_mut()).await;
+            // The line is the last that it does before it answers.
+            fixture.kept.1.store(true, Ordering::Relaxed);
+            let begun = Instant::now();
+            drop(closes);
+            assert!(closed.await.unwrap());
+            let result = call.await.result.map_err(|failure| failure.code);
+            (result, begun.elapsed() < Duration::from_secs(1))
+        })
+    };
+    // An epoch that ends between the two ends its turn, too, and it stands: then it is called once more.
+    let mut tries = (0..10).map(|_| answered());
+    let found = tries.find(|(result, _)| *result != Err(Code::AuditUnavailable));
+    assert_eq!(found, Some((Ok("1".to_owned()), true)));
 }
 
 #[tokio::test]
