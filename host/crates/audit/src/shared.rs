@@ -293,8 +293,10 @@ impl Shared {
                 state.check_writable()?;
                 if state.flush_to <= seq {
                     state.flush_to = seq.saturating_add(1);
-                    // It may have written the record already, and sleep.
-                    self.work.notify_one();
+                    // It may have written the record already, and sleep; at work it looks by itself.
+                    if state.asleep {
+                        self.work.notify_one();
+                    }
                 }
             }
             changed.await;
