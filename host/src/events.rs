@@ -159,20 +159,15 @@ impl AuditSink for EventBus {
                 nothing()
             })
         };
-        let others: Vec<RecordFuture> = rest.iter().map(|sink| appended(&**sink, event.clone())).collect();
-        let first = appended(&**first, event);
-        if others.is_empty() {
-            return first;
+        if rest.is_empty() {
+            return appended(&**first, event);
         }
+        // All of them at once: each may wait for a disk of its own.
+        let all = futures::future::try_join_all(self.sinks.iter().map(|sink| appended(&**sink, event.clone())));
         Box::pin(async move {
-            let mut kept = first.await?;
-            for other in others {
-                let other = other.await?;
-                if kept == Kept::Unreferenced {
-                    kept = other;
-                }
-            }
-            Ok(kept)
+            let kept = all.await?;
+            let referenced = kept.into_iter().find(|kept| *kept != Kept::Unreferenced);
+            Ok(referenced.unwrap_or(Kept::Unreferenced))
         })
     }
 
@@ -303,6 +298,35 @@ mod tests {
             let bus = EventBus::new(sinks.map(|reason| sink(Full(reason))).to_vec());
             assert_eq!(bus.room().unwrap().await.unwrap_err().reason, "full");
         }
+    }
+
+    #[test]
+    fn every_sink_keeps_an_event_at_the_same_time() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        /// Keeps nothing before the other one has begun to.
+        #[derive(Debug)]
+        struct Together([Arc<AtomicBool>; 2]);
+        impl AuditSink for Together {
+            fn record(&self, _event: Event) {}
+            fn append(&self, _event: Event) -> RecordFuture {
+                let [own, other] = self.0.clone();
+                Box::pin(futures::future::poll_fn(move |_| {
+                    own.store(true, Ordering::Relaxed);
+                    if other.load(Ordering::Relaxed) {
+                        return std::task::Poll::Ready(Ok::<_, SinkUnavailable>(Kept::Aggregated));
+                    }
+                    std::task::Poll::Pending
+                }))
+            }
+        }
+        let [one, other] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let sinks =
+            [[&one, &other], [&other, &one]].map(|pair| Arc::new(Together(pair.map(Arc::clone))) as Arc<dyn AuditSink>);
+        let mut kept = EventBus::new(sinks.to_vec()).append(event(1));
+        let mut poll = || futures::FutureExt::now_or_never(&mut kept);
+        let found = poll().or_else(poll);
+        assert_eq!(found, Some(Ok(Kept::Aggregated)));
     }
 
     #[test]
