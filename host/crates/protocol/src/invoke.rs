@@ -122,7 +122,7 @@ pub(crate) async fn invoke(
     };
     match key {
         None => {
-            let (answer, _ran) = call.run().await;
+            let answer = call.run().await;
             Ok(answer.into_response(Told::First))
         }
         Some(key) => call.run_once(key).await,
@@ -179,8 +179,8 @@ struct Call {
 }
 
 impl Call {
-    /// How it ended, and whether the guest ran. Dropping the future ends the call.
-    async fn run(&self) -> (Answer, bool) {
+    /// How it ended. Dropping the future ends the call.
+    async fn run(&self) -> Answer {
         let request = Request {
             capability: &self.capability,
             version: self.version.as_ref(),
@@ -206,7 +206,7 @@ impl Call {
         };
         // Also the host may fail in the middle of a call: what the guest had done by then is not to be done again.
         let ran = *stage.borrow() == Stage::Running;
-        (answer, ran)
+        Answer { ran, ..answer }
     }
 
     /// The call happens once for this key. It goes on if the caller goes away, because the caller will ask again.
@@ -239,9 +239,9 @@ impl Call {
             }
         };
         let running = async move {
-            let (answer, ran) = self.run().await;
+            let answer = self.run().await;
             // What did not run may run the next time.
-            if ran {
+            if answer.ran {
                 place.keep(Arc::new(answer.clone()));
             }
             answer
@@ -284,6 +284,8 @@ pub(crate) struct Answer {
     result: Result<Bytes, Failure>,
     usage: Usage,
     receipt: Option<ReceiptReference>,
+    /// Whether the guest ran.
+    ran: bool,
 }
 
 impl Weighed for Answer {
@@ -309,6 +311,7 @@ impl Answer {
             result: Err(failure.with_trace(trace)),
             usage: Usage::default(),
             receipt: None,
+            ran: false,
         }
     }
 
@@ -323,6 +326,7 @@ impl Answer {
             }),
             usage: outcome.usage,
             receipt: outcome.receipt,
+            ran: false,
         }
     }
 
@@ -331,6 +335,10 @@ impl Answer {
             Ok(output) => {
                 let kind = HeaderValue::from_static("application/json");
                 ([(header::CONTENT_TYPE, kind)], output).into_response()
+            }
+            // Whoever is told when to come again may do so unasked, and what the guest did is not to be done again.
+            Err(failure) if self.ran && failure.code == Code::AuditUnavailable => {
+                Problem::from(failure).for_good().into_response()
             }
             Err(failure) => Problem::from(failure).into_response(),
         };
@@ -378,4 +386,31 @@ fn usage(usage: &Usage) -> String {
         "{fuel}memory_bytes_peak={}, compute_ms={}, wall_us={}, http_requests={}",
         usage.memory_bytes_peak, usage.compute_ms, usage.wall_us, usage.http_requests
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_repeat_what_ran_and_is_not_on_record() {
+        let retry_after = |code, ran| {
+            let trace = TraceId::from_bytes([7; 16]);
+            let answer = Answer {
+                ran,
+                result: Err(Failure::new(code, "it failed")),
+                ..Answer::too_late(trace, 1)
+            };
+            let response = answer.into_response(Told::First);
+            let problem = response.extensions().get::<Problem>().unwrap().clone();
+            let rendered = problem.render(Response::default(), trace);
+            (
+                rendered.status().as_u16(),
+                rendered.headers().contains_key(header::RETRY_AFTER),
+            )
+        };
+        assert_eq!(retry_after(Code::AuditUnavailable, true), (503, false));
+        assert_eq!(retry_after(Code::AuditUnavailable, false), (503, true));
+        assert_eq!(retry_after(Code::Unavailable, true), (503, true));
+    }
 }

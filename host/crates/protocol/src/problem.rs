@@ -56,7 +56,7 @@ impl Problem {
         }
     }
 
-    /// Which does not pass with time.
+    /// Which does not pass with time, or is not to be tried again without a look.
     #[must_use]
     pub(crate) fn for_good(self) -> Self {
         Self {
