@@ -12,6 +12,7 @@ use semver::Version;
 
 use super::schema_rules::{self, DIALECT, SCHEMA_BYTES_MAX};
 use super::{Entry, Shape};
+pub use scopes::check_counts;
 
 /// Capabilities in one manifest. Stops a manifest from filling the registry.
 pub const CAPABILITIES_MAX: usize = 256;

@@ -5,6 +5,7 @@
 mod wanted;
 
 use aral_capability::manifest::Entry;
+use aral_capability::manifest::check::check_counts;
 use aral_contract::scope::SecretUse;
 use aral_contract::{CapabilityPattern, Digest, HostPattern, Permission, Permissions};
 use aral_persona::{Constraints, Persona, PersonaBody};
@@ -55,6 +56,9 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permi
     let Some((whole, new)) = wanted::added(entry, &items) else {
         return nothing(false);
     };
+    if check_counts(&whole.permissions).is_err() {
+        return nothing(false);
+    }
     let alone: Vec<Entry> = items.iter().filter_map(|item| item.alone(entry)).collect();
     let allowed = |with: &[&Candidate]| allowed_with(&whole, &alone, persona, policy, with);
     let in_manifest = || new.iter().map(|item| item.change()).collect::<Vec<_>>();

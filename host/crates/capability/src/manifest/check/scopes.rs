@@ -76,7 +76,11 @@ pub(super) fn check(permissions: &Permissions) -> Result<(), ManifestError> {
     Ok(())
 }
 
-fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
+/// Whether the scopes list no more than a host takes.
+///
+/// # Errors
+/// The first one that does.
+pub fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
     let count = |permission| match permission {
         Permission::NetworkRead => permissions.network_read.as_ref().map(|scope| scope.hosts.len()),
         Permission::NetworkWrite => permissions.network_write.as_ref().map(|scope| scope.hosts.len()),

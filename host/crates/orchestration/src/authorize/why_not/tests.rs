@@ -261,3 +261,22 @@ fn a_list_that_is_full_matters_only_where_something_is_to_be_added_to_it() {
         &["persona, constraints: \"allowed_domains\": [\"https://other.example\"]"],
     );
 }
+
+#[test]
+fn no_manifest_is_proposed_that_lists_more_than_a_host_takes() {
+    use aral_capability::manifest::check::SECRETS_MAX;
+    let secrets = |numbers: std::ops::Range<usize>| {
+        let one = |number: usize| json!({"name": format!("k{number}"), "use": "reveal"});
+        json!({"secret:read": {"secrets": numbers.map(one).collect::<Vec<_>>()}})
+    };
+    let persona = json!({"constraints": {"allowed_capabilities": ["*"], "allowed_permissions": ["*"]}});
+    let policy = "capabilities = [\"*\"]\npermissions = [\"*\"]\nsecret.names = [\"*\"]\nsecret.reveal = true\n";
+    let found = |asked: usize| {
+        let wanted = secrets(SECRETS_MAX..SECRETS_MAX + 1);
+        found_with(&secrets(0..asked), persona.clone(), policy, wanted)
+    };
+    let fits = found(SECRETS_MAX - 1);
+    assert!(!fits.allowed && fits.changes.len() == 1, "{fits:?}");
+    let full = found(SECRETS_MAX);
+    assert!(!full.allowed && full.changes.is_empty(), "{full:?}");
+}
