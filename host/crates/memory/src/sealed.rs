@@ -31,6 +31,7 @@ mod rotate;
 mod salvage;
 mod segments;
 mod slots;
+mod sources;
 mod sweep;
 mod transfer;
 mod tree;

@@ -1,6 +1,7 @@
 //! What can still be read of sled's log where sled itself makes nothing of it: every message that is whole, wherever it lies, and of
-//! each key the newest. sled gives all of it up for one page that it misses. Nothing here says what of it is worth anything: the keys of
-//! the records do. It changes nothing in the log.
+//! what is by a key the newest. sled gives all of it up for one page that it misses, and leaves out what lies behind the first tear.
+//! What of it is worth anything, whoever asks says: the keys of the records do. What was removed is not told apart: its key is gone. It
+//! changes nothing in the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -8,77 +9,122 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use super::segments::{HEADER_BYTES, Head, message, read_into, varint};
-use super::tree::{SEGMENT_BYTES, Tree, prefix};
+use sled::IVec;
+
+use super::segments::{HEADER_BYTES, Head, checked_bytes, message, read_into, varint};
+use super::tree::{SEGMENT_BYTES, prefix};
 use crate::store::StoreError;
 
 const SIZE: u64 = SEGMENT_BYTES as u64;
 /// The kinds of messages that say what a page of the tree holds, and how that changes.
 const NODE: u8 = 8;
 const LINK: u8 = 10;
-/// What a node is that holds entries, and what a change is.
+/// What a node is that holds entries, and what a change is that adds one.
 const LEAF: u8 = 0;
 const SET: u8 = 0;
-const REMOVE: u8 = 1;
-/// Bytes that are written at once.
-const BATCH_BYTES: usize = 1 << 20;
+/// How many bytes are checked in vain in a segment, as a multiple of its size, before what is left of it is given up: what is sealed
+/// looks like noise, and takes some fifty times. What was made for it would take a million times.
+const VAIN_SIZES_MAX: u64 = 256;
 /// What is given up where the disk cannot read.
 const BLOCK_BYTES: usize = 4096;
 
-/// What is known of a key.
+/// What is newest by a key.
 struct Newest {
     /// Where it was said in the order of all.
     lsn: u64,
-    /// Where the value lies in the file; none: it was removed.
-    value: Option<(u64, usize)>,
+    /// Where the value lies in the file.
+    offset: u64,
+    length: usize,
 }
 
 /// Of each page, with what all of its keys begin, and since when. It is not said again with each of them.
 type Prefixes = HashMap<u64, Vec<(u64, Vec<u8>)>>;
 
-/// Puts what can be read of a log into a database: records, their values and the names of namespaces, each if `is_wanted` says so
-/// of its key. Takes memory for each key.
-pub(super) fn carve(log: &File, into: &Tree, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<(), StoreError> {
-    let reading = |error: io::Error| StoreError::io("read what is left of its records", error);
-    let newest = newest(log).map_err(reading)?;
-    let (mut together, mut bytes) = (Vec::new(), 0_usize);
-    for (key, Newest { value, .. }) in newest {
-        let Some((offset, length)) = value.filter(|_| is_wanted(&key)) else {
-            continue;
-        };
-        let mut value = vec![0; length];
-        if log.read_exact_at(&mut value, offset).is_err() {
-            // A disk that has just read it.
-            continue;
-        }
-        bytes = bytes.saturating_add(key.len()).saturating_add(length);
-        together.push((key, value));
-        if bytes > BATCH_BYTES {
-            put(into, std::mem::take(&mut together));
-            bytes = 0;
-        }
-    }
-    put(into, together);
-    Ok(())
+/// Says by which key something of the log is kept, of its own key and its value; none: it is not.
+pub(super) type Keep<'a> = &'a dyn Fn(&[u8], &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+/// What can be read of a log: records, their values and the names of namespaces, as far as they are kept. Takes memory for each of
+/// them, and none for what they hold: that stays where it is.
+pub(super) struct Carved {
+    log: File,
+    newest: BTreeMap<Vec<u8>, Newest>,
+    /// How much of the log was not looked through, in bytes.
+    pub(super) skipped_bytes: u64,
 }
 
-/// Puts entries into a database that may itself be damaged: where one does not go in, the others do.
-fn put(into: &Tree, entries: Vec<(Vec<u8>, Vec<u8>)>) {
-    let mut all = sled::Batch::default();
-    for (key, value) in &entries {
-        all.insert(key.as_slice(), value.as_slice());
+impl Carved {
+    /// Looks through a log.
+    pub(super) fn from(log: File, keep: Keep<'_>) -> Result<Self, StoreError> {
+        let reading = |error: io::Error| StoreError::io("read what is left of its records", error);
+        let prefixes = prefixes(&log).map_err(reading)?;
+        let mut newest: BTreeMap<Vec<u8>, Newest> = BTreeMap::new();
+        let mut noted = Ok(());
+        let skipped_bytes = each_message(&log, &mut |found| {
+            let mut note = |prefix: &[u8], key: Range<usize>, value: Range<usize>| {
+                let part = |range: &Range<usize>| found.segment.get(range.clone()).unwrap_or_default();
+                let key = [prefix, part(&key)].concat();
+                if noted.is_err() || !is_known(&key) {
+                    return;
+                }
+                match keep(&key, part(&value)) {
+                    Ok(Some(key)) if newest.get(&key).is_none_or(|known| known.lsn <= found.lsn) => {
+                        let one = Newest {
+                            lsn: found.lsn,
+                            offset: found.offset.saturating_add(value.start as u64),
+                            length: value.len(),
+                        };
+                        newest.insert(key, one);
+                    }
+                    Ok(_) => {}
+                    Err(error) => noted = Err(error),
+                }
+            };
+            match found.head.kind {
+                NODE => {
+                    if let Some(node) = Node::parse(found) {
+                        node.entries
+                            .into_iter()
+                            .for_each(|(key, value)| note(node.prefix, key, value));
+                    }
+                }
+                LINK => {
+                    let prefix = prefixes.get(&found.head.page).and_then(|known| {
+                        let before = known.iter().rev().find(|(since, _)| *since <= found.lsn);
+                        before.or(known.first())
+                    });
+                    if let (Some((_, prefix)), Some((key, value))) = (prefix, link(found)) {
+                        note(prefix, key, value);
+                    }
+                }
+                _ => {}
+            }
+        })
+        .map_err(reading)?;
+        noted?;
+        Ok(Self {
+            log,
+            newest,
+            skipped_bytes,
+        })
     }
-    if into.apply(all).is_ok() {
-        return;
+
+    /// What is by a key; none: nothing, or the disk does not read it any more.
+    pub(super) fn get(&self, key: &[u8]) -> Option<IVec> {
+        let Newest { offset, length, .. } = self.newest.get(key)?;
+        let mut value = vec![0; *length];
+        self.log.read_exact_at(&mut value, *offset).ok()?;
+        Some(value.into())
     }
-    for (key, value) in entries {
-        let mut one = sled::Batch::default();
-        one.insert(key, value);
-        let _or_it_is_missing = into.apply(one);
+
+    /// The keys that begin with this one.
+    pub(super) fn keys<'a>(&'a self, with: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let from = self.newest.range(with.to_vec()..);
+        from.map(|(key, _)| key.as_slice())
+            .take_while(move |key| key.starts_with(with))
     }
 }
 
-fn newest(log: &File) -> io::Result<BTreeMap<Vec<u8>, Newest>> {
+fn prefixes(log: &File) -> io::Result<Prefixes> {
     let mut prefixes = Prefixes::new();
     each_message(log, &mut |found| {
         let Some(node) = (found.head.kind == NODE).then(|| Node::parse(found)).flatten() else {
@@ -90,38 +136,7 @@ fn newest(log: &File) -> io::Result<BTreeMap<Vec<u8>, Newest>> {
         }
     })?;
     prefixes.values_mut().for_each(|known| known.sort_unstable());
-    let mut newest: BTreeMap<Vec<u8>, Newest> = BTreeMap::new();
-    each_message(log, &mut |found| {
-        let mut note = |prefix: &[u8], key: Range<usize>, value: Option<Range<usize>>| {
-            let key = [prefix, found.segment.get(key).unwrap_or_default()].concat();
-            let is_newer = newest.get(&key).is_none_or(|known| known.lsn <= found.lsn);
-            if is_known(&key) && is_newer {
-                let lsn = found.lsn;
-                let value = value.map(|value| (found.offset.saturating_add(value.start as u64), value.len()));
-                newest.insert(key, Newest { lsn, value });
-            }
-        };
-        match found.head.kind {
-            NODE => {
-                if let Some(node) = Node::parse(found) {
-                    node.entries
-                        .into_iter()
-                        .for_each(|(key, value)| note(node.prefix, key, Some(value)));
-                }
-            }
-            LINK => {
-                let prefix = prefixes.get(&found.head.page).and_then(|known| {
-                    let before = known.iter().rev().find(|(since, _)| *since <= found.lsn);
-                    before.or(known.first())
-                });
-                if let (Some((_, prefix)), Some((key, value))) = (prefix, link(found)) {
-                    note(prefix, key, value);
-                }
-            }
-            _ => {}
-        }
-    })?;
-    Ok(newest)
+    Ok(prefixes)
 }
 
 /// Whether it is the key of a record, of a part of a value or of the name of a namespace.
@@ -143,16 +158,23 @@ struct Message<'a> {
     lsn: u64,
 }
 
-fn each_message(log: &File, show: &mut dyn FnMut(&Message<'_>)) -> io::Result<()> {
+/// Shows each whole message, and says how many bytes were given up.
+fn each_message(log: &File, show: &mut dyn FnMut(&Message<'_>)) -> io::Result<u64> {
     let mut segment = vec![0; SEGMENT_BYTES];
+    let mut skipped_bytes = 0_u64;
     for index in 0..log.metadata()?.len().div_ceil(SIZE) {
         let offset = index.saturating_mul(SIZE);
         let length = read(log, offset, &mut segment);
         let segment = segment.get(..length).unwrap_or_default();
-        let mut at = HEADER_BYTES;
+        let (mut at, mut vain_bytes) = (HEADER_BYTES, 0_u64);
         while at < segment.len() {
+            if vain_bytes > VAIN_SIZES_MAX.saturating_mul(SIZE) {
+                skipped_bytes = skipped_bytes.saturating_add(segment.len().saturating_sub(at) as u64);
+                break;
+            }
             let Some(head) = message(segment, at) else {
                 // What is behind damage begins somewhere.
+                vain_bytes = vain_bytes.saturating_add(checked_bytes(segment, at) as u64);
                 at = at.saturating_add(1);
                 continue;
             };
@@ -167,7 +189,7 @@ fn each_message(log: &File, show: &mut dyn FnMut(&Message<'_>)) -> io::Result<()
             });
         }
     }
-    Ok(())
+    Ok(skipped_bytes)
 }
 
 /// Reads a segment, with zeros for what the disk does not read.
@@ -209,14 +231,11 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Where the key, less the prefix, and the value of a change lie; no value: it was removed.
-fn link(found: &Message<'_>) -> Option<(Range<usize>, Option<Range<usize>>)> {
+/// Where the key, less the prefix, and the value of a change lie.
+fn link(found: &Message<'_>) -> Option<(Range<usize>, Range<usize>)> {
     let mut cursor = Cursor::of(found);
-    match cursor.byte()? {
-        SET => Some((cursor.bytes()?, Some(cursor.bytes()?))),
-        REMOVE => Some((cursor.bytes()?, None)),
-        _ => None,
-    }
+    (cursor.byte()? == SET).then_some(())?;
+    Some((cursor.bytes()?, cursor.bytes()?))
 }
 
 /// Goes through the body of a message.

@@ -8,7 +8,7 @@ use aral_contract::id::Namespace;
 use super::commit::GROUP_RECORDS_MAX;
 use super::discard::SLOTS_MAX;
 use super::entry::Header;
-use super::read::Found;
+use super::read::{Found, Read};
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::tree::{self, Scan, key, prefix};
 use super::work::Work;
@@ -254,7 +254,8 @@ impl Inner {
                 other => Some(other?),
             };
             let opened = Found::new(&self.slots, *place, entry);
-            match opened.and_then(|found| self.kept(&keys, space, namespace, &found)) {
+            let read: Read<'_> = &|at| self.tree.get(at);
+            match opened.and_then(|found| self.kept(&keys, space, namespace, &found, read)) {
                 Ok(kept) => return Ok(Look::Whole(kept)),
                 Err(error) if !error.is_damage() => return Err(error),
                 Err(_) if before == Some(header) => return Ok(Look::Damaged(header)),
@@ -263,11 +264,18 @@ impl Inner {
         }
     }
 
-    /// All that makes up a record.
-    fn kept(&self, keys: &Keys, space: Space, namespace: &Namespace, found: &Found) -> Result<Kept, StoreError> {
+    /// All that makes up a record; `read` has what lies beside it.
+    pub(super) fn kept(
+        &self,
+        keys: &Keys,
+        space: Space,
+        namespace: &Namespace,
+        found: &Found,
+        read: Read<'_>,
+    ) -> Result<Kept, StoreError> {
         let damaged = StoreError::DAMAGED_RECORD;
         let name = self.open_name(keys, space, namespace, found)?.ok_or(damaged)?;
-        let record = self.open_record(keys, space, namespace, &name, found)?;
+        let record = self.open_record(keys, space, namespace, &name, found, read)?;
         Ok(Kept {
             space,
             namespace: namespace.clone(),

@@ -240,7 +240,7 @@ impl Inner {
 }
 
 /// What a namespace is called; none: no root opens it.
-fn called(keys: &Keys, space: Space, place: &NamespacePlace, sealed: &[u8]) -> Option<Namespace> {
+pub(super) fn called(keys: &Keys, space: Space, place: &NamespacePlace, sealed: &[u8]) -> Option<Namespace> {
     let mut roots = keys.roots.iter().rev();
     roots.find_map(|root| usage::open_name(root, space, place, sealed))
 }

@@ -45,6 +45,9 @@ impl Found {
     }
 }
 
+/// Looks up what lies in the database by a key.
+pub(super) type Read<'a> = &'a dyn Fn(&[u8]) -> Result<Option<IVec>, StoreError>;
+
 impl Inner {
     /// Seconds since 1970.
     pub(super) fn now(&self) -> u64 {
@@ -150,10 +153,11 @@ impl Inner {
         name: &RecordName,
     ) -> Result<Option<Record>, StoreError> {
         self.steady(space, namespace, name, |keys, found| {
-            self.open_record(keys, space, namespace, name, found)
+            self.open_record(keys, space, namespace, name, found, &|at| self.tree.get(at))
         })
     }
 
+    /// What was found, opened; `read` has what lies beside it.
     pub(super) fn open_record(
         &self,
         keys: &Keys,
@@ -161,9 +165,10 @@ impl Inner {
         namespace: &Namespace,
         name: &RecordName,
         found: &Found,
+        read: Read<'_>,
     ) -> Result<Record, StoreError> {
         let key_of_record = self.key_of(keys, found).ok_or(DAMAGED)?;
-        let chunk = |index| self.tree.get(&key(prefix::CHUNK, &[&found.header.chunk_place(index)]));
+        let chunk = |index| read(&key(prefix::CHUNK, &[&found.header.chunk_place(index)]));
         let owner = self.owner(space, namespace);
         let value = entry::open_value(owner, &found.header, &key_of_record, name, &found.entry, chunk)?;
         Ok(Record {

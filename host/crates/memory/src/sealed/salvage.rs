@@ -12,28 +12,27 @@ use aral_runtime::files;
 use cap_std::fs::Dir;
 use quick_cache::sync::Cache;
 
-use super::carve;
-use super::check::{Damaged, Look};
+use super::check::Damaged;
 use super::database_copy::DatabaseCopy;
-use super::entry::Header;
 use super::keyring::{self, Keyring};
 use super::open::Parts;
 use super::root::{NamespacePlace, PLACE_BYTES, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
+use super::sources::{Sources, is_of_the_machine};
 use super::transfer::Tally;
-use super::tree::{self, Commit, Scan, Tree, prefix};
-use super::{Inner, SealedStore, StoreOptions, holder};
+use super::tree::{self, Commit, Tree, key, prefix};
+use super::{SealedStore, StoreOptions, holder, listing};
 use crate::backup::{self, BackupError, BackupPublicKey, Kept};
 use crate::key::hex;
 use crate::store::StoreError;
 
 /// Slots that are read at once. Bounds memory.
 const AT_ONCE: SlotIndex = 8192;
-/// Namespaces whose names are remembered: where a part of the database is missing, sled looks for it long, each time anew.
+/// Namespaces whose names are remembered.
 const REMEMBERED_MAX: usize = 1024;
 
-/// What namespaces are called; none: nothing says so.
-type Names = Cache<NamespacePlace, Option<Namespace>>;
+/// What namespaces are called.
+type Names = Cache<NamespacePlace, Namespace>;
 
 /// A store that is read although records of it are lost. It is held as if it were open.
 pub struct Salvage {
@@ -41,10 +40,9 @@ pub struct Salvage {
     pub(super) store: SealedStore,
     /// The newest commit that the database has.
     commit: Option<u64>,
-    /// Whether more was put into it from its log, also what had been removed.
-    is_carved: bool,
     /// The newest one that it is known to have had.
     durable: u64,
+    sources: Sources,
     /// Last: it goes when its database is closed.
     copy: DatabaseCopy,
 }
@@ -57,18 +55,19 @@ pub struct Salvaged {
     /// Keys whose record is not there, or does not open. They are of records that were acknowledged, but for those that a killed
     /// process may have left where the end of the database is lost.
     pub lost: u64,
-    /// Keys without a record that a killed process may have left. None of them need ever have been acknowledged.
+    /// Keys without a record that a killed process may have left, or with one that another took the place of. None of them need
+    /// ever have been acknowledged.
     pub unfinished: u64,
     /// Records in the database whose keys are gone: they were deleted or replaced after what the database has, or the keys are
     /// damaged.
     pub keyless: u64,
-    /// Whether those could be counted. Not where more was put into the copy from the log: what was removed is among that.
+    /// Whether those could be counted. Not where the log was looked through: what was removed is among what it has.
     pub is_looked_through: bool,
     /// The newest commit that the database has; none: it says nothing of that.
     pub commit: Option<u64>,
     /// The newest one that is known of; there may have been more.
     pub known_commit: u64,
-    /// How much of the database the disk could not read, in bytes.
+    /// How much of the database could not be read, in bytes: the disk did not, or what is there keeps whoever looks through it.
     pub unreadable_bytes: u64,
 }
 
@@ -110,11 +109,7 @@ impl Salvage {
         let (slots, allocation, durable) =
             SlotFile::open(&dir, &keyring.store, options.free_bytes_min, options.steps.clone())?;
         let copy = DatabaseCopy::make(&dir, copy, options.free_bytes_min)?;
-        let Database {
-            tree,
-            commit,
-            is_carved,
-        } = open(&dir, &copy, super::open::pages(&options))?;
+        let Database { tree, commit, is_empty } = open(&copy, super::open::pages(&options))?;
         let number = commit.as_ref().map(|commit| commit.number);
         let log = log_of(&dir)?;
         let parts = Parts {
@@ -131,16 +126,15 @@ impl Salvage {
         // Not closed, so that nothing is noted in it when it goes.
         let store = parts.assemble(options, false)?;
         store.0.refuse_writes();
-        let mut salvage = Self {
+        let salvage = Self {
             store,
             commit: number,
-            is_carved,
             durable,
+            sources: Sources::new(log),
             copy,
         };
-        if !is_carved && salvage.lacks_records()? {
-            salvage.is_carved = true;
-            salvage.fill_in(&log)?;
+        if is_empty || salvage.lacks_records()? {
+            salvage.sources.carve(&salvage.store.0)?;
         }
         Ok(salvage)
     }
@@ -153,30 +147,15 @@ impl Salvage {
     /// The same, or whether a key is without its record and no process that was killed can have left it so.
     fn lacks_records(&self) -> Result<bool, StoreError> {
         let inner = &self.store.0;
-        let mut lacks = self.is_behind();
+        let mut lacks = Ok(self.is_behind());
         inner.slots.walk(0, inner.slots.total()?, &mut |index, slot| {
-            let is_explained = |slot: &Slot| inner.leftovers.explain(index, slot.commit());
-            lacks = lacks || (!slot.is_free() && !inner.has_record(index, slot) && !is_explained(slot));
-        })?;
-        Ok(lacks)
-    }
-
-    /// sled leaves out what lies behind the first tear in its log. What is whole there goes into the copy, where that has nothing,
-    /// or a record without a key.
-    fn fill_in(&self, log: &File) -> Result<(), StoreError> {
-        let inner = &self.store.0;
-        carve::carve(log, &inner.tree, &|key| match key.split_first() {
-            Some((&prefix::RECORD, _)) => !inner.has_key(key),
-            Some((&prefix::NAMESPACE, place)) => {
-                let space = Space::ALL
-                    .into_iter()
-                    .find(|space| place.first() == Some(&space.byte()));
-                let place: Option<NamespacePlace> = place.try_into().ok();
-                let known = space.zip(place);
-                known.is_some_and(|(space, place)| inner.namespace_at(space, &place).ok().flatten().is_none())
+            let is_in_question = !slot.is_free() && !inner.leftovers.explain(index, slot.commit());
+            if let (Ok(false), true, Some(place)) = (&lacks, is_in_question, slot.place()) {
+                let candidates = self.sources.candidates(inner, place, index);
+                lacks = candidates.map(|candidates| candidates.found.is_empty());
             }
-            _ => inner.tree.get(key).ok().flatten().is_none(),
-        })
+        })?;
+        lacks
     }
 
     /// How many keys there are: as many as there were records.
@@ -208,7 +187,6 @@ impl Salvage {
             unreadable_bytes: self.copy.unreadable_bytes,
             ..Salvaged::default()
         };
-        let is_behind = self.is_behind();
         let names = Names::new(REMEMBERED_MAX);
         let (mut from, total) = (0, inner.slots.total()?);
         while from < total {
@@ -220,17 +198,18 @@ impl Salvage {
                 }
             })?;
             for (index, slot) in used {
-                match inner.salvage(&names, index, &slot) {
-                    Ok(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
-                    Ok(kept) => {
+                match self.salvage(&names, index, &slot)? {
+                    Looked::Whole(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
+                    Looked::Whole(kept) => {
                         writer.record(&kept)?;
                         salvaged.saved.count(kept.space, kept.classification);
                         progress(&salvaged.saved);
                     }
-                    Err(lost) if lost.is_absent && !is_behind && inner.leftovers.explain(index, slot.commit()) => {
+                    Looked::Replaced => salvaged.unfinished = salvaged.unfinished.saturating_add(1),
+                    Looked::Not(lost) if self.is_unfinished(&lost, index, &slot) => {
                         salvaged.unfinished = salvaged.unfinished.saturating_add(1);
                     }
-                    Err(lost) => {
+                    Looked::Not(lost) => {
                         salvaged.lost = salvaged.lost.saturating_add(1);
                         salvaged.known_commit = salvaged.known_commit.max(slot.commit());
                         found(lost.told);
@@ -240,10 +219,99 @@ impl Salvage {
             from = next;
         }
         writer.end()?;
-        let keyless = (!self.is_carved).then(|| inner.keyless()).flatten();
+        let carved = self.sources.carved();
+        let skipped_bytes = carved.map_or(0, |carved| carved.skipped_bytes);
+        salvaged.unreadable_bytes = salvaged.unreadable_bytes.saturating_add(skipped_bytes);
+        let keyless = match carved {
+            None => inner.keyless()?,
+            Some(_) => None,
+        };
         salvaged.is_looked_through = keyless.is_some();
         salvaged.keyless = keyless.unwrap_or(0);
         Ok(salvaged)
+    }
+
+    /// Whether a process that was killed may have left a key without its record, and nothing else can have.
+    fn is_unfinished(&self, lost: &Lost, index: SlotIndex, slot: &Slot) -> bool {
+        lost.is_absent && !self.is_behind() && self.store.0.leftovers.explain(index, slot.commit())
+    }
+
+    /// The record of a used slot.
+    fn salvage(&self, names: &Names, index: SlotIndex, slot: &Slot) -> Result<Looked, StoreError> {
+        let inner = &self.store.0;
+        let place = slot.place().copied().unwrap_or([0; PLACE_BYTES]);
+        let mut looked = self.look(names, index, &place)?;
+        if let Looked::Not(lost) = &looked
+            && self.sources.carved().is_none()
+            && !self.is_unfinished(lost, index, slot)
+        {
+            self.sources.carve(inner)?;
+            looked = self.look(names, index, &place)?;
+        }
+        if matches!(looked, Looked::Whole(_)) {
+            // A write that was cut off may have left both the old record and the new one.
+            for other in self.sources.others(&place, index) {
+                let is_newer = inner.slots.read(other)?.commit() > slot.commit();
+                if is_newer && matches!(self.look(names, other, &place)?, Looked::Whole(_)) {
+                    return Ok(Looked::Replaced);
+                }
+            }
+        }
+        Ok(looked)
+    }
+
+    /// What of a place opens with the key in a slot.
+    fn look(&self, names: &Names, index: SlotIndex, place: &Place) -> Result<Looked, StoreError> {
+        let inner = &self.store.0;
+        let space = Space::ALL
+            .into_iter()
+            .find(|space| place.first() == Some(&space.byte()));
+        let namespace = match space {
+            Some(space) => self.name_of_namespace(names, space, &namespace_of(place))?,
+            None => None,
+        };
+        let candidates = self.sources.candidates(inner, place, index)?;
+        let is_absent = candidates.is_absent();
+        let mut name = None;
+        if let (Some(space), Some(namespace)) = (space, &namespace) {
+            let keys = inner.keys.load_full();
+            for found in candidates.found {
+                let read = |key: &[u8]| self.sources.get(inner, key);
+                match inner.kept(&keys, space, namespace, &found, &read) {
+                    Ok(kept) => return Ok(Looked::Whole(kept)),
+                    Err(error) if is_of_the_machine(&error) => return Err(error),
+                    Err(_) => name = inner.open_name(&keys, space, namespace, &found).ok().flatten().or(name),
+                }
+            }
+        }
+        Ok(Looked::Not(Lost {
+            is_absent,
+            told: Damaged {
+                namespace,
+                is_secret: space == Some(Space::Secrets),
+                name,
+                place: hex(place),
+                deleted: false,
+            },
+        }))
+    }
+
+    fn name_of_namespace(
+        &self,
+        names: &Names,
+        space: Space,
+        place: &NamespacePlace,
+    ) -> Result<Option<Namespace>, StoreError> {
+        if let Some(name) = names.get(place) {
+            return Ok(Some(name));
+        }
+        let inner = &self.store.0;
+        let sealed = self.sources.get(inner, &key(prefix::NAMESPACE, &[place]))?;
+        let name = sealed.and_then(|sealed| listing::called(&inner.keys.load(), space, place, &sealed));
+        if let Some(name) = &name {
+            names.insert(*place, name.clone());
+        }
+        Ok(name)
     }
 }
 
@@ -257,46 +325,48 @@ impl fmt::Debug for Salvage {
 pub(super) struct Database {
     tree: Tree,
     commit: Option<Commit>,
-    is_carved: bool,
+    /// Whether sled made nothing of the copy.
+    is_empty: bool,
 }
 
-/// Makes one of the store in a folder and the copy of its database.
-type OpenDatabase = fn(&Dir, &DatabaseCopy, u64) -> Result<Database, StoreError>;
+/// Makes one of the copy of that of a store.
+type OpenDatabase = fn(&DatabaseCopy, u64) -> Result<Database, StoreError>;
 
 /// Opens the copy, as far as sled makes anything of it.
-fn database(store: &Dir, copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
+fn database(copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
     let open = || Tree::open(&copy.dir, &copy.path, cache_bytes);
     let opened = open().or_else(|error| {
+        if is_of_the_machine(&error) {
+            return Err(error);
+        }
         // The log alone may say as much.
         copy.forget_all_but_the_log()?;
-        open().map_err(|_| error)
+        open()
     });
     let tree = match opened {
         Ok(tree) => tree,
-        Err(error) => return carved(store, copy, cache_bytes).map_err(|_| error),
+        Err(error) if is_of_the_machine(&error) => return Err(error),
+        Err(_) => return empty(copy, cache_bytes),
     };
     let commit = match tree.find_commit() {
         Ok(commit) => commit,
-        Err(error) if error.is_damage() => None,
-        Err(error) => return Err(error),
+        Err(error) if is_of_the_machine(&error) => return Err(error),
+        Err(_) => None,
     };
     Ok(Database {
         tree,
         commit,
-        is_carved: false,
+        is_empty: false,
     })
 }
 
-/// Makes another database of what is whole in the log: in that of the store, since sled has written in the copy by now.
-pub(super) fn carved(store: &Dir, copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
-    let log = log_of(store)?;
+/// Makes an empty one, where sled makes nothing of the copy: everything is looked up in the log of the store.
+pub(super) fn empty(copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, StoreError> {
     let (dir, path) = copy.another()?;
-    let tree = Tree::open(&dir, &path, cache_bytes)?;
-    carve::carve(&log, &tree, &|_| true)?;
     Ok(Database {
-        tree,
+        tree: Tree::open(&dir, &path, cache_bytes)?,
         commit: None,
-        is_carved: true,
+        is_empty: true,
     })
 }
 
@@ -306,79 +376,17 @@ fn log_of(store: &Dir) -> Result<File, StoreError> {
         .map_err(|error| StoreError::io("open its records", error))
 }
 
-/// A key without a record that opens.
-struct Lost {
-    /// Whether the database has no record that names the key, and not one that does not open.
-    is_absent: bool,
-    told: Damaged,
+/// What there is of a key.
+enum Looked {
+    Whole(Kept),
+    /// Another that is newer took its place: the key was to be destroyed.
+    Replaced,
+    Not(Lost),
 }
 
-impl Inner {
-    /// The record of a used slot. Whatever keeps it from being read, it is lost.
-    fn salvage(&self, names: &Names, index: SlotIndex, slot: &Slot) -> Result<Kept, Lost> {
-        let place = slot.place().copied().unwrap_or([0; PLACE_BYTES]);
-        let space = Space::ALL
-            .into_iter()
-            .find(|space| place.first() == Some(&space.byte()));
-        let namespace = space.and_then(|space| self.name_of_namespace(names, space, &namespace_of(&place)));
-        let entry = self.entry(&place);
-        let is_absent = match &entry {
-            Ok(found) => found.as_ref().is_none_or(|found| found.header.slot != index),
-            Err(_) => false,
-        };
-        let is_own = entry.is_ok() && !is_absent;
-        let mut name = None;
-        if let (Some(space), Some(namespace), true) = (space, &namespace, is_own) {
-            match self.look(space, namespace, &place) {
-                Ok(Look::Whole(kept)) => return Ok(kept),
-                Ok(Look::Gone | Look::Damaged(_)) | Err(_) => name = self.name_at(space, namespace, &place),
-            }
-        }
-        Err(Lost {
-            is_absent,
-            told: Damaged {
-                namespace,
-                is_secret: space == Some(Space::Secrets),
-                name,
-                place: hex(&place),
-                deleted: false,
-            },
-        })
-    }
-
-    fn name_of_namespace(&self, names: &Names, space: Space, place: &NamespacePlace) -> Option<Namespace> {
-        names.get(place).unwrap_or_else(|| {
-            let name = self.namespace_at(space, place).ok().flatten();
-            names.insert(*place, name.clone());
-            name
-        })
-    }
-
-    /// Whether the database has a record that names this slot.
-    fn has_record(&self, index: SlotIndex, slot: &Slot) -> bool {
-        let found = slot.place().and_then(|place| self.entry(place).ok().flatten());
-        found.is_some_and(|found| found.header.slot == index)
-    }
-
-    /// Whether there is a record by this key of the database, and the slot that it names is its own.
-    fn has_key(&self, key: &[u8]) -> bool {
-        let entry = self.tree.get(key).ok().flatten();
-        entry.is_some_and(|entry| self.is_keyed(key, &entry))
-    }
-
-    fn is_keyed(&self, key: &[u8], entry: &[u8]) -> bool {
-        let place: Option<Place> = tree::place(key);
-        let slot = Header::read(entry).and_then(|header| self.slots.read(header.slot));
-        slot.is_ok_and(|slot| !slot.is_free() && slot.place() == place.as_ref())
-    }
-
-    /// How many records name a slot that is not theirs; none: the database cannot be looked through to its end.
-    fn keyless(&self) -> Option<u64> {
-        let mut count = 0_u64;
-        let looked = self.tree.scan(&[prefix::RECORD], None, &mut |at, entry| {
-            count = count.saturating_add(u64::from(!self.is_keyed(at, entry)));
-            Ok(Scan::Next)
-        });
-        looked.ok().map(|()| count)
-    }
+/// A key without a record that opens.
+struct Lost {
+    /// Whether nothing names the key, not even what does not open.
+    is_absent: bool,
+    told: Damaged,
 }

@@ -242,6 +242,12 @@ pub(super) fn message(segment: &[u8], at: usize) -> Option<Head> {
     (hasher.finalize() == !head.crc).then_some(head)
 }
 
+/// Of how many bytes [`message`] takes the checksum there.
+pub(super) fn checked_bytes(segment: &[u8], at: usize) -> usize {
+    let head = Head::parse(segment, at).filter(|head| KINDS.contains(&head.kind) && head.end <= segment.len());
+    head.map_or(0, |head| head.end.saturating_sub(at))
+}
+
 /// A number of sled's, and what follows it.
 pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (first, rest) = bytes.split_first()?;

@@ -183,7 +183,7 @@ fn where_sled_makes_nothing_of_its_log_each_whole_message_of_it_counts() {
     let before = files_of(&folder);
     let to = BackupPrivateKey::generate().unwrap();
     let copy = folder.path().join("copy");
-    let salvage = Salvage::open_as(options(&folder, 1), &copy, super::super::salvage::carved).unwrap();
+    let salvage = Salvage::open_as(options(&folder, 1), &copy, super::super::salvage::empty).unwrap();
     let mut backup = Vec::new();
     let salvaged = salvage.export(&to.public_key(), &mut backup, &mut |_| {}, &mut |_| {});
     let salvaged = salvaged.unwrap();
