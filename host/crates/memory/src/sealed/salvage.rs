@@ -211,7 +211,7 @@ impl Salvage {
                     }
                     Looked::Not(lost) => {
                         salvaged.lost = salvaged.lost.saturating_add(1);
-                        salvaged.known_commit = salvaged.known_commit.max(slot.commit());
+                        salvaged.known_commit = salvaged.known_commit.max(inner.commit_of(index, &slot));
                         found(lost.told);
                     }
                 }

@@ -15,7 +15,7 @@ use super::carve::Carved;
 use super::entry::Header;
 use super::read::Found;
 use super::root::{NamespacePlace, Place, namespace_of};
-use super::slots::SlotIndex;
+use super::slots::{Slot, SlotIndex};
 use super::tree::{self, Scan, key, prefix};
 use crate::store::StoreError;
 
@@ -172,6 +172,15 @@ impl Inner {
 }
 
 impl Inner {
+    /// The commit that a slot was written in, if it opens: a damaged one says anything.
+    pub(super) fn commit_of(&self, index: SlotIndex, slot: &Slot) -> u64 {
+        let keys = self.keys.load();
+        let opened = slot
+            .place()
+            .and_then(|place| slot.open(&keys, &self.store, index, place));
+        opened.map_or(0, |_| slot.commit())
+    }
+
     fn is_keyed(&self, key: &[u8], entry: &[u8]) -> Result<bool, StoreError> {
         let place: Option<Place> = tree::place(key);
         let slot = match Header::read(entry) {

@@ -331,3 +331,16 @@ fn a_copy_that_has_no_room_is_not_made() {
     assert!(!copy.exists());
     assert!(path(&folder, "slots").exists());
 }
+
+#[test]
+fn a_damaged_slot_does_not_say_how_many_commits_there_were() {
+    let folder = with_a_lost_end();
+    let mut slots = content(&folder, slots::NAME);
+    // Of the last slot, which is free.
+    let from = slots.len() - slots::SLOT_BYTES;
+    slots[from..].fill(0x5a);
+    lay_file(&folder, slots::NAME, &slots);
+    let to = BackupPrivateKey::generate().unwrap();
+    let found = salvage(&folder, options(&folder, 1), &to).salvaged;
+    assert_eq!((found.lost, found.known_commit), (2, 3), "{found:?}");
+}
