@@ -273,3 +273,23 @@ impl<'a> Cursor<'a> {
         Some(from..self.at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_made_to_be_checked_for_ever_is_given_up_in_parts() {
+        let log = tempfile::tempfile().unwrap();
+        // A kind and a length of half a megabyte at every second byte.
+        log.write_all_at(&[8, 0xfa].repeat(SEGMENT_BYTES / 2), 0).unwrap();
+        let carved = Carved::from(log, &|_, _| Ok(None)).unwrap();
+        assert!(carved.skipped_bytes > SIZE / 2, "{}", carved.skipped_bytes);
+        // What is sealed is looked through.
+        let log = tempfile::tempfile().unwrap();
+        let mut noise = vec![0; SEGMENT_BYTES];
+        aral_runtime::entropy::fill(&mut noise).unwrap();
+        log.write_all_at(&noise, 0).unwrap();
+        assert_eq!(Carved::from(log, &|_, _| Ok(None)).unwrap().skipped_bytes, 0);
+    }
+}

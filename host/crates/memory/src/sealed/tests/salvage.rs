@@ -344,3 +344,77 @@ fn a_damaged_slot_does_not_say_how_many_commits_there_were() {
     let found = salvage(&folder, options(&folder, 1), &to).salvaged;
     assert_eq!((found.lost, found.known_commit), (2, 3), "{found:?}");
 }
+
+#[test]
+fn a_record_behind_a_tear_is_not_hidden_by_an_older_one_that_had_its_slot() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"first");
+    let first = store.0.entry(&place(&store, "a")).unwrap().unwrap().header.slot;
+    let torn = written(&content(&folder, "records/db"));
+    put(&store, "a", b"second");
+    put(&store, "a", b"third");
+    let third = store.0.entry(&place(&store, "a")).unwrap().unwrap().header.slot;
+    assert_eq!(first, third, "the slot is used again");
+    drop(store);
+    let mut database = content(&folder, "records/db");
+    // In the body of the first message of the second.
+    database[torn + 20] ^= 1;
+    lay_file(&folder, "records/db", &database);
+    let to = BackupPrivateKey::generate().unwrap();
+    let told = salvage(&folder, options(&folder, 1), &to);
+    let found = told.salvaged;
+    assert_eq!((found.saved.records, found.lost), (1, 0), "{found:?}");
+    let (_other, store) = restored(&told.backup, &to);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"third"[..]));
+}
+
+/// A store with the keys of a record and of what was written in its place, and how much of its log there was before that.
+fn with_both_keys() -> (tempfile::TempDir, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", &[1; 100_000]);
+    let before = content(&folder, slots::NAME);
+    let kept = written(&content(&folder, "records/db"));
+    put(&store, "a", &[2; 100_000]);
+    drop(store);
+    let mut both = content(&folder, slots::NAME);
+    let pairs = both.chunks_mut(slots::SLOT_BYTES).zip(before.chunks(slots::SLOT_BYTES));
+    for (new, old) in pairs.filter(|(new, _)| new.iter().all(|byte| *byte == 0)) {
+        new.copy_from_slice(old);
+    }
+    lay_file(&folder, slots::NAME, &both);
+    (folder, kept)
+}
+
+/// What is salvaged where all is looked up in the log.
+fn salvage_the_log(folder: &tempfile::TempDir, to: &BackupPrivateKey) -> (Salvaged, Vec<u8>) {
+    let copy = folder.path().join("copy");
+    let salvage = Salvage::open_as(options(folder, 1), &copy, super::super::salvage::empty).unwrap();
+    let mut backup = Vec::new();
+    let salvaged = salvage.export(&to.public_key(), &mut backup, &mut |_| {}, &mut |_| {});
+    (salvaged.unwrap(), backup)
+}
+
+#[test]
+fn a_write_that_was_cut_off_does_not_hide_the_record_that_it_was_to_replace() {
+    let (folder, kept) = with_both_keys();
+    let to = BackupPrivateKey::generate().unwrap();
+    // All of the new one is there: it counts.
+    let (found, backup) = salvage_the_log(&folder, &to);
+    assert_eq!(
+        (found.saved.records, found.lost, found.unfinished),
+        (1, 0, 1),
+        "{found:?}"
+    );
+    let (_other, store) = restored(&backup, &to);
+    assert_eq!(value(&store, "a").unwrap(), [2; 100_000]);
+    // Each part of its value is torn.
+    let mut database = content(&folder, "records/db");
+    database[kept..].iter_mut().step_by(8192).for_each(|byte| *byte ^= 1);
+    lay_file(&folder, "records/db", &database);
+    let (found, backup) = salvage_the_log(&folder, &to);
+    assert_eq!((found.saved.records, found.lost), (1, 1), "{found:?}");
+    let (_other, store) = restored(&backup, &to);
+    assert_eq!(value(&store, "a").unwrap(), [1; 100_000]);
+}
