@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::host_pattern::{Host, Origin, Scheme};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -11,13 +12,19 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{CertificateResult, ErrorKind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
 /// Addresses of one name that are tried.
 const TRIES_MAX: usize = 4;
+/// After so long the authorities of the system are read again, where they could not be. Until then requests go on with what there is:
+/// guests must not have files read and warnings written at their own rate.
+const UNREAD_FOR: Duration = Duration::from_secs(5);
+
+/// Reads the authorities of the system.
+type Load = dyn Fn() -> CertificateResult + Send + Sync;
 
 /// A connection of either kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -26,7 +33,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// TLS for outgoing connections: versions 1.3 and 1.2, the authorities of the system and those the operator adds.
 pub(super) struct Tls {
     extra_roots: Vec<CertificateDer<'static>>,
-    connector: OnceCell<TlsConnector>,
+    load: Arc<Load>,
+    made: Mutex<Option<Made>>,
+}
+
+/// What was made of the authorities that there were.
+struct Made {
+    /// None: why it could not be made.
+    connector: Result<TlsConnector, String>,
+    /// None: it is good for ever.
+    until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -39,36 +55,48 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     pub(super) fn new(extra_roots: Vec<CertificateDer<'static>>) -> Self {
+        Self::with(extra_roots, Arc::new(rustls_native_certs::load_native_certs))
+    }
+
+    fn with(extra_roots: Vec<CertificateDer<'static>>, load: Arc<Load>) -> Self {
         Self {
             extra_roots,
-            connector: OnceCell::new(),
+            load,
+            made: Mutex::new(None),
         }
     }
 
-    /// What connects: made once, unless the authorities of the system could not be read.
+    /// What connects: made once, unless the authorities of the system could not be read. Whoever comes meanwhile waits for it.
     async fn connector(&self) -> Result<TlsConnector, Error> {
-        let make = || async {
-            match self.make().await {
-                Ok((connector, Keep::Yes)) => Ok(connector),
-                Ok((connector, Keep::No)) => Err(Ok(connector)),
-                Err(error) => Err(Err(error)),
+        let mut kept = self.made.lock().await;
+        let now = Instant::now();
+        let is_good = |made: &Made| made.until.is_none_or(|until| now < until);
+        let made = match kept.take().filter(is_good) {
+            Some(made) => made,
+            None => {
+                let (connector, keep) = match self.make().await {
+                    Ok((connector, keep)) => (Ok(connector), keep),
+                    Err(error) => (Err(error), Keep::No),
+                };
+                let until = (keep == Keep::No).then(|| Instant::now() + UNREAD_FOR);
+                Made { connector, until }
             }
         };
-        match self.connector.get_or_try_init(make).await {
-            Ok(kept) => Ok(kept.clone()),
-            Err(not_kept) => not_kept,
-        }
+        let connector = made.connector.clone();
+        *kept = Some(made);
+        connector.map_err(|error| Error::InternalError(Some(error)))
     }
 
-    async fn make(&self) -> Result<(TlsConnector, Keep), Error> {
+    async fn make(&self) -> Result<(TlsConnector, Keep), String> {
         // Reading the system's store takes tens of milliseconds, off the executor's threads.
-        let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-        let loaded = loaded.map_err(|error| Error::InternalError(Some(error.to_string())))?;
+        let load = Arc::clone(&self.load);
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        let loaded = loaded.map_err(|error| error.to_string())?;
         let (roots, keep) = roots(loaded, &self.extra_roots)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
-        let builder = builder.map_err(|error| Error::InternalError(Some(error.to_string())))?;
+        let builder = builder.map_err(|error| error.to_string())?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok((TlsConnector::from(Arc::new(config)), keep))
@@ -83,9 +111,9 @@ enum Keep {
 }
 
 /// The authorities of the system, as far as they can be read, and those that are added. None at all is an error. Where none of the
-/// system's could be read they are read again for the next request: descriptors may be used up, or the store be rewritten at this
-/// moment.
-fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result<(RootCertStore, Keep), Error> {
+/// system's could be read they are read again after a while: descriptors may be used up, or the store be rewritten at this moment.
+/// What was read in part stays as it is: one file may be nobody's to read.
+fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result<(RootCertStore, Keep), String> {
     if let Some(first) = loaded.errors.first() {
         let unreadable = loaded.errors.len();
         tracing::warn!(unreadable, %first, "authorities of the system for outgoing TLS cannot be read");
@@ -99,8 +127,7 @@ fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result
     let (extra, _unreadable) = roots.add_parsable_certificates(extra.iter().cloned());
     tracing::debug!(system, extra, "authorities for outgoing TLS");
     if roots.is_empty() {
-        let message = "the host has no authority that it could verify a server with";
-        return Err(Error::InternalError(Some(message.to_owned())));
+        return Err("the host has no authority that it could verify a server with".to_owned());
     }
     let keep = if system == 0 && is_unread { Keep::No } else { Keep::Yes };
     Ok((roots, keep))
@@ -168,6 +195,8 @@ fn tls_error(error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn authority() -> CertificateDer<'static> {
@@ -191,7 +220,7 @@ mod tests {
     #[test]
     fn a_store_without_any_authority_is_not_one() {
         for loaded in [CertificateResult::default(), unread()] {
-            assert!(matches!(roots(loaded, &[]), Err(Error::InternalError(Some(_)))));
+            assert!(roots(loaded, &[]).is_err_and(|error| error.contains("no authority")));
         }
         let (store, keep) = roots(CertificateResult::default(), &[authority()]).unwrap();
         assert_eq!((store.len(), keep), (1, Keep::Yes));
@@ -205,5 +234,32 @@ mod tests {
         let mut some = unread();
         some.certs.push(authority());
         assert_eq!(roots(some, &[authority()]).unwrap().1, Keep::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn authorities_that_cannot_be_read_are_not_read_at_the_rate_of_requests() {
+        for extra in [vec![authority()], Vec::new()] {
+            let loads = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&loads);
+            let load = move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                unread()
+            };
+            let has_authority = !extra.is_empty();
+            let tls = Arc::new(Tls::with(extra, Arc::new(load)));
+            for expected in 1..3 {
+                let requests: Vec<_> = (0..100)
+                    .map(|_| {
+                        let tls = Arc::clone(&tls);
+                        tokio::spawn(async move { tls.connector().await.is_ok() })
+                    })
+                    .collect();
+                for request in requests {
+                    assert_eq!(request.await.unwrap(), has_authority);
+                }
+                assert_eq!(loads.load(Ordering::Relaxed), expected);
+                tokio::time::advance(UNREAD_FOR).await;
+            }
+        }
     }
 }
