@@ -8,6 +8,7 @@ use aral_contract::Clock;
 use aral_runtime::files;
 use cap_std::fs::Dir;
 
+use super::file::open_to_read;
 use crate::store::StoreError;
 
 pub(super) const NAME: &str = "lock";
@@ -17,25 +18,48 @@ const TEXT_BYTES_MAX: usize = 256;
 /// Takes the lock and writes down who has it. Held until the file is closed, however the process ends.
 pub(super) fn take(dir: &Dir, path: &Path, holder: &str, clock: &dyn Clock) -> Result<File, StoreError> {
     let file = files::open_lock(dir, NAME)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(StoreError::Held {
-                path: path.to_owned(),
-                holder: read(&file),
-            });
+    held_by_none(file.try_lock(), &file, path)?;
+    note(&file, holder, clock).map_err(|error| StoreError::io("write its lock", error))?;
+    Ok(file)
+}
+
+/// The same for who writes nothing else: where the file cannot be written, nobody is kept out but who writes.
+pub(super) fn take_to_read(dir: &Dir, path: &Path, holder: &str, clock: &dyn Clock) -> Result<File, StoreError> {
+    match files::open_lock(dir, NAME) {
+        Ok(file) => {
+            held_by_none(file.try_lock(), &file, path)?;
+            if let Err(error) = note(&file, holder, clock) {
+                tracing::warn!(%error, "the lock of the store does not say who has it");
+            }
+            Ok(file)
         }
-        Err(TryLockError::Error(error)) => return Err(StoreError::io("lock its folder", error)),
+        Err(refused) => {
+            let file = open_to_read(dir, NAME).map_err(|_| refused)?;
+            held_by_none(file.try_lock_shared(), &file, path)?;
+            Ok(file)
+        }
     }
+}
+
+fn held_by_none(locked: Result<(), TryLockError>, file: &File, path: &Path) -> Result<(), StoreError> {
+    match locked {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Held {
+            path: path.to_owned(),
+            holder: read(file),
+        }),
+        Err(TryLockError::Error(error)) => Err(StoreError::io("lock its folder", error)),
+    }
+}
+
+fn note(file: &File, holder: &str, clock: &dyn Clock) -> std::io::Result<()> {
     let text = format!(
         "process {} (`{}`), since {}",
         std::process::id(),
         plain(holder),
         clock.now()
     );
-    let written = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
-    written.map_err(|error| StoreError::io("write its lock", error))?;
-    Ok(file)
+    file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0))
 }
 
 fn read(file: &File) -> String {

@@ -7,12 +7,12 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::{LockedKey, entropy, files};
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::OFlags;
+use cap_std::fs::Dir;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Epoch;
+use super::file::{open_file, open_to_read};
 use super::root::Root;
 use crate::key::{MasterKey, hex, unhex};
 use crate::key_service::KeyServiceError;
@@ -218,7 +218,16 @@ impl Keyring {
         if !dir.exists(NAME) {
             return Ok(None);
         }
-        let file = open(dir)?;
+        Self::read(open(dir)?).map(Some)
+    }
+
+    /// The same of a file that may only be read: what would replace it fails.
+    pub(super) fn load_to_read(dir: &Dir) -> Result<Self, StoreError> {
+        let file = open_to_read(dir, NAME).map_err(|error| StoreError::io("open its keyring", error))?;
+        Self::read(file)
+    }
+
+    fn read(file: File) -> Result<Self, StoreError> {
         let mut newest: Option<(u64, StoreId, Content)> = None;
         let mut newer_format = None;
         let mut pages: Vec<Vec<u8>> = Vec::new();
@@ -239,13 +248,13 @@ impl Keyring {
             return Err(StoreError::Version { found, known: FORMAT });
         }
         let (sequence, store, content) = newest.ok_or(DAMAGED)?;
-        Ok(Some(Self {
+        Ok(Self {
             file,
             store,
             sequence,
             content,
             uneven: !matches!(pages.as_slice(), [one, two] if one == two),
-        }))
+        })
     }
 
     /// Replaces the content. When this returns, both pages hold the new one on stable storage, and the old one is gone.
@@ -320,16 +329,6 @@ pub(crate) fn store_id() -> Result<StoreId, StoreError> {
 
 fn open(dir: &Dir) -> Result<File, StoreError> {
     open_file(dir, NAME).map_err(|error| StoreError::io("open its keyring", error))
-}
-
-/// A file of the store, to be read and overwritten in place. Never a link.
-pub(super) fn open_file(dir: &Dir, name: &str) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    dir.open_with(name, &options).map(cap_std::fs::File::into_std)
 }
 
 fn page(store: &StoreId, sequence: u64, content: &Content) -> Result<Vec<u8>, StoreError> {

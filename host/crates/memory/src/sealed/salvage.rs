@@ -21,6 +21,7 @@ use super::slots::{Slot, SlotFile, SlotIndex};
 use super::sources::{Sources, is_of_the_machine};
 use super::transfer::Tally;
 use super::tree::{self, Commit, Tree, key, prefix};
+use super::unreadable::Unreadable;
 use super::{SealedStore, StoreOptions, holder, listing};
 use crate::backup::{self, BackupError, BackupPublicKey, Kept};
 use crate::key::hex;
@@ -67,7 +68,8 @@ pub struct Salvaged {
     pub commit: Option<u64>,
     /// The newest one that is known of; there may have been more.
     pub known_commit: u64,
-    /// How much of the database could not be read, in bytes: the disk did not, or what is there keeps whoever looks through it.
+    /// How much of the database and the slot file could not be read, in bytes: the disk did not, or what is there keeps whoever looks
+    /// through it. There are 32 keys in 4,096 bytes of the slot file, and none of those counts as lost.
     pub unreadable_bytes: u64,
 }
 
@@ -86,7 +88,7 @@ impl Salvaged {
 
 impl Salvage {
     /// Opens what is left. Its database is copied to the folder `copy`, which must not exist and goes when this is dropped. In the
-    /// store itself nothing is changed but the file `lock`.
+    /// store itself nothing is changed but the file `lock`, and that only where it can be.
     ///
     /// # Errors
     /// As [`SealedStore::open`], but that lost records are none; [`StoreError::Full`] if there is no room for the copy;
@@ -103,11 +105,10 @@ impl Salvage {
             ));
         }
         let dir = files::create_private_dir(&options.path)?;
-        let lock = holder::take(&dir, &options.path, &options.holder, &*options.clock)?;
-        let keyring = Keyring::load(&dir)?.ok_or(keyring::DAMAGED)?;
+        let lock = holder::take_to_read(&dir, &options.path, &options.holder, &*options.clock)?;
+        let keyring = Keyring::load_to_read(&dir)?;
         let keys = super::open::unlocked(&keyring, &options)?;
-        let (slots, allocation, durable) =
-            SlotFile::open(&dir, &keyring.store, options.free_bytes_min, options.steps.clone())?;
+        let (slots, allocation, durable) = SlotFile::open_to_read(&dir, &keyring.store)?;
         let copy = DatabaseCopy::make(&dir, copy, options.free_bytes_min)?;
         let Database { tree, commit, is_empty } = open(&copy, super::open::pages(&options))?;
         let number = commit.as_ref().map(|commit| commit.number);
@@ -221,7 +222,10 @@ impl Salvage {
         writer.end()?;
         let carved = self.sources.carved();
         let skipped_bytes = carved.map_or(0, |carved| carved.skipped_bytes);
-        salvaged.unreadable_bytes = salvaged.unreadable_bytes.saturating_add(skipped_bytes);
+        let unreadable_bytes = inner.slots.unreadable.as_ref().map_or(0, Unreadable::bytes);
+        for bytes in [skipped_bytes, unreadable_bytes] {
+            salvaged.unreadable_bytes = salvaged.unreadable_bytes.saturating_add(bytes);
+        }
         let keyless = match carved {
             None => inner.keyless()?,
             Some(_) => None,

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 
-use super::keyring::open_file;
+use super::file::open_file;
 use super::tree::{self, SEGMENT_BYTES};
 
 const SIZE: u64 = SEGMENT_BYTES as u64;

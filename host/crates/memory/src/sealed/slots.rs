@@ -2,7 +2,7 @@
 //! without the key the record is noise, wherever copies of it may lie. The layout is in docs/store-format.md.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 
 use aral_runtime::files;
@@ -13,9 +13,11 @@ use super::allocation::{Allocation, BLOCK_SLOTS};
 use super::beside::Beside;
 use super::bytes::joined;
 use super::entry::Drawn;
-use super::keyring::{FORMAT, StoreId, open_file};
+use super::file::{open_file, open_to_read};
+use super::keyring::{FORMAT, StoreId};
 use super::room::Room;
 use super::root::{Keys, PLACE_BYTES, Place};
+use super::unreadable::Unreadable;
 use super::{Step, Steps};
 use crate::crypto::{KEY_BYTES, NONCE_BYTES, TAG_BYTES};
 use crate::store::StoreError;
@@ -35,6 +37,9 @@ const SEALED_BYTES: usize = KEY_BYTES + TAG_BYTES;
 const PLACE_FROM: usize = 4 + NONCE_BYTES + SEALED_BYTES;
 const COMMIT_FROM: usize = PLACE_FROM + PLACE_BYTES;
 pub(super) const DAMAGED: StoreError = StoreError::Corrupt { what: "the slot file" };
+const MISSING: StoreError = StoreError::Corrupt {
+    what: "the slot file, which is not there,",
+};
 
 /// The key of one record, erased when dropped.
 pub(crate) type RecordKey = Zeroizing<[u8; KEY_BYTES]>;
@@ -122,6 +127,8 @@ pub(crate) struct SlotFile {
     steps: Steps,
     /// What the disk keeps free when this grows, in bytes.
     free_bytes_min: u64,
+    /// Which blocks the disk does not read: their slots are taken for free ones. None: it is an error.
+    pub(super) unreadable: Option<Unreadable>,
     /// How often it was walked through.
     #[cfg(test)]
     pub(super) walks: std::sync::atomic::AtomicUsize,
@@ -145,13 +152,32 @@ impl SlotFile {
         free_bytes_min: u64,
         steps: Steps,
     ) -> Result<(Self, Allocation, u64), StoreError> {
-        let file = match open_file(dir, NAME) {
+        let (slots, durable) = Self::of(open_file(dir, NAME), store, free_bytes_min, steps)?;
+        // What a process left that was killed may be in the memory of the system alone: it is not judged, or built on, before
+        // it is on stable storage.
+        slots.sync()?;
+        let allocation = slots.scan()?;
+        Ok((slots, allocation, durable))
+    }
+
+    /// The same, where nothing is written and one block that the disk does not read is not to cost all the others.
+    pub(super) fn open_to_read(dir: &Dir, store: &StoreId) -> Result<(Self, Allocation, u64), StoreError> {
+        let (mut slots, durable) = Self::of(open_to_read(dir, NAME), store, 0, Steps::default())?;
+        slots.unreadable = Some(Unreadable::default());
+        let allocation = slots.scan()?;
+        Ok((slots, allocation, durable))
+    }
+
+    /// The file, and the commit that it says is on stable storage.
+    fn of(
+        file: io::Result<File>,
+        store: &StoreId,
+        free_bytes_min: u64,
+        steps: Steps,
+    ) -> Result<(Self, u64), StoreError> {
+        let file = match file {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(StoreError::Corrupt {
-                    what: "the slot file, which is not there,",
-                });
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(MISSING),
             Err(error) => return Err(StoreError::io("open its slot file", error)),
         };
         let mut header = vec![0; HEADER_BYTES];
@@ -181,14 +207,19 @@ impl SlotFile {
             file,
             steps,
             free_bytes_min,
+            unreadable: None,
             #[cfg(test)]
             walks: std::sync::atomic::AtomicUsize::default(),
         };
-        // What a process left that was killed may be in the memory of the system alone: it is not judged, or built on, before
-        // it is on stable storage.
-        slots.sync()?;
-        let allocation = slots.scan()?;
-        Ok((slots, allocation, durable))
+        Ok((slots, durable))
+    }
+
+    fn read_at(&self, part: &mut [u8], first: SlotIndex) -> io::Result<()> {
+        let read = |part: &mut [u8], at: u64| self.file.read_exact_at(part, at);
+        match &self.unreadable {
+            None => read(part, offset(first)),
+            Some(unreadable) => unreadable.read(&read, part, offset(first)),
+        }
     }
 
     /// How many slots the file has; a torn last one does not count.
@@ -224,7 +255,7 @@ impl SlotFile {
         while first < to {
             let count = to.saturating_sub(first).min(AT_ONCE);
             let part = buffer.get_mut(..count as usize * SLOT_BYTES).ok_or(DAMAGED)?;
-            self.file.read_exact_at(part, offset(first)).map_err(reading)?;
+            self.read_at(part, first).map_err(reading)?;
             let (slots, _) = part.as_chunks::<SLOT_BYTES>();
             for (index, slot) in (first..).zip(slots) {
                 show(index, &Slot(*slot));
@@ -236,7 +267,7 @@ impl SlotFile {
 
     pub(crate) fn read(&self, index: SlotIndex) -> Result<Slot, StoreError> {
         let mut slot = [0; SLOT_BYTES];
-        match self.file.read_exact_at(&mut slot, offset(index)) {
+        match self.read_at(&mut slot, index) {
             // A record that names a slot behind the end is damaged, and that is found out by whoever asked.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Slot::FREE),
             other => other.map(|()| Slot(slot)).map_err(reading),

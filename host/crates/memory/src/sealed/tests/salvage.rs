@@ -409,12 +409,30 @@ fn a_write_that_was_cut_off_does_not_hide_the_record_that_it_was_to_replace() {
     );
     let (_other, store) = restored(&backup, &to);
     assert_eq!(value(&store, "a").unwrap(), [2; 100_000]);
-    // Each part of its value is torn.
+    // Each part of its value is torn; what was there before may end with bytes that are zero.
     let mut database = content(&folder, "records/db");
-    database[kept..].iter_mut().step_by(8192).for_each(|byte| *byte ^= 1);
+    database[kept + 64..].iter_mut().step_by(8192).for_each(|byte| *byte ^= 1);
     lay_file(&folder, "records/db", &database);
     let (found, backup) = salvage_the_log(&folder, &to);
     assert_eq!((found.saved.records, found.lost), (1, 1), "{found:?}");
     let (_other, store) = restored(&backup, &to);
     assert_eq!(value(&store, "a").unwrap(), [1; 100_000]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test takes rights away")]
+fn a_store_that_may_only_be_read_is_salvaged() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = with_a_lost_end();
+    let store = folder.path().join("store");
+    let allow = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    for file in [holder::NAME, slots::NAME, keyring::NAME, "records/db"] {
+        allow(&path(&folder, file), 0o400);
+    }
+    allow(&store, 0o500);
+    let to = BackupPrivateKey::generate().unwrap();
+    let found = salvage(&folder, options(&folder, 1), &to).salvaged;
+    allow(&store, 0o700);
+    assert_eq!((found.saved.records, found.lost), (2, 1), "{found:?}");
 }
