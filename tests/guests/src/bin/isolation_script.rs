@@ -6,7 +6,9 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use aral_test_guests::imports::aral::capability::{context, exec, log, memory_read, memory_write, secret_read, secret_write};
+use aral_test_guests::imports::aral::capability::{
+    context, exec, log, memory_read, memory_write, secret_read, secret_write,
+};
 use aral_test_guests::imports::wasi::http::types::{Fields, Method, OutgoingRequest};
 use aral_test_guests::run;
 use serde_json::{Value, json};
@@ -102,8 +104,33 @@ impl Script {
     /// A step of a path, or what somebody hopes is taken for one.
     fn name(&mut self) -> String {
         let names = [
-            "a", "b", "folder", "link", "file.txt", "..", ".", "", "/", "//", "out", "dangling", "é", "\u{0}", "a\u{0}b", "A",
-            "secret.txt", "inner", "%2e%2e", "..\\", "\u{202e}", "con", " ", "...", "outside", "abs", "loop",
+            "a",
+            "b",
+            "folder",
+            "link",
+            "file.txt",
+            "..",
+            ".",
+            "",
+            "/",
+            "//",
+            "out",
+            "dangling",
+            "é",
+            "\u{0}",
+            "a\u{0}b",
+            "A",
+            "secret.txt",
+            "inner",
+            "%2e%2e",
+            "..\\",
+            "\u{202e}",
+            "con",
+            " ",
+            "...",
+            "outside",
+            "abs",
+            "loop",
         ];
         match self.byte() {
             255 => "n".repeat(300),
@@ -153,7 +180,10 @@ fn main() {
     run(|input| {
         let digits = input["script"].as_str().expect("a script").as_bytes();
         let digit = |digit: u8| (digit as char).to_digit(16).expect("hex digits") as u8;
-        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let bytes: Vec<u8> = digits
+            .chunks_exact(2)
+            .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+            .collect();
         let port = |port: &Value| port.as_u64().expect("a port");
         let told = Told {
             root: input["root"].as_str().expect("a folder").to_owned(),
@@ -161,7 +191,10 @@ fn main() {
         };
         let mut script = Script(bytes.into_iter());
         let mut held = Held {
-            files: preopens::get_directories().into_iter().map(|(handle, _)| handle).collect(),
+            files: preopens::get_directories()
+                .into_iter()
+                .map(|(handle, _)| handle)
+                .collect(),
             requests: Vec::new(),
         };
         let (mut steps, mut done) = (0_u64, 0_u64);
@@ -216,7 +249,9 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
             true
         }
         6 => {
-            let Ok(stream) = handle.read_via_stream(script.number()) else { return false };
+            let Ok(stream) = handle.read_via_stream(script.number()) else {
+                return false;
+            };
             seen(stream.read(script.number()));
             let _skipped = stream.blocking_skip(script.number() % 64);
             seen(stream.blocking_read(script.number()))
@@ -224,9 +259,13 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
         7 => handle.stat().is_ok(),
         8 => handle.stat_at(script.follows(), &script.path()).is_ok(),
         9 => {
-            let Ok(entries) = handle.read_directory() else { return false };
+            let Ok(entries) = handle.read_directory() else {
+                return false;
+            };
             for _ in 0..script.byte() {
-                let Ok(Some(entry)) = entries.read_directory_entry() else { break };
+                let Ok(Some(entry)) = entries.read_directory_entry() else {
+                    break;
+                };
                 seen::<()>(Ok(entry.name.into_bytes()));
             }
             true
@@ -234,7 +273,9 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
         10 => handle.create_directory_at(&script.path()).is_ok(),
         11 => {
             let other = &handles[usize::from(script.byte()) % handles.len()];
-            handle.link_at(script.follows(), &script.path(), other, &script.path()).is_ok()
+            handle
+                .link_at(script.follows(), &script.path(), other, &script.path())
+                .is_ok()
         }
         12 => {
             let other = &handles[usize::from(script.byte()) % handles.len()];
@@ -248,7 +289,9 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
         18 => handle.set_times(script.time(), script.time()).is_ok(),
         19 => {
             let (follows, path) = (script.follows(), script.path());
-            handle.set_times_at(follows, &path, script.time(), script.time()).is_ok()
+            handle
+                .set_times_at(follows, &path, script.time(), script.time())
+                .is_ok()
         }
         20 => handle.metadata_hash().is_ok(),
         21 => handle.metadata_hash_at(script.follows(), &script.path()).is_ok(),
@@ -296,7 +339,9 @@ fn other(script: &mut Script, what: u8, requests: &mut Vec<OutgoingRequest>, tol
             let (prefix, cursor) = (script.name(), (script.byte() % 2 == 0).then(|| script.name()));
             let page = memory_read::list(namespace, &prefix, cursor.as_deref(), script.number() as u32);
             page.is_ok_and(|page| {
-                let next = page.cursor.map(|cursor| memory_read::list(namespace, &prefix, Some(&cursor), 1));
+                let next = page
+                    .cursor
+                    .map(|cursor| memory_read::list(namespace, &prefix, Some(&cursor), 1));
                 next.is_none_or(|next| next.is_ok())
             })
         }
@@ -385,11 +430,19 @@ fn unsent(script: &mut Script, requests: &mut Vec<OutgoingRequest>) -> bool {
         }
         2 => {
             let text = script.text();
-            taken(request.set_authority(Some(text.as_str())), text.len(), AUTHORITY_BYTES_MAX)
+            taken(
+                request.set_authority(Some(text.as_str())),
+                text.len(),
+                AUTHORITY_BYTES_MAX,
+            )
         }
         3 => {
             let text = format!("/{}", script.text());
-            taken(request.set_path_with_query(Some(text.as_str())), text.len(), PATH_BYTES_MAX)
+            taken(
+                request.set_path_with_query(Some(text.as_str())),
+                text.len(),
+                PATH_BYTES_MAX,
+            )
         }
         4 => {
             let Ok(body) = request.body() else { return false };

@@ -411,7 +411,10 @@ fn a_write_that_was_cut_off_does_not_hide_the_record_that_it_was_to_replace() {
     assert_eq!(value(&store, "a").unwrap(), [2; 100_000]);
     // Each part of its value is torn; what was there before may end with bytes that are zero.
     let mut database = content(&folder, "records/db");
-    database[kept + 64..].iter_mut().step_by(8192).for_each(|byte| *byte ^= 1);
+    database[kept + 64..]
+        .iter_mut()
+        .step_by(8192)
+        .for_each(|byte| *byte ^= 1);
     lay_file(&folder, "records/db", &database);
     let (found, backup) = salvage_the_log(&folder, &to);
     assert_eq!((found.saved.records, found.lost), (1, 1), "{found:?}");
