@@ -50,7 +50,7 @@ static LEAKED: AtomicBool = AtomicBool::new(false);
 /// What was read, looked at.
 fn seen<E>(read: Result<Vec<u8>, E>) -> bool {
     let has = |bytes: &Vec<u8>, canary: &[u8]| bytes.windows(canary.len()).any(|window| window == canary);
-    let is_canary = |bytes: &Vec<u8>| CANARIES.iter().any(|canary| has(bytes, *canary));
+    let is_canary = |bytes: &Vec<u8>| CANARIES.iter().any(|canary| has(bytes, canary));
     LEAKED.fetch_or(read.as_ref().is_ok_and(is_canary), Relaxed);
     read.is_ok()
 }
@@ -219,7 +219,7 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
     let which = usize::from(script.byte()) % handles.len();
     let handle = &handles[which];
     match what % 26 {
-        0 | 1 | 2 => {
+        0..=2 => {
             let follows = script.follows();
             let path = script.path();
             let open = OpenFlags::from_bits_retain(script.byte() & 15);
@@ -242,7 +242,7 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
                 let bytes = script.bytes();
                 let room = stream.check_write().unwrap_or(0).min(bytes.len() as u64);
                 let _written = stream.write(&bytes[..room as usize]);
-                if script.byte() % 2 == 0 {
+                if script.byte().is_multiple_of(2) {
                     let _flushed = stream.blocking_flush();
                 }
             }
@@ -312,7 +312,7 @@ fn step(script: &mut Script, held: &mut Held, told: &Told) -> bool {
 fn other(script: &mut Script, what: u8, requests: &mut Vec<OutgoingRequest>, told: &Told) -> bool {
     let namespace = ["notes", "other", "", "shared"][usize::from(script.byte()) % 4];
     let options = |script: &mut Script| memory_write::PutOptions {
-        ttl_seconds: (script.byte() % 2 == 0).then(|| script.number()),
+        ttl_seconds: script.byte().is_multiple_of(2).then(|| script.number()),
         classification: [
             memory_write::Classification::Public,
             memory_write::Classification::Internal,
@@ -336,7 +336,7 @@ fn other(script: &mut Script, what: u8, requests: &mut Vec<OutgoingRequest>, tol
             seen(found.map(|entry| entry.map(|entry| entry.value).unwrap_or_default()))
         }
         1 => {
-            let (prefix, cursor) = (script.name(), (script.byte() % 2 == 0).then(|| script.name()));
+            let (prefix, cursor) = (script.name(), script.byte().is_multiple_of(2).then(|| script.name()));
             let page = memory_read::list(namespace, &prefix, cursor.as_deref(), script.number() as u32);
             page.is_ok_and(|page| {
                 let next = page
