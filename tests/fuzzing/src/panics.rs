@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How the threads of the host are called that do not belong to one runtime.
 const OF_HOST: &str = "aral-";
@@ -41,10 +42,13 @@ impl Watched {
             .thread_name(name.as_str())
             .enable_all()
             .build();
-        Self {
-            runtime: runtime.expect("threads"),
-            name,
-        }
+        let runtime = runtime.expect("threads");
+        // Where somebody else has the function `main`, as libFuzzer does, SIGPIPE still ends a process that writes to a program that
+        // is gone. With a handler it does not.
+        let within = runtime.enter();
+        drop(signal(SignalKind::pipe()).expect("a signal"));
+        drop(within);
+        Self { name, runtime }
     }
 
     /// # Panics
