@@ -81,7 +81,7 @@ impl Weight {
             }
             self.bytes.fetch_add(more, Ordering::Relaxed);
         } else {
-            self.give_back(before.saturating_sub(bytes));
+            self.lower(bytes);
         }
         Ok(())
     }
