@@ -109,6 +109,40 @@ mod tests {
         }
     }
 
+    /// An epoch of three hours that is looked at, and how often it was told that its beginning was lost.
+    struct Looked {
+        _folder: tempfile::TempDir,
+        calendar: Arc<Calendar>,
+        age: EpochAge,
+        dir: cap_std::fs::Dir,
+        told: AtomicUsize,
+    }
+
+    impl Looked {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
+            Self {
+                age: EpochAge::new(folder.path(), 3, Arc::clone(&calendar) as _),
+                dir: files::open_root(folder.path()).unwrap(),
+                told: AtomicUsize::new(0),
+                calendar,
+                _folder: folder,
+            }
+        }
+
+        fn look(&self) -> bool {
+            let moved = || {
+                self.told.fetch_add(1, Ordering::Relaxed);
+            };
+            self.age.is_over("name", &moved).unwrap()
+        }
+
+        fn go_on(&self, hours: i64) {
+            *self.calendar.0.lock().unwrap() += SignedDuration::from_hours(hours);
+        }
+    }
+
     #[test]
     fn an_epoch_is_as_long_as_was_asked_for_whoever_counts() {
         let folder = tempfile::tempdir().unwrap();
@@ -155,70 +189,52 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_for_once_is_nobodys_doing() {
-        let folder = tempfile::tempdir().unwrap();
-        let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let age = EpochAge::new(folder.path(), 3, Arc::clone(&calendar) as _);
-        let dir = files::open_root(folder.path()).unwrap();
-        let told = AtomicUsize::new(0);
-        let look = || {
-            let moved = || {
-                told.fetch_add(1, Ordering::Relaxed);
-            };
-            age.is_over("name", &moved).unwrap()
-        };
-        assert!(!look());
-        let written = files::read_capped(&dir, FILE, 100).unwrap();
-        *calendar.0.lock().unwrap() += SignedDuration::from_hours(1);
+        let epoch = Looked::new();
+        let dir = &epoch.dir;
+        assert!(!epoch.look());
+        let written = files::read_capped(dir, FILE, 100).unwrap();
+        epoch.go_on(1);
         dir.remove_file(FILE).unwrap();
         dir.create_dir(FILE).unwrap();
-        assert!(!look());
-        assert_eq!(told.load(Ordering::Relaxed), 0);
+        assert!(!epoch.look());
+        assert_eq!(epoch.told.load(Ordering::Relaxed), 0);
         dir.remove_dir(FILE).unwrap();
-        assert!(!look());
-        assert_eq!(told.load(Ordering::Relaxed), 1, "now it is gone");
-        assert_eq!(files::read_capped(&dir, FILE, 100).unwrap(), written);
-        files::write_atomic(&dir, FILE, &[b'x'; 5000], 0o600).unwrap();
-        assert!(!look(), "nor is that a beginning");
-        assert_eq!(files::read_capped(&dir, FILE, 100).unwrap(), written);
-        *calendar.0.lock().unwrap() += SignedDuration::from_hours(2);
+        assert!(!epoch.look());
+        assert_eq!(epoch.told.load(Ordering::Relaxed), 1, "now it is gone");
+        assert_eq!(files::read_capped(dir, FILE, 100).unwrap(), written);
+        files::write_atomic(dir, FILE, &[b'x'; 5000], 0o600).unwrap();
+        assert!(!epoch.look(), "nor is that a beginning");
+        assert_eq!(files::read_capped(dir, FILE, 100).unwrap(), written);
+        epoch.go_on(2);
         dir.remove_file(FILE).unwrap();
         dir.create_dir(FILE).unwrap();
-        assert!(look(), "it ends all the same");
+        assert!(epoch.look(), "it ends all the same");
     }
 
     #[test]
     fn who_can_write_the_file_alone_keeps_no_epoch_alive_and_is_on_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let age = EpochAge::new(folder.path(), 3, Arc::clone(&calendar) as _);
-        let dir = files::open_root(folder.path()).unwrap();
-        let told = AtomicUsize::new(0);
-        let look = || {
-            let moved = || {
-                told.fetch_add(1, Ordering::Relaxed);
-            };
-            age.is_over("name", &moved).unwrap()
-        };
-        assert!(!look());
+        let epoch = Looked::new();
+        let dir = &epoch.dir;
+        assert!(!epoch.look());
         for hour in 1..3 {
-            *calendar.0.lock().unwrap() += SignedDuration::from_hours(1);
+            epoch.go_on(1);
             if hour == 1 {
                 dir.remove_file(FILE).unwrap();
             } else {
-                let now = calendar.now();
-                files::write_atomic(&dir, FILE, format!("name {now}").as_bytes(), 0o600).unwrap();
+                let now = epoch.calendar.now();
+                files::write_atomic(dir, FILE, format!("name {now}").as_bytes(), 0o600).unwrap();
             }
-            assert!(!look());
-            let written = files::read_capped(&dir, FILE, 100).unwrap();
+            assert!(!epoch.look());
+            let written = files::read_capped(dir, FILE, 100).unwrap();
             assert_eq!(
                 written, b"name 2026-01-01T00:00:00Z",
                 "the next process is to know it too"
             );
         }
-        assert_eq!(told.load(Ordering::Relaxed), 1);
-        *calendar.0.lock().unwrap() += SignedDuration::from_hours(1);
+        assert_eq!(epoch.told.load(Ordering::Relaxed), 1);
+        epoch.go_on(1);
         dir.remove_file(FILE).unwrap();
-        assert!(look());
-        assert!(!age.is_over("next", &|| panic!("it was not known")).unwrap());
+        assert!(epoch.look());
+        assert!(!epoch.age.is_over("next", &|| panic!("it was not known")).unwrap());
     }
 }

@@ -771,16 +771,22 @@ async fn another_configuration_asks_for_keys_and_has_the_last_ones_while_there_i
     assert_eq!(persona(&sixth, &token).await, unknown);
 }
 
-#[tokio::test]
-async fn who_comes_while_the_first_asks_after_a_long_rest_waits_and_is_let_in() {
+/// An issuer at an address, whose key was asked for once, at second 0, and a token by it.
+async fn with_a_known_key() -> (Signer, Server, Arc<Hand>, Issuers, String) {
     let one = Signer::new("one", TokenAlgorithm::EdDSA);
     let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
-    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
     let list = vec![options(server.place(), &[TokenAlgorithm::EdDSA])];
     let all = Issuers::new(list, Arc::clone(&clock) as Arc<dyn Clock>);
     let token = one.token(|_| ());
     server.say("200 OK", &set(&[&one]));
     assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+    (one, server, clock, all, token)
+}
+
+#[tokio::test]
+async fn who_comes_while_the_first_asks_after_a_long_rest_waits_and_is_let_in() {
+    let (one, server, clock, all, token) = with_a_known_key().await;
+    let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
     // A night: the keys do not serve any more, and the issuer is well.
     at(10_000);
     let both = tokio::join!(persona(&all, &token), persona(&all, &token));
@@ -800,14 +806,8 @@ async fn who_comes_while_the_first_asks_after_a_long_rest_waits_and_is_let_in() 
 
 #[tokio::test]
 async fn who_has_a_known_key_does_not_wait_for_an_issuer_that_brought_nothing() {
-    let one = Signer::new("one", TokenAlgorithm::EdDSA);
-    let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
+    let (_, server, clock, all, token) = with_a_known_key().await;
     let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
-    let list = vec![options(server.place(), &[TokenAlgorithm::EdDSA])];
-    let all = Issuers::new(list, Arc::clone(&clock) as Arc<dyn Clock>);
-    let token = one.token(|_| ());
-    server.say("200 OK", &set(&[&one]));
-    assert_eq!(persona(&all, &token).await.unwrap(), "agent");
     server.say("503 Service Unavailable", b"");
     at(100);
     assert_eq!(persona(&all, &token).await.unwrap(), "agent");
