@@ -20,8 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aral_contract::Classification;
+use aral_contract::id::Namespace;
+use aral_memory::record::PAGE_NAMES_MAX;
 use aral_memory::sealed::{Step, Steps};
-use aral_memory::{MasterKey, Operation, Precondition, Quota, SealedStore, StoreError, StoreOptions, Write};
+use aral_memory::{
+    MasterKey, Operation, Precondition, Quota, RecordStore, SealedStore, StoreError, StoreOptions, Write,
+};
 use clock::SteppedClock;
 use script::{Act, Change, Turn};
 use zeroize::Zeroizing;
@@ -107,6 +111,7 @@ fn take(store: &SealedStore, clock: &SteppedClock, index: usize, turn: &Turn) ->
             store.memory().apply(&namespace, operations, &Quota::UNLIMITED)?;
         }
         Act::Wait { seconds } => clock.advance(*seconds),
+        Act::Read { namespace } => read(&*store.memory(), &namespace.parse().expect("a namespace"))?,
         Act::Sweep => while store.sweep(100)?.more {},
         Act::Rotate { key } => {
             let key = MasterKey::from_text(key.as_bytes())?;
@@ -115,6 +120,20 @@ fn take(store: &SealedStore, clock: &SteppedClock, index: usize, turn: &Turn) ->
     }
     tell(&format!("{} {index}", turn.thread));
     Ok(())
+}
+
+fn read(records: &dyn RecordStore, namespace: &Namespace) -> Result<(), StoreError> {
+    let mut cursor = None;
+    loop {
+        let page = records.list(namespace, "", cursor.as_deref(), PAGE_NAMES_MAX)?;
+        for name in &page.names {
+            records.get(namespace, name)?;
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 fn operation(change: &Change) -> Operation {

@@ -17,6 +17,7 @@ mod file;
 mod holder;
 mod keyring;
 mod listing;
+mod log_sync;
 mod open;
 mod owner;
 mod past;

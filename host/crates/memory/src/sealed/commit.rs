@@ -127,6 +127,7 @@ impl Inner {
 
     /// Whether it would be refused. Waits for nobody: while somebody writes, it would not.
     pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        self.tree.log_sync.check()?;
         match self.writer.try_lock() {
             Ok(writer) if writer.failed => Err(failed()),
             Ok(_) | Err(TryLockError::WouldBlock) => Ok(()),
@@ -231,13 +232,10 @@ impl Inner {
         }
         // From here on a failure leaves open what is on the disk.
         writer.commit = writer.commit.saturating_add(1);
-        let settled = if written.is_long { self.tree.settle() } else { Ok(()) };
-        let mut rest = settled.and_then(|()| {
-            let changing = self.recents.changing(&written.places);
-            let applied = self.tree.apply(written.batch);
-            drop(changing);
-            applied.and_then(|()| self.write_records())
-        });
+        let changing = self.recents.changing(&written.places);
+        let applied = self.tree.apply(written.batch);
+        drop(changing);
+        let mut rest = applied.and_then(|()| self.write_records());
         if written.only_adds {
             rest = writer.beside.wait().map_err(slots::syncing).and(rest);
             self.steps.reached(Step::SlotsSynced);

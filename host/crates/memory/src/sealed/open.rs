@@ -262,8 +262,8 @@ impl Drop for Inner {
         if noted.is_err() {
             return;
         }
-        // Also what sled has moved by itself: it keeps to itself that a sync failed, but the system tells each who has the file open.
-        match self.tree.settle() {
+        // Also what sled wrote for who only read.
+        match self.tree.flush().and_then(|()| self.tree.sync()) {
             Ok(()) => {
                 let _the_walk_is_done_then = files::write_atomic(&self.dir, CLOSED, b"", 0o600);
             }

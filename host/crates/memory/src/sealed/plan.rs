@@ -14,7 +14,7 @@ use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
-use super::tree::{self, Added, Commit, Tree, expiry_key, key, prefix};
+use super::tree::{Added, Commit, Tree, expiry_key, key, prefix};
 use crate::record::{RecordName, Usage, VALUE_BYTES_MAX};
 use crate::store::StoreError;
 
@@ -66,8 +66,6 @@ pub(super) struct Written {
     pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) batch: sled::Batch,
     pub(super) is_empty: bool,
-    /// The batch may be written over more than a segment.
-    pub(super) is_long: bool,
     /// Nothing is removed or replaced: whatever of it is lost, nothing that was there is.
     pub(super) only_adds: bool,
     /// Records that are made, replaced or removed.
@@ -306,8 +304,6 @@ impl<'a> Plan<'a> {
             doomed: self.doomed.clone(),
         };
         self.changes.push((key(prefix::COMMIT, &[]), Some(commit.to_bytes())));
-        let bytes_of = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len);
-        let is_long = tree::is_long(self.changes.iter().map(bytes_of).sum());
         let mut batch = sled::Batch::default();
         for (key, value) in self.changes {
             match value {
@@ -319,7 +315,6 @@ impl<'a> Plan<'a> {
             slots: self.slots,
             batch,
             is_empty,
-            is_long,
             only_adds,
             places,
             doomed: self.doomed,

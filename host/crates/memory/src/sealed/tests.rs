@@ -1341,6 +1341,41 @@ fn put_all(store: &SealedStore, names: std::ops::Range<usize>) {
         .unwrap();
 }
 
+/// Nobody cleans but who writes: that must be enough.
+#[test]
+fn the_file_of_the_database_stays_in_proportion() {
+    const RECORDS: usize = 600;
+    const BYTES: usize = 16_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let database = folder.path().join("store/records/db");
+    let bytes = || std::fs::metadata(&database).unwrap().len();
+    let mut seed = 1_u64;
+    let mut round = || {
+        for _ in 0..RECORDS / 20 {
+            let some = (0..20).map(|_| {
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let index = (seed >> 33) as usize % RECORDS;
+                Operation::Put(write(&format!("name-{index}"), &[7; BYTES]))
+            });
+            let memory = store.memory();
+            memory
+                .apply(&namespace(NOTES), some.collect(), &Quota::UNLIMITED)
+                .unwrap();
+        }
+    };
+    (0..3).for_each(|_| round());
+    let early = bytes();
+    eprintln!("early {early} live {}", RECORDS * BYTES);
+    for _ in 0..10 {
+        round();
+        eprintln!("{}", bytes());
+    }
+    assert!(bytes() < early * 2, "{early} bytes, then {}", bytes());
+}
+
 #[test]
 fn what_a_commit_says_of_itself_is_never_larger_than_a_chunk() {
     let folder = tempfile::tempdir().unwrap();

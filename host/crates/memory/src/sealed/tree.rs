@@ -5,12 +5,14 @@ use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
 use sled::IVec;
 
 use super::entry::CHUNK_BYTES;
+use super::log_sync::{LogSync, Position};
 use super::root::{NamespacePlace, PLACE_BYTES, Place};
 use crate::store::StoreError;
 
@@ -21,27 +23,6 @@ pub(crate) const NAME: &str = "records";
 /// sled never syncs, and that is not only values but whole nodes. A leaf has fewer than 32 entries when it is written, each
 /// of at most a chunk, a name and what seals them: half a mebibyte holds the largest.
 pub(super) const SEGMENT_BYTES: usize = 2 << 20;
-
-/// How often sled looks whether a segment is to be cleaned. While nobody writes, nothing else of ours syncs its file, and sled
-/// writes over a segment once what it moved out of it was handed to the system, which is not yet the disk. Each of its rounds
-/// ends with an fsync; before, it cleans for half of this time, and then for one leaf more. A segment is written over two whole
-/// ones later at the earliest: one for what is moved in a round, and one for a batch that holds up its fsync and is not long
-/// ([`is_long`]). That the copy is on the disk by then is an estimate, and no guarantee: sled moves in memory, and on a fast machine
-/// may move more than [`MOVED_BYTES_PER_MS`]. With its default, 500 ms, 6 MB in a second would be too many. The price is 50 syncs a
-/// second in an open store, also where nothing has changed: each has the disk empty its cache.
-const CLEANING_MS: u64 = 20;
-/// What sled is taken to move at most in a millisecond of cleaning: 140 MB in a second.
-const MOVED_BYTES_PER_MS: u64 = 140_000;
-/// The largest leaf.
-const LEAF_BYTES_MAX: usize = 512 << 10;
-const _: () = assert!(LEAF_BYTES_MAX <= SEGMENT_BYTES / 4);
-// What is moved in a round is less than a segment.
-const _: () = assert!(CLEANING_MS / 2 * MOVED_BYTES_PER_MS + (LEAF_BYTES_MAX as u64) < SEGMENT_BYTES as u64);
-
-/// A change of a leaf is written alone, until there are so many: then all of the leaf is.
-const CHANGES_OF_LEAF: usize = 10;
-/// Entries of a leaf at most.
-const LEAF_ENTRIES_MAX: usize = 16;
 
 /// How often, and how far apart, a database is tried that is being closed: for two seconds.
 const LOCKED_ATTEMPTS_MAX: u32 = 100;
@@ -140,13 +121,6 @@ impl Added {
     }
 }
 
-/// Whether a batch may be written over more than a segment, and so reach one that sled gives out again meanwhile: by the bytes of
-/// its changes, and by what they have rewritten of leaves if their neighbours are as long as they are.
-pub(super) fn is_long(bytes: usize) -> bool {
-    let rewritten = bytes.saturating_mul(LEAF_ENTRIES_MAX) / CHANGES_OF_LEAF;
-    bytes.saturating_add(rewritten) > SEGMENT_BYTES
-}
-
 /// Whether there is a database with anything in it.
 pub(crate) fn is_there(dir: &Dir) -> bool {
     let file = dir.metadata(Path::new(NAME).join("db"));
@@ -159,12 +133,12 @@ pub(crate) struct Tree {
     db: sled::Db,
     /// Of the file that sled writes: an fsync is one of the file, whoever opened it.
     pub(super) file: File,
+    pub(super) log_sync: LogSync,
+    /// Held by many who read, step by step, or by the one who writes a batch.
+    gate: RwLock<()>,
     /// How often entries were looked through.
     #[cfg(test)]
     pub(super) scans: std::sync::atomic::AtomicUsize,
-    /// How often it was settled.
-    #[cfg(test)]
-    pub(super) settlings: std::sync::atomic::AtomicUsize,
 }
 
 impl Tree {
@@ -175,7 +149,8 @@ impl Tree {
             .path(path.join(NAME))
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(Some(CLEANING_MS))
+            // No thread of its own that moves what is left in segments, whose syncs come when they come: see `LogSync`.
+            .flush_every_ms(None)
             .mode(sled::Mode::HighThroughput);
         // On a thread of its own: sled may panic on damaged files, and while opening it holds what a panic would leave.
         let opened = std::thread::Builder::new()
@@ -190,6 +165,8 @@ impl Tree {
             .open(Path::new(NAME).join("db"))
             .map_err(|error| StoreError::io("open its records", error))?
             .into_std();
+        let own_dir = dir.try_clone();
+        let own_dir = own_dir.map_err(|error| StoreError::io("open its folder", error))?;
         // sled does not sync its settings. And the names of new files, once: afterwards sled writes into `db` alone.
         for part in [
             Path::new(NAME).join("conf"),
@@ -202,17 +179,17 @@ impl Tree {
         }
         Ok(Self {
             tree: (*db).clone(),
+            log_sync: LogSync::new(own_dir, handed(&db)),
+            gate: RwLock::default(),
             db,
             file,
             #[cfg(test)]
             scans: std::sync::atomic::AtomicUsize::default(),
-            #[cfg(test)]
-            settlings: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        fenced("read its records", || self.tree.get(key))
+        self.step(|| self.tree.get(key))
     }
 
     /// The newest commit. A database without one has lost it.
@@ -248,33 +225,40 @@ impl Tree {
 
     /// All of the batch, or none.
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        // Once before it holds up who reads, and then what they had moved meanwhile.
+        self.settle()?;
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        self.settle()?;
         fenced(WRITE, || self.tree.apply_batch(batch))
     }
 
     /// Hands what was applied to the system. That is not yet stable storage: sled does not ask for that.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        self.keep_up()?;
         fenced(WRITE, || self.db.flush()).map(drop)
+    }
+
+    /// Has everything handed to the system that is written before a batch: what the segments of a batch say is on the disk is that,
+    /// and must be so.
+    fn settle(&self) -> Result<(), StoreError> {
+        self.flush()?;
+        self.keep_up()
+    }
+
+    fn keep_up(&self) -> Result<(), StoreError> {
+        self.log_sync.keep_up(&self.file, || handed(&self.db))
+    }
+
+    /// A step of reading. It writes, too, where it is the first that passes a leaf which is to be divided or joined.
+    fn step<T>(&self, read: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+        let _beside = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        self.keep_up()?;
+        fenced("read its records", read)
     }
 
     /// Everything that was flushed is on stable storage when this returns.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.file
-            .sync_all()
-            .map_err(|error| StoreError::io("sync its records", error))
-    }
-
-    /// Syncs also what sled has moved by itself.
-    ///
-    /// For who is about to write a batch that is long: it goes on for more than a segment, and so may be written over one out of
-    /// which sled has moved what was left, before that copy was ever synced, since sled's own thread for this waits for the batch.
-    /// When this returns the copies are on stable storage, but for what that thread moves between this and the batch. No more can
-    /// be done from outside of sled: a power cut while the batch is written can take such a copy, and the store then says that it
-    /// has lost records.
-    pub(crate) fn settle(&self) -> Result<(), StoreError> {
-        #[cfg(test)]
-        self.settlings.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.flush()?;
-        self.sync()
+        self.log_sync.sync(&self.file, || handed(&self.db))
     }
 
     /// Whether any record lies in a namespace, under its root.
@@ -294,7 +278,7 @@ impl Tree {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let mut entries = self.tree.range::<&[u8], _>((from, Bound::Unbounded));
         loop {
-            let next = fenced("read its records", || entries.next().transpose())?;
+            let next = self.step(|| entries.next().transpose())?;
             let Some((key, value)) = next.filter(|(key, _)| key.starts_with(prefix)) else {
                 return Ok(());
             };
@@ -304,6 +288,11 @@ impl Tree {
             }
         }
     }
+}
+
+/// Up to where sled has handed its log to the system. sled tells this in what it does not document.
+fn handed(db: &sled::Db) -> Position {
+    db.context.pagecache.log.stable_offset()
 }
 
 /// What sled 0.34 does not do before it opens what a process left that was killed. It writes down, and syncs, what it made of

@@ -146,7 +146,7 @@ impl Recording {
     fn rotation(&self) -> Option<(usize, &str)> {
         self.turns.iter().find_map(|turn| match &turn.act {
             Act::Rotate { key } => Some((turn.thread, key.as_str())),
-            Act::Apply { .. } | Act::Wait { .. } | Act::Sweep => None,
+            Act::Apply { .. } | Act::Wait { .. } | Act::Read { .. } | Act::Sweep => None,
         })
     }
 
@@ -313,7 +313,7 @@ fn without_the_syncs_of_the_store_losses_are_found() {
     }
 }
 
-const RECORDS: usize = 4000;
+const RECORDS: usize = 2000;
 
 /// What one thread does to its records, so many at a time.
 fn turns_of(changes: impl Iterator<Item = Change>, at_once: usize) -> Vec<Turn> {
@@ -326,23 +326,6 @@ fn turns_of(changes: impl Iterator<Item = Change>, at_once: usize) -> Vec<Turn> 
         },
     });
     together.collect()
-}
-
-/// Waits until nothing but syncs is written down any more: sled has cleaned what there was to clean.
-fn until_clean(trace: &Path) {
-    const STEP: Duration = Duration::from_millis(50);
-    let bytes = || std::fs::metadata(trace).expect("a trace").len();
-    let (mut before, mut quiet) = (bytes(), 0);
-    for _ in 0..2400 {
-        std::thread::sleep(STEP);
-        let now = bytes();
-        quiet = if now - before < 64 << 10 { quiet + 1 } else { 0 };
-        before = now;
-        if quiet == 40 {
-            return;
-        }
-    }
-    panic!("sled did not end to clean");
 }
 
 /// The size of sled's segments.
@@ -377,11 +360,17 @@ fn used_again(recording: &Recording, moment: usize) -> usize {
 
 const DATABASE: &str = "records/db";
 
-/// Nobody writes, and nobody else syncs: what sled moves must be on the disk before it uses the place again. This is so on the
-/// machine that it runs on, as fast as that is: how much sled moves between two syncs is bounded by nothing. What is moved right
-/// before a large batch is not tried here.
-#[test]
-fn what_is_cleaned_while_nobody_writes_is_not_lost() {
+/// Moments at which the database was written.
+fn writes(recording: &Recording, from: usize) -> Vec<usize> {
+    let database = Path::new(DATABASE);
+    let is_one = |event: &&Event| matches!(&event.what, Happened::Write { path, .. } if path == database);
+    let written = recording.events.iter().filter(is_one).map(|event| event.done);
+    written.filter(|done| *done > from).collect()
+}
+
+/// A writer that deletes most of a store, reads all that is left, and writes again in short commits and in long ones, so that sled
+/// cleans and writes over what it has cleaned; and so many threads that read beside it.
+fn cleaning(readers: usize) -> Recording {
     let name = |index: usize| format!("{}name-{index}", name_prefix(0));
     let put = |index: usize| Change::Put {
         name: name(index),
@@ -391,6 +380,12 @@ fn what_is_cleaned_while_nobody_writes_is_not_lost() {
         },
         ttl_seconds: None,
         class: 1,
+    };
+    let read = |thread: usize| Turn {
+        thread,
+        act: Act::Read {
+            namespace: "one".to_owned(),
+        },
     };
     let puts = turns_of((0..RECORDS).map(put), 100);
     let place = Place::new();
@@ -406,35 +401,62 @@ fn what_is_cleaned_while_nobody_writes_is_not_lost() {
     let mut before = State::new();
     puts.iter().for_each(|turn| perform(&mut before, &turn.act, START));
     let gone = (0..RECORDS).filter(|index| !index.is_multiple_of(3));
-    // In few turns, so that most is left to be cleaned once they have ended.
-    let deletes = turns_of(gone.map(|index| Change::Delete { name: name(index) }), 1000);
-    let runs = vec![(deletes, None)];
-    let mut recording = Recording::of_resting_runs(place, START, before, runs, until_clean);
-    let told = |event: &&Event| event.what == Happened::Told("end".to_owned());
-    let end = recording
+    let mut turns = turns_of(gone.map(|index| Change::Delete { name: name(index) }), 1000);
+    turns.push(read(0));
+    for (at_once, count) in [(20, 200), (400, 1200), (20, 200)] {
+        turns.extend(turns_of((RECORDS..RECORDS + count).map(put), at_once));
+    }
+    turns.extend((1..=readers).flat_map(|thread| std::iter::repeat_n(read(thread), 6)));
+    Recording::of_resting_runs(place, START, before, vec![(turns, None)], |_trace| {
+        std::thread::sleep(Duration::from_secs(1));
+    })
+}
+
+/// sled moves what is left in segments that are mostly empty, and uses their place again, without a sync of its own, also for who
+/// only reads: what it has moved must be on the disk before, also where a commit is longer than a segment.
+#[test]
+fn what_is_cleaned_is_not_lost_and_nothing_is_while_nobody_writes() {
+    let mut recording = cleaning(0);
+    let told = |event: &&Event| matches!(event.what, Happened::Told(_));
+    let told: Vec<usize> = recording.events.iter().filter(told).map(|event| event.done).collect();
+    let end = *told.last().expect("the end of what was written");
+    assert_eq!(writes(&recording, end), [0; 0], "nobody writes any more");
+    assert!(used_again(&recording, 0) > 8, "hardly anything was written over");
+    let moments = writes(&recording, 0);
+    assert_none(&recording.cut_at(&moments, None, 80, 8));
+    // The control: as if nothing was synced but what is acknowledged, before it is.
+    let syncs: Vec<usize> = recording
         .events
         .iter()
-        .find(told)
-        .expect("the end of what was written")
-        .done;
-    let database = Path::new(DATABASE);
-    let is_cleaning =
-        |event: &&Event| event.done > end && matches!(&event.what, Happened::Write { path, .. } if path == database);
-    let moments: Vec<usize> = recording
-        .events
-        .iter()
-        .filter(is_cleaning)
+        .filter(is_of_database)
         .map(|event| event.done)
         .collect();
-    assert!(moments.len() > 4, "sled cleaned nothing: {} writes", moments.len());
-    assert!(used_again(&recording, end) > 0, "nothing was written over");
-    assert_none(&recording.cut_at(&moments, None, 60, 8));
-    // The control: as if sled's own thread synced nothing.
-    let is_its_sync =
-        |event: &Event| event.done > end && matches!(&event.what, Happened::Sync(path) if path == database);
-    recording.events.retain(|event| !is_its_sync(event));
-    let wrong = recording.cut_at(&moments, None, 60, 9);
-    assert!(!wrong.is_empty(), "nobody noticed that sled's thread never synced");
+    let acknowledged = |sync: &usize| {
+        let next = told.iter().find(|told| *told > sync);
+        !syncs.iter().any(|later| later > sync && Some(later) < next)
+    };
+    let kept: Vec<usize> = syncs.iter().copied().filter(acknowledged).collect();
+    assert!(kept.len() + 4 < syncs.len(), "{} of {} syncs", kept.len(), syncs.len());
+    recording
+        .events
+        .retain(|event| !is_of_database(&event) || kept.contains(&event.done));
+    let mut seeds = 9..13;
+    assert!(
+        seeds.any(|seed| !recording.cut_at(&moments, None, 40, seed).is_empty()),
+        "nobody noticed that nothing was synced that sled moved"
+    );
+}
+
+fn is_of_database(event: &&Event) -> bool {
+    matches!(&event.what, Happened::Sync(path) if path == Path::new(DATABASE))
+}
+
+#[test]
+fn what_is_cleaned_while_others_read_is_not_lost() {
+    let recording = cleaning(2);
+    assert!(used_again(&recording, 0) > 8, "hardly anything was written over");
+    let moments = writes(&recording, 0);
+    assert_none(&recording.cut_at(&moments, None, 60, 14));
 }
 
 #[test]

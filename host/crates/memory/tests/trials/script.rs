@@ -39,6 +39,8 @@ pub(crate) enum Act {
     Apply { namespace: String, changes: Vec<Change> },
     /// Lets time go by.
     Wait { seconds: u64 },
+    /// Lists a namespace and reads each record of it.
+    Read { namespace: String },
     /// Sweeps until nothing is left.
     Sweep,
     /// Rotates to the master key with this text.
@@ -78,6 +80,7 @@ impl fmt::Display for Turn {
                 changes.iter().try_for_each(|change| write!(f, ", {change}"))
             }
             Act::Wait { seconds } => write!(f, "wait {seconds}"),
+            Act::Read { namespace } => write!(f, "read {namespace}"),
             Act::Sweep => f.write_str("sweep"),
             Act::Rotate { key } => write!(f, "rotate {key}"),
         }
@@ -117,6 +120,9 @@ pub(crate) fn parse(script: &str) -> Option<Vec<Turn>> {
             ["wait", seconds] => Act::Wait {
                 seconds: seconds.parse().ok()?,
             },
+            ["read", namespace] => Act::Read {
+                namespace: (*namespace).to_owned(),
+            },
             ["sweep"] => Act::Sweep,
             ["rotate", key] => Act::Rotate { key: (*key).to_owned() },
             _ => return None,
@@ -149,7 +155,7 @@ pub(crate) fn perform(state: &mut State, act: &Act, now: i64) {
             }
         }
         Act::Wait { .. } | Act::Sweep => forget_expired(state, now),
-        Act::Rotate { .. } => {}
+        Act::Read { .. } | Act::Rotate { .. } => {}
     }
 }
 

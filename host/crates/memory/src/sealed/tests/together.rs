@@ -28,20 +28,6 @@ fn stopping(folder: &tempfile::TempDir) -> (SealedStore, Receiver<()>, Sender<()
     (store.unwrap(), stops, go_on)
 }
 
-#[test]
-fn what_was_moved_is_synced_before_a_batch_that_may_be_written_over_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SealedStore::open(options(&folder, 1)).unwrap();
-    let settlings = || store.0.tree.settlings.load(Ordering::Relaxed);
-    put(&store, "short", &[7; 700_000]);
-    put_all(&store, 0..100);
-    assert_eq!(settlings(), 0, "a segment holds them, and their leaves");
-    put(&store, "long", &[7; 900_000]);
-    assert_eq!(settlings(), 1);
-    put(&store, "last", b"value");
-    assert_eq!(settlings(), 1);
-}
-
 fn putting(store: &SealedStore, name: &'static str, told: &Sender<&'static str>) -> JoinHandle<()> {
     let (store, told) = (store.clone(), told.clone());
     std::thread::spawn(move || {
