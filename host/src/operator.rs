@@ -162,6 +162,15 @@ impl Operator {
         Ok(self.0.sink.available()?)
     }
 
+    /// Waits until there is room for what is recorded next.
+    fn wait_for_room(&self) -> Result<(), Failure> {
+        self.check_recorded()?;
+        match self.0.sink.room() {
+            None => Ok(()),
+            Some(room) => Ok(Self::wait(room)??),
+        }
+    }
+
     fn record(&self, kind: EventKind) {
         self.0.sink.record(Event {
             at: self.0.clock.now(),

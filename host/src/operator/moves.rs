@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
+use aral_contract::event::{DataOperation, SecretOperation};
 use aral_contract::{Classification, Code, EventKind, Failure};
-use aral_memory::MasterKey;
 use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
-use aral_memory::sealed::{self, Existing, Progress, Tally};
+use aral_memory::sealed::{self, Arrived, Existing, Progress, Tally};
+use aral_memory::{MasterKey, SealedStore};
 use serde::{Deserialize, Serialize};
 
 use super::{Act, Hidden, Operator, Tell, Told};
@@ -271,19 +272,28 @@ impl MemoryImport {
         let (store, key_id) = (operator.store()?, key.public_key().id());
         let mut come_in = sealed::Imported::default();
         operator.record(security("memory_import_begun", format!("key {key_id}")));
-        let imported = store.import(&key, backup, existing, &mut |imported| {
+        let mut unrecorded = None;
+        let imported = store.import(&key, backup, existing, &mut |imported, arrived| {
             if imported.restored.secrets > come_in.restored.secrets {
                 operator.forget_secrets();
             }
             come_in = *imported;
+            arrived.iter().for_each(|one| operator.record(came(&store, one)));
             let _nobody_watches = tell(Told::Progress {
                 done: imported.seen(),
                 total: None,
             });
+            match operator.wait_for_room() {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(failure) => {
+                    unrecorded = Some(failure);
+                    ControlFlow::Break(())
+                }
+            }
         });
         // What a write did that failed nobody knows.
         operator.forget_secrets();
-        let ended = imported.map_err(backup_failure);
+        let ended = unrecorded.map_or_else(|| imported.map_err(backup_failure), Err);
         operator.record(moved(
             "memory_imported",
             &key_id,
@@ -296,6 +306,36 @@ impl MemoryImport {
             kept: come_in.kept,
             expired: come_in.expired,
         })
+    }
+}
+
+/// A record that an import wrote, as any other one that is written.
+fn came(store: &SealedStore, record: &Arrived) -> EventKind {
+    let secret = record.is_secret.then(|| record.name.as_str().parse().ok()).flatten();
+    if let Some(secret) = secret {
+        return EventKind::SecretAccess {
+            capability: None,
+            persona: None,
+            secret,
+            operation: SecretOperation::Write,
+            target: None,
+            refused: None,
+        };
+    }
+    let records = if record.is_secret {
+        store.secrets()
+    } else {
+        store.memory()
+    };
+    EventKind::DataAccess {
+        capability: None,
+        persona: None,
+        operation: DataOperation::Write,
+        namespace: record.namespace.clone(),
+        record: Some(records.tag(&record.namespace, &record.name)),
+        classification: Some(record.classification),
+        amount: record.bytes,
+        refused: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! documents of somebody who has the key and writes strange things: they are refused, or mean the same each time they are read.
 
 use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use aral_audit::{AuditLog, Blinder, Checkpoint, LogOptions, newest_checkpoint, receipt};
@@ -176,7 +177,9 @@ pub fn backup(edits: &Edits) {
     let changed = edits.of(good);
     let folder = scratch::folder();
     let store = SealedStore::open(store::options(folder.path())).expect("a store");
-    let imported = store.import(key, &mut Cursor::new(&changed), Existing::Keep, &mut |_| ());
+    let imported = store.import(key, &mut Cursor::new(&changed), Existing::Keep, &mut |_, _| {
+        ControlFlow::Continue(())
+    });
     assert_eq!(imported.is_ok(), changed == *good, "{imported:?}");
     store::holds_nothing_else(&store, changed == *good);
 }

@@ -58,7 +58,7 @@ use cap_std::fs::Dir;
 pub use check::{Checked, Damaged, Delete};
 pub use rotate::{Alone, Progress, Rotated};
 pub use salvage::{Salvage, Salvaged};
-pub use transfer::{Existing, Imported, Tally};
+pub use transfer::{Arrived, Existing, Imported, Tally};
 
 use crate::key::{MasterKey, hex};
 use crate::key_service::KeyService;

@@ -71,6 +71,21 @@ impl Lab {
         let events = self.kept.take();
         let shown = |event| match event {
             EventKind::Security { rule, subject, .. } => Some(format!("{rule} {subject}")),
+            EventKind::DataAccess {
+                operation: DataOperation::Write,
+                namespace,
+                record: Some(_),
+                classification: Some(classification),
+                amount,
+                refused: None,
+                ..
+            } => Some(format!("{namespace}: {amount} {}", classification.as_str())),
+            EventKind::SecretAccess {
+                operation: SecretOperation::Write,
+                secret,
+                refused: None,
+                ..
+            } => Some(format!("secret {secret}")),
             _ => None,
         };
         events.into_iter().filter_map(shown).collect()
@@ -101,12 +116,17 @@ impl Lab {
         act.act(&self.operator, &mut Cursor::new(backup), &mut |_| Ok(()))
     }
 
-    /// The two events of one move: `which`, and how it ended.
-    fn assert_recorded(&self, which: &str, ended: &str) {
+    /// The events of one move: `which`, what was written one by one, and how it ended.
+    fn assert_recorded(&self, which: &str, written: &[&str], ended: &str) {
         let key = self.key.public_key().id();
         let begin = format!("memory_{which}_begun key {key}");
         let end = format!("memory_{which}ed key {key}: {ended}");
-        assert_eq!(self.events(), [begin, end]);
+        let mut events = self.events();
+        assert_eq!(events.first(), Some(&begin));
+        assert_eq!(events.pop(), Some(end));
+        let mut between = events.split_off(1);
+        between.sort();
+        assert_eq!(between, written);
     }
 }
 
@@ -114,16 +134,60 @@ impl Lab {
 fn an_export_and_an_import_say_what_went_and_came() {
     let lab = Lab::new();
     let mut backup = lab.backup();
-    lab.assert_recorded("export", "3 records, 1 of them secrets, classified up to secret; whole");
+    lab.assert_recorded(
+        "export",
+        &[],
+        "3 records, 1 of them secrets, classified up to secret; whole",
+    );
     assert_eq!(lab.import(&backup).unwrap().restored, 3);
-    lab.assert_recorded("import", "3 records, 1 of them secrets, classified up to secret; whole");
+    let written = ["notes: 131072 confidential", "notes: 131072 internal", "secret token"];
+    lab.assert_recorded(
+        "import",
+        &written,
+        "3 records, 1 of them secrets, classified up to secret; whole",
+    );
     backup.pop();
     let failure = lab.import(&backup).map(drop).unwrap_err();
     let ended = format!(
         "0 records, 0 of them secrets, classified up to none; cut off: {}",
         failure.code
     );
-    lab.assert_recorded("import", &ended);
+    lab.assert_recorded("import", &[], &ended);
+}
+
+#[test]
+fn an_import_ends_where_nothing_more_can_be_recorded() {
+    let lab = Lab::new();
+    let store = lab.operator.store().unwrap();
+    let put = |index: u32| {
+        let write = Put {
+            name: format!("small-{index}").parse().unwrap(),
+            value: Zeroizing::new(b"x".to_vec()),
+            ttl_seconds: None,
+            classification: Classification::Public,
+            precondition: Precondition::Any,
+        };
+        aral_memory::Operation::Put(write)
+    };
+    let puts = (0..1000).map(put).collect();
+    let notes = "notes".parse().unwrap();
+    store.memory().apply(&notes, puts, &Quota::UNLIMITED).unwrap();
+    let backup = lab.backup();
+    lab.events();
+    lab.kept.fill();
+    let failure = lab.import(&backup).map(drop).unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable);
+    let events = lab.events();
+    // All that was written is on record, and the import was not gone on with.
+    let (begin, rest) = events.split_first().unwrap();
+    let (end, written) = rest.split_last().unwrap();
+    assert!(begin.starts_with("memory_import_begun"), "{begin}");
+    assert!((1..1003).contains(&written.len()), "{}", written.len());
+    let counted = format!(": {} records, ", written.len());
+    assert!(
+        end.contains(&counted) && end.ends_with("cut off: audit.unavailable"),
+        "{end}"
+    );
 }
 
 #[test]

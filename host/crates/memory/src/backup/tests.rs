@@ -1,6 +1,7 @@
 //! A backup goes into another store whole, and not at all if anything is wrong with it.
 
 use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -72,10 +73,16 @@ fn a_backup_restores_every_record_of_both_spaces_as_it_was() {
     }
     let to = store(&folder, "to");
     put(&*to.memory(), "notes", "a", b"newer", None);
-    let mut seen = 0;
+    let (mut seen, mut came) = (0, Vec::new());
     let mut import = |existing| {
-        to.import(&key, &mut Cursor::new(&bytes), existing, &mut |imported| {
-            seen = imported.seen()
+        to.import(&key, &mut Cursor::new(&bytes), existing, &mut |imported, arrived| {
+            seen = imported.seen();
+            came.extend(
+                arrived
+                    .iter()
+                    .map(|one| (one.is_secret, one.name.to_string(), one.bytes)),
+            );
+            ControlFlow::Continue(())
         })
         .unwrap()
     };
@@ -92,6 +99,14 @@ fn a_backup_restores_every_record_of_both_spaces_as_it_was() {
     assert_eq!(get(&*to.memory(), "notes", "a").unwrap().value.as_slice(), b"newer");
     assert_eq!(import(Existing::Replace).restored.records, 3);
     assert_eq!(seen, 3);
+    came.sort();
+    // What stayed did not come.
+    let (a, big, token) = ((false, "a", 3), (false, "large", 200_000), (true, "token", 8));
+    let expected = [a, big, big, token, token];
+    assert_eq!(
+        came,
+        expected.map(|(is_secret, name, bytes)| (is_secret, name.to_owned(), bytes))
+    );
     assert_eq!(get(&*to.memory(), "notes", "a"), get(&*from.memory(), "notes", "a"));
     assert_eq!(get(&*to.memory(), "other", "large").unwrap().value.as_slice(), large);
     assert_eq!(
@@ -121,7 +136,10 @@ fn an_import_waits_for_the_disk_once_for_many_records() {
     put(&*to.memory(), "notes", "7", b"newer", None);
     commits.store(0, Ordering::Relaxed);
     let mut told = 0;
-    let imported = to.import(&key, &mut Cursor::new(&bytes), Existing::Keep, &mut |_| told += 1);
+    let imported = to.import(&key, &mut Cursor::new(&bytes), Existing::Keep, &mut |_, _| {
+        told += 1;
+        ControlFlow::Continue(())
+    });
     let imported = imported.unwrap();
     assert_eq!((imported.restored.records, imported.kept), (500, 1));
     assert_eq!(get(&*to.memory(), "notes", "499").unwrap().value.as_slice(), b"x");
@@ -140,8 +158,11 @@ fn a_backup_that_is_cut_changed_or_not_ours_changes_nothing() {
     let key = BackupPrivateKey::generate().unwrap();
     let bytes = backup(&from, &key.public_key());
     let to = store(&folder, "to");
-    let import =
-        |bytes: &[u8], key: &BackupPrivateKey| to.import(key, &mut Cursor::new(bytes), Existing::Replace, &mut |_| {});
+    let import = |bytes: &[u8], key: &BackupPrivateKey| {
+        to.import(key, &mut Cursor::new(bytes), Existing::Replace, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+    };
     for length in 0..bytes.len() {
         let error = import(&bytes[..length], &key).unwrap_err();
         assert!(

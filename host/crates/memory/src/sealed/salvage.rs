@@ -203,7 +203,7 @@ impl Salvage {
                     Looked::Whole(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
                     Looked::Whole(kept) => {
                         writer.record(&kept)?;
-                        salvaged.saved.count(kept.space, kept.classification);
+                        salvaged.saved.count(kept.space == Space::Secrets, kept.classification);
                         progress(&salvaged.saved);
                     }
                     Looked::Replaced => salvaged.unfinished = salvaged.unfinished.saturating_add(1),

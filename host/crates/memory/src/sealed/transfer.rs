@@ -1,8 +1,10 @@
 //! Records out of a store into a backup, and out of a backup into a store.
 
 use std::io::{Read, Seek, Write};
+use std::ops::ControlFlow;
 
 use aral_contract::Classification;
+use aral_contract::id::Namespace;
 
 use super::SealedStore;
 use super::check::Look;
@@ -10,6 +12,7 @@ use super::commit::{GROUP_BYTES_MAX, GROUP_MAX};
 use super::root::Space;
 use super::work::{Restored, Work};
 use crate::backup::{BackupError, BackupPrivateKey, BackupPublicKey, Kept, Reader, Writer};
+use crate::record::RecordName;
 use crate::store::StoreError;
 
 /// What to do with a record that is there already.
@@ -34,9 +37,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, space: Space, classification: Classification) {
+    pub(super) fn count(&mut self, is_secret: bool, classification: Classification) {
         self.records = self.records.saturating_add(1);
-        self.secrets = self.secrets.saturating_add(u64::from(space == Space::Secrets));
+        self.secrets = self.secrets.saturating_add(u64::from(is_secret));
         self.highest = self.highest.max(Some(classification));
     }
 }
@@ -60,6 +63,21 @@ impl Imported {
             .saturating_add(self.kept)
             .saturating_add(self.expired)
     }
+}
+
+/// A record that an import wrote.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// Whether it is a secret of the operator's, and no record of an agent.
+    pub is_secret: bool,
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Its name there.
+    pub name: RecordName,
+    /// How sensitive it is.
+    pub classification: Classification,
+    /// Size of the value.
+    pub bytes: u64,
 }
 
 impl SealedStore {
@@ -89,7 +107,7 @@ impl SealedStore {
                 Look::Gone | Look::Whole(_) | Look::Damaged(_) => return Ok(()),
             };
             writer.record(&kept)?;
-            tally.count(space, kept.classification);
+            tally.count(space == Space::Secrets, kept.classification);
             progress(&tally);
             Ok::<(), BackupError>(())
         })?;
@@ -97,7 +115,8 @@ impl SealedStore {
         Ok(tally)
     }
 
-    /// Reads a backup twice: first to the end, to see that it is whole and the key is right, then into the store.
+    /// Reads a backup twice: first to the end, to see that it is whole and the key is right, then into the store. `told` of what
+    /// was written since it was told before, and of all of it in numbers, after each commit; it may end the import there.
     ///
     /// # Errors
     /// [`BackupError`]. If the backup is not whole, or not for this key, nothing was changed; if the store or the file fails
@@ -109,7 +128,7 @@ impl SealedStore {
         with: &BackupPrivateKey,
         from: &mut (impl Read + Seek),
         existing: Existing,
-        progress: &mut dyn FnMut(&Imported),
+        told: &mut dyn FnMut(&Imported, &[Arrived]) -> ControlFlow<()>,
     ) -> Result<Imported, BackupError> {
         let start = from.stream_position();
         let seek = |source| BackupError::Io { action: "read", source };
@@ -129,11 +148,14 @@ impl SealedStore {
             bytes = bytes.saturating_add(one.work.bytes());
             if together.len() == GROUP_MAX || (bytes > GROUP_BYTES_MAX && !together.is_empty()) {
                 bytes = one.work.bytes();
-                self.restore(std::mem::take(&mut together), &mut imported, progress)?;
+                let ended = self.restore(std::mem::take(&mut together), &mut imported, told)?;
+                if ended.is_break() {
+                    return Ok(imported);
+                }
             }
             together.push(one);
         }
-        self.restore(together, &mut imported, progress)?;
+        let _at_its_end = self.restore(together, &mut imported, told)?;
         Ok(imported)
     }
 
@@ -142,38 +164,44 @@ impl SealedStore {
         &self,
         together: Vec<Restoring>,
         imported: &mut Imported,
-        progress: &mut dyn FnMut(&Imported),
-    ) -> Result<(), StoreError> {
-        let kinds: Vec<_> = together.iter().map(|one| (one.space, one.classification)).collect();
-        let works = together.into_iter().map(|one| one.work).collect();
+        told: &mut dyn FnMut(&Imported, &[Arrived]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let (works, coming): (Vec<_>, Vec<_>) = together.into_iter().map(|one| (one.work, one.record)).unzip();
         let mut restored = Ok(());
-        for (done, (space, classification)) in self.0.submit_each(works).into_iter().zip(kinds) {
+        let mut arrived = Vec::with_capacity(coming.len());
+        for (done, record) in self.0.submit_each(works).into_iter().zip(coming) {
             match done {
-                Ok(_) => imported.restored.count(space, classification),
+                Ok(_) => {
+                    imported.restored.count(record.is_secret, record.classification);
+                    arrived.push(record);
+                }
                 Err(StoreError::Precondition { .. }) => imported.kept = imported.kept.saturating_add(1),
                 Err(error) => restored = restored.and(Err(error)),
             }
         }
-        progress(imported);
-        restored
+        let ended = told(imported, &arrived);
+        restored.map(|()| ended)
     }
 }
 
 /// A record on its way into the store.
 struct Restoring {
-    space: Space,
-    classification: Classification,
+    record: Arrived,
     work: Work,
 }
 
 impl Restoring {
     fn new(kept: Kept, existing: Existing) -> Self {
-        let (space, classification) = (kept.space, kept.classification);
         Self {
-            space,
-            classification,
+            record: Arrived {
+                is_secret: kept.space == Space::Secrets,
+                namespace: kept.namespace.clone(),
+                name: kept.name.clone(),
+                classification: kept.classification,
+                bytes: u64::try_from(kept.value.len()).unwrap_or(u64::MAX),
+            },
             work: Work::Restore {
-                space,
+                space: kept.space,
                 namespace: kept.namespace.clone(),
                 record: Restored::from(kept),
                 replace: existing == Existing::Replace,

@@ -1,5 +1,6 @@
 //! What is left of a store that lost records: it comes out whole, nobody is told that it is all, and the store stays as it was.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::opening::{POSITIONS, RECORDS, content, fill, flip, lay_file, name_of, path, with_a_loss};
@@ -68,7 +69,9 @@ fn restored(backup: &[u8], with: &BackupPrivateKey) -> (tempfile::TempDir, Seale
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 7)).unwrap();
     let mut from = std::io::Cursor::new(backup);
-    store.import(with, &mut from, Existing::Keep, &mut |_| {}).unwrap();
+    store
+        .import(with, &mut from, Existing::Keep, &mut |_, _| ControlFlow::Continue(()))
+        .unwrap();
     (folder, store)
 }
 
