@@ -5,7 +5,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::{Code, Failure};
+use aral_contract::{Clock, Code, Failure};
 use aral_protocol::Problem;
 use aral_runtime::files;
 use axum::Router;
@@ -17,13 +17,19 @@ use axum::routing::post;
 use futures::StreamExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Managed, Management, answer, blocking, parse};
-use crate::operator::{Act, Hidden, MemoryImport, Told};
+use crate::operator::{Act, Hidden, MemoryImport, Tell, Told};
 
-/// Lines that wait for whoever reads them. The act waits beyond that.
+/// Lines that wait for whoever reads them, beside the last one. Beyond that an act waits with what it makes, and does not say how
+/// far it is.
 const LINES_MAX: usize = 16;
+/// How long an act waits until a line of what it makes is taken. Stops a watcher that stands from holding what the act holds: while
+/// a backup is made, no key of the store is rotated and no epoch of it ends.
+const STANDS_MAX: Duration = Duration::from_secs(60);
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_millis(100);
 /// Longest first line of an import: a private key, and what stands around it.
@@ -44,7 +50,9 @@ pub(super) fn long<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Manage
     let handler = |State(managed): Managed, body: Bytes| async move {
         let act: A = parse(&body)?;
         let operator = managed.operator();
-        Ok::<_, Problem>(told(&managed, move |tell| act.act(&operator, tell)))
+        Ok::<_, Problem>(told(managed.host.clock(), STANDS_MAX, move |tell| {
+            act.act(&operator, tell)
+        }))
     };
     routes.route(A::PATH, post(handler))
 }
@@ -89,7 +97,7 @@ pub(super) async fn import(State(managed): Managed, request: Request) -> Result<
         return Err(cut_off().into());
     }
     let act: MemoryImport = parse(&line)?;
-    Ok(told(&managed, move |tell| {
+    Ok(told(managed.host.clock(), STANDS_MAX, move |tell| {
         let mut file = file;
         file.seek(SeekFrom::Start(0)).map_err(Failure::internal)?;
         act.act(&operator, &mut std::io::BufReader::new(file), tell)
@@ -102,28 +110,22 @@ fn cut_off() -> Failure {
 
 /// Runs an act and answers with what it tells, line by line.
 fn told<T: Serialize>(
-    managed: &Management,
-    act: impl FnOnce(crate::operator::Tell<'_>) -> Result<T, Failure> + Send + 'static,
+    clock: Arc<dyn Clock>,
+    stands_max: Duration,
+    act: impl FnOnce(Tell<'_>) -> Result<T, Failure> + Send + 'static,
 ) -> Response {
-    let (sender, receiver) = mpsc::channel::<Bytes>(LINES_MAX);
-    let clock = managed.host.clock();
+    let (sender, receiver) = mpsc::channel::<Bytes>(LINES_MAX.saturating_add(1));
+    // How it ended is there for whoever reads on, however late, and waits for nobody.
+    let last_place = sender.clone().try_reserve_owned();
+    let mut lines = Lines {
+        sender: Some(sender),
+        stands_max,
+        runtime: Handle::current(),
+        clock,
+        last: None,
+    };
     tokio::task::spawn_blocking(move || {
-        let mut last: Option<Duration> = None;
-        let mut tell = |told: Told| {
-            let line = match told {
-                Told::Data(bytes) => json!({ "data": Hidden::new(bytes.into()) }),
-                Told::Progress { done, total } => {
-                    let now = clock.elapsed();
-                    if last.is_some_and(|last| now.saturating_sub(last) < TOLD_EVERY) {
-                        return Ok(());
-                    }
-                    last = Some(now);
-                    json!({ "progress": { "done": done, "total": total } })
-                }
-            };
-            send(&sender, &line)
-        };
-        let line = match act(&mut tell) {
+        let line = match act(&mut |told: Told| lines.tell(told)) {
             Ok(answer) => json!({ "answer": answer }),
             Err(failure) => {
                 if let Some(detail) = &failure.internal {
@@ -132,8 +134,9 @@ fn told<T: Serialize>(
                 json!({ "error": { "code": failure.code, "detail": failure.message, "hint": failure.hint } })
             }
         };
-        // Whoever asked may have gone.
-        let _nobody = send(&sender, &line);
+        if let Ok(place) = last_place {
+            let _sender = place.send(text(&line));
+        }
     });
     let lines = futures::stream::unfold(receiver, |mut receiver| async move {
         let line = receiver.recv().await?;
@@ -146,9 +149,53 @@ fn told<T: Serialize>(
         .into_response()
 }
 
-fn send(sender: &mpsc::Sender<Bytes>, line: &Value) -> Result<(), Failure> {
-    let text = format!("{line}\n");
-    sender
-        .blocking_send(text.into())
-        .map_err(|_| Failure::new(Code::Cancelled, "nobody listens any more"))
+/// What an act says, on its way to whoever reads it.
+struct Lines {
+    /// None: nobody takes any more.
+    sender: Option<mpsc::Sender<Bytes>>,
+    stands_max: Duration,
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    /// When it was told last how far it is.
+    last: Option<Duration>,
 }
+
+impl Lines {
+    fn tell(&mut self, told: Told) -> Result<(), Failure> {
+        let sender = self.sender.as_ref().ok_or_else(unheard)?;
+        let is_heard = match told {
+            Told::Data(bytes) => {
+                let line = text(&json!({ "data": Hidden::new(bytes.into()) }));
+                let sent = self.runtime.block_on(sender.send_timeout(line, self.stands_max));
+                sent.is_ok()
+            }
+            Told::Progress { done, total } => {
+                let now = self.clock.elapsed();
+                if self.last.is_some_and(|last| now.saturating_sub(last) < TOLD_EVERY) {
+                    return Ok(());
+                }
+                self.last = Some(now);
+                let line = text(&json!({ "progress": { "done": done, "total": total } }));
+                // Nobody needs each of them.
+                !matches!(sender.try_send(line), Err(TrySendError::Closed(_)))
+            }
+        };
+        if is_heard {
+            return Ok(());
+        }
+        // Nothing may follow on a piece that is missing, and nothing waits once more.
+        self.sender = None;
+        Err(unheard())
+    }
+}
+
+fn text(line: &Value) -> Bytes {
+    format!("{line}\n").into()
+}
+
+fn unheard() -> Failure {
+    Failure::new(Code::Cancelled, "nobody takes any more of what it makes")
+}
+
+#[cfg(test)]
+mod tests;

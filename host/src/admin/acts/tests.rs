@@ -1,0 +1,90 @@
+//! Acts whose watcher stands: their answer is there, and nobody reads it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+
+/// How long something may take that waits for nobody: less than [`STANDS_MAX`].
+const LONG: Duration = Duration::from_secs(20);
+
+/// A second passes whenever somebody asks.
+#[derive(Debug, Default)]
+struct Fast(AtomicU64);
+
+impl Clock for Fast {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::UNIX_EPOCH
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The lines of an act, which are read once it has ended.
+async fn unread(
+    stands_max: Duration,
+    act: impl FnOnce(Tell<'_>) -> Result<u64, Failure> + Send + 'static,
+) -> Vec<Value> {
+    let (ended, ends) = tokio::sync::oneshot::channel();
+    let response = told(Arc::new(Fast::default()), stands_max, move |tell| {
+        let answer = act(tell);
+        ended.send(()).unwrap();
+        answer
+    });
+    let ended = tokio::time::timeout(LONG, ends).await;
+    ended.expect("the act stands with its watcher").unwrap();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let text = std::str::from_utf8(&body).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn how_far_an_act_is_that_nobody_reads_is_left_out_and_its_answer_is_not() {
+    let lines = unread(STANDS_MAX, |tell| {
+        for done in 0..100 {
+            tell(Told::Progress { done, total: None })?;
+        }
+        Ok(7)
+    });
+    let mut lines = lines.await;
+    assert_eq!(lines.pop().unwrap(), json!({ "answer": 7 }));
+    let told: Vec<Value> = (0..LINES_MAX)
+        .map(|done| json!({ "progress": { "done": done, "total": null } }))
+        .collect();
+    assert_eq!(lines, told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_act_whose_pieces_nobody_takes_is_given_up_and_says_so() {
+    let lines = unread(Duration::from_millis(1), |tell| {
+        loop {
+            tell(Told::Data(vec![0]))?;
+        }
+    });
+    let mut lines = lines.await;
+    assert_eq!(lines.pop().unwrap()["error"]["code"], "call.cancelled");
+    assert_eq!(lines.len(), LINES_MAX);
+    assert!(lines.iter().all(|line| line["data"].is_string()), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_follows_on_a_piece_that_nobody_took() {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let mut lines = Lines {
+        sender: Some(sender),
+        stands_max: Duration::ZERO,
+        runtime: Handle::current(),
+        clock: Arc::new(Fast::default()),
+        last: None,
+    };
+    let told = tokio::task::spawn_blocking(move || {
+        let mut piece = || lines.tell(Told::Data(vec![0])).map_err(|failure| failure.code);
+        assert_eq!(piece(), Ok(()));
+        assert_eq!(piece(), Err(Code::Cancelled));
+        receiver.blocking_recv().unwrap();
+        assert_eq!(piece(), Err(Code::Cancelled), "there is room again");
+        assert!(receiver.blocking_recv().is_none(), "and nothing that would come");
+    });
+    told.await.unwrap();
+}
