@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use aral_contract::document::JsonError;
 use aral_contract::document::json::canonical;
+use aral_contract::quote::quoted;
 use aral_contract::{CapabilityId, Code, Failure, Permission};
 use semver::Version;
 
@@ -156,6 +157,22 @@ pub enum ManifestError {
         /// The other.
         two: String,
     },
+    /// A folder to write to in which nothing could be written.
+    #[error(
+        "the folder `{guest}` of `file:write` has `bytes_max = 0` and `files_max = 0`: nothing could be written in it"
+    )]
+    FolderQuota {
+        /// Where the guest would see it.
+        guest: String,
+        /// Where it is.
+        host: String,
+    },
+    /// Memory in which nothing could be written.
+    #[error("`memory:write` has `{key} = 0`: nothing could be written")]
+    MemoryQuota {
+        /// `bytes_max` or `records_max`.
+        key: &'static str,
+    },
     /// An injected secret without the words that bind it.
     #[error("secret `{name}` has `use = \"inject\"` without `{key}`: it would be bound to nothing")]
     InjectKeyMissing {
@@ -247,6 +264,17 @@ impl ManifestError {
             }
             Self::HostPathsOverlap { .. } => {
                 Some("grant the outer folder alone, with the quota that is meant for all of it".to_owned())
+            }
+            Self::FolderQuota { guest, host } => Some(format!(
+                "write: {{ guest = {}, host = {}, bytes_max = 1048576, files_max = 10 }}, or leave the folder out",
+                quoted(guest),
+                quoted(host)
+            )),
+            Self::MemoryQuota { key } => {
+                let most = if *key == "bytes_max" { 1_048_576 } else { 1000 };
+                Some(format!(
+                    "write in [permissions.\"memory:write\"]: {key} = {most}, also for a capability that only deletes, or leave the permission out"
+                ))
             }
             Self::SchemaDialect { .. } => Some(format!("write: \"$schema\": \"{DIALECT}\", or leave it out")),
             Self::Entry { error, .. } => error.hint(),

@@ -278,6 +278,42 @@ fn host_folders_that_are_written_to_must_not_overlap() {
 }
 
 #[test]
+fn quotas_with_which_nothing_can_be_written_are_refused() {
+    let folder = |bytes: u64, files: u64| {
+        let path = json!({"guest": "/out", "host": "/srv/a \"b\"", "bytes_max": bytes, "files_max": files});
+        let good = json!({"guest": "/good", "host": "/srv/good", "bytes_max": 1, "files_max": 1});
+        check_permissions(json!({"file:write": {"paths": [good, path]}}))
+    };
+    // Empty files, and files that are there already.
+    assert_eq!((folder(0, 1), folder(1, 0)), ("taken".to_owned(), "taken".to_owned()));
+    assert_eq!(
+        folder(0, 0),
+        "document.invalid: capability `probe`: the folder `/out` of `file:write` has `bytes_max = 0` and `files_max = 0`: \
+         nothing could be written in it\n\
+         hint: write: { guest = \"/out\", host = \"/srv/a \\\"b\\\"\", bytes_max = 1048576, files_max = 10 }, or leave the folder out"
+    );
+    let memory = |namespaces: &[&str], bytes: u64, records: u64| {
+        let scope = json!({"namespaces": namespaces, "bytes_max": bytes, "records_max": records});
+        check_permissions(json!({ "memory:write": scope }))
+    };
+    assert_eq!(memory(&["n"], 1, 1), "taken");
+    assert_eq!(memory(&[], 0, 0), "taken", "that is no permission");
+    for (bytes, records, key, line) in [
+        (0, 1, "bytes_max", "bytes_max = 1048576"),
+        (1, 0, "records_max", "records_max = 1000"),
+        (0, 0, "bytes_max", "bytes_max = 1048576"),
+    ] {
+        assert_eq!(
+            memory(&["n"], bytes, records),
+            format!(
+                "document.invalid: capability `probe`: `memory:write` has `{key} = 0`: nothing could be written\n\
+                 hint: write in [permissions.\"memory:write\"]: {line}, also for a capability that only deletes, or leave the permission out"
+            )
+        );
+    }
+}
+
+#[test]
 fn counts_and_names_are_bounded() {
     let hosts = |count: usize| {
         (0..count)

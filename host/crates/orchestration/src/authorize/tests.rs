@@ -394,6 +394,52 @@ fn numbers_narrow_to_the_policy_and_nothing_left_is_a_denial() {
 }
 
 #[test]
+fn nothing_is_a_yes_in_words_and_not_in_fact() {
+    let constraints = json!({
+        "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["https://api.example.com"],
+    });
+    let quotas = [0_u64, 1, 2];
+    let pairs = || quotas.iter().flat_map(|one| quotas.iter().map(move |two| (*one, *two)));
+    // No manifest is taken that asks for quotas with which nothing can be written. If there were one, nothing would be granted.
+    let written = |(bytes, files): (u64, u64)| {
+        let path = json!({"guest": "/out", "host": "/srv/out", "bytes_max": bytes, "files_max": files});
+        json!({ "file:write": { "paths": [path] } })
+    };
+    let kept = |(bytes, records): (u64, u64)| {
+        let scope = json!({"namespaces": ["notes"], "bytes_max": bytes, "records_max": records});
+        json!({ "memory:write": scope })
+    };
+    let asked = cases().into_iter().map(|case| case.asked);
+    let asked: Vec<Value> = asked.chain(pairs().map(written)).chain(pairs().map(kept)).collect();
+    let open = "permissions = [\"*\"]\ncapabilities = [\"*\"]\nnetwork.hosts = [\"*\"]\nfile.read_roots = [\"/srv\"]\n\
+                file.write_roots = [\"/srv\"]\nsecret.names = [\"*\"]\nsecret.reveal = true\nmemory.namespaces = [\"*\"]\n\
+                exec.programs = [{ path = \"/usr/bin/git\", args = [\"log\", \"{word}\"] }]";
+    for (bytes, count) in pairs() {
+        let file = format!("file.bytes_max = {bytes}\nfile.files_max = {count}");
+        let memory = format!("memory.bytes_max = {bytes}\nmemory.records_max = {count}");
+        for asked in &asked {
+            let decision = decide(asked, &constraints, &[open, &file, &memory]);
+            let permissions = entry(asked).permissions;
+            let all = |grant: &Grant| permissions.present().into_iter().all(|one| grant.permissions.has(one));
+            let words = format!("{asked} under {file} {memory}: {decision:?}");
+            for row in &decision.rows {
+                let answers = [&row.persona, &row.policy].map(|answer| answer.verdict);
+                assert_eq!(row.granted.is_empty(), answers.contains(&Verdict::No), "{words}");
+                let missing = row.missing().is_none_or(|missing| !missing.by.is_empty());
+                assert!(missing, "nobody is named: {words}");
+            }
+            if let Ok(grant) = &decision.outcome {
+                assert!(all(grant), "{words}");
+            }
+        }
+    }
+    for (bytes, records) in [(0, 1), (1, 0), (0, 0)] {
+        let decision = decide(&kept((bytes, records)), &constraints, &[open]);
+        assert!(decision.outcome.is_err(), "{decision:?}");
+    }
+}
+
+#[test]
 fn a_secret_in_clear_text_needs_a_policy_that_allows_it_on_loopback() {
     let host = "http://127.0.0.1:8080";
     let asked = json!({"secret:read": {"secrets": [{"name": "token", "hosts": [host], "header": "authorization"}]}});

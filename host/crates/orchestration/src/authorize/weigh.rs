@@ -130,6 +130,12 @@ impl<'a> Weighing<'a> {
             }
             Permission::Exec => self.granted.exec = asked.exec.and_then(|scope| self.exec(scope)),
         }
+        // A row in words is never a yes to what is not there in fact.
+        if !self.granted.has(permission)
+            && let Some(row) = self.rows.last_mut()
+        {
+            row.granted.clear();
+        }
     }
 
     fn network(&mut self, permission: Permission, scope: NetworkScope) -> Option<NetworkScope> {
@@ -256,18 +262,14 @@ impl<'a> Weighing<'a> {
             records_max: scope.records_max.min(records_max),
         };
         let anything = narrowed.bytes_max > 0 && narrowed.records_max > 0;
-        if let Some(row) = self.rows.last_mut()
-            && !lines.is_empty()
-        {
+        if let Some(row) = self.rows.last_mut() {
             row.policy.verdict = match row.policy.verdict {
                 Verdict::No => Verdict::No,
-                Verdict::Yes | Verdict::Part if anything => Verdict::Part,
-                Verdict::Yes | Verdict::Part => Verdict::No,
+                Verdict::Yes | Verdict::Part if !anything => Verdict::No,
+                Verdict::Yes if lines.is_empty() => Verdict::Yes,
+                Verdict::Yes | Verdict::Part => Verdict::Part,
             };
             row.policy.lines.extend(lines);
-            if !anything {
-                row.granted.clear();
-            }
         }
         (anything && !narrowed.namespaces.is_empty()).then_some(narrowed)
     }

@@ -48,6 +48,7 @@ pub(super) fn check(permissions: &Permissions) -> Result<(), ManifestError> {
     check_counts(permissions)?;
     check_guest_paths(permissions)?;
     check_written_paths(permissions)?;
+    check_quotas(permissions)?;
     if let Some(scope) = &permissions.secret_read {
         check_unique(
             Permission::SecretRead,
@@ -146,6 +147,28 @@ fn check_written_paths(permissions: &Permissions) -> Result<(), ManifestError> {
     let write = permissions.file_write.iter().flat_map(|scope| &scope.paths);
     match overlap(write.map(|path| &path.host)) {
         Some((one, two)) => Err(ManifestError::HostPathsOverlap { one, two }),
+        None => Ok(()),
+    }
+}
+
+/// Quotas with which nothing can be written are a permission in words alone: whoever reads the manifest would believe it, and no
+/// call would get it.
+fn check_quotas(permissions: &Permissions) -> Result<(), ManifestError> {
+    let mut folders = permissions.file_write.iter().flat_map(|scope| &scope.paths);
+    if let Some(path) = folders.find(|path| path.bytes_max == 0 && path.files_max == 0) {
+        return Err(ManifestError::FolderQuota {
+            guest: path.guest.to_string(),
+            host: path.host.to_string(),
+        });
+    }
+    // An empty list is no permission, whatever stands beside it.
+    let memory = permissions
+        .memory_write
+        .iter()
+        .filter(|scope| !scope.namespaces.is_empty());
+    let mut quotas = memory.flat_map(|scope| [("bytes_max", scope.bytes_max), ("records_max", scope.records_max)]);
+    match quotas.find(|(_, most)| *most == 0) {
+        Some((key, _)) => Err(ManifestError::MemoryQuota { key }),
         None => Ok(()),
     }
 }
