@@ -22,7 +22,7 @@ const MANIFESTS: Kept = ("serials.json", "the serials of manifests");
 const PERSONAS: Kept = ("personas.json", "the serials of personas");
 const USED: Kept = ("used.json", "what agents have used up");
 const LOCK: &str = "serials.lock";
-/// Largest file, in bytes.
+/// Largest file, in bytes. A larger one is not written, either: nobody could open a session until somebody removed it.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
 /// How long another process may hold the lock. Stops one that hangs from hanging all others.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -165,6 +165,12 @@ impl Locked<'_> {
     fn write<T: Serialize>(&self, (file, what): Kept, value: &T) -> Result<(), Failure> {
         let failed = |error: FilesError| broken(what, &chain(&error));
         let bytes = serde_json::to_vec(value).map_err(Failure::internal)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > KEPT_BYTES_MAX {
+            return Err(failed(FilesError::TooLarge {
+                path: file.into(),
+                bytes_max: KEPT_BYTES_MAX,
+            }));
+        }
         let before = self.file.bytes(file).map_err(failed)?;
         let written = self.file.put(file, &bytes);
         if written.is_err() {
@@ -187,6 +193,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use aral_contract::KeyId;
+    use aral_orchestration::budget::Spent;
     use aral_runtime::SystemClock;
 
     use super::*;
@@ -229,6 +236,34 @@ mod tests {
             locked.write_personas(&of(serial)).unwrap();
             assert_eq!(locked.personas().unwrap(), of(serial));
         }
+    }
+
+    #[test]
+    fn nothing_is_written_that_would_be_too_large_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SerialFile::open(&folder.path().join("state")).unwrap();
+        let locked = file.lock(&SystemClock::new()).unwrap();
+        let amount = (i64::MAX, u64::MAX);
+        let of = |count: usize| {
+            let spent = Spent {
+                requests: vec![amount.into(); count],
+                cost: Vec::new(),
+            };
+            Ledger {
+                personas: BTreeMap::from([("a".parse().unwrap(), spent)]),
+            }
+        };
+        let before = of(1);
+        locked.write_used(&before).unwrap();
+        // With the comma behind it.
+        let amount_bytes = serde_json::to_vec(&amount).unwrap().len() + 1;
+        let too_many = usize::try_from(KEPT_BYTES_MAX).unwrap() / amount_bytes + 1;
+        let failure = locked.write_used(&of(too_many)).unwrap_err();
+        assert!(
+            failure.message.contains("`used.json` has more than 67108864 bytes"),
+            "{failure}"
+        );
+        assert_eq!(locked.used().unwrap(), before);
     }
 
     #[test]
