@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use super::plan::Located;
 use super::read::Found;
-use super::root::Place;
 use super::slots::{Slot, SlotIndex};
 use super::tree::Added;
 use super::{Inner, SealedStore};
@@ -28,6 +27,13 @@ impl Leftovers {
         // The number comes last in a slot: without one the slot was being written.
         commit == 0 || commit > self.durable || self.doomed.contains(&slot)
     }
+
+    /// The same of one that does not open. That it has a later number is no reason: what is damaged says anything, and a record may
+    /// name it that was acknowledged. One that was being written, or destroyed, lacks what comes first or last.
+    fn explain_unopened(&self, index: SlotIndex, slot: &Slot) -> bool {
+        let is_torn = slot.generation() == 0 || slot.commit() == 0;
+        self.doomed.contains(&index) || (is_torn && self.explain(index, slot.commit()))
+    }
 }
 
 const LOST: StoreError = StoreError::Corrupt { what: StoreError::LOST };
@@ -46,15 +52,15 @@ impl Inner {
             return Ok(Walked::End);
         }
         let next = from.saturating_add(AT_ONCE).min(total);
-        let mut used: Vec<(SlotIndex, u64, Option<Place>)> = Vec::new();
+        let mut used: Vec<(SlotIndex, Slot)> = Vec::new();
         self.slots.walk(from, next, &mut |index, slot| {
             if !slot.is_free() {
-                used.push((index, slot.commit(), slot.place().copied()));
+                used.push((index, *slot));
             }
         })?;
-        let mut orphans = Vec::new();
-        for (index, commit, place) in used {
-            let owner = match place.map(|place| self.entry(&place)).transpose() {
+        let (mut orphans, mut damaged) = (Vec::new(), 0_usize);
+        for (index, slot) in used {
+            let owner = match slot.place().map(|place| self.entry(place)).transpose() {
                 Ok(owner) => owner.flatten(),
                 // Damaged, but there: its key is not for us to destroy.
                 Err(error) if error.is_damage() => continue,
@@ -63,10 +69,24 @@ impl Inner {
             if owner.is_some_and(|owner| owner.header.slot == index) {
                 continue;
             }
-            if !self.leftovers.explain(index, commit) {
-                return Err(LOST);
+            // Where it lies and whose it is are authenticated: one that opens was a record's, whatever became of that. One that does
+            // not is damage, and says of no record that it is lost.
+            if self.opens(index, &slot) {
+                if !self.leftovers.explain(index, slot.commit()) {
+                    return Err(LOST);
+                }
+                orphans.push(index);
+            } else if self.leftovers.explain_unopened(index, &slot) {
+                orphans.push(index);
+            } else {
+                damaged = damaged.saturating_add(1);
             }
-            orphans.push(index);
+        }
+        if damaged > 0 {
+            tracing::warn!(
+                slots = damaged,
+                "keys that no record names do not open, and stay: the slot file is damaged"
+            );
         }
         self.destroy_orphans(&mut writer, &orphans)?;
         Ok(Walked::Some {

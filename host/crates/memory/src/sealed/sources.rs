@@ -174,11 +174,16 @@ impl Inner {
 impl Inner {
     /// The commit that a slot was written in, if it opens: a damaged one says anything.
     pub(super) fn commit_of(&self, index: SlotIndex, slot: &Slot) -> u64 {
+        if self.opens(index, slot) { slot.commit() } else { 0 }
+    }
+
+    /// Whether a slot holds a key that was written there, of the record that it says.
+    pub(super) fn opens(&self, index: SlotIndex, slot: &Slot) -> bool {
         let keys = self.keys.load();
         let opened = slot
             .place()
             .and_then(|place| slot.open(&keys, &self.store, index, place));
-        opened.map_or(0, |_| slot.commit())
+        opened.is_some()
     }
 
     fn is_keyed(&self, key: &[u8], entry: &[u8]) -> Result<bool, StoreError> {

@@ -1411,6 +1411,8 @@ enum Cut {
     KnownKey,
     /// All of it, and a bit of it is another one.
     RottenKey,
+    /// All of it, and a bit of whose it is is another one.
+    RottenPlace,
 }
 
 /// A store that added two records with one commit, and `later` more, and was cut off then.
@@ -1441,9 +1443,14 @@ fn torn(folder: &tempfile::TempDir, later: &[&str], cut: &Cut) -> SealedStore {
         .unwrap();
     let at = 4096 + u64::from(slot) * slots::SLOT_BYTES as u64;
     let mut left = [0; slots::SLOT_BYTES];
-    if matches!(cut, Cut::RottenKey) {
+    let rotten = match cut {
+        Cut::Key | Cut::KnownKey => None,
+        Cut::RottenKey => Some(20),
+        Cut::RottenPlace => Some(70),
+    };
+    if let Some(byte) = rotten {
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut left, at).unwrap();
-        left[20] ^= 1;
+        left[byte] ^= 1;
     }
     std::os::unix::fs::FileExt::write_all_at(&file, &left, at).unwrap();
     if !matches!(cut, Cut::KnownKey) {
@@ -1474,11 +1481,24 @@ fn what_the_newest_commit_added_without_a_key_is_taken_back_as_a_whole() {
 
 #[test]
 fn what_lost_its_key_otherwise_is_damaged_and_not_gone() {
-    for (later, cut) in [(&["later"][..], Cut::Key), (&[], Cut::KnownKey), (&[], Cut::RottenKey)] {
+    for (later, cut) in [
+        (&["later"][..], Cut::Key),
+        (&[], Cut::KnownKey),
+        (&[], Cut::RottenKey),
+        (&[], Cut::RottenPlace),
+        (&["later"], Cut::RottenPlace),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let store = torn(&folder, later, &cut);
         assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
         assert_damaged(&store, "b");
+        // Killed once more, before anything was written: a key that was destroyed in between would pass for one that never came.
+        let killed = copy_of(&folder);
+        let again = SealedStore::open(options(&killed, 1)).unwrap();
+        if matches!(cut, Cut::RottenKey | Cut::RottenPlace) {
+            assert_eq!(value(&again, "a").as_deref(), Some(&b"one"[..]));
+            assert_damaged(&again, "b");
+        }
     }
 }
 

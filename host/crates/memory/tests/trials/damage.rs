@@ -207,14 +207,16 @@ fn a_bit_that_changed_in_a_slot_damages_that_record_alone() {
     for at in (4096..used).step_by(29) {
         let mut content = slots.clone();
         content[at] ^= 1 << (at % 8);
-        let outcome = sound.with("slots", &content, &format!("byte {at} of the slots"));
-        match outcome {
-            Outcome::Opened { damaged: 1, missing: 0 } => damaged += 1,
-            // A free slot, or one of the bytes that nothing is in.
-            UNHARMED => {}
-            other => panic!("byte {at} of the slots: {other:?}"),
+        for left in [Left::Closed, Left::Killed] {
+            let case = format!("byte {at} of the slots, {left:?}");
+            match sound.with_left("slots", &content, left, &case) {
+                Outcome::Opened { damaged: 1, missing: 0 } => damaged += 1,
+                // A free slot, or one of the bytes that nothing is in.
+                UNHARMED => {}
+                other => panic!("{case}: {other:?}"),
+            }
+            tried += 1;
         }
-        tried += 1;
     }
     assert!(damaged * 3 > tried, "{damaged} of {tried} changes were noticed");
 }
