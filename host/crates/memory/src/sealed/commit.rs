@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::allocation::Allocation;
 use super::beside::Beside;
+use super::discard::SLOTS_MAX;
 use super::entry::CHUNK_BYTES;
 use super::keyring::Keyring;
 use super::open::mark_unsynced;
@@ -23,10 +24,12 @@ use crate::store::StoreError;
 pub(super) const GROUP_MAX: usize = 256;
 /// Bytes that are written together, at least one request whatever its size.
 pub(super) const GROUP_BYTES_MAX: u64 = 8 << 20;
-/// Records that are changed together, at least one request's. What a commit says of the slots that it dooms must be no
-/// larger than a chunk, so that sled keeps it where it is synced.
+/// Slots that one commit dooms at most. What it says of them must be no larger than a chunk, so that sled keeps it where it is
+/// synced.
+pub(super) const DOOMED_MAX: usize = (CHUNK_BYTES - 8) / 4;
+/// Records that are changed together, at least one request's. There is room for the keys of one more that is damaged.
 pub(super) const GROUP_RECORDS_MAX: usize = 4000;
-const _: () = assert!(GROUP_RECORDS_MAX * 4 + 8 <= CHUNK_BYTES && GROUP_RECORDS_MAX >= BATCH_OPERATIONS_MAX);
+const _: () = assert!(GROUP_RECORDS_MAX + SLOTS_MAX < DOOMED_MAX && GROUP_RECORDS_MAX >= BATCH_OPERATIONS_MAX);
 /// Seals that are counted at once in the keyring. What is left of them when the process is killed counts as made.
 const SEALS_STEP: u64 = 1 << 16;
 /// Seals under one key with random nonces. With 2^31 two nonces are the same with a probability below 2^-34 (NIST SP
@@ -195,8 +198,12 @@ impl Inner {
         }
         let room = self.room()?;
         let mut plan = self.plan(writer);
-        plan.discarded.places = works.iter().flat_map(|(_, work)| work.discards(&plan.keys)).collect();
+        let keys = Arc::clone(&plan.keys);
+        plan.discarded
+            .add(works.iter().flat_map(|(_, work)| work.discards(&keys)));
+        plan.reserved = works.iter().map(|(_, work)| work.records()).sum();
         for (ticket, work) in works {
+            plan.reserved = plan.reserved.saturating_sub(work.records());
             let mut mark = plan.mark();
             let done = admit(&room, &work).and_then(|()| work.plan(&mut plan, &mut mark));
             if done.is_err() {

@@ -10,8 +10,12 @@ use crate::store::StoreError;
 pub(super) enum SlotOwner {
     /// The record's that names it.
     Own,
-    /// No record's: it is free, or says that it is of a record that does not name it.
-    Nobody,
+    /// No record's: there is no key in it.
+    Free,
+    /// No record's: it says that it is of one that does not name it, and does not open. What a damaged slot says is nothing.
+    Rotten,
+    /// That of a record that does not name it, or is not there. It opens: it is all that is left of that, and says that it is lost.
+    Lost,
     Another,
 }
 
@@ -26,14 +30,17 @@ impl Plan<'_> {
             None => self.slot_file.read(index)?,
         };
         let Some(of) = slot.place().filter(|_| !slot.is_free()) else {
-            return Ok(SlotOwner::Nobody);
+            return Ok(SlotOwner::Free);
         };
         if of == place {
             return Ok(SlotOwner::Own);
         }
         match self.at(of) {
             Ok(Some(other)) if other.slot == index => Ok(SlotOwner::Another),
-            Ok(_) => Ok(SlotOwner::Nobody),
+            Ok(_) => Ok(match slot.open(&self.keys, self.store, index, of) {
+                Some(_) => SlotOwner::Lost,
+                None => SlotOwner::Rotten,
+            }),
             // Nobody can tell.
             Err(error) if error.is_damage() => Ok(SlotOwner::Another),
             Err(error) => Err(error),

@@ -58,6 +58,8 @@ pub(super) struct Plan<'a> {
     pub(super) changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(super) slots: Vec<(SlotIndex, Slot)>,
     pub(super) doomed: Vec<SlotIndex>,
+    /// How many more those of the group may doom that are planned later.
+    pub(super) reserved: usize,
     pub(super) discarded: Discarded,
 }
 
@@ -107,6 +109,7 @@ impl<'a> Plan<'a> {
             changes: Vec::new(),
             slots: Vec::new(),
             doomed: Vec::new(),
+            reserved: 0,
             discarded: Discarded::default(),
         }
     }
@@ -176,13 +179,12 @@ impl<'a> Plan<'a> {
         mark.records.push((place, before));
     }
 
-    /// Plans the end of a record: its key, its entry, its chunks and its place among those that expire.
+    /// Plans the end of a record: its key, wherever that lies, its entry, its chunks and its place among those that expire.
     pub(super) fn remove(&mut self, gone: &Located, mark: &mut Mark) -> Result<(), StoreError> {
         let owner = self.owner_of_slot(&gone.place, &gone.header)?;
-        if owner == SlotOwner::Own {
-            self.doomed.push(gone.header.slot);
-        }
         let header = (&gone.header, owner);
+        let slots = self.keys_of(&gone.place, Some(header))?;
+        self.doom(slots)?;
         self.take_out(&gone.place, Some(header), mark)
     }
 
@@ -197,7 +199,9 @@ impl<'a> Plan<'a> {
         self.changes.push((key(prefix::RECORD, &[place]), None));
         if let Some((header, owner)) = header {
             let chunks = match owner {
-                SlotOwner::Own | SlotOwner::Nobody => header.chunks().min(CHUNKS_MAX),
+                SlotOwner::Own | SlotOwner::Free | SlotOwner::Rotten | SlotOwner::Lost => {
+                    header.chunks().min(CHUNKS_MAX)
+                }
                 SlotOwner::Another => 0,
             };
             for index in 0..chunks {

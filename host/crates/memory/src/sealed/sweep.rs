@@ -28,6 +28,8 @@ pub(super) fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) ->
         due.push((expires, place));
         Ok(Scan::Next)
     })?;
+    // Those that are damaged may have their keys elsewhere.
+    plan.discarded.add(due.iter().map(|(_, place)| *place));
     let mut records = 0_usize;
     for (expires, place) in due {
         let record = match plan.at(&place) {
@@ -38,10 +40,17 @@ pub(super) fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) ->
             other => other?,
         };
         match record.filter(|header| header.expires == Some(expires)) {
-            Some(header) => {
-                plan.remove(&Located { place, header }, mark)?;
-                records = records.saturating_add(1);
-            }
+            Some(header) => match plan.remove(&Located { place, header }, mark) {
+                Ok(()) => records = records.saturating_add(1),
+                // There are more keys of these than one commit destroys: the next sweep goes on.
+                Err(StoreError::Corrupt {
+                    what: StoreError::RECORD,
+                }) if records > 0 => {
+                    more = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            },
             None => plan.forget_expiry(expires, &place),
         }
     }

@@ -1234,6 +1234,155 @@ fn a_header_that_names_another_slot_destroys_no_other_records_key() {
         .delete(&namespace("notes"), &name("a"), Precondition::Any)
         .unwrap();
     assert_eq!(value(&store, "b").as_deref(), Some(&b"two"[..]));
+    // Its own is destroyed: a copy of its entry that somebody has is worth nothing, and no record seems lost.
+    assert_eq!(slots_in_use(&store), [other]);
+    let killed = copy_of(&folder);
+    let again = SealedStore::open(options(&killed, 1)).unwrap();
+    assert_eq!(value(&again, "b").as_deref(), Some(&b"two"[..]));
+    assert_eq!(again.reclaimed(), 0);
+}
+
+/// Which slots hold anything.
+fn slots_in_use(store: &SealedStore) -> Vec<slots::SlotIndex> {
+    let mut used = Vec::new();
+    let total = store.0.slots.total().unwrap();
+    let mut show = |index: slots::SlotIndex, slot: &slots::Slot| {
+        if !slot.is_free() {
+            used.push(index);
+        }
+    };
+    store.0.slots.walk(0, total, &mut show).unwrap();
+    used
+}
+
+/// Changes one bit of whose a slot says it is.
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn rot(folder: &tempfile::TempDir, slot: slots::SlotIndex) {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(folder.path().join("store/slots"))
+        .unwrap();
+    let at = 4096 + u64::from(slot) * slots::SLOT_BYTES as u64 + 70;
+    let mut byte = [0];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, at).unwrap();
+    byte[0] ^= 1;
+    std::os::unix::fs::FileExt::write_all_at(&file, &byte, at).unwrap();
+}
+
+#[test]
+fn what_takes_the_place_of_a_damaged_record_leaves_no_key_of_it() {
+    let ways: [&dyn Fn(&SealedStore, &TestClock); 3] = [
+        &|store, _| assert_eq!(put(store, "a", b"new"), 1),
+        &|store, _| {
+            let memory = store.memory();
+            memory.delete(&namespace(NOTES), &name("a"), Precondition::Any).unwrap();
+        },
+        &|store, clock| {
+            clock.advance(100);
+            assert_eq!(store.sweep(10).unwrap().records, 1);
+        },
+    ];
+    for (way, act) in ways.into_iter().enumerate() {
+        for is_rotten in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let clock = TestClock::new();
+            let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
+            put_short(&store, "a", 50);
+            put(&store, "b", b"kept");
+            let slot = |text: &str| store.0.entry(&place(&store, text)).unwrap().unwrap().header.slot;
+            let other = slot("b");
+            if is_rotten {
+                rot(&folder, slot("a"));
+            } else {
+                damage(&store, "a", |entry| entry[4..8].copy_from_slice(&other.to_le_bytes()));
+            }
+            act(&store, &clock);
+            assert_eq!(
+                slots_in_use(&store).len(),
+                1 + usize::from(way == 0),
+                "{way}, {is_rotten}"
+            );
+            let killed = copy_of(&folder);
+            let again = SealedStore::open(with_clock(options(&killed, 1), &clock)).unwrap();
+            assert_eq!(value(&again, "b").as_deref(), Some(&b"kept"[..]));
+            let left = (way == 0).then_some(&b"new"[..]);
+            assert_eq!(value(&again, "a").as_deref(), left, "{way}, {is_rotten}");
+        }
+    }
+}
+
+#[test]
+fn a_key_whose_record_somebody_took_out_is_told_whatever_names_it() {
+    for by_header in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        put(&store, "taken", b"one");
+        put(&store, "a", b"two");
+        let taken = place(&store, "taken");
+        let slot = store.0.entry(&taken).unwrap().unwrap().header.slot;
+        lay(&store, tree::key(tree::prefix::RECORD, &[&taken]), None);
+        if by_header {
+            damage(&store, "a", |entry| entry[4..8].copy_from_slice(&slot.to_le_bytes()));
+        }
+        // No agent gets it destroyed by a write.
+        put(&store, "a", b"three");
+        assert!(slots_in_use(&store).contains(&slot));
+        let killed = copy_of(&folder);
+        let error = SealedStore::open(options(&killed, 1)).unwrap_err();
+        assert!(error.to_string().contains("lost records"), "{error}");
+    }
+}
+
+#[test]
+fn more_keys_of_damaged_records_than_one_commit_destroys_are_none_of_others_concern() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put_all(&store, 0..300);
+    put(&store, "other", b"kept");
+    // Somebody wrote slots that say they are of these, as many as count for each.
+    let places: Vec<root::Place> = (0..300).map(|index| place(&store, &format!("name-{index}"))).collect();
+    let keys = store.0.keys.load_full();
+    let mut forged = Vec::new();
+    let total = {
+        let mut writer = store.0.writer().unwrap();
+        for place in &places {
+            for _ in 1..discard::SLOTS_MAX {
+                let slot = writer.allocation.take(|total| store.0.slots.grow(total)).unwrap();
+                let drawn = entry::Drawn::draw().unwrap();
+                let sealed = slots::Slot::seal(&keys, &store.0.store, slot, place, &drawn, 1).unwrap();
+                forged.push((slot, sealed));
+            }
+        }
+        forged.sort_unstable_by_key(|(index, _)| *index);
+        store.0.slots.write(&forged).unwrap();
+        writer.allocation.used()
+    };
+    // None of them names a slot of its own.
+    for index in 0..300 {
+        damage(&store, &format!("name-{index}"), |entry| entry[4..8].fill(0xff));
+    }
+    let deletes = |range: std::ops::Range<usize>| -> Vec<Operation> {
+        range
+            .map(|index| Operation::Delete {
+                name: name(&format!("name-{index}")),
+                precondition: Precondition::Any,
+            })
+            .collect()
+    };
+    let memory = store.memory();
+    let refused = memory.apply(&namespace(NOTES), deletes(0..300), &Quota::UNLIMITED);
+    assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(store.status().unwrap().slots_used, total, "nothing of it is done");
+    assert_eq!(put(&store, "other", b"kept"), 2);
+    for first in (0..300).step_by(100) {
+        memory
+            .apply(&namespace(NOTES), deletes(first..first + 100), &Quota::UNLIMITED)
+            .unwrap();
+        let commit = store.0.tree.commit().unwrap();
+        assert!(commit.to_bytes().len() <= entry::CHUNK_BYTES);
+    }
+    assert_eq!(store.status().unwrap().slots_used, 1);
 }
 
 #[test]

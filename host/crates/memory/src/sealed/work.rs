@@ -93,7 +93,7 @@ impl Work {
         }
     }
 
-    /// At most so many records are changed, and slots destroyed.
+    /// At most so many records are changed, and slots destroyed, but for keys of damaged records that lie elsewhere.
     pub(super) fn records(&self) -> usize {
         match self {
             Self::Apply { operations, .. } => operations.len(),
@@ -105,21 +105,26 @@ impl Work {
         }
     }
 
-    /// Where the records lie that are to be discarded, or may have to be.
+    /// Where the records lie that are to be discarded, or may have to be. A sweep does not know that yet.
     pub(super) fn discards(&self, keys: &Keys) -> Vec<Place> {
         match self {
-            Self::Discard { place, .. } => vec![*place],
+            Self::Discard { place, .. } | Self::Rewrite { place, .. } => vec![*place],
             Self::Restore {
                 space,
                 namespace,
                 record,
-                replace: true,
+                ..
             } => keys.places(*space, namespace, &record.name).collect(),
-            Self::Restore { replace: false, .. }
-            | Self::Apply { .. }
-            | Self::Rewrite { .. }
-            | Self::Recount { .. }
-            | Self::Sweep { .. } => Vec::new(),
+            Self::Apply {
+                space,
+                namespace,
+                operations,
+                ..
+            } => {
+                let names = operations.iter().map(name_of);
+                names.flat_map(|name| keys.places(*space, namespace, name)).collect()
+            }
+            Self::Recount { .. } | Self::Sweep { .. } => Vec::new(),
         }
     }
 
@@ -272,6 +277,13 @@ fn apply(
     })
 }
 
+fn name_of(operation: &Operation) -> &RecordName {
+    match operation {
+        Operation::Put(write) => &write.name,
+        Operation::Delete { name, .. } => name,
+    }
+}
+
 fn check_shape(operations: &[Operation]) -> Result<(), StoreError> {
     let invalid = |message: String| Err(StoreError::Invalid(message));
     if operations.len() > BATCH_OPERATIONS_MAX {
@@ -280,23 +292,19 @@ fn check_shape(operations: &[Operation]) -> Result<(), StoreError> {
     let mut names = HashSet::with_capacity(operations.len());
     let mut bytes = 0_usize;
     for operation in operations {
-        let name = match operation {
-            Operation::Put(write) => {
-                if write.value.len() > VALUE_BYTES_MAX {
-                    return invalid(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
-                }
-                bytes = bytes.saturating_add(write.value.len());
-                if write
-                    .ttl_seconds
-                    .is_some_and(|seconds| !(1..=TTL_SECONDS_MAX).contains(&seconds))
-                {
-                    return invalid(format!("a time to live is 1 to {TTL_SECONDS_MAX} seconds"));
-                }
-                &write.name
+        if let Operation::Put(write) = operation {
+            if write.value.len() > VALUE_BYTES_MAX {
+                return invalid(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
             }
-            Operation::Delete { name, .. } => name,
-        };
-        if !names.insert(name) {
+            bytes = bytes.saturating_add(write.value.len());
+            if write
+                .ttl_seconds
+                .is_some_and(|seconds| !(1..=TTL_SECONDS_MAX).contains(&seconds))
+            {
+                return invalid(format!("a time to live is 1 to {TTL_SECONDS_MAX} seconds"));
+            }
+        }
+        if !names.insert(name_of(operation)) {
             return invalid("a batch names each record once".to_owned());
         }
     }
