@@ -1272,7 +1272,8 @@ fn rot(folder: &tempfile::TempDir, slot: slots::SlotIndex) {
 
 #[test]
 fn what_takes_the_place_of_a_damaged_record_leaves_no_key_of_it() {
-    let ways: [&dyn Fn(&SealedStore, &TestClock); 3] = [
+    type Way<'a> = &'a dyn Fn(&SealedStore, &TestClock);
+    let ways: [Way<'_>; 3] = [
         &|store, _| assert_eq!(put(store, "a", b"new"), 1),
         &|store, _| {
             let memory = store.memory();
@@ -1961,6 +1962,28 @@ fn a_backup_replaces_also_what_cannot_even_be_read() {
     // No key stays without a record, and nothing is counted twice.
     assert_eq!(store.status().unwrap().slots_used, 3);
     assert_eq!(store.memory().usage(&namespace(NOTES)).unwrap(), usage);
+}
+
+#[test]
+fn a_record_whose_name_does_not_open_is_not_kept_but_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b"] {
+        put(&store, text, b"0123456789");
+    }
+    let key = crate::BackupPrivateKey::generate().unwrap();
+    let mut backup = Vec::new();
+    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    put(&store, "b", b"changed");
+    damage(&store, "a", |entry| entry[45] ^= 1);
+    let mut from = std::io::Cursor::new(&backup);
+    let imported = store.import(&key, &mut from, Existing::Keep, &mut |_, _| ControlFlow::Continue(()));
+    let imported = imported.unwrap();
+    assert_eq!((imported.restored.records, imported.kept), (1, 1));
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"0123456789"[..]));
+    assert_eq!(value(&store, "b").as_deref(), Some(&b"changed"[..]));
+    assert_eq!(check(&store, false).0.damaged, 0);
+    assert_eq!(store.status().unwrap().slots_used, 2);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 /// What to do with a record that is there already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays.
+    /// It stays, unless its name does not open.
     #[default]
     Keep,
     /// It goes.

@@ -164,11 +164,13 @@ impl Work {
                 } else {
                     plan.locate(space, &namespace, &record.name)?
                 };
-                let live = before.filter(|before| !before.header.is_expired(|| plan.now));
-                if let (false, Some(live)) = (replace, live) {
+                // What does not open is not there to be kept.
+                if !replace
+                    && let Believed::Live(header) = plan.believed(space, &namespace, &record.name, before.as_ref())?
+                {
                     return Err(StoreError::Precondition {
                         index: 0,
-                        version: Some(live.header.version),
+                        version: Some(header.version),
                     });
                 }
                 write(plan, mark, before.as_ref(), &record.to_record(space, &namespace))
