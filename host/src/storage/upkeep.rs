@@ -80,10 +80,6 @@ fn rotate_if_over(
     record: &dyn Fn(EventKind),
 ) -> Result<Next, StoreError> {
     let status = store.status()?;
-    if status.keys.len() > 1 {
-        // The operator changes the master key, which makes a new epoch too; that is theirs to end.
-        return Ok(Next::Wait);
-    }
     // Without any the store is older than its [memory.epoch].
     let is_over = match status.epochs.last() {
         Some(newest) => age.is_over(newest, &|| record(rotation::moved()))?,
@@ -96,7 +92,8 @@ fn rotate_if_over(
     }
     let alone = match store.alone() {
         Ok(alone) => alone,
-        // The operator rotates keys, checks the store or makes a backup: that passes, and is no failure.
+        // The operator rotates keys, checks the store or makes a backup: that passes, and is no failure. One who has begun to change
+        // the master key, and does not go on, keeps every epoch from ending: that is one.
         Err(StoreError::Busy) => return Ok(Next::Wait),
         Err(error) => return Err(error),
     };
@@ -318,6 +315,33 @@ mod tests {
         let away = "memory_rotation_failed memory epoch: a set is unavailable: it is away";
         let sealed = "memory_rotation_failed memory epoch: a set is unavailable: it is sealed";
         assert_eq!(words(heard), [begun, away, sealed, rotated, begun, rotated]);
+    }
+
+    #[test]
+    fn a_rotation_to_another_key_that_was_cut_off_is_told_as_what_keeps_epochs_from_ending() {
+        let lab = Lab::new();
+        let store = lab.open(true);
+        put(&store);
+        let heard = Mutex::new(Vec::new());
+        let mut told = Told::default();
+        let mut step = || step(&lab, &store, &mut told, &heard);
+        step().unwrap();
+        let other = MasterKey::from_text("cd".repeat(32).as_bytes()).unwrap();
+        let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            store.rotate_key(&other, &mut |_| panic!("cut off here"))
+        }));
+        assert!(cut.is_err());
+        lab.go_on(1);
+        for _ in 0..3 {
+            step().unwrap_err();
+        }
+        store.rotate_key(&other, &mut |_| {}).unwrap();
+        step().unwrap();
+        lab.go_on(1);
+        step().unwrap();
+        let (begun, rotated) = ("memory_rotation_begun memory epoch", "KeyRotated memory epoch");
+        let failed = "memory_rotation_failed memory epoch: a rotation to another key was begun: end it first, with `aral memory rotate-key`";
+        assert_eq!(words(heard), [begun, failed, begun, rotated]);
     }
 
     #[test]
