@@ -20,6 +20,7 @@ mod listing;
 mod log_sync;
 mod open;
 mod owner;
+mod page;
 mod past;
 mod plan;
 mod queue;

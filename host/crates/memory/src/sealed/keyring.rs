@@ -9,10 +9,10 @@ use std::os::unix::fs::FileExt as _;
 use aral_runtime::{LockedKey, entropy, files};
 use cap_std::fs::Dir;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::Epoch;
 use super::file::{open_file, open_to_read};
+use super::page::{self, Fault};
 use super::root::Root;
 use crate::key::{MasterKey, hex, unhex};
 use crate::key_service::KeyServiceError;
@@ -23,9 +23,7 @@ pub(crate) const FORMAT: u32 = 1;
 /// Its name in the folder of a store.
 pub(crate) const NAME: &str = "keyring";
 
-const MAGIC: &[u8; 8] = b"ARALKEYS";
-const PAGE_BYTES: usize = 16 << 10;
-const PAGE_OFFSETS: [u64; 2] = [0, PAGE_BYTES as u64];
+const PAGE_OFFSETS: [u64; 2] = [0, page::BYTES as u64];
 const STORE_ID_BYTES: usize = 16;
 /// Generations after which keys must be rotated before another one begins, counted from the first of the oldest root.
 const GENERATIONS_MAX: u32 = 4096;
@@ -33,7 +31,6 @@ const GENERATIONS_MAX: u32 = 4096;
 const GENERATIONS_OF_ROTATION: u32 = 1024;
 /// Generations that a keyring may have. Stops a file that somebody made up from taking all memory.
 const GENERATIONS_READ: u32 = GENERATIONS_MAX + GENERATIONS_OF_ROTATION;
-const CHECKSUM_BYTES: usize = 32;
 
 /// Names a store. Goes into everything that is sealed in it, so that nothing of one store passes for a part of another.
 pub(crate) type StoreId = [u8; STORE_ID_BYTES];
@@ -202,7 +199,7 @@ fn required(epoch: Option<&Epoch>) -> Result<&Epoch, StoreError> {
 impl Keyring {
     /// Makes the file, whole or not at all.
     pub(crate) fn create(dir: &Dir, content: Content, store: StoreId) -> Result<Self, StoreError> {
-        let page = page(&store, 1, &content)?;
+        let page = page::write(&store, 1, &content)?;
         files::write_atomic(dir, NAME, &[page.as_slice(), &page].concat(), 0o600)?;
         Ok(Self {
             file: open(dir)?,
@@ -232,15 +229,15 @@ impl Keyring {
         let mut newer_format = None;
         let mut pages: Vec<Vec<u8>> = Vec::new();
         for offset in PAGE_OFFSETS {
-            let mut page = vec![0; PAGE_BYTES];
+            let mut page = vec![0; page::BYTES];
             match file.read_exact_at(&mut page, offset) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
                 other => other.map_err(|error| StoreError::io("read its keyring", error))?,
             }
-            match read_page(&page) {
+            match page::read(&page) {
                 Ok(found) if newest.as_ref().is_none_or(|(sequence, ..)| found.0 > *sequence) => newest = Some(found),
-                Ok(_) | Err(PageError::Damaged) => {}
-                Err(PageError::Format(format)) => newer_format = Some(format),
+                Ok(_) | Err(Fault::Damaged) => {}
+                Err(Fault::Format(format)) => newer_format = Some(format),
             }
             pages.push(page);
         }
@@ -261,7 +258,7 @@ impl Keyring {
     pub(crate) fn replace(&mut self, content: Content) -> Result<(), StoreError> {
         // Counted even if it fails: no two contents have one number.
         self.sequence = self.sequence.saturating_add(1);
-        let page = page(&self.store, self.sequence, &content)?;
+        let page = page::write(&self.store, self.sequence, &content)?;
         self.uneven = true;
         for offset in PAGE_OFFSETS {
             self.file
@@ -329,69 +326,4 @@ pub(crate) fn store_id() -> Result<StoreId, StoreError> {
 
 fn open(dir: &Dir) -> Result<File, StoreError> {
     open_file(dir, NAME).map_err(|error| StoreError::io("open its keyring", error))
-}
-
-fn page(store: &StoreId, sequence: u64, content: &Content) -> Result<Vec<u8>, StoreError> {
-    let payload = serde_json::to_vec(content).map_err(|error| StoreError::io("write its keyring", error))?;
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    let mut page = Vec::with_capacity(PAGE_BYTES);
-    page.extend_from_slice(MAGIC);
-    page.extend_from_slice(&FORMAT.to_le_bytes());
-    page.extend_from_slice(&sequence.to_le_bytes());
-    page.extend_from_slice(store);
-    page.extend_from_slice(&length.to_le_bytes());
-    page.extend_from_slice(&payload);
-    let room = PAGE_BYTES.saturating_sub(CHECKSUM_BYTES);
-    if page.len() > room {
-        return Err(StoreError::Invalid(match content.epochs_to_destroy.first() {
-            None => "the keyring is full: too many keys open this store".to_owned(),
-            Some(oldest) => format!(
-                "the keyring is full: {} old epoch keys could not be destroyed, such as `{}`; let the host delete them in the key service",
-                content.epochs_to_destroy.len(),
-                oldest.escape_debug()
-            ),
-        }));
-    }
-    page.resize(room, 0);
-    let checksum = Sha256::digest(&page);
-    page.extend_from_slice(&checksum);
-    Ok(page)
-}
-
-enum PageError {
-    /// Torn, or not a page.
-    Damaged,
-    /// Made by a newer version.
-    Format(u32),
-}
-
-fn read_page(page: &[u8]) -> Result<(u64, StoreId, Content), PageError> {
-    let damaged = || PageError::Damaged;
-    let (body, checksum) = page
-        .split_at_checked(PAGE_BYTES.saturating_sub(CHECKSUM_BYTES))
-        .ok_or_else(damaged)?;
-    let (magic, rest) = body.split_first_chunk::<8>().ok_or_else(damaged)?;
-    let (format, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-    if magic != MAGIC {
-        return Err(PageError::Damaged);
-    }
-    // The format decides how the rest reads, a checksum included.
-    match u32::from_le_bytes(*format) {
-        FORMAT => {}
-        0 => return Err(PageError::Damaged),
-        newer => return Err(PageError::Format(newer)),
-    }
-    if Sha256::digest(body).as_slice() != checksum {
-        return Err(PageError::Damaged);
-    }
-    let (sequence, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-    let (store, rest) = rest.split_first_chunk::<STORE_ID_BYTES>().ok_or_else(damaged)?;
-    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    let payload = rest.get(..length).ok_or_else(damaged)?;
-    let content: Content = serde_json::from_slice(payload).map_err(|_| PageError::Damaged)?;
-    if content.roots.is_empty() {
-        return Err(PageError::Damaged);
-    }
-    Ok((u64::from_le_bytes(*sequence), *store, content))
 }
