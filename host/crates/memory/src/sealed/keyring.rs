@@ -225,32 +225,18 @@ impl Keyring {
     }
 
     fn read(file: File) -> Result<Self, StoreError> {
-        let mut newest: Option<(u64, StoreId, Content)> = None;
-        let mut newer_format = None;
-        let mut pages: Vec<Vec<u8>> = Vec::new();
-        for offset in PAGE_OFFSETS {
-            let mut page = vec![0; page::BYTES];
-            match file.read_exact_at(&mut page, offset) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-                other => other.map_err(|error| StoreError::io("read its keyring", error))?,
-            }
-            match page::read(&page) {
-                Ok(found) if newest.as_ref().is_none_or(|(sequence, ..)| found.0 > *sequence) => newest = Some(found),
-                Ok(_) | Err(Fault::Damaged) => {}
-                Err(Fault::Format(format)) => newer_format = Some(format),
-            }
-            pages.push(page);
-        }
-        if let Some(found) = newer_format {
-            return Err(StoreError::Version { found, known: FORMAT });
-        }
-        let (sequence, store, content) = newest.ok_or(DAMAGED)?;
+        let Newest {
+            sequence,
+            store,
+            content,
+            uneven,
+        } = newest(&|page, offset| file.read_exact_at(page, offset))?;
         Ok(Self {
             file,
             store,
             sequence,
             content,
-            uneven: !matches!(pages.as_slice(), [one, two] if one == two),
+            uneven,
         })
     }
 
@@ -317,6 +303,47 @@ impl Keyring {
     }
 }
 
+/// What both pages say.
+struct Newest {
+    sequence: u64,
+    store: StoreId,
+    content: Content,
+    uneven: bool,
+}
+
+/// The newest whole page. `read` fills one with what lies at an offset. One is always whole: that the disk does not read the other
+/// one costs no more than that it is torn.
+fn newest(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<Newest, StoreError> {
+    let mut newest: Option<(u64, StoreId, Content)> = None;
+    let (mut newer_format, mut unread) = (None, None);
+    let mut pages: Vec<Vec<u8>> = Vec::new();
+    for offset in PAGE_OFFSETS {
+        let mut page = vec![0; page::BYTES];
+        if let Err(error) = read(&mut page, offset) {
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                unread = Some(StoreError::io("read its keyring", error));
+            }
+            continue;
+        }
+        match page::read(&page) {
+            Ok(found) if newest.as_ref().is_none_or(|(sequence, ..)| found.0 > *sequence) => newest = Some(found),
+            Ok(_) | Err(Fault::Damaged) => {}
+            Err(Fault::Format(format)) => newer_format = Some(format),
+        }
+        pages.push(page);
+    }
+    if let Some(found) = newer_format {
+        return Err(StoreError::Version { found, known: FORMAT });
+    }
+    let (sequence, store, content) = newest.ok_or_else(|| unread.unwrap_or(DAMAGED))?;
+    Ok(Newest {
+        sequence,
+        store,
+        content,
+        uneven: !matches!(pages.as_slice(), [one, two] if one == two),
+    })
+}
+
 /// A new name for a store.
 pub(crate) fn store_id() -> Result<StoreId, StoreError> {
     let mut id = [0; STORE_ID_BYTES];
@@ -326,4 +353,42 @@ pub(crate) fn store_id() -> Result<StoreId, StoreError> {
 
 fn open(dir: &Dir) -> Result<File, StoreError> {
     open_file(dir, NAME).map_err(|error| StoreError::io("open its keyring", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_the_disk_does_not_read_costs_nothing_where_the_other_one_is_whole() {
+        let content = Content {
+            roots: vec![RootEntry {
+                number: 1,
+                first_generation: 1,
+                epoch: None,
+                seals: Vec::new(),
+            }],
+            generation: 1,
+            seals: 0,
+            epochs_to_destroy: Vec::new(),
+        };
+        let page = page::write(&[7; STORE_ID_BYTES], 3, &content).unwrap();
+        for bad in [&PAGE_OFFSETS[..1], &PAGE_OFFSETS[1..], &PAGE_OFFSETS, &[]] {
+            let read = |to: &mut [u8], offset: u64| {
+                if bad.contains(&offset) {
+                    return Err(io::Error::other("the disk does not read"));
+                }
+                to.copy_from_slice(&page);
+                Ok(())
+            };
+            match newest(&read) {
+                Ok(found) => {
+                    assert!(bad.len() < 2);
+                    assert_eq!((found.sequence, &found.content), (3, &content));
+                    assert_eq!(found.uneven, !bad.is_empty(), "it is written once more");
+                }
+                Err(error) => assert!(bad.len() == 2 && matches!(error, StoreError::Io { .. }), "{error}"),
+            }
+        }
+    }
 }
