@@ -33,6 +33,7 @@ mod root;
 mod rotate;
 mod salvage;
 mod segments;
+mod slot_header;
 mod slots;
 mod sources;
 mod sweep;

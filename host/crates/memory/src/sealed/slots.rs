@@ -14,9 +14,10 @@ use super::beside::Beside;
 use super::bytes::joined;
 use super::entry::Drawn;
 use super::file::{open_file, open_to_read};
-use super::keyring::{FORMAT, StoreId};
+use super::keyring::StoreId;
 use super::room::Room;
 use super::root::{Keys, PLACE_BYTES, Place};
+use super::slot_header::{self, DURABLE_OFFSET};
 use super::unreadable::Unreadable;
 use super::{Step, Steps};
 use crate::crypto::{KEY_BYTES, NONCE_BYTES, TAG_BYTES};
@@ -27,10 +28,6 @@ pub(crate) const NAME: &str = "slots";
 /// Size of one slot. Divides a sector, so that no slot is torn by the write of its neighbour.
 pub(crate) const SLOT_BYTES: usize = 128;
 
-const MAGIC: &[u8; 8] = b"ARALSLOT";
-const HEADER_BYTES: usize = 4096;
-/// Where the header has the number of a commit that is on stable storage with all before it.
-const DURABLE_OFFSET: u64 = 8 + 4 + 16;
 /// Slots that the file grows by at least: 128 KiB.
 const GROWTH: u32 = 1024;
 const SEALED_BYTES: usize = KEY_BYTES + TAG_BYTES;
@@ -137,12 +134,7 @@ pub(crate) struct SlotFile {
 impl SlotFile {
     /// Makes the file, whole or not at all, with no slot in use.
     pub(crate) fn create(dir: &Dir, store: &StoreId) -> Result<(), StoreError> {
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&FORMAT.to_le_bytes());
-        header.extend_from_slice(store);
-        header.resize(HEADER_BYTES, 0);
-        Ok(files::write_atomic(dir, NAME, &header, 0o600)?)
+        Ok(files::write_atomic(dir, NAME, &slot_header::new(store), 0o600)?)
     }
 
     /// Opens the file and finds what is free in it.
@@ -152,7 +144,8 @@ impl SlotFile {
         free_bytes_min: u64,
         steps: Steps,
     ) -> Result<(Self, Allocation, u64), StoreError> {
-        let (slots, durable) = Self::of(open_file(dir, NAME), store, free_bytes_min, steps)?;
+        let slots = Self::of(open_file(dir, NAME), free_bytes_min, steps)?;
+        let durable = slot_header::read(&slots.file, store)?;
         // What a process left that was killed may be in the memory of the system alone: it is not judged, or built on, before
         // it is on stable storage.
         slots.sync()?;
@@ -162,56 +155,27 @@ impl SlotFile {
 
     /// The same, where nothing is written and one block that the disk does not read is not to cost all the others.
     pub(super) fn open_to_read(dir: &Dir, store: &StoreId) -> Result<(Self, Allocation, u64), StoreError> {
-        let (mut slots, durable) = Self::of(open_to_read(dir, NAME), store, 0, Steps::default())?;
+        let mut slots = Self::of(open_to_read(dir, NAME), 0, Steps::default())?;
+        let durable = slot_header::read(&slots.file, store)?;
         slots.unreadable = Some(Unreadable::default());
         let allocation = slots.scan()?;
         Ok((slots, allocation, durable))
     }
 
-    /// The file, and the commit that it says is on stable storage.
-    fn of(
-        file: io::Result<File>,
-        store: &StoreId,
-        free_bytes_min: u64,
-        steps: Steps,
-    ) -> Result<(Self, u64), StoreError> {
+    fn of(file: io::Result<File>, free_bytes_min: u64, steps: Steps) -> Result<Self, StoreError> {
         let file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(MISSING),
             Err(error) => return Err(StoreError::io("open its slot file", error)),
         };
-        let mut header = vec![0; HEADER_BYTES];
-        match file.read_exact_at(&mut header, 0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(DAMAGED),
-            Err(error) => return Err(reading(error)),
-        }
-        let (magic, rest) = header.split_first_chunk::<8>().ok_or(DAMAGED)?;
-        let (format, rest) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
-        if magic != MAGIC {
-            return Err(DAMAGED);
-        }
-        match u32::from_le_bytes(*format) {
-            FORMAT => {}
-            0 => return Err(DAMAGED),
-            found => return Err(StoreError::Version { found, known: FORMAT }),
-        }
-        if !rest.starts_with(store) {
-            return Err(StoreError::Corrupt {
-                what: "the slot file, which is that of another store,",
-            });
-        }
-        let durable = rest.get(store.len()..).and_then(<[u8]>::first_chunk).ok_or(DAMAGED)?;
-        let durable = u64::from_le_bytes(*durable);
-        let slots = Self {
+        Ok(Self {
             file,
             steps,
             free_bytes_min,
             unreadable: None,
             #[cfg(test)]
             walks: std::sync::atomic::AtomicUsize::default(),
-        };
-        Ok((slots, durable))
+        })
     }
 
     fn read_at(&self, part: &mut [u8], first: SlotIndex) -> io::Result<()> {
@@ -225,7 +189,7 @@ impl SlotFile {
     /// How many slots the file has; a torn last one does not count.
     pub(crate) fn total(&self) -> Result<u32, StoreError> {
         let bytes = self.file.metadata().map_err(reading)?.len();
-        let slots = bytes.saturating_sub(HEADER_BYTES as u64) / SLOT_BYTES as u64;
+        let slots = bytes.saturating_sub(slot_header::BYTES as u64) / SLOT_BYTES as u64;
         Ok(u32::try_from(slots).unwrap_or(u32::MAX))
     }
 
@@ -385,12 +349,12 @@ pub(super) fn syncing(error: std::io::Error) -> StoreError {
     StoreError::io("sync its slot file", error)
 }
 
-fn reading(error: std::io::Error) -> StoreError {
+pub(super) fn reading(error: std::io::Error) -> StoreError {
     StoreError::io("read its slot file", error)
 }
 
 fn offset(index: SlotIndex) -> u64 {
-    (HEADER_BYTES as u64).saturating_add(u64::from(index).saturating_mul(SLOT_BYTES as u64))
+    (slot_header::BYTES as u64).saturating_add(u64::from(index).saturating_mul(SLOT_BYTES as u64))
 }
 
 /// Neighbours, together.
