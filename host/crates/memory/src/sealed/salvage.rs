@@ -22,7 +22,7 @@ use super::sources::{Sources, is_of_the_machine};
 use super::transfer::Tally;
 use super::tree::{self, Commit, Tree, key, prefix};
 use super::unreadable::Unreadable;
-use super::{SealedStore, StoreOptions, holder, listing};
+use super::{SealedStore, StoreOptions, holder, listing, slot_header};
 use crate::backup::{self, BackupError, BackupPublicKey, Kept};
 use crate::key::hex;
 use crate::store::StoreError;
@@ -41,8 +41,8 @@ pub struct Salvage {
     pub(super) store: SealedStore,
     /// The newest commit that the database has.
     commit: Option<u64>,
-    /// The newest one that it is known to have had.
-    durable: u64,
+    /// The newest one that it is known to have had; none: the header that says so is not whole.
+    durable: Option<u64>,
     sources: Sources,
     /// Last: it goes when its database is closed.
     copy: DatabaseCopy,
@@ -120,7 +120,7 @@ impl Salvage {
             keys,
             slots,
             allocation,
-            durable,
+            durable: durable.unwrap_or(0),
             tree,
             commit: commit.unwrap_or_default(),
         };
@@ -140,9 +140,9 @@ impl Salvage {
         Ok(salvage)
     }
 
-    /// Whether the database does not have all that it had.
+    /// Whether the database does not have all that it had, or nobody can say so.
     fn is_behind(&self) -> bool {
-        self.commit.is_none_or(|commit| commit < self.durable)
+        self.durable.is_none_or(|durable| self.commit < Some(durable))
     }
 
     /// The same, or whether a key is without its record and no process that was killed can have left it so.
@@ -184,7 +184,7 @@ impl Salvage {
         let mut writer = backup::Writer::begin(to, out)?;
         let mut salvaged = Salvaged {
             commit: self.commit,
-            known_commit: self.durable,
+            known_commit: self.durable.unwrap_or(0),
             unreadable_bytes: self.copy.unreadable_bytes,
             ..Salvaged::default()
         };
@@ -223,7 +223,8 @@ impl Salvage {
         let carved = self.sources.carved();
         let skipped_bytes = carved.map_or(0, |carved| carved.skipped_bytes);
         let unreadable_bytes = inner.slots.unreadable.as_ref().map_or(0, Unreadable::bytes);
-        for bytes in [skipped_bytes, unreadable_bytes] {
+        let header_bytes = self.durable.map_or(slot_header::BYTES as u64, |_| 0);
+        for bytes in [skipped_bytes, unreadable_bytes, header_bytes] {
             salvaged.unreadable_bytes = salvaged.unreadable_bytes.saturating_add(bytes);
         }
         let keyless = match carved {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 
+use aral_contract::failure::chain;
 use aral_runtime::files;
 use cap_std::fs::Dir;
 use zeroize::Zeroizing;
@@ -153,10 +154,18 @@ impl SlotFile {
         Ok((slots, allocation, durable))
     }
 
-    /// The same, where nothing is written and one block that the disk does not read is not to cost all the others.
-    pub(super) fn open_to_read(dir: &Dir, store: &StoreId) -> Result<(Self, Allocation, u64), StoreError> {
+    /// The same, where nothing is written and one block that is not read is not to cost all the others. None: that is the header,
+    /// and nobody can say which commit is on stable storage. Whose a slot is its seal says too.
+    pub(super) fn open_to_read(dir: &Dir, store: &StoreId) -> Result<(Self, Allocation, Option<u64>), StoreError> {
         let mut slots = Self::of(open_to_read(dir, NAME), 0, Steps::default())?;
-        let durable = slot_header::read(&slots.file, store)?;
+        let durable = match slot_header::read(&slots.file, store) {
+            Ok(durable) => Some(durable),
+            Err(error) if slots.total()? == 0 => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the slots are read without their header");
+                None
+            }
+        };
         slots.unreadable = Some(Unreadable::default());
         let allocation = slots.scan()?;
         Ok((slots, allocation, durable))

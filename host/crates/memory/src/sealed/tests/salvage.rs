@@ -349,6 +349,32 @@ fn a_damaged_slot_does_not_say_how_many_commits_there_were() {
 }
 
 #[test]
+fn the_header_of_the_slot_file_costs_no_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b"] {
+        put(&store, text, b"value");
+    }
+    drop(store);
+    let slots = content(&folder, slots::NAME);
+    let to = BackupPrivateKey::generate().unwrap();
+    // All of it, what kind of file it is, its format, and whose it is.
+    for part in [0..slot_header::BYTES, 0..1, 8..9, 12..13] {
+        let mut damaged = slots.clone();
+        damaged[part].iter_mut().for_each(|byte| *byte ^= 0xff);
+        lay_file(&folder, slots::NAME, &damaged);
+        let found = salvage(&folder, options(&folder, 1), &to).salvaged;
+        assert_eq!((found.saved.records, found.lost), (2, 0), "{found:?}");
+        assert_eq!(found.unreadable_bytes, 4096, "{found:?}");
+        assert!(!found.is_whole(), "nobody can say so: {found:?}");
+    }
+    // Where there is nothing but that, nothing can be made of it.
+    lay_file(&folder, slots::NAME, &[0xff; 100]);
+    let error = Salvage::open(options(&folder, 1), &folder.path().join("copy")).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[test]
 fn a_record_behind_a_tear_is_not_hidden_by_an_older_one_that_had_its_slot() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
