@@ -8,7 +8,7 @@ use super::allocation::Allocation;
 use super::beside::Beside;
 use super::discard::SLOTS_MAX;
 use super::entry::CHUNK_BYTES;
-use super::keyring::Keyring;
+use super::keyring::{Content, Keyring};
 use super::open::mark_unsynced;
 use super::plan::{Plan, Written};
 use super::queue::{Ticket, Turn};
@@ -306,7 +306,7 @@ impl Inner {
                 writer.seals_left = 0;
             }
             let keys = Keys::new(self.keys.load().roots.clone(), content.generation)?;
-            writer.keyring.replace(content)?;
+            self.replace_keyring(writer, content)?;
             self.keys.store(Arc::new(keys));
             writer.seals_left = writer.seals_left.saturating_add(SEALS_STEP);
         }
@@ -315,14 +315,24 @@ impl Inner {
     }
 
     /// Nothing is sealed any more: seals that were counted and not made count no longer.
-    pub(super) fn give_back_seals(writer: &mut Writer) -> Result<(), StoreError> {
+    pub(super) fn give_back_seals(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if writer.seals_left == 0 {
             return Ok(());
         }
         let mut content = writer.keyring.content.clone();
         content.seals = content.seals.saturating_sub(writer.seals_left);
         writer.seals_left = 0;
-        writer.keyring.replace(content)
+        self.replace_keyring(writer, content)
+    }
+
+    /// Replaces what the keyring says. Where that fails, the system may show both pages alike where the disk has an old one: the
+    /// next opening writes them once more.
+    pub(super) fn replace_keyring(&self, writer: &mut Writer, content: Content) -> Result<(), StoreError> {
+        let replaced = writer.keyring.replace(content);
+        if matches!(replaced, Err(StoreError::Io { .. })) {
+            mark_unsynced(&self.dir);
+        }
+        replaced
     }
 
     /// What the disk of the store has left.

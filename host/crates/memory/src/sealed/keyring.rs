@@ -76,7 +76,7 @@ pub(crate) struct Seal {
 
 /// The open file.
 pub(crate) struct Keyring {
-    file: File,
+    pub(super) file: File,
     pub(crate) store: StoreId,
     sequence: u64,
     pub(crate) content: Content,

@@ -90,7 +90,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     let found = Keyring::load(&dir)?;
     let is_new = found.is_none();
     let (keyring, keys) = match found {
-        Some(keyring) => unlock(keyring, &options)?,
+        Some(keyring) => unlock(keyring, &options).inspect_err(|error| mark_failed(&dir, error))?,
         None => create(&dir, &options)?,
     };
     if !options.key.is_locked() {
@@ -106,7 +106,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     }
     // What sled would leave out of the database without a word, the walk over the slots tells.
     let is_closed = is_new || (dir.exists(CLOSED) && segments::are_whole(&dir));
-    if dir.exists(UNSYNCED) && tree::is_there(&dir) {
+    let is_unsynced = dir.exists(UNSYNCED);
+    if is_unsynced && tree::is_there(&dir) {
         segments::write_again(&dir).map_err(|error| StoreError::io("write its records once more", error))?;
     }
     let database = || -> Result<(Tree, tree::Commit), StoreError> {
@@ -123,12 +124,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
             .and_then(|()| database()),
         other => other,
     };
-    let (tree, commit) = opened.inspect_err(|error| {
-        // That a sync failed is told once. Whoever tries again is told that all is well.
-        if matches!(error, StoreError::Io { .. }) {
-            mark_unsynced(&dir);
-        }
-    })?;
+    let (tree, commit) = opened.inspect_err(|error| mark_failed(&dir, error))?;
     if commit.number < durable {
         return Err(StoreError::Corrupt {
             what: StoreError::OLDER,
@@ -151,6 +147,13 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
         store.0.take_back_torn()?;
     }
     store.0.reclaim()?;
+    if !is_closed || is_unsynced {
+        // Both pages may be alike for the system alone, and the old one of a rotation be on the disk. Not before: a store whose
+        // opening is refused is left as it is.
+        let mut writer = store.0.writer()?;
+        let content = writer.keyring.content.clone();
+        store.0.replace_keyring(&mut writer, content)?;
+    }
     remove(&store.0.dir, UNSYNCED)?;
     // Keys that could not be destroyed when their epochs ended.
     store.0.destroy_epochs();
@@ -232,6 +235,13 @@ pub(super) fn mark_unsynced(dir: &Dir) {
     }
 }
 
+/// The same, if it was a sync that may have failed. That is told once: whoever tries again is told that all is well.
+fn mark_failed(dir: &Dir, error: &StoreError) {
+    if matches!(error, StoreError::Io { .. }) {
+        mark_unsynced(dir);
+    }
+}
+
 /// Takes a mark away: from now on it does not hold.
 fn remove(dir: &Dir, mark: &str) -> Result<(), StoreError> {
     match dir.remove_file(mark) {
@@ -257,7 +267,7 @@ impl Drop for Inner {
             self.slots.note_durable(writer.commit)?;
             self.slots.sync()?;
             // So that a store that is often opened for one write does not use up its generations.
-            Self::give_back_seals(&mut writer)
+            self.give_back_seals(&mut writer)
         });
         if noted.is_err() {
             return;

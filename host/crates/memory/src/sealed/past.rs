@@ -86,6 +86,6 @@ impl Inner {
         let mut writer = self.writer()?;
         let mut content = writer.keyring.content.clone();
         content.epochs_to_destroy.retain(|name| !gone.contains(name));
-        writer.keyring.replace(content)
+        self.replace_keyring(&mut writer, content)
     }
 }

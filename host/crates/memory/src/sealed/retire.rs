@@ -95,7 +95,7 @@ impl Inner {
             .extend(gone.into_iter().filter_map(|entry| entry.epoch));
         let root = self.keys.load().newest().clone();
         let keys = Keys::new(vec![root], content.generation)?;
-        writer.keyring.replace(content)?;
+        self.replace_keyring(&mut writer, content)?;
         self.keys.store(Arc::new(keys));
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = new.clone();
         drop(writer);

@@ -212,7 +212,7 @@ impl Inner {
         let mut roots = keys.roots.clone();
         roots.push(Arc::new(root));
         let keys = Keys::new(roots, generation)?;
-        writer.keyring.replace(content)?;
+        self.replace_keyring(&mut writer, content)?;
         writer.seals_left = 0;
         self.keys.store(Arc::new(keys));
         Ok(false)

@@ -221,6 +221,48 @@ fn a_sync_that_fails_when_the_store_is_closed_is_seen_to_by_the_next_opening() {
     assert!(is_there(&folder, "closed"));
 }
 
+/// The sequences of both pages of a keyring.
+fn sequences(folder: &tempfile::TempDir) -> [u64; 2] {
+    let keyring = content(folder, keyring::NAME);
+    [0, page::BYTES].map(|from| u64::from_le_bytes(*keyring[from + 12..].first_chunk().unwrap()))
+}
+
+#[test]
+fn the_keyring_of_a_store_that_was_not_closed_is_written_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let killed = copy_of(&folder);
+    drop(store);
+    let [before, _] = sequences(&killed);
+    let store = SealedStore::open(options(&killed, 1)).unwrap();
+    assert_eq!(sequences(&killed), [before + 1; 2]);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+    let closed = sequences(&folder);
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    assert_eq!(sequences(&folder), closed);
+    lay_file(&folder, open::UNSYNCED, b"");
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    assert_eq!(sequences(&folder), closed.map(|sequence| sequence + 1));
+}
+
+#[test]
+fn a_keyring_that_cannot_be_replaced_is_seen_to_by_the_next_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    // A pipe cannot be written at an offset, or synced.
+    let (_reader, pipe) = std::io::pipe().unwrap();
+    store.0.writer().unwrap().keyring.file = File::from(std::os::fd::OwnedFd::from(pipe));
+    let failed = store.rotate_key(&key(2), &mut |_| {}).unwrap_err();
+    assert!(matches!(failed, StoreError::Io { .. }), "{failed}");
+    assert!(is_there(&folder, open::UNSYNCED));
+    drop(store);
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    assert!(!is_there(&folder, open::UNSYNCED));
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+}
+
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test makes a folder that is in the way")]
 fn what_fails_when_the_store_is_opened_is_seen_to_by_the_next_opening() {
