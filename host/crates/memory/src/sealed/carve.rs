@@ -17,7 +17,7 @@ use crate::store::StoreError;
 
 const SIZE: u64 = SEGMENT_BYTES as u64;
 /// The kinds of messages that say what a page of the tree holds, and how that changes.
-const NODE: u8 = 8;
+pub(super) const NODE: u8 = 8;
 const LINK: u8 = 10;
 /// What a node is that holds entries, and what a change is that adds one.
 const LEAF: u8 = 0;
@@ -40,8 +40,16 @@ struct Newest {
 /// Of each page, with what all of its keys begin, and since when. It is not said again with each of them.
 type Prefixes = HashMap<u64, Vec<(u64, Vec<u8>)>>;
 
+/// What is known of a key of the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LogKey<'a> {
+    Whole(&'a [u8]),
+    /// Its end: with what it begins only the nodes of its page say.
+    End(&'a [u8]),
+}
+
 /// Says by which key something of the log is kept, of its own key and its value; none: it is not.
-pub(super) type Keep<'a> = &'a dyn Fn(&[u8], &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+pub(super) type Keep<'a> = &'a dyn Fn(LogKey<'_>, &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
 /// What can be read of a log: records, their values and the names of namespaces, as far as they are kept. Takes memory for each of
 /// them, and none for what they hold: that stays where it is.
@@ -60,40 +68,56 @@ impl Carved {
         let mut newest: BTreeMap<Vec<u8>, Newest> = BTreeMap::new();
         let mut noted = Ok(());
         let skipped_bytes = each_message(&log, &mut |found| {
-            let mut note = |prefix: &[u8], key: Range<usize>, value: Range<usize>| {
-                let part = |range: &Range<usize>| found.segment.get(range.clone()).unwrap_or_default();
-                let key = [prefix, part(&key)].concat();
-                if noted.is_err() || !is_known(&key) {
-                    return;
+            let part = |range: &Range<usize>| found.segment.get(range.clone()).unwrap_or_default();
+            // Whether it is kept.
+            let mut note = |key: LogKey<'_>, value: &Range<usize>| {
+                if noted.is_err() {
+                    return false;
                 }
-                match keep(&key, part(&value)) {
-                    Ok(Some(key)) if newest.get(&key).is_none_or(|known| known.lsn <= found.lsn) => {
-                        let one = Newest {
-                            lsn: found.lsn,
-                            offset: found.offset.saturating_add(value.start as u64),
-                            length: value.len(),
-                        };
-                        newest.insert(key, one);
+                match keep(key, part(value)) {
+                    Ok(Some(key)) => {
+                        if newest.get(&key).is_none_or(|known| known.lsn <= found.lsn) {
+                            let one = Newest {
+                                lsn: found.lsn,
+                                offset: found.offset.saturating_add(value.start as u64),
+                                length: value.len(),
+                            };
+                            newest.insert(key, one);
+                        }
+                        true
                     }
-                    Ok(_) => {}
-                    Err(error) => noted = Err(error),
+                    Ok(None) => false,
+                    Err(error) => {
+                        noted = Err(error);
+                        false
+                    }
                 }
             };
+            let whole = |prefix: &[u8], end: &[u8]| Some([prefix, end].concat()).filter(|key| is_known(key));
             match found.head.kind {
                 NODE => {
                     if let Some(node) = Node::parse(found) {
-                        node.entries
-                            .into_iter()
-                            .for_each(|(key, value)| note(node.prefix, key, value));
+                        for (end, value) in node.entries {
+                            if let Some(key) = whole(node.prefix, part(&end)) {
+                                note(LogKey::Whole(&key), &value);
+                            }
+                        }
                     }
                 }
                 LINK => {
-                    let prefix = prefixes.get(&found.head.page).and_then(|known| {
+                    let Some((end, value)) = link(found) else { return };
+                    // A record says itself in which slot its key is, and that whose it is.
+                    if note(LogKey::End(part(&end)), &value) {
+                        return;
+                    }
+                    let known = prefixes.get(&found.head.page).and_then(|known| {
                         let before = known.iter().rev().find(|(since, _)| *since <= found.lsn);
                         before.or(known.first())
                     });
-                    if let (Some((_, prefix)), Some((key, value))) = (prefix, link(found)) {
-                        note(prefix, key, value);
+                    // Of a page that no whole node says anything of it may be all.
+                    let prefix = known.map_or(&b""[..], |(_, prefix)| prefix.as_slice());
+                    if let Some(key) = whole(prefix, part(&end)) {
+                        note(LogKey::Whole(&key), &value);
                     }
                 }
                 _ => {}
@@ -131,11 +155,13 @@ fn prefixes(log: &File) -> io::Result<Prefixes> {
             return;
         };
         let known = prefixes.entry(found.head.page).or_default();
-        if known.last().is_none_or(|(_, last)| last != node.prefix) {
-            known.push((found.lsn, node.prefix.to_vec()));
-        }
+        known.push((found.lsn, node.prefix.to_vec()));
     })?;
-    prefixes.values_mut().for_each(|known| known.sort_unstable());
+    for known in prefixes.values_mut() {
+        // They lie in the file in any order.
+        known.sort_unstable();
+        known.dedup_by(|(_, later), (_, before)| later == before);
+    }
     Ok(prefixes)
 }
 
@@ -277,6 +303,68 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A message for a segment, all numbers of which are small.
+    fn made(kind: u8, number: u8, page: u8, body: &[u8]) -> Vec<u8> {
+        assert!(body.len() <= 240 && number <= 240 && page <= 240);
+        let head = [kind, body.len() as u8, number, page];
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(body);
+        hasher.update(&head);
+        [&(!hasher.finalize()).to_le_bytes()[..], &head, body].concat()
+    }
+
+    /// A leaf without entries, the keys of which begin with all of this.
+    fn node(number: u8, page: u8, prefix: &[u8]) -> Vec<u8> {
+        let length = prefix.len() as u8;
+        let body = [&[0, 0, 0, length, length][..], prefix, &[0, LEAF, 0]].concat();
+        made(NODE, number, page, &body)
+    }
+
+    fn set(number: u8, page: u8, end: &[u8], value: &[u8]) -> Vec<u8> {
+        let (key, held) = ([SET, end.len() as u8], [value.len() as u8]);
+        made(LINK, number, page, &[&key[..], end, &held, value].concat())
+    }
+
+    /// A log of these segments.
+    fn log(segments: &[Vec<u8>]) -> File {
+        let log = tempfile::tempfile().unwrap();
+        for (offset, segment) in (0..).step_by(SEGMENT_BYTES).zip(segments) {
+            log.write_all_at(segment, offset + HEADER_BYTES as u64).unwrap();
+        }
+        log.set_len(SIZE * segments.len() as u64).unwrap();
+        log
+    }
+
+    #[test]
+    fn what_keys_begin_with_is_known_by_when_it_was_said_and_not_by_where_that_lies() {
+        let log = log(&[node(3, 7, b"rm"), node(2, 7, b"rm"), node(1, 7, b"r"), node(1, 8, b"c")]);
+        let known = prefixes(&log).unwrap();
+        let at = |number: u64| number * SIZE + HEADER_BYTES as u64;
+        assert_eq!(known[&7], [(at(1), b"r".to_vec()), (at(2), b"rm".to_vec())]);
+        assert_eq!(known[&8], [(at(1), b"c".to_vec())]);
+    }
+
+    #[test]
+    fn changes_of_a_page_without_a_whole_node_are_kept_by_what_they_say_themselves() {
+        let (place, namespace) = ([5; 49], [b'n'; 18]);
+        let log = log(&[
+            set(1, 7, &place[20..], b"a record"),
+            set(2, 7, &namespace, b"a name"),
+            set(3, 7, b"of another kind", b"nothing"),
+        ]);
+        let keep = |key: LogKey<'_>, value: &[u8]| {
+            Ok(match key {
+                LogKey::End(end) => (value == b"a record").then(|| [&b"kept "[..], end].concat()),
+                LogKey::Whole(key) => Some(key.to_vec()),
+            })
+        };
+        let carved = Carved::from(log, &keep).unwrap();
+        let value = |key: &[u8]| carved.get(key).map(|value| value.to_vec());
+        assert_eq!(value(&[&b"kept "[..], &place[20..]].concat()).unwrap(), b"a record");
+        assert_eq!(value(&namespace).unwrap(), b"a name");
+        assert_eq!(carved.newest.len(), 2);
+    }
 
     #[test]
     fn a_log_that_is_made_to_be_checked_for_ever_is_given_up_in_parts() {

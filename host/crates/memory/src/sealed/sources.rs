@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use sled::IVec;
 
 use super::Inner;
-use super::carve::Carved;
+use super::carve::{Carved, LogKey};
 use super::entry::Header;
 use super::read::Found;
 use super::root::{NamespacePlace, Place, namespace_of};
@@ -138,21 +138,18 @@ impl Inner {
     fn kept_by(
         &self,
         namespaces: &HashSet<NamespacePlace>,
-        key: &[u8],
+        key: LogKey<'_>,
         value: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = match key {
+            LogKey::Whole(key) => key,
+            LogKey::End(end) => return self.record_kept_by(end, value),
+        };
         let Some((kind, rest)) = key.split_first() else {
             return Ok(None);
         };
         Ok(match *kind {
-            prefix::RECORD => {
-                let (Ok(place), Ok(header)) = (Place::try_from(rest), Header::read(value)) else {
-                    return Ok(None);
-                };
-                let slot = self.slots.read(header.slot)?;
-                let is_own = slot.generation() == header.generation && slot.place() == Some(&place);
-                (is_own && !slot.is_free()).then(|| key_of_slot(&place, header.slot))
-            }
+            prefix::RECORD => self.record_kept_by(rest, value)?,
             prefix::CHUNK => {
                 let Some(slot) = rest.first_chunk::<4>() else {
                     return Ok(None);
@@ -172,6 +169,17 @@ impl Inner {
 }
 
 impl Inner {
+    /// The same of a record, if it is one, of the end of its place: its slot says all of it.
+    fn record_kept_by(&self, end: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Ok(header) = Header::read(value) else {
+            return Ok(None);
+        };
+        let slot = self.slots.read(header.slot)?;
+        let is_own = slot.generation() == header.generation && !slot.is_free() && !end.is_empty();
+        let place = slot.place().filter(|place| is_own && place.ends_with(end));
+        Ok(place.map(|place| key_of_slot(place, header.slot)))
+    }
+
     /// The commit that a slot was written in, if it opens: a damaged one says anything.
     pub(super) fn commit_of(&self, index: SlotIndex, slot: &Slot) -> u64 {
         if self.opens(index, slot) { slot.commit() } else { 0 }

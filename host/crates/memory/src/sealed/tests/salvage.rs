@@ -349,6 +349,43 @@ fn a_damaged_slot_does_not_say_how_many_commits_there_were() {
 }
 
 #[test]
+fn records_are_found_by_their_changes_where_no_page_of_them_is_whole() {
+    const COUNT: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for index in 0..COUNT {
+        put(&store, &name_of(index), b"value");
+    }
+    drop(store);
+    let mut database = content(&folder, "records/db");
+    let mut torn = 0;
+    for segment in database.chunks_mut(tree::SEGMENT_BYTES) {
+        let mut at = segments::HEADER_BYTES;
+        while at < segment.len() {
+            let Some(found) = segments::message(segment, at) else {
+                at += 1;
+                continue;
+            };
+            at = found.end;
+            if found.kind == carve::NODE {
+                segment[found.body] ^= 1;
+                torn += 1;
+            }
+        }
+    }
+    assert!(torn > 10, "{torn}");
+    lay_file(&folder, "records/db", &database);
+    let to = BackupPrivateKey::generate().unwrap();
+    let (found, backup) = salvage_the_log(&folder, &to);
+    assert_eq!(found.saved.records + found.lost, COUNT as u64, "{found:?}");
+    // One change of some is written as a node, and nothing else says it.
+    assert!(found.saved.records > COUNT as u64 * 2 / 3, "{found:?}");
+    let (_other, store) = restored(&backup, &to);
+    let usage = store.memory().usage(&namespace(NOTES)).unwrap();
+    assert_eq!(usage.records, found.saved.records);
+}
+
+#[test]
 fn the_header_of_the_slot_file_costs_no_record() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
