@@ -23,15 +23,19 @@ impl Unreadable {
         (blocks.len() as u64).saturating_mul(Self::BLOCK_BYTES)
     }
 
-    /// Reads, with zeros for what the disk does not read, which is noted.
+    /// Reads, with zeros for what the disk does not read, which is noted. A disk takes seconds to say that it does not read a block:
+    /// it is not asked again.
     pub(super) fn read(&self, read: ReadAt<'_>, part: &mut [u8], from: u64) -> io::Result<()> {
-        match read(part, from) {
-            Err(error) if error.kind() != ErrorKind::UnexpectedEof => {}
-            other => return other,
-        }
         let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let to = from.saturating_add(part.len() as u64);
+        let known = blocks.range(from / Self::BLOCK_BYTES..).next();
+        if known.is_none_or(|block| block.saturating_mul(Self::BLOCK_BYTES) >= to) {
+            match read(part, from) {
+                Err(error) if error.kind() != ErrorKind::UnexpectedEof => {}
+                other => return other,
+            }
+        }
         let mut at = from;
-        // A disk takes seconds to say that it does not read a block: it is not asked again.
         for slots in part.chunks_mut(BLOCK_SLOTS as usize * SLOT_BYTES) {
             let block = at / Self::BLOCK_BYTES;
             if blocks.contains(&block) || read(slots, at).is_err() {
@@ -53,9 +57,11 @@ mod tests {
         let block = BLOCK_SLOTS as usize * SLOT_BYTES;
         let at = block as u64;
         let bad = at + block as u64;
+        let asked = std::cell::Cell::new(0);
         let read = |part: &mut [u8], from: u64| {
             let to = from + part.len() as u64;
             if from < bad + block as u64 && to > bad {
+                asked.set(asked.get() + 1);
                 return Err(io::Error::other("the disk does not read"));
             }
             part.fill(7);
@@ -66,7 +72,11 @@ mod tests {
         for _ in 0..2 {
             unreadable.read(&read, &mut slots, at).unwrap();
             assert_eq!(unreadable.bytes(), block as u64);
+            assert_eq!(asked.get(), 2, "with the others and alone, and never again");
         }
+        let mut slot = [1; SLOT_BYTES];
+        unreadable.read(&read, &mut slot, bad + 256).unwrap();
+        assert_eq!((slot, asked.get()), ([0; SLOT_BYTES], 2));
         let read_and_not = [vec![7; block], vec![0; block], vec![7; block]].concat();
         assert!(slots == read_and_not);
     }
