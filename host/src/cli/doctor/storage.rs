@@ -6,7 +6,7 @@ use aral_contract::{Failure, SecretReference};
 use aral_host::Storage;
 use aral_host::storage::store_failure;
 use aral_memory::StoreError;
-use aral_memory::sealed::SealedStore;
+use aral_memory::sealed::{SealedStore, Status};
 use aral_runtime::SystemClock;
 
 use super::Check;
@@ -61,21 +61,33 @@ fn memory(storage: &Storage) -> Check {
         );
     }
     match SealedStore::open(options).and_then(|store| store.status()) {
-        Ok(status) if status.is_rotating => Check::warn(
-            "memory",
-            format!("`{shown}`: a rotation to another key was begun and not ended"),
-            "start it again: `aral memory rotate-key --to FILE`, with the same key",
-        ),
-        Ok(status) => Check::ok(
-            "memory",
-            format!("`{shown}` opens with the key {}", status.keys.join(" or ")),
-        ),
+        Ok(status) => opened(&shown, &status),
         Err(error @ StoreError::Held { .. }) => Check::warn(
             "memory",
             error.to_string(),
             "nothing, if that process is your host: one process at a time has the store",
         ),
         Err(error) => failed("memory", store_failure(error)),
+    }
+}
+
+/// What a store says of itself that opens.
+fn opened(shown: &str, status: &Status) -> Check {
+    match status.keys.as_slice() {
+        keys if !status.is_rotating => {
+            Check::ok("memory", format!("`{shown}` opens with the key {}", keys.join(" or ")))
+        }
+        // Under the same key: there is no other one to name.
+        [_] => Check::warn(
+            "memory",
+            format!("`{shown}`: a new epoch was begun, and the one before is not ended"),
+            "a host that runs ends it by itself; without one: `aral memory rotate-epoch`",
+        ),
+        _ => Check::warn(
+            "memory",
+            format!("`{shown}`: a rotation to another key was begun and not ended"),
+            "start it again: `aral memory rotate-key --to FILE`, with the same key",
+        ),
     }
 }
 
@@ -105,4 +117,30 @@ fn failed(name: &'static str, failure: Failure) -> Check {
         .hint
         .unwrap_or_else(|| "docs/errors.md says what to do".to_owned());
     Check::fail(name, failure.message, fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_begun_and_not_ended_is_ended_by_the_verb_that_began_it() {
+        let check = |keys: &[&str], is_rotating| {
+            let status = Status {
+                store: "00".repeat(16),
+                format: 1,
+                keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+                is_rotating,
+                epochs: Vec::new(),
+                slots_used: 0,
+                slots: 0,
+                free_bytes: 0,
+            };
+            opened("store", &status)
+        };
+        assert!(check(&["one"], false).fix.is_none());
+        let verb = |keys: &[&str]| check(keys, true).fix.unwrap();
+        assert!(verb(&["one"]).contains("`aral memory rotate-epoch`"));
+        assert!(verb(&["one", "two"]).contains("`aral memory rotate-key --to FILE`"));
+    }
 }
