@@ -32,6 +32,7 @@ mod room;
 mod root;
 mod rotate;
 mod salvage;
+mod salvaged;
 mod segments;
 mod slot_header;
 mod slots;
@@ -59,7 +60,8 @@ use cap_std::fs::Dir;
 
 pub use check::{Checked, Damaged, Delete};
 pub use rotate::{Alone, Progress, Rotated};
-pub use salvage::{Salvage, Salvaged};
+pub use salvage::Salvage;
+pub use salvaged::Salvaged;
 pub use transfer::{Arrived, Existing, Imported, Tally};
 
 use crate::key::{MasterKey, hex};

@@ -1,0 +1,41 @@
+//! What a salvage came to, in numbers.
+
+use super::transfer::Tally;
+
+/// What a salvage came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Records that were written.
+    pub saved: Tally,
+    /// Keys whose record is not there, or does not open. They are of records that were acknowledged, but for those that a killed
+    /// process may have left where the end of the database is lost.
+    pub lost: u64,
+    /// Keys without a record that a killed process may have left, or with one that another took the place of. None of them need
+    /// ever have been acknowledged.
+    pub unfinished: u64,
+    /// Records in the database whose keys are gone: they were deleted or replaced after what the database has, or the keys are
+    /// damaged.
+    pub keyless: u64,
+    /// Whether those could be counted. Not where the log was looked through: what was removed is among what it has.
+    pub is_looked_through: bool,
+    /// The newest commit that the database has; none: it says nothing of that.
+    pub commit: Option<u64>,
+    /// The newest one that is known of; there may have been more.
+    pub known_commit: u64,
+    /// How much of the database and the slot file could not be read, in bytes: the disk did not, or what is there keeps whoever looks
+    /// through it. There are 32 keys in 4,096 bytes of the slot file, and none of those counts as lost.
+    pub unreadable_bytes: u64,
+}
+
+impl Salvaged {
+    /// Whether nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        let has_all_commits = self.commit.is_some_and(|commit| commit >= self.known_commit);
+        self.lost == 0 && self.keyless == 0 && self.is_looked_through && self.unreadable_bytes == 0 && has_all_commits
+    }
+
+    /// How many commits are missing at least; none: nobody can say.
+    pub fn commits_lost(&self) -> Option<u64> {
+        self.commit.map(|commit| self.known_commit.saturating_sub(commit))
+    }
+}
