@@ -152,36 +152,27 @@ impl Salvage {
             ..Salvaged::default()
         };
         let names = Names::new(REMEMBERED_MAX);
-        let (mut from, total) = (0, inner.slots.total()?);
-        while from < total {
-            let next = from.saturating_add(AT_ONCE).min(total);
-            let mut used: Vec<(SlotIndex, Slot)> = Vec::new();
-            inner.slots.walk(from, next, &mut |index, slot| {
-                if !slot.is_free() {
-                    used.push((index, *slot));
+        self.prepare(&names)?;
+        self.each_used(&mut |index, slot| {
+            match self.salvage(&names, index, slot)? {
+                Looked::Whole(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
+                Looked::Whole(kept) => {
+                    writer.record(&kept)?;
+                    salvaged.saved.count(kept.space == Space::Secrets, kept.classification);
+                    progress(&salvaged.saved);
                 }
-            })?;
-            for (index, slot) in used {
-                match self.salvage(&names, index, &slot)? {
-                    Looked::Whole(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
-                    Looked::Whole(kept) => {
-                        writer.record(&kept)?;
-                        salvaged.saved.count(kept.space == Space::Secrets, kept.classification);
-                        progress(&salvaged.saved);
-                    }
-                    Looked::Replaced => salvaged.unfinished = salvaged.unfinished.saturating_add(1),
-                    Looked::Not(lost) if self.is_unfinished(&lost, index, &slot) => {
-                        salvaged.unfinished = salvaged.unfinished.saturating_add(1);
-                    }
-                    Looked::Not(lost) => {
-                        salvaged.lost = salvaged.lost.saturating_add(1);
-                        salvaged.known_commit = salvaged.known_commit.max(inner.commit_of(index, &slot));
-                        found(lost.told);
-                    }
+                Looked::Replaced => salvaged.unfinished = salvaged.unfinished.saturating_add(1),
+                Looked::Not(lost) if self.is_unfinished(&lost, index, slot) => {
+                    salvaged.unfinished = salvaged.unfinished.saturating_add(1);
+                }
+                Looked::Not(lost) => {
+                    salvaged.lost = salvaged.lost.saturating_add(1);
+                    salvaged.known_commit = salvaged.known_commit.max(inner.commit_of(index, slot));
+                    found(lost.told);
                 }
             }
-            from = next;
-        }
+            Ok::<(), BackupError>(())
+        })?;
         writer.end()?;
         let carved = self.sources.carved();
         let skipped_bytes = carved.map_or(0, |carved| carved.skipped_bytes);
@@ -199,6 +190,41 @@ impl Salvage {
         Ok(salvaged)
     }
 
+    /// Shows each slot that is used.
+    fn each_used<E: From<StoreError>>(&self, show: &mut dyn FnMut(SlotIndex, &Slot) -> Result<(), E>) -> Result<(), E> {
+        let slots = &self.store.0.slots;
+        let (mut from, total) = (0, slots.total()?);
+        while from < total {
+            let next = from.saturating_add(AT_ONCE).min(total);
+            let mut used: Vec<(SlotIndex, Slot)> = Vec::new();
+            slots.walk(from, next, &mut |index, slot| {
+                if !slot.is_free() {
+                    used.push((index, *slot));
+                }
+            })?;
+            used.iter().try_for_each(|(index, slot)| show(*index, slot))?;
+            from = next;
+        }
+        Ok(())
+    }
+
+    /// Looks through the log if any key lacks a record that opens, before anything is written: the log may have a newer one of a name
+    /// that is written already.
+    fn prepare(&self, names: &Names) -> Result<(), StoreError> {
+        self.each_used(&mut |index, slot| {
+            // Also where sled has missed a page meanwhile.
+            if self.sources.carved().is_some() {
+                return Ok(());
+            }
+            match self.look(names, index, &place_of(slot))? {
+                Looked::Not(lost) if !self.is_unfinished(&lost, index, slot) => {
+                    self.sources.carve(&self.store.0).map(|_| ())
+                }
+                Looked::Not(_) | Looked::Whole(_) | Looked::Replaced => Ok(()),
+            }
+        })
+    }
+
     /// Whether a process that was killed may have left a key without its record, and nothing else can have.
     fn is_unfinished(&self, lost: &Lost, index: SlotIndex, slot: &Slot) -> bool {
         lost.is_absent && !self.is_behind() && self.store.0.leftovers.explain(index, slot.commit())
@@ -207,15 +233,8 @@ impl Salvage {
     /// The record of a used slot.
     fn salvage(&self, names: &Names, index: SlotIndex, slot: &Slot) -> Result<Looked, StoreError> {
         let inner = &self.store.0;
-        let place = slot.place().copied().unwrap_or([0; PLACE_BYTES]);
-        let mut looked = self.look(names, index, &place)?;
-        if let Looked::Not(lost) = &looked
-            && self.sources.carved().is_none()
-            && !self.is_unfinished(lost, index, slot)
-        {
-            self.sources.carve(inner)?;
-            looked = self.look(names, index, &place)?;
-        }
+        let place = place_of(slot);
+        let looked = self.look(names, index, &place)?;
         if matches!(looked, Looked::Whole(_)) {
             // A write that was cut off may have left both the old record and the new one.
             for other in self.sources.others(&place, index) {
@@ -336,6 +355,10 @@ pub(super) fn empty(copy: &DatabaseCopy, cache_bytes: u64) -> Result<Database, S
         commit: None,
         is_empty: true,
     })
+}
+
+fn place_of(slot: &Slot) -> Place {
+    slot.place().copied().unwrap_or([0; PLACE_BYTES])
 }
 
 fn log_of(store: &Dir) -> Result<File, StoreError> {

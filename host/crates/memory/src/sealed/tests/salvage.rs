@@ -489,6 +489,50 @@ fn a_write_that_was_cut_off_does_not_hide_the_record_that_it_was_to_replace() {
 }
 
 #[test]
+fn a_newer_record_that_the_log_alone_has_is_written_and_the_older_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"first");
+    put(&store, "b", b"damaged");
+    damage(&store, "b", |entry| *entry.last_mut().unwrap() ^= 1);
+    drop(store);
+    let cut = copy_of(&folder);
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"second");
+    drop(store);
+    // The keys of both, in this order, with that of what is damaged between them.
+    let mut slots = content(&cut, slots::NAME);
+    let after = content(&folder, slots::NAME);
+    let mut new = 0;
+    for (old, later) in slots.chunks_mut(slots::SLOT_BYTES).zip(after.chunks(slots::SLOT_BYTES)) {
+        if old.iter().all(|byte| *byte == 0) && later.iter().any(|byte| *byte != 0) {
+            old.copy_from_slice(later);
+            new += 1;
+        }
+    }
+    assert_eq!(new, 1);
+    lay_file(&cut, slots::NAME, &slots);
+    // Behind, in segments that sled takes for free ones.
+    let mut database = content(&cut, "records/db");
+    database.resize(database.len().next_multiple_of(tree::SEGMENT_BYTES), 0);
+    for segment in content(&folder, "records/db").chunks_mut(tree::SEGMENT_BYTES) {
+        segment[..segments::HEADER_BYTES].fill(0);
+        database.extend_from_slice(segment);
+    }
+    lay_file(&cut, "records/db", &database);
+    let to = BackupPrivateKey::generate().unwrap();
+    let told = salvage(&cut, options(&cut, 1), &to);
+    let found = told.salvaged;
+    assert_eq!(
+        (found.saved.records, found.lost, found.unfinished),
+        (1, 1, 1),
+        "{found:?}"
+    );
+    let (_other, store) = restored(&told.backup, &to);
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"second"[..]));
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "a test takes rights away")]
 fn a_store_that_may_only_be_read_is_salvaged() {
     use std::os::unix::fs::PermissionsExt as _;
