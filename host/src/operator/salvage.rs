@@ -41,7 +41,8 @@ pub struct Salvaged {
     pub known_commit: u64,
     /// How many are missing at least; none: nobody can say.
     pub commits_lost: Option<u64>,
-    /// How much of the database the disk could not read, in bytes.
+    /// How much of the database and of the keys was not read, in bytes: the disk does not read it, or what is there is not what a
+    /// store writes, or keeps whoever looks through it.
     pub unreadable_bytes: u64,
     /// What is lost, as far as anything says so; the first 1,000 of them.
     pub found: Vec<DamagedRecord>,

@@ -116,7 +116,7 @@ fn missing(salvaged: &Salvaged) -> String {
     }
     if salvaged.unreadable_bytes > 0 {
         parts.push(format!(
-            "the disk does not read {} bytes of it",
+            "{} bytes of it were not read: the disk does not, or they are not what a store writes",
             salvaged.unreadable_bytes
         ));
     }

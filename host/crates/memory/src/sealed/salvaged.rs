@@ -22,8 +22,9 @@ pub struct Salvaged {
     pub commit: Option<u64>,
     /// The newest one that is known of; there may have been more.
     pub known_commit: u64,
-    /// How much of the database and the slot file could not be read, in bytes: the disk did not, or what is there keeps whoever looks
-    /// through it. There are 32 keys in 4,096 bytes of the slot file, and none of those counts as lost.
+    /// How much of the database and the slot file was not read, in bytes: the disk did not, or what is there is not what a store
+    /// writes, such as in the header of the slots, or keeps whoever looks through it. There are 32 keys in 4,096 bytes of the slot
+    /// file behind its header, and none of those counts as lost.
     pub unreadable_bytes: u64,
 }
 
