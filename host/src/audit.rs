@@ -100,6 +100,16 @@ impl Audit {
         self.sinks.as_ref().map(Sinks::status).unwrap_or_default()
     }
 
+    /// Writes what is queued and a last checkpoint, and has the copies delivered, for a while. What comes later is not recorded.
+    pub(crate) fn end(&self) {
+        if let Err(unavailable) = self.log.end() {
+            tracing::error!(%unavailable, "the audit log did not end as it should");
+        }
+        if let Some(sinks) = &self.sinks {
+            sinks.end();
+        }
+    }
+
     pub(crate) fn blinder(&self) -> Arc<Blinder> {
         Arc::clone(&self.blinder)
     }
@@ -125,9 +135,7 @@ impl AuditSink for Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        if let Err(unavailable) = self.log.end() {
-            tracing::error!(%unavailable, "the audit log did not end as it should");
-        }
+        self.end();
     }
 }
 

@@ -55,28 +55,12 @@ pub(crate) struct Parts {
     pub(crate) audit: Option<Audit>,
     /// What was taken out of the environment.
     pub(crate) taken: Taken,
-}
-
-impl Drop for Parts {
-    /// The last clone is gone; the log ends after this.
-    fn drop(&mut self) {
-        if self.serials.is_some() {
-            self.keep_used();
-        }
-        self.events.record(Event {
-            at: self.clock.now(),
-            trace: None,
-            kind: EventKind::Lifecycle {
-                change: LifecycleChange::Stopped,
-                subject: SUBJECT.to_owned(),
-                digest: None,
-            },
-        });
-    }
+    /// Whether it has said that it is gone.
+    pub(crate) left: AtomicBool,
 }
 
 /// What the host is called in its own records.
-const SUBJECT: &str = "host";
+pub(crate) const SUBJECT: &str = "host";
 
 /// A capability that was registered, with what was odd about it.
 #[derive(Debug, Clone)]

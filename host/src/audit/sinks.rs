@@ -1,7 +1,7 @@
 //! The copies of the log that the operator wants: one thread that reads the log on and delivers. What it could not deliver
 //! when the host ends, the next host delivers.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,10 +27,16 @@ const FAREWELL_STEP: Duration = Duration::from_millis(5);
 /// The thread and what is known of it.
 #[derive(Debug)]
 pub(super) struct Sinks {
-    thread: Option<JoinHandle<()>>,
-    /// Dropped: the thread gives up.
-    leave: Option<oneshot::Sender<()>>,
+    /// None: they have ended.
+    delivering: Mutex<Option<Delivering>>,
     status: Vec<(SinkName, watch::Receiver<SinkStatus>)>,
+}
+
+#[derive(Debug)]
+struct Delivering {
+    thread: JoinHandle<()>,
+    /// Dropped: the thread gives up.
+    leave: oneshot::Sender<()>,
 }
 
 impl Sinks {
@@ -85,8 +91,7 @@ impl Sinks {
             .map_err(Failure::internal)?;
         made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
         Ok(Some(Self {
-            thread: Some(thread),
-            leave: Some(leave),
+            delivering: Mutex::new(Some(Delivering { thread, leave })),
             status,
         }))
     }
@@ -96,20 +101,27 @@ impl Sinks {
         let now = |(name, status): &(SinkName, watch::Receiver<SinkStatus>)| (name.clone(), status.borrow().clone());
         self.status.iter().map(now).collect()
     }
-}
 
-impl Drop for Sinks {
     /// The log has ended: what is in it is delivered, for a while.
-    fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+    pub(super) fn end(&self) {
+        let delivering = self.delivering.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Delivering { thread, leave }) = delivering else {
+            return;
+        };
         wait(&thread);
-        drop(self.leave.take());
+        drop(leave);
         wait(&thread);
         if !thread.is_finished() {
             tracing::error!("the thread that copies the audit log hangs, and is left behind");
         } else if thread.join().is_err() {
             tracing::error!("the thread that copies the audit log panicked");
         }
+    }
+}
+
+impl Drop for Sinks {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -162,9 +174,10 @@ mod tests {
         let hangs = move || {
             let _told = ended.recv_timeout(Duration::from_secs(60));
         };
+        let (leave, _left) = oneshot::channel();
+        let thread = std::thread::spawn(hangs);
         drop(Sinks {
-            thread: Some(std::thread::spawn(hangs)),
-            leave: None,
+            delivering: Mutex::new(Some(Delivering { thread, leave })),
             status: Vec::new(),
         });
         assert!(end.send(()).is_ok(), "the thread was waited for");

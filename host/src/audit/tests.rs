@@ -184,6 +184,29 @@ async fn a_folder_of_state_is_all_that_a_log_needs_and_a_call_has_its_receipt() 
 }
 
 #[tokio::test]
+async fn a_host_that_is_ended_is_on_record_whoever_still_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let host = host(&state, config(|_| ())).unwrap();
+    let session = session(&host);
+    let held = host.clone();
+    host.end();
+    let ended = types(&state);
+    let records = records(&state);
+    let AuditEvent::Lifecycle(stopped) = &records[records.len() - 1].event else {
+        panic!()
+    };
+    assert_eq!(stopped.change, LifecycleChange::Stopped);
+    let report = verify(&state.join("audit"), &trust(&state), &[]).unwrap();
+    assert!(report.is_good() && report.signed == report.size, "{report:?}");
+    let refused = call(&held, &session, b"[1]").await.result.unwrap_err();
+    assert_eq!(refused.code, Code::AuditUnavailable, "nothing runs unrecorded");
+    host.end();
+    drop((host, held));
+    assert_eq!(types(&state), ended, "it is said once");
+}
+
+#[tokio::test]
 async fn two_calls_of_one_request_have_other_salts() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(

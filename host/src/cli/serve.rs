@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
 use aral_host::config::serve::ServeConfig;
 use aral_host::telemetry::{Spans, Telemetry};
 use aral_host::{Host, LogSink, Management, Personas, Reloader};
 use serde_json::json;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::arguments::Serve;
@@ -16,6 +18,9 @@ use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::{session, text};
+
+/// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
+const LEAVE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, spans: &Spans) -> Done {
     let config = configured.config.serve.as_ref().ok_or_else(|| {
@@ -42,7 +47,15 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         .build()
         .map_err(Failure::internal)?;
     let personas = session::personas(arguments.development);
-    runtime.block_on(serve(&host, config, personas, configured.path(), &telemetry, output))
+    let served = runtime.block_on(serve(&host, config, personas, configured.path(), &telemetry, output));
+    end(runtime, &host);
+    served
+}
+
+/// What hangs may hold a clone of the host, with which neither its log nor its store would end.
+fn end(runtime: Runtime, host: &Host) {
+    runtime.shutdown_timeout(LEAVE);
+    host.end();
 }
 
 async fn serve(
@@ -186,7 +199,49 @@ impl Ending {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+
+    use aral_contract::event::LifecycleChange;
+
     use super::*;
+
+    /// How often it heard that a host is gone.
+    #[derive(Debug, Default)]
+    struct Heard(Mutex<usize>);
+
+    impl AuditSink for Heard {
+        fn record(&self, event: Event) {
+            if let EventKind::Lifecycle {
+                change: LifecycleChange::Stopped,
+                ..
+            } = event.kind
+            {
+                *self.0.lock().unwrap() += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_that_hangs_and_holds_the_host_keeps_nobody_from_the_end() {
+        let heard = Arc::new(Heard::default());
+        let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let (over, is_over) = mpsc::channel::<()>();
+        let held = host.clone();
+        drop(runtime.spawn_blocking(move || {
+            begun.send(()).unwrap();
+            let _at_the_latest = is_over.recv_timeout(Duration::from_secs(60));
+            drop(held);
+        }));
+        has_begun.recv().unwrap();
+        end(runtime, &host);
+        assert_eq!(*heard.0.lock().unwrap(), 1);
+        assert!(over.send(()).is_ok(), "the thread was waited for");
+        drop(host);
+        assert_eq!(*heard.0.lock().unwrap(), 1, "it is said once");
+    }
 
     #[test]
     fn people_read_where_it_listens_and_where_it_is_managed() {

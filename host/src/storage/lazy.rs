@@ -50,6 +50,8 @@ enum State {
         secrets: Arc<dyn RecordStore>,
         _keepers: Vec<Keeper>,
     },
+    /// Nobody opens it any more.
+    Ended,
 }
 
 /// Which space of the store.
@@ -96,7 +98,7 @@ impl LazyStore {
             State::Opened {
                 sealed: Some(sealed), ..
             } => sealed.check_writable().map_err(store_failure),
-            State::Opened { .. } | State::Failed { .. } | State::Closed => Ok(()),
+            State::Opened { .. } | State::Failed { .. } | State::Closed | State::Ended => Ok(()),
         }
     }
 
@@ -107,11 +109,21 @@ impl LazyStore {
             State::Opened {
                 sealed: Some(sealed), ..
             } => Ok(sealed.clone()),
-            State::Opened { .. } | State::Failed { .. } | State::Closed => Err(Failure::new(
+            State::Opened { .. } | State::Failed { .. } | State::Closed | State::Ended => Err(Failure::new(
                 Code::Unavailable,
                 "the store cannot be reached as a whole",
             )),
         }
+    }
+
+    /// Lets it go, for good: it closes once nobody uses it any more. It waits for the upkeep that is under way, and for a disk.
+    pub(crate) fn end(&self) {
+        let before = std::mem::replace(
+            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            State::Ended,
+        );
+        // Whoever asks meanwhile is told at once.
+        drop(before);
     }
 
     /// One space, opened now unless it is open. Whoever comes while it is being opened waits for that.
@@ -123,7 +135,7 @@ impl LazyStore {
         {
             return Err(failure.clone());
         }
-        if !matches!(*state, State::Opened { .. }) {
+        if !matches!(*state, State::Opened { .. } | State::Ended) {
             *state = self.try_open().unwrap_or_else(|failure| State::Failed {
                 failure,
                 // Later than `now` by as long as the attempt took.
@@ -137,6 +149,7 @@ impl LazyStore {
             })),
             State::Failed { failure, .. } => Err(failure.clone()),
             State::Closed => Err(Failure::internal("nobody opened the store")),
+            State::Ended => Err(Failure::new(Code::Unavailable, "the host has ended")),
         }
     }
 }

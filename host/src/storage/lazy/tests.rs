@@ -193,3 +193,19 @@ fn what_is_open_is_let_go_with_the_last_view() {
     drop(memory);
     assert_eq!(Arc::strong_count(&opened), 1);
 }
+
+#[test]
+fn what_is_open_is_let_go_at_the_end_and_opened_no_more() {
+    let lab = lab(0);
+    let memory = lab.store.space(Space::Memory);
+    ask(&*memory).unwrap();
+    lab.store.end();
+    // This test holds none of them: the lab, and how to open.
+    assert_eq!(Arc::strong_count(&lab.opened), 2);
+    assert!(ask(&*memory).is_err());
+    assert_eq!(lab.store.check().unwrap_err().code, Code::Unavailable);
+    lab.clock.0.store(60_000, Ordering::SeqCst);
+    assert!(ask(&*memory).is_err());
+    assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
+    lab.store.end();
+}
