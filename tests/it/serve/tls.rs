@@ -179,6 +179,44 @@ fn an_address_that_others_reach_needs_both_tls_and_authentication() {
 }
 
 #[test]
+fn who_listens_on_all_addresses_is_asked_under_each() {
+    let authority = Authority::new();
+    let desk = secured(&authority, |config| {
+        let listener = &mut config["serve"]["listener"][0];
+        listener["address"] = json!("0.0.0.0:0");
+        listener["mcp"] = json!(true);
+    });
+    let server = Server::start(&desk);
+    let port = server.address().port();
+    let (address, client) = ((std::net::Ipv4Addr::LOCALHOST, port).into(), authority.client());
+    let ready = |host: &str| {
+        let reply = client.ask(address, "GET", "/ready", &[("Host", host)], "");
+        reply.expect("an answer").status
+    };
+    let host = format!("127.0.0.1:{port}");
+    assert_eq!(ready(&host), 200);
+    assert_eq!(ready("192.0.2.7"), 200, "whatever a balancer leads here");
+    assert_eq!(ready("evil.example"), 421);
+    let key = format!("Bearer {KEY}");
+    let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+    } });
+    let begin = |fields: &[(&str, &str)]| {
+        let mut all = vec![
+            ("Authorization", key.as_str()),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+        ];
+        all.extend_from_slice(fields);
+        let reply = client.ask(address, "POST", "/mcp", &all, &initialize.to_string());
+        reply.expect("an answer").status
+    };
+    assert_eq!(begin(&[("Host", &host)]), 200);
+    assert_eq!(begin(&[("Host", &host), ("Origin", "https://evil.example")]), 403);
+    assert_eq!(begin(&[("Host", "evil.example")]), 421);
+}
+
+#[test]
 fn calls_over_tls_are_those_of_the_key_or_the_certificate() {
     let authority = Authority::new();
     let desk = secured(&authority, |config| {

@@ -1,7 +1,7 @@
 //! What a request must look like before anybody asks who sends it: a connection as this listener asks for, a host that it is
 //! known under, a page that may call, an address of bounded length, and a length that says where the request ends.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use aral_contract::TraceId;
@@ -14,6 +14,7 @@ use crate::connection::{Last, Secured};
 use crate::door::{Door, Peer};
 use crate::listener::{ListenerOptions, split_port};
 use crate::problem::Problem;
+use crate::signature;
 use crate::tls::ClientCertificate;
 
 /// From where a page calls, as its browser says (Fetch Metadata), also where it sends no `Origin`.
@@ -78,7 +79,9 @@ fn check_uri(uri: &Uri, bytes_max: usize) -> Result<(), Refused> {
     Err((None, Problem::request(StatusCode::URI_TOO_LONG, message)))
 }
 
-/// Against DNS rebinding: a page whose name was pointed at this machine sends that name.
+/// Against DNS rebinding: a page whose name was pointed at this machine sends that name. Nobody can point an address, and a listener
+/// on all addresses of its machine does not know under which of them it is reached. What is signed says for whom it is, which any
+/// address does not: it could be sent on from another server.
 pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     let bad = |message: &str| (None, Problem::request(StatusCode::BAD_REQUEST, message));
     let mut given = headers.get_all(header::HOST).iter();
@@ -96,7 +99,8 @@ pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &Header
         (None, None) => return Err(bad("the request names no host")),
     };
     let (host, _port) = split_port(authority).ok_or_else(|| bad("the request names no host"))?;
-    if known(listener, host) {
+    let takes_addresses = listener.address.ip().is_unspecified() && !signature::is_there(headers);
+    if known(listener, host) || (takes_addresses && is_address(host)) {
         return Ok(());
     }
     let problem = Problem::request(
@@ -118,6 +122,14 @@ fn known(listener: &ListenerOptions, host: &str) -> bool {
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
     host == literal || (ip.is_loopback() && host == "localhost")
+}
+
+/// As it stands in an address: in brackets if it is one of IPv6.
+fn is_address(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inside) => inside.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<Ipv4Addr>().is_ok(),
+    }
 }
 
 /// A browser says from which page it calls. What is not listed may not, whether or not the answer would be shown to it.
@@ -210,6 +222,44 @@ mod tests {
         assert!(!check(local, "http://evil.example/", &[("host", "localhost")]));
         assert!(!check(local, "http://localhost/", &[("host", "evil.example")]));
         assert!(check(local, "http://localhost/", &[]));
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_under_any_address_and_no_other_name() {
+        let check = |address: &str, fields: &[(&'static str, &str)]| {
+            check_host(&listener(address), &"/".parse().unwrap(), &headers(fields)).is_ok()
+        };
+        let (v4, v6) = ("192.0.2.7:80", "[2001:db8::7]:80");
+        for all in ["0.0.0.0:80", "[::]:80"] {
+            for good in [v4, v6, "192.0.2.7", "[::1]", "aral.example"] {
+                assert!(check(all, &[("host", good)]), "{all}: {good}");
+            }
+            for bad in [
+                "evil.example",
+                "localhost",
+                "192.0.2.7.evil.example",
+                "192.0.2",
+                "0300.0.2.7",
+                "3221225991",
+                "2001:db8::7",
+                "[2001:db8::7",
+                "[evil.example]",
+                "[fe80::1%25eth0]",
+                "user@192.0.2.7",
+                "",
+            ] {
+                assert!(!check(all, &[("host", bad)]), "{all}: {bad}");
+            }
+            for signed in ["signature", "signature-input"] {
+                assert!(!check(all, &[("host", v4), (signed, "s=:AA==:")]), "{all}: {signed}");
+                assert!(check(all, &[("host", "aral.example"), (signed, "s=:AA==:")]));
+            }
+        }
+        for one in ["127.0.0.1:80", "[::1]:80", "10.0.0.1:80"] {
+            for other in [v4, v6] {
+                assert!(!check(one, &[("host", other)]), "{one}: {other}");
+            }
+        }
     }
 
     #[test]

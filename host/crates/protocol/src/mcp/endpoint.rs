@@ -171,7 +171,8 @@ fn continues_answer(headers: &HeaderMap) -> bool {
     last.is_some_and(|last| last.contains('/'))
 }
 
-/// Hosts and pages have been checked before; the library checks them again by the same list.
+/// Hosts and pages have been checked before; the library checks them again by the same list. That of a listener on all addresses
+/// cannot be written down, and to the library an empty one means any host.
 fn options(door: &Door) -> StreamableHttpServerConfig {
     let ListenerOptions {
         address,
@@ -183,6 +184,9 @@ fn options(door: &Door) -> StreamableHttpServerConfig {
     known.push(address.ip().to_string());
     if address.ip().is_loopback() {
         known.push("localhost".to_owned());
+    }
+    if address.ip().is_unspecified() {
+        known.clear();
     }
     StreamableHttpServerConfig::default()
         .with_allowed_hosts(known)
