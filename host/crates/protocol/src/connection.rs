@@ -103,12 +103,15 @@ impl Place {
     }
 
     /// The answer, whose bytes count if all of it is there, or why there is no room for it. What its fields say happened all the
-    /// same.
+    /// same, and nobody is told to come again for what would happen twice then.
     pub(crate) fn bear(&self, mut response: Response) -> Response {
+        let ran = response.extensions_mut().remove::<Ran>().is_some();
         let bytes = response.body().size_hint().exact();
         if let Some(Err(failure)) = bytes.map(|bytes| self.weigh(bytes)) {
+            let problem = Problem::from(failure);
+            let problem = if ran { problem.for_good() } else { problem };
             *response.body_mut() = Body::empty();
-            response.extensions_mut().insert(Problem::from(failure));
+            response.extensions_mut().insert(problem);
         }
         response
     }
@@ -122,6 +125,10 @@ pub(crate) enum Streaming {
     /// It goes on until its reader, or the server, ends it.
     Endless,
 }
+
+/// Says of an answer that it is that of a call which, were it asked for again, would run again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ran;
 
 /// Says of a request that it came over TLS.
 #[derive(Debug, Clone, Copy)]

@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
-use crate::connection::Place;
+use crate::connection::{Place, Ran};
 use crate::door::{Door, Shared};
 use crate::enter::TRACE_ID;
 use crate::limit::Reservation;
@@ -123,7 +123,7 @@ pub(crate) async fn invoke(
     match key {
         None => {
             let answer = call.run().await;
-            Ok(answer.into_response(Told::First))
+            Ok(answer.into_response(Told::Once))
         }
         Some(key) => call.run_once(key).await,
     }
@@ -271,6 +271,8 @@ fn conflict(message: &str) -> Problem {
 /// Whether an answer is told for the first time.
 #[derive(Debug, Clone, Copy)]
 enum Told {
+    /// And the last: nobody keeps it.
+    Once,
     First,
     Again,
 }
@@ -356,8 +358,12 @@ impl Answer {
         if let Some(reference) = &self.receipt {
             set(RECEIPT, receipt(reference));
         }
-        if let Told::Again = told {
-            set(REPLAYED, "true".to_owned());
+        match told {
+            Told::Once if self.ran => {
+                response.extensions_mut().insert(Ran);
+            }
+            Told::Again => set(REPLAYED, "true".to_owned()),
+            Told::Once | Told::First => {}
         }
         response
     }
@@ -391,6 +397,41 @@ fn usage(usage: &Usage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::Bounds;
+    use crate::places::Places;
+    use crate::unsent::{Unsent, Weight};
+
+    #[test]
+    fn nobody_is_told_to_repeat_what_ran_and_whose_answer_finds_no_room() {
+        let bounds = Bounds {
+            unsent_bytes_max: 1,
+            ..Bounds::default()
+        };
+        let (places, all) = (Places::new(2), Unsent::default());
+        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let (unread, own) = (place(), place());
+        unread.weigh(1).unwrap();
+        let retry_after = |told, ran| {
+            let trace = TraceId::from_bytes([7; 16]);
+            let answer = Answer {
+                ran,
+                result: Ok(Bytes::from_static(b"1")),
+                ..Answer::too_late(trace, 1)
+            };
+            let mut response = own.bear(answer.into_response(told));
+            let problem = response.extensions_mut().remove::<Problem>().unwrap();
+            let rendered = problem.render(response, trace);
+            (
+                rendered.status().as_u16(),
+                rendered.headers().contains_key(header::RETRY_AFTER),
+            )
+        };
+        assert_eq!(retry_after(Told::Once, true), (503, false));
+        assert_eq!(retry_after(Told::Once, false), (503, true));
+        // The same request gets the answer, which is kept.
+        assert_eq!(retry_after(Told::First, true), (503, true));
+        assert_eq!(retry_after(Told::Again, true), (503, true));
+    }
 
     #[test]
     fn nobody_is_told_to_repeat_what_ran_and_is_not_on_record() {

@@ -21,7 +21,7 @@ use super::{LAST_EVENT_ID, SESSION, message};
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
-use crate::connection::{Place, Streaming};
+use crate::connection::{Place, Ran, Streaming};
 use crate::door::{Door, Peer, Trace};
 use crate::listener::ListenerOptions;
 use crate::meters;
@@ -99,6 +99,7 @@ pub(crate) async fn serve(
     let sessions = Arc::new(sessions);
     parts.extensions.insert(door.shared.toolbox());
     let own = parts.extensions.get::<Place>().cloned();
+    let calls = parts.extensions.get::<Called>().is_some();
     let news = mcp.news.clone();
     let service = StreamableHttpService::new(
         move || Ok(Handler::new(news.clone())),
@@ -116,6 +117,9 @@ pub(crate) async fn serve(
         return Ok(faulty(&message::Fault::twice(id.clone()).error(trace)));
     }
     let mut response = refusal(answer.map(Body::new)).await?;
+    if calls {
+        response.extensions_mut().insert(Ran);
+    }
     if is_end && response.status() == StatusCode::ACCEPTED {
         // It has ended; clients that are told that it will, say that it failed.
         *response.status_mut() = StatusCode::NO_CONTENT;
