@@ -61,23 +61,28 @@ impl Host {
             sink: self.sink(),
             changes: self.changes(),
         };
-        let bound = Server::bind(self.options(config)?, parts).await;
+        let bound = Server::bind(self.options(config, missing)?, parts).await;
         bound.map_err(|error| bind_failure(&error))
     }
 
-    fn options(&self, config: &ServeConfig) -> Result<ServerOptions, Failure> {
+    /// `untaken` says what a password is in a variable that was not taken.
+    fn options(&self, config: &ServeConfig, untaken: Untaken) -> Result<ServerOptions, Failure> {
         Ok(ServerOptions {
             listeners: config.listeners.clone(),
             resource: config.resource.clone(),
             bounds: config.bounds.clone(),
             rates: config.rates.clone(),
-            redis: config.redis.as_ref().map(|redis| self.redis(redis)).transpose()?,
+            redis: config
+                .redis
+                .as_ref()
+                .map(|redis| self.redis(redis, untaken))
+                .transpose()?,
             trusted_proxies: config.trusted_proxies.clone(),
         })
     }
 
     /// The Redis of a configuration, its password read.
-    fn redis(&self, config: &RedisConfig) -> Result<RedisOptions, Failure> {
+    fn redis(&self, config: &RedisConfig, untaken: Untaken) -> Result<RedisOptions, Failure> {
         let password = match &config.password {
             None => None,
             Some(Credential::File(path)) => {
@@ -86,7 +91,7 @@ impl Host {
             }
             Some(Credential::Environment(name)) => {
                 let value = self.0.taken.get(name).cloned();
-                Some(value.ok_or_else(|| not_set(name, "[serve.rates.redis] password_environment"))?)
+                Some(value.map_or_else(|| untaken(name), Ok)?)
             }
         };
         Ok(RedisOptions {
@@ -179,7 +184,7 @@ impl Reloader {
             return Err(without_persona());
         }
         let prepared = self.server.prepare(ServerRenewal {
-            options: self.host.options(serve)?,
+            options: self.host.options(serve, another)?,
             dispatcher: renewal.dispatcher(),
             callers: callers(opened)?,
             issuers: issuers(serve, sessions, self.host.clock())?,
@@ -187,6 +192,20 @@ impl Reloader {
         let prepared = prepared.map_err(|error| bind_failure(&error))?;
         renewal.commit(|| prepared.commit())
     }
+}
+
+/// What a password is in the variable of this name, which was not taken at the start.
+type Untaken = fn(&str) -> Result<SecretValue, Failure>;
+
+/// At the start: one that somebody forgot to set.
+fn missing(name: &str) -> Result<SecretValue, Failure> {
+    Err(not_set(name, "[serve.rates.redis] password_environment"))
+}
+
+/// Later: another one than before. No variable is taken any more, the password of the start holds whatever the new one is, and a
+/// configuration that may revoke something is not refused for it. No variable has a value with this first byte.
+fn another(name: &str) -> Result<SecretValue, Failure> {
+    Ok(SecretValue::new(format!("\0{name}").into_bytes()))
 }
 
 /// What `of` makes of the persona of each caller.

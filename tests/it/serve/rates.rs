@@ -519,3 +519,35 @@ fn rates_and_proxies_are_read_again_and_what_was_counted_stays_counted() {
     moved.assert("moved", 2, &["cannot change while it runs", "[serve.rates.redis]"]);
     assert_eq!(from("192.0.2.3"), 200, "and nothing has changed");
 }
+
+#[test]
+fn a_password_in_another_variable_keeps_no_configuration_from_holding() {
+    // Nobody is there, and the server counts for itself.
+    let redis = |variable: &str| {
+        json!({
+            "url": "redis://127.0.0.1:1", "when_down": "local", "timeout_ms": 250,
+            "password_environment": variable,
+        })
+    };
+    let desk = desk(|config| config["serve"]["rates"] = json!({ "redis": redis("ONE") }));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start_in(&desk, &[], &[("ONE", "a-password-of-the-tests")]);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    let reload = |variable: &str, capabilities: Value| {
+        desk.configure_more(|config| {
+            config["serve"]["rates"]["redis"] = redis(variable);
+            config["policy"]["capabilities"] = capabilities;
+        });
+        let run = desk.aral(&["reload", "--json"]);
+        run.assert(variable, 0, &[]);
+        run.object()["warnings"].clone()
+    };
+    let warnings = reload("TWO", json!([]));
+    let warning = warnings[0].as_str().expect("a text");
+    assert!(warning.contains("until a restart the password"), "{warning}");
+    assert_eq!(warnings.as_array().map(Vec::len), Some(1), "{warnings}");
+    assert_ne!(server.invoke(ECHO, "1").status, 200, "what was revoked");
+    assert_eq!(reload("TWO", json!(["*"])), json!([]), "it is said once");
+    assert_eq!(reload("ONE", json!(["*"])), json!([]), "that of the start");
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+}
