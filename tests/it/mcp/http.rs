@@ -435,25 +435,37 @@ fn a_configuration_that_is_read_again_holds_in_sessions_too() {
 
 #[test]
 fn mcp_sessions_max_and_mcp_session_idle_ms() {
-    let begin = |limits: Value| {
-        let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
+    let start = |limits: Value| {
+        Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
             config["serve"]["limits"] = limits
-        }));
-        let first = Session::begin(server.address(), &[]);
-        let second = Session::try_begin(server.address(), &[])
-            .map(drop)
-            .map_err(|refused| refused.status);
-        std::thread::sleep(Duration::from_millis(1500));
-        let mut late = first.send(&message(1, "tools/list", json!({})));
-        (second, late.head().expect("an answer").status, server, first)
+        }))
     };
-    let (second, late, server, first) = begin(json!({ "mcp_sessions_max": 1 }));
-    assert_eq!((second, late), (Err(503), 200));
+    let status = |session: &Session| {
+        let mut wire = session.send(&message(1, "tools/list", json!({})));
+        wire.head().expect("an answer").status
+    };
+    let idle = || std::thread::sleep(Duration::from_millis(1500));
+    let server = start(json!({ "mcp_sessions_max": 2 }));
+    let [first, second] = [(); 2].map(|()| Session::begin(server.address(), &[]));
+    idle();
+    assert_eq!(status(&first), 200);
+    let third = Session::begin(server.address(), &[]);
+    assert_eq!(
+        [&first, &second, &third].map(status),
+        [200, 404, 200],
+        "what was silent longest makes room"
+    );
+    let (one, two) = (first.news(), third.news());
+    assert_eq!((one.1.status, two.1.status), (200, 200));
+    let refused = Session::try_begin(server.address(), &[]).map(drop);
+    assert_eq!(refused.map_err(|refused| refused.status), Err(503), "both are in use");
     assert_eq!(first.end().status, 204);
     let place = Session::begin(server.address(), &[]);
     assert_ne!(place.id, first.id);
-    let (second, late, ..) = begin(json!({ "mcp_session_idle_ms": 300 }));
-    assert_eq!((second, late), (Ok(()), 404), "a session in which nothing is said ends");
+    let server = start(json!({ "mcp_session_idle_ms": 300 }));
+    let [first, _second] = [(); 2].map(|()| Session::begin(server.address(), &[]));
+    idle();
+    assert_eq!(status(&first), 404, "a session in which nothing is said ends");
 }
 
 #[test]

@@ -46,9 +46,9 @@ fn refusals_of_what_a_caller_may_hold_are_counted() {
     desk.persona(&setup::persona());
     let server = Server::start(&desk);
     let session = Session::begin(server.address(), &[]);
+    let (_news, head) = session.news();
     let second = Session::try_begin(server.address(), &[]).map(drop);
     assert_eq!(second.map_err(|refused| refused.status), Err(503));
-    let (_news, head) = session.news();
     assert_eq!((head.status, session.news().1.status), (200, 503));
     let path = "/v1/invoke/runtime-sleep";
     let fields = [("Content-Type", "application/json"), ("Idempotency-Key", "first")];

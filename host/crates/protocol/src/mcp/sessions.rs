@@ -2,6 +2,7 @@
 //! is not there. The library keeps what is said in each; whose it is, and how many each may have, is kept here.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aral_contract::id::CallerName;
@@ -29,13 +30,24 @@ pub(super) struct Sessions {
     /// How many each caller has, and all of them.
     places: Tally<CallerName>,
     running: Mutex<HashMap<SessionId, Running>>,
+    /// How often something was said in one of them.
+    said: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Running {
     owner: CallerName,
     line: Line,
+    /// When something was said in it last, counted in what was said in all of them; none: it begins.
+    last_said: Option<u64>,
     _place: Held<CallerName>,
+}
+
+impl Running {
+    /// Whether nobody waits for anything in it: it has begun, no call is under way, nothing is being said and no stream is open.
+    fn is_silent(&self) -> bool {
+        self.last_said.is_some() && Arc::strong_count(&self.line.turn) == 1 && self.line.under_way.is_empty()
+    }
 }
 
 /// The way into a session.
@@ -43,9 +55,12 @@ struct Running {
 struct Line {
     handle: LocalSessionHandle,
     under_way: UnderWay,
-    /// Whoever says something has this: what is under way is known in the order in which the library hears of it.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Turn,
 }
+
+/// Whoever says something has this: what is under way is known in the order in which the library hears of it. A stream that is open
+/// has a reference: as long as there is another one than that of the session, somebody is there.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Why there is no session, or no answer in it.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +85,7 @@ impl Sessions {
             config: Mutex::new(config(bounds)),
             places: Tally::new(),
             running: Mutex::default(),
+            said: AtomicU64::new(0),
         }
     }
 
@@ -85,6 +101,17 @@ impl Sessions {
 
     fn running(&self) -> MutexGuard<'_, HashMap<SessionId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes away the session of this caller that was silent longest; none: somebody waits for something in each.
+    fn take_silent(&self, caller: &CallerName) -> Option<Running> {
+        let mut running = self.running();
+        let own = running
+            .iter()
+            .filter(|(_, one)| one.owner == *caller && one.is_silent());
+        let (id, _) = own.min_by_key(|(_, one)| one.last_said)?;
+        let id = Arc::clone(id);
+        running.remove(&id)
     }
 }
 
@@ -139,9 +166,29 @@ impl OwnSessions {
     }
 
     fn find(&self, id: &SessionId) -> Result<Line, SessionError> {
-        let running = self.all.running();
-        let own = running.get(id).filter(|session| session.owner == self.caller);
-        own.map(|session| session.line.clone()).ok_or(SessionError::Unknown)
+        let mut running = self.all.running();
+        let own = running.get_mut(id).filter(|session| session.owner == self.caller);
+        let session = own.ok_or(SessionError::Unknown)?;
+        if let Some(last_said) = &mut session.last_said {
+            *last_said = self.all.said.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(session.line.clone())
+    }
+
+    /// One more session, where there may be one. Clients leave without ending theirs: of a caller that has all that it may, the one
+    /// that was silent longest ends.
+    async fn place(&self) -> Result<Held<CallerName>, Beyond> {
+        loop {
+            let taken = self
+                .all
+                .places
+                .take_of(&self.caller, self.max, bounds::of_all(self.max));
+            let Err(Beyond::Own { .. }) = taken else { return taken };
+            let Some(Running { line, .. }) = self.all.take_silent(&self.caller) else {
+                return taken;
+            };
+            let _ended_already = line.handle.close().await;
+        }
     }
 }
 
@@ -150,11 +197,7 @@ impl SessionManager for OwnSessions {
     type Transport = Watched;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionError> {
-        let taken = self
-            .all
-            .places
-            .take_of(&self.caller, self.max, bounds::of_all(self.max));
-        let place = taken.map_err(|beyond| {
+        let place = self.place().await.map_err(|beyond| {
             let _asked_once = self.full.set(beyond);
             SessionError::Full
         })?;
@@ -171,6 +214,7 @@ impl SessionManager for OwnSessions {
         let session = Running {
             owner: self.caller.clone(),
             line,
+            last_said: None,
             _place: place,
         };
         self.all.running().insert(Arc::clone(&id), session);
@@ -182,7 +226,12 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, SessionError> {
-        Ok(self.find(id)?.handle.initialize(message).await?)
+        let line = self.find(id)?;
+        let answer = line.handle.initialize(message).await?;
+        if let Some(session) = self.all.running().get_mut(id) {
+            session.last_said = Some(self.all.said.fetch_add(1, Ordering::Relaxed));
+        }
+        Ok(answer)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, SessionError> {
@@ -208,6 +257,7 @@ impl SessionManager for OwnSessions {
             under_way,
             turn,
         } = self.find(id)?;
+        let open = Arc::clone(&turn);
         let turn = turn.lock_owned().await;
         let (begun, place) = match &message {
             ClientJsonRpcMessage::Request(request) => {
@@ -230,7 +280,7 @@ impl SessionManager for OwnSessions {
             Ok::<_, Fault>(channel.inner)
         });
         let messages = opened.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
-        Ok(answering(messages, under_way, begun, place))
+        Ok(answering(stream(messages, open), under_way, begun, place))
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
@@ -257,7 +307,8 @@ impl SessionManager for OwnSessions {
         &self,
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(stream(self.find(id)?.handle.establish_common_channel().await?.inner))
+        let Line { handle, turn, .. } = self.find(id)?;
+        Ok(stream(handle.establish_common_channel().await?.inner, turn))
     }
 
     async fn resume(
@@ -280,7 +331,7 @@ impl SessionManager for OwnSessions {
             let _asked_once = self.taken_up.set(place);
         }
         let messages = handle.resume(last).await?.inner;
-        Ok(answering(messages, under_way, begun, place))
+        Ok(answering(stream(messages, Arc::clone(&turn)), under_way, begun, place))
     }
 }
 
@@ -290,18 +341,25 @@ fn channel(event_id: &str) -> Option<u64> {
     channel.parse().ok()
 }
 
-fn stream(mut messages: Receiver<ServerSseMessage>) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
-    futures::stream::poll_fn(move |cx| messages.poll_recv(cx))
+/// As long as it is there, somebody is in its session.
+fn stream(
+    mut messages: Receiver<ServerSseMessage>,
+    open: Turn,
+) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
+    futures::stream::poll_fn(move |cx| {
+        let _open = &open;
+        messages.poll_recv(cx)
+    })
 }
 
 /// The messages of a request, which ends with its answer. What that was in memory is text from then on.
 fn answering(
-    messages: Receiver<ServerSseMessage>,
+    messages: impl Stream<Item = ServerSseMessage> + Send + Sync + 'static,
     under_way: UnderWay,
     begun: Option<Begun>,
     place: Option<Place>,
 ) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
-    stream(messages).inspect(move |event| {
+    messages.inspect(move |event| {
         let message = event.message.as_deref();
         let Some(answer) = message.filter(|message| answered(message).is_some()) else {
             return;
@@ -357,8 +415,12 @@ mod tests {
 
     /// A session that has begun, and the side of it that answers.
     async fn begin() -> (OwnSessions, SessionId, Watched) {
-        let all = Arc::new(Sessions::new(&Bounds::default()));
-        let sessions = OwnSessions::new(all, "somebody".parse().unwrap(), 1);
+        begin_of(&Arc::new(Sessions::new(&Bounds::default())), 1).await
+    }
+
+    /// The same among all, of a caller that has `max` of them.
+    async fn begin_of(all: &Arc<Sessions>, max: u64) -> (OwnSessions, SessionId, Watched) {
+        let sessions = OwnSessions::new(Arc::clone(all), "somebody".parse().unwrap(), max);
         let (id, mut server) = sessions.create_session().await.unwrap();
         let initialize = client(json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
@@ -441,6 +503,48 @@ mod tests {
         assert_eq!(heard["method"], "notifications/cancelled");
         server.send(answer(7)).await.unwrap();
         assert_eq!(answers(&mut stream).await, 0);
+    }
+
+    #[tokio::test]
+    async fn the_session_that_was_silent_longest_makes_room_for_another() {
+        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let (own, first, _one) = begin_of(&all, 2).await;
+        let (_, second, _two) = begin_of(&all, 2).await;
+        let other = OwnSessions::new(Arc::clone(&all), "other".parse().unwrap(), 1);
+        let (others, _theirs) = other.create_session().await.unwrap();
+        assert!(own.has_session(&first).await.unwrap());
+        let (_, third, _three) = begin_of(&all, 2).await;
+        let there: Vec<bool> = [&first, &second, &third]
+            .into_iter()
+            .map(|id| own.find(id).is_ok())
+            .collect();
+        assert_eq!(there, [true, false, true]);
+        assert!(other.find(&others).is_ok(), "that of somebody else");
+    }
+
+    #[tokio::test]
+    async fn a_session_in_which_somebody_waits_makes_no_room() {
+        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let (own, first, mut one) = begin_of(&all, 2).await;
+        let (_, second, _two) = begin_of(&all, 2).await;
+        let another = || OwnSessions::new(Arc::clone(&all), own.caller.clone(), 2);
+        // The call goes on although nobody reads its answer.
+        let unread = own.create_stream(&first, ping(7)).await.unwrap();
+        one.receive().await.unwrap();
+        drop(unread);
+        let news = own.create_standalone_stream(&second).await.unwrap();
+        let refused = another();
+        assert!(matches!(refused.create_session().await, Err(SessionError::Full)));
+        assert!(refused.was_full().is_some());
+        drop(news);
+        let (third, _three) = another().create_session().await.unwrap();
+        assert!(own.find(&first).is_ok() && own.find(&second).is_err());
+        // It has not begun, which its client is about to do.
+        assert!(matches!(another().create_session().await, Err(SessionError::Full)));
+        assert!(own.find(&third).is_ok());
+        one.send(answer(7)).await.unwrap();
+        another().create_session().await.map(drop).unwrap();
+        assert!(own.find(&first).is_err(), "its call has ended");
     }
 
     #[tokio::test]

@@ -61,6 +61,11 @@ impl UnderWay {
         })
     }
 
+    /// Whether none is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().of.is_empty()
+    }
+
     /// The library has opened this channel for it.
     pub(super) fn opened(&self, begun: &Begun, channel: u64) {
         let mut requests = self.lock();
