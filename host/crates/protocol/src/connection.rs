@@ -4,8 +4,10 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use aral_contract::Failure;
 use aral_contract::id::CallerName;
@@ -17,7 +19,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
@@ -30,6 +32,13 @@ use crate::stage::{Current, Stage};
 use crate::tally;
 use crate::tls::ClientCertificate;
 use crate::unsent::{Unsent, Weight};
+
+/// How long what a client still sends is read after its last answer, and how much of it, in bytes. Stops one that goes on for ever from
+/// holding a connection.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 16 << 20;
+/// So much of it at once.
+const LINGER_BUFFER_BYTES: usize = 8 << 10;
 
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
@@ -220,8 +229,11 @@ where
     // A connection may outlive many configurations, and keeps none of them.
     let bounds = answers.bounds();
     let pace = Pace::new(&bounds);
-    let service =
-        service_fn(|request: Request<Incoming>| Box::pin(answer(&answers, pace.clone(), peer.clone(), request)));
+    let has_body = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        has_body.store(!request.body().is_end_stream(), Ordering::Relaxed);
+        Box::pin(answer(&answers, pace.clone(), peer.clone(), request))
+    });
     // `pace` bounds the time of header fields, from their first byte on; hyper's own bound begins with the connection.
     let mut builder = http1::Builder::new();
     builder
@@ -246,7 +258,12 @@ where
         tokio::select! {
             // Hyper takes a connection of which it has read nothing for one that may end at once.
             biased;
-            ended = &mut *connection => return told(ended),
+            ended = &mut *connection => return match ended {
+                Ok(()) if has_body.load(Ordering::Relaxed) => {
+                    Box::pin(linger(connection.into_parts().io.into_inner(), stop)).await;
+                }
+                ended => told(ended),
+            },
             () = &mut expired => return tracing::debug!(?peer, "too slow, or idle for too long"),
             () = stop.stopped() => {
                 if pace.is_idle() {
@@ -272,6 +289,26 @@ where
         stream = parts.io.into_inner();
         // What came with the request before, and is no whole one.
         stream.take_back(&parts.read_buf);
+    }
+}
+
+/// Reads for a moment what still comes on a connection whose last answer is sent and whose sending side is shut, and throws it away.
+/// The system resets a connection that is closed while something is unread, and who was refused before its body was read, and sends
+/// it first, would often see that instead of the answer. Connections that wait are not to take its memory: it is called in a box.
+async fn linger<T: AsyncRead + Unpin>(mut stream: T, mut stop: Stop) {
+    let reading = async {
+        let (mut buffer, mut left) = (vec![0; LINGER_BUFFER_BYTES], LINGER_BYTES_MAX);
+        while left > 0 {
+            match stream.read(&mut buffer).await {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = tokio::time::sleep(LINGER) => {}
+        () = stop.stopped() => {}
     }
 }
 
@@ -336,5 +373,72 @@ impl HttpBody for Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         self.pace.handed_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::sync::watch;
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n";
+
+    /// Refuses everything before it has read it.
+    fn refusing() -> (DuplexStream, watch::Sender<bool>, JoinHandle<()>) {
+        let (near, far) = tokio::io::duplex(LINGER_BUFFER_BYTES);
+        let (stopper, stop) = Stop::new();
+        let serving = serve(far, (), Answers::Management(Router::new()), stop);
+        (near, stopper, tokio::spawn(serving))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_while_it_sends_sees_why() {
+        let (mut near, _stopper, serving) = refusing();
+        near.write_all(HEAD).await.unwrap();
+        near.write_all(&vec![b'x'; LINGER_BYTES_MAX / 2])
+            .await
+            .expect("it is taken");
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        let begun = Instant::now();
+        drop(near);
+        serving.await.unwrap();
+        assert!(begun.elapsed() < LINGER, "nobody waits for who has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_on_is_not_listened_to_for_long() {
+        let (mut near, _stopper, serving) = refusing();
+        near.write_all(HEAD).await.unwrap();
+        let begun = Instant::now();
+        serving.await.unwrap();
+        assert!(begun.elapsed() < LINGER * 2, "it sends nothing, and stays");
+
+        let (mut near, _stopper, serving) = refusing();
+        near.write_all(HEAD).await.unwrap();
+        let piece = vec![b'x'; LINGER_BUFFER_BYTES];
+        let mut sent = 0;
+        while near.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+            assert!(sent < LINGER_BYTES_MAX * 2, "it sends for ever");
+        }
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_listens_on_once_the_server_stops() {
+        let (mut near, stopper, serving) = refusing();
+        near.write_all(HEAD).await.unwrap();
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        let begun = Instant::now();
+        stopper.send(true).unwrap();
+        serving.await.unwrap();
+        assert!(begun.elapsed() < LINGER);
     }
 }
