@@ -336,6 +336,27 @@ fn a_token_that_is_over_is_no_guess() {
 }
 
 #[test]
+fn a_token_with_a_key_that_is_not_known_yet_is_no_guess() {
+    let (one, two) = (IssuerKey::new("one", 1), IssuerKey::new("two", 2));
+    let desk = trusting_file(&one, |config| {
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 2 } });
+    });
+    let server = Server::start(&desk);
+    let new = two.token(|_, _| ());
+    for _ in 0..4 {
+        call(&server, &new).assert_problem("not known", 401, "authentication.failed");
+    }
+    assert_eq!(
+        call(&server, &one.token(|_, _| ())).status,
+        200,
+        "others of the address are let in"
+    );
+    let events = recorded(&desk, server);
+    let reason = "a token with an unknown key";
+    assert!(events.iter().any(|event| event["reason"] == reason), "{events:?}");
+}
+
+#[test]
 fn keys_are_fetched_through_the_proxy_from_whom_the_authority_vouches_for() {
     let one = IssuerKey::new("one", 1);
     let authority = Authority::new();

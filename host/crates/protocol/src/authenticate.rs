@@ -228,8 +228,8 @@ async fn with_token(door: &Door, token: &str) -> Result<Known, Stranger> {
     let caller = door.shared.issuers.caller(token).await;
     let caller = caller.map_err(|doubt| Stranger {
         undecided: doubt == token::Doubt::NoKeys,
-        // That one is over is what clients find out by showing it.
-        guessed: !matches!(doubt, token::Doubt::Genuine(_)),
+        // That one is over is what clients find out by showing it, and so is that its issuer has a new key.
+        guessed: !matches!(doubt, token::Doubt::Genuine(_) | token::Doubt::UnknownKey),
         ..Stranger::new(method, doubt.reason())
     })?;
     Ok(Known { caller, method })

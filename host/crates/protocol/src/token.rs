@@ -88,6 +88,9 @@ pub(crate) enum Doubt {
     Bad(&'static str),
     /// Its issuer signed it, so that it is no guess; and it is not one for this server, or not now.
     Genuine(&'static str),
+    /// Its issuer has no such key, as far as is known, so that none was tried and it is no guess: an issuer may sign with a new one before
+    /// this server asks for it.
+    UnknownKey,
     /// There are no keys of its issuer, so that nobody can tell.
     NoKeys,
 }
@@ -97,6 +100,7 @@ impl Doubt {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Bad(reason) | Self::Genuine(reason) => reason,
+            Self::UnknownKey => "a token with an unknown key",
             Self::NoKeys => "a token whose issuer's keys cannot be had",
         }
     }

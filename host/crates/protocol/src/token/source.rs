@@ -137,7 +137,7 @@ impl Keys {
         };
         self.refresh(will_do, waiting).await?;
         let keys = self.within(stale).ok_or(Doubt::NoKeys)?;
-        found(&keys).ok_or(Doubt::Bad("a token with an unknown key"))
+        found(&keys).ok_or(Doubt::UnknownKey)
     }
 
     /// Whether they were asked for in vain, and there are none. Those that are only too old, since nobody asked for long, are

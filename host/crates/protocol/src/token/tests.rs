@@ -610,6 +610,7 @@ async fn keys_are_fetched_kept_and_replaced() {
     // A token with a key that is not known is a reason to ask, but not more often than every 10 s.
     server.say("200 OK", &set(&[&one, &two]));
     assert_eq!(persona(&all, &new).await, unknown);
+    assert_eq!(all.caller(&new).await.err(), Some(Doubt::UnknownKey), "no guess");
     assert_eq!(server.asked(), 1);
     at(10);
     assert_eq!(persona(&all, &new).await.unwrap(), "agent");
