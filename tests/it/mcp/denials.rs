@@ -226,9 +226,12 @@ fn what_is_no_message_is_refused() {
         let reply = wire.ask("POST", "/mcp", &all, &one);
         reply.assert_problem(case, status, "request.invalid");
     }
-    let mut wire = Wire::open(server.address());
-    let reply = wire.ask("POST", "/mcp", &[("Content-Type", "application/json")], &one);
-    reply.assert_problem("accepts nothing", 406, "request.invalid");
+    for accepts in [None, Some("*/*"), Some("application/json")] {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend(accepts.map(|kinds| ("Accept", kinds)));
+        let reply = Wire::open(server.address()).ask("POST", "/mcp", &all, &one);
+        reply.assert_problem("accepts too little", 406, "request.invalid");
+    }
     let reply = Wire::open(server.address()).ask("PUT", "/mcp", &[], "");
     reply.assert_problem("another method", 405, "request.invalid");
     assert_eq!(

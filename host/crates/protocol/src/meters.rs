@@ -28,7 +28,6 @@ pub(crate) fn method(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
-        Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
@@ -147,4 +146,19 @@ impl Drop for Present {
 #[expect(clippy::cast_precision_loss, reason = "there is no memory for so many")]
 pub(crate) fn to_f64(count: usize) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_no_address_takes_are_one_word() {
+        for one in [Method::PUT, Method::PATCH, Method::TRACE, Method::CONNECT] {
+            assert_eq!(method(&one), "other", "{one}");
+        }
+        for one in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
+            assert_eq!(method(&one), one.as_str());
+        }
+    }
 }
