@@ -11,7 +11,7 @@ use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
-use aral_runtime::{CompilerKind, Runtime, SystemClock};
+use aral_runtime::{CompilerKind, Runtime, SystemClock, process};
 use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
@@ -159,7 +159,7 @@ impl HostBuilder {
             clock: Arc::clone(&clock),
             sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(config.egress.clone())?),
-            file_work: FileWork::default(),
+            file_work: FileWork::within(process::applied().open_files_max),
             programs: Programs::default(),
             roots: aral_capability::Roots::default(),
             memory: self.memory.or(lent.memory).map(Memory::new),

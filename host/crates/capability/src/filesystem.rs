@@ -29,6 +29,7 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 
 use crate::bound::{Roots, Ungranted};
 use crate::call::CallRecord;
+use crate::places;
 use quota::Quota;
 use work::Work;
 
@@ -49,6 +50,8 @@ pub(crate) struct Mount {
     guest: String,
     folder: Dir,
     access: Access,
+    /// Behind the folder: it is given back once that is closed.
+    _room: places::Place,
 }
 
 /// What may be done in a folder.
@@ -75,28 +78,35 @@ pub(crate) async fn mounts(
         Vec::new()
     } else {
         let work = Work::new(all.clone(), grant.persona.clone());
-        let (grant, roots) = (Arc::clone(grant), roots.clone());
-        let opened = work.run(move || mount(&grant.permissions, &roots)).await;
-        opened.map_err(Failure::internal)??
+        let (grant, roots, all) = (Arc::clone(grant), roots.clone(), all.clone());
+        let open = move || mount(&grant.permissions, &roots, &|| all.room_for_folder(&grant.persona));
+        work.run(open).await.map_err(Failure::internal)??
     };
     if ungranted == Ungranted::Observe {
-        mounts.extend(mount_nothing(&mounts)?);
+        mounts.extend(mount_nothing(&mounts, &|| all.room_for_folder(&grant.persona))?);
     }
     Ok(mounts)
 }
 
-/// Opens the folders of a grant, each from the operator's root that it lies below. May block for as long as the file system does.
-pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Mount>, Failure> {
+/// Gives room for one more folder, if there is some.
+pub(crate) type Room<'a> = &'a dyn Fn() -> Option<places::Place>;
+
+/// Opens the folders of a grant, each from the operator's root that it lies below, and each in the room that it is given. May block
+/// for as long as the file system does.
+pub(crate) fn mount(permissions: &Permissions, roots: &Roots, room: Room<'_>) -> Result<Vec<Mount>, Failure> {
     let mut mounts = Vec::new();
     for path in permissions.file_read.iter().flat_map(|scope| &scope.paths) {
+        let room = room().ok_or_else(no_room)?;
         let folder = open_below(&roots.read, &path.host, Permission::FileRead)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
             folder: Dir::new(folder, FsPerms::ReadOnly, OpenMode::READ, IN_THIS_THREAD),
             access: Access::Read,
+            _room: room,
         });
     }
     for path in permissions.file_write.iter().flat_map(|scope| &scope.paths) {
+        let room = room().ok_or_else(no_room)?;
         let folder = open_below(&roots.write, &path.host, Permission::FileWrite)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
@@ -110,6 +120,7 @@ pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Moun
                 bytes_max: path.bytes_max,
                 files_max: path.files_max,
             },
+            _room: room,
         });
     }
     Ok(mounts)
@@ -117,17 +128,25 @@ pub(crate) fn mount(permissions: &Permissions, roots: &Roots) -> Result<Vec<Moun
 
 /// The folder `/` of `--observe`, unless `/` is granted: a handle of nothing. Behind it is an anonymous file, so that even
 /// an operation that slipped past the view could reach no folder of the host.
-pub(crate) fn mount_nothing(granted: &[Mount]) -> Result<Option<Mount>, Failure> {
+pub(crate) fn mount_nothing(granted: &[Mount], room: Room<'_>) -> Result<Option<Mount>, Failure> {
     if granted.iter().any(|mount| mount.guest == "/") {
         return Ok(None);
     }
+    let room = room().ok_or_else(no_room)?;
     let nothing =
         rustix::fs::memfd_create("aral-nothing", rustix::fs::MemfdFlags::CLOEXEC).map_err(Failure::internal)?;
     Ok(Some(Mount {
         guest: "/".to_owned(),
         folder: Dir::new(File::from(nothing), FsPerms::ReadOnly, OpenMode::READ, IN_THIS_THREAD),
         access: Access::Nothing,
+        _room: room,
     }))
+}
+
+/// Nothing is opened that would take a descriptor from the host.
+fn no_room() -> Failure {
+    let message = "the folders of this persona, or those of all, are as many as the host keeps open";
+    Failure::new(Code::Unavailable, message).with_hint("raise `open_files_max` in [process] of aral.toml")
 }
 
 /// Opens `host` from the nearest of `roots` above it. Symbolic links on the way are followed only inside that root.

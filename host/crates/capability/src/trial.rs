@@ -181,17 +181,29 @@ impl Trial {
     }
 
     pub(crate) fn with(grant: Arc<Grant>, egress: Egress, roots: &Roots, ungranted: Ungranted) -> Self {
+        Self::sharing(grant, egress, roots, ungranted, FileWork::default())
+    }
+
+    /// With what all calls of a host do with files.
+    pub(crate) fn sharing(
+        grant: Arc<Grant>,
+        egress: Egress,
+        roots: &Roots,
+        ungranted: Ungranted,
+        file_work: FileWork,
+    ) -> Self {
         let kept = Arc::new(Kept::default());
-        let mut mounts = filesystem::mount(&grant.permissions, roots).unwrap();
+        let room = || file_work.room_for_folder(&grant.persona);
+        let mut mounts = filesystem::mount(&grant.permissions, roots, &room).unwrap();
         if ungranted == Ungranted::Observe {
-            mounts.extend(filesystem::mount_nothing(&mounts).unwrap());
+            mounts.extend(filesystem::mount_nothing(&mounts, &room).unwrap());
         }
         let frame = Arc::new(Frame {
             grant,
             clock: Arc::new(SystemClock::new()),
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(egress),
-            file_work: FileWork::default(),
+            file_work,
             programs: Programs::default(),
             memory: None,
             secrets: None,

@@ -16,6 +16,7 @@ use super::open::{self, Opened, Refusal, Wish};
 use super::quota::{self, Quota};
 use super::writing::{Target, WriteStream};
 use super::{Access, Files, Place};
+use crate::places;
 
 pub(super) type Handle = Resource<Descriptor>;
 
@@ -156,7 +157,7 @@ impl<'a> FilesView<'a> {
         self.files.work.run(alone).await?
     }
 
-    /// Opens below a handle, and does `act` with what it got, off the executor's threads.
+    /// Opens below a handle, and does `act` with what it got and the room for that, off the executor's threads.
     pub(super) async fn open<T: Send + 'static>(
         &mut self,
         handle: &Handle,
@@ -164,15 +165,17 @@ impl<'a> FilesView<'a> {
         path: String,
         wish: Wish,
         quota: Option<Arc<Quota>>,
-        act: impl FnOnce(Opened) -> io::Result<T> + Send + 'static,
+        act: impl FnOnce(Opened, places::Place) -> io::Result<T> + Send + 'static,
     ) -> FsResult<T> {
         let folder = self.folder(handle)?;
         if !self.files.has_room() {
             return Err(ErrorCode::InsufficientMemory.into());
         }
+        let work = Arc::clone(&self.files.work);
         let open = move || -> Result<T, Refusal> {
+            let room = work.room().ok_or(Refusal::Full)?;
             let opened = open::open(&folder, Path::new(&path), wish, quota.as_deref())?;
-            Ok(act(opened)?)
+            Ok(act(opened, room)?)
         };
         let done = self.files.work.run(open).await?;
         done.map_err(|refusal| {
@@ -191,7 +194,7 @@ impl<'a> FilesView<'a> {
                 Refusal::Io(error) if open::is_escape(error) => {
                     self.deny(permission, place, "the path leads out of the granted folder");
                 }
-                Refusal::Io(_) | Refusal::NotFolder => {}
+                Refusal::Io(_) | Refusal::NotFolder | Refusal::Full => {}
             }
             refusal.into()
         })

@@ -4,15 +4,32 @@
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::places::Place;
+
 /// A reference to each file and folder that a call opened, so that whoever else lets go of one never closes it.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
-    files: Vec<Arc<File>>,
+    files: Vec<One>,
     /// The call has ended, and nobody looks at this any more.
     is_over: bool,
+}
+
+/// An open file or folder.
+#[derive(Debug)]
+pub(super) struct One {
+    file: Arc<File>,
+    /// Behind the file: it is given back once that is closed.
+    _room: Place,
+}
+
+impl One {
+    /// Whether somebody else has it, too.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.file) > 1
+    }
 }
 
 impl Held {
@@ -20,11 +37,15 @@ impl Held {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds one more. Of a call that has ended, nobody takes what was opened, and the thread that opened it closes it.
-    pub(super) fn hold(&self, file: &Arc<File>) {
+    /// Holds one more, and its room for as long as it is open. Of a call that has ended, nobody takes what was opened, and the thread
+    /// that opened it closes it.
+    pub(super) fn hold(&self, file: &Arc<File>, room: Place) {
         let mut open = self.lock();
         if !open.is_over {
-            open.files.push(Arc::clone(file));
+            open.files.push(One {
+                file: Arc::clone(file),
+                _room: room,
+            });
         }
     }
 
@@ -36,22 +57,18 @@ impl Held {
     /// How many somebody else has, too: a handle or stream of the guest, or a thread that is at it.
     pub(super) fn used(&self) -> usize {
         let open = self.lock();
-        open.files.iter().filter(|file| Arc::strong_count(file) > 1).count()
+        open.files.iter().filter(|one| one.is_used()).count()
     }
 
     /// Closes what nobody else has. May block for as long as the file system does.
     pub(super) fn close_unused(&self) {
-        let unused: Vec<_> = self
-            .lock()
-            .files
-            .extract_if(.., |file| Arc::strong_count(file) == 1)
-            .collect();
+        let unused: Vec<_> = self.lock().files.extract_if(.., |one| !one.is_used()).collect();
         // Not under the lock, which is also taken on the threads of the executor.
         drop(unused);
     }
 
     /// All of it, and it is over.
-    pub(super) fn end(&self) -> Vec<Arc<File>> {
+    pub(super) fn end(&self) -> Vec<One> {
         let mut open = self.lock();
         open.is_over = true;
         std::mem::take(&mut open.files)
@@ -60,14 +77,15 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use super::super::work::Work;
     use super::*;
 
     #[test]
     fn what_is_opened_for_a_call_that_has_ended_is_left_to_who_opened_it() {
-        let held = Held::default();
+        let (held, work) = (Held::default(), Work::alone());
         let open = || {
             let file = Arc::new(tempfile::tempfile().unwrap());
-            held.hold(&file);
+            held.hold(&file, work.room().unwrap());
             file
         };
         let (before, ended) = (open(), held.end());

@@ -73,6 +73,8 @@ pub(super) enum Refusal {
     NotFolder,
     /// No file is left of the quota.
     Quota,
+    /// As many are open as may be, in other calls too.
+    Full,
 }
 
 impl From<io::Error> for Refusal {
@@ -95,6 +97,7 @@ impl From<Refusal> for FsError {
             Refusal::Special => ErrorCode::NotPermitted.into(),
             Refusal::NotFolder => ErrorCode::NotDirectory.into(),
             Refusal::Quota => ErrorCode::Quota.into(),
+            Refusal::Full => ErrorCode::InsufficientMemory.into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use aral_contract::{Code, Limits};
+use aral_contract::{Code, GrantParts, Limits, PersonaId};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -36,6 +36,10 @@ fn none() -> OpenFlags {
 }
 const CREATE: OpenFlags = OpenFlags::CREATE;
 const TRUNCATE: OpenFlags = OpenFlags::TRUNCATE;
+
+fn tester() -> PersonaId {
+    "tester".parse().unwrap()
+}
 
 /// `in/` to read, `out/` to change, `secret/` for nobody, all below one root.
 struct World {
@@ -89,8 +93,24 @@ impl World {
 
     fn with(folder: TempDir, scopes: Value, ungranted: Ungranted) -> Self {
         let grant = trial::grant(scopes, Limits::default(), &[]);
+        Self::sharing(folder, grant, ungranted, FileWork::default())
+    }
+
+    /// A call of a persona, on a host that does so much with files.
+    fn of(persona: &str, all: &FileWork) -> Self {
+        let folder = lay_out();
+        let parts = trial::grant_parts(scopes(folder.path(), 0, 0), Limits::default(), &[]);
+        let grant = Grant::new(GrantParts {
+            persona: persona.parse().unwrap(),
+            ..parts
+        });
+        Self::sharing(folder, Arc::new(grant), Ungranted::Refuse, all.clone())
+    }
+
+    fn sharing(folder: TempDir, grant: Arc<Grant>, ungranted: Ungranted, file_work: FileWork) -> Self {
         let egress = Egress::new(EgressOptions::default()).unwrap();
-        let Trial { call, kept } = Trial::with(grant, egress, &roots(folder.path()), ungranted);
+        let roots = roots(folder.path());
+        let Trial { call, kept } = Trial::sharing(grant, egress, &roots, ungranted, file_work);
         Self {
             folder,
             table: ResourceTable::new(),
@@ -631,7 +651,8 @@ fn folders_are_opened_below_a_root_or_not_at_all() {
         let host = folder.path().join(name).to_str().unwrap().to_owned();
         let scope = json!({ "file:read": { "paths": [{ "guest": "/data", "host": host }] } });
         let permissions = serde_json::from_value(scope).unwrap();
-        mount(&permissions, roots)
+        let all = FileWork::default();
+        mount(&permissions, roots, &|| all.room_for_folder(&tester()))
             .map(|mounts| mounts.len())
             .map_err(|failure| (failure.code, failure.to_string()))
     };
@@ -669,7 +690,9 @@ async fn a_line_that_is_to_be_added_is_one_value_whatever_a_folder_is_called() {
 
     let host = "/srv\\\", \"/etc";
     let scope = json!({ "file:read": { "paths": [{ "guest": "/data", "host": host }] } });
-    let failure = mount(&serde_json::from_value(scope).unwrap(), &Roots::default()).err();
+    let all = FileWork::default();
+    let room = || all.room_for_folder(&tester());
+    let failure = mount(&serde_json::from_value(scope).unwrap(), &Roots::default(), &room).err();
     let hint = failure.unwrap().hint.unwrap();
     let line = hint.strip_prefix("[policy.file] ").unwrap();
     let roots: toml::Table = toml::from_str(line).unwrap();
@@ -696,6 +719,93 @@ async fn a_call_holds_a_bounded_number_of_files_open() {
     );
     world.table.delete(stream).unwrap();
     assert!(world.open("/data", "a.txt", none(), READ).await.is_ok());
+}
+
+#[tokio::test]
+async fn all_calls_of_a_persona_hold_a_bounded_number_of_files_open() {
+    // Eight for a persona.
+    let all = FileWork::within(Some(128));
+    let (mut one, mut two) = (World::of("one", &all), World::of("one", &all));
+    let first = one.open("/data", "a.txt", none(), READ).await.unwrap();
+    let folder = one.open("/data", "sub", OpenFlags::DIRECTORY, READ).await.unwrap();
+    let stream = one.view().read_via_stream(again(&first), 0).unwrap();
+    two.open("/out", "old.txt", none(), WRITE).await.unwrap();
+    for _ in 0..5 {
+        two.open("/data", "a.txt", none(), READ).await.unwrap();
+    }
+    for world in [&mut one, &mut two] {
+        let refused = world.open("/data", "a.txt", none(), READ).await;
+        assert_eq!(refused.unwrap_err(), ErrorCode::InsufficientMemory);
+        // What is open for a moment takes room as well.
+        let out = world.preopen("/out");
+        let now = || NewTimestamp::Now;
+        let times = world
+            .view()
+            .set_times_at(out, PathFlags::empty(), "old.txt".into(), now(), now())
+            .await;
+        assert_eq!(code(times.unwrap_err()), ErrorCode::InsufficientMemory);
+    }
+    let mut other = World::of("another", &all);
+    assert!(other.open("/data", "a.txt", none(), READ).await.is_ok());
+
+    HostDescriptor::drop(&mut one.view(), first).unwrap();
+    one.files.close().await;
+    assert!(
+        two.open("/data", "a.txt", none(), READ).await.is_err(),
+        "its stream still holds the file"
+    );
+    HostInputStream::drop(&mut one.table, stream).await.unwrap();
+    // What a call lets go of is closed before it gets more, and does not count any longer.
+    one.open("/data", "a.txt", none(), READ).await.unwrap();
+    HostDescriptor::drop(&mut one.view(), folder).unwrap();
+    one.files.close().await;
+    two.open("/data", "sub", OpenFlags::DIRECTORY, READ).await.unwrap();
+    assert!(two.open("/data", "a.txt", none(), READ).await.is_err());
+
+    // A call that ends gives back all that it had open.
+    let World { table, files, .. } = two;
+    drop(table);
+    files.close().await;
+    for _ in 0..7 {
+        one.open("/data", "a.txt", none(), READ).await.unwrap();
+    }
+    assert!(one.open("/data", "a.txt", none(), READ).await.is_err());
+}
+
+#[tokio::test]
+async fn what_could_not_be_opened_takes_no_room() {
+    // Four for a persona.
+    let mut world = World::of("one", &FileWork::within(Some(64)));
+    for _ in 0..4 {
+        let refused = world.open("/data", "missing", none(), READ).await;
+        assert_eq!(refused.unwrap_err(), ErrorCode::NoEntry);
+        let refused = world.open("/data", "fifo", none(), READ).await;
+        assert_eq!(refused.unwrap_err(), ErrorCode::NotPermitted);
+    }
+    assert!(world.open("/data", "a.txt", none(), READ).await.is_ok());
+}
+
+#[test]
+fn granted_folders_are_bounded_apart_from_what_guests_open() {
+    let folder = lay_out();
+    let permissions = serde_json::from_value(scopes(folder.path(), 0, 0)).unwrap();
+    let roots = roots(folder.path());
+    // Four folders for all, two for a persona: those of one grant.
+    let all = FileWork::within(Some(64));
+    let mounted = |persona: &str| {
+        let persona = persona.parse().unwrap();
+        mount(&permissions, &roots, &|| all.room_for_folder(&persona))
+    };
+    let first = mounted("one").unwrap();
+    let failure = mounted("one").err().unwrap();
+    assert_eq!(failure.code, Code::Unavailable);
+    assert!(failure.hint.unwrap().contains("open_files_max"));
+    let second = mounted("two").unwrap();
+    assert!(mounted("three").is_err(), "those of all are open");
+    drop(second);
+    assert!(mounted("three").is_ok());
+    drop(first);
+    assert!(mounted("one").is_ok());
 }
 
 /// What tells whether a file that a guest has open is closed.

@@ -84,17 +84,17 @@ impl HostDescriptor for FilesView<'_> {
         mode.set(OpenMode::READ, wish.read || !wish.write);
         mode.set(OpenMode::WRITE, wish.mutates());
         let held = Arc::clone(self.files.work.held());
-        let hold = move |opened| {
+        let hold = move |opened, room| {
             // Here: if nobody waits any more, it is closed by whoever comes next, and not by whoever lets go of it.
             Ok(match opened {
                 Opened::File(file) => {
                     let file = File::new(file, perms, mode, IN_THIS_THREAD);
-                    held.hold(&file.file);
+                    held.hold(&file.file, room);
                     Descriptor::File(file)
                 }
                 Opened::Folder(folder) => {
                     let folder = Dir::new(folder, perms, mode, IN_THIS_THREAD);
-                    held.hold(&folder.dir);
+                    held.hold(&folder.dir, room);
                     Descriptor::Dir(folder)
                 }
             })
@@ -235,7 +235,8 @@ impl HostDescriptor for FilesView<'_> {
         }
         // Not left to wasmtime-wasi, which opens the path for writing and would wait for the other end of a FIFO.
         let wish = Wish::of(path_flags, OpenFlags::empty(), DescriptorFlags::READ)?;
-        let set = move |opened| {
+        // Locals go before what is given: the file is closed when its room is given back.
+        let set = move |opened, _room| {
             let (Opened::File(file) | Opened::Folder(file)) = opened;
             file.set_times(times)
         };

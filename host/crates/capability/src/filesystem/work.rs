@@ -1,9 +1,10 @@
-//! How much is done with files at once: each thing that may wait for a disk takes a thread that may block, of which a call, a
-//! persona and all guests together have only so many.
+//! How much is done with files, and open, at once: each thing that may wait for a disk takes a thread that may block, and each
+//! file or folder that is open a descriptor, of which a call, a persona and all guests together have only so many.
 
 use std::sync::Arc;
 
 use aral_contract::PersonaId;
+use aral_runtime::process::OPEN_FILES_MAX_DEFAULT;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
@@ -21,15 +22,58 @@ const FILE_WORK_SHARE: usize = 4;
 /// Things that one call does with files at once. Stops a call from holding all threads of the host that may block, which a
 /// slow disk or mount does not give back: files of other calls, the audit log and the store want them too.
 pub(super) const FILE_WORK_PER_CALL_MAX: usize = 8;
+/// Files and folders that all guests together have open take one in so many descriptors of the process. Stops many calls, each with
+/// as many as it may have, from using up those of the host: connections, the audit log and programs want them too.
+const OPEN_FILES_PART: u64 = 4;
+/// The guests of one persona may have one in so many of them. Stops those of one from keeping all others from files.
+const OPEN_FILES_SHARE: usize = 4;
+/// The same for granted folders, which stay open from the first call under a grant on: a part of their own, as no guest lets go of
+/// one, and as those of many grants must leave guests something to open.
+const FOLDERS_PART: u64 = 16;
+/// The folders of one persona may be one in so many of them. By default that is as many as one grant can have.
+const FOLDERS_SHARE: usize = 2;
 
-/// What the guests of a host do with files at once. One for each host; cheap to clone, and all clones are the same.
+/// What the guests of a host do with files at once, and have open. One for each host; cheap to clone, and all clones are the same.
 #[derive(Debug, Clone)]
-pub struct FileWork(Arc<Places>);
+pub struct FileWork(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    turns: Places,
+    open: Places,
+    folders: Places,
+}
 
 impl Default for FileWork {
+    /// For a process with the descriptors that a host takes by default.
     fn default() -> Self {
-        Self(Arc::new(Places::new(FILE_WORK_MAX, FILE_WORK_MAX / FILE_WORK_SHARE)))
+        Self::within(None)
     }
+}
+
+impl FileWork {
+    /// For a process that may have so many descriptors; none: as many as a host takes by default.
+    pub fn within(descriptors_max: Option<u64>) -> Self {
+        let descriptors = descriptors_max.unwrap_or(OPEN_FILES_MAX_DEFAULT);
+        let open = part(descriptors, OPEN_FILES_PART);
+        let folders = part(descriptors, FOLDERS_PART);
+        Self(Arc::new(Shared {
+            turns: Places::new(FILE_WORK_MAX, FILE_WORK_MAX / FILE_WORK_SHARE),
+            open: Places::new(open, (open / OPEN_FILES_SHARE).max(1)),
+            folders: Places::new(folders, (folders / FOLDERS_SHARE).max(1)),
+        }))
+    }
+
+    /// Room for one more granted folder of `persona`; none: there is none now.
+    pub(crate) fn room_for_folder(&self, persona: &PersonaId) -> Option<Place> {
+        self.0.folders.take_now(persona)
+    }
+}
+
+/// One in so many, and at least one.
+fn part(descriptors: u64, one_in: u64) -> usize {
+    let part = usize::try_from(descriptors / one_in).unwrap_or(usize::MAX);
+    part.clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// What one call does with files.
@@ -71,18 +115,24 @@ impl Work {
         &self.held
     }
 
+    /// Room for one more file or folder that the guest opens; none: there is none now. To be asked for in a turn, which begins with
+    /// giving back that of what the call let go of.
+    pub(super) fn room(&self) -> Option<Place> {
+        self.all.0.open.take_now(&self.persona)
+    }
+
     /// Waits for a turn; none: there will be none any more, which nobody brings about. One of the call's own comes first: a call
     /// that has all of those waits without keeping others of its persona from one.
     pub(super) async fn turn(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
-        let place = self.all.0.take(&self.persona).await?;
+        let place = self.all.0.turns.take(&self.persona).await?;
         Some(self.turn_of(own, place))
     }
 
     /// A turn, if there is one now.
     pub(super) fn turn_now(&self) -> Option<Turn> {
         let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
-        let place = self.all.0.take_now(&self.persona)?;
+        let place = self.all.0.turns.take_now(&self.persona)?;
         Some(self.turn_of(own, place))
     }
 
@@ -164,5 +214,36 @@ mod tests {
         assert!(turns(&all, "six", 1).is_empty());
         drop(held);
         assert_eq!(turns(&all, "six", 1).len(), FILE_WORK_PER_CALL_MAX);
+    }
+
+    #[test]
+    fn guests_have_a_part_of_the_descriptors_and_a_persona_a_share_of_that() {
+        let room = |all: &FileWork, persona: &str| {
+            let work = Work::new(all.clone(), persona.parse().unwrap());
+            std::iter::from_fn(|| work.room()).collect::<Vec<_>>()
+        };
+        let folders = |all: &FileWork, persona: &str| {
+            let persona = persona.parse().unwrap();
+            std::iter::from_fn(|| all.room_for_folder(&persona)).collect::<Vec<_>>()
+        };
+        for (descriptors, open, granted) in [
+            (None, (4096, 1024), (1024, 512)),
+            (Some(1600), (400, 100), (100, 50)),
+            (Some(2), (1, 1), (1, 1)),
+        ] {
+            let all = FileWork::within(descriptors);
+            let personas = ["one", "two", "three", "four", "five"];
+            let opened = personas.map(|persona| room(&all, persona));
+            let mounted = personas.map(|persona| folders(&all, persona));
+            let counts = |taken: &[Vec<Place>]| (taken.iter().map(Vec::len).sum::<usize>(), taken[0].len());
+            assert_eq!(counts(&opened), open, "{descriptors:?}");
+            assert_eq!(counts(&mounted), granted, "{descriptors:?}");
+        }
+    }
+
+    #[test]
+    fn no_number_of_descriptors_is_too_large() {
+        let work = Work::new(FileWork::within(Some(u64::MAX)), "tester".parse().unwrap());
+        assert!(work.room().is_some());
     }
 }
