@@ -123,6 +123,12 @@ pub enum CompileError {
         /// What it said.
         message: String,
     },
+    /// The code takes more than the engine has for one component: the fault of what was compiled.
+    #[error("the component takes more than there is for one: {message}")]
+    Unfit {
+        /// What wasmtime said: of what there is too much, and how much may be.
+        message: String,
+    },
     /// The engine would not load the code.
     #[error("cannot load the compiled code: {message}")]
     Load {

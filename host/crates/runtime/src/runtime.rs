@@ -207,10 +207,7 @@ impl Runtime {
             let _permit = permit;
             let engine = runtime.engine(metering)?;
             let loaded = danger::load(engine, &TrustedCode::from_own_compiler(&code));
-            let loaded = loaded.map_err(|error| CompileError::Load {
-                message: format!("{error:#}"),
-            })?;
-            Ok((loaded, code))
+            Ok((loaded.map_err(|error| unloaded(&error))?, code))
         };
         let loaded = tokio::task::spawn_blocking(load).await;
         loaded.map_err(|error| CompileError::Load {
@@ -228,8 +225,8 @@ impl Runtime {
         }
     }
 
-    /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew. Off the executor:
-    /// it waits for the disk, and all that was read goes through the MAC.
+    /// Nothing, if there is no cache, no such entry, or one that is not to be trusted: then it is made anew. Code that does not fit
+    /// would be the same once more. Off the executor: it waits for the disk, and all that was read goes through the MAC.
     async fn load_cached(
         &self,
         deadline: Instant,
@@ -241,26 +238,42 @@ impl Runtime {
         };
         let permit = place_in(&self.0.loads, deadline).await?;
         let runtime = self.clone();
-        let load = move || -> Option<Component> {
+        let load = move || -> Result<Option<Component>, CompileError> {
             // Here, as a caller who goes does not stop this.
             let _permit = permit;
-            let entry = cache.load(&name)?;
-            let engine = runtime.engine(metering).ok()?;
+            let Some(entry) = cache.load(&name) else {
+                return Ok(None);
+            };
+            let engine = runtime.engine(metering)?;
             match danger::load(engine, &TrustedCode::from_verified_entry(entry.code())) {
-                Ok(component) => Some(component),
-                Err(error) => {
-                    tracing::warn!(error = %format_args!("{error:#}"), "compiled code from the cache does not load; compiling anew");
-                    None
-                }
+                Ok(component) => Ok(Some(component)),
+                Err(error) => match unloaded(&error) {
+                    unfit @ CompileError::Unfit { .. } => Err(unfit),
+                    error => {
+                        tracing::warn!(%error, "compiled code from the cache does not load; compiling anew");
+                        Ok(None)
+                    }
+                },
             }
         };
-        Ok(match tokio::task::spawn_blocking(load).await {
+        match tokio::task::spawn_blocking(load).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(%error, "compiled code from the cache is not read; compiling anew");
-                None
+                Ok(None)
             }
-        })
+        }
+    }
+}
+
+/// Whose fault it is that code does not load. The limits of the pool are looked at when it is loaded, and wasmtime has no type for
+/// what it says then: all of it names the pool, and nothing else that fails meanwhile does, such as mapping memory.
+fn unloaded(error: &wasmtime::Error) -> CompileError {
+    let message = format!("{error:#}");
+    if message.contains("pooling allocator") {
+        CompileError::Unfit { message }
+    } else {
+        CompileError::Load { message }
     }
 }
 

@@ -17,8 +17,8 @@ use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
 use crate::schema::Schemas;
 
-/// For how long a component is not compiled again that took too long or too much memory, which may be the fault of a busy
-/// host. Each time that it does so again in a row, it is twice as long.
+/// For how long a component is not compiled again that took too long or too much memory, or whose code could not be loaded, which may
+/// be the fault of a busy host. Each time that it does so again in a row, it is twice as long.
 const COMPILE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// For how long at most. Stops callers of such a component from taking all room to compile, each time for as long as it may
 /// take.
@@ -117,13 +117,14 @@ fn lasts(error: &CompileError) -> Lasts {
         | CompileError::Invalid { .. }
         | CompileError::TooComplex { .. }
         | CompileError::CodeTooLarge { .. }
-        | CompileError::Refused { .. } => Lasts::ForGood,
-        CompileError::Timeout { .. } | CompileError::Killed { .. } => Lasts::AWhile,
-        CompileError::Busy { .. }
-        | CompileError::Child(_)
+        | CompileError::Refused { .. }
+        | CompileError::Unfit { .. } => Lasts::ForGood,
+        // The next one would take a place to compile for as long again, and may find out no more.
+        CompileError::Timeout { .. }
+        | CompileError::Killed { .. }
         | CompileError::Protocol { .. }
-        | CompileError::Load { .. }
-        | CompileError::Runtime(_) => Lasts::Not,
+        | CompileError::Load { .. } => Lasts::AWhile,
+        CompileError::Busy { .. } | CompileError::Child(_) | CompileError::Runtime(_) => Lasts::Not,
     }
 }
 
@@ -183,8 +184,8 @@ impl Capability {
     ///
     /// # Errors
     /// Why it does not compile. What is wrong with the bytes is remembered with them, and that they took too long or too
-    /// much memory for 30 seconds by `clock`, and longer each time in a row, up to five minutes: until then nothing is compiled,
-    /// and `retry_after` says how long that is.
+    /// much memory, or broke the compiler off or did not load for a reason that may pass, for 30 seconds by `clock`, and longer each
+    /// time in a row, up to five minutes: until then nothing is compiled, and `retry_after` says how long that is.
     pub async fn component(
         &self,
         runtime: &Runtime,
@@ -221,7 +222,8 @@ pub fn compile_failure(error: &CompileError) -> Failure {
         | CompileError::CoreModule
         | CompileError::NotWasm
         | CompileError::Invalid { .. }
-        | CompileError::Refused { .. } => Failure::new(Code::ComponentInvalid, message),
+        | CompileError::Refused { .. }
+        | CompileError::Unfit { .. } => Failure::new(Code::ComponentInvalid, message),
         CompileError::Child(source) => Failure::internal(format_args!("{message}: {source}")),
         CompileError::Protocol { .. } | CompileError::Load { .. } | CompileError::Runtime(_) => {
             Failure::internal(message)

@@ -344,7 +344,7 @@ impl Clock for TestClock {
 #[tokio::test]
 async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
     // Each begins by leaving a file that is named after its process. What the jail lets nobody do is write to it.
-    let (once, each_time) = ([1; 8], [1, 2, 3, 4, 5, 6, 7, 8]);
+    let once = [1; 8];
     let (never, longer) = ([None; 8], [30, 1, 60, 1, 120, 240, 300, 300].map(Some));
     for (compiler, code, tried, retry_after_s) in [
         ("printf '!bad'", Code::ComponentInvalid, once, never),
@@ -355,7 +355,8 @@ async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
             [1, 1, 2, 2, 3, 4, 5, 6],
             longer,
         ),
-        ("exit 3", Code::Internal, each_time, never),
+        ("exit 3", Code::Internal, [1, 1, 2, 2, 3, 4, 5, 6], longer),
+        ("printf '+bad'", Code::Internal, [1, 1, 2, 2, 3, 4, 5, 6], longer),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(": > \"$0/$$\"; {compiler}");
@@ -383,6 +384,51 @@ async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
         let other = admitted[0].0.component(&runtime, Metering::EpochOnly, &clock).await;
         assert_eq!(other.unwrap_err().code, code);
         assert_eq!(folder_entries(folder.path()), tried[7] + 1, "{compiler}");
+    }
+}
+
+/// Loaded once, refused for good: each time that it is compiled it would take a place to compile, and then not load.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "gives the compiler what it answers")]
+async fn code_that_does_not_fit_into_the_pool_is_the_fault_of_the_component() {
+    let instances = "(core instance (instantiate $m))".repeat(5);
+    let bytes = wat::parse_str(format!(
+        r#"(component
+            (core module $m (memory 1))
+            {instances}
+            (instance $it)
+            (export "aral:capability/tool@1.0.0" (instance $it)))"#
+    ))
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("begun");
+    std::fs::create_dir(&begun).unwrap();
+    let script = r#": > "$0/begun/$$"; printf +; exec /bin/cat "$0/code""#;
+    let runtime = Runtime::new(RuntimeOptions {
+        concurrent_calls_max: 2,
+        compiler: CompilerKind::Child {
+            program: "/bin/sh".into(),
+            args: ["-c", script, folder.path().to_str().unwrap()]
+                .map(str::to_owned)
+                .to_vec(),
+            timeout_ms: 60_000,
+        },
+        ..RuntimeOptions::default()
+    })
+    .unwrap();
+    let engine = runtime.engine(Metering::Metered).unwrap().wasmtime();
+    let code = engine.precompile_component(&bytes).unwrap();
+    std::fs::write(folder.path().join("code"), code).unwrap();
+    let admitted = admit(&Registry::default(), &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    let clock = TestClock::default();
+    for at_s in [0, 1, 1000] {
+        clock.0.store(at_s, Ordering::Relaxed);
+        let compiled = admitted[0].0.component(&runtime, Metering::Metered, &clock).await;
+        let failure = compiled.unwrap_err();
+        assert_eq!(failure.code, Code::ComponentInvalid, "{failure}");
+        assert!(failure.message.contains("5 Wasm linear memories"), "{failure}");
+        assert_eq!(failure.retry_after, None);
+        assert_eq!(folder_entries(&begun), 1, "after {at_s} s");
     }
 }
 

@@ -102,6 +102,23 @@ async fn what_is_compiled_once_is_found_by_the_next_process() {
     assert_eq!(mode(&place.only_entry()), 0o600);
 }
 
+/// Nothing compiles it once more, to find out the same.
+#[tokio::test]
+async fn what_is_in_the_cache_and_does_not_fit_is_refused_as_it_is() {
+    let place = Place::new();
+    let bytes = wat::parse_str("(component (core module $m (memory 17)) (core instance (instantiate $m)))").unwrap();
+    place.compiling().compile(&bytes, METERED).await.unwrap();
+    let smaller = Runtime::new(RuntimeOptions {
+        concurrent_calls_max: 2,
+        memory_bytes_slot_max: 1 << 20,
+        cache: Some(place.options()),
+        compiler: CompilerKind::child("/nonexistent/compiler".into(), Vec::new()),
+        ..RuntimeOptions::default()
+    });
+    let error = smaller.unwrap().compile(&bytes, METERED).await.err().unwrap();
+    assert!(matches!(&error, CompileError::Unfit { .. }), "{error}");
+}
+
 #[test]
 fn what_is_in_the_cache_is_loaded_off_the_executor() {
     let place = Place::new();

@@ -402,7 +402,9 @@ async fn memories_and_tables_are_counted() {
         compile(&pooled, Metering::Metered, &many(field, count_max)).await;
         let greedy = wat::parse_str(many(field, count_max + 1)).unwrap();
         let error = pooled.compile(&greedy, Metering::Metered).await.err().unwrap();
-        assert!(matches!(&error, crate::CompileError::Load { .. }), "{error}");
+        assert!(matches!(&error, crate::CompileError::Unfit { .. }), "{error}");
+        let maximum = format!("maximum of {count_max} in");
+        assert!(error.to_string().contains(&maximum), "{error}");
     }
 }
 
@@ -685,7 +687,7 @@ async fn no_memory_outgrows_its_slot_of_the_pool() {
         .await
         .err()
         .unwrap();
-    assert!(matches!(&error, crate::CompileError::Load { .. }), "{error}");
+    assert!(matches!(&error, crate::CompileError::Unfit { .. }), "{error}");
 }
 
 #[test]
