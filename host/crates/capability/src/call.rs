@@ -9,6 +9,7 @@ use aral_audit::HostCalls;
 use aral_contract::metric::HOST_CALLS;
 use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, HostPattern, Permission, TraceContext, TraceId};
 use aral_memory::Secrets;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -17,7 +18,7 @@ use crate::egress::Egress;
 use crate::filesystem::{FileWork, Mount};
 use crate::functions::exec::Programs;
 use crate::functions::log::LogBook;
-use crate::storage::Memory;
+use crate::storage::{Memory, STORE_OPERATIONS_PER_CALL_MAX};
 
 /// Host-call events kept of one call: so many of those that were let through, and so many of those that were refused. Stops a
 /// guest from filling the audit log.
@@ -53,6 +54,8 @@ pub(crate) struct CallRecord {
     running: Option<Running>,
     /// Until when somebody waits for it; none: as long as its limits allow.
     pub(crate) until: Option<Instant>,
+    /// Operations on the store that it may begin besides those under way.
+    pub(crate) store_operations: Arc<Semaphore>,
     started: Duration,
     recorded: AtomicU64,
     events_allowed: AtomicU64,
@@ -82,6 +85,7 @@ impl CallRecord {
             host_calls,
             running,
             until,
+            store_operations: Arc::new(Semaphore::new(STORE_OPERATIONS_PER_CALL_MAX)),
             started: frame.clock.elapsed(),
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,

@@ -5,17 +5,24 @@ use std::fmt;
 use std::sync::Arc;
 
 use aral_memory::RecordStore;
-use tokio::sync::Semaphore;
+
+use crate::places::Places;
 
 /// Operations on the store that may be under way at once, all calls together. Stops a store that hangs from taking every
 /// thread that the host has for waiting: an operation whose guest is gone still holds one.
 pub const STORE_OPERATIONS_MAX: usize = 64;
+/// The guests of one persona may have one in so many of them under way. Stops those of one from keeping everybody else from the store,
+/// by writing much or by using one that hangs.
+const STORE_OPERATIONS_SHARE: usize = 4;
+/// Operations that one call may have under way: a guest that stopped waiting for one asks for the next while that goes on. Stops a call
+/// from having all of its persona's.
+pub(crate) const STORE_OPERATIONS_PER_CALL_MAX: usize = 4;
 
 /// A record store as guests may use it. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub struct Memory {
     pub(crate) store: Arc<dyn RecordStore>,
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
 }
 
 impl Memory {
@@ -23,7 +30,10 @@ impl Memory {
     pub fn new(store: Arc<dyn RecordStore>) -> Self {
         Self {
             store,
-            places: Arc::new(Semaphore::new(STORE_OPERATIONS_MAX)),
+            places: Arc::new(Places::new(
+                STORE_OPERATIONS_MAX,
+                STORE_OPERATIONS_MAX / STORE_OPERATIONS_SHARE,
+            )),
         }
     }
 }

@@ -88,8 +88,12 @@ pub(super) async fn ask<T: Send + 'static>(
     let deadline = now
         .checked_add(Duration::from_millis(limit_ms))
         .unwrap_or_else(|| now + Duration::from_secs(31_536_000));
-    let place = timeout_at(deadline, Arc::clone(&memory.places).acquire_owned()).await;
-    let Ok(Ok(place)) = place else {
+    let place = async {
+        // The call's own comes first: one that has all of those waits without keeping others of its persona from a place.
+        let own = Arc::clone(&call.store_operations).acquire_owned().await.ok()?;
+        Some((own, memory.places.take(&call.frame.grant.persona).await?))
+    };
+    let Ok(Some(place)) = timeout_at(deadline, place).await else {
         let reason = format!("the store is busy and did not begin within `memory_ms`, {limit_ms} ms");
         record(call, namespace, None, &steps, Some(&reason));
         return Err(Error::Limit(reason));

@@ -1,5 +1,6 @@
 //! The memory functions on a store in memory: what is let through, what is refused and why, and what is recorded.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
@@ -43,16 +44,26 @@ fn fixture(limits: Limits, store: TestStore) -> Fixture {
 }
 
 fn fixture_for(limits: Limits, store: Arc<TestStore>, clearance: Classification) -> Fixture {
+    let memory = Memory::new(Arc::clone(&store) as _);
+    let parts = GrantParts {
+        clearance,
+        ..parts(limits)
+    };
+    fixture_in(memory, store, parts)
+}
+
+fn parts(limits: Limits) -> GrantParts {
     let permissions = json!({
         "memory:read": { "namespaces": ["shared", "read-only"] },
         "memory:write": { "namespaces": ["shared"], "bytes_max": 100, "records_max": 3 },
     });
-    let memory = Memory::new(Arc::clone(&store) as _);
+    trial::grant_parts(permissions, limits, &[])
+}
+
+/// A call under such a grant, on a host that has lent its store to others, too.
+fn fixture_in(memory: Memory, store: Arc<TestStore>, parts: GrantParts) -> Fixture {
     let egress = Egress::new(EgressOptions::default()).unwrap();
-    let grant = Arc::new(Grant::new(GrantParts {
-        clearance,
-        ..trial::grant_parts(permissions, limits, &[])
-    }));
+    let grant = Arc::new(Grant::new(parts));
     let Trial { call, kept } = Trial::keeping(grant, egress, Some(memory), None);
     let state = State::new(call, StandardStreams::Log);
     Fixture { state, kept, store }
@@ -454,14 +465,65 @@ async fn operations_that_nobody_waits_for_do_not_pile_up() {
     };
     let mut fixture = fixture(counted, store);
     let memory = fixture.state.call.frame.memory.clone().unwrap();
-    let all = u32::try_from(crate::storage::STORE_OPERATIONS_MAX).unwrap();
-    let taken = Arc::clone(&memory.places).acquire_many_owned(all).await.unwrap();
+    let persona = fixture.state.call.frame.grant.persona.clone();
+    let taken: Vec<_> = std::iter::from_fn(|| memory.places.take_now(&persona)).collect();
     let (kind, text) = told(fixture.put("shared", plain("a")).await);
     assert!(kind == "limit" && text.contains("busy"), "{text}");
     drop(taken);
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(fixture.store.names(), <[String; 0]>::default(), "it never began");
     assert!(fixture.accesses()[0].4.as_deref().unwrap().contains("busy"));
+}
+
+#[tokio::test]
+async fn the_guests_of_a_persona_keep_no_other_from_the_store() {
+    let store = Arc::new(TestStore::default());
+    let memory = Memory::new(Arc::clone(&store) as _);
+    let call_of = |persona: &str| {
+        let counted = Limits {
+            memory_ms: 50,
+            ..limits()
+        };
+        let parts = GrantParts {
+            persona: persona.parse().unwrap(),
+            ..parts(counted)
+        };
+        fixture_in(memory.clone(), Arc::clone(&store), parts)
+    };
+    let one = "one".parse().unwrap();
+    let taken: Vec<_> = std::iter::from_fn(|| memory.places.take_now(&one)).collect();
+    assert_eq!(taken.len(), crate::storage::STORE_OPERATIONS_MAX / 4);
+    let (kind, text) = told(call_of("one").put("shared", plain("a")).await);
+    assert!(kind == "limit" && text.contains("busy"), "{text}");
+    assert_eq!(call_of("two").put("shared", plain("a")).await.unwrap(), 1);
+    drop(taken);
+    assert_eq!(call_of("one").put("shared", plain("a")).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_wait_has_few_operations_under_way() {
+    let store = TestStore::default();
+    store.stopped.store(true, Ordering::SeqCst);
+    let impatient = Limits {
+        memory_ms: 1,
+        ..limits()
+    };
+    let mut fixture = fixture(impatient, store);
+    let most = crate::storage::STORE_OPERATIONS_PER_CALL_MAX;
+    for number in 0..most * 2 {
+        let (kind, text) = told(fixture.put("shared", plain("a")).await);
+        assert_eq!(kind, "limit");
+        let begun = text.contains("may have been written");
+        assert!(begun != text.contains("busy"), "{text}");
+        assert_eq!(begun, number < most, "{number}: {text}");
+    }
+    assert!(fixture.store.inside.load(Ordering::SeqCst) <= most);
+    fixture.store.stopped.store(false, Ordering::SeqCst);
+    // Once those have ended there is room again.
+    let own = Arc::clone(&fixture.state.call.store_operations);
+    let all = own.acquire_many_owned(u32::try_from(most).unwrap()).await;
+    assert!(all.is_ok());
+    assert_eq!(fixture.store.names(), ["shared/a"]);
 }
 
 #[tokio::test]
