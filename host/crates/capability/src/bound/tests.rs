@@ -119,6 +119,10 @@ async fn watched(bound: &Bound, input: &str) -> (Completion, bool) {
 
 const ECHO: &str = "(call $ok (local.get $in) (local.get $len))";
 const LOG: &str = r#"(import "aral:capability/log@1.0.0" "log" (func $log (param i32 i32 i32)))"#;
+/// Reading a record, of which there are none here: it is on record at once, and nobody waits for it.
+const READ: &str = r#"(import "aral:capability/memory-read@1.0.0" "get" (func $get (param i32 i32 i32 i32 i32)))"#;
+/// Reads the record `note` in the namespace `note`, of which the text is at 1024.
+const READS: &str = "(call $get (i32.const 1024) (i32.const 4) (i32.const 1024) (i32.const 4) (i32.const 640))";
 
 #[tokio::test]
 async fn a_tool_answers_and_is_accounted_for() {
@@ -189,7 +193,7 @@ impl Fixture {
         let host = folder.path().to_str().unwrap();
         let scope = json!([{ "guest": "/out", "host": host, "bytes_max": 10, "files_max": 1 }]);
         Self {
-            permissions: json!({ "file:write": { "paths": scope } }),
+            permissions: json!({ "file:write": { "paths": scope }, "memory:read": { "namespaces": ["note"] } }),
             roots: Roots {
                 read: Vec::new(),
                 write: vec![host.parse().unwrap()],
@@ -199,10 +203,10 @@ impl Fixture {
     }
 }
 
-/// A tool that makes `file` in its folder, does something with the handle, which is at 624, says so in its log, and answers with 1.
+/// A tool that makes `note` in its folder, does something with the handle, which is at 624, reads a record, and answers with 1.
 fn makes_a_file(then: &str) -> Vec<u8> {
     let imports = format!(
-        r#"{LOG}
+        r#"{READ}
         (import "wasi:filesystem/preopens@0.2.12" "get-directories" (func $folders (param i32)))
         (import "wasi:filesystem/types@0.2.12" "[method]descriptor.open-at" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
         (import "wasi:filesystem/types@0.2.12" "[resource-drop]descriptor" (func $close (param i32)))"#
@@ -213,10 +217,10 @@ fn makes_a_file(then: &str) -> Vec<u8> {
             (i32.const 1) (i32.const 2) (i32.const 620))
          (if (i32.load8_u (i32.const 620)) (then (unreachable)))
          {then}
-         (call $log (i32.const 2) (i32.const 1024) (i32.const 4))
+         {READS}
          (call $ok (i32.const 1028) (i32.const 1))"
     );
-    guests::tool(&imports, r#"(data (i32.const 1024) "file1")"#, &body)
+    guests::tool(&imports, r#"(data (i32.const 1024) "note1")"#, &body)
 }
 
 const CLOSES: &str = "(call $close (i32.load (i32.const 624)))";
@@ -247,9 +251,9 @@ async fn what_a_guest_had_open_is_closed_before_anybody_has_its_answer() {
     }
 }
 
-/// Goes on with the call of a tool that makes a file and closes it until it has told its line. From then on the disk answers nothing
+/// Goes on with the call of a tool that makes a file and closes it until it has read its record. From then on the disk answers nothing
 /// before the sender is dropped.
-async fn until_it_has_told(
+async fn until_it_has_read(
     kept: &Kept,
     mut call: std::pin::Pin<&mut impl Future<Output = Completion>>,
 ) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<bool>) {
@@ -266,7 +270,7 @@ async fn until_it_has_told(
     let closes = slow_disk();
     drop(opens);
     assert!(opened.await.unwrap());
-    while kept.lines().is_empty() {
+    while kept.accesses().is_empty() {
         assert!(futures::poll!(call.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
@@ -281,7 +285,7 @@ fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
         let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();
         tokio::time::pause();
         let mut call = pin!(invoke(&bound, "1"));
-        let (closes, closed) = until_it_has_told(&fixture.kept, call.as_mut()).await;
+        let (closes, closed) = until_it_has_read(&fixture.kept, call.as_mut()).await;
         // A timer is right to a millisecond.
         tokio::time::advance(Duration::from_millis(1_001)).await;
         assert_eq!(call.await.result.as_deref(), Ok("1"));
@@ -466,18 +470,38 @@ async fn logging_is_bounded_and_cleaned() {
     );
 }
 
-/// A tool that logs a line and never ends.
-fn tells_and_loops() -> Vec<u8> {
-    let body = "(call $log (i32.const 2) (i32.const 1024) (i32.const 4)) (loop $again (br $again)) (i32.const 0)";
+/// A tool that reads a record and never ends.
+fn reads_and_loops() -> Vec<u8> {
+    let body = format!("{READS} (loop $again (br $again)) (i32.const 0)");
+    guests::tool(READ, r#"(data (i32.const 1024) "note")"#, &body)
+}
+
+/// A tool that logs a line, computes for some turns, and answers.
+fn logs_and_computes() -> Vec<u8> {
+    let body = "(local $n i32)
+        (call $log (i32.const 2) (i32.const 1024) (i32.const 4))
+        (loop $again
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 5000000))))
+        (call $ok (local.get $in) (local.get $len))";
     guests::tool(LOG, r#"(data (i32.const 1024) "line")"#, body)
+}
+
+/// What may read records, and has time.
+fn patient() -> Fixture {
+    let fixture = Fixture {
+        permissions: json!({ "memory:read": { "namespaces": ["note"] } }),
+        ..Fixture::tool()
+    };
+    fixture.limits(|limits| {
+        (limits.fuel, limits.compute_ms, limits.wall_ms) = (u64::MAX, 60_000, 10_000);
+    })
 }
 
 #[tokio::test]
 async fn a_guest_that_stands_for_the_log_has_not_used_up_its_time() {
-    let fixture = Fixture::tool().limits(|limits| {
-        (limits.fuel, limits.compute_ms, limits.wall_ms) = (u64::MAX, 60_000, 10_000);
-    });
-    let bound = fixture.bind(&tells_and_loops()).await.unwrap();
+    let fixture = patient();
+    let bound = fixture.bind(&reads_and_loops()).await.unwrap();
     tokio::time::pause();
     fixture.kept.1.store(true, Ordering::Relaxed);
     let failure = invoke(&bound, "1").await.result.unwrap_err();
@@ -498,15 +522,16 @@ async fn a_guest_that_stands_for_the_log_has_not_used_up_its_time() {
 
 #[tokio::test]
 async fn only_who_records_something_stands_for_the_log() {
-    let fixture = Fixture::tool().limits(|limits| {
-        (limits.fuel, limits.compute_ms, limits.wall_ms) = (u64::MAX, 60_000, 10_000);
-    });
-    let tells = fixture.bind(&tells_and_loops()).await.unwrap();
+    let fixture = patient();
+    let reads = fixture.bind(&reads_and_loops()).await.unwrap();
+    let logs = fixture.bind(&logs_and_computes()).await.unwrap();
     let fine = fixture.bind(&guests::tool("", "", ECHO)).await.unwrap();
     tokio::time::pause();
     fixture.kept.1.store(true, Ordering::Relaxed);
     assert!(invoke(&fine, "1").await.result.is_ok());
-    let failure = invoke(&tells, "1").await.result.unwrap_err();
+    assert_eq!(invoke(&logs, "1").await.result.as_deref(), Ok("1"));
+    assert_eq!(fixture.kept.lines(), ["line"], "which no audit log keeps");
+    let failure = invoke(&reads, "1").await.result.unwrap_err();
     assert_eq!(failure.code, Code::AuditUnavailable);
 }
 
@@ -519,8 +544,8 @@ fn a_guest_that_has_ended_does_not_stand_for_the_log() {
             let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();
             tokio::time::pause();
             let mut call = pin!(invoke(&bound, "1"));
-            let (closes, closed) = until_it_has_told(&fixture.kept, call.as_mut()).await;
-            // The line is the last that it does before it answers.
+            let (closes, closed) = until_it_has_read(&fixture.kept, call.as_mut()).await;
+            // That is the last that it does before it answers.
             fixture.kept.1.store(true, Ordering::Relaxed);
             let begun = Instant::now();
             drop(closes);
