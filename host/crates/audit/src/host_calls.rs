@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aral_contract::{Digest, Permission};
 use sha2::{Digest as _, Sha256};
 
+/// Longest part of a target that is hashed, in bytes: no longer one is granted. Stops a guest from having the host hash megabytes for
+/// what it refuses at once, which counts as next to no computing.
+const TARGET_BYTES_MAX: usize = 4096;
 /// Domain of the hash.
 const EMPTY: &[u8] = b"aral.host_calls/v1";
 
@@ -28,15 +31,17 @@ impl Default for HostCallList {
 }
 
 impl HostCallList {
-    /// One more: under which permission, what it wanted to reach, and whether it was let through.
+    /// One more: under which permission, what it wanted to reach, and whether it was let through. Of a target that is longer than
+    /// 4,096 bytes it is these, and the length of all of it.
     pub fn push(&mut self, permission: Permission, target: &str, allowed: bool) {
         let field = |text: &str| (text.len() as u64).to_be_bytes();
+        let first = target.as_bytes().get(..TARGET_BYTES_MAX);
         let hash = Sha256::new()
             .chain_update(self.hash.as_bytes())
             .chain_update(field(permission.as_str()))
             .chain_update(permission.as_str())
             .chain_update(field(target))
-            .chain_update(target)
+            .chain_update(first.unwrap_or(target.as_bytes()))
             .chain_update([u8::from(allowed)]);
         self.hash = Digest::from_bytes(hash.finalize().into());
         self.count = self.count.saturating_add(1);
@@ -90,6 +95,26 @@ mod tests {
             list.push(*permission, target, *allowed);
         }
         list
+    }
+
+    #[test]
+    fn of_a_long_target_the_beginning_and_the_length_are_hashed() {
+        let digest = |target: &str| list(&[(Permission::Exec, target, false)]).digest();
+        let same = "é".repeat(TARGET_BYTES_MAX / 2);
+        let (long, other) = (format!("{same}a"), format!("{same}b"));
+        assert_eq!(digest(&long), digest(&other));
+        assert_ne!(digest(&long), digest(&same));
+        assert_ne!(digest(&long), digest(&format!("{long}a")));
+        assert_ne!(
+            digest(&"a".repeat(TARGET_BYTES_MAX)),
+            digest(&"b".repeat(TARGET_BYTES_MAX))
+        );
+        let last = |end: &str| format!("{}{end}", "a".repeat(TARGET_BYTES_MAX - 1));
+        assert_ne!(
+            digest(&last("a")),
+            digest(&last("b")),
+            "what is no longer is hashed whole"
+        );
     }
 
     #[test]
