@@ -37,6 +37,7 @@ use crate::schema::Schemas;
 use crate::state::State;
 use crate::storage::Memory;
 use crate::{fault, filesystem, linker};
+use answer::{Check, Side};
 use stdio::{CappedOutput, StandardStreams};
 use timed::Timed;
 
@@ -254,10 +255,12 @@ impl Bound {
     /// Input checks, the run, output checks.
     async fn checked(&self, record: &Arc<CallRecord>, input: &[u8], usage: &mut Usage) -> Result<String, Failure> {
         let limits = &self.frame.grant.limits;
-        let input = answer::check_input(input, limits.input_bytes, &self.schemas.input)?;
+        let check = Check::new(Side::Input, limits.input_bytes, &self.schemas);
+        let input = check.text(input, record).await?;
         let output = self.run(record, input, usage).await?;
         usage.output_bytes = u64::try_from(output.len()).unwrap_or(u64::MAX);
-        answer::check_output(&output, limits.output_bytes, &self.schemas.output)
+        let check = Check::new(Side::Output, limits.output_bytes, &self.schemas);
+        check.text(output, record).await
     }
 
     async fn run(&self, record: &Arc<CallRecord>, input: String, usage: &mut Usage) -> Result<Vec<u8>, Failure> {

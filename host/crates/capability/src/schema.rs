@@ -8,7 +8,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::call::sanitised;
-use cost::Cost;
+use cost::{Cost, STEPS_MAX};
 
 /// Longest text of one pattern, in bytes. What a pattern is read into has no bound of its own, and may be a thousand times as
 /// large as its text, before it is an automaton of which the size is known.
@@ -26,6 +26,9 @@ const PATTERN_CACHE_BYTES_MAX: usize = 1 << 20;
 /// Parts of values that may be copied to say why a value fails. An error within `anyOf` or `oneOf` keeps a copy of what it is
 /// about, and there is one for each keyword that fails in each branch: without a bound, one answer fills all memory.
 const COPIED_PARTS_MAX: u64 = 200_000;
+/// Steps of a check, and parts that are copied to say why a value fails, that are quick: some milliseconds at most. Stops a value
+/// that takes more from holding up a thread that others need.
+const QUICK_STEPS_MAX: u64 = 20_000;
 /// Longest part of a violation that is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 300;
 
@@ -101,30 +104,44 @@ impl Schema {
         })
     }
 
-    /// Whether the value satisfies it; if not, the first violation, or that there is one.
+    /// Whether the value satisfies it; if not, the first violation, or that there is one. May take seconds.
     pub(crate) fn check(&self, value: &Value) -> Result<(), Violation> {
         let of_all = |reason: String| Violation {
             path: "/".to_owned(),
             reason,
         };
-        self.cost.check(value).map_err(|error| of_all(error.to_string()))?;
+        self.cost
+            .check(STEPS_MAX, value)
+            .map_err(|error| of_all(error.to_string()))?;
         // Makes no errors, and so copies nothing.
         if self.validator.is_valid(value) {
             return Ok(());
         }
-        let explained = if self.cost.is_explained_within(COPIED_PARTS_MAX, value) {
-            self.validator.validate(value).err()
-        } else {
-            None
-        };
-        let Some(error) = explained else {
+        let is_explained = self.cost.is_explained_within(STEPS_MAX, COPIED_PARTS_MAX, value);
+        let explained = is_explained.then(|| self.violation(value)).flatten();
+        Err(explained.unwrap_or_else(|| {
             let member = self.member;
-            return Err(of_all(format!(
+            of_all(format!(
                 "it does not satisfy `{member}`, and is too large to say where; try a smaller value"
-            )));
-        };
+            ))
+        }))
+    }
+
+    /// The same, if that is quick.
+    pub(crate) fn check_quickly(&self, value: &Value) -> Option<Result<(), Violation>> {
+        self.cost.check(QUICK_STEPS_MAX, value).ok()?;
+        if self.validator.is_valid(value) {
+            return Some(Ok(()));
+        }
+        let is_explained = self.cost.is_explained_within(QUICK_STEPS_MAX, QUICK_STEPS_MAX, value);
+        is_explained.then(|| self.violation(value)).flatten().map(Err)
+    }
+
+    /// Where and why a value fails.
+    fn violation(&self, value: &Value) -> Option<Violation> {
+        let error = self.validator.validate(value).err()?;
         let path = error.instance_path().as_str();
-        Err(Violation {
+        Some(Violation {
             path: sanitised(if path.is_empty() { "/" } else { path }, SHOWN_BYTES_MAX),
             reason: sanitised(&error.masked().to_string(), SHOWN_BYTES_MAX),
         })
@@ -179,6 +196,41 @@ mod tests {
         assert_eq!(schema.check(&json!({})).unwrap_err().path, "/");
         let error = schema.check(&json!({ "pattern": "x", "\u{1b}[2J": 1 })).unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_is_quick_to_check_is_told_from_what_is_not() {
+        let nested = |depth: usize| (0..depth).fold(json!(1), |value, _| json!({ "a": value }));
+        // Each level is looked at twice.
+        let doubles = json!({ "properties": { "a": { "$ref": "#" } }, "additionalProperties": { "$ref": "#" } });
+        let branches = json!({ "anyOf": vec![json!({ "items": { "type": "string" } }); 100] });
+        for (schema, value, quick, valid) in [
+            (json!({ "type": "integer" }), json!(1), true, true),
+            (json!({ "type": "integer" }), json!("a"), true, false),
+            (
+                json!({ "items": { "type": "integer" } }),
+                json!(vec![1; 100]),
+                true,
+                true,
+            ),
+            (
+                json!({ "items": { "type": "integer" } }),
+                json!(vec![1; 100_000]),
+                false,
+                true,
+            ),
+            (doubles.clone(), nested(5), true, true),
+            // A hundred bytes.
+            (doubles, nested(18), false, true),
+            // To say why it fails takes longer than to see that it does.
+            (branches.clone(), json!(["a"]), true, true),
+            (branches, json!(vec![0; 150]), false, false),
+        ] {
+            let schema = Schema::compile("input_schema", &schema).unwrap();
+            let checked = schema.check(&value);
+            assert_eq!(checked.is_ok(), valid, "{value}");
+            assert_eq!(schema.check_quickly(&value), quick.then_some(checked), "{value}");
+        }
     }
 
     #[test]

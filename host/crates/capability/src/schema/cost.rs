@@ -21,7 +21,7 @@ const PATTERN_WEIGHT: u64 = 150;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
 /// Applications of a subschema to a part of one value.
-const STEPS_MAX: u64 = 5_000_000;
+pub(super) const STEPS_MAX: u64 = 5_000_000;
 /// Applications inside each other.
 const NESTING_MAX: usize = 512;
 
@@ -128,21 +128,21 @@ impl Cost {
         self.patterns.bytes()
     }
 
-    /// Whether checking this value is worth its cost.
-    pub(super) fn check(&self, value: &Value) -> Result<(), TooCostly> {
+    /// Whether checking this value takes no more than so many steps; `STEPS_MAX` of them are worth it.
+    pub(super) fn check(&self, steps_max: u64, value: &Value) -> Result<(), TooCostly> {
         let most = self.weight.saturating_mul(parts_of(value));
         // A pattern may take more for a part of a text than it weighs.
         let dearer = self.patterns.most(TEXT_BYTES_PER_PART).div_ceil(PATTERN_WEIGHT).max(1);
-        if !self.recursive && most.saturating_mul(dearer) <= STEPS_MAX {
+        if !self.recursive && most.saturating_mul(dearer) <= steps_max {
             return Ok(());
         }
-        Walk::new(self).value(value)
+        Walk::of_steps(self, steps_max).value(value)
     }
 
-    /// Whether a validator copies no more than so many parts of values when it explains why this value fails: where each of
-    /// several branches fails, each error keeps what it is about.
-    pub(super) fn is_explained_within(&self, parts_max: u64, value: &Value) -> bool {
-        !self.branches || Walk::of_copies(self, parts_max).value(value).is_ok()
+    /// Whether a validator takes no more than so many steps, and copies no more than so many parts of values, when it explains why
+    /// this value fails: where each of several branches fails, each error keeps what it is about.
+    pub(super) fn is_explained_within(&self, steps_max: u64, parts_max: u64, value: &Value) -> bool {
+        !self.branches || Walk::of_copies(self, steps_max, parts_max).value(value).is_ok()
     }
 
     /// What `reference` leads to: one schema, or for a dynamic one any that bears the name.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
-use super::{Cost, NESTING_MAX, STEPS_MAX, Target, TooCostly};
+use super::{Cost, NESTING_MAX, Target, TooCostly};
 
 /// Bytes that an element adds to the path to what is in it.
 const INDEX_BYTES: u64 = 8;
@@ -52,19 +52,20 @@ impl Place {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(cost: &'a Cost) -> Self {
+    /// Ends after so many steps.
+    pub(super) fn of_steps(cost: &'a Cost, steps_max: u64) -> Self {
         Self {
             cost,
-            steps_left: STEPS_MAX,
+            steps_left: steps_max,
             copies_left: None,
         }
     }
 
     /// The same, which ends where more than so many parts of values would be copied into errors.
-    pub(super) fn of_copies(cost: &'a Cost, parts_max: u64) -> Self {
+    pub(super) fn of_copies(cost: &'a Cost, steps_max: u64, parts_max: u64) -> Self {
         Self {
             copies_left: Some(parts_max),
-            ..Self::new(cost)
+            ..Self::of_steps(cost, steps_max)
         }
     }
 
