@@ -2,6 +2,7 @@
 //! validation reads it all, against the same features as the engines have. It knows no import and no permission.
 
 mod instances;
+mod size;
 mod type_sizes;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;

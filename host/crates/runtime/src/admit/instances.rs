@@ -9,6 +9,7 @@ use wasmparser::{
     ComponentInstantiationArg, ComponentOuterAliasKind, ComponentTypeRef, Instance, Payload,
 };
 
+use super::size::Size;
 use super::type_sizes::TypeSizes;
 
 /// What instantiating a component comes to.
@@ -18,48 +19,6 @@ pub(super) struct Amount {
     pub(super) instances: u64,
     /// Whatever else is listed, or copied to where it is named: types, functions, imports, exports and names for them.
     pub(super) items: u64,
-}
-
-/// A number of items in a component that does not know yet what it will be given: `own + given * x`, where `x` is the size of
-/// the largest thing among that. The type of an import says little of it: more may be given than is asked for.
-#[derive(Debug, Clone, Copy, Default)]
-struct Size {
-    own: u64,
-    given: u64,
-}
-
-impl Size {
-    const ONE: Self = Self { own: 1, given: 0 };
-    /// Something that was given.
-    const GIVEN: Self = Self { own: 1, given: 1 };
-    /// What is not known here: too much.
-    const UNKNOWN: Self = Self {
-        own: u64::MAX,
-        given: u64::MAX,
-    };
-
-    fn plus(self, more: Self) -> Self {
-        Self {
-            own: self.own.saturating_add(more.own),
-            given: self.given.saturating_add(more.given),
-        }
-    }
-
-    /// At least both.
-    fn or(self, other: Self) -> Self {
-        Self {
-            own: self.own.max(other.own),
-            given: self.given.max(other.given),
-        }
-    }
-
-    /// The same once the largest that is given is known.
-    fn with(self, largest: Self) -> Self {
-        Self {
-            own: self.own.saturating_add(self.given.saturating_mul(largest.own)),
-            given: self.given.saturating_mul(largest.given),
-        }
-    }
 }
 
 /// What one component comes to each time that it is instantiated.
