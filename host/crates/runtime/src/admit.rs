@@ -3,13 +3,14 @@
 
 mod instances;
 mod size;
+mod slots;
 mod type_sizes;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
 
 use crate::compile::CompileError;
-use crate::engine::FEATURES;
+use crate::engine::{FEATURES, MemoryLayout};
 use instances::{Amount, Instances};
 
 /// In process nobody can kill the compiler: only components up to this size, in bytes, are compiled there.
@@ -45,13 +46,14 @@ pub(crate) fn glance(bytes: &[u8]) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// Reads the whole component and refuses what is malformed, uses a feature that is off, or makes too many instances.
-pub(crate) fn validate(bytes: &[u8]) -> Result<(), CompileError> {
-    walk(bytes, |_, _| Ok(()))
+/// Reads the whole component and refuses what is malformed, uses a feature that is off, makes too many instances, or takes more than
+/// a pool has for one, if that is where instances with such memories come from.
+pub(crate) fn validate(bytes: &[u8], layout: MemoryLayout) -> Result<(), CompileError> {
+    walk(bytes, layout, |_, _| Ok(()))
 }
 
 /// As [`validate`], and refuses what could keep a compiler busy that nobody can kill.
-pub(crate) fn validate_for_in_process(bytes: &[u8]) -> Result<(), CompileError> {
+pub(crate) fn validate_for_in_process(bytes: &[u8], layout: MemoryLayout) -> Result<(), CompileError> {
     if bytes.len() > IN_PROCESS_BYTES_MAX {
         return Err(CompileError::TooComplex {
             what: "bytes",
@@ -59,7 +61,7 @@ pub(crate) fn validate_for_in_process(bytes: &[u8]) -> Result<(), CompileError> 
             found_max: IN_PROCESS_BYTES_MAX as u64,
         });
     }
-    walk(bytes, |functions, function_bytes| {
+    walk(bytes, layout, |functions, function_bytes| {
         if functions > IN_PROCESS_FUNCTIONS_MAX {
             return Err(CompileError::TooComplex {
                 what: "functions",
@@ -79,7 +81,11 @@ pub(crate) fn validate_for_in_process(bytes: &[u8]) -> Result<(), CompileError> 
 }
 
 /// Validates; `check` sees the number of functions so far and the size of the newest.
-fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> Result<(), CompileError> {
+fn walk(
+    bytes: &[u8],
+    layout: MemoryLayout,
+    check: impl Fn(u64, u64) -> Result<(), CompileError>,
+) -> Result<(), CompileError> {
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
     let mut functions: u64 = 0;
@@ -110,7 +116,10 @@ fn walk(bytes: &[u8], check: impl Fn(u64, u64) -> Result<(), CompileError>) -> R
         let beyond = match amount {
             Amount { instances, .. } if instances > INSTANCES_MAX => Some((INSTANCES_MAX, "instances")),
             Amount { items, .. } if items > ITEMS_MAX => Some((ITEMS_MAX, "items in its instances")),
-            Amount { .. } => None,
+            Amount { slots, .. } => match layout {
+                MemoryLayout::Reserved => slots.beyond(),
+                MemoryLayout::Checked => None,
+            },
         };
         if let Some((most, what)) = beyond {
             return Err(CompileError::Refused {

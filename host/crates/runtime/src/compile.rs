@@ -160,7 +160,7 @@ pub(crate) async fn compile(
         CompilerKind::InProcess => {
             let component = component.to_vec();
             tokio::task::spawn_blocking(move || -> Result<_, CompileError> {
-                admit::validate_for_in_process(&component)?;
+                admit::validate_for_in_process(&component, settings.memory)?;
                 Ok((precompile(settings, &component)?, permit))
             })
             .await

@@ -12,7 +12,9 @@ use aral_contract::{Limits, Metering};
 use wasmtime::{Store, UpdateDeadline};
 
 pub use config::{Allocation, PoolSize};
-pub(crate) use config::{CodeSettings, FEATURES, MemoryLayout, can_tell_written_pages, compiler};
+pub(crate) use config::{
+    CORE_INSTANCES_PER_COMPONENT_MAX, CodeSettings, FEATURES, MemoryLayout, can_tell_written_pages, compiler,
+};
 
 use crate::guard::Guarded;
 

@@ -10,6 +10,7 @@ use wasmparser::{
 };
 
 use super::size::Size;
+use super::slots::Slots;
 use super::type_sizes::TypeSizes;
 
 /// What instantiating a component comes to.
@@ -19,12 +20,15 @@ pub(super) struct Amount {
     pub(super) instances: u64,
     /// Whatever else is listed, or copied to where it is named: types, functions, imports, exports and names for them.
     pub(super) items: u64,
+    /// What of that a pool must have room for, as far as it is known.
+    pub(super) slots: Slots,
 }
 
 /// What one component comes to each time that it is instantiated.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     instances: u64,
+    slots: Slots,
     items: Size,
     /// What is in an instance of it.
     exports: Size,
@@ -36,6 +40,11 @@ impl Known {
     /// What comes from outside and is not known here: too much.
     const UNKNOWN: Self = Self {
         instances: u64::MAX,
+        slots: Slots {
+            instances: 0,
+            memories: 0,
+            tables: 0,
+        },
         items: Size::UNKNOWN,
         exports: Size::UNKNOWN,
         taken: Size::GIVEN,
@@ -46,11 +55,15 @@ impl Known {
 #[derive(Debug, Default)]
 struct Level {
     instances: u64,
+    /// Of a module: those of each instance of it.
+    slots: Slots,
     items: Size,
     exports: Size,
     taken: Size,
     /// Each component that it can name, by index.
     components: Vec<Known>,
+    /// The same for modules; of those that come from outside nothing is known.
+    modules: Vec<Slots>,
     /// What is in each instance of a component that it can name, by index.
     made: Vec<Size>,
     /// As many of them have had their types counted.
@@ -81,6 +94,7 @@ impl Instances {
         outermost.map_or_else(Amount::default, |level| Amount {
             instances: level.instances,
             items: level.items.with(Size::ONE).own,
+            slots: level.slots,
         })
     }
 
@@ -89,14 +103,29 @@ impl Instances {
         match payload {
             Payload::ModuleSection { .. } => self.levels.push(Level {
                 is_module: true,
+                slots: Slots {
+                    instances: 1,
+                    ..Slots::default()
+                },
                 ..Level::default()
+            }),
+            Payload::MemorySection(section) => self.take(Slots {
+                memories: section.count().into(),
+                ..Slots::default()
+            }),
+            Payload::TableSection(section) => self.take(Slots {
+                tables: section.count().into(),
+                ..Slots::default()
             }),
             Payload::ComponentSection { .. } => self.levels.push(Level::default()),
             Payload::End(_) => self.end(),
             Payload::InstanceSection(section) => {
                 for instance in section.clone() {
                     let args = match instance? {
-                        Instance::Instantiate { args, .. } => args.len(),
+                        Instance::Instantiate { module_index, args } => {
+                            self.take(self.module(0, module_index));
+                            args.len()
+                        }
                         Instance::FromExports(exports) => exports.len(),
                     };
                     self.count(1, items(args));
@@ -129,10 +158,8 @@ impl Instances {
                     match import?.ty {
                         ComponentTypeRef::Component(_) => self.name(Known::UNKNOWN),
                         ComponentTypeRef::Instance(_) => self.hold(Size::GIVEN),
-                        ComponentTypeRef::Module(_)
-                        | ComponentTypeRef::Func(_)
-                        | ComponentTypeRef::Value(_)
-                        | ComponentTypeRef::Type(_) => {}
+                        ComponentTypeRef::Module(_) => self.name_module(Slots::default()),
+                        ComponentTypeRef::Func(_) | ComponentTypeRef::Value(_) | ComponentTypeRef::Type(_) => {}
                     }
                 }
                 self.count_types(types);
@@ -145,10 +172,8 @@ impl Instances {
                     match export.kind {
                         ComponentExternalKind::Component => self.name(self.component(0, export.index)),
                         ComponentExternalKind::Instance => self.hold(size),
-                        ComponentExternalKind::Module
-                        | ComponentExternalKind::Func
-                        | ComponentExternalKind::Value
-                        | ComponentExternalKind::Type => {}
+                        ComponentExternalKind::Module => self.name_module(self.module(0, export.index)),
+                        ComponentExternalKind::Func | ComponentExternalKind::Value | ComponentExternalKind::Type => {}
                     }
                     self.count(0, size);
                     if let Some(level) = self.levels.last_mut() {
@@ -167,10 +192,13 @@ impl Instances {
         if self.levels.len() < 2 {
             return;
         }
-        let ended = self.levels.pop();
-        if let Some(ended) = ended.filter(|ended| !ended.is_module) {
+        let Some(ended) = self.levels.pop() else { return };
+        if ended.is_module {
+            self.name_module(ended.slots);
+        } else {
             self.name(Known {
                 instances: ended.instances,
+                slots: ended.slots,
                 items: ended.items,
                 exports: ended.exports,
                 taken: ended.taken,
@@ -190,6 +218,7 @@ impl Instances {
                 self.count(0, Size { own, given: 0 });
             }
         }
+        self.take(known.slots);
         self.count(known.instances, known.items.with(largest).plus(known.taken));
         self.make(known.exports.with(largest));
     }
@@ -210,7 +239,10 @@ impl Instances {
                         self.name(known);
                         known.taken.plus(Size::ONE)
                     }
-                    ComponentOuterAliasKind::CoreModule => Size::ONE,
+                    ComponentOuterAliasKind::CoreModule => {
+                        self.name_module(self.module(*count, *index));
+                        Size::ONE
+                    }
                     ComponentOuterAliasKind::CoreType | ComponentOuterAliasKind::Type => return,
                 };
                 // Each component between here and there takes it along.
@@ -233,6 +265,10 @@ impl Instances {
                 self.count(0, self.instance(*instance_index));
                 self.name(Known::UNKNOWN);
             }
+            ComponentAlias::InstanceExport {
+                kind: ComponentExternalKind::Module,
+                ..
+            } => self.name_module(Slots::default()),
             ComponentAlias::InstanceExport { .. } | ComponentAlias::CoreInstanceExport { .. } => {}
         }
     }
@@ -242,6 +278,29 @@ impl Instances {
             level.instances = level.instances.saturating_add(instances);
             level.items = level.items.plus(items);
         }
+    }
+
+    /// So much more of a pool.
+    fn take(&mut self, slots: Slots) {
+        if let Some(level) = self.levels.last_mut() {
+            level.slots = level.slots.plus(slots);
+        }
+    }
+
+    /// A module of which each instance takes so much can be named from now on.
+    fn name_module(&mut self, slots: Slots) {
+        if let Some(level) = self.levels.last_mut() {
+            level.modules.push(slots);
+        }
+    }
+
+    /// What an instance of the module `index` of the component `outward` levels around takes.
+    fn module(&self, outward: u32, index: u32) -> Slots {
+        let level = usize::try_from(outward)
+            .ok()
+            .and_then(|out| self.levels.iter().rev().nth(out));
+        let slots = usize::try_from(index).ok().and_then(|index| level?.modules.get(index));
+        slots.copied().unwrap_or_default()
     }
 
     /// So many more items.

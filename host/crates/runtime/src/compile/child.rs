@@ -131,7 +131,7 @@ pub fn child_main() -> ExitCode {
         .num_threads(COMPILE_THREADS_MAX.min(threads()))
         .build_global();
     let (kind, answer) = match admit::glance(component)
-        .and_then(|()| admit::validate(component))
+        .and_then(|()| admit::validate(component, settings.memory))
         .and_then(|()| precompile(settings, component))
     {
         Ok(code) => (CODE, code),

@@ -126,6 +126,58 @@ async fn what_is_not_valid_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_pool_has_no_room_for_is_not_compiled() {
+    let made = |module: &str, count: usize| format!("(core instance (instantiate {module}))").repeat(count);
+    let twice = "(instance (instantiate $c)) (instance (instantiate $c))";
+    let inner = |count: usize| {
+        let instances = made("$m", count);
+        format!("(component $c (core module $m (memory 1)) {instances}) {twice}")
+    };
+    let tables = "(table 1 funcref)".repeat(9);
+    let pooled = runtime(CompilerKind::InProcess, Allocation::Auto);
+    let on_demand = runtime(CompilerKind::InProcess, Allocation::OnDemand);
+    for (body, beyond) in [
+        (inner(2), None),
+        (inner(3), Some("4 memories")),
+        // A module of the component around it.
+        (
+            format!(
+                "(core module $m (memory 1)) (component $c (alias outer $all $m (core module $n)) {}) {twice}",
+                made("$n", 3)
+            ),
+            Some("4 memories"),
+        ),
+        // An export has a number of its own.
+        (
+            format!(
+                r#"(core module $m (memory 1)) (export $e "m" (core module $m)) {}"#,
+                made("$e", 5)
+            ),
+            Some("4 memories"),
+        ),
+        (
+            format!("(core module $m {tables}) {}", made("$m", 2)),
+            Some("16 tables"),
+        ),
+        (
+            format!("(core module $m) {}", made("$m", 257)),
+            Some("256 instances of core modules"),
+        ),
+    ] {
+        let bytes = wat::parse_str(format!("(component $all {body})")).unwrap();
+        assert!(on_demand.compile(&bytes, Metering::Metered).await.is_ok(), "{body}");
+        let compiled = pooled.compile(&bytes, Metering::Metered).await;
+        match (compiled.err(), beyond) {
+            (None, None) => {}
+            (Some(CompileError::Refused { message }), Some(beyond)) => {
+                assert!(message.contains(&format!("more than {beyond}")), "{message}");
+            }
+            (found, _) => panic!("{body}: {found:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn in_process_only_what_is_small_and_simple() {
     let runtime = runtime(CompilerKind::InProcess, Allocation::OnDemand);
     let with_data = |bytes: usize| {

@@ -26,7 +26,7 @@ const STACK_KEEP_RESIDENT_BYTES: usize = 32 << 10;
 /// Slots that keep what they hold resident while nobody uses them.
 const WARM_SLOTS_MAX: u32 = 100;
 /// Core instances that one component of the pool may have; `instances` of the limits says what a call may.
-const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 256;
+pub(crate) const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 256;
 /// wasmtime's records of one component instance, and of one core instance, in bytes.
 const INSTANCE_RECORD_BYTES_MAX: usize = 1 << 20;
 

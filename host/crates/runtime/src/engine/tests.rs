@@ -369,6 +369,12 @@ async fn instances_are_limited() {
     check(Metering::Metered, many, limited(3), limited(4), is_expected).await;
 }
 
+/// What the compiler of an engine makes of a component, without any look at it.
+fn engine_code(runtime: &Runtime, component: &[u8]) -> Vec<u8> {
+    let engine = runtime.engine(Metering::Metered).unwrap();
+    engine.wasmtime().precompile_component(component).unwrap()
+}
+
 /// A guest with more memories or tables than its share of the pool is stopped on either way to allocate.
 #[tokio::test]
 async fn memories_and_tables_are_counted() {
@@ -402,9 +408,18 @@ async fn memories_and_tables_are_counted() {
         compile(&pooled, Metering::Metered, &many(field, count_max)).await;
         let greedy = wat::parse_str(many(field, count_max + 1)).unwrap();
         let error = pooled.compile(&greedy, Metering::Metered).await.err().unwrap();
-        assert!(matches!(&error, crate::CompileError::Unfit { .. }), "{error}");
-        let maximum = format!("maximum of {count_max} in");
-        assert!(error.to_string().contains(&maximum), "{error}");
+        assert!(matches!(&error, crate::CompileError::Refused { .. }), "{error}");
+        assert!(
+            error.to_string().contains(&format!("more than {count_max} ")),
+            "{error}"
+        );
+        // What was not looked at before it was compiled does not load.
+        let code = engine_code(&pooled, &greedy);
+        let loaded = crate::danger::load(
+            pooled.engine(Metering::Metered).unwrap(),
+            &crate::danger::TrustedCode::from_own_compiler(&code),
+        );
+        assert!(format!("{:#}", loaded.err().unwrap()).contains("pooling allocator"));
     }
 }
 
