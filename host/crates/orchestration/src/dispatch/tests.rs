@@ -118,9 +118,13 @@ fn loose(persona: Persona) -> Session {
 }
 
 fn session(constraints: &Value) -> Session {
+    session_of("analyst", constraints)
+}
+
+fn session_of(id: &str, constraints: &Value) -> Session {
     let document = json!({
         "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-12-01T00:00:00Z",
-        "id": "analyst", "name": "Analyst", "constraints": constraints,
+        "id": id, "name": "Analyst", "constraints": constraints,
     });
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
     loose(persona::dangerous_accept_unsigned(document.to_string().as_bytes(), now).unwrap())
@@ -598,13 +602,33 @@ fn a_capability_that_was_withdrawn_is_let_go() {
 }
 
 #[test]
+fn of_one_persona_the_grant_of_its_last_issue_is_kept() {
+    let fixture = open();
+    fixture.admit("echo", &echo(), json!({}));
+    fixture.admit("other", &echo(), json!({}));
+    let [echo, other] = ["echo", "other"].map(|id| id.parse().unwrap());
+    let kept = || fixture.dispatcher.ruling.load().kept();
+    for number in 0..3 {
+        let issue = session(&json!({"allowed_capabilities": ["echo", format!("n{number}")]}));
+        let granted = fixture.dispatcher.authorize(&issue, &echo, None).unwrap();
+        let again = fixture.dispatcher.authorize(&issue, &echo, None).unwrap();
+        assert!(Arc::ptr_eq(&granted, &again));
+        assert_eq!(kept(), 1);
+    }
+    fixture.dispatcher.authorize(&fixture.session, &other, None).unwrap();
+    let someone = session_of("someone", &json!({"allowed_capabilities": ["*"]}));
+    fixture.dispatcher.authorize(&someone, &echo, None).unwrap();
+    assert_eq!(kept(), 3, "of another capability, and of another persona");
+}
+
+#[test]
 fn grants_of_many_personas_do_not_fill_memory() {
     let fixture = open();
     fixture.admit("echo", &echo(), json!({}));
     let id = "echo".parse().unwrap();
     let kept = || fixture.dispatcher.ruling.load().kept();
     for number in 0..granted::GRANTS_MAX {
-        let one = session(&json!({"allowed_capabilities": ["echo", format!("n{number}")]}));
+        let one = session_of(&format!("n{number}"), &json!({"allowed_capabilities": ["echo"]}));
         fixture.dispatcher.authorize(&one, &id, None).unwrap();
     }
     assert_eq!(kept(), granted::GRANTS_MAX);
