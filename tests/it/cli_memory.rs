@@ -779,6 +779,20 @@ fn a_store_that_lost_records_stays_closed_and_says_how_to_get_out_what_is_left()
     let whole = desk.aral(&SALVAGE);
     whole.assert("a store in order", 0, &["nothing is missing"]);
     assert!(whole.stdout.contains(": 3 records, "), "{whole:#?}");
+    // Where nothing says which commit was the newest, that is told, and not that none is lost.
+    std::fs::remove_file(desk.path("left.backup")).expect("a backup");
+    let mut slots = std::fs::read(desk.path("whole/slots")).expect("slots");
+    slots[..4096].fill(0xff);
+    std::fs::write(desk.path("whole/slots"), slots).expect("slots");
+    let headless = desk.aral(&[&SALVAGE[..], &["--json"]].concat());
+    assert_eq!(headless.code, 12, "{headless:#?}");
+    let told = "the keys do not say which commit was the newest";
+    assert!(headless.stderr.contains(told), "{headless:#?}");
+    let object = headless.object();
+    assert_eq!(
+        (&object["records"], &object["known_commit"], &object["commits_lost"]),
+        (&json!(3), &Value::Null, &Value::Null)
+    );
 }
 
 /// Changes a byte of the key that was made first.

@@ -37,8 +37,8 @@ pub struct Salvaged {
     pub looked_through: bool,
     /// The newest commit of the database; none: it says nothing of that.
     pub commit: Option<u64>,
-    /// The newest one that is known of.
-    pub known_commit: u64,
+    /// The newest one that is known of; none: the keys do not say of any.
+    pub known_commit: Option<u64>,
     /// How many are missing at least; none: nobody can say.
     pub commits_lost: Option<u64>,
     /// How much of the database and of the keys was not read, in bytes: the disk does not read it, or what is there is not what a

@@ -80,18 +80,17 @@ fn lost(salvaged: &Salvaged) -> String {
 /// Everything that speaks against it that the backup has all.
 fn missing(salvaged: &Salvaged) -> String {
     let mut parts = Vec::new();
-    match (salvaged.commit, salvaged.commits_lost) {
-        (Some(_), Some(0)) => {}
-        (Some(commit), Some(lost)) => parts.push(format!(
-            "the database breaks off after commit {commit}, and there was {}: of {lost} at least it has parts at most",
-            salvaged.known_commit
+    match (salvaged.commit, salvaged.known_commit, salvaged.commits_lost) {
+        (Some(_), Some(_), Some(0)) => {}
+        (Some(commit), Some(known), Some(lost)) => parts.push(format!(
+            "the database breaks off after commit {commit}, and there was {known}: of {lost} at least it has parts at most"
         )),
-        (None, _) | (_, None) => {
-            parts.push(
-                "the database does not say with which commit it ends, so that nobody can say how many are lost"
-                    .to_owned(),
-            );
-        }
+        (None, _, _) => parts.push(
+            "the database does not say with which commit it ends, so that nobody can say how many are lost".to_owned(),
+        ),
+        (Some(_), _, _) => parts.push(
+            "the keys do not say which commit was the newest, so that nobody can say how many are lost".to_owned(),
+        ),
     }
     if salvaged.lost > 0 {
         parts.push(format!(

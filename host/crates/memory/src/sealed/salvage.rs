@@ -147,7 +147,7 @@ impl Salvage {
         let mut writer = backup::Writer::begin(to, out)?;
         let mut salvaged = Salvaged {
             commit: self.commit,
-            known_commit: self.durable.unwrap_or(0),
+            known_commit: self.durable,
             unreadable_bytes: self.copy.unreadable_bytes,
             ..Salvaged::default()
         };
@@ -167,7 +167,9 @@ impl Salvage {
                 }
                 Looked::Not(lost) => {
                     salvaged.lost = salvaged.lost.saturating_add(1);
-                    salvaged.known_commit = salvaged.known_commit.max(inner.commit_of(index, slot));
+                    // One that the database has says nothing of how many there were.
+                    let later = inner.commit_of(index, slot).filter(|of| self.commit < Some(*of));
+                    salvaged.known_commit = salvaged.known_commit.max(later);
                     found(lost.told);
                 }
             }

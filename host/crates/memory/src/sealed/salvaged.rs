@@ -20,8 +20,9 @@ pub struct Salvaged {
     pub is_looked_through: bool,
     /// The newest commit that the database has; none: it says nothing of that.
     pub commit: Option<u64>,
-    /// The newest one that is known of; there may have been more.
-    pub known_commit: u64,
+    /// The newest one that is known of; there may have been more. None: the header of the slots, which says which was on stable
+    /// storage, is not whole, and no lost record is of a later one than the database has.
+    pub known_commit: Option<u64>,
     /// How much of the database and the slot file was not read, in bytes: the disk did not, or what is there is not what a store
     /// writes, such as in the header of the slots, or keeps whoever looks through it. There are 32 keys in 4,096 bytes of the slot
     /// file behind its header, and none of those counts as lost.
@@ -31,12 +32,16 @@ pub struct Salvaged {
 impl Salvaged {
     /// Whether nothing is missing.
     pub fn is_whole(&self) -> bool {
-        let has_all_commits = self.commit.is_some_and(|commit| commit >= self.known_commit);
-        self.lost == 0 && self.keyless == 0 && self.is_looked_through && self.unreadable_bytes == 0 && has_all_commits
+        self.lost == 0
+            && self.keyless == 0
+            && self.is_looked_through
+            && self.unreadable_bytes == 0
+            && self.commits_lost() == Some(0)
     }
 
     /// How many commits are missing at least; none: nobody can say.
     pub fn commits_lost(&self) -> Option<u64> {
-        self.commit.map(|commit| self.known_commit.saturating_sub(commit))
+        let both = self.commit.zip(self.known_commit);
+        both.map(|(commit, known)| known.saturating_sub(commit))
     }
 }

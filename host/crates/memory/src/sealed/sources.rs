@@ -181,8 +181,8 @@ impl Inner {
     }
 
     /// The commit that a slot was written in, if it opens: a damaged one says anything.
-    pub(super) fn commit_of(&self, index: SlotIndex, slot: &Slot) -> u64 {
-        if self.opens(index, slot) { slot.commit() } else { 0 }
+    pub(super) fn commit_of(&self, index: SlotIndex, slot: &Slot) -> Option<u64> {
+        self.opens(index, slot).then(|| slot.commit())
     }
 
     /// Whether a slot holds a key that was written there, of the record that it says.

@@ -106,7 +106,7 @@ fn what_is_left_of_a_store_that_lost_its_last_commit_is_restored_elsewhere() {
     let told = salvage(&folder, options(&folder, 1), &to);
     let found = told.salvaged;
     assert_eq!((found.saved.records, found.lost), (2, 1), "{found:?}");
-    assert_eq!((found.commit, found.known_commit), (Some(2), 3), "{found:?}");
+    assert_eq!((found.commit, found.known_commit), (Some(2), Some(3)), "{found:?}");
     assert!(!found.is_whole() && found.commits_lost() == Some(1));
     let lost = told.lost.first().unwrap();
     assert_eq!(
@@ -345,7 +345,7 @@ fn a_damaged_slot_does_not_say_how_many_commits_there_were() {
     lay_file(&folder, slots::NAME, &slots);
     let to = BackupPrivateKey::generate().unwrap();
     let found = salvage(&folder, options(&folder, 1), &to).salvaged;
-    assert_eq!((found.lost, found.known_commit), (2, 3), "{found:?}");
+    assert_eq!((found.lost, found.known_commit), (2, Some(3)), "{found:?}");
 }
 
 #[test]
@@ -404,11 +404,43 @@ fn the_header_of_the_slot_file_costs_no_record() {
         assert_eq!((found.saved.records, found.lost), (2, 0), "{found:?}");
         assert_eq!(found.unreadable_bytes, 4096, "{found:?}");
         assert!(!found.is_whole(), "nobody can say so: {found:?}");
+        assert_eq!((found.known_commit, found.commits_lost()), (None, None), "{found:?}");
     }
     // Where there is nothing but that, nothing can be made of it.
     lay_file(&folder, slots::NAME, &[0xff; 100]);
     let error = Salvage::open(options(&folder, 1), &folder.path().join("copy")).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn without_the_header_of_the_slot_file_only_what_is_lost_says_how_many_commits_there_were() {
+    let without_header = |folder: &tempfile::TempDir| {
+        let mut slots = content(folder, slots::NAME);
+        slots[..slot_header::BYTES].fill(0xff);
+        lay_file(folder, slots::NAME, &slots);
+    };
+    let to = BackupPrivateKey::generate().unwrap();
+    let folder = with_a_lost_end();
+    without_header(&folder);
+    let found = salvage(&folder, options(&folder, 1), &to).salvaged;
+    assert_eq!((found.lost, found.commit), (1, Some(2)), "{found:?}");
+    assert_eq!(
+        (found.known_commit, found.commits_lost()),
+        (Some(3), Some(1)),
+        "{found:?}"
+    );
+    // One of a commit that is there says nothing of what came after.
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b"] {
+        put(&store, text, b"value");
+    }
+    damage(&store, "a", |entry| *entry.last_mut().unwrap() ^= 1);
+    drop(store);
+    without_header(&folder);
+    let found = salvage(&folder, options(&folder, 1), &to).salvaged;
+    assert_eq!((found.lost, found.commit), (1, Some(2)), "{found:?}");
+    assert_eq!((found.known_commit, found.commits_lost()), (None, None), "{found:?}");
 }
 
 #[test]
