@@ -71,7 +71,7 @@ impl Salvage {
         let lock = holder::take_to_read(&dir, &options.path, &options.holder, &*options.clock)?;
         let keyring = Keyring::load_to_read(&dir)?;
         let keys = super::open::unlocked(&keyring, &options)?;
-        let (slots, allocation, durable) = SlotFile::open_to_read(&dir, &keyring.store)?;
+        let (slots, allocation, durable) = SlotFile::open_to_read(&dir, &keyring.store, &keys)?;
         let copy = DatabaseCopy::make(&dir, copy, options.free_bytes_min)?;
         let Database { tree, commit, is_empty } = open(&copy, super::open::pages(&options))?;
         let number = commit.as_ref().map(|commit| commit.number);

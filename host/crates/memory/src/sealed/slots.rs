@@ -112,6 +112,12 @@ impl Slot {
         let opened = cipher.open(nonce, &associated(store, index, generation, place), key.as_mut(), tag);
         opened.ok().map(|()| key)
     }
+
+    /// Whether it holds a key that was written there, of the record that it says.
+    pub(super) fn opens(&self, keys: &Keys, store: &StoreId, index: SlotIndex) -> bool {
+        let of = self.place();
+        of.is_some_and(|place| self.open(keys, store, index, place).is_some())
+    }
 }
 
 /// What is sealed with a record's key: where the slot is and whose it is.
@@ -155,20 +161,36 @@ impl SlotFile {
     }
 
     /// The same, where nothing is written and one block that is not read is not to cost all the others. None: that is the header,
-    /// and nobody can say which commit is on stable storage. Whose a slot is its seal says too.
-    pub(super) fn open_to_read(dir: &Dir, store: &StoreId) -> Result<(Self, Allocation, Option<u64>), StoreError> {
+    /// and nobody can say which commit is on stable storage. Whose a slot is its seal says too, and a header is not taken for
+    /// damaged that says it is of a newer version, or of another store, where no slot says otherwise.
+    pub(super) fn open_to_read(
+        dir: &Dir,
+        store: &StoreId,
+        keys: &Keys,
+    ) -> Result<(Self, Allocation, Option<u64>), StoreError> {
         let mut slots = Self::of(open_to_read(dir, NAME), 0, Steps::default())?;
-        let durable = match slot_header::read(&slots.file, store) {
+        let header = slot_header::read(&slots.file, store);
+        slots.unreadable = Some(Unreadable::default());
+        let durable = match header {
             Ok(durable) => Some(durable),
-            Err(error) if slots.total()? == 0 => return Err(error),
+            Err(error) if slots.total()? == 0 || slots.are_strange(store, keys)? => return Err(error),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the slots are read without their header");
                 None
             }
         };
-        slots.unreadable = Some(Unreadable::default());
         let allocation = slots.scan()?;
         Ok((slots, allocation, durable))
+    }
+
+    /// Whether there are slots in use, and none of them opens.
+    fn are_strange(&self, store: &StoreId, keys: &Keys) -> Result<bool, StoreError> {
+        let (mut used, mut own) = (false, false);
+        self.walk(0, self.total()?, &mut |index, slot| {
+            used |= !slot.is_free();
+            own = own || slot.opens(keys, store, index);
+        })?;
+        Ok(used && !own)
     }
 
     fn of(file: io::Result<File>, free_bytes_min: u64, steps: Steps) -> Result<Self, StoreError> {

@@ -187,11 +187,7 @@ impl Inner {
 
     /// Whether a slot holds a key that was written there, of the record that it says.
     pub(super) fn opens(&self, index: SlotIndex, slot: &Slot) -> bool {
-        let keys = self.keys.load();
-        let opened = slot
-            .place()
-            .and_then(|place| slot.open(&keys, &self.store, index, place));
-        opened.is_some()
+        slot.opens(&self.keys.load(), &self.store, index)
     }
 
     fn is_keyed(&self, key: &[u8], entry: &[u8]) -> Result<bool, StoreError> {

@@ -413,6 +413,40 @@ fn the_header_of_the_slot_file_costs_no_record() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test looks at files")]
+fn slots_of_another_store_or_a_newer_version_are_told_as_that_and_not_as_lost() {
+    let store_with = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        put(&store, text, b"value");
+        drop(store);
+        folder
+    };
+    let (folder, other) = (store_with("a"), store_with("b"));
+    let refused = |slots: &[u8]| {
+        lay_file(&folder, slots::NAME, slots);
+        let copy = folder.path().join("copy");
+        let error = Salvage::open(options(&folder, 1), &copy).unwrap_err();
+        assert!(!copy.exists());
+        error
+    };
+    let own = content(&folder, slots::NAME);
+    let error = refused(&content(&other, slots::NAME));
+    assert!(error.to_string().contains("that of another store"), "{error}");
+    // Slots of a format that nobody knows yet.
+    let mut newer = own.clone();
+    newer[8..12].copy_from_slice(&(keyring::FORMAT + 1).to_le_bytes());
+    let in_use = newer[slot_header::BYTES..].iter_mut().filter(|byte| **byte != 0);
+    in_use.for_each(|byte| *byte ^= 1);
+    let error = refused(&newer);
+    assert!(matches!(error, StoreError::Version { .. }), "{error}");
+    // Nothing came of it.
+    lay_file(&folder, slots::NAME, &own);
+    let to = BackupPrivateKey::generate().unwrap();
+    assert!(salvage(&folder, options(&folder, 1), &to).salvaged.is_whole());
+}
+
+#[test]
 fn without_the_header_of_the_slot_file_only_what_is_lost_says_how_many_commits_there_were() {
     let without_header = |folder: &tempfile::TempDir| {
         let mut slots = content(folder, slots::NAME);
