@@ -1815,6 +1815,37 @@ fn all_slots_are_looked_through_once_for_many_records_that_are_taken_out() {
 }
 
 #[test]
+fn all_slots_are_looked_through_once_for_a_batch_with_damaged_records_and_never_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put_all(&store, 0..20);
+    let walks = || store.0.slots.walks.load(Ordering::Relaxed);
+    let before = walks();
+    put_all(&store, 0..20);
+    assert_eq!(walks(), before);
+    // None of the first ten names a slot of its own.
+    for index in 0..10 {
+        damage(&store, &format!("name-{index}"), |entry| entry[4..8].fill(0xff));
+    }
+    let operations = (0..20).map(|index| {
+        let text = format!("name-{index}");
+        if index % 2 == 0 {
+            return Operation::Put(write(&text, b"new"));
+        }
+        Operation::Delete {
+            name: name(&text),
+            precondition: Precondition::Any,
+        }
+    });
+    let memory = store.memory();
+    memory
+        .apply(&namespace(NOTES), operations.collect(), &Quota::UNLIMITED)
+        .unwrap();
+    assert_eq!(walks() - before, 1);
+    assert_eq!(slots_in_use(&store).len(), 10);
+}
+
+#[test]
 fn what_was_written_again_since_it_was_looked_at_stays() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();

@@ -1,6 +1,7 @@
 //! The requests that write, each with what it plans. It knows no disk.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
@@ -105,7 +106,8 @@ impl Work {
         }
     }
 
-    /// Where the records lie that are to be discarded, or may have to be. A sweep does not know that yet.
+    /// Where the records lie that are to be discarded, or may have to be. A sweep does not know that yet, and operations of a caller
+    /// say so when they meet a damaged record: what is whole needs none of this.
     pub(super) fn discards(&self, keys: &Keys) -> Vec<Place> {
         match self {
             Self::Discard { place, .. } | Self::Rewrite { place, .. } => vec![*place],
@@ -115,16 +117,7 @@ impl Work {
                 record,
                 ..
             } => keys.places(*space, namespace, &record.name).collect(),
-            Self::Apply {
-                space,
-                namespace,
-                operations,
-                ..
-            } => {
-                let names = operations.iter().map(name_of);
-                names.flat_map(|name| keys.places(*space, namespace, name)).collect()
-            }
-            Self::Recount { .. } | Self::Sweep { .. } => Vec::new(),
+            Self::Apply { .. } | Self::Recount { .. } | Self::Sweep { .. } => Vec::new(),
         }
     }
 
@@ -250,12 +243,24 @@ fn apply(
     check_shape(operations)?;
     let before = plan.usage(space, namespace)?;
     let mut outcomes = Vec::with_capacity(operations.len());
+    let mut is_damage_met = false;
     for (index, operation) in operations.iter().enumerate() {
+        let (Operation::Put(Write { name, precondition, .. }) | Operation::Delete { name, precondition }) = operation;
+        let located = plan.locate(space, namespace, name)?;
+        let believed = plan.believed(space, namespace, name, located.as_ref())?;
+        let version = believed.version(*precondition)?;
+        check(index, *precondition, version)?;
+        if matches!(believed, Believed::Damaged) && !is_damage_met {
+            is_damage_met = true;
+            // All of them, so that the slots are walked through once.
+            let keys = Arc::clone(&plan.keys);
+            let names = operations.iter().map(name_of);
+            let places = names.flat_map(|name| keys.places(space, namespace, name));
+            plan.discarded.add(places);
+        }
         let outcome = match operation {
-            Operation::Put(write) => put(plan, mark, space, namespace, index, write)?,
-            Operation::Delete { name, precondition } => {
-                delete(plan, mark, space, namespace, index, name, *precondition)?
-            }
+            Operation::Put(write) => put(plan, mark, space, namespace, located.as_ref(), version, write)?,
+            Operation::Delete { .. } => delete(plan, mark, located.as_ref(), &believed)?,
         };
         outcomes.push(outcome);
     }
@@ -336,13 +341,10 @@ fn put(
     mark: &mut Mark,
     space: Space,
     namespace: &Namespace,
-    index: usize,
+    before: Option<&Located>,
+    version: Option<u64>,
     new: &Write,
 ) -> Result<Outcome, StoreError> {
-    let before = plan.locate(space, namespace, &new.name)?;
-    let believed = plan.believed(space, namespace, &new.name, before.as_ref())?;
-    let version = believed.version(new.precondition)?;
-    check(index, new.precondition, version)?;
     let record = NewRecord {
         space,
         namespace,
@@ -352,7 +354,7 @@ fn put(
         expires: new.ttl_seconds.map(|seconds| plan.now_up.saturating_add(seconds)),
         classification: new.classification,
     };
-    write(plan, mark, before.as_ref(), &record)?;
+    write(plan, mark, before, &record)?;
     Ok(Outcome::Written {
         version: record.version,
     })
@@ -361,17 +363,11 @@ fn put(
 fn delete(
     plan: &mut Plan<'_>,
     mark: &mut Mark,
-    space: Space,
-    namespace: &Namespace,
-    index: usize,
-    name: &RecordName,
-    precondition: Precondition,
+    before: Option<&Located>,
+    believed: &Believed,
 ) -> Result<Outcome, StoreError> {
-    let before = plan.locate(space, namespace, name)?;
-    let believed = plan.believed(space, namespace, name, before.as_ref())?;
-    check(index, precondition, believed.version(precondition)?)?;
     // One whose time is over goes too, and was not there.
-    if let Some(before) = &before {
+    if let Some(before) = before {
         plan.remove(before, mark)?;
     }
     let classification = match believed {
