@@ -21,6 +21,7 @@ use semver::Version;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::host::Host;
 use crate::operator::Operator;
@@ -41,6 +42,9 @@ pub struct Management {
     pub listening: Vec<SocketAddr>,
     /// What it tells those who watch it.
     pub metrics: MetricsText,
+    /// Says `true` once acts that are under way are to end where they can. Each of them has a clone until it has ended, whoever waits for
+    /// its answer.
+    pub ending: watch::Receiver<bool>,
 }
 
 /// What every handler has.
@@ -112,7 +116,7 @@ async fn status(State(managed): Managed) -> Result<Response, Problem> {
     // As strangers ask for it: a disk that hangs takes one thread, and not one more with each question.
     let checks = managed.reloader.checks().await;
     let (host, listening) = (managed.host.clone(), managed.listening.clone());
-    blocking(move || {
+    blocking(&managed, move || {
         let well = checks.iter().all(|check| check.fault.is_none());
         Ok(answer(&json!({
             "status": if well { "ok" } else { "failing" },
@@ -131,7 +135,7 @@ async fn status(State(managed): Managed) -> Result<Response, Problem> {
 async fn metrics(State(managed): Managed) -> Result<Response, Problem> {
     let metrics = managed.metrics.clone();
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    blocking(move || Ok((kind, metrics.render()).into_response())).await
+    blocking(&managed, move || Ok((kind, metrics.render()).into_response())).await
 }
 
 /// The policy in force.
@@ -166,7 +170,10 @@ struct Withdraw {
 async fn withdraw(State(managed): Managed, body: Bytes) -> Result<Response, Problem> {
     let Withdraw { id, version } = parse(&body)?;
     let host = managed.host.clone();
-    blocking(move || Ok(answer(&json!({ "withdrawn": host.remove(&id, &version) })))).await
+    blocking(&managed, move || {
+        Ok(answer(&json!({ "withdrawn": host.remove(&id, &version) })))
+    })
+    .await
 }
 
 /// A manifest on this machine, its components beside it.
@@ -180,7 +187,7 @@ struct Register {
 async fn register(State(managed): Managed, body: Bytes) -> Result<Response, Problem> {
     let Register { path } = parse(&body)?;
     let host = managed.host.clone();
-    blocking(move || {
+    blocking(&managed, move || {
         if !path.is_absolute() {
             let words = format!("`{}` is not an absolute path", path.display());
             return Err(Failure::new(Code::ConfigInvalid, words));
@@ -199,8 +206,8 @@ async fn register(State(managed): Managed, body: Bytes) -> Result<Response, Prob
 
 /// Reads the configuration again.
 async fn reload(State(managed): Managed) -> Result<Response, Problem> {
-    let managed = Arc::clone(&managed);
-    blocking(move || {
+    let asked = Arc::clone(&managed);
+    blocking(&asked, move || {
         let file = managed
             .file
             .as_deref()
@@ -215,10 +222,18 @@ async fn reload(State(managed): Managed) -> Result<Response, Problem> {
     .await
 }
 
-/// What waits for disks and servers, away from the threads that answer.
-async fn blocking(act: impl FnOnce() -> Result<Response, Failure> + Send + 'static) -> Result<Response, Problem> {
-    let done = tokio::task::spawn_blocking(act).await;
-    Ok(done.map_err(Failure::internal)??)
+/// What waits for disks and servers, away from the threads that answer. It is under way until it has ended.
+async fn blocking(
+    managed: &Management,
+    act: impl FnOnce() -> Result<Response, Failure> + Send + 'static,
+) -> Result<Response, Problem> {
+    let under_way = managed.ending.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let done = act();
+        drop(under_way);
+        done
+    });
+    Ok(done.await.map_err(Failure::internal)??)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

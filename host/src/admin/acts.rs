@@ -18,8 +18,8 @@ use futures::StreamExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 
 use super::{Managed, Management, answer, blocking, parse};
 use crate::operator::{Act, Hidden, MemoryImport, Tell, Told};
@@ -40,7 +40,7 @@ pub(super) fn short<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Manag
     let handler = |State(managed): Managed, body: Bytes| async move {
         let act: A = parse(&body)?;
         let operator = managed.operator();
-        blocking(move || Ok(answer(&operator.act(act)?))).await
+        blocking(&managed, move || Ok(answer(&operator.act(act)?))).await
     };
     routes.route(A::PATH, post(handler))
 }
@@ -50,9 +50,8 @@ pub(super) fn long<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Manage
     let handler = |State(managed): Managed, body: Bytes| async move {
         let act: A = parse(&body)?;
         let operator = managed.operator();
-        Ok::<_, Problem>(told(managed.host.clock(), STANDS_MAX, move |tell| {
-            act.act(&operator, tell)
-        }))
+        let (clock, ending) = (managed.host.clock(), managed.ending.clone());
+        Ok::<_, Problem>(told(clock, STANDS_MAX, ending, move |tell| act.act(&operator, tell)))
     };
     routes.route(A::PATH, post(handler))
 }
@@ -97,7 +96,8 @@ pub(super) async fn import(State(managed): Managed, request: Request) -> Result<
         return Err(cut_off().into());
     }
     let act: MemoryImport = parse(&line)?;
-    Ok(told(managed.host.clock(), STANDS_MAX, move |tell| {
+    let (clock, ending) = (managed.host.clock(), managed.ending.clone());
+    Ok(told(clock, STANDS_MAX, ending, move |tell| {
         let mut file = file;
         file.seek(SeekFrom::Start(0)).map_err(Failure::internal)?;
         act.act(&operator, &mut std::io::BufReader::new(file), tell)
@@ -112,6 +112,7 @@ fn cut_off() -> Failure {
 fn told<T: Serialize>(
     clock: Arc<dyn Clock>,
     stands_max: Duration,
+    ending: watch::Receiver<bool>,
     act: impl FnOnce(Tell<'_>) -> Result<T, Failure> + Send + 'static,
 ) -> Response {
     let (sender, receiver) = mpsc::channel::<Bytes>(LINES_MAX.saturating_add(1));
@@ -121,6 +122,7 @@ fn told<T: Serialize>(
         sender: Some(sender),
         stands_max,
         runtime: Handle::current(),
+        ending,
         clock,
         last: None,
     };
@@ -155,6 +157,8 @@ struct Lines {
     sender: Option<mpsc::Sender<Bytes>>,
     stands_max: Duration,
     runtime: Handle,
+    /// Whether the act is to end. It is under way as long as this is there.
+    ending: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
     /// When it was told last how far it is.
     last: Option<Duration>,
@@ -162,6 +166,9 @@ struct Lines {
 
 impl Lines {
     fn tell(&mut self, told: Told) -> Result<(), Failure> {
+        if *self.ending.borrow() {
+            return Err(Failure::new(Code::Unavailable, "the server ends"));
+        }
         let sender = self.sender.as_ref().ok_or_else(unheard)?;
         let is_heard = match told {
             Told::Data(bytes) => {

@@ -12,11 +12,12 @@ use aral_host::{Host, LogSink, Management, Personas, Reloader};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::arguments::Serve;
 use super::configured::Configured;
 use super::exit::Exit;
-use super::output::{Done, Output};
+use super::output::{Done, Output, Stop};
 use super::{session, text};
 
 /// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
@@ -47,17 +48,28 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         .build()
         .map_err(Failure::internal)?;
     let personas = session::personas(arguments.development);
-    let served = runtime.block_on(serve(&host, config, personas, configured.path(), &telemetry, output));
-    end(runtime, &host);
-    served
+    let (acts, ending) = watch::channel(false);
+    let served = serve(&host, config, personas, configured.path(), &telemetry, output, ending);
+    let served = runtime.block_on(served);
+    end(runtime, &host, &acts, *served.as_ref().unwrap_or(&Duration::ZERO));
+    served?;
+    output.note("ended");
+    Ok(Exit::Success)
 }
 
-/// What hangs may hold a clone of the host, with which neither its log nor its store would end.
-fn end(runtime: Runtime, host: &Host) {
+/// What operators have asked for has `drain` to end: it may be between two keys of the store. What goes on after that hears of it, and
+/// what hangs may hold a clone of the host, with which neither its log nor its store would end.
+fn end(runtime: Runtime, host: &Host, acts: &watch::Sender<bool>, drain: Duration) {
+    let ended = runtime.block_on(async { tokio::time::timeout(drain, acts.closed()).await });
+    if ended.is_err() {
+        tracing::warn!("acts of operators were cut off: [serve.limits] drain_ms");
+        acts.send_replace(true);
+    }
     runtime.shutdown_timeout(LEAVE);
     host.end();
 }
 
+/// Says at its end how long acts of operators that still go on may.
 async fn serve(
     host: &Host,
     config: &ServeConfig,
@@ -65,7 +77,8 @@ async fn serve(
     file: Option<&Path>,
     telemetry: &Telemetry,
     output: &Output,
-) -> Done {
+    acts: watch::Receiver<bool>,
+) -> Result<Duration, Stop> {
     // Before anybody is told that there is a server: a signal that comes now is one for it.
     let ending = Ending::new()?;
     let hangup = listen(SignalKind::hangup())?;
@@ -76,7 +89,8 @@ async fn serve(
             Code::SignatureInvalid => session::with_development_hint(failure),
             _ => failure,
         })?;
-    let reloader = Reloader::new(host.clone(), server.handle(), personas);
+    let handle = server.handle();
+    let reloader = Reloader::new(host.clone(), handle.clone(), personas);
     let admin = host.admin(config.admin.clone()).await?;
     let addresses = server.addresses();
     let urls = server.urls();
@@ -96,6 +110,7 @@ async fn serve(
         file: file.map(Path::to_owned),
         listening: addresses,
         metrics: telemetry.text(),
+        ending: acts,
     };
     // It can be managed until the last call has ended.
     let (over, is_over) = tokio::sync::oneshot::channel::<()>();
@@ -108,8 +123,7 @@ async fn serve(
     }
     drop(over);
     managed.await.map_err(Failure::internal)?;
-    output.note("ended");
-    Ok(Exit::Success)
+    Ok(handle.drain())
 }
 
 /// Where it listens, and where it is managed.
@@ -226,7 +240,10 @@ mod tests {
     fn a_thread_that_hangs_and_holds_the_host_keeps_nobody_from_the_end() {
         let heard = Arc::new(Heard::default());
         let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let (begun, has_begun) = mpsc::channel();
         let (over, is_over) = mpsc::channel::<()>();
         let held = host.clone();
@@ -236,11 +253,57 @@ mod tests {
             drop(held);
         }));
         has_begun.recv().unwrap();
-        end(runtime, &host);
+        let (acts, _) = watch::channel(false);
+        end(runtime, &host, &acts, Duration::ZERO);
         assert_eq!(*heard.0.lock().unwrap(), 1);
         assert!(over.send(()).is_ok(), "the thread was waited for");
         drop(host);
         assert_eq!(*heard.0.lock().unwrap(), 1, "it is said once");
+    }
+
+    #[test]
+    fn what_operators_have_asked_for_ends_before_the_host_does() {
+        let heard = Arc::new(Heard::default());
+        let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
+        // On this runtime nothing goes on unless somebody waits.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (acts, ending) = watch::channel(false);
+        let (said, is_said) = mpsc::channel();
+        let before = Arc::clone(&heard);
+        drop(runtime.spawn(async move {
+            tokio::task::yield_now().await;
+            said.send(*before.0.lock().unwrap()).unwrap();
+            drop(ending);
+        }));
+        end(runtime, &host, &acts, Duration::from_secs(60));
+        assert_eq!(is_said.try_recv(), Ok(0), "it was not waited for");
+        assert_eq!(*heard.0.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn what_operators_have_asked_for_is_told_to_end_after_a_while() {
+        let heard = Arc::new(Heard::default());
+        let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (acts, mut ending) = watch::channel(false);
+        let (begun, has_begun) = mpsc::channel();
+        let (said, is_said) = mpsc::channel();
+        let (before, handle) = (Arc::clone(&heard), runtime.handle().clone());
+        drop(runtime.spawn_blocking(move || {
+            begun.send(()).unwrap();
+            drop(handle.block_on(ending.wait_for(|ends| *ends)).unwrap());
+            said.send(*before.0.lock().unwrap()).unwrap();
+        }));
+        has_begun.recv().unwrap();
+        end(runtime, &host, &acts, Duration::ZERO);
+        assert_eq!(is_said.try_recv(), Ok(0), "nobody told it");
+        assert_eq!(*heard.0.lock().unwrap(), 1);
     }
 
     #[test]

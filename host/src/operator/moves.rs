@@ -140,9 +140,9 @@ impl Act for MemoryRotateEpoch {
         operator.check_recorded()?;
         let store = operator.store()?;
         operator.record(rotation::begun(rotation::EPOCH));
-        let rotated = store.rotate_epoch(&mut |step| {
-            let _nobody_watches = tell(progress(step));
-            ControlFlow::Continue(())
+        let rotated = store.rotate_epoch(&mut |step| match unless_unwatched(tell(progress(step))) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_it_goes_on_later) => ControlFlow::Break(()),
         });
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
         let rotated = rotated.map_err(store_failure)?;
@@ -272,28 +272,28 @@ impl MemoryImport {
         let (store, key_id) = (operator.store()?, key.public_key().id());
         let mut come_in = sealed::Imported::default();
         operator.record(security("memory_import_begun", format!("key {key_id}")));
-        let mut unrecorded = None;
+        let mut given_up = None;
         let imported = store.import(&key, backup, existing, &mut |imported, arrived| {
             if imported.restored.secrets > come_in.restored.secrets {
                 operator.forget_secrets();
             }
             come_in = *imported;
             arrived.iter().for_each(|one| operator.record(came(&store, one)));
-            let _nobody_watches = tell(Told::Progress {
+            let told = tell(Told::Progress {
                 done: imported.seen(),
                 total: None,
             });
-            match operator.wait_for_room() {
+            match unless_unwatched(told).and_then(|()| operator.wait_for_room()) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(failure) => {
-                    unrecorded = Some(failure);
+                    given_up = Some(failure);
                     ControlFlow::Break(())
                 }
             }
         });
         // What a write did that failed nobody knows.
         operator.forget_secrets();
-        let ended = unrecorded.map_or_else(|| imported.map_err(backup_failure), Err);
+        let ended = given_up.map_or_else(|| imported.map_err(backup_failure), Err);
         operator.record(moved(
             "memory_imported",
             &key_id,
@@ -336,6 +336,14 @@ fn came(store: &SealedStore, record: &Arrived) -> EventKind {
         classification: Some(record.classification),
         amount: record.bytes,
         refused: None,
+    }
+}
+
+/// What writes goes on though nobody watches any more, and ends with its server, after which nothing is recorded.
+fn unless_unwatched(told: Result<(), Failure>) -> Result<(), Failure> {
+    match told {
+        Err(failure) if failure.code != Code::Cancelled => Err(failure),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

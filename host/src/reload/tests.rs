@@ -731,6 +731,7 @@ async fn an_operator_looks_at_the_disk_together_with_everybody() {
         file: None,
         listening: server.addresses(),
         metrics: crate::telemetry::MetricsText::of_nobody(),
+        ending: tokio::sync::watch::channel(false).1,
     };
     tokio::spawn(admin.run(management.router(), std::future::pending()));
     let mut operator = AdminClient::connect(&socket).await.unwrap().unwrap();

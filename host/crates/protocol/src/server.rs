@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::{AuditSink, Clock};
 use aral_orchestration::Dispatcher;
@@ -98,6 +99,11 @@ impl ServerHandle {
     /// read again.
     pub fn tls_reloader(&self) -> TlsReloader {
         TlsReloader::new(self.current.clone())
+    }
+
+    /// How long what is under way may go on once the server ends, as of now.
+    pub fn drain(&self) -> Duration {
+        bounds::ms(self.current.stage().bounds().drain_ms)
     }
 
     /// What was found of the health of the host, now or within the last second: who asks here and at `/health` has one look together, and

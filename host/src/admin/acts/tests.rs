@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::FutureExt as _;
+
 use super::*;
 
 /// How long something may take that waits for nobody: less than [`STANDS_MAX`].
@@ -27,7 +29,8 @@ async fn unread(
     act: impl FnOnce(Tell<'_>) -> Result<u64, Failure> + Send + 'static,
 ) -> Vec<Value> {
     let (ended, ends) = tokio::sync::oneshot::channel();
-    let response = told(Arc::new(Fast::default()), stands_max, move |tell| {
+    let ending = watch::channel(false).1;
+    let response = told(Arc::new(Fast::default()), stands_max, ending, move |tell| {
         let answer = act(tell);
         ended.send(()).unwrap();
         answer
@@ -75,6 +78,7 @@ async fn nothing_follows_on_a_piece_that_nobody_took() {
         sender: Some(sender),
         stands_max: Duration::ZERO,
         runtime: Handle::current(),
+        ending: watch::channel(false).1,
         clock: Arc::new(Fast::default()),
         last: None,
     };
@@ -87,4 +91,39 @@ async fn nothing_follows_on_a_piece_that_nobody_took() {
         assert!(receiver.blocking_recv().is_none(), "and nothing that would come");
     });
     told.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_act_that_nobody_reads_is_under_way_until_it_has_ended() {
+    let (acts, ending) = watch::channel(false);
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let response = told(Arc::new(Fast::default()), STANDS_MAX, ending, move |_tell| {
+        is_over.recv().unwrap();
+        Ok(7)
+    });
+    drop(response);
+    assert!(acts.closed().now_or_never().is_none());
+    over.send(()).unwrap();
+    let ended = tokio::time::timeout(LONG, acts.closed()).await;
+    ended.expect("it has ended");
+}
+
+#[tokio::test]
+async fn an_act_hears_that_the_server_ends_also_where_nobody_takes_what_it_makes() {
+    let (acts, ending) = watch::channel(false);
+    let mut lines = Lines {
+        sender: None,
+        stands_max: Duration::ZERO,
+        runtime: Handle::current(),
+        ending,
+        clock: Arc::new(Fast::default()),
+        last: None,
+    };
+    let mut tell = || {
+        let told = lines.tell(Told::Progress { done: 0, total: None });
+        told.map_err(|failure| failure.code)
+    };
+    assert_eq!(tell(), Err(Code::Cancelled));
+    acts.send_replace(true);
+    assert_eq!(tell(), Err(Code::Unavailable));
 }

@@ -109,11 +109,15 @@ impl Lab {
     }
 
     fn import(&self, backup: &[u8]) -> Result<Imported, Failure> {
+        self.import_watched(backup, &mut |_| Ok(()))
+    }
+
+    fn import_watched(&self, backup: &[u8], tell: Tell<'_>) -> Result<Imported, Failure> {
         let act = MemoryImport {
             key: Hidden::new(Zeroizing::new(self.key.to_pem().as_bytes().to_vec())),
             overwrite: true,
         };
-        act.act(&self.operator, &mut Cursor::new(backup), &mut |_| Ok(()))
+        act.act(&self.operator, &mut Cursor::new(backup), tell)
     }
 
     /// The events of one move: `which`, what was written one by one, and how it ended.
@@ -188,6 +192,20 @@ fn an_import_ends_where_nothing_more_can_be_recorded() {
         end.contains(&counted) && end.ends_with("cut off: audit.unavailable"),
         "{end}"
     );
+}
+
+#[test]
+fn an_import_ends_with_its_server_and_not_with_whoever_watches() {
+    let lab = Lab::new();
+    let backup = lab.backup();
+    lab.events();
+    let told = |code| lab.import_watched(&backup, &mut |_| Err(Failure::new(code, "nobody hears it")));
+    assert_eq!(told(Code::Cancelled).unwrap().restored, 3);
+    assert!(lab.events().last().unwrap().ends_with("; whole"));
+    let failure = told(Code::Unavailable).map(drop).unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable);
+    let ended = format!("cut off: {}", failure.code);
+    assert!(lab.events().last().unwrap().ends_with(&ended), "it says so");
 }
 
 #[test]
