@@ -447,18 +447,9 @@ fn mcp_sessions_max_and_mcp_session_idle_ms() {
     let idle = || std::thread::sleep(Duration::from_millis(1500));
     let server = start(json!({ "mcp_sessions_max": 2 }));
     let [first, second] = [(); 2].map(|()| Session::begin(server.address(), &[]));
-    idle();
-    assert_eq!(status(&first), 200);
-    let third = Session::begin(server.address(), &[]);
-    assert_eq!(
-        [&first, &second, &third].map(status),
-        [200, 404, 200],
-        "what was silent longest makes room"
-    );
-    let (one, two) = (first.news(), third.news());
-    assert_eq!((one.1.status, two.1.status), (200, 200));
     let refused = Session::try_begin(server.address(), &[]).map(drop);
-    assert_eq!(refused.map_err(|refused| refused.status), Err(503), "both are in use");
+    assert_eq!(refused.map_err(|refused| refused.status), Err(503));
+    assert_eq!([&first, &second].map(status), [200, 200]);
     assert_eq!(first.end().status, 204);
     let place = Session::begin(server.address(), &[]);
     assert_ne!(place.id, first.id);

@@ -7,6 +7,7 @@ mod call;
 mod endpoint;
 mod handler;
 mod message;
+mod presence;
 mod sessions;
 mod stdio;
 mod text;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_contract::id::CallerName;
 use aral_contract::{CapabilityId, Code, Failure, TraceId};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -16,7 +17,7 @@ use rmcp::model::{ClientJsonRpcMessage, ClientRequest};
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::handler::Handler;
-use super::sessions::OwnSessions;
+use super::sessions::{OwnSessions, WhenFull};
 use super::{LAST_EVENT_ID, SESSION, message};
 use crate::body;
 use crate::bounds;
@@ -95,7 +96,9 @@ pub(crate) async fn serve(
         let taken = mcp.streams.take_of(&caller.name, max, bounds::of_all(max));
         place = Some(taken.map_err(|beyond| full("mcp_streams_max", max, &beyond))?);
     }
-    let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), bounds.mcp_sessions_max);
+    let max = bounds.mcp_sessions_max;
+    let when_full = when_full(&door.listener, &caller.name);
+    let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), max, when_full);
     let sessions = Arc::new(sessions);
     parts.extensions.insert(door.shared.toolbox());
     let own = parts.extensions.get::<Place>().cloned();
@@ -111,7 +114,7 @@ pub(crate) async fn serve(
         own.keep(other.clone());
     }
     if let Some(beyond) = sessions.was_full() {
-        return Err(full("mcp_sessions_max", bounds.mcp_sessions_max, beyond));
+        return Err(full("mcp_sessions_max", max, beyond));
     }
     if let Some(id) = sessions.was_twice() {
         return Ok(faulty(&message::Fault::twice(id.clone()).error(trace)));
@@ -147,6 +150,15 @@ pub(crate) async fn serve(
         }
     }
     Ok(response)
+}
+
+/// Whoever is taken for the caller of those who show nothing has no session of its own to give up.
+fn when_full(listener: &ListenerOptions, caller: &CallerName) -> WhenFull {
+    if listener.anonymous.as_ref() == Some(caller) {
+        WhenFull::Refuse
+    } else {
+        WhenFull::Replace
+    }
 }
 
 fn called(message: ClientJsonRpcMessage) -> Option<CapabilityId> {
@@ -259,6 +271,23 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn those_who_show_nothing_end_no_sessions_of_each_other() {
+        let mut listener = ListenerOptions {
+            address: "127.0.0.1:1".parse().unwrap(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            anonymous: None,
+            tls: None,
+            mcp: true,
+        };
+        let [desk, other]: [CallerName; 2] = ["desk", "other"].map(|name| name.parse().unwrap());
+        assert_eq!(when_full(&listener, &desk), WhenFull::Replace);
+        listener.anonymous = Some(desk.clone());
+        assert_eq!(when_full(&listener, &desk), WhenFull::Refuse);
+        assert_eq!(when_full(&listener, &other), WhenFull::Replace);
+    }
 
     #[test]
     fn a_stream_continues_an_answer_where_the_library_sees_one() {

@@ -2,8 +2,8 @@
 //! is not there. The library keeps what is said in each; whose it is, and how many each may have, is kept here.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use aral_contract::id::CallerName;
 use aral_runtime::entropy;
@@ -15,12 +15,19 @@ use rmcp::transport::streamable_http_server::session::local::{
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
 use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
 use super::handler::written;
+use super::presence::{Open, Presence};
 use super::under_way::{Begun, UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
 use crate::connection::Place;
+use crate::meters;
 use crate::tally::{Beyond, Held, Tally};
+
+/// How long a session was silent that makes room for another one of its caller. Stops clients of one caller, each with a session that it
+/// uses, from ending those of each other in turn.
+const SILENT_MIN: Duration = Duration::from_secs(60);
 
 /// All sessions.
 #[derive(Debug)]
@@ -30,23 +37,20 @@ pub(super) struct Sessions {
     /// How many each caller has, and all of them.
     places: Tally<CallerName>,
     running: Mutex<HashMap<SessionId, Running>>,
-    /// How often something was said in one of them.
-    said: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Running {
     owner: CallerName,
     line: Line,
-    /// When something was said in it last, counted in what was said in all of them; none: it begins.
-    last_said: Option<u64>,
     _place: Held<CallerName>,
 }
 
 impl Running {
-    /// Whether nobody waits for anything in it: it has begun, no call is under way, nothing is being said and no stream is open.
-    fn is_silent(&self) -> bool {
-        self.last_said.is_some() && Arc::strong_count(&self.line.turn) == 1 && self.line.under_way.is_empty()
+    /// Since when nobody waits for anything in it; none: it begins, a call is under way, something is being said or a stream is open.
+    fn silent_since(&self) -> Option<Instant> {
+        let since = self.line.presence.left_at();
+        since.filter(|_| self.line.under_way.is_empty())
     }
 }
 
@@ -55,12 +59,8 @@ impl Running {
 struct Line {
     handle: LocalSessionHandle,
     under_way: UnderWay,
-    turn: Turn,
+    presence: Presence,
 }
-
-/// Whoever says something has this: what is under way is known in the order in which the library hears of it. A stream that is open
-/// has a reference: as long as there is another one than that of the session, somebody is there.
-type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Why there is no session, or no answer in it.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,6 @@ impl Sessions {
             config: Mutex::new(config(bounds)),
             places: Tally::new(),
             running: Mutex::default(),
-            said: AtomicU64::new(0),
         }
     }
 
@@ -103,13 +102,15 @@ impl Sessions {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes away the session of this caller that was silent longest; none: somebody waits for something in each.
+    /// Takes away the session of this caller that was silent longest; none: none was for [`SILENT_MIN`].
     fn take_silent(&self, caller: &CallerName) -> Option<Running> {
         let mut running = self.running();
-        let own = running
-            .iter()
-            .filter(|(_, one)| one.owner == *caller && one.is_silent());
-        let (id, _) = own.min_by_key(|(_, one)| one.last_said)?;
+        let own = running.iter().filter(|(_, one)| one.owner == *caller);
+        let silent = own.filter_map(|(id, one)| Some((one.silent_since()?, id)));
+        let (since, id) = silent.min_by_key(|(since, _)| *since)?;
+        if since.elapsed() < SILENT_MIN {
+            return None;
+        }
         let id = Arc::clone(id);
         running.remove(&id)
     }
@@ -121,12 +122,22 @@ fn config(bounds: &Bounds) -> SessionConfig {
     config
 }
 
+/// What becomes of a new session of a caller that has all that it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// One that was silent for long makes room: clients leave without ending theirs.
+    Replace,
+    /// It is refused: whoever shows nothing would end the sessions of strangers.
+    Refuse,
+}
+
 /// The sessions of one caller, as the library sees them.
 #[derive(Debug)]
 pub(super) struct OwnSessions {
     all: Arc<Sessions>,
     caller: CallerName,
     max: u64,
+    when_full: WhenFull,
     full: OnceLock<Beyond>,
     twice: OnceLock<RequestId>,
     taken_up: OnceLock<Place>,
@@ -134,11 +145,12 @@ pub(super) struct OwnSessions {
 
 impl OwnSessions {
     /// `max` of them at most, and all callers together so many times as much as they may keep.
-    pub(super) fn new(all: Arc<Sessions>, caller: CallerName, max: u64) -> Self {
+    pub(super) fn new(all: Arc<Sessions>, caller: CallerName, max: u64, when_full: WhenFull) -> Self {
         Self {
             all,
             caller,
             max,
+            when_full,
             full: OnceLock::new(),
             twice: OnceLock::new(),
             taken_up: OnceLock::new(),
@@ -166,17 +178,14 @@ impl OwnSessions {
     }
 
     fn find(&self, id: &SessionId) -> Result<Line, SessionError> {
-        let mut running = self.all.running();
-        let own = running.get_mut(id).filter(|session| session.owner == self.caller);
+        let running = self.all.running();
+        let own = running.get(id).filter(|session| session.owner == self.caller);
         let session = own.ok_or(SessionError::Unknown)?;
-        if let Some(last_said) = &mut session.last_said {
-            *last_said = self.all.said.fetch_add(1, Ordering::Relaxed);
-        }
+        session.line.presence.touch();
         Ok(session.line.clone())
     }
 
-    /// One more session, where there may be one. Clients leave without ending theirs: of a caller that has all that it may, the one
-    /// that was silent longest ends.
+    /// One more session, where there may be one or one makes room.
     async fn place(&self) -> Result<Held<CallerName>, Beyond> {
         loop {
             let taken = self
@@ -184,9 +193,14 @@ impl OwnSessions {
                 .places
                 .take_of(&self.caller, self.max, bounds::of_all(self.max));
             let Err(Beyond::Own { .. }) = taken else { return taken };
-            let Some(Running { line, .. }) = self.all.take_silent(&self.caller) else {
+            let silent = match self.when_full {
+                WhenFull::Replace => self.all.take_silent(&self.caller),
+                WhenFull::Refuse => None,
+            };
+            let Some(Running { line, .. }) = silent else {
                 return taken;
             };
+            meters::rate_limited("mcp_sessions_max");
             let _ended_already = line.handle.close().await;
         }
     }
@@ -209,12 +223,11 @@ impl SessionManager for OwnSessions {
         let line = Line {
             handle,
             under_way: under_way.clone(),
-            turn: Arc::default(),
+            presence: Presence::default(),
         };
         let session = Running {
             owner: self.caller.clone(),
             line,
-            last_said: None,
             _place: place,
         };
         self.all.running().insert(Arc::clone(&id), session);
@@ -228,9 +241,7 @@ impl SessionManager for OwnSessions {
     ) -> Result<ServerJsonRpcMessage, SessionError> {
         let line = self.find(id)?;
         let answer = line.handle.initialize(message).await?;
-        if let Some(session) = self.all.running().get_mut(id) {
-            session.last_said = Some(self.all.said.fetch_add(1, Ordering::Relaxed));
-        }
+        line.presence.begin();
         Ok(answer)
     }
 
@@ -255,10 +266,10 @@ impl SessionManager for OwnSessions {
         let Line {
             handle,
             under_way,
-            turn,
+            presence,
         } = self.find(id)?;
-        let open = Arc::clone(&turn);
-        let turn = turn.lock_owned().await;
+        let open = presence.enter();
+        let turn = presence.turn().await;
         let (begun, place) = match &message {
             ClientJsonRpcMessage::Request(request) => {
                 let parts = request.request.extensions().get::<Parts>();
@@ -287,9 +298,9 @@ impl SessionManager for OwnSessions {
         let Line {
             handle,
             under_way,
-            turn,
+            presence,
         } = self.find(id)?;
-        let turn = turn.lock_owned().await;
+        let turn = presence.turn().await;
         // A request that was given up, and of which the library never hears that, would keep its channel: whoever goes away now does
         // not end this.
         let said = tokio::spawn(async move {
@@ -307,8 +318,9 @@ impl SessionManager for OwnSessions {
         &self,
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        let Line { handle, turn, .. } = self.find(id)?;
-        Ok(stream(handle.establish_common_channel().await?.inner, turn))
+        let Line { handle, presence, .. } = self.find(id)?;
+        let open = presence.enter();
+        Ok(stream(handle.establish_common_channel().await?.inner, open))
     }
 
     async fn resume(
@@ -320,10 +332,11 @@ impl SessionManager for OwnSessions {
         let Line {
             handle,
             under_way,
-            turn,
+            presence,
         } = self.find(id)?;
+        let open = presence.enter();
         // Meanwhile no channel is opened, of which it would not be known whose it is.
-        let _turn = turn.lock().await;
+        let _turn = presence.turn().await;
         let known = channel(&last_event_id).and_then(|channel| under_way.with_channel(channel));
         let (begun, place) = known.map_or((None, None), |(begun, place)| (Some(begun), place));
         if let Some(place) = place.clone() {
@@ -331,7 +344,7 @@ impl SessionManager for OwnSessions {
             let _asked_once = self.taken_up.set(place);
         }
         let messages = handle.resume(last).await?.inner;
-        Ok(answering(stream(messages, Arc::clone(&turn)), under_way, begun, place))
+        Ok(answering(stream(messages, open), under_way, begun, place))
     }
 }
 
@@ -341,10 +354,9 @@ fn channel(event_id: &str) -> Option<u64> {
     channel.parse().ok()
 }
 
-/// As long as it is there, somebody is in its session.
 fn stream(
     mut messages: Receiver<ServerSseMessage>,
-    open: Turn,
+    open: Open,
 ) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
     futures::stream::poll_fn(move |cx| {
         let _open = &open;
@@ -376,8 +388,6 @@ fn answering(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::FutureExt as _;
     use rmcp::transport::Transport as _;
     use serde_json::{Value, json};
@@ -413,6 +423,11 @@ mod tests {
         message
     }
 
+    /// Those of a caller that may have `max` of them, one of which makes room for another.
+    fn own(all: &Arc<Sessions>, caller: &str, max: u64) -> OwnSessions {
+        OwnSessions::new(Arc::clone(all), caller.parse().unwrap(), max, WhenFull::Replace)
+    }
+
     /// A session that has begun, and the side of it that answers.
     async fn begin() -> (OwnSessions, SessionId, Watched) {
         begin_of(&Arc::new(Sessions::new(&Bounds::default())), 1).await
@@ -420,7 +435,7 @@ mod tests {
 
     /// The same among all, of a caller that has `max` of them.
     async fn begin_of(all: &Arc<Sessions>, max: u64) -> (OwnSessions, SessionId, Watched) {
-        let sessions = OwnSessions::new(Arc::clone(all), "somebody".parse().unwrap(), max);
+        let sessions = own(all, "somebody", max);
         let (id, mut server) = sessions.create_session().await.unwrap();
         let initialize = client(json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
@@ -505,46 +520,75 @@ mod tests {
         assert_eq!(answers(&mut stream).await, 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_session_that_was_silent_longest_makes_room_for_another() {
         let all = Arc::new(Sessions::new(&Bounds::default()));
-        let (own, first, _one) = begin_of(&all, 2).await;
+        let (mine, first, _one) = begin_of(&all, 2).await;
         let (_, second, _two) = begin_of(&all, 2).await;
-        let other = OwnSessions::new(Arc::clone(&all), "other".parse().unwrap(), 1);
+        let other = own(&all, "other", 1);
         let (others, _theirs) = other.create_session().await.unwrap();
-        assert!(own.has_session(&first).await.unwrap());
+        tokio::time::advance(SILENT_MIN).await;
+        assert!(mine.has_session(&first).await.unwrap());
+        let stranger = OwnSessions::new(Arc::clone(&all), mine.caller.clone(), 2, WhenFull::Refuse);
+        assert!(matches!(stranger.create_session().await, Err(SessionError::Full)));
         let (_, third, _three) = begin_of(&all, 2).await;
-        let there: Vec<bool> = [&first, &second, &third]
-            .into_iter()
-            .map(|id| own.find(id).is_ok())
-            .collect();
-        assert_eq!(there, [true, false, true]);
-        assert!(other.find(&others).is_ok(), "that of somebody else");
+        let there = |id: &SessionId| all.running().contains_key(id);
+        assert_eq!([&first, &second, &third].map(there), [true, false, true]);
+        assert!(there(&others), "that of somebody else");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_was_used_a_moment_ago_makes_no_room() {
+        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let (mine, id, mut server) = begin_of(&all, 1).await;
+        let another = || own(&all, "somebody", 1);
+        let long = || tokio::time::advance(SILENT_MIN);
+        let is_full = async || matches!(another().create_session().await, Err(SessionError::Full));
+        assert!(is_full().await, "it has just begun");
+        long().await;
+        let mut asked = Box::pin(mine.create_stream(&id, ping(7)).await.unwrap());
+        server.receive().await.unwrap();
+        long().await;
+        server.send(answer(7)).await.unwrap();
+        assert_eq!(answers(&mut asked).await, 1);
+        drop(asked);
+        assert!(is_full().await, "its answer has just been read");
+        let news = mine.create_standalone_stream(&id).await.unwrap();
+        long().await;
+        drop(news);
+        assert!(is_full().await, "its client may be about to listen again");
+        long().await;
+        another().create_session().await.map(drop).unwrap();
+        assert!(mine.find(&id).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_session_in_which_somebody_waits_makes_no_room() {
         let all = Arc::new(Sessions::new(&Bounds::default()));
-        let (own, first, mut one) = begin_of(&all, 2).await;
+        let (mine, first, mut one) = begin_of(&all, 2).await;
         let (_, second, _two) = begin_of(&all, 2).await;
-        let another = || OwnSessions::new(Arc::clone(&all), own.caller.clone(), 2);
+        let another = || own(&all, "somebody", 2);
+        let long = || tokio::time::advance(SILENT_MIN);
+        let there = |id: &SessionId| all.running().contains_key(id);
         // The call goes on although nobody reads its answer.
-        let unread = own.create_stream(&first, ping(7)).await.unwrap();
+        let unread = mine.create_stream(&first, ping(7)).await.unwrap();
         one.receive().await.unwrap();
         drop(unread);
-        let news = own.create_standalone_stream(&second).await.unwrap();
+        let news = mine.create_standalone_stream(&second).await.unwrap();
+        long().await;
         let refused = another();
         assert!(matches!(refused.create_session().await, Err(SessionError::Full)));
         assert!(refused.was_full().is_some());
         drop(news);
+        long().await;
         let (third, _three) = another().create_session().await.unwrap();
-        assert!(own.find(&first).is_ok() && own.find(&second).is_err());
+        assert!(there(&first) && !there(&second));
         // It has not begun, which its client is about to do.
         assert!(matches!(another().create_session().await, Err(SessionError::Full)));
-        assert!(own.find(&third).is_ok());
+        assert!(there(&third));
         one.send(answer(7)).await.unwrap();
         another().create_session().await.map(drop).unwrap();
-        assert!(own.find(&first).is_err(), "its call has ended");
+        assert!(!there(&first), "its call has ended");
     }
 
     #[tokio::test]
@@ -559,7 +603,7 @@ mod tests {
         let (asked, takes_up, other) = (place(), place(), place());
         let first = sessions.create_stream(&id, of(&asked, ping(7))).await.unwrap();
         let handled = server.receive().await.unwrap();
-        let again = OwnSessions::new(Arc::clone(&sessions.all), sessions.caller.clone(), 1);
+        let again = own(&sessions.all, "somebody", 1);
         let mut stream = Box::pin(again.resume(&id, "0/0".to_owned()).await.unwrap());
         takes_up.keep(again.taken_up().expect("it is under way").clone());
         asked.weigh(1).unwrap();
@@ -573,7 +617,7 @@ mod tests {
         other.weigh(1).unwrap();
         // What nobody asked, and what is no answer, has no place.
         for last in ["0/1", "0"] {
-            let again = OwnSessions::new(Arc::clone(&sessions.all), sessions.caller.clone(), 1);
+            let again = own(&sessions.all, "somebody", 1);
             let _stream = again.resume(&id, last.to_owned()).await;
             assert!(again.taken_up().is_none(), "{last}");
         }

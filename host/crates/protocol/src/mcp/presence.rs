@@ -1,0 +1,58 @@
+//! Whether somebody is in a session of MCP, and since when nobody is. It knows neither what is said there nor whose it is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+
+/// Who is in a session: as long as there is another clone than that of the session, somebody is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Presence {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// When somebody was there last; none: it begins.
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Presence {
+    /// It has begun.
+    pub(super) fn begin(&self) {
+        *self.last() = Some(Instant::now());
+    }
+
+    /// Somebody is there now, once it has begun.
+    pub(super) fn touch(&self) {
+        if let Some(last) = &mut *self.last() {
+            *last = Instant::now();
+        }
+    }
+
+    /// Whoever says something waits for this: what is under way is known in the order in which the library hears of it.
+    pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Somebody stays.
+    pub(super) fn enter(&self) -> Open {
+        Open(self.clone())
+    }
+
+    /// Since when nobody is there; none: it begins, or somebody is.
+    pub(super) fn left_at(&self) -> Option<Instant> {
+        let last = *self.last();
+        last.filter(|_| Arc::strong_count(&self.turn) == 1)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As long as this is there, somebody is in a session, and was until then.
+#[derive(Debug)]
+pub(super) struct Open(Presence);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.touch();
+    }
+}
