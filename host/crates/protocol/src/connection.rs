@@ -19,7 +19,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
@@ -292,11 +292,13 @@ where
     }
 }
 
-/// Reads for a moment what still comes on a connection whose last answer is sent and whose sending side is shut, and throws it away.
+/// Reads for a moment what still comes on a connection whose last answer is sent, and throws it away.
 /// The system resets a connection that is closed while something is unread, and who was refused before its body was read, and sends
 /// it first, would often see that instead of the answer. Connections that wait are not to take its memory: it is called in a box.
-async fn linger<T: AsyncRead + Unpin>(mut stream: T, mut stop: Stop) {
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, mut stop: Stop) {
     let reading = async {
+        // Hyper leaves that out where the request would have liked to go on in another protocol.
+        let _shut_already = stream.shutdown().await;
         let (mut buffer, mut left) = (vec![0; LINGER_BUFFER_BYTES], LINGER_BYTES_MAX);
         while left > 0 {
             match stream.read(&mut buffer).await {
@@ -378,7 +380,7 @@ impl Drop for Answering {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::io::DuplexStream;
     use tokio::sync::watch;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
@@ -409,6 +411,22 @@ mod tests {
         drop(near);
         serving.await.unwrap();
         assert!(begun.elapsed() < LINGER, "nobody waits for who has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_sees_at_once_that_nothing_follows() {
+        for field in ["", "connection: upgrade\r\nupgrade: h2c\r\n"] {
+            let (mut near, _stopper, serving) = refusing();
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{field}content-length: 1\r\n\r\n");
+            near.write_all(head.as_bytes()).await.unwrap();
+            let begun = Instant::now();
+            let mut answer = String::new();
+            near.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+            assert!(begun.elapsed() < LINGER, "{field}");
+            drop(near);
+            serving.await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]
