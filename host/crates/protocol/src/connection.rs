@@ -255,27 +255,29 @@ where
             () = stop.stopped() => return,
         }
         let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), &service));
-        tokio::select! {
+        let ended = tokio::select! {
             // Hyper takes a connection of which it has read nothing for one that may end at once.
             biased;
-            ended = &mut *connection => return match ended {
-                Ok(()) if has_body.load(Ordering::Relaxed) => {
-                    Box::pin(linger(connection.into_parts().io.into_inner(), stop)).await;
-                }
-                ended => told(ended),
-            },
+            ended = &mut *connection => Some(ended),
             () = &mut expired => return tracing::debug!(?peer, "too slow, or idle for too long"),
             () = stop.stopped() => {
                 if pace.is_idle() {
                     return;
                 }
                 Pin::new(&mut *connection).graceful_shutdown();
-                return tokio::select! {
-                    ended = &mut *connection => told(ended),
-                    () = &mut expired => tracing::debug!(?peer, "too slow"),
-                };
+                tokio::select! {
+                    ended = &mut *connection => Some(ended),
+                    () = &mut expired => return tracing::debug!(?peer, "too slow"),
+                }
             }
-            () = pace.rested() => {}
+            () = pace.rested() => None,
+        };
+        match ended {
+            Some(Ok(())) if has_body.load(Ordering::Relaxed) => {
+                return Box::pin(linger(connection.into_parts().io.into_inner())).await;
+            }
+            Some(ended) => return told(ended),
+            None => {}
         }
         // No request is under way, so that this ends it at once, and leaves the stream open.
         Pin::new(&mut *connection).graceful_shutdown();
@@ -295,7 +297,7 @@ where
 /// Reads for a moment what still comes on a connection whose last answer is sent, and throws it away.
 /// The system resets a connection that is closed while something is unread, and who was refused before its body was read, and sends
 /// it first, would often see that instead of the answer. Connections that wait are not to take its memory: it is called in a box.
-async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, mut stop: Stop) {
+async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
     let reading = async {
         // Hyper leaves that out where the request would have liked to go on in another protocol.
         let _shut_already = stream.shutdown().await;
@@ -307,11 +309,7 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T, mut stop: Stop
             }
         }
     };
-    tokio::select! {
-        () = reading => {}
-        () = tokio::time::sleep(LINGER) => {}
-        () = stop.stopped() => {}
-    }
+    let _long_enough = tokio::time::timeout(LINGER, reading).await;
 }
 
 /// What a stranger does to a connection is nobody's error.
@@ -449,14 +447,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_listens_on_once_the_server_stops() {
-        let (mut near, stopper, serving) = refusing();
-        near.write_all(HEAD).await.unwrap();
-        let mut answer = String::new();
-        near.read_to_string(&mut answer).await.unwrap();
-        let begun = Instant::now();
-        stopper.send(true).unwrap();
-        serving.await.unwrap();
-        assert!(begun.elapsed() < LINGER);
+    async fn who_is_refused_while_the_server_ends_sees_why_too() {
+        let mut message = HEAD.to_vec();
+        message.resize(LINGER_BYTES_MAX / 2, b'x');
+        for sent in [4, LINGER_BYTES_MAX / 4] {
+            let (mut near, stopper, serving) = refusing();
+            let (first, rest) = message.split_at(sent);
+            near.write_all(first).await.unwrap();
+            tokio::task::yield_now().await;
+            stopper.send(true).unwrap();
+            tokio::task::yield_now().await;
+            near.write_all(rest).await.expect("it is taken");
+            let mut answer = String::new();
+            near.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+            drop(near);
+            serving.await.unwrap();
+        }
     }
 }
