@@ -191,7 +191,6 @@ impl HostBuilder {
             secrets,
             audit,
             taken: config.taken.unwrap_or_default(),
-            left: AtomicBool::new(false),
         });
         host.started(config.digest);
         if let Some(digest) = config.digest {

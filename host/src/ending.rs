@@ -1,7 +1,5 @@
 //! How a host ends: with its last clone, or when whoever ends the process says so, who may not know what still holds one.
 
-use std::sync::atomic::Ordering;
-
 use aral_contract::event::LifecycleChange;
 use aral_contract::{AuditSink as _, Event, EventKind};
 
@@ -9,7 +7,7 @@ use crate::host::{Host, Parts, SUBJECT};
 
 impl Host {
     /// Ends it in order although others may still hold it, such as a thread that waits for a disk that hangs: what agents have used
-    /// up is kept, its store is closed and its audit log ends, whose copies are waited for a few seconds. It runs nothing afterwards. For
+    /// up is kept, its store is closed and its audit log ends, whose copies are waited for a few seconds. It calls nothing afterwards. For
     /// a process that is about to end. It waits for a disk; in async code call it where blocking is allowed. Once more does nothing.
     pub fn end(&self) {
         self.0.leave();
@@ -26,7 +24,7 @@ impl Host {
 impl Parts {
     /// Keeps what was used, and says that the host is gone, once.
     fn leave(&self) {
-        if self.left.swap(true, Ordering::AcqRel) {
+        if !self.events.end() {
             return;
         }
         if self.serials.is_some() {

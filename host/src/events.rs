@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::event::{Kept, LifecycleChange, RecordFuture, RoomFuture, Severity, SinkUnavailable};
 use aral_contract::{AuditSink, Event, EventKind};
@@ -83,6 +84,8 @@ pub(crate) struct EventBus {
     watchers: Sender<Event>,
     /// Told when callers may be able to call something else than before.
     changes: watch::Sender<()>,
+    /// Whether the host has ended: nothing begins any more that would be recorded.
+    ended: AtomicBool,
 }
 
 impl EventBus {
@@ -91,7 +94,13 @@ impl EventBus {
             sinks,
             watchers: Sender::new(EVENTS_KEPT_MAX),
             changes: watch::Sender::new(()),
+            ended: AtomicBool::new(false),
         }
+    }
+
+    /// Nothing is to begin from now on. False: that was so already.
+    pub(crate) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
     }
 
     /// Changes whenever somebody may be able to call something else than before. Several changes in a row may be one.
@@ -172,6 +181,11 @@ impl AuditSink for EventBus {
     }
 
     fn available(&self) -> Result<(), SinkUnavailable> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(SinkUnavailable {
+                reason: "the host has ended".to_owned(),
+            });
+        }
         self.sinks.iter().try_for_each(|sink| sink.available())
     }
 
@@ -302,8 +316,6 @@ mod tests {
 
     #[test]
     fn every_sink_keeps_an_event_at_the_same_time() {
-        use std::sync::atomic::{AtomicBool, Ordering};
-
         /// Keeps nothing before the other one has begun to.
         #[derive(Debug)]
         struct Together([Arc<AtomicBool>; 2]);

@@ -55,8 +55,6 @@ pub(crate) struct Parts {
     pub(crate) audit: Option<Audit>,
     /// What was taken out of the environment.
     pub(crate) taken: Taken,
-    /// Whether it has said that it is gone.
-    pub(crate) left: AtomicBool,
 }
 
 /// What the host is called in its own records.

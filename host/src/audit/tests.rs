@@ -207,6 +207,22 @@ async fn a_host_that_is_ended_is_on_record_whoever_still_holds_it() {
 }
 
 #[tokio::test]
+async fn a_host_without_a_log_calls_nothing_either_once_it_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        audit: None,
+        ..config(|_| ())
+    };
+    let host = host(&folder.path().join("state"), config).unwrap();
+    assert!(host.audit().is_none());
+    let session = session(&host);
+    call(&host, &session, b"[1]").await.result.map(drop).unwrap();
+    host.end();
+    let refused = call(&host, &session, b"[1]").await.result.unwrap_err();
+    assert_eq!(refused.code, Code::AuditUnavailable);
+}
+
+#[tokio::test]
 async fn two_calls_of_one_request_have_other_salts() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(
