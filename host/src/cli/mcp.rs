@@ -42,6 +42,8 @@ pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> 
         host.mcp(session, bounds, standard_streams(), ending.ended()).await
     });
     runtime.shutdown_timeout(LEAVE);
+    // What is left behind may hold a clone, such as one that waits to keep what agents have used up.
+    host.end();
     served?;
     Ok(Exit::Success)
 }
