@@ -122,8 +122,9 @@ fn refusal(grant: &Grant, wait: Duration) -> Failure {
 /// and what it gave up do not, nor does that there was no room; a guest that answers with an error of its own works.
 pub(super) fn verdict(failure: &Failure) -> Verdict {
     match failure.code {
-        // Not compiled before so much has passed, which is a pause already: another one would outlast it.
-        Code::ComponentTooLarge if failure.retry_after.is_some() => Verdict::Silent,
+        // Not compiled before so much has passed, which is a pause already: another one would outlast it. Nothing else of the host's
+        // own says when to come again.
+        Code::ComponentTooLarge | Code::Internal if failure.retry_after.is_some() => Verdict::Silent,
         Code::GuestTrap
         | Code::GuestExit
         | Code::OutputInvalid

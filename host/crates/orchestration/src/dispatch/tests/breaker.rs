@@ -215,6 +215,19 @@ async fn limits_of_the_call_code_that_does_not_compile_and_a_host_at_fault_count
     }
 }
 
+#[test]
+fn what_is_not_tried_again_for_a_while_does_not_count() {
+    for (code, verdict) in [
+        (Code::ComponentTooLarge, Verdict::Silent),
+        (Code::Internal, Verdict::Silent),
+        (Code::GuestTrap, Verdict::Failed),
+        (Code::LimitWall, Verdict::Failed),
+    ] {
+        let failure = Failure::new(code, "it ended").with_retry_after(Duration::from_secs(30));
+        assert_eq!(breaking::verdict(&failure), verdict, "{code}");
+    }
+}
+
 /// A tool that runs for ever, on a host with one place. What there is to compile is compiled, and time passes when it is told to.
 async fn looping() -> Fixture {
     let limits = "limits.fuel = 1_000_000_000_000_000\nlimits.compute_ms = 600_000\nlimits.wall_ms = 600_000\n";
@@ -380,23 +393,22 @@ fn folders_that_are_not_open_in_time_count() {
 
 #[tokio::test]
 async fn a_component_that_is_not_compiled_for_a_while_opens_nothing() {
-    // What a busy host does to a compiler.
-    let compiler = CompilerKind::Child {
-        program: "/bin/sh".into(),
-        args: ["-c", "kill -s ABRT $$"].map(str::to_owned).into(),
-        timeout_ms: 60_000,
-    };
-    let fixture = fixture_compiled_by(compiler, &format!("{OPEN}{NUMBERS}\n"), GateOptions::default());
-    fixture.admit("echo", &echo(), json!({}));
-    let session = named("analyst");
-    // The first finds out, and so does the first when the wait is over.
-    for _ in 0..2 {
-        assert_eq!(
-            codes(&fixture, &session, "echo", "{}", 4).await,
-            [Some(Code::ComponentTooLarge); 4]
-        );
-        assert_eq!(fixture.dispatcher.breakers_open(), 0);
-        fixture.pass(Duration::from_secs(30));
+    // What a busy host does to a compiler, and one that breaks off.
+    for (does, code) in [("kill -s ABRT $$", Code::ComponentTooLarge), ("exit 1", Code::Internal)] {
+        let compiler = CompilerKind::Child {
+            program: "/bin/sh".into(),
+            args: ["-c", does].map(str::to_owned).into(),
+            timeout_ms: 60_000,
+        };
+        let fixture = fixture_compiled_by(compiler, &format!("{OPEN}{NUMBERS}\n"), GateOptions::default());
+        fixture.admit("echo", &echo(), json!({}));
+        let session = named("analyst");
+        // The first finds out, and so does the first when the wait is over.
+        for _ in 0..2 {
+            assert_eq!(codes(&fixture, &session, "echo", "{}", 4).await, [Some(code); 4]);
+            assert_eq!(fixture.dispatcher.breakers_open(), 0);
+            fixture.pass(Duration::from_secs(30));
+        }
     }
 }
 
