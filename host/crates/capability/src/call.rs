@@ -57,6 +57,8 @@ pub(crate) struct CallRecord {
     /// Operations on the store that it may begin besides those under way.
     pub(crate) store_operations: Arc<Semaphore>,
     started: Duration,
+    /// Microseconds that it waited for others, which its guest has not used up.
+    waited_us: AtomicU64,
     recorded: AtomicU64,
     events_allowed: AtomicU64,
     events_denied: AtomicU64,
@@ -90,6 +92,7 @@ impl CallRecord {
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
             context,
+            waited_us: AtomicU64::new(0),
             recorded: AtomicU64::new(0),
             events_allowed: AtomicU64::new(0),
             events_denied: AtomicU64::new(0),
@@ -101,9 +104,25 @@ impl CallRecord {
         })
     }
 
-    /// Time since the call began.
+    /// Time since the call began, without what it waited for others.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.frame.clock.elapsed().saturating_sub(self.started)
+        let passed = self.frame.clock.elapsed().saturating_sub(self.started);
+        passed.saturating_sub(self.waited())
+    }
+
+    /// For how long it waited for others.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited_us.load(Ordering::Relaxed))
+    }
+
+    /// Waits for others: nothing of that is the call's own time.
+    pub(crate) async fn waiting<T>(&self, others: impl Future<Output = T>) -> T {
+        let begun = self.frame.clock.elapsed();
+        let done = others.await;
+        let waited = self.frame.clock.elapsed().saturating_sub(begun);
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(waited_us, Ordering::Relaxed);
+        done
     }
 
     /// Milliseconds until the call is ended.
@@ -324,6 +343,17 @@ mod tests {
         for until in [Some(now + Duration::from_secs(3_600)), None] {
             assert!((1_001..=60_000).contains(&left(until)));
         }
+    }
+
+    #[test]
+    fn what_a_call_waits_for_others_is_not_its_own_time() {
+        let limits = Limits {
+            wall_ms: 60_000,
+            ..Limits::default()
+        };
+        let Trial { call, .. } = Trial::new(trial::grant(json!({}), limits, &[]));
+        call.waited_us.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!((call.elapsed(), call.remaining_ms()), (Duration::ZERO, 60_000));
     }
 
     #[test]

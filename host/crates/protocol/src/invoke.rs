@@ -338,11 +338,14 @@ impl Answer {
                 let kind = HeaderValue::from_static("application/json");
                 ([(header::CONTENT_TYPE, kind)], output).into_response()
             }
-            // Whoever is told when to come again may do so unasked, and what the guest did is not to be done again.
-            Err(failure) if self.ran && failure.code == Code::AuditUnavailable => {
-                Problem::from(failure).for_good().into_response()
+            // Whoever is told when to come again may do so unasked, and what the guest did is not to be done again. One that says
+            // itself that something is unavailable has no output; of one that has, the answer was not checked.
+            Err(failure) => match failure.code {
+                Code::AuditUnavailable if self.ran => Problem::from(failure).for_good(),
+                Code::Unavailable if self.usage.output_bytes > 0 => Problem::from(failure).for_good(),
+                _ => Problem::from(failure),
             }
-            Err(failure) => Problem::from(failure).into_response(),
+            .into_response(),
         };
         let headers = response.headers_mut();
         let mut set = |name: HeaderName, text: String| {
@@ -434,11 +437,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_repeat_what_ran_and_is_not_on_record() {
-        let retry_after = |code, ran| {
+    fn nobody_is_told_to_repeat_what_ran_and_is_not_on_record_or_not_checked() {
+        let retry_after = |code, ran, output_bytes| {
             let trace = TraceId::from_bytes([7; 16]);
+            let usage = Usage {
+                output_bytes,
+                ..Usage::default()
+            };
             let answer = Answer {
                 ran,
+                usage,
                 result: Err(Failure::new(code, "it failed")),
                 ..Answer::too_late(trace, 1)
             };
@@ -450,8 +458,10 @@ mod tests {
                 rendered.headers().contains_key(header::RETRY_AFTER),
             )
         };
-        assert_eq!(retry_after(Code::AuditUnavailable, true), (503, false));
-        assert_eq!(retry_after(Code::AuditUnavailable, false), (503, true));
-        assert_eq!(retry_after(Code::Unavailable, true), (503, true));
+        assert_eq!(retry_after(Code::AuditUnavailable, true, 0), (503, false));
+        assert_eq!(retry_after(Code::AuditUnavailable, false, 0), (503, true));
+        assert_eq!(retry_after(Code::Unavailable, true, 0), (503, true));
+        assert_eq!(retry_after(Code::Unavailable, true, 65_536), (503, false));
+        assert_eq!(retry_after(Code::Internal, true, 65_536), (500, false));
     }
 }

@@ -1,18 +1,17 @@
 //! What goes into a guest and what may come out of it: sizes, strict JSON, schemas. What is quick is done where it is asked for,
-//! and the rest in threads that may block, few of them at once and within the time of the call: no fuel bounds it.
+//! and the rest in threads that may block, few of them at once and within a time of its own: no fuel bounds it, and who waits for
+//! others has not used up the time of its guest.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aral_contract::document::json;
 use aral_contract::{Code, Failure};
-use aral_runtime::Fault;
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi::runtime::spawn_blocking;
 
 use crate::call::CallRecord;
-use crate::fault;
 use crate::places::Places;
 use crate::schema::{Schema, Schemas, Violation};
 
@@ -22,6 +21,11 @@ const QUICK_BYTES_MAX: usize = 64 << 10;
 /// The guests of one persona may have one in so many of the threads that check, of which there are as many as processors, and at
 /// least two. Stops those of one from having everybody else wait.
 const CHECKS_SHARE: usize = 2;
+/// For how long at most an input is checked, with the wait for a place and a thread. Stops callers from hanging behind others whose
+/// texts take long: nothing was done yet.
+const INPUT_CHECK_MAX: Duration = Duration::from_secs(5);
+/// For how long at most an answer is: longer, as what the guest did is done, and without its answer nobody knows of it.
+const ANSWER_CHECK_MAX: Duration = Duration::from_secs(30);
 
 /// The threads that check. The processors are those of the process, whatever hosts are in it.
 static CHECKS: LazyLock<Places> = LazyLock::new(|| {
@@ -38,11 +42,21 @@ pub(super) enum Side {
     Output,
 }
 
+impl Side {
+    fn check_max(self) -> Duration {
+        match self {
+            Self::Input => INPUT_CHECK_MAX,
+            Self::Output => ANSWER_CHECK_MAX,
+        }
+    }
+}
+
 /// What a text of a call must satisfy.
 pub(super) struct Check {
     side: Side,
     bytes_max: u64,
     schemas: Arc<Schemas>,
+    places: &'static Places,
 }
 
 impl Check {
@@ -51,12 +65,16 @@ impl Check {
             side,
             bytes_max,
             schemas: Arc::clone(schemas),
+            places: &CHECKS,
         }
     }
 
     /// The text, parsed strictly, checked against the schema and written again: so that the guest's parser sees nothing that ours did
-    /// not, and the caller's neither. Who checks may wait for a place and a thread for it; where nobody waits any more, what has not
-    /// begun does not begin.
+    /// not, and the caller's neither. Who checks may wait for a place and a thread for it, for as long as there is for a check, and as
+    /// anybody waits for the call; where nobody does any more, what has not begun does not begin.
+    ///
+    /// # Errors
+    /// What is wrong with the text; `host.unavailable` if the check did not end in time.
     pub(super) async fn text(
         self,
         text: impl AsRef<[u8]> + Into<Vec<u8>>,
@@ -66,20 +84,22 @@ impl Check {
             return done;
         }
         let text: Vec<u8> = text.into();
-        let checked = async {
-            let place = CHECKS.take(&call.frame.grant.persona).await;
-            let mut done = spawn_blocking(move || {
-                // As long as the thread is at it, also where nobody waits any more.
-                let _place = place;
-                self.whole(&text)
-            });
-            (&mut *done).await
+        let side = self.side;
+        let by = Instant::now() + side.check_max();
+        let by = call.until.map_or(by, |until| until.min(by));
+        let place = call.waiting(timeout_at(by, self.places.take(&call.frame.grant.persona)));
+        let Ok(Some(place)) = place.await else {
+            return Err(busy(side));
         };
-        match timeout(Duration::from_millis(call.remaining_ms()), checked).await {
+        let mut done = spawn_blocking(move || {
+            // As long as the thread is at it, also where nobody waits any more.
+            let _place = place;
+            self.whole(&text)
+        });
+        match timeout_at(by, &mut *done).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(panicked)) => Err(Failure::internal(panicked)),
-            Err(_) if call.until.is_some_and(|until| Instant::now() >= until) => Err(fault::too_late()),
-            Err(_) => Err(fault::of_fault(Fault::Wall)),
+            Err(_) => Err(busy(side)),
         }
     }
 
@@ -156,9 +176,28 @@ pub(super) fn too_large(bytes_max: u64) -> Failure {
     .with_hint("raise `output_bytes` under [limits] in capability.toml, and in the policy if it is the ceiling")
 }
 
+/// There was no place to check it, or no thread, for too long. That is nobody's fault: not the caller's, nor the guest's.
+fn busy(side: Side) -> Failure {
+    let because = "more long texts are to be checked than this host has room for";
+    match side {
+        Side::Input => Failure::new(
+            Code::Unavailable,
+            format!("the input was not checked in time: {because}"),
+        )
+        .with_hint("call again later"),
+        Side::Output => Failure::new(
+            Code::Unavailable,
+            format!("the guest has answered, and its answer was not checked in time: {because}"),
+        )
+        .with_hint("see what it did before you call again"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use aral_contract::Limits;
+    use std::pin::pin;
+
+    use aral_contract::{Limits, TraceContext, TraceId};
     use futures::FutureExt as _;
     use serde_json::json;
 
@@ -218,12 +257,42 @@ mod tests {
         }
     }
 
-    fn call_within(wall_ms: u64) -> Arc<CallRecord> {
+    /// A call whose own time is short.
+    fn call() -> Arc<CallRecord> {
         let limits = Limits {
-            wall_ms,
+            wall_ms: 20,
             ..Limits::default()
         };
         Trial::new(trial::grant(json!({}), limits, &[])).call
+    }
+
+    /// Places of a test's own: so many, all of which one persona may have.
+    fn places(all: usize) -> &'static Places {
+        Box::leak(Box::new(Places::new(all, all)))
+    }
+
+    fn check_in(places: &'static Places, side: Side, schemas: &Arc<Schemas>) -> Check {
+        Check {
+            places,
+            ..Check::new(side, 1 << 20, schemas)
+        }
+    }
+
+    const SIDES: [(Side, Duration, &str); 2] = [
+        (Side::Input, INPUT_CHECK_MAX, "call again later"),
+        (Side::Output, ANSWER_CHECK_MAX, "see what it did"),
+    ];
+
+    /// What becomes of a check that gets nowhere: it ends when so much has passed, and not before.
+    async fn gets_nowhere(check: Check, text: &str, call: &CallRecord, passes: Duration) -> Failure {
+        let mut check = pin!(check.text(text.as_bytes(), call));
+        assert!(futures::poll!(check.as_mut()).is_pending());
+        // A timer is right to a millisecond.
+        let moment = Duration::from_millis(2);
+        tokio::time::advance(passes.saturating_sub(moment)).await;
+        assert!(futures::poll!(check.as_mut()).is_pending());
+        tokio::time::advance(moment * 2).await;
+        check.await.unwrap_err()
     }
 
     /// A text of a hundred bytes that takes long under a schema which looks at each level twice, and a long one.
@@ -237,34 +306,76 @@ mod tests {
     #[test]
     fn what_takes_long_is_checked_off_the_executor() {
         with_a_slow_disk(|disk| async move {
-            let call = call_within(60_000);
-            let (schemas, texts) = slow();
-            for side in [Side::Input, Side::Output] {
-                let check = || Check::new(side, 1 << 20, &schemas);
+            let (call, (schemas, texts)) = (call(), slow());
+            for (side, ..) in SIDES {
+                let check = || check_in(places(1), side, &schemas);
                 let quick = check().text(b"{\"a\":1}".as_slice(), &call).now_or_never();
                 assert_eq!(quick.unwrap().as_deref(), Ok("{\"a\":1}"));
                 for text in &texts {
+                    assert!(check().quickly(text.as_bytes()).is_none());
                     let begun = check().text(text.as_bytes(), &call).now_or_never();
                     assert!(begun.is_none(), "the only thread that may block is taken");
                 }
             }
             drop(disk);
             for text in texts {
-                let check = Check::new(Side::Output, 1 << 20, &schemas);
+                let check = check_in(places(1), Side::Output, &schemas);
                 assert_eq!(check.text(text.clone(), &call).await, Ok(text));
             }
         });
     }
 
     #[test]
-    fn a_check_ends_with_the_time_of_its_call() {
+    fn a_check_has_a_time_of_its_own_and_no_more() {
         with_a_slow_disk(|disk| async move {
-            let (schemas, [text, _]) = slow();
-            let check = || Check::new(Side::Output, 1 << 20, &schemas);
-            let late = check().text(text.as_bytes(), &call_within(20)).await;
-            assert_eq!(late.unwrap_err().code, Code::LimitWall);
+            tokio::time::pause();
+            let (call, (schemas, [text, _])) = (call(), slow());
+            let places = places(4);
+            for (side, most, hint) in SIDES {
+                let failure = gets_nowhere(check_in(places, side, &schemas), &text, &call, most).await;
+                assert_eq!(failure.code, Code::Unavailable);
+                assert!(failure.hint.unwrap().contains(hint));
+            }
+            // What waits for a thread when that is free is checked, whatever the call has had of its time.
+            let mut check = pin!(check_in(places, Side::Output, &schemas).text(text.as_bytes(), &call));
+            assert!(futures::poll!(check.as_mut()).is_pending());
+            tokio::time::advance(ANSWER_CHECK_MAX / 2).await;
             drop(disk);
-            assert!(check().text(text.as_bytes(), &call_within(60_000)).await.is_ok());
+            assert!(check.await.is_ok());
         });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_place_has_not_used_up_the_time_of_its_guest() {
+        let (call, (schemas, [text, _])) = (call(), slow());
+        let places = places(1);
+        let taken = places.take_now(&call.frame.grant.persona).unwrap();
+        for (side, most, hint) in SIDES {
+            let before = call.waited();
+            let failure = gets_nowhere(check_in(places, side, &schemas), &text, &call, most).await;
+            assert_eq!(failure.code, Code::Unavailable);
+            assert!(failure.hint.unwrap().contains(hint));
+            assert!(call.waited() > before, "it is not counted");
+        }
+        drop(taken);
+        let check = check_in(places, Side::Input, &schemas);
+        assert!(check.text(text.as_bytes(), &call).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_checked_for_whom_nobody_waits_any_more() {
+        let (own, (schemas, [text, _])) = (call(), slow());
+        let places = places(1);
+        let _taken = places.take_now(&own.frame.grant.persona).unwrap();
+        let waits = Duration::from_secs(1);
+        for (side, ..) in SIDES {
+            let (frame, context) = (
+                Arc::clone(&own.frame),
+                TraceContext::begin(TraceId::from_bytes([7; 16])),
+            );
+            let call = CallRecord::listing(frame, context, None, None, Some(Instant::now() + waits));
+            let failure = gets_nowhere(check_in(places, side, &schemas), &text, &call, waits).await;
+            assert_eq!(failure.code, Code::Unavailable);
+        }
     }
 }

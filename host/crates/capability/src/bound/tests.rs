@@ -205,6 +205,11 @@ impl Fixture {
 
 /// A tool that makes `note` in its folder, does something with the handle, which is at 624, reads a record, and answers with 1.
 fn makes_a_file(then: &str) -> Vec<u8> {
+    makes_a_file_and_answers(then, "(call $ok (i32.const 1028) (i32.const 1))")
+}
+
+/// The same with another answer.
+fn makes_a_file_and_answers(then: &str, answer: &str) -> Vec<u8> {
     let imports = format!(
         r#"{READ}
         (import "wasi:filesystem/preopens@0.2.12" "get-directories" (func $folders (param i32)))
@@ -218,7 +223,7 @@ fn makes_a_file(then: &str) -> Vec<u8> {
          (if (i32.load8_u (i32.const 620)) (then (unreachable)))
          {then}
          {READS}
-         (call $ok (i32.const 1028) (i32.const 1))"
+         {answer}"
     );
     guests::tool(&imports, r#"(data (i32.const 1024) "note1")"#, &body)
 }
@@ -291,6 +296,33 @@ fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
         assert_eq!(call.await.result.as_deref(), Ok("1"));
         drop(closes);
         assert!(closed.await.unwrap());
+    });
+}
+
+/// Answers with 1 behind so many spaces that nobody reads it in passing.
+const ANSWERS_AT_LENGTH: &str = "(memory.fill (i32.const 40000) (i32.const 32) (i32.const 65600))
+    (i32.store8 (i32.const 105599) (i32.const 49))
+    (call $ok (i32.const 40000) (i32.const 65600))";
+
+#[test]
+fn a_long_answer_is_not_lost_to_one_either() {
+    trial::one_thread().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
+        let tool = makes_a_file_and_answers(CLOSES, ANSWERS_AT_LENGTH);
+        let bound = fixture.bind(&tool).await.unwrap();
+        tokio::time::pause();
+        let mut call = pin!(invoke(&bound, "1"));
+        let (closes, closed) = until_it_has_read(&fixture.kept, call.as_mut()).await;
+        // Twice the time of the guest: it has answered when the first is over, and its answer waits for a thread.
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_millis(1_001)).await;
+            assert!(futures::poll!(call.as_mut()).is_pending());
+        }
+        tokio::time::resume();
+        drop(closes);
+        assert!(closed.await.unwrap());
+        assert_eq!(call.await.result.as_deref(), Ok("1"));
     });
 }
 
