@@ -34,7 +34,7 @@ use quota::Quota;
 use work::Work;
 
 pub(crate) use access::FilesView;
-pub use work::FileWork;
+pub use work::{FileWork, FoldersMissing};
 
 /// Files and folders that one call holds open. Stops a guest from using up the descriptors of the host.
 const OPEN_FILES_MAX: usize = 256;

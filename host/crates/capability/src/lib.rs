@@ -27,7 +27,7 @@ pub mod storage;
 pub use bound::{Bound, Call, Completion, Roots, Running, Services, Ungranted, bind};
 pub use describe::describe;
 pub use egress::{Egress, EgressOptions};
-pub use filesystem::FileWork;
+pub use filesystem::{FileWork, FoldersMissing};
 pub use functions::exec::Programs;
 pub use imports::{Warning, check_imports};
 pub use inspect::{Inspection, inspect};

@@ -48,6 +48,13 @@ impl Places {
         Some(Place { _own: own, _all: all })
     }
 
+    /// How many are left now for a persona: of its own, and of those of all.
+    pub(crate) fn left(&self, persona: &PersonaId) -> (usize, usize) {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = own.get(persona).map_or(self.share, |own| own.available_permits());
+        (own, self.all.available_permits())
+    }
+
     fn own(&self, persona: &PersonaId) -> Arc<Semaphore> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(places) = own.get(persona) {
@@ -82,8 +89,11 @@ mod tests {
             let places = Places::new(all, share);
             let taken: Vec<Place> = std::iter::from_fn(|| now(&places, "one")).take(300).collect();
             assert_eq!(taken.len(), own, "of {all}");
+            let left = |persona: &str| places.left(&persona.parse().unwrap());
+            assert_eq!((left("one"), left("two")), ((0, all - own), (own, all - own)));
             assert_eq!(now(&places, "two").is_some(), all > own);
             drop(taken);
+            assert_eq!(left("one"), (own, all));
             assert!(now(&places, "one").is_some());
         }
     }

@@ -37,6 +37,15 @@ const FOLDERS_SHARE: usize = 2;
 #[derive(Debug, Clone)]
 pub struct FileWork(Arc<Shared>);
 
+/// How many granted folders have to be let go of before there is room for some more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoldersMissing {
+    /// Of the persona that they are granted to.
+    pub own: usize,
+    /// Of all personas, those included.
+    pub all: usize,
+}
+
 #[derive(Debug)]
 struct Shared {
     turns: Places,
@@ -62,6 +71,15 @@ impl FileWork {
             open: Places::new(open, (open / OPEN_FILES_SHARE).max(1)),
             folders: Places::new(folders, (folders / FOLDERS_SHARE).max(1)),
         }))
+    }
+
+    /// What is missing of the room for so many more granted folders of `persona`.
+    pub fn folders_missing(&self, persona: &PersonaId, wanted: usize) -> FoldersMissing {
+        let (own, all) = self.0.folders.left(persona);
+        FoldersMissing {
+            own: wanted.saturating_sub(own),
+            all: wanted.saturating_sub(all),
+        }
     }
 
     /// Room for one more granted folder of `persona`; none: there is none now.

@@ -1,6 +1,7 @@
 //! From the grant to the guest: a call waits for a place and for its code, and runs.
 
-use aral_contract::{Code, EventKind, Failure};
+use aral_capability::Bound;
+use aral_contract::{Code, Digest, EventKind, Failure, PersonaId};
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
@@ -34,7 +35,7 @@ impl Dispatcher {
             self.room().await?;
             // From here on it waits for its folders, and for its turn to open them, and for its guest.
             patience.begins();
-            let bound = granted.bound(&self.runtime).await?;
+            let bound = self.bound(granted).await?;
             Ok::<_, Failure>((place, bound))
         };
         let (_place, bound) = match call.until {
@@ -52,6 +53,26 @@ impl Dispatcher {
             reservation.begin();
         }
         granted::invoke_unwinding(bound, call).await
+    }
+
+    /// The capability, with its folders open. Where there is no room for those, folders of grants that nobody uses are closed, and it is
+    /// tried once more.
+    pub(super) async fn bound<'a>(&self, granted: &'a Granted) -> Result<&'a Bound, Failure> {
+        match granted.bound(&self.runtime).await {
+            Err(failure) if failure.code == Code::Unavailable && self.make_room(granted) => {
+                granted.bound(&self.runtime).await
+            }
+            bound => bound,
+        }
+    }
+
+    fn make_room(&self, granted: &Granted) -> bool {
+        let (trust, now) = (self.trust.load(), self.clock.now());
+        let is_over = |persona: &PersonaId, document: Digest| {
+            let session = self.register.find(persona);
+            session.is_none_or(|session| session.persona().digest != document || session.check(&trust, now).is_err())
+        };
+        self.ruling.load().make_room(granted, is_over)
     }
 }
 

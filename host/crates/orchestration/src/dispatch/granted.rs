@@ -5,12 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aral_capability::{Bound, Call, Capability, Completion, Roots, Services, Ungranted, bind};
-use aral_contract::{Code, Digest, Failure, Grant};
+use aral_contract::{Code, Digest, Failure, Grant, PersonaId};
 use aral_runtime::{Runtime, within_wall};
 use futures::FutureExt as _;
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::budget::Terms;
@@ -79,6 +81,15 @@ impl Granted {
         &self.terms
     }
 
+    /// How many folders it has open, or would have.
+    fn folders(&self) -> usize {
+        let permissions = &self.grant.permissions;
+        let read = permissions.file_read.as_ref().map_or(0, |scope| scope.paths.len());
+        let written = permissions.file_write.as_ref().map_or(0, |scope| scope.paths.len());
+        let observed = usize::from(self.ungranted == Ungranted::Observe);
+        read.saturating_add(written).saturating_add(observed)
+    }
+
     /// Waits until the capability is compiled: at the first call, and once.
     pub(super) async fn compiled(&self, runtime: &Runtime) -> Result<(), Failure> {
         if self.bound.get().is_none() {
@@ -136,7 +147,24 @@ pub(super) fn roots(policy: &Policy) -> Roots {
 pub(super) struct Ruling {
     policy: Policy,
     services: Arc<Services>,
-    granted: RwLock<HashMap<Key, Arc<Granted>>>,
+    granted: RwLock<HashMap<Key, Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    granted: Arc<Granted>,
+    /// When a caller asked for it last, in milliseconds of the time of day.
+    asked_ms: AtomicI64,
+}
+
+/// A grant whose folders are open, and that nobody uses now.
+struct Unused {
+    key: Key,
+    /// Whether its persona may still call.
+    lasts: bool,
+    asked_ms: i64,
+    is_own: bool,
+    folders: usize,
 }
 
 /// Names one decision under one policy. An admitted capability never changes, and an entry of the map keeps it alive, so
@@ -180,7 +208,22 @@ impl Ruling {
 
     pub(super) fn find(&self, capability: &Arc<Capability>, session: &Session) -> Option<Arc<Granted>> {
         let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner);
-        granted.get(&Key::of(capability, session)).cloned()
+        let kept = granted.get(&Key::of(capability, session))?;
+        Some(Arc::clone(&kept.granted))
+    }
+
+    /// The same for somebody who calls.
+    pub(super) fn ask(&self, capability: &Arc<Capability>, session: &Session, now: Timestamp) -> Option<Arc<Granted>> {
+        let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = granted.get(&Key::of(capability, session))?;
+        kept.asked_ms.store(now.as_millisecond(), Ordering::Relaxed);
+        Some(Arc::clone(&kept.granted))
+    }
+
+    /// Lets go of all grants: who still calls under this policy has them computed once more.
+    pub(super) fn forget(&self) {
+        let gone = std::mem::take(&mut *self.granted.write().unwrap_or_else(PoisonError::into_inner));
+        drop(gone);
     }
 
     #[cfg(test)]
@@ -191,17 +234,75 @@ impl Ruling {
     /// Keeps a grant, or gives back the one that somebody else kept meanwhile. Grants of capabilities that are not
     /// `admitted` any more go, and so does that of another issue of the persona: nobody can find them, and each holds compiled code
     /// and open folders, of which a persona may have only so many.
-    pub(super) fn keep(&self, session: &Session, new: Arc<Granted>, admitted: &[Arc<Capability>]) -> Arc<Granted> {
+    pub(super) fn keep(
+        &self,
+        session: &Session,
+        new: Arc<Granted>,
+        admitted: &[Arc<Capability>],
+        now: Timestamp,
+    ) -> Arc<Granted> {
         let key = Key::of(&new.capability, session);
         let admitted: HashSet<usize> = admitted.iter().map(|one| Arc::as_ptr(one).addr()).collect();
         let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
         let is_replaced = |kept: &Key, one: &Granted| {
             kept.capability == key.capability && kept.persona != key.persona && one.grant.persona == new.grant.persona
         };
-        granted.retain(|kept, one| admitted.contains(&kept.capability) && !is_replaced(kept, one));
+        granted.retain(|kept, one| admitted.contains(&kept.capability) && !is_replaced(kept, &one.granted));
         if granted.len() >= GRANTS_MAX && !granted.contains_key(&key) {
             granted.clear();
         }
-        Arc::clone(granted.entry(key).or_insert(new))
+        let kept = granted.entry(key).or_insert_with(|| Kept {
+            granted: new,
+            asked_ms: AtomicI64::new(now.as_millisecond()),
+        });
+        Arc::clone(&kept.granted)
+    }
+
+    /// Lets go of grants that nobody uses until there is room for the folders of this one: of personas that are over first, and then
+    /// of those that asked the longest time ago. Whoever calls under one of them has it computed, and its folders opened, once more.
+    /// False: there would still be no room, and nobody's goes.
+    pub(super) fn make_room(&self, wanting: &Granted, is_over: impl Fn(&PersonaId, Digest) -> bool) -> bool {
+        let wanted = wanting.folders();
+        if wanted == 0 {
+            return false;
+        }
+        let persona = &wanting.grant.persona;
+        let missing = self.services.file_work.folders_missing(persona, wanted);
+        let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever uses one has a reference, and finds it only while nobody is here.
+        let is_unused = |kept: &Kept| Arc::strong_count(&kept.granted) == 1 && kept.granted.bound.get().is_some();
+        let mut unused: Vec<Unused> = granted
+            .iter()
+            .filter(|(_, kept)| is_unused(kept) && kept.granted.folders() > 0)
+            .map(|(key, kept)| Unused {
+                key: *key,
+                lasts: !is_over(&kept.granted.grant.persona, key.persona),
+                asked_ms: kept.asked_ms.load(Ordering::Relaxed),
+                is_own: kept.granted.grant.persona == *persona,
+                folders: kept.granted.folders(),
+            })
+            .collect();
+        unused.sort_unstable_by_key(|one| (one.lasts, one.asked_ms));
+        let (mut goes, mut freed) = (Vec::new(), 0_usize);
+        let mut let_go = |until: usize, whose: fn(&Unused) -> bool| {
+            unused.retain(|one| {
+                let stays = freed >= until || !whose(one);
+                if !stays {
+                    freed = freed.saturating_add(one.folders);
+                    goes.push(one.key);
+                }
+                stays
+            });
+            freed >= until
+        };
+        // What its own persona lets go of makes room for all as well; others let go of nothing that would not do.
+        if !(let_go(missing.own, |one| one.is_own) && let_go(missing.all, |_| true)) {
+            return false;
+        }
+        let gone: Vec<Kept> = goes.iter().filter_map(|key| granted.remove(key)).collect();
+        drop(granted);
+        // Their folders are closed when nobody waits for the grants of others.
+        drop(gone);
+        true
     }
 }

@@ -21,6 +21,8 @@ impl Dispatcher {
         let ruling = if *ruling.policy() == policy {
             ruling
         } else {
+            // Calls under the old one may last, and what they do not use makes room for the folders of those under the new one.
+            ruling.forget();
             Arc::new(Ruling::new(policy, &self.services))
         };
         Self {

@@ -2,6 +2,7 @@
 
 mod agent;
 mod breaker;
+mod folders;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -139,6 +140,10 @@ fn fixture(policy_text: &str, gate: GateOptions) -> Fixture {
 }
 
 fn fixture_compiled_by(compiler: CompilerKind, policy_text: &str, gate: GateOptions) -> Fixture {
+    fixture_within(FileWork::default(), compiler, policy_text, gate)
+}
+
+fn fixture_within(file_work: FileWork, compiler: CompilerKind, policy_text: &str, gate: GateOptions) -> Fixture {
     let clock = Arc::new(TestClock {
         now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
         passed: Mutex::default(),
@@ -157,7 +162,7 @@ fn fixture_compiled_by(compiler: CompilerKind, policy_text: &str, gate: GateOpti
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
-            file_work: FileWork::default(),
+            file_work,
             programs: Programs::default(),
             roots: Roots::default(),
             memory: None,
