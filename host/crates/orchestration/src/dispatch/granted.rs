@@ -232,7 +232,7 @@ impl Ruling {
     }
 
     /// Keeps a grant, or gives back the one that somebody else kept meanwhile. Grants of capabilities that are not
-    /// `admitted` any more go, and so does that of another issue of the persona: nobody can find them, and each holds compiled code
+    /// `admitted` any more go, and so do those of another issue of the persona: nobody can find them, and each holds compiled code
     /// and open folders, of which a persona may have only so many.
     pub(super) fn keep(
         &self,
@@ -244,9 +244,8 @@ impl Ruling {
         let key = Key::of(&new.capability, session);
         let admitted: HashSet<usize> = admitted.iter().map(|one| Arc::as_ptr(one).addr()).collect();
         let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
-        let is_replaced = |kept: &Key, one: &Granted| {
-            kept.capability == key.capability && kept.persona != key.persona && one.grant.persona == new.grant.persona
-        };
+        let is_replaced =
+            |kept: &Key, one: &Granted| kept.persona != key.persona && one.grant.persona == new.grant.persona;
         granted.retain(|kept, one| admitted.contains(&kept.capability) && !is_replaced(kept, &one.granted));
         if granted.len() >= GRANTS_MAX && !granted.contains_key(&key) {
             granted.clear();
