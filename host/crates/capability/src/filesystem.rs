@@ -88,15 +88,15 @@ pub(crate) async fn mounts(
     Ok(mounts)
 }
 
-/// Gives room for one more folder, if there is some.
-pub(crate) type Room<'a> = &'a dyn Fn() -> Option<places::Place>;
+/// Gives room for one more folder, or says why there is none.
+pub(crate) type Room<'a> = &'a dyn Fn() -> Result<places::Place, Failure>;
 
 /// Opens the folders of a grant, each from the operator's root that it lies below, and each in the room that it is given. May block
 /// for as long as the file system does.
 pub(crate) fn mount(permissions: &Permissions, roots: &Roots, room: Room<'_>) -> Result<Vec<Mount>, Failure> {
     let mut mounts = Vec::new();
     for path in permissions.file_read.iter().flat_map(|scope| &scope.paths) {
-        let room = room().ok_or_else(no_room)?;
+        let room = room()?;
         let folder = open_below(&roots.read, &path.host, Permission::FileRead)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
@@ -106,7 +106,7 @@ pub(crate) fn mount(permissions: &Permissions, roots: &Roots, room: Room<'_>) ->
         });
     }
     for path in permissions.file_write.iter().flat_map(|scope| &scope.paths) {
-        let room = room().ok_or_else(no_room)?;
+        let room = room()?;
         let folder = open_below(&roots.write, &path.host, Permission::FileWrite)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
@@ -132,7 +132,7 @@ pub(crate) fn mount_nothing(granted: &[Mount], room: Room<'_>) -> Result<Option<
     if granted.iter().any(|mount| mount.guest == "/") {
         return Ok(None);
     }
-    let room = room().ok_or_else(no_room)?;
+    let room = room()?;
     let nothing =
         rustix::fs::memfd_create("aral-nothing", rustix::fs::MemfdFlags::CLOEXEC).map_err(Failure::internal)?;
     Ok(Some(Mount {
@@ -141,12 +141,6 @@ pub(crate) fn mount_nothing(granted: &[Mount], room: Room<'_>) -> Result<Option<
         access: Access::Nothing,
         _room: room,
     }))
-}
-
-/// Nothing is opened that would take a descriptor from the host.
-fn no_room() -> Failure {
-    let message = "the folders of this persona, or those of all, are as many as the host keeps open";
-    Failure::new(Code::Unavailable, message).with_hint("raise `open_files_max` in [process] of aral.toml")
 }
 
 /// Opens `host` from the nearest of `roots` above it. Symbolic links on the way are followed only inside that root.

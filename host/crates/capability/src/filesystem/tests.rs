@@ -791,7 +791,7 @@ fn granted_folders_are_bounded_apart_from_what_guests_open() {
     let permissions = serde_json::from_value(scopes(folder.path(), 0, 0)).unwrap();
     let roots = roots(folder.path());
     // Four folders for all, two for a persona: those of one grant.
-    let all = FileWork::within(Some(64));
+    let all = FileWork::within(Some(16));
     let mounted = |persona: &str| {
         let persona = persona.parse().unwrap();
         mount(&permissions, &roots, &|| all.room_for_folder(&persona))
@@ -799,7 +799,11 @@ fn granted_folders_are_bounded_apart_from_what_guests_open() {
     let first = mounted("one").unwrap();
     let failure = mounted("one").err().unwrap();
     assert_eq!(failure.code, Code::Unavailable);
-    assert!(failure.hint.unwrap().contains("open_files_max"));
+    let hint = failure.hint.unwrap();
+    assert!(
+        hint.contains("16 descriptors") && hint.contains("open_files_max"),
+        "{hint}"
+    );
     let second = mounted("two").unwrap();
     assert!(mounted("three").is_err(), "those of all are open");
     drop(second);

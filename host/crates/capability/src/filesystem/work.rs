@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aral_contract::PersonaId;
+use aral_contract::{Code, Failure, PersonaId};
 use aral_runtime::process::OPEN_FILES_MAX_DEFAULT;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p2::{FsError, FsResult};
@@ -30,6 +30,9 @@ const OPEN_FILES_SHARE: usize = 4;
 /// The same for granted folders, which stay open from the first call under a grant on: a part of their own, as no guest lets go of
 /// one, and as those of many grants must leave guests something to open.
 const FOLDERS_PART: u64 = 16;
+/// As many of them there are also where that part is less, in a process that may have few descriptors, if they are not more than what
+/// guests have open. Stops a limit that nobody raised from refusing capabilities with some folders for good.
+const FOLDERS_MIN: usize = 256;
 /// The folders of one persona may be one in so many of them. By default that is as many as one grant can have.
 const FOLDERS_SHARE: usize = 2;
 
@@ -48,6 +51,7 @@ pub struct FoldersMissing {
 
 #[derive(Debug)]
 struct Shared {
+    descriptors: u64,
     turns: Places,
     open: Places,
     folders: Places,
@@ -65,8 +69,9 @@ impl FileWork {
     pub fn within(descriptors_max: Option<u64>) -> Self {
         let descriptors = descriptors_max.unwrap_or(OPEN_FILES_MAX_DEFAULT);
         let open = part(descriptors, OPEN_FILES_PART);
-        let folders = part(descriptors, FOLDERS_PART);
+        let folders = part(descriptors, FOLDERS_PART).max(open.min(FOLDERS_MIN));
         Self(Arc::new(Shared {
+            descriptors,
             turns: Places::new(FILE_WORK_MAX, FILE_WORK_MAX / FILE_WORK_SHARE),
             open: Places::new(open, (open / OPEN_FILES_SHARE).max(1)),
             folders: Places::new(folders, (folders / FOLDERS_SHARE).max(1)),
@@ -82,9 +87,19 @@ impl FileWork {
         }
     }
 
-    /// Room for one more granted folder of `persona`; none: there is none now.
-    pub(crate) fn room_for_folder(&self, persona: &PersonaId) -> Option<Place> {
-        self.0.folders.take_now(persona)
+    /// Room for one more granted folder of `persona`.
+    ///
+    /// # Errors
+    /// `host.unavailable`: there is none now. Nothing is opened that would take a descriptor from the host.
+    pub(crate) fn room_for_folder(&self, persona: &PersonaId) -> Result<Place, Failure> {
+        self.0.folders.take_now(persona).ok_or_else(|| {
+            let message = "the folders of this persona, or those of all, are as many as the host keeps open";
+            Failure::new(Code::Unavailable, message).with_hint(format!(
+                "they have a part of {} descriptors: raise `open_files_max` in [process] of aral.toml or, where another program made \
+                 the host or the system allows no more, what the process may have when it starts (`ulimit -n`)",
+                self.0.descriptors
+            ))
+        })
     }
 }
 
@@ -242,11 +257,13 @@ mod tests {
         };
         let folders = |all: &FileWork, persona: &str| {
             let persona = persona.parse().unwrap();
-            std::iter::from_fn(|| all.room_for_folder(&persona)).collect::<Vec<_>>()
+            std::iter::from_fn(|| all.room_for_folder(&persona).ok()).collect::<Vec<_>>()
         };
         for (descriptors, open, granted) in [
             (None, (4096, 1024), (1024, 512)),
-            (Some(1600), (400, 100), (100, 50)),
+            (Some(8192), (2048, 512), (512, 256)),
+            (Some(1024), (256, 64), (256, 128)),
+            (Some(64), (16, 4), (16, 8)),
             (Some(2), (1, 1), (1, 1)),
         ] {
             let all = FileWork::within(descriptors);

@@ -5,7 +5,7 @@ use super::*;
 /// A host with room for four folders, of which a persona may have two. `reader` has one, `both` has two, `echo` has none.
 fn four() -> Fixture {
     let policy = format!("{OPEN}file.read_roots = [\"/usr\"]\n");
-    let file_work = FileWork::within(Some(64));
+    let file_work = FileWork::within(Some(16));
     let compiler = RuntimeOptions::default().compiler;
     let fixture = fixture_within(file_work, compiler, &policy, GateOptions::default());
     let reads = |guests: &[&str]| {
