@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use aral_capability::egress::Egress;
-use aral_capability::{FileWork, Memory, Programs, Registry, Services};
+use aral_capability::{FileWork, Memory, Programs, Registry, SecretUses, Services};
 use aral_contract::document::{Kind, PublicKey};
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
@@ -164,6 +164,7 @@ impl HostBuilder {
             roots: aral_capability::Roots::default(),
             memory: self.memory.or(lent.memory).map(Memory::new),
             secrets: secrets.clone(),
+            secret_uses: SecretUses::default(),
             trace_hosts: None,
         };
         let dispatcher = Dispatcher::new(DispatcherParts {

@@ -35,7 +35,7 @@ use crate::manifest::Shape;
 use crate::registry::Capability;
 use crate::schema::Schemas;
 use crate::state::State;
-use crate::storage::Memory;
+use crate::storage::{Memory, SecretUses};
 use crate::{fault, filesystem, linker};
 use answer::{Check, Side};
 use stdio::{CappedOutput, StandardStreams};
@@ -63,6 +63,8 @@ pub struct Services {
     pub memory: Option<Memory>,
     /// Finds secrets; none: secret functions answer `unavailable`.
     pub secrets: Option<Secrets>,
+    /// Bounds what the guests of one persona do with secrets at once.
+    pub secret_uses: SecretUses,
     /// The hosts that learn to which trace a request belongs; none: all of them, and no `tracestate`.
     pub trace_hosts: Option<Vec<HostPattern>>,
 }
@@ -185,6 +187,7 @@ pub(crate) fn frame(grant: Arc<Grant>, services: &Services, mounts: Vec<Mount>, 
         programs: services.programs.clone(),
         memory: services.memory.clone(),
         secrets: services.secrets.clone(),
+        secret_uses: services.secret_uses.clone(),
         trace_hosts: services.trace_hosts.clone(),
         ungranted,
     }

@@ -18,7 +18,7 @@ use crate::egress::Egress;
 use crate::filesystem::{FileWork, Mount};
 use crate::functions::exec::Programs;
 use crate::functions::log::LogBook;
-use crate::storage::{Memory, STORE_OPERATIONS_PER_CALL_MAX};
+use crate::storage::{Memory, STORE_OPERATIONS_PER_CALL_MAX, SecretUses};
 
 /// Host-call events kept of one call: so many of those that were let through, and so many of those that were refused. Stops a
 /// guest from filling the audit log.
@@ -40,6 +40,7 @@ pub(crate) struct Frame {
     pub(crate) programs: Programs,
     pub(crate) memory: Option<Memory>,
     pub(crate) secrets: Option<Secrets>,
+    pub(crate) secret_uses: SecretUses,
     pub(crate) trace_hosts: Option<Vec<HostPattern>>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) ungranted: Ungranted,

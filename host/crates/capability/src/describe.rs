@@ -20,6 +20,7 @@ use crate::filesystem::FileWork;
 use crate::functions::exec::Programs;
 use crate::manifest::Descriptor;
 use crate::state::State;
+use crate::storage::SecretUses;
 use crate::{fault, linker};
 
 /// Longest schema or text that a guest may give, in bytes: all four together stay below what one host call copies.
@@ -114,6 +115,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         roots: Roots::default(),
         memory: None,
         secrets: None,
+        secret_uses: SecretUses::default(),
         trace_hosts: None,
     };
     Ok(Arc::new(Frame {
@@ -125,6 +127,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         programs: services.programs,
         memory: services.memory,
         secrets: services.secrets,
+        secret_uses: services.secret_uses,
         trace_hosts: services.trace_hosts,
         mounts: Vec::new(),
         ungranted: Ungranted::Observe,

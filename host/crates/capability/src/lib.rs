@@ -33,7 +33,7 @@ pub use imports::{Warning, check_imports};
 pub use inspect::{Inspection, inspect};
 pub use manifest::{Descriptor, Entry, ManifestBody, Shape};
 pub use registry::{Capability, Registry};
-pub use storage::Memory;
+pub use storage::{Memory, SecretUses};
 
 #[cfg(test)]
 mod testing;

@@ -1,10 +1,11 @@
 //! What the host lends to its guests for keeping things: the record store, with a bound on how many operations are under
-//! way. It asks no grant; the host functions do.
+//! way, and bounds on uses of secrets. It asks no grant; the host functions do.
 
 use std::fmt;
 use std::sync::Arc;
 
 use aral_memory::RecordStore;
+use tokio::sync::Semaphore;
 
 use crate::places::Places;
 
@@ -17,6 +18,25 @@ const STORE_OPERATIONS_SHARE: usize = 4;
 /// Operations that one call may have under way: a guest that stopped waiting for one asks for the next while that goes on. Stops a call
 /// from having all of its persona's.
 pub(crate) const STORE_OPERATIONS_PER_CALL_MAX: usize = 4;
+
+/// Uses of secrets that the guests of one persona may have under way, also of those that nobody waits for any more. Each place of
+/// secrets has a bound on all that it does at once, and serves who waits in the order in which they came: stops the guests of one
+/// persona from standing before everybody else.
+const SECRET_USES_PER_PERSONA_MAX: usize = 4;
+
+/// How the guests of a host share the places of its secrets. One for each host; cheap to clone, and all clones are the same.
+#[derive(Debug, Clone)]
+pub struct SecretUses(pub(crate) Arc<Places>);
+
+impl Default for SecretUses {
+    fn default() -> Self {
+        // All together are bounded where the secrets are, as what is there differs; a copy in memory takes nothing from anybody.
+        Self(Arc::new(Places::new(
+            Semaphore::MAX_PERMITS,
+            SECRET_USES_PER_PERSONA_MAX,
+        )))
+    }
+}
 
 /// A record store as guests may use it. Cheap to clone; all clones are the same.
 #[derive(Clone)]

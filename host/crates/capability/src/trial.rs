@@ -22,7 +22,7 @@ use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
 use crate::filesystem::{self, FileWork};
 use crate::functions::exec::Programs;
-use crate::storage::Memory;
+use crate::storage::{Memory, SecretUses};
 
 /// A runtime of one thread besides the one that may block.
 pub(crate) fn one_thread() -> tokio::runtime::Runtime {
@@ -170,6 +170,7 @@ impl Trial {
             programs: Programs::default(),
             memory,
             secrets,
+            secret_uses: SecretUses::default(),
             trace_hosts: None,
             mounts: Vec::new(),
             ungranted: Ungranted::Refuse,
@@ -207,6 +208,7 @@ impl Trial {
             programs: Programs::default(),
             memory: None,
             secrets: None,
+            secret_uses: SecretUses::default(),
             trace_hosts: None,
             mounts,
             ungranted,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
-use aral_capability::{FileWork, Programs, Registry, Roots, Services};
+use aral_capability::{FileWork, Programs, Registry, Roots, SecretUses, Services};
 use aral_contract::document::TrustStore;
 use aral_contract::event::{RoomFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Event, EventKind};
@@ -115,6 +115,7 @@ fn dispatcher(clock: &Arc<dyn Clock>, sink: Arc<dyn AuditSink>) -> Dispatcher {
             roots: Roots::default(),
             memory: None,
             secrets: None,
+            secret_uses: SecretUses::default(),
             trace_hosts: None,
         },
         policy: Policy::new(PolicyParts::default()).unwrap(),

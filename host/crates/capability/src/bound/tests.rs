@@ -71,6 +71,7 @@ impl Fixture {
             roots: self.roots.clone(),
             memory: None,
             secrets: None,
+            secret_uses: SecretUses::default(),
             trace_hosts: None,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
-use aral_capability::{FileWork, Programs, Roots, manifest};
+use aral_capability::{FileWork, Programs, Roots, SecretUses, manifest};
 use aral_contract::event::{RoomFuture, SinkUnavailable};
 use aral_contract::scope::AbsolutePath;
 use aral_contract::{Blame, Code, Digest, LimitsRequest, Permission, Permissions};
@@ -167,6 +167,7 @@ fn fixture_within(file_work: FileWork, compiler: CompilerKind, policy_text: &str
             roots: Roots::default(),
             memory: None,
             secrets: None,
+            secret_uses: SecretUses::default(),
             trace_hosts: None,
         },
         policy: policy(policy_text),

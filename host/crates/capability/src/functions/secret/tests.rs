@@ -338,13 +338,16 @@ async fn local_secrets_that_nobody_waits_for_do_not_pile_up() {
         ..Limits::default()
     };
     let secrets = local_secrets(&store);
-    let mut fixture = local_fixture(limits, &secrets);
+    // As of so many personas: each fixture has what the guests of one share for itself.
+    let mut fixtures = [(); LOCAL_OPERATIONS_MAX / 4 + 1].map(|()| local_fixture(limits.clone(), &secrets));
     store.stopped.store(true, Ordering::SeqCst);
     let mut answers = Vec::new();
-    for _ in 0..LOCAL_OPERATIONS_MAX + 4 {
-        answers.push(fixture.put("mine", vec![1]).await);
+    for fixture in &mut fixtures {
+        for _ in 0..4 {
+            answers.push(fixture.put("mine", vec![1]).await);
+        }
     }
-    answers.push(fixture.reveal("open").await.map(drop));
+    answers.push(fixtures[0].reveal("open").await.map(drop));
     let full = eventually(|| store.inside.load(Ordering::SeqCst) == LOCAL_OPERATIONS_MAX).await;
     let inside = store.inside.load(Ordering::SeqCst);
     // Before anything can fail here: the end of the test waits for them.
@@ -352,11 +355,57 @@ async fn local_secrets_that_nobody_waits_for_do_not_pile_up() {
     assert!(full, "{inside} were under way");
     assert!(answers.into_iter().all(|answer| told(answer).0 == "limit"));
     // Those that began are recorded when they end, the others never happen.
-    let written = || fixture.accesses().iter().filter(|access| access.2.is_none()).count();
+    let written = || {
+        let accesses = fixtures.iter().flat_map(Fixture::accesses);
+        accesses.filter(|access| access.2.is_none()).count()
+    };
     assert!(eventually(|| written() == LOCAL_OPERATIONS_MAX).await, "{}", written());
     assert!(eventually(|| store.inside.load(Ordering::SeqCst) == 0).await);
     let mut patient = local_fixture(Limits::default(), &secrets);
     assert!(patient.put("mine", vec![2]).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_guests_of_a_persona_keep_no_other_from_secrets() {
+    let limits = Limits {
+        secret_ms: 50,
+        ..Limits::default()
+    };
+    let mut fixture = fixture(limits, TestSource::of(&[("OPEN", "shown to all")]));
+    let uses = fixture.state.call.frame.secret_uses.clone();
+    for (persona, is_own) in [("another", false), ("tester", true)] {
+        let persona = persona.parse().unwrap();
+        let taken: Vec<_> = std::iter::from_fn(|| uses.0.take_now(&persona)).take(100).collect();
+        assert_eq!(taken.len(), 4);
+        let revealed = fixture.reveal("open").await;
+        let put = fixture.put("mine", vec![1]).await;
+        assert_eq!((revealed.is_err(), put.is_err()), (is_own, is_own), "{persona}");
+    }
+    assert!(fixture.reveal("open").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_local_write_has_its_place_until_it_has_ended() {
+    let store = Arc::new(TestStore::default());
+    let limits = Limits {
+        secret_ms: 20,
+        ..Limits::default()
+    };
+    let mut fixture = local_fixture(limits, &local_secrets(&store));
+    let uses = fixture.state.call.frame.secret_uses.clone();
+    let persona = fixture.state.call.frame.grant.persona.clone();
+    store.stopped.store(true, Ordering::SeqCst);
+    for left in [3, 2, 1, 0, 0] {
+        assert_eq!(told(fixture.put("mine", vec![1]).await).0, "limit");
+        let (own, _all) = uses.0.left(&persona);
+        // Before anything can fail here: the end of the test waits for the writes.
+        if own != left {
+            store.stopped.store(false, Ordering::SeqCst);
+        }
+        assert_eq!(own, left);
+    }
+    store.stopped.store(false, Ordering::SeqCst);
+    assert!(eventually(|| uses.0.left(&persona).0 == 4).await);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use aral_memory::{Secrets, WriteEnded};
 use super::super::{denied, reason_of};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::CallRecord;
+use crate::places::Place;
 
 const NO_SECRETS: &str = "this host has no secret store: add to aral.toml [secrets.names] with a line for each secret, such as NAME = \"env://VARIABLE\", or [memory] to store them here";
 
@@ -105,7 +106,7 @@ impl Use {
 
     /// The values of its secrets, in their order.
     pub(crate) async fn values(&self) -> Result<Vec<SecretValue>, Error> {
-        self.within_deadline(async |secrets: &Secrets| {
+        self.within_deadline(async |secrets: &Secrets, _place: Option<Place>| {
             let mut values = Vec::with_capacity(self.0.secrets.len());
             for name in &self.0.secrets {
                 let value = secrets.get(name).await;
@@ -119,12 +120,17 @@ impl Use {
     /// Stores a value under the name of its one secret. From here on it may happen whether or not the guest still waits, and is
     /// recorded where that is known.
     pub(crate) async fn store(&self, value: SecretValue) -> Result<(), Error> {
-        self.within_deadline(async |secrets: &Secrets| {
+        self.within_deadline(async |secrets: &Secrets, place: Option<Place>| {
+            let place = Arc::new(place);
             for name in &self.0.secrets {
-                let (recorder, own) = (Arc::clone(&self.0), name.clone());
-                let ended: WriteEnded = Box::new(move |written| match written {
-                    Ok(()) => recorder.end(None),
-                    Err(error) => recorder.end(Some(reason_of(&failed(&recorder.call, &own, error)))),
+                let (recorder, own, place) = (Arc::clone(&self.0), name.clone(), Arc::clone(&place));
+                let ended: WriteEnded = Box::new(move |written| {
+                    // Taken until the write has ended, also where nobody waits any more.
+                    let _place = place;
+                    match written {
+                        Ok(()) => recorder.end(None),
+                        Err(error) => recorder.end(Some(reason_of(&failed(&recorder.call, &own, error)))),
+                    }
                 });
                 let stored = secrets.put_told(name, &value, ended).await;
                 stored.map_err(|error| {
@@ -140,12 +146,21 @@ impl Use {
         .await
     }
 
-    async fn within_deadline<T>(&self, act: impl AsyncFnOnce(&Secrets) -> Result<T, Error>) -> Result<T, Error> {
-        let limit_ms = self.0.call.frame.grant.limits.secret_ms;
-        let done = match &self.0.call.frame.secrets {
+    /// Waits for a place of its persona's, and does it.
+    async fn within_deadline<T>(
+        &self,
+        act: impl AsyncFnOnce(&Secrets, Option<Place>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let frame = &self.0.call.frame;
+        let limit_ms = frame.grant.limits.secret_ms;
+        let done = match &frame.secrets {
             None => Err(Error::Unavailable(NO_SECRETS.to_owned())),
             Some(secrets) => {
-                let done = tokio::time::timeout(Duration::from_millis(limit_ms), act(secrets)).await;
+                let used = async {
+                    let place = frame.secret_uses.0.take(&frame.grant.persona).await;
+                    act(secrets, place).await
+                };
+                let done = tokio::time::timeout(Duration::from_millis(limit_ms), used).await;
                 done.unwrap_or_else(|_elapsed| {
                     Err(Error::Limit(format!(
                         "the place of secrets did not answer within `secret_ms`, {limit_ms} ms; what was to be stored may have been stored: raise it under [limits] in capability.toml, and in the policy"
