@@ -49,8 +49,7 @@ struct Running {
 impl Running {
     /// Since when nobody waits for anything in it; none: it begins, a call is under way, something is being said or a stream is open.
     fn silent_since(&self) -> Option<Instant> {
-        let since = self.line.presence.left_at();
-        since.filter(|_| self.line.under_way.is_empty())
+        self.line.presence.left_at()
     }
 }
 
@@ -274,7 +273,7 @@ impl SessionManager for OwnSessions {
             ClientJsonRpcMessage::Request(request) => {
                 let parts = request.request.extensions().get::<Parts>();
                 let place = parts.and_then(|parts| parts.extensions.get::<Place>()).cloned();
-                let begun = under_way.begin(&request.id, place.clone());
+                let begun = under_way.begin(&request.id, place.clone(), presence.enter());
                 (Some(begun.ok_or_else(|| self.refuse_twice(&request.id))?), place)
             }
             _ => (None, None),
@@ -587,8 +586,14 @@ mod tests {
         assert!(matches!(another().create_session().await, Err(SessionError::Full)));
         assert!(there(&third));
         one.send(answer(7)).await.unwrap();
+        let early = another().create_session().await;
+        assert!(
+            matches!(early, Err(SessionError::Full)),
+            "its client may be about to take up the answer"
+        );
+        long().await;
         another().create_session().await.map(drop).unwrap();
-        assert!(!there(&first), "its call has ended");
+        assert!(!there(&first), "its call has ended long ago");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use rmcp::model::{ClientJsonRpcMessage, ClientNotification, RequestId, ServerJso
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker, LocalSessionWorkerError};
 use rmcp::transport::{Transport, WorkerTransport};
 
+use super::presence::Open;
 use crate::connection::Place;
 
 /// All of one session.
@@ -31,6 +32,8 @@ struct Request {
     channel: Option<u64>,
     /// What its answer occupies until the library has sent it, also where nobody reads it any more.
     place: Option<Place>,
+    /// Its session is not silent until it has ended, and is from then on.
+    _open: Open,
 }
 
 /// One of them. Another that has its id later is another one.
@@ -42,7 +45,7 @@ pub(super) struct Begun {
 
 impl UnderWay {
     /// One begins; none: there is one with this id.
-    pub(super) fn begin(&self, id: &RequestId, place: Option<Place>) -> Option<Begun> {
+    pub(super) fn begin(&self, id: &RequestId, place: Option<Place>, open: Open) -> Option<Begun> {
         let mut requests = self.lock();
         let Requests { begun, of } = &mut *requests;
         let Entry::Vacant(vacant) = of.entry(id.clone()) else {
@@ -54,16 +57,12 @@ impl UnderWay {
             is_answered: false,
             channel: None,
             place,
+            _open: open,
         });
         Some(Begun {
             id: id.clone(),
             number: *begun,
         })
-    }
-
-    /// Whether none is.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().of.is_empty()
     }
 
     /// The library has opened this channel for it.
@@ -203,22 +202,27 @@ impl Transport<RoleServer> for Watched {
 mod tests {
     use serde_json::json;
 
+    use super::super::presence::Presence;
     use super::*;
+
+    fn begin(under_way: &UnderWay, id: &RequestId) -> Option<Begun> {
+        under_way.begin(id, None, Presence::default().enter())
+    }
 
     #[test]
     fn one_id_has_one_request_at_a_time() {
         let under_way = UnderWay::default();
         let (id, other) = (RequestId::Number(7), RequestId::String("7".into()));
-        let first = under_way.begin(&id, None).expect("the first");
-        assert!(under_way.begin(&id, None).is_none());
-        assert!(under_way.begin(&other, None).is_some(), "a text is no number");
+        let first = begin(&under_way, &id).expect("the first");
+        assert!(begin(&under_way, &id).is_none());
+        assert!(begin(&under_way, &other).is_some(), "a text is no number");
         under_way.end(&first);
-        let second = under_way.begin(&id, None).expect("the first has ended");
+        let second = begin(&under_way, &id).expect("the first has ended");
         // What is heard of the first too late does not end the second.
         under_way.end(&first);
-        assert!(under_way.begin(&id, None).is_none());
+        assert!(begin(&under_way, &id).is_none());
         under_way.end(&second);
-        assert!(under_way.begin(&id, None).is_some());
+        assert!(begin(&under_way, &id).is_some());
     }
 
     #[test]
@@ -231,16 +235,16 @@ mod tests {
         let id = RequestId::Number(7);
         assert!(!under_way.takes(&cancelled), "there is none");
         assert!(under_way.answer(&id).is_none());
-        under_way.begin(&id, None).expect("the first");
+        begin(&under_way, &id).expect("the first");
         assert!(under_way.takes(&cancelled));
         assert!(under_way.answer(&id).is_none(), "it was given up");
         assert!(!under_way.takes(&cancelled), "once is enough");
-        let begun = under_way.begin(&id, None).expect("the second");
+        let begun = begin(&under_way, &id).expect("the second");
         let answers = under_way.answer(&id).expect("it is there");
         assert_eq!(answers.number, begun.number);
         assert!(!under_way.takes(&cancelled), "it has its answer");
         under_way.end(&answers);
-        assert!(under_way.begin(&id, None).is_some());
+        assert!(begin(&under_way, &id).is_some());
         let other = message(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
         assert!(under_way.takes(&other));
     }
