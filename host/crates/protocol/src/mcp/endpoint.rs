@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::id::CallerName;
 use aral_contract::{CapabilityId, Code, Failure, TraceId};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -17,7 +16,7 @@ use rmcp::model::{ClientJsonRpcMessage, ClientRequest};
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::handler::Handler;
-use super::sessions::{OwnSessions, WhenFull};
+use super::sessions::OwnSessions;
 use super::{LAST_EVENT_ID, SESSION, message};
 use crate::body;
 use crate::bounds;
@@ -97,9 +96,7 @@ pub(crate) async fn serve(
         place = Some(taken.map_err(|beyond| full("mcp_streams_max", max, &beyond))?);
     }
     let max = bounds.mcp_sessions_max;
-    let when_full = when_full(&door.listener, &caller.name);
-    let sessions = OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), max, when_full);
-    let sessions = Arc::new(sessions);
+    let sessions = Arc::new(OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), max));
     parts.extensions.insert(door.shared.toolbox());
     let own = parts.extensions.get::<Place>().cloned();
     let calls = parts.extensions.get::<Called>().is_some();
@@ -150,15 +147,6 @@ pub(crate) async fn serve(
         }
     }
     Ok(response)
-}
-
-/// Whoever is taken for the caller of those who show nothing has no session of its own to give up.
-fn when_full(listener: &ListenerOptions, caller: &CallerName) -> WhenFull {
-    if listener.anonymous.as_ref() == Some(caller) {
-        WhenFull::Refuse
-    } else {
-        WhenFull::Replace
-    }
 }
 
 fn called(message: ClientJsonRpcMessage) -> Option<CapabilityId> {
@@ -271,23 +259,6 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    #[test]
-    fn those_who_show_nothing_end_no_sessions_of_each_other() {
-        let mut listener = ListenerOptions {
-            address: "127.0.0.1:1".parse().unwrap(),
-            hosts: Vec::new(),
-            origins: Vec::new(),
-            anonymous: None,
-            tls: None,
-            mcp: true,
-        };
-        let [desk, other]: [CallerName; 2] = ["desk", "other"].map(|name| name.parse().unwrap());
-        assert_eq!(when_full(&listener, &desk), WhenFull::Replace);
-        listener.anonymous = Some(desk.clone());
-        assert_eq!(when_full(&listener, &desk), WhenFull::Refuse);
-        assert_eq!(when_full(&listener, &other), WhenFull::Replace);
-    }
 
     #[test]
     fn a_stream_continues_an_answer_where_the_library_sees_one() {

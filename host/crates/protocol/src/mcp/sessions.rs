@@ -121,22 +121,12 @@ fn config(bounds: &Bounds) -> SessionConfig {
     config
 }
 
-/// What becomes of a new session of a caller that has all that it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WhenFull {
-    /// One that was silent for long makes room: clients leave without ending theirs.
-    Replace,
-    /// It is refused: whoever shows nothing would end the sessions of strangers.
-    Refuse,
-}
-
 /// The sessions of one caller, as the library sees them.
 #[derive(Debug)]
 pub(super) struct OwnSessions {
     all: Arc<Sessions>,
     caller: CallerName,
     max: u64,
-    when_full: WhenFull,
     full: OnceLock<Beyond>,
     twice: OnceLock<RequestId>,
     taken_up: OnceLock<Place>,
@@ -144,12 +134,11 @@ pub(super) struct OwnSessions {
 
 impl OwnSessions {
     /// `max` of them at most, and all callers together so many times as much as they may keep.
-    pub(super) fn new(all: Arc<Sessions>, caller: CallerName, max: u64, when_full: WhenFull) -> Self {
+    pub(super) fn new(all: Arc<Sessions>, caller: CallerName, max: u64) -> Self {
         Self {
             all,
             caller,
             max,
-            when_full,
             full: OnceLock::new(),
             twice: OnceLock::new(),
             taken_up: OnceLock::new(),
@@ -192,11 +181,8 @@ impl OwnSessions {
                 .places
                 .take_of(&self.caller, self.max, bounds::of_all(self.max));
             let Err(Beyond::Own { .. }) = taken else { return taken };
-            let silent = match self.when_full {
-                WhenFull::Replace => self.all.take_silent(&self.caller),
-                WhenFull::Refuse => None,
-            };
-            let Some(Running { line, .. }) = silent else {
+            // Clients leave without ending theirs.
+            let Some(Running { line, .. }) = self.all.take_silent(&self.caller) else {
                 return taken;
             };
             meters::rate_limited("mcp_sessions_max");
@@ -424,7 +410,7 @@ mod tests {
 
     /// Those of a caller that may have `max` of them, one of which makes room for another.
     fn own(all: &Arc<Sessions>, caller: &str, max: u64) -> OwnSessions {
-        OwnSessions::new(Arc::clone(all), caller.parse().unwrap(), max, WhenFull::Replace)
+        OwnSessions::new(Arc::clone(all), caller.parse().unwrap(), max)
     }
 
     /// A session that has begun, and the side of it that answers.
@@ -528,8 +514,6 @@ mod tests {
         let (others, _theirs) = other.create_session().await.unwrap();
         tokio::time::advance(SILENT_MIN).await;
         assert!(mine.has_session(&first).await.unwrap());
-        let stranger = OwnSessions::new(Arc::clone(&all), mine.caller.clone(), 2, WhenFull::Refuse);
-        assert!(matches!(stranger.create_session().await, Err(SessionError::Full)));
         let (_, third, _three) = begin_of(&all, 2).await;
         let there = |id: &SessionId| all.running().contains_key(id);
         assert_eq!([&first, &second, &third].map(there), [true, false, true]);
