@@ -5,6 +5,7 @@ use aral_contract::id::Namespace;
 use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
 
+use super::moves::goes_on;
 use super::{Act, Operator, Tell, Told};
 use crate::events::security;
 use crate::storage::store_failure;
@@ -120,10 +121,10 @@ impl Act for MemoryCheck {
             delete,
             &mut |checked| {
                 seen = *checked;
-                let _nobody_watches = tell(Told::Progress {
+                goes_on(tell(Told::Progress {
                     done: checked.records,
                     total: Some(total.max(checked.records)),
-                });
+                }))
             },
             &mut |damaged| {
                 let damaged = DamagedRecord::from(damaged);

@@ -140,10 +140,7 @@ impl Act for MemoryRotateEpoch {
         operator.check_recorded()?;
         let store = operator.store()?;
         operator.record(rotation::begun(rotation::EPOCH));
-        let rotated = store.rotate_epoch(&mut |step| match unless_unwatched(tell(progress(step))) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_it_goes_on_later) => ControlFlow::Break(()),
-        });
+        let rotated = store.rotate_epoch(&mut |step| goes_on(tell(progress(step))));
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
         let rotated = rotated.map_err(store_failure)?;
         operator.record(rotation::rotated(rotation::EPOCH));
@@ -344,6 +341,14 @@ fn unless_unwatched(told: Result<(), Failure>) -> Result<(), Failure> {
     match told {
         Err(failure) if failure.code != Code::Cancelled => Err(failure),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The same, for what says itself that it was ended.
+pub(super) fn goes_on(told: Result<(), Failure>) -> ControlFlow<()> {
+    match unless_unwatched(told) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_it_goes_on_later) => ControlFlow::Break(()),
     }
 }
 

@@ -209,6 +209,38 @@ fn an_import_ends_with_its_server_and_not_with_whoever_watches() {
 }
 
 #[test]
+fn a_check_ends_with_its_server_and_not_with_whoever_watches() {
+    let lab = Lab::new();
+    let dir = lab.operator.storage().memory().unwrap().dir.clone();
+    let slots = std::fs::OpenOptions::new().write(true).open(dir.join("slots")).unwrap();
+    // The keys of all records are gone.
+    let bytes = slots.metadata().unwrap().len();
+    slots
+        .write_all_at(&vec![0; usize::try_from(bytes - 4096).unwrap()], 4096)
+        .unwrap();
+    let check = |code| {
+        let check = MemoryCheck {
+            delete_damaged: true,
+            delete_nameless: false,
+        };
+        check.act(&lab.operator, &mut |_| Err(Failure::new(code, "nobody hears it")))
+    };
+    let failure = check(Code::Unavailable).map(drop).unwrap_err();
+    assert!(failure.message.contains("was ended"), "{failure}");
+    let deleted = |events: &[String]| {
+        let deleted = events.iter().filter(|one| one.starts_with("memory_damaged_deleted"));
+        deleted.count()
+    };
+    let events = lab.events();
+    assert_eq!(deleted(&events), 0, "{events:?}");
+    assert!(events.last().unwrap().ends_with("; cut off"), "{events:?}");
+    assert_eq!(check(Code::Cancelled).unwrap().deleted, 3);
+    let events = lab.events();
+    assert_eq!(deleted(&events), 3, "{events:?}");
+    assert!(events.last().unwrap().ends_with("; whole"), "{events:?}");
+}
+
+#[test]
 fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
     let lab = Lab::new();
     let secrets = lab.operator.secrets().unwrap();

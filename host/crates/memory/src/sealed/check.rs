@@ -2,6 +2,7 @@
 //! stops whatever has to open all: a listing, a rotation, a backup.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use aral_contract::id::Namespace;
 
@@ -75,15 +76,15 @@ pub(super) enum Look {
 impl SealedStore {
     /// Opens every record of both spaces, and tells of each that does not open, and of each namespace whose name does not. What
     /// `delete` says is taken out and its keys destroyed: whatever of it could still be saved must be saved before. Reading and
-    /// writing go on meanwhile.
+    /// writing go on meanwhile. It ends where `progress` says so; what was taken out until then was told of.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
-    /// read as such; and as [`RecordStore::apply`](crate::RecordStore::apply).
+    /// read as such; [`StoreError::Invalid`] if it was ended; and as [`RecordStore::apply`](crate::RecordStore::apply).
     pub fn check(
         &self,
         delete: Delete,
-        progress: &mut dyn FnMut(&Checked),
+        progress: &mut dyn FnMut(&Checked) -> ControlFlow<()>,
         found: &mut dyn FnMut(Damaged),
     ) -> Result<Checked, StoreError> {
         // A record that moves between roots while this runs could be missed in both.
@@ -91,9 +92,13 @@ impl SealedStore {
         let mut checked = Checked::default();
         let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let count = |one: &mut u64| *one = one.saturating_add(1);
+        let mut step = |checked: &Checked| match progress(checked) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StoreError::Invalid("the check was ended before it was done".to_owned())),
+        };
         self.0.each_nameless(&mut |space, place| {
             count(&mut checked.nameless);
-            progress(&checked);
+            step(&checked)?;
             let deleted = delete.nameless;
             if deleted {
                 self.0.discard_all(&place)?;
@@ -106,8 +111,7 @@ impl SealedStore {
                 place: hex(&place),
                 deleted,
             });
-            progress(&checked);
-            Ok(())
+            step(&checked)
         })?;
         let mut doomed: Vec<(Work, Damaged)> = Vec::new();
         let looked = self.0.each_place(&mut |space, namespace, place| {
@@ -115,14 +119,13 @@ impl SealedStore {
                 Look::Gone => return Ok(()),
                 Look::Whole(_) => {
                     count(&mut checked.records);
-                    progress(&checked);
-                    return Ok(());
+                    return step(&checked);
                 }
                 Look::Damaged(header) => header,
             };
             count(&mut checked.records);
             count(&mut checked.damaged);
-            progress(&checked);
+            step(&checked)?;
             let one = Damaged {
                 namespace: Some(namespace.clone()),
                 is_secret: space == Space::Secrets,
@@ -138,13 +141,13 @@ impl SealedStore {
             doomed.push((Work::Discard { place: *place, header }, one));
             if doomed.len() == AT_ONCE {
                 self.0.discard_some(&mut doomed, &mut checked, found)?;
-                progress(&checked);
+                step(&checked)?;
             }
             Ok::<(), StoreError>(())
         });
         // What was found goes, whatever keeps more from being found.
         let discarded = self.0.discard_some(&mut doomed, &mut checked, found);
-        progress(&checked);
+        let _at_its_end = progress(&checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
         let mut recounted = Ok(());
         for namespace in changed {

@@ -1702,7 +1702,14 @@ fn check(store: &SealedStore, damaged: bool) -> (Checked, Vec<Damaged>) {
 
 fn check_with(store: &SealedStore, delete: Delete) -> (Checked, Vec<Damaged>) {
     let (mut found, mut seen) = (Vec::new(), Checked::default());
-    let checked = store.check(delete, &mut |now| seen = *now, &mut |one| found.push(one));
+    let checked = store.check(
+        delete,
+        &mut |now| {
+            seen = *now;
+            ControlFlow::Continue(())
+        },
+        &mut |one| found.push(one),
+    );
     let checked = checked.unwrap();
     assert_eq!(seen, checked, "whoever watches sees all of it");
     (checked, found)
