@@ -178,8 +178,13 @@ fn an_import_ends_where_nothing_more_can_be_recorded() {
     store.memory().apply(&notes, puts, &Quota::UNLIMITED).unwrap();
     let backup = lab.backup();
     lab.events();
-    lab.kept.fill();
-    let failure = lab.import(&backup).map(drop).unwrap_err();
+    let failure = lab.import_watched(&backup, &mut |told| {
+        if matches!(told, Told::Progress { done: 1.., .. }) {
+            lab.kept.fill();
+        }
+        Ok(())
+    });
+    let failure = failure.map(drop).unwrap_err();
     assert_eq!(failure.code, Code::AuditUnavailable);
     let events = lab.events();
     // All that was written is on record, and the import was not gone on with.
@@ -204,8 +209,11 @@ fn an_import_ends_with_its_server_and_not_with_whoever_watches() {
     assert!(lab.events().last().unwrap().ends_with("; whole"));
     let failure = told(Code::Unavailable).map(drop).unwrap_err();
     assert_eq!(failure.code, Code::Unavailable);
-    let ended = format!("cut off: {}", failure.code);
-    assert!(lab.events().last().unwrap().ends_with(&ended), "it says so");
+    // Nothing was written by then.
+    let ended = format!("classified up to none; cut off: {}", failure.code);
+    let events = lab.events();
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[1].ends_with(&ended), "{events:?}");
 }
 
 #[test]

@@ -146,7 +146,8 @@ fn an_import_waits_for_the_disk_once_for_many_records() {
     assert_eq!(get(&*to.memory(), "notes", "large").unwrap().value.len(), 9 << 20);
     // What is large goes alone, and may part two that would go together.
     let commits = commits.load(Ordering::Relaxed);
-    assert!((2..=5).contains(&commits) && told <= 5, "{commits} {told}");
+    // It is told of each, and twice while it is read first.
+    assert!((2..=5).contains(&commits) && told <= 5 + 2, "{commits} {told}");
 }
 
 #[test]

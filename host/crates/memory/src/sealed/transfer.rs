@@ -116,7 +116,8 @@ impl SealedStore {
     }
 
     /// Reads a backup twice: first to the end, to see that it is whole and the key is right, then into the store. `told` of what
-    /// was written since it was told before, and of all of it in numbers, after each commit; it may end the import there.
+    /// was written since it was told before, and of all of it in numbers, after each commit, and of nothing while it is read first; it may
+    /// end the import there.
     ///
     /// # Errors
     /// [`BackupError`]. If the backup is not whole, or not for this key, nothing was changed; if the store or the file fails
@@ -134,10 +135,18 @@ impl SealedStore {
         let seek = |source| BackupError::Io { action: "read", source };
         let start = start.map_err(seek)?;
         let mut reader = Reader::begin(with, from)?;
-        while reader.next()?.is_some() {}
+        let (mut imported, mut read) = (Imported::default(), 0_usize);
+        while reader.next()?.is_some() {
+            read = read.wrapping_add(1);
+            if read.is_multiple_of(GROUP_MAX) && told(&imported, &[]).is_break() {
+                return Ok(imported);
+            }
+        }
+        if told(&imported, &[]).is_break() {
+            return Ok(imported);
+        }
         from.seek(std::io::SeekFrom::Start(start)).map_err(seek)?;
         let mut reader = Reader::begin(with, from)?;
-        let mut imported = Imported::default();
         let (mut together, mut bytes) = (Vec::new(), 0_u64);
         while let Some(kept) = reader.next()? {
             if kept.expires.is_some_and(|expires| expires <= self.0.now()) {
