@@ -111,7 +111,8 @@ impl Act for MemoryRotateKey {
         };
         operator.record(rotation::begun(&format!("memory, to key {}", key.id())));
         // Whoever watched may be gone; the store must not stay between two keys for that.
-        let rotated = store.rotate_key(&key, &mut |step| drop(tell(progress(step))));
+        let mut step = |step| goes_on(tell(progress(step)));
+        let rotated = store.alone().and_then(|alone| alone.rotate_key(&key, &mut step));
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed("memory", error)));
         let rotated = rotated.map_err(store_failure)?;
         operator.record(rotation::rotated("memory"));

@@ -217,6 +217,29 @@ fn an_import_ends_with_its_server_and_not_with_whoever_watches() {
 }
 
 #[test]
+fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
+    let lab = Lab::new();
+    let rotate = |digits: &str, told: Option<Code>| {
+        let text = Zeroizing::new(digits.repeat(32).into_bytes());
+        let act = MemoryRotateKey {
+            key: NewKey::Text(Hidden::new(text)),
+        };
+        act.act(&lab.operator, &mut |_| {
+            told.map_or(Ok(()), |code| Err(Failure::new(code, "nobody hears it")))
+        })
+    };
+    let is_rotating = || lab.operator.store().unwrap().status().unwrap().is_rotating;
+    rotate("6b", Some(Code::Unavailable)).map(drop).unwrap_err();
+    let last = lab.events().pop().unwrap();
+    assert!(last.starts_with("memory_rotation_failed"), "{last}");
+    assert!(is_rotating());
+    assert!(rotate("6b", None).unwrap().resumed);
+    assert!(!is_rotating());
+    assert!(!rotate("7c", Some(Code::Cancelled)).unwrap().resumed);
+    assert!(!is_rotating());
+}
+
+#[test]
 fn a_check_ends_with_its_server_and_not_with_whoever_watches() {
     let lab = Lab::new();
     let dir = lab.operator.storage().memory().unwrap().dir.clone();

@@ -56,12 +56,7 @@ impl SealedStore {
             progress(step);
             ControlFlow::Continue(())
         };
-        let _alone = self.0.alone()?;
-        if self.0.begun()? == Begun::Epoch {
-            self.0.new_epoch(&mut to_the_end)?;
-        }
-        let resumed = self.0.begin(new)?;
-        self.0.finish(new, resumed, &mut to_the_end)
+        self.alone()?.rotate_key(new, &mut to_the_end)
     }
 
     /// Begins a new epoch: seals everything anew under the same master key and a new epoch key, and destroys the old epoch
@@ -93,6 +88,24 @@ pub struct Alone<'a> {
 }
 
 impl Alone<'_> {
+    /// As [`SealedStore::rotate_key`], and ends where `progress` says so: either key opens the store then, and it goes on from there when
+    /// it is called again.
+    ///
+    /// # Errors
+    /// The same, but for [`StoreError::Busy`]; and [`StoreError::Invalid`] if it was ended.
+    pub fn rotate_key(
+        &self,
+        new: &MasterKey,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Rotated, StoreError> {
+        let store = &self.store.0;
+        if store.begun()? == Begun::Epoch {
+            store.new_epoch(progress)?;
+        }
+        let resumed = store.begin(new)?;
+        store.finish(new, resumed, progress)
+    }
+
     /// As [`SealedStore::rotate_epoch`].
     ///
     /// # Errors
