@@ -240,7 +240,7 @@ impl Dispatcher {
         let capability = self.registry.find(capability, version)?;
         self.check_documents(session, &capability, now)
             .map_err(|failure| Denied::by(failure, vec!["trust"]))?;
-        if let Some(granted) = ruling.ask(&capability, session, now) {
+        if let Some(granted) = ruling.ask(&capability, session, self.clock.elapsed()) {
             return Ok(granted);
         }
         let decision = self.decide(session, &capability, ruling.policy());
@@ -255,7 +255,7 @@ impl Dispatcher {
             Ok(grant) => {
                 let services = Arc::clone(ruling.services());
                 let granted = Granted::new(capability, Arc::new(grant), persona, decision.terms, services);
-                Ok(ruling.keep(session, Arc::new(granted), &self.registry.list(), now))
+                Ok(ruling.keep(session, Arc::new(granted), &self.registry.list(), self.clock.elapsed()))
             }
             Err(denial) => Err(Denied::by(Failure::from(&denial), denial.parties())),
         }

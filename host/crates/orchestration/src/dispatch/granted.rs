@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aral_capability::{Bound, Call, Capability, Completion, Roots, Services, Ungranted, bind};
 use aral_contract::{Code, Digest, Failure, Grant, PersonaId};
 use aral_runtime::{Runtime, within_wall};
 use futures::FutureExt as _;
-use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::budget::Terms;
@@ -153,8 +153,8 @@ pub(super) struct Ruling {
 #[derive(Debug)]
 struct Kept {
     granted: Arc<Granted>,
-    /// When a caller asked for it last, in milliseconds of the time of day.
-    asked_ms: AtomicI64,
+    /// When a caller asked for it last, in milliseconds of the clock that never goes back.
+    asked_ms: AtomicU64,
 }
 
 /// A grant whose folders are open, and that nobody uses now.
@@ -162,7 +162,7 @@ struct Unused {
     key: Key,
     /// Whether its persona may still call.
     lasts: bool,
-    asked_ms: i64,
+    asked_ms: u64,
     is_own: bool,
     folders: usize,
 }
@@ -212,11 +212,16 @@ impl Ruling {
         Some(Arc::clone(&kept.granted))
     }
 
-    /// The same for somebody who calls.
-    pub(super) fn ask(&self, capability: &Arc<Capability>, session: &Session, now: Timestamp) -> Option<Arc<Granted>> {
+    /// The same for somebody who calls, when so much has passed.
+    pub(super) fn ask(
+        &self,
+        capability: &Arc<Capability>,
+        session: &Session,
+        passed: Duration,
+    ) -> Option<Arc<Granted>> {
         let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner);
         let kept = granted.get(&Key::of(capability, session))?;
-        kept.asked_ms.store(now.as_millisecond(), Ordering::Relaxed);
+        kept.asked_ms.store(in_ms(passed), Ordering::Relaxed);
         Some(Arc::clone(&kept.granted))
     }
 
@@ -239,7 +244,7 @@ impl Ruling {
         session: &Session,
         new: Arc<Granted>,
         admitted: &[Arc<Capability>],
-        now: Timestamp,
+        passed: Duration,
     ) -> Arc<Granted> {
         let key = Key::of(&new.capability, session);
         let admitted: HashSet<usize> = admitted.iter().map(|one| Arc::as_ptr(one).addr()).collect();
@@ -252,7 +257,7 @@ impl Ruling {
         }
         let kept = granted.entry(key).or_insert_with(|| Kept {
             granted: new,
-            asked_ms: AtomicI64::new(now.as_millisecond()),
+            asked_ms: AtomicU64::new(in_ms(passed)),
         });
         Arc::clone(&kept.granted)
     }
@@ -304,4 +309,8 @@ impl Ruling {
         drop(gone);
         true
     }
+}
+
+fn in_ms(passed: Duration) -> u64 {
+    u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -67,6 +67,8 @@ async fn folders_of_those_who_asked_the_longest_time_ago_make_room() {
         assert_eq!(fixture.reads(session, "reader").await, ANEW);
         assert_eq!(fixture.reads(session, "echo").await, ANEW);
     }
+    // Who asked last did so also where the time of day was set back.
+    fixture.set_clock("2026-05-31T23:00:00Z");
     assert_eq!(fixture.reads(&sessions[0], "reader").await, KEPT);
     for session in &sessions[4..] {
         assert_eq!(fixture.reads(session, "reader").await, ANEW);
