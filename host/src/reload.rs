@@ -246,6 +246,7 @@ impl<'a> Renewal<'a> {
         self.take_documents()?;
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
         let mut left_out = then();
+        before.give_way_to(&self.dispatcher);
         left_out.extend(self.record(&before));
         let manifests = self.manifests.iter().map(|manifest| manifest.digest);
         self.in_force.manifests = manifests.chain(self.lapsed_manifests).collect();

@@ -568,6 +568,35 @@ fn what_cannot_be_written_down_ends_nobody() {
 }
 
 #[test]
+fn grants_of_the_policy_before_are_let_go_when_another_one_holds_and_not_before() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.persona("p.json", "p");
+    let config = |more: &str| lab.config(&["a.json"], &["p.json"], more);
+    let policy = "[policy]\ncapabilities = [\"*\"]\n";
+    let host = lab.host(config(policy));
+    let session = host.session_of(&"p".parse().unwrap()).unwrap();
+    let old = host.dispatcher();
+    let granted = || old.authorize(&session, &"a".parse().unwrap(), None).unwrap();
+    let first = granted();
+    let another = config(&format!("{policy}breaker.failures = 3\n"));
+    for (config, holds, is_kept) in [
+        (&another, false, true),
+        (&config(policy), true, true),
+        (&another, true, false),
+    ] {
+        let renewal = Renewal::new(&host, config, InForce::check_unserved).unwrap();
+        assert!(Arc::ptr_eq(&granted(), &first));
+        if holds {
+            renewal.commit(Vec::new).unwrap();
+        } else {
+            drop(renewal);
+        }
+        assert_eq!(Arc::ptr_eq(&granted(), &first), is_kept);
+    }
+}
+
+#[test]
 fn while_a_configuration_is_taken_no_other_process_admits_anything() {
     let lab = Lab::new();
     let config = lab.config(&[], &[], "");

@@ -21,8 +21,6 @@ impl Dispatcher {
         let ruling = if *ruling.policy() == policy {
             ruling
         } else {
-            // Calls under the old one may last, and what they do not use makes room for the folders of those under the new one.
-            ruling.forget();
             Arc::new(Ruling::new(policy, &self.services))
         };
         Self {
@@ -40,6 +38,15 @@ impl Dispatcher {
             keeper: Arc::clone(&self.keeper),
             sampling: self.sampling,
             meters: Arc::clone(&self.meters),
+        }
+    }
+
+    /// Lets go of what was granted under these rules, once `next` is in force with others: calls under the old ones may last, and
+    /// what they do not use makes room for the folders of those under the new ones. Of rules that `next` shares nothing goes.
+    pub fn give_way_to(&self, next: &Self) {
+        let (ruling, others) = (self.ruling.load_full(), next.ruling.load_full());
+        if !Arc::ptr_eq(&ruling, &others) {
+            ruling.forget();
         }
     }
 }

@@ -148,6 +148,11 @@ async fn calls_under_an_old_policy_keep_no_folder_that_they_do_not_use() {
     let policy = policy(&format!("{OPEN}file.read_roots = [\"/usr\"]\nbreaker.failures = 3\n"));
     let registry = fixture.dispatcher.registry().renewed(|_| true);
     let renewed = fixture.dispatcher.renewed(registry, policy, TrustStore::default());
+    // Until the new one is in force, and if it never is, nothing has changed.
+    for session in &sessions {
+        assert_eq!(fixture.reads(session, "reader").await, KEPT);
+    }
+    fixture.dispatcher.give_way_to(&renewed);
     let id = "reader".parse().unwrap();
     for session in &sessions[1..] {
         renewed.prepare(session, &id, None).await.unwrap();
