@@ -91,12 +91,18 @@ pub(crate) async fn mounts(
 /// Gives room for one more folder, or says why there is none.
 pub(crate) type Room<'a> = &'a dyn Fn() -> Result<places::Place, Failure>;
 
-/// Opens the folders of a grant, each from the operator's root that it lies below, and each in the room that it is given. May block
-/// for as long as the file system does.
+/// Opens the folders of a grant, each from the operator's root that it lies below, and each in the room that it is given. The room for
+/// all of them is taken first: two grants of which each has half of its folders open would both be refused. May block for as long as
+/// the file system does.
 pub(crate) fn mount(permissions: &Permissions, roots: &Roots, room: Room<'_>) -> Result<Vec<Mount>, Failure> {
+    let read = permissions.file_read.iter().flat_map(|scope| &scope.paths);
+    let read = read.map(|path| room().map(|room| (path, room)));
+    let read = read.collect::<Result<Vec<_>, Failure>>()?;
+    let written = permissions.file_write.iter().flat_map(|scope| &scope.paths);
+    let written = written.map(|path| room().map(|room| (path, room)));
+    let written = written.collect::<Result<Vec<_>, Failure>>()?;
     let mut mounts = Vec::new();
-    for path in permissions.file_read.iter().flat_map(|scope| &scope.paths) {
-        let room = room()?;
+    for (path, room) in read {
         let folder = open_below(&roots.read, &path.host, Permission::FileRead)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),
@@ -105,8 +111,7 @@ pub(crate) fn mount(permissions: &Permissions, roots: &Roots, room: Room<'_>) ->
             _room: room,
         });
     }
-    for path in permissions.file_write.iter().flat_map(|scope| &scope.paths) {
-        let room = room()?;
+    for (path, room) in written {
         let folder = open_below(&roots.write, &path.host, Permission::FileWrite)?;
         mounts.push(Mount {
             guest: path.guest.to_string(),

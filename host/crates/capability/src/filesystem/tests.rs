@@ -786,6 +786,20 @@ async fn what_could_not_be_opened_takes_no_room() {
 }
 
 #[test]
+fn there_is_room_for_all_folders_of_a_grant_before_one_is_opened() {
+    let folder = lay_out();
+    let host = folder.path().join("in/missing").to_str().unwrap().to_owned();
+    let paths = json!([{ "guest": "/a", "host": host }, { "guest": "/b", "host": host }]);
+    let permissions = serde_json::from_value(json!({ "file:read": { "paths": paths } })).unwrap();
+    for (descriptors, expected) in [(4, Code::Unavailable), (16, Code::ConfigInvalid)] {
+        let all = FileWork::within(Some(descriptors));
+        let mounted = mount(&permissions, &roots(folder.path()), &|| all.room_for_folder(&tester()));
+        assert_eq!(mounted.err().unwrap().code, expected, "{descriptors}");
+        assert!(all.room_for_folder(&tester()).is_ok(), "it was given back");
+    }
+}
+
+#[test]
 fn granted_folders_are_bounded_apart_from_what_guests_open() {
     let folder = lay_out();
     let permissions = serde_json::from_value(scopes(folder.path(), 0, 0)).unwrap();

@@ -12,6 +12,9 @@ use super::limits::Reservation;
 use super::stage::{Stage, Told, tell};
 use crate::meters::Timed;
 
+/// How often room is made for the folders of one call. Stops a call whose room others take each time from closing the folders of all.
+const ROOM_ATTEMPTS_MAX: usize = 8;
+
 impl Dispatcher {
     pub(super) async fn enter_and_invoke(
         &self,
@@ -56,14 +59,15 @@ impl Dispatcher {
     }
 
     /// The capability, with its folders open. Where there is no room for those, folders of grants that nobody uses are closed, and it is
-    /// tried once more.
+    /// tried again: others may take the room that was made, and what was let go of may still be held by what a call of it left behind.
     pub(super) async fn bound<'a>(&self, granted: &'a Granted) -> Result<&'a Bound, Failure> {
-        match granted.bound(&self.runtime).await {
-            Err(failure) if failure.code == Code::Unavailable && self.make_room(granted) => {
-                granted.bound(&self.runtime).await
+        for _ in 0..ROOM_ATTEMPTS_MAX {
+            match granted.bound(&self.runtime).await {
+                Err(failure) if failure.code == Code::Unavailable && self.make_room(granted) => {}
+                bound => return bound,
             }
-            bound => bound,
         }
+        granted.bound(&self.runtime).await
     }
 
     fn make_room(&self, granted: &Granted) -> bool {

@@ -271,8 +271,9 @@ impl Ruling {
             return false;
         }
         let persona = &wanting.grant.persona;
-        let missing = self.services.file_work.folders_missing(persona, wanted);
         let mut granted = self.granted.write().unwrap_or_else(PoisonError::into_inner);
+        // Here, so that of two who want room the second sees what the first has let go of.
+        let missing = self.services.file_work.folders_missing(persona, wanted);
         // Whoever uses one has a reference, and finds it only while nobody is here.
         let is_unused = |kept: &Kept| Arc::strong_count(&kept.granted) == 1 && kept.granted.bound.get().is_some();
         let mut unused: Vec<Unused> = granted

@@ -118,6 +118,25 @@ async fn folders_that_are_in_use_stay_open() {
 }
 
 #[tokio::test]
+async fn of_those_who_want_room_at_once_all_get_some() {
+    let fixture = four();
+    let id = "reader".parse().unwrap();
+    for round in 0..10 {
+        let sessions = ["a", "b", "c", "d"].map(|name| opened(&fixture, &format!("{name}{round}")));
+        let dispatcher = &fixture.dispatcher;
+        let prepared = tokio::join!(
+            dispatcher.prepare(&sessions[0], &id, None),
+            dispatcher.prepare(&sessions[1], &id, None),
+            dispatcher.prepare(&sessions[2], &id, None),
+            dispatcher.prepare(&sessions[3], &id, None),
+        );
+        for prepared in <[Result<(), Failure>; 4]>::from(prepared) {
+            prepared.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_persona_that_has_its_share_makes_room_for_itself_alone() {
     let fixture = four();
     let [one, two, three] = ["one", "two", "three"].map(|id| opened(&fixture, id));
