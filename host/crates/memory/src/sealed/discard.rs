@@ -18,8 +18,8 @@ use crate::store::StoreError;
 /// Slots that may say they are of one place. There is one, and after a cut two: more are somebody's who wrote the file.
 pub(super) const SLOTS_MAX: usize = 16;
 
-/// What the group of a plan discards or may have to, all of it: the slots are walked through once for all, since all may have lost
-/// theirs.
+/// What the group of a plan discards or may have to, all of it, since all may have lost their slots: those are walked through once for
+/// all that is known by then, and so at most once for each request that meets damage.
 #[derive(Default)]
 pub(super) struct Discarded {
     places: HashSet<Place>,
