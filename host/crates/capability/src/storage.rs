@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aral_contract::SecretReference;
 use aral_memory::RecordStore;
 use tokio::sync::Semaphore;
 
@@ -19,22 +20,38 @@ const STORE_OPERATIONS_SHARE: usize = 4;
 /// from having all of its persona's.
 pub(crate) const STORE_OPERATIONS_PER_CALL_MAX: usize = 4;
 
-/// Uses of secrets that the guests of one persona may have under way, also of those that nobody waits for any more. Each place of
-/// secrets has a bound on all that it does at once, and serves who waits in the order in which they came: stops the guests of one
-/// persona from standing before everybody else.
+/// Uses of local secrets that the guests of one persona may have under way, and as many of those in Vault; a local write also where
+/// nobody waits for it any more. Each place of secrets has a bound on all that it does at once, and serves who waits in the order in
+/// which they came: stops the guests of one persona from standing before everybody else.
 const SECRET_USES_PER_PERSONA_MAX: usize = 4;
 
 /// How the guests of a host share the places of its secrets. One for each host; cheap to clone, and all clones are the same.
 #[derive(Debug, Clone)]
-pub struct SecretUses(pub(crate) Arc<Places>);
+pub struct SecretUses {
+    /// Apart, so that one that hangs does not keep a persona from the other.
+    local: Arc<Places>,
+    vault: Arc<Places>,
+}
 
 impl Default for SecretUses {
     fn default() -> Self {
-        // All together are bounded where the secrets are, as what is there differs; a copy in memory takes nothing from anybody.
-        Self(Arc::new(Places::new(
-            Semaphore::MAX_PERMITS,
-            SECRET_USES_PER_PERSONA_MAX,
-        )))
+        // All together are bounded where the secrets are, as what is there differs.
+        let places = || Arc::new(Places::new(Semaphore::MAX_PERMITS, SECRET_USES_PER_PERSONA_MAX));
+        Self {
+            local: places(),
+            vault: places(),
+        }
+    }
+}
+
+impl SecretUses {
+    /// Where whoever asks for this secret takes a place; none: it lies in memory, and takes nothing from anybody.
+    pub(crate) fn of(&self, reference: &SecretReference) -> Option<&Places> {
+        match reference {
+            SecretReference::Local { .. } => Some(&self.local),
+            SecretReference::Vault { .. } => Some(&self.vault),
+            SecretReference::Environment { .. } => None,
+        }
     }
 }
 

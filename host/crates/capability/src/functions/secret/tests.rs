@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
+use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits, SecretReference};
 use aral_memory::Secrets;
 use aral_memory::secret::LOCAL_OPERATIONS_MAX;
 use serde_json::json;
@@ -365,23 +365,65 @@ async fn local_secrets_that_nobody_waits_for_do_not_pile_up() {
     assert!(patient.put("mine", vec![2]).await.is_ok());
 }
 
+/// Where local secrets are.
+fn local() -> SecretReference {
+    SecretReference::Local {
+        name: "open".parse().unwrap(),
+    }
+}
+
+/// Local secrets, of which one may be revealed.
+async fn local_with_one() -> Secrets {
+    let secrets = local_secrets(&Arc::new(TestStore::default()));
+    let value = SecretValue::new(b"shown to all".to_vec());
+    secrets.put(&"open".parse().unwrap(), &value).await.unwrap();
+    secrets
+}
+
 #[tokio::test]
 async fn the_guests_of_a_persona_keep_no_other_from_secrets() {
     let limits = Limits {
-        secret_ms: 50,
+        secret_ms: 500,
         ..Limits::default()
     };
-    let mut fixture = fixture(limits, TestSource::of(&[("OPEN", "shown to all")]));
+    let secrets = local_with_one().await;
+    let mut fixture = local_fixture(limits, &secrets);
     let uses = fixture.state.call.frame.secret_uses.clone();
+    let places = uses.of(&local()).unwrap();
     for (persona, is_own) in [("another", false), ("tester", true)] {
+        secrets.forget_local();
         let persona = persona.parse().unwrap();
-        let taken: Vec<_> = std::iter::from_fn(|| uses.0.take_now(&persona)).take(100).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| places.take_now(&persona)).take(100).collect();
         assert_eq!(taken.len(), 4);
         let revealed = fixture.reveal("open").await;
         let put = fixture.put("mine", vec![1]).await;
         assert_eq!((revealed.is_err(), put.is_err()), (is_own, is_own), "{persona}");
+        if is_own {
+            let (kind, text) = told(put);
+            assert!(kind == "limit" && text.contains("nothing was stored"), "{text}");
+        }
     }
     assert!(fixture.reveal("open").await.is_ok());
+}
+
+#[tokio::test]
+async fn what_lies_in_memory_needs_no_place() {
+    let mut cached = local_fixture(Limits::default(), &local_with_one().await);
+    assert!(cached.reveal("open").await.is_ok());
+    for mut fixture in [cached, open_fixture()] {
+        let uses = fixture.state.call.frame.secret_uses.clone();
+        let persona = fixture.state.call.frame.grant.persona.clone();
+        let vault = "vault://kv/app#token".parse().unwrap();
+        let take = |place: &SecretReference| uses.of(place).unwrap().take_now(&persona);
+        let mut held = Vec::new();
+        for place in [local(), vault] {
+            let taken: Vec<_> = std::iter::from_fn(|| take(&place)).take(100).collect();
+            assert_eq!(taken.len(), 4, "of {place}, whatever is taken of the other");
+            held.push(taken);
+        }
+        assert_eq!(fixture.reveal("open").await.unwrap(), b"shown to all");
+        drop(held);
+    }
 }
 
 #[tokio::test]
@@ -397,7 +439,7 @@ async fn a_local_write_has_its_place_until_it_has_ended() {
     store.stopped.store(true, Ordering::SeqCst);
     for left in [3, 2, 1, 0, 0] {
         assert_eq!(told(fixture.put("mine", vec![1]).await).0, "limit");
-        let (own, _all) = uses.0.left(&persona);
+        let (own, _all) = uses.of(&local()).unwrap().left(&persona);
         // Before anything can fail here: the end of the test waits for the writes.
         if own != left {
             store.stopped.store(false, Ordering::SeqCst);
@@ -405,7 +447,7 @@ async fn a_local_write_has_its_place_until_it_has_ended() {
         assert_eq!(own, left);
     }
     store.stopped.store(false, Ordering::SeqCst);
-    assert!(eventually(|| uses.0.left(&persona).0 == 4).await);
+    assert!(eventually(|| uses.of(&local()).unwrap().left(&persona).0 == 4).await);
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ struct Recorder {
     operation: SecretOperation,
     target: Option<String>,
     ended: AtomicBool,
+    /// Whether it waits for a place.
+    waits: AtomicBool,
 }
 
 impl Recorder {
@@ -87,6 +89,7 @@ impl Use {
             operation,
             target,
             ended: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
         })))
     }
 
@@ -106,9 +109,15 @@ impl Use {
 
     /// The values of its secrets, in their order.
     pub(crate) async fn values(&self) -> Result<Vec<SecretValue>, Error> {
-        self.within_deadline(async |secrets: &Secrets, _place: Option<Place>| {
+        self.within_deadline(async |secrets: &Secrets| {
             let mut values = Vec::with_capacity(self.0.secrets.len());
             for name in &self.0.secrets {
+                if let Some(value) = secrets.at_hand(name) {
+                    values.push(value);
+                    continue;
+                }
+                // Given back before the next one is asked for, which may be in a place that hangs.
+                let _place = self.turn(secrets, name).await;
                 let value = secrets.get(name).await;
                 values.push(value.map_err(|error| failed(&self.0.call, name, &error))?);
             }
@@ -120,10 +129,10 @@ impl Use {
     /// Stores a value under the name of its one secret. From here on it may happen whether or not the guest still waits, and is
     /// recorded where that is known.
     pub(crate) async fn store(&self, value: SecretValue) -> Result<(), Error> {
-        self.within_deadline(async |secrets: &Secrets, place: Option<Place>| {
-            let place = Arc::new(place);
+        self.within_deadline(async |secrets: &Secrets| {
             for name in &self.0.secrets {
-                let (recorder, own, place) = (Arc::clone(&self.0), name.clone(), Arc::clone(&place));
+                let place = self.turn(secrets, name).await;
+                let (recorder, own) = (Arc::clone(&self.0), name.clone());
                 let ended: WriteEnded = Box::new(move |written| {
                     // Taken until the write has ended, also where nobody waits any more.
                     let _place = place;
@@ -146,26 +155,25 @@ impl Use {
         .await
     }
 
-    /// Waits for a place of its persona's, and does it.
-    async fn within_deadline<T>(
-        &self,
-        act: impl AsyncFnOnce(&Secrets, Option<Place>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    /// Waits for a place of its persona's where this secret is; none: it needs none.
+    async fn turn(&self, secrets: &Secrets, name: &SecretName) -> Option<Place> {
+        let frame = &self.0.call.frame;
+        let reference = secrets.reference(name)?;
+        let places = frame.secret_uses.of(&reference)?;
+        self.0.waits.store(true, Ordering::Relaxed);
+        let place = places.take(&frame.grant.persona).await;
+        self.0.waits.store(false, Ordering::Relaxed);
+        place
+    }
+
+    async fn within_deadline<T>(&self, act: impl AsyncFnOnce(&Secrets) -> Result<T, Error>) -> Result<T, Error> {
         let frame = &self.0.call.frame;
         let limit_ms = frame.grant.limits.secret_ms;
         let done = match &frame.secrets {
             None => Err(Error::Unavailable(NO_SECRETS.to_owned())),
             Some(secrets) => {
-                let used = async {
-                    let place = frame.secret_uses.0.take(&frame.grant.persona).await;
-                    act(secrets, place).await
-                };
-                let done = tokio::time::timeout(Duration::from_millis(limit_ms), used).await;
-                done.unwrap_or_else(|_elapsed| {
-                    Err(Error::Limit(format!(
-                        "the place of secrets did not answer within `secret_ms`, {limit_ms} ms; what was to be stored may have been stored: raise it under [limits] in capability.toml, and in the policy"
-                    )))
-                })
+                let done = tokio::time::timeout(Duration::from_millis(limit_ms), act(secrets)).await;
+                done.unwrap_or_else(|_elapsed| Err(Error::Limit(self.late(limit_ms))))
             }
         };
         // Where another one holds the recorder, a write goes on, and how it ends is known there alone.
@@ -175,6 +183,18 @@ impl Use {
             self.refused(reason_of(error));
         }
         done
+    }
+
+    /// What was not in time.
+    fn late(&self, limit_ms: u64) -> String {
+        if self.0.waits.load(Ordering::Relaxed) {
+            return format!(
+                "the guests of this persona use as many secrets as they may at once, and this use had no turn within `secret_ms`, {limit_ms} ms; nothing was stored: call again later, or raise it under [limits] in capability.toml, and in the policy"
+            );
+        }
+        format!(
+            "the place of secrets did not answer within `secret_ms`, {limit_ms} ms; what was to be stored may have been stored: raise it under [limits] in capability.toml, and in the policy"
+        )
     }
 }
 
