@@ -8,6 +8,7 @@ use std::time::Duration;
 use aral_contract::document::json;
 use aral_contract::{Code, Failure};
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi::runtime::spawn_blocking;
 
@@ -91,11 +92,17 @@ impl Check {
         let Ok(Some(place)) = place.await else {
             return Err(busy(side));
         };
+        let (begins, begun) = oneshot::channel();
         let mut done = spawn_blocking(move || {
             // As long as the thread is at it, also where nobody waits any more.
             let _place = place;
+            let _told = begins.send(());
             self.whole(&text)
         });
+        // It waits for a thread as it does for a place.
+        if call.waiting(timeout_at(by, begun)).await.is_err() {
+            return Err(busy(side));
+        }
         match timeout_at(by, &mut *done).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(panicked)) => Err(Failure::internal(panicked)),
@@ -197,8 +204,9 @@ fn busy(side: Side) -> Failure {
 mod tests {
     use std::pin::pin;
 
-    use aral_contract::{Limits, TraceContext, TraceId};
+    use aral_contract::{Clock, Limits, TraceContext, TraceId};
     use futures::FutureExt as _;
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -266,6 +274,20 @@ mod tests {
         Trial::new(trial::grant(json!({}), limits, &[])).call
     }
 
+    /// The time that a test lets pass.
+    #[derive(Debug)]
+    struct Paused(Instant);
+
+    impl Clock for Paused {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
     /// Places of a test's own: so many, all of which one persona may have.
     fn places(all: usize) -> &'static Places {
         Box::leak(Box::new(Places::new(all, all)))
@@ -329,12 +351,16 @@ mod tests {
     fn a_check_has_a_time_of_its_own_and_no_more() {
         with_a_slow_disk(|disk| async move {
             tokio::time::pause();
-            let (call, (schemas, [text, _])) = (call(), slow());
+            let (mut call, (schemas, [text, _])) = (call(), slow());
+            let frame = &mut Arc::get_mut(&mut call).unwrap().frame;
+            Arc::get_mut(frame).unwrap().clock = Arc::new(Paused(Instant::now()));
             let places = places(4);
             for (side, most, hint) in SIDES {
+                let before = call.waited();
                 let failure = gets_nowhere(check_in(places, side, &schemas), &text, &call, most).await;
                 assert_eq!(failure.code, Code::Unavailable);
                 assert!(failure.hint.unwrap().contains(hint));
+                assert!(call.waited() >= before + most, "the wait for a thread is its own time");
             }
             // What waits for a thread when that is free is checked, whatever the call has had of its time.
             let mut check = pin!(check_in(places, Side::Output, &schemas).text(text.as_bytes(), &call));
