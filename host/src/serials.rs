@@ -190,13 +190,14 @@ fn broken(what: &str, detail: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::Ordering;
 
     use aral_contract::KeyId;
     use aral_orchestration::budget::Spent;
     use aral_runtime::SystemClock;
 
     use super::*;
+    use crate::testing::Fast;
 
     #[test]
     fn what_is_noted_is_read_by_the_next_and_damage_is_found() {
@@ -283,17 +284,6 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_never_released_is_an_error() {
-        /// A second passes whenever somebody asks.
-        #[derive(Debug, Default)]
-        struct Fast(AtomicU64);
-        impl Clock for Fast {
-            fn now(&self) -> jiff::Timestamp {
-                jiff::Timestamp::UNIX_EPOCH
-            }
-            fn elapsed(&self) -> Duration {
-                Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
-            }
-        }
         let folder = tempfile::tempdir().unwrap();
         let file = SerialFile::open(&folder.path().join("state")).unwrap();
         let _held = file.lock(&Fast::default()).unwrap();

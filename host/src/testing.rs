@@ -1,10 +1,11 @@
 //! What tests of this crate share.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use aral_contract::event::{RoomFuture, SinkUnavailable};
-use aral_contract::{AuditSink, Event, EventKind};
+use aral_contract::{AuditSink, Clock, Event, EventKind};
 
 /// Keeps what was recorded.
 #[derive(Debug, Default)]
@@ -35,5 +36,19 @@ impl AuditSink for Kept {
         let reason = "full".to_owned();
         let is_full = self.full.load(Ordering::Relaxed);
         is_full.then(|| Box::pin(std::future::ready(Err(SinkUnavailable { reason }))) as RoomFuture)
+    }
+}
+
+/// A second passes whenever somebody asks.
+#[derive(Debug, Default)]
+pub(crate) struct Fast(AtomicU64);
+
+impl Clock for Fast {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::UNIX_EPOCH
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -236,14 +236,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_thread_that_hangs_and_holds_the_host_keeps_nobody_from_the_end() {
+    fn host() -> (Arc<Heard>, Host) {
         let heard = Arc::new(Heard::default());
         let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        (heard, host)
+    }
+
+    #[test]
+    fn a_thread_that_hangs_and_holds_the_host_keeps_nobody_from_the_end() {
+        let (heard, host) = host();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         let (begun, has_begun) = mpsc::channel();
         let (over, is_over) = mpsc::channel::<()>();
         let held = host.clone();
@@ -263,8 +265,7 @@ mod tests {
 
     #[test]
     fn what_operators_have_asked_for_ends_before_the_host_does() {
-        let heard = Arc::new(Heard::default());
-        let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
+        let (heard, host) = host();
         // On this runtime nothing goes on unless somebody waits.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -285,12 +286,8 @@ mod tests {
 
     #[test]
     fn what_operators_have_asked_for_is_told_to_end_after_a_while() {
-        let heard = Arc::new(Heard::default());
-        let host = Host::builder().sink(Arc::clone(&heard) as _).build().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let (heard, host) = host();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         let (acts, mut ending) = watch::channel(false);
         let (begun, has_begun) = mpsc::channel();
         let (said, is_said) = mpsc::channel();

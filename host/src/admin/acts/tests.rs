@@ -1,27 +1,12 @@
 //! Acts whose watcher stands: their answer is there, and nobody reads it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use futures::FutureExt as _;
 
 use super::*;
+use crate::testing::Fast;
 
 /// How long something may take that waits for nobody: less than [`STANDS_MAX`].
 const LONG: Duration = Duration::from_secs(20);
-
-/// A second passes whenever somebody asks.
-#[derive(Debug, Default)]
-struct Fast(AtomicU64);
-
-impl Clock for Fast {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 /// The lines of an act, which are read once it has ended.
 async fn unread(

@@ -96,6 +96,16 @@ impl Lab {
         MemoryExport { to }.act(&self.operator, tell)
     }
 
+    /// The keys of all records are gone.
+    fn destroy_keys(&self) {
+        let slots = self.operator.storage().memory().unwrap().dir.join("slots");
+        let slots = std::fs::OpenOptions::new().write(true).open(slots).unwrap();
+        let bytes = slots.metadata().unwrap().len();
+        slots
+            .write_all_at(&vec![0; usize::try_from(bytes - 4096).unwrap()], 4096)
+            .unwrap();
+    }
+
     fn backup(&self) -> Vec<u8> {
         let mut backup = Vec::new();
         let exported = self.export(&mut |told| {
@@ -242,13 +252,7 @@ fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
 #[test]
 fn a_check_ends_with_its_server_and_not_with_whoever_watches() {
     let lab = Lab::new();
-    let dir = lab.operator.storage().memory().unwrap().dir.clone();
-    let slots = std::fs::OpenOptions::new().write(true).open(dir.join("slots")).unwrap();
-    // The keys of all records are gone.
-    let bytes = slots.metadata().unwrap().len();
-    slots
-        .write_all_at(&vec![0; usize::try_from(bytes - 4096).unwrap()], 4096)
-        .unwrap();
+    lab.destroy_keys();
     let check = |code| {
         let check = MemoryCheck {
             delete_damaged: true,
@@ -290,13 +294,7 @@ fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
     assert_eq!(get().unwrap(), "two");
     lab.import(&backup).unwrap();
     assert_eq!(get().unwrap(), "one");
-    // The keys of all records are gone.
-    let dir = lab.operator.storage().memory().unwrap().dir.clone();
-    let slots = std::fs::OpenOptions::new().write(true).open(dir.join("slots")).unwrap();
-    let bytes = slots.metadata().unwrap().len();
-    slots
-        .write_all_at(&vec![0; usize::try_from(bytes - 4096).unwrap()], 4096)
-        .unwrap();
+    lab.destroy_keys();
     let check = MemoryCheck {
         delete_damaged: true,
         delete_nameless: false,

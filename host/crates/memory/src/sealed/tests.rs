@@ -105,6 +105,14 @@ fn put(store: &SealedStore, text: &str, bytes: &[u8]) -> u64 {
         .unwrap()
 }
 
+/// A backup of all of it, and the key that reads it.
+fn back_up(store: &SealedStore) -> (crate::BackupPrivateKey, Vec<u8>) {
+    let key = crate::BackupPrivateKey::generate().unwrap();
+    let mut backup = Vec::new();
+    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    (key, backup)
+}
+
 /// A record that is gone after so many seconds.
 fn put_short(store: &SealedStore, text: &str, seconds: u64) {
     let short = Write {
@@ -1989,9 +1997,7 @@ fn a_backup_replaces_also_what_cannot_even_be_read() {
         put(&store, text, b"0123456789");
     }
     let usage = store.memory().usage(&namespace(NOTES)).unwrap();
-    let key = crate::BackupPrivateKey::generate().unwrap();
-    let mut backup = Vec::new();
-    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    let (key, backup) = back_up(&store);
     // None of the formats that there may be, and one byte too few.
     damage(&store, "a", |entry| entry[0] = 0);
     damage(&store, "b", |entry| entry.truncate(entry::HEADER_BYTES - 1));
@@ -2017,9 +2023,7 @@ fn a_record_whose_name_does_not_open_is_not_kept_but_restored() {
     for text in ["a", "b"] {
         put(&store, text, b"0123456789");
     }
-    let key = crate::BackupPrivateKey::generate().unwrap();
-    let mut backup = Vec::new();
-    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    let (key, backup) = back_up(&store);
     put(&store, "b", b"changed");
     damage(&store, "a", |entry| entry[45] ^= 1);
     let mut from = std::io::Cursor::new(&backup);
@@ -2039,9 +2043,7 @@ fn a_backup_replaces_nothing_that_a_newer_version_wrote() {
     for text in ["a", "b"] {
         put(&store, text, b"0123456789");
     }
-    let key = crate::BackupPrivateKey::generate().unwrap();
-    let mut backup = Vec::new();
-    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    let (key, backup) = back_up(&store);
     put(&store, "b", b"changed");
     damage(&store, "a", |entry| entry[0] = 9);
     let newer = store.0.entry(&place(&store, "a")).map(drop);
@@ -2068,9 +2070,7 @@ fn a_namespace_is_counted_once_for_many_records_that_cannot_be_read() {
     let store = SealedStore::open(options(&folder, 1)).unwrap();
     put_all(&store, 0..300);
     let usage = store.memory().usage(&namespace(NOTES)).unwrap();
-    let key = crate::BackupPrivateKey::generate().unwrap();
-    let mut backup = Vec::new();
-    store.export(&key.public_key(), &mut backup, &mut |_| {}).unwrap();
+    let (key, backup) = back_up(&store);
     for index in 0..300 {
         damage(&store, &format!("name-{index}"), |entry| entry[0] = 0);
     }
