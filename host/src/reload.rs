@@ -117,7 +117,16 @@ impl<'a> Renewal<'a> {
         config: &'a Config,
         served: fn(&InForce) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
-        let in_force = host.changing();
+        Self::under(host.changing(), host, config, served)
+    }
+
+    /// The same for whoever keeps others from changing the rules already, since before the configuration was read.
+    pub(crate) fn under(
+        in_force: MutexGuard<'a, InForce>,
+        host: &'a Host,
+        config: &'a Config,
+        served: fn(&InForce) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
         served(&in_force)?;
         if let Some(before) = &in_force.config {
             check_fixed(before, config)?;

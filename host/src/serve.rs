@@ -2,7 +2,7 @@
 //! When the configuration is read again, host and server take it together, or neither does.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use aral_audit::receipt::ReceiptError;
@@ -149,15 +149,21 @@ impl Reloader {
     /// # Errors
     /// As [`Host::reload`] and [`Host::server`]. Then nothing has changed, and the refusal is on record.
     pub fn reload(&self, config: &Config) -> Result<Vec<String>, Failure> {
-        self.noting(self.try_reload(config))
+        self.noting(self.try_reload(self.host.changing(), config))
     }
 
-    /// The same for a file.
+    /// The same for a file, which is read once nobody else changes the rules: of several that read it at once the last one to have its
+    /// turn takes what the file says then.
     ///
     /// # Errors
     /// As [`Config::load`] and [`Reloader::reload`].
     pub fn reload_file(&self, path: &Path) -> Result<Vec<String>, Failure> {
-        self.noting(Config::load(path).and_then(|config| self.try_reload(&config)))
+        let read_again = || {
+            // First: whoever had read the file and then waited would bring back what a newer one has revoked meanwhile.
+            let in_force = self.host.changing();
+            self.try_reload(in_force, &Config::load(path)?)
+        };
+        self.noting(read_again())
     }
 
     /// How the host is, as its server sees it.
@@ -169,7 +175,7 @@ impl Reloader {
         done.inspect_err(|failure| self.host.note_refusal("configuration", failure))
     }
 
-    fn try_reload(&self, config: &Config) -> Result<Vec<String>, Failure> {
+    fn try_reload(&self, in_force: MutexGuard<'_, InForce>, config: &Config) -> Result<Vec<String>, Failure> {
         let serve = config.serve.as_ref().ok_or_else(|| {
             Failure::new(
                 Code::ConfigInvalid,
@@ -177,7 +183,7 @@ impl Reloader {
             )
             .with_hint("end it: `kill -TERM`, or leave [serve] in aral.toml")
         })?;
-        let renewal = Renewal::new(&self.host, config, InForce::check_alone)?;
+        let renewal = Renewal::under(in_force, &self.host, config, InForce::check_alone)?;
         let open = |path: &Path| renewal.persona_of_file(path, self.personas);
         let (opened, sessions) = (of_callers(serve, open)?, of_scopes(serve, open)?);
         if opened.is_empty() && sessions.is_empty() && config.personas.is_empty() {

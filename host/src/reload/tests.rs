@@ -722,6 +722,32 @@ async fn a_server_that_is_there_takes_the_configuration_too_or_the_host_does_not
     assert_eq!(host.policy(), before, "there is none any more");
 }
 
+#[tokio::test]
+async fn a_file_that_is_changed_while_its_reading_waits_is_read_as_it_is_then() {
+    let lab = Lab::new();
+    lab.persona("p.json", "p");
+    let listener = "[[serve.listener]]\naddress = \"127.0.0.1:0\"";
+    let config = |more: &str| lab.config(&[], &["p.json"], &format!("{listener}\n{more}"));
+    let old = config("");
+    let host = lab.host(old.clone());
+    let server = host.server(old.serve.as_ref().unwrap(), Personas::Signed);
+    let server = server.await.unwrap();
+    let reloader = crate::Reloader::new(host.clone(), server.handle(), Personas::Signed);
+    let file = lab.folder.path().join("aral.toml");
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let (asked, new) = {
+        let _another = host.changing();
+        let asked = tokio::task::spawn_blocking(move || reloader.reload_file(&file));
+        // Time to read it too early.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        (asked, config(&format!("[revoked]\nkeys = [\"{bad}\"]")))
+    };
+    asked.await.unwrap().unwrap();
+    assert_ne!(old.digest, new.digest);
+    assert_eq!(host.configuration(), new.digest);
+    assert!(host.dispatcher().trust().is_revoked(bad));
+}
+
 /// A clock that stands still.
 #[derive(Debug)]
 struct Still;
