@@ -13,7 +13,7 @@ use aral_runtime::files;
 
 use crate::components::read_document;
 use crate::host::Host;
-use crate::serials::{Locked, PersonaSerials};
+use crate::serials::{Locked, LockedUsed, PersonaSerials};
 
 /// Which personas callers may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,7 +270,12 @@ impl Host {
             .as_ref()
             .map_or_else(|| Ok(Default::default()), Locked::personas)?;
         self.check_serial(&known, &persona)?;
-        let used = locked.as_ref().map(Locked::used).transpose()?;
+        // Until it is here: what somebody keeps in between would be in neither place.
+        let locked_used = locked
+            .as_ref()
+            .map(|locked| locked.lock_used(&*self.0.clock))
+            .transpose()?;
+        let used = locked_used.as_ref().map(LockedUsed::used).transpose()?;
         let attempt = |refused: &Refused| {
             if refused.is_override() {
                 self.attempted(&id);

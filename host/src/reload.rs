@@ -69,8 +69,8 @@ impl Host {
     /// an attempt to override one. Only of one that was replaced in another process it may name the newer issue, which takes its
     /// place; or ends like it, if another process has replaced that, too.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
-    /// With a state folder it waits for other processes, up to 5 s. Those that admit documents or keep what agents used up meanwhile
-    /// wait as long for its end, and are refused after that: on a slow disk with many new components it may take longer.
+    /// With a state folder it waits for other processes, up to 5 s. Those that admit documents meanwhile wait as long for its end, and
+    /// are refused after that: on a slow disk with many new components it may take longer.
     ///
     /// # Errors
     /// `config.invalid` if it changes what cannot change while the host runs, or if there is a server of this host,

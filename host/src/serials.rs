@@ -1,6 +1,7 @@
 //! What outlives the host besides compiled code and records: the highest serial of each signer's manifests and of each
 //! persona, so that an old document, still valid by its dates but replaced since, cannot be brought back; and what agents
-//! have used up, so that a restart does not give it back. Small files, one lock, mode 0600; several processes may share them.
+//! have used up, so that a restart does not give it back. Small files, mode 0600; several processes may share them. Serials have one
+//! lock and what was used another one, so that it is kept also while whoever has that of the serials waits for files that it admits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +23,8 @@ const MANIFESTS: Kept = ("serials.json", "the serials of manifests");
 const PERSONAS: Kept = ("personas.json", "the serials of personas");
 const USED: Kept = ("used.json", "what agents have used up");
 const LOCK: &str = "serials.lock";
+/// Whoever needs both has [`LOCK`] before.
+const USED_LOCK: &str = "used.lock";
 /// Largest file, in bytes. A larger one is not written, either: nobody could open a session until somebody removed it.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
 /// How long another process may hold the lock. Stops one that hangs from hanging all others.
@@ -39,8 +42,14 @@ pub(crate) struct SerialFile {
     pub(crate) unsynced: std::sync::atomic::AtomicUsize,
 }
 
-/// The lock, released when dropped or when the process ends in whatever way.
+/// The lock of the serials, released when dropped or when the process ends in whatever way.
 pub(crate) struct Locked<'a> {
+    file: &'a SerialFile,
+    _lock: std::fs::File,
+}
+
+/// The lock of what agents have used up, released in the same way. Nobody has it while it waits for a file outside the folder.
+pub(crate) struct LockedUsed<'a> {
     file: &'a SerialFile,
     _lock: std::fs::File,
 }
@@ -98,62 +107,45 @@ impl SerialFile {
 
     /// Waits for other processes, for a while.
     pub(crate) fn lock(&self, clock: &dyn Clock) -> Result<Locked<'_>, Failure> {
-        let lock = files::open_lock(&self.folder, LOCK).map_err(|error| unlocked(&chain(&error)))?;
+        let lock = self.hold(LOCK, clock)?;
+        Ok(Locked {
+            file: self,
+            _lock: lock,
+        })
+    }
+
+    /// The same for what agents have used up.
+    pub(crate) fn lock_used(&self, clock: &dyn Clock) -> Result<LockedUsed<'_>, Failure> {
+        let lock = self.hold(USED_LOCK, clock)?;
+        Ok(LockedUsed {
+            file: self,
+            _lock: lock,
+        })
+    }
+
+    fn hold(&self, name: &str, clock: &dyn Clock) -> Result<std::fs::File, Failure> {
+        let lock = files::open_lock(&self.folder, name).map_err(|error| unlocked(&chain(&error)))?;
         let begin = clock.elapsed();
         loop {
             match lock.try_lock() {
-                Ok(()) => {
-                    return Ok(Locked {
-                        file: self,
-                        _lock: lock,
-                    });
-                }
+                Ok(()) => return Ok(lock),
                 Err(std::fs::TryLockError::Error(error)) => return Err(unlocked(&error.to_string())),
                 Err(std::fs::TryLockError::WouldBlock) if clock.elapsed().saturating_sub(begin) < LOCK_WAIT => {
                     std::thread::sleep(LOCK_RETRY);
                 }
                 Err(std::fs::TryLockError::WouldBlock) => {
                     return Err(unlocked(&format!(
-                        "another process has held `{LOCK}` for {} s",
+                        "another process has held `{name}` for {} s",
                         LOCK_WAIT.as_secs()
                     )));
                 }
             }
         }
     }
-}
-
-impl Locked<'_> {
-    /// The serials of manifests.
-    pub(crate) fn manifests(&self) -> Result<Serials, Failure> {
-        self.read(MANIFESTS)
-    }
-
-    pub(crate) fn write_manifests(&self, serials: &Serials) -> Result<(), Failure> {
-        self.write(MANIFESTS, serials)
-    }
-
-    /// The serials of personas.
-    pub(crate) fn personas(&self) -> Result<PersonaSerials, Failure> {
-        self.read(PERSONAS)
-    }
-
-    pub(crate) fn write_personas(&self, serials: &PersonaSerials) -> Result<(), Failure> {
-        self.write(PERSONAS, serials)
-    }
-
-    /// What agents have used up.
-    pub(crate) fn used(&self) -> Result<Ledger, Failure> {
-        self.read(USED)
-    }
-
-    pub(crate) fn write_used(&self, used: &Ledger) -> Result<(), Failure> {
-        self.write(USED, used)
-    }
 
     /// A damaged file is an error and not an empty one: forgetting is what an attacker would want.
     fn read<T: DeserializeOwned + Default>(&self, (file, what): Kept) -> Result<T, Failure> {
-        match self.file.bytes(file).map_err(|error| broken(what, &chain(&error)))? {
+        match self.bytes(file).map_err(|error| broken(what, &chain(&error)))? {
             Some(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|error| broken(what, &format!("`{file}` is damaged: {error}")))
             }
@@ -171,12 +163,48 @@ impl Locked<'_> {
                 bytes_max: KEPT_BYTES_MAX,
             }));
         }
-        let before = self.file.bytes(file).map_err(failed)?;
-        let written = self.file.put(file, &bytes);
+        let before = self.bytes(file).map_err(failed)?;
+        let written = self.put(file, &bytes);
         if written.is_err() {
-            self.file.put_back(file, &bytes, before.as_deref());
+            self.put_back(file, &bytes, before.as_deref());
         }
         written.map_err(failed)
+    }
+}
+
+impl<'a> Locked<'a> {
+    /// The serials of manifests.
+    pub(crate) fn manifests(&self) -> Result<Serials, Failure> {
+        self.file.read(MANIFESTS)
+    }
+
+    pub(crate) fn write_manifests(&self, serials: &Serials) -> Result<(), Failure> {
+        self.file.write(MANIFESTS, serials)
+    }
+
+    /// The serials of personas.
+    pub(crate) fn personas(&self) -> Result<PersonaSerials, Failure> {
+        self.file.read(PERSONAS)
+    }
+
+    pub(crate) fn write_personas(&self, serials: &PersonaSerials) -> Result<(), Failure> {
+        self.file.write(PERSONAS, serials)
+    }
+
+    /// What agents have used up, locked as well.
+    pub(crate) fn lock_used(&self, clock: &dyn Clock) -> Result<LockedUsed<'a>, Failure> {
+        self.file.lock_used(clock)
+    }
+}
+
+impl LockedUsed<'_> {
+    /// What agents have used up.
+    pub(crate) fn used(&self) -> Result<Ledger, Failure> {
+        self.file.read(USED)
+    }
+
+    pub(crate) fn write_used(&self, used: &Ledger) -> Result<(), Failure> {
+        self.file.write(USED, used)
     }
 }
 
@@ -243,7 +271,7 @@ mod tests {
     fn nothing_is_written_that_would_be_too_large_to_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = SerialFile::open(&folder.path().join("state")).unwrap();
-        let locked = file.lock(&SystemClock::new()).unwrap();
+        let locked = file.lock_used(&SystemClock::new()).unwrap();
         let amount = (i64::MAX, u64::MAX);
         let of = |count: usize| {
             let spent = Spent {

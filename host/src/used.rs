@@ -124,7 +124,7 @@ impl Parts {
     /// kept now is not lost: the next time has it too.
     fn keep(&self) -> Result<(), Failure> {
         let Some(file) = &self.serials else { return Ok(()) };
-        let locked = file.lock(&*self.clock)?;
+        let locked = file.lock_used(&*self.clock)?;
         let mut used = locked.used()?;
         let spent = self.dispatcher.load().take_unsaved();
         if !spent.personas.is_empty() {

@@ -480,7 +480,7 @@ async fn one_keeps_what_is_used_and_one_is_next() {
     let parts = &one.host.0;
     let is_awaited = || parts.keeping.load(Ordering::Acquire);
     // As long as somebody else has the file, keeping takes.
-    let held = parts.serials.as_ref().unwrap().lock(&*parts.clock).unwrap();
+    let held = parts.serials.as_ref().unwrap().lock_used(&*parts.clock).unwrap();
     Keeper::used(Arc::clone(parts));
     // What is used now is not in what is being kept.
     until(|| !is_awaited()).await;
@@ -511,6 +511,23 @@ async fn what_cannot_be_kept_now_is_kept_later() {
     files::write_path(&state.join("used.json"), b"{}", 0o600, files::Replace::Allow).unwrap();
     one.host.0.keep_used();
     let other = fixture();
+    let session = other.host.session(&bytes).unwrap();
+    assert_eq!(other.code(&session).await, Some(Code::LimitRate));
+}
+
+#[tokio::test]
+async fn what_is_used_while_a_configuration_is_read_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let one = once_an_hour(&state);
+    let bytes = persona_of(1, &json!({}));
+    let session = one.host.session(&bytes).unwrap();
+    // It stands, as one does that reads a file on a mount that does not answer.
+    let reading = one.host.0.serials.as_ref().unwrap().lock(&*one.host.0.clock).unwrap();
+    assert_eq!(one.code(&session).await, None);
+    one.host.end();
+    drop(reading);
+    let other = once_an_hour(&state);
     let session = other.host.session(&bytes).unwrap();
     assert_eq!(other.code(&session).await, Some(Code::LimitRate));
 }
@@ -552,7 +569,7 @@ async fn what_cannot_be_kept_is_tried_again_without_another_call() {
     let parts = &one.host.0;
     let is_awaited = || parts.keeping.load(Ordering::Acquire);
     // As long as somebody else has the file, keeping takes: it finds what is there when that is over.
-    let held = parts.serials.as_ref().unwrap().lock(&*parts.clock).unwrap();
+    let held = parts.serials.as_ref().unwrap().lock_used(&*parts.clock).unwrap();
     assert_eq!(one.code(&session).await, None);
     until(|| !is_awaited()).await;
     files::write_path(&state.join("used.json"), b"{", 0o600, files::Replace::Allow).unwrap();

@@ -75,7 +75,9 @@ impl Renewal<'_> {
         match &known.locked {
             None => self.dispatcher.adopt(&sessions)?,
             Some(locked) => {
-                let used = locked.used()?;
+                // Until it is here: what somebody keeps in between would be in neither place.
+                let locked_used = locked.lock_used(&*self.host.0.clock)?;
+                let used = locked_used.used()?;
                 let before = (&known.manifests, &known.personas);
                 let taken = known.with(&self.manifests, &sessions);
                 let taken = (&taken.0, &taken.1);
