@@ -113,7 +113,8 @@ async fn bounded(request: Request, next: Next) -> Result<Response, Problem> {
 
 /// How the server is, in detail.
 async fn status(State(managed): Managed) -> Result<Response, Problem> {
-    // As strangers ask for it: a disk that hangs takes one thread, and not one more with each question.
+    // As strangers ask for it: a disk that hangs takes one thread, and not one more with each question. Nothing below waits for a
+    // configuration that is being read.
     let checks = managed.reloader.checks().await;
     let (host, listening) = (managed.host.clone(), managed.listening.clone());
     blocking(&managed, move || {
@@ -171,7 +172,7 @@ async fn withdraw(State(managed): Managed, body: Bytes) -> Result<Response, Prob
     let Withdraw { id, version } = parse(&body)?;
     let host = managed.host.clone();
     blocking(&managed, move || {
-        Ok(answer(&json!({ "withdrawn": host.remove(&id, &version) })))
+        Ok(answer(&json!({ "withdrawn": host.remove_soon(&id, &version)? })))
     })
     .await
 }

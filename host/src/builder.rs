@@ -12,7 +12,7 @@ use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
 use aral_runtime::{CompilerKind, Runtime, SystemClock, process};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::audit::Audit;
 use crate::config::Config;
@@ -181,6 +181,7 @@ impl HostBuilder {
         let host = Host::new(Parts {
             dispatcher: ArcSwap::from_pointee(dispatcher),
             in_force: Mutex::default(),
+            configuration: ArcSwapOption::from_pointee(config.digest),
             places,
             clock,
             events: bus,

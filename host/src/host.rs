@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use aral_capability::manifest::{self, ManifestBody};
 use aral_capability::registry::Serials;
@@ -14,7 +14,7 @@ use aral_memory::Secrets;
 use aral_orchestration::authorize::WhyNot;
 use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Granted, RunReport};
 use aral_orchestration::{Dispatcher, Outcome, Request, Session};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::Stream;
 use semver::{Version, VersionReq};
 
@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: ArcSwap<Dispatcher>,
     /// Held by whoever changes the rules.
     pub(crate) in_force: Mutex<InForce>,
+    /// The digest of the configuration that holds, for whoever only looks.
+    pub(crate) configuration: ArcSwapOption<Digest>,
     /// The folders whose disks must have room.
     pub(crate) places: Places,
     pub(crate) clock: Arc<dyn Clock>,
@@ -126,7 +128,8 @@ impl Host {
     /// # Errors
     /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
     /// `component.digest_mismatch`, `component.invalid`, `component.too_large`, `component.import_uncovered`,
-    /// `host.unavailable` if the serials of earlier runs cannot be read, and whatever `components` fails with.
+    /// `host.unavailable` if the serials of earlier runs cannot be read or if others change the rules and that takes more than 30 s, and
+    /// whatever `components` fails with.
     pub fn register_manifest(&self, bytes: &[u8], components: Components<'_>) -> Result<Vec<Registered>, Failure> {
         self.noting_refusal("manifest", || {
             let manifest = manifest::verify(bytes, &self.dispatcher().trust(), self.0.clock.now())?;
@@ -171,7 +174,15 @@ impl Host {
 
     /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.
     pub fn remove(&self, capability: &CapabilityId, version: &Version) -> bool {
-        let _changing = self.changing();
+        self.withdraw(&self.changing(), capability, version)
+    }
+
+    /// The same, which is refused if others change the rules and that takes long.
+    pub(crate) fn remove_soon(&self, capability: &CapabilityId, version: &Version) -> Result<bool, Failure> {
+        Ok(self.withdraw(&self.changing_soon()?, capability, version))
+    }
+
+    fn withdraw(&self, _changing: &MutexGuard<'_, InForce>, capability: &CapabilityId, version: &Version) -> bool {
         let removed = self.dispatcher().registry().remove(capability, version);
         if removed {
             self.record(EventKind::Lifecycle {
@@ -307,7 +318,7 @@ impl Host {
         manifest: &Verified<ManifestBody>,
         components: Components<'_>,
     ) -> Result<Vec<Registered>, Failure> {
-        let _changing = self.changing();
+        let _changing = self.changing_soon()?;
         let dispatcher = self.dispatcher();
         let registry = dispatcher.registry();
         let (serial, signer) = (manifest.header.serial, manifest.signer);

@@ -9,14 +9,15 @@ mod serials;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use aral_capability::manifest;
 use aral_capability::registry::Admitted;
 use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
-use aral_contract::{Digest, EventKind, Failure};
+use aral_contract::{Code, Digest, EventKind, Failure};
 use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
@@ -33,6 +34,10 @@ pub(crate) use in_force::{Given, InForce};
 
 /// The rule of the event that says that a document lapsed.
 const LAPSED: &str = "document.lapsed";
+/// How long others may change the rules before whoever wants to is refused. Stops a mount that does not answer from taking a thread with
+/// each request.
+const CHANGE_WAIT: Duration = Duration::from_secs(30);
+const CHANGE_RETRY: Duration = Duration::from_millis(10);
 
 type Manifest = Verified<manifest::ManifestBody>;
 /// What is not believed any more, and the reason.
@@ -44,9 +49,32 @@ impl Host {
         self.0.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// SHA-256 of the configuration file that holds; none: there is none.
+    /// The same for what can be refused: after a while it is.
+    pub(crate) fn changing_soon(&self) -> Result<MutexGuard<'_, InForce>, Failure> {
+        let begin = self.0.clock.elapsed();
+        loop {
+            match self.0.in_force.try_lock() {
+                Ok(changing) => return Ok(changing),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if self.0.clock.elapsed().saturating_sub(begin) < CHANGE_WAIT => {
+                    std::thread::sleep(CHANGE_RETRY);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let message = format!(
+                        "a configuration or a manifest is being read, and that has taken more than {} s",
+                        CHANGE_WAIT.as_secs()
+                    );
+                    return Err(Failure::new(Code::Unavailable, message).with_hint(
+                        "look whether the disks of the files that it names answer; if they do not, restart",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// SHA-256 of the configuration file that holds; none: there is none. It waits for nobody.
     pub fn configuration(&self) -> Option<Digest> {
-        self.changing().config.as_ref().and_then(|config| config.digest)
+        self.0.configuration.load().as_deref().copied()
     }
 
     /// The policy in force.
@@ -74,7 +102,8 @@ impl Host {
     ///
     /// # Errors
     /// `config.invalid` if it changes what cannot change while the host runs, or if there is a server of this host,
-    /// which only a [`Reloader`](crate::Reloader) reaches; `persona.override`; and as [`Host::session_file`] and
+    /// which only a [`Reloader`](crate::Reloader) reaches; `persona.override`; `host.unavailable` if others change the rules and that takes
+    /// more than 30 s; and as [`Host::session_file`] and
     /// [`Host::register_manifest_file`]. Then nothing has changed.
     pub fn reload(&self, config: &Config) -> Result<(), Failure> {
         self.noting_refusal("configuration", || {
@@ -117,7 +146,7 @@ impl<'a> Renewal<'a> {
         config: &'a Config,
         served: fn(&InForce) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
-        Self::under(host.changing(), host, config, served)
+        Self::under(host.changing_soon()?, host, config, served)
     }
 
     /// The same for whoever keeps others from changing the rules already, since before the configuration was read.
@@ -254,6 +283,7 @@ impl<'a> Renewal<'a> {
     pub(crate) fn commit(mut self, then: impl FnOnce() -> Vec<String>) -> Result<Vec<String>, Failure> {
         self.take_documents()?;
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
+        self.host.0.configuration.store(self.config.digest.map(Arc::new));
         let mut left_out = then();
         before.give_way_to(&self.dispatcher);
         left_out.extend(self.record(&before));

@@ -149,7 +149,8 @@ impl Reloader {
     /// # Errors
     /// As [`Host::reload`] and [`Host::server`]. Then nothing has changed, and the refusal is on record.
     pub fn reload(&self, config: &Config) -> Result<Vec<String>, Failure> {
-        self.noting(self.try_reload(self.host.changing(), config))
+        let in_force = self.host.changing_soon();
+        self.noting(in_force.and_then(|in_force| self.try_reload(in_force, config)))
     }
 
     /// The same for a file, which is read once nobody else changes the rules: of several that read it at once the last one to have its
@@ -160,7 +161,7 @@ impl Reloader {
     pub fn reload_file(&self, path: &Path) -> Result<Vec<String>, Failure> {
         let read_again = || {
             // First: whoever had read the file and then waited would bring back what a newer one has revoked meanwhile.
-            let in_force = self.host.changing();
+            let in_force = self.host.changing_soon()?;
             self.try_reload(in_force, &Config::load(path)?)
         };
         self.noting(read_again())

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aral_contract::Code;
+use aral_contract::Clock;
 use aral_contract::document::signed::{Header, Kind, sign};
 use aral_contract::document::{PrivateKey, PublicKey};
 use aral_protocol::AdminOptions;
@@ -739,7 +739,7 @@ async fn a_file_that_is_changed_while_its_reading_waits_is_read_as_it_is_then() 
         let _another = host.changing();
         let asked = tokio::task::spawn_blocking(move || reloader.reload_file(&file));
         // Time to read it too early.
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
         (asked, config(&format!("[revoked]\nkeys = [\"{bad}\"]")))
     };
     asked.await.unwrap().unwrap();
@@ -752,29 +752,19 @@ async fn a_file_that_is_changed_while_its_reading_waits_is_read_as_it_is_then() 
 #[derive(Debug)]
 struct Still;
 
-impl aral_contract::Clock for Still {
+impl Clock for Still {
     fn now(&self) -> jiff::Timestamp {
         "2026-06-01T00:00:00Z".parse().unwrap()
     }
 
-    fn elapsed(&self) -> std::time::Duration {
-        std::time::Duration::ZERO
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
-#[tokio::test]
-async fn an_operator_looks_at_the_disk_together_with_everybody() {
-    let lab = Lab::new();
-    lab.persona("p.json", "p");
-    let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
-    let builder = Host::builder().config(config.clone()).clock(Arc::new(Still));
-    let host = builder.sink(Arc::clone(&lab.kept) as _).build().unwrap();
-    let server = host
-        .server(config.serve.as_ref().unwrap(), Personas::Signed)
-        .await
-        .unwrap();
-    let folder = lab.folder.path();
-    let socket = folder.join("operator.sock");
+/// An operator of this server.
+async fn operator(lab: &Lab, host: &Host, server: &aral_protocol::Server) -> AdminClient {
+    let socket = lab.folder.path().join("operator.sock");
     let options = AdminOptions {
         socket: Some(socket.clone()),
         ..AdminOptions::default()
@@ -789,7 +779,85 @@ async fn an_operator_looks_at_the_disk_together_with_everybody() {
         ending: tokio::sync::watch::channel(false).1,
     };
     tokio::spawn(admin.run(management.router(), std::future::pending()));
-    let mut operator = AdminClient::connect(&socket).await.unwrap().unwrap();
+    AdminClient::connect(&socket).await.unwrap().unwrap()
+}
+
+/// A clock that stands for documents, and hurries for whoever waits.
+#[derive(Debug, Default)]
+struct Hurried(crate::testing::Fast);
+
+impl Clock for Hurried {
+    fn now(&self) -> jiff::Timestamp {
+        Still.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[test]
+fn who_would_change_the_rules_is_refused_once_others_have_taken_long() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let config = Config {
+        audit: None,
+        ..lab.config(&["a.json"], &[], "")
+    };
+    let builder = Host::builder().config(config.clone());
+    let host = builder.clock(Arc::new(Hurried::default())).build().unwrap();
+    let others = host.changing();
+    let (id, version) = ("a".parse().unwrap(), "1.0.0".parse().unwrap());
+    for outcome in [
+        host.reload(&config),
+        host.register_manifest_file(&lab.folder.path().join("a.json")).map(drop),
+        host.remove_soon(&id, &version).map(drop),
+    ] {
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable, "{failure}");
+        assert!(failure.message.contains("is being read"), "{failure}");
+    }
+    drop(others);
+    assert!(host.remove_soon(&id, &version).unwrap());
+}
+
+#[tokio::test]
+async fn who_only_looks_does_not_wait_for_a_configuration_that_is_being_read() {
+    let lab = Lab::new();
+    lab.persona("p.json", "p");
+    let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
+    let host = lab.host(config.clone());
+    let server = host.server(config.serve.as_ref().unwrap(), Personas::Signed);
+    let server = server.await.unwrap();
+    let mut operator = operator(&lab, &host, &server).await;
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let held = host.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let _changing = held.changing();
+        begun.send(()).unwrap();
+        let _at_the_latest = is_over.recv_timeout(Duration::from_secs(60));
+    });
+    has_begun.await.unwrap();
+    let status = operator.ask(Method::GET, "/v1/status", client::whole("")).await;
+    assert_eq!(status.unwrap()["configuration"], json!(config.digest));
+    assert!(over.send(()).is_ok(), "it waited");
+    reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_looks_at_the_disk_together_with_everybody() {
+    let lab = Lab::new();
+    lab.persona("p.json", "p");
+    let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
+    let builder = Host::builder().config(config.clone()).clock(Arc::new(Still));
+    let host = builder.sink(Arc::clone(&lab.kept) as _).build().unwrap();
+    let server = host
+        .server(config.serve.as_ref().unwrap(), Personas::Signed)
+        .await
+        .unwrap();
+    let folder = lab.folder.path();
+    let mut operator = operator(&lab, &host, &server).await;
     let mut fault = async || {
         let status = operator
             .ask(Method::GET, "/v1/status", client::whole(""))
