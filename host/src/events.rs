@@ -103,6 +103,11 @@ impl EventBus {
         !self.ended.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether the host has ended: what happens from now on is on no record.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Changes whenever somebody may be able to call something else than before. Several changes in a row may be one.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -181,7 +186,7 @@ impl AuditSink for EventBus {
     }
 
     fn available(&self) -> Result<(), SinkUnavailable> {
-        if self.ended.load(Ordering::Acquire) {
+        if self.has_ended() {
             return Err(SinkUnavailable {
                 reason: "the host has ended".to_owned(),
             });

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::arguments::Serve;
 use super::configured::Configured;
@@ -110,7 +111,7 @@ async fn serve(
         file: file.map(Path::to_owned),
         listening: addresses,
         metrics: telemetry.text(),
-        ending: acts,
+        ending: acts.clone(),
     };
     // It can be managed until the last call has ended.
     let (over, is_over) = tokio::sync::oneshot::channel::<()>();
@@ -119,9 +120,9 @@ async fn serve(
     }));
     tokio::select! {
         () = server.run(ending.ended()) => {}
-        () = reload_at(hangup, &reloader, file, output) => {}
+        () = reload_at(hangup, &reloader, file, output, &acts) => {}
     }
-    drop(over);
+    drop((over, acts));
     managed.await.map_err(Failure::internal)?;
     Ok(handle.drain())
 }
@@ -140,8 +141,15 @@ fn places(urls: &[String], socket: Option<&Path>, address: Option<SocketAddr>) -
     shown
 }
 
-/// Reads the configuration again at each signal. What is wrong with it is told and on record, and changes nothing.
-async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>, output: &Output) {
+/// Reads the configuration again at each signal. What is wrong with it is told and on record, and changes nothing. A reading is an act of
+/// an operator, which the end waits for, also when this is dropped.
+async fn reload_at(
+    mut hangup: Signal,
+    reloader: &Reloader,
+    file: Option<&Path>,
+    output: &Output,
+    acts: &watch::Receiver<bool>,
+) {
     loop {
         // There are always more signals.
         let _another = hangup.recv().await;
@@ -150,7 +158,7 @@ async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>,
             continue;
         };
         let reloader = reloader.clone();
-        let done = tokio::task::spawn_blocking(move || reloader.reload_file(&file)).await;
+        let done = under_way(acts, move || reloader.reload_file(&file)).await;
         match done.unwrap_or_else(|error| Err(Failure::internal(error))) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| output.warn(warning));
@@ -168,6 +176,19 @@ async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>,
             }
         }
     }
+}
+
+/// An act of an operator that has begun: it has a clone until it has ended, whoever waits for it.
+fn under_way<T: Send + 'static>(
+    acts: &watch::Receiver<bool>,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let acts = acts.clone();
+    tokio::task::spawn_blocking(move || {
+        let done = act();
+        drop(acts);
+        done
+    })
 }
 
 /// Warns of what only development allows, whatever is logged.
@@ -300,6 +321,30 @@ mod tests {
         has_begun.recv().unwrap();
         end(runtime, &host, &acts, Duration::ZERO);
         assert_eq!(is_said.try_recv(), Ok(0), "nobody told it");
+        assert_eq!(*heard.0.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_configuration_that_is_read_at_a_signal_ends_before_the_host_does() {
+        let (heard, host) = host();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (acts, ending) = watch::channel(false);
+        let (begun, has_begun) = mpsc::channel();
+        let (said, is_said) = mpsc::channel();
+        let before = Arc::clone(&heard);
+        {
+            let _entered = runtime.enter();
+            drop(under_way(&ending, move || {
+                begun.send(()).unwrap();
+                // Longer than what hangs is waited for.
+                std::thread::sleep(LEAVE + Duration::from_millis(500));
+                said.send(*before.0.lock().unwrap()).unwrap();
+            }));
+        }
+        has_begun.recv().unwrap();
+        drop(ending);
+        end(runtime, &host, &acts, Duration::from_secs(60));
+        assert_eq!(is_said.try_recv(), Ok(0), "it was not waited for");
         assert_eq!(*heard.0.lock().unwrap(), 1);
     }
 

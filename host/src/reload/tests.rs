@@ -568,6 +568,23 @@ fn what_cannot_be_written_down_ends_nobody() {
 }
 
 #[test]
+fn what_is_read_when_the_host_has_ended_does_not_hold() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let config = lab.config(&["a.json"], &[], "");
+    let host = lab.host(lab.config(&[], &[], ""));
+    let before = host.configuration();
+    let renewal = Renewal::new(&host, &config, InForce::check_unserved).unwrap();
+    host.end();
+    let serials = lab.serials();
+    let failure = renewal.commit(Vec::new).unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    assert_eq!(lab.serials(), serials);
+    assert!(ids(&host).is_empty());
+    assert_eq!(host.configuration(), before);
+}
+
+#[test]
 fn grants_of_the_policy_before_are_let_go_when_another_one_holds_and_not_before() {
     let lab = Lab::new();
     lab.manifest("a.json", 1, "a");
