@@ -12,6 +12,9 @@ use aral_memory::StoreError;
 
 /// Pause between two steps while there is more to do.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long the end of the host waits for steps. Stops a disk or a key service that hangs from keeping it from its end.
+const LEAVE: Duration = Duration::from_secs(2);
+const LEAVE_STEP: Duration = Duration::from_millis(5);
 
 /// What comes after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +64,35 @@ impl Keeper {
             thread: Some(thread),
         })
     }
+
+    /// Ends them, and waits for the steps that are under way, for a while. One that hangs is left behind, with what it holds.
+    pub(crate) fn end(mut keepers: Vec<Self>) {
+        keepers.iter_mut().for_each(Self::stop);
+        let mut waited = Duration::ZERO;
+        while waited < LEAVE && keepers.iter().any(Self::is_there) {
+            std::thread::sleep(LEAVE_STEP);
+            waited = waited.saturating_add(LEAVE_STEP);
+        }
+        for keeper in keepers.iter_mut().filter(|keeper| keeper.is_there()) {
+            tracing::error!("a thread for the upkeep of the store hangs, and is left behind");
+            drop(keeper.thread.take());
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        drop(self.stop.take());
+    }
+
+    fn is_there(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
 }
 
 impl Drop for Keeper {
     /// Waits for the step that is under way, so that the store can close when this returns.
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Release);
-        drop(self.stop.take());
+        self.stop();
         if let Some(Err(_panicked)) = self.thread.take().map(JoinHandle::join) {
             tracing::error!("a thread for the upkeep of the store had ended by a panic");
         }

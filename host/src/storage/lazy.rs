@@ -48,7 +48,7 @@ enum State {
         sealed: Option<SealedStore>,
         memory: Arc<dyn RecordStore>,
         secrets: Arc<dyn RecordStore>,
-        _keepers: Vec<Keeper>,
+        keepers: Vec<Keeper>,
     },
     /// Nobody opens it any more.
     Ended,
@@ -116,14 +116,17 @@ impl LazyStore {
         }
     }
 
-    /// Lets it go, for good: it closes once nobody uses it any more. It waits for the upkeep that is under way, and for a disk.
+    /// Lets it go, for good: it closes once nobody uses it any more. It waits for the upkeep that is under way, for a while, and for a
+    /// disk.
     pub(crate) fn end(&self) {
         let before = std::mem::replace(
             &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
             State::Ended,
         );
         // Whoever asks meanwhile is told at once.
-        drop(before);
+        if let State::Opened { keepers, .. } = before {
+            Keeper::end(keepers);
+        }
     }
 
     /// One space, opened now unless it is open. Whoever comes while it is being opened waits for that.
@@ -162,7 +165,7 @@ impl LazyStore {
             sealed: opened.sealed,
             memory: opened.memory,
             secrets: opened.secrets,
-            _keepers: keepers.map_err(store_failure)?,
+            keepers: keepers.map_err(store_failure)?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! When the store is opened, when not again, and when it is let go.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use aral_memory::sealed::{Step, Steps};
 
@@ -208,4 +209,32 @@ fn what_is_open_is_let_go_at_the_end_and_opened_no_more() {
     assert!(ask(&*memory).is_err());
     assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
     lab.store.end();
+}
+
+#[test]
+fn the_end_does_not_wait_for_upkeep_that_hangs() {
+    let (begun, has_begun) = mpsc::channel();
+    let (over, is_over) = mpsc::channel::<()>();
+    let work = Mutex::new(Some(Work {
+        name: "test",
+        every: Duration::from_millis(1),
+        step: Box::new(move |_| {
+            begun.send(()).unwrap();
+            let _at_the_latest = is_over.recv_timeout(Duration::from_secs(60));
+            Ok(Next::Wait)
+        }),
+    }));
+    let open = move || -> Result<Opened, Failure> {
+        Ok(Opened {
+            sealed: None,
+            memory: Arc::new(Marked("memory")),
+            secrets: Arc::new(Marked("secrets")),
+            upkeep: work.lock().unwrap().take().into_iter().collect(),
+        })
+    };
+    let store = LazyStore::new(Box::new(open), Arc::new(Hands::default()));
+    store.open_now().unwrap();
+    has_begun.recv().unwrap();
+    store.end();
+    assert!(over.send(()).is_ok(), "it was waited for");
 }
