@@ -14,6 +14,7 @@ mod database_copy;
 mod discard;
 mod entry;
 mod file;
+mod gate;
 mod holder;
 mod keyring;
 mod listing;

@@ -5,13 +5,13 @@ use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
 use sled::IVec;
 
 use super::entry::CHUNK_BYTES;
+use super::gate::Gate;
 use super::log_sync::{LogSync, Position};
 use super::root::{NamespacePlace, PLACE_BYTES, Place};
 use crate::store::StoreError;
@@ -134,8 +134,7 @@ pub(crate) struct Tree {
     /// Of the file that sled writes: an fsync is one of the file, whoever opened it.
     pub(super) file: File,
     pub(super) log_sync: LogSync,
-    /// Held by many who read, step by step, or by the one who writes a batch.
-    gate: RwLock<()>,
+    gate: Gate,
     /// How often entries were looked through.
     #[cfg(test)]
     pub(super) scans: std::sync::atomic::AtomicUsize,
@@ -180,7 +179,7 @@ impl Tree {
         Ok(Self {
             tree: (*db).clone(),
             log_sync: LogSync::new(own_dir, handed(&db)),
-            gate: RwLock::default(),
+            gate: Gate::default(),
             db,
             file,
             #[cfg(test)]
@@ -227,7 +226,7 @@ impl Tree {
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
         // Once before it holds up who reads, and then what they had moved meanwhile.
         self.settle()?;
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.gate.alone();
         self.settle()?;
         fenced(WRITE, || self.tree.apply_batch(batch))
     }
@@ -249,9 +248,10 @@ impl Tree {
         self.log_sync.keep_up(&self.file, || handed(&self.db))
     }
 
-    /// A step of reading. It writes, too, where it is the first that passes a leaf which is to be divided or joined.
+    /// A step of reading. It writes, too, where it is the first that passes a leaf which is to be divided or joined: so it looks at the
+    /// log after it got its lane, that no more is written between two looks than the lanes let through.
     fn step<T>(&self, read: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
-        let _beside = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let _pass = self.gate.pass();
         self.keep_up()?;
         fenced("read its records", read)
     }
