@@ -86,7 +86,7 @@ impl LogSync {
     }
 
     /// Whether a segment has ended since.
-    fn is_behind(&self, at: Position) -> bool {
+    pub(super) fn is_behind(&self, at: Position) -> bool {
         let segment = |position: Position| position.div_euclid(SEGMENT_BYTES as Position);
         segment(self.synced.load(Ordering::Acquire)) < segment(at)
     }

@@ -378,3 +378,91 @@ fn failed(action: &'static str, error: sled::Error) -> StoreError {
         other => StoreError::io(action, other),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test makes a folder")]
+mod tests {
+    use cap_std::ambient_authority;
+
+    use super::*;
+
+    fn tree(folder: &tempfile::TempDir) -> Tree {
+        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        Tree::open(&dir, folder.path(), 16 << 20).unwrap()
+    }
+
+    /// Whether a segment has ended that is not synced.
+    fn is_behind(tree: &Tree) -> bool {
+        tree.log_sync.is_behind(handed(&tree.db))
+    }
+
+    /// Has sled end a segment, as it does for whoever reads, without a look whether that is synced.
+    fn end_a_segment(tree: &Tree) {
+        for index in 0..1000_u32 {
+            if is_behind(tree) {
+                return;
+            }
+            tree.tree.insert(index.to_be_bytes(), vec![7_u8; CHUNK_BYTES]).unwrap();
+            tree.db.flush().unwrap();
+        }
+        panic!("no segment has ended");
+    }
+
+    fn batch() -> sled::Batch {
+        let mut batch = sled::Batch::default();
+        batch.insert(b"key", b"value");
+        batch
+    }
+
+    /// What is done after a segment has ended, and syncs it.
+    type Act = fn(&Tree) -> Result<(), StoreError>;
+
+    #[test]
+    fn a_segment_that_has_ended_is_synced_before_each_step_and_before_anything_is_handed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = tree(&folder);
+        let acts: [(&str, Act); 4] = [
+            ("get", |tree| tree.get(b"key").map(drop)),
+            ("scan", |tree| tree.scan(b"key", None, &mut |_, _| Ok(Scan::Stop))),
+            ("flush", Tree::flush),
+            ("apply", |tree| tree.apply(batch())),
+        ];
+        for (name, act) in acts {
+            end_a_segment(&tree);
+            assert!(is_behind(&tree));
+            act(&tree).unwrap();
+            assert!(!is_behind(&tree), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_step_has_its_lane_and_all_before_it_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = tree(&folder);
+        end_a_segment(&tree);
+        let (passing, behind) = tree.step(|| Ok((tree.gate.passing(), is_behind(&tree)))).unwrap();
+        assert_eq!((passing, behind), (1, false));
+        assert_eq!(tree.gate.passing(), 0);
+    }
+
+    /// What the segments of a batch say is on the disk is looked after when nobody reads any more, not only before.
+    #[test]
+    fn a_batch_waits_for_a_step_and_syncs_what_that_has_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = tree(&folder);
+        std::thread::scope(|scope| {
+            let writing = tree.step(|| {
+                let writing = scope.spawn(|| tree.apply(batch()));
+                while !tree.gate.is_wanted_alone() {
+                    assert!(!writing.is_finished(), "a batch was written beside a step");
+                    std::thread::yield_now();
+                }
+                end_a_segment(&tree);
+                Ok(writing)
+            });
+            writing.unwrap().join().unwrap().unwrap();
+        });
+        assert!(!is_behind(&tree), "what the step has moved is not synced");
+        assert!(tree.get(b"key").unwrap().is_some());
+    }
+}
