@@ -90,6 +90,8 @@ impl Inner {
         namespace: &Namespace,
         name: &RecordName,
     ) -> Result<Option<Found>, StoreError> {
+        // Also for what is in memory: it may be of a write that failed.
+        self.tree.log_sync.check()?;
         for place in keys.places(space, namespace, name) {
             if let Some(found) = self.recent_entry(&place)? {
                 return Ok(Some(found));

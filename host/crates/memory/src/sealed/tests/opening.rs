@@ -221,6 +221,26 @@ fn a_sync_that_fails_when_the_store_is_closed_is_seen_to_by_the_next_opening() {
     assert!(is_there(&folder, "closed"));
 }
 
+#[test]
+fn after_a_sync_that_failed_nothing_is_read_from_memory_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    let get = |store: &SealedStore| store.memory().get(&namespace("notes"), &name("a"));
+    for _ in 0..2 {
+        assert!(get(&store).unwrap().is_some());
+    }
+    // A pipe cannot be synced.
+    let (_reader, pipe) = std::io::pipe().unwrap();
+    Arc::get_mut(&mut store.0).unwrap().tree.file = File::from(std::os::fd::OwnedFd::from(pipe));
+    let written = store
+        .memory()
+        .put(&namespace("notes"), write("b", b"two"), &Quota::UNLIMITED);
+    assert!(matches!(written, Err(StoreError::Io { .. })), "{written:?}");
+    let read = get(&store).map(|found| found.is_some());
+    assert!(matches!(read, Err(StoreError::Io { .. })), "{read:?}");
+}
+
 /// The sequences of both pages of a keyring.
 fn sequences(folder: &tempfile::TempDir) -> [u64; 2] {
     let keyring = content(folder, keyring::NAME);
