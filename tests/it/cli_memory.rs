@@ -928,7 +928,7 @@ fn a_namespace_that_lost_its_name_is_told_put_back_or_taken_out() {
         0,
         &[
             "deletes what is in namespaces without a name",
-            "all of a namespace without a name, place ",
+            "records of a namespace without a name, place ",
         ],
     );
     let object = deleted.object();

@@ -73,7 +73,7 @@ impl DamagedRecord {
     fn place_in_words(&self) -> String {
         let namespace = match &self.namespace {
             Some(namespace) => format!("namespace {namespace}"),
-            None => "all of a namespace without a name".to_owned(),
+            None => "records of a namespace without a name".to_owned(),
         };
         format!("{namespace}, place {}", self.place)
     }

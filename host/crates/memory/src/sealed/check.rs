@@ -35,7 +35,8 @@ pub struct Damaged {
     pub name: Option<RecordName>,
     /// Where it lies: what the database knows it by, in hex. Of a namespace: with what that of each of its records begins.
     pub place: String,
-    /// Whether it was taken out.
+    /// Whether it was taken out. Of a namespace: whether anything was; whether that was all of it says how many of them
+    /// [`Checked`] counts.
     pub deleted: bool,
 }
 
@@ -76,7 +77,8 @@ pub(super) enum Look {
 impl SealedStore {
     /// Opens every record of both spaces, and tells of each that does not open, and of each namespace whose name does not. What
     /// `delete` says is taken out and its keys destroyed: whatever of it could still be saved must be saved before. Reading and
-    /// writing go on meanwhile. It ends where `progress` says so; what was taken out until then was told of.
+    /// writing go on meanwhile. It ends where `progress` says so, which is asked before each commit: what was taken out until
+    /// then was told of, and what was only found stays.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
@@ -92,16 +94,23 @@ impl SealedStore {
         let mut checked = Checked::default();
         let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let count = |one: &mut u64| *one = one.saturating_add(1);
+        let mut is_ended = false;
         let mut step = |checked: &Checked| match progress(checked) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(StoreError::Invalid("the check was ended before it was done".to_owned())),
+            ControlFlow::Break(()) => {
+                is_ended = true;
+                Err(StoreError::Invalid("the check was ended before it was done".to_owned()))
+            }
         };
         self.0.each_nameless(&mut |space, place| {
             count(&mut checked.nameless);
             step(&checked)?;
-            let deleted = delete.nameless;
-            if deleted {
-                self.0.discard_all(&place)?;
+            let (deleted, all) = if delete.nameless {
+                self.0.discard_all(&place, &mut || step(&checked))
+            } else {
+                (false, Ok(()))
+            };
+            if delete.nameless && all.is_ok() {
                 count(&mut checked.nameless_deleted);
             }
             found(Damaged {
@@ -111,6 +120,7 @@ impl SealedStore {
                 place: hex(&place),
                 deleted,
             });
+            all?;
             step(&checked)
         })?;
         let mut doomed: Vec<(Work, Damaged)> = Vec::new();
@@ -145,8 +155,14 @@ impl SealedStore {
             }
             Ok::<(), StoreError>(())
         });
-        // What was found goes, whatever keeps more from being found.
-        let discarded = self.0.discard_some(&mut doomed, &mut checked, found);
+        let discarded = if is_ended {
+            // Whoever ends it may be unable to record what more is taken out.
+            doomed.drain(..).for_each(|(_, one)| found(one));
+            Ok(())
+        } else {
+            // What was found goes, whatever else keeps more from being found.
+            self.0.discard_some(&mut doomed, &mut checked, found)
+        };
         let _at_its_end = progress(&checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
         let mut recounted = Ok(());
@@ -182,20 +198,34 @@ impl Inner {
         discarded
     }
 
-    /// Takes out all that lies in a namespace, but what is written again meanwhile.
-    fn discard_all(&self, namespace: &NamespacePlace) -> Result<(), StoreError> {
+    /// Takes out all that lies in a namespace, but what is written again meanwhile. `step` is asked before each commit. Says first whether
+    /// anything was taken out, however it ended.
+    fn discard_all(
+        &self,
+        namespace: &NamespacePlace,
+        step: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> (bool, Result<(), StoreError>) {
         let discard = |place: &Place| {
             let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
             let header = entry.and_then(|entry| Header::read(&entry).ok());
             Ok(Work::Discard { place: *place, header })
         };
+        let mut is_any = false;
         let taken = self.each_some(namespace, &mut |some| {
+            step()?;
             let works = some.iter().map(discard).collect::<Result<_, StoreError>>()?;
-            self.submit_all(works)
+            let mut discarded = Ok(());
+            for done in self.submit_each(works) {
+                match done {
+                    Ok(done) => is_any |= done.discarded,
+                    Err(error) => discarded = discarded.and(Err(error)),
+                }
+            }
+            discarded
         });
         let namespace = *namespace;
         let recounted = self.submit(Work::Recount { namespace }).map(drop);
-        taken.and(recounted)
+        (is_any, taken.and(recounted))
     }
 
     /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root

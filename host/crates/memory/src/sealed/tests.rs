@@ -2236,6 +2236,78 @@ fn what_nobody_knows_the_namespace_of_can_be_taken_out() {
     store.rotate_key(&key(2), &mut |_| {}).unwrap();
 }
 
+/// A check that is ended when it asks for the `last` time whether it goes on, and what it found until then.
+fn check_until(store: &SealedStore, delete: Delete, last: usize) -> (Checked, Vec<Damaged>) {
+    let (mut found, mut seen, mut asked) = (Vec::new(), Checked::default(), 0);
+    let checked = store.check(
+        delete,
+        &mut |now| {
+            seen = *now;
+            asked += 1;
+            if asked < last {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+        &mut |one| found.push(one),
+    );
+    let error = checked.unwrap_err();
+    assert!(matches!(&error, StoreError::Invalid(_)), "{error}");
+    (seen, found)
+}
+
+#[test]
+fn a_check_that_is_ended_within_a_namespace_without_a_name_says_that_something_of_it_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let all: Vec<String> = (0..1000).map(|index| format!("small-{index}")).collect();
+    let puts = all.iter().map(|text| Operation::Put(write(text, b"x"))).collect();
+    let memory = store.memory();
+    memory.apply(&namespace("notes"), puts, &Quota::UNLIMITED).unwrap();
+    let place = root::namespace_of(&place(&store, "small-0"));
+    lose_name(&store, &place, |_| None);
+    let left = || all.iter().filter(|text| value(&store, text).is_some()).count();
+    let delete = Delete {
+        damaged: false,
+        nameless: true,
+    };
+    // It asks once it has found the namespace, and before each commit.
+    let (seen, found) = check_until(&store, delete, 2);
+    assert_eq!((seen.nameless, seen.nameless_deleted), (1, 0));
+    assert_eq!((found.len(), found[0].deleted), (1, false));
+    assert_eq!(left(), 1000);
+    let (seen, found) = check_until(&store, delete, 3);
+    assert_eq!((seen.nameless, seen.nameless_deleted), (1, 0));
+    assert_eq!((found.len(), found[0].deleted), (1, true), "it is told of");
+    assert!((1..1000).contains(&left()), "{}", left());
+    let (checked, found) = check_with(&store, delete);
+    assert_eq!((checked.nameless, checked.nameless_deleted), (1, 1));
+    assert_eq!((found.len(), found[0].deleted), (1, true));
+    assert_eq!(left(), 0);
+}
+
+#[test]
+fn a_check_that_is_ended_takes_out_nothing_more_and_tells_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    for text in ["a", "b", "c", "d", "e"] {
+        put(&store, text, text.as_bytes());
+        damage(&store, text, |entry| *entry.last_mut().unwrap() ^= 1);
+    }
+    let delete = Delete {
+        damaged: true,
+        nameless: false,
+    };
+    // It asks at each record that it sees.
+    let (seen, found) = check_until(&store, delete, 5);
+    assert_eq!((seen.damaged, seen.deleted), (5, 0));
+    assert_eq!(found.len(), 4);
+    assert!(found.iter().all(|one| !one.deleted), "{found:?}");
+    assert_eq!(check(&store, false).0.damaged, 5, "they are all there");
+    assert_eq!(check(&store, true).0.deleted, 5);
+}
+
 /// A name without records says nothing of anything, and keeps nothing from going on.
 #[test]
 fn a_name_that_does_not_open_and_has_no_records_stops_nothing() {
