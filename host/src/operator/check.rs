@@ -1,11 +1,14 @@
 //! Looking through the store for records that do not open.
 
+use std::ops::ControlFlow;
+
 use aral_contract::Failure;
 use aral_contract::id::Namespace;
+use aral_memory::StoreError;
 use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
 
-use super::moves::goes_on;
+use super::moves::unless_unwatched;
 use super::{Act, Operator, Tell, Told};
 use crate::events::security;
 use crate::storage::store_failure;
@@ -116,15 +119,25 @@ impl Act for MemoryCheck {
             nameless: self.delete_nameless,
         };
         operator.record(security("memory_check_begun", does.to_owned()));
-        let (mut seen, mut found) = (Checked::default(), Vec::new());
+        let deletes = delete != Delete::default();
+        let (mut seen, mut found, mut given_up) = (Checked::default(), Vec::new(), None);
         let checked = store.check(
             delete,
             &mut |checked| {
                 seen = *checked;
-                goes_on(tell(Told::Progress {
+                let told = unless_unwatched(tell(Told::Progress {
                     done: checked.records,
                     total: Some(total.max(checked.records)),
-                }))
+                }));
+                // What only looks has nothing to record on its way.
+                let goes_on = told.and_then(|()| if deletes { operator.wait_for_room() } else { Ok(()) });
+                match goes_on {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(failure) => {
+                        given_up = Some(failure);
+                        ControlFlow::Break(())
+                    }
+                }
             },
             &mut |damaged| {
                 let damaged = DamagedRecord::from(damaged);
@@ -140,7 +153,7 @@ impl Act for MemoryCheck {
                 }
             },
         );
-        if delete != Delete::default() {
+        if deletes {
             operator.forget_secrets();
         }
         let ended = match &checked {
@@ -159,7 +172,11 @@ impl Act for MemoryCheck {
              {nameless_deleted} deleted"
         );
         operator.record(security("memory_checked", format!("{words}; {ended}")));
-        checked.map_err(|error| cut_off(store_failure(error), &words, &found))?;
+        let failed = |error: StoreError| match (error, given_up) {
+            (StoreError::Invalid(_it_was_ended), Some(why)) => why,
+            (error, _) => store_failure(error),
+        };
+        checked.map_err(|error| cut_off(failed(error), &words, &found))?;
         Ok(StoreChecked {
             records,
             damaged,

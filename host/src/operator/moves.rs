@@ -338,7 +338,7 @@ fn came(store: &SealedStore, record: &Arrived) -> EventKind {
 }
 
 /// What writes goes on though nobody watches any more, and ends with its server, after which nothing is recorded.
-fn unless_unwatched(told: Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn unless_unwatched(told: Result<(), Failure>) -> Result<(), Failure> {
     match told {
         Err(failure) if failure.code != Code::Cancelled => Err(failure),
         Ok(()) | Err(_) => Ok(()),
@@ -346,7 +346,7 @@ fn unless_unwatched(told: Result<(), Failure>) -> Result<(), Failure> {
 }
 
 /// The same, for what says itself that it was ended.
-pub(super) fn goes_on(told: Result<(), Failure>) -> ControlFlow<()> {
+fn goes_on(told: Result<(), Failure>) -> ControlFlow<()> {
     match unless_unwatched(told) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_it_goes_on_later) => ControlFlow::Break(()),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::config::Config;
 use crate::host::Host;
-use crate::operator::MemoryCheck;
+use crate::operator::{MemoryCheck, StoreChecked};
 use crate::testing::Kept;
 
 struct Lab {
@@ -65,6 +65,25 @@ impl Lab {
         put(&*store.secrets(), "token", Classification::Secret);
         lab.events();
         lab
+    }
+
+    /// A thousand more records, in more than one commit of whatever goes through them.
+    fn put_many(&self) {
+        let put = |index: u32| {
+            let write = Put {
+                name: format!("small-{index}").parse().unwrap(),
+                value: Zeroizing::new(b"x".to_vec()),
+                ttl_seconds: None,
+                classification: Classification::Public,
+                precondition: Precondition::Any,
+            };
+            aral_memory::Operation::Put(write)
+        };
+        let puts = (0..1000).map(put).collect();
+        let store = self.operator.store().unwrap();
+        let notes = "notes".parse().unwrap();
+        store.memory().apply(&notes, puts, &Quota::UNLIMITED).unwrap();
+        self.events();
     }
 
     fn events(&self) -> Vec<String> {
@@ -130,6 +149,14 @@ impl Lab {
         act.act(&self.operator, &mut Cursor::new(backup), tell)
     }
 
+    fn check(&self, delete_damaged: bool, tell: Tell<'_>) -> Result<StoreChecked, Failure> {
+        let check = MemoryCheck {
+            delete_damaged,
+            delete_nameless: false,
+        };
+        check.act(&self.operator, tell)
+    }
+
     /// The events of one move: `which`, what was written one by one, and how it ended.
     fn assert_recorded(&self, which: &str, written: &[&str], ended: &str) {
         let key = self.key.public_key().id();
@@ -172,20 +199,7 @@ fn an_export_and_an_import_say_what_went_and_came() {
 #[test]
 fn an_import_ends_where_nothing_more_can_be_recorded() {
     let lab = Lab::new();
-    let store = lab.operator.store().unwrap();
-    let put = |index: u32| {
-        let write = Put {
-            name: format!("small-{index}").parse().unwrap(),
-            value: Zeroizing::new(b"x".to_vec()),
-            ttl_seconds: None,
-            classification: Classification::Public,
-            precondition: Precondition::Any,
-        };
-        aral_memory::Operation::Put(write)
-    };
-    let puts = (0..1000).map(put).collect();
-    let notes = "notes".parse().unwrap();
-    store.memory().apply(&notes, puts, &Quota::UNLIMITED).unwrap();
+    lab.put_many();
     let backup = lab.backup();
     lab.events();
     let failure = lab.import_watched(&backup, &mut |told| {
@@ -249,23 +263,42 @@ fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
     assert!(!is_rotating());
 }
 
+/// How many of these events say that something was taken out.
+fn deleted(events: &[String]) -> usize {
+    let deleted = events.iter().filter(|one| one.starts_with("memory_damaged_deleted"));
+    deleted.count()
+}
+
+#[test]
+fn a_check_that_deletes_ends_where_nothing_more_can_be_recorded() {
+    let lab = Lab::new();
+    lab.put_many();
+    lab.destroy_keys();
+    let failure = lab.check(true, &mut |told| {
+        if matches!(told, Told::Progress { done: 300.., .. }) {
+            lab.kept.fill();
+        }
+        Ok(())
+    });
+    let failure = failure.map(drop).unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+    let events = lab.events();
+    assert!(events.last().unwrap().ends_with("; cut off"), "{events:?}");
+    let deleted = deleted(&events);
+    assert!((1..300).contains(&deleted), "{deleted}");
+    // One that only looks has nothing to record on its way. All that is gone is on record.
+    let left = lab.check(false, &mut |_| Ok(())).unwrap();
+    let kept = 1003 - u64::try_from(deleted).unwrap();
+    assert_eq!((left.records, left.damaged), (kept, kept));
+}
+
 #[test]
 fn a_check_ends_with_its_server_and_not_with_whoever_watches() {
     let lab = Lab::new();
     lab.destroy_keys();
-    let check = |code| {
-        let check = MemoryCheck {
-            delete_damaged: true,
-            delete_nameless: false,
-        };
-        check.act(&lab.operator, &mut |_| Err(Failure::new(code, "nobody hears it")))
-    };
+    let check = |code| lab.check(true, &mut |_| Err(Failure::new(code, "nobody hears it")));
     let failure = check(Code::Unavailable).map(drop).unwrap_err();
-    assert!(failure.message.contains("was ended"), "{failure}");
-    let deleted = |events: &[String]| {
-        let deleted = events.iter().filter(|one| one.starts_with("memory_damaged_deleted"));
-        deleted.count()
-    };
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
     let events = lab.events();
     assert_eq!(deleted(&events), 0, "{events:?}");
     assert!(events.last().unwrap().ends_with("; cut off"), "{events:?}");
