@@ -11,7 +11,7 @@ use super::arguments::Mcp;
 use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
-use super::serve::{Ending, Warner};
+use super::serve::{Ending, Warner, leave_behind};
 use super::{session, trail};
 
 /// How long this process waits for a read of standard input that cannot be given up.
@@ -41,9 +41,7 @@ pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> 
         let ending = Ending::new()?;
         host.mcp(session, bounds, standard_streams(), ending.ended()).await
     });
-    runtime.shutdown_timeout(LEAVE);
-    // What is left behind may hold a clone, such as one that waits to keep what agents have used up.
-    host.end();
+    leave_behind(runtime, &host, LEAVE);
     served?;
     Ok(Exit::Success)
 }

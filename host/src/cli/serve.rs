@@ -60,8 +60,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
     Ok(Exit::Success)
 }
 
-/// What operators have asked for has `drain` to end: it may be between two keys of the store. What goes on after that hears of it, and
-/// what hangs may hold a clone of the host, with which neither its log nor its store would end.
+/// What operators have asked for has `drain` to end: it may be between two keys of the store. What goes on after that hears of it.
 fn end(runtime: Runtime, host: &Host, acts: &watch::Sender<bool>, drain: Duration) {
     let have_ended = |patience| {
         let ended = runtime.block_on(async { tokio::time::timeout(patience, acts.closed()).await });
@@ -75,7 +74,13 @@ fn end(runtime: Runtime, host: &Host, acts: &watch::Sender<bool>, drain: Duratio
         let _all = have_ended(HEAR);
         leave = leave.saturating_sub(HEAR);
     }
-    runtime.shutdown_timeout(leave);
+    leave_behind(runtime, host, leave);
+}
+
+/// Ends the host though threads of the runtime are left behind that did not end within `patience`. Such a one may hold a clone of the
+/// host, with which neither its log nor its store would end, and dropping the runtime would wait for it for ever.
+pub(crate) fn leave_behind(runtime: Runtime, host: &Host, patience: Duration) {
+    runtime.shutdown_timeout(patience);
     host.end();
 }
 

@@ -1,6 +1,9 @@
 //! Every key of `[serve.limits]`: what it bounds fails, and the same goes through where the key says more. Those of
 //! answers that are kept are in `calls`, that of what asks nobody is in `denials`.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use aral_contract::metric;
@@ -410,6 +413,55 @@ fn drain_ms() {
     };
     assert_eq!(end(20_000), Some(200), "a call that is under way ends");
     assert_eq!(end(100), None, "and is not waited for longer than it may be");
+}
+
+#[test]
+fn drain_ms_is_for_what_operators_have_asked_for_too() {
+    // What the server says at its end, while a secret is on its way to a server that says nothing, or nothing until then, and whoever
+    // asked for it is gone.
+    let end = |drain_ms: u64, says_nothing: bool| {
+        let vault = TcpListener::bind("127.0.0.1:0").expect("a port");
+        vault.set_nonblocking(true).expect("it need not wait");
+        let address = format!("http://{}", vault.local_addr().expect("an address"));
+        let desk = desk(|config| {
+            config["serve"]["limits"] = json!({ "drain_ms": drain_ms });
+            config["secrets"] = json!({
+                "names": { "remote": "vault://secret/a#b" },
+                "vault": { "address": address, "token_file": "token", "timeout_ms": 60_000 },
+            });
+        });
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        desk.write("token", b"t0ken");
+        desk.private("token");
+        let server = Server::start_in(&desk, &[], &[("ARAL_LOG", "warn")]);
+        let socket = desk.path("state/admin.sock");
+        let mut operator = UnixStream::connect(&socket).expect("it listens");
+        let put = r#"{"name":"remote","value":"AA==","rotate":false}"#;
+        let put = request("POST", "/v1/secrets/put", &[], put);
+        operator.write_all(put.as_bytes()).expect("it takes it");
+        let mut asked = None;
+        until("it is on its way", || {
+            asked = vault.accept().ok();
+            asked.is_some()
+        });
+        drop(operator);
+        server.signal(Signal::TERM);
+        if !says_nothing {
+            until("the management has ended", || UnixStream::connect(&socket).is_err());
+            drop((vault, asked));
+        }
+        let (code, words) = server.wait();
+        assert_eq!(code, Some(0), "{words}");
+        words
+    };
+    let cut_off = "acts of operators were cut off";
+    let words = end(20_000, false);
+    assert!(!words.contains(cut_off), "an act that is under way ends: {words}");
+    let words = end(0, true);
+    assert!(
+        words.contains(cut_off),
+        "and is not waited for longer than it may be: {words}"
+    );
 }
 
 #[test]
