@@ -507,6 +507,29 @@ mod tests {
     }
 
     #[test]
+    fn references_count_by_what_is_read_to_follow_them() {
+        let elements = json!(vec![0; 2_000]);
+        for (length, taken) in [(10, true), (100_000, false)] {
+            let name = "n".repeat(length);
+            let pointer = json!({ "$ref": format!("#/$defs/{name}") });
+            for (leads, to) in [
+                (pointer, json!(true)),
+                (json!({ "$ref": "#x" }), json!({ "$anchor": "x" })),
+            ] {
+                let often = |count: usize| {
+                    let schema = json!({
+                        "$defs": { "a": leads, name.clone(): to },
+                        "items": { "allOf": vec![json!({ "$ref": "#/$defs/a" }); count] }
+                    });
+                    Schema::compile("output_schema", &schema)
+                };
+                assert_eq!(often(10).unwrap().check(&elements).is_ok(), taken, "{length}");
+                assert_eq!(often(1_000).is_ok(), taken, "{length}");
+            }
+        }
+    }
+
+    #[test]
     fn members_that_nothing_is_wanted_of_count_where_they_are_passed_over() {
         let often = |one: Value| json!({ "$defs": { "a": one }, "allOf": vec![json!({ "$ref": "#/$defs/a" }); 5_000] });
         let members = |count: usize| (0..count).map(|n| (format!("n{n}"), json!(0))).collect::<Value>();

@@ -11,7 +11,7 @@ use aral_contract::quote::quoted;
 use aral_contract::{CapabilityId, Code, Failure, Permission};
 use semver::Version;
 
-use super::schema_rules::{self, DIALECT, SCHEMA_BYTES_MAX};
+use super::schema_rules::{self, DIALECT, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::{Entry, Shape};
 pub use scopes::check_counts;
 
@@ -87,6 +87,14 @@ pub enum ManifestError {
     /// A schema that is nested too deeply.
     #[error("`{member}` is nested too deeply")]
     SchemaDepth {
+        /// `input_schema` or `output_schema`.
+        member: &'static str,
+    },
+    /// A schema with long names around much.
+    #[error(
+        "the names in `{member}` are too long: those on the way to one place have at most {PATH_BYTES_MAX} bytes together, and so has a reference; those on the ways to all places have at most {PATHS_BYTES_MAX}"
+    )]
+    SchemaNames {
         /// `input_schema` or `output_schema`.
         member: &'static str,
     },
@@ -284,6 +292,7 @@ impl ManifestError {
             | Self::SchemaSize { .. }
             | Self::SchemaNoObject { .. }
             | Self::SchemaDepth { .. }
+            | Self::SchemaNames { .. }
             | Self::SchemaRemote { .. }
             | Self::Number(_)
             | Self::Text { .. }

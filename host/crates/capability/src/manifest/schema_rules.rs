@@ -8,6 +8,13 @@ use super::check::ManifestError;
 
 /// Largest schema, in bytes. Stops a guest's descriptor from filling every list of tools that is made of it.
 pub const SCHEMA_BYTES_MAX: usize = 256 << 10;
+/// Longest way to a place in a schema, which is all the names on it together, and longest reference, in bytes.
+pub(super) const PATH_BYTES_MAX: usize = 8 << 10;
+/// All those ways together, in bytes. A validator keeps the whole way with each subschema and each keyword: stops a schema with a
+/// name that is as long as the rest of it from taking gibibytes once it is compiled.
+pub(super) const PATHS_BYTES_MAX: usize = 16 << 20;
+/// What an element adds to the way to it, in bytes.
+const INDEX_BYTES: usize = 8;
 /// The one dialect: a schema that names another one would be read by rules that nobody checked.
 pub const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -20,46 +27,76 @@ pub(super) fn check_size(member: &'static str, size: usize) -> Result<(), Manife
     }
 }
 
-/// Every rule on a schema: an object, small enough, no reference to another document, the dialect that we read.
+/// Every rule on a schema: an object, small enough, no reference to another document, the dialect that we read, names that can be
+/// kept.
 pub(super) fn check(member: &'static str, schema: &Value) -> Result<(), ManifestError> {
     if !schema.is_object() {
         return Err(ManifestError::SchemaNoObject { member });
     }
     check_size(member, schema.to_string().len())?;
-    check_references(member, schema, JSON_DEPTH_MAX)
+    let mut places = Places {
+        member,
+        paths_left: PATHS_BYTES_MAX,
+    };
+    places.check(schema, JSON_DEPTH_MAX, 0)
 }
 
-/// A reference that leaves the document would be fetched by some validators: from a file, from a network that the
-/// capability has no permission for, at a time when nobody watches. Texts under `$ref` are refused wherever they stand,
-/// also in an `enum` or a `default`, since telling those apart takes a validator.
-fn check_references(member: &'static str, value: &Value, depth_left: usize) -> Result<(), ManifestError> {
-    let Some(depth_left) = depth_left.checked_sub(1) else {
-        return Err(ManifestError::SchemaDepth { member });
-    };
-    match value {
-        Value::Object(members) => {
-            for (name, value) in members {
-                match (name.as_str(), value) {
-                    ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target)) if !target.starts_with('#') => {
-                        return Err(ManifestError::SchemaRemote {
-                            member,
-                            target: target.chars().take(128).collect(),
-                        });
-                    }
-                    ("$schema", Value::String(dialect)) if dialect.trim_end_matches('#') != DIALECT => {
-                        return Err(ManifestError::SchemaDialect {
-                            member,
-                            found: dialect.chars().take(128).collect(),
-                        });
-                    }
-                    (_, value) => check_references(member, value, depth_left)?,
+/// All places in a schema, one after the other.
+struct Places {
+    member: &'static str,
+    /// Bytes that the ways to the others may have.
+    paths_left: usize,
+}
+
+impl Places {
+    /// A reference that leaves the document would be fetched by some validators: from a file, from a network that the
+    /// capability has no permission for, at a time when nobody watches. Texts under `$ref` are refused wherever they stand,
+    /// also in an `enum` or a `default`, since telling those apart takes a validator.
+    fn check(&mut self, value: &Value, depth_left: usize, path_bytes: usize) -> Result<(), ManifestError> {
+        let member = self.member;
+        let depth_left = depth_left.checked_sub(1);
+        let depth_left = depth_left.ok_or(ManifestError::SchemaDepth { member })?;
+        let paths_left = self.paths_left.checked_sub(path_bytes);
+        let paths_left = paths_left.filter(|_| path_bytes <= PATH_BYTES_MAX);
+        self.paths_left = paths_left.ok_or(ManifestError::SchemaNames { member })?;
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    self.check_member(name, value)?;
+                    let path_bytes = path_bytes.saturating_add(name.len()).saturating_add(1);
+                    self.check(value, depth_left, path_bytes)?;
                 }
+                Ok(())
             }
-            Ok(())
+            Value::Array(items) => {
+                let path_bytes = path_bytes.saturating_add(INDEX_BYTES);
+                items
+                    .iter()
+                    .try_for_each(|item| self.check(item, depth_left, path_bytes))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
         }
-        Value::Array(items) => items
-            .iter()
-            .try_for_each(|item| check_references(member, item, depth_left)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+
+    fn check_member(&self, name: &str, value: &Value) -> Result<(), ManifestError> {
+        let member = self.member;
+        match (name, value) {
+            ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target)) if !target.starts_with('#') => {
+                Err(ManifestError::SchemaRemote {
+                    member,
+                    target: target.chars().take(128).collect(),
+                })
+            }
+            ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target)) if target.len() > PATH_BYTES_MAX => {
+                Err(ManifestError::SchemaNames { member })
+            }
+            ("$schema", Value::String(dialect)) if dialect.trim_end_matches('#') != DIALECT => {
+                Err(ManifestError::SchemaDialect {
+                    member,
+                    found: dialect.chars().take(128).collect(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::build::Part;
 use super::check::{CAPABILITIES_MAX, SCOPE_ITEMS_MAX, SECRETS_MAX};
-use super::schema_rules::SCHEMA_BYTES_MAX;
+use super::schema_rules::{PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::*;
 use crate::testing::{component, entry, shown};
 
@@ -435,6 +435,31 @@ fn schemas_are_objects_without_references_to_elsewhere() {
         deep = json!({ "not": deep });
     }
     assert!(schema(deep).contains("`input_schema` is nested too deeply"));
+}
+
+#[test]
+fn names_in_a_schema_are_bounded_where_they_stand_above_each_other() {
+    let schema = |schema: Value| check_entry(json!({ "input_schema": schema }));
+    let too_long = "the names in `input_schema` are too long";
+    for (length, taken) in [(PATH_BYTES_MAX - 1, true), (PATH_BYTES_MAX, false)] {
+        let name = "n".repeat(length);
+        let halves = name.split_at(length / 2);
+        for long in [
+            json!({ name.clone(): true }),
+            json!({ halves.0: { &halves.1[1..]: true } }),
+            json!({ "$ref": format!("#{name}") }),
+        ] {
+            let found = schema(long);
+            assert_eq!(found == "taken", taken, "{found}");
+            assert!(taken || found.contains(too_long), "{found}");
+        }
+    }
+    // Much below one long name.
+    let length = PATH_BYTES_MAX / 2;
+    let within = |count: usize| schema(json!({ "n".repeat(length): { "enum": vec![0; count] } }));
+    let most = PATHS_BYTES_MAX / length;
+    assert_eq!(within(most - 100), "taken");
+    assert!(within(most).contains(too_long));
 }
 
 #[test]

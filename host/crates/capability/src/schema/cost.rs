@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use own::{Own, TEXT_BYTES_PER_PART, parts_of};
+use own::{Own, TEXT_BYTES_PER_PART, parts_of, parts_of_text};
 use patterns::Patterns;
 use walk::Walk;
 
@@ -29,7 +29,9 @@ const NESTING_MAX: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooCostly {
     /// Too many subschemas.
-    #[error("it expands to more than {WEIGHT_MAX} subschemas and listed values; a pattern counts as {PATTERN_WEIGHT}")]
+    #[error(
+        "it expands to more than {WEIGHT_MAX} subschemas and listed values; a pattern counts as {PATTERN_WEIGHT}, and a long reference by its length"
+    )]
     Weight,
     /// Subschemas too deep.
     #[error("its references and subschemas are nested deeper than {DEPTH_MAX}")]
@@ -62,6 +64,15 @@ enum Target<'a> {
     Names,
     Element(usize),
     Elements,
+}
+
+/// The subschemas that a schema applies.
+#[derive(Default)]
+struct Parts<'a> {
+    list: Vec<(Target<'a>, &'a Value)>,
+    /// Parts of the texts that were read to find where its references lead. Stops a few long ones, each followed anew wherever
+    /// it is met, from taking longer than all that is counted. Each weighs as much, so that one reading is short.
+    read: u64,
 }
 
 /// What is known of a subschema: how far it expands, and how deep.
@@ -145,40 +156,42 @@ impl Cost {
         !self.branches || Walk::of_copies(self, steps_max, parts_max).value(value).is_ok()
     }
 
-    /// What `reference` leads to: one schema, or for a dynamic one any that bears the name.
-    fn resolve(&self, reference: &str) -> Result<Vec<&Value>, TooCostly> {
+    /// Adds what `reference` leads to: one schema, or for a dynamic one any that bears the name.
+    fn resolve<'a>(&'a self, reference: &str, parts: &mut Parts<'a>) -> Result<(), TooCostly> {
         let fragment = reference.strip_prefix('#').ok_or(TooCostly::Reference)?;
         let fragment = percent_decoded(fragment).ok_or(TooCostly::Reference)?;
-        let found: Vec<&Value> = if fragment.is_empty() || fragment.starts_with('/') {
-            self.root.pointer(&fragment).into_iter().collect()
+        let before = parts.list.len();
+        parts.read = parts.read.saturating_add(parts_of_text(reference));
+        if fragment.is_empty() || fragment.starts_with('/') {
+            parts
+                .list
+                .extend(self.root.pointer(&fragment).map(|found| (Target::Itself, found)));
         } else {
-            let pointers = self.anchors.get(&fragment).map(Vec::as_slice).unwrap_or_default();
-            pointers
-                .iter()
-                .filter_map(|pointer| self.root.pointer(pointer))
-                .collect()
-        };
-        if found.is_empty() {
+            for pointer in self.anchors.get(&fragment).into_iter().flatten() {
+                parts.read = parts.read.saturating_add(parts_of_text(pointer));
+                parts
+                    .list
+                    .extend(self.root.pointer(pointer).map(|found| (Target::Itself, found)));
+            }
+        }
+        if parts.list.len() == before {
             Err(TooCostly::Reference)
         } else {
-            Ok(found)
+            Ok(())
         }
     }
 
     /// The subschemas that a schema applies, and to what.
-    fn parts<'a>(&'a self, schema: &'a Value) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
+    fn parts<'a>(&'a self, schema: &'a Value) -> Result<Parts<'a>, TooCostly> {
+        let mut found = Parts::default();
         let Value::Object(keywords) = schema else {
-            return Ok(Vec::new());
+            return Ok(found);
         };
-        let mut parts = Vec::new();
         for (keyword, value) in keywords {
+            let parts = &mut found.list;
             match (keyword.as_str(), value) {
                 ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
-                    parts.extend(
-                        self.resolve(reference)?
-                            .into_iter()
-                            .map(|found| (Target::Itself, found)),
-                    );
+                    self.resolve(reference, &mut found)?;
                 }
                 ("allOf", Value::Array(list)) => parts.extend(list.iter().map(|one| (Target::Itself, one))),
                 ("anyOf" | "oneOf", Value::Array(list)) => {
@@ -205,7 +218,7 @@ impl Cost {
                 _ => {}
             }
         }
-        Ok(parts)
+        Ok(found)
     }
 }
 
@@ -240,15 +253,17 @@ impl<'a> Measure<'a> {
         let own = Own::of(schema);
         self.branches |= own.branches;
         let patterns = self.patterns.add(&own);
+        let parts = self.cost.parts(schema)?;
         let mut size = Size {
             weight: own
                 .listed
                 .saturating_add(patterns.saturating_mul(PATTERN_WEIGHT))
+                .saturating_add(parts.read)
                 .saturating_add(1),
-            asked: 1,
+            asked: parts.read.saturating_add(1),
             depth: 0,
         };
-        for (target, part) in self.cost.parts(schema)? {
+        for (target, part) in parts.list {
             let part = self.size(part)?;
             size.weight = size.weight.saturating_add(part.weight);
             size.depth = size.depth.max(part.depth);

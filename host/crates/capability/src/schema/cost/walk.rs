@@ -216,8 +216,9 @@ impl<'a> Walk<'a> {
     /// Each takes a step also if the value has nothing for it: a validator looks.
     fn parts(&mut self, schema: &'a Value, place: Place) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
         let parts = self.cost.parts(schema)?;
-        self.step(u64::try_from(parts.len()).unwrap_or(u64::MAX), place)?;
-        Ok(parts)
+        let looked_at = u64::try_from(parts.list.len()).unwrap_or(u64::MAX);
+        self.step(looked_at.saturating_add(parts.read), place)?;
+        Ok(parts.list)
     }
 
     /// Who explains asks each `anyOf` and `oneOf` on the way whether any branch holds, before it looks for what is wrong in
