@@ -22,8 +22,8 @@ const QUICK_BYTES_MAX: usize = 64 << 10;
 /// The guests of one persona may have one in so many of the threads that check, of which there are as many as processors, and at
 /// least two. Stops those of one from having everybody else wait.
 const CHECKS_SHARE: usize = 2;
-/// For how long at most an input is checked, with the wait for a place and a thread. Stops callers from hanging behind others whose
-/// texts take long: nothing was done yet.
+/// For how long at most an input waits for a place and a thread, and is checked from then on. Stops callers from hanging behind others
+/// whose texts take long: nothing was done yet.
 const INPUT_CHECK_MAX: Duration = Duration::from_secs(5);
 /// For how long at most an answer is: longer, as what the guest did is done, and without its answer nobody knows of it.
 const ANSWER_CHECK_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ impl Check {
     /// anybody waits for the call; where nobody does any more, what has not begun does not begin.
     ///
     /// # Errors
-    /// What is wrong with the text; `host.unavailable` if the check did not end in time.
+    /// What is wrong with the text, also that it takes too long to check; `host.unavailable` if the check did not begin in time.
     pub(super) async fn text(
         self,
         text: impl AsRef<[u8]> + Into<Vec<u8>>,
@@ -84,29 +84,47 @@ impl Check {
         if let Some(done) = self.quickly(text.as_ref()) {
             return done;
         }
-        let text: Vec<u8> = text.into();
+        self.in_thread(text.into(), call, Self::whole).await
+    }
+
+    /// The same, by `whole`, in a thread that may block.
+    async fn in_thread(
+        self,
+        text: Vec<u8>,
+        call: &CallRecord,
+        whole: impl FnOnce(&Self, &[u8]) -> Result<String, Failure> + Send + 'static,
+    ) -> Result<String, Failure> {
         let side = self.side;
-        let by = Instant::now() + side.check_max();
-        let by = call.until.map_or(by, |until| until.min(by));
+        let awaited = |by: Instant| call.until.map_or(by, |until| until.min(by));
+        let by = awaited(Instant::now() + side.check_max());
         let place = call.waiting(timeout_at(by, self.places.take(&call.frame.grant.persona)));
         let Ok(Some(place)) = place.await else {
-            return Err(busy(side));
+            return Err(unchecked(side, NO_ROOM));
         };
         let (begins, begun) = oneshot::channel();
         let mut done = spawn_blocking(move || {
             // As long as the thread is at it, also where nobody waits any more.
             let _place = place;
             let _told = begins.send(());
-            self.whole(&text)
+            whole(&self, &text)
         });
         // It waits for a thread as it does for a place.
         if call.waiting(timeout_at(by, begun)).await.is_err() {
-            return Err(busy(side));
+            return Err(unchecked(side, NO_ROOM));
         }
+        // From here on it has its time, however long it has waited: where many wait, each would else begin when it has none left.
+        let most = Instant::now() + side.check_max();
+        let by = awaited(most);
         match timeout_at(by, &mut *done).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(panicked)) => Err(Failure::internal(panicked)),
-            Err(_) => Err(busy(side)),
+            Err(_) if by < most => Err(unchecked(side, "nobody waits for the call any longer")),
+            Err(_) => {
+                let (trace, grant) = (&call.context.trace, &call.frame.grant);
+                let (capability, persona) = (&grant.capability, &grant.persona);
+                tracing::warn!(%trace, %capability, %persona, ?side, "a text takes too long to check: its schema or its length");
+                Err(too_long(side))
+            }
         }
     }
 
@@ -183,9 +201,11 @@ pub(super) fn too_large(bytes_max: u64) -> Failure {
     .with_hint("raise `output_bytes` under [limits] in capability.toml, and in the policy if it is the ceiling")
 }
 
-/// There was no place to check it, or no thread, for too long. That is nobody's fault: not the caller's, nor the guest's.
-fn busy(side: Side) -> Failure {
-    let because = "more long texts are to be checked than this host has room for";
+/// There was no place to check it, or no thread, for too long.
+const NO_ROOM: &str = "more long texts are to be checked than this host has room for";
+
+/// The check did not begin in time, or was not waited for. That is nobody's fault: not the caller's, nor the guest's.
+fn unchecked(side: Side, because: &str) -> Failure {
     match side {
         Side::Input => Failure::new(
             Code::Unavailable,
@@ -195,6 +215,23 @@ fn busy(side: Side) -> Failure {
         Side::Output => Failure::new(
             Code::Unavailable,
             format!("the guest has answered, and its answer was not checked in time: {because}"),
+        )
+        .with_hint("see what it did before you call again"),
+    }
+}
+
+/// The check had all the time that there is for one. Whoever made the text, or the schema, would have it so the next time.
+fn too_long(side: Side) -> Failure {
+    let seconds = side.check_max().as_secs();
+    match side {
+        Side::Input => Failure::new(
+            Code::InputInvalid,
+            format!("the input takes more than {seconds} s to check against its schema"),
+        )
+        .with_hint("send a smaller one"),
+        Side::Output => Failure::new(
+            Code::OutputInvalid,
+            format!("the guest has answered, and its answer takes more than {seconds} s to check against its schema"),
         )
         .with_hint("see what it did before you call again"),
     }
@@ -386,6 +423,65 @@ mod tests {
         drop(taken);
         let check = check_in(places, Side::Input, &schemas);
         assert!(check.text(text.as_bytes(), &call).await.is_ok());
+    }
+
+    /// What becomes of a check that begins when it has waited as long as it may, and then takes so long.
+    async fn begun_late(
+        side: Side,
+        schemas: &Arc<Schemas>,
+        call: &CallRecord,
+        takes: Duration,
+    ) -> Result<String, Failure> {
+        // A timer is right to a millisecond.
+        let moment = Duration::from_millis(2);
+        let places = places(1);
+        let taken = places.take_now(&call.frame.grant.persona).unwrap();
+        let (begins, begun) = oneshot::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let whole = move |_: &Check, _: &[u8]| {
+            begins.send(()).unwrap();
+            let _ended = ends.recv();
+            Ok("1".to_owned())
+        };
+        let check = check_in(places, side, schemas);
+        let mut check = pin!(check.in_thread(b"1".to_vec(), call, whole));
+        assert!(futures::poll!(check.as_mut()).is_pending());
+        tokio::time::advance(side.check_max().saturating_sub(moment)).await;
+        drop(taken);
+        tokio::select! {
+            biased;
+            ended = check.as_mut() => return ended,
+            told = begun => told.unwrap(),
+        }
+        assert!(futures::poll!(check.as_mut()).is_pending());
+        tokio::time::advance(takes.saturating_sub(moment)).await;
+        assert!(futures::poll!(check.as_mut()).is_pending());
+        tokio::time::advance(moment * 2).await;
+        if takes < side.check_max() {
+            end.send(()).unwrap();
+        }
+        let checked = check.await;
+        drop(end);
+        checked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_has_its_time_however_long_it_has_waited() {
+        let (call, (schemas, _)) = (call(), slow());
+        for (side, most, _) in SIDES {
+            let checked = begun_late(side, &schemas, &call, most / 2).await;
+            assert_eq!(checked.as_deref(), Ok("1"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_to_check_is_the_fault_of_who_made_it() {
+        let (call, (schemas, _)) = (call(), slow());
+        for ((side, most, _), code) in SIDES.into_iter().zip([Code::InputInvalid, Code::OutputInvalid]) {
+            let failure = begun_late(side, &schemas, &call, most).await.unwrap_err();
+            assert_eq!(failure.code, code);
+            assert!(failure.message.contains("s to check"), "{failure}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
