@@ -137,6 +137,31 @@ async fn of_those_who_want_room_at_once_all_get_some() {
 }
 
 #[tokio::test]
+async fn who_wants_room_while_another_makes_some_finds_it() {
+    let fixture = four();
+    let [one, two, three, four] = ["one", "two", "three", "four"].map(|id| opened(&fixture, id));
+    let _held = fixture.holds(&two, "both").await;
+    let id = "reader".parse().unwrap();
+    let wanting = [three, four].map(|session| fixture.dispatcher.authorize(&session, &id, None).unwrap());
+    let ruling = fixture.dispatcher.ruling.load_full();
+    for _round in 0..50 {
+        // Both folders that can be let go of.
+        drop(fixture.holds(&one, "both").await);
+        let (ruling, start) = (&ruling, &std::sync::Barrier::new(wanting.len()));
+        let made = std::thread::scope(|scope| {
+            let threads = wanting.each_ref().map(|wanting| {
+                scope.spawn(move || {
+                    start.wait();
+                    ruling.make_room(wanting, |_, _| false)
+                })
+            });
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(made, [true; 2]);
+    }
+}
+
+#[tokio::test]
 async fn a_persona_that_has_its_share_makes_room_for_itself_alone() {
     let fixture = four();
     let [one, two, three] = ["one", "two", "three"].map(|id| opened(&fixture, id));
