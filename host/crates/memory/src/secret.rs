@@ -122,6 +122,15 @@ impl Secrets {
     /// # Errors
     /// As the source says.
     pub async fn get(&self, name: &SecretName) -> Result<SecretValue, SecretError> {
+        self.get_holding(name, ()).await
+    }
+
+    /// [`Secrets::get`] for a caller who holds something for as long as this takes: `held` is dropped when it has ended, and where
+    /// the local store is asked only when that has ended, even if the caller does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Secrets::get`].
+    pub async fn get_holding(&self, name: &SecretName, held: impl Send + 'static) -> Result<SecretValue, SecretError> {
         let (reference, source) = self.place(name)?;
         let cache = &self.0.cache;
         if let Some(value) = cache.get(&reference) {
@@ -138,7 +147,10 @@ impl Secrets {
             return Ok(value);
         }
         let generation = reading.generation();
-        let outcome = read(source, &reference).await;
+        let outcome = match self.detached(&reference) {
+            Some(local) => checked(&reference, local.fetch(&reference, held).await),
+            None => read(source, &reference).await,
+        };
         if let Ok(value) = &outcome {
             reading.keep(value, generation);
         }
@@ -295,7 +307,12 @@ fn local_reference(name: &SecretName) -> SecretReference {
 }
 
 async fn read(source: &dyn SecretSource, reference: &SecretReference) -> Result<SecretValue, SecretError> {
-    let value = source.read(reference).await?;
+    checked(reference, source.read(reference).await)
+}
+
+/// What was read, if a secret may have that size.
+fn checked(reference: &SecretReference, read: Result<SecretValue, SecretError>) -> Result<SecretValue, SecretError> {
+    let value = read?;
     check_size(reference, &value)?;
     Ok(value)
 }

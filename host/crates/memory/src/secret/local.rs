@@ -76,9 +76,18 @@ impl LocalSecrets {
         Ok(found.is_some())
     }
 
-    async fn fetch(&self, reference: &SecretReference) -> Result<SecretValue, SecretError> {
+    /// `held` is dropped when the value is read or will not be, also where nobody waits for it any more.
+    pub(super) async fn fetch(
+        &self,
+        reference: &SecretReference,
+        held: impl Send + 'static,
+    ) -> Result<SecretValue, SecretError> {
         let (own, name) = (self.clone(), record_name(reference)?);
-        let record = self.blocking(move || own.store.get(&own.namespace, &name)).await;
+        let work = move || {
+            let _held = held;
+            own.store.get(&own.namespace, &name)
+        };
+        let record = self.blocking(work).await;
         match record.map_err(|error| failed(reference, error))? {
             // The record erases its own copy.
             Some(record) => Ok(SecretValue::new(record.value.to_vec())),
@@ -192,7 +201,7 @@ impl LocalSecrets {
 
 impl SecretSource for LocalSecrets {
     fn read<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, SecretValue> {
-        Box::pin(self.fetch(reference))
+        Box::pin(self.fetch(reference, ()))
     }
 
     fn write<'a>(

@@ -427,6 +427,35 @@ async fn what_lies_in_memory_needs_no_place() {
 }
 
 #[tokio::test]
+async fn a_local_read_has_its_place_until_it_has_ended() {
+    let store = Arc::new(TestStore::default());
+    let limits = Limits {
+        secret_ms: 20,
+        ..Limits::default()
+    };
+    let secrets = local_secrets(&store);
+    // Each fixture has what the guests of one persona share for itself.
+    let [mut one, mut two] = [(); 2].map(|()| local_fixture(limits.clone(), &secrets));
+    let uses = one.state.call.frame.secret_uses.clone();
+    let persona = one.state.call.frame.grant.persona.clone();
+    store.stopped.store(true, Ordering::SeqCst);
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        answers.push(told(one.reveal("open").await).0);
+    }
+    let left = uses.of(&local()).unwrap().left(&persona).0;
+    let of_one = eventually(|| store.inside.load(Ordering::SeqCst) == 4).await;
+    answers.push(told(two.reveal("open").await).0);
+    let of_two = eventually(|| store.inside.load(Ordering::SeqCst) == 5).await;
+    // Before anything can fail here: the end of the test waits for the reads.
+    store.stopped.store(false, Ordering::SeqCst);
+    assert!(answers.iter().all(|answer| *answer == "limit"), "{answers:?}");
+    assert!(of_one && of_two, "no more than its share, and others have theirs");
+    assert_eq!(left, 0);
+    assert!(eventually(|| uses.of(&local()).unwrap().left(&persona).0 == 4).await);
+}
+
+#[tokio::test]
 async fn a_local_write_has_its_place_until_it_has_ended() {
     let store = Arc::new(TestStore::default());
     let limits = Limits {

@@ -116,9 +116,10 @@ impl Use {
                     values.push(value);
                     continue;
                 }
-                // Given back before the next one is asked for, which may be in a place that hangs.
-                let _place = self.turn(secrets, name).await;
-                let value = secrets.get(name).await;
+                // Given back before the next one is asked for, which may be in a place that hangs, but not before a local read has
+                // ended, also where nobody waits any more.
+                let place = self.turn(secrets, name).await;
+                let value = secrets.get_holding(name, place).await;
                 values.push(value.map_err(|error| failed(&self.0.call, name, &error))?);
             }
             Ok(values)
