@@ -294,6 +294,32 @@ fn one_id_has_one_request_at_a_time() {
 }
 
 #[test]
+fn a_session_is_not_begun_again_and_listens_by_get_alone() {
+    let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |_| ()));
+    let session = Session::begin(server.address(), &[]);
+    // Without a field that says what is spoken, the session decides.
+    let fields = [("Mcp-Session-Id", session.id.as_str())];
+    let client = json!({ "name": "a", "version": "1" });
+    let again = json!({ "protocolVersion": NEWEST, "capabilities": {}, "clientInfo": client });
+    let listen = json!({ "notifications": { "toolsListChanged": true } });
+    for (id, method, params, code) in [
+        (7, "initialize", again, -32600),
+        (8, "subscriptions/listen", listen, -32601),
+    ] {
+        let reply = send(server.address(), &fields, &message(id, method, params).to_string()).reply();
+        assert_eq!(reply.status, 400, "{method}: {reply:?}");
+        let answer = reply.json();
+        assert_eq!(
+            (&answer["id"], &answer["error"]["code"]),
+            (&json!(id), &json!(code)),
+            "{method}: {answer}"
+        );
+    }
+    let list = session.result("tools/list", json!({}));
+    assert_eq!(list["tools"][0]["name"], ECHO, "it goes on as it was");
+}
+
+#[test]
 fn what_is_spoken_is_told() {
     let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |_| ()));
     let told = ask_newest(server.address(), &[], "server/discover", json!({})).json();

@@ -113,8 +113,8 @@ pub(crate) async fn serve(
     if let Some(beyond) = sessions.was_full() {
         return Err(full("mcp_sessions_max", max, beyond));
     }
-    if let Some(id) = sessions.was_twice() {
-        return Ok(faulty(&message::Fault::twice(id.clone()).error(trace)));
+    if let Some(fault) = sessions.refused() {
+        return Ok(faulty(&fault.clone().error(trace)));
     }
     let mut response = refusal(answer.map(Body::new)).await?;
     if calls {

@@ -42,6 +42,30 @@ impl Fault {
         Self::request(Some(id), "a request with this id is under way in the session")
     }
 
+    /// A request that has no place in a session that has begun; none: it has. The first would change what the session speaks, the
+    /// second would wait in it without an end and without a bound.
+    pub(super) fn in_session(message: &ClientJsonRpcMessage) -> Option<Self> {
+        let ClientJsonRpcMessage::Request(request) = message else {
+            return None;
+        };
+        let (code, message) = match &request.request {
+            ClientRequest::InitializeRequest(_) => (
+                ErrorCode::INVALID_REQUEST,
+                "the session has begun: another one begins without `Mcp-Session-Id`",
+            ),
+            ClientRequest::SubscriptionsListenRequest(_) => (
+                ErrorCode::METHOD_NOT_FOUND,
+                "a session has no `subscriptions/listen`: its news come on the stream of GET",
+            ),
+            _ => return None,
+        };
+        Some(Self {
+            id: Some(request.id.clone()),
+            code,
+            message: message.to_owned(),
+        })
+    }
+
     /// Something that is no text.
     pub(super) fn no_text() -> Self {
         Self {

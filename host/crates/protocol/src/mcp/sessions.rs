@@ -9,7 +9,7 @@ use aral_contract::id::CallerName;
 use aral_runtime::entropy;
 use futures::{Stream, StreamExt as _};
 use http::request::Parts;
-use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
     EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
 };
@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use super::handler::written;
+use super::message;
 use super::presence::{Open, Presence};
 use super::under_way::{Begun, UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
@@ -70,9 +71,9 @@ pub(super) enum SessionError {
     /// There is none of this name, or it is somebody else's.
     #[error("there is no such session")]
     Unknown,
-    /// A request with its id has no answer yet.
-    #[error("a request with this id is under way")]
-    UnderWay,
+    /// The request is answered with a fault.
+    #[error("the request is not taken in this session")]
+    Refused,
     /// The library's own.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -128,7 +129,7 @@ pub(super) struct OwnSessions {
     caller: CallerName,
     max: u64,
     full: OnceLock<Beyond>,
-    twice: OnceLock<RequestId>,
+    refused: OnceLock<message::Fault>,
     taken_up: OnceLock<Place>,
 }
 
@@ -140,7 +141,7 @@ impl OwnSessions {
             caller,
             max,
             full: OnceLock::new(),
-            twice: OnceLock::new(),
+            refused: OnceLock::new(),
             taken_up: OnceLock::new(),
         }
     }
@@ -150,9 +151,9 @@ impl OwnSessions {
         self.full.get()
     }
 
-    /// The id of a request that was not begun because one with this id is under way.
-    pub(super) fn was_twice(&self) -> Option<&RequestId> {
-        self.twice.get()
+    /// Why a request was not begun in a session that is there.
+    pub(super) fn refused(&self) -> Option<&message::Fault> {
+        self.refused.get()
     }
 
     /// The place of the request whose answer was taken up again.
@@ -160,9 +161,9 @@ impl OwnSessions {
         self.taken_up.get()
     }
 
-    fn refuse_twice(&self, id: &RequestId) -> SessionError {
-        let _asked_once = self.twice.set(id.clone());
-        SessionError::UnderWay
+    fn refuse(&self, fault: message::Fault) -> SessionError {
+        let _asked_once = self.refused.set(fault);
+        SessionError::Refused
     }
 
     fn find(&self, id: &SessionId) -> Result<Line, SessionError> {
@@ -253,6 +254,9 @@ impl SessionManager for OwnSessions {
             under_way,
             presence,
         } = self.find(id)?;
+        if let Some(fault) = message::Fault::in_session(&message) {
+            return Err(self.refuse(fault));
+        }
         let open = presence.enter();
         let turn = presence.turn().await;
         let (begun, place) = match &message {
@@ -260,7 +264,10 @@ impl SessionManager for OwnSessions {
                 let parts = request.request.extensions().get::<Parts>();
                 let place = parts.and_then(|parts| parts.extensions.get::<Place>()).cloned();
                 let begun = under_way.begin(&request.id, place.clone(), presence.enter());
-                (Some(begun.ok_or_else(|| self.refuse_twice(&request.id))?), place)
+                (
+                    Some(begun.ok_or_else(|| self.refuse(message::Fault::twice(request.id.clone())))?),
+                    place,
+                )
             }
             _ => (None, None),
         };
@@ -373,6 +380,7 @@ fn answering(
 
 #[cfg(test)]
 mod tests {
+    use aral_contract::TraceId;
     use futures::FutureExt as _;
     use rmcp::transport::Transport as _;
     use serde_json::{Value, json};
@@ -383,6 +391,12 @@ mod tests {
 
     fn client(value: Value) -> ClientJsonRpcMessage {
         serde_json::from_value(value).unwrap()
+    }
+
+    fn initialize(version: &str) -> ClientJsonRpcMessage {
+        client(json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+        } }))
     }
 
     fn ping(id: i64) -> ClientJsonRpcMessage {
@@ -422,14 +436,11 @@ mod tests {
     async fn begin_of(all: &Arc<Sessions>, max: u64) -> (OwnSessions, SessionId, Watched) {
         let sessions = own(all, "somebody", max);
         let (id, mut server) = sessions.create_session().await.unwrap();
-        let initialize = client(json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
-        } }));
         let serving = async {
             server.receive().await.unwrap();
             server.send(answer(0)).await.unwrap();
         };
-        let (begun, ()) = tokio::join!(sessions.initialize_session(&id, initialize), serving);
+        let (begun, ()) = tokio::join!(sessions.initialize_session(&id, initialize("2025-06-18")), serving);
         begun.unwrap();
         (sessions, id, server)
     }
@@ -448,6 +459,26 @@ mod tests {
             count += usize::from(event.message.as_deref().and_then(answered).is_some());
         }
         count
+    }
+
+    #[tokio::test]
+    async fn a_session_is_not_begun_again_and_nobody_listens_in_it() {
+        let (sessions, id, mut server) = begin().await;
+        let listen =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": { "notifications": {} } });
+        for (message, number, code) in [(initialize("2026-07-28"), 0, -32600), (client(listen), 1, -32601)] {
+            let again = own(&sessions.all, "somebody", 1);
+            let refused = again.create_stream(&id, message).await.map(drop);
+            assert!(matches!(refused, Err(SessionError::Refused)), "{number}");
+            let error = again.refused().cloned().unwrap().error(TraceId::from_bytes([7; 16]));
+            let error = serde_json::to_value(error).unwrap();
+            assert_eq!((&error["id"], &error["error"]["code"]), (&json!(number), &json!(code)));
+        }
+        assert!(server.receive().now_or_never().is_none(), "the library hears neither");
+        let silent_since = sessions.all.running().get(&id).map(Running::silent_since);
+        assert!(silent_since.unwrap().is_some(), "nothing is under way");
+        sessions.create_stream(&id, ping(2)).await.map(drop).unwrap();
+        server.receive().await.unwrap();
     }
 
     #[tokio::test]
