@@ -195,6 +195,21 @@ fn what_is_no_message_is_refused() {
             message(1, "tools/call", json!({ "name": 7 })).to_string(),
             -32602,
         ),
+        (
+            "much beside arguments",
+            message(
+                1,
+                "tools/list",
+                json!({ "_meta": { "a": vec![json!({ "": 0 }); 200] } }),
+            )
+            .to_string(),
+            -32600,
+        ),
+        (
+            "a long id",
+            json!({ "jsonrpc": "2.0", "id": "x".repeat(300), "method": "ping" }).to_string(),
+            -32600,
+        ),
     ] {
         let reply = send(server.address(), &[], &body).reply();
         assert_eq!(reply.status, 400, "{case}: {reply:?}");

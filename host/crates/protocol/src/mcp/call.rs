@@ -86,13 +86,15 @@ impl Caller {
         let found = self.toolbox.dispatcher.registry().find(id, None).ok();
         let version = found.as_ref().map(|found| exactly(&found.entry.version));
         let input = match &found {
-            None => Some(Value::Null),
+            None => {
+                drop(arguments);
+                Some(Value::Null.to_string())
+            }
             Some(found) => tool::input(&found.entry.input_schema, arguments),
         };
         let Some(input) = input else {
             return self.misdirected(id);
         };
-        let input = input.to_string();
         let request = Request {
             capability: id,
             version: version.as_ref(),

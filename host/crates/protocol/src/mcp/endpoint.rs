@@ -73,11 +73,12 @@ pub(crate) async fn serve(
     Extension(caller): Extension<Arc<Caller>>,
     Extension(Trace(trace)): Extension<Trace>,
     Extension(peer): Extension<Peer>,
-    Extension(said): Extension<Said>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mcp, bounds) = (&door.shared.mcp, &door.shared.bounds);
     let (mut parts, _read) = request.into_parts();
+    // Taken away, since the library keeps what it does not read for as long as it answers.
+    let said = parts.extensions.remove::<Said>().unwrap_or_default();
     let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
     if session.is_some_and(|id| mcp.sessions.is_of_another(id, &caller.name)) {
         // It gets the answer for a session that is not there.

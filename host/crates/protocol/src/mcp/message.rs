@@ -15,6 +15,12 @@ const KNOWN: [&str; 6] = [
     "tools/list",
 ];
 
+/// What a message may take in memory beside the arguments of a call, in bytes. The library keeps it for as long as a session, a
+/// stream or a call lasts; arguments are text before anything waits.
+const BESIDE_ARGUMENTS_BYTES_MAX: usize = 64 << 10;
+/// Longest id of a request, and longest token of its progress, in bytes. They are said again with each message about it.
+const ID_BYTES_MAX: usize = 256;
+
 /// Why something is no message. It becomes an error of JSON-RPC, since no method has been asked for yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fault {
@@ -87,6 +93,17 @@ pub(super) fn data(code: &str, trace: TraceId) -> Value {
     serde_json::json!({ "code": code, "trace_id": trace.to_string() })
 }
 
+/// What a message takes in memory beside the arguments of a call, in bytes.
+fn beside_arguments(message: &Value) -> usize {
+    let is_call = message.get("method").and_then(Value::as_str) == Some("tools/call");
+    let arguments = message.pointer("/params/arguments").filter(|_| is_call);
+    json::memory_bytes(message).saturating_sub(arguments.map_or(0, json::memory_bytes))
+}
+
+fn is_long(id: Option<&Value>) -> bool {
+    id.and_then(Value::as_str).is_some_and(|id| id.len() > ID_BYTES_MAX)
+}
+
 /// The message.
 pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
     let value = json::parse(bytes).map_err(|error| Fault {
@@ -100,10 +117,25 @@ pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
             "batches are not taken: send one message at a time",
         ));
     }
+    if is_long(value.get("id")) {
+        let message = format!("the id has more than {ID_BYTES_MAX} bytes");
+        return Err(Fault::request(None, &message));
+    }
     let id = value.get("id").cloned().and_then(|id| serde_json::from_value(id).ok());
     let is_version = value.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
     if !is_version {
         return Err(Fault::request(id, "this is not JSON-RPC 2.0"));
+    }
+    if is_long(value.pointer("/params/_meta/progressToken")) {
+        let message = format!("the progressToken has more than {ID_BYTES_MAX} bytes");
+        return Err(Fault::request(id, &message));
+    }
+    if beside_arguments(&value) > BESIDE_ARGUMENTS_BYTES_MAX {
+        let message = format!(
+            "what the message says beside the arguments of a call takes more than {BESIDE_ARGUMENTS_BYTES_MAX} bytes of memory: \
+             say less in `_meta` and `capabilities`"
+        );
+        return Err(Fault::request(id, &message));
     }
     let message: ClientJsonRpcMessage = serde_json::from_value(value)
         .map_err(|_shape| Fault::request(id.clone(), "this is no request, notification or answer"))?;
@@ -124,9 +156,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
 mod tests {
     use super::*;
 
+    fn fault(text: &str) -> Option<(i32, Option<RequestId>)> {
+        read(text.as_bytes()).err().map(|fault| (fault.code.0, fault.id))
+    }
+
     #[test]
     fn only_one_well_formed_message_is_taken() {
-        let fault = |text: &str| read(text.as_bytes()).err().map(|fault| (fault.code.0, fault.id));
         let one = || Some(RequestId::Number(1));
         assert_eq!(fault(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), None);
         assert_eq!(
@@ -166,5 +201,52 @@ mod tests {
         ] {
             assert_eq!(fault(text), Some((-32602, one())), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_message_is_bounded_and_arguments_are_not_kept() {
+        let request =
+            |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        // Short as a text, and ten times the bound in memory.
+        let ballast = format!("[{}0]", "{\"\":0},".repeat(1_000));
+        assert!(ballast.len() < 8 << 10);
+        let call = |member: &str| request("tools/call", &format!(r#"{{"name":"a","{member}":{{"a":{ballast}}}}}"#));
+        let client = r#""clientInfo":{"name":"a","version":"1"}"#;
+        for text in [
+            request(
+                "initialize",
+                &format!(
+                    r#"{{"protocolVersion":"2025-06-18","capabilities":{{"experimental":{{"a":{{"b":{ballast}}}}}}},{client}}}"#
+                ),
+            ),
+            request(
+                "subscriptions/listen",
+                &format!(r#"{{"_meta":{{"a":{ballast}}},"notifications":{{}}}}"#),
+            ),
+            request("tools/list", &format!(r#"{{"arguments":{ballast}}}"#)),
+            call("_meta"),
+        ] {
+            assert_eq!(fault(&text), Some((-32600, Some(RequestId::Number(1)))), "{text}");
+        }
+        assert_eq!(fault(&call("arguments")), None);
+        let with = |bytes: usize| request("tools/list", &format!(r#"{{"_meta":{{"a":"{}"}}}}"#, "x".repeat(bytes)));
+        assert_eq!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX - (4 << 10))), None);
+        assert!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX)).is_some());
+    }
+
+    #[test]
+    fn an_id_and_a_token_of_progress_are_short() {
+        let id = |bytes: usize| format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(bytes));
+        assert_eq!(fault(&id(ID_BYTES_MAX)), None);
+        assert_eq!(fault(&id(ID_BYTES_MAX + 1)), Some((-32600, None)));
+        let token = |bytes: usize| {
+            let params = format!(r#"{{"name":"a","_meta":{{"progressToken":"{}"}}}}"#, "x".repeat(bytes));
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
+        };
+        assert_eq!(fault(&token(ID_BYTES_MAX)), None);
+        assert_eq!(
+            fault(&token(ID_BYTES_MAX + 1)),
+            Some((-32600, Some(RequestId::Number(1))))
+        );
     }
 }

@@ -105,14 +105,15 @@ fn input_schema(schema: &Value) -> JsonObject {
     ])
 }
 
-/// The input of a call with these arguments; none: they are not those of the tool.
-pub(super) fn input(schema: &Value, arguments: Option<JsonObject>) -> Option<Value> {
+/// The input of a call with these arguments, as text: the values take a hundred times its memory, and do not outlive this. None:
+/// they are not those of the tool.
+pub(super) fn input(schema: &Value, arguments: Option<JsonObject>) -> Option<String> {
     let mut arguments = arguments.unwrap_or_default();
     if takes_arguments(schema) {
-        return Some(Value::Object(arguments));
+        return Some(Value::Object(arguments).to_string());
     }
     let input = arguments.remove(INPUT)?;
-    arguments.is_empty().then_some(input)
+    arguments.is_empty().then(|| input.to_string())
 }
 
 #[cfg(test)]
@@ -158,6 +159,9 @@ mod tests {
         let object = json!({ "type": "object", "properties": { "a": {} } });
         assert_eq!(Value::Object(input_schema(&object)), object);
         let arguments = |value: Value| value.as_object().cloned();
+        let input = |schema: &Value, arguments: Option<JsonObject>| -> Option<Value> {
+            super::input(schema, arguments).map(|text| serde_json::from_str(&text).unwrap())
+        };
         assert_eq!(
             input(&object, arguments(json!({ "input": 1 }))),
             Some(json!({ "input": 1 }))
