@@ -6,24 +6,25 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 /// Who is in a session: as long as there is another clone than that of the session, somebody is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Presence {
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// When somebody was there last; none: it begins.
-    last: Arc<Mutex<Option<Instant>>>,
+    /// When somebody was there last.
+    last: Arc<Mutex<Instant>>,
 }
 
 impl Presence {
-    /// It has begun.
-    pub(super) fn begin(&self) {
-        *self.last() = Some(Instant::now());
+    /// Of a session that is made now.
+    pub(super) fn begin() -> Self {
+        Self {
+            turn: Arc::default(),
+            last: Arc::new(Mutex::new(Instant::now())),
+        }
     }
 
-    /// Somebody is there now, once it has begun.
+    /// Somebody is there now.
     pub(super) fn touch(&self) {
-        if let Some(last) = &mut *self.last() {
-            *last = Instant::now();
-        }
+        *self.last() = Instant::now();
     }
 
     /// Whoever says something waits for this: what is under way is known in the order in which the library hears of it.
@@ -36,13 +37,13 @@ impl Presence {
         Open(self.clone())
     }
 
-    /// Since when nobody is there; none: it begins, or somebody is.
+    /// Since when nobody is there; none: somebody is.
     pub(super) fn left_at(&self) -> Option<Instant> {
         let last = *self.last();
-        last.filter(|_| Arc::strong_count(&self.turn) == 1)
+        (Arc::strong_count(&self.turn) == 1).then_some(last)
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn last(&self) -> MutexGuard<'_, Instant> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -48,7 +48,7 @@ struct Running {
 }
 
 impl Running {
-    /// Since when nobody waits for anything in it; none: it begins, a call is under way, something is being said or a stream is open.
+    /// Since when nobody waits for anything in it; none: somebody begins it or says something, a call is under way or a stream is open.
     fn silent_since(&self) -> Option<Instant> {
         self.line.presence.left_at()
     }
@@ -209,7 +209,7 @@ impl SessionManager for OwnSessions {
         let line = Line {
             handle,
             under_way: under_way.clone(),
-            presence: Presence::default(),
+            presence: Presence::begin(),
         };
         let session = Running {
             owner: self.caller.clone(),
@@ -225,10 +225,10 @@ impl SessionManager for OwnSessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, SessionError> {
-        let line = self.find(id)?;
-        let answer = line.handle.initialize(message).await?;
-        line.presence.begin();
-        Ok(answer)
+        let Line { handle, presence, .. } = self.find(id)?;
+        // Also where its client is lost before it hears that the session has begun.
+        let _open = presence.enter();
+        Ok(handle.initialize(message).await?)
     }
 
     async fn has_session(&self, id: &SessionId) -> Result<bool, SessionError> {
@@ -595,9 +595,14 @@ mod tests {
         assert!(refused.was_full().is_some());
         drop(news);
         long().await;
-        let (third, _three) = another().create_session().await.unwrap();
+        let begins = another();
+        let (third, mut three) = begins.create_session().await.unwrap();
         assert!(there(&first) && !there(&second));
-        // It has not begun, which its client is about to do.
+        let mut begun = Box::pin(begins.initialize_session(&third, initialize("2025-06-18")));
+        assert!(futures::poll!(&mut begun).is_pending());
+        three.receive().await.unwrap();
+        long().await;
+        // Its client waits for it to begin.
         assert!(matches!(another().create_session().await, Err(SessionError::Full)));
         assert!(there(&third));
         one.send(answer(7)).await.unwrap();
@@ -609,6 +614,26 @@ mod tests {
         long().await;
         another().create_session().await.map(drop).unwrap();
         assert!(!there(&first), "its call has ended long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_whose_client_is_lost_before_it_hears_of_it_makes_room() {
+        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let mine = own(&all, "somebody", 1);
+        let (id, mut server) = mine.create_session().await.unwrap();
+        let mut begun = Box::pin(mine.initialize_session(&id, initialize("2025-06-18")));
+        assert!(futures::poll!(&mut begun).is_pending());
+        server.receive().await.unwrap();
+        tokio::time::advance(SILENT_MIN).await;
+        server.send(answer(0)).await.unwrap();
+        // The answer is there, and nobody is there to take it.
+        drop(begun);
+        let another = || own(&all, "somebody", 1);
+        let early = another().create_session().await;
+        assert!(matches!(early, Err(SessionError::Full)), "it has just begun");
+        tokio::time::advance(SILENT_MIN).await;
+        another().create_session().await.map(drop).unwrap();
+        assert!(mine.find(&id).is_err());
     }
 
     #[tokio::test]

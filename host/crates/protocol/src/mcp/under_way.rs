@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn begin(under_way: &UnderWay, id: &RequestId) -> Option<Begun> {
-        under_way.begin(id, None, Presence::default().enter())
+        under_way.begin(id, None, Presence::begin().enter())
     }
 
     #[test]
