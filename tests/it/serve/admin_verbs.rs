@@ -316,3 +316,28 @@ fn the_log_is_read_beside_the_server() {
         "{proven:?}"
     );
 }
+
+#[test]
+fn a_server_does_not_start_without_its_store_and_what_needs_none_works_beside_it() {
+    let desk = desk();
+    let _server = Server::start(&desk);
+    let mut config = desk.config();
+    config["state_dir"] = json!("second");
+    config["audit"]["dir"] = json!("second-audit");
+    desk.write("second.toml", toml::to_string(&config).expect("TOML").as_bytes());
+    desk.aral(&["--config", "second.toml", "serve"]).assert(
+        "the store of another",
+        8,
+        &["is open in another process", "hint: end that process"],
+    );
+    let echo = [
+        "--config",
+        "second.toml",
+        "invoke",
+        "runtime-echo-tool",
+        "--input",
+        "[1]",
+    ];
+    desk.aral(&echo)
+        .assert("a capability without memory", 0, &["receipt   record "]);
+}
