@@ -935,6 +935,50 @@ fn what_cannot_change_is_named() {
 }
 
 #[test]
+fn where_and_by_whom_a_server_is_managed_cannot_change() {
+    let lab = Lab::new();
+    let config = |admin: &str| {
+        let serve = format!("[[serve.listener]]\naddress = \"127.0.0.1:0\"\n[serve.admin]\n{admin}");
+        lab.config(&[], &[], &serve)
+    };
+    let keys = |keys: &[&str]| {
+        let digests: Vec<String> = keys.iter().map(|key| Digest::of(key.as_bytes()).to_string()).collect();
+        format!("keys = {digests:?}")
+    };
+    let address = "address = \"127.0.0.1:0\"";
+    let of = |known: &[&str]| config(&format!("{address}\n{}", keys(known)));
+    let host = lab.host(of(&["aral_one", "aral_two"]));
+    host.reload(&of(&["aral_one", "aral_two"])).unwrap();
+    for (case, changed) in [
+        ("a key less", of(&["aral_one"])),
+        ("a key more", of(&["aral_one", "aral_two", "aral_three"])),
+        ("no port", config(&keys(&["aral_one", "aral_two"]))),
+        (
+            "another port",
+            config(&format!(
+                "address = \"127.0.0.1:1\"\n{}",
+                keys(&["aral_one", "aral_two"])
+            )),
+        ),
+        (
+            "another socket",
+            config(&format!(
+                "{address}\nsocket = \"other\"\n{}",
+                keys(&["aral_one", "aral_two"])
+            )),
+        ),
+        ("none of it", config("")),
+    ] {
+        let failure = host.reload(&changed).unwrap_err();
+        assert_eq!(failure.code, Code::ConfigInvalid, "{case}");
+        assert_eq!(
+            failure.message, "[serve.admin] cannot change while the host runs",
+            "{case}"
+        );
+    }
+}
+
+#[test]
 fn who_reaches_a_server_goes_on_to_reach_it_in_the_same_way() {
     let outbound = |name: &str| format!("[outbound]\nno_proxy = [\"{name}\"]\n");
     for (keeps, more) in [

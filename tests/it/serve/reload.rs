@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::admin::over;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::issuer::{AUDIENCE, ISSUER, IssuerKey, key_set};
+use crate::support::mcp::ask_newest;
 use crate::support::server::{self, Server};
 use crate::support::setup;
 use crate::support::wire::Wire;
@@ -206,6 +208,70 @@ fn callers_keys_names_and_bounds_are_those_of_the_file() {
     });
     ask(key, "localhost", "1").assert_problem("the old key", 401, "authentication.failed");
     ask(other, "aral.example", "1").assert_problem("the old name", 421, "request.invalid");
+}
+
+#[test]
+fn what_a_listener_gives_and_the_name_of_the_server_are_those_of_the_file() {
+    let key = IssuerKey::new("one", 1);
+    let closed = |config: &mut Value, resource: &str| {
+        config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0" });
+        config["serve"]["resource"] = json!(resource);
+    };
+    let desk = server::desk(|config| {
+        closed(config, "https://one.example");
+        config["serve"]["issuer"] = json!([{
+            "issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["EdDSA"], "jwks_file": "jwks.json",
+            "scope": [{ "scope": "aral:agent", "persona": "persona.json" }],
+        }]);
+    });
+    desk.write("jwks.json", key_set(&[&key]).as_bytes());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    let bearer = format!("Bearer {}", key.token(|_, _| ()));
+    let list = |fields: &[(&str, &str)]| server.wire().ask("GET", "/v1/capabilities", fields, "");
+    let tools = || {
+        let fields = [("Authorization", bearer.as_str())];
+        ask_newest(server.address(), &fields, "tools/list", json!({})).status
+    };
+    let page = |origin: &str| {
+        let reply = list(&[("Authorization", bearer.as_str()), ("Origin", origin)]);
+        let shown = reply.field("access-control-allow-origin").map(str::to_owned);
+        (reply.status, shown)
+    };
+    let described = || server.get("/.well-known/oauth-protected-resource").json()["resource"].clone();
+    let assert_closed = |resource: &str| {
+        let stranger = list(&[]);
+        stranger.assert_problem("nobody", 401, "authentication.failed");
+        let challenge = format!("Bearer resource_metadata=\"{resource}/.well-known/oauth-protected-resource\"");
+        assert_eq!(stranger.field("www-authenticate"), Some(challenge.as_str()));
+        assert_eq!(described(), resource);
+        assert_eq!(tools(), 404, "there is no MCP");
+        assert_eq!(page("https://app.example"), (403, None));
+    };
+    assert_closed("https://one.example");
+    let mut kept = server.wire();
+    assert_eq!(kept.ask("GET", "/v1/capabilities", &[], "").status, 401);
+    desk.configure_more(|config| {
+        config["serve"]["listener"][0] = json!({
+            "address": "127.0.0.1:0", "anonymous": "tester", "mcp": true, "origins": ["https://app.example"],
+        });
+        config["serve"]["resource"] = json!("https://two.example");
+    });
+    server.signal(Signal::HUP);
+    until("there is MCP", || tools() == 200);
+    // The same connection goes on, and whoever says nothing is somebody.
+    assert_eq!(kept.ask("GET", "/v1/capabilities", &[], "").status, 200);
+    assert_eq!(described(), "https://two.example");
+    assert_eq!(
+        page("https://app.example"),
+        (200, Some("https://app.example".to_owned()))
+    );
+    assert_eq!(page("https://evil.example"), (403, None));
+    desk.configure_more(|config| closed(config, "https://three.example"));
+    server.signal(Signal::HUP);
+    until("there is no MCP", || tools() == 404);
+    assert_eq!(kept.ask("GET", "/v1/capabilities", &[], "").status, 401);
+    assert_closed("https://three.example");
 }
 
 #[test]
