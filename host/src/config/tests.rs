@@ -24,6 +24,7 @@ impl Folder {
 
     pub(super) fn write(&self, name: &str, bytes: &[u8], mode: u32) {
         let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
@@ -329,17 +330,67 @@ fn a_file_that_is_not_there_is_not_one_that_cannot_be_trusted() {
     assert!(!failure.message.contains("there is no configuration"), "{failure}");
 }
 
+/// Every `aral.toml`, or part of one, that a document shows, as it would be written: a digest that is left out is some digest.
+fn shown(document: &str) -> impl Iterator<Item = String> {
+    let blocks = document.split("```toml\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split_once("\n```").unwrap().0);
+    // Files of something else: `capability.toml`, and that of a client.
+    let others = ["id = ", "# capability.toml", "[mcp_servers."];
+    blocks
+        .filter(move |block| !others.iter().any(|other| block.starts_with(other)))
+        .map(|block| block.replace("[\"…\"]", &format!("[\"{}\"]", Digest::of(b"aral_key"))))
+}
+
+/// The folder of such a file, with what it names.
+fn documented(text: &str) -> Folder {
+    let folder = Folder::with(text);
+    for name in ["ca.pem", "otel-ca.pem"] {
+        let authority = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        folder.write(name, authority.as_bytes(), 0o644);
+    }
+    let public = key().public().to_pem().unwrap();
+    for name in ["keys", "me", "keys/release", "keys/people-2026", "keys/people-2027"] {
+        folder.write(&format!("{name}.pub.pem"), public.as_bytes(), 0o644);
+    }
+    folder
+}
+
 #[test]
 fn the_documented_file_is_taken() {
-    let document = include_str!("../../../docs/configuration.md");
-    let (_, example) = document.split_once("```toml\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    let raw = parse::parse(Path::new("aral.toml"), example.as_bytes()).unwrap();
-    let policy = Policy::resolve(raw.policy, &"/etc/aral".parse().unwrap()).unwrap();
-    assert_ne!(policy, Config::closed().unwrap().policy);
-    let folder = Folder::with(example);
-    folder.write("ca.pem", b"certificates", 0o600);
-    let storage = storage::resolve(raw.memory, raw.secrets, None, &|named| folder.path("").join(named)).unwrap();
-    let vault = storage.secrets.unwrap().vault.unwrap();
-    assert!(storage.memory.is_some() && vault.ca_pem.is_some());
+    let example = shown(include_str!("../../../docs/configuration.md")).next().unwrap();
+    let config = documented(&example).load().unwrap();
+    assert_ne!(config.policy, Config::closed().unwrap().policy);
+    assert!(config.memory.is_some() && config.egress.extra_roots_pem.is_some());
+    assert!(config.secrets.unwrap().vault.unwrap().ca_pem.is_some());
+    let audit = config.audit.unwrap();
+    assert!(audit.elasticsearch.is_some() && audit.otlp.is_some() && config.telemetry.otlp.is_some());
+    assert!(config.outbound.options().proxy.is_some());
+    let serve = config.serve.unwrap();
+    assert!(serve.listeners[0].tls.is_some() && serve.callers[0].signature.is_some());
+    assert!(!serve.issuers.is_empty() && serve.redis.is_some() && serve.admin.address.is_some());
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test looks for documents")]
+fn what_documents_show_of_the_file_is_taken() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let entries = std::fs::read_dir(root.join("docs")).unwrap();
+    let documents = entries
+        .map(|entry| entry.unwrap().path())
+        .chain([root.join("README.md")]);
+    let mut found = 0;
+    for path in documents.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        for text in shown(&std::fs::read_to_string(&path).unwrap()) {
+            let place = if text.contains("state_dir = ") {
+                ""
+            } else {
+                "state_dir = \"state\"\n"
+            };
+            if let Err(failure) = documented(&format!("{place}{text}")).load() {
+                panic!("{}: {failure}\n{text}", path.display());
+            }
+            found += 1;
+        }
+    }
+    assert!(found > 5, "the documents show {found} of them");
 }
