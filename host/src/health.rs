@@ -78,7 +78,65 @@ fn available(meminfo: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use aral_contract::event::SinkUnavailable;
+    use aral_contract::{AuditSink, Event};
+
     use super::*;
+    use crate::Config;
+    use crate::config::storage::MasterKeyPlace;
+
+    /// What is wrong, with the name of the check that found it.
+    fn faults(host: &Host) -> Vec<(&'static str, String)> {
+        let checks = host.checks().into_iter();
+        checks.filter_map(|check| Some((check.name, check.fault?))).collect()
+    }
+
+    #[test]
+    fn a_log_that_takes_nothing_is_not_well() {
+        #[derive(Debug)]
+        struct Full;
+        impl AuditSink for Full {
+            fn record(&self, _event: Event) {}
+            fn available(&self) -> Result<(), SinkUnavailable> {
+                let reason = "the disk is full".to_owned();
+                Err(SinkUnavailable { reason })
+            }
+        }
+        let well = Host::builder().build().unwrap();
+        assert!(faults(&well).is_empty());
+        let host = Host::builder().sink(Arc::new(Full)).build().unwrap();
+        let fault = "the audit log cannot be written: the disk is full".to_owned();
+        assert_eq!(faults(&host), [("audit", fault)]);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_opened_is_not_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("master.key");
+        files::write_path(&key, "ab".repeat(32).as_bytes(), 0o600, files::Replace::Allow).unwrap();
+        let config = Config {
+            memory: Some(MemoryConfig {
+                dir: folder.path().join("store"),
+                cache_bytes_max: 1 << 20,
+                free_bytes_min: 0,
+                sweep_ms: 1000,
+                master_key: MasterKeyPlace::File(key),
+                epoch: None,
+            }),
+            ..Config::closed().unwrap()
+        };
+        let host = || Host::builder().config(config.clone()).build().unwrap();
+        let (first, second) = (host(), host());
+        first.open_store().unwrap();
+        assert!(faults(&first).is_empty());
+        let found = faults(&second);
+        assert!(
+            matches!(&*found, [("store", fault)] if fault.contains("is open in another process")),
+            "{found:?}"
+        );
+    }
 
     #[test]
     fn a_folder_without_room_is_found() {

@@ -71,6 +71,54 @@ fn refusals_of_what_a_caller_may_hold_are_counted() {
     }
 }
 
+#[cfg(feature = "services")]
+#[test]
+fn a_server_whose_log_has_no_room_is_not_well_until_there_is_some() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    // The disk of the log is there for the server alone, so that somebody beside it fills and empties it.
+    let script = r#"
+        set -e
+        mkdir -m 700 audit
+        mount -t tmpfs -o size=2m,mode=700 tmpfs audit
+        beside() {
+            until [ -e fill ]; do kill -0 $$ || exit; sleep 0.1; done
+            dd if=/dev/zero of=audit/filler bs=4096 || true
+            until [ -e empty ]; do kill -0 $$ || exit; sleep 0.1; done
+            rm audit/filler
+        }
+        beside >/dev/null 2>&1 &
+        exec "$ARAL" serve --quiet --json
+    "#;
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["-rm", "sh", "-c", script])
+        .current_dir(desk.root())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", desk.root())
+        .env("ARAL", crate::support::desk::program());
+    let server = Server::from(command);
+    let is_writable = || number(&metrics(&desk), "aral_audit_writable") > 0.0;
+    assert_eq!((server.get("/health").status, is_writable()), (200, true));
+    desk.write("fill", b"");
+    until("what is new is refused", || server.invoke(ECHO, "1").status == 503);
+    until("it is not well", || server.get("/health").status == 503);
+    assert!(!is_writable());
+    let (_, status) = super::admin::over(&socket(&desk), "GET", "/v1/status", "");
+    let checks = status["checks"].as_array().expect("a list");
+    let wrong: Vec<&Value> = checks
+        .iter()
+        .filter(|check| !check["fault"].is_null())
+        .map(|check| &check["name"])
+        .collect();
+    assert_eq!(wrong, ["audit"], "{status}");
+    desk.write("empty", b"");
+    until("it is well", || server.get("/health").status == 200);
+    assert!(is_writable());
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+}
+
 fn socket(desk: &Desk) -> String {
     desk.path(&format!("{}/admin.sock", setup::STATE))
 }
