@@ -274,6 +274,42 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
 }
 
 #[test]
+fn what_a_server_holds_right_now_is_told() {
+    let desk = desk(|config| {
+        config["runtime"] = json!({ "concurrent_calls_max": 8, "waiting_calls_max": 5 });
+        // A copy of the log where nobody answers.
+        config["audit"]["otlp"] = json!({ "address": "http://127.0.0.1:1" });
+    });
+    let guests = [RUNTIME_ECHO_TOOL, RUNTIME_SLEEP];
+    guests.iter().for_each(|guest| drop(desk.component(&guest.bytes())));
+    desk.manifest(&guests.map(setup::entry));
+    let server = Server::start(&desk);
+    let told = |series: &str| number(&metrics(&desk), series);
+    let (mut one, mut other) = (server.wire(), server.wire());
+    for wire in [&mut one, &mut other] {
+        assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+        assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    }
+    assert_eq!(told("aral_calls_waiting_max"), 5.0);
+    assert_eq!(told("aral_http_connections"), 2.0);
+    drop(other);
+    until("one connection is left", || told("aral_http_connections") == 1.0);
+    assert!(told("aral_audit_sink_lag_records{sink=\"otlp\"}") >= 4.0);
+    for series in ["aral_audit_sink_refused_records", "aral_audit_sink_stopped"] {
+        assert_eq!(told(&format!("{series}{{sink=\"otlp\"}}")), 0.0, "{series}");
+    }
+    until("no instance is taken", || told("aral_pool_instances") == 0.0);
+    let fields = [("Content-Type", "application/json")];
+    one.send(&request(
+        "POST",
+        "/v1/invoke/runtime-sleep",
+        &fields,
+        "{\"wait_ms\":5000}",
+    ));
+    until("an instance is taken", || told("aral_pool_instances") > 0.0);
+}
+
+#[test]
 fn metrics_are_for_operators() {
     let (_desk, server) = start();
     let refused = server
