@@ -9,6 +9,7 @@ use super::reload::until;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::issuer::{AUDIENCE, ISSUER, IssuerKey, KeyServer, Proxy, key_set, now};
+use crate::support::mcp::ask_newest;
 use crate::support::server::{Server, desk};
 use crate::support::setup;
 use crate::support::tls::Authority;
@@ -420,6 +421,45 @@ fn clients_are_told_how_to_be_let_in() {
     }
 }
 
+/// MCP is a resource of its own: clients compare what they were given with what the description says of itself.
+#[test]
+fn a_client_of_mcp_that_follows_the_challenge_is_let_in() {
+    let one = IssuerKey::new("one", 1);
+    let resource = format!("{AUDIENCE}/mcp");
+    let desk = trusting_file(&one, |config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+        config["serve"]["issuer"][0]["audiences"] = json!([AUDIENCE, resource]);
+    });
+    let server = Server::start(&desk);
+    let stranger = ask_newest(server.address(), &[], "tools/list", json!({}));
+    stranger.assert_problem("nothing is shown", 401, "authentication.failed");
+    let challenge = stranger.field("www-authenticate").expect("a challenge");
+    let described = format!("{AUDIENCE}/.well-known/oauth-protected-resource/mcp");
+    assert_eq!(challenge, format!("Bearer resource_metadata=\"{described}\""));
+    let path = described.strip_prefix(AUDIENCE).expect("an address of the resource");
+    let told = server.get(path).json();
+    assert_eq!(
+        (&told["resource"], &told["authorization_servers"]),
+        (&json!(resource), &json!([ISSUER]))
+    );
+    let list = |audience: Value| {
+        let token = one.token(|_, claims| claims["aud"] = audience);
+        let authorization = format!("Bearer {token}");
+        ask_newest(
+            server.address(),
+            &[("Authorization", &authorization)],
+            "tools/list",
+            json!({}),
+        )
+    };
+    let reply = list(json!([told["resource"]]));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.json()["result"]["tools"][0]["name"], ECHO);
+    let other = list(json!(["https://other.example/mcp"]));
+    other.assert_problem("a token for somebody else", 401, "authentication.failed");
+    assert_eq!(other.field("www-authenticate"), Some(challenge));
+}
+
 #[test]
 fn issuers_need_a_resource() {
     let one = IssuerKey::new("one", 1);
@@ -497,5 +537,29 @@ mod services {
         let end = changed.pop().expect("a letter");
         changed.push(if end == 'A' { 'Q' } else { 'A' });
         call(&all, &changed).assert_problem("changed", 401, "authentication.failed");
+    }
+
+    #[test]
+    fn a_real_issuer_lets_its_client_in_to_mcp() {
+        let issuer = variable("ARAL_SERVICE_ISSUER");
+        let settings = json!({
+            "issuer": issuer, "jwks_url": format!("{issuer}/jwks"),
+            "audiences": [AUDIENCE, format!("{AUDIENCE}/mcp")], "algorithms": ["EdDSA"],
+        });
+        let desk = trusting(settings, |config| config["serve"]["listener"][0]["mcp"] = json!(true));
+        let server = Server::start(&desk);
+        let described = server.get("/.well-known/oauth-protected-resource/mcp").json();
+        let resource = described["resource"].as_str().expect("a resource");
+        let status = |resource: &str| {
+            let authorization = format!("Bearer {}", token(resource, "aral:agent"));
+            let fields = [("Authorization", authorization.as_str())];
+            ask_newest(server.address(), &fields, "tools/list", json!({})).status
+        };
+        assert_eq!(status(resource), 200);
+        assert_eq!(
+            status("https://aral.example/EdDSA"),
+            401,
+            "a token for another resource"
+        );
     }
 }

@@ -1,5 +1,6 @@
 // An OAuth 2.0 issuer on loopback: `node oidc.mjs PATH_OF_OIDC_PROVIDER PORT CLIENT SECRET`. Its one client gets tokens for
-// itself (client_credentials), for the resource that it names (RFC 8707). The path of the resource says what they are signed with.
+// itself (client_credentials), for the resource that it names (RFC 8707). The path of the resource says what they are signed with,
+// which is EdDSA where it names no algorithm.
 import { generateKeyPairSync } from "node:crypto";
 import { pathToFileURL } from "node:url";
 
@@ -13,18 +14,22 @@ const key = (alg, kind, options) => ({
   use: "sig",
 });
 
+const keys = [
+  key("RS256", "rsa", { modulusLength: 2048 }),
+  key("PS256", "rsa", { modulusLength: 2048 }),
+  key("ES256", "ec", { namedCurve: "P-256" }),
+  key("EdDSA", "ed25519", {}),
+];
+const algorithm = (resource) => {
+  const named = new URL(resource).pathname.slice(1);
+  return keys.some(({ alg }) => alg === named) ? named : "EdDSA";
+};
+
 const provider = new Provider(`http://127.0.0.1:${port}`, {
   clients: [
     { client_id: client, client_secret: secret, grant_types: ["client_credentials"], redirect_uris: [], response_types: [] },
   ],
-  jwks: {
-    keys: [
-      key("RS256", "rsa", { modulusLength: 2048 }),
-      key("PS256", "rsa", { modulusLength: 2048 }),
-      key("ES256", "ec", { namedCurve: "P-256" }),
-      key("EdDSA", "ed25519", {}),
-    ],
-  },
+  jwks: { keys },
   scopes: ["aral:agent", "aral:reader", "aral:other"],
   features: {
     clientCredentials: { enabled: true },
@@ -35,7 +40,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
         scope: "aral:agent aral:reader aral:other",
         accessTokenFormat: "jwt",
         accessTokenTTL: 600,
-        jwt: { sign: { alg: new URL(resource).pathname.slice(1) } },
+        jwt: { sign: { alg: algorithm(resource) } },
       }),
     },
   },
