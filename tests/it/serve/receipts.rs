@@ -40,7 +40,7 @@ fn get(server: &Server, key: &str, seq: &str) -> Reply {
 }
 
 /// The number in the field, and a parameter of it.
-fn reference(reply: &Reply) -> (String, impl Fn(&str) -> String) {
+pub(super) fn reference(reply: &Reply) -> (String, impl Fn(&str) -> String) {
     let field = reply.field("aral-receipt").expect("a reference").to_owned();
     let seq = field.split(';').next().expect("a number").to_owned();
     let parameter = move |name: &str| {
@@ -52,7 +52,7 @@ fn reference(reply: &Reply) -> (String, impl Fn(&str) -> String) {
 }
 
 /// Comes again as it is told to, until the record is signed.
-fn signed(server: &Server, key: &str, seq: &str) -> Reply {
+pub(super) fn signed(server: &Server, key: &str, seq: &str) -> Reply {
     let start = Instant::now();
     loop {
         let reply = get(server, key, seq);

@@ -81,7 +81,18 @@ pub(crate) struct Details {
     tag = "capabilities",
     params(Paging),
     responses(
-        (status = 200, description = "A page of the list", body = Page),
+        (status = 200, description = "A page of the list", body = Page, links(
+            ("show" = (
+                operation_id = "show",
+                parameters(("id" = "$response.body#/capabilities/0/id")),
+                description = "How to call the first of the page; the others likewise",
+            )),
+            ("call" = (
+                operation_id = "invoke",
+                parameters(("capability" = "$response.body#/capabilities/0/id")),
+                description = "Calls the first of the page; the others likewise",
+            )),
+        )),
         (status = "4XX", response = crate::problem::ProblemResponse),
         (status = "5XX", response = crate::problem::ProblemResponse),
     )
@@ -122,7 +133,16 @@ pub(crate) async fn list(
     tag = "capabilities",
     params(("id" = String, Path, description = "Name of the capability"), Versions),
     responses(
-        (status = 200, description = "How to call it", body = Details),
+        (status = 200, description = "How to call it", body = Details, links(
+            ("call" = (
+                operation_id = "invoke",
+                parameters(
+                    ("capability" = "$response.body#/id"),
+                    ("version" = "={$response.body#/version}"),
+                ),
+                description = "Calls this version",
+            )),
+        )),
         (status = "4XX", response = crate::problem::ProblemResponse),
         (status = "5XX", response = crate::problem::ProblemResponse),
     )
