@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::invoke::{self, Versions};
+use crate::openapi::Fields;
 use crate::problem::Problem;
 use crate::turn::Turn;
 
@@ -79,9 +80,12 @@ pub(crate) struct Details {
     get,
     path = "/v1/capabilities",
     tag = "capabilities",
-    params(Paging),
+    params(Paging, Fields),
     responses(
-        (status = 200, description = "A page of the list", body = Page, links(
+        (status = 200, description = "A page of the list", body = Page, headers(
+            ("RateLimit" = String, description = "What is left of the limits of this caller"),
+            ("RateLimit-Policy" = String, description = "What there is of them"),
+        ), links(
             ("show" = (
                 operation_id = "show",
                 parameters(("id" = "$response.body#/capabilities/0/id")),
@@ -131,9 +135,12 @@ pub(crate) async fn list(
     get,
     path = "/v1/capabilities/{id}",
     tag = "capabilities",
-    params(("id" = String, Path, description = "Name of the capability"), Versions),
+    params(("id" = String, Path, description = "Name of the capability"), Versions, Fields),
     responses(
-        (status = 200, description = "How to call it", body = Details, links(
+        (status = 200, description = "How to call it", body = Details, headers(
+            ("RateLimit" = String, description = "What is left of the limits of this caller"),
+            ("RateLimit-Policy" = String, description = "What there is of them"),
+        ), links(
             ("call" = (
                 operation_id = "invoke",
                 parameters(

@@ -27,6 +27,7 @@ use crate::door::{Door, Shared};
 use crate::enter::TRACE_ID;
 use crate::limit::Reservation;
 use crate::meters;
+use crate::openapi::Fields;
 use crate::problem::Problem;
 use crate::replay::{Begun, ReplayKey, Weighed};
 
@@ -79,6 +80,7 @@ impl Versions {
         ("capability" = String, Path, description = "Name of the capability"),
         Versions,
         ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,128}$", description = "1 to 128 visible characters: the call happens once, and a repeated request gets its answer"),
+        Fields,
     ),
     request_body(content = serde_json::Value, description = "The input"),
     responses(
@@ -88,6 +90,8 @@ impl Versions {
             ("Aral-Usage" = String, description = "What the call used"),
             ("Aral-Receipt" = String, description = "Number of the record of the call, for `/v1/receipts/{seq}`, with the salts that open it"),
             ("Idempotency-Replayed" = bool, description = "There and `true` if this is the answer of an earlier request"),
+            ("RateLimit" = String, description = "What is left of the limits of this caller"),
+            ("RateLimit-Policy" = String, description = "What there is of them"),
         )),
         (status = "4XX", response = crate::problem::ProblemResponse),
         (status = "5XX", response = crate::problem::ProblemResponse),

@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header;
-use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{IntoParams, OpenApi};
 
 use crate::door::Door;
 use crate::router;
@@ -20,8 +20,8 @@ use crate::router;
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(responses(crate::problem::ProblemResponse), schemas(crate::problem::Document)),
-    modifiers(&Bearer),
-    security((), ("bearer" = [])),
+    modifiers(&Credentials),
+    security((), ("bearer" = []), ("certificate" = []), ("bearer" = [], "certificate" = [])),
     tags(
         (name = "capabilities", description = "What can be called"),
         (name = "operation", description = "How the server is; open to all who reach it, so many times a second"),
@@ -29,16 +29,47 @@ use crate::router;
 )]
 pub(crate) struct Description;
 
-struct Bearer;
+/// What callers show of who they are.
+struct Credentials;
 
-impl utoipa::Modify for Bearer {
+impl utoipa::Modify for Credentials {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_with(Default::default);
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
             "A key of `[[serve.caller]]`, or a token (JWT) of a `[[serve.issuer]]`",
         ));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        let certificate = SecurityScheme::MutualTls {
+            description: Some(
+                "A certificate with a name of a `[[serve.caller]]`, or one that lets in who shows a key".to_owned(),
+            ),
+            deprecated: None,
+            extensions: None,
+        };
+        components.add_security_scheme("certificate", certificate);
     }
+}
+
+/// What may stand in each request of a caller, beside what shows who it is.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "names parameters")]
+pub(crate) struct Fields {
+    /// What is signed and how (RFC 9421), of a caller with `signature`.
+    #[param(rename = "Signature-Input", required = false)]
+    signature_input: String,
+    /// The signature (RFC 9421).
+    #[param(rename = "Signature", required = false)]
+    signature: String,
+    /// Digest of the body (RFC 9530), where that is signed.
+    #[param(rename = "Content-Digest", required = false)]
+    content_digest: String,
+    /// To which trace the request belongs (W3C Trace Context); without a good one a new trace begins.
+    #[param(required = false)]
+    traceparent: String,
+    /// What systems before this one said for themselves (W3C Trace Context).
+    #[param(required = false)]
+    tracestate: String,
 }
 
 /// The document as JSON, laid out for people.

@@ -215,7 +215,14 @@ impl<'a> Document<'a> {
 #[derive(ToResponse)]
 #[response(
     description = "Why there is no other answer",
-    content_type = "application/problem+json"
+    content_type = "application/problem+json",
+    headers(
+        ("Aral-Trace-Id" = String, description = "Names the request in the records of the host"),
+        ("Retry-After" = u32, description = "With 429, and with 503 that passes with time: after how many seconds to come again"),
+        ("WWW-Authenticate" = String, description = "With 401: where it is written how to be let in"),
+        ("RateLimit" = String, description = "What is left of the limits of this caller; with 429, of the one that is used up"),
+        ("RateLimit-Policy" = String, description = "What there is of them"),
+    )
 )]
 #[expect(dead_code, reason = "names a schema")]
 pub(crate) struct ProblemResponse(Document<'static>);

@@ -13,6 +13,7 @@ use http::header;
 use crate::caller::Caller;
 use crate::door::Door;
 use crate::meters;
+use crate::openapi::Fields;
 use crate::problem::Problem;
 
 /// Finds receipts. It reads files: it is called where blocking is allowed.
@@ -33,9 +34,12 @@ pub trait Receipts: Send + Sync + std::fmt::Debug {
     get,
     path = "/v1/receipts/{seq}",
     tag = "capabilities",
-    params(("seq" = u64, Path, description = "Number of the record")),
+    params(("seq" = u64, Path, description = "Number of the record"), Fields),
     responses(
-        (status = 200, description = "The receipt", body = serde_json::Value),
+        (status = 200, description = "The receipt", body = serde_json::Value, headers(
+            ("RateLimit" = String, description = "What is left of the limits of this caller"),
+            ("RateLimit-Policy" = String, description = "What there is of them"),
+        )),
         (status = "4XX", response = crate::problem::ProblemResponse),
         (status = "5XX", response = crate::problem::ProblemResponse),
     )
