@@ -35,12 +35,15 @@ mod new;
 mod observe;
 mod persona;
 mod policy;
+mod register;
 mod reload;
 mod report;
 mod run;
 mod secret;
 mod serve;
+mod status;
 mod top;
+mod withdraw;
 
 use aral_contract::{Code, Failure};
 use aral_host::environment;
@@ -151,6 +154,9 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
         Verb::Reload => reload::run(&Configured::load(&located)?, output),
+        Verb::Register(arguments) => register::run(arguments, &Configured::load(&located)?, output),
+        Verb::Withdraw(arguments) => withdraw::run(arguments, &Configured::load(&located)?, output),
+        Verb::Status => status::run(&Configured::load(&located)?, output),
         Verb::Serve(arguments) => serve::run(arguments, &configured()?, output, spans),
         Verb::Top(arguments) => top::run(arguments, &Configured::load(&located)?, output),
         Verb::Mcp(arguments) => mcp::run(arguments, &configured()?, output),

@@ -91,6 +91,12 @@ pub(crate) enum Verb {
     Mcp(Mcp),
     /// Have the server that runs read its configuration again: as a whole, or nothing of it
     Reload,
+    /// Register a signed manifest in the server that runs, until that ends
+    Register(Register),
+    /// Withdraw a version of a capability from the server that runs
+    Withdraw(Withdraw),
+    /// Say how the server that runs is: what was checked, what holds, where it listens
+    Status,
     /// Watch a running server: calls, latency, refusals, what is in use
     Top(Top),
     /// Show the three yeses for a capability: who asked, who allowed, what came out
@@ -101,7 +107,7 @@ pub(crate) enum Verb {
     /// Keep secrets: store them, see where they are
     #[command(subcommand)]
     Secret(storage::Secret),
-    /// Try policies out
+    /// Show the policy that a running server goes by, and try others out
     #[command(subcommand)]
     Policy(policy::Policy),
     /// Read the audit log: verify it, prove and check records, find them
@@ -282,6 +288,22 @@ pub(crate) struct Serve {
 pub(crate) struct Mcp {
     #[command(flatten)]
     pub(crate) session: Session,
+}
+
+/// Register a manifest.
+#[derive(Debug, Args)]
+pub(crate) struct Register {
+    /// The manifest, its components beside it
+    #[arg(value_name = "MANIFEST", value_hint = ValueHint::FilePath)]
+    pub(crate) manifest: PathBuf,
+}
+
+/// Withdraw a capability.
+#[derive(Debug, Args)]
+pub(crate) struct Withdraw {
+    /// The capability and its version, as they were registered: `text-grep@1.0.0`
+    #[arg(value_name = "ID@VERSION")]
+    pub(crate) capability: String,
 }
 
 /// Watch a running server.

@@ -160,8 +160,15 @@ impl Remote {
         Ok(Some(remote))
     }
 
+    /// The server of this configuration, for what nobody else can do.
+    pub(crate) fn running(config: &Config) -> Result<Self, Failure> {
+        Self::find_any(config)?.ok_or_else(|| {
+            Failure::new(Code::Unavailable, "no server of this configuration runs").with_hint("`aral serve`")
+        })
+    }
+
     /// The server of this configuration; none: it does not run.
-    pub(crate) fn find_any(config: &Config) -> Result<Option<Self>, Failure> {
+    fn find_any(config: &Config) -> Result<Option<Self>, Failure> {
         let Some(socket) = socket(config) else {
             return Ok(None);
         };
@@ -200,7 +207,8 @@ impl Remote {
         .with_hint("restart the server, or write [memory] in aral.toml as it was"))
     }
 
-    fn get(&mut self, path: &str) -> Result<Value, Failure> {
+    /// What the server says of itself.
+    pub(crate) fn get(&mut self, path: &str) -> Result<Value, Failure> {
         let answer = self.client.ask(Method::GET, path, client::whole(""));
         self.runtime.block_on(answer)
     }
@@ -229,7 +237,8 @@ impl Remote {
     }
 }
 
-fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+/// An answer as this version knows it.
+pub(crate) fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
     serde_json::from_value(answer).map_err(|_| {
         Failure::new(
             Code::Unavailable,

@@ -1,4 +1,4 @@
-//! `aral policy simulate`: what a candidate policy would change, read from the audit log.
+//! `aral policy`: the policy that a running server goes by, and what a candidate would change, read from the audit log.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,13 @@ use aral_host::Config;
 use aral_host::simulate::{Answer, Documents, Simulated, Simulation, simulate};
 use aral_persona::persona;
 use aral_runtime::SystemClock;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::arguments::policy::{Policy, PolicySimulate};
 use super::audit;
 use super::configured::Configured;
+use super::desk::{Remote, understood};
 use super::exit::Exit;
 use super::files;
 use super::output::{Done, Output};
@@ -25,8 +27,24 @@ const PERSONA: &str = "persona.json";
 
 pub(crate) fn run(verb: &Policy, configured: &Configured, output: &Output) -> Done {
     match verb {
+        Policy::Show => shown(configured, output),
         Policy::Simulate(arguments) => simulated(arguments, configured, output),
     }
+}
+
+/// What holds, with the digest that stands in receipts.
+#[derive(Deserialize)]
+struct InForce {
+    digest: String,
+    policy: Value,
+}
+
+fn shown(configured: &Configured, output: &Output) -> Done {
+    let answer = Remote::running(&configured.config)?.get("/v1/policy")?;
+    let InForce { digest, policy } = understood(answer.clone())?;
+    let policy = serde_json::to_string_pretty(&policy).map_err(Failure::internal)?;
+    output.answer(&format!("digest {digest}\n{policy}"), &answer)?;
+    Ok(Exit::Success)
 }
 
 fn simulated(arguments: &PolicySimulate, configured: &Configured, output: &Output) -> Done {

@@ -1,6 +1,5 @@
 //! `aral reload`: has the server that runs read its configuration again, and says what came of it.
 
-use aral_contract::{Code, Failure};
 use serde_json::json;
 
 use super::configured::Configured;
@@ -9,10 +8,7 @@ use super::exit::Exit;
 use super::output::{Done, Output};
 
 pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
-    let mut server = Remote::find_any(&configured.config)?.ok_or_else(|| {
-        Failure::new(Code::Unavailable, "no server of this configuration runs").with_hint("`aral serve`")
-    })?;
-    let answer = server.post("/v1/reload", &json!({}))?;
+    let answer = Remote::running(&configured.config)?.post("/v1/reload", &json!({}))?;
     let digest = |name: &str| {
         answer
             .get(name)

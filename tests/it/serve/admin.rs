@@ -5,6 +5,8 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
 
 use aral_contract::Digest;
+use aral_contract::document::PrivateKey;
+use aral_contract::document::signed::Kind;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ use crate::support::desk::Desk;
 use crate::support::desk::{Run, program};
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
+use crate::support::setup;
 use crate::support::wire::{Wire, request};
 
 const ECHO: &str = "runtime-echo-tool";
@@ -340,9 +343,8 @@ fn capabilities_come_and_go_while_it_runs() {
     server
         .invoke(ECHO, "1")
         .assert_problem("none", 404, "capability.unknown");
-    let manifest = json!({ "capabilities": [crate::support::setup::entry(RUNTIME_ECHO_TOOL)] });
-    let kind = aral_contract::document::signed::Kind::Manifest;
-    let signed = crate::support::setup::sign(kind, &manifest, &crate::support::setup::key());
+    let manifest = json!({ "capabilities": [setup::entry(RUNTIME_ECHO_TOOL)] });
+    let signed = setup::sign(Kind::Manifest, &manifest, &setup::key());
     desk.write("more.json", signed.to_string().as_bytes());
     let register = |path: &str| over(&socket, "POST", "/v1/manifests", &json!({ "path": path }).to_string());
     assert_eq!(register("more.json").0, 400, "relative to what?");
@@ -376,11 +378,6 @@ fn capabilities_come_and_go_while_it_runs() {
 fn reloading_answers_what_came_of_it() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
-    desk.aral(&["reload"]).assert(
-        "no server",
-        8,
-        &["no server of this configuration runs", "`aral serve`"],
-    );
     let server = Server::start(&desk);
     let file = std::fs::read_to_string(desk.path("aral.toml")).expect("a file");
     let socket = desk.path("state/admin.sock");
@@ -408,4 +405,154 @@ fn reloading_answers_what_came_of_it() {
         &["[runtime] cannot change while the host runs", "restart it"],
     );
     assert_eq!(policy(), after);
+}
+
+#[test]
+fn verbs_register_and_withdraw_while_it_runs() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    let withdraw = format!("{ECHO}@1.0.0");
+    let withdraw = || desk.aral(&["withdraw", &withdraw]);
+    let gone = |case: &str| server.invoke(ECHO, "1").assert_problem(case, 404, "capability.unknown");
+    let told = withdraw();
+    assert_eq!(
+        (told.code, &*told.stdout),
+        (0, "withdrawn runtime-echo-tool 1.0.0\n"),
+        "{told:?}"
+    );
+    gone("withdrawn");
+    withdraw().assert(
+        "again",
+        6,
+        &["has no capability `runtime-echo-tool`", "(capability.unknown)"],
+    );
+    // What the configuration names comes back with it.
+    desk.aral(&["reload"]).assert("reload", 0, &[]);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    for (wanted, parts) in [
+        (
+            "runtime-echo-tool@1.0.1",
+            &["no version `1.0.1` of `runtime-echo-tool`: there is 1.0.0"],
+        ),
+        ("none@1.0.0", &["has no capability `none`"]),
+    ] {
+        desk.aral(&["withdraw", wanted]).assert(wanted, 6, parts);
+    }
+    for wanted in [ECHO, "runtime-echo-tool@^1", "NO@1.0.0"] {
+        desk.aral(&["withdraw", wanted])
+            .assert(wanted, 2, &["hint: write it like `text-grep@1.0.0`"]);
+    }
+    assert_eq!(server.invoke(ECHO, "1").status, 200, "none of those did anything");
+
+    // A path is one of the folder in which the verb is typed.
+    let mut another = setup::entry(RUNTIME_ECHO_TOOL);
+    another["id"] = json!("another");
+    let body = json!({ "capabilities": [another] });
+    let signed = |key: &PrivateKey| setup::sign(Kind::Manifest, &body, key).to_string();
+    desk.write("more.json", signed(&setup::key()).as_bytes());
+    let stranger = PrivateKey::from_seed(&zeroize::Zeroizing::new([9; 32]));
+    desk.write("stranger.json", signed(&stranger).as_bytes());
+    desk.write("nonsense.json", b"nonsense");
+    desk.aral(&["register", "none.json"])
+        .assert("no manifest", 2, &["none.json", "(config.invalid)"]);
+    desk.aral(&["register", "stranger.json"]).assert(
+        "a stranger's",
+        7,
+        &["which is not trusted", "(signature.invalid)"],
+    );
+    desk.aral(&["register", "nonsense.json"])
+        .assert("nonsense", 7, &["(document.invalid)"]);
+    server
+        .invoke("another", "1")
+        .assert_problem("refused", 404, "capability.unknown");
+    let told = desk.aral(&["register", "more.json"]);
+    assert_eq!(
+        (told.code, &*told.stdout),
+        (0, "registered another 1.0.0\n"),
+        "{told:?}"
+    );
+    assert_eq!(server.invoke("another", "1").status, 200);
+    let told = desk.aral(&["withdraw", "another@1.0.0", "--json"]);
+    assert_eq!(
+        (told.code, told.object()),
+        (0, json!({ "withdrawn": true })),
+        "{told:?}"
+    );
+    server
+        .invoke("another", "1")
+        .assert_problem("withdrawn", 404, "capability.unknown");
+    let told = desk.aral(&["register", "more.json", "--json"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    assert_eq!(told.object()["registered"][0]["id"], "another");
+    let recorded = desk.aral(&["audit", "query", "--type", "authentication", "--json"]);
+    assert!(recorded.stdout.contains("management"), "{recorded:?}");
+}
+
+#[test]
+fn verbs_say_how_it_is_and_which_policy_holds() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    let socket = desk.path("state/admin.sock");
+    let status = desk.aral(&["status", "--json"]);
+    assert_eq!(status.code, 0, "{status:?}");
+    let status = status.object();
+    assert_eq!(status["listening"], json!([server.address().to_string()]));
+    let words = desk.aral(&["status"]);
+    words.assert("status", 0, &[]);
+    let text = |name: &str| status[name].as_str().expect("a text").to_owned();
+    for part in [
+        "status         ok\n".to_owned(),
+        format!("configuration  {}\n", text("configuration")),
+        format!("policy         {}\n", text("policy")),
+        format!("listening      {}\n", server.address()),
+        "store          none\n".to_owned(),
+        "  audit   ok\n".to_owned(),
+    ] {
+        assert!(words.stdout.contains(&part), "`{part}` is not in {words:?}");
+    }
+
+    let before = desk.aral(&["policy", "show", "--json"]);
+    assert_eq!(
+        (before.code, before.object()),
+        (0, over(&socket, "GET", "/v1/policy", "").1),
+        "{before:?}"
+    );
+    // It is the server that says it, and not the file.
+    desk.configure_more(|config| config["policy"]["capabilities"] = json!([]));
+    assert_eq!(desk.aral(&["policy", "show", "--json"]).object(), before.object());
+    desk.aral(&["reload"]).assert("reload", 0, &[]);
+    let after = desk.aral(&["policy", "show", "--json"]).object();
+    assert_eq!(after["policy"]["capabilities"], json!([]));
+    let words = desk.aral(&["policy", "show"]);
+    words.assert("policy", 0, &[]);
+    let (digest, policy) = words.stdout.split_once('\n').expect("two lines");
+    assert_eq!(Some(digest.trim_start_matches("digest ")), after["digest"].as_str());
+    assert_eq!(serde_json::from_str::<Value>(policy).expect("JSON"), after["policy"]);
+}
+
+#[test]
+fn verbs_for_a_server_say_that_none_runs() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    for verb in [
+        &["register", "manifest.json"][..],
+        &["withdraw", "runtime-echo-tool@1.0.0"],
+        &["status"],
+        &["policy", "show"],
+        &["reload"],
+    ] {
+        desk.aral(verb).assert(
+            "no server",
+            8,
+            &["no server of this configuration runs", "`aral serve`"],
+        );
+        let told = desk.aral(&[verb, &["--json"]].concat());
+        assert_eq!(
+            (told.code, &told.object()["error"]["code"]),
+            (8, &json!("host.unavailable")),
+            "{verb:?}"
+        );
+    }
 }

@@ -9,6 +9,8 @@ use super::audit::{Place, When};
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
+    /// Print the policy that the server that runs goes by
+    Show,
     /// Ask a candidate policy about what was decided, and list the decisions that would change
     Simulate(PolicySimulate),
 }

@@ -1,0 +1,51 @@
+//! `aral register`: has the server that runs take a signed manifest, until that server ends.
+
+use aral_contract::{Code, Failure};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::arguments::Register;
+use super::configured::Configured;
+use super::desk::{Remote, understood};
+use super::exit::Exit;
+use super::files;
+use super::output::{Done, Output};
+
+#[derive(Deserialize)]
+struct Answer {
+    registered: Vec<One>,
+}
+
+#[derive(Deserialize)]
+struct One {
+    id: String,
+    version: String,
+    warnings: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Register, configured: &Configured, output: &Output) -> Done {
+    // The server reads it, and stands in another folder.
+    let path = files::absolute(&arguments.manifest)?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8", path.display())))?;
+    let answer = Remote::running(&configured.config)?.post("/v1/manifests", &json!({ "path": path }))?;
+    let Answer { registered } = understood(answer.clone())?;
+    // Before the answer: whoever reads that may go away.
+    for one in &registered {
+        for warning in &one.warnings {
+            output.warn(&format!("{}: {warning}", one.id));
+        }
+    }
+    let lines: Vec<String> = registered
+        .iter()
+        .map(|one| format!("registered {} {}", one.id, one.version))
+        .collect();
+    let shown = if lines.is_empty() {
+        "nothing to register: the manifest has no capability".to_owned()
+    } else {
+        lines.join("\n")
+    };
+    output.answer(&shown, &answer)?;
+    Ok(Exit::Success)
+}
