@@ -90,7 +90,7 @@ impl Host {
                 Some(SecretValue::new(bytes.trim_ascii_end().to_vec()))
             }
             Some(Credential::Environment(name)) => {
-                let value = self.0.taken.get(name).cloned();
+                let value = self.0.taken.get(name);
                 Some(value.map_or_else(|| untaken(name), Ok)?)
             }
         };

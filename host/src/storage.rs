@@ -12,12 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aral_contract::failure::chain;
-use aral_contract::{AuditSink, Clock, Code, Failure, SecretReference};
+use aral_contract::{AuditSink, Clock, Code, Failure};
 use aral_memory::record::BATCH_OPERATIONS_MAX;
 use aral_memory::sealed::{Epoch, Salvage, SealedStore, StoreOptions};
 use aral_memory::{
-    CacheLimits, EnvironmentSecrets, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts,
-    TransitKeys, Vault, VaultOptions, VaultSecrets,
+    CacheLimits, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts, TransitKeys, Vault,
+    VaultOptions, VaultSecrets,
 };
 use aral_runtime::files::{self, FilesError};
 use aral_runtime::outbound::Outbound;
@@ -216,21 +216,9 @@ impl Storage {
             return Ok(None);
         }
         let config = self.0.secrets.clone().unwrap_or_default();
-        let taken = self
-            .0
-            .taken
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.clone()));
-        let is_named = |variable: &str| {
-            let named = config.names.values();
-            named.into_iter().any(
-                |reference| matches!(reference, SecretReference::Environment { variable: name } if name == variable),
-            )
-        };
-        // The keys that were taken as well are no secrets that anybody could ask for.
-        let taken = taken.filter(|(name, _)| is_named(name)).collect();
         let parts = SecretsParts {
-            environment: Some(Arc::new(EnvironmentSecrets::new(taken).map_err(Failure::internal)?)),
+            // It has the keys that were taken as well. Only a place that `references` names is ever asked for.
+            environment: Some(self.0.taken.secrets()),
             vault: self
                 .0
                 .vault
@@ -275,7 +263,7 @@ fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc
         Credential::File(path) => Ok(aral_memory::Credential::File(path.clone())),
         Credential::Environment(name) => taken
             .get(name)
-            .map(|value| aral_memory::Credential::Given(value.clone()))
+            .map(aral_memory::Credential::Given)
             .ok_or_else(|| not_set(name, key)),
     };
     let login = match &server.login {

@@ -1,8 +1,10 @@
-//! Variables that the configuration names are taken: no file of `/proc` shows them once the program works. A process that keeps
+//! Variables that the configuration names are taken: no file of `/proc` shows them once the program works, nor does its memory. A process that keeps
 //! secrets shows its own to root alone: whoever is not root runs it as the root of a namespace, which is theirs to look into.
 //! Where the system gives none, these fail.
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,6 +30,44 @@ fn name_two(desk: &Desk) {
 fn environment(process: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{process}/environ")).expect("it runs and may be looked into");
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Which of these texts lie in memory that the process can write to: its variables, its stacks, what it allocated.
+fn found_in_memory<const N: usize>(process: u32, texts: [&str; N]) -> [bool; N] {
+    const PIECE: usize = 64 << 10;
+    /// Longer than any of them: what lies across the end of a piece is whole in the next one.
+    const OVERLAP: usize = 128;
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).expect("it runs and may be looked into");
+    let memory = File::open(format!("/proc/{process}/mem")).expect("it may be looked into");
+    let mut piece = vec![0; PIECE];
+    let mut found = [false; N];
+    for line in maps.lines() {
+        let (range, rest) = line.split_once(' ').expect("a range");
+        if !rest.starts_with("rw") {
+            continue;
+        }
+        let (start, end) = range.split_once('-').expect("two ends");
+        let number = |text| u64::from_str_radix(text, 16).expect("a number");
+        for at in (number(start)..number(end)).step_by(PIECE - OVERLAP) {
+            // It may be gone by now, as the stack of a thread that has ended.
+            let read = memory.read_at(&mut piece, at).unwrap_or(0);
+            for (found, text) in found.iter_mut().zip(texts) {
+                *found |= holds(&piece[..read], text.as_bytes());
+            }
+        }
+    }
+    found
+}
+
+fn holds(mut piece: &[u8], text: &[u8]) -> bool {
+    let (first, others) = text.split_first().expect("a text");
+    // Quick also in a program that is not optimised.
+    while piece.skip_until(*first).expect("a slice") > 0 {
+        if piece.starts_with(others) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The program, with these two and one more, where the test may look into it.
@@ -110,5 +150,20 @@ fn a_server_has_taken_what_is_named_and_nothing_else() {
         for value in [KEY, SECRET] {
             assert_ne!(shown.contains(value), is_taken, "{shown}");
         }
+    }
+}
+
+#[test]
+fn the_memory_of_a_server_shows_no_variable_that_its_configuration_names() {
+    let named = server::desk(|_| ());
+    name_two(&named);
+    let unnamed = server::desk(|_| ());
+    for (desk, is_taken) in [(&named, true), (&unnamed, false)] {
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        let server = Server::from(command(desk, &["serve", "--quiet", "--json"]));
+        // Its store is open by then, with the key.
+        assert_eq!(server.get("/ready").status, 200);
+        let found = found_in_memory(server.id(), [KEY, SECRET, KEPT]);
+        assert_eq!(found, [!is_taken, !is_taken, true]);
     }
 }

@@ -393,7 +393,7 @@ fn a_server_opens_its_store_at_its_start_and_others_only_when_they_need_it() {
             master_key,
             epoch: None,
         }),
-        taken: Some([("KEY".to_owned(), key)].into_iter().collect()),
+        taken: Some(Taken::new([("KEY".to_owned(), key)]).unwrap()),
         ..Config::closed().unwrap()
     };
     let host = || Host::builder().config(config.clone()).build().unwrap();

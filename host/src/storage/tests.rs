@@ -56,7 +56,7 @@ impl Lab {
         let key = ("KEY".to_owned(), SecretValue::new(KEY.as_bytes().to_vec()));
         let config = Config {
             memory: Some(memory),
-            taken: Some([key].into_iter().collect()),
+            taken: Some(Taken::new([key]).unwrap()),
             ..Config::closed().unwrap()
         };
         Self { folder, config }
@@ -271,12 +271,8 @@ async fn each_name_is_looked_for_where_the_configuration_says() {
         ..SecretsConfig::default()
     });
     let taken = [("KEY", KEY), ("SHELL", "of the shell")];
-    lab.config.taken = Some(
-        taken
-            .map(|(name, value)| (name.to_owned(), SecretValue::new(value.as_bytes().to_vec())))
-            .into_iter()
-            .collect(),
-    );
+    let taken = taken.map(|(name, value)| (name.to_owned(), SecretValue::new(value.as_bytes().to_vec())));
+    lab.config.taken = Some(Taken::new(taken).unwrap());
     assert!(!format!("{:?}", lab.config).contains("of the shell"));
     let storage = lab.storage(Arc::new(Hands::default()));
     let store = storage.open().unwrap();

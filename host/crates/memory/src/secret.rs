@@ -18,7 +18,7 @@ use std::sync::Arc;
 use aral_contract::id::SecretName;
 use aral_contract::secret::SECRET_BYTES_MAX;
 use aral_contract::{Clock, SecretError, SecretReference, SecretSource, SecretValue};
-use aral_runtime::entropy::EntropyError;
+use aral_runtime::locked::LockedKeyError;
 use subtle::ConstantTimeEq as _;
 
 use cache::Cache;
@@ -81,8 +81,8 @@ impl Secrets {
     /// Asks no source for anything.
     ///
     /// # Errors
-    /// If the system gives no randomness for the key of the cache.
-    pub fn new(parts: SecretsParts, clock: Arc<dyn Clock>) -> Result<Self, EntropyError> {
+    /// If the system gives no randomness, or no memory, for the key of the cache.
+    pub fn new(parts: SecretsParts, clock: Arc<dyn Clock>) -> Result<Self, LockedKeyError> {
         Ok(Self(Arc::new(Shared {
             cache: Arc::new(Cache::new(parts.cache, clock)?),
             flights: Flights::default(),

@@ -84,7 +84,7 @@ fn storage(vault: VaultConfig) -> Result<Storage, Failure> {
     let id = ("ID".to_owned(), SecretValue::new(b"of-the-variable".to_vec()));
     let config = Config {
         secrets: Some(secrets),
-        taken: Some([id].into_iter().collect()),
+        taken: Some(Taken::new([id]).unwrap()),
         ..Config::closed().unwrap()
     };
     Storage::new(&config, Arc::new(SystemClock::new()))

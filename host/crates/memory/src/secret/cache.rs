@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aral_contract::{Clock, SecretReference, SecretValue};
-use aral_runtime::entropy::EntropyError;
+use aral_runtime::locked::LockedKeyError;
 
 use super::sealed::{ProcessKey, Sealed};
 
@@ -67,7 +67,7 @@ struct Entry {
 }
 
 impl Cache {
-    pub(super) fn new(limits: CacheLimits, clock: Arc<dyn Clock>) -> Result<Self, EntropyError> {
+    pub(super) fn new(limits: CacheLimits, clock: Arc<dyn Clock>) -> Result<Self, LockedKeyError> {
         Ok(Self {
             key: ProcessKey::new()?,
             limits,

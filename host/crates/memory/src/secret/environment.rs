@@ -6,14 +6,16 @@ use std::fmt;
 
 use aral_contract::secret::SecretFuture;
 use aral_contract::{SecretError, SecretReference, SecretSource, SecretValue};
-use aral_runtime::entropy::EntropyError;
+use aral_runtime::locked::LockedKeyError;
 
 use super::not_mine;
 use super::sealed::{ProcessKey, Sealed};
 
-/// The variables that were taken.
+/// The variables that were taken. The default has none.
+#[derive(Default)]
 pub struct EnvironmentSecrets {
-    key: ProcessKey,
+    /// None: there is nothing to encrypt.
+    key: Option<ProcessKey>,
     values: BTreeMap<String, Sealed>,
 }
 
@@ -21,12 +23,21 @@ impl EnvironmentSecrets {
     /// Of what [`take_variables`](aral_runtime::take_variables) returned.
     ///
     /// # Errors
-    /// If the system gives no randomness for a key.
-    pub fn new(taken: Vec<(String, SecretValue)>) -> Result<Self, EntropyError> {
+    /// If the system gives no randomness, or no memory, for a key.
+    pub fn new(taken: impl IntoIterator<Item = (String, SecretValue)>) -> Result<Self, LockedKeyError> {
+        let mut taken = taken.into_iter().peekable();
+        if taken.peek().is_none() {
+            return Ok(Self::default());
+        }
         let key = ProcessKey::new()?;
         let seal = |(name, value): (String, SecretValue)| key.seal(&name, &value).map(|sealed| (name, sealed));
-        let values = taken.into_iter().filter_map(seal).collect();
-        Ok(Self { key, values })
+        let values = taken.filter_map(seal).collect();
+        Ok(Self { key: Some(key), values })
+    }
+
+    /// The value of one, in clear for as long as what is returned lives; none if it was not taken.
+    pub fn get(&self, variable: &str) -> Option<SecretValue> {
+        self.key.as_ref()?.open(variable, self.values.get(variable)?)
     }
 }
 
@@ -42,12 +53,9 @@ impl SecretSource for EnvironmentSecrets {
             let SecretReference::Environment { variable } = reference else {
                 return Err(not_mine(reference));
             };
-            let sealed = self.values.get(variable);
-            sealed
-                .and_then(|sealed| self.key.open(variable, sealed))
-                .ok_or_else(|| SecretError::NotFound {
-                    reference: reference.clone(),
-                })
+            self.get(variable).ok_or_else(|| SecretError::NotFound {
+                reference: reference.clone(),
+            })
         })
     }
 

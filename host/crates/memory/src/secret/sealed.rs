@@ -1,18 +1,19 @@
 //! Values that stay in memory for a while, encrypted under a key that this process alone has and that ends with it. A
 //! copy of the memory pages that hold them, swapped out or read by mistake, shows nothing without the key, which lies
-//! elsewhere. It is no protection from who can read all of this process.
+//! elsewhere, on a page that is not swapped where the system allows it. It is no protection from who can read all of this process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aral_contract::SecretValue;
-use aral_runtime::entropy::{self, EntropyError};
+use aral_runtime::LockedKey;
+use aral_runtime::locked::LockedKeyError;
 use zeroize::Zeroizing;
 
 use crate::crypto::{Cipher, NONCE_BYTES, TAG_BYTES};
 
-/// The key. Erased when dropped.
+/// The key. Erased when dropped. The cipher is made of it each time: its schedule, which shows the key, would lie elsewhere.
 pub(super) struct ProcessKey {
-    cipher: Cipher,
+    key: LockedKey,
     /// Counted and not drawn: under one key no number comes twice.
     next: AtomicU64,
 }
@@ -24,10 +25,9 @@ pub(super) struct Sealed {
 }
 
 impl ProcessKey {
-    pub(super) fn new() -> Result<Self, EntropyError> {
-        let key = entropy::seed32()?;
+    pub(super) fn new() -> Result<Self, LockedKeyError> {
         Ok(Self {
-            cipher: Cipher::new(&key),
+            key: LockedKey::random()?,
             next: AtomicU64::new(0),
         })
     }
@@ -40,15 +40,19 @@ impl ProcessKey {
         // With room for the tag, so that the plain bytes are not left behind in a place that was too small.
         let mut bytes = Zeroizing::new(Vec::with_capacity(value.expose().len().saturating_add(TAG_BYTES)));
         bytes.extend_from_slice(value.expose());
-        self.cipher.seal_joined(&nonce, label.as_bytes(), &mut bytes).ok()?;
+        self.cipher().seal_joined(&nonce, label.as_bytes(), &mut bytes).ok()?;
         let bytes = std::mem::take(&mut *bytes);
         Some(Sealed { nonce, bytes })
     }
 
     /// None: it was sealed under another label, or is damaged.
     pub(super) fn open(&self, label: &str, sealed: &Sealed) -> Option<SecretValue> {
-        let opened = self.cipher.opened(&sealed.nonce, label.as_bytes(), &sealed.bytes);
+        let opened = self.cipher().opened(&sealed.nonce, label.as_bytes(), &sealed.bytes);
         opened.ok().map(SecretValue::new)
+    }
+
+    fn cipher(&self) -> Cipher {
+        Cipher::new(self.key.expose())
     }
 }
 
