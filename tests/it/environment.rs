@@ -3,8 +3,9 @@
 //! Where the system gives none, these fail.
 
 use std::fs::File;
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -134,6 +135,35 @@ fn a_running_program_shows_no_variable_that_its_configuration_names() {
             .read_to_string(&mut words)
             .expect("text");
         assert!(child.wait().expect("an end").success(), "{arguments:?}: {words}");
+    }
+}
+
+#[test]
+fn a_program_that_only_watches_shows_no_variable_either() {
+    let desk = Desk::new();
+    name_two(&desk);
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    // Both go on until they are ended: one waits for the next record, the other looks again in an hour.
+    let invoked = command(&desk, &["invoke", "runtime-echo-tool", "--input", "{}"]).output();
+    assert!(invoked.expect("the program starts").status.success());
+    let tail = start(&desk, &["audit", "tail", "--follow"]);
+    let socket = desk.path("top.socket");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let top = start(
+        &desk,
+        &["top", "--json", "--interval-ms", "3600000", "--socket", &socket],
+    );
+    let (mut stream, _) = listener.accept().expect("it asks");
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).expect("a request");
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it reads");
+    drop(stream);
+    for (mut child, verb) in [(tail, "audit"), (top, "top")] {
+        let shown = shown_while_waiting(&child);
+        child.kill().expect("it runs");
+        child.wait().expect("an end");
+        assert!(!shown.contains(KEY) && !shown.contains(SECRET), "{verb}: {shown}");
+        assert!(shown.contains(KEPT), "{verb}: what nobody named stays: {shown}");
     }
 }
 
