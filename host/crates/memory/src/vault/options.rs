@@ -80,6 +80,12 @@ impl Credential {
             }
         };
         let value = SecretValue::new(bytes);
+        let length = value.expose().len();
+        if u64::try_from(length).is_ok_and(|length| length > CREDENTIAL_BYTES_MAX) {
+            return Err(VaultFailure::refused(format!(
+                "the token or secret id has {length} bytes, more than {CREDENTIAL_BYTES_MAX}"
+            )));
+        }
         if !value.expose().is_empty() && value.expose().iter().all(u8::is_ascii_graphic) {
             Ok(value)
         } else {

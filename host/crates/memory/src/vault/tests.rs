@@ -5,10 +5,11 @@
 mod services;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_contract::{SecretError, SecretReference, SecretSource as _, SecretValue};
+use aral_runtime::files;
 
 use super::client::Erased;
 use super::testing::{LASTING, Said, Server, granted, role, token, version};
@@ -204,6 +205,49 @@ async fn a_server_that_never_answers_costs_its_time_and_no_more() {
 }
 
 #[tokio::test]
+async fn as_many_exchanges_as_may_go_on_at_once_and_the_others_wait() {
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    // How many are held now, and the most that ever were.
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let server = server(move || {
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        held.lock().unwrap().recv().unwrap();
+        now.fetch_sub(1, Ordering::SeqCst);
+        version(r#"{"password":"x"}"#, 1)
+    });
+    let options = VaultOptions {
+        timeout_ms: 600_000,
+        ..server.options(token("t"))
+    };
+    let vault = Vault::new(options, clock()).unwrap();
+    let all = 4 * EXCHANGES_MAX;
+    let mut reading = tokio::task::JoinSet::new();
+    for _ in 0..all {
+        let vault = vault.clone();
+        reading.spawn(async move { read_text(&vault).await });
+    }
+    let begun = aral_runtime::SystemClock::new();
+    while seen.load(Ordering::SeqCst) < EXCHANGES_MAX {
+        assert!(begun.elapsed() < Duration::from_secs(30), "fewer go on at once");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..all {
+        let_go.send(()).unwrap();
+    }
+    while let Some(read) = reading.join_next().await {
+        assert_eq!(read.unwrap(), "x");
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), EXCHANGES_MAX);
+    let line = format!("\n| `EXCHANGES_MAX` | {EXCHANGES_MAX} | ");
+    assert!(
+        include_str!("../../../../../docs/defaults.md").contains(&line),
+        "{line}"
+    );
+}
+
+#[tokio::test]
 async fn a_mount_that_hangs_below_a_token_costs_the_time_of_a_request_and_no_more() {
     let server = server(|| version(r#"{"password":"x"}"#, 1));
     let mount = Arc::new(std::sync::Mutex::new(()));
@@ -293,6 +337,27 @@ async fn a_token_that_no_header_can_hold_is_an_error_wherever_it_comes_from() {
         assert!(matches!(error, SecretError::Refused { .. }), "{error:?}");
         assert!(!format!("{error:?}").contains("bad"), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_longer_than_any_is_refused_and_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    for (bytes, is_taken) in [(8192, true), (8193, false)] {
+        let text = "t".repeat(bytes);
+        files::write_path(&file, text.as_bytes(), 0o600, files::Replace::Allow).unwrap();
+        for login in [VaultLogin::Token(Credential::File(file.clone())), token(&text)] {
+            let server = server(|| version(r#"{"password":"x"}"#, 1));
+            let outcome = read(&server.vault(login, clock())).await;
+            assert_eq!(outcome.is_ok(), is_taken, "{bytes}: {outcome:?}");
+            assert_eq!(!server.asked().is_empty(), is_taken, "{bytes}");
+            if let Err(error) = outcome {
+                assert!(matches!(error, SecretError::Refused { .. }), "{error:?}");
+            }
+        }
+    }
+    let line = "\n| `CREDENTIAL_BYTES_MAX` of a secret server | 8192 | ";
+    assert!(include_str!("../../../../../docs/defaults.md").contains(line));
 }
 
 #[tokio::test]
