@@ -86,26 +86,20 @@ impl Cache {
 
     /// A copy that is young enough.
     pub(super) fn get(&self, place: &SecretReference) -> Option<SecretValue> {
-        let now = self.clock.elapsed();
         let mut state = self.lock();
-        match state.entries.get(place) {
-            Some(entry) if now < entry.until => self.open(place, &entry.sealed),
-            Some(_) => {
-                state.remove(place);
-                None
-            }
-            None => None,
-        }
+        state.expire(self.clock.elapsed());
+        let entry = state.entries.get(place)?;
+        self.open(place, &entry.sealed)
     }
 
     fn insert(&self, place: &SecretReference, value: &SecretValue, generation: u64) {
-        let now = self.clock.elapsed();
-        let until = now.saturating_add(Duration::from_millis(self.limits.ttl_ms));
-        let Some(sealed) = self.seal(place, value).filter(|_| now < until) else {
+        let Some(sealed) = self.seal(place, value).filter(|_| self.limits.ttl_ms > 0) else {
             return;
         };
         let bytes = place.to_string().len().saturating_add(sealed.bytes.len());
         let mut state = self.lock();
+        let now = self.clock.elapsed();
+        state.expire(now);
         if state.generation(place) != generation || bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
             return;
         }
@@ -125,7 +119,7 @@ impl Cache {
         let entry = Entry {
             sealed,
             bytes,
-            until,
+            until: now.saturating_add(Duration::from_millis(self.limits.ttl_ms)),
             number,
         };
         state.entries.insert(place.clone(), entry);
@@ -173,6 +167,17 @@ impl State {
         self.remove(place);
         if let Some(readers) = self.reading.get_mut(place) {
             readers.generation = readers.generation.saturating_add(1);
+        }
+    }
+
+    /// Forgets what is too old. All live equally long, and `now` was asked for under the lock each time: the oldest are over first.
+    fn expire(&mut self, now: Duration) {
+        while let Some(oldest) = self.order.first_entry() {
+            if self.entries.get(oldest.get()).is_some_and(|entry| now < entry.until) {
+                return;
+            }
+            let place = oldest.remove();
+            self.remove(&place);
         }
     }
 
@@ -257,6 +262,30 @@ mod tests {
         assert_eq!(cache.get(&place("a")), None);
         assert_eq!(cache.lock().bytes, 0);
         assert!(cache.lock().order.is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_is_too_old_goes_whichever_secret_is_read_next() {
+        let (cache, clock) = cache(CacheLimits {
+            ttl_ms: 1000,
+            ..CacheLimits::default()
+        });
+        let kept = |cache: &Cache| cache.lock().entries.len();
+        for text in ["a", "b"] {
+            cache.insert(&place(text), &value("one"), 0);
+        }
+        clock.advance(Duration::from_millis(500));
+        cache.insert(&place("c"), &value("two"), 0);
+        assert_eq!(kept(&cache), 3);
+        clock.advance(Duration::from_millis(500));
+        cache.insert(&place("d"), &value("two"), 0);
+        assert_eq!(kept(&cache), 2, "those that were there first are over");
+        clock.advance(Duration::from_millis(500));
+        // Also where the one that is asked for is not there, or is young.
+        assert!(!has(&cache, "e"));
+        assert_eq!(kept(&cache), 1);
+        assert!(has(&cache, "d"));
+        assert_eq!(cache.lock().order.len(), 1);
     }
 
     #[test]

@@ -18,10 +18,10 @@ pub(super) struct ProcessKey {
     next: AtomicU64,
 }
 
-/// An encrypted value.
+/// An encrypted value. Erased when dropped, as the key stays.
 pub(super) struct Sealed {
     nonce: [u8; NONCE_BYTES],
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
 impl ProcessKey {
@@ -41,7 +41,6 @@ impl ProcessKey {
         let mut bytes = Zeroizing::new(Vec::with_capacity(value.expose().len().saturating_add(TAG_BYTES)));
         bytes.extend_from_slice(value.expose());
         self.cipher().seal_joined(&nonce, label.as_bytes(), &mut bytes).ok()?;
-        let bytes = std::mem::take(&mut *bytes);
         Some(Sealed { nonce, bytes })
     }
 
