@@ -24,7 +24,7 @@ use crate::functions::secret::usage::Use;
 pub const SECRET_INJECTED_BYTES_MIN: usize = 12;
 /// Longest one, in bytes. Stops a secret that no server takes, and bounds what of an answer is held back.
 pub const SECRET_INJECTED_BYTES_MAX: usize = 8 << 10;
-/// Secrets on one request.
+/// Most secrets on one request. Stops one that has them fetched, and looked for in its answer, without end.
 const SECRETS_PER_REQUEST_MAX: usize = 4;
 
 /// Which requests carry which secrets, by their index in the resource table. An index is used again once its request is

@@ -470,3 +470,19 @@ async fn several_secrets_travel_in_headers_of_their_own_and_all_are_masked() {
     );
     assert!(marks.attach(2, scope("fifth", &[&origin], "x-5", None)).is_ok());
 }
+
+#[test]
+fn what_bounds_a_secret_on_its_way_is_documented_with_its_value() {
+    let document = include_str!("../../../../../../docs/defaults.md");
+    for (name, value) in [
+        ("SECRET_INJECTED_BYTES_MIN", SECRET_INJECTED_BYTES_MIN),
+        ("SECRET_INJECTED_BYTES_MAX", SECRET_INJECTED_BYTES_MAX),
+        ("SECRETS_PER_REQUEST_MAX", SECRETS_PER_REQUEST_MAX),
+    ] {
+        let line = format!("\n| `{name}` | {value} | ");
+        assert!(
+            document.contains(&line),
+            "docs/defaults.md has no line for `{name}` with {value}"
+        );
+    }
+}
