@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aral_contract::{CapabilityId, Code, Failure};
+use aral_contract::{CapabilityId, Code, Failure, SecretBuffer};
 use aral_protocol::admin::BODY_BYTES_MAX;
 use aral_protocol::{AdminOptions, AdminParts, AdminServer, Problem};
 use axum::Router;
@@ -102,13 +102,21 @@ impl Management {
 
 /// Who says beforehand that it is too much need not send it.
 async fn bounded(request: Request, next: Next) -> Result<Response, Problem> {
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
-        let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-        return Err(Problem::request(StatusCode::PAYLOAD_TOO_LARGE, message).closing());
+    if announced(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+        return Err(too_large());
     }
     Ok(next.run(request).await)
+}
+
+/// How long a body is, if that was said beforehand.
+fn announced(request: &Request) -> Option<usize> {
+    let announced = request.headers().get(header::CONTENT_LENGTH)?;
+    announced.to_str().ok()?.parse().ok()
+}
+
+fn too_large() -> Problem {
+    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+    Problem::request(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
 }
 
 /// How the server is, in detail.
@@ -244,9 +252,13 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
+/// It may hold a secret, and is erased when it was sent.
 fn answer(value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+    match SecretBuffer::json(value) {
+        Ok(body) => {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            (kind, Bytes::from_owner(body)).into_response()
+        }
         Err(error) => Problem::from(Failure::internal(error)).into_response(),
     }
 }

@@ -5,8 +5,9 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::{Clock, Code, Failure};
+use aral_contract::{Clock, Code, Failure, SecretBuffer};
 use aral_protocol::Problem;
+use aral_protocol::admin::BODY_BYTES_MAX;
 use aral_runtime::files;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -21,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::{Managed, Management, answer, blocking, parse};
+use super::{Managed, Management, announced, answer, blocking, parse, too_large};
 use crate::operator::{Act, Hidden, MemoryImport, Tell, Told};
 
 /// Lines that wait for whoever reads them, beside the last one. Beyond that an act waits with what it makes, and does not say how
@@ -37,8 +38,8 @@ const IMPORT_LINE_BYTES_MAX: usize = 16 << 10;
 
 /// An act with one answer.
 pub(super) fn short<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Management>> {
-    let handler = |State(managed): Managed, body: Bytes| async move {
-        let act: A = parse(&body)?;
+    let handler = |State(managed): Managed, request: Request| async move {
+        let act: A = parse(&whole(request).await?)?;
         let operator = managed.operator();
         blocking(&managed, move || Ok(answer(&operator.act(act)?))).await
     };
@@ -47,13 +48,27 @@ pub(super) fn short<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Manag
 
 /// An act that tells of its progress.
 pub(super) fn long<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Management>> {
-    let handler = |State(managed): Managed, body: Bytes| async move {
-        let act: A = parse(&body)?;
+    let handler = |State(managed): Managed, request: Request| async move {
+        let act: A = parse(&whole(request).await?)?;
         let operator = managed.operator();
         let (clock, ending) = (managed.host.clock(), managed.ending.clone());
         Ok::<_, Problem>(told(clock, STANDS_MAX, ending, move |tell| act.act(&operator, tell)))
     };
     routes.route(A::PATH, post(handler))
+}
+
+/// The body of a request for an act. It may hold a key or a secret: it is erased when dropped, and leaves nothing where it grew.
+async fn whole(request: Request) -> Result<SecretBuffer, Problem> {
+    let mut whole = SecretBuffer::with_capacity(announced(&request).unwrap_or(0).min(BODY_BYTES_MAX));
+    let mut body = request.into_body().into_data_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|_| cut_off())?;
+        if whole.len().saturating_add(piece.len()) > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        whole.extend(&piece);
+    }
+    Ok(whole)
 }
 
 /// Reads a backup. It is kept on the disk of the store until it is read, sealed as it is.
@@ -63,7 +78,8 @@ pub(super) async fn import(State(managed): Managed, request: Request) -> Result<
     let folder = files::open_root(&memory.dir).and_then(|folder| files::unnamed(&folder));
     let file = folder.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
     let mut file = file;
-    let (mut line, mut is_whole) = (zeroize::Zeroizing::new(Vec::new()), false);
+    // It does not move: what it grew out of would hold a part of the key.
+    let (mut line, mut is_whole) = (SecretBuffer::with_capacity(IMPORT_LINE_BYTES_MAX), false);
     let mut body = request.into_body().into_data_stream();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| cut_off())?;
@@ -71,10 +87,10 @@ pub(super) async fn import(State(managed): Managed, request: Request) -> Result<
         if !is_whole {
             let end = rest.iter().position(|byte| *byte == b'\n');
             let after = rest.split_off(end.unwrap_or(rest.len()));
-            line.extend_from_slice(&rest);
-            if line.len() > IMPORT_LINE_BYTES_MAX {
+            if line.len().saturating_add(rest.len()) > IMPORT_LINE_BYTES_MAX {
                 return Err(Failure::new(Code::InputTooLarge, "the first line of the request has no end").into());
             }
+            line.extend(&rest);
             is_whole = end.is_some();
             rest = after.slice(usize::from(is_whole)..);
         }

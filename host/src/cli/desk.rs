@@ -5,13 +5,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aral_contract::{AuditSink, Clock, Code, Failure};
+use aral_contract::{AuditSink, Clock, Code, Failure, SecretBuffer};
 use aral_host::config::serve::admin_socket;
 use aral_host::operator::{Act, Hidden, Imported, MemoryImport, Operator, Tell, Told};
 use aral_host::protocol::admin::client::{self, AdminBody, AdminClient, Method};
 use aral_host::{Config, Storage};
 use aral_memory::sealed::Salvage;
 use aral_runtime::{SystemClock, files as machine_files};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -103,17 +104,17 @@ impl Desk {
             Self::Here(operator) => return act.act(operator, tell),
             Self::There(remote) => remote,
         };
-        let body = client::whole(serde_json::to_vec(&act).map_err(Failure::internal)?);
+        let body = SecretBuffer::json(&act).map_err(Failure::internal)?;
+        let body = client::whole(Bytes::from_owner(body));
         if A::LONG {
             return remote.ask_long(A::PATH, body, tell);
         }
         let answer = remote.client.ask(Method::POST, A::PATH, body);
         // The same words as without a server: the request is no more than the way here.
-        let answer = remote
+        remote
             .runtime
             .block_on(answer)
-            .map_err(|failure| Failure { trace: None, ..failure })?;
-        understood(answer)
+            .map_err(|failure| Failure { trace: None, ..failure })
     }
 
     pub(crate) fn import(&mut self, act: &MemoryImport, backup: &Path, tell: Tell<'_>) -> Result<Imported, Failure> {
@@ -121,23 +122,23 @@ impl Desk {
         match self {
             Self::Here(operator) => act.act(operator, &mut std::io::BufReader::new(file), tell),
             Self::There(remote) => {
-                let mut line = serde_json::to_vec(act).map_err(Failure::internal)?;
-                line.push(b'\n');
-                let pieces = std::iter::once(Ok(line)).chain(pieces(file));
+                let mut line = SecretBuffer::json(act).map_err(Failure::internal)?;
+                line.extend(b"\n");
+                let pieces = std::iter::once(Ok(Bytes::from_owner(line))).chain(pieces(file));
                 remote.ask_long(MemoryImport::PATH, client::pieces(pieces), tell)
             }
         }
     }
 }
 
-fn pieces(mut file: std::fs::File) -> impl Iterator<Item = std::io::Result<Vec<u8>>> + Send + Sync {
+fn pieces(mut file: std::fs::File) -> impl Iterator<Item = std::io::Result<Bytes>> + Send + Sync {
     std::iter::from_fn(move || {
         let mut piece = vec![0; PIECE_BYTES];
         match file.read(&mut piece) {
             Ok(0) => None,
             Ok(count) => {
                 piece.truncate(count);
-                Some(Ok(piece))
+                Some(Ok(piece.into()))
             }
             Err(error) => Some(Err(error)),
         }
@@ -188,7 +189,7 @@ impl Remote {
         struct Status {
             store: Option<std::path::PathBuf>,
         }
-        let status: Status = understood(self.get("/v1/status")?)?;
+        let status: Status = self.get("/v1/status")?;
         let wanted = config.memory.as_ref().map(|memory| memory.dir.clone());
         if status.store == wanted {
             return Ok(());
@@ -208,7 +209,7 @@ impl Remote {
     }
 
     /// What the server says of itself.
-    pub(crate) fn get(&mut self, path: &str) -> Result<Value, Failure> {
+    pub(crate) fn get<A: DeserializeOwned>(&mut self, path: &str) -> Result<A, Failure> {
         let answer = self.client.ask(Method::GET, path, client::whole(""));
         self.runtime.block_on(answer)
     }
@@ -239,10 +240,5 @@ impl Remote {
 
 /// An answer as this version knows it.
 pub(crate) fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
-    serde_json::from_value(answer).map_err(|_| {
-        Failure::new(
-            Code::Unavailable,
-            "the server that runs is of another version: its answer is not understood",
-        )
-    })
+    serde_json::from_value(answer).map_err(|_| client::other_version())
 }

@@ -882,7 +882,7 @@ async fn an_operator_looks_at_the_disk_together_with_everybody() {
     let folder = lab.folder.path();
     let mut operator = operator(&lab, &host, &server).await;
     let mut fault = async || {
-        let status = operator
+        let status: Value = operator
             .ask(Method::GET, "/v1/status", client::whole(""))
             .await
             .unwrap();

@@ -31,6 +31,6 @@ pub use id::{CapabilityId, Digest, KeyId, LogId, PersonaId, SpanId, TierName, Tr
 pub use limits::{Limits, LimitsRequest, Usage};
 pub use permission::Permission;
 pub use scope::Permissions;
-pub use secret::{SecretError, SecretReference, SecretSource, SecretValue};
+pub use secret::{SecretBuffer, SecretError, SecretReference, SecretSource, SecretValue};
 pub use sensitive::Sensitive;
 pub use trace::{Sampling, TraceContext};

@@ -1,6 +1,8 @@
 //! Secrets: a value that prints nothing and is erased, the reference that says where it is kept, and the trait of the
 //! places that keep it. It knows no network and no store.
 
+mod buffer;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,6 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use buffer::SecretBuffer;
 
 use crate::id::SecretName;
 use crate::limits::NAME_BYTES_MAX;

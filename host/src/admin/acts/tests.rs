@@ -27,6 +27,27 @@ async fn unread(
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// A request whose body comes in these pieces, and that may say beforehand how long it is.
+fn request(announced: Option<usize>, pieces: Vec<Vec<u8>>) -> Request {
+    let pieces = pieces.into_iter().map(Ok::<_, std::convert::Infallible>);
+    let mut request = Request::new(Body::from_stream(futures::stream::iter(pieces)));
+    if let Some(bytes) = announced {
+        request.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_read_whole_and_one_without_an_end_is_refused() {
+    for announced in [None, Some(1000)] {
+        let read = whole(request(announced, vec![vec![7; 100]; 10])).await.unwrap();
+        assert_eq!(&read[..], [7; 1000]);
+    }
+    let piece = vec![0; BODY_BYTES_MAX / 2 + 1];
+    let refused = whole(request(None, vec![piece; 2])).await.unwrap_err();
+    assert_eq!(refused.into_response().status(), 413);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn how_far_an_act_is_that_nobody_reads_is_left_out_and_its_answer_is_not() {
     let lines = unread(STANDS_MAX, |tell| {

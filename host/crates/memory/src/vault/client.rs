@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aral_contract::SecretBuffer;
 use aral_runtime::outbound::ServerUrl;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -117,25 +118,19 @@ impl<R> Drop for Erased<R> {
     }
 }
 
-/// The body, up to the bound. When it must move to grow, the old place is erased.
+/// The body, up to the bound.
 async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, VaultFailure> {
     let too_large = || VaultFailure::unavailable("the answer of the Vault server is larger than 2 MiB");
     let expected = usize::try_from(response.content_length().unwrap_or(4096)).unwrap_or(usize::MAX);
     if expected > ANSWER_BYTES_MAX {
         return Err(too_large());
     }
-    let mut body = Zeroizing::new(Vec::with_capacity(expected));
+    let mut body = SecretBuffer::with_capacity(expected);
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        let bytes = body.len().saturating_add(chunk.len());
-        if bytes > ANSWER_BYTES_MAX {
+        if body.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
             return Err(too_large());
         }
-        if bytes > body.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(bytes.saturating_mul(2).min(ANSWER_BYTES_MAX)));
-            larger.extend_from_slice(&body);
-            body = larger;
-        }
-        body.extend_from_slice(&chunk);
+        body.extend(&chunk);
     }
-    Ok(body)
+    Ok(body.into_inner())
 }

@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aral_contract::{Code, Failure, TraceId};
+use aral_contract::{Code, Failure, SecretBuffer, TraceId};
 use aral_runtime::files;
 use bytes::Bytes;
 pub use http::Method;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -38,8 +39,8 @@ pub fn whole(bytes: impl Into<Bytes>) -> AdminBody {
 }
 
 /// A body that comes piece by piece.
-pub fn pieces(pieces: impl Iterator<Item = std::io::Result<Vec<u8>>> + Send + Sync + 'static) -> AdminBody {
-    let frames = pieces.map(|piece| piece.map(|bytes| Frame::data(Bytes::from(bytes))));
+pub fn pieces(pieces: impl Iterator<Item = std::io::Result<Bytes>> + Send + Sync + 'static) -> AdminBody {
+    let frames = pieces.map(|piece| piece.map(Frame::data));
     StreamBody::new(futures::stream::iter(frames)).boxed()
 }
 
@@ -74,11 +75,16 @@ impl AdminClient {
         Ok(Some(Self { sender }))
     }
 
-    /// Asks, and reads the answer as a whole.
+    /// Asks, and reads the answer as a whole. It goes straight to where it belongs: one that holds a secret leaves no copy.
     ///
     /// # Errors
     /// The failure that the server says; `host.unavailable` if it goes away.
-    pub async fn ask(&mut self, method: Method, path: &str, body: AdminBody) -> Result<Value, Failure> {
+    pub async fn ask<A: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: AdminBody,
+    ) -> Result<A, Failure> {
         let answered = tokio::time::timeout(PATIENCE, self.send(method, path, body)).await;
         read(answered.map_err(|_| broken("it does not answer"))??).await
     }
@@ -143,14 +149,34 @@ impl AdminClient {
     }
 }
 
-async fn read(body: Incoming) -> Result<Value, Failure> {
+async fn read<A: DeserializeOwned>(body: Incoming) -> Result<A, Failure> {
     let bytes = collect(body).await?;
-    serde_json::from_slice(&bytes).map_err(|_| broken("its answer is not understood"))
+    serde_json::from_slice(&bytes).map_err(|error| match error.is_data() {
+        true => other_version(),
+        false => broken("its answer is not understood"),
+    })
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, Failure> {
-    let collected = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    Ok(collected.map_err(broken)?.to_bytes())
+async fn collect(mut body: Incoming) -> Result<SecretBuffer, Failure> {
+    let mut whole = SecretBuffer::default();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
+            continue;
+        };
+        if whole.len().saturating_add(data.len()) > BODY_BYTES_MAX {
+            return Err(broken("its answer has no end"));
+        }
+        whole.extend(&data);
+    }
+    Ok(whole)
+}
+
+/// What it answers is no answer to what it was asked.
+pub fn other_version() -> Failure {
+    Failure::new(
+        Code::Unavailable,
+        "the server that runs is of another version: its answer is not understood",
+    )
 }
 
 /// A problem document, as far as it is understood.
