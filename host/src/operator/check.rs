@@ -124,6 +124,10 @@ impl Act for MemoryCheck {
         let checked = store.check(
             delete,
             &mut |checked| {
+                if checked.nameless_deleted > seen.nameless_deleted {
+                    // Of these it was told when the first of them was gone.
+                    operator.forget_secrets();
+                }
                 seen = *checked;
                 let told = unless_unwatched(tell(Told::Progress {
                     done: checked.records,

@@ -35,8 +35,8 @@ pub struct Damaged {
     pub name: Option<RecordName>,
     /// Where it lies: what the database knows it by, in hex. Of a namespace: with what that of each of its records begins.
     pub place: String,
-    /// Whether it was taken out. Of a namespace: whether anything was; whether that was all of it says how many of them
-    /// [`Checked`] counts.
+    /// Whether it was taken out. Of a namespace: whether anything was, which is told when the first of it is gone; whether that was
+    /// all of it says how many of them [`Checked`] counts.
     pub deleted: bool,
 }
 
@@ -77,8 +77,9 @@ pub(super) enum Look {
 impl SealedStore {
     /// Opens every record of both spaces, and tells of each that does not open, and of each namespace whose name does not. What
     /// `delete` says is taken out and its keys destroyed: whatever of it could still be saved must be saved before. Reading and
-    /// writing go on meanwhile. It ends where `progress` says so, which is asked before each commit: what was taken out until
-    /// then was told of, and what was only found stays.
+    /// writing go on meanwhile. It ends where `progress` says so, which is asked before each commit that takes something
+    /// out: what was taken out until then was told of, and what was only found stays. After that only those namespaces are counted
+    /// anew of which something is gone.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
@@ -105,22 +106,29 @@ impl SealedStore {
         self.0.each_nameless(&mut |space, place| {
             count(&mut checked.nameless);
             step(&checked)?;
-            let (deleted, all) = if delete.nameless {
-                self.0.discard_all(&place, &mut || step(&checked))
-            } else {
-                (false, Ok(()))
+            let mut tell = |deleted: bool| {
+                found(Damaged {
+                    namespace: None,
+                    is_secret: space == Space::Secrets,
+                    name: None,
+                    place: hex(&place),
+                    deleted,
+                });
             };
-            if delete.nameless && all.is_ok() {
-                count(&mut checked.nameless_deleted);
+            if !delete.nameless {
+                tell(false);
+                return step(&checked);
             }
-            found(Damaged {
-                namespace: None,
-                is_secret: space == Space::Secrets,
-                name: None,
-                place: hex(&place),
-                deleted,
+            let mut is_told = false;
+            let all = self.0.discard_all(&place, &mut || step(&checked), &mut || {
+                is_told = true;
+                tell(true);
             });
+            if !is_told {
+                tell(false);
+            }
             all?;
+            count(&mut checked.nameless_deleted);
             step(&checked)
         })?;
         let mut doomed: Vec<(Work, Damaged)> = Vec::new();
@@ -198,13 +206,14 @@ impl Inner {
         discarded
     }
 
-    /// Takes out all that lies in a namespace, but what is written again meanwhile. `step` is asked before each commit. Says first whether
-    /// anything was taken out, however it ended.
+    /// Takes out all that lies in a namespace, but what is written again meanwhile. `step` is asked before each commit, and `begun` is
+    /// told once, after the first one that took something out: all of it may take long, and be cut off at any time.
     fn discard_all(
         &self,
         namespace: &NamespacePlace,
         step: &mut dyn FnMut() -> Result<(), StoreError>,
-    ) -> (bool, Result<(), StoreError>) {
+        begun: &mut dyn FnMut(),
+    ) -> Result<(), StoreError> {
         let discard = |place: &Place| {
             let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
             let header = entry.and_then(|entry| Header::read(&entry).ok());
@@ -217,15 +226,22 @@ impl Inner {
             let mut discarded = Ok(());
             for done in self.submit_each(works) {
                 match done {
-                    Ok(done) => is_any |= done.discarded,
+                    Ok(done) if done.discarded && !is_any => {
+                        is_any = true;
+                        begun();
+                    }
+                    Ok(_) => {}
                     Err(error) => discarded = discarded.and(Err(error)),
                 }
             }
             discarded
         });
+        if !is_any {
+            return taken;
+        }
         let namespace = *namespace;
         let recounted = self.submit(Work::Recount { namespace }).map(drop);
-        (is_any, taken.and(recounted))
+        taken.and(recounted)
     }
 
     /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root

@@ -2272,8 +2272,10 @@ fn a_check_that_is_ended_within_a_namespace_without_a_name_says_that_something_o
         damaged: false,
         nameless: true,
     };
+    let commit = store.0.tree.commit().unwrap().number;
     // It asks once it has found the namespace, and before each commit.
     let (seen, found) = check_until(&store, delete, 2);
+    assert_eq!(store.0.tree.commit().unwrap().number, commit, "it wrote nothing");
     assert_eq!((seen.nameless, seen.nameless_deleted), (1, 0));
     assert_eq!((found.len(), found[0].deleted), (1, false));
     assert_eq!(left(), 1000);
@@ -2285,6 +2287,38 @@ fn a_check_that_is_ended_within_a_namespace_without_a_name_says_that_something_o
     assert_eq!((checked.nameless, checked.nameless_deleted), (1, 1));
     assert_eq!((found.len(), found[0].deleted), (1, true));
     assert_eq!(left(), 0);
+}
+
+#[test]
+fn a_check_tells_of_a_namespace_without_a_name_once_the_first_of_it_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let puts = (0..1000).map(|index| Operation::Put(write(&format!("small-{index}"), b"x")));
+    let memory = store.memory();
+    memory
+        .apply(&namespace("notes"), puts.collect(), &Quota::UNLIMITED)
+        .unwrap();
+    let place = root::namespace_of(&place(&store, "small-0"));
+    lose_name(&store, &place, |_| None);
+    let delete = Delete {
+        damaged: false,
+        nameless: true,
+    };
+    let found = std::cell::RefCell::new(Vec::new());
+    // How many were told of, each time it asks: once it has found the namespace, before each commit, and after the last one.
+    let mut told = Vec::new();
+    let checked = store.check(
+        delete,
+        &mut |_| {
+            told.push(found.borrow().len());
+            ControlFlow::Continue(())
+        },
+        &mut |one: Damaged| found.borrow_mut().push(one),
+    );
+    assert_eq!(checked.unwrap().nameless_deleted, 1);
+    assert_eq!(told[..4], [0, 0, 1, 1]);
+    let found = found.into_inner();
+    assert_eq!((found.len(), found[0].deleted), (1, true), "it is told of once");
 }
 
 #[test]
