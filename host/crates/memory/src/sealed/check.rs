@@ -131,7 +131,7 @@ impl SealedStore {
             count(&mut checked.nameless_deleted);
             step(&checked)
         })?;
-        let mut doomed: Vec<(Work, Damaged)> = Vec::new();
+        let mut doomed: Vec<(Place, Option<Header>, Damaged)> = Vec::new();
         let looked = self.0.each_place(&mut |space, namespace, place| {
             let header = match self.0.look(space, namespace, place)? {
                 Look::Gone => return Ok(()),
@@ -155,21 +155,20 @@ impl SealedStore {
                 found(one);
                 return Ok(());
             }
-            changed.insert(namespace_of(place));
-            doomed.push((Work::Discard { place: *place, header }, one));
+            doomed.push((*place, header, one));
             if doomed.len() == AT_ONCE {
-                self.0.discard_some(&mut doomed, &mut checked, found)?;
+                self.0.discard_some(&mut doomed, &mut checked, &mut changed, found)?;
                 step(&checked)?;
             }
             Ok::<(), StoreError>(())
         });
         let discarded = if is_ended {
             // Whoever ends it may be unable to record what more is taken out.
-            doomed.drain(..).for_each(|(_, one)| found(one));
+            doomed.drain(..).for_each(|(_, _, one)| found(one));
             Ok(())
         } else {
             // What was found goes, whatever else keeps more from being found.
-            self.0.discard_some(&mut doomed, &mut checked, found)
+            self.0.discard_some(&mut doomed, &mut checked, &mut changed, found)
         };
         let _at_its_end = progress(&checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
@@ -183,16 +182,22 @@ impl SealedStore {
 }
 
 impl Inner {
-    /// Takes damaged records out, together: all slots are looked through for what belongs to them.
+    /// Takes damaged records out, together: all slots are looked through for what belongs to them. Notes of which namespaces something
+    /// is gone.
     fn discard_some(
         &self,
-        doomed: &mut Vec<(Work, Damaged)>,
+        doomed: &mut Vec<(Place, Option<Header>, Damaged)>,
         checked: &mut Checked,
+        changed: &mut HashSet<NamespacePlace>,
         found: &mut dyn FnMut(Damaged),
     ) -> Result<(), StoreError> {
-        let (works, told): (Vec<Work>, Vec<Damaged>) = doomed.drain(..).unzip();
+        let discard = |(place, header, _): &(Place, Option<Header>, Damaged)| Work::Discard {
+            place: *place,
+            header: *header,
+        };
+        let works = doomed.iter().map(discard).collect();
         let mut discarded = Ok(());
-        for (done, one) in self.submit_each(works).into_iter().zip(told) {
+        for (done, (place, _, one)) in self.submit_each(works).into_iter().zip(doomed.drain(..)) {
             let deleted = match done {
                 Ok(done) => done.discarded,
                 Err(error) => {
@@ -200,6 +205,9 @@ impl Inner {
                     false
                 }
             };
+            if deleted {
+                changed.insert(namespace_of(&place));
+            }
             checked.deleted = checked.deleted.saturating_add(deleted.into());
             found(Damaged { deleted, ..one });
         }

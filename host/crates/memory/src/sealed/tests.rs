@@ -2333,8 +2333,10 @@ fn a_check_that_is_ended_takes_out_nothing_more_and_tells_what_it_found() {
         damaged: true,
         nameless: false,
     };
+    let commit = store.0.tree.commit().unwrap().number;
     // It asks at each record that it sees.
     let (seen, found) = check_until(&store, delete, 5);
+    assert_eq!(store.0.tree.commit().unwrap().number, commit, "it wrote nothing");
     assert_eq!((seen.damaged, seen.deleted), (5, 0));
     assert_eq!(found.len(), 4);
     assert!(found.iter().all(|one| !one.deleted), "{found:?}");
