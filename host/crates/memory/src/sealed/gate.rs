@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 /// as a rule up to 0.8 MB, which is a leaf of chunks in two halves (0.3 MB), the index above it, and a leaf from the segment that sled
 /// empties for the left half and for the index (0.3 MB each); about 1.6 MB where the leaf takes in a neighbour first and is divided then.
 /// The log is lost if one segment of it is not on the disk and the one after the next is. A whole segment lies between (2 MB), and that
-/// third one is handed on when it is full, or before that with all there is. Two steps write less than one segment as a rule, and less
-/// than two where both join and divide; with more lanes neither is so.
+/// third one is handed on when it is full, or before that with all there is: who does that needs no lane. Two steps write less than one
+/// segment as a rule, and less than two where both join and divide, which beside that is too much, and the one case that stays open.
+/// With more lanes neither is so.
 const LANES: usize = 2;
 
 /// Held by many who read or by the one who writes. Whoever reads takes it first, then a lane, and both for one step alone.

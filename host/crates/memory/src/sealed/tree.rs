@@ -231,7 +231,9 @@ impl Tree {
         fenced(WRITE, || self.tree.apply_batch(batch))
     }
 
-    /// Hands what was applied to the system. That is not yet stable storage: sled does not ask for that.
+    /// Hands what was applied to the system. That is not yet stable storage: sled does not ask for that. It takes no lane,
+    /// so that those who read go on where sled never comes back. So steps may write between the two, and a segment may be handed on with
+    /// that before it is full: `LANES` of the gate says how much that takes.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         self.keep_up()?;
         fenced(WRITE, || self.db.flush()).map(drop)
