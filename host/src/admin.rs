@@ -96,7 +96,7 @@ impl Management {
     }
 
     fn operator(&self) -> Operator {
-        Operator::of(&self.host)
+        Operator::of(&self.host, self.ending.clone())
     }
 }
 

@@ -16,6 +16,7 @@ use aral_memory::Secrets;
 use aral_memory::sealed::SealedStore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::host::Host;
 use crate::storage::{LazyStore, Storage};
@@ -73,6 +74,8 @@ struct Parts {
     secrets: Option<Secrets>,
     sink: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
+    /// Says `true` once nothing is waited for any more; none: nobody ends it.
+    ending: Option<watch::Receiver<bool>>,
 }
 
 /// Who has the store.
@@ -101,17 +104,19 @@ impl Operator {
             storage: storage.clone(),
             sink,
             clock,
+            ending: None,
         })))
     }
 
-    /// In the store of a host that runs.
-    pub fn of(host: &Host) -> Self {
+    /// In the store of a host that runs. What waits gives up once `ending` says `true`, and is on record as such.
+    pub fn of(host: &Host, ending: watch::Receiver<bool>) -> Self {
         Self(Arc::new(Parts {
             storage: host.0.storage.clone(),
             store: host.0.store.clone().map_or(Held::Nobody, Held::Host),
             secrets: host.0.secrets.clone(),
             sink: host.sink(),
             clock: host.clock(),
+            ending: Some(ending),
         }))
     }
 
@@ -167,7 +172,7 @@ impl Operator {
         self.check_recorded()?;
         match self.0.sink.room() {
             None => Ok(()),
-            Some(room) => Ok(Self::wait(room)??),
+            Some(room) => Ok(self.wait(room)??),
         }
     }
 
@@ -179,12 +184,38 @@ impl Operator {
         });
     }
 
-    /// Waits for what is asynchronous.
-    fn wait<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            return Ok(runtime.block_on(future));
-        }
+    /// Waits for what is asynchronous, until the server ends. On a runtime of its own: where that of the server is shut down, no time
+    /// passes any more, and what waits for it panics.
+    fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(runtime.map_err(Failure::internal)?.block_on(future))
+        let runtime = runtime.map_err(Failure::internal)?;
+        let done = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                done = future => Ok(done),
+                () = self.ended() => Err(Failure::new(
+                    Code::Unavailable,
+                    "the server ends, and nobody knows whether what it waited for is done",
+                )),
+            }
+        });
+        // A write that was given up may hang.
+        runtime.shutdown_background();
+        done
+    }
+
+    /// Completes once nothing is waited for any more.
+    async fn ended(&self) {
+        if let Some(mut ending) = self.0.ending.clone() {
+            let is_told = ending.wait_for(|ends| *ends).await.is_ok();
+            if is_told {
+                return;
+            }
+        }
+        // Nobody is there who would say so.
+        std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,8 +23,6 @@ use super::{session, text};
 
 /// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
 const LEAVE: Duration = Duration::from_secs(2);
-/// How much of that there is still a runtime for acts of operators that are told to end.
-const HEAR: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, spans: &Spans) -> Done {
     let config = configured.config.serve.as_ref().ok_or_else(|| {
@@ -62,19 +60,12 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
 
 /// What operators have asked for has `drain` to end: it may be between two keys of the store. What goes on after that hears of it.
 fn end(runtime: Runtime, host: &Host, acts: &watch::Sender<bool>, drain: Duration) {
-    let have_ended = |patience| {
-        let ended = runtime.block_on(async { tokio::time::timeout(patience, acts.closed()).await });
-        ended.is_ok()
-    };
-    let mut leave = LEAVE;
-    if !have_ended(drain) {
+    let ended = runtime.block_on(async { tokio::time::timeout(drain, acts.closed()).await });
+    if ended.is_err() {
         tracing::warn!("acts of operators were cut off: [serve.limits] drain_ms");
         acts.send_replace(true);
-        // What waits no longer than a while, such as for room in the log, panics where the runtime is gone, and is not on record.
-        let _all = have_ended(HEAR);
-        leave = leave.saturating_sub(HEAR);
     }
-    leave_behind(runtime, host, leave);
+    leave_behind(runtime, host, LEAVE);
 }
 
 /// Ends the host though threads of the runtime are left behind that did not end within `patience`. Such a one may hold a clone of the
@@ -359,28 +350,6 @@ mod tests {
         drop(ending);
         end(runtime, &host, &acts, Duration::from_secs(60));
         assert_eq!(is_said.try_recv(), Ok(0), "it was not waited for");
-        assert_eq!(*heard.0.lock().unwrap(), 1);
-    }
-
-    #[test]
-    fn what_is_told_to_end_can_still_wait_for_a_while() {
-        let (heard, host) = host();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let (acts, mut ending) = watch::channel(false);
-        let (begun, has_begun) = mpsc::channel();
-        let (said, is_said) = mpsc::channel();
-        let (before, handle) = (Arc::clone(&heard), runtime.handle().clone());
-        drop(runtime.spawn_blocking(move || {
-            begun.send(()).unwrap();
-            drop(handle.block_on(ending.wait_for(|ends| *ends)).unwrap());
-            let a_while = Duration::from_millis(50);
-            let waited = handle.block_on(async { tokio::time::timeout(a_while, std::future::pending::<()>()).await });
-            assert!(waited.is_err());
-            said.send(*before.0.lock().unwrap()).unwrap();
-        }));
-        has_begun.recv().unwrap();
-        end(runtime, &host, &acts, Duration::ZERO);
-        assert_eq!(is_said.try_recv(), Ok(0), "it had no time that passes");
         assert_eq!(*heard.0.lock().unwrap(), 1);
     }
 

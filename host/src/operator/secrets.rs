@@ -84,7 +84,7 @@ impl Act for SecretGet {
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let secrets = operator.secrets()?;
         if !self.reveal {
-            let reference = Operator::wait(secrets.locate(&self.name))?.map_err(store_failure)?;
+            let reference = operator.wait(secrets.locate(&self.name))?.map_err(store_failure)?;
             return Ok(SecretAnswer { reference, value: None });
         }
         let reference = secrets.reference(&self.name);
@@ -92,8 +92,7 @@ impl Act for SecretGet {
             return Ok(SecretAnswer { reference, value: None });
         }
         operator.check_recorded()?;
-        let read = Operator::wait(secrets.get(&self.name))?;
-        let value = operator.noting_secret(&self.name, SecretOperation::Reveal, read)?;
+        let value = operator.noting_secret(&self.name, SecretOperation::Reveal, secrets.get(&self.name))?;
         Ok(SecretAnswer {
             reference,
             // To the operator who asked for it.
@@ -110,14 +109,14 @@ impl Act for SecretPut {
         operator.check_recorded()?;
         let secrets = operator.secrets()?;
         let value = SecretValue::new(std::mem::take(&mut *self.value.into_inner()));
-        let written = Operator::wait(async {
+        let write = async {
             if self.rotate {
                 secrets.rotate(&self.name, &value).await
             } else {
                 secrets.put(&self.name, &value).await
             }
-        })?;
-        operator.noting_secret(&self.name, SecretOperation::Write, written)
+        };
+        operator.noting_secret(&self.name, SecretOperation::Write, write)
     }
 }
 
@@ -127,8 +126,8 @@ impl Act for SecretDelete {
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         operator.check_recorded()?;
-        let deleted = Operator::wait(operator.secrets()?.delete(&self.name))?;
-        operator.noting_secret(&self.name, SecretOperation::Delete, deleted)
+        let secrets = operator.secrets()?;
+        operator.noting_secret(&self.name, SecretOperation::Delete, secrets.delete(&self.name))
     }
 }
 
@@ -137,7 +136,7 @@ impl Act for SecretList {
     type Answer = SecretNames;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let listed = Operator::wait(operator.secrets()?.list(self.cursor.as_deref(), PAGE_MAX))?;
+        let listed = operator.wait(operator.secrets()?.list(self.cursor.as_deref(), PAGE_MAX))?;
         let page = listed.map_err(store_failure)?;
         let stored = |place: aral_memory::SecretPlace| SecretStored {
             name: place.name,
@@ -151,20 +150,26 @@ impl Act for SecretList {
 }
 
 impl Operator {
+    /// Waits for it, and notes how it ended: also that nobody knows, since what was given up may be done.
     fn noting_secret<T>(
         &self,
         secret: &SecretName,
         operation: SecretOperation,
-        done: Result<T, SecretError>,
+        act: impl Future<Output = Result<T, SecretError>>,
     ) -> Result<T, Failure> {
+        let done = self.wait(act);
+        let refused = match &done {
+            Ok(done) => done.as_ref().err().map(ToString::to_string),
+            Err(failure) => Some(failure.message.clone()),
+        };
         self.record(EventKind::SecretAccess {
             capability: None,
             persona: None,
             secret: secret.clone(),
             operation,
             target: None,
-            refused: done.as_ref().err().map(ToString::to_string),
+            refused,
         });
-        done.map_err(|error| secret_failure(&error))
+        done?.map_err(|error| secret_failure(&error))
     }
 }

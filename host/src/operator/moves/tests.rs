@@ -41,7 +41,7 @@ impl Lab {
         let host = Host::builder().config(config).sink(Arc::clone(&kept) as _);
         let host = host.build().unwrap();
         let lab = Self {
-            operator: Operator::of(&host),
+            operator: Operator::of(&host, tokio::sync::watch::channel(false).1),
             _host: host,
             kept,
             key: BackupPrivateKey::generate().unwrap(),
@@ -315,10 +315,10 @@ fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
     let token: SecretName = "token".parse().unwrap();
     let put = |text: &str| {
         let value = SecretValue::new(text.as_bytes().to_vec());
-        Operator::wait(secrets.put(&token, &value)).unwrap().unwrap();
+        lab.operator.wait(secrets.put(&token, &value)).unwrap().unwrap();
     };
     let get = || {
-        let read = Operator::wait(secrets.get(&token)).unwrap();
+        let read = lab.operator.wait(secrets.get(&token)).unwrap();
         read.map(|value| String::from_utf8(value.expose().to_vec()).unwrap())
     };
     put("one");
