@@ -1,7 +1,7 @@
 //! How a host ends: with its last clone, or when whoever ends the process says so, who may not know what still holds one.
 
 use aral_contract::event::LifecycleChange;
-use aral_contract::{AuditSink as _, Event, EventKind};
+use aral_contract::{AuditSink as _, Code, Event, EventKind, Failure};
 
 use crate::host::{Host, Parts, SUBJECT};
 
@@ -22,6 +22,14 @@ impl Host {
 }
 
 impl Parts {
+    /// Nothing is taken once the host has ended: it would be on no record. Ask after the last wait for anything.
+    pub(crate) fn check_here(&self) -> Result<(), Failure> {
+        if self.events.has_ended() {
+            return Err(Failure::new(Code::Unavailable, "the host has ended"));
+        }
+        Ok(())
+    }
+
     /// Keeps what was used, and says that the host is gone, once.
     fn leave(&self) {
         if !self.events.end() {

@@ -333,6 +333,7 @@ impl Host {
         // Everything that speaks against it does so here, where nothing is changed by it.
         let trial = registry.renewed(|_| true);
         let admitted = trial.admit(manifest, components)?;
+        self.0.check_here()?;
         let known = serials.clone();
         serials.note(signer, manifest.body.ids(), serial);
         // Writing what is there already, safely, would take longer than a short call.

@@ -282,6 +282,7 @@ impl Host {
             }
         };
         self.dispatcher().check_open(&persona).inspect_err(attempt)?;
+        self.0.check_here()?;
         if let Some(locked) = &locked
             && signed
             && known.get(&id) != Some(&serial)

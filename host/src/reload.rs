@@ -280,11 +280,7 @@ impl<'a> Renewal<'a> {
     }
 
     /// From now on it holds. `then` makes it hold where the host does not reach. Both say what of it does not hold, a sentence for each.
-    /// Nothing is taken once the host has ended: it would be on no record.
     pub(crate) fn commit(mut self, then: impl FnOnce() -> Vec<String>) -> Result<Vec<String>, Failure> {
-        if self.host.0.events.has_ended() {
-            return Err(Failure::new(Code::Unavailable, "the host has ended"));
-        }
         self.take_documents()?;
         let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
         self.host.0.configuration.store(self.config.digest.map(Arc::new));

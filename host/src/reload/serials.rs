@@ -7,7 +7,7 @@ use aral_orchestration::Session;
 
 use super::{Manifest, Renewal};
 use crate::host::Host;
-use crate::serials::{Locked, PersonaSerials};
+use crate::serials::{Locked, LockedUsed, PersonaSerials};
 
 /// The serials as processes with the same state have left them. As long as this is there, none of them admits anything.
 #[derive(Default)]
@@ -67,17 +67,22 @@ impl<'a> Known<'a> {
 
 impl Renewal<'_> {
     /// Takes its documents, which were checked, and remembers that it did: that first, since a session that has ended does not come
-    /// back. Nothing ends before everything is done that can fail.
+    /// back. Nothing ends before everything is done that can fail, and nothing is taken once the host has ended.
     pub(super) fn take_documents(&mut self) -> Result<(), Failure> {
         let proposed = self.proposed.take().into_iter();
         let sessions: Vec<Session> = proposed.map(|(_, session)| session).collect();
         let known = std::mem::take(&mut self.known);
+        // Until it is here: what somebody keeps in between would be in neither place.
+        let locked_used = known
+            .locked
+            .as_ref()
+            .map(|locked| locked.lock_used(&*self.host.0.clock))
+            .transpose()?;
+        let used = locked_used.as_ref().map(LockedUsed::used).transpose()?;
+        self.host.0.check_here()?;
         match &known.locked {
             None => self.dispatcher.adopt(&sessions)?,
             Some(locked) => {
-                // Until it is here: what somebody keeps in between would be in neither place.
-                let locked_used = locked.lock_used(&*self.host.0.clock)?;
-                let used = locked_used.used()?;
                 let before = (&known.manifests, &known.personas);
                 let taken = known.with(&self.manifests, &sessions);
                 let taken = (&taken.0, &taken.1);
@@ -87,9 +92,12 @@ impl Renewal<'_> {
                         tracing::error!(%failure, "serials of documents that were not taken are remembered");
                     }
                 })?;
-                self.dispatcher.load_used(&used);
             }
         }
+        if let Some(used) = used {
+            self.dispatcher.load_used(&used);
+        }
+        drop(locked_used);
         for session in &sessions {
             let id = session.persona().body.id.clone();
             let Some(last) = known.replaced_by(session) else {

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the files of the host")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aral_contract::Clock;
 use aral_contract::document::signed::{Header, Kind, sign};
@@ -584,6 +584,73 @@ fn what_is_read_when_the_host_has_ended_does_not_hold() {
     assert_eq!(host.configuration(), before);
 }
 
+/// A clock that stands, and ends a host when somebody begins to wait.
+#[derive(Debug, Default)]
+struct Last(Mutex<Option<Host>>);
+
+impl Clock for Last {
+    fn now(&self) -> jiff::Timestamp {
+        Still.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        let host = self.0.lock().unwrap().take();
+        if let Some(host) = host {
+            host.end();
+        }
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn what_waits_while_the_host_ends_is_neither_taken_nor_remembered() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.persona("p.json", "p");
+    let place = |name: &str| lab.folder.path().join(name);
+    let named = lab.config(&["a.json"], &["p.json"], "");
+    let config = Config {
+        audit: None,
+        ..lab.config(&[], &[], "")
+    };
+    let taken = |host: &Host, last: &Last| {
+        let config = Config {
+            audit: None,
+            ..named.clone()
+        };
+        let renewal = Renewal::new(host, &config, InForce::check_unserved).unwrap();
+        // It waits for what agents have used up.
+        *last.0.lock().unwrap() = Some(host.clone());
+        renewal.commit(Vec::new).map(drop)
+    };
+    let registered = |host: &Host, _: &Last| {
+        let manifest = std::fs::read(place("a.json")).unwrap();
+        let registered = host.register_manifest(&manifest, &|_| {
+            host.end();
+            Ok(echo())
+        });
+        registered.map(drop)
+    };
+    let opened = |host: &Host, last: &Last| {
+        *last.0.lock().unwrap() = Some(host.clone());
+        host.session_file(&place("p.json")).map(drop)
+    };
+    type Act<'a> = &'a dyn Fn(&Host, &Last) -> Result<(), Failure>;
+    for act in [&taken as Act<'_>, &registered, &opened] {
+        let last = Arc::new(Last::default());
+        let builder = Host::builder().config(config.clone());
+        let host = builder.clock(Arc::clone(&last) as _).build().unwrap();
+        let failure = act(&host, &last).unwrap_err();
+        assert_eq!(failure.message, "the host has ended");
+        assert_eq!(failure.code, Code::Unavailable);
+        assert!(ids(&host).is_empty() && host.sessions().is_empty());
+        let locked = host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+        assert!(locked.personas().unwrap().is_empty());
+        let none = aral_capability::registry::Serials::default();
+        assert_eq!(locked.manifests().unwrap(), none);
+    }
+}
+
 #[test]
 fn grants_of_the_policy_before_are_let_go_when_another_one_holds_and_not_before() {
     let lab = Lab::new();
@@ -862,7 +929,7 @@ async fn who_only_looks_does_not_wait_for_a_configuration_that_is_being_read() {
         let _at_the_latest = is_over.recv_timeout(Duration::from_secs(60));
     });
     has_begun.await.unwrap();
-    let status = operator.ask(Method::GET, "/v1/status", client::whole("")).await;
+    let status: Result<Value, _> = operator.ask(Method::GET, "/v1/status", client::whole("")).await;
     assert_eq!(status.unwrap()["configuration"], json!(config.digest));
     assert!(over.send(()).is_ok(), "it waited");
     reading.await.unwrap();
