@@ -242,22 +242,26 @@ impl Host {
         });
     }
 
-    /// No issue before one that was admitted is, whoever signed it.
-    pub(crate) fn check_serial(&self, known: &PersonaSerials, persona: &Persona) -> Result<(), Failure> {
-        let (id, serial) = (&persona.body.id, persona.header.serial);
-        match known.get(id).copied() {
-            Some(last) if persona.signer.is_some() && serial < last => {
-                self.attempted(id);
-                let id = id.clone();
-                Err(Refused::Serial { id, serial, last }.into())
-            }
-            Some(_) | None => Ok(()),
+    /// The register did not take a persona. Returns that for whoever asked.
+    pub(crate) fn noting_attempt(&self, id: &PersonaId, refused: Refused) -> Failure {
+        if refused.is_override() {
+            self.attempted(id);
         }
+        refused.into()
     }
 
     /// Opens a session for a persona that is believed, and records that. What is remembered of it is written first: an
     /// error leaves the persona that was there, and its sessions, as they were.
     pub(crate) fn open(&self, persona: Persona) -> Result<Session, Failure> {
+        let id = persona.body.id.clone();
+        let opened = self.try_open(persona)?;
+        let session = opened.map_err(|refused| self.noting_attempt(&id, refused))?;
+        self.authenticated(Some(id), None);
+        Ok(session)
+    }
+
+    /// Records nothing: other processes wait for the locks, and a record may wait for the disk of the log.
+    fn try_open(&self, persona: Persona) -> Result<Result<Session, Refused>, Failure> {
         let (id, serial) = (persona.body.id.clone(), persona.header.serial);
         let signed = persona.signer.is_some();
         let locked = self
@@ -269,34 +273,44 @@ impl Host {
         let known = locked
             .as_ref()
             .map_or_else(|| Ok(Default::default()), Locked::personas)?;
-        self.check_serial(&known, &persona)?;
+        if let Err(refused) = check_serial(&known, &persona) {
+            return Ok(Err(refused));
+        }
         // Until it is here: what somebody keeps in between would be in neither place.
         let locked_used = locked
             .as_ref()
             .map(|locked| locked.lock_used(&*self.0.clock))
             .transpose()?;
         let used = locked_used.as_ref().map(LockedUsed::used).transpose()?;
-        let attempt = |refused: &Refused| {
-            if refused.is_override() {
-                self.attempted(&id);
-            }
-        };
-        self.dispatcher().check_open(&persona).inspect_err(attempt)?;
+        if let Err(refused) = self.dispatcher().check_open(&persona) {
+            return Ok(Err(refused));
+        }
         self.0.check_here()?;
         if let Some(locked) = &locked
             && signed
             && known.get(&id) != Some(&serial)
         {
             let mut known = known;
-            known.insert(id.clone(), serial);
+            known.insert(id, serial);
             locked.write_personas(&known)?;
         }
-        let session = self.dispatcher().open(persona).inspect_err(attempt)?;
-        if let Some(used) = used {
+        let opened = self.dispatcher().open(persona);
+        if let (Ok(_), Some(used)) = (&opened, used) {
             self.dispatcher().load_used(&used);
         }
-        self.authenticated(Some(id), None);
-        Ok(session)
+        Ok(opened)
+    }
+}
+
+/// No issue before one that was admitted is, whoever signed it.
+pub(crate) fn check_serial(known: &PersonaSerials, persona: &Persona) -> Result<(), Refused> {
+    let (id, serial) = (&persona.body.id, persona.header.serial);
+    match known.get(id).copied() {
+        Some(last) if persona.signer.is_some() && serial < last => {
+            let id = id.clone();
+            Err(Refused::Serial { id, serial, last })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -25,7 +25,7 @@ use aral_persona::{Persona, persona};
 use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
-use crate::personas::Personas;
+use crate::personas::{Personas, check_serial};
 use fixed::check_fixed;
 use manifests::Manifests;
 use serials::Known;
@@ -219,17 +219,14 @@ impl<'a> Renewal<'a> {
         } else {
             self.dispatcher.propose(persona)
         };
-        let session = session.inspect_err(|refused| {
-            if refused.is_override() {
-                self.host.attempted(&id);
-            }
-        })?;
+        let attempted = |refused| self.host.noting_attempt(&id, refused);
+        let session = session.map_err(attempted)?;
         // An issue that was replaced as well says no more than the one that is there: nothing runs under either, and neither keeps
         // newer rules from holding.
         let is_behind = self.known.replaced_by(&session).is_some();
         let session = replaced.filter(|_| is_behind).unwrap_or(session);
         if !self.is_held(&session) {
-            self.host.check_serial(self.known.personas(), session.persona())?;
+            check_serial(self.known.personas(), session.persona()).map_err(attempted)?;
         }
         let mut proposed = self.proposed.borrow_mut();
         // Callers, scopes and the configuration may name one persona.

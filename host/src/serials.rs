@@ -48,7 +48,8 @@ pub(crate) struct Locked<'a> {
     _lock: std::fs::File,
 }
 
-/// The lock of what agents have used up, released in the same way. Nobody has it while it waits for a file outside the folder.
+/// The lock of what agents have used up, released in the same way. Nobody has it while it waits for a file outside the folder,
+/// such as the one of the audit log.
 pub(crate) struct LockedUsed<'a> {
     file: &'a SerialFile,
     _lock: std::fs::File,

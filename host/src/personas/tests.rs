@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, Validity};
-use aral_contract::{Clock, Digest};
+use aral_contract::{AuditSink, Clock, Digest, Event};
 use aral_orchestration::dispatch::{Keeper, Outcome, Request};
 use aral_orchestration::{Policy, RawPolicy};
 use jiff::Timestamp;
@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::Config;
 use crate::HostBuilder;
-use crate::testing::Kept;
+use crate::serials::SerialFile;
+use crate::testing::{Fast, Kept};
 
 const OPEN: &str = "capabilities = [\"*\"]";
 
@@ -317,6 +318,36 @@ fn a_lower_serial_is_refused_also_by_the_next_process() {
     }
     second.host.session(&persona_of(6, &json!({}))).unwrap();
     first.host.session(&persona_of(5, &json!({}))).unwrap_err();
+}
+
+/// Notes who keeps others from what is kept from run to run while something is recorded: each record may wait for a disk.
+#[derive(Debug)]
+struct Locking(PathBuf, Mutex<Vec<String>>);
+
+impl AuditSink for Locking {
+    fn record(&self, event: Event) {
+        let file = SerialFile::open(&self.0).unwrap();
+        let locks = [
+            file.lock(&Fast::default()).map(drop),
+            file.lock_used(&Fast::default()).map(drop),
+        ];
+        for failure in locks.into_iter().filter_map(Result::err) {
+            self.1.lock().unwrap().push(format!("{:?}: {failure}", event.kind));
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_persona_that_waits_to_be_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let locking = Arc::new(Locking(state.clone(), Mutex::default()));
+    let sink = Arc::clone(&locking);
+    let fixture = fixture(|builder| builder.state_dir(&state).sink(sink as _));
+    fixture.host.session(&persona_of(5, &json!({}))).unwrap();
+    fixture.host.session(&persona_of(4, &json!({}))).unwrap_err();
+    assert_eq!(fixture.attempts("p"), 1);
+    assert_eq!(*locking.1.lock().unwrap(), [""; 0]);
 }
 
 /// A clock that puts a folder in the place of the personas that are remembered when it is asked for the time next.
