@@ -13,8 +13,8 @@ use aral_memory::StoreError;
 /// Pause between two steps while there is more to do.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the end of the host waits for steps. Stops a disk or a key service that hangs from keeping it from its end.
-const LEAVE: Duration = Duration::from_secs(2);
-const LEAVE_STEP: Duration = Duration::from_millis(5);
+pub(super) const LEAVE: Duration = Duration::from_secs(2);
+pub(super) const LEAVE_STEP: Duration = Duration::from_millis(5);
 
 /// What comes after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

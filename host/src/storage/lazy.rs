@@ -2,7 +2,8 @@
 //! It knows no key: how to open is handed in. Once open, it stays open as long as the host lives.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use aral_contract::id::Namespace;
@@ -14,7 +15,7 @@ use aral_memory::sealed::SealedStore;
 use aral_memory::{RecordStore, StoreError};
 
 use super::failure::store_failure;
-use super::keeper::{Keeper, Work};
+use super::keeper::{Keeper, LEAVE, LEAVE_STEP, Work};
 
 /// After a failure, how long the store is not tried again. Stops calls from queueing behind a key service that hangs.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -35,7 +36,10 @@ pub(crate) type Open = dyn Fn() -> Result<Opened, Failure> + Send + Sync;
 pub(crate) struct LazyStore {
     open: Box<Open>,
     clock: Arc<dyn Clock>,
+    /// Held while it is being opened.
     state: Mutex<State>,
+    /// Whether it is to be let go, for whoever is opening it.
+    is_over: AtomicBool,
 }
 
 enum State {
@@ -75,6 +79,7 @@ impl LazyStore {
             open,
             clock,
             state: Mutex::new(State::Closed),
+            is_over: AtomicBool::new(false),
         })
     }
 
@@ -116,16 +121,35 @@ impl LazyStore {
         }
     }
 
-    /// Lets it go, for good: it closes once nobody uses it any more. It waits for the upkeep that is under way, for a while, and for a
-    /// disk.
+    /// Lets it go, for good: it closes once nobody uses it any more. It waits for whoever is opening it and for the upkeep that is under
+    /// way, for a while, and for a disk.
     pub(crate) fn end(&self) {
-        let before = std::mem::replace(
-            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            State::Ended,
-        );
+        self.is_over.store(true, Ordering::Release);
+        let Some(mut state) = self.state_soon() else {
+            tracing::error!("what opens the store hangs, and is left behind");
+            return;
+        };
+        let before = std::mem::replace(&mut *state, State::Ended);
+        drop(state);
         // Whoever asks meanwhile is told at once.
         if let State::Opened { keepers, .. } = before {
             Keeper::end(keepers);
+        }
+    }
+
+    /// None: it is being opened, and that takes long.
+    fn state_soon(&self) -> Option<MutexGuard<'_, State>> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.state.try_lock() {
+                Ok(state) => return Some(state),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if waited < LEAVE => {
+                    std::thread::sleep(LEAVE_STEP);
+                    waited = waited.saturating_add(LEAVE_STEP);
+                }
+                Err(TryLockError::WouldBlock) => return None,
+            }
         }
     }
 
@@ -144,6 +168,10 @@ impl LazyStore {
                 // Later than `now` by as long as the attempt took.
                 at: self.clock.elapsed(),
             });
+            // The end may not have waited for that.
+            if self.is_over.load(Ordering::Acquire) {
+                *state = State::Ended;
+            }
         }
         match &*state {
             State::Opened { memory, secrets, .. } => Ok(Arc::clone(match space {

@@ -212,6 +212,45 @@ fn what_is_open_is_let_go_at_the_end_and_opened_no_more() {
 }
 
 #[test]
+fn the_end_does_not_wait_for_an_opening_that_hangs() {
+    let (begun, has_begun) = mpsc::channel();
+    let (over, is_over) = mpsc::channel::<()>();
+    let is_over = Mutex::new(is_over);
+    let opened = Arc::new(());
+    let held = Arc::clone(&opened);
+    let open = move || -> Result<Opened, Failure> {
+        begun.send(()).unwrap();
+        let _at_the_latest = is_over.lock().unwrap().recv_timeout(Duration::from_secs(60));
+        let held = Arc::clone(&held);
+        Ok(Opened {
+            sealed: None,
+            memory: Arc::new(Marked("memory")),
+            secrets: Arc::new(Marked("secrets")),
+            upkeep: vec![Work {
+                name: "test",
+                every: Duration::from_secs(3600),
+                step: Box::new(move |_| {
+                    let _held = &held;
+                    Ok(Next::Wait)
+                }),
+            }],
+        })
+    };
+    let store = LazyStore::new(Box::new(open), Arc::new(Hands::default()));
+    let opening = Arc::clone(&store);
+    let opening = std::thread::spawn(move || opening.open_now());
+    has_begun.recv().unwrap();
+    store.end();
+    assert!(over.send(()).is_ok(), "it was waited for");
+    // What is opened after that is let go at once, and is nobody's.
+    let failure = opening.join().unwrap().unwrap_err();
+    assert_eq!(failure.message, "the host has ended");
+    assert_eq!(Arc::strong_count(&opened), 2, "this test, and how to open");
+    assert!(store.open_now().is_err());
+    assert!(has_begun.try_recv().is_err(), "it is opened no more");
+}
+
+#[test]
 fn the_end_does_not_wait_for_upkeep_that_hangs() {
     let (begun, has_begun) = mpsc::channel();
     let (over, is_over) = mpsc::channel::<()>();
