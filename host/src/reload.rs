@@ -72,6 +72,14 @@ impl Host {
         }
     }
 
+    /// The same for what nobody asks for again: after a while that is said, and it goes on waiting.
+    pub(crate) fn changing_at_last(&self) -> MutexGuard<'_, InForce> {
+        self.changing_soon().unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "what would change the rules goes on waiting for its turn");
+            self.changing()
+        })
+    }
+
     /// SHA-256 of the configuration file that holds; none: there is none. It waits for nobody.
     pub fn configuration(&self) -> Option<Digest> {
         self.0.configuration.load().as_deref().copied()

@@ -159,9 +159,26 @@ impl Reloader {
     /// # Errors
     /// As [`Config::load`] and [`Reloader::reload`].
     pub fn reload_file(&self, path: &Path) -> Result<Vec<String>, Failure> {
+        self.read_again(path, Host::changing_soon)
+    }
+
+    /// The same, however long others change the rules: for a signal, whose sender is not told that it should come again. Have one thread at
+    /// most wait for it.
+    ///
+    /// # Errors
+    /// As [`Reloader::reload_file`], without `host.unavailable` for the wait.
+    pub fn reload_file_at_last(&self, path: &Path) -> Result<Vec<String>, Failure> {
+        self.read_again(path, |host| Ok(host.changing_at_last()))
+    }
+
+    fn read_again<'a>(
+        &'a self,
+        path: &Path,
+        changing: impl FnOnce(&'a Host) -> Result<MutexGuard<'a, InForce>, Failure>,
+    ) -> Result<Vec<String>, Failure> {
         let read_again = || {
             // First: whoever had read the file and then waited would bring back what a newer one has revoked meanwhile.
-            let in_force = self.host.changing_soon()?;
+            let in_force = changing(&self.host)?;
             self.try_reload(in_force, &Config::load(path)?)
         };
         self.noting(read_again())

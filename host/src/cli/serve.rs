@@ -163,7 +163,7 @@ async fn reload_at(
             continue;
         };
         let reloader = reloader.clone();
-        let done = under_way(acts, move || reloader.reload_file(&file)).await;
+        let done = under_way(acts, move || reloader.reload_file_at_last(&file)).await;
         match done.unwrap_or_else(|error| Err(Failure::internal(error))) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| output.warn(warning));

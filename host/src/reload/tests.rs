@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the files of the host")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aral_contract::Clock;
@@ -836,6 +837,50 @@ async fn a_file_that_is_changed_while_its_reading_waits_is_read_as_it_is_then() 
     assert_ne!(old.digest, new.digest);
     assert_eq!(host.configuration(), new.digest);
     assert!(host.dispatcher().trust().is_revoked(bad));
+}
+
+/// A clock that stands where it is put, in seconds.
+#[derive(Debug, Default)]
+struct Put(AtomicU64);
+
+impl Clock for Put {
+    fn now(&self) -> jiff::Timestamp {
+        Still.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn what_a_signal_asks_for_has_its_turn_however_long_others_take() {
+    let lab = Lab::new();
+    lab.persona("p.json", "p");
+    let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
+    let clock = Arc::new(Put::default());
+    let builder = Host::builder().config(config.clone());
+    let host = builder.clock(Arc::clone(&clock) as _).build().unwrap();
+    let server = host.server(config.serve.as_ref().unwrap(), Personas::Signed);
+    let server = server.await.unwrap();
+    let reloader = crate::Reloader::new(host.clone(), server.handle(), Personas::Signed);
+    let file = lab.folder.path().join("aral.toml");
+    let (asked, refused) = {
+        let _others = host.changing();
+        let (signal, operator, path) = (reloader.clone(), reloader, file.clone());
+        let asked = tokio::task::spawn_blocking(move || signal.reload_file_at_last(&file));
+        let refused = tokio::task::spawn_blocking(move || operator.reload_file(&path));
+        // Time to begin to wait, and to have waited too long.
+        std::thread::sleep(Duration::from_millis(200));
+        clock.0.store(CHANGE_WAIT.as_secs(), Ordering::SeqCst);
+        while !refused.is_finished() {
+            clock.0.fetch_add(CHANGE_WAIT.as_secs(), Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (asked, refused)
+    };
+    assert_eq!(refused.await.unwrap().unwrap_err().code, Code::Unavailable);
+    asked.await.unwrap().unwrap();
 }
 
 /// A clock that stands still.
