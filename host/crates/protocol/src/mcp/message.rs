@@ -93,9 +93,10 @@ pub(super) fn data(code: &str, trace: TraceId) -> Value {
     serde_json::json!({ "code": code, "trace_id": trace.to_string() })
 }
 
-/// What a message takes in memory beside the arguments of a call, in bytes.
-fn beside_arguments(message: &Value) -> usize {
-    let is_call = message.get("method").and_then(Value::as_str) == Some("tools/call");
+/// What a message takes in memory beside the arguments of a call, in bytes. A call is a request: what is named like one and has no
+/// id is a notification, whose parameters the library passes on as they are.
+fn beside_arguments(message: &Value, id: Option<&RequestId>) -> usize {
+    let is_call = id.is_some() && message.get("method").and_then(Value::as_str) == Some("tools/call");
     let arguments = message.pointer("/params/arguments").filter(|_| is_call);
     json::memory_bytes(message).saturating_sub(arguments.map_or(0, json::memory_bytes))
 }
@@ -130,7 +131,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
         let message = format!("the progressToken has more than {ID_BYTES_MAX} bytes");
         return Err(Fault::request(id, &message));
     }
-    if beside_arguments(&value) > BESIDE_ARGUMENTS_BYTES_MAX {
+    if beside_arguments(&value, id.as_ref()) > BESIDE_ARGUMENTS_BYTES_MAX {
         let message = format!(
             "what the message says beside the arguments of a call takes more than {BESIDE_ARGUMENTS_BYTES_MAX} bytes of memory: \
              say less in `_meta` and `capabilities`"
@@ -229,6 +230,8 @@ mod tests {
             assert_eq!(fault(&text), Some((-32600, Some(RequestId::Number(1)))), "{text}");
         }
         assert_eq!(fault(&call("arguments")), None);
+        let notice = call("arguments").replacen(r#""id":1,"#, "", 1);
+        assert_eq!(fault(&notice), Some((-32600, None)), "nobody's arguments");
         let with = |bytes: usize| request("tools/list", &format!(r#"{{"_meta":{{"a":"{}"}}}}"#, "x".repeat(bytes)));
         assert_eq!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX - (4 << 10))), None);
         assert!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX)).is_some());
