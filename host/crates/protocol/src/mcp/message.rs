@@ -134,7 +134,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
     if beside_arguments(&value, id.as_ref()) > BESIDE_ARGUMENTS_BYTES_MAX {
         let message = format!(
             "what the message says beside the arguments of a call takes more than {BESIDE_ARGUMENTS_BYTES_MAX} bytes of memory: \
-             say less in `_meta` and `capabilities`"
+             say less in `_meta`, `capabilities` and `clientInfo`, and icons as addresses, not as `data:`"
         );
         return Err(Fault::request(id, &message));
     }
@@ -232,6 +232,11 @@ mod tests {
         assert_eq!(fault(&call("arguments")), None);
         let notice = call("arguments").replacen(r#""id":1,"#, "", 1);
         assert_eq!(fault(&notice), Some((-32600, None)), "nobody's arguments");
+        let icon = format!("data:image/png;base64,{}", "A".repeat(BESIDE_ARGUMENTS_BYTES_MAX));
+        let named = format!(r#"{{"name":"a","version":"1","icons":[{{"src":"{icon}"}}]}}"#);
+        let params = format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{{}},"clientInfo":{named}}}"#);
+        let refused = read(request("initialize", &params).as_bytes()).unwrap_err();
+        assert!(refused.message.contains("`clientInfo`"), "{}", refused.message);
         let with = |bytes: usize| request("tools/list", &format!(r#"{{"_meta":{{"a":"{}"}}}}"#, "x".repeat(bytes)));
         assert_eq!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX - (4 << 10))), None);
         assert!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX)).is_some());
