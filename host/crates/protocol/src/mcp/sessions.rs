@@ -119,6 +119,8 @@ impl Sessions {
 fn config(bounds: &Bounds) -> SessionConfig {
     let mut config = SessionConfig::default();
     config.keep_alive = Some(bounds::ms(bounds.mcp_session_idle_ms));
+    // What the library keeps so much longer is that of requests that were given up, which have no answer to take up again.
+    config.completed_cache_ttl = Duration::ZERO;
     config
 }
 
@@ -507,6 +509,11 @@ mod tests {
         server.send(answer(7)).await.unwrap();
         assert_eq!(answers(&mut stream).await, 0);
         assert!(news(&sessions, &id).await.is_none());
+        let again = sessions.resume(&id, "0/0".to_owned()).await.map(drop);
+        assert!(
+            matches!(again, Err(SessionError::Fault(Fault::ChannelClosed(_)))),
+            "nothing of it is kept"
+        );
     }
 
     #[tokio::test(start_paused = true)]
