@@ -43,9 +43,10 @@ impl Fault {
         Self::request(None, &format!("the message has more than {bytes_max} bytes"))
     }
 
-    /// A request whose id is that of another one, which has no answer yet.
+    /// A request whose id or token is that of another one, which has no answer yet.
     pub(super) fn twice(id: RequestId) -> Self {
-        Self::request(Some(id), "a request with this id is under way in the session")
+        let message = "a request with this id or progressToken is under way in the session";
+        Self::request(Some(id), message)
     }
 
     /// A request that has no place in a session that has begun; none: it has. The first would change what the session speaks, the

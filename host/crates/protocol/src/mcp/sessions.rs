@@ -9,7 +9,7 @@ use aral_contract::id::CallerName;
 use aral_runtime::entropy;
 use futures::{Stream, StreamExt as _};
 use http::request::Parts;
-use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
     EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
 };
@@ -265,7 +265,8 @@ impl SessionManager for OwnSessions {
             ClientJsonRpcMessage::Request(request) => {
                 let parts = request.request.extensions().get::<Parts>();
                 let place = parts.and_then(|parts| parts.extensions.get::<Place>()).cloned();
-                let begun = under_way.begin(&request.id, place.clone(), presence.enter());
+                let token = request.request.get_meta().get_progress_token();
+                let begun = under_way.begin(&request.id, token, place.clone(), presence.enter());
                 (
                     Some(begun.ok_or_else(|| self.refuse(message::Fault::twice(request.id.clone())))?),
                     place,
@@ -481,6 +482,37 @@ mod tests {
         assert!(silent_since.unwrap().is_some(), "nothing is under way");
         sessions.create_stream(&id, ping(2)).await.map(drop).unwrap();
         server.receive().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_token_has_one_request_at_a_time() {
+        let (sessions, id, mut server) = begin().await;
+        let with = |number: i64, token: Value| {
+            let params = json!({ "_meta": { "progressToken": token } });
+            client(json!({ "jsonrpc": "2.0", "id": number, "method": "ping", "params": params }))
+        };
+        let first = sessions.create_stream(&id, with(7, json!("t"))).await;
+        let mut first = Box::pin(first.unwrap());
+        server.receive().await.unwrap();
+        let again = own(&sessions.all, "somebody", 1);
+        let refused = again.create_stream(&id, with(8, json!("t"))).await.map(drop);
+        assert!(matches!(refused, Err(SessionError::Refused)));
+        let error = again.refused().cloned().unwrap().error(TraceId::from_bytes([7; 16]));
+        let error = serde_json::to_value(error).unwrap();
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!(8), &json!(-32600)));
+        for (number, token) in [(9, json!("u")), (10, json!(1))] {
+            let other = sessions.create_stream(&id, with(number, token)).await.map(drop);
+            other.unwrap();
+        }
+        sessions.create_stream(&id, ping(11)).await.map(drop).unwrap();
+        sessions.create_stream(&id, ping(12)).await.map(drop).unwrap();
+        server.send(answer(7)).await.unwrap();
+        assert_eq!(answers(&mut first).await, 1);
+        sessions
+            .create_stream(&id, with(8, json!("t")))
+            .await
+            .map(drop)
+            .unwrap();
     }
 
     #[tokio::test]

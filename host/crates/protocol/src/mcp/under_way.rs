@@ -1,12 +1,14 @@
 //! The requests of one session that have no answer yet, by their ids. The library keeps a channel for each until it sends an
-//! answer with its id; of two with one id it forgets the channel of the first, which then stays as long as the session.
+//! answer with its id; of two with one id it forgets the channel of the first, which then stays as long as the session. Of two with
+//! one token it forgets the token with the first answer: the progress of the other is news then, and whoever does not read those stops
+//! the session.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::RoleServer;
-use rmcp::model::{ClientJsonRpcMessage, ClientNotification, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ClientNotification, ProgressToken, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker, LocalSessionWorkerError};
 use rmcp::transport::{Transport, WorkerTransport};
 
@@ -26,6 +28,8 @@ struct Requests {
 #[derive(Debug)]
 struct Request {
     number: u64,
+    /// What its progress is told by; none: nobody wants to know.
+    token: Option<ProgressToken>,
     /// Its answer is on the way to the library, and nobody gives it up any more.
     is_answered: bool,
     /// The number of its channel, by which a client takes it up again; none: it is not open yet.
@@ -44,16 +48,27 @@ pub(super) struct Begun {
 }
 
 impl UnderWay {
-    /// One begins; none: there is one with this id.
-    pub(super) fn begin(&self, id: &RequestId, place: Option<Place>, open: Open) -> Option<Begun> {
+    /// One begins; none: there is one with this id, or with this token.
+    pub(super) fn begin(
+        &self,
+        id: &RequestId,
+        token: Option<ProgressToken>,
+        place: Option<Place>,
+        open: Open,
+    ) -> Option<Begun> {
         let mut requests = self.lock();
         let Requests { begun, of } = &mut *requests;
+        // There are no more of them than a caller has places.
+        if token.is_some() && of.values().any(|one| one.token == token) {
+            return None;
+        }
         let Entry::Vacant(vacant) = of.entry(id.clone()) else {
             return None;
         };
         *begun = begun.wrapping_add(1);
         vacant.insert(Request {
             number: *begun,
+            token,
             is_answered: false,
             channel: None,
             place,
@@ -206,7 +221,7 @@ mod tests {
     use super::*;
 
     fn begin(under_way: &UnderWay, id: &RequestId) -> Option<Begun> {
-        under_way.begin(id, None, Presence::begin().enter())
+        under_way.begin(id, None, None, Presence::begin().enter())
     }
 
     #[test]
