@@ -3,6 +3,7 @@
 //! of the protocol are the library's; what a tool is, who may call it and what it answers is said here. No tool changes what
 //! anybody may do.
 
+mod arguments;
 mod call;
 mod endpoint;
 mod handler;

@@ -9,15 +9,13 @@ use aral_contract::{CapabilityId, Code, Failure, TraceContext, TraceId};
 use aral_orchestration::dispatch::Stage;
 use aral_orchestration::{Outcome, Request, Session};
 use rmcp::RoleServer;
-use rmcp::model::{
-    CallToolRequestParams, CallToolResult, ContentBlock, ErrorData, MetaObject, ProgressNotificationParam,
-    ProgressToken,
-};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorData, MetaObject, ProgressNotificationParam, ProgressToken};
 use rmcp::service::{Peer, RequestContext};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::arguments::Arguments;
 use super::message::data;
 use super::{Toolbox, tool};
 use crate::bounds;
@@ -43,19 +41,20 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Calls a tool. The call ends with its request: cancelling the request, or dropping this, ends the guest.
+    /// Calls the tool of this name with the arguments that came with the request. The call ends with its request: cancelling the
+    /// request, or dropping this, ends the guest.
     pub(super) async fn call(
         &self,
-        params: CallToolRequestParams,
+        name: &str,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ErrorData> {
-        let Ok(id) = params.name.parse::<CapabilityId>() else {
-            return Err(unknown(&params.name, self.context.trace));
+        let Ok(id) = name.parse::<CapabilityId>() else {
+            return Err(unknown(name, self.context.trace));
         };
         let (stage, stages) = watch::channel(Stage::default());
         // As over HTTP: what takes too long is ended by the path, and here what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(self.toolbox.handler_ms));
-        let call = self.outcome(&id, params.arguments, &stage, until);
+        let call = self.outcome(&id, Arguments::of(&context.extensions), &stage, until);
         let most = bounds::ms(self.toolbox.handler_ms).saturating_add(bounds::TELL);
         let call = tokio::time::timeout(most, call);
         tokio::select! {
@@ -78,7 +77,7 @@ impl Caller {
     async fn outcome(
         &self,
         id: &CapabilityId,
-        arguments: Option<rmcp::model::JsonObject>,
+        arguments: Option<&Arguments>,
         stage: &watch::Sender<Stage>,
         until: Option<Instant>,
     ) -> Result<Outcome, ErrorData> {
@@ -86,10 +85,7 @@ impl Caller {
         let found = self.toolbox.dispatcher.registry().find(id, None).ok();
         let version = found.as_ref().map(|found| exactly(&found.entry.version));
         let input = match &found {
-            None => {
-                drop(arguments);
-                Some(Value::Null.to_string())
-            }
+            None => Some("null"),
             Some(found) => tool::input(&found.entry.input_schema, arguments),
         };
         let Some(input) = input else {

@@ -40,6 +40,7 @@ pub(crate) struct Called(pub(crate) CapabilityId);
 /// What a request says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Said {
+    /// Its message, without the arguments of a call.
     bytes: Bytes,
     /// Its answer has no end of its own.
     listens: bool,
@@ -52,10 +53,17 @@ pub(crate) async fn read(door: &Door, trace: TraceId, request: Request) -> Resul
     if parts.method == Method::POST {
         body::check_json(&parts.headers).map_err(Problem::into_response)?;
         let bytes = body::read(&parts.headers, body, &door.shared.bounds).await;
-        said.bytes = bytes.map_err(Problem::into_response)?;
-        match message::read(&said.bytes) {
-            Ok(message) => {
+        match message::read(&bytes.map_err(Problem::into_response)?) {
+            Ok(message::Read {
+                message,
+                text,
+                arguments,
+            }) => {
+                said.bytes = text.into();
                 said.listens = listens(&message);
+                if let Some(arguments) = arguments {
+                    parts.extensions.insert(arguments);
+                }
                 if let Some(id) = called(message) {
                     parts.extensions.insert(Called(id));
                 }

@@ -179,7 +179,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let caller = self.caller(&context.extensions)?;
-        let call = caller.call(request, &context);
+        let call = caller.call(&request.name, &context);
         unwinding(caller.context.trace, call).await.map(CallToolResponse::from)
     }
 

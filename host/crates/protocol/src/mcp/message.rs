@@ -2,8 +2,12 @@
 
 use aral_contract::TraceId;
 use aral_contract::document::json;
-use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, JsonRpcError, RequestId};
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, GetExtensions as _, JsonRpcError, RequestId,
+};
 use serde_json::Value;
+
+use super::arguments::Arguments;
 
 /// Methods whose parameters are known here. The library takes them with others for methods that nobody knows.
 const KNOWN: [&str; 6] = [
@@ -16,7 +20,7 @@ const KNOWN: [&str; 6] = [
 ];
 
 /// What a message may take in memory beside the arguments of a call, in bytes. The library keeps it for as long as a session, a
-/// stream or a call lasts; arguments are text before anything waits.
+/// stream or a call lasts; it never sees arguments.
 const BESIDE_ARGUMENTS_BYTES_MAX: usize = 64 << 10;
 /// Longest id of a request, and longest token of its progress, in bytes. They are said again with each message about it.
 const ID_BYTES_MAX: usize = 256;
@@ -35,6 +39,15 @@ impl Fault {
             id,
             code: ErrorCode::INVALID_REQUEST,
             message: message.to_owned(),
+        }
+    }
+
+    /// A request of a method that is known, whose parameters are others.
+    fn parameters(id: Option<RequestId>) -> Self {
+        Self {
+            id,
+            code: ErrorCode::INVALID_PARAMS,
+            message: "the parameters are not those of the method".to_owned(),
         }
     }
 
@@ -94,12 +107,36 @@ pub(super) fn data(code: &str, trace: TraceId) -> Value {
     serde_json::json!({ "code": code, "trace_id": trace.to_string() })
 }
 
-/// What a message takes in memory beside the arguments of a call, in bytes. A call is a request: what is named like one and has no
-/// id is a notification, whose parameters the library passes on as they are.
-fn beside_arguments(message: &Value, id: Option<&RequestId>) -> usize {
+/// One message.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Without the arguments, if it is a call.
+    pub(super) message: ClientJsonRpcMessage,
+    /// The same for who reads it again.
+    pub(super) text: String,
+    /// Those of a call that has any.
+    pub(super) arguments: Option<Arguments>,
+}
+
+impl Read {
+    /// The message, and with it its arguments.
+    pub(super) fn carrying(self) -> ClientJsonRpcMessage {
+        let Self {
+            mut message, arguments, ..
+        } = self;
+        if let (ClientJsonRpcMessage::Request(request), Some(arguments)) = (&mut message, arguments) {
+            request.request.extensions_mut().insert(arguments);
+        }
+        message
+    }
+}
+
+/// Takes away the arguments of a call. A call is a request: what is named like one and has no id is a notification, whose parameters
+/// the library passes on as they are.
+fn take_arguments(message: &mut Value, id: Option<&RequestId>) -> Option<Value> {
     let is_call = id.is_some() && message.get("method").and_then(Value::as_str) == Some("tools/call");
-    let arguments = message.pointer("/params/arguments").filter(|_| is_call);
-    json::memory_bytes(message).saturating_sub(arguments.map_or(0, json::memory_bytes))
+    let params = message.get_mut("params").filter(|_| is_call)?;
+    params.as_object_mut()?.remove("arguments")
 }
 
 fn is_long(id: Option<&Value>) -> bool {
@@ -107,8 +144,8 @@ fn is_long(id: Option<&Value>) -> bool {
 }
 
 /// The message.
-pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
-    let value = json::parse(bytes).map_err(|error| Fault {
+pub(super) fn read(bytes: &[u8]) -> Result<Read, Fault> {
+    let mut value = json::parse(bytes).map_err(|error| Fault {
         id: None,
         code: ErrorCode::PARSE_ERROR,
         message: error.to_string(),
@@ -132,26 +169,33 @@ pub(super) fn read(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
         let message = format!("the progressToken has more than {ID_BYTES_MAX} bytes");
         return Err(Fault::request(id, &message));
     }
-    if beside_arguments(&value, id.as_ref()) > BESIDE_ARGUMENTS_BYTES_MAX {
+    let arguments = take_arguments(&mut value, id.as_ref());
+    if json::memory_bytes(&value) > BESIDE_ARGUMENTS_BYTES_MAX {
         let message = format!(
             "what the message says beside the arguments of a call takes more than {BESIDE_ARGUMENTS_BYTES_MAX} bytes of memory: \
              say less in `_meta`, `capabilities` and `clientInfo`, and icons as addresses, not as `data:`"
         );
         return Err(Fault::request(id, &message));
     }
+    let arguments = match arguments {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(arguments)) => Some(Arguments::new(arguments)),
+        Some(_) => return Err(Fault::parameters(id)),
+    };
+    let text = value.to_string();
     let message: ClientJsonRpcMessage = serde_json::from_value(value)
         .map_err(|_shape| Fault::request(id.clone(), "this is no request, notification or answer"))?;
     if let ClientJsonRpcMessage::Request(request) = &message
         && let ClientRequest::CustomRequest(custom) = &request.request
         && KNOWN.contains(&custom.method.as_str())
     {
-        return Err(Fault {
-            id,
-            code: ErrorCode::INVALID_PARAMS,
-            message: "the parameters are not those of the method".to_owned(),
-        });
+        return Err(Fault::parameters(id));
     }
-    Ok(message)
+    Ok(Read {
+        message,
+        text,
+        arguments,
+    })
 }
 
 #[cfg(test)]
@@ -241,6 +285,37 @@ mod tests {
         let with = |bytes: usize| request("tools/list", &format!(r#"{{"_meta":{{"a":"{}"}}}}"#, "x".repeat(bytes)));
         assert_eq!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX - (4 << 10))), None);
         assert!(fault(&with(BESIDE_ARGUMENTS_BYTES_MAX)).is_some());
+    }
+
+    #[test]
+    fn the_library_sees_no_arguments_and_they_come_along_as_text() {
+        let call = |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        let text = call(r#"{"name":"a","_meta":{"progressToken":7},"arguments":{"b":[1,{"":0}]}}"#);
+        let read_it = read(text.as_bytes()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(&read_it.text).unwrap(),
+            serde_json::from_str::<Value>(&call(r#"{"name":"a","_meta":{"progressToken":7}}"#)).unwrap()
+        );
+        assert_eq!(
+            read_it.arguments.as_ref().map(Arguments::all),
+            Some(r#"{"b":[1,{"":0}]}"#)
+        );
+        let ClientJsonRpcMessage::Request(request) = read_it.carrying() else {
+            panic!("a request")
+        };
+        let ClientRequest::CallToolRequest(call_of_it) = &request.request else {
+            panic!("a call")
+        };
+        assert_eq!(call_of_it.params.arguments, None);
+        let carried = Arguments::of(request.request.extensions()).map(Arguments::all);
+        assert_eq!(carried, Some(r#"{"b":[1,{"":0}]}"#));
+        for none in [r#"{"name":"a"}"#, r#"{"name":"a","arguments":null}"#] {
+            assert!(read(call(none).as_bytes()).unwrap().arguments.is_none(), "{none}");
+        }
+        // What is no call keeps what it calls arguments.
+        let other = r#"{"jsonrpc":"2.0","id":1,"method":"nobody/knows","params":{"arguments":{"b":1}}}"#;
+        let other = read(other.as_bytes()).unwrap();
+        assert!(other.arguments.is_none() && other.text.contains("arguments"));
     }
 
     #[test]

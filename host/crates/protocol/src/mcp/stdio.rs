@@ -200,7 +200,7 @@ where
             let fault = match self.read.next().await? {
                 Ok(Ok(line)) if line.trim().is_empty() => continue,
                 Ok(Ok(line)) => match message::read(line.as_bytes()) {
-                    Ok(message) => return Some(message),
+                    Ok(read) => return Some(read.carrying()),
                     Err(fault) => fault,
                 },
                 Ok(Err(Unread::TooLong)) => Fault::too_long(self.bytes_max),

@@ -7,10 +7,8 @@ use aral_contract::{Grant, Permission};
 use rmcp::model::{JsonObject, MetaObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
+use super::arguments::{Arguments, INPUT};
 use super::text::{clean, clean_schema};
-
-/// The one argument of a capability whose input is not declared as an object, which is all that MCP sends.
-const INPUT: &str = "input";
 
 /// The tool. The grant is that of whoever asks.
 pub(super) fn tool(entry: &Entry, grant: &Grant) -> Tool {
@@ -105,15 +103,12 @@ fn input_schema(schema: &Value) -> JsonObject {
     ])
 }
 
-/// The input of a call with these arguments, as text: the values take a hundred times its memory, and do not outlive this. None:
-/// they are not those of the tool.
-pub(super) fn input(schema: &Value, arguments: Option<JsonObject>) -> Option<String> {
-    let mut arguments = arguments.unwrap_or_default();
+/// The input of a call with these arguments, as text; none: they are not those of the tool.
+pub(super) fn input<'a>(schema: &Value, arguments: Option<&'a Arguments>) -> Option<&'a str> {
     if takes_arguments(schema) {
-        return Some(Value::Object(arguments).to_string());
+        return Some(arguments.map_or("{}", Arguments::all));
     }
-    let input = arguments.remove(INPUT)?;
-    arguments.is_empty().then(|| input.to_string())
+    arguments?.input()
 }
 
 #[cfg(test)]
@@ -158,9 +153,9 @@ mod tests {
     fn an_input_that_is_no_object_is_the_one_argument() {
         let object = json!({ "type": "object", "properties": { "a": {} } });
         assert_eq!(Value::Object(input_schema(&object)), object);
-        let arguments = |value: Value| value.as_object().cloned();
-        let input = |schema: &Value, arguments: Option<JsonObject>| -> Option<Value> {
-            super::input(schema, arguments).map(|text| serde_json::from_str(&text).unwrap())
+        let arguments = |value: Value| value.as_object().cloned().map(Arguments::new);
+        let input = |schema: &Value, arguments: Option<Arguments>| -> Option<Value> {
+            super::input(schema, arguments.as_ref()).map(|text| serde_json::from_str(text).unwrap())
         };
         assert_eq!(
             input(&object, arguments(json!({ "input": 1 }))),
@@ -175,7 +170,15 @@ mod tests {
         assert_eq!(wrapped["properties"]["input"]["items"], list["items"]);
         for open in [list, json!({}), json!(true), json!({ "type": ["object", "null"] })] {
             assert_eq!(input_schema(&open)["required"], json!(["input"]), "{open}");
-            assert_eq!(input(&open, arguments(json!({ "input": [1] }))), Some(json!([1])));
+            for value in [
+                json!([1]),
+                json!("a\":}{"),
+                json!({ "input": { "a": "}" } }),
+                json!(1.5),
+                json!(null),
+            ] {
+                assert_eq!(input(&open, arguments(json!({ "input": value.clone() }))), Some(value));
+            }
             for bad in [json!({}), json!({ "input": 1, "more": 2 }), json!({ "a": 1 })] {
                 assert_eq!(input(&open, arguments(bad.clone())), None, "{open}: {bad}");
             }
