@@ -39,6 +39,32 @@ struct Waiting {
     is_led: bool,
 }
 
+/// What is written together, as far as there is room.
+#[derive(Default)]
+pub(super) struct Together {
+    requests: usize,
+    bytes: u64,
+    records: usize,
+}
+
+impl Together {
+    /// Takes one more request, if there is room for it. There is always room for the first.
+    pub(super) fn takes(&mut self, bytes: u64, records: usize) -> bool {
+        let bytes = self.bytes.saturating_add(bytes);
+        let records = self.records.saturating_add(records);
+        let is_full = self.requests == GROUP_MAX || bytes > GROUP_BYTES_MAX || records > GROUP_RECORDS_MAX;
+        if is_full && self.requests > 0 {
+            return false;
+        }
+        *self = Self {
+            requests: self.requests.saturating_add(1),
+            bytes,
+            records,
+        };
+        true
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -125,14 +151,12 @@ impl Lead<'_> {
     /// Takes those that are written together.
     pub(super) fn group(&mut self) -> &[Arc<Ticket>] {
         let mut waiting = lock(&self.queue.0);
-        let (mut bytes, mut records) = (0_u64, 0_usize);
-        while self.group.len() < GROUP_MAX {
-            let Some(next) = waiting.tickets.front() else { break };
-            bytes = bytes.saturating_add(next.bytes);
-            records = records.saturating_add(next.records);
-            if (bytes > GROUP_BYTES_MAX || records > GROUP_RECORDS_MAX) && !self.group.is_empty() {
-                break;
-            }
+        let mut together = Together::default();
+        while waiting
+            .tickets
+            .front()
+            .is_some_and(|next| together.takes(next.bytes, next.records))
+        {
             self.group.extend(waiting.tickets.pop_front());
         }
         &self.group
@@ -198,6 +222,19 @@ mod tests {
         next.end();
         assert!(is_done(&queue, &later[1]));
         assert!(!lock(&queue.0).is_led);
+    }
+
+    #[test]
+    fn what_goes_together_is_bounded_by_requests_bytes_and_records() {
+        let taken = |bytes, records| {
+            let mut together = Together::default();
+            (0..=GROUP_MAX).take_while(|_| together.takes(bytes, records)).count()
+        };
+        assert_eq!(taken(0, 0), GROUP_MAX);
+        assert_eq!(taken(GROUP_BYTES_MAX / 4, 0), 4);
+        assert_eq!(taken(0, GROUP_RECORDS_MAX / 4), 4);
+        // One alone goes whatever its size.
+        assert_eq!(taken(u64::MAX, usize::MAX), 1);
     }
 
     #[test]

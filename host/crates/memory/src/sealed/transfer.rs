@@ -8,7 +8,8 @@ use aral_contract::id::Namespace;
 
 use super::SealedStore;
 use super::check::Look;
-use super::commit::{GROUP_BYTES_MAX, GROUP_MAX};
+use super::commit::GROUP_MAX;
+use super::queue::Together;
 use super::root::Space;
 use super::work::{Restored, Work};
 use crate::backup::{BackupError, BackupPrivateKey, BackupPublicKey, Kept, Reader, Writer};
@@ -147,16 +148,17 @@ impl SealedStore {
         }
         from.seek(std::io::SeekFrom::Start(start)).map_err(seek)?;
         let mut reader = Reader::begin(with, from)?;
-        let (mut together, mut bytes) = (Vec::new(), 0_u64);
+        let (mut together, mut size) = (Vec::new(), Together::default());
         while let Some(kept) = reader.next()? {
             if kept.expires.is_some_and(|expires| expires <= self.0.now()) {
                 imported.expired = imported.expired.saturating_add(1);
                 continue;
             }
             let one = Restoring::new(kept, existing);
-            bytes = bytes.saturating_add(one.work.bytes());
-            if together.len() == GROUP_MAX || (bytes > GROUP_BYTES_MAX && !together.is_empty()) {
-                bytes = one.work.bytes();
+            let (bytes, records) = (one.work.bytes(), one.work.records());
+            if !size.takes(bytes, records) {
+                size = Together::default();
+                let _it_is_the_first = size.takes(bytes, records);
                 let ended = self.restore(std::mem::take(&mut together), &mut imported, told)?;
                 if ended.is_break() {
                     return Ok(imported);
