@@ -375,7 +375,7 @@ fn admit_one(
     check_shape(&entry.id, entry.shape, &inspection)?;
     let warnings = check_imports(&inspection, &entry.permissions)?;
     let schemas = compile_schemas(entry)?;
-    let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, inspection, bytes.into());
+    let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, bytes.into());
     Ok((Arc::new(capability), warnings))
 }
 

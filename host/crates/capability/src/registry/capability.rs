@@ -13,7 +13,6 @@ use wasmtime::component::Component;
 
 use crate::call::sanitised;
 use crate::fault::GUEST_MESSAGE_BYTES_MAX;
-use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
 use crate::schema::Schemas;
 
@@ -30,8 +29,6 @@ pub struct Capability {
     pub entry: Arc<Entry>,
     /// Its schemas.
     pub(crate) schemas: Arc<Schemas>,
-    /// What its component is.
-    pub inspection: Inspection,
     manifest: Arc<Verified<ManifestBody>>,
     bytes: Arc<[u8]>,
     metered: Compiled,
@@ -140,17 +137,10 @@ impl fmt::Debug for Capability {
 
 impl Capability {
     /// Only the registry makes them, after every check.
-    pub(super) fn new(
-        manifest: Arc<Verified<ManifestBody>>,
-        entry: Entry,
-        schemas: Schemas,
-        inspection: Inspection,
-        bytes: Arc<[u8]>,
-    ) -> Self {
+    pub(super) fn new(manifest: Arc<Verified<ManifestBody>>, entry: Entry, schemas: Schemas, bytes: Arc<[u8]>) -> Self {
         Self {
             entry: Arc::new(entry),
             schemas: Arc::new(schemas),
-            inspection,
             manifest,
             bytes,
             metered: Compiled::default(),
