@@ -159,7 +159,7 @@ impl HostBuilder {
             clock: Arc::clone(&clock),
             sink: Arc::clone(&bus) as Arc<dyn AuditSink>,
             egress: Arc::new(Egress::new(config.egress.clone())?),
-            file_work: FileWork::within(process::applied().open_files_max),
+            file_work: FileWork::within(process::open_files_max()),
             programs: Programs::default(),
             roots: aral_capability::Roots::default(),
             memory: self.memory.or(lent.memory).map(Memory::new),

@@ -178,7 +178,7 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
 /// Process limits, before anything is read that a core dump could show. Verbs that start cargo do without: a limit of
 /// this process would be one of the compiler too.
 fn limit(limits: &ProcessLimits) -> Result<(), Failure> {
-    process::apply(limits).map(drop).map_err(|error| {
+    process::apply(limits).map_err(|error| {
         let cause = std::error::Error::source(&error)
             .map(|cause| format!(": {cause}"))
             .unwrap_or_default();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aral_contract::{Limits, Metering};
 use aral_runtime::jail::PROGRAMS;
-use aral_runtime::process::{ProcessLimits, apply};
+use aral_runtime::process::{self, ProcessLimits};
 use aral_runtime::{CacheOptions, CompilerKind, Guard, JailLimits, Runtime, RuntimeOptions, jailed_command};
 
 fn main() -> ExitCode {
@@ -78,15 +78,12 @@ fn limits(address_space_bytes_max: Option<u64>) -> ExitCode {
         open_files_max: 123,
         address_space_bytes_max,
     };
-    let applied = match apply(&limits) {
-        Ok(applied) => applied,
-        Err(error) => {
-            println!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    if let Err(error) = process::apply(&limits) {
+        println!("{error}");
+        return ExitCode::FAILURE;
+    }
     println!("{}", std::fs::read_to_string("/proc/self/limits").unwrap_or_default());
-    println!("{applied:?}");
+    println!("open_files_max: {:?}", process::open_files_max());
     println!("dumpable: {:?}", rustix::process::dumpable_behavior());
     match calls() {
         Ok((pooled, worked)) => println!("pooled: {pooled}, calls that worked: {worked}"),

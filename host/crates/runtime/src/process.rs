@@ -26,17 +26,6 @@ impl Default for ProcessLimits {
     }
 }
 
-/// What is in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied {
-    /// Descriptors, or none: unlimited.
-    pub open_files_max: Option<u64>,
-    /// Address space in bytes, or none: unlimited.
-    pub address_space_bytes_max: Option<u64>,
-    /// Processor seconds, or none: unlimited, as a server needs.
-    pub cpu_seconds_max: Option<u64>,
-}
-
 /// The system refused a limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the system refuses to set `{name}`")]
@@ -47,7 +36,7 @@ pub struct ProcessError {
 }
 
 /// Sets the limits for this process and those it starts. Call it once, first thing in `main`.
-pub fn apply(limits: &ProcessLimits) -> Result<Applied, ProcessError> {
+pub fn apply(limits: &ProcessLimits) -> Result<(), ProcessError> {
     set("RLIMIT_CORE", Resource::Core, Some(0), Some(0))?;
     // Now, because a process that cannot be dumped may no longer open its own page map unless it is root's.
     let tells_written_pages = engine::can_tell_written_pages();
@@ -67,16 +56,12 @@ pub fn apply(limits: &ProcessLimits) -> Result<Applied, ProcessError> {
         let bytes = hard.map_or(bytes, |hard| hard.min(bytes));
         set("RLIMIT_AS", Resource::As, Some(bytes), Some(bytes))?;
     }
-    Ok(applied())
+    Ok(())
 }
 
-/// What is in force now.
-pub fn applied() -> Applied {
-    Applied {
-        open_files_max: getrlimit(Resource::Nofile).current,
-        address_space_bytes_max: getrlimit(Resource::As).current,
-        cpu_seconds_max: getrlimit(Resource::Cpu).current,
-    }
+/// Descriptors that this process may have now; none: any number.
+pub fn open_files_max() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
 }
 
 fn set(name: &'static str, resource: Resource, current: Option<u64>, maximum: Option<u64>) -> Result<(), ProcessError> {
