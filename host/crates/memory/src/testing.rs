@@ -81,8 +81,8 @@ where
     case(&mut Subject::reopened_between_steps(place()));
 }
 
-/// Whether `listed` are the names of all cases, in order. The macro [`record_store_contract`](crate::record_store_contract)
-/// asks this, so that a case cannot be left out of its list.
+/// Whether `listed` are the names of all cases, in order. The macro [`crate::record_store_contract`] asks
+/// this, so that a case cannot be left out of its list.
 ///
 /// # Panics
 /// If they are not.
@@ -92,7 +92,7 @@ pub fn assert_every_case_is_listed(listed: &[&str]) {
 }
 
 /// Makes one test of each case of the contract. `$place` is a function that makes a new place and returns how to open the
-/// store there; see [`testing`](crate::testing).
+/// store there; see [`crate::testing`].
 #[macro_export]
 macro_rules! record_store_contract {
     ($place:path) => {

@@ -174,7 +174,7 @@ impl Pair {
 }
 
 /// Runs `cases` runs of up to 40 steps, each at a new place, and fails with the shortest one that tells the backend and the
-/// model apart. `place` is as in [`testing`](crate::testing).
+/// model apart. `place` is as in [`crate::testing`].
 ///
 /// # Panics
 /// If there is one.
