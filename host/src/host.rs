@@ -265,7 +265,7 @@ impl Host {
     /// would change it.
     ///
     /// # Errors
-    /// `capability.unknown`, `document.stale`. A denial is no error here.
+    /// `capability.unknown`, `document.stale`, `signature.invalid`. A denial is no error here.
     pub fn explain(
         &self,
         session: &Session,

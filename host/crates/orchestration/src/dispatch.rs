@@ -185,7 +185,8 @@ impl Dispatcher {
     /// From the cache it takes well under a microsecond and allocates nothing.
     ///
     /// # Errors
-    /// `capability.unknown`, `document.stale` (the manifest or the persona is not valid now), `permission.denied`.
+    /// `capability.unknown`, `document.stale` (the manifest or the persona is not valid now), `signature.invalid` (a key is not
+    /// trusted any more), `permission.denied`.
     pub fn authorize(
         &self,
         session: &Session,

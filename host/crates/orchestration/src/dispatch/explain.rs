@@ -34,7 +34,7 @@ impl Dispatcher {
     /// The decision with all its rows and the documents it rests on, for people. Nothing is cached or recorded.
     ///
     /// # Errors
-    /// `capability.unknown`, `document.stale`. A denial is no error here but an outcome.
+    /// `capability.unknown`, `document.stale`, `signature.invalid`. A denial is no error here but an outcome.
     pub fn explain(
         &self,
         session: &Session,
