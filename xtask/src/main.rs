@@ -69,9 +69,9 @@ enum Verb {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
-    /// Check the house rules: layers, file headers and lengths, lints, `unsafe`, vendored WIT.
+    /// Check the house rules: layers, file headers and lengths, lints, `unsafe`, vendored WIT, documents.
     Tidy,
-    /// Everything that must pass before a change is accepted: test, fmt, clippy, tidy, cargo-deny.
+    /// Everything that must pass before a change is accepted: test, fmt, clippy, tidy, cargo-deny, documentation.
     Ci {
         /// Leave out the tests, for a caller that has just run `cargo xtask test`.
         #[arg(long)]

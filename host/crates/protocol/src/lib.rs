@@ -1,5 +1,6 @@
 //! Layer 7: HTTP in, HTTP out. It finds out who calls, bounds what the wire may cost, and turns requests into calls of the
-//! one dispatch path and outcomes into answers. It decides nothing about rights, and no other crate knows an HTTP status.
+//! one dispatch path and outcomes into answers. It decides nothing about rights, and no other crate knows the HTTP status of
+//! a failure.
 #![forbid(unsafe_code)]
 
 // In reading order: what a server is made from, what a request passes, what answers it, what carries it.

@@ -1,7 +1,7 @@
 //! Layer 1: what stands between a guest and the machine. The wasmtime engines with every setting and its reason, the
 //! limits of a call, compilation in a child process, the cache of compiled code, process limits, the jail of child
-//! processes, and the host's own files, clock and randomness. It knows no manifest, no persona and no policy: it is
-//! handed bytes and limits, and bounds what they can do.
+//! processes, and the host's own files, requests, variables, clock and randomness. It knows no manifest, no persona and no
+//! policy: it is handed bytes and limits, and bounds what they can do.
 #![deny(unsafe_code)]
 
 mod admit;
