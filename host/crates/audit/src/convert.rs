@@ -7,9 +7,11 @@ mod tests;
 
 mod unkeyed;
 
+use std::net::IpAddr;
+
 use aral_contract::event::{DataOperation, LifecycleChange, Severity};
 use aral_contract::id::{Namespace, SecretName};
-use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
+use aral_contract::{CapabilityId, Classification, Code, Event, EventKind, Evidence, Permission, Usage};
 
 use crate::blind::Blinder;
 use crate::schema::{
@@ -107,27 +109,14 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             target,
             allowed,
             reason,
-        } => {
-            let name = target_name(permission, &target, allowed, blinder);
-            let reason = reason.map(|reason| match permission {
-                Permission::Exec => Text::new(&without_arguments(&reason)),
-                Permission::NetworkRead
-                | Permission::NetworkWrite
-                | Permission::FileRead
-                | Permission::FileWrite
-                | Permission::SecretRead
-                | Permission::SecretWrite
-                | Permission::MemoryRead
-                | Permission::MemoryWrite => masked(&reason, &target, &name),
-            });
-            AuditEvent::HostCall(HostCall {
-                capability,
-                permission,
-                target: name,
-                allowed,
-                reason,
-            })
-        }
+        } => AuditEvent::HostCall(host_call(
+            capability,
+            permission,
+            &target,
+            allowed,
+            reason.as_deref(),
+            blinder,
+        )),
         EventKind::DataAccess {
             capability,
             persona: _,
@@ -166,32 +155,16 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             success: refused.is_none(),
             reason: refused.as_deref().map(Text::new),
         }),
-        EventKind::AdmissionRefused { subject, code, reason } => AuditEvent::Security(Security {
-            severity: admission_severity(code),
-            rule: Text::new(code.as_str()),
-            subject: Text::new(&subject),
-            reason: Some(Text::new(&reason)),
-            source: None,
-        }),
-        EventKind::DevelopmentOnly { subject } => AuditEvent::Security(Security {
-            severity: Severity::Medium,
-            rule: Text::new("development_only"),
-            subject: Text::new(&subject),
-            reason: None,
-            source: None,
-        }),
+        EventKind::AdmissionRefused { subject, code, reason } => {
+            security(admission_severity(code), code.as_str(), &subject, Some(&reason), None)
+        }
+        EventKind::DevelopmentOnly { subject } => security(Severity::Medium, "development_only", &subject, None, None),
         EventKind::Security {
             severity,
             rule,
             subject,
             source,
-        } => AuditEvent::Security(Security {
-            severity,
-            rule: Text::new(rule),
-            subject: Text::new(&subject),
-            reason: None,
-            source,
-        }),
+        } => security(severity, rule, &subject, None, source),
         EventKind::CapabilityRegistered {
             capability,
             version,
@@ -220,6 +193,46 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             })
         }
         EventKind::GuestLog { .. } => return None,
+    })
+}
+
+/// How much of the target and of the reason stands in clear depends on the permission.
+fn host_call(
+    capability: CapabilityId,
+    permission: Permission,
+    target: &str,
+    allowed: bool,
+    reason: Option<&str>,
+    blinder: &Blinder,
+) -> HostCall {
+    let name = target_name(permission, target, allowed, blinder);
+    let reason = reason.map(|reason| match permission {
+        Permission::Exec => Text::new(&without_arguments(reason)),
+        Permission::NetworkRead
+        | Permission::NetworkWrite
+        | Permission::FileRead
+        | Permission::FileWrite
+        | Permission::SecretRead
+        | Permission::SecretWrite
+        | Permission::MemoryRead
+        | Permission::MemoryWrite => masked(reason, target, &name),
+    });
+    HostCall {
+        capability,
+        permission,
+        target: name,
+        allowed,
+        reason,
+    }
+}
+
+fn security(severity: Severity, rule: &str, subject: &str, reason: Option<&str>, source: Option<IpAddr>) -> AuditEvent {
+    AuditEvent::Security(Security {
+        severity,
+        rule: Text::new(rule),
+        subject: Text::new(subject),
+        reason: reason.map(Text::new),
+        source,
     })
 }
 

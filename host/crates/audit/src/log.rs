@@ -97,21 +97,7 @@ impl AuditLog {
         holds: Holds,
     ) -> Result<Self, OpenError> {
         let dir = files::create_private_dir(&options.directory)?;
-        let held = || OpenError::Held {
-            directory: options.directory.display().to_string(),
-        };
-        let lock = files::open_lock(&dir, LOCK_FILE)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held()),
-            Err(TryLockError::Error(source)) => {
-                return Err(crate::segment::SegmentError::Read {
-                    name: LOCK_FILE.to_owned(),
-                    source,
-                }
-                .into());
-            }
-        }
+        let lock = hold(&dir, options)?;
         let kept = options.head_file.as_deref().map(Keepsake::open).transpose()?;
         let (keepsake, kept) = kept.unzip();
         let mut trust = options.trust.clone();
@@ -289,6 +275,22 @@ impl AuditLog {
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the thread that writes the audit log panicked");
         }
+    }
+}
+
+/// Keeps every other process from the log, as long as what it returns is there.
+fn hold(dir: &Dir, options: &LogOptions) -> Result<std::fs::File, OpenError> {
+    let lock = files::open_lock(dir, LOCK_FILE)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Held {
+            directory: options.directory.display().to_string(),
+        }),
+        Err(TryLockError::Error(source)) => Err(crate::segment::SegmentError::Read {
+            name: LOCK_FILE.to_owned(),
+            source,
+        }
+        .into()),
     }
 }
 

@@ -155,30 +155,14 @@ impl Instances {
             Payload::ComponentImportSection(section) => {
                 self.list(section.count());
                 for import in section.clone() {
-                    match import?.ty {
-                        ComponentTypeRef::Component(_) => self.name(Known::UNKNOWN),
-                        ComponentTypeRef::Instance(_) => self.hold(Size::GIVEN),
-                        ComponentTypeRef::Module(_) => self.name_module(Slots::default()),
-                        ComponentTypeRef::Func(_) | ComponentTypeRef::Value(_) | ComponentTypeRef::Type(_) => {}
-                    }
+                    self.import(import?.ty);
                 }
                 self.count_types(types);
             }
             Payload::ComponentExportSection(section) => {
                 self.list(section.count());
                 for export in section.clone() {
-                    let export = export?;
-                    let size = self.size(export.kind, export.index);
-                    match export.kind {
-                        ComponentExternalKind::Component => self.name(self.component(0, export.index)),
-                        ComponentExternalKind::Instance => self.hold(size),
-                        ComponentExternalKind::Module => self.name_module(self.module(0, export.index)),
-                        ComponentExternalKind::Func | ComponentExternalKind::Value | ComponentExternalKind::Type => {}
-                    }
-                    self.count(0, size);
-                    if let Some(level) = self.levels.last_mut() {
-                        level.exports = level.exports.plus(size);
-                    }
+                    self.export(&export?);
                 }
                 self.count_types(types);
             }
@@ -228,6 +212,31 @@ impl Instances {
         let sizes = exports.iter().map(|export| self.size(export.kind, export.index));
         let size = sizes.fold(Size::default(), Size::plus);
         self.make(size);
+    }
+
+    /// What comes from outside can be named from now on.
+    fn import(&mut self, ty: ComponentTypeRef) {
+        match ty {
+            ComponentTypeRef::Component(_) => self.name(Known::UNKNOWN),
+            ComponentTypeRef::Instance(_) => self.hold(Size::GIVEN),
+            ComponentTypeRef::Module(_) => self.name_module(Slots::default()),
+            ComponentTypeRef::Func(_) | ComponentTypeRef::Value(_) | ComponentTypeRef::Type(_) => {}
+        }
+    }
+
+    /// What is exported gets one more number, and is in every instance of this component.
+    fn export(&mut self, export: &ComponentExport<'_>) {
+        let size = self.size(export.kind, export.index);
+        match export.kind {
+            ComponentExternalKind::Component => self.name(self.component(0, export.index)),
+            ComponentExternalKind::Instance => self.hold(size),
+            ComponentExternalKind::Module => self.name_module(self.module(0, export.index)),
+            ComponentExternalKind::Func | ComponentExternalKind::Value | ComponentExternalKind::Type => {}
+        }
+        self.count(0, size);
+        if let Some(level) = self.levels.last_mut() {
+            level.exports = level.exports.plus(size);
+        }
     }
 
     fn alias(&mut self, alias: &ComponentAlias<'_>) {
