@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::answers::statuses;
+use crate::given;
 use crate::lab::{Lab, Setup};
 use crate::panics::Watched;
 use crate::scratch;
@@ -49,20 +50,6 @@ impl Connections {
     /// # Panics
     /// It does not listen.
     pub fn new(component: &[u8]) -> Self {
-        let often = json!({ "per_second": 1_000_000, "burst": 1_000_000 });
-        let limits = [
-            "global",
-            "address",
-            "failures",
-            "persona",
-            "capability",
-            "cost",
-            "caller",
-        ];
-        let rates: serde_json::Map<_, _> = limits
-            .map(|limit| (limit.to_owned(), often.clone()))
-            .into_iter()
-            .collect();
         let config = json!({
             "serve": {
                 "listener": [{ "address": "127.0.0.1:0", "anonymous": "tester", "mcp": true }],
@@ -77,7 +64,7 @@ impl Connections {
                     "scope": [{ "scope": "aral:agent", "persona": "persona.json" }],
                 }],
                 "limits": { "public_per_second": 1_000_000, "idle_ms": 2000, "header_ms": 2000, "body_ms": 2000 },
-                "rates": rates,
+                "rates": given::rates(1_000_000),
             },
         });
         let folder = scratch::folder();

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aral_contract::document::Kind;
-use aral_contract::document::signed::{self, Header};
 use aral_contract::{Digest, Failure};
 use aral_host::{Config, Host, HostBuilder};
 use aral_memory::{CacheLimits, LocalSecrets, RecordStore, SealedStore, Secrets, SecretsParts};
 use serde_json::{Value, json};
 
+use crate::given;
 use crate::scratch::{self, Stands};
 use crate::store;
 
@@ -46,25 +46,12 @@ pub(crate) struct Setup<'a> {
 }
 
 fn sign(kind: Kind, body: &Value) -> Vec<u8> {
-    let header = Header {
-        schema: kind.schema().to_owned(),
-        serial: 1,
-        issued_at: "2025-01-01T00:00:00Z".parse().expect("a time"),
-        expires_at: "2100-01-01T00:00:00Z".parse().expect("a time"),
-    };
-    let document = signed::sign(kind, &header, body, &scratch::key(1)).expect("a document");
-    document.to_string().into_bytes()
+    given::sign(kind, body, &scratch::key(1)).to_string().into_bytes()
 }
 
 /// The persona of the lab, which may do everything.
 pub(crate) fn persona() -> Vec<u8> {
-    let body = json!({
-        "id": "tester",
-        "name": "Tester",
-        "clearance": "secret",
-        "constraints": { "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"] },
-    });
-    sign(Kind::Persona, &body)
+    sign(Kind::Persona, &given::persona())
 }
 
 impl Lab {

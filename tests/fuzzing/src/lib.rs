@@ -15,6 +15,7 @@ mod around;
 mod connection;
 mod documents;
 mod edits;
+pub mod given;
 mod host_calls;
 mod inspection;
 mod lab;

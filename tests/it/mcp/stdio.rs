@@ -135,15 +135,7 @@ fn a_tool_that_the_persona_may_not_call_is_not_there() {
 #[test]
 fn a_persona_that_nobody_signed_needs_development() {
     let desk = all();
-    let mut persona = crate::support::setup::persona();
-    for (name, value) in [
-        ("schema", json!("aral.persona/v1")),
-        ("serial", json!(1)),
-        ("issued_at", json!("2025-01-01T00:00:00Z")),
-        ("expires_at", json!("2100-01-01T00:00:00Z")),
-    ] {
-        persona[name] = value;
-    }
+    let persona = crate::support::setup::unsigned_persona();
     desk.write("unsigned.json", persona.to_string().as_bytes());
     desk.aral(&["mcp", "--persona", "unsigned.json"])
         .assert("unsigned", 7, &["--development"]);

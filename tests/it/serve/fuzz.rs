@@ -60,19 +60,7 @@ fn what_schemathesis_sends_is_answered_as_the_description_says() {
         config["serve"]["caller"][0]["keys"] = json!([Digest::of(key.as_bytes()).to_string()]);
         // It asks more often, and shows more wrong keys, than anybody may by default.
         config["serve"]["limits"]["public_per_second"] = json!(1_000_000);
-        let often = json!({ "per_second": 100_000, "burst": 100_000 });
-        config["serve"]["rates"] = [
-            "global",
-            "address",
-            "failures",
-            "persona",
-            "capability",
-            "cost",
-            "caller",
-        ]
-        .into_iter()
-        .map(|limit| (limit.to_owned(), often.clone()))
-        .collect();
+        config["serve"]["rates"] = aral_fuzzing::given::rates(100_000).into();
     });
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let server = Server::start(&desk);

@@ -192,15 +192,7 @@ fn a_port_that_is_taken_is_named() {
 fn an_unsigned_persona_needs_development_and_is_warned_about() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
-    let mut persona = crate::support::setup::persona();
-    for (name, value) in [
-        ("schema", json!("aral.persona/v1")),
-        ("serial", json!(1)),
-        ("issued_at", json!("2025-01-01T00:00:00Z")),
-        ("expires_at", json!("2100-01-01T00:00:00Z")),
-    ] {
-        persona[name] = value;
-    }
+    let persona = crate::support::setup::unsigned_persona();
     desk.write("persona.json", persona.to_string().as_bytes());
     desk.aral(&["serve"])
         .assert("unsigned", 7, &["the persona of the caller `tester`", "--development"]);

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use aral_contract::document::PrivateKey;
-use aral_contract::document::signed::{self, Header, Kind};
 use aral_contract::{Digest, Limits};
+pub(crate) use aral_fuzzing::given::{persona, sign};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -34,17 +34,6 @@ pub(crate) fn key() -> PrivateKey {
     PrivateKey::from_seed(&Zeroizing::new([42; 32]))
 }
 
-/// A signed document, valid now.
-pub(crate) fn sign(kind: Kind, body: &Value, key: &PrivateKey) -> Value {
-    let header = Header {
-        schema: kind.schema().to_owned(),
-        serial: 1,
-        issued_at: "2025-01-01T00:00:00Z".parse().expect("a time"),
-        expires_at: "2100-01-01T00:00:00Z".parse().expect("a time"),
-    };
-    signed::sign(kind, &header, body, key).expect("a document")
-}
-
 /// A manifest entry with open schemas.
 pub(crate) fn entry(guest: Guest) -> Value {
     json!({
@@ -61,14 +50,18 @@ pub(crate) fn entry(guest: Guest) -> Value {
     })
 }
 
-/// The body of a persona that allows everything.
-pub(crate) fn persona() -> Value {
-    json!({
-        "id": "tester",
-        "name": "Tester",
-        "clearance": "secret",
-        "constraints": { "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"] },
-    })
+/// The persona that allows everything, with all that a document says of itself but a signature.
+pub(crate) fn unsigned_persona() -> Value {
+    let mut persona = persona();
+    for (name, value) in [
+        ("schema", json!("aral.persona/v1")),
+        ("serial", json!(1)),
+        ("issued_at", json!("2025-01-01T00:00:00Z")),
+        ("expires_at", json!("2100-01-01T00:00:00Z")),
+    ] {
+        persona[name] = value;
+    }
+    persona
 }
 
 /// What a lab is made from.
