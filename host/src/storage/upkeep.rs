@@ -261,16 +261,43 @@ mod tests {
             .unwrap();
     }
 
-    /// Ends an epoch that is over an hour old.
-    fn step(
-        lab: &Lab,
-        store: &SealedStore,
-        told: &mut Told,
-        heard: &Mutex<Vec<EventKind>>,
-    ) -> Result<Next, StoreError> {
-        rotate_if_over(store, &lab.age(1), &AtomicBool::new(false), told, &|kind| {
-            heard.lock().unwrap().push(kind);
-        })
+    /// A host that looks whether an epoch of an hour is over, and what it put on record.
+    struct Looks {
+        store: SealedStore,
+        lab: Lab,
+        told: Told,
+        heard: Mutex<Vec<EventKind>>,
+    }
+
+    impl Looks {
+        /// It has looked once: the epoch has begun.
+        fn new() -> Self {
+            let lab = Lab::new();
+            let store = lab.open(true);
+            put(&store);
+            let (told, heard) = (Told::default(), Mutex::default());
+            let mut looks = Self {
+                store,
+                lab,
+                told,
+                heard,
+            };
+            looks.look().unwrap();
+            looks
+        }
+
+        fn look(&mut self) -> Result<Next, StoreError> {
+            let (age, stopping) = (self.lab.age(1), AtomicBool::new(false));
+            let heard = &self.heard;
+            rotate_if_over(&self.store, &age, &stopping, &mut self.told, &|kind| {
+                heard.lock().unwrap().push(kind);
+            })
+        }
+
+        /// While there is a reason no key can be made.
+        fn fail(&self, reason: Option<&'static str>) {
+            *self.lab.keys.1.lock().unwrap() = reason;
+        }
     }
 
     fn words(kinds: Mutex<Vec<EventKind>>) -> Vec<String> {
@@ -285,87 +312,72 @@ mod tests {
 
     #[test]
     fn an_epoch_that_cannot_end_is_told_once_with_each_reason() {
-        let lab = Lab::new();
-        let store = lab.open(true);
-        put(&store);
-        let heard = Mutex::new(Vec::new());
-        let mut told = Told::default();
-        let mut step = || step(&lab, &store, &mut told, &heard);
-        step().unwrap();
-        lab.go_on(1);
+        let mut looks = Looks::new();
+        let store = looks.store.clone();
+        looks.lab.go_on(1);
         // Nothing is begun and nothing has failed while the operator does what passes.
         let alone = store.alone().unwrap();
-        step().unwrap();
+        looks.look().unwrap();
         drop(alone);
         // A service that restarts again and again alternates.
         for reason in ["it is away", "it is sealed", "it is away", "it is sealed"] {
-            *lab.keys.1.lock().unwrap() = Some(reason);
+            looks.fail(Some(reason));
             for _ in 0..3 {
-                step().unwrap_err();
+                looks.look().unwrap_err();
                 let _alone = store.alone().unwrap();
-                step().unwrap();
+                looks.look().unwrap();
             }
         }
-        *lab.keys.1.lock().unwrap() = None;
-        step().unwrap();
-        step().unwrap();
-        lab.go_on(1);
-        step().unwrap();
+        looks.fail(None);
+        looks.look().unwrap();
+        looks.look().unwrap();
+        looks.lab.go_on(1);
+        looks.look().unwrap();
         let (begun, rotated) = ("memory_rotation_begun memory epoch", "KeyRotated memory epoch");
         let away = "memory_rotation_failed memory epoch: a set is unavailable: it is away";
         let sealed = "memory_rotation_failed memory epoch: a set is unavailable: it is sealed";
-        assert_eq!(words(heard), [begun, away, sealed, rotated, begun, rotated]);
+        assert_eq!(words(looks.heard), [begun, away, sealed, rotated, begun, rotated]);
     }
 
     #[test]
     fn a_rotation_to_another_key_that_was_cut_off_is_told_as_what_keeps_epochs_from_ending() {
-        let lab = Lab::new();
-        let store = lab.open(true);
-        put(&store);
-        let heard = Mutex::new(Vec::new());
-        let mut told = Told::default();
-        let mut step = || step(&lab, &store, &mut told, &heard);
-        step().unwrap();
+        let mut looks = Looks::new();
+        let store = looks.store.clone();
         let other = MasterKey::from_text("cd".repeat(32).as_bytes()).unwrap();
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             store.rotate_key(&other, &mut |_| panic!("cut off here"))
         }));
         assert!(cut.is_err());
-        lab.go_on(1);
+        looks.lab.go_on(1);
         for _ in 0..3 {
-            step().unwrap_err();
+            looks.look().unwrap_err();
         }
         store.rotate_key(&other, &mut |_| {}).unwrap();
-        step().unwrap();
-        lab.go_on(1);
-        step().unwrap();
+        looks.look().unwrap();
+        looks.lab.go_on(1);
+        looks.look().unwrap();
         let (begun, rotated) = ("memory_rotation_begun memory epoch", "KeyRotated memory epoch");
         let failed = "memory_rotation_failed memory epoch: a rotation to another key was begun: end it first, with `aral memory rotate-key`";
-        assert_eq!(words(heard), [begun, failed, begun, rotated]);
+        assert_eq!(words(looks.heard), [begun, failed, begun, rotated]);
     }
 
     #[test]
     fn a_reason_that_is_another_one_each_time_is_not_told_for_ever() {
-        let lab = Lab::new();
-        let store = lab.open(true);
-        let heard = Mutex::new(Vec::new());
-        let mut told = Told::default();
-        let mut step = || step(&lab, &store, &mut told, &heard);
-        step().unwrap();
-        lab.go_on(1);
+        let mut looks = Looks::new();
+        looks.lab.go_on(1);
         let reasons = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
         for reason in reasons {
-            *lab.keys.1.lock().unwrap() = Some(reason);
-            step().unwrap_err();
+            looks.fail(Some(reason));
+            looks.look().unwrap_err();
         }
-        *lab.keys.1.lock().unwrap() = None;
-        step().unwrap();
-        step().unwrap();
+        looks.fail(None);
+        looks.look().unwrap();
+        looks.look().unwrap();
         // The next epoch that cannot end is told again.
-        lab.go_on(1);
-        *lab.keys.1.lock().unwrap() = Some("j");
-        step().unwrap_err();
-        let words = words(heard);
+        looks.lab.go_on(1);
+        looks.fail(Some("j"));
+        looks.look().unwrap_err();
+        let words = words(looks.heard);
         let failed: Vec<&str> = words
             .iter()
             .filter_map(|word| word.rsplit_once("unavailable: "))
