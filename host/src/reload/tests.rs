@@ -100,15 +100,17 @@ impl Lab {
         self.kept.take()
     }
 
-    /// What is on record as lapsed, since events were looked at last.
-    fn lapsed(&self) -> Vec<String> {
-        let lapsed = |event| match event {
-            EventKind::Security {
-                rule: LAPSED, subject, ..
-            } => Some(subject),
+    /// The subjects of what is on record under this rule, since events were looked at last.
+    fn recorded(&self, of: &str) -> Vec<String> {
+        let subject = |event| match event {
+            EventKind::Security { rule, subject, .. } if rule == of => Some(subject),
             _ => None,
         };
-        self.events().into_iter().filter_map(lapsed).collect()
+        self.events().into_iter().filter_map(subject).collect()
+    }
+
+    fn lapsed(&self) -> Vec<String> {
+        self.recorded(LAPSED)
     }
 
     fn serials(&self) -> Vec<u8> {
@@ -1135,11 +1137,7 @@ fn authorities_that_are_renewed_keep_no_rule_from_holding() {
         let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
         let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
         lab.events();
-        let told = || {
-            let of_rule =
-                |event: &EventKind| matches!(event, EventKind::Security { rule, .. } if *rule == fixed::OUTBOUND);
-            lab.events().iter().filter(|event| of_rule(event)).count()
-        };
+        let told = || lab.recorded(fixed::OUTBOUND).len();
         host.reload(&config("AAAA", "")).unwrap();
         assert_eq!(told(), 0, "it is the same");
         host.reload(&config("BBBB", &revoking)).unwrap();
@@ -1207,17 +1205,7 @@ fn a_bundle_of_authorities_that_was_renewed_keeps_no_key_from_being_revoked() {
     let host = lab.host(config("AAAA", ""));
     let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
     let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
-    let told = || {
-        let subject = |event| match event {
-            EventKind::Security {
-                rule: "egress.ca_file",
-                subject,
-                ..
-            } => Some(subject),
-            _ => None,
-        };
-        lab.events().into_iter().filter_map(subject).collect::<Vec<_>>()
-    };
+    let told = || lab.recorded("egress.ca_file");
     lab.events();
     host.reload(&config("BBBB", &revoking)).unwrap();
     assert!(host.dispatcher().trust().is_revoked(bad));
