@@ -4,8 +4,45 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use aral_contract::document::PrivateKey;
+use aral_contract::document::signed::{Header, Kind, sign};
 use aral_contract::event::{RoomFuture, SinkUnavailable};
-use aral_contract::{AuditSink, Clock, Event, EventKind};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+/// A key that is the same each time.
+pub(crate) fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+/// A component that answers with its input.
+pub(crate) fn echo() -> Vec<u8> {
+    wat::parse_str(include_str!("../examples/echo.wat")).unwrap()
+}
+
+/// What a manifest says of it.
+pub(crate) fn echo_entry(id: &str) -> Value {
+    json!({
+        "id": id, "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
+        "description": "D", "input_schema": {}, "output_schema": {},
+    })
+}
+
+/// A document by key 1, valid whenever a test runs.
+pub(crate) fn signed(kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
+    signed_by(&key(1), kind, serial, body)
+}
+
+pub(crate) fn signed_by(key: &PrivateKey, kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
+    let header = Header {
+        schema: kind.schema().to_owned(),
+        serial,
+        issued_at: "2020-01-01T00:00:00Z".parse().unwrap(),
+        expires_at: "2120-01-01T00:00:00Z".parse().unwrap(),
+    };
+    sign(kind, &header, body, key).unwrap().to_string().into_bytes()
+}
 
 /// Keeps what was recorded.
 #[derive(Debug, Default)]

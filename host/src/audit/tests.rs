@@ -9,36 +9,16 @@ use std::path::Path;
 
 use aral_audit::schema::AuditEvent;
 use aral_audit::{Durability, Filter, Record, query, verify};
-use aral_contract::Digest;
-use aral_contract::document::signed::{self, Header, Kind};
-use aral_contract::document::{PrivateKey, PublicKey, TrustStore};
+use aral_contract::document::signed::Kind;
+use aral_contract::document::{PublicKey, TrustStore};
 use aral_contract::event::LifecycleChange;
 use aral_orchestration::{Outcome, Policy, RawPolicy, Request, Session};
 use aral_runtime::SystemClock;
-use serde_json::{Value, json};
-use zeroize::Zeroizing;
+use serde_json::json;
 
 use super::*;
 use crate::Host;
-
-fn key() -> PrivateKey {
-    PrivateKey::from_seed(&Zeroizing::new([1; 32]))
-}
-
-fn echo() -> Vec<u8> {
-    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
-}
-
-fn signed(kind: Kind, body: &Value) -> Vec<u8> {
-    let header = Header {
-        schema: kind.schema().to_owned(),
-        serial: 1,
-        issued_at: "2020-01-01T00:00:00Z".parse().unwrap(),
-        expires_at: "2120-01-01T00:00:00Z".parse().unwrap(),
-    };
-    let document = signed::sign(kind, &header, body, &key()).unwrap();
-    document.to_string().into_bytes()
-}
+use crate::testing::{echo, echo_entry, key, signed};
 
 fn policy(text: &str) -> Policy {
     let raw: RawPolicy = toml::from_str(text).unwrap();
@@ -60,23 +40,18 @@ fn host(state: &Path, config: Config) -> Result<Host, Failure> {
     let host = Host::builder()
         .config(config)
         .policy(policy("capabilities = [\"*\"]"))
-        .trust(key().public(), &[Kind::Manifest, Kind::Persona])
+        .trust(key(1).public(), &[Kind::Manifest, Kind::Persona])
         .state_dir(state)
         .build()?;
-    let entry = json!({
-        "id": "echo", "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
-        "description": "D", "input_schema": {}, "output_schema": {},
-    });
-    host.register_manifest(&signed(Kind::Manifest, &json!({"capabilities": [entry]})), &|_| {
-        Ok(echo())
-    })?;
+    let manifest = signed(Kind::Manifest, 1, &json!({"capabilities": [echo_entry("echo")]}));
+    host.register_manifest(&manifest, &|_| Ok(echo()))?;
     Ok(host)
 }
 
 fn session(host: &Host) -> Session {
     let constraints = json!({"allowed_capabilities": ["echo"]});
     let persona = json!({"id": "p", "name": "P", "constraints": constraints});
-    host.session(&signed(Kind::Persona, &persona)).unwrap()
+    host.session(&signed(Kind::Persona, 1, &persona)).unwrap()
 }
 
 async fn call(host: &Host, session: &Session, input: &[u8]) -> Outcome {
@@ -253,18 +228,11 @@ fn keys_are_made_once_and_never_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     drop(host(&state, config(|_| ())).unwrap());
-    let key = std::fs::read(state.join("audit.pem")).unwrap();
+    let made = std::fs::read(state.join("audit.pem")).unwrap();
     drop(host(&state, config(|_| ())).unwrap());
-    assert_eq!(std::fs::read(state.join("audit.pem")).unwrap(), key);
+    assert_eq!(std::fs::read(state.join("audit.pem")).unwrap(), made);
     // Somebody put another public half there.
-    std::fs::write(
-        state.join("audit.pub.pem"),
-        PrivateKey::from_seed(&Zeroizing::new([9; 32]))
-            .public()
-            .to_pem()
-            .unwrap(),
-    )
-    .unwrap();
+    std::fs::write(state.join("audit.pub.pem"), key(9).public().to_pem().unwrap()).unwrap();
     let failure = host(&state, config(|_| ())).unwrap_err();
     assert!(failure.message.contains("not the public half"), "{failure}");
     std::fs::remove_file(state.join("audit.pub.pem")).unwrap();
@@ -358,19 +326,13 @@ async fn what_was_not_on_record_did_not_run() {
     let host = Host::builder()
         .config(settings)
         .policy(policy("capabilities = [\"*\"]"))
-        .trust(key().public(), &[Kind::Manifest, Kind::Persona])
+        .trust(key(1).public(), &[Kind::Manifest, Kind::Persona])
         .state_dir(state)
         .sink(Arc::clone(&full) as _)
         .build()
         .unwrap();
-    let entry = json!({
-        "id": "echo", "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
-        "description": "D", "input_schema": {}, "output_schema": {},
-    });
-    host.register_manifest(&signed(Kind::Manifest, &json!({"capabilities": [entry]})), &|_| {
-        Ok(echo())
-    })
-    .unwrap();
+    let manifest = signed(Kind::Manifest, 1, &json!({"capabilities": [echo_entry("echo")]}));
+    host.register_manifest(&manifest, &|_| Ok(echo())).unwrap();
     let session = session(&host);
     assert!(call(&host, &session, b"1").await.result.is_ok());
     full.0.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! `aral status`: how the server that runs is.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::configured::Configured;
 use super::desk::{Remote, understood};

@@ -2,45 +2,19 @@
 
 use std::path::PathBuf;
 
-use aral_contract::document::PrivateKey;
-use aral_contract::document::signed::{self, Header, Kind};
+use aral_contract::document::signed::Kind;
 use aral_contract::{Blame, Code, Digest, Permissions};
 use aral_orchestration::dispatch::Uncovered;
 use aral_orchestration::{Policy, RawPolicy};
 use futures::StreamExt as _;
-use serde_json::{Value, json};
-use zeroize::Zeroizing;
+use serde_json::json;
 
 use super::*;
 use crate::Config;
-
-fn key(seed: u8) -> PrivateKey {
-    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
-}
-
-fn echo() -> Vec<u8> {
-    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
-}
-
-fn signed(kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
-    let header = Header {
-        schema: kind.schema().to_owned(),
-        serial,
-        issued_at: "2020-01-01T00:00:00Z".parse().unwrap(),
-        expires_at: "2120-01-01T00:00:00Z".parse().unwrap(),
-    };
-    signed::sign(kind, &header, body, &key(1))
-        .unwrap()
-        .to_string()
-        .into_bytes()
-}
+use crate::testing::{echo, echo_entry, key, signed};
 
 fn manifest(serial: u64) -> Vec<u8> {
-    let entry = json!({
-        "id": "echo", "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
-        "description": "D", "input_schema": {}, "output_schema": {},
-    });
-    signed(Kind::Manifest, serial, &json!({"capabilities": [entry]}))
+    signed(Kind::Manifest, serial, &json!({"capabilities": [echo_entry("echo")]}))
 }
 
 fn persona() -> Vec<u8> {

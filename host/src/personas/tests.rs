@@ -5,30 +5,21 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aral_contract::document::Validity;
 use aral_contract::document::signed::Kind;
-use aral_contract::document::{PrivateKey, Validity};
-use aral_contract::{AuditSink, Clock, Digest, Event};
+use aral_contract::{AuditSink, Clock, Event};
 use aral_orchestration::dispatch::{Keeper, Outcome, Request};
 use aral_orchestration::{Policy, RawPolicy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::Config;
 use crate::HostBuilder;
 use crate::serials::SerialFile;
-use crate::testing::{Fast, Kept};
+use crate::testing::{Fast, Kept, echo, echo_entry, key};
 
 const OPEN: &str = "capabilities = [\"*\"]";
-
-fn key(seed: u8) -> PrivateKey {
-    PrivateKey::from_seed(&Zeroizing::new([seed; 32]))
-}
-
-fn echo() -> Vec<u8> {
-    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
-}
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -122,11 +113,7 @@ fn fixture(change: impl FnOnce(HostBuilder) -> HostBuilder) -> Fixture {
         .clock(Arc::clone(&clock) as _)
         .sink(Arc::clone(&kept) as _);
     let host = change(builder).build().unwrap();
-    let entry = json!({
-        "id": "echo", "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
-        "description": "D", "input_schema": {}, "output_schema": {},
-    });
-    let manifest = sign(Kind::Manifest, 1, &json!({"capabilities": [entry]}), 3);
+    let manifest = sign(Kind::Manifest, 1, &json!({"capabilities": [echo_entry("echo")]}), 3);
     host.register_manifest(&manifest, &|_| Ok(echo())).unwrap();
     Fixture { host, clock, kept }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aral_contract::Clock;
-use aral_contract::document::signed::{Header, Kind, sign};
+use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, PublicKey};
 use aral_protocol::AdminOptions;
 use aral_protocol::admin::client::{self, AdminClient, Method};
@@ -15,33 +15,11 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::testing::Kept;
+use crate::testing::{Kept, echo, echo_entry, key, signed, signed_by};
 
 struct Lab {
     folder: tempfile::TempDir,
     kept: Arc<Kept>,
-}
-
-fn key() -> PrivateKey {
-    PrivateKey::from_seed(&Zeroizing::new([1; 32]))
-}
-
-fn echo() -> Vec<u8> {
-    wat::parse_str(include_str!("../../examples/echo.wat")).unwrap()
-}
-
-fn signed(kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
-    signed_by(&key(), kind, serial, body)
-}
-
-fn signed_by(key: &PrivateKey, kind: Kind, serial: u64, body: &Value) -> Vec<u8> {
-    let header = Header {
-        schema: kind.schema().to_owned(),
-        serial,
-        issued_at: "2025-01-01T00:00:00Z".parse().unwrap(),
-        expires_at: "2100-01-01T00:00:00Z".parse().unwrap(),
-    };
-    sign(kind, &header, body, key).unwrap().to_string().into_bytes()
 }
 
 impl Lab {
@@ -50,7 +28,7 @@ impl Lab {
             folder: tempfile::tempdir().unwrap(),
             kept: Arc::default(),
         };
-        lab.write("key.pub.pem", key().public().to_pem().unwrap().as_bytes());
+        lab.write("key.pub.pem", key(1).public().to_pem().unwrap().as_bytes());
         lab.write(&format!("{}.wasm", Digest::of(&echo())), &echo());
         lab
     }
@@ -62,15 +40,11 @@ impl Lab {
     }
 
     fn manifest(&self, name: &str, serial: u64, id: &str) {
-        self.manifest_by(&key(), name, serial, id);
+        self.manifest_by(&key(1), name, serial, id);
     }
 
     fn manifest_by(&self, key: &PrivateKey, name: &str, serial: u64, id: &str) {
-        let entry = json!({
-            "id": id, "version": "1.0.0", "shape": "tool", "component": Digest::of(&echo()), "title": "T",
-            "description": "D", "input_schema": {}, "output_schema": {},
-        });
-        let body = json!({"capabilities": [entry]});
+        let body = json!({"capabilities": [echo_entry(id)]});
         self.write(name, &signed_by(key, Kind::Manifest, serial, &body));
     }
 
@@ -242,7 +216,7 @@ fn a_revoked_key_takes_effect_also_while_its_documents_are_named() {
     let authorize = || host.dispatcher().authorize(&session, &"a".parse().unwrap(), None);
     let revoking = format!(
         "[revoked]\nkeys = [\"{}\"]\n[policy]\ncapabilities = [\"*\"]",
-        key().public().id()
+        key(1).public().id()
     );
     // The second time finds what the first has left.
     for _ in 0..2 {
@@ -483,7 +457,7 @@ fn a_manifest_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() 
         assert_eq!(ids(&host), ["a", "b", "c"]);
         let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
         let mut known = locked().manifests().unwrap();
-        let signer = Some(key().public().id());
+        let signer = Some(key(1).public().id());
         for (id, serial) in [("a", 7), ("c", 2), ("d", 2)] {
             let id: [aral_contract::CapabilityId; 1] = [id.parse().unwrap()];
             known.note(signer, &id, serial);
@@ -753,7 +727,7 @@ fn a_key_that_was_revoked_or_dropped_since_is_not_trusted_again() {
         let now = host.0.clock.now();
         host.dispatcher().trust().check(key.id(), Kind::Manifest, now).is_ok()
     };
-    let of_the_file = key().public();
+    let of_the_file = key(1).public();
     host.revoke(revoked.id());
     host.reload(&config).unwrap();
     assert_eq!(

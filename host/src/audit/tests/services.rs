@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::*;
 use crate::config::audit::{ElasticsearchConfig, OtlpConfig, ServerConfig};
 
