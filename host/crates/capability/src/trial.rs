@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use semver::Version;
 use serde_json::Value;
 
+use crate::bindings::aral::capability::types::Error;
 use crate::bound::{Roots, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
@@ -115,6 +116,17 @@ impl Kept {
             _ => None,
         });
         lines.collect()
+    }
+}
+
+/// With what a guest is refused: the kind of the error, and its text.
+pub(crate) fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, String) {
+    match result.unwrap_err() {
+        Error::InvalidInput(text) => ("invalid-input", text),
+        Error::Denied(text) => ("denied", text),
+        Error::Unavailable(text) => ("unavailable", text),
+        Error::Limit(text) => ("limit", text),
+        Error::Internal(text) => ("internal", text),
     }
 }
 

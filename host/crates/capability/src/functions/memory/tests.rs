@@ -15,7 +15,7 @@ use crate::bound::stdio::StandardStreams;
 use crate::egress::{Egress, EgressOptions};
 use crate::storage::Memory;
 use crate::trial::store::TestStore;
-use crate::trial::{self, Kept, Trial};
+use crate::trial::{self, Kept, Trial, told};
 
 /// An access as (operation, record, classification, amount, refused).
 type Access = (
@@ -142,16 +142,6 @@ impl Fixture {
                 other => panic!("{other:?}"),
             })
             .collect()
-    }
-}
-
-fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, String) {
-    match result.unwrap_err() {
-        Error::InvalidInput(text) => ("invalid-input", text),
-        Error::Denied(text) => ("denied", text),
-        Error::Unavailable(text) => ("unavailable", text),
-        Error::Limit(text) => ("limit", text),
-        Error::Internal(text) => ("internal", text),
     }
 }
 
