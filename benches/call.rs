@@ -1,19 +1,20 @@
 //! What does governance add to a call? Four ways to run the same component on the same input in a fresh instance.
 
 use anyhow::Result;
-use aral_benches::floor::{Floor, Pool};
-use aral_benches::governed::{Documents, Governed};
-use aral_benches::{INPUT, echo_component};
+use aral_benches::INPUT;
+use aral_benches::ways::Ways;
 use criterion::Criterion;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let component = echo_component()?;
-    let state = tempfile::tempdir()?;
-    let untuned = Floor::new(&component, Pool::Untuned)?;
-    let tuned = Floor::new(&component, Pool::Tuned)?;
-    let zeroing = Floor::new(&component, Pool::TunedZeroing)?;
-    let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
+    let ways = Ways::new(&runtime)?;
+    let Ways {
+        untuned,
+        tuned,
+        zeroing,
+        governed,
+        ..
+    } = &ways;
     // A wrong answer must not be measured.
     let expected: serde_json::Value = serde_json::from_str(INPUT)?;
     for answer in [

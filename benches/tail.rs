@@ -3,21 +3,22 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use aral_benches::floor::{Floor, Pool};
-use aral_benches::governed::{Documents, Governed};
-use aral_benches::{INPUT, echo_component};
+use aral_benches::INPUT;
+use aral_benches::ways::Ways;
 
 const CALLS: usize = 20_000;
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let component = echo_component()?;
-    let state = tempfile::tempdir()?;
-    let untuned = Floor::new(&component, Pool::Untuned)?;
-    let tuned = Floor::new(&component, Pool::Tuned)?;
-    let zeroing = Floor::new(&component, Pool::TunedZeroing)?;
-    let governed = runtime.block_on(Governed::new(&Documents::echo()?, &state.path().join("state"), INPUT))?;
+    let ways = Ways::new(&runtime)?;
+    let Ways {
+        untuned,
+        tuned,
+        zeroing,
+        governed,
+        ..
+    } = &ways;
 
     let mut times: [Vec<Duration>; 4] = Default::default();
     runtime.block_on(async {

@@ -6,6 +6,7 @@ pub mod governed;
 pub mod records;
 #[cfg(feature = "sqlcipher")]
 pub mod sqlcipher;
+pub mod ways;
 
 use std::path::{Path, PathBuf};
 
