@@ -2,7 +2,6 @@
 
 mod server;
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use aral_contract::{Classification, SecretValue};
@@ -12,29 +11,9 @@ use aral_runtime::SystemClock;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::testing::Kept;
+use crate::testing::{Hands, Kept};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-
-/// Goes on when it is told to.
-#[derive(Debug, Default)]
-struct Hands(Mutex<Duration>);
-
-impl Hands {
-    fn advance(&self, by: Duration) {
-        *self.0.lock().unwrap() += by;
-    }
-}
-
-impl Clock for Hands {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH + self.elapsed()
-    }
-
-    fn elapsed(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
-}
 
 /// A configuration whose store lies in a folder of its own; its master key was a variable.
 struct Lab {

@@ -137,19 +137,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Hands(Mutex<Duration>);
-
-    impl Clock for Hands {
-        fn now(&self) -> jiff::Timestamp {
-            jiff::Timestamp::UNIX_EPOCH + self.elapsed()
-        }
-
-        fn elapsed(&self) -> Duration {
-            *self.0.lock().unwrap()
-        }
-    }
+    use crate::testing::Hands;
 
     /// Its keys are their names: this is about when they are made and destroyed. It can make none while there is a reason.
     #[derive(Debug, Default)]
@@ -243,7 +231,7 @@ mod tests {
         }
 
         fn go_on(&self, hours: u64) {
-            *self.clock.0.lock().unwrap() += Duration::from_secs(hours * 3600);
+            self.clock.advance(Duration::from_secs(hours * 3600));
         }
     }
 

@@ -158,24 +158,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Hand(Mutex<Duration>);
-
-    impl Hand {
-        fn pass(&self, time: Duration) {
-            *self.0.lock().unwrap() += time;
-        }
-    }
-
-    impl Clock for Hand {
-        fn now(&self) -> jiff::Timestamp {
-            jiff::Timestamp::UNIX_EPOCH
-        }
-        fn elapsed(&self) -> Duration {
-            *self.0.lock().unwrap()
-        }
-    }
+    use crate::tests::Hand;
 
     /// A disk that hangs until the other end of the channel is gone.
     #[derive(Debug)]

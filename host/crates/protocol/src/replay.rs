@@ -379,18 +379,7 @@ impl<A> Kept<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Hand(Mutex<Duration>);
-
-    impl Clock for Hand {
-        fn now(&self) -> jiff::Timestamp {
-            jiff::Timestamp::UNIX_EPOCH
-        }
-        fn elapsed(&self) -> Duration {
-            *self.0.lock().unwrap()
-        }
-    }
+    use crate::tests::Hand;
 
     impl Weighed for &'static str {
         fn bytes(&self) -> usize {
@@ -460,9 +449,9 @@ mod tests {
     fn answers_are_forgotten_by_age_number_and_size() {
         let it = fixture(2, 10_000);
         it.answer("a", "1", "yes");
-        *it.clock.0.lock().unwrap() = Duration::from_millis(999);
+        it.clock.pass(Duration::from_millis(999));
         assert!(matches!(it.ask("a", "1", "r"), Begun::Again(_)));
-        *it.clock.0.lock().unwrap() = Duration::from_millis(1000);
+        it.clock.pass(Duration::from_millis(1));
         it.answer("a", "1", "anew");
         it.answer("a", "2", "yes");
         it.answer("a", "3", "yes");
@@ -493,7 +482,7 @@ mod tests {
             matches!(small.ask("a", "3", "r"), Begun::Again(_)),
             "nothing went for it"
         );
-        *small.clock.0.lock().unwrap() = Duration::from_millis(1000);
+        small.clock.pass(Duration::from_millis(1000));
         for key in ["1", "2", "3", "4"] {
             small.answer("a", key, "anew");
         }
@@ -512,7 +501,7 @@ mod tests {
         let Begun::First(place) = it.ask("busy", "1", "r") else {
             panic!("taken")
         };
-        *it.clock.0.lock().unwrap() = Duration::from_millis(1999);
+        it.clock.pass(Duration::from_millis(1999));
         drop(it.ask("other", "1", "r"));
         assert!(!is_there("gone"));
         assert!(is_there("busy"));
@@ -544,7 +533,7 @@ mod tests {
             let early = it.ask(&format!("early-{number}"), "1", "r");
             assert!(matches!(early, Begun::Again(_) | Begun::Gone), "{number}: {early:?}");
         }
-        *it.clock.0.lock().unwrap() = Duration::from_millis(1000);
+        it.clock.pass(Duration::from_millis(1000));
         it.answer("other", "1", "yes");
         assert_eq!(it.replays.lock().bytes, one, "what is forgotten takes nothing");
     }
@@ -608,7 +597,7 @@ mod tests {
             if running.len() > 20 {
                 running.swap_remove(any(20)).keep(Arc::new("late"));
             }
-            *it.clock.0.lock().unwrap() += Duration::from_millis(u64::try_from(any(10)).unwrap());
+            it.clock.pass(Duration::from_millis(u64::try_from(any(10)).unwrap()));
             // A configuration that is read again has more room, or less.
             if any(200) == 0 {
                 let entries = u64::try_from(any(3)).unwrap() + 1;

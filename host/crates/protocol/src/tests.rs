@@ -49,6 +49,25 @@ impl AuditSink for Sink {
     }
 }
 
+/// A clock that a test sets.
+#[derive(Debug, Default)]
+pub(crate) struct Hand(Mutex<Duration>);
+
+impl Hand {
+    pub(crate) fn pass(&self, time: Duration) {
+        *self.0.lock().unwrap() += time;
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::UNIX_EPOCH
+    }
+    fn elapsed(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+}
+
 /// Well or not, as the test says.
 #[derive(Debug, Default)]
 struct Patient(AtomicBool);

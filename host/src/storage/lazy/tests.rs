@@ -1,25 +1,13 @@
 //! When the store is opened, when not again, and when it is let go.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use aral_memory::sealed::{Step, Steps};
 
 use super::*;
 use crate::storage::keeper::Next;
-
-#[derive(Debug, Default)]
-struct Hands(AtomicU64);
-
-impl Clock for Hands {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
-}
+use crate::testing::Hands;
 
 /// A space that has one answer.
 #[derive(Debug)]
@@ -129,15 +117,15 @@ fn what_failed_is_tried_again_but_not_by_every_call() {
         assert_eq!(tag(&*memory), "0".repeat(32));
     }
     assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
-    lab.clock.0.store(999, Ordering::SeqCst);
+    lab.clock.advance(Duration::from_millis(999));
     assert!(ask(&*memory).is_err());
     assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
-    lab.clock.0.store(1000, Ordering::SeqCst);
+    lab.clock.advance(Duration::from_millis(1));
     assert!(ask(&*memory).is_err());
     assert_eq!(lab.opened.load(Ordering::SeqCst), 2);
     let known = lab.store.open_now().unwrap_err();
     assert_eq!(known.code, aral_contract::Code::Unavailable);
-    lab.clock.0.store(2000, Ordering::SeqCst);
+    lab.clock.advance(Duration::from_millis(1000));
     lab.store.open_now().unwrap();
     assert!(ask(&*memory).is_ok());
     assert_eq!(lab.opened.load(Ordering::SeqCst), 3);
@@ -205,7 +193,7 @@ fn what_is_open_is_let_go_at_the_end_and_opened_no_more() {
     assert_eq!(Arc::strong_count(&lab.opened), 2);
     assert!(ask(&*memory).is_err());
     assert_eq!(lab.store.check().unwrap_err().code, Code::Unavailable);
-    lab.clock.0.store(60_000, Ordering::SeqCst);
+    lab.clock.advance(Duration::from_secs(60));
     assert!(ask(&*memory).is_err());
     assert_eq!(lab.opened.load(Ordering::SeqCst), 1);
     lab.store.end();

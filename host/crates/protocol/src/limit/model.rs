@@ -1,34 +1,22 @@
 //! GCRA as ITU-T I.371 has it (virtual scheduling), one cell at a time and without a thought of speed: what the limits of this
-//! process and those in Redis are held against. Also the clock of the tests.
+//! process and those in Redis are held against. Also a sink for the tests.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use aral_contract::Clock;
+use aral_contract::{AuditSink, Event};
 use proptest::prelude::*;
 
 use super::charge::{Charge, Key};
 use super::rate::{Per, Rate};
 use super::rates::Limit;
 
-/// A clock that a test sets.
-#[derive(Debug, Default)]
-pub(crate) struct Hand(Mutex<Duration>);
+/// Keeps nothing.
+#[derive(Debug)]
+pub(crate) struct Nowhere;
 
-impl Hand {
-    pub(crate) fn pass(&self, time: Duration) {
-        *self.0.lock().unwrap() += time;
-    }
-}
-
-impl Clock for Hand {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
-    }
-    fn elapsed(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
+impl AuditSink for Nowhere {
+    fn record(&self, _event: Event) {}
 }
 
 /// The theoretical arrival time of the next cell of each key, in nanoseconds.

@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use super::model::Hand;
+use super::model::Nowhere;
 use super::*;
-
-#[derive(Debug)]
-struct Nowhere;
-
-impl AuditSink for Nowhere {
-    fn record(&self, _event: aral_contract::Event) {}
-}
+use crate::tests::Hand;
 
 fn limits(change: impl FnOnce(&mut Rates)) -> (Arc<Limits>, Arc<Hand>) {
     let mut rates = Rates::default();

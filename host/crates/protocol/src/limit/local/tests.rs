@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::super::charge::Key;
-use super::super::model::{Hand, Model, Step, steps};
+use super::super::model::{Model, Step, steps};
 use super::super::rate::Per;
 use super::super::rates::Limit;
 use super::*;
+use crate::tests::Hand;
 
 fn local(keys_max: usize) -> (Local, Arc<Hand>) {
     let clock = Arc::new(Hand::default());

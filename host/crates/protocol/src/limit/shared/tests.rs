@@ -6,14 +6,8 @@ mod services;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::model::Nowhere;
 use super::*;
-
-#[derive(Debug)]
-struct Nowhere;
-
-impl AuditSink for Nowhere {
-    fn record(&self, _event: Event) {}
-}
 
 async fn start(address: &str, prefix: &str, timeout_ms: u64) -> Shared {
     let options = RedisOptions {
