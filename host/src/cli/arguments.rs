@@ -146,6 +146,27 @@ pub(crate) struct Passphrase {
     pub(crate) passphrase_variable: Option<String>,
 }
 
+/// With what a document is signed.
+#[derive(Debug, Args)]
+pub(crate) struct Signing {
+    /// The private key, as `aral keygen` writes it
+    #[arg(long, value_name = "KEY.pem", value_hint = ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) passphrase: Passphrase,
+    /// The serial, below 2^53; without it the time in seconds. A host refuses one lower than the last it admitted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(crate) serial: Option<u64>,
+}
+
+/// Whose signature under a document counts.
+#[derive(Debug, Args)]
+pub(crate) struct Trusting {
+    /// A public key to trust; without it the keys of the configuration
+    #[arg(long, value_name = "KEY.pub.pem", value_hint = ValueHint::FilePath)]
+    pub(crate) trust: Vec<PathBuf>,
+}
+
 /// Which of the two shapes of component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NewShape {
@@ -224,14 +245,8 @@ pub(crate) struct ManifestSign {
     /// The manifest
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// The private key, as `aral keygen` writes it
-    #[arg(long, value_name = "KEY.pem", value_hint = ValueHint::FilePath)]
-    pub(crate) key: PathBuf,
     #[command(flatten)]
-    pub(crate) passphrase: Passphrase,
-    /// The serial, below 2^53; without it the time in seconds. A host refuses one lower than the last it admitted
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
-    pub(crate) serial: Option<u64>,
+    pub(crate) signing: Signing,
     /// For how long the manifest is valid
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) valid_days: u32,
@@ -243,9 +258,8 @@ pub(crate) struct ManifestVerify {
     /// The manifest
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// A public key to trust; without it the keys of the configuration
-    #[arg(long, value_name = "KEY.pub.pem", value_hint = ValueHint::FilePath)]
-    pub(crate) trust: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trusting: Trusting,
 }
 
 /// For whom, and with which documents.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use aral_contract::document::TrustStore;
+use aral_contract::document::{Kind, TrustStore};
 use aral_contract::{Code, Failure};
 use aral_host::{Config, environment};
 
+use super::arguments::Trusting;
 use super::files;
 
 /// The configuration that is used when nobody names one.
@@ -78,6 +79,18 @@ impl Configured {
     /// Who is trusted.
     pub(crate) fn trust(&self) -> &TrustStore {
         &self.config.trust
+    }
+
+    /// Who is trusted for documents of this kind: the keys that are given, without any those of the configuration.
+    pub(crate) fn trust_in(&self, given: &Trusting, kind: Kind) -> Result<TrustStore, Failure> {
+        if given.trust.is_empty() {
+            return Ok(self.trust().clone());
+        }
+        let mut store = TrustStore::default();
+        for path in &given.trust {
+            store.add(files::public_key(path)?, &[kind]);
+        }
+        Ok(store)
     }
 }
 

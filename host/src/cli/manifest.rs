@@ -16,6 +16,15 @@ pub(crate) fn expiry(now: Timestamp, valid_days: u32) -> Result<Timestamp, Failu
     now.checked_add(days).map_err(Failure::internal)
 }
 
+/// The serial of a document that is signed at `now`. The time in seconds grows by itself, also across documents that are made
+/// anew.
+pub(crate) fn serial(given: Option<u64>, now: Timestamp) -> Result<u64, Failure> {
+    match given {
+        Some(serial) => Ok(serial),
+        None => u64::try_from(now.as_second()).map_err(Failure::internal),
+    }
+}
+
 /// One line for each capability.
 pub(crate) fn listing(body: &ManifestBody) -> String {
     let mut shown = String::new();

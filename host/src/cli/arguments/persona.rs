@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::Passphrase;
+use super::{Signing, Trusting};
 
 /// What to do with a persona.
 #[derive(Debug, Subcommand)]
@@ -78,14 +78,8 @@ pub(crate) struct PersonaSign {
     /// The persona
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// The private key, as `aral keygen` writes it
-    #[arg(long, value_name = "KEY.pem", value_hint = ValueHint::FilePath)]
-    pub(crate) key: PathBuf,
     #[command(flatten)]
-    pub(crate) passphrase: Passphrase,
-    /// The serial, below 2^53; without it the time in seconds. A host refuses one lower than the last it admitted
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
-    pub(crate) serial: Option<u64>,
+    pub(crate) signing: Signing,
     /// For how long the persona is valid
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) valid_days: u32,
@@ -97,9 +91,8 @@ pub(crate) struct PersonaVerify {
     /// The persona
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// A public key to trust; without it the keys of the configuration
-    #[arg(long, value_name = "KEY.pub.pem", value_hint = ValueHint::FilePath)]
-    pub(crate) trust: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trusting: Trusting,
 }
 
 /// Show a persona.

@@ -1,7 +1,7 @@
 //! `aral manifest sign`: signs a manifest in place. Every rule is checked first: a signature under nonsense helps nobody.
 
 use aral_capability::manifest;
-use aral_contract::{Clock as _, Failure};
+use aral_contract::Clock as _;
 use aral_runtime::SystemClock;
 use serde_json::json;
 
@@ -12,14 +12,11 @@ use crate::cli::output::{Done, Output};
 use crate::cli::passphrase;
 
 pub(crate) fn run(arguments: &ManifestSign, output: &Output) -> Done {
-    let key = passphrase::private_key(&arguments.key, &arguments.passphrase)?;
+    let signing = &arguments.signing;
+    let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
     let (_, body) = manifest::read_unbelieved(&files::document(&arguments.file)?)?;
     let now = SystemClock::new().now();
-    // The time in seconds grows by itself, also across manifests that are built anew.
-    let serial = match arguments.serial {
-        Some(serial) => serial,
-        None => u64::try_from(now.as_second()).map_err(Failure::internal)?,
-    };
+    let serial = super::serial(signing.serial, now)?;
     let expires_at = super::expiry(now, arguments.valid_days)?;
     let header = manifest::header(serial, now, expires_at);
     let document = manifest::sign(&header, &body, &key)?;

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use aral_capability::{Entry, Registry, manifest};
-use aral_contract::document::TrustStore;
 use aral_contract::document::signed::Kind;
 use aral_contract::{Clock as _, Code, Failure};
 use aral_runtime::SystemClock;
@@ -20,7 +19,7 @@ use crate::cli::output::{Done, Output};
 pub(crate) const COMPONENTS: &str = "components";
 
 pub(crate) fn run(arguments: &ManifestVerify, configured: &Configured, output: &Output) -> Done {
-    let trust = trust(arguments, configured)?;
+    let trust = configured.trust_in(&arguments.trusting, Kind::Manifest)?;
     let now = SystemClock::new().now();
     let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now).map_err(Failure::from)?;
     let components = arguments.file.with_file_name(COMPONENTS);
@@ -50,17 +49,6 @@ pub(crate) fn run(arguments: &ManifestVerify, configured: &Configured, output: &
         }),
     )?;
     Ok(Exit::Success)
-}
-
-fn trust(arguments: &ManifestVerify, configured: &Configured) -> Result<TrustStore, Failure> {
-    if arguments.trust.is_empty() {
-        return Ok(configured.trust().clone());
-    }
-    let mut store = TrustStore::default();
-    for path in &arguments.trust {
-        store.add(files::public_key(path)?, &[Kind::Manifest]);
-    }
-    Ok(store)
 }
 
 /// The bytes that an entry names.

@@ -13,13 +13,10 @@ use crate::cli::{files, manifest, passphrase};
 pub(crate) fn run(arguments: &PersonaSign, output: &Output) -> Done {
     let bytes = files::document(&arguments.file)?;
     let (_, body) = persona::read_unbelieved(&bytes).map_err(Failure::from)?;
-    let key = passphrase::private_key(&arguments.key, &arguments.passphrase)?;
+    let signing = &arguments.signing;
+    let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
     let now = SystemClock::new().now();
-    // The time in seconds grows by itself, also for a persona that is written anew.
-    let serial = match arguments.serial {
-        Some(serial) => serial,
-        None => u64::try_from(now.as_second()).map_err(Failure::internal)?,
-    };
+    let serial = manifest::serial(signing.serial, now)?;
     let expires_at = manifest::expiry(now, arguments.valid_days)?;
     let document = persona::sign(&persona::header(serial, now, expires_at), &body, &key)?;
     files::replace(&arguments.file, format!("{document:#}\n").as_bytes())?;

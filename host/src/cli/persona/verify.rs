@@ -1,7 +1,6 @@
 //! `aral persona verify`: everything that a host checks before it takes a persona, without a host. What it cannot know is
 //! which serials a host has seen.
 
-use aral_contract::document::TrustStore;
 use aral_contract::document::signed::Kind;
 use aral_contract::{Clock as _, Failure};
 use aral_persona::persona;
@@ -15,7 +14,7 @@ use crate::cli::files;
 use crate::cli::output::{Done, Output};
 
 pub(crate) fn run(arguments: &PersonaVerify, configured: &Configured, output: &Output) -> Done {
-    let trust = trust(arguments, configured)?;
+    let trust = configured.trust_in(&arguments.trusting, Kind::Persona)?;
     let now = SystemClock::new().now();
     let bytes = files::document(&arguments.file)?;
     let verified = persona::verify(&bytes, &trust, now).map_err(Failure::from)?;
@@ -33,15 +32,4 @@ pub(crate) fn run(arguments: &PersonaVerify, configured: &Configured, output: &O
         }),
     )?;
     Ok(Exit::Success)
-}
-
-fn trust(arguments: &PersonaVerify, configured: &Configured) -> Result<TrustStore, Failure> {
-    if arguments.trust.is_empty() {
-        return Ok(configured.trust().clone());
-    }
-    let mut store = TrustStore::default();
-    for path in &arguments.trust {
-        store.add(files::public_key(path)?, &[Kind::Persona]);
-    }
-    Ok(store)
 }
