@@ -1,8 +1,5 @@
 //! Personas between this implementation and Python's `cryptography`, both ways, with what the two do differently.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use aral_contract::document::signed::{self, Header, Kind};
 use aral_contract::document::{PrivateKey, TrustStore};
 use aral_contract::{Code, Failure};
@@ -15,23 +12,8 @@ fn key() -> PrivateKey {
     PrivateKey::from_seed(&Zeroizing::new([11; 32]))
 }
 
-/// Asks Python. It answers with JSON.
 fn python(asked: &Value) -> Value {
-    let program =
-        std::env::var_os("ARAL_SERVICE_PYTHON").expect("ARAL_SERVICE_PYTHON: run `cargo xtask test --services`");
-    let mut child = Command::new(program)
-        .args(["-I", "-c", SCRIPT])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("Python starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(asked.to_string().as_bytes()).expect("Python reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("Python ends");
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    crate::support::python::ask(SCRIPT, asked)
 }
 
 fn unsigned(name: &str) -> Value {

@@ -1,8 +1,7 @@
 //! Clients that nobody here wrote: the package `mcp` of Python over HTTP and over standard input, in the newest revision and
 //! in the older ones; the command line of the MCP inspector; and the conformance scenarios of the protocol that apply here.
 
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use aral_contract::Digest;
 use serde_json::{Value, json};
@@ -39,19 +38,7 @@ fn everything(change: impl FnOnce(&mut Value)) -> Desk {
 
 /// What Python saw.
 fn python(asked: &Value) -> Value {
-    let mut child = Command::new(installed("ARAL_SERVICE_PYTHON"))
-        .args(["-I", "-c", SCRIPT])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("Python starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(asked.to_string().as_bytes()).expect("Python reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("Python ends");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    crate::support::python::ask(SCRIPT, asked)
 }
 
 fn assert_saw_everything(desk: &Desk, seen: &Value, version: &str) {

@@ -11,6 +11,7 @@ use super::metrics::{metrics, number};
 use super::receipts::{reference, signed};
 use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::python;
 use crate::support::server::{Server, desk};
 
 /// Examples for each operation and phase: some thousand requests in all.
@@ -52,8 +53,6 @@ fn done(desk: &Desk) -> [f64; 2] {
 
 #[test]
 fn what_schemathesis_sends_is_answered_as_the_description_says() {
-    let python =
-        std::env::var_os("ARAL_SERVICE_PYTHON").expect("ARAL_SERVICE_PYTHON: run `cargo xtask test --services`");
     let key = format!("aral_{}", "5c".repeat(16));
     let desk = desk(|config| {
         config["serve"]["listener"][0] = json!({ "address": "127.0.0.1:0" });
@@ -77,7 +76,7 @@ fn what_schemathesis_sends_is_answered_as_the_description_says() {
     assert_eq!(signed(&server, &key, &seq).status, 200);
     desk.write("schemathesis.toml", configuration(&seq).as_bytes());
     let before = done(&desk);
-    let output = Command::new(python)
+    let output = Command::new(python::program())
         .current_dir(desk.root())
         .args([
             "-I",

@@ -356,9 +356,7 @@ fn sslyze_finds_tls_1_3_alone_without_sessions_or_early_data() {
     let authority = Authority::new();
     let desk = secured(&authority, |_| ());
     let server = Server::start(&desk);
-    let program =
-        std::env::var_os("ARAL_SERVICE_PYTHON").expect("ARAL_SERVICE_PYTHON: run `cargo xtask test --services`");
-    let output = std::process::Command::new(program)
+    let output = std::process::Command::new(crate::support::python::program())
         .args(["-I", "-c", SCRIPT])
         .arg(server.address().port().to_string())
         .arg(desk.path("clients.pem"))

@@ -13,6 +13,8 @@ pub(crate) mod outcome;
 #[cfg(feature = "services")]
 pub(crate) mod port;
 #[cfg(feature = "services")]
+pub(crate) mod python;
+#[cfg(feature = "services")]
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod setup;
