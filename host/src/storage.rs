@@ -261,10 +261,12 @@ impl Storage {
 fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc<dyn Clock>) -> Result<Vault, Failure> {
     let given = |place: &Credential, key| match place {
         Credential::File(path) => Ok(aral_memory::Credential::File(path.clone())),
-        Credential::Environment(name) => taken
-            .get(name)
-            .map(aral_memory::Credential::Given)
-            .ok_or_else(|| not_set(name, key)),
+        // It is opened at each login. That there is none is said now.
+        Credential::Environment(name) if taken.get(name).is_none() => Err(not_set(name, key)),
+        Credential::Environment(name) => Ok(aral_memory::Credential::Taken {
+            variables: taken.secrets(),
+            name: name.clone(),
+        }),
     };
     let login = match &server.login {
         VaultLogin::Token(token) => aral_memory::VaultLogin::Token(given(token, "[secrets.vault] token_environment")?),

@@ -16,16 +16,34 @@ use crate::support::desk::{Desk, program};
 use crate::support::guests::*;
 use crate::support::server::{self, Server};
 
-const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-const SECRET: &str = "secret-of-the-shell";
+/// What the configuration names, with the values.
+const NAMED: [(&str, &str); 3] = [
+    (
+        "THE_KEY",
+        "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+    ),
+    ("THE_SECRET", "secret-of-the-shell"),
+    ("THE_SECRET_ID", "id-of-the-role-of-machines"),
+];
 const KEPT: &str = "nobody-named-this-one";
 
-/// Has the configuration name two variables.
-fn name_two(desk: &Desk) {
+/// Has the configuration name them. No server listens at the address, and none is asked.
+fn name_them(desk: &Desk) {
     desk.configure_more(|config| {
         config["memory"] = json!({ "dir": "store", "master_key": { "environment": "THE_KEY" } });
-        config["secrets"] = json!({ "names": { "shell": "env://THE_SECRET" } });
+        config["secrets"] = json!({
+            "names": { "shell": "env://THE_SECRET" },
+            "vault": {
+                "address": "http://127.0.0.1:9",
+                "approle": { "role_id": "machines", "secret_id_environment": "THE_SECRET_ID" },
+            },
+        });
     });
+}
+
+/// Whether the value of one that is named is in this text.
+fn shows_named(text: &str) -> bool {
+    NAMED.iter().any(|(_, value)| text.contains(value))
 }
 
 fn environment(process: u32) -> String {
@@ -71,7 +89,7 @@ fn holds(mut piece: &[u8], text: &[u8]) -> bool {
     false
 }
 
-/// The program, with these two and one more, where the test may look into it.
+/// The program, with these variables and one more, where the test may look into it.
 fn command(desk: &Desk, arguments: &[&str]) -> Command {
     let program = program().into_os_string().into_string().expect("UTF-8");
     let mut command = if rustix::process::geteuid().is_root() {
@@ -80,10 +98,7 @@ fn command(desk: &Desk, arguments: &[&str]) -> Command {
         let all = [&["--map-root-user", program.as_str()][..], arguments].concat();
         desk.command_of(Path::new("unshare"), &all)
     };
-    command
-        .env("THE_KEY", KEY)
-        .env("THE_SECRET", SECRET)
-        .env("ANOTHER", KEPT);
+    command.envs(NAMED).env("ANOTHER", KEPT);
     command
 }
 
@@ -100,7 +115,7 @@ fn start(desk: &Desk, arguments: &[&str]) -> Child {
 fn shown_while_waiting(child: &Child) -> String {
     let mut shown = environment(child.id());
     for _ in 0..1500 {
-        if shown.contains(KEPT) && !shown.contains(KEY) && !shown.contains(SECRET) {
+        if shown.contains(KEPT) && !shows_named(&shown) {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -112,7 +127,7 @@ fn shown_while_waiting(child: &Child) -> String {
 #[test]
 fn a_running_program_shows_no_variable_that_its_configuration_names() {
     let desk = Desk::new();
-    name_two(&desk);
+    name_them(&desk);
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     for arguments in [
         &["invoke", "runtime-echo-tool", "--input", "-"][..],
@@ -121,10 +136,7 @@ fn a_running_program_shows_no_variable_that_its_configuration_names() {
     ] {
         let mut child = start(&desk, arguments);
         let shown = shown_while_waiting(&child);
-        assert!(
-            !shown.contains(KEY) && !shown.contains(SECRET),
-            "{arguments:?}: {shown}"
-        );
+        assert!(!shows_named(&shown), "{arguments:?}: {shown}");
         assert!(shown.contains(KEPT), "{arguments:?}: what nobody named stays: {shown}");
         child.stdin.take().expect("a pipe").write_all(b"{}").expect("it reads");
         let mut words = String::new();
@@ -141,7 +153,7 @@ fn a_running_program_shows_no_variable_that_its_configuration_names() {
 #[test]
 fn a_program_that_only_watches_shows_no_variable_either() {
     let desk = Desk::new();
-    name_two(&desk);
+    name_them(&desk);
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     // Both go on until they are ended: one waits for the next record, the other looks again in an hour.
     let invoked = command(&desk, &["invoke", "runtime-echo-tool", "--input", "{}"]).output();
@@ -162,7 +174,7 @@ fn a_program_that_only_watches_shows_no_variable_either() {
         let shown = shown_while_waiting(&child);
         child.kill().expect("it runs");
         child.wait().expect("an end");
-        assert!(!shown.contains(KEY) && !shown.contains(SECRET), "{verb}: {shown}");
+        assert!(!shows_named(&shown), "{verb}: {shown}");
         assert!(shown.contains(KEPT), "{verb}: what nobody named stays: {shown}");
     }
 }
@@ -170,14 +182,14 @@ fn a_program_that_only_watches_shows_no_variable_either() {
 #[test]
 fn a_server_has_taken_what_is_named_and_nothing_else() {
     let named = server::desk(|_| ());
-    name_two(&named);
+    name_them(&named);
     let unnamed = server::desk(|_| ());
     for (desk, is_taken) in [(&named, true), (&unnamed, false)] {
         desk.guest(RUNTIME_ECHO_TOOL, |_| ());
         let server = Server::from(command(desk, &["serve", "--quiet", "--json"]));
         let shown = environment(server.id());
         assert!(shown.contains(KEPT), "{shown}");
-        for value in [KEY, SECRET] {
+        for (_, value) in NAMED {
             assert_ne!(shown.contains(value), is_taken, "{shown}");
         }
     }
@@ -186,14 +198,15 @@ fn a_server_has_taken_what_is_named_and_nothing_else() {
 #[test]
 fn the_memory_of_a_server_shows_no_variable_that_its_configuration_names() {
     let named = server::desk(|_| ());
-    name_two(&named);
+    name_them(&named);
     let unnamed = server::desk(|_| ());
     for (desk, is_taken) in [(&named, true), (&unnamed, false)] {
         desk.guest(RUNTIME_ECHO_TOOL, |_| ());
         let server = Server::from(command(desk, &["serve", "--quiet", "--json"]));
         // Its store is open by then, with the key.
         assert_eq!(server.get("/ready").status, 200);
-        let found = found_in_memory(server.id(), [KEY, SECRET, KEPT]);
-        assert_eq!(found, [!is_taken, !is_taken, true]);
+        let [key, secret, secret_id] = NAMED.map(|(_, value)| value);
+        let found = found_in_memory(server.id(), [key, secret, secret_id, KEPT]);
+        assert_eq!(found, [!is_taken, !is_taken, !is_taken, true]);
     }
 }

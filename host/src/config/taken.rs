@@ -36,7 +36,7 @@ impl Taken {
         self.0.get(name)
     }
 
-    /// What answers for `env://`: the same copy.
+    /// The same copy, for what answers for `env://` and for whoever logs in.
     pub(crate) fn secrets(&self) -> Arc<EnvironmentSecrets> {
         Arc::clone(&self.0)
     }

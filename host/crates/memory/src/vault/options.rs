@@ -1,6 +1,7 @@
 //! What is needed to reach a server and to log in, and the checks that need no server. It sends nothing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aral_contract::SecretValue;
 use aral_runtime::files;
@@ -8,6 +9,7 @@ use aral_runtime::outbound::{Outbound, OutboundError};
 use tokio::task::spawn_blocking;
 
 use super::VaultFailure;
+use crate::secret::EnvironmentSecrets;
 
 /// Longest token or secret id, in bytes. Stops a file that is something else.
 const CREDENTIAL_BYTES_MAX: u64 = 8 << 10;
@@ -49,20 +51,30 @@ pub enum VaultLogin {
 /// A token or the secret of a role.
 #[derive(Debug)]
 pub enum Credential {
-    /// The value itself, such as one that was taken from the environment.
-    Given(SecretValue),
+    /// A variable that was taken. It is opened at each login and lies encrypted between them.
+    Taken {
+        /// All that were taken.
+        variables: Arc<EnvironmentSecrets>,
+        /// Its name.
+        name: String,
+    },
     /// A private file, which is read anew at each login, so that it can be replaced while the host runs.
     File(PathBuf),
     /// For tests: a file on a mount that hangs as long as somebody holds this.
     #[cfg(test)]
-    Hangs(std::sync::Arc<std::sync::Mutex<()>>),
+    Hangs(Arc<std::sync::Mutex<()>>),
 }
 
 impl Credential {
     /// A file may lie on a mount that hangs, and this thread is the one of every exchange and of its time: another one waits.
     pub(super) async fn read(&self) -> Result<SecretValue, VaultFailure> {
         let bytes = match self {
-            Self::Given(value) => value.expose().trim_ascii().to_vec(),
+            Self::Taken { variables, name } => {
+                let value = variables.get(name);
+                let value =
+                    value.ok_or_else(|| VaultFailure::refused(format!("the variable `{name}` was not taken")))?;
+                value.expose().trim_ascii().to_vec()
+            }
             Self::File(path) => {
                 let path = path.clone();
                 let read = move || files::read_private(&path, CREDENTIAL_BYTES_MAX);
@@ -73,7 +85,7 @@ impl Credential {
             }
             #[cfg(test)]
             Self::Hangs(mount) => {
-                let mount = std::sync::Arc::clone(mount);
+                let mount = Arc::clone(mount);
                 let read = move || drop(mount.lock());
                 spawn_blocking(read).await.map_err(|_| VaultFailure::ended())?;
                 b"t".to_vec()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aral_contract::{Clock, SecretValue};
 
 use super::{Credential, Vault, VaultLogin, VaultOptions};
+use crate::secret::EnvironmentSecrets;
 
 /// One request.
 #[derive(Debug, Clone, Default)]
@@ -133,14 +134,22 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Aske
 }
 
 pub(crate) fn token(text: &str) -> VaultLogin {
-    VaultLogin::Token(Credential::Given(SecretValue::new(text.as_bytes().to_vec())))
+    VaultLogin::Token(taken(text))
+}
+
+/// A token or secret id that came in the environment.
+pub(crate) fn taken(text: &str) -> Credential {
+    let name = "THE_CREDENTIAL".to_owned();
+    let variable = (name.clone(), SecretValue::new(text.as_bytes().to_vec()));
+    let variables = Arc::new(EnvironmentSecrets::new([variable]).unwrap());
+    Credential::Taken { variables, name }
 }
 
 pub(crate) fn role() -> VaultLogin {
     VaultLogin::AppRole {
         mount: "approle".to_owned(),
         role_id: "the-role".to_owned(),
-        secret_id: Credential::Given(SecretValue::new(b"its-secret".to_vec())),
+        secret_id: taken("its-secret"),
     }
 }
 

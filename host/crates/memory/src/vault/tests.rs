@@ -12,7 +12,7 @@ use aral_contract::{SecretError, SecretReference, SecretSource as _, SecretValue
 use aral_runtime::files;
 
 use super::client::Erased;
-use super::testing::{LASTING, Said, Server, granted, role, token, version};
+use super::testing::{LASTING, Said, Server, granted, role, taken, token, version};
 use super::*;
 use crate::key_service::{KeyService as _, KeyServiceError};
 use crate::secret::VaultSecrets;
@@ -105,7 +105,7 @@ fn options_that_no_server_has_are_refused_one_by_one() {
     let login = VaultLogin::AppRole {
         mount: "../sys".to_owned(),
         role_id: String::new(),
-        secret_id: Credential::Given(SecretValue::new(vec![])),
+        secret_id: taken(""),
     };
     assert!(Vault::new(server.options(login), clock()).is_err());
     let vault = Vault::new(options(), clock()).unwrap();

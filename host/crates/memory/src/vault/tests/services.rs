@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aral_contract::secret::SecretError;
-use aral_contract::{Clock as _, SecretReference, SecretSource as _, SecretValue};
+use aral_contract::{Clock as _, SecretReference, SecretSource as _};
 use aral_runtime::SystemClock;
 
 use crate::key_service::{KeyService as _, KeyServiceError};
 use crate::secret::tests::{TestClock, name, value};
 use crate::secret::{Secrets, SecretsParts, VaultSecrets};
-use crate::vault::testing::token;
+use crate::vault::testing::{taken, token};
 use crate::vault::*;
 
 /// What `cargo xtask test --services` says; the tests do not pass without it.
@@ -113,7 +113,7 @@ impl Bao {
         VaultLogin::AppRole {
             role_id: self.run(&["read", "-field=role_id", &format!("{path}/role-id")]),
             mount,
-            secret_id: Credential::Given(SecretValue::new(secret.into_bytes())),
+            secret_id: taken(&secret),
         }
     }
 
@@ -336,7 +336,7 @@ async fn a_role_logs_in_and_logs_in_again_when_its_token_is_revoked() {
     let wrong = VaultLogin::AppRole {
         mount: approle,
         role_id: "no-such-role".to_owned(),
-        secret_id: Credential::Given(value("no-such-secret")),
+        secret_id: taken("no-such-secret"),
     };
     let error = read(&bao.vault(wrong), &place).await.unwrap_err();
     assert!(
