@@ -233,6 +233,8 @@ async fn as_many_exchanges_as_may_go_on_at_once_and_the_others_wait() {
         assert!(begun.elapsed() < Duration::from_secs(30), "fewer go on at once");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // With a larger bound more of them come meanwhile.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     for _ in 0..all {
         let_go.send(()).unwrap();
     }
