@@ -3,9 +3,10 @@
 //! Where the system gives none, these fail.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -26,6 +27,10 @@ const NAMED: [(&str, &str); 3] = [
     ("THE_SECRET_ID", "id-of-the-role-of-machines"),
 ];
 const KEPT: &str = "nobody-named-this-one";
+
+/// How often it is looked whether something has come about, and how long is waited in between: half a minute in all.
+const LOOKS_MAX: u32 = 1500;
+const LOOKS_AGAIN: Duration = Duration::from_millis(20);
 
 /// Has the configuration name them. No server listens at the address, and none is asked.
 fn name_them(desk: &Desk) {
@@ -102,26 +107,65 @@ fn command(desk: &Desk, arguments: &[&str]) -> Command {
     command
 }
 
-fn start(desk: &Desk, arguments: &[&str]) -> Child {
-    command(desk, arguments)
+/// A program. It ends with this, however the test does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+fn start(desk: &Desk, arguments: &[&str]) -> Running {
+    let child = command(desk, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts")
+        .spawn();
+    Running(child.expect("the program starts"))
 }
 
-/// What the environment shows when the program waits for its input, which is a moment after it started.
-fn shown_while_waiting(child: &Child) -> String {
-    let mut shown = environment(child.id());
-    for _ in 0..1500 {
+/// Fails the test unless its environment shows the variable that nobody named, and none that is named. That is so when it waits,
+/// which is a moment after it started.
+fn assert_only_the_named_are_gone(program: &Running, arguments: &[&str]) {
+    let mut shown = environment(program.0.id());
+    for _ in 0..LOOKS_MAX {
         if shown.contains(KEPT) && !shows_named(&shown) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(20));
-        shown = environment(child.id());
+        std::thread::sleep(LOOKS_AGAIN);
+        shown = environment(program.0.id());
     }
-    shown
+    assert!(!shows_named(&shown), "{arguments:?}: {shown}");
+    assert!(shown.contains(KEPT), "{arguments:?}: what nobody named stays: {shown}");
+}
+
+/// What it says on standard error until it ends.
+fn words(program: &mut Running) -> String {
+    let mut words = String::new();
+    let mut stderr = program.0.stderr.take().expect("a pipe");
+    stderr.read_to_string(&mut words).expect("text");
+    words
+}
+
+/// Its connection, once it asks. If it ends before that, the test fails with its words.
+fn asked(listener: &UnixListener, program: &mut Running, arguments: &[&str]) -> UnixStream {
+    for _ in 0..LOOKS_MAX {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                // Nor does a program that connects and says nothing hold the test.
+                stream.set_read_timeout(Some(LOOKS_AGAIN * LOOKS_MAX)).expect("a time");
+                return stream;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        if let Some(status) = program.0.try_wait().expect("it is ours") {
+            panic!("{arguments:?} ended before it asked, {status}: {}", words(program));
+        }
+        std::thread::sleep(LOOKS_AGAIN);
+    }
+    panic!("{arguments:?} does not ask");
 }
 
 #[test]
@@ -135,18 +179,12 @@ fn a_running_program_shows_no_variable_that_its_configuration_names() {
         &["secret", "put", "local", "-"],
     ] {
         let mut child = start(&desk, arguments);
-        let shown = shown_while_waiting(&child);
-        assert!(!shows_named(&shown), "{arguments:?}: {shown}");
-        assert!(shown.contains(KEPT), "{arguments:?}: what nobody named stays: {shown}");
-        child.stdin.take().expect("a pipe").write_all(b"{}").expect("it reads");
-        let mut words = String::new();
-        child
-            .stderr
-            .take()
-            .expect("a pipe")
-            .read_to_string(&mut words)
-            .expect("text");
-        assert!(child.wait().expect("an end").success(), "{arguments:?}: {words}");
+        assert_only_the_named_are_gone(&child, arguments);
+        let mut stdin = child.0.stdin.take().expect("a pipe");
+        stdin.write_all(b"{}").expect("it reads");
+        drop(stdin);
+        let words = words(&mut child);
+        assert!(child.0.wait().expect("an end").success(), "{arguments:?}: {words}");
     }
 }
 
@@ -155,27 +193,39 @@ fn a_program_that_only_watches_shows_no_variable_either() {
     let desk = Desk::new();
     name_them(&desk);
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
-    // Both go on until they are ended: one waits for the next record, the other looks again in an hour.
     let invoked = command(&desk, &["invoke", "runtime-echo-tool", "--input", "{}"]).output();
     assert!(invoked.expect("the program starts").status.success());
-    let tail = start(&desk, &["audit", "tail", "--follow"]);
-    let socket = desk.path("top.socket");
-    let listener = UnixListener::bind(&socket).expect("a socket");
-    let top = start(
-        &desk,
-        &["top", "--json", "--interval-ms", "3600000", "--socket", &socket],
-    );
-    let (mut stream, _) = listener.accept().expect("it asks");
-    let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line).expect("a request");
-    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it reads");
-    drop(stream);
-    for (mut child, verb) in [(tail, "audit"), (top, "top")] {
-        let shown = shown_while_waiting(&child);
-        child.kill().expect("it runs");
-        child.wait().expect("an end");
-        assert!(!shows_named(&shown), "{verb}: {shown}");
-        assert!(shown.contains(KEPT), "{verb}: what nobody named stays: {shown}");
+    // It waits for the next record.
+    let arguments = ["audit", "tail", "--follow"];
+    assert_only_the_named_are_gone(&start(&desk, &arguments), &arguments);
+}
+
+#[test]
+fn a_program_that_asks_a_server_shows_no_variable_while_it_waits() {
+    let desk = Desk::new();
+    name_them(&desk);
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    // A server that takes what it is asked, and says nothing.
+    let listener = UnixListener::bind(desk.path("state/admin.sock")).expect("a socket");
+    listener.set_nonblocking(true).expect("a socket of ours");
+    for arguments in [
+        &["register", "manifest.json"][..],
+        &["withdraw", "runtime-echo-tool@1.0.0"],
+        &["status"],
+        &["reload"],
+        &["policy", "show"],
+        &["top", "--json", "--interval-ms", "3600000"],
+    ] {
+        let mut child = start(&desk, arguments);
+        let mut stream = asked(&listener, &mut child, arguments);
+        if arguments.contains(&"top") {
+            // It waits a few seconds for an answer, and then an hour until it looks again.
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).expect("a request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it reads");
+            stream.shutdown(Shutdown::Both).expect("it is connected");
+        }
+        assert_only_the_named_are_gone(&child, arguments);
     }
 }
 
