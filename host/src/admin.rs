@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::operator::Operator;
 use crate::serve::Reloader;
 use crate::telemetry::MetricsText;
-use acts::{import, long, short};
+use acts::{import, long, short, whole};
 
 /// What the management of one server reaches.
 #[derive(Debug, Clone)]
@@ -176,8 +176,8 @@ struct Withdraw {
 }
 
 /// Withdraws a capability until the configuration is read again.
-async fn withdraw(State(managed): Managed, body: Bytes) -> Result<Response, Problem> {
-    let Withdraw { id, version } = parse(&body)?;
+async fn withdraw(State(managed): Managed, request: Request) -> Result<Response, Problem> {
+    let Withdraw { id, version } = parse(&whole(request).await?)?;
     let host = managed.host.clone();
     blocking(&managed, move || {
         Ok(answer(&json!({ "withdrawn": host.remove_soon(&id, &version)? })))
@@ -193,8 +193,8 @@ struct Register {
 }
 
 /// Registers a signed manifest until the server ends.
-async fn register(State(managed): Managed, body: Bytes) -> Result<Response, Problem> {
-    let Register { path } = parse(&body)?;
+async fn register(State(managed): Managed, request: Request) -> Result<Response, Problem> {
+    let Register { path } = parse(&whole(request).await?)?;
     let host = managed.host.clone();
     blocking(&managed, move || {
         if !path.is_absolute() {
@@ -245,7 +245,8 @@ async fn blocking(
     Ok(done.await.map_err(Failure::internal)??)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+/// It may hold a secret: there is no way to read one that is not erased.
+fn parse<T: DeserializeOwned>(body: &SecretBuffer) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let message = format!("the body is not understood: {error}");
         Problem::request(StatusCode::BAD_REQUEST, message)

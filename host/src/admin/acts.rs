@@ -57,8 +57,8 @@ pub(super) fn long<A: Act>(routes: Router<Arc<Management>>) -> Router<Arc<Manage
     routes.route(A::PATH, post(handler))
 }
 
-/// The body of a request for an act. It may hold a key or a secret: it is erased when dropped, and leaves nothing where it grew.
-async fn whole(request: Request) -> Result<SecretBuffer, Problem> {
+/// The body of a request. It may hold a key or a secret: it is erased when dropped, and leaves nothing where it grew.
+pub(super) async fn whole(request: Request) -> Result<SecretBuffer, Problem> {
     let mut whole = SecretBuffer::with_capacity(announced(&request).unwrap_or(0).min(BODY_BYTES_MAX));
     let mut body = request.into_body().into_data_stream();
     while let Some(piece) = body.next().await {
@@ -78,22 +78,11 @@ pub(super) async fn import(State(managed): Managed, request: Request) -> Result<
     let folder = files::open_root(&memory.dir).and_then(|folder| files::unnamed(&folder));
     let file = folder.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
     let mut file = file;
-    // It does not move: what it grew out of would hold a part of the key.
-    let (mut line, mut is_whole) = (SecretBuffer::with_capacity(IMPORT_LINE_BYTES_MAX), false);
+    let mut line = FirstLine::new();
     let mut body = request.into_body().into_data_stream();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| cut_off())?;
-        let mut rest = piece;
-        if !is_whole {
-            let end = rest.iter().position(|byte| *byte == b'\n');
-            let after = rest.split_off(end.unwrap_or(rest.len()));
-            if line.len().saturating_add(rest.len()) > IMPORT_LINE_BYTES_MAX {
-                return Err(Failure::new(Code::InputTooLarge, "the first line of the request has no end").into());
-            }
-            line.extend(&rest);
-            is_whole = end.is_some();
-            rest = after.slice(usize::from(is_whole)..);
-        }
+        let rest = line.take(piece)?;
         let written = tokio::task::spawn_blocking(move || {
             let done = file.write_all(&rest).and_then(|()| Ok(rustix::fs::fstatvfs(&file)?));
             (file, done)
@@ -108,16 +97,47 @@ pub(super) async fn import(State(managed): Managed, request: Request) -> Result<
             return Err(Failure::new(Code::Unavailable, words).into());
         }
     }
-    if !is_whole {
+    if !line.is_whole {
         return Err(cut_off().into());
     }
-    let act: MemoryImport = parse(&line)?;
+    let act: MemoryImport = parse(&line.bytes)?;
     let (clock, ending) = (managed.host.clock(), managed.ending.clone());
     Ok(told(clock, STANDS_MAX, ending, move |tell| {
         let mut file = file;
         file.seek(SeekFrom::Start(0)).map_err(Failure::internal)?;
         act.act(&operator, &mut std::io::BufReader::new(file), tell)
     }))
+}
+
+/// The first line of an import. It holds a key and does not move: what it grew out of would hold a part of that.
+struct FirstLine {
+    bytes: SecretBuffer,
+    is_whole: bool,
+}
+
+impl FirstLine {
+    fn new() -> Self {
+        Self {
+            bytes: SecretBuffer::with_capacity(IMPORT_LINE_BYTES_MAX),
+            is_whole: false,
+        }
+    }
+
+    /// Takes what belongs to it, and returns what stands behind it.
+    fn take(&mut self, mut piece: Bytes) -> Result<Bytes, Failure> {
+        if self.is_whole {
+            return Ok(piece);
+        }
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let after = piece.split_off(end.unwrap_or(piece.len()));
+        if self.bytes.len().saturating_add(piece.len()) > IMPORT_LINE_BYTES_MAX {
+            let words = format!("the first line of the request has more than {IMPORT_LINE_BYTES_MAX} bytes");
+            return Err(Failure::new(Code::InputTooLarge, words));
+        }
+        self.bytes.extend(&piece);
+        self.is_whole = end.is_some();
+        Ok(after.slice(usize::from(self.is_whole)..))
+    }
 }
 
 fn cut_off() -> Failure {

@@ -48,6 +48,27 @@ async fn a_body_in_pieces_is_read_whole_and_one_without_an_end_is_refused() {
     assert_eq!(refused.into_response().status(), 413);
 }
 
+#[test]
+fn the_first_line_of_an_import_stays_where_it_is_up_to_its_bound_and_goes_no_further() {
+    let piece = Bytes::from_static(&[b'a'; 128]);
+    let mut line = FirstLine::new();
+    let place = line.bytes.as_ptr();
+    for _ in 0..IMPORT_LINE_BYTES_MAX / piece.len() {
+        assert!(line.take(piece.clone()).unwrap().is_empty());
+    }
+    assert_eq!(line.bytes.len(), IMPORT_LINE_BYTES_MAX);
+    for more in ["a", "a\nrest"] {
+        let refused = line.take(more.into()).unwrap_err();
+        assert_eq!(refused.code, Code::InputTooLarge, "{more}");
+    }
+    assert!(!line.is_whole);
+    assert_eq!(line.take("\nthe\nrest".into()).unwrap(), "the\nrest");
+    assert_eq!(line.take("and\nmore".into()).unwrap(), "and\nmore");
+    assert!(line.is_whole);
+    assert_eq!(line.bytes.len(), IMPORT_LINE_BYTES_MAX);
+    assert_eq!(line.bytes.as_ptr(), place);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn how_far_an_act_is_that_nobody_reads_is_left_out_and_its_answer_is_not() {
     let lines = unread(STANDS_MAX, |tell| {
