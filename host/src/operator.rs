@@ -10,6 +10,7 @@ mod salvage;
 mod secrets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::{AuditSink, Clock, Code, Event, EventKind, Failure};
 use aral_memory::Secrets;
@@ -29,6 +30,10 @@ pub use memory::{
 pub use moves::{Exported, Imported, MemoryExport, MemoryImport, MemoryRotateEpoch, MemoryRotateKey, NewKey, Rotated};
 pub use salvage::{MemorySalvage, Salvaged};
 pub use secrets::{SecretAnswer, SecretDelete, SecretGet, SecretList, SecretNames, SecretPut, SecretStored};
+
+/// How long what is under way when the server ends has for its answer. Shorter than that server waits for acts, so that how they ended
+/// is on record.
+const HEAR: Duration = Duration::from_secs(1);
 
 /// One verb, with its arguments.
 pub trait Act: Serialize + DeserializeOwned + Send + 'static {
@@ -74,7 +79,7 @@ struct Parts {
     secrets: Option<Secrets>,
     sink: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
-    /// Says `true` once nothing is waited for any more; none: nobody ends it.
+    /// Says `true` once the server ends; none: nobody ends it.
     ending: Option<watch::Receiver<bool>>,
 }
 
@@ -108,7 +113,8 @@ impl Operator {
         })))
     }
 
-    /// In the store of a host that runs. What waits gives up once `ending` says `true`, and is on record as such.
+    /// In the store of a host that runs. Once `ending` says `true`, nothing more begins to wait; what is under way has one second more
+    /// for its answer, and then it is given up and on record as such.
     pub fn of(host: &Host, ending: watch::Receiver<bool>) -> Self {
         Self(Arc::new(Parts {
             storage: host.0.storage.clone(),
@@ -172,7 +178,8 @@ impl Operator {
         self.check_recorded()?;
         match self.0.sink.room() {
             None => Ok(()),
-            Some(room) => Ok(self.wait(room)??),
+            // Nothing is under way meanwhile.
+            Some(room) => Ok(self.wait(Duration::ZERO, room)??),
         }
     }
 
@@ -184,16 +191,19 @@ impl Operator {
         });
     }
 
-    /// Waits for what is asynchronous, until the server ends. On a runtime of its own: where that of the server is shut down, no time
-    /// passes any more, and what waits for it panics.
-    fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+    /// Waits for what is asynchronous, and once the server ends no longer than `still`; where it ends already, that is not even begun. On
+    /// a runtime of its own: where that of the server is shut down, no time passes any more, and what waits for it panics.
+    fn wait<T>(&self, still: Duration, future: impl Future<Output = T>) -> Result<T, Failure> {
+        if self.0.ending.as_ref().is_some_and(|ending| *ending.borrow()) {
+            return Err(Failure::new(Code::Unavailable, "the server ends"));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::internal)?;
         let done = runtime.block_on(async {
             tokio::select! {
                 biased;
                 done = future => Ok(done),
-                () = self.ended() => Err(Failure::new(
+                () = self.ended(still) => Err(Failure::new(
                     Code::Unavailable,
                     "the server ends, and nobody knows whether what it waited for is done",
                 )),
@@ -204,12 +214,12 @@ impl Operator {
         done
     }
 
-    /// Completes once nothing is waited for any more.
-    async fn ended(&self) {
+    /// Completes when the server ends, and `still` has passed since.
+    async fn ended(&self, still: Duration) {
         if let Some(mut ending) = self.0.ending.clone() {
             let is_told = ending.wait_for(|ends| *ends).await.is_ok();
             if is_told {
-                return;
+                return tokio::time::sleep(still).await;
             }
         }
         // Nobody is there who would say so.

@@ -6,7 +6,7 @@ use aral_contract::{EventKind, Failure, SecretError, SecretReference, SecretValu
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Act, Hidden, Operator, Tell};
+use super::{Act, HEAR, Hidden, Operator, Tell};
 use crate::storage::{secret_failure, store_failure};
 
 /// Secrets in one page of a listing.
@@ -84,7 +84,8 @@ impl Act for SecretGet {
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let secrets = operator.secrets()?;
         if !self.reveal {
-            let reference = operator.wait(secrets.locate(&self.name))?.map_err(store_failure)?;
+            let located = operator.wait(HEAR, secrets.locate(&self.name))?;
+            let reference = located.map_err(store_failure)?;
             return Ok(SecretAnswer { reference, value: None });
         }
         let reference = secrets.reference(&self.name);
@@ -136,7 +137,7 @@ impl Act for SecretList {
     type Answer = SecretNames;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let listed = operator.wait(operator.secrets()?.list(self.cursor.as_deref(), PAGE_MAX))?;
+        let listed = operator.wait(HEAR, operator.secrets()?.list(self.cursor.as_deref(), PAGE_MAX))?;
         let page = listed.map_err(store_failure)?;
         let stored = |place: aral_memory::SecretPlace| SecretStored {
             name: place.name,
@@ -157,7 +158,7 @@ impl Operator {
         operation: SecretOperation,
         act: impl Future<Output = Result<T, SecretError>>,
     ) -> Result<T, Failure> {
-        let done = self.wait(act);
+        let done = self.wait(HEAR, act);
         let refused = match &done {
             Ok(done) => done.as_ref().err().map(ToString::to_string),
             Err(failure) => Some(failure.message.clone()),

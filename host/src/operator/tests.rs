@@ -1,7 +1,6 @@
 //! What an act waits for while its server ends.
 
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
 
 use aral_contract::event::{RoomFuture, SecretOperation};
 use aral_contract::secret::SecretFuture;
@@ -12,13 +11,9 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::testing::{Fast, Kept};
 
-/// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(60);
-
-/// An act whose server ends when `true` is sent.
-fn operator(secrets: Option<Secrets>, sink: Arc<dyn AuditSink>) -> (watch::Sender<bool>, Operator) {
+/// One whose server ends when `ending` says `true`.
+fn operator(secrets: Option<Secrets>, sink: Arc<dyn AuditSink>, ending: watch::Receiver<bool>) -> Operator {
     let host = Host::builder().build().unwrap();
-    let (acts, ending) = watch::channel(false);
     let parts = Parts {
         storage: host.0.storage.clone(),
         store: Held::Nobody,
@@ -27,17 +22,18 @@ fn operator(secrets: Option<Secrets>, sink: Arc<dyn AuditSink>) -> (watch::Sende
         clock: host.clock(),
         ending: Some(ending),
     };
-    (acts, Operator(Arc::new(parts)))
+    Operator(Arc::new(parts))
 }
 
 #[test]
 fn what_is_waited_for_has_its_time_also_where_the_runtime_of_the_server_is_gone() {
-    let (_acts, operator) = operator(None, Arc::new(Kept::default()));
+    let (_acts, ending) = watch::channel(false);
+    let operator = operator(None, Arc::new(Kept::default()), ending);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (begun, has_begun) = mpsc::channel();
     let (said, is_said) = mpsc::channel();
     drop(runtime.spawn_blocking(move || {
-        let waited = operator.wait(async {
+        let waited = operator.wait(HEAR, async {
             begun.send(()).unwrap();
             tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await
         });
@@ -59,13 +55,14 @@ fn what_waits_for_room_in_the_log_hears_that_the_server_ends() {
             let begun = self.0.lock().unwrap().take();
             Some(Box::pin(async move {
                 begun.unwrap().send(()).unwrap();
-                tokio::time::sleep(LONG).await;
+                std::future::pending::<()>().await;
                 Ok(())
             }))
         }
     }
     let (begun, has_begun) = mpsc::channel();
-    let (acts, operator) = operator(None, Arc::new(Standing(Mutex::new(Some(begun)))));
+    let (acts, ending) = watch::channel(false);
+    let operator = operator(None, Arc::new(Standing(Mutex::new(Some(begun)))), ending);
     let waiting = std::thread::spawn(move || operator.wait_for_room());
     has_begun.recv().unwrap();
     acts.send_replace(true);
@@ -73,66 +70,123 @@ fn what_waits_for_room_in_the_log_hears_that_the_server_ends() {
     assert_eq!(failure.code, Code::Unavailable, "{failure}");
 }
 
-/// A server for secrets that takes what it is asked for, and says so after a while.
+/// A server for secrets that takes what it is asked for, and says so.
 #[derive(Debug)]
-struct Slow(mpsc::Sender<()>);
+struct Slow {
+    asked: mpsc::Sender<()>,
+    /// When it answers: soon after this says `true`, and not in that moment; none: never.
+    ending: Option<watch::Receiver<bool>>,
+}
+
+impl Slow {
+    async fn answer(&self) {
+        self.asked.send(()).unwrap();
+        let Some(mut ending) = self.ending.clone() else {
+            return std::future::pending::<()>().await;
+        };
+        assert!(ending.wait_for(|ends| *ends).await.is_ok());
+        tokio::task::yield_now().await;
+    }
+}
 
 impl SecretSource for Slow {
     fn read<'a>(&'a self, _: &'a SecretReference) -> SecretFuture<'a, SecretValue> {
         Box::pin(async move {
-            self.0.send(()).unwrap();
-            tokio::time::sleep(LONG).await;
+            self.answer().await;
             Ok(SecretValue::new(b"value".to_vec()))
         })
     }
 
     fn write<'a>(&'a self, reference: &'a SecretReference, _: &'a SecretValue) -> SecretFuture<'a, SecretReference> {
         Box::pin(async move {
-            self.0.send(()).unwrap();
-            tokio::time::sleep(LONG).await;
+            self.answer().await;
             Ok(reference.clone())
         })
     }
 }
 
-#[test]
-fn a_secret_that_is_on_its_way_when_the_server_ends_is_on_record() {
-    let name: aral_contract::id::SecretName = "token".parse().unwrap();
-    let put = SecretPut {
-        name: name.clone(),
-        value: Hidden::new(Zeroizing::new(b"value".to_vec())),
-        rotate: false,
-    };
-    let get = SecretGet { name, reveal: true };
-    assert_on_record(SecretOperation::Write, put);
-    assert_on_record(SecretOperation::Reveal, get);
-}
-
-fn assert_on_record<A: Act>(expected: SecretOperation, act: A) {
-    let (begun, has_begun) = mpsc::channel();
-    let name = "token".parse().unwrap();
+/// One who has his secrets there.
+fn with_secrets_at(vault: Slow, ending: watch::Receiver<bool>) -> (Arc<Kept>, Operator) {
     let parts = SecretsParts {
-        references: [(name, "vault://kv/app#token".parse().unwrap())].into(),
-        vault: Some(Arc::new(Slow(begun))),
+        references: [("token".parse().unwrap(), "vault://kv/app#token".parse().unwrap())].into(),
+        vault: Some(Arc::new(vault)),
         environment: None,
         local: None,
         cache: Default::default(),
     };
     let secrets = Secrets::new(parts, Arc::new(Fast::default())).unwrap();
     let kept = Arc::new(Kept::default());
-    let (acts, operator) = operator(Some(secrets), Arc::clone(&kept) as _);
-    let waiting = std::thread::spawn(move || operator.act(act).map(drop));
-    has_begun.recv().unwrap();
-    acts.send_replace(true);
-    let failure = waiting.join().unwrap().unwrap_err();
-    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    let operator = operator(Some(secrets), Arc::clone(&kept) as _, ending);
+    (kept, operator)
+}
+
+fn put() -> SecretPut {
+    SecretPut {
+        name: "token".parse().unwrap(),
+        value: Hidden::new(Zeroizing::new(b"value".to_vec())),
+        rotate: false,
+    }
+}
+
+/// Why the one thing on record was refused.
+fn refused(kept: &Kept, expected: SecretOperation) -> Option<String> {
     let events = kept.take();
     let [EventKind::SecretAccess { operation, refused, .. }] = &events[..] else {
         panic!("{events:?}")
     };
     assert_eq!(*operation, expected);
-    assert!(
-        refused.as_ref().unwrap().contains("nobody knows whether"),
-        "{refused:?}"
-    );
+    refused.clone()
+}
+
+#[test]
+fn a_secret_that_is_on_its_way_when_the_server_ends_is_on_record() {
+    let get = SecretGet {
+        name: "token".parse().unwrap(),
+        reveal: true,
+    };
+    assert_on_record(SecretOperation::Write, put());
+    assert_on_record(SecretOperation::Reveal, get);
+}
+
+fn assert_on_record<A: Act>(expected: SecretOperation, act: A) {
+    let (asked, is_asked) = mpsc::channel();
+    let (acts, ending) = watch::channel(false);
+    let (kept, operator) = with_secrets_at(Slow { asked, ending: None }, ending);
+    let waiting = std::thread::spawn(move || operator.act(act).map(drop));
+    is_asked.recv().unwrap();
+    acts.send_replace(true);
+    let failure = waiting.join().unwrap().unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    let refused = refused(&kept, expected).unwrap();
+    assert!(refused.contains("nobody knows whether"), "{refused}");
+}
+
+#[test]
+fn a_secret_that_is_about_to_be_stored_when_the_server_ends_is_waited_for() {
+    let (asked, is_asked) = mpsc::channel();
+    let (acts, ending) = watch::channel(false);
+    let vault = Slow {
+        asked,
+        ending: Some(ending.clone()),
+    };
+    let (kept, operator) = with_secrets_at(vault, ending);
+    let waiting = std::thread::spawn(move || operator.act(put()));
+    is_asked.recv().unwrap();
+    acts.send_replace(true);
+    let stored = waiting.join().unwrap();
+    assert_eq!(stored.unwrap().to_string(), "vault://kv/app#token");
+    assert_eq!(refused(&kept, SecretOperation::Write), None);
+}
+
+#[test]
+fn a_secret_whose_turn_comes_when_the_server_ends_is_not_on_its_way_any_more() {
+    let (asked, is_asked) = mpsc::channel();
+    let (acts, ending) = watch::channel(false);
+    let (kept, operator) = with_secrets_at(Slow { asked, ending: None }, ending);
+    acts.send_replace(true);
+    let failure = operator.act(put()).unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    assert!(is_asked.try_recv().is_err(), "it was begun all the same");
+    let refused = refused(&kept, SecretOperation::Write);
+    assert_eq!(refused.as_deref(), Some("the server ends"));
 }

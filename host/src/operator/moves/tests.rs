@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::config::Config;
 use crate::host::Host;
-use crate::operator::{MemoryCheck, StoreChecked};
+use crate::operator::{HEAR, MemoryCheck, StoreChecked};
 use crate::testing::Kept;
 
 struct Lab {
@@ -315,10 +315,10 @@ fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
     let token: SecretName = "token".parse().unwrap();
     let put = |text: &str| {
         let value = SecretValue::new(text.as_bytes().to_vec());
-        lab.operator.wait(secrets.put(&token, &value)).unwrap().unwrap();
+        lab.operator.wait(HEAR, secrets.put(&token, &value)).unwrap().unwrap();
     };
     let get = || {
-        let read = lab.operator.wait(secrets.get(&token)).unwrap();
+        let read = lab.operator.wait(HEAR, secrets.get(&token)).unwrap();
         read.map(|value| String::from_utf8(value.expose().to_vec()).unwrap())
     };
     put("one");
