@@ -195,7 +195,7 @@ impl Operator {
     /// a runtime of its own: where that of the server is shut down, no time passes any more, and what waits for it panics.
     fn wait<T>(&self, still: Duration, future: impl Future<Output = T>) -> Result<T, Failure> {
         if self.0.ending.as_ref().is_some_and(|ending| *ending.borrow()) {
-            return Err(Failure::new(Code::Unavailable, "the server ends"));
+            return Err(ends());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::internal)?;
@@ -203,10 +203,7 @@ impl Operator {
             tokio::select! {
                 biased;
                 done = future => Ok(done),
-                () = self.ended(still) => Err(Failure::new(
-                    Code::Unavailable,
-                    "the server ends, and nobody knows whether what it waited for is done",
-                )),
+                () = self.ended(still) => Err(ends()),
             }
         });
         // A write that was given up may hang.
@@ -225,6 +222,10 @@ impl Operator {
         // Nobody is there who would say so.
         std::future::pending().await
     }
+}
+
+fn ends() -> Failure {
+    Failure::new(Code::Unavailable, "the server ends")
 }
 
 #[cfg(test)]

@@ -151,14 +151,25 @@ impl Act for SecretList {
 }
 
 impl Operator {
-    /// Waits for it, and notes how it ended: also that nobody knows, since what was given up may be done.
+    /// Waits for it, and notes how it ended: of a change also that nobody knows, since what was given up may be done.
     fn noting_secret<T>(
         &self,
         secret: &SecretName,
         operation: SecretOperation,
         act: impl Future<Output = Result<T, SecretError>>,
     ) -> Result<T, Failure> {
-        let done = self.wait(HEAR, act);
+        let mut is_begun = false;
+        let act = async {
+            is_begun = true;
+            act.await
+        };
+        let done = self.wait(HEAR, act).map_err(|mut failure| {
+            let changes = matches!(operation, SecretOperation::Write | SecretOperation::Delete);
+            if is_begun && changes {
+                failure.message.push_str(", and nobody knows whether it was done");
+            }
+            failure
+        });
         let refused = match &done {
             Ok(done) => done.as_ref().err().map(ToString::to_string),
             Err(failure) => Some(failure.message.clone()),

@@ -68,6 +68,8 @@ fn what_waits_for_room_in_the_log_hears_that_the_server_ends() {
     acts.send_replace(true);
     let failure = waiting.join().unwrap().unwrap_err();
     assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    // Nothing is in doubt.
+    assert_eq!(failure.message, "the server ends");
 }
 
 /// A server for secrets that takes what it is asked for, and says so.
@@ -101,6 +103,13 @@ impl SecretSource for Slow {
         Box::pin(async move {
             self.answer().await;
             Ok(reference.clone())
+        })
+    }
+
+    fn delete<'a>(&'a self, _: &'a SecretReference) -> SecretFuture<'a, ()> {
+        Box::pin(async move {
+            self.answer().await;
+            Ok(())
         })
     }
 }
@@ -140,15 +149,17 @@ fn refused(kept: &Kept, expected: SecretOperation) -> Option<String> {
 
 #[test]
 fn a_secret_that_is_on_its_way_when_the_server_ends_is_on_record() {
-    let get = SecretGet {
-        name: "token".parse().unwrap(),
-        reveal: true,
-    };
-    assert_on_record(SecretOperation::Write, put());
-    assert_on_record(SecretOperation::Reveal, get);
+    let name: aral_contract::id::SecretName = "token".parse().unwrap();
+    let delete = SecretDelete { name: name.clone() };
+    let get = SecretGet { name, reveal: true };
+    let in_doubt = "the server ends, and nobody knows whether it was done";
+    assert_on_record(SecretOperation::Write, put(), in_doubt);
+    assert_on_record(SecretOperation::Delete, delete, in_doubt);
+    // It was not handed out, and everybody knows that.
+    assert_on_record(SecretOperation::Reveal, get, "the server ends");
 }
 
-fn assert_on_record<A: Act>(expected: SecretOperation, act: A) {
+fn assert_on_record<A: Act>(expected: SecretOperation, act: A, words: &str) {
     let (asked, is_asked) = mpsc::channel();
     let (acts, ending) = watch::channel(false);
     let (kept, operator) = with_secrets_at(Slow { asked, ending: None }, ending);
@@ -157,8 +168,8 @@ fn assert_on_record<A: Act>(expected: SecretOperation, act: A) {
     acts.send_replace(true);
     let failure = waiting.join().unwrap().unwrap_err();
     assert_eq!(failure.code, Code::Unavailable, "{failure}");
-    let refused = refused(&kept, expected).unwrap();
-    assert!(refused.contains("nobody knows whether"), "{refused}");
+    assert_eq!(failure.message, words);
+    assert_eq!(refused(&kept, expected).as_deref(), Some(words));
 }
 
 #[test]
