@@ -19,8 +19,8 @@ use crate::key::hex;
 use crate::record::RecordName;
 use crate::store::StoreError;
 
-/// Places that are looked up, and records that are taken out, at once. Bounds memory. As many as are taken out with one commit:
-/// each one that is takes a look through all slots.
+/// Places that are looked up, records that are taken out, and namespaces that are counted anew, at once. Bounds memory, and how long
+/// who writes meanwhile waits. As many as are taken out with one commit: each one that is takes a look through all slots.
 const AT_ONCE: usize = GROUP_RECORDS_MAX / (SLOTS_MAX + 1);
 
 /// A record that does not open, or all records of a namespace whose name does not.
@@ -79,7 +79,7 @@ impl SealedStore {
     /// `delete` says is taken out and its keys destroyed: whatever of it could still be saved must be saved before. Reading and
     /// writing go on meanwhile. It ends where `progress` says so, which is asked before each commit that takes something
     /// out: what was taken out until then was told of, and what was only found stays. After that only those namespaces are counted
-    /// anew of which something is gone.
+    /// anew of which something is gone, many of them with one commit.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while keys are rotated or a backup is made; [`StoreError::Corrupt`] if the database cannot be
@@ -172,10 +172,11 @@ impl SealedStore {
         };
         let _at_its_end = progress(&checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
+        let changed: Vec<NamespacePlace> = changed.into_iter().collect();
         let mut recounted = Ok(());
-        for namespace in changed {
-            let one = self.0.submit(Work::Recount { namespace }).map(drop);
-            recounted = recounted.and(one);
+        for some in changed.chunks(AT_ONCE) {
+            let works = some.iter().map(|namespace| Work::Recount { namespace: *namespace });
+            recounted = recounted.and(self.0.submit_all(works.collect()));
         }
         looked.and(discarded).and(recounted).map(|()| checked)
     }

@@ -2345,6 +2345,61 @@ fn a_check_that_is_ended_takes_out_nothing_more_and_tells_what_it_found() {
     assert_eq!(check(&store, true).0.deleted, 5);
 }
 
+#[test]
+fn a_check_that_is_ended_counts_anew_with_one_commit_where_it_took_something_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    let namespaces: Vec<Namespace> = (0..300).map(|index| namespace(&format!("notes-{index}"))).collect();
+    let puts = namespaces.iter().map(|namespace| work::Work::Apply {
+        space: Space::Memory,
+        namespace: namespace.clone(),
+        operations: ["a", "b"]
+            .map(|text| Operation::Put(write(text, text.as_bytes())))
+            .into(),
+        quota: Quota::UNLIMITED,
+    });
+    store.0.submit_all(puts.collect()).unwrap();
+    for namespace in &namespaces {
+        let place = {
+            let keys = store.0.keys.load();
+            let root = keys.newest();
+            root.place(&root.namespace_place(Space::Memory, namespace), &name("a"))
+        };
+        let at = tree::key(tree::prefix::RECORD, &[&place]);
+        let mut entry = store.0.tree.get(&at).unwrap().unwrap().to_vec();
+        *entry.last_mut().unwrap() ^= 1;
+        lay(&store, at, Some(entry));
+    }
+    let delete = Delete {
+        damaged: true,
+        nameless: false,
+    };
+    let commit = || store.0.tree.commit().unwrap().number;
+    let mut ended_at = None;
+    let (mut deleted, mut found) = (0, 0);
+    let checked = store.check(
+        delete,
+        &mut |now| {
+            deleted = now.deleted;
+            if deleted == 0 {
+                return ControlFlow::Continue(());
+            }
+            ended_at.get_or_insert_with(commit);
+            ControlFlow::Break(())
+        },
+        &mut |_| found += 1,
+    );
+    assert!(matches!(checked, Err(StoreError::Invalid(_))), "{checked:?}");
+    assert_eq!((deleted, found), (235, 235));
+    assert_eq!(commit() - ended_at.unwrap(), 1);
+    let memory = store.memory();
+    let records = namespaces
+        .iter()
+        .map(|namespace| memory.usage(namespace).unwrap().records);
+    assert_eq!(records.sum::<u64>(), 600 - 235);
+    assert_eq!(check(&store, true).0.deleted, 300 - 235);
+}
+
 /// A name without records says nothing of anything, and keeps nothing from going on.
 #[test]
 fn a_name_that_does_not_open_and_has_no_records_stops_nothing() {
