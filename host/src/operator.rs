@@ -192,7 +192,8 @@ impl Operator {
     }
 
     /// Waits for what is asynchronous, and once the server ends no longer than `still`; where it ends already, that is not even begun. On
-    /// a runtime of its own: where that of the server is shut down, no time passes any more, and what waits for it panics.
+    /// a runtime of its own: where that of the server is shut down, no time passes any more, and what waits for it panics. What is
+    /// started on it ends with it, which [`SecretSource`](aral_contract::SecretSource) says to who makes one.
     fn wait<T>(&self, still: Duration, future: impl Future<Output = T>) -> Result<T, Failure> {
         if self.0.ending.as_ref().is_some_and(|ending| *ending.borrow()) {
             return Err(ends());

@@ -217,6 +217,9 @@ pub enum SecretError {
 pub type SecretFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SecretError>> + Send + 'a>>;
 
 /// A place that keeps secrets. It answers for references of its own scheme alone; caching is not its business.
+///
+/// It may be asked on any runtime, also on one that ends with the answer: what an operator asks for has one of its own. So what has to
+/// outlive an answer, such as the task of a connection that is kept for the next question, runs on a runtime that the source holds.
 pub trait SecretSource: Send + Sync + fmt::Debug {
     /// The value at `reference`. Called when no valid copy is cached.
     fn read<'a>(&'a self, reference: &'a SecretReference) -> SecretFuture<'a, SecretValue>;
