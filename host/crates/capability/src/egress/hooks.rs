@@ -187,4 +187,16 @@ impl WasiHttpHooks for Hooks {
             ErrorCode::HttpProtocolError
         }
     }
+
+    // The library's own write a warning for each request.
+
+    fn p2_error_from_connect(&mut self, error: &std::io::Error) -> ErrorCode {
+        tracing::debug!(%error, "a guest's request found no connection");
+        ErrorCode::ConnectionRefused
+    }
+
+    fn p2_error_from_tls(&mut self, error: &std::io::Error) -> ErrorCode {
+        tracing::debug!(%error, "a guest's request found no connection over TLS");
+        ErrorCode::TlsProtocolError
+    }
 }

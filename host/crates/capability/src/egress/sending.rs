@@ -76,11 +76,16 @@ impl Sending<'_> {
     }
 
     /// The guest hands a request over. The error code is the guest's to see; any other error ends its call.
+    ///
+    /// Without a path it means the root. The library would refuse it with a warning in the log of the host, before the hooks count
+    /// or record anything: as many of them as the guest likes.
     pub(crate) fn handle(
         &mut self,
         request: Resource<HostOutgoingRequest>,
         options: Option<Resource<RequestOptions>>,
     ) -> wasmtime::Result<Result<Resource<HostFutureIncomingResponse>, ErrorCode>> {
+        let path = &mut self.table.get_mut(&request)?.path_with_query;
+        *path = path.take().or_else(|| Some("/".to_owned()));
         let (table, http) = (&mut *self.table, &mut *self.http);
         let handled = self.hooks.sending(request.rep(), |hooks| {
             let mut view = WasiHttpCtxView {
@@ -94,5 +99,42 @@ impl Sending<'_> {
             Ok(response) => Ok(Ok(response)),
             Err(error) => Ok(Err(types::Host::convert_error_code(&mut self.view(), error)?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aral_contract::Limits;
+    use serde_json::json;
+
+    use super::*;
+    use crate::trial::{self, Trial, Warnings};
+
+    #[tokio::test]
+    async fn a_request_without_a_path_is_for_the_root_and_writes_no_warning() {
+        let trial = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let mut hooks = Hooks::new(Arc::clone(&trial.call));
+        let (mut table, mut http) = (ResourceTable::new(), WasiHttpCtx::new());
+        let mut sending = Sending {
+            hooks: &mut hooks,
+            table: &mut table,
+            http: &mut http,
+        };
+        let warnings = Warnings::default();
+        let _listening = tracing::subscriber::set_default(warnings.clone());
+        for _ in 0..100 {
+            let headers = sending.table.push(FieldMap::new_mutable(1_000)).unwrap();
+            let request = sending.new_request(headers).unwrap();
+            let authority = Some("a.example".to_owned());
+            let set = sending.set_authority(Resource::new_borrow(request.rep()), authority);
+            assert_eq!(set.unwrap(), Ok(()));
+            sending.handle(request, None).unwrap().unwrap();
+        }
+        assert_eq!(warnings.count(), 0);
+        let denied = trial.kept.host_calls();
+        assert_eq!(denied.len(), 100, "each was asked of the grant, and recorded");
+        assert!(denied.iter().all(|(_, target, _)| target == "https://a.example"));
     }
 }

@@ -14,6 +14,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::hooks::Hooks;
@@ -541,6 +542,31 @@ async fn an_answer_that_nobody_reads_holds_no_connection_once_that_has_ended() {
     let _ended = Box::into_pin(driver).await;
     let (status, _) = get(&trial, &origin).await.unwrap();
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn servers_that_fail_write_no_warnings_into_the_log_of_the_host() {
+    let listener = Listener::dripping("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await;
+    let origin = listener.origin("http", "127.0.0.1");
+    let limits = Limits {
+        http_ms: 1_000,
+        ..limits()
+    };
+    let trial = trial(read(&origin), limits, LOOPBACK, EgressOptions::default());
+    let warnings = trial::Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let mut hooks = Hooks::new(Arc::clone(&trial.call));
+    let first = request(Method::GET, &origin);
+    let sent = Box::into_pin(hooks.send_request(first, None, Box::new(async { Ok(()) })));
+    let (_unread, driver) = sent.await.unwrap();
+    // The library writes a warning of an error.
+    assert!(Box::into_pin(driver).await.is_ok());
+    let failed = || std::io::Error::other("unreachable");
+    let code = hooks.p2_error_from_connect(&failed());
+    assert!(matches!(code, ErrorCode::ConnectionRefused), "{code:?}");
+    let code = hooks.p2_error_from_tls(&failed());
+    assert!(matches!(code, ErrorCode::TlsProtocolError), "{code:?}");
+    assert_eq!(warnings.count(), 0);
 }
 
 #[tokio::test]
