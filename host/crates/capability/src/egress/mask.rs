@@ -9,6 +9,7 @@
 
 mod body;
 mod escape;
+mod marks;
 mod needle;
 mod view;
 
@@ -16,7 +17,6 @@ mod view;
 mod tests;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use aral_contract::SecretValue;
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 pub(super) use body::masked;
 use escape::Escape;
+use marks::Marks;
 use needle::Needle;
 use view::View;
 
@@ -88,9 +89,9 @@ impl Echoes {
     /// The same bytes, echoes overwritten.
     fn mask_whole(self: &Arc<Self>, bytes: &[u8]) -> Vec<u8> {
         let mut masked = bytes.to_vec();
-        let mut marks = Vec::new();
-        Masker::new(Arc::clone(self)).feed(bytes, &mut marks);
-        overwrite(&mut masked, 0, &marks);
+        let mut masker = Masker::new(Arc::clone(self));
+        masker.feed(bytes);
+        masker.marks.overwrite(&mut masked, 0);
         masked
     }
 
@@ -109,20 +110,10 @@ impl Echoes {
     }
 }
 
-/// Overwrites what is marked of `bytes`, which begin at `start` of the stream.
-fn overwrite(bytes: &mut [u8], start: u64, marks: &[Range<u64>]) {
-    let within = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX);
-    for mark in marks {
-        let (from, to) = (within(mark.start), within(mark.end).min(bytes.len()));
-        if let Some(echo) = bytes.get_mut(from..to) {
-            echo.fill(MASK);
-        }
-    }
-}
-
-/// Reads a stream in every way at once, and says where echoes are.
+/// Reads a stream in every way at once, and marks where echoes are.
 struct Masker {
     views: Vec<View>,
+    marks: Marks,
     position: u64,
     /// Zeros in a row so far.
     zeros: usize,
@@ -135,19 +126,20 @@ impl Masker {
                 .into_iter()
                 .map(|escape| View::new(escape, &echoes))
                 .collect(),
+            marks: Marks::default(),
             position: 0,
             zeros: 0,
         }
     }
 
-    /// Reads on, and adds the places of echoes that end here.
-    fn feed(&mut self, bytes: &[u8], marks: &mut Vec<Range<u64>>) {
+    /// Reads on, and marks the places of echoes that end here.
+    fn feed(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.zeros = if *byte == 0 { self.zeros.saturating_add(1) } else { 0 };
             // Those of wide characters say nothing, and stand within escapes as well.
             if !(1..=ZEROS_MAX).contains(&self.zeros) {
                 for view in &mut self.views {
-                    view.feed(*byte, self.position, marks);
+                    view.feed(*byte, self.position, &mut self.marks);
                 }
             }
             self.position = self.position.saturating_add(1);

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Echoes, Masker, overwrite};
+use super::{Echoes, Masker};
 
 /// The same body, echoes overwritten.
 pub(in super::super) fn masked(inner: WasiBody, echoes: Arc<Echoes>) -> WasiBody {
@@ -45,7 +45,6 @@ struct MaskedBody {
 impl MaskedBody {
     /// Takes bytes in, and gives out what no echo can reach any more.
     fn take(&mut self, bytes: &[u8]) -> Option<Bytes> {
-        let mut marks = Vec::new();
         let length = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         // As it was sent: what is found in it changes nothing here.
         if let Some(zero) = bytes.iter().rposition(|byte| *byte == 0) {
@@ -53,8 +52,8 @@ impl MaskedBody {
             self.last_zero = Some(at.saturating_add(length(zero)));
         }
         self.held.extend_from_slice(bytes);
-        self.masker.feed(bytes, &mut marks);
-        overwrite(&mut self.held, self.held_from, &marks);
+        self.masker.feed(bytes);
+        self.masker.marks.overwrite(&mut self.held, self.held_from);
         let zeros = self.last_zero.is_some_and(|zero| zero >= self.held_from);
         let free = self.held.len().checked_sub(self.echoes.held_back(zeros))?;
         self.release(free)

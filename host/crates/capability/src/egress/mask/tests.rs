@@ -416,6 +416,25 @@ fn a_hostile_answer_takes_time_in_proportion_to_its_length() {
     );
 }
 
+#[test]
+fn of_a_secret_that_repeats_itself_each_byte_is_overwritten_once() {
+    // An echo ends at every byte of the answer.
+    let echoes = echoes(&"a".repeat(4_000));
+    let answer = vec![b'a'; 1 << 16];
+    for size in [1, 1 << 15] {
+        let mut masker = Masker::new(Arc::clone(&echoes));
+        let (mut out, mut overwritten) = (answer.clone(), 0);
+        for piece in answer.chunks(size) {
+            masker.feed(piece);
+            let fresh = masker.marks.fresh.iter();
+            overwritten += fresh.map(|mark| mark.end - mark.start).sum::<u64>();
+            masker.marks.overwrite(&mut out, 0);
+        }
+        assert_eq!(overwritten, 1 << 16, "in pieces of {size}");
+        assert!(out.iter().all(|byte| *byte == MASK));
+    }
+}
+
 proptest! {
     /// Whatever stands around it and however it is cut, an echo is gone, and the length is what it was.
     #[test]
@@ -437,11 +456,10 @@ proptest! {
         let character = |byte: u8| [vec![0; zeros.0], vec![byte], vec![0; zeros.1]].concat();
         let mut out: Vec<u8> = text.bytes().flat_map(character).collect();
         let mut masker = Masker::new(echoes(&secret));
-        let mut marks = Vec::new();
         for piece in out.chunks(cut) {
-            masker.feed(piece, &mut marks);
+            masker.feed(piece);
         }
-        overwrite(&mut out, 0, &marks);
+        masker.marks.overwrite(&mut out, 0);
         let width = zeros.0 + 1 + zeros.1;
         let echo = &out[before.len() * width..(before.len() + spelling.len()) * width];
         prop_assert!(echo.iter().all(|byte| matches!(*byte, MASK | 0)), "{:?} of {text:?}", String::from_utf8_lossy(&out));

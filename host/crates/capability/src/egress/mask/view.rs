@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Echoes;
 use super::escape::{Escape, Unescaper};
+use super::marks::Marks;
 use super::needle::{Needle, canonical, is_base64};
 
 /// Bytes in a row that may stand within an echo and say nothing: line ends in base64, and zeros that were escaped.
@@ -62,7 +63,7 @@ impl View {
 
     /// Reads one byte, and adds the places of echoes that end with it. The zeros of wide characters are left out by whoever reads:
     /// an escape has them between its letters, too.
-    pub(super) fn feed(&mut self, byte: u8, at: u64, marks: &mut Vec<Range<u64>>) {
+    pub(super) fn feed(&mut self, byte: u8, at: u64, marks: &mut Marks) {
         let digit_due = !self.late.is_empty() && self.follow(byte, at, marks);
         let mut read = self.unescaper.feed(byte, at);
         while let Some((byte, span)) = read.take() {
@@ -74,25 +75,25 @@ impl View {
     }
 
     /// Goes on with what may have begun in the middle of an escape. True: an echo ends within a base64 digit.
-    fn follow(&mut self, byte: u8, at: u64, marks: &mut Vec<Range<u64>>) -> bool {
+    fn follow(&mut self, byte: u8, at: u64, marks: &mut Marks) -> bool {
         let needles = &self.echoes.needles;
         let mut digit_due = false;
         self.late.retain_mut(|late| {
             late.feed(needles, byte, at, &mut |needle, start| {
-                marks.push(start..at.saturating_add(1));
+                marks.add(start..at.saturating_add(1));
                 digit_due |= needle.ends_within_digit;
             })
         });
         digit_due
     }
 
-    fn take(&mut self, byte: u8, span: &Range<u64>, marks: &mut Vec<Range<u64>>) {
+    fn take(&mut self, byte: u8, span: &Range<u64>, marks: &mut Marks) {
         if self.silence.covers(byte) {
             return;
         }
         let byte = canonical(byte);
         if std::mem::take(&mut self.digit_due) && is_base64(byte) {
-            marks.push(span.clone());
+            marks.add(span.clone());
         }
         let before = self.last.replace(span.start);
         if self.idle {
@@ -114,7 +115,7 @@ impl View {
                 let behind = needle.len().saturating_add(usize::from(needle.begins_within_digit));
                 let first = self.starts.len().saturating_sub(behind);
                 let start = self.starts.get(first).copied().unwrap_or_default();
-                marks.push(start..span.end);
+                marks.add(start..span.end);
                 self.digit_due |= needle.ends_within_digit;
             }
         }
