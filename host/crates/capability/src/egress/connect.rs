@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::host_pattern::{Host, Origin, Scheme};
+use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{CertificateResult, ErrorKind};
@@ -30,7 +31,8 @@ type Load = dyn Fn() -> CertificateResult + Send + Sync;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// TLS for outgoing connections: versions 1.3 and 1.2, the authorities of the system and those the operator adds.
+/// TLS for outgoing connections: versions 1.3 and 1.2, the authorities of the system and those the operator adds, and a whole
+/// handshake each time.
 pub(super) struct Tls {
     extra_roots: Vec<CertificateDer<'static>>,
     load: Arc<Load>,
@@ -99,6 +101,9 @@ impl Tls {
         let builder = builder.map_err(|error| error.to_string())?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A session that is taken up again skips the certificate, for as long as the server gives new tickets, and tells the server
+        // which requests are of one host, whatever their personas.
+        config.resumption = Resumption::disabled();
         Ok((TlsConnector::from(Arc::new(config)), keep))
     }
 }

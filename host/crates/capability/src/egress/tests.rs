@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
+use rustls::HandshakeKind;
 use serde_json::{Value, json};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -591,6 +592,22 @@ async fn tls_is_verified_against_the_name_of_the_url() {
         .unwrap_err();
     assert!(matches!(error, Error::TlsCertificateError), "{error}");
     assert!(Egress::new(options(Some("no certificate"))).is_err());
+}
+
+#[tokio::test]
+async fn no_tls_session_is_taken_up_again() {
+    let (listener, authority) = Listener::tls("good.test", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let names = NameServer::start(&[("good.test", &["127.0.0.1"])]).await;
+    let options = EgressOptions {
+        nameservers: vec![names.address()],
+        extra_roots_pem: Some(authority.into_bytes()),
+        ..EgressOptions::default()
+    };
+    let trial = trial(read("*"), limits(), LOOPBACK, options);
+    for _ in 0..2 {
+        get(&trial, &listener.origin("https", "good.test")).await.unwrap();
+    }
+    assert_eq!(listener.handshakes(), [HandshakeKind::Full; 2]);
 }
 
 #[test]

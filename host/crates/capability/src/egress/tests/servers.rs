@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::HandshakeKind;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -16,6 +17,7 @@ pub(in crate::egress) struct Listener {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     seen: Arc<Mutex<String>>,
+    handshakes: Arc<Mutex<Vec<HandshakeKind>>>,
 }
 
 async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
@@ -44,6 +46,7 @@ impl Listener {
             address,
             accepted: Arc::default(),
             seen: Arc::default(),
+            handshakes: Arc::default(),
         };
         (listener, this)
     }
@@ -88,7 +91,8 @@ impl Listener {
         this
     }
 
-    /// The same over TLS, with a certificate for `name`; also gives the authority that signed it, as PEM.
+    /// The same over TLS, with a certificate for `name` and tickets for whoever would come back; also gives the
+    /// authority that signed it, as PEM.
     pub(in crate::egress) async fn tls(name: &str, response: &'static str) -> (Self, String) {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -112,13 +116,14 @@ impl Listener {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let (listener, this) = Self::bind().await;
-        let accepted = Arc::clone(&this.accepted);
+        let (accepted, handshakes) = (Arc::clone(&this.accepted), Arc::clone(&this.handshakes));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 accepted.fetch_add(1, Ordering::SeqCst);
-                let acceptor = acceptor.clone();
+                let (acceptor, handshakes) = (acceptor.clone(), Arc::clone(&handshakes));
                 tokio::spawn(async move {
                     if let Ok(mut stream) = acceptor.accept(stream).await {
+                        handshakes.lock().unwrap().extend(stream.get_ref().1.handshake_kind());
                         head(&mut stream).await;
                         answer(&mut stream, response.as_bytes()).await;
                     }
@@ -142,6 +147,11 @@ impl Listener {
 
     pub(in crate::egress) fn seen(&self) -> String {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Those of TLS that came to an end.
+    pub(in crate::egress) fn handshakes(&self) -> Vec<HandshakeKind> {
+        self.handshakes.lock().unwrap().clone()
     }
 }
 
