@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ const OPEN_FILES_MAX: u64 = 64;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Longest part of a command line that is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
+/// How long pipes may stay open behind a program that has ended, until those of its group that die with it have closed theirs.
+const REST: Duration = Duration::from_millis(100);
 /// Programs that all guests together run at once. Stops many calls from taking the memory and the processors of the machine
 /// outside of what bounds each of them.
 const PROGRAMS_AT_ONCE_MAX: usize = 64;
@@ -179,7 +182,7 @@ async fn run(
         tracing::warn!(program, %error, "a granted program did not start");
         Error::Unavailable("the program did not start".to_owned())
     })?;
-    let ended = timeout_at(until, attend(&mut child, group, stdin, limits.exec_output_bytes)).await;
+    let ended = timeout_at(until, attend(&mut child, group, stdin, limits.exec_output_bytes, until)).await;
     match ended {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => {
@@ -194,32 +197,59 @@ async fn run(
 }
 
 /// Feeds, reads and waits. Dropped at any point, it kills the group.
-async fn attend(child: &mut Child, group: GroupKiller, stdin: &[u8], output_bytes: u64) -> std::io::Result<Output> {
+async fn attend(
+    child: &mut Child,
+    group: GroupKiller,
+    stdin: &[u8],
+    output_bytes: u64,
+    until: Instant,
+) -> std::io::Result<Output> {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| std::io::Error::other("the child has no number"))?;
     let exited = watch(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?;
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
     let budget = AtomicU64::new(output_bytes);
-    let feed = async {
-        if let Some(mut input) = input {
-            // A program that does not read its input is no failure; the pipe closes here either way.
-            let _broken_pipe = input.write_all(stdin).await;
+    {
+        let feed = async {
+            if let Some(mut input) = input {
+                // A program that does not read its input is no failure; the pipe closes here either way.
+                let _broken_pipe = input.write_all(stdin).await;
+            }
+        };
+        let mut pipes = pin!(async {
+            let ((), out, err) = tokio::join!(
+                feed,
+                collect(out, &budget, &mut stdout),
+                collect(err, &budget, &mut stderr)
+            );
+            out.and(err)
+        });
+        let mut end = pin!(async {
+            let ready = exited.readable().await.map(drop);
+            // The child is a zombie now and still owns its group's number: what it left running goes with it.
+            drop(group);
+            ready
+        });
+        tokio::select! {
+            biased;
+            closed = &mut pipes => {
+                closed?;
+                end.await?;
+            }
+            ended = &mut end => {
+                ended?;
+                // All that the program wrote is in the pipes. Whoever left its group may hold them open for as long as it likes.
+                let rest = timeout_at(until.min(Instant::now() + REST), pipes).await;
+                rest.unwrap_or(Ok(()))?;
+            }
         }
-    };
-    let end = async {
-        let ready = exited.readable().await.map(drop);
-        // The child is a zombie now and still owns its group's number: what it left running goes with it.
-        drop(group);
-        ready
-    };
-    let ((), out, err, end) = tokio::join!(feed, collect(out, &budget), collect(err, &budget), end);
-    end?;
-    let ((stdout, cut_out), (stderr, cut_err)) = (out?, err?);
+    }
     Ok(Output {
         status: status(child.wait().await?),
-        stdout,
-        stderr,
-        truncated: cut_out || cut_err,
+        truncated: !stdout.is_whole() || !stderr.is_whole(),
+        stdout: stdout.bytes,
+        stderr: stderr.bytes,
     })
 }
 
@@ -232,23 +262,41 @@ fn watch(process: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(process, Interest::READABLE)
 }
 
-/// Reads to the end, keeps what the budget of both streams still covers and throws the rest away.
-async fn collect(stream: Option<impl AsyncRead + Unpin>, budget: &AtomicU64) -> std::io::Result<(Vec<u8>, bool)> {
-    let (mut kept, mut cut) = (Vec::new(), false);
+/// What is kept of a stream.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Some was thrown away.
+    cut: bool,
+    /// There is no more to come.
+    ended: bool,
+}
+
+impl Kept {
+    fn is_whole(&self) -> bool {
+        self.ended && !self.cut
+    }
+}
+
+/// Reads to the end, keeps what the budget of both streams still covers and throws the rest away. Dropped at any point, it has kept
+/// what there was.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, budget: &AtomicU64, kept: &mut Kept) -> std::io::Result<()> {
     let Some(mut stream) = stream else {
-        return Ok((kept, cut));
+        kept.ended = true;
+        return Ok(());
     };
     let mut chunk = vec![0; 16 << 10];
     loop {
         let length = stream.read(&mut chunk).await?;
         let read = chunk.get(..length).unwrap_or_default();
         if read.is_empty() {
-            return Ok((kept, cut));
+            kept.ended = true;
+            return Ok(());
         }
         let left = budget.load(Ordering::Relaxed);
         let taken = read.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        kept.extend(read.iter().take(taken));
-        cut |= taken < read.len();
+        kept.bytes.extend(read.iter().take(taken));
+        kept.cut |= taken < read.len();
         // Both streams are read by one task: nothing happens between the load and the store.
         budget.store(
             left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX)),

@@ -167,6 +167,26 @@ async fn what_a_program_leaves_behind_dies_with_it() {
 }
 
 #[tokio::test]
+async fn who_leaves_the_group_with_the_pipes_open_holds_back_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("number");
+    // The program ends once the other one is in a session of its own, where it keeps all three pipes.
+    let script = format!(
+        "exec 3<&0; setsid sh -c 'echo $$ > {0}; exec sleep 64.0625' <&3 & until [ -s {0} ]; do sleep 0.01; done; echo done",
+        file.display()
+    );
+    let input = vec![0; 1 << 20];
+    let ended = run("/bin/sh", &texts(&["-c", &script]), &input, &limits(60_000, 1000)).await;
+    let number = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    let left = rustix::process::kill_process(Pid::from_raw(number).unwrap(), rustix::process::Signal::KILL);
+    let output = ended.unwrap();
+    assert_eq!(output.stdout, b"done\n");
+    assert!(matches!(output.status, Status::Exited(0)));
+    assert!(output.truncated, "it may still write");
+    assert!(left.is_ok(), "it was in the group");
+}
+
+#[tokio::test]
 async fn only_so_many_programs_run_at_once_and_a_share_of_them_for_one_persona() {
     let programs = Programs::default();
     let (greedy, other) = ("greedy".parse().unwrap(), "other".parse().unwrap());
