@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use aral_contract::event::{DataOperation, LifecycleChange, Severity};
 use aral_contract::id::{Namespace, SecretName};
-use aral_contract::{CapabilityId, Classification, Code, Event, EventKind, Evidence, Permission, Usage};
+use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
 
 use crate::blind::Blinder;
 use crate::schema::{
@@ -104,22 +104,25 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         })),
         EventKind::HostCall {
             capability,
-            persona: _,
+            persona,
             permission,
             target,
             allowed,
             reason,
-        } => AuditEvent::HostCall(host_call(
-            capability,
-            permission,
-            &target,
-            allowed,
-            reason.as_deref(),
-            blinder,
-        )),
+        } => {
+            let (target, reason) = named(permission, &target, allowed, reason.as_deref(), blinder);
+            AuditEvent::HostCall(HostCall {
+                capability,
+                persona: Some(persona),
+                permission,
+                target,
+                allowed,
+                reason,
+            })
+        }
         EventKind::DataAccess {
             capability,
-            persona: _,
+            persona,
             operation,
             namespace,
             record,
@@ -128,6 +131,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             refused,
         } => AuditEvent::MemoryAccess(MemoryAccess {
             capability,
+            persona,
             operation,
             namespace,
             record: match operation {
@@ -141,13 +145,14 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         }),
         EventKind::SecretAccess {
             capability,
-            persona: _,
+            persona,
             secret,
             operation,
             target,
             refused,
         } => AuditEvent::DataAccess(DataAccess {
             capability,
+            persona,
             secret,
             classification: Classification::Secret,
             operation,
@@ -196,15 +201,14 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
     })
 }
 
-/// How much of the target and of the reason stands in clear depends on the permission.
-fn host_call(
-    capability: CapabilityId,
+/// The target and the reason of a host call. How much of them stands in clear depends on the permission.
+fn named(
     permission: Permission,
     target: &str,
     allowed: bool,
     reason: Option<&str>,
     blinder: &Blinder,
-) -> HostCall {
+) -> (Name, Option<Text>) {
     let name = target_name(permission, target, allowed, blinder);
     let reason = reason.map(|reason| match permission {
         Permission::Exec => Text::new(&without_arguments(reason)),
@@ -217,13 +221,7 @@ fn host_call(
         | Permission::MemoryRead
         | Permission::MemoryWrite => masked(reason, target, &name),
     });
-    HostCall {
-        capability,
-        permission,
-        target: name,
-        allowed,
-        reason,
-    }
+    (name, reason)
 }
 
 fn security(severity: Severity, rule: &str, subject: &str, reason: Option<&str>, source: Option<IpAddr>) -> AuditEvent {

@@ -47,8 +47,8 @@ impl Filter {
     }
 }
 
-/// Finds the records about a persona on the way through a log. What a call does says which capability does it, in which request;
-/// for whom that is says the beginning of the call.
+/// Finds the records about a persona on the way through a log. What an older host recorded of what a call does says which capability
+/// does it, in which request, and not for whom: that says the beginning of the call.
 #[derive(Debug)]
 struct About {
     persona: PersonaId,
@@ -138,12 +138,14 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use aral_contract::{AuditSink as _, Code, Digest, Event, EventKind, Usage};
+    use aral_contract::event::{DataOperation, SecretOperation};
+    use aral_contract::{AuditSink as _, Code, Digest, Event, EventKind, Permission, Usage};
     use cap_std::fs::OpenOptions;
 
     use super::*;
     use crate::LogOptions;
-    use crate::testing::{event, options, session, start, try_open};
+    use crate::convert::convert;
+    use crate::testing::{blinder, event, options, session, start, try_open};
 
     fn ended(capability: &str, trace: u8, second: u64) -> Event {
         Event {
@@ -246,29 +248,48 @@ mod tests {
         );
     }
 
-    #[test]
-    fn about_a_persona_is_also_what_its_calls_do_and_what_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = options(folder.path());
-        let log = session(&options, 0);
-        let event = |trace: u8, kind| Event {
-            at: start(),
-            trace: Some(TraceId::from_bytes([trace; 16])),
-            kind,
-        };
-        let begun = |persona: &str, capability: &str| EventKind::InvocationStarted {
+    fn begun(persona: &str, capability: &str) -> EventKind {
+        EventKind::InvocationStarted {
             capability: capability.parse().unwrap(),
             version: "1.0.0".parse().unwrap(),
             persona: persona.parse().unwrap(),
             grant: Digest::of(b"grant"),
-        };
-        let used = |capability: &str| EventKind::HostCall {
-            capability: capability.parse().unwrap(),
-            persona: "analyst".parse().unwrap(),
-            permission: aral_contract::Permission::Exec,
+        }
+    }
+
+    fn used(persona: &str) -> EventKind {
+        EventKind::HostCall {
+            capability: "tool".parse().unwrap(),
+            persona: persona.parse().unwrap(),
+            permission: Permission::Exec,
             target: "head".to_owned(),
             allowed: true,
             reason: None,
+        }
+    }
+
+    #[test]
+    fn about_a_persona_is_what_its_calls_do_in_the_trace_of_another_one_too_and_what_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let log = session(&options, 0);
+        let wrote = |persona: Option<&str>| EventKind::DataAccess {
+            capability: persona.map(|_| "tool".parse().unwrap()),
+            persona: persona.map(|persona| persona.parse().unwrap()),
+            operation: DataOperation::Write,
+            namespace: "notes".parse().unwrap(),
+            record: None,
+            classification: None,
+            amount: 1,
+            refused: None,
+        };
+        let revealed = |persona: &str| EventKind::SecretAccess {
+            capability: Some("tool".parse().unwrap()),
+            persona: Some(persona.parse().unwrap()),
+            secret: "token".parse().unwrap(),
+            operation: SecretOperation::Reveal,
+            target: None,
+            refused: None,
         };
         let security = |subject: &str| EventKind::Security {
             severity: Severity::High,
@@ -276,40 +297,98 @@ mod tests {
             subject: subject.to_owned(),
             source: None,
         };
-        let theirs = [
-            event(1, begun("analyst", "tool")),
-            event(1, begun("analyst", "tool")),
-            ended("tool", 1, 0),
-            event(1, used("tool")),
-            event(1, security("persona analyst: too often")),
-            event(1, security("persona `analyst` without a signature")),
-            event(1, security("persona analyst")),
-            ended("tool", 1, 0),
+        let (analyst, other) = (Some("analyst"), Some("other"));
+        let of = [
+            (analyst, begun("analyst", "tool")),
+            (other, begun("other", "tool")),
+            (analyst, used("analyst")),
+            (other, used("other")),
+            (analyst, wrote(analyst)),
+            (other, wrote(other)),
+            (analyst, revealed("analyst")),
+            (other, revealed("other")),
+            (analyst, ended("tool", 1, 0).kind),
+            // Was under way when the call was given up.
+            (analyst, wrote(analyst)),
+            (None, wrote(None)),
+            (analyst, security("persona analyst: too often")),
+            (analyst, security("persona `analyst` without a signature")),
+            (analyst, security("persona analyst")),
+            (None, security("persona analysts: too often")),
+            (None, security("analyst")),
         ];
-        let others = [
-            event(1, used("tool")),
-            event(2, begun("other", "tool")),
-            event(2, used("tool")),
-            event(1, used("another")),
-            event(1, security("persona analysts: too often")),
-            event(1, security("analyst")),
-        ];
-        for event in theirs.into_iter().chain(others) {
-            log.record(event);
+        for (_, kind) in of.clone() {
+            log.record(Event {
+                at: start(),
+                trace: Some(TraceId::from_bytes([1; 16])),
+                kind,
+            });
         }
-        // A call that a kill ended: nothing of the next host is of it.
-        log.record(event(3, begun("analyst", "tool")));
         log.close().unwrap();
-        let log = session(&options, 0);
-        log.record(event(3, used("tool")));
-        log.close().unwrap();
-        let filter = Filter {
-            persona: Some("analyst".parse().unwrap()),
-            ..Filter::default()
+        for persona in [analyst, other] {
+            let filter = Filter {
+                persona: persona.map(|persona| persona.parse().unwrap()),
+                ..Filter::default()
+            };
+            let found = query(&options.directory, filter).unwrap();
+            let found: Vec<u64> = found.map(|found| found.unwrap().1.seq).collect();
+            let theirs = (1u64..).zip(&of).filter(|(_, (whose, _))| *whose == persona);
+            assert_eq!(found, theirs.map(|(seq, _)| seq).collect::<Vec<u64>>(), "{persona:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_older_host_recorded_without_a_persona_is_found_by_the_call_that_did_it() {
+        let read = |json: &str| serde_json::from_str::<AuditEvent>(json).unwrap();
+        let converted = |kind| {
+            let event = Event {
+                at: start(),
+                trace: None,
+                kind,
+            };
+            convert(event, &blinder()).unwrap()
         };
-        let found = query(&options.directory, filter).unwrap();
-        let found: Vec<u64> = found.map(|found| found.unwrap().1.seq).collect();
-        assert_eq!(found, [1, 2, 3, 4, 5, 6, 7, 8, 15]);
+        let call = |capability: &str| {
+            read(&format!(
+                r#"{{"type":"host_call","capability":"{capability}","permission":"exec","target":{{"clear":"head"}},"allowed":true}}"#
+            ))
+        };
+        let secret = r#"{"type":"data_access","capability":"tool","secret":"token","classification":"secret","operation":"inject","success":true}"#;
+        let memory = r#"{"type":"memory_access","capability":"tool","operation":"list","namespace":"notes","amount":0,"success":true}"#;
+        let opened = r#"{"type":"log_opened","log":"01010101010101010101010101010101","clean":false,"cut_bytes":0}"#;
+        let mut about = About {
+            persona: "analyst".parse().unwrap(),
+            calls: BTreeMap::new(),
+        };
+        for (step, (trace, event, is_theirs)) in [
+            (1, converted(begun("analyst", "tool")), true),
+            (1, converted(begun("analyst", "tool")), true),
+            (1, converted(ended("tool", 1, 0).kind), true),
+            (1, call("tool"), true),
+            (1, read(secret), true),
+            (1, read(memory), true),
+            (1, call("another"), false),
+            (2, converted(begun("other", "tool")), false),
+            (2, call("tool"), false),
+            (1, converted(ended("tool", 1, 0).kind), true),
+            (1, call("tool"), false),
+            // A call that a kill ended: nothing of the next host is of it.
+            (3, converted(begun("analyst", "tool")), true),
+            (3, read(opened), false),
+            (3, call("tool"), false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let record = Record {
+                seq: 0,
+                prev: Digest::of(b"the line before"),
+                at: start(),
+                trace: Some(TraceId::from_bytes([trace; 16])),
+                event,
+            };
+            assert_eq!(about.matches(&record), is_theirs, "{step}: {record:?}");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use crate::schema::{AuditEvent, Repeated};
 use crate::text::Text;
 
+use aral_contract::CapabilityId;
 use aral_contract::event::{DataOperation, SecretOperation, Severity};
-use aral_contract::{CapabilityId, PersonaId};
 
 /// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory: those
 /// beyond are counted together. Each type has its own: else strangers who fail to log in would hide what is refused to an agent.
@@ -30,8 +30,8 @@ pub(crate) struct Source {
 impl Source {
     /// Of what an event is a repeatable failure; none: it is recorded however often it happens. What a call does comes from its
     /// capability and from the persona that it is for together: else one agent would hide what is done for another.
-    pub(crate) fn of(event: &AuditEvent, persona: Option<&PersonaId>) -> Option<Self> {
-        let by_capability = |capability: Option<&CapabilityId>| match (capability, persona) {
+    pub(crate) fn of(event: &AuditEvent) -> Option<Self> {
+        let by_capability = |capability: Option<&CapabilityId>| match (capability, event.persona()) {
             (Some(capability), Some(persona)) => format!("persona {persona}: {capability}"),
             (Some(capability), None) => capability.to_string(),
             (None, _) => "operator".to_owned(),
@@ -323,7 +323,7 @@ mod tests {
             })
         };
         let mut repeats = Repeats::new(1, Duration::from_secs(60));
-        let mut take = |event: AuditEvent| repeats.take(Source::of(&event, None).unwrap(), at(0), Duration::ZERO);
+        let mut take = |event: AuditEvent| repeats.take(Source::of(&event).unwrap(), at(0), Duration::ZERO);
         assert_eq!(take(security("http.host", "a")), Verdict::Record);
         assert_eq!(take(security("http.host", "b")), Verdict::Count);
         assert_eq!(take(security("persona.override", "a")), Verdict::Record);
@@ -335,43 +335,52 @@ mod tests {
     #[test]
     fn a_flood_of_one_persona_does_not_hide_what_is_refused_to_another_one() {
         use crate::schema::{DataAccess, HostCall, MemoryAccess, Name};
-        use aral_contract::{Classification, Permission};
-        let host_call = AuditEvent::HostCall(HostCall {
-            capability: "web-fetch".parse().unwrap(),
-            permission: Permission::NetworkRead,
-            target: Name::Clear(Text::new("http://169.254.169.254")),
-            allowed: false,
-            reason: None,
-        });
-        let memory = AuditEvent::MemoryAccess(MemoryAccess {
-            capability: Some("web-fetch".parse().unwrap()),
-            operation: DataOperation::Read,
-            namespace: "notes".parse().unwrap(),
-            record: None,
-            classification: None,
-            amount: 0,
-            success: false,
-            reason: None,
-        });
-        let secret = AuditEvent::DataAccess(DataAccess {
-            capability: Some("web-fetch".parse().unwrap()),
-            secret: "token".parse().unwrap(),
-            classification: Classification::Secret,
-            operation: SecretOperation::Inject,
-            target: None,
-            success: false,
-            reason: None,
-        });
-        let [one, other]: [PersonaId; 2] = ["one", "other"].map(|id| id.parse().unwrap());
-        for event in [host_call, memory, secret] {
+        use aral_contract::{Classification, Permission, PersonaId};
+        let host_call = |persona| {
+            AuditEvent::HostCall(HostCall {
+                capability: "web-fetch".parse().unwrap(),
+                persona,
+                permission: Permission::NetworkRead,
+                target: Name::Clear(Text::new("http://169.254.169.254")),
+                allowed: false,
+                reason: None,
+            })
+        };
+        let memory = |persona| {
+            AuditEvent::MemoryAccess(MemoryAccess {
+                capability: Some("web-fetch".parse().unwrap()),
+                persona,
+                operation: DataOperation::Read,
+                namespace: "notes".parse().unwrap(),
+                record: None,
+                classification: None,
+                amount: 0,
+                success: false,
+                reason: None,
+            })
+        };
+        let secret = |persona| {
+            AuditEvent::DataAccess(DataAccess {
+                capability: Some("web-fetch".parse().unwrap()),
+                persona,
+                secret: "token".parse().unwrap(),
+                classification: Classification::Secret,
+                operation: SecretOperation::Inject,
+                target: None,
+                success: false,
+                reason: None,
+            })
+        };
+        let events: [fn(Option<PersonaId>) -> AuditEvent; 3] = [host_call, memory, secret];
+        for event in events {
             let mut repeats = Repeats::new(1, Duration::from_secs(60));
-            let mut take = |persona: &PersonaId| {
-                let source = Source::of(&event, Some(persona)).unwrap();
-                repeats.take(source, at(0), Duration::ZERO)
+            let mut take = |persona: &str| {
+                let event = event(Some(persona.parse().unwrap()));
+                repeats.take(Source::of(&event).unwrap(), at(0), Duration::ZERO)
             };
-            assert_eq!(take(&one), Verdict::Record);
-            assert_eq!(take(&one), Verdict::Count);
-            assert_eq!(take(&other), Verdict::Record, "{event:?}");
+            assert_eq!(take("one"), Verdict::Record);
+            assert_eq!(take("one"), Verdict::Count);
+            assert_eq!(take("other"), Verdict::Record, "{:?}", event(None));
             let all = repeats.all();
             let from: Vec<_> = all.iter().map(|one| one.from.as_ref().unwrap().as_str()).collect();
             assert_eq!(from, ["persona one: web-fetch"]);

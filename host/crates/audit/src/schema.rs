@@ -3,6 +3,7 @@
 
 mod events;
 mod shape;
+mod uses;
 
 #[cfg(test)]
 mod tests;
@@ -14,9 +15,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use events::{
-    Authentication, ConfigurationChanged, DataAccess, Decision, HostCall, Invocation, InvocationStarted, Lifecycle,
-    LogGap, LogOpened, LogRetired, MemoryAccess, Name, Proven, Repeated, Resources, Security,
+    Authentication, ConfigurationChanged, Decision, Invocation, InvocationStarted, Lifecycle, LogGap, LogOpened,
+    LogRetired, Name, Proven, Repeated, Resources, Security,
 };
+pub use uses::{DataAccess, HostCall, MemoryAccess};
 
 /// One line of the log. Members stand in this order, without space between them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -142,10 +144,10 @@ impl AuditEvent {
                 let proven = event.evidence.as_ref().map(|evidence| &evidence.persona);
                 proven.or(event.persona.as_ref())
             }
-            Self::HostCall(_)
-            | Self::MemoryAccess(_)
-            | Self::DataAccess(_)
-            | Self::Security(_)
+            Self::HostCall(event) => event.persona.as_ref(),
+            Self::MemoryAccess(event) => event.persona.as_ref(),
+            Self::DataAccess(event) => event.persona.as_ref(),
+            Self::Security(_)
             | Self::Lifecycle(_)
             | Self::ConfigurationChanged(_)
             | Self::Repeated(_)

@@ -124,8 +124,7 @@ impl Shared {
 
     fn prepare(&self, event: Event) -> Option<Prepared> {
         let (at, trace) = (event.at, event.trace);
-        let persona = event.kind.used_for().cloned();
-        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, event, persona.as_ref()))
+        convert(event, &self.blinder).map(|event| Prepared::new(at, trace, event))
     }
 
     fn offer(&self, state: &mut State, mut prepared: Prepared) -> Offered {

@@ -208,27 +208,6 @@ pub enum EventKind {
     },
 }
 
-impl EventKind {
-    /// For whom a call used a permission, or tried to; none: that is not what happened, or the operator did it.
-    pub fn used_for(&self) -> Option<&PersonaId> {
-        match self {
-            Self::HostCall { persona, .. } => Some(persona),
-            Self::DataAccess { persona, .. } | Self::SecretAccess { persona, .. } => persona.as_ref(),
-            Self::CapabilityRegistered { .. }
-            | Self::AdmissionRefused { .. }
-            | Self::DevelopmentOnly { .. }
-            | Self::Decision { .. }
-            | Self::InvocationStarted { .. }
-            | Self::InvocationEnded { .. }
-            | Self::Authentication { .. }
-            | Self::Security { .. }
-            | Self::Lifecycle { .. }
-            | Self::ConfigurationChanged { .. }
-            | Self::GuestLog { .. } => None,
-        }
-    }
-}
-
 /// What was done with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

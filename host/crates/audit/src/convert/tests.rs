@@ -255,7 +255,7 @@ fn access_to_data_has_its_classification_and_no_value() {
     });
     assert_eq!(
         memory,
-        json!({"type": "memory_access", "capability": "probe", "operation": "write", "namespace": "notes", "record": "0123",
+        json!({"type": "memory_access", "capability": "probe", "persona": "analyst", "operation": "write", "namespace": "notes", "record": "0123",
             "classification": "confidential", "amount": 17, "success": false, "reason": "the quota is used up"})
     );
     let secret = converted(EventKind::SecretAccess {

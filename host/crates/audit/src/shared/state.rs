@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use aral_contract::TraceId;
 use aral_contract::event::SinkUnavailable;
-use aral_contract::{PersonaId, TraceId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -32,12 +32,11 @@ struct Body<'a> {
 }
 
 impl Prepared {
-    /// `persona` is for whom a call used a permission, which its record leaves to the beginning of the call.
-    pub(super) fn new(at: Timestamp, trace: Option<TraceId>, event: AuditEvent, persona: Option<&PersonaId>) -> Self {
+    pub(super) fn new(at: Timestamp, trace: Option<TraceId>, event: AuditEvent) -> Self {
         Self {
             at,
             trace,
-            source: Source::of(&event, persona),
+            source: Source::of(&event),
             event,
         }
     }
@@ -135,7 +134,7 @@ impl State {
 
     /// Queues an event of the log itself.
     pub(crate) fn push_own(&mut self, at: Timestamp, event: AuditEvent) -> u64 {
-        self.push(Prepared::new(at, None, event, None))
+        self.push(Prepared::new(at, None, event))
     }
 }
 
