@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use aral_contract::event::{DataOperation, LifecycleChange, Severity};
 use aral_contract::id::{Namespace, SecretName};
+use aral_contract::quote::quoted;
 use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
 
 use crate::blind::Blinder;
@@ -292,29 +293,41 @@ fn masked(reason: &str, target: &str, name: &Name) -> Text {
     }
 }
 
-/// A reason in which a name stands neither whole nor, behind a quotation mark, cut off somewhere, as a long one does in a message.
+/// A reason in which a name stands neither whole nor, behind a quotation mark, cut off somewhere, as a long one does in a message:
+/// not as it is, and not as the line that would allow it writes it.
 fn without(reason: &str, name: &str) -> String {
+    let quoted = quoted(name);
+    let written = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     let mut kept = String::with_capacity(reason.len());
     let mut rest = reason;
     while let Some(first) = rest.chars().next() {
-        let same = rest.chars().zip(name.chars()).take_while(|(one, other)| one == other);
-        let (mut chars, mut bytes) = (0usize, 0usize);
-        for (one, _) in same {
-            chars = chars.saturating_add(1);
-            bytes = bytes.saturating_add(one.len_utf8());
-        }
         let is_quoted = kept.ends_with(['`', '"']);
-        let is_name = (is_quoted && chars >= BEGINNING_CHARS_MIN) || (chars > 0 && bytes == name.len());
-        let taken = if is_name {
-            kept.push_str(MASK);
-            bytes
-        } else {
-            kept.push(first);
-            first.len_utf8()
+        let forms = [name, written].into_iter();
+        let taken = match forms.filter_map(|form| beginning(rest, form, is_quoted)).max() {
+            Some(bytes) => {
+                kept.push_str(MASK);
+                bytes
+            }
+            None => {
+                kept.push(first);
+                first.len_utf8()
+            }
         };
         rest = rest.get(taken..).unwrap_or_default();
     }
     kept
+}
+
+/// How many bytes of a name a text begins with; none: too few for it to be the name.
+fn beginning(text: &str, name: &str, is_quoted: bool) -> Option<usize> {
+    let same = text.chars().zip(name.chars()).take_while(|(one, other)| one == other);
+    let (mut chars, mut bytes) = (0usize, 0usize);
+    for (one, _) in same {
+        chars = chars.saturating_add(1);
+        bytes = bytes.saturating_add(one.len_utf8());
+    }
+    let is_name = (is_quoted && chars >= BEGINNING_CHARS_MIN) || (chars > 0 && bytes == name.len());
+    is_name.then_some(bytes)
 }
 
 /// The line that would allow a program names its arguments. They are input, and one of them may be a credential.

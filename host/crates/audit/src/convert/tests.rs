@@ -146,6 +146,40 @@ fn a_long_name_that_a_reason_cuts_is_masked_as_far_as_it_stands_there() {
 }
 
 #[test]
+fn a_name_is_masked_in_the_line_that_would_allow_it_as_that_writes_it() {
+    for name in [
+        format!("x\"{SECRET} x"),
+        format!("abcd\"{SECRET}"),
+        format!("abcd\\{SECRET}"),
+        format!("\\\"{SECRET}\\"),
+        // As a guest's `\u{200b}` is shown.
+        format!("a\\u{{200b}}{SECRET}"),
+        format!("a\u{ad}{SECRET}"),
+    ] {
+        let long = format!("{name}{}", "y".repeat(500));
+        let shown: String = long.chars().take(70).collect();
+        for (target, shown, masked) in [
+            (name.clone(), name.clone(), "[tagged]"),
+            (long, format!("{shown}…"), "[tagged]…"),
+        ] {
+            let reason = |shown: &str, added: &str| {
+                format!("secret `{shown}` is not granted: add secrets = [{{ name = {added} }}], and to the policy")
+            };
+            let record = converted(EventKind::HostCall {
+                capability: capability(),
+                persona: persona(),
+                permission: Permission::SecretRead,
+                target,
+                allowed: false,
+                reason: Some(reason(&shown, &quoted(&shown))),
+            });
+            assert!(!record.to_string().contains(SECRET), "{record}");
+            assert_eq!(record["reason"], reason(masked, &format!("\"{masked}\"")), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn a_refused_program_is_recorded_without_its_arguments() {
     let refused = |reason: &str| {
         converted(EventKind::HostCall {
