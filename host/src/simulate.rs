@@ -50,7 +50,7 @@ pub struct Question {
 /// What the log says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recorded {
-    /// The newest record of it.
+    /// The newest record that says so.
     pub seq: u64,
     /// Whether it was allowed then.
     pub allowed: bool,
@@ -119,22 +119,8 @@ pub fn simulate(
     current: Option<&Policy>,
     candidate: &Policy,
 ) -> Result<Simulation, ReadError> {
-    let mut questions: BTreeMap<Question, Recorded> = BTreeMap::new();
-    let mut left_out = 0u64;
-    for found in query(log, filter)? {
-        let (_, record) = found?;
-        let Some((question, recorded)) = decided(&record) else {
-            continue;
-        };
-        if questions.len() >= DECISIONS_MAX && !questions.contains_key(&question) {
-            left_out = left_out.saturating_add(1);
-            continue;
-        }
-        let before = questions.get(&question).map_or(0, |before| before.calls);
-        let calls = before.saturating_add(recorded.calls);
-        questions.insert(question, Recorded { calls, ..recorded });
-    }
-    let answered = |(question, recorded)| Simulated {
+    let (questions, left_out) = gathered(log, filter)?;
+    let answered = |(question, Said { recorded, .. })| Simulated {
         answer: answer(&question, &recorded, documents, current, candidate),
         question,
         recorded,
@@ -145,8 +131,49 @@ pub fn simulate(
     })
 }
 
+/// What records say of a question.
+#[derive(Debug)]
+struct Said {
+    recorded: Recorded,
+    /// Whether one of them is the decision itself, and not the end of a call.
+    is_decision: bool,
+}
+
+impl Said {
+    /// Takes what the next record says. The end of a call says what was decided before that began, perhaps under a policy that was
+    /// replaced meanwhile: it counts, but says nothing newer than a decision under another policy.
+    fn update(&mut self, next: Self) {
+        let calls = self.recorded.calls.saturating_add(next.recorded.calls);
+        if next.is_decision || !self.is_decision || next.recorded.policy == self.recorded.policy {
+            self.is_decision |= next.is_decision;
+            self.recorded = next.recorded;
+        }
+        self.recorded.calls = calls;
+    }
+}
+
+/// What the records of a filter decided, and how many of them are about questions beyond [`DECISIONS_MAX`].
+fn gathered(log: &Path, filter: Filter) -> Result<(BTreeMap<Question, Said>, u64), ReadError> {
+    let mut questions: BTreeMap<Question, Said> = BTreeMap::new();
+    let mut left_out = 0u64;
+    for found in query(log, filter)? {
+        let (_, record) = found?;
+        let Some((question, said)) = decided(&record) else {
+            continue;
+        };
+        if let Some(before) = questions.get_mut(&question) {
+            before.update(said);
+        } else if questions.len() < DECISIONS_MAX {
+            questions.insert(question, said);
+        } else {
+            left_out = left_out.saturating_add(1);
+        }
+    }
+    Ok((questions, left_out))
+}
+
 /// The decision that a record speaks of. Decisions are kept while they hold, so the end of a call speaks of one too.
-fn decided(record: &Record) -> Option<(Question, Recorded)> {
+fn decided(record: &Record) -> Option<(Question, Said)> {
     match &record.event {
         AuditEvent::Decision(decision) => Some((
             Question {
@@ -156,12 +183,15 @@ fn decided(record: &Record) -> Option<(Question, Recorded)> {
                 manifest: decision.manifest,
                 persona_digest: decision.persona_digest,
             },
-            Recorded {
-                seq: record.seq,
-                allowed: decision.grant.is_some(),
-                policy: decision.policy,
-                // What was allowed is counted when it ends.
-                calls: u64::from(decision.grant.is_none()),
+            Said {
+                recorded: Recorded {
+                    seq: record.seq,
+                    allowed: decision.grant.is_some(),
+                    policy: decision.policy,
+                    // What was allowed is counted when it ends.
+                    calls: u64::from(decision.grant.is_none()),
+                },
+                is_decision: true,
             },
         )),
         AuditEvent::Invocation(invocation) => {
@@ -174,11 +204,14 @@ fn decided(record: &Record) -> Option<(Question, Recorded)> {
                     manifest: proven.manifest,
                     persona_digest: proven.persona_digest,
                 },
-                Recorded {
-                    seq: record.seq,
-                    allowed: true,
-                    policy: proven.policy,
-                    calls: 1,
+                Said {
+                    recorded: Recorded {
+                        seq: record.seq,
+                        allowed: true,
+                        policy: proven.policy,
+                        calls: 1,
+                    },
+                    is_decision: false,
                 },
             ))
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aral_audit::{AuditLog, Blinder, LogOptions};
 use aral_capability::manifest;
 use aral_contract::document::PrivateKey;
-use aral_contract::{AuditSink as _, Clock as _, Event, EventKind, Grant};
+use aral_contract::{AuditSink as _, Clock as _, Event, EventKind, Evidence, Grant, Usage};
 use aral_orchestration::RawPolicy;
 use aral_persona::persona;
 use aral_runtime::SystemClock;
@@ -45,8 +45,8 @@ fn documents() -> Documents {
     }
 }
 
-/// A log in which each of these policies decided once.
-fn log(folder: &Path, policies: &[&Policy]) {
+/// A log in which this happened.
+fn log(folder: &Path, kinds: impl IntoIterator<Item = EventKind>) {
     let options = LogOptions {
         reserve_bytes: 0,
         ..LogOptions::new(folder.to_owned())
@@ -55,33 +55,67 @@ fn log(folder: &Path, policies: &[&Policy]) {
     let blinder = Arc::new(Blinder::from_key(Zeroizing::new([7; 32])));
     let clock = Arc::new(SystemClock::new());
     let log = AuditLog::open(&options, PrivateKey::from_seed(&seed), blinder, clock).unwrap();
-    let documents = documents();
-    let (manifest, persona) = (&documents.manifests[0], &documents.personas[0]);
-    let entry = &manifest.body.capabilities()[0];
-    for policy in policies {
-        let decision = authorize(entry, manifest.digest, persona, policy);
+    for kind in kinds {
         log.record(Event {
             at: SystemClock::new().now(),
             trace: None,
-            kind: EventKind::Decision {
-                capability: decision.capability,
-                version: decision.version,
-                manifest: manifest.digest,
-                persona: decision.persona,
-                persona_digest: persona.digest,
-                policy: policy.digest(),
-                grant: decision.outcome.as_ref().ok().map(Grant::digest),
-                missing: Vec::new(),
-            },
+            kind,
         });
     }
     log.close().unwrap();
 }
 
+/// This policy decides.
+fn decision(policy: &Policy) -> EventKind {
+    let documents = documents();
+    let (manifest, persona) = (&documents.manifests[0], &documents.personas[0]);
+    let entry = &manifest.body.capabilities()[0];
+    let decision = authorize(entry, manifest.digest, persona, policy);
+    EventKind::Decision {
+        capability: decision.capability,
+        version: decision.version,
+        manifest: manifest.digest,
+        persona: decision.persona,
+        persona_digest: persona.digest,
+        policy: policy.digest(),
+        grant: decision.outcome.as_ref().ok().map(Grant::digest),
+        missing: Vec::new(),
+    }
+}
+
+/// A call under this policy ends.
+fn end(policy: &Policy) -> EventKind {
+    let documents = documents();
+    let (manifest, persona) = (&documents.manifests[0], &documents.personas[0]);
+    let entry = &manifest.body.capabilities()[0];
+    EventKind::InvocationEnded {
+        capability: entry.id.clone(),
+        persona: persona.body.id.clone(),
+        code: None,
+        usage: Usage::default(),
+        user: None,
+        callers: Vec::new(),
+        evidence: Some(Box::new(Evidence {
+            version: entry.version.clone(),
+            component: Digest::of(b"c"),
+            manifest: manifest.digest,
+            persona: persona.body.id.clone(),
+            persona_digest: persona.digest,
+            policy: policy.digest(),
+            grant: Digest::of(b"grant"),
+            permissions: Vec::new(),
+            input: Digest::of(b"input"),
+            output: None,
+            host_calls: 0,
+            host_calls_digest: Digest::of(b"calls"),
+        })),
+    }
+}
+
 fn asked(then: &Policy, current: Option<&Policy>, candidate: &Policy, documents: &Documents) -> Answer {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
-    log(&path, &[then]);
+    log(&path, [decision(then)]);
     let mut simulation = simulate(&path, Filter::default(), documents, current, candidate).unwrap();
     assert_eq!((simulation.decisions.len(), simulation.left_out), (1, 0));
     simulation.decisions.remove(0).answer
@@ -168,7 +202,7 @@ fn the_newest_decision_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let (open, closed) = (policy(OPEN), policy(""));
-    log(&path, &[&open, &closed, &closed]);
+    log(&path, [&open, &closed, &closed].map(decision));
     let simulation = simulate(&path, Filter::default(), &documents(), None, &open).unwrap();
     let [one] = &simulation.decisions[..] else {
         panic!("{simulation:?}")
@@ -178,4 +212,32 @@ fn the_newest_decision_counts() {
         (3, false, 2)
     );
     assert_eq!(one.answer, Answer::Allowed);
+}
+
+#[test]
+fn the_end_of_a_call_under_an_older_policy_takes_the_place_of_no_newer_decision() {
+    let (open, closed) = (policy(OPEN), policy(""));
+    let recorded = |kinds: Vec<EventKind>, candidate: &Policy| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        log(&path, kinds);
+        let mut simulation = simulate(&path, Filter::default(), &documents(), Some(&closed), candidate).unwrap();
+        assert_eq!(simulation.decisions.len(), 1);
+        let one = simulation.decisions.remove(0);
+        let Recorded {
+            seq, allowed, calls, ..
+        } = one.recorded;
+        ((seq, allowed, calls), one.answer)
+    };
+    let late = || vec![decision(&open), end(&open), decision(&closed), end(&open)];
+    assert_eq!(recorded(late(), &closed), ((3, false, 3), Answer::Same));
+    assert_eq!(recorded(late(), &open), ((3, false, 3), Answer::Allowed));
+    // Under the policy of the newest decision, or where the log tells of none, the end of a call says what was decided.
+    for kinds in [
+        vec![decision(&closed), decision(&open), end(&open)],
+        vec![end(&closed), end(&closed), end(&open)],
+    ] {
+        let ((seq, allowed, _), answer) = recorded(kinds, &open);
+        assert_eq!((seq, allowed, answer), (3, true, Answer::Same));
+    }
 }
