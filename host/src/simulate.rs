@@ -119,7 +119,7 @@ pub fn simulate(
     current: Option<&Policy>,
     candidate: &Policy,
 ) -> Result<Simulation, ReadError> {
-    let (questions, left_out) = gathered(log, filter)?;
+    let (questions, left_out) = gathered(log, filter, DECISIONS_MAX)?;
     let answered = |(question, Said { recorded, .. })| Simulated {
         answer: answer(&question, &recorded, documents, current, candidate),
         question,
@@ -152,8 +152,8 @@ impl Said {
     }
 }
 
-/// What the records of a filter decided, and how many of them are about questions beyond [`DECISIONS_MAX`].
-fn gathered(log: &Path, filter: Filter) -> Result<(BTreeMap<Question, Said>, u64), ReadError> {
+/// What the records of a filter decided of the first `questions_max` questions, and how many of them are about others.
+fn gathered(log: &Path, filter: Filter, questions_max: usize) -> Result<(BTreeMap<Question, Said>, u64), ReadError> {
     let mut questions: BTreeMap<Question, Said> = BTreeMap::new();
     let mut left_out = 0u64;
     for found in query(log, filter)? {
@@ -163,7 +163,7 @@ fn gathered(log: &Path, filter: Filter) -> Result<(BTreeMap<Question, Said>, u64
         };
         if let Some(before) = questions.get_mut(&question) {
             before.update(said);
-        } else if questions.len() < DECISIONS_MAX {
+        } else if questions.len() < questions_max {
             questions.insert(question, said);
         } else {
             left_out = left_out.saturating_add(1);

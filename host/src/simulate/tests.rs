@@ -241,3 +241,27 @@ fn the_end_of_a_call_under_an_older_policy_takes_the_place_of_no_newer_decision(
         assert_eq!((seq, allowed, answer), (3, true, Answer::Same));
     }
 }
+
+#[test]
+fn questions_beyond_so_many_are_counted_and_those_that_are_known_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (open, closed) = (policy(OPEN), policy(""));
+    let mut other = decision(&open);
+    if let EventKind::Decision { persona_digest, .. } = &mut other {
+        *persona_digest = Digest::of(b"another persona");
+    }
+    log(&path, [decision(&open), other.clone(), other, decision(&closed)]);
+    for (max, expected) in [(1, (vec![4], 2)), (2, (vec![3, 4], 0))] {
+        let (questions, left_out) = gathered(&path, Filter::default(), max).unwrap();
+        let mut seqs: Vec<u64> = questions.values().map(|said| said.recorded.seq).collect();
+        seqs.sort_unstable();
+        assert_eq!((seqs, left_out), expected, "{max}");
+    }
+    assert_eq!(
+        simulate(&path, Filter::default(), &documents(), None, &open)
+            .unwrap()
+            .left_out,
+        0
+    );
+}

@@ -276,6 +276,24 @@ fn a_call_is_recorded_with_everything_that_its_receipt_binds() {
 }
 
 #[test]
+fn of_a_longer_way_through_agents_the_nearest_ones_are_named() {
+    let callers: Vec<PersonaId> = (0..=CALLERS_MAX)
+        .map(|number| format!("agent-{number}").parse().unwrap())
+        .collect();
+    let record = converted(EventKind::InvocationEnded {
+        capability: capability(),
+        persona: persona(),
+        code: None,
+        usage: Usage::default(),
+        user: None,
+        callers: callers.clone(),
+        evidence: None,
+    });
+    assert_eq!(CALLERS_MAX, 64, "as docs/audit.md says");
+    assert_eq!(record["callers"], json!(callers[..CALLERS_MAX]));
+}
+
+#[test]
 fn access_to_data_has_its_classification_and_no_value() {
     let memory = converted(EventKind::DataAccess {
         capability: Some(capability()),
