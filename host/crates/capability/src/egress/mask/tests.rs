@@ -256,6 +256,18 @@ fn echoes_next_to_and_over_each_other_all_go() {
 }
 
 #[test]
+fn what_stands_in_front_of_an_echo_hides_nothing_of_it() {
+    // Each escape ends with the letters that the secret begins with, and the four that follow go on as it does.
+    let (secret, echo) = ("61aaaa+xyz-12345", "61aaaa%2Bxyz-12345");
+    for before in 0..20 {
+        let before = "%61".repeat(before) + "%";
+        let out = masked(secret, format!("{before}{echo}").as_bytes());
+        let expected = before + &"*".repeat(echo.len());
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+}
+
+#[test]
 fn fields_are_masked_in_names_and_values() {
     let mut fields = HeaderMap::new();
     fields.append("x-plain", HeaderValue::from_static("unchanged"));
@@ -359,6 +371,21 @@ async fn zeros_are_held_back_for_as_long_as_wide_characters_take() {
     assert_eq!(sizes[1], 20_000);
     assert_eq!(sizes[2], held(true) - held(false) + 1);
     assert_eq!(sizes[3], 1);
+}
+
+#[test]
+fn a_long_body_is_looked_through_in_turns() {
+    let turns = |frames: Frames, echoes: Arc<Echoes>| {
+        let mut body = super::masked(body(frames), echoes);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let polls = std::iter::from_fn(|| Some(std::pin::Pin::new(&mut body).poll_frame(&mut context)));
+        polls.take_while(std::task::Poll::is_pending).count()
+    };
+    // One frame, and many that are there at once of which nothing is given out yet.
+    assert_eq!(turns(vec![data(&[b'.'; 40 << 10])], echoes("0123456789abcdef")), 9);
+    let short = (0..1_024).map(|_| data(&[b'.'; 40])).collect();
+    let longest = "x".repeat(super::super::inject::SECRET_INJECTED_BYTES_MAX);
+    assert_eq!(turns(short, echoes(&longest)), 9);
 }
 
 #[tokio::test]

@@ -11,9 +11,10 @@ use super::needle::{Needle, canonical, is_base64};
 
 /// Bytes in a row that may stand within an echo and say nothing: line ends in base64, and zeros that were escaped.
 const SILENT_BYTES_MAX: usize = 5;
-/// Echoes that may begin in the middle of an escape and are followed at once. Only a secret that repeats itself makes for
-/// more; it stops such a one from costing more than time in proportion.
-const LATE_MAX: usize = 64;
+/// Echoes that may begin in the middle of an escape and are followed at once, the newest of them: what stands in front of an echo
+/// keeps none from being found. One of a secret that does not repeat itself is alone, seldom one of two. It stops a secret that does
+/// from taking this many times longer: each byte of an answer is read once more for each of them.
+const LATE_MAX: usize = 4;
 
 /// Skips what says nothing within an echo.
 #[derive(Default)]
@@ -36,7 +37,7 @@ pub(super) struct View {
     states: Vec<usize>,
     /// Where the last bytes began, as many as the longest needle has and one before.
     starts: VecDeque<u64>,
-    late: Vec<Late>,
+    late: VecDeque<Late>,
     /// The last match ended within a base64 digit, which comes next.
     digit_due: bool,
     /// Where the byte before began.
@@ -54,7 +55,7 @@ impl View {
             silence: Silence::default(),
             states: vec![0; echoes.needles.len()],
             starts: VecDeque::with_capacity(echoes.needle_bytes_max.saturating_add(1)),
-            late: Vec::new(),
+            late: VecDeque::new(),
             digit_due: false,
             last: None,
             idle: true,
@@ -134,9 +135,13 @@ impl View {
             let mut rest = spelled.iter().skip(skipped);
             // The shortest needle is longer than an escape: none of them can be whole here.
             let goes_on = rest.all(|(byte, at)| late.feed(&self.echoes.needles, *byte, *at, &mut |_, _| ()));
-            if goes_on && self.late.len() < LATE_MAX {
-                self.late.push(late);
+            if !goes_on {
+                continue;
             }
+            if self.late.len() == LATE_MAX {
+                self.late.pop_front();
+            }
+            self.late.push_back(late);
         }
     }
 }
@@ -202,5 +207,26 @@ impl Late {
             }
         }
         self.standing = standing;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::SecretValue;
+
+    use super::*;
+
+    #[test]
+    fn of_a_secret_that_repeats_itself_few_beginnings_are_followed_at_once() {
+        // One begins in the middle of each escape, and goes on with all that follow.
+        let secret = SecretValue::new(format!("61{}", "a".repeat(4_000)).into_bytes());
+        let mut view = View::new(Escape::Percent, &Echoes::of([&secret]));
+        let mut marks = Marks::default();
+        let mut followed = 0;
+        for (at, byte) in (0..).zip("%61".repeat(10_000).bytes()) {
+            view.feed(byte, at, &mut marks);
+            followed = followed.max(view.late.len());
+        }
+        assert_eq!(followed, 4);
     }
 }
