@@ -37,8 +37,9 @@ const OPEN_FILES_MAX: u64 = 64;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Longest part of a command line that is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 512;
-/// How long pipes may stay open behind a program that has ended, until those of its group that die with it have closed theirs.
-const REST: Duration = Duration::from_millis(100);
+/// How long pipes may stay open behind a program that has ended, until those of its group that die with it have closed theirs. One with
+/// a large memory takes a while for it.
+const REST: Duration = Duration::from_secs(1);
 /// Programs that all guests together run at once. Stops many calls from taking the memory and the processors of the machine
 /// outside of what bounds each of them.
 const PROGRAMS_AT_ONCE_MAX: usize = 64;

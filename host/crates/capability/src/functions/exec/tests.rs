@@ -1,6 +1,7 @@
 //! Runs real programs in the jail.
 #![expect(clippy::disallowed_methods, reason = "measures deadlines and looks for processes")]
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -158,6 +159,7 @@ async fn what_a_program_leaves_behind_dies_with_it() {
     let started = Instant::now();
     let output = run_ok("/bin/sh", &["-c", "sleep 63.0625 & echo done"], b"").await;
     assert_eq!(output.stdout, b"done\n");
+    assert!(!output.truncated, "all of it was read");
     assert!(
         started.elapsed() < Duration::from_secs(5),
         "the child in the background held the pipe open"
@@ -166,24 +168,69 @@ async fn what_a_program_leaves_behind_dies_with_it() {
     assert!(!is_running("63.0625"));
 }
 
-#[tokio::test]
-async fn who_leaves_the_group_with_the_pipes_open_holds_back_no_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("number");
-    // The program ends once the other one is in a session of its own, where it keeps all three pipes.
+/// A script that ends once another program is in a session of its own, where it keeps all three pipes, and what names that program.
+fn leaving(folder: &Path) -> (String, PathBuf) {
+    let file = folder.join("number");
     let script = format!(
         "exec 3<&0; setsid sh -c 'echo $$ > {0}; exec sleep 64.0625' <&3 & until [ -s {0} ]; do sleep 0.01; done; echo done",
         file.display()
     );
-    let input = vec![0; 1 << 20];
-    let ended = run("/bin/sh", &texts(&["-c", &script]), &input, &limits(60_000, 1000)).await;
+    (script, file)
+}
+
+/// Kills that program, which is still there as it was not in the group.
+fn kill_left(file: &Path) {
     let number = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
     let left = rustix::process::kill_process(Pid::from_raw(number).unwrap(), rustix::process::Signal::KILL);
+    assert!(left.is_ok(), "it was in the group");
+}
+
+#[tokio::test]
+async fn who_leaves_the_group_with_the_pipes_open_holds_back_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (script, file) = leaving(folder.path());
+    let input = vec![0; 1 << 20];
+    let ended = run("/bin/sh", &texts(&["-c", &script]), &input, &limits(60_000, 1000)).await;
+    kill_left(&file);
     let output = ended.unwrap();
     assert_eq!(output.stdout, b"done\n");
     assert!(matches!(output.status, Status::Exited(0)));
     assert!(output.truncated, "it may still write");
-    assert!(left.is_ok(), "it was in the group");
+}
+
+/// No time passes while the program runs: only what is waited for after its end counts.
+#[tokio::test(start_paused = true)]
+async fn pipes_that_stay_open_are_waited_for_a_while_and_not_beyond_the_deadline() {
+    let now = tokio::time::Instant::now();
+    let hour = Duration::from_secs(3600);
+    for (until, expected) in [(now, Duration::ZERO), (now + hour, REST)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (script, file) = leaving(folder.path());
+        let jail = JailLimits {
+            memory_bytes: MEMORY_BYTES_MAX,
+            cpu_seconds: 60,
+            open_files: OPEN_FILES_MAX,
+            file_bytes: FILE_BYTES_MAX,
+        };
+        let mut command = jailed_command(Path::new("/bin/sh"), jail);
+        command.arg("-c").arg(&script);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let (group, mut child) = PROGRAMS.spawn_group(command).await.unwrap();
+        let before = tokio::time::Instant::now();
+        let ended = attend(&mut child, group, b"", 1000, until).await;
+        let waited = before.elapsed();
+        kill_left(&file);
+        let output = ended.unwrap();
+        assert_eq!(output.stdout, b"done\n");
+        assert!(matches!(output.status, Status::Exited(0)));
+        assert!(
+            waited >= expected && waited < expected + Duration::from_millis(10),
+            "{waited:?}"
+        );
+    }
 }
 
 #[tokio::test]
