@@ -36,7 +36,7 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Standard error, cut likewise.
     pub stderr: Vec<u8>,
-    /// Whether either was cut.
+    /// Whether either was cut: at that limit, or because somebody whom the program left behind still had it open.
     pub truncated: bool,
 }
 
