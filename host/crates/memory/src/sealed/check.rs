@@ -22,6 +22,8 @@ use crate::store::StoreError;
 /// Places that are looked up, records that are taken out, and namespaces that are counted anew, at once. Bounds memory, and how long
 /// who writes meanwhile waits. As many as are taken out with one commit: each one that is takes a look through all slots.
 const AT_ONCE: usize = GROUP_RECORDS_MAX / (SLOTS_MAX + 1);
+/// Records that are looked through for one commit that counts namespaces anew, or those of one namespace. Nobody else writes meanwhile.
+const COUNTED_AT_ONCE: usize = 20_000;
 
 /// A record that does not open, or all records of a namespace whose name does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,12 +174,7 @@ impl SealedStore {
         };
         let _at_its_end = progress(&checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
-        let changed: Vec<NamespacePlace> = changed.into_iter().collect();
-        let mut recounted = Ok(());
-        for some in changed.chunks(AT_ONCE) {
-            let works = some.iter().map(|namespace| Work::Recount { namespace: *namespace });
-            recounted = recounted.and(self.0.submit_all(works.collect()));
-        }
+        let recounted = self.0.recount(changed);
         looked.and(discarded).and(recounted).map(|()| checked)
     }
 }
@@ -213,6 +210,37 @@ impl Inner {
             found(Damaged { deleted, ..one });
         }
         discarded
+    }
+
+    /// Has namespaces counted anew, some with each commit: who writes meanwhile gets a turn in between.
+    pub(super) fn recount(&self, namespaces: HashSet<NamespacePlace>) -> Result<(), StoreError> {
+        let (mut some, mut left) = (Vec::new(), COUNTED_AT_ONCE);
+        let mut recounted = Ok(());
+        for namespace in namespaces {
+            // One that cannot be looked through fails when it is counted.
+            let records = self.records_in(&namespace).unwrap_or(COUNTED_AT_ONCE);
+            if some.len() == AT_ONCE || records > left {
+                recounted = recounted.and(self.submit_all(std::mem::take(&mut some)));
+                left = COUNTED_AT_ONCE;
+            }
+            left = left.saturating_sub(records);
+            some.push(Work::Recount { namespace });
+        }
+        recounted.and(self.submit_all(some))
+    }
+
+    /// How many records lie in a namespace, as far as that makes a difference to [`Self::recount`].
+    fn records_in(&self, namespace: &NamespacePlace) -> Result<usize, StoreError> {
+        let mut records = 0_usize;
+        self.tree.scan(&key(prefix::RECORD, &[namespace]), None, &mut |_, _| {
+            records = records.saturating_add(1);
+            Ok(if records == COUNTED_AT_ONCE {
+                Scan::Stop
+            } else {
+                Scan::Next
+            })
+        })?;
+        Ok(records)
     }
 
     /// Takes out all that lies in a namespace, but what is written again meanwhile. `step` is asked before each commit, and `begun` is

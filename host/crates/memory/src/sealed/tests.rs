@@ -2400,6 +2400,36 @@ fn a_check_that_is_ended_counts_anew_with_one_commit_where_it_took_something_out
     assert_eq!(check(&store, true).0.deleted, 300 - 235);
 }
 
+#[test]
+fn large_namespaces_are_counted_anew_with_a_commit_each() {
+    for (records, commits) in [(9_000_u32, 1), (11_000, 2), (21_000, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        let namespaces = ["a", "b"].map(|text| {
+            let keys = store.0.keys.load();
+            keys.newest().namespace_place(Space::Memory, &namespace(text))
+        });
+        let mut batch = sled::Batch::default();
+        for namespace in &namespaces {
+            for index in 0..records {
+                let mut place: root::Place = [0; size_of::<root::Place>()];
+                place[..namespace.len()].copy_from_slice(namespace);
+                place[namespace.len()..][..4].copy_from_slice(&index.to_be_bytes());
+                batch.insert(tree::key(tree::prefix::RECORD, &[&place]), b"damaged".as_slice());
+            }
+        }
+        store.0.tree.apply(batch).unwrap();
+        let commit = || store.0.tree.commit().unwrap().number;
+        let before = commit();
+        store.0.recount(namespaces.into()).unwrap();
+        assert_eq!(commit() - before, commits, "{records} in each");
+        for namespace in &namespaces {
+            let counted = usage::read(&store.0.tree, namespace).unwrap();
+            assert_eq!(counted.records, u64::from(records));
+        }
+    }
+}
+
 /// A name without records says nothing of anything, and keeps nothing from going on.
 #[test]
 fn a_name_that_does_not_open_and_has_no_records_stops_nothing() {
