@@ -31,9 +31,9 @@ pub use moves::{Exported, Imported, MemoryExport, MemoryImport, MemoryRotateEpoc
 pub use salvage::{MemorySalvage, Salvaged};
 pub use secrets::{SecretAnswer, SecretDelete, SecretGet, SecretList, SecretNames, SecretPut, SecretStored};
 
-/// How long what is under way when the server ends has for its answer. Shorter than that server waits for acts, so that how they ended
-/// is on record.
-const HEAR: Duration = Duration::from_secs(1);
+/// How long what is under way when the server ends has for its answer. Who ends the server waits for longer, so that how it ended is on
+/// record.
+pub const HEAR: Duration = Duration::from_secs(1);
 
 /// One verb, with its arguments.
 pub trait Act: Serialize + DeserializeOwned + Send + 'static {

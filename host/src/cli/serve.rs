@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
 use aral_host::config::serve::ServeConfig;
+use aral_host::operator::HEAR;
 use aral_host::telemetry::{Spans, Telemetry};
 use aral_host::{Host, LogSink, Management, Personas, Reloader};
 use serde_json::json;
@@ -23,6 +24,10 @@ use super::{session, text};
 
 /// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
 const LEAVE: Duration = Duration::from_secs(2);
+const _: () = assert!(
+    HEAR.as_millis() * 2 <= LEAVE.as_millis(),
+    "what an act came to would be on no record"
+);
 
 pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, spans: &Spans) -> Done {
     let config = configured.config.serve.as_ref().ok_or_else(|| {
