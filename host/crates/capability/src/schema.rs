@@ -288,6 +288,33 @@ mod tests {
     }
 
     #[test]
+    fn errors_below_references_count_by_the_way_to_them() {
+        for (length, is_explained) in [(3, true), (8_000, false)] {
+            let name = "n".repeat(length);
+            let link = |n: usize| {
+                let next = json!({ "$ref": format!("#/$defs/d{}", n + 1) });
+                (format!("d{n}"), json!({ "dependentSchemas": { name.clone(): next } }))
+            };
+            let mut defs: serde_json::Map<String, Value> = (0..10).map(link).collect();
+            let elements = json!({ "items": { "$ref": "#/$defs/none" } });
+            defs.insert(
+                "d10".to_owned(),
+                json!({ "properties": { "v": { "anyOf": [elements] } } }),
+            );
+            defs.insert("none".to_owned(), json!(false));
+            let schema = Schema::compile("output_schema", &json!({ "$defs": defs, "$ref": "#/$defs/d0" })).unwrap();
+            for (count, quick) in [(2_000, false), (50, true)] {
+                let value = json!({ name.clone(): 0, "v": vec![0; count] });
+                let violation = schema.check(&value).unwrap_err();
+                let path = if is_explained || quick { "/v" } else { "/" };
+                assert_eq!(violation.path, path, "{length} {count} {violation}");
+                let quickly = schema.check_quickly(&value);
+                assert_eq!(quickly.is_some(), is_explained && quick, "{length} {count}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_wrong_beside_branches_and_long_texts_is_said() {
         let nullable = |one: Value| json!({ "anyOf": [one, { "type": "null" }], "default": null, "title": "T" });
         let text = json!({ "type": "string", "minLength": 1, "maxLength": 1_000_000 });

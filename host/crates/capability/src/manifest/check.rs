@@ -11,7 +11,7 @@ use aral_contract::quote::quoted;
 use aral_contract::{CapabilityId, Code, Failure, Permission};
 use semver::Version;
 
-use super::schema_rules::{self, DIALECT, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
+use super::schema_rules::{self, DIALECT, NAME_BYTES_MAX, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::{Entry, Shape};
 pub use scopes::check_counts;
 
@@ -90,9 +90,21 @@ pub enum ManifestError {
         /// `input_schema` or `output_schema`.
         member: &'static str,
     },
+    /// A schema with a name that is long by itself.
+    #[error(
+        "the name `{}…` in `{member}` has {bytes} bytes, more than {NAME_BYTES_MAX}, where `~` and `/` count twice; shorten it", .name.escape_debug()
+    )]
+    SchemaName {
+        /// `input_schema` or `output_schema`.
+        member: &'static str,
+        /// How the name begins.
+        name: String,
+        /// Its length.
+        bytes: usize,
+    },
     /// A schema with long names around much.
     #[error(
-        "the names in `{member}` are too long: those on the way to one place have at most {PATH_BYTES_MAX} bytes together, and so has a reference; those on the ways to all places have at most {PATHS_BYTES_MAX}"
+        "the names in `{member}` are too long: those on the way to one place have at most {PATH_BYTES_MAX} bytes together, and so has a reference; those on the ways to all places have at most {PATHS_BYTES_MAX}; shorten them, or move what is deep to `$defs`"
     )]
     SchemaNames {
         /// `input_schema` or `output_schema`.
@@ -292,6 +304,7 @@ impl ManifestError {
             | Self::SchemaSize { .. }
             | Self::SchemaNoObject { .. }
             | Self::SchemaDepth { .. }
+            | Self::SchemaName { .. }
             | Self::SchemaNames { .. }
             | Self::SchemaRemote { .. }
             | Self::Number(_)

@@ -8,11 +8,14 @@ use super::check::ManifestError;
 
 /// Largest schema, in bytes. Stops a guest's descriptor from filling every list of tools that is made of it.
 pub const SCHEMA_BYTES_MAX: usize = 256 << 10;
+/// Longest name in a schema, as it stands in a JSON Pointer, in bytes; also of the schema itself (`$id`) and of an anchor. A
+/// validator keeps names with each place below and with each error, and compares them at each look-up.
+pub(super) const NAME_BYTES_MAX: usize = 256;
 /// Longest way to a place in a schema, which is all the names on it together, and longest reference, in bytes.
-pub(super) const PATH_BYTES_MAX: usize = 8 << 10;
+pub(super) const PATH_BYTES_MAX: usize = 2 << 10;
 /// All those ways together, in bytes. A validator keeps the whole way with each subschema and each keyword: stops a schema with a
-/// name that is as long as the rest of it from taking gibibytes once it is compiled.
-pub(super) const PATHS_BYTES_MAX: usize = 16 << 20;
+/// few long names above much else from taking gibibytes once it is compiled.
+pub(super) const PATHS_BYTES_MAX: usize = 4 << 20;
 /// What an element adds to the way to it, in bytes.
 const INDEX_BYTES: usize = 8;
 /// The one dialect: a schema that names another one would be read by rules that nobody checked.
@@ -63,7 +66,7 @@ impl Places {
             Value::Object(members) => {
                 for (name, value) in members {
                     self.check_member(name, value)?;
-                    let path_bytes = path_bytes.saturating_add(name.len()).saturating_add(1);
+                    let path_bytes = path_bytes.saturating_add(pointer_bytes(name)).saturating_add(1);
                     self.check(value, depth_left, path_bytes)?;
                 }
                 Ok(())
@@ -80,7 +83,9 @@ impl Places {
 
     fn check_member(&self, name: &str, value: &Value) -> Result<(), ManifestError> {
         let member = self.member;
+        self.check_name(name)?;
         match (name, value) {
+            ("$id" | "$anchor" | "$dynamicAnchor", Value::String(text)) => self.check_name(text),
             ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target)) if !target.starts_with('#') => {
                 Err(ManifestError::SchemaRemote {
                     member,
@@ -99,4 +104,22 @@ impl Places {
             _ => Ok(()),
         }
     }
+
+    fn check_name(&self, name: &str) -> Result<(), ManifestError> {
+        let bytes = pointer_bytes(name);
+        if bytes > NAME_BYTES_MAX {
+            return Err(ManifestError::SchemaName {
+                member: self.member,
+                name: name.chars().take(32).collect(),
+                bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a name in a JSON Pointer, where `~` is `~0`, and `/` is `~1`.
+fn pointer_bytes(name: &str) -> usize {
+    let escaped = name.bytes().filter(|byte| matches!(byte, b'~' | b'/')).count();
+    name.len().saturating_add(escaped)
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::build::Part;
 use super::check::{CAPABILITIES_MAX, SCOPE_ITEMS_MAX, SECRETS_MAX};
-use super::schema_rules::{PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
+use super::schema_rules::{NAME_BYTES_MAX, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::*;
 use crate::testing::{component, entry, shown};
 
@@ -438,26 +438,48 @@ fn schemas_are_objects_without_references_to_elsewhere() {
 }
 
 #[test]
+fn a_name_in_a_schema_is_bounded_as_it_stands_in_a_pointer() {
+    for (length, taken) in [(NAME_BYTES_MAX, true), (NAME_BYTES_MAX + 1, false)] {
+        for name in [
+            "n".repeat(length),
+            "~".repeat(length.div_ceil(2)),
+            "/".repeat(length.div_ceil(2)),
+        ] {
+            for long in [
+                json!({ name.clone(): true }),
+                json!({ "properties": { "a": { name.clone(): true } } }),
+                json!({ "$id": name }),
+                json!({ "$anchor": name }),
+                json!({ "$dynamicAnchor": name }),
+            ] {
+                let found = check_entry(json!({ "input_schema": long }));
+                assert_eq!(found == "taken", taken, "{found}");
+                let expected = format!("the name `{}…` in `input_schema` has ", &name[..32]);
+                assert!(
+                    taken || found.contains(&expected) && found.contains("more than 256,"),
+                    "{found}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn names_in_a_schema_are_bounded_where_they_stand_above_each_other() {
     let schema = |schema: Value| check_entry(json!({ "input_schema": schema }));
     let too_long = "the names in `input_schema` are too long";
-    for (length, taken) in [(PATH_BYTES_MAX - 1, true), (PATH_BYTES_MAX, false)] {
-        let name = "n".repeat(length);
-        let halves = name.split_at(length / 2);
-        for long in [
-            json!({ name.clone(): true }),
-            json!({ halves.0: { &halves.1[1..]: true } }),
-            json!({ "$ref": format!("#{name}") }),
-        ] {
-            let found = schema(long);
-            assert_eq!(found == "taken", taken, "{found}");
-            assert!(taken || found.contains(too_long), "{found}");
-        }
-    }
-    // Much below one long name.
-    let length = PATH_BYTES_MAX / 2;
-    let within = |count: usize| schema(json!({ "n".repeat(length): { "enum": vec![0; count] } }));
-    let most = PATHS_BYTES_MAX / length;
+    // With the slash before it, each name has as many bytes as are taken.
+    let name = "n".repeat(NAME_BYTES_MAX - 1);
+    let below = |levels: usize, inner: Value| (0..levels).fold(inner, |inner, _| json!({ name.clone(): inner }));
+    let levels = PATH_BYTES_MAX / NAME_BYTES_MAX;
+    assert_eq!(schema(below(levels, json!(true))), "taken");
+    assert!(schema(below(levels + 1, json!(true))).contains(too_long));
+    let reference = |length: usize| schema(json!({ "$ref": format!("#{}", "n".repeat(length - 1)) }));
+    assert_eq!(reference(PATH_BYTES_MAX), "taken");
+    assert!(reference(PATH_BYTES_MAX + 1).contains(too_long));
+    // Much below a long way.
+    let within = |count: usize| schema(below(levels - 1, json!({ "enum": vec![0; count] })));
+    let most = PATHS_BYTES_MAX / ((levels - 1) * NAME_BYTES_MAX);
     assert_eq!(within(most - 100), "taken");
     assert!(within(most).contains(too_long));
 }

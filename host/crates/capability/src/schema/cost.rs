@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use own::{Own, TEXT_BYTES_PER_PART, parts_of, parts_of_text};
+use own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
 use patterns::Patterns;
 use walk::Walk;
 
@@ -57,6 +57,8 @@ pub(super) enum TooCostly {
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Itself,
+    /// The value itself, by a reference.
+    Referred,
     /// The value itself, by `anyOf` or `oneOf`.
     Branch,
     Member(&'a str),
@@ -64,6 +66,13 @@ enum Target<'a> {
     Names,
     Element(usize),
     Elements,
+}
+
+impl Target<'_> {
+    /// Whether it is the very value.
+    fn is_in_place(self) -> bool {
+        matches!(self, Self::Itself | Self::Referred | Self::Branch)
+    }
 }
 
 /// The subschemas that a schema applies.
@@ -89,6 +98,8 @@ pub(super) struct Cost {
     root: Value,
     /// JSON Pointers by `$anchor` and `$dynamicAnchor`.
     anchors: HashMap<String, Vec<String>>,
+    /// The longest way to a place in it, as a JSON Pointer, in bytes.
+    longest_path: u64,
     weight: u64,
     recursive: bool,
     branches: bool,
@@ -101,12 +112,13 @@ impl Cost {
         let mut cost = Self {
             root: schema.clone(),
             anchors: HashMap::new(),
+            longest_path: 0,
             weight: 0,
             recursive: false,
             branches: false,
             patterns: Patterns::default(),
         };
-        find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
+        find_places(schema, &mut String::new(), &mut cost)?;
         let mut measure = Measure {
             cost: &cost,
             known: HashMap::new(),
@@ -165,13 +177,13 @@ impl Cost {
         if fragment.is_empty() || fragment.starts_with('/') {
             parts
                 .list
-                .extend(self.root.pointer(&fragment).map(|found| (Target::Itself, found)));
+                .extend(self.root.pointer(&fragment).map(|found| (Target::Referred, found)));
         } else {
             for pointer in self.anchors.get(&fragment).into_iter().flatten() {
                 parts.read = parts.read.saturating_add(parts_of_text(pointer));
                 parts
                     .list
-                    .extend(self.root.pointer(pointer).map(|found| (Target::Itself, found)));
+                    .extend(self.root.pointer(pointer).map(|found| (Target::Referred, found)));
             }
         }
         if parts.list.len() == before {
@@ -267,7 +279,7 @@ impl<'a> Measure<'a> {
             let part = self.size(part)?;
             size.weight = size.weight.saturating_add(part.weight);
             size.depth = size.depth.max(part.depth);
-            if matches!(target, Target::Itself | Target::Branch) {
+            if target.is_in_place() {
                 size.asked = size.asked.saturating_add(part.weight).saturating_add(part.asked);
             }
             if size.weight > WEIGHT_MAX {
@@ -288,27 +300,24 @@ impl<'a> Measure<'a> {
     }
 }
 
-/// Collects the anchors of a document, and refuses names that would make `#` mean something else.
-fn find_anchors(
-    value: &Value,
-    pointer: &mut String,
-    anchors: &mut HashMap<String, Vec<String>>,
-) -> Result<(), TooCostly> {
+/// Collects the anchors of a document and its longest way, and refuses names that would make `#` mean something else.
+fn find_places(value: &Value, pointer: &mut String, cost: &mut Cost) -> Result<(), TooCostly> {
     let length = pointer.len();
+    cost.longest_path = cost.longest_path.max(bytes_of_text(pointer));
     match value {
         Value::Object(map) => {
-            anchors_of(map, pointer, anchors)?;
+            anchors_of(map, pointer, &mut cost.anchors)?;
             for (name, inner) in map {
                 pointer.push('/');
                 pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-                find_anchors(inner, pointer, anchors)?;
+                find_places(inner, pointer, cost)?;
                 pointer.truncate(length);
             }
         }
         Value::Array(list) => {
             for (at, inner) in list.iter().enumerate() {
                 pointer.push_str(&format!("/{at}"));
-                find_anchors(inner, pointer, anchors)?;
+                find_places(inner, pointer, cost)?;
                 pointer.truncate(length);
             }
         }

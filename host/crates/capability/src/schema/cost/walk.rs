@@ -29,6 +29,9 @@ struct Place {
     branches: u64,
     /// Bytes of the path to the value, which each error keeps.
     path_bytes: u64,
+    /// How many references were followed to get here. Below any, each error keeps the whole way through the schema: one piece
+    /// for each of them, and one for the keyword.
+    references: u64,
     /// Parts of the object whose name the value is. An error about a name keeps the object.
     named_parts: u64,
 }
@@ -46,6 +49,19 @@ impl Place {
     fn below(self, bytes: u64) -> Self {
         Self {
             path_bytes: self.path_bytes.saturating_add(bytes).saturating_add(1),
+            ..self
+        }
+    }
+
+    /// Of what is applied to the same value.
+    fn in_place(self, target: Target<'_>) -> Self {
+        Self {
+            branches: self
+                .branches
+                .saturating_add(u64::from(matches!(target, Target::Branch))),
+            references: self
+                .references
+                .saturating_add(u64::from(matches!(target, Target::Referred))),
             ..self
         }
     }
@@ -76,6 +92,7 @@ impl<'a> Walk<'a> {
             nesting_left: NESTING_MAX,
             branches: 0,
             path_bytes: 0,
+            references: 0,
             named_parts: 0,
         };
         self.apply(&cost.root, value, &mut Vec::new(), place)
@@ -112,10 +129,8 @@ impl<'a> Walk<'a> {
         here.push(key);
         for (target, part) in self.parts(schema, place)? {
             match (target, value) {
-                (Target::Itself, _) => self.apply(part, value, here, place)?,
-                (Target::Branch, _) => {
-                    let branches = place.branches.saturating_add(1);
-                    self.apply(part, value, here, Place { branches, ..place })?;
+                (Target::Itself | Target::Referred | Target::Branch, _) => {
+                    self.apply(part, value, here, place.in_place(target))?;
                 }
                 (Target::Member(name), Value::Object(members)) => {
                     if let Some(member) = members.get(name) {
@@ -171,7 +186,7 @@ impl<'a> Walk<'a> {
         let place = place.inside()?;
         for (target, part) in self.parts(schema, place)? {
             let key = std::ptr::from_ref(part);
-            if matches!(target, Target::Itself | Target::Branch) && !here.contains(&key) {
+            if target.is_in_place() && !here.contains(&key) {
                 self.apply(part, value, here, place)?;
                 here.push(key);
                 self.ask(part, value, here, place)?;
@@ -186,9 +201,15 @@ impl<'a> Walk<'a> {
         let Some(left) = self.copies_left.filter(|_| place.branches > 0) else {
             return Ok(());
         };
+        let pieces = if place.references > 0 {
+            place.references.saturating_add(1)
+        } else {
+            0
+        };
+        let way_bytes = pieces.saturating_mul(self.cost.longest_path);
         let each = parts_of(value)
             .saturating_add(place.named_parts)
-            .saturating_add(place.path_bytes / TEXT_BYTES_PER_PART);
+            .saturating_add(place.path_bytes.saturating_add(way_bytes) / TEXT_BYTES_PER_PART);
         let copied = own.demands.saturating_mul(each).saturating_add(own.listed);
         self.copies_left = Some(left.checked_sub(copied).ok_or(TooCostly::Copies)?);
         Ok(())
