@@ -2,6 +2,7 @@
 //! patterns match in linear time: a schema cannot make the host fetch or hang.
 
 mod cost;
+mod unique;
 
 use aral_contract::{Code, Failure};
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
@@ -158,6 +159,7 @@ fn build(schema: &Value, pattern_bytes: Option<usize>) -> Result<Validator, Vali
         .with_draft(Draft::Draft202012)
         .offline()
         .with_pattern_options(patterns)
+        .with_keyword("uniqueItems", unique::unique_items)
         .build(schema)
 }
 

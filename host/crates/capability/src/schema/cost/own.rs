@@ -14,7 +14,7 @@ pub(super) struct Own<'a> {
     pub(super) pattern: Option<&'a str>,
     /// Keywords besides patterns that read a text from end to end.
     pub(super) texts: u64,
-    /// Keywords that read a list, and all that it holds, from end to end.
+    /// Keywords that sort a list, which reads all that it holds some times.
     pub(super) lists: u64,
     /// By the patterns that the names of members are searched for.
     pub(super) name_patterns: Option<&'a Map<String, Value>>,
