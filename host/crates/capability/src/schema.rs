@@ -559,12 +559,44 @@ mod tests {
     }
 
     #[test]
-    fn members_that_nothing_is_wanted_of_count_where_they_are_passed_over() {
-        let often = |one: Value| json!({ "$defs": { "a": one }, "allOf": vec![json!({ "$ref": "#/$defs/a" }); 5_000] });
+    fn members_and_elements_count_where_they_are_passed_over() {
         let members = |count: usize| (0..count).map(|n| (format!("n{n}"), json!(0))).collect::<Value>();
-        let schema = Schema::compile("output_schema", &often(json!({ "patternProperties": {} }))).unwrap();
-        assert_eq!(schema.check(&members(1_000)), Ok(()));
-        assert!(schema.check(&members(100_000)).unwrap_err().reason.contains("steps"));
+        let elements = |count: usize| Value::Array((0..count).map(|n| json!(n)).collect());
+        let often = |one: Value| json!({ "$defs": { "a": one }, "allOf": vec![json!({ "$ref": "#/$defs/a" }); 5_000] });
+        let many: serde_json::Map<String, Value> = (0..20).map(|n| (format!("p{n}"), json!(true))).collect();
+        let asked = |keyword: &str, one: Value, branch: Value| json!({ keyword: { "type": "integer" }, "anyOf": [branch], "allOf": vec![one; 1_000] });
+        let properties = |name: &str| json!({ "properties": { name: true } });
+        for (schema, few, too_many) in [
+            (
+                often(json!({ "patternProperties": {} })),
+                members(1_000),
+                members(100_000),
+            ),
+            // What is found by its name up to a number of names is so by going through all members beyond it.
+            (
+                json!({ "allOf": vec![json!({ "properties": many }); 800] }),
+                members(1_000),
+                members(100_000),
+            ),
+            (
+                asked("unevaluatedProperties", properties("x"), properties("y")),
+                members(1_000),
+                members(100_000),
+            ),
+            (
+                asked(
+                    "unevaluatedItems",
+                    json!({ "prefixItems": [true] }),
+                    json!({ "prefixItems": [true] }),
+                ),
+                elements(1_000),
+                elements(100_000),
+            ),
+        ] {
+            let schema = Schema::compile("output_schema", &schema).unwrap();
+            assert_eq!(schema.check(&few), Ok(()));
+            assert!(schema.check(&too_many).unwrap_err().reason.contains("steps"));
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ const INDEX_BYTES: u64 = 8;
 /// Keywords of a subschema that are looked at in the step of its application; each of the others takes a step, also if it
 /// means nothing.
 const KEYWORDS_PER_APPLICATION: usize = 8;
-/// Members of an object that one step passes over, whatever their names and whether a pattern is there to search them.
-const MEMBERS_PER_STEP: usize = 8;
+/// Members of an object, or elements of a list, that one step passes over, whether or not anything is wanted of them.
+const PASSED_PER_STEP: usize = 8;
 
 /// Counts the steps that a validator takes at most, in which no step is saved by an earlier result.
 pub(super) struct Walk<'a> {
@@ -117,7 +117,7 @@ impl<'a> Walk<'a> {
                 own.texts.saturating_mul(parts_of_text(text)).saturating_add(searched)
             }
             Value::Array(_) if own.lists > 0 => own.lists.saturating_mul(parts_of(value)),
-            _ => self.names(&own, value),
+            _ => self.pass(&own, value),
         };
         self.step(own.listed.saturating_add(read).saturating_add(1), place)?;
         self.copy(&own, value, place)?;
@@ -181,8 +181,8 @@ impl<'a> Walk<'a> {
         place: Place,
     ) -> Result<(), TooCostly> {
         self.look(schema, place)?;
-        let names = self.names(&Own::of(schema), value);
-        self.step(names.saturating_add(1), place)?;
+        let passed = self.pass(&Own::of(schema), value);
+        self.step(passed.saturating_add(1), place)?;
         let place = place.inside()?;
         for (target, part) in self.parts(schema, place)? {
             let key = std::ptr::from_ref(part);
@@ -215,16 +215,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What the patterns of `patternProperties` take to search the names of all members.
-    fn names(&self, own: &Own<'_>, value: &Value) -> u64 {
-        let (Some(named), Value::Object(members)) = (own.name_patterns, value) else {
-            return 0;
-        };
-        let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
-        let passed = u64::try_from(members.len() / MEMBERS_PER_STEP).unwrap_or(u64::MAX);
-        named.keys().fold(passed, |steps, pattern| {
-            steps.saturating_add(self.cost.patterns.search_name(pattern, bytes))
-        })
+    /// What it takes to pass over all members or elements, and to search the names of members for the patterns of
+    /// `patternProperties`.
+    fn pass(&self, own: &Own<'_>, value: &Value) -> u64 {
+        let passed = |count: usize| u64::try_from(count / PASSED_PER_STEP).unwrap_or(u64::MAX);
+        match value {
+            Value::Object(members) => {
+                let Some(named) = own.name_patterns else {
+                    return passed(members.len());
+                };
+                let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
+                named.keys().fold(passed(members.len()), |steps, pattern| {
+                    steps.saturating_add(self.cost.patterns.search_name(pattern, bytes))
+                })
+            }
+            Value::Array(elements) => passed(elements.len()),
+            _ => 0,
+        }
     }
 
     /// Taken before the keywords are looked at: counting must not cost what nobody counts.
