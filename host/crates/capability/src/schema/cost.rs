@@ -4,6 +4,7 @@
 
 mod own;
 mod patterns;
+mod unevaluated;
 mod walk;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 
 use own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
 use patterns::Patterns;
+use unevaluated::Kept;
 use walk::Walk;
 
 /// Subschemas and listed values that a schema may expand to, references followed.
@@ -20,6 +22,8 @@ const WEIGHT_MAX: u64 = 20_000;
 const PATTERN_WEIGHT: u64 = 150;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
+/// What a validator keeps for all `unevaluated…` keywords, in bytes. Each capability keeps its schemas as long as it is admitted.
+const UNEVALUATED_BYTES_MAX: u64 = 16 << 20;
 /// Applications of a subschema to a part of one value.
 pub(super) const STEPS_MAX: u64 = 5_000_000;
 /// Applications inside each other.
@@ -36,6 +40,11 @@ pub(super) enum TooCostly {
     /// Subschemas too deep.
     #[error("its references and subschemas are nested deeper than {DEPTH_MAX}")]
     Depth,
+    /// Too much kept for what `unevaluated…` keywords ask.
+    #[error(
+        "what its `unevaluatedProperties` and `unevaluatedItems` ask takes more than {} MiB: use fewer of them, with fewer subschemas, references and long names around", UNEVALUATED_BYTES_MAX >> 20
+    )]
+    Unevaluated,
     /// A reference to nothing.
     #[error("a reference leads to nothing in the document")]
     Reference,
@@ -100,6 +109,8 @@ pub(super) struct Cost {
     anchors: HashMap<String, Vec<String>>,
     /// The longest way to a place in it, as a JSON Pointer, in bytes.
     longest_path: u64,
+    /// The longest name on any of these ways, with the `/` before it.
+    longest_name: u64,
     weight: u64,
     recursive: bool,
     branches: bool,
@@ -113,6 +124,7 @@ impl Cost {
             root: schema.clone(),
             anchors: HashMap::new(),
             longest_path: 0,
+            longest_name: 0,
             weight: 0,
             recursive: false,
             branches: false,
@@ -125,9 +137,13 @@ impl Cost {
             open: Vec::new(),
             recursive: false,
             branches: false,
+            unevaluated: Vec::new(),
             patterns: Patterns::default(),
         };
         let size = measure.size(&cost.root)?;
+        let mut kept = Kept::of(&cost);
+        let mut asking = measure.unevaluated.iter().copied();
+        asking.try_for_each(|schema| kept.add(schema))?;
         let (recursive, branches, patterns) = (measure.recursive, measure.branches, measure.patterns);
         (cost.weight, cost.recursive, cost.branches) = (size.weight, recursive, branches);
         cost.patterns = patterns;
@@ -241,6 +257,8 @@ struct Measure<'a> {
     open: Vec<*const Value>,
     recursive: bool,
     branches: bool,
+    /// Those with an `unevaluated…` keyword.
+    unevaluated: Vec<&'a Value>,
     patterns: Patterns,
 }
 
@@ -264,6 +282,9 @@ impl<'a> Measure<'a> {
         self.open.push(key);
         let own = Own::of(schema);
         self.branches |= own.branches;
+        if own.unevaluated > 0 {
+            self.unevaluated.push(schema);
+        }
         let patterns = self.patterns.add(&own);
         let parts = self.cost.parts(schema)?;
         let mut size = Size {
@@ -310,6 +331,7 @@ fn find_places(value: &Value, pointer: &mut String, cost: &mut Cost) -> Result<(
             for (name, inner) in map {
                 pointer.push('/');
                 pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                cost.longest_name = cost.longest_name.max(bytes_of_text(pointer.split_at(length).1));
                 find_places(inner, pointer, cost)?;
                 pointer.truncate(length);
             }
