@@ -712,6 +712,17 @@ mod tests {
         let lengths = Schema::compile("input_schema", &all(json!({ "minLength": 1 }))).unwrap();
         assert_eq!(lengths.check(&json!("short")), Ok(()));
         assert!(lengths.check(&long).unwrap_err().reason.contains("steps"));
+        // So does finding a text among others, also where it says which branch it is.
+        let mut listed: Vec<String> = (0..10).map(|n| format!("text {n}")).collect();
+        listed.push("short".to_owned());
+        let among = Schema::compile("input_schema", &all(json!({ "enum": listed }))).unwrap();
+        assert_eq!(among.check(&json!("short")), Ok(()));
+        assert!(among.check(&long).unwrap_err().reason.contains("steps"));
+        let kind = |kind: &str| json!({ "properties": { "kind": { "const": kind } }, "required": ["kind"] });
+        let kinds = Schema::compile("input_schema", &all(json!({ "oneOf": [kind("short"), kind("other")] }))).unwrap();
+        assert_eq!(kinds.check(&json!({ "kind": "short" })), Ok(()));
+        let violation = kinds.check(&json!({ "kind": long })).unwrap_err();
+        assert!(violation.reason.contains("steps"), "{violation}");
         let different = Schema::compile("input_schema", &all(json!({ "uniqueItems": true }))).unwrap();
         let numbers = |count: usize| Value::Array((0..count).map(|n| json!(n)).collect());
         assert_eq!(different.check(&numbers(10)), Ok(()));

@@ -12,7 +12,7 @@ pub(super) struct Own<'a> {
     pub(super) listed: u64,
     /// The pattern that texts are searched for.
     pub(super) pattern: Option<&'a str>,
-    /// Keywords besides patterns that read a text from end to end.
+    /// Keywords besides patterns that read a text from end to end, whatever they compare it with.
     pub(super) texts: u64,
     /// Keywords that sort a list, which reads all that it holds some times.
     pub(super) lists: u64,
@@ -41,6 +41,8 @@ impl<'a> Own<'a> {
                 // What `not` refuses is only copied, into the error that says so.
                 ("enum" | "const" | "required" | "dependentRequired" | "dependencies" | "not", value) => {
                     own.listed = own.listed.saturating_add(parts_of(value));
+                    // Many texts are a set, in which one is found by a hash of all of it.
+                    own.texts = own.texts.saturating_add(u64::from(keyword == "enum"));
                 }
                 ("anyOf" | "oneOf", _) => own.branches = true,
                 ("pattern", value) => {

@@ -221,11 +221,13 @@ impl<'a> Walk<'a> {
         let passed = |count: usize| u64::try_from(count / PASSED_PER_STEP).unwrap_or(u64::MAX);
         match value {
             Value::Object(members) => {
-                let Some(named) = own.name_patterns else {
-                    return passed(members.len());
-                };
+                // A branch may be found by the text of one member.
+                let texts = members.values().filter(|_| own.branches).filter_map(Value::as_str);
+                let steps = texts.map(parts_of_text).max().unwrap_or(0);
+                let steps = steps.saturating_add(passed(members.len()));
+                let Some(named) = own.name_patterns else { return steps };
                 let bytes: u64 = members.keys().map(|name| bytes_of_text(name)).sum();
-                named.keys().fold(passed(members.len()), |steps, pattern| {
+                named.keys().fold(steps, |steps, pattern| {
                     steps.saturating_add(self.cost.patterns.search_name(pattern, bytes))
                 })
             }
