@@ -559,6 +559,22 @@ mod tests {
     }
 
     #[test]
+    fn names_of_properties_count_by_what_is_read_to_find_them() {
+        let elements = json!(vec![json!({}); 2_000]);
+        for (length, taken) in [(10, true), (100_000, false)] {
+            let often = |count: usize| {
+                let schema = json!({
+                    "$defs": { "a": { "properties": { "n".repeat(length): true } } },
+                    "items": { "allOf": vec![json!({ "$ref": "#/$defs/a" }); count] }
+                });
+                Schema::compile("output_schema", &schema)
+            };
+            assert_eq!(often(10).unwrap().check(&elements).is_ok(), taken, "{length}");
+            assert_eq!(often(1_000).is_ok(), taken, "{length}");
+        }
+    }
+
+    #[test]
     fn members_and_elements_count_where_they_are_passed_over() {
         let members = |count: usize| (0..count).map(|n| (format!("n{n}"), json!(0))).collect::<Value>();
         let elements = |count: usize| Value::Array((0..count).map(|n| json!(n)).collect());

@@ -34,7 +34,7 @@ const NESTING_MAX: usize = 512;
 pub(super) enum TooCostly {
     /// Too many subschemas.
     #[error(
-        "it expands to more than {WEIGHT_MAX} subschemas and listed values; a pattern counts as {PATTERN_WEIGHT}, and a long reference by its length"
+        "it expands to more than {WEIGHT_MAX} subschemas and listed values; a pattern counts as {PATTERN_WEIGHT}, and a long name or reference by its length"
     )]
     Weight,
     /// Subschemas too deep.
@@ -88,8 +88,9 @@ impl Target<'_> {
 #[derive(Default)]
 struct Parts<'a> {
     list: Vec<(Target<'a>, &'a Value)>,
-    /// Parts of the texts that were read to find where its references lead. Stops a few long ones, each followed anew wherever
-    /// it is met, from taking longer than all that is counted. Each weighs as much, so that one reading is short.
+    /// Parts of the texts that are read to find members by their names, and where its references lead. Stops a few long ones, each
+    /// read anew wherever it is met, from taking longer than all that is counted. Each weighs as much, so that one reading is
+    /// short.
     read: u64,
 }
 
@@ -231,6 +232,8 @@ impl Cost {
                 }
                 ("properties", Value::Object(map)) => {
                     parts.extend(map.iter().map(|(name, one)| (Target::Member(name), one)));
+                    let read = map.keys().map(|name| parts_of_text(name)).fold(0, u64::saturating_add);
+                    found.read = found.read.saturating_add(read);
                 }
                 ("patternProperties", Value::Object(map)) => {
                     parts.extend(map.values().map(|one| (Target::Members, one)));
