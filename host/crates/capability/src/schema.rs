@@ -676,6 +676,68 @@ mod tests {
     }
 
     #[test]
+    fn what_unevaluated_keywords_ask_is_bounded_by_what_is_kept_for_it() {
+        let failure = |schema: Value| {
+            Schema::compile("input_schema", &schema)
+                .err()
+                .map(|failure| failure.message)
+        };
+        // Each reference makes the way to all that is beyond it longer.
+        let chain = |length: usize| {
+            let link = |n: usize| {
+                let next = json!({ "$ref": format!("#/$defs/d{}", n + 1) });
+                (
+                    format!("d{n}"),
+                    json!({ "dependentSchemas": { "n".repeat(length): next } }),
+                )
+            };
+            let mut defs: serde_json::Map<String, Value> = (0..10).map(link).collect();
+            let many = json!({
+                "type": "object", "minimum": 0, "maximum": 1, "exclusiveMinimum": 0, "exclusiveMaximum": 1, "multipleOf": 1,
+                "minLength": 0, "maxLength": 1, "minItems": 0, "maxItems": 1, "minProperties": 0, "maxProperties": 9,
+                "uniqueItems": true
+            });
+            defs.insert("d10".to_owned(), json!({ "allOf": vec![many; 200] }));
+            json!({ "$defs": defs, "$ref": "#/$defs/d0", "unevaluatedProperties": false })
+        };
+        // Each of those that lead back asks all the others, and whatever stands beside them.
+        let cycles = |count: usize, beside: &[Value]| {
+            let back = json!({ "$ref": "#/$defs/all", "unevaluatedProperties": false });
+            let mut defs: serde_json::Map<String, Value> =
+                (0..count).map(|n| (format!("d{n}"), back.clone())).collect();
+            let mut all = beside.to_vec();
+            all.extend(defs.keys().map(|name| json!({ "$ref": format!("#/$defs/{name}") })));
+            defs.insert("all".to_owned(), json!({ "allOf": all }));
+            json!({ "$defs": defs, "$ref": "#/$defs/all" })
+        };
+        let objects = vec![json!({ "type": "object" }); 1_000];
+        let listed = [json!({ "enum": (0..3_000).collect::<Vec<i32>>() })];
+        for (taken, refused) in [
+            (chain(10), chain(250)),
+            (cycles(2, &objects), cycles(100, &objects)),
+            (cycles(2, &listed), cycles(50, &listed)),
+        ] {
+            assert_eq!(failure(taken), None);
+            let found = failure(refused).unwrap();
+            assert!(
+                found.contains("`unevaluatedItems` ask takes more than 16 MiB"),
+                "{found}"
+            );
+        }
+        // What tools describe is far from it.
+        let base =
+            json!({ "properties": { "kind": { "type": "string" }, "name": { "type": "string", "maxLength": 99 } } });
+        let variant = |n: usize| {
+            json!({
+                "allOf": [{ "$ref": "#/$defs/base" }, { "properties": { format!("of{n}"): { "type": "integer" } } }],
+                "unevaluatedProperties": false
+            })
+        };
+        let variants: Vec<Value> = (0..50).map(variant).collect();
+        assert_eq!(failure(json!({ "$defs": { "base": base }, "oneOf": variants })), None);
+    }
+
+    #[test]
     #[expect(clippy::disallowed_methods, reason = "measures that a check ends")]
     fn unevaluated_keywords_inside_each_other_cannot_double_the_work_each_time() {
         let started = Instant::now();

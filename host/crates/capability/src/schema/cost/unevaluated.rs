@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::own::Own;
+use super::own::{Own, TEXT_BYTES_PER_PART, parts_of};
 use super::{Cost, DEPTH_MAX, Target, TooCostly, UNEVALUATED_BYTES_MAX};
 
 /// What a subschema or a keyword takes beside its way, in bytes.
@@ -88,7 +88,12 @@ impl<'a> Kept<'a> {
             .saturating_add(self.cost.longest_path);
         let keywords = schema.as_object().map_or(0, Map::len);
         let pieces = u64::try_from(keywords).unwrap_or(u64::MAX).saturating_add(1);
-        let bytes = way_bytes.saturating_add(PIECE_BYTES).saturating_mul(pieces);
+        // Listed values and annotations are copied.
+        let copied = parts_of(schema).saturating_mul(TEXT_BYTES_PER_PART);
+        let bytes = way_bytes
+            .saturating_add(PIECE_BYTES)
+            .saturating_mul(pieces)
+            .saturating_add(copied);
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.ok_or(TooCostly::Unevaluated)?;
         Ok(())
