@@ -2,6 +2,7 @@
 //! and references let a schema of one page ask for more steps than there is time: those that expand too far are refused
 //! when they are compiled, and those that recurse are counted against each value first.
 
+mod circles;
 mod own;
 mod patterns;
 mod unevaluated;
@@ -40,6 +41,11 @@ pub(super) enum TooCostly {
     /// Subschemas too deep.
     #[error("its references and subschemas are nested deeper than {DEPTH_MAX}")]
     Depth,
+    /// Subschemas that lead back to themselves.
+    #[error(
+        "a reference leads back to what applies it to the same value: let it stand below `properties`, `additionalProperties` or `items`"
+    )]
+    Circle,
     /// Too much kept for what `unevaluated…` keywords ask.
     #[error(
         "what its `unevaluatedProperties` and `unevaluatedItems` ask takes more than {} MiB: use fewer of them, with fewer subschemas, references and long names around", UNEVALUATED_BYTES_MAX >> 20
@@ -138,13 +144,14 @@ impl Cost {
             open: Vec::new(),
             recursive: false,
             branches: false,
-            unevaluated: Vec::new(),
+            schemas: Vec::new(),
             patterns: Patterns::default(),
         };
         let size = measure.size(&cost.root)?;
+        circles::refuse_in_place(&cost, &measure.schemas)?;
         let mut kept = Kept::of(&cost);
-        let mut asking = measure.unevaluated.iter().copied();
-        asking.try_for_each(|schema| kept.add(schema))?;
+        let mut schemas = measure.schemas.iter().copied();
+        schemas.try_for_each(|schema| kept.add(schema))?;
         let (recursive, branches, patterns) = (measure.recursive, measure.branches, measure.patterns);
         (cost.weight, cost.recursive, cost.branches) = (size.weight, recursive, branches);
         cost.patterns = patterns;
@@ -260,8 +267,8 @@ struct Measure<'a> {
     open: Vec<*const Value>,
     recursive: bool,
     branches: bool,
-    /// Those with an `unevaluated…` keyword.
-    unevaluated: Vec<&'a Value>,
+    /// All that are applied to anything.
+    schemas: Vec<&'a Value>,
     patterns: Patterns,
 }
 
@@ -283,11 +290,9 @@ impl<'a> Measure<'a> {
             return Err(TooCostly::Depth);
         }
         self.open.push(key);
+        self.schemas.push(schema);
         let own = Own::of(schema);
         self.branches |= own.branches;
-        if own.unevaluated > 0 {
-            self.unevaluated.push(schema);
-        }
         let patterns = self.patterns.add(&own);
         let parts = self.cost.parts(schema)?;
         let mut size = Size {

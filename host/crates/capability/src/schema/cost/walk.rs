@@ -95,17 +95,11 @@ impl<'a> Walk<'a> {
             references: 0,
             named_parts: 0,
         };
-        self.apply(&cost.root, value, &mut Vec::new(), place)
+        self.apply(&cost.root, value, place)
     }
 
-    /// `here` are the schemas that are being applied to this very part: a validator does not apply one inside itself.
-    fn apply(
-        &mut self,
-        schema: &'a Value,
-        value: &Value,
-        here: &mut Vec<*const Value>,
-        place: Place,
-    ) -> Result<(), TooCostly> {
+    /// What applying a schema to a part takes, with all that it applies in turn.
+    fn apply(&mut self, schema: &'a Value, value: &Value, place: Place) -> Result<(), TooCostly> {
         self.look(schema, place)?;
         let own = Own::of(schema);
         let read = match value {
@@ -122,29 +116,24 @@ impl<'a> Walk<'a> {
         self.step(own.listed.saturating_add(read).saturating_add(1), place)?;
         self.copy(&own, value, place)?;
         let place = place.inside()?;
-        let key = std::ptr::from_ref(schema);
-        if here.contains(&key) {
-            return Ok(());
-        }
-        here.push(key);
         for (target, part) in self.parts(schema, place)? {
             match (target, value) {
                 (Target::Itself | Target::Referred | Target::Branch, _) => {
-                    self.apply(part, value, here, place.in_place(target))?;
+                    self.apply(part, value, place.in_place(target))?;
                 }
                 (Target::Member(name), Value::Object(members)) => {
                     if let Some(member) = members.get(name) {
-                        self.apply(part, member, &mut Vec::new(), place.below(bytes_of_text(name)))?;
+                        self.apply(part, member, place.below(bytes_of_text(name)))?;
                     }
                 }
                 (Target::Element(at), Value::Array(elements)) => {
                     if let Some(element) = elements.get(at) {
-                        self.apply(part, element, &mut Vec::new(), place.below(INDEX_BYTES))?;
+                        self.apply(part, element, place.below(INDEX_BYTES))?;
                     }
                 }
                 (Target::Members, Value::Object(members)) => {
                     for (name, member) in members {
-                        self.apply(part, member, &mut Vec::new(), place.below(bytes_of_text(name)))?;
+                        self.apply(part, member, place.below(bytes_of_text(name)))?;
                     }
                 }
                 (Target::Names, Value::Object(members)) => {
@@ -154,43 +143,33 @@ impl<'a> Walk<'a> {
                     for name in members.keys() {
                         self.step(parts_of_text(name), place)?;
                         let name = Value::String(name.clone());
-                        self.apply(part, &name, &mut Vec::new(), place)?;
+                        self.apply(part, &name, place)?;
                     }
                 }
                 (Target::Elements, Value::Array(elements)) => {
                     for element in elements {
-                        self.apply(part, element, &mut Vec::new(), place.below(INDEX_BYTES))?;
+                        self.apply(part, element, place.below(INDEX_BYTES))?;
                     }
                 }
                 (Target::Member(_) | Target::Members | Target::Names | Target::Element(_) | Target::Elements, _) => {}
             }
         }
         for _ in 0..own.unevaluated {
-            self.ask(schema, value, here, place)?;
+            self.ask(schema, value, place)?;
         }
-        here.pop();
         Ok(())
     }
 
     /// What an `unevaluated…` keyword makes a validator do: evaluate all that is applied in place, and ask that in turn.
-    fn ask(
-        &mut self,
-        schema: &'a Value,
-        value: &Value,
-        here: &mut Vec<*const Value>,
-        place: Place,
-    ) -> Result<(), TooCostly> {
+    fn ask(&mut self, schema: &'a Value, value: &Value, place: Place) -> Result<(), TooCostly> {
         self.look(schema, place)?;
         let passed = self.pass(&Own::of(schema), value);
         self.step(passed.saturating_add(1), place)?;
         let place = place.inside()?;
         for (target, part) in self.parts(schema, place)? {
-            let key = std::ptr::from_ref(part);
-            if target.is_in_place() && !here.contains(&key) {
-                self.apply(part, value, here, place)?;
-                here.push(key);
-                self.ask(part, value, here, place)?;
-                here.pop();
+            if target.is_in_place() {
+                self.apply(part, value, place)?;
+                self.ask(part, value, place)?;
             }
         }
         Ok(())
