@@ -317,6 +317,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_deep_elsewhere_in_a_schema_makes_no_error_dearer() {
+        let one = |n: usize| {
+            let kind = json!({ "properties": { "kind": { "const": format!("k{n}") }, "of": { "$ref": "#/$defs/Any" } },
+                "required": ["kind"], "additionalProperties": false, "type": "object" });
+            (format!("Kind{n}"), kind)
+        };
+        let mut defs: serde_json::Map<String, Value> = (0..30).map(one).collect();
+        let branches = defs.keys().map(|name| json!({ "$ref": format!("#/$defs/{name}") }));
+        let any = json!({ "oneOf": branches.collect::<Vec<_>>() });
+        defs.insert("Any".to_owned(), any);
+        let name = "a-name-of-thirty-characters---";
+        let deep = (0..20).fold(json!(true), |inner, _| json!({ "properties": { name: inner } }));
+        let example = (0..20).fold(json!(1), |inner, _| json!({ name: inner }));
+        defs.insert("Deep".to_owned(), deep);
+        let schema = json!({
+            "$defs": defs, "examples": [example], "type": "object",
+            "properties": { "deep": { "$ref": "#/$defs/Deep" },
+                "list": { "type": "array", "items": { "$ref": "#/$defs/Any" } } }
+        });
+        let schema = Schema::compile("input_schema", &schema).unwrap();
+        for (count, quick) in [(6, true), (100, false)] {
+            let mut list = vec![json!({ "kind": "k7" }); count];
+            assert_eq!(schema.check(&json!({ "list": list })), Ok(()));
+            list[count - 1] = json!({ "kind": 7 });
+            let value = json!({ "list": list });
+            let violation = schema.check(&value).unwrap_err();
+            assert_eq!(violation.path, format!("/list/{}", count - 1), "{violation}");
+            assert_eq!(schema.check_quickly(&value).is_some(), quick, "{count}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_beside_branches_and_long_texts_is_said() {
         let nullable = |one: Value| json!({ "anyOf": [one, { "type": "null" }], "default": null, "title": "T" });
         let text = json!({ "type": "string", "minLength": 1, "maxLength": 1_000_000 });

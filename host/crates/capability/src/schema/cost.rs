@@ -5,6 +5,7 @@
 mod circles;
 mod own;
 mod patterns;
+mod pointer;
 mod unevaluated;
 mod walk;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 
 use own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
 use patterns::Patterns;
+use pointer::{bytes_in_pointer, find_anchors, percent_decoded};
 use unevaluated::Kept;
 use walk::Walk;
 
@@ -27,6 +29,10 @@ const DEPTH_MAX: usize = 128;
 const UNEVALUATED_BYTES_MAX: u64 = 16 << 20;
 /// Applications of a subschema to a part of one value.
 pub(super) const STEPS_MAX: u64 = 5_000_000;
+/// Bytes that an index in a list adds to a way, with the `/` before it.
+const INDEX_BYTES: u64 = 8;
+/// What the keyword of a reference, or any that fails, adds to a way in bytes.
+const KEYWORD_BYTES: u64 = 24;
 /// Applications inside each other.
 const NESTING_MAX: usize = 512;
 
@@ -90,14 +96,60 @@ impl Target<'_> {
     }
 }
 
+/// A subschema that another one applies.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    target: Target<'a>,
+    schema: &'a Value,
+    /// What it adds to the way through the document, as a JSON Pointer in bytes; for what a reference leads to, the whole way.
+    way_bytes: u64,
+}
+
 /// The subschemas that a schema applies.
 #[derive(Default)]
 struct Parts<'a> {
-    list: Vec<(Target<'a>, &'a Value)>,
+    list: Vec<Part<'a>>,
     /// Parts of the texts that are read to find members by their names, and where its references lead. Stops a few long ones, each
     /// read anew wherever it is met, from taking longer than all that is counted. Each weighs as much, so that one reading is
     /// short.
     read: u64,
+}
+
+impl Part<'_> {
+    /// The way to it from a place to which so many lead.
+    fn way_after(self, bytes: u64) -> u64 {
+        if matches!(self.target, Target::Referred) {
+            self.way_bytes
+        } else {
+            bytes.saturating_add(self.way_bytes)
+        }
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn add(&mut self, target: Target<'a>, schema: &'a Value, way_bytes: u64) {
+        self.list.push(Part {
+            target,
+            schema,
+            way_bytes,
+        });
+    }
+
+    fn add_list(&mut self, target: impl Fn(usize) -> Target<'a>, list: &'a [Value], way_bytes: u64) {
+        for (at, schema) in list.iter().enumerate() {
+            self.add(target(at), schema, way_bytes.saturating_add(INDEX_BYTES));
+        }
+    }
+
+    fn add_map(&mut self, target: impl Fn(&'a str) -> Target<'a>, map: &'a Map<String, Value>, way_bytes: u64) {
+        for (name, schema) in map {
+            self.add(
+                target(name.as_str()),
+                schema,
+                way_bytes.saturating_add(bytes_in_pointer(name)),
+            );
+        }
+    }
 }
 
 /// What is known of a subschema: how far it expands, and how deep.
@@ -114,10 +166,6 @@ pub(super) struct Cost {
     root: Value,
     /// JSON Pointers by `$anchor` and `$dynamicAnchor`.
     anchors: HashMap<String, Vec<String>>,
-    /// The longest way to a place in it, as a JSON Pointer, in bytes.
-    longest_path: u64,
-    /// The longest name on any of these ways, with the `/` before it.
-    longest_name: u64,
     weight: u64,
     recursive: bool,
     branches: bool,
@@ -130,14 +178,12 @@ impl Cost {
         let mut cost = Self {
             root: schema.clone(),
             anchors: HashMap::new(),
-            longest_path: 0,
-            longest_name: 0,
             weight: 0,
             recursive: false,
             branches: false,
             patterns: Patterns::default(),
         };
-        find_places(schema, &mut String::new(), &mut cost)?;
+        find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
         let mut measure = Measure {
             cost: &cost,
             known: HashMap::new(),
@@ -147,11 +193,11 @@ impl Cost {
             schemas: Vec::new(),
             patterns: Patterns::default(),
         };
-        let size = measure.size(&cost.root)?;
+        let size = measure.size(&cost.root, 0)?;
         circles::refuse_in_place(&cost, &measure.schemas)?;
         let mut kept = Kept::of(&cost);
         let mut schemas = measure.schemas.iter().copied();
-        schemas.try_for_each(|schema| kept.add(schema))?;
+        schemas.try_for_each(|(schema, way_bytes)| kept.add(schema, way_bytes))?;
         let (recursive, branches, patterns) = (measure.recursive, measure.branches, measure.patterns);
         (cost.weight, cost.recursive, cost.branches) = (size.weight, recursive, branches);
         cost.patterns = patterns;
@@ -199,15 +245,15 @@ impl Cost {
         let before = parts.list.len();
         parts.read = parts.read.saturating_add(parts_of_text(reference));
         if fragment.is_empty() || fragment.starts_with('/') {
-            parts
-                .list
-                .extend(self.root.pointer(&fragment).map(|found| (Target::Referred, found)));
+            if let Some(found) = self.root.pointer(&fragment) {
+                parts.add(Target::Referred, found, bytes_of_text(&fragment));
+            }
         } else {
             for pointer in self.anchors.get(&fragment).into_iter().flatten() {
                 parts.read = parts.read.saturating_add(parts_of_text(pointer));
-                parts
-                    .list
-                    .extend(self.root.pointer(pointer).map(|found| (Target::Referred, found)));
+                if let Some(found) = self.root.pointer(pointer) {
+                    parts.add(Target::Referred, found, bytes_of_text(pointer));
+                }
             }
         }
         if parts.list.len() == before {
@@ -224,34 +270,28 @@ impl Cost {
             return Ok(found);
         };
         for (keyword, value) in keywords {
-            let parts = &mut found.list;
+            let way = bytes_in_pointer(keyword);
             match (keyword.as_str(), value) {
                 ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
                     self.resolve(reference, &mut found)?;
                 }
-                ("allOf", Value::Array(list)) => parts.extend(list.iter().map(|one| (Target::Itself, one))),
-                ("anyOf" | "oneOf", Value::Array(list)) => {
-                    parts.extend(list.iter().map(|one| (Target::Branch, one)));
-                }
-                ("not" | "if" | "then" | "else", one) => parts.push((Target::Itself, one)),
+                ("allOf", Value::Array(list)) => found.add_list(|_| Target::Itself, list, way),
+                ("anyOf" | "oneOf", Value::Array(list)) => found.add_list(|_| Target::Branch, list, way),
+                ("not" | "if" | "then" | "else", one) => found.add(Target::Itself, one, way),
                 ("dependentSchemas" | "dependencies", Value::Object(map)) => {
-                    parts.extend(map.values().map(|one| (Target::Itself, one)));
+                    found.add_map(|_| Target::Itself, map, way)
                 }
                 ("properties", Value::Object(map)) => {
-                    parts.extend(map.iter().map(|(name, one)| (Target::Member(name), one)));
+                    found.add_map(Target::Member, map, way);
                     let read = map.keys().map(|name| parts_of_text(name)).fold(0, u64::saturating_add);
                     found.read = found.read.saturating_add(read);
                 }
-                ("patternProperties", Value::Object(map)) => {
-                    parts.extend(map.values().map(|one| (Target::Members, one)));
-                }
-                ("additionalProperties" | "unevaluatedProperties", one) => parts.push((Target::Members, one)),
-                ("propertyNames", one) => parts.push((Target::Names, one)),
-                ("prefixItems" | "items", Value::Array(list)) => {
-                    parts.extend(list.iter().enumerate().map(|(at, one)| (Target::Element(at), one)));
-                }
+                ("patternProperties", Value::Object(map)) => found.add_map(|_| Target::Members, map, way),
+                ("additionalProperties" | "unevaluatedProperties", one) => found.add(Target::Members, one, way),
+                ("propertyNames", one) => found.add(Target::Names, one, way),
+                ("prefixItems" | "items", Value::Array(list)) => found.add_list(Target::Element, list, way),
                 ("items" | "contains" | "unevaluatedItems" | "additionalItems", one) => {
-                    parts.push((Target::Elements, one));
+                    found.add(Target::Elements, one, way);
                 }
                 _ => {}
             }
@@ -267,13 +307,14 @@ struct Measure<'a> {
     open: Vec<*const Value>,
     recursive: bool,
     branches: bool,
-    /// All that are applied to anything.
-    schemas: Vec<&'a Value>,
+    /// All that are applied to anything, with the ways to them in bytes.
+    schemas: Vec<(&'a Value, u64)>,
     patterns: Patterns,
 }
 
 impl<'a> Measure<'a> {
-    fn size(&mut self, schema: &'a Value) -> Result<Size, TooCostly> {
+    /// `way_bytes` are those of the way to it.
+    fn size(&mut self, schema: &'a Value, way_bytes: u64) -> Result<Size, TooCostly> {
         let key = std::ptr::from_ref(schema);
         if let Some(size) = self.known.get(&key) {
             return Ok(*size);
@@ -290,7 +331,7 @@ impl<'a> Measure<'a> {
             return Err(TooCostly::Depth);
         }
         self.open.push(key);
-        self.schemas.push(schema);
+        self.schemas.push((schema, way_bytes));
         let own = Own::of(schema);
         self.branches |= own.branches;
         let patterns = self.patterns.add(&own);
@@ -304,12 +345,12 @@ impl<'a> Measure<'a> {
             asked: parts.read.saturating_add(1),
             depth: 0,
         };
-        for (target, part) in parts.list {
-            let part = self.size(part)?;
-            size.weight = size.weight.saturating_add(part.weight);
-            size.depth = size.depth.max(part.depth);
-            if target.is_in_place() {
-                size.asked = size.asked.saturating_add(part.weight).saturating_add(part.asked);
+        for part in parts.list {
+            let inner = self.size(part.schema, part.way_after(way_bytes))?;
+            size.weight = size.weight.saturating_add(inner.weight);
+            size.depth = size.depth.max(inner.depth);
+            if part.target.is_in_place() {
+                size.asked = size.asked.saturating_add(inner.weight).saturating_add(inner.asked);
             }
             if size.weight > WEIGHT_MAX {
                 return Err(TooCostly::Weight);
@@ -327,62 +368,4 @@ impl<'a> Measure<'a> {
         self.known.insert(key, size);
         Ok(size)
     }
-}
-
-/// Collects the anchors of a document and its longest way, and refuses names that would make `#` mean something else.
-fn find_places(value: &Value, pointer: &mut String, cost: &mut Cost) -> Result<(), TooCostly> {
-    let length = pointer.len();
-    cost.longest_path = cost.longest_path.max(bytes_of_text(pointer));
-    match value {
-        Value::Object(map) => {
-            anchors_of(map, pointer, &mut cost.anchors)?;
-            for (name, inner) in map {
-                pointer.push('/');
-                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-                cost.longest_name = cost.longest_name.max(bytes_of_text(pointer.split_at(length).1));
-                find_places(inner, pointer, cost)?;
-                pointer.truncate(length);
-            }
-        }
-        Value::Array(list) => {
-            for (at, inner) in list.iter().enumerate() {
-                pointer.push_str(&format!("/{at}"));
-                find_places(inner, pointer, cost)?;
-                pointer.truncate(length);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-    Ok(())
-}
-
-fn anchors_of(
-    map: &Map<String, Value>,
-    pointer: &str,
-    anchors: &mut HashMap<String, Vec<String>>,
-) -> Result<(), TooCostly> {
-    if !pointer.is_empty() && matches!(map.get("$id"), Some(Value::String(_))) {
-        return Err(TooCostly::Identifier);
-    }
-    for keyword in ["$anchor", "$dynamicAnchor"] {
-        if let Some(Value::String(name)) = map.get(keyword) {
-            anchors.entry(name.clone()).or_default().push(pointer.to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-            bytes.push(u8::try_from(high << 4 | low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }

@@ -11,12 +11,12 @@ use super::{Cost, TooCostly};
 /// Refuses subschemas that lead back to themselves without a step into the value. A validator cuts such a circle at what
 /// references lead to and nowhere else: where they lead to several subschemas on one way, it goes all ways that there are, which
 /// are more than any bound counts. No schema needs one, as the specification gives it no meaning.
-pub(super) fn refuse_in_place<'a>(cost: &'a Cost, schemas: &[&'a Value]) -> Result<(), TooCostly> {
+pub(super) fn refuse_in_place<'a>(cost: &'a Cost, schemas: &[(&'a Value, u64)]) -> Result<(), TooCostly> {
     let mut steps = Vec::new();
-    for &schema in schemas {
+    for &(schema, _) in schemas {
         let parts = cost.parts(schema)?.list.into_iter();
-        let in_place = parts.filter(|(target, _)| target.is_in_place());
-        steps.extend(in_place.map(|(_, part)| (std::ptr::from_ref(schema), std::ptr::from_ref(part))));
+        let in_place = parts.filter(|part| part.target.is_in_place());
+        steps.extend(in_place.map(|part| (std::ptr::from_ref(schema), std::ptr::from_ref(part.schema))));
     }
     let circles = circles(&steps);
     if steps.iter().any(|(from, to)| circles.get(from) == circles.get(to)) {

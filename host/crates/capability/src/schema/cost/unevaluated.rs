@@ -6,19 +6,15 @@
 use serde_json::{Map, Value};
 
 use super::own::{Own, TEXT_BYTES_PER_PART, parts_of};
-use super::{Cost, DEPTH_MAX, Target, TooCostly, UNEVALUATED_BYTES_MAX};
+use super::{Cost, DEPTH_MAX, KEYWORD_BYTES, Part, Target, TooCostly, UNEVALUATED_BYTES_MAX};
 
 /// What a subschema or a keyword takes beside its way, in bytes.
 const PIECE_BYTES: u64 = 128;
-/// What an index in a list adds to a way, in bytes.
-const INDEX_BYTES: u64 = 8;
 
 /// Counts what is kept.
 pub(super) struct Kept<'a> {
     cost: &'a Cost,
     bytes_left: u64,
-    /// What a subschema adds to the way at most: a keyword, and a name or an index.
-    level_bytes: u64,
     /// Subschemas that are being asked. A reference to one of them is not followed again.
     open: Vec<*const Value>,
 }
@@ -28,47 +24,44 @@ impl<'a> Kept<'a> {
         Self {
             cost,
             bytes_left: UNEVALUATED_BYTES_MAX,
-            level_bytes: cost.longest_name.saturating_mul(2).saturating_add(INDEX_BYTES),
             open: Vec::new(),
         }
     }
 
-    /// Counts what the keywords of one subschema keep, where it stands in the document.
-    pub(super) fn add(&mut self, schema: &'a Value) -> Result<(), TooCostly> {
-        for _ in 0..Own::of(schema).unevaluated {
-            self.ask(schema, 0)?;
-        }
-        Ok(())
+    /// Counts what the keywords of one subschema keep, to which so many bytes of the document lead.
+    pub(super) fn add(&mut self, schema: &'a Value, way_bytes: u64) -> Result<(), TooCostly> {
+        self.ask_for_each(schema, Way { way_bytes, level: 0 })
     }
 
-    /// A subschema that is compiled, so many levels below the keyword. References lead from it to what is compiled for all.
-    fn compile(&mut self, schema: &'a Value, level: usize) -> Result<(), TooCostly> {
-        self.take(schema, level)?;
-        for (target, part) in self.cost.parts(schema)?.list {
-            if !matches!(target, Target::Referred) {
-                self.compile(part, level.saturating_add(1))?;
+    fn ask_for_each(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
+        (0..Own::of(schema).unevaluated).try_for_each(|_| self.ask(schema, way))
+    }
+
+    /// A subschema that is compiled. References lead from it to what is compiled for all.
+    fn compile(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
+        self.take(schema, way)?;
+        for part in self.cost.parts(schema)?.list {
+            if !matches!(part.target, Target::Referred) {
+                self.compile(part.schema, way.to(part))?;
             }
         }
-        for _ in 0..Own::of(schema).unevaluated {
-            self.ask(schema, level)?;
-        }
-        Ok(())
+        self.ask_for_each(schema, way)
     }
 
     /// A subschema of which is asked what it evaluates.
-    fn ask(&mut self, schema: &'a Value, level: usize) -> Result<(), TooCostly> {
-        self.take(schema, level)?;
+    fn ask(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
+        self.take(schema, way)?;
         self.open.push(std::ptr::from_ref(schema));
-        let below = level.saturating_add(1);
-        for (target, part) in self.cost.parts(schema)?.list {
-            match target {
-                Target::Referred if self.open.contains(&std::ptr::from_ref(part)) => {}
-                Target::Referred => self.ask(part, below)?,
+        for part in self.cost.parts(schema)?.list {
+            let (inner, below) = (part.schema, way.to(part));
+            match part.target {
+                Target::Referred if self.open.contains(&std::ptr::from_ref(inner)) => {}
+                Target::Referred => self.ask(inner, below)?,
                 Target::Itself | Target::Branch => {
-                    self.compile(part, below)?;
-                    self.ask(part, below)?;
+                    self.compile(inner, below)?;
+                    self.ask(inner, below)?;
                 }
-                Target::Members | Target::Elements => self.compile(part, below)?,
+                Target::Members | Target::Elements => self.compile(inner, below)?,
                 // Names and places say enough.
                 Target::Member(_) | Target::Names | Target::Element(_) => {}
             }
@@ -77,25 +70,41 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
-    fn take(&mut self, schema: &Value, level: usize) -> Result<(), TooCostly> {
-        if level >= DEPTH_MAX {
+    fn take(&mut self, schema: &Value, way: Way) -> Result<(), TooCostly> {
+        if way.level >= DEPTH_MAX {
             return Err(TooCostly::Depth);
         }
-        let level = u64::try_from(level).unwrap_or(u64::MAX);
-        let way_bytes = self
-            .level_bytes
-            .saturating_mul(level)
-            .saturating_add(self.cost.longest_path);
         let keywords = schema.as_object().map_or(0, Map::len);
         let pieces = u64::try_from(keywords).unwrap_or(u64::MAX).saturating_add(1);
         // Listed values and annotations are copied.
         let copied = parts_of(schema).saturating_mul(TEXT_BYTES_PER_PART);
-        let bytes = way_bytes
-            .saturating_add(PIECE_BYTES)
-            .saturating_mul(pieces)
-            .saturating_add(copied);
+        let piece_bytes = way.way_bytes.saturating_add(KEYWORD_BYTES).saturating_add(PIECE_BYTES);
+        let bytes = piece_bytes.saturating_mul(pieces).saturating_add(copied);
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.ok_or(TooCostly::Unevaluated)?;
         Ok(())
+    }
+}
+
+/// The way to a subschema from the top.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Its bytes.
+    way_bytes: u64,
+    /// How many subschemas there are on it from the keyword on.
+    level: usize,
+}
+
+impl Way {
+    /// Of a subschema that this one applies. What a reference adds is not what stands in the document.
+    fn to(self, part: Part<'_>) -> Self {
+        let added = match part.target {
+            Target::Referred => KEYWORD_BYTES,
+            _ => part.way_bytes,
+        };
+        Self {
+            way_bytes: self.way_bytes.saturating_add(added),
+            level: self.level.saturating_add(1),
+        }
     }
 }

@@ -3,10 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
-use super::{Cost, NESTING_MAX, Target, TooCostly};
+use super::{Cost, INDEX_BYTES, KEYWORD_BYTES, NESTING_MAX, Part, Target, TooCostly};
 
-/// Bytes that an element adds to the path to what is in it.
-const INDEX_BYTES: u64 = 8;
 /// Keywords of a subschema that are looked at in the step of its application; each of the others takes a step, also if it
 /// means nothing.
 const KEYWORDS_PER_APPLICATION: usize = 8;
@@ -29,9 +27,11 @@ struct Place {
     branches: u64,
     /// Bytes of the path to the value, which each error keeps.
     path_bytes: u64,
-    /// How many references were followed to get here. Below any, each error keeps the whole way through the schema: one piece
-    /// for each of them, and one for the keyword.
-    references: u64,
+    /// Bytes of the way to the schema in the document.
+    way_bytes: u64,
+    /// Bytes of the ways to all references that were followed to get here. Below any, each error keeps them all, and the way to
+    /// what fails.
+    followed_bytes: u64,
     /// Parts of the object whose name the value is. An error about a name keeps the object.
     named_parts: u64,
 }
@@ -45,23 +45,27 @@ impl Place {
         })
     }
 
-    /// Of what is in the value, this far below it.
-    fn below(self, bytes: u64) -> Self {
+    /// Of one of those schemas, for the same value.
+    fn of(self, part: Part<'_>) -> Self {
+        let is_branch = matches!(part.target, Target::Branch);
+        let followed_bytes = if matches!(part.target, Target::Referred) {
+            let to_here = self.way_bytes.saturating_add(KEYWORD_BYTES);
+            self.followed_bytes.saturating_add(to_here)
+        } else {
+            self.followed_bytes
+        };
         Self {
-            path_bytes: self.path_bytes.saturating_add(bytes).saturating_add(1),
+            branches: self.branches.saturating_add(u64::from(is_branch)),
+            way_bytes: part.way_after(self.way_bytes),
+            followed_bytes,
             ..self
         }
     }
 
-    /// Of what is applied to the same value.
-    fn in_place(self, target: Target<'_>) -> Self {
+    /// Of what is in the value, this far below it.
+    fn below(self, bytes: u64) -> Self {
         Self {
-            branches: self
-                .branches
-                .saturating_add(u64::from(matches!(target, Target::Branch))),
-            references: self
-                .references
-                .saturating_add(u64::from(matches!(target, Target::Referred))),
+            path_bytes: self.path_bytes.saturating_add(bytes).saturating_add(1),
             ..self
         }
     }
@@ -92,7 +96,8 @@ impl<'a> Walk<'a> {
             nesting_left: NESTING_MAX,
             branches: 0,
             path_bytes: 0,
-            references: 0,
+            way_bytes: 0,
+            followed_bytes: 0,
             named_parts: 0,
         };
         self.apply(&cost.root, value, place)
@@ -116,24 +121,23 @@ impl<'a> Walk<'a> {
         self.step(own.listed.saturating_add(read).saturating_add(1), place)?;
         self.copy(&own, value, place)?;
         let place = place.inside()?;
-        for (target, part) in self.parts(schema, place)? {
-            match (target, value) {
-                (Target::Itself | Target::Referred | Target::Branch, _) => {
-                    self.apply(part, value, place.in_place(target))?;
-                }
+        for part in self.parts(schema, place)? {
+            let (place, schema) = (place.of(part), part.schema);
+            match (part.target, value) {
+                (Target::Itself | Target::Referred | Target::Branch, _) => self.apply(schema, value, place)?,
                 (Target::Member(name), Value::Object(members)) => {
                     if let Some(member) = members.get(name) {
-                        self.apply(part, member, place.below(bytes_of_text(name)))?;
+                        self.apply(schema, member, place.below(bytes_of_text(name)))?;
                     }
                 }
                 (Target::Element(at), Value::Array(elements)) => {
                     if let Some(element) = elements.get(at) {
-                        self.apply(part, element, place.below(INDEX_BYTES))?;
+                        self.apply(schema, element, place.below(INDEX_BYTES))?;
                     }
                 }
                 (Target::Members, Value::Object(members)) => {
                     for (name, member) in members {
-                        self.apply(part, member, place.below(bytes_of_text(name)))?;
+                        self.apply(schema, member, place.below(bytes_of_text(name)))?;
                     }
                 }
                 (Target::Names, Value::Object(members)) => {
@@ -143,12 +147,12 @@ impl<'a> Walk<'a> {
                     for name in members.keys() {
                         self.step(parts_of_text(name), place)?;
                         let name = Value::String(name.clone());
-                        self.apply(part, &name, place)?;
+                        self.apply(schema, &name, place)?;
                     }
                 }
                 (Target::Elements, Value::Array(elements)) => {
                     for element in elements {
-                        self.apply(part, element, place.below(INDEX_BYTES))?;
+                        self.apply(schema, element, place.below(INDEX_BYTES))?;
                     }
                 }
                 (Target::Member(_) | Target::Members | Target::Names | Target::Element(_) | Target::Elements, _) => {}
@@ -166,10 +170,10 @@ impl<'a> Walk<'a> {
         let passed = self.pass(&Own::of(schema), value);
         self.step(passed.saturating_add(1), place)?;
         let place = place.inside()?;
-        for (target, part) in self.parts(schema, place)? {
-            if target.is_in_place() {
-                self.apply(part, value, place)?;
-                self.ask(part, value, place)?;
+        for part in self.parts(schema, place)? {
+            if part.target.is_in_place() {
+                self.apply(part.schema, value, place)?;
+                self.ask(part.schema, value, place)?;
             }
         }
         Ok(())
@@ -180,12 +184,12 @@ impl<'a> Walk<'a> {
         let Some(left) = self.copies_left.filter(|_| place.branches > 0) else {
             return Ok(());
         };
-        let pieces = if place.references > 0 {
-            place.references.saturating_add(1)
+        let way_bytes = if place.followed_bytes > 0 {
+            let to_here = place.way_bytes.saturating_add(KEYWORD_BYTES);
+            place.followed_bytes.saturating_add(to_here)
         } else {
             0
         };
-        let way_bytes = pieces.saturating_mul(self.cost.longest_path);
         let each = parts_of(value)
             .saturating_add(place.named_parts)
             .saturating_add(place.path_bytes.saturating_add(way_bytes) / TEXT_BYTES_PER_PART);
@@ -223,7 +227,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Each takes a step also if the value has nothing for it: a validator looks.
-    fn parts(&mut self, schema: &'a Value, place: Place) -> Result<Vec<(Target<'a>, &'a Value)>, TooCostly> {
+    fn parts(&mut self, schema: &'a Value, place: Place) -> Result<Vec<Part<'a>>, TooCostly> {
         let parts = self.cost.parts(schema)?;
         let looked_at = u64::try_from(parts.list.len()).unwrap_or(u64::MAX);
         self.step(looked_at.saturating_add(parts.read), place)?;
