@@ -18,7 +18,7 @@ pub use serials::Serials;
 
 use crate::imports::{Warning, check_imports, split_version};
 use crate::inspect::{InspectError, Inspection, inspect};
-use crate::manifest::build::compile_schemas;
+use crate::manifest::build::Compiler;
 use crate::manifest::{Entry, ManifestBody, Shape};
 
 /// Capabilities of all versions together. Stops manifests from filling memory one after the other.
@@ -202,8 +202,10 @@ impl Registry {
             .check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
         let shared = Arc::new(manifest.clone());
         let mut admitted = Vec::new();
+        let mut compiler = Compiler::default();
         for entry in manifest.body.capabilities() {
-            admitted.push(admit_one(&shared, entry, components(entry)?, check_imports)?);
+            let bytes = components(entry)?;
+            admitted.push(admit_one(&shared, entry, bytes, check_imports, &mut compiler)?);
         }
         self.insert(&shared, &admitted)?;
         Ok(admitted)
@@ -358,6 +360,7 @@ fn admit_one(
     entry: &Entry,
     bytes: Vec<u8>,
     check_imports: CheckImports<'_>,
+    compiler: &mut Compiler,
 ) -> Result<Admitted, Failure> {
     if bytes.len() > COMPONENT_BYTES_MAX {
         return Err(Failure::from(InspectError::TooLarge { size: bytes.len() }));
@@ -374,7 +377,7 @@ fn admit_one(
     let inspection = inspect(&bytes)?;
     check_shape(&entry.id, entry.shape, &inspection)?;
     let warnings = check_imports(&inspection, &entry.permissions)?;
-    let schemas = compile_schemas(entry)?;
+    let schemas = compiler.compile(entry)?;
     let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, bytes.into());
     Ok((Arc::new(capability), warnings))
 }

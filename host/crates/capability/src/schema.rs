@@ -54,6 +54,12 @@ impl Schemas {
             output: Schema::compile("output_schema", output)?,
         })
     }
+
+    /// Bytes that both keep for `unevaluated…` keywords.
+    pub(crate) fn unevaluated_bytes(&self) -> u64 {
+        let (input, output) = (&self.input.cost, &self.output.cost);
+        input.unevaluated_bytes().saturating_add(output.unevaluated_bytes())
+    }
 }
 
 /// Where and why a value breaks a schema. Says nothing of the value itself.
@@ -748,7 +754,7 @@ mod tests {
                 "minLength": 0, "maxLength": 1, "minItems": 0, "maxItems": 1, "minProperties": 0, "maxProperties": 9,
                 "uniqueItems": true
             });
-            defs.insert("d10".to_owned(), json!({ "allOf": vec![many; 200] }));
+            defs.insert("d10".to_owned(), json!({ "allOf": vec![many; 250] }));
             json!({ "$defs": defs, "$ref": "#/$defs/d0", "unevaluatedProperties": false })
         };
         assert_eq!(failure(chain(10)), None);
@@ -768,6 +774,56 @@ mod tests {
         };
         let variants: Vec<Value> = (0..50).map(variant).collect();
         assert_eq!(failure(json!({ "$defs": { "base": base }, "oneOf": variants })), None);
+    }
+
+    #[test]
+    fn what_unevaluated_keywords_keep_never_leads_back_to_itself() {
+        let sealed = |parts: Value| json!({ "allOf": parts, "unevaluatedProperties": false });
+        let child = |of: Value| json!({ "properties": { "child": of } });
+        let node = || json!({ "$ref": "#/$defs/Node" });
+        let sealed_node = || json!({ "$ref": "#/$defs/Node", "unevaluatedProperties": false });
+        let base = json!({ "properties": { "name": { "type": "string" } } });
+        let of =
+            |node: Value, other: Value| json!({ "$defs": { "Node": node, "Other": other }, "$ref": "#/$defs/Node" });
+        for refused in [
+            of(sealed(json!([child(sealed_node())])), json!(true)),
+            of(json!({ "additionalProperties": sealed_node() }), json!(true)),
+            of(
+                json!({ "items": { "$ref": "#/$defs/Node", "unevaluatedItems": false } }),
+                json!(true),
+            ),
+            // By a definition of its own.
+            of(
+                json!({ "allOf": [child(json!({ "$ref": "#/$defs/Other" }))] }),
+                sealed_node(),
+            ),
+        ] {
+            let failure = Schema::compile("input_schema", &refused).err().unwrap();
+            assert!(failure.message.contains("write `additionalProperties`"), "{failure}");
+        }
+        let other = json!({ "$ref": "#/$defs/Other" });
+        for taken in [
+            // What is refused above, by the ways that the message says.
+            of(child(sealed_node()), json!(true)),
+            of(
+                json!({ "allOf": [child(json!({ "$ref": "#/$defs/Node", "additionalProperties": false }))] }),
+                json!(true),
+            ),
+            // A tree whose nodes extend others, as a whole and as one of several kinds.
+            of(sealed(json!([other, child(node())])), base.clone()),
+            of(
+                json!({ "$ref": "#/$defs/Other", "properties": { "child": node() }, "unevaluatedProperties": false }),
+                base.clone(),
+            ),
+            of(
+                json!({ "properties": { "id": true }, "anyOf": [other, base], "unevaluatedProperties": false }),
+                child(json!({ "type": "array", "items": node() })),
+            ),
+        ] {
+            let schema = Schema::compile("input_schema", &taken).unwrap();
+            assert_eq!(schema.check(&json!({})), Ok(()), "{taken}");
+            assert!(schema.check(&json!({ "child": { "x": 1 } })).is_err(), "{taken}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From what an author has (`capability.toml`, component, descriptor) to an entry of a manifest. Pure: the caller reads
 //! files and runs `describe`.
 
-use aral_contract::Failure;
+use aral_contract::{Code, Failure};
 
 use super::check::{ManifestError, check_entry};
 use super::source::CapabilityToml;
@@ -10,6 +10,10 @@ use crate::imports::{Warning, check_imports};
 use crate::inspect::inspect;
 use crate::registry::check_shape;
 use crate::schema::Schemas;
+
+/// What the schemas of a manifest keep for `unevaluated…` keywords, in bytes. A small text may keep as much as a schema is allowed:
+/// stops a manifest of many such ones from taking gibibytes.
+const UNEVALUATED_BYTES_MAX: u64 = 64 << 20;
 
 /// What goes into one entry.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ pub struct Part<'a> {
 
 /// Makes one entry: the component is inspected, its shape and imports are compared with what the author declares, and
 /// every rule of [`super::check`] is applied.
-pub fn entry(part: Part<'_>) -> Result<(Entry, Vec<Warning>), Failure> {
+fn entry(part: Part<'_>, compiler: &mut Compiler) -> Result<(Entry, Vec<Warning>), Failure> {
     let Part {
         source,
         component,
@@ -49,24 +53,51 @@ pub fn entry(part: Part<'_>) -> Result<(Entry, Vec<Warning>), Failure> {
         id: entry.id.clone(),
         error: Box::new(error),
     })?;
-    compile_schemas(&entry)?;
+    compiler.compile(&entry)?;
     Ok((entry, warnings))
 }
 
-/// Compiles both schemas, so that a wrong one is found when the capability is built or admitted and not at its first
-/// call.
-pub(crate) fn compile_schemas(entry: &Entry) -> Result<Schemas, Failure> {
-    Schemas::compile(&entry.input_schema, &entry.output_schema).map_err(|failure| Failure {
-        message: format!("capability `{}`: {}", entry.id, failure.message),
-        ..failure
-    })
+/// Compiles the schemas of one manifest, so that a wrong one is found when the capability is built or admitted and not at its
+/// first call.
+pub(crate) struct Compiler {
+    /// Bytes that may still be kept for `unevaluated…` keywords.
+    unevaluated_left: u64,
+}
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self {
+            unevaluated_left: UNEVALUATED_BYTES_MAX,
+        }
+    }
+}
+
+impl Compiler {
+    /// Compiles both schemas of one capability.
+    pub(crate) fn compile(&mut self, entry: &Entry) -> Result<Schemas, Failure> {
+        let schemas = Schemas::compile(&entry.input_schema, &entry.output_schema).map_err(|failure| Failure {
+            message: format!("capability `{}`: {}", entry.id, failure.message),
+            ..failure
+        })?;
+        let left = self.unevaluated_left.checked_sub(schemas.unevaluated_bytes());
+        self.unevaluated_left = left.ok_or_else(|| {
+            let (id, mib) = (&entry.id, UNEVALUATED_BYTES_MAX >> 20);
+            let message = format!(
+                "capability `{id}`: with those before it, what `unevaluatedProperties` and `unevaluatedItems` in the schemas of this manifest ask takes more than {mib} MiB"
+            );
+            Failure::new(Code::DocumentInvalid, message)
+                .with_hint("write `additionalProperties` or `items` in their place, or make several manifests")
+        })?;
+        Ok(schemas)
+    }
 }
 
 /// Makes the body of a manifest, in the order of the parts.
 pub fn body<'a>(parts: impl IntoIterator<Item = Part<'a>>) -> Result<(ManifestBody, Vec<Warning>), Failure> {
     let (mut entries, mut all_warnings) = (Vec::new(), Vec::new());
+    let mut compiler = Compiler::default();
     for part in parts {
-        let (entry, warnings) = entry(part)?;
+        let (entry, warnings) = entry(part, &mut compiler)?;
         entries.push(entry);
         all_warnings.extend(warnings);
     }

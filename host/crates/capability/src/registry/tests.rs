@@ -101,6 +101,33 @@ fn versions_stand_side_by_side_and_the_newest_that_matches_is_found() {
 }
 
 #[test]
+fn what_the_schemas_of_a_manifest_keep_for_unevaluated_keywords_is_bounded_together() {
+    let many = json!({
+        "type": "object", "minimum": 0, "maximum": 1, "exclusiveMinimum": 0, "exclusiveMaximum": 1, "multipleOf": 1,
+        "minLength": 0, "maxLength": 1, "minItems": 0, "maxItems": 1, "minProperties": 0, "maxProperties": 9
+    });
+    let link = |n: usize| {
+        let next = json!({ "$ref": format!("#/$defs/d{}", n + 1) });
+        (format!("d{n}"), json!({ "dependentSchemas": { "a-name": next } }))
+    };
+    let mut defs: serde_json::Map<String, Value> = (0..10).map(link).collect();
+    defs.insert("d10".to_owned(), json!({ "allOf": vec![many; 250] }));
+    let schema = json!({ "$defs": defs, "$ref": "#/$defs/d0", "unevaluatedProperties": false });
+    let bytes = component(Shape::Tool, &[]);
+    let admit_so_many = |count: usize| {
+        let one = |n: usize| entry(&bytes, json!({ "version": format!("1.{n}.0"), "input_schema": schema }));
+        let manifest = signed(1, (0..count).map(one).collect());
+        admit(&Registry::default(), &manifest, &bytes)
+    };
+    assert_eq!(admit_so_many(4).unwrap().len(), 4);
+    let found = admit_so_many(20).unwrap_err();
+    assert!(
+        found.contains("of this manifest ask takes more than 64 MiB\nhint: write `additionalProperties`"),
+        "{found}"
+    );
+}
+
+#[test]
 fn another_component_than_the_one_named() {
     let named = component(Shape::Tool, &[]);
     let given = component(Shape::Tool, &["aral:capability/log@1.0.0"]);

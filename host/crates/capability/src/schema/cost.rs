@@ -25,7 +25,8 @@ const WEIGHT_MAX: u64 = 20_000;
 const PATTERN_WEIGHT: u64 = 150;
 /// Subschemas inside each other, references followed. Stops a chain that exhausts the stack of validator and compiler.
 const DEPTH_MAX: usize = 128;
-/// What a validator keeps for all `unevaluated…` keywords, in bytes. Each capability keeps its schemas as long as it is admitted.
+/// What a validator keeps for all `unevaluated…` keywords of a schema, in bytes. Each capability keeps its schemas as long as it is
+/// admitted; those of a manifest have a bound together.
 const UNEVALUATED_BYTES_MAX: u64 = 16 << 20;
 /// Applications of a subschema to a part of one value.
 pub(super) const STEPS_MAX: u64 = 5_000_000;
@@ -57,6 +58,11 @@ pub(super) enum TooCostly {
         "what its `unevaluatedProperties` and `unevaluatedItems` ask takes more than {} MiB: use fewer of them, with fewer subschemas, references and long names around", UNEVALUATED_BYTES_MAX >> 20
     )]
     Unevaluated,
+    /// What `unevaluated…` keywords keep leads back to itself.
+    #[error(
+        "a reference leads from what an `unevaluatedProperties` or `unevaluatedItems` asks back to it: write `additionalProperties` or `items` in its place"
+    )]
+    Asked,
     /// A reference to nothing.
     #[error("a reference leads to nothing in the document")]
     Reference,
@@ -167,6 +173,8 @@ pub(super) struct Cost {
     /// JSON Pointers by `$anchor` and `$dynamicAnchor`.
     anchors: HashMap<String, Vec<String>>,
     weight: u64,
+    /// What is kept for `unevaluated…` keywords.
+    unevaluated_bytes: u64,
     recursive: bool,
     branches: bool,
     patterns: Patterns,
@@ -179,6 +187,7 @@ impl Cost {
             root: schema.clone(),
             anchors: HashMap::new(),
             weight: 0,
+            unevaluated_bytes: 0,
             recursive: false,
             branches: false,
             patterns: Patterns::default(),
@@ -195,12 +204,14 @@ impl Cost {
         };
         let size = measure.size(&cost.root, 0)?;
         circles::refuse_in_place(&cost, &measure.schemas)?;
+        circles::refuse_asked(&cost, &measure.schemas)?;
         let mut kept = Kept::of(&cost);
         let mut schemas = measure.schemas.iter().copied();
         schemas.try_for_each(|(schema, way_bytes)| kept.add(schema, way_bytes))?;
+        let unevaluated_bytes = kept.bytes();
         let (recursive, branches, patterns) = (measure.recursive, measure.branches, measure.patterns);
         (cost.weight, cost.recursive, cost.branches) = (size.weight, recursive, branches);
-        cost.patterns = patterns;
+        (cost.unevaluated_bytes, cost.patterns) = (unevaluated_bytes, patterns);
         Ok(cost)
     }
 
@@ -219,6 +230,11 @@ impl Cost {
     /// Bytes that the automatons of all patterns have together, once they are measured.
     pub(super) fn pattern_bytes(&self) -> u64 {
         self.patterns.bytes()
+    }
+
+    /// Bytes that are kept for its `unevaluated…` keywords.
+    pub(super) fn unevaluated_bytes(&self) -> u64 {
+        self.unevaluated_bytes
     }
 
     /// Whether checking this value takes no more than so many steps; `STEPS_MAX` of them are worth it.

@@ -6,7 +6,8 @@ use std::hash::Hash;
 
 use serde_json::Value;
 
-use super::{Cost, TooCostly};
+use super::own::Own;
+use super::{Cost, Target, TooCostly};
 
 /// Refuses subschemas that lead back to themselves without a step into the value. A validator cuts such a circle at what
 /// references lead to and nowhere else: where they lead to several subschemas on one way, it goes all ways that there are, which
@@ -21,6 +22,45 @@ pub(super) fn refuse_in_place<'a>(cost: &'a Cost, schemas: &[(&'a Value, u64)]) 
     let circles = circles(&steps);
     if steps.iter().any(|(from, to)| circles.get(from) == circles.get(to)) {
         return Err(TooCostly::Circle);
+    }
+    Ok(())
+}
+
+/// A subschema as it is compiled, or as what it evaluated is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Piece {
+    Compiled(*const Value),
+    Asked(*const Value),
+}
+
+/// Refuses what `unevaluated…` keywords keep if a reference leads back to it from within: a validator never gives such a circle
+/// back, as each part of it is kept by another.
+pub(super) fn refuse_asked<'a>(cost: &'a Cost, schemas: &[(&'a Value, u64)]) -> Result<(), TooCostly> {
+    let mut steps = Vec::new();
+    let mut followed = Vec::new();
+    for &(schema, _) in schemas {
+        let here = std::ptr::from_ref(schema);
+        let (compiled, asked) = (Piece::Compiled(here), Piece::Asked(here));
+        if Own::of(schema).unevaluated > 0 {
+            steps.push((compiled, asked));
+        }
+        for part in cost.parts(schema)?.list {
+            let to = std::ptr::from_ref(part.schema);
+            steps.push((compiled, Piece::Compiled(to)));
+            match part.target {
+                Target::Referred => followed.push((asked, Piece::Asked(to))),
+                Target::Itself | Target::Branch => {
+                    steps.extend([(asked, Piece::Compiled(to)), (asked, Piece::Asked(to))]);
+                }
+                Target::Members | Target::Elements => steps.push((asked, Piece::Compiled(to))),
+                Target::Member(_) | Target::Names | Target::Element(_) => {}
+            }
+        }
+    }
+    steps.extend_from_slice(&followed);
+    let circles = circles(&steps);
+    if followed.iter().any(|(from, to)| circles.get(from) == circles.get(to)) {
+        return Err(TooCostly::Asked);
     }
     Ok(())
 }

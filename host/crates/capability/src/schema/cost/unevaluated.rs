@@ -15,8 +15,6 @@ const PIECE_BYTES: u64 = 128;
 pub(super) struct Kept<'a> {
     cost: &'a Cost,
     bytes_left: u64,
-    /// Subschemas that are being asked. A reference to one of them is not followed again.
-    open: Vec<*const Value>,
 }
 
 impl<'a> Kept<'a> {
@@ -24,8 +22,12 @@ impl<'a> Kept<'a> {
         Self {
             cost,
             bytes_left: UNEVALUATED_BYTES_MAX,
-            open: Vec::new(),
         }
+    }
+
+    /// Bytes that were counted.
+    pub(super) fn bytes(&self) -> u64 {
+        UNEVALUATED_BYTES_MAX.saturating_sub(self.bytes_left)
     }
 
     /// Counts what the keywords of one subschema keep, to which so many bytes of the document lead.
@@ -51,11 +53,9 @@ impl<'a> Kept<'a> {
     /// A subschema of which is asked what it evaluates.
     fn ask(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
         self.take(schema, way)?;
-        self.open.push(std::ptr::from_ref(schema));
         for part in self.cost.parts(schema)?.list {
             let (inner, below) = (part.schema, way.to(part));
             match part.target {
-                Target::Referred if self.open.contains(&std::ptr::from_ref(inner)) => {}
                 Target::Referred => self.ask(inner, below)?,
                 Target::Itself | Target::Branch => {
                     self.compile(inner, below)?;
@@ -66,7 +66,6 @@ impl<'a> Kept<'a> {
                 Target::Member(_) | Target::Names | Target::Element(_) => {}
             }
         }
-        self.open.pop();
         Ok(())
     }
 
