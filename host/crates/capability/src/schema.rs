@@ -25,7 +25,8 @@ const PATTERN_BYTES_MIN: usize = 1 << 10;
 /// What one pattern keeps of what it has matched, in bytes.
 const PATTERN_CACHE_BYTES_MAX: usize = 1 << 20;
 /// Parts of values that may be copied to say why a value fails. An error within `anyOf` or `oneOf` keeps a copy of what it is
-/// about, and there is one for each keyword that fails in each branch: without a bound, one answer fills all memory.
+/// about, and there is one for each keyword that fails in each branch: without a bound, one answer fills all memory. So does that
+/// of `uniqueItems` anywhere.
 const COPIED_PARTS_MAX: u64 = 200_000;
 /// Steps of a check, and parts that are copied to say why a value fails, that are quick: some milliseconds at most. Stops a value
 /// that takes more from holding up a thread that others need.
@@ -293,6 +294,28 @@ mod tests {
             .check(&json!({ "text": "t".repeat(1_000_000), "most": "1" }))
             .unwrap_err();
         assert_eq!(violation.path, "/most");
+    }
+
+    #[test]
+    fn a_large_list_with_something_twice_is_not_copied_to_say_so() {
+        let list = json!({ "type": "array", "uniqueItems": true });
+        let schema =
+            json!({ "properties": { "list": list, "lists": { "items": list }, "most": { "type": "integer" } } });
+        let schema = Schema::compile("output_schema", &schema).unwrap();
+        let violation = |value: Value| schema.check(&value).unwrap_err();
+        let numbers = |count: i32| (0..count).collect::<Vec<i32>>();
+        let twice = |count: i32| [numbers(count), vec![0]].concat();
+        let found = violation(json!({ "list": twice(300_000) }));
+        assert!(found.reason.contains("too large to say where"), "{found}");
+        assert_eq!(violation(json!({ "list": twice(100_000) })).path, "/list");
+        // Only what is copied counts: not what is large and right, nor many that are small.
+        assert_eq!(
+            violation(json!({ "list": numbers(300_000), "most": "1" })).path,
+            "/most"
+        );
+        let mut lists = vec![numbers(1_000); 300];
+        lists.push(twice(5));
+        assert_eq!(violation(json!({ "lists": lists })).path, "/lists/300");
     }
 
     #[test]

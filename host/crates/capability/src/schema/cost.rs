@@ -176,7 +176,8 @@ pub(super) struct Cost {
     /// What is kept for `unevaluated…` keywords.
     unevaluated_bytes: u64,
     recursive: bool,
-    branches: bool,
+    /// Whether an error may keep a copy of what it is about.
+    copies: bool,
     patterns: Patterns,
 }
 
@@ -189,7 +190,7 @@ impl Cost {
             weight: 0,
             unevaluated_bytes: 0,
             recursive: false,
-            branches: false,
+            copies: false,
             patterns: Patterns::default(),
         };
         find_anchors(schema, &mut String::new(), &mut cost.anchors)?;
@@ -198,7 +199,7 @@ impl Cost {
             known: HashMap::new(),
             open: Vec::new(),
             recursive: false,
-            branches: false,
+            copies: false,
             schemas: Vec::new(),
             patterns: Patterns::default(),
         };
@@ -209,8 +210,8 @@ impl Cost {
         let mut schemas = measure.schemas.iter().copied();
         schemas.try_for_each(|(schema, way_bytes)| kept.add(schema, way_bytes))?;
         let unevaluated_bytes = kept.bytes();
-        let (recursive, branches, patterns) = (measure.recursive, measure.branches, measure.patterns);
-        (cost.weight, cost.recursive, cost.branches) = (size.weight, recursive, branches);
+        let (recursive, copies, patterns) = (measure.recursive, measure.copies, measure.patterns);
+        (cost.weight, cost.recursive, cost.copies) = (size.weight, recursive, copies);
         (cost.unevaluated_bytes, cost.patterns) = (unevaluated_bytes, patterns);
         Ok(cost)
     }
@@ -249,9 +250,10 @@ impl Cost {
     }
 
     /// Whether a validator takes no more than so many steps, and copies no more than so many parts of values, when it explains why
-    /// this value fails: where each of several branches fails, each error keeps what it is about.
+    /// this value fails: where each of several branches fails, each error keeps what it is about, and that of `uniqueItems` does
+    /// so anywhere.
     pub(super) fn is_explained_within(&self, steps_max: u64, parts_max: u64, value: &Value) -> bool {
-        !self.branches || Walk::of_copies(self, steps_max, parts_max).value(value).is_ok()
+        !self.copies || Walk::of_copies(self, steps_max, parts_max).value(value).is_ok()
     }
 
     /// Adds what `reference` leads to: one schema, or for a dynamic one any that bears the name.
@@ -322,7 +324,8 @@ struct Measure<'a> {
     known: HashMap<*const Value, Size>,
     open: Vec<*const Value>,
     recursive: bool,
-    branches: bool,
+    /// Whether an error may keep a copy of what it is about.
+    copies: bool,
     /// All that are applied to anything, with the ways to them in bytes.
     schemas: Vec<(&'a Value, u64)>,
     patterns: Patterns,
@@ -349,7 +352,7 @@ impl<'a> Measure<'a> {
         self.open.push(key);
         self.schemas.push((schema, way_bytes));
         let own = Own::of(schema);
-        self.branches |= own.branches;
+        self.copies |= own.branches || own.lists > 0;
         let patterns = self.patterns.add(&own);
         let parts = self.cost.parts(schema)?;
         let mut size = Size {

@@ -21,7 +21,7 @@ impl<'i> Keyword<'i> for UniqueItems {
 
     fn is_valid(&self, instance: &'i Value) -> bool {
         let elements = instance.as_array().filter(|_| self.0);
-        elements.is_none_or(|elements| are_unique(elements, compare))
+        elements.is_none_or(|elements| is_unique(elements))
     }
 }
 
@@ -32,6 +32,11 @@ pub(super) fn unique_items<'a>(
     _path: Location,
 ) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
     Ok(Box::new(UniqueItems(wanted.as_bool().unwrap_or(false))))
+}
+
+/// Whether all elements of a list differ.
+pub(super) fn is_unique(elements: &[Value]) -> bool {
+    are_unique(elements, compare)
 }
 
 /// A comparison reads no more than the shorter of two elements has in common with the longer one, and each element takes part in

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
 use super::{Cost, INDEX_BYTES, KEYWORD_BYTES, NESTING_MAX, Part, Target, TooCostly};
+use crate::schema::unique::is_unique;
 
 /// Keywords of a subschema that are looked at in the step of its application; each of the others takes a step, also if it
 /// means nothing.
@@ -179,11 +180,20 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// What the errors of a branch keep if all fails that this schema demands of the value.
+    /// What the errors of a branch keep if all fails that this schema demands of the value. Outside of any, the first error ends
+    /// it, and of those only that of `uniqueItems` is a copy.
     fn copy(&mut self, own: &Own<'_>, value: &Value, place: Place) -> Result<(), TooCostly> {
-        let Some(left) = self.copies_left.filter(|_| place.branches > 0) else {
+        let Some(left) = self.copies_left else {
             return Ok(());
         };
+        if place.branches == 0 {
+            return match value {
+                Value::Array(list) if own.lists > 0 && parts_of(value) > left && !is_unique(list) => {
+                    Err(TooCostly::Copies)
+                }
+                _ => Ok(()),
+            };
+        }
         let way_bytes = if place.followed_bytes > 0 {
             let to_here = place.way_bytes.saturating_add(KEYWORD_BYTES);
             place.followed_bytes.saturating_add(to_here)
