@@ -797,6 +797,23 @@ mod tests {
         };
         let variants: Vec<Value> = (0..50).map(variant).collect();
         assert_eq!(failure(json!({ "$defs": { "base": base }, "oneOf": variants })), None);
+        // Neither a long name in an example nor what describes members counts at each level above.
+        let described = |level: usize| {
+            let description = "d".repeat(500);
+            let one = |n: usize| {
+                (
+                    format!("l{level}_field_name_{n:02}"),
+                    json!({ "type": ["string", "null"], "description": description }),
+                )
+            };
+            json!({ "type": "object", "properties": (0..20).map(one).collect::<serde_json::Map<String, Value>>() })
+        };
+        let mut intersections = (1..=5).fold(
+            described(0),
+            |inner, level| json!({ "allOf": [inner, described(level)], "unevaluatedProperties": false }),
+        );
+        intersections["examples"] = json!([{ "n".repeat(250): 1 }]);
+        assert_eq!(failure(intersections), None);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! What a validator keeps for `unevaluatedProperties` and `unevaluatedItems`. For each such keyword it compiles once more all that
 //! is applied in place, references followed, and gives each subschema and keyword there a way of its own: that grows with each
-//! reference on it, and shares nothing with the way in the document. Neither the length of the document nor what it expands to
-//! bounds that, where references lead back.
+//! reference on it, and shares nothing with the way in the document.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::own::{Own, TEXT_BYTES_PER_PART, parts_of};
+use super::own::{Own, TEXT_BYTES_PER_PART, parts_of, parts_of_text};
 use super::{Cost, DEPTH_MAX, KEYWORD_BYTES, Part, Target, TooCostly, UNEVALUATED_BYTES_MAX};
 
 /// What a subschema or a keyword takes beside its way, in bytes.
@@ -41,7 +40,7 @@ impl<'a> Kept<'a> {
 
     /// A subschema that is compiled. References lead from it to what is compiled for all.
     fn compile(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
-        self.take(schema, way)?;
+        self.take(schema, way, copied)?;
         for part in self.cost.parts(schema)?.list {
             if !matches!(part.target, Target::Referred) {
                 self.compile(part.schema, way.to(part))?;
@@ -52,7 +51,7 @@ impl<'a> Kept<'a> {
 
     /// A subschema of which is asked what it evaluates.
     fn ask(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
-        self.take(schema, way)?;
+        self.take(schema, way, copied_names)?;
         for part in self.cost.parts(schema)?.list {
             let (inner, below) = (part.schema, way.to(part));
             match part.target {
@@ -69,19 +68,57 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
-    fn take(&mut self, schema: &Value, way: Way) -> Result<(), TooCostly> {
+    /// `copied` says how many parts of the value of a keyword are copied.
+    fn take(&mut self, schema: &Value, way: Way, copied: fn(&str, &Value) -> u64) -> Result<(), TooCostly> {
         if way.level >= DEPTH_MAX {
             return Err(TooCostly::Depth);
         }
-        let keywords = schema.as_object().map_or(0, Map::len);
-        let pieces = u64::try_from(keywords).unwrap_or(u64::MAX).saturating_add(1);
-        // Listed values and annotations are copied.
-        let copied = parts_of(schema).saturating_mul(TEXT_BYTES_PER_PART);
+        let keywords = schema.as_object().into_iter().flatten();
+        let (mut pieces, mut copied_bytes) = (1_u64, 0_u64);
+        for (keyword, value) in keywords {
+            pieces = pieces.saturating_add(1);
+            let bytes = copied(keyword, value).saturating_mul(TEXT_BYTES_PER_PART);
+            copied_bytes = copied_bytes.saturating_add(bytes);
+        }
         let piece_bytes = way.way_bytes.saturating_add(KEYWORD_BYTES).saturating_add(PIECE_BYTES);
-        let bytes = piece_bytes.saturating_mul(pieces).saturating_add(copied);
+        let bytes = piece_bytes.saturating_mul(pieces).saturating_add(copied_bytes);
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.ok_or(TooCostly::Unevaluated)?;
         Ok(())
+    }
+}
+
+/// What is copied of a keyword in a schema that is compiled: all but subschemas, which count by themselves.
+fn copied(keyword: &str, value: &Value) -> u64 {
+    match keyword {
+        "allOf"
+        | "anyOf"
+        | "oneOf"
+        | "if"
+        | "then"
+        | "else"
+        | "additionalProperties"
+        | "unevaluatedProperties"
+        | "propertyNames"
+        | "prefixItems"
+        | "items"
+        | "contains"
+        | "unevaluatedItems" => 0,
+        "properties" | "patternProperties" | "dependentSchemas" => copied_names(keyword, value),
+        // Once to compare with, and once for errors.
+        "enum" => parts_of(value).saturating_mul(2),
+        _ => parts_of(value),
+    }
+}
+
+/// What is copied where it is asked what a schema evaluated: names of members and patterns for them.
+fn copied_names(keyword: &str, value: &Value) -> u64 {
+    match (keyword, value) {
+        ("properties" | "patternProperties" | "dependentSchemas", Value::Object(map)) => map
+            .keys()
+            .map(|name| parts_of_text(name).saturating_add(1))
+            .fold(0, u64::saturating_add),
+        _ => 0,
     }
 }
 
