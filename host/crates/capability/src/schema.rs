@@ -843,7 +843,7 @@ mod tests {
         }
         let other = json!({ "$ref": "#/$defs/Other" });
         for taken in [
-            // What is refused above, by the ways that the message says.
+            // Much the same as above: with no `allOf` between, and with what the message says.
             of(child(sealed_node()), json!(true)),
             of(
                 json!({ "allOf": [child(json!({ "$ref": "#/$defs/Node", "additionalProperties": false }))] }),
