@@ -4,12 +4,13 @@
 mod acts;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aral_contract::{CapabilityId, Code, Failure, SecretBuffer};
 use aral_protocol::admin::BODY_BYTES_MAX;
 use aral_protocol::{AdminOptions, AdminParts, AdminServer, Problem};
+use aral_runtime::files;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -36,7 +37,7 @@ pub struct Management {
     pub host: Host,
     /// Reads its configuration again.
     pub reloader: Reloader,
-    /// The file of the configuration; none: there is none.
+    /// The file of the configuration, from the root; none: there is none.
     pub file: Option<PathBuf>,
     /// Where the server listens.
     pub listening: Vec<SocketAddr>,
@@ -125,12 +126,14 @@ async fn status(State(managed): Managed) -> Result<Response, Problem> {
     // configuration that is being read.
     let checks = managed.reloader.checks().await;
     let (host, listening) = (managed.host.clone(), managed.listening.clone());
+    let file = managed.file.as_deref().map(|file| file.display().to_string());
     blocking(&managed, move || {
         let well = checks.iter().all(|check| check.fault.is_none());
         Ok(answer(&json!({
             "status": if well { "ok" } else { "failing" },
             "checks": &*checks,
             "version": env!("CARGO_PKG_VERSION"),
+            "file": file,
             "configuration": host.configuration(),
             "policy": host.policy().digest(),
             "listening": listening,
@@ -213,14 +216,30 @@ async fn register(State(managed): Managed, request: Request) -> Result<Response,
     .await
 }
 
+/// Which file whoever asks takes the configuration to be; none: whichever the server has.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reload {
+    file: Option<PathBuf>,
+}
+
 /// Reads the configuration again.
-async fn reload(State(managed): Managed) -> Result<Response, Problem> {
+async fn reload(State(managed): Managed, request: Request) -> Result<Response, Problem> {
+    let body = whole(request).await?;
+    let Reload { file: meant } = if body.is_empty() {
+        Reload::default()
+    } else {
+        parse(&body)?
+    };
     let asked = Arc::clone(&managed);
     blocking(&asked, move || {
         let file = managed
             .file
             .as_deref()
             .ok_or_else(|| Failure::new(Code::ConfigInvalid, "there is no configuration file to read again"))?;
+        if let Some(meant) = meant {
+            check_file(file, &meant)?;
+        }
         let warnings = managed.reloader.reload_file(file)?;
         Ok(answer(&json!({
             "configuration": managed.host.configuration(),
@@ -229,6 +248,19 @@ async fn reload(State(managed): Managed) -> Result<Response, Problem> {
         })))
     })
     .await
+}
+
+/// Two files may name one socket. Who changed the other one would take what this one says for what it says.
+fn check_file(own: &Path, meant: &Path) -> Result<(), Failure> {
+    let found = |path: &Path| files::canonical(path).unwrap_or_else(|_| path.to_owned());
+    if found(own) == found(meant) {
+        return Ok(());
+    }
+    let (own, meant) = (own.display(), meant.display());
+    let message = format!("the server that runs was started with `{own}`, and not with `{meant}`");
+    Err(Failure::new(Code::ConfigInvalid, message).with_hint(format!(
+        "`aral --config {own} reload`, or restart the server with the other file"
+    )))
 }
 
 /// What waits for disks and servers, away from the threads that answer. It is under way until it has ended.

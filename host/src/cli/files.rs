@@ -183,9 +183,14 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 
 /// The same as text, for what has to be UTF-8.
 pub(crate) fn absolute_text(path: &str) -> Result<String, Failure> {
-    let absolute = absolute(Path::new(path))?;
+    absolute_utf8(Path::new(path))
+}
+
+/// The same of a path.
+pub(crate) fn absolute_utf8(path: &Path) -> Result<String, Failure> {
+    let absolute = absolute(path)?;
     let text = absolute.to_str().map(str::to_owned);
-    text.ok_or_else(|| Failure::new(Code::ConfigInvalid, format!("`{path}` is not UTF-8")))
+    text.ok_or_else(|| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8", path.display())))
 }
 
 /// The way from `folder` to `target`; both absolute.

@@ -1,6 +1,5 @@
 //! `aral register`: has the server that runs take a signed manifest, until that server ends.
 
-use aral_contract::{Code, Failure};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -25,10 +24,7 @@ struct One {
 
 pub(crate) fn run(arguments: &Register, configured: &Configured, output: &Output) -> Done {
     // The server reads it, and stands in another folder.
-    let path = files::absolute(&arguments.manifest)?;
-    let path = path
-        .to_str()
-        .ok_or_else(|| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8", path.display())))?;
+    let path = files::absolute_utf8(&arguments.manifest)?;
     let answer = Remote::running(&configured.config)?.post("/v1/manifests", &json!({ "path": path }))?;
     let Answer { registered } = understood(answer.clone())?;
     // Before the answer: whoever reads that may go away.

@@ -5,10 +5,13 @@ use serde_json::json;
 use super::configured::Configured;
 use super::desk::Remote;
 use super::exit::Exit;
+use super::files;
 use super::output::{Done, Output};
 
 pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
-    let answer = Remote::running(&configured.config)?.post("/v1/reload", &json!({}))?;
+    // The server compares it with its own, and stands in another folder.
+    let file = configured.path().map(files::absolute_utf8).transpose()?;
+    let answer = Remote::running(&configured.config)?.post("/v1/reload", &json!({ "file": file }))?;
     let digest = |name: &str| {
         answer
             .get(name)

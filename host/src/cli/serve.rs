@@ -20,7 +20,7 @@ use super::arguments::Serve;
 use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output, Stop};
-use super::{session, text};
+use super::{files, session, text};
 
 /// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -90,6 +90,7 @@ async fn serve(
     output: &Output,
     acts: watch::Receiver<bool>,
 ) -> Result<Duration, Stop> {
+    let file = file.map(files::absolute).transpose()?;
     // Before anybody is told that there is a server: a signal that comes now is one for it.
     let ending = Ending::new()?;
     let hangup = listen(SignalKind::hangup())?;
@@ -118,7 +119,7 @@ async fn serve(
     let management = Management {
         host: host.clone(),
         reloader: reloader.clone(),
-        file: file.map(Path::to_owned),
+        file: file.clone(),
         listening: addresses,
         metrics: telemetry.text(),
         ending: acts.clone(),
@@ -130,7 +131,7 @@ async fn serve(
     }));
     tokio::select! {
         () = server.run(ending.ended()) => {}
-        () = reload_at(hangup, &reloader, file, output, &acts) => {}
+        () = reload_at(hangup, &reloader, file.as_deref(), output, &acts) => {}
     }
     drop((over, acts));
     managed.await.map_err(Failure::internal)?;

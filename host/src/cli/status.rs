@@ -12,6 +12,7 @@ use super::output::{Done, Output};
 struct Status {
     status: String,
     version: String,
+    file: Option<String>,
     configuration: Option<String>,
     policy: String,
     listening: Vec<String>,
@@ -35,9 +36,10 @@ pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
 
 fn shown(status: &Status) -> String {
     let mut shown = format!(
-        "status         {}\nversion        {}\nconfiguration  {}\npolicy         {}\nlistening      {}\nstore          {}\nchecks\n",
+        "status         {}\nversion        {}\nfile           {}\nconfiguration  {}\npolicy         {}\nlistening      {}\nstore          {}\nchecks\n",
         status.status,
         status.version,
+        status.file.as_deref().unwrap_or("none"),
         status.configuration.as_deref().unwrap_or("none"),
         status.policy,
         status.listening.join(", "),
@@ -66,6 +68,7 @@ mod tests {
                 { "name": "disk", "fault": "`/state` has 1 bytes free, less than 2" },
             ],
             "version": "1.2.3",
+            "file": "/etc/aral/aral.toml",
             "configuration": null,
             "policy": "aa",
             "listening": ["127.0.0.1:1", "[::1]:2"],
@@ -74,6 +77,7 @@ mod tests {
         let words = "\
 status         failing
 version        1.2.3
+file           /etc/aral/aral.toml
 configuration  none
 policy         aa
 listening      127.0.0.1:1, [::1]:2

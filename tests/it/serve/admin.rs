@@ -317,10 +317,7 @@ fn large_bodies_and_nonsense_are_refused() {
     let fields = [("Authorization", &*key), ("Content-Length", &*length)];
     let reply = Wire::open(server.admin()).ask("POST", "/v1/manifests", &fields, "");
     reply.assert_problem("too large", 413, "request.invalid");
-    for (_, path, _) in ADDRESSES
-        .into_iter()
-        .filter(|(method, path, _)| *method == "POST" && *path != "/v1/reload")
-    {
+    for (_, path, _) in ADDRESSES.into_iter().filter(|(method, _, _)| *method == "POST") {
         for body in ["nonsense", "{\"unknown\":1}"] {
             let (status, problem) = over(&socket, "POST", path, body);
             let is_unknown_store = path == "/v1/memory/import" && status == 400;
@@ -405,6 +402,37 @@ fn reloading_answers_what_came_of_it() {
         &["[runtime] cannot change while the host runs", "restart it"],
     );
     assert_eq!(policy(), after);
+}
+
+#[test]
+fn reloading_with_another_file_than_that_of_the_server_is_refused() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let _server = Server::start(&desk);
+    let (socket, own) = (desk.path("state/admin.sock"), desk.path("aral.toml"));
+    let policy = || over(&socket, "GET", "/v1/policy", "").1;
+    let before = policy();
+    // The same socket, and a policy that never came to hold.
+    let mut other = desk.config();
+    other["policy"]["capabilities"] = json!([]);
+    desk.write("other.toml", toml::to_string(&other).expect("TOML").as_bytes());
+    let other = desk.path("other.toml");
+    desk.aral(&["--config", "other.toml", "reload"]).assert(
+        "another file",
+        2,
+        &[&*format!("was started with `{own}`, and not with `{other}`")],
+    );
+    assert_eq!(policy(), before);
+    let status = desk.aral(&["--config", "other.toml", "status", "--json"]);
+    assert_eq!((status.code, &status.object()["file"]), (0, &json!(own)), "{status:?}");
+    // One file under other names is one file, and who names none means that of the server.
+    symlink(&own, desk.path("link.toml")).expect("a link");
+    for name in ["aral.toml", own.as_str(), "link.toml"] {
+        desk.aral(&["--config", name, "reload"]).assert(name, 0, &[]);
+    }
+    for body in ["", "{}"] {
+        assert_eq!(over(&socket, "POST", "/v1/reload", body).0, 200, "{body}");
+    }
 }
 
 #[test]
@@ -503,6 +531,7 @@ fn verbs_say_how_it_is_and_which_policy_holds() {
     let text = |name: &str| status[name].as_str().expect("a text").to_owned();
     for part in [
         "status         ok\n".to_owned(),
+        format!("file           {}\n", desk.path("aral.toml")),
         format!("configuration  {}\n", text("configuration")),
         format!("policy         {}\n", text("policy")),
         format!("listening      {}\n", server.address()),
