@@ -154,6 +154,21 @@ fn what_the_persona_may_not_call_is_neither_listed_nor_shown_nor_run() {
 }
 
 #[test]
+fn who_asks_for_what_is_not_there_is_told_where_the_list_is() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    for reply in [
+        server.invoke("none", "{}"),
+        server.get("/v1/capabilities/none"),
+        server.invoke("runtime-echo-tool?version=%5E2", "{}"),
+    ] {
+        let problem = reply.assert_problem("it is not there", 404, "capability.unknown");
+        assert_eq!(problem["hint"], "list what you may call: `GET /v1/capabilities`");
+    }
+}
+
+#[test]
 fn each_caller_has_its_own_persona() {
     let desk = desk(|config| {
         config["serve"]["listener"] = json!([
@@ -225,7 +240,16 @@ fn only_known_hosts_and_listed_pages_are_answered() {
         crate::support::wire::Wire::open(server.at(index)).ask(method, path, fields, "")
     };
     for path in ["/v1/capabilities", "/health", "/ready", "/openapi.json", "/none"] {
-        ask(0, "GET", path, &[("Host", "evil.example")]).assert_problem(path, 421, "request.invalid");
+        let named = ask(0, "GET", path, &[("Host", "evil.example")]).assert_problem(path, 421, "request.invalid");
+        let page = ask(0, "GET", path, &[("Origin", "https://evil.example")]);
+        let page = page.assert_problem(path, 403, "request.invalid");
+        for (problem, key) in [(named, "hosts"), (page, "origins")] {
+            assert_eq!(
+                problem["hint"],
+                format!("aral.toml, [[serve.listener]]: {key} = [\"…\"]"),
+                "a stranger does not learn where it listens"
+            );
+        }
         ask(0, "GET", path, &[("Host", "aral.example")]).assert_problem(path, 421, "request.invalid");
         ask(0, "GET", path, &[("Origin", "https://app.example")]).assert_problem(path, 403, "request.invalid");
         ask(1, "GET", path, &[("Origin", "https://evil.example")]).assert_problem(path, 403, "request.invalid");

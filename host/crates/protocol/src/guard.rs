@@ -107,8 +107,11 @@ pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &Header
         StatusCode::MISDIRECTED_REQUEST,
         "this listener is not known under this host",
     );
-    let hint = format!("aral.toml, [[serve.listener]] of {}: hosts = [\"…\"]", listener.address);
-    Err((Some("http.host"), problem.with_hint(hint)))
+    // Of which listener is on record: a stranger behind a proxy does not learn where that is.
+    Err((
+        Some("http.host"),
+        problem.with_hint("aral.toml, [[serve.listener]]: hosts = [\"…\"]"),
+    ))
 }
 
 fn known(listener: &ListenerOptions, host: &str) -> bool {
@@ -149,11 +152,10 @@ fn check_origin(listener: &ListenerOptions, headers: &HeaderMap) -> Result<(), R
         return Ok(());
     }
     let problem = Problem::request(StatusCode::FORBIDDEN, "this page may not call");
-    let hint = format!(
-        "aral.toml, [[serve.listener]] of {}: origins = [\"…\"]",
-        listener.address
-    );
-    Err((Some("http.origin"), problem.with_hint(hint)))
+    Err((
+        Some("http.origin"),
+        problem.with_hint("aral.toml, [[serve.listener]]: origins = [\"…\"]"),
+    ))
 }
 
 /// Whether a page of somewhere else sends a request: a picture or a link of it has no `Origin`. What somebody typed has none

@@ -122,10 +122,18 @@ impl From<Failure> for Problem {
         Self {
             status,
             retry_after: wait.or(busy.then_some(RETRY_AFTER_SECONDS)),
-            failure: Box::new(failure),
+            failure: Box::new(with_hint_of_http(failure)),
             violated: None,
             close: false,
         }
+    }
+}
+
+/// Whoever calls over HTTP has no command line of this host.
+fn with_hint_of_http(failure: Failure) -> Failure {
+    match failure.code {
+        Code::CapabilityUnknown => failure.with_hint("list what you may call: `GET /v1/capabilities`"),
+        _ => failure,
     }
 }
 
