@@ -561,6 +561,31 @@ fn verbs_say_how_it_is_and_which_policy_holds() {
 }
 
 #[test]
+fn while_its_file_is_broken_a_server_is_found_by_another_one() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    desk.write("aral.toml", b"x = ");
+    desk.write("socket.toml", b"state_dir = \"state\"\n");
+    let withdraw = ["withdraw", "runtime-echo-tool@1.0.0"];
+    desk.aral(&withdraw).assert("half an edit", 2, &["(config.invalid)"]);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    desk.aral(&[&["--config", "socket.toml"][..], &withdraw].concat())
+        .assert("another file", 0, &[]);
+    server
+        .invoke(ECHO, "1")
+        .assert_problem("withdrawn", 404, "capability.unknown");
+    for verb in [
+        &["status"][..],
+        &["policy", "show"],
+        &["top", "--once", "--interval-ms", "50"],
+    ] {
+        desk.aral(&[&["--config", "socket.toml"][..], verb].concat())
+            .assert("another file", 0, &[]);
+    }
+}
+
+#[test]
 fn verbs_for_a_server_say_that_none_runs() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
