@@ -152,7 +152,7 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
     }
     match error {
         OpenError::Held { .. } => failure(chain(error))
-            .with_hint("wait for the end of that process, or give this host a log of its own: [audit] dir = \"…\""),
+            .with_hint("see whether it is a server: `aral status`; wait for the end of that process, or give this host a log of its own: [audit] dir = \"…\""),
         OpenError::NotGoneOn { .. } => {
             let kept = places.head.as_deref().unwrap_or(&places.dir).display();
             failure(chain(error)).with_hint(format!(

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use aral_contract::Failure;
+use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
 
 use super::exit::Exit;
@@ -28,7 +28,10 @@ impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failure(Failure::internal(format_args!("writing to standard output: {error}"))),
+            _ => Self::Failure(Failure::new(
+                Code::ConfigInvalid,
+                format!("standard output cannot be written: {error}"),
+            )),
         }
     }
 }
@@ -176,17 +179,16 @@ fn write_stderr(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aral_contract::Code;
 
     #[test]
-    fn a_closed_pipe_is_not_a_failure() {
+    fn a_closed_pipe_is_not_a_failure_and_a_full_disk_is_none_of_the_host() {
         assert!(matches!(
             Stop::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             Stop::Closed
         ));
         assert!(matches!(
             Stop::from(io::Error::from(io::ErrorKind::StorageFull)),
-            Stop::Failure(failure) if failure.code == Code::Internal
+            Stop::Failure(failure) if failure.code == Code::ConfigInvalid && failure.message.contains("standard output")
         ));
     }
 
