@@ -19,10 +19,14 @@ fn all() -> Desk {
     })
 }
 
+fn beginning(id: u64, version: &str) -> Value {
+    let client = json!({ "name": "a", "version": "1" });
+    let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": client });
+    message(id, "initialize", params)
+}
+
 fn initialize(process: &mut Process) -> Value {
-    let params =
-        json!({ "protocolVersion": WITH_SESSIONS, "capabilities": {}, "clientInfo": { "name": "a", "version": "1" } });
-    process.send(&message(0, "initialize", params));
+    process.send(&beginning(0, WITH_SESSIONS));
     let answer = process.receive();
     process.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
     answer
@@ -117,6 +121,27 @@ fn what_is_no_message_is_answered_and_the_conversation_goes_on() {
     }
     process.write("");
     process.send(&message(1, "tools/call", call(ECHO, json!({ "a": 1 }))));
+    assert_eq!(process.receive()["result"]["structuredContent"], json!({ "a": 1 }));
+}
+
+#[test]
+fn a_conversation_is_not_begun_again() {
+    let desk = all();
+    let mut process = Process::start(&desk, &[]);
+    let begun = initialize(&mut process);
+    assert_eq!(begun["result"]["protocolVersion"], WITH_SESSIONS, "{begun}");
+    process.send(&beginning(1, "2025-06-18"));
+    let refused = process.receive();
+    assert_eq!(
+        (
+            &refused["id"],
+            &refused["error"]["code"],
+            &refused["error"]["data"]["code"]
+        ),
+        (&json!(1), &json!(-32600), &json!("request.invalid")),
+        "{refused}"
+    );
+    process.send(&message(2, "tools/call", call(ECHO, json!({ "a": 1 }))));
     assert_eq!(process.receive()["result"]["structuredContent"], json!({ "a": 1 }));
 }
 

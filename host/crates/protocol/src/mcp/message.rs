@@ -86,6 +86,16 @@ impl Fault {
         })
     }
 
+    /// An `initialize` in a conversation without sessions that has begun; none: it is something else.
+    pub(super) fn begun(message: &ClientJsonRpcMessage) -> Option<Self> {
+        let ClientJsonRpcMessage::Request(request) = message else {
+            return None;
+        };
+        let again = "the conversation has begun: another one begins with another process";
+        matches!(&request.request, ClientRequest::InitializeRequest(_))
+            .then(|| Self::request(Some(request.id.clone()), again))
+    }
+
     /// Something that is no text.
     pub(super) fn no_text() -> Self {
         Self {

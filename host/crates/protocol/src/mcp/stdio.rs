@@ -141,6 +141,8 @@ struct Lines<R, W> {
     read: FramedRead<R, Bounded>,
     write: Writer<W>,
     bytes_max: usize,
+    /// Whether the client has said `initialize`. A second one would change what is spoken.
+    begun: bool,
     /// The answer to a line that was no message, until it is written. Reading may be given up at any time and begun anew.
     owed: Option<Owed>,
 }
@@ -156,8 +158,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
             read: FramedRead::new(input, Bounded(LinesCodec::new_with_max_length(bytes_max))),
             write: Arc::new(Mutex::new(FramedWrite::new(output, LinesCodec::new()))),
             bytes_max,
+            begun: false,
             owed: None,
         }
+    }
+
+    /// Why a message has no place any more; none: it has.
+    fn again(&mut self, message: &ClientJsonRpcMessage) -> Option<Fault> {
+        let fault = Fault::begun(message)?;
+        std::mem::replace(&mut self.begun, true).then_some(fault)
     }
 
     async fn pay(&mut self) -> Result<(), LinesCodecError> {
@@ -200,7 +209,10 @@ where
             let fault = match self.read.next().await? {
                 Ok(Ok(line)) if line.trim().is_empty() => continue,
                 Ok(Ok(line)) => match message::read(line.as_bytes()) {
-                    Ok(read) => return Some(read.carrying()),
+                    Ok(read) => match self.again(&read.message) {
+                        None => return Some(read.carrying()),
+                        Some(fault) => fault,
+                    },
                     Err(fault) => fault,
                 },
                 Ok(Err(Unread::TooLong)) => Fault::too_long(self.bytes_max),
