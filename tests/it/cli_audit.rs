@@ -324,6 +324,13 @@ fn a_receipt_proves_one_record_and_what_went_in_and_came_out() {
     assert_eq!(object["record"]["trace"], answer["trace_id"]);
     let other = check(&["--input", "other", "--input-salt", &input]);
     assert_eq!((other.code, &other.object()["input"]), (11, &json!(false)));
+    for (file, code, verdict) in [("input", 0, "good         yes\n"), ("other", 11, "good         no\n")] {
+        let trust = public_key(&desk);
+        let given = ["--trust", &trust, "--input", file, "--input-salt", &input];
+        let told = desk.aral(&[&["audit", "check", "receipt.json"][..], &given].concat());
+        assert_eq!(told.code, code, "{told:#?}");
+        assert!(told.stdout.starts_with(verdict), "{told:#?}");
+    }
     // The salt of one part opens no other.
     assert_eq!(check(&["--output", "output", "--output-salt", &input]).code, 11);
 

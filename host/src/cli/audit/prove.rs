@@ -67,7 +67,7 @@ pub(super) fn check(arguments: &AuditCheck, configured: &Configured, output: &Ou
         }
     }
     let good = opened.iter().all(|(_, commits)| *commits);
-    output.answer(&shown(&checked, &opened), &object(&checked, good, &opened))?;
+    output.answer(&shown(&checked, good, &opened), &object(&checked, good, &opened))?;
     Ok(if good { Exit::Success } else { Exit::NotAsWritten })
 }
 
@@ -83,9 +83,10 @@ fn commits(checked: &Checked, part: Part, file: &Path, salt: &str) -> Result<boo
     Ok(proven.is_some_and(|proven| proven.commits_to(part, &salt, &value)))
 }
 
-fn shown(checked: &Checked, opened: &[(&str, bool)]) -> String {
+fn shown(checked: &Checked, good: bool, opened: &[(&str, bool)]) -> String {
     let mut shown = format!(
-        "log          {}\nrecord       {}\nsigned       {}, for the first {} records\n",
+        "good         {}\nlog          {}\nrecord       {}\nsigned       {}, for the first {} records\n",
+        if good { "yes" } else { "no" },
         checked.log,
         words::line(&checked.record),
         checked.checkpoint.issued_at,
