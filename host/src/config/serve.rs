@@ -3,6 +3,7 @@
 
 mod error;
 mod issuer;
+mod keys;
 mod rates;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use issuer::{
     IssuerConfig, JWKS_REFETCH_S_DEFAULT, JWKS_STALE_S_DEFAULT, JWKS_TTL_S_DEFAULT, JwksConfig, LEEWAY_S_DEFAULT,
     LIFETIME_S_MAX_DEFAULT, RemoteJwksConfig, ScopeConfig, TOKEN_TYPE_DEFAULT,
 };
+use keys::RawKeys;
 use rates::RawRates;
 pub use rates::{RatesConfigError, RedisConfig};
 
@@ -103,7 +105,7 @@ pub(super) struct RawServe {
 struct RawAdmin {
     socket: Option<PathBuf>,
     address: Option<SocketAddr>,
-    keys: Vec<Digest>,
+    keys: RawKeys,
 }
 
 /// `[[serve.listener]]`
@@ -141,7 +143,7 @@ struct RawCaller {
     name: CallerName,
     persona: PathBuf,
     #[serde(default)]
-    keys: Vec<Digest>,
+    keys: RawKeys,
     #[serde(default)]
     certificates: Vec<CertificateName>,
     signature: Option<RawSignature>,
@@ -198,7 +200,7 @@ pub(super) fn resolve(
         admin: AdminOptions {
             socket: raw.admin.socket.map(beside).or_else(|| state_dir.map(admin_socket)),
             address: raw.admin.address,
-            keys: raw.admin.keys,
+            keys: raw.admin.keys.resolve(|| "[serve.admin]".to_owned())?,
         },
         rates,
         redis,
@@ -249,9 +251,9 @@ fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Caller
         (Some(_), true) => return Err(ServeConfigError::NoSignatureKeys(raw.name).into()),
     };
     Ok(CallerConfig {
-        name: raw.name,
         persona: beside(raw.persona),
-        keys: raw.keys,
+        keys: raw.keys.resolve(|| format!("[[serve.caller]] `{}`", raw.name))?,
+        name: raw.name,
         certificates: raw.certificates,
         signature,
     })

@@ -168,7 +168,7 @@ fn what_cannot_be_is_refused_at_the_start() {
         (
             "a key in clear",
             json!({ "keys": ["aral_secret"] }),
-            &["is not 64 lower-case hex digits"],
+            &["[serve.admin]: `keys` has what is not shown", "sha256sum"],
         ),
         (
             "an unknown key",

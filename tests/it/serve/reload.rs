@@ -312,7 +312,7 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
     newcomer["id"] = json!("newcomer");
     let newcomer = setup::sign(Kind::Persona, &newcomer, &setup::key());
     desk.write("newcomer.json", newcomer.to_string().as_bytes());
-    let cases: [Change; 8] = [
+    let cases: [Change; 9] = [
         (
             "an address",
             |config| config["serve"]["listener"][0]["address"] = json!("127.0.0.1:1"),
@@ -366,6 +366,11 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
             |config| config["serve"]["limits"] = json!({ "body": 1 }),
             "unknown field `body`",
         ),
+        (
+            "a key in clear",
+            |config| config["serve"]["caller"][0]["keys"] = json!(["aral_5ec2e7"]),
+            "`keys` has what is not shown",
+        ),
     ];
     let refusals = || {
         let run = desk.aral(&[
@@ -409,6 +414,10 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
     for (case, _, part) in cases {
         assert!(words.contains(part), "{case}: {words}");
     }
+    assert!(!words.contains("5ec2e7"), "{words}");
+    let recorded = desk.aral(&["--config", "good.toml", "audit", "query", "--json"]).stdout;
+    assert!(recorded.contains("`keys` has what is not shown"), "{recorded}");
+    assert!(!recorded.contains("5ec2e7"), "{recorded}");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             "a key in clear",
             Box::new(|config| config["serve"]["caller"][0]["keys"] = json!(["aral_secret"])),
             2,
-            &["is not 64 lower-case hex digits"],
+            &["[[serve.caller]] `tester`: `keys` has what is not shown", "sha256sum"],
         ),
         (
             "no persona",

@@ -25,6 +25,11 @@ pub enum ServeConfigError {
         /// What it has.
         key: &'static str,
     },
+    /// Something else than digests of keys. It may be a key.
+    #[error(
+        "{0}: `keys` has what is not shown, as it may be a key itself, and not the SHA-256 of each: 64 lower-case hex digits"
+    )]
+    Keys(String),
     /// Keys that sign nothing.
     #[error("the caller `{0}` has signature_keys, and nothing says whether it signs")]
     NoSignature(CallerName),
@@ -116,6 +121,12 @@ impl ServeConfigError {
                 return Some(format!(
                     "in aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"
                 ));
+            }
+            Self::Keys(_) => {
+                return Some(
+                    "write in `keys` what `printf %s \"$key\" | sha256sum` prints; if somebody else could read the file, make another key"
+                        .to_owned(),
+                );
             }
             Self::NoSignature(_) => "[[serve.caller]]: signature = \"required\"".to_owned(),
             Self::NoSignatureKeys(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]".to_owned(),

@@ -220,6 +220,37 @@ fn a_caller_signs_or_not_with_these_keys() {
 }
 
 #[test]
+fn a_key_that_stands_where_its_digest_belongs_is_not_shown() {
+    let digest = Digest::of(b"aral_5ec2e7");
+    let admin = "[serve.admin]\n";
+    for (table, of) in [(CALLER, "[[serve.caller]] `me`"), (admin, "[serve.admin]")] {
+        for keys in [
+            "[\"aral_5ec2e7\"]".to_owned(),
+            "\"aral_5ec2e7\"".to_owned(),
+            "[[\"aral_5ec2e7\"]]".to_owned(),
+            "{ aral_5ec2e7 = 1 }".to_owned(),
+            format!("[\"{digest}\", \"aral_5ec2e7\"]"),
+            format!("[\"{}\"]", digest.to_string().to_uppercase()),
+        ] {
+            let failure = refused(&format!("{table}keys = {keys}"));
+            let hint = failure.hint.unwrap_or_default();
+            assert!(
+                failure.message.starts_with(&format!("{of}: `keys`")),
+                "{}",
+                failure.message
+            );
+            assert!(hint.contains("printf %s \"$key\" | sha256sum"), "{hint}");
+            assert!(!failure.message.contains("5ec2e7"), "{}", failure.message);
+        }
+    }
+    let config = serve(&format!("{CALLER}keys = [\"{digest}\"]\n{admin}keys = [\"{digest}\"]"));
+    assert_eq!(
+        (&config.callers[0].keys[..], &config.admin.keys[..]),
+        (&[digest][..], &[digest][..])
+    );
+}
+
+#[test]
 fn the_keys_of_issuers_are_fetched_as_outbound_says() {
     assert!(Config::closed().unwrap().serve.is_none());
     let config = folder(&format!(
