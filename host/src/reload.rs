@@ -4,6 +4,7 @@
 mod fixed;
 mod in_force;
 mod manifests;
+mod master_key;
 mod serials;
 
 use std::cell::RefCell;
@@ -167,6 +168,7 @@ impl<'a> Renewal<'a> {
         served(&in_force)?;
         if let Some(before) = &in_force.config {
             check_fixed(before, config)?;
+            host.check_master_key(before, config)?;
         }
         let old = host.dispatcher();
         let (policy, trust) = in_force.rules(config);

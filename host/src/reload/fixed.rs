@@ -6,6 +6,7 @@ use aral_contract::{Code, Digest, Failure};
 use aral_protocol::AdminOptions;
 
 use crate::config::Config;
+use crate::config::storage::MemoryConfig;
 
 /// The rules of the events that say that the authorities of a section are those of the start: what its `ca_file` is called.
 pub(super) const OUTBOUND: &str = "outbound.ca_file";
@@ -14,6 +15,8 @@ const VAULT: &str = "secrets.vault.ca_file";
 const ELASTICSEARCH: &str = "audit.elasticsearch.ca_file";
 const OTLP: &str = "audit.otlp.ca_file";
 const TELEMETRY: &str = "telemetry.otlp.ca_file";
+/// What is refused if the store is another one.
+pub(super) const MEMORY: &str = "[memory]";
 
 fn admin(config: &Config) -> Option<&AdminOptions> {
     config.serve.as_ref().map(|serve| &serve.admin)
@@ -77,6 +80,20 @@ fn without_authorities(config: &Config) -> Config {
     config
 }
 
+/// Whether the store is the same one, kept in the same way. Where its key is changes when that is rotated.
+fn is_same_memory(old: Option<&MemoryConfig>, new: Option<&MemoryConfig>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            let renamed = MemoryConfig {
+                master_key: new.master_key.clone(),
+                ..old.clone()
+            };
+            renamed == *new
+        }
+        (old, new) => old == new,
+    }
+}
+
 /// What the host is made of, it keeps until its end. Authorities that are renewed are no reason to refuse a configuration that may
 /// revoke something.
 pub(super) fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
@@ -91,7 +108,7 @@ pub(super) fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
                 && old.cache_dir == new.cache_dir
                 && old.cache_bytes_max == new.cache_bytes_max,
         ),
-        ("[memory]", old.memory == new.memory),
+        (MEMORY, is_same_memory(old.memory.as_ref(), new.memory.as_ref())),
         ("[secrets]", old.secrets == new.secrets),
         ("[audit]", old.audit == new.audit),
         ("[process]", old.process == new.process),
@@ -110,10 +127,13 @@ pub(super) fn check_fixed(old: &Config, new: &Config) -> Result<(), Failure> {
     if changed.is_empty() {
         return Ok(());
     }
-    let changed = changed.join(", ");
-    Err(Failure::new(
+    Err(refused(&changed.join(", ")))
+}
+
+pub(super) fn refused(changed: &str) -> Failure {
+    Failure::new(
         Code::ConfigInvalid,
         format!("{changed} cannot change while the host runs"),
     )
-    .with_hint(format!("restart it, or leave {changed} in aral.toml as it was")))
+    .with_hint(format!("restart it, or leave {changed} in aral.toml as it was"))
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use aral_contract::Clock;
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, PublicKey};
+use aral_memory::MasterKey;
 use aral_protocol::AdminOptions;
 use aral_protocol::admin::client::{self, AdminClient, Method};
 use aral_runtime::files;
@@ -1020,6 +1021,39 @@ fn what_cannot_change_is_named() {
     assert!(failure.message.starts_with("state_dir"), "{failure}");
     host.reload(&lab.config(&[], &[], "[serve.limits]\nrequests_max = 7"))
         .unwrap();
+}
+
+#[test]
+fn the_key_that_the_store_was_rotated_to_may_be_named_and_no_other() {
+    let lab = Lab::new();
+    for name in ["old.key", "new.key", "third.key"] {
+        lab.write(name, MasterKey::generate_text().unwrap().as_bytes());
+    }
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let config = |key: &str, more: &str| {
+        let more = format!("[memory]\n{more}\nmaster_key = {{ file = \"{key}\" }}\n[revoked]\nkeys = [\"{bad}\"]");
+        lab.config(&[], &[], &more)
+    };
+    let host = lab.host(lab.config(&[], &[], "[memory.master_key]\nfile = \"old.key\""));
+    let refused = |key: &str, more: &str, words: &str| {
+        let failure = host.reload(&config(key, more)).unwrap_err();
+        assert_eq!(failure.code, Code::ConfigInvalid, "{failure}");
+        assert!(failure.message.contains(words), "{failure}");
+        assert!(!host.dispatcher().trust().is_revoked(bad));
+    };
+    let fixed = "[memory] cannot change while the host runs";
+    // It would be opened with the old one.
+    refused("new.key", "", fixed);
+    let store = host.0.store.as_ref().unwrap().sealed().unwrap();
+    refused("new.key", "", "the store wants the master key");
+    let new = lab.folder.path().join("new.key");
+    let new = crate::storage::read_master_key(&new).unwrap();
+    store.rotate_key(&new, &mut |_| ()).unwrap();
+    refused("third.key", "", "the store wants the master key");
+    refused("none.key", "", "none.key");
+    refused("new.key", "sweep_ms = 7", fixed);
+    host.reload(&config("new.key", "")).unwrap();
+    assert!(host.dispatcher().trust().is_revoked(bad));
 }
 
 #[test]

@@ -121,6 +121,14 @@ impl LazyStore {
         }
     }
 
+    /// The store as a whole, if it is open. It waits for whoever is opening it, for a while.
+    pub(crate) fn sealed_if_open(&self) -> Option<SealedStore> {
+        match &*self.state_soon()? {
+            State::Opened { sealed, .. } => sealed.clone(),
+            State::Failed { .. } | State::Closed | State::Ended => None,
+        }
+    }
+
     /// Lets it go, for good: it closes once nobody uses it any more. It waits for whoever is opening it and for the upkeep that is under
     /// way, for a while, and for a disk.
     pub(crate) fn end(&self) {

@@ -280,6 +280,12 @@ fn keys_and_backups_go_over_the_socket() {
     assert_ne!(before["keys"], after["keys"]);
     assert_eq!(after["keys"], json!([rotated.object()["key_id"]]));
     assert_eq!(served.aral(&["memory", "get", "notes", "n1", "--reveal"]).stdout, VALUE);
+    // The line that it says to write keeps no revocation from holding.
+    served.configure_more(|config| {
+        config["memory"]["master_key"] = json!({ "file": "new.key" });
+        config["revoked"] = json!({ "keys": ["00".repeat(8)] });
+    });
+    served.aral(&["reload"]).assert("the new key is named", 0, &[]);
     served.write("bad.key", b"no key");
     served.private("bad.key");
     served

@@ -100,7 +100,8 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Outp
     };
     output.answer(
         &format!(
-            "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml:\n  {line}{}",
+            "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml, \
+             or the next start fails (a server that runs goes on, and takes that with `aral reload`):\n  {line}{}",
             rotated.records,
             told_left(&rotated.epochs_left)
         ),
