@@ -190,7 +190,7 @@ impl Storage {
     /// `config.invalid` if it is not there, or is none.
     pub fn master_key(&self, place: &MasterKeyPlace) -> Result<MasterKey, Failure> {
         match place {
-            MasterKeyPlace::File(path) => read_master_key(path),
+            MasterKeyPlace::File(path) => read_key(path, &|| self.put_back()),
             MasterKeyPlace::Environment(name) => {
                 let value = self
                     .0
@@ -198,12 +198,33 @@ impl Storage {
                     .get(name)
                     .ok_or_else(|| not_set(name, "[memory.master_key] environment"))?;
                 MasterKey::from_text(value.expose()).map_err(|error| {
-                    Failure::new(Code::ConfigInvalid, format!("the variable `{name}`: {}", chain(&error)))
-                        .with_hint("make one: `aral memory keygen FILE` writes it")
+                    Failure::new(Code::ConfigInvalid, format!("the variable `{name}`: {}", chain(&error))).with_hint(
+                        self.put_back()
+                            .unwrap_or_else(|| "make one: `aral memory keygen FILE` writes it".to_owned()),
+                    )
                 })
             }
             MasterKeyPlace::Transit { mount, key } => Ok(MasterKey::service(self.transit(mount)?, key.as_str())),
         }
+    }
+
+    /// What to do about a master key that is not there or damaged, if there is a store: one that is made then opens nothing, and stands
+    /// where the one belongs that does. None: there is no store.
+    fn put_back(&self) -> Option<String> {
+        let dir = &self.0.memory.as_ref()?.dir;
+        let key = match SealedStore::keys_wanted(dir).transpose()? {
+            Ok(keys) => keys
+                .iter()
+                .map(|key| format!("`{key}`"))
+                .collect::<Vec<_>>()
+                .join(" or "),
+            Err(error) => format!("that it was made with ({})", chain(&error)),
+        };
+        Some(format!(
+            "put back the key {key} from where its copy is kept, and remove no file that may be what is left of it: no other key \
+             opens the store `{}`",
+            dir.display()
+        ))
     }
 
     /// Secrets by name. `local` is the space of secrets of the store; none: there is no store. None comes back if the
@@ -297,13 +318,20 @@ fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc
 /// # Errors
 /// `config.invalid`, with the step that repairs it.
 pub fn read_master_key(path: &Path) -> Result<MasterKey, Failure> {
+    read_key(path, &|| None)
+}
+
+/// The same. `put_back` says what to do instead of making another one.
+fn read_key(path: &Path, put_back: &dyn Fn() -> Option<String>) -> Result<MasterKey, Failure> {
     let shown = path.display();
     let text = files::read_private(path, MASTER_KEY_FILE_BYTES_MAX).map_err(|error| {
         let failure = Failure::new(Code::ConfigInvalid, format!("the master key: {}", chain(&error)));
         match error {
             FilesError::Mode { wanted, .. } => failure.with_hint(format!("chmod {wanted} {shown}")),
             FilesError::Owner { .. } => failure.with_hint(format!("chown \"$(id -u)\" {shown}")),
-            error if error.is_not_found() => failure.with_hint(format!("make one: `aral memory keygen {shown}`")),
+            error if error.is_not_found() => {
+                failure.with_hint(put_back().unwrap_or_else(|| format!("make one: `aral memory keygen {shown}`")))
+            }
             FilesError::Io { .. }
             | FilesError::TooLarge { .. }
             | FilesError::NotAFile { .. }
@@ -312,7 +340,7 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, Failure> {
     })?;
     MasterKey::from_text(&text).map_err(|error| {
         Failure::new(Code::ConfigInvalid, format!("`{shown}`: {}", chain(&error)))
-            .with_hint("make another: `aral memory keygen FILE`")
+            .with_hint(put_back().unwrap_or_else(|| "make another: `aral memory keygen FILE`".to_owned()))
     })
 }
 

@@ -405,13 +405,25 @@ fn a_key_that_is_none_or_another_one_is_refused_and_says_which_is_wanted() {
     desk.write("short.key", b"0011");
     desk.private("short.key");
     with_key(&desk, "short.key");
-    reveal(&desk, "todo").assert("a short key", 2, &["64 hex digits", "has 4 characters"]);
+    let put_back = format!("put back the key `{wanted}`");
+    let short = reveal(&desk, "todo");
+    short.assert("a short key", 2, &["64 hex digits", "has 4 characters", &put_back]);
+    assert!(!short.stderr.contains("keygen"), "it would open nothing: {short:?}");
     desk.write("open.key", &std::fs::read(desk.path("master.key")).expect("a key"));
     with_key(&desk, "open.key");
     reveal(&desk, "todo").assert("others can read it", 2, &["has mode 0644", "hint: chmod 600"]);
     with_key(&desk, "nowhere.key");
+    let gone = reveal(&desk, "todo");
+    gone.assert("there is none", 2, &["nowhere.key", &put_back]);
+    assert!(
+        !gone.stderr.contains("keygen"),
+        "it would stand where that one belongs: {gone:?}"
+    );
+    let doctor = desk.aral(&["doctor"]).stdout;
+    assert!(doctor.contains(&put_back), "{doctor}");
+    desk.configure(|config| config["memory"] = json!({ "dir": "empty", "master_key": { "file": "nowhere.key" } }));
     reveal(&desk, "todo").assert(
-        "there is none",
+        "there is no store either",
         2,
         &["nowhere.key", "hint: make one: `aral memory keygen"],
     );

@@ -51,11 +51,12 @@ mod tests;
 
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use aral_contract::Clock;
+use aral_runtime::files;
 use arc_swap::ArcSwap;
 use cap_std::fs::Dir;
 
@@ -260,6 +261,23 @@ impl SealedStore {
     /// [`StoreError::Files`], [`StoreError::Io`], and what a key service fails with.
     pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
         open::open(options)
+    }
+
+    /// Ids of the master keys that open the store in this folder, as it says itself without any of them, also while somebody has it
+    /// open; none: there is no store.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`], [`StoreError::Version`], [`StoreError::Corrupt`], [`StoreError::Io`].
+    pub fn keys_wanted(path: &Path) -> Result<Option<Vec<String>>, StoreError> {
+        let dir = match files::open_root(path) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            opened => opened?,
+        };
+        if !dir.exists(keyring::NAME) {
+            return Ok(None);
+        }
+        let keyring = keyring::Keyring::load_to_read(&dir)?;
+        Ok(Some(keyring.content.keys()))
     }
 
     /// What agents remember.

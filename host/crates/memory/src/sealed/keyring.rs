@@ -74,6 +74,17 @@ pub(crate) struct Seal {
     pub(crate) sealed: String,
 }
 
+impl Content {
+    /// Ids of the master keys that open the store.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let seals = self.roots.iter().flat_map(|root| &root.seals);
+        let mut keys: Vec<String> = seals.map(|seal| seal.key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
 /// The open file.
 pub(crate) struct Keyring {
     pub(super) file: File,

@@ -226,17 +226,10 @@ impl Inner {
         // Also after a failed write: whoever wants to know, or to make a backup, wants it most then.
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let content = &writer.keyring.content;
-        let mut keys: Vec<String> = content
-            .roots
-            .iter()
-            .flat_map(|root| root.seals.iter().map(|seal| seal.key.clone()))
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
         Ok(Status {
             store: hex(&self.store),
             format: FORMAT,
-            keys,
+            keys: content.keys(),
             is_rotating: content.roots.len() > 1,
             epochs: content.roots.iter().filter_map(|root| root.epoch.clone()).collect(),
             slots_used: writer.allocation.used(),
