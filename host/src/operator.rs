@@ -41,6 +41,8 @@ pub trait Act: Serialize + DeserializeOwned + Send + 'static {
     const PATH: &'static str;
     /// Whether it tells of its progress, or has more to say than fits in memory.
     const LONG: bool = false;
+    /// Whether a server goes on with it though whoever asked is gone.
+    const GOES_ON: bool = false;
     /// What it comes to.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 

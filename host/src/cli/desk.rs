@@ -107,7 +107,7 @@ impl Desk {
         let body = SecretBuffer::json(&act).map_err(Failure::internal)?;
         let body = client::whole(Bytes::from_owner(body));
         if A::LONG {
-            return remote.ask_long(A::PATH, body, tell);
+            return remote.ask_long(A::PATH, body, A::GOES_ON, tell);
         }
         let answer = remote.client.ask(Method::POST, A::PATH, body);
         // The same words as without a server: the request is no more than the way here.
@@ -125,7 +125,7 @@ impl Desk {
                 let mut line = SecretBuffer::json(act).map_err(Failure::internal)?;
                 line.extend(b"\n");
                 let pieces = std::iter::once(Ok(Bytes::from_owner(line))).chain(pieces(file));
-                remote.ask_long(MemoryImport::PATH, client::pieces(pieces), tell)
+                remote.ask_long(MemoryImport::PATH, client::pieces(pieces), false, tell)
             }
         }
     }
@@ -221,7 +221,14 @@ impl Remote {
             .block_on(self.client.ask_patiently(Method::POST, path, body))
     }
 
-    fn ask_long<A: DeserializeOwned>(&mut self, path: &str, body: AdminBody, tell: Tell<'_>) -> Result<A, Failure> {
+    /// `goes_on`: the server does with it, and whoever interrupts the wait is told so.
+    fn ask_long<A: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: AdminBody,
+        goes_on: bool,
+        tell: Tell<'_>,
+    ) -> Result<A, Failure> {
         let mut last = None;
         let mut take = |line: Value| {
             match understood::<Line<A>>(line)? {
@@ -232,13 +239,56 @@ impl Remote {
             }
             Ok(())
         };
-        self.runtime.block_on(self.client.ask_long(path, body, &mut take))?;
+        let asked = self.client.ask_long(path, body, &mut take);
+        self.runtime.block_on(async {
+            if goes_on {
+                unless_left(asked, tokio::signal::ctrl_c()).await
+            } else {
+                asked.await
+            }
+        })?;
         let cut_off = || Failure::new(Code::Unavailable, "the server ended before it had answered");
         last.ok_or_else(cut_off)?
+    }
+}
+
+/// Waits for the end of what the server goes on with, or for whoever waits to leave.
+async fn unless_left(
+    asked: impl Future<Output = Result<(), Failure>>,
+    left: impl Future<Output = std::io::Result<()>>,
+) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        ended = asked => ended,
+        Ok(()) = left => Err(Failure::new(
+            Code::Unavailable,
+            "interrupted: the server goes on with it, and how that ends was not waited for",
+        )
+        .with_hint("see how it stands: `aral memory stats`; the next start needs the key that it names then")),
     }
 }
 
 /// An answer as this version knows it.
 pub(crate) fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
     serde_json::from_value(answer).map_err(|_| client::other_version())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_leaves_a_rotation_is_told_that_the_server_goes_on() {
+        let left = unless_left(pending(), ready(Ok(()))).await.unwrap_err();
+        assert_eq!(left.code, Code::Unavailable);
+        assert!(left.message.contains("the server goes on"), "{left}");
+        assert!(left.hint.unwrap().contains("`aral memory stats`"));
+        unless_left(ready(Ok(())), ready(Ok(()))).await.unwrap();
+        let deaf = || ready(Err(std::io::Error::other("no signals")));
+        unless_left(ready(Ok(())), deaf()).await.unwrap();
+        let failed = unless_left(ready(Err(Failure::internal("it broke"))), pending()).await;
+        assert_eq!(failed.unwrap_err().code, Code::Internal);
+    }
 }

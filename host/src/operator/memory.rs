@@ -114,6 +114,8 @@ pub struct Stats {
     pub keys: Vec<String>,
     /// Whether a rotation of keys was begun and not ended.
     pub rotating: bool,
+    /// Whether that goes on now, or a check or a backup does meanwhile.
+    pub rotating_now: bool,
     /// Names of the epoch keys that it is sealed under as well.
     pub epochs: Vec<String>,
     /// Keys of records in the slot file.
@@ -238,6 +240,7 @@ impl Act for MemoryStats {
             format: status.format,
             keys: status.keys,
             rotating: status.is_rotating,
+            rotating_now: status.is_under_way,
             epochs: status.epochs,
             slots_used: status.slots_used,
             slots: status.slots,

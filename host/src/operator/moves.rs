@@ -100,6 +100,7 @@ pub struct Imported {
 impl Act for MemoryRotateKey {
     const PATH: &'static str = "/v1/memory/rotate-key";
     const LONG: bool = true;
+    const GOES_ON: bool = true;
     type Answer = Rotated;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
@@ -128,6 +129,7 @@ impl Act for MemoryRotateKey {
 impl Act for MemoryRotateEpoch {
     const PATH: &'static str = "/v1/memory/rotate-epoch";
     const LONG: bool = true;
+    const GOES_ON: bool = true;
     type Answer = Rotated;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {

@@ -242,6 +242,8 @@ pub struct Status {
     pub keys: Vec<String>,
     /// Whether a rotation of keys was begun and not ended.
     pub is_rotating: bool,
+    /// Whether that goes on now, or a check or a backup does meanwhile, so that none of them can be begun.
+    pub is_under_way: bool,
     /// Names of the epoch keys that it is sealed under as well.
     pub epochs: Vec<String>,
     /// Keys of records in the slot file.

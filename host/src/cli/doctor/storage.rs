@@ -131,6 +131,7 @@ mod tests {
                 format: 1,
                 keys: keys.iter().map(|key| (*key).to_owned()).collect(),
                 is_rotating,
+                is_under_way: false,
                 epochs: Vec::new(),
                 slots_used: 0,
                 slots: 0,

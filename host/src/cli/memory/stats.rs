@@ -10,11 +10,7 @@ use crate::cli::output::{Done, Output};
 
 pub(super) fn run(desk: &mut Desk, output: &Output) -> Done {
     let stats = desk.act(MemoryStats {})?;
-    let state = if stats.rotating {
-        "begun and not ended: start `aral memory rotate-key` again"
-    } else {
-        "none"
-    };
+    let state = rotation(stats.rotating, stats.rotating_now);
     let mut shown = format!(
         "store      {}\nid         {}\nformat     {}\nkey        {}\nrotation   {state}\nepochs     {}\nslots      {} of {} used\nfree disk  {} (writes need {})\n",
         stats.dir.display(),
@@ -57,4 +53,29 @@ pub(super) fn run(desk: &mut Desk, output: &Output) -> Done {
     let object = serde_json::to_value(&stats).map_err(Failure::internal)?;
     output.answer(&shown, &object)?;
     Ok(Exit::Success)
+}
+
+/// What of a rotation there is, and what to do about it.
+fn rotation(is_begun: bool, is_under_way: bool) -> &'static str {
+    match (is_begun, is_under_way) {
+        (false, _) => "none",
+        (true, true) => "begun, and under way (or a check or a backup is): ask again in a while",
+        (true, false) => "begun and not ended: start `aral memory rotate-key` again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_that_goes_on_is_not_to_be_started_again() {
+        assert_eq!(rotation(false, false), "none");
+        assert!(rotation(true, false).contains("start `aral memory rotate-key` again"));
+        let under_way = rotation(true, true);
+        assert!(
+            under_way.contains("under way") && !under_way.contains("start"),
+            "{under_way}"
+        );
+    }
 }

@@ -257,6 +257,15 @@ fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
     let last = lab.events().pop().unwrap();
     assert!(last.starts_with("memory_rotation_failed"), "{last}");
     assert!(is_rotating());
+    let now = || {
+        let stats = lab.operator.act(crate::operator::MemoryStats {}).unwrap();
+        (stats.rotating, stats.rotating_now)
+    };
+    assert_eq!(now(), (true, false), "nobody goes on with it");
+    let store = lab.operator.store().unwrap();
+    let alone = store.alone().unwrap();
+    assert_eq!(now(), (true, true));
+    drop(alone);
     assert!(rotate("6b", None).unwrap().resumed);
     assert!(!is_rotating());
     assert!(!rotate("7c", Some(Code::Cancelled)).unwrap().resumed);

@@ -226,11 +226,13 @@ impl Inner {
         // Also after a failed write: whoever wants to know, or to make a backup, wants it most then.
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let content = &writer.keyring.content;
+        let is_rotating = content.roots.len() > 1;
         Ok(Status {
             store: hex(&self.store),
             format: FORMAT,
             keys: content.keys(),
-            is_rotating: content.roots.len() > 1,
+            is_rotating,
+            is_under_way: is_rotating && self.alone().is_err(),
             epochs: content.roots.iter().filter_map(|root| root.epoch.clone()).collect(),
             slots_used: writer.allocation.used(),
             slots: writer.allocation.total(),
