@@ -15,6 +15,7 @@ use aral_runtime::{CompilerKind, Runtime, SystemClock, process};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::audit::Audit;
+use crate::components::in_table;
 use crate::config::Config;
 use crate::events::EventBus;
 use crate::health::Places;
@@ -204,7 +205,9 @@ impl HostBuilder {
             tracing::info!(config = %digest, policy = %host.policy().digest(), "the host is configured");
         }
         for manifest in &config.manifests {
-            let registered = host.register_manifest_file(manifest)?;
+            let registered = host
+                .register_manifest_file(manifest)
+                .map_err(|failure| in_table("manifests", failure))?;
             in_force.note(&registered);
         }
         for persona in &config.personas {

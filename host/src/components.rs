@@ -46,6 +46,22 @@ pub(crate) fn unreadable(error: &FilesError) -> Failure {
     Failure::new(Code::ConfigInvalid, chain(error))
 }
 
+/// What is wrong with a document, with the file that it is in: whoever named several must know which.
+pub(crate) fn in_file(path: &Path, failure: Failure) -> Failure {
+    Failure {
+        message: format!("`{}`: {}", path.display(), failure.message),
+        ..failure
+    }
+}
+
+/// What is wrong with what this table of the configuration names.
+pub(crate) fn in_table(table: &str, failure: Failure) -> Failure {
+    Failure {
+        message: format!("[{table}] {}", failure.message),
+        ..failure
+    }
+}
+
 pub(crate) fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
     files::read_path(path, bytes_max).map_err(|error| unreadable(&error))

@@ -20,7 +20,7 @@ use semver::{Version, VersionReq};
 
 use crate::audit::Audit;
 use crate::builder::HostBuilder;
-use crate::components::{Beside, Components, read_document};
+use crate::components::{Beside, Components, in_file, read_document};
 use crate::config::Taken;
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
@@ -143,7 +143,8 @@ impl Host {
     /// As [`Host::register_manifest`], and `config.invalid` if a file cannot be read.
     pub fn register_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
         let beside = Beside::of(path)?;
-        self.register_manifest(&read_document(path)?, &|entry| beside.component(entry))
+        let registered = self.register_manifest(&read_document(path)?, &|entry| beside.component(entry));
+        registered.map_err(|failure| in_file(path, failure))
     }
 
     /// Registers a manifest whatever its signature. For development: each use is recorded and warned about.
@@ -169,7 +170,9 @@ impl Host {
     /// As [`Host::register_manifest_file`], without `signature.invalid`.
     pub fn dangerous_register_unsigned_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
         let beside = Beside::of(path)?;
-        self.dangerous_register_unsigned_manifest(&read_document(path)?, &|entry| beside.component(entry))
+        let document = read_document(path)?;
+        let registered = self.dangerous_register_unsigned_manifest(&document, &|entry| beside.component(entry));
+        registered.map_err(|failure| in_file(path, failure))
     }
 
     /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.

@@ -11,7 +11,7 @@ use aral_orchestration::budget::Refused;
 use aral_persona::{Persona, persona};
 use aral_runtime::files;
 
-use crate::components::read_document;
+use crate::components::{in_file, in_table, read_document};
 use crate::host::Host;
 use crate::serials::{Locked, LockedUsed, PersonaSerials};
 
@@ -68,7 +68,8 @@ impl Host {
     /// As [`Host::session_file`] and [`Host::dangerous_development_session`].
     pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let persona = self.read_persona(path)?;
-        self.session_if(Some(path), &persona, || self.believed(&persona, personas))
+        let opened = self.session_if(Some(path), &persona, || self.believed(&persona, personas));
+        opened.map_err(|failure| in_file(path, failure))
     }
 
     /// The same for a file that the configuration names: it names no second issue of a persona.
@@ -317,10 +318,12 @@ pub(crate) fn check_serial(known: &PersonaSerials, persona: &Persona) -> Result<
 /// A persona that the configuration names, at start.
 pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
     let opened = host.configured_session(path, Personas::Signed);
-    opened.map(|_| ()).map_err(|failure| Failure {
-        message: format!("[personas] `{}`: {}", path.display(), failure.message),
-        ..failure
-    })
+    opened.map(drop).map_err(|failure| configured(path, failure))
+}
+
+/// What is wrong with a persona that the configuration names.
+pub(crate) fn configured(path: &Path, failure: Failure) -> Failure {
+    in_table("personas", in_file(path, failure))
 }
 
 fn is_there(path: &Path) -> bool {

@@ -26,7 +26,7 @@ use aral_persona::{Persona, persona};
 use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
-use crate::personas::{Personas, check_serial};
+use crate::personas::{self, Personas, check_serial};
 use fixed::check_fixed;
 use manifests::Manifests;
 use serials::Known;
@@ -190,7 +190,8 @@ impl<'a> Renewal<'a> {
             lapses: named.lapses.into(),
         };
         for path in &config.personas {
-            renewal.persona_of_file(path, Personas::Signed)?;
+            let taken = renewal.persona_of_file(path, Personas::Signed);
+            taken.map_err(|failure| personas::configured(path, failure))?;
         }
         Ok(renewal)
     }

@@ -48,7 +48,7 @@ fn a_key_that_is_wrong_or_absent() {
         &desk,
         7,
         &[
-            &format!("error: the manifest is signed by key `{id}`, which is not trusted (signature.invalid)"),
+            &format!("manifest.json`: the manifest is signed by key `{id}`, which is not trusted (signature.invalid)"),
             "hint: add to aral.toml: [[trust]] public_key = ",
         ],
     );
@@ -97,7 +97,7 @@ fn a_key_that_is_wrong_or_absent() {
         &desk,
         7,
         &[
-            "error: the manifest is not signed (signature.invalid)",
+            "manifest.json`: the manifest is not signed (signature.invalid)",
             "hint: sign it: `aral manifest sign`",
         ],
     );
@@ -141,7 +141,7 @@ fn a_manifest_that_is_expired_early_or_tampered_with() {
         &desk,
         7,
         &[
-            "error: the manifest expired at 2021-01-01T00:00:00Z; it is 20",
+            "manifest.json`: the manifest expired at 2021-01-01T00:00:00Z; it is 20",
             "(document.stale)",
             "hint: issue it again with a higher serial: `aral manifest sign`",
         ],
@@ -155,7 +155,7 @@ fn a_manifest_that_is_expired_early_or_tampered_with() {
         &desk,
         7,
         &[
-            "error: the manifest is not valid before 2090-01-01T00:00:00Z; it is 20",
+            "manifest.json`: the manifest is not valid before 2090-01-01T00:00:00Z; it is 20",
             "(document.stale)",
         ],
     );
@@ -182,7 +182,7 @@ fn a_manifest_that_is_expired_early_or_tampered_with() {
             &desk,
             7,
             &[
-                "error: the signature of the manifest by key",
+                "manifest.json`: the signature of the manifest by key",
                 "the document was changed after it was signed (signature.invalid)",
             ],
         );
@@ -274,7 +274,7 @@ fn members_that_are_unknown_twice_or_wrong() {
         "a member twice",
         &desk,
         7,
-        &["error: the manifest is", "`serial`", "(document.invalid)"],
+        &["manifest.json`: the manifest is", "`serial`", "(document.invalid)"],
     );
     desk.write(
         "manifest.json",
@@ -286,7 +286,7 @@ fn members_that_are_unknown_twice_or_wrong() {
         "half a manifest",
         &desk,
         7,
-        &["error: the manifest is", "(document.invalid)"],
+        &["manifest.json`: the manifest is", "(document.invalid)"],
     );
     desk.write("manifest.json", b"");
     check("an empty manifest", &desk, 7, &["(document.invalid)"]);
@@ -340,7 +340,7 @@ fn a_component_that_is_another() {
         &desk,
         7,
         &[
-            "error: the component of `runtime-echo-tool` 1.0.0 has SHA-256",
+            "manifest.json`: the component of `runtime-echo-tool` 1.0.0 has SHA-256",
             &format!("and the manifest names {digest} (component.digest_mismatch)"),
         ],
     );

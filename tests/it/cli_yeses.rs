@@ -198,7 +198,7 @@ fn an_unsigned_persona_needs_the_flag_and_is_warned_about_each_time() {
     desk.invoke(RUNTIME_ECHO_TOOL, "{}").assert(
         "without the flag",
         7,
-        &["error: the persona is not signed", "`--development`"],
+        &["error: `persona.json`: the persona is not signed", "`--development`"],
     );
     for _ in 0..2 {
         let run = desk.aral(&["invoke", &id, "--development", "--quiet"]);

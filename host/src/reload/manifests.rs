@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::serials::{Known, replaced};
 use super::{InForce, Lapse, Manifest, lapsed};
-use crate::components::{Beside, read_document};
+use crate::components::{Beside, in_file, in_table, read_document};
 use crate::config::Config;
 
 /// The manifests that a configuration names.
@@ -37,7 +37,7 @@ impl Manifests {
     ) -> Result<Self, Failure> {
         let mut named = Self::default();
         for path in &config.manifests {
-            let bytes = read_document(path)?;
+            let bytes = read_document(path).map_err(|failure| in_table("manifests", failure))?;
             let (digest, reason) = match manifest::verify(&bytes, trust, now) {
                 // What was taken here and replaced elsewhere keeps no newer rule from holding.
                 Ok(manifest) => match old.replaced_by(&manifest, known.manifests()) {
@@ -50,7 +50,7 @@ impl Manifests {
                 Err(error) => {
                     let there = lapsed(Kind::Manifest, &bytes, &error);
                     let Some(digest) = there.filter(|digest| in_force.manifests.contains(digest)) else {
-                        return Err(error.into());
+                        return Err(in_table("manifests", in_file(path, error.into())));
                     };
                     (digest, error.to_string())
                 }
@@ -74,7 +74,8 @@ impl Manifests {
         });
         let mut admitted = Vec::new();
         for (path, manifest) in &self.believed {
-            admitted.extend(admit(manifest, path, old, &registry, known)?);
+            let new = admit(manifest, path, old, &registry, known);
+            admitted.extend(new.map_err(|failure| in_table("manifests", in_file(path, failure)))?);
         }
         Ok((registry, admitted))
     }

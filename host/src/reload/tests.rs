@@ -99,6 +99,61 @@ fn ids(host: &Host) -> Vec<String> {
 }
 
 #[test]
+fn of_several_documents_the_one_that_is_refused_is_named() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.persona("p.json", "p");
+    let host = lab.host(lab.config(&[], &[], ""));
+    let started = |config: &Config| {
+        let config = Config {
+            state_dir: None,
+            audit: None,
+            ..config.clone()
+        };
+        Host::builder().config(config).build().unwrap_err()
+    };
+    let unsigned = |kind, body: &Value| {
+        let mut document: Value = serde_json::from_slice(&signed(kind, 1, body)).unwrap();
+        document.as_object_mut().unwrap().remove("signature").unwrap();
+        document.to_string().into_bytes()
+    };
+    let unsigned_manifest = unsigned(Kind::Manifest, &json!({"capabilities": [echo_entry("b")]}));
+    let unsigned_persona = unsigned(Kind::Persona, &json!({"id": "q", "name": "P", "constraints": {}}));
+    let other = json!({"id": "q", "name": "P", "constraints": {}});
+    for document in [
+        unsigned_manifest,
+        unsigned_persona,
+        b"{".to_vec(),
+        signed(Kind::Persona, 1, &other),
+    ] {
+        let bad = lab.write("bad.json", &document);
+        let shown = format!("`{}`: the ", bad.display());
+        let config = lab.config(&["a.json", "bad.json"], &[], "");
+        let at_start = started(&config);
+        let again = host.reload(&config).unwrap_err();
+        for failure in [at_start, again] {
+            assert!(
+                failure.message.starts_with(&format!("[manifests] {shown}")),
+                "{failure}"
+            );
+        }
+        let alone = host.register_manifest_file(&bad).unwrap_err();
+        assert!(alone.message.starts_with(&shown), "{alone}");
+    }
+    lab.manifest("bad.json", 1, "b");
+    let bad = lab.folder.path().join("bad.json");
+    let shown = format!("`{}`: the document is `aral.manifest/v1`", bad.display());
+    let config = lab.config(&[], &["p.json", "bad.json"], "");
+    let at_start = started(&config);
+    let again = host.reload(&config).unwrap_err();
+    for failure in [at_start, again] {
+        assert!(failure.message.starts_with(&format!("[personas] {shown}")), "{failure}");
+    }
+    let alone = host.session_file(&bad).unwrap_err();
+    assert!(alone.message.starts_with(&shown), "{alone}");
+}
+
+#[test]
 fn manifests_come_and_go_and_what_was_registered_otherwise_stays() {
     let lab = Lab::new();
     lab.manifest("a.json", 1, "a");
@@ -619,7 +674,7 @@ fn what_waits_while_the_host_ends_is_neither_taken_nor_remembered() {
         let builder = Host::builder().config(config.clone());
         let host = builder.clock(Arc::clone(&last) as _).build().unwrap();
         let failure = act(&host, &last).unwrap_err();
-        assert_eq!(failure.message, "the host has ended");
+        assert!(failure.message.ends_with("the host has ended"), "{failure}");
         assert_eq!(failure.code, Code::Unavailable);
         assert!(ids(&host).is_empty() && host.sessions().is_empty());
         let locked = host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
