@@ -148,11 +148,12 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
     };
     if is_full(error) {
         return failure("the disk has no room for the audit log and its reserve".to_owned())
-            .with_hint("make room on its disk, or ask for less: [audit] reserve_bytes = …");
+            .with_hint("make room on its disk, or ask for less in aral.toml, [audit]: reserve_bytes = N");
     }
     match error {
-        OpenError::Held { .. } => failure(chain(error))
-            .with_hint("see whether it is a server: `aral status`; wait for the end of that process, or give this host a log of its own: [audit] dir = \"…\""),
+        OpenError::Held { .. } => failure(chain(error)).with_hint(
+            "see whether it is a server: `aral status`; wait for the end of that process, or give this host a log of its own in aral.toml, [audit]: dir = \"…\"",
+        ),
         OpenError::NotGoneOn { .. } => {
             let kept = places.head.as_deref().unwrap_or(&places.dir).display();
             failure(chain(error)).with_hint(format!(

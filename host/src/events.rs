@@ -271,7 +271,7 @@ mod tests {
                     permission: aral_contract::Permission::Exec,
                     target: "curl".to_owned(),
                     allowed: false,
-                    reason: Some("[[exec]] program = \"curl\", args = [\"marker\"]".to_owned()),
+                    reason: Some("[[exec]]: program = \"curl\", args = [\"marker\"]".to_owned()),
                 },
                 ..event(1)
             });

@@ -159,7 +159,7 @@ impl Operator {
                 Code::ConfigInvalid,
                 "there is no place for secrets: the configuration has neither [memory] nor [secrets]",
             )
-            .with_hint("`aral memory keygen master.key`, then in aral.toml: [memory.master_key] file = \"master.key\"")
+            .with_hint("`aral memory keygen master.key`, then in aral.toml, [memory.master_key]: file = \"master.key\"")
         })
     }
 

@@ -273,7 +273,7 @@ fn without_persona() -> Failure {
         "there is no verified persona: the configuration names no caller, no issuer and no persona",
     )
     .with_hint(
-        "in aral.toml: [[serve.caller]] name = \"agent\", persona = \"persona.json\", keys = [\"SHA-256 of the key\"]",
+        "aral.toml, [[serve.caller]]: name = \"agent\" and persona = \"persona.json\" and keys = [\"SHA-256 of the key\"]",
     )
 }
 
@@ -321,7 +321,7 @@ fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
     Callers::new(opened.into_iter().map(caller).collect()).map_err(|error| {
         let hint = match &error {
             CallersError::Name(_) | CallersError::Reserved(_) => "give each [[serve.caller]] a name of its own",
-            CallersError::NoSignatureKey(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]",
+            CallersError::NoSignatureKey(_) => "aral.toml, [[serve.caller]]: signature_keys = [\"caller.pub.pem\"]",
             CallersError::Key { .. } => "make a key for each caller",
             CallersError::Certificate { .. } => "name each certificate for one [[serve.caller]] alone",
         };

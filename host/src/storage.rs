@@ -96,7 +96,7 @@ impl Storage {
                 Code::ConfigInvalid,
                 "there is no store: the configuration has no [memory]",
             )
-            .with_hint("`aral memory keygen master.key`, then in aral.toml: [memory.master_key] file = \"master.key\"")
+            .with_hint("`aral memory keygen master.key`, then in aral.toml, [memory.master_key]: file = \"master.key\"")
         })
     }
 
@@ -264,7 +264,7 @@ impl Storage {
                 Code::ConfigInvalid,
                 "a transit key needs a server, and there is no [secrets.vault]",
             )
-            .with_hint("[secrets.vault] address = \"https://…\", token_file = \"token\"")
+            .with_hint(crate::config::storage::VAULT_LINES)
         })?;
         let keys = TransitKeys::new(vault, mount).map_err(|error| Failure::new(Code::ConfigInvalid, chain(&error)))?;
         Ok(Arc::new(keys))

@@ -49,7 +49,7 @@ fn a_key_that_is_wrong_or_absent() {
         7,
         &[
             &format!("manifest.json`: the manifest is signed by key `{id}`, which is not trusted (signature.invalid)"),
-            "hint: add to aral.toml: [[trust]] public_key = ",
+            "hint: add to aral.toml, [[trust]]: public_key = ",
         ],
     );
 

@@ -470,7 +470,7 @@ fn after_rotation_the_new_key_opens_the_store_and_the_old_one_nothing() {
     let rotated = desk.aral(&["memory", "rotate-key", "--to", "new.key"]);
     rotated.assert("rotate", 0, &[]);
     assert!(
-        rotated.stdout.contains("[memory.master_key] file = \"new.key\""),
+        rotated.stdout.contains("[memory.master_key]\nfile = \"new.key\""),
         "{rotated:?}"
     );
     let refused = reveal(&desk, "n1");

@@ -221,7 +221,7 @@ fn nobody_is_served_without_a_persona() {
     configure(&desk, |config| {
         config["serve"] = json!({ "listener": [{ "address": "127.0.0.1:0" }] });
     });
-    let words = ["there is no verified persona", "in aral.toml: [[serve.caller]] name = "];
+    let words = ["there is no verified persona", "aral.toml, [[serve.caller]]: name = "];
     desk.aral(&["serve"]).assert("no persona", 2, &words);
 }
 

@@ -21,6 +21,7 @@ mod cli_yeses;
 #[cfg(feature = "services")]
 mod environment;
 mod filesystem;
+mod hints;
 mod isolation;
 mod limits;
 mod mcp;

@@ -296,7 +296,7 @@ fn a_log_that_another_process_keeps_is_an_error_after_a_while() {
     assert_eq!(failure.code, Code::AuditUnavailable);
     assert!(failure.message.contains("open in another process"), "{failure}");
     let hint = failure.hint.unwrap();
-    assert!(hint.contains("[audit] dir") && hint.contains("aral status"), "{hint}");
+    assert!(hint.contains("[audit]: dir") && hint.contains("aral status"), "{hint}");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(crate) fn folder(place: &Place, configured: &Configured) -> Result<PathBuf, 
         None => {
             let places = places(configured)?.ok_or_else(|| {
                 Failure::new(Code::ConfigInvalid, "the configuration has no folder for an audit log")
-                    .with_hint("name it: `--dir FOLDER`, or in aral.toml: [audit] dir = \"audit\"")
+                    .with_hint("name it: `--dir FOLDER`, or in aral.toml, [audit]: dir = \"audit\"")
             })?;
             places.dir
         }
@@ -81,7 +81,7 @@ pub(crate) fn trust(arguments: &Trust, configured: &Configured) -> Result<TrustS
             Code::ConfigInvalid,
             "there is no public key to check signatures with",
         )
-        .with_hint("name it: `--trust KEY.pub.pem`, or in aral.toml: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"checkpoint\"]"));
+        .with_hint("name it: `--trust KEY.pub.pem`, or in aral.toml, [[trust]]: public_key = \"KEY.pub.pem\" and kinds = [\"checkpoint\"]"));
     }
     Ok(store)
 }

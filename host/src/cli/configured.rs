@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aral_contract::document::signed::DocumentError;
 use aral_contract::document::{Kind, TrustStore};
 use aral_contract::{Code, Failure};
 use aral_host::{Config, environment};
@@ -92,6 +93,16 @@ impl Configured {
         }
         Ok(store)
     }
+}
+
+/// Why a document is not believed. Whoever gave keys to check it with has no use for a line of the configuration.
+pub(crate) fn not_believed(given: &Trusting, error: DocumentError) -> Failure {
+    let of_the_given = !given.trust.is_empty() && matches!(error, DocumentError::UnknownKey { .. });
+    let failure = Failure::from(error);
+    if of_the_given {
+        return failure.with_hint("name the public key of whoever signed it: `--trust KEY.pub.pem`");
+    }
+    failure
 }
 
 /// What is said of a manifest of the configuration that is not there.

@@ -62,7 +62,7 @@ fn list(host: &aral_host::Host, output: &Output) -> Done {
         ));
     }
     if capabilities.is_empty() {
-        output.note("no capability is registered\nhint: add `--manifest FILE`, or to aral.toml: [manifests] files = [\"manifest.json\"]");
+        output.note("no capability is registered\nhint: add `--manifest FILE`, or to aral.toml, [manifests]: files = [\"manifest.json\"]");
     }
     let objects: Vec<_> = capabilities
         .iter()

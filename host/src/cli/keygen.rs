@@ -55,10 +55,15 @@ pub(crate) fn run(arguments: &Keygen, output: &Output) -> Done {
         }),
     )?;
     output.note(&format!(
-        "hint: to trust it, add to aral.toml: [[trust]] public_key = \"{}\", kinds = [\"manifest\", \"persona\"]",
-        public_path.display()
+        "hint: to trust it, add to aral.toml:\n[[trust]]\npublic_key = {}\nkinds = [\"manifest\", \"persona\"]",
+        quoted(&public_path)
     ));
     Ok(Exit::Success)
+}
+
+/// A path as a text of TOML, for lines that somebody copies.
+pub(crate) fn quoted(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
 }
 
 /// `NAME.pem` and `NAME.pub.pem`; a `.pem` that the user wrote already is not written twice.

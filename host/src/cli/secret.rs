@@ -44,7 +44,7 @@ fn get(arguments: &SecretGet, configured: &Configured, output: &Output) -> Done 
     })?;
     let reference = found.reference.ok_or_else(|| {
         Failure::new(Code::RecordUnknown, format!("there is no secret `{name}`")).with_hint(format!(
-            "aral.toml: [secrets.names] {name} = \"vault://MOUNT/PATH#FIELD\"; or store it: `aral secret put {name}`"
+            "aral.toml, [secrets.names]: {name} = \"vault://MOUNT/PATH#FIELD\"; or store it: `aral secret put {name}`"
         ))
     })?;
     let facts = format!("secret     {name}\nreference  {reference}");

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
             Code::ConfigInvalid,
             "there is nothing to serve: the configuration has no [serve]",
         )
-        .with_hint("in aral.toml: [[serve.listener]] address = \"127.0.0.1:8080\"")
+        .with_hint("aral.toml, [[serve.listener]]: address = \"127.0.0.1:8080\"")
     })?;
     configured.check_manifests()?;
     let telemetry = Telemetry::start(&configured.config.telemetry, &configured.config.outbound, spans)?;

@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
             Code::ConfigInvalid,
             "the configuration does not say where a server is managed",
         )
-        .with_hint("in aral.toml: [serve.admin] socket = \"…\", or `aral top --socket SOCKET`")
+        .with_hint("aral.toml, [serve.admin]: socket = \"…\", or `aral top --socket SOCKET`")
     })?;
     let source = Source::new(&socket);
     let interval = Duration::from_millis(arguments.interval_ms);

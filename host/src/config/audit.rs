@@ -143,7 +143,7 @@ impl AuditConfigError {
     /// The line that repairs it.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::NoFolder { key } => Some(format!("[audit] {key} = \"…\", or a state_dir")),
+            Self::NoFolder { key } => Some(format!("aral.toml, [audit]: {key} = \"…\", or a state_dir")),
             Self::Range { .. } | Self::Index(_) => None,
         }
     }

@@ -189,17 +189,20 @@ pub enum StorageError {
     NoFolder,
 }
 
+/// What names a server of secrets.
+pub(crate) const VAULT_LINES: &str = "aral.toml, [secrets.vault]: address = \"https://…\" and token_file = \"token\"";
+
 impl StorageError {
     /// The line that repairs it.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::OneOf { table, .. } if *table == resolve::MASTER_KEY => Some(
-                "make one with `aral memory keygen master.key`, and name it: [memory.master_key] file = \"master.key\""
+                "make one with `aral memory keygen master.key`, and name it in aral.toml, [memory.master_key]: file = \"master.key\""
                     .to_owned(),
             ),
-            Self::NoVault { .. } => Some("[secrets.vault] address = \"https://…\", token_file = \"token\"".to_owned()),
-            Self::NoMemory { .. } => Some("[memory.master_key] file = \"master.key\"".to_owned()),
-            Self::NoFolder => Some("[memory] dir = \"memory\"".to_owned()),
+            Self::NoVault { .. } => Some(VAULT_LINES.to_owned()),
+            Self::NoMemory { .. } => Some("aral.toml, [memory.master_key]: file = \"master.key\"".to_owned()),
+            Self::NoFolder => Some("aral.toml, [memory]: dir = \"memory\"".to_owned()),
             Self::OneOf { .. } | Self::Range { .. } | Self::Name { .. } => None,
         }
     }

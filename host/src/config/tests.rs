@@ -268,7 +268,7 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
         (
             "[policy.tier.gold]\nreasoning_depth = 65",
             "[policy.tier.gold] reasoning_depth = 65 is more than 64",
-            Some("[policy.tier.gold]: reasoning_depth = 64"),
+            Some("aral.toml, [policy.tier.gold]: reasoning_depth = 64"),
         ),
         ("[[trust]]\npublic_key = \"none.pem\"\nkinds = []", "none.pem", None),
         (
@@ -280,7 +280,7 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
         (
             "[policy.defaults]\nfuel = 9000000000",
             "above the ceiling",
-            Some("raise the ceiling: [policy.limits] fuel = 9000000000"),
+            Some("raise the ceiling in aral.toml, [policy.limits]: fuel = 9000000000"),
         ),
     ] {
         let failure = Folder::with(text).load().unwrap_err();

@@ -138,7 +138,7 @@ impl Act for MemoryRotateEpoch {
                 Code::ConfigInvalid,
                 "there are no epochs: the configuration has no [memory.epoch]",
             )
-            .with_hint("aral.toml: [memory.epoch] transit = { mount = \"transit\", prefix = \"aral-epoch\" }"));
+            .with_hint("aral.toml, [memory.epoch]: transit = { mount = \"transit\", prefix = \"aral-epoch\" }"));
         }
         operator.check_recorded()?;
         let store = operator.store()?;

@@ -153,7 +153,7 @@ async fn a_namespace_of_another_capability_is_out_of_reach() {
         ],
     )
     .await;
-    let line = "add it to [permissions";
+    let line = "add to capability.toml, [permissions";
     assert_failed(&attack, &[("Denied", line); 8]);
     attack.assert_denied(Permission::MemoryRead);
     attack.assert_denied(Permission::MemoryWrite);

@@ -157,13 +157,13 @@ fn what_cannot_be_is_refused_at_the_start() {
             json!({ "address": "0.0.0.0:9000", "keys": [key] }),
             &[
                 "`0.0.0.0:9000` is not of the loopback",
-                "[serve.admin] address = \"127.0.0.1:9000\"",
+                "[serve.admin]: address = \"127.0.0.1:9000\"",
             ][..],
         ),
         (
             "no key",
             json!({ "address": "127.0.0.1:0" }),
-            &["needs a key", "[serve.admin] keys"],
+            &["needs a key", "[serve.admin]: keys"],
         ),
         (
             "a key in clear",
@@ -178,7 +178,7 @@ fn what_cannot_be_is_refused_at_the_start() {
         (
             "a link",
             json!({ "socket": "link" }),
-            &["exists already", "[serve.admin] socket"],
+            &["exists already", "[serve.admin]: socket"],
         ),
         ("a file", json!({ "socket": "key.pem" }), &["exists already"]),
     ] {

@@ -24,14 +24,14 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             2,
             &[
                 "the configuration has no [serve]",
-                "[[serve.listener]] address = \"127.0.0.1:8080\"",
+                "[[serve.listener]]: address = \"127.0.0.1:8080\"",
             ],
         ),
         (
             "no listener",
             Box::new(|config| config["serve"]["listener"] = json!([])),
             2,
-            &["there is no listener", "[[serve.listener]] address"],
+            &["there is no listener", "[[serve.listener]]: address"],
         ),
         (
             "an address that others reach",
@@ -39,16 +39,16 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             2,
             &[
                 "`0.0.0.0:8443` is not of the loopback",
-                "[serve.listener.tls] certificate_file = \"chain.pem\", key_file = \"key.pem\"",
+                "[serve.listener.tls]: certificate_file = \"chain.pem\" and key_file = \"key.pem\"",
                 "[[serve.listener]] without `anonymous`",
-                "[[serve.caller]] keys = [",
+                "[[serve.caller]]: keys = [",
             ],
         ),
         (
             "a caller that is none",
             Box::new(listener(json!({ "anonymous": "ghost" }))),
             2,
-            &["there is no such caller", "[[serve.caller]] name = \"ghost\""],
+            &["there is no such caller", "[[serve.caller]]: name = \"ghost\""],
         ),
         (
             "a name twice",
@@ -107,7 +107,7 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             2,
             &[
                 "[serve.rates] persona: must have exactly one of per_second and per_minute",
-                "[serve.rates] persona = { per_second = 10, burst = 20 }",
+                "[serve.rates]: persona = { per_second = 10, burst = 20 }",
             ],
         ),
         (

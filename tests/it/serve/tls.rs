@@ -122,7 +122,7 @@ fn an_address_that_others_reach_needs_both_tls_and_authentication() {
                 listener.remove("tls");
             },
             "without TLS whoever is on the way",
-            "[serve.listener.tls] certificate_file",
+            "[serve.listener.tls]: certificate_file",
         ),
         (
             "anybody",
@@ -134,7 +134,7 @@ fn an_address_that_others_reach_needs_both_tls_and_authentication() {
             "nobody",
             |config| config["serve"]["caller"][0]["keys"] = json!([]),
             "no caller can show there who it is",
-            "[[serve.caller]] keys = [",
+            "[[serve.caller]]: keys = [",
         ),
         (
             "certificates that nobody asks for",
@@ -143,7 +143,7 @@ fn an_address_that_others_reach_needs_both_tls_and_authentication() {
                     json!({"name": "tester", "persona": "persona.json", "certificates": ["dns:a"]})
             },
             "no caller can show there who it is",
-            "[[serve.caller]] keys = [",
+            "[[serve.caller]]: keys = [",
         ),
     ];
     for (case, change, message, line) in cases {

@@ -469,7 +469,7 @@ fn issuers_need_a_resource() {
     desk.aral(&["serve"]).assert(
         "no resource",
         2,
-        &["no `resource`", "[serve] resource = \"https://HOST\""],
+        &["no `resource`", "[serve]: resource = \"https://HOST\""],
     );
 }
 

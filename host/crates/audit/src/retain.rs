@@ -51,7 +51,7 @@ pub(crate) enum KeptError {
     },
     /// The checkpoint at its end is not by a key that counts.
     #[error(
-        "the end of `{name}` is not signed by this host; it stays, and all that follows: run `aral audit verify`, and if a key signed it that this host had before: [[trust]] public_key = \"OLD.pub.pem\", kinds = [\"checkpoint\"]"
+        "the end of `{name}` is not signed by this host; it stays, and all that follows: run `aral audit verify`, and if a key signed it that this host had before, add to aral.toml, [[trust]]: public_key = \"OLD.pub.pem\" and kinds = [\"checkpoint\"]"
     )]
     NotSigned {
         /// Which.

@@ -163,7 +163,7 @@ fn open_below(roots: &[AbsolutePath], host: &AbsolutePath, permission: Permissio
             Code::PermissionDenied,
             format!("folder `{host}` of {permission} lies below none of the operator's roots"),
         )
-        .with_hint(format!("[policy.file] {key} = [{}]", quoted(host.as_str()))));
+        .with_hint(format!("aral.toml, [policy.file]: {key} = [{}]", quoted(host.as_str()))));
     };
     let failed = |error: &dyn std::fmt::Display, missing: bool, escaped: bool| match (missing, escaped) {
         (true, _) => Failure::new(
@@ -297,8 +297,8 @@ impl Files {
             _ => "",
         };
         let guest = quoted(&crate::call::sanitised(guest, 256));
-        let line = format!("[permissions.\"{permission}\"] paths = [{{ guest = {guest}, host = \"…\"{quota} }}]");
-        let reason = format!("{why}: add to capability.toml {line}, and to the policy");
+        let line = format!("[permissions.\"{permission}\"]: paths = [{{ guest = {guest}, host = \"…\"{quota} }}]");
+        let reason = format!("{why}: add to capability.toml, {line}, and to the policy");
         self.call.denied(permission, &target, &reason);
     }
 }

@@ -185,14 +185,18 @@ impl From<PolicyError> for Failure {
     fn from(error: PolicyError) -> Self {
         let failure = Self::new(Code::ConfigInvalid, error.to_string());
         match error {
-            PolicyError::DefaultAboveCeiling { name, default, .. } => {
-                failure.with_hint(format!("raise the ceiling: [policy.limits] {name} = {default}"))
-            }
+            PolicyError::DefaultAboveCeiling { name, default, .. } => failure.with_hint(format!(
+                "raise the ceiling in aral.toml, [policy.limits]: {name} = {default}"
+            )),
             PolicyError::Folder { .. } => {
                 failure.with_hint("write it like \"/srv/data\", or \"data\" for a folder beside the configuration file")
             }
-            PolicyError::Depth { place, .. } => failure.with_hint(format!("{place}: reasoning_depth = {DEPTH_MAX}")),
-            PolicyError::Breaker { key, least, .. } => failure.with_hint(format!("[policy.breaker]: {key} = {least}")),
+            PolicyError::Depth { place, .. } => {
+                failure.with_hint(format!("aral.toml, {place}: reasoning_depth = {DEPTH_MAX}"))
+            }
+            PolicyError::Breaker { key, least, .. } => {
+                failure.with_hint(format!("aral.toml, [policy.breaker]: {key} = {least}"))
+            }
             PolicyError::Items { place, .. } => failure.with_hint(format!(
                 "{place}: at most {POLICY_ITEMS_MAX}; an item with `*`, or a folder further up, covers many"
             )),

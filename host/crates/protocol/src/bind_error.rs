@@ -73,18 +73,20 @@ impl BindError {
     /// The line that repairs it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoListener => Some("[[serve.listener]] address = \"127.0.0.1:8080\"".to_owned()),
-            Self::Exposed { lacks, .. } => Some(format!("in aral.toml: {}", listed(lacks, "; ", Lack::line))),
+            Self::NoListener => Some("aral.toml, [[serve.listener]]: address = \"127.0.0.1:8080\"".to_owned()),
+            Self::Exposed { lacks, .. } => Some(format!("aral.toml, {}", listed(lacks, "; ", Lack::line))),
             Self::Tls { source, .. } => Some(source.hint()),
             Self::NoCaller { name, .. } => Some(format!(
-                "[[serve.caller]] name = \"{name}\", persona = \"persona.json\""
+                "aral.toml, [[serve.caller]]: name = \"{name}\" and persona = \"persona.json\""
             )),
             Self::Places { listeners, .. } => Some(format!(
-                "in aral.toml: [serve.limits] connections_max = {listeners}, or more"
+                "aral.toml, [serve.limits]: connections_max = {listeners}, or more"
             )),
             Self::LimitsMoved => Some("restart it, or leave [serve.rates.redis] as it was".to_owned()),
             Self::Moved => Some("restart it, or leave the `address` of each [[serve.listener]] as it was".to_owned()),
-            Self::NoResource => Some("[serve] resource = \"https://HOST\", the address that callers use".to_owned()),
+            Self::NoResource => {
+                Some("aral.toml, [serve]: resource = \"https://HOST\", the address that callers use".to_owned())
+            }
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there: stop it, or take another port".to_owned())
             }
@@ -118,10 +120,10 @@ impl Lack {
     fn line(self) -> &'static str {
         match self {
             Self::Tls => {
-                "[serve.listener.tls] certificate_file = \"chain.pem\", key_file = \"key.pem\"; or an address of the loopback, behind a proxy that speaks TLS"
+                "[serve.listener.tls]: certificate_file = \"chain.pem\" and key_file = \"key.pem\"; or an address of the loopback, behind a proxy that speaks TLS"
             }
             Self::Authentication => "[[serve.listener]] without `anonymous`",
-            Self::Callers => "[[serve.caller]] keys = [\"SHA-256 of a key\"]",
+            Self::Callers => "[[serve.caller]]: keys = [\"SHA-256 of a key\"]",
         }
     }
 }

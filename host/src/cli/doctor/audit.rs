@@ -49,7 +49,7 @@ pub(super) fn check(configured: &Configured) -> Check {
         Err(error @ VerifyError::Anchor(_)) => Check::fail(
             NAME,
             format!("`{shown}`: {}", chain(&error)),
-            "trust the public half of its key: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"checkpoint\"]",
+            "trust the public half of its key in aral.toml, [[trust]]: public_key = \"KEY.pub.pem\" and kinds = [\"checkpoint\"]",
         ),
         Err(error) => Check::fail(
             NAME,

@@ -158,7 +158,7 @@ fn pool(configured: &Configured) -> Check {
         Ok(_) => Check::warn(
             "pool",
             "instances are made on demand, which takes longer",
-            "allow more address space (`ulimit -v unlimited`), and in aral.toml: [runtime] allocation = \"auto\"",
+            "allow more address space (`ulimit -v unlimited`), and in aral.toml, [runtime]: allocation = \"auto\"",
         ),
         Err(error) => fail(error),
     }

@@ -19,7 +19,7 @@ pub(crate) fn trust(configured: &Configured) -> Check {
         return Check::warn(
             "trust",
             "no key is trusted: no signed document is accepted",
-            "`aral keygen dev`, then in aral.toml: [[trust]] public_key = \"dev.pub.pem\", kinds = [\"manifest\", \"persona\"]",
+            "`aral keygen dev`, then in aral.toml, [[trust]]: public_key = \"dev.pub.pem\" and kinds = [\"manifest\", \"persona\"]",
         );
     }
     let now = SystemClock::new().now();

@@ -10,7 +10,7 @@ use aral_runtime::SystemClock;
 use serde_json::json;
 
 use crate::cli::arguments::ManifestVerify;
-use crate::cli::configured::Configured;
+use crate::cli::configured::{Configured, not_believed};
 use crate::cli::exit::Exit;
 use crate::cli::files;
 use crate::cli::output::{Done, Output};
@@ -21,7 +21,8 @@ pub(crate) const COMPONENTS: &str = "components";
 pub(crate) fn run(arguments: &ManifestVerify, configured: &Configured, output: &Output) -> Done {
     let trust = configured.trust_in(&arguments.trusting, Kind::Manifest)?;
     let now = SystemClock::new().now();
-    let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now).map_err(Failure::from)?;
+    let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now)
+        .map_err(|error| not_believed(&arguments.trusting, error))?;
     let components = arguments.file.with_file_name(COMPONENTS);
     let admitted = Registry::default().admit(&verified, &|entry| component(&components, entry))?;
     for (capability, warnings) in &admitted {

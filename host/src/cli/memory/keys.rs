@@ -15,9 +15,12 @@ use crate::cli::configured::Configured;
 use crate::cli::desk::{Desk, Opens};
 use crate::cli::exit::Exit;
 use crate::cli::files;
-use crate::cli::keygen::paths;
+use crate::cli::keygen::{paths, quoted};
 use crate::cli::output::{Done, Output};
 use crate::cli::progress::Progress;
+
+/// Where aral.toml says where the master key is.
+const TABLE: &str = "[memory.master_key]";
 
 /// A master key, or a pair for backups. It overwrites nothing: what is sealed under a lost key is lost.
 pub(crate) fn keygen(arguments: &MemoryKeygen, output: &Output) -> Done {
@@ -36,7 +39,8 @@ pub(crate) fn keygen(arguments: &MemoryKeygen, output: &Output) -> Done {
         &json!({"key_id": id, "master_key": path}),
     )?;
     output.note(&format!(
-        "hint: to use it, add to aral.toml: [memory.master_key] file = \"{shown}\""
+        "hint: to use it, add to aral.toml:\n{TABLE}\nfile = {}",
+        quoted(path)
     ));
     Ok(Exit::Success)
 }
@@ -62,10 +66,10 @@ fn backup_pair(name: &Path, output: &Output) -> Done {
     Ok(Exit::Success)
 }
 
-/// Where the new key is, and the line that names it.
+/// Where the new key is, and the lines that name it.
 fn new_key(arguments: &MemoryRotateKey) -> Result<(verb::NewKey, String), Failure> {
     if let Some(path) = &arguments.to {
-        let line = format!("[memory.master_key] file = \"{}\"", path.display());
+        let line = format!("{TABLE}\nfile = {}", quoted(path));
         // Whether it is a key is known before the store is asked for anything.
         read_master_key(path)?;
         let text = files::private_text(path)?;
@@ -79,13 +83,13 @@ fn new_key(arguments: &MemoryRotateKey) -> Result<(verb::NewKey, String), Failur
             "a key in a transit engine is written MOUNT/KEY",
         ));
     };
-    let line = format!("[memory.master_key] transit = {{ mount = \"{mount}\", key = \"{key}\" }}");
+    let line = format!("{TABLE}\ntransit = {{ mount = \"{mount}\", key = \"{key}\" }}");
     let (mount, key) = (mount.to_owned(), key.to_owned());
     Ok((verb::NewKey::Transit { mount, key }, line))
 }
 
 pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Output) -> Done {
-    let (key, line) = new_key(arguments)?;
+    let (key, lines) = new_key(arguments)?;
     let progress = Progress::counting(output, "sealing anew");
     let rotated = desk.act_long(verb::MemoryRotateKey { key }, &mut |told| {
         progress.follow(&told);
@@ -101,13 +105,13 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Outp
     output.answer(
         &format!(
             "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml, \
-             or the next start fails (a server that runs goes on, and takes that with `aral reload`):\n  {line}{}",
+             or the next start fails (a server that runs goes on, and takes that with `aral reload`):\n{lines}{}",
             rotated.records,
             told_left(&rotated.epochs_left)
         ),
         &json!({
             "key_id": key_id, "records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left,
-            "configuration": line,
+            "configuration": lines,
         }),
     )?;
     Ok(Exit::Success)
@@ -124,7 +128,7 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
             Code::ConfigInvalid,
             "there are no epochs: the configuration has no [memory.epoch]",
         )
-        .with_hint("aral.toml: [memory.epoch] transit = { mount = \"transit\", prefix = \"aral-epoch\" }")
+        .with_hint("aral.toml, [memory.epoch]: transit = { mount = \"transit\", prefix = \"aral-epoch\" }")
         .into());
     }
     let mut desk = Desk::open(configured, Opens::ToWrite)?;

@@ -125,8 +125,10 @@ fn every_permission_goes_round() {
 fn programs_come_with_the_arguments_that_were_refused_or_the_shapes_that_were_granted() {
     let mut refused = call(Permission::Exec, "/usr/bin/git", false);
     if let EventKind::HostCall { reason, .. } = &mut refused {
-        let line = r#"[permissions.exec] programs = [{ path = "/usr/bin/git", args = ["log", "[a] ]"] }]"#;
-        *reason = Some(format!("not granted: add to capability.toml {line}, and to the policy"));
+        let line = r#"[permissions.exec]: programs = [{ path = "/usr/bin/git", args = ["log", "[a] ]"] }]"#;
+        *reason = Some(format!(
+            "not granted: add to capability.toml, {line}, and to the policy"
+        ));
     }
     let events = [
         refused,

@@ -170,5 +170,5 @@ fn what_cannot_be_is_refused_with_the_key() {
     };
     let error = nowhere.places(None).unwrap_err();
     assert_eq!(error, AuditConfigError::NoFolder { key: "key_file" });
-    assert!(error.hint().unwrap().contains("[audit] key_file"));
+    assert!(error.hint().unwrap().contains("[audit]: key_file"));
 }

@@ -119,7 +119,7 @@ impl ServeConfigError {
             }
             Self::NoClientCa { key, .. } => {
                 return Some(format!(
-                    "in aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"
+                    "aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"
                 ));
             }
             Self::Keys(_) => {
@@ -136,15 +136,17 @@ impl ServeConfigError {
                 "audiences" => "[[serve.issuer]]: audiences = [\"https://HOST\"], as in [serve] resource".to_owned(),
                 "algorithms" => "[[serve.issuer]]: algorithms = [\"RS256\"]".to_owned(),
                 "types" => "[[serve.issuer]]: types = [\"at+jwt\"]".to_owned(),
-                _ => "[[serve.issuer.scope]] scope = \"aral:agent\", persona = \"persona.json\"".to_owned(),
+                _ => "[[serve.issuer.scope]]: scope = \"aral:agent\" and persona = \"persona.json\"".to_owned(),
             },
             Self::KeysPlace(_) | Self::KeysUrl { .. } => {
                 "[[serve.issuer]]: jwks_url = \"https://HOST/jwks\", or http:// on this machine".to_owned()
             }
             Self::KeysFile { .. } => "[[serve.issuer]]: jwks_file = \"jwks.json\"".to_owned(),
-            Self::Scope { .. } => "[[serve.issuer.scope]] scope = \"aral:agent\": visible ASCII without spaces, \
+            Self::Scope { .. } => {
+                "[[serve.issuer.scope]]: scope = \"aral:agent\", which is visible ASCII without spaces, \
                                    quotation marks and backslashes (RFC 6749)"
-                .to_owned(),
+                    .to_owned()
+            }
         };
         Some(format!("aral.toml, {line}"))
     }

@@ -74,7 +74,9 @@ impl RatesConfigError {
             Self::Rate {
                 key,
                 error: RateError::OneOf,
-            } => Some(format!("{key} = {{ per_second = 10, burst = 20 }}")),
+            } => key
+                .split_once(' ')
+                .map(|(table, key)| format!("aral.toml, {table}: {key} = {{ per_second = 10, burst = 20 }}")),
             Self::Rate { .. } | Self::Range { .. } | Self::Passwords => None,
         }
     }

@@ -91,7 +91,7 @@ fn an_issuer_that_cannot_be_is_refused_with_the_line_to_write() {
         ("[\"RS256\"]", "[]", "has no algorithms", "algorithms = [\"RS256\"]"),
         ("[\"RS256\"]", "[\"HS256\"]", "unknown variant `HS256`", ""),
         ("[\"RS256\"]", "[\"none\"]", "unknown variant `none`", ""),
-        (SCOPE, "", "has no scope", "[[serve.issuer.scope]] scope = "),
+        (SCOPE, "", "has no scope", "[[serve.issuer.scope]]: scope = "),
         (
             SCOPE,
             &format!("types = []\n{SCOPE}"),

@@ -191,7 +191,7 @@ fn a_refused_program_is_recorded_without_its_arguments() {
             reason: Some(reason.to_owned()),
         })
     };
-    let before = "not granted: add to capability.toml [permissions.exec] programs = [{ path = \"/usr/bin/curl\", ";
+    let before = "not granted: add to capability.toml, [permissions.exec]: programs = [{ path = \"/usr/bin/curl\", ";
     let record = refused(&format!(
         "{before}args = [\"-H\", \"Authorization: Bearer {SECRET}\"] }}], and to the policy"
     ));

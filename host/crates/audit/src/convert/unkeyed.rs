@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn nothing_that_a_record_hides_is_shown() {
-        let refused = "not granted; it would be: [[exec]] program = \"curl\", args = [\"-H\", \"hunter2\"]";
+        let refused = "not granted; it would be: [[exec]]: program = \"curl\", args = [\"-H\", \"hunter2\"]";
         let (target, reason) = shown_call(Permission::Exec, "curl", false, Some(refused));
         assert_eq!(target, "curl");
         assert!(

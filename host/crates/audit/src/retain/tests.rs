@@ -447,7 +447,7 @@ fn what_is_in_the_way_is_told_with_what_to_do() {
     let error = asked(log, trust_in(&[2])).stopped.unwrap();
     assert!(matches!(error, KeptError::NotSigned { .. }));
     let told = aral_contract::failure::chain(&error);
-    let hint = "[[trust]] public_key = \"OLD.pub.pem\", kinds = [\"checkpoint\"]";
+    let hint = "aral.toml, [[trust]]: public_key = \"OLD.pub.pem\" and kinds = [\"checkpoint\"]";
     assert!(told.contains(hint) && told.contains("is not trusted"), "{told}");
     assert!(asked(log, trust()).from.is_some());
     let error = asked(LogId::from_bytes([9; 16]), trust()).stopped.unwrap();

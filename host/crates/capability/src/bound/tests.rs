@@ -751,7 +751,7 @@ async fn observing_links_denies_and_records() {
     );
     let (target, reason) = fixture.kept.denial();
     assert!(
-        target == "notes" && reason.contains("[permissions.\"memory:read\"] namespaces = [\"notes\"]"),
+        target == "notes" && reason.contains("[permissions.\"memory:read\"]: namespaces = [\"notes\"]"),
         "{reason}"
     );
 }

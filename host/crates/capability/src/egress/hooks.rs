@@ -120,7 +120,7 @@ impl Hooks {
 
 fn forbidden_address(call: &CallRecord, permission: Permission, target: &str, forbidden: &Forbidden) -> Error {
     let reason = format!(
-        "`{target}` leads to an address that is not public, {forbidden}: if that is meant, add to the policy [policy.network] networks = [\"{}\"]",
+        "`{target}` leads to an address that is not public, {forbidden}: if that is meant, add to aral.toml, [policy.network]: networks = [\"{}\"]",
         forbidden.network()
     );
     call.denied(permission, target, &reason);

@@ -83,12 +83,12 @@ pub(super) fn check(
         };
         if !secret.hosts.iter().any(|host| host.covers(origin)) {
             return denial(format!(
-                "secret `{name}` may not go to `{origin}`: add it to the hosts of `{name}` in capability.toml, [permissions.\"secret:read\"] secrets = [{{ name = \"{name}\", hosts = [\"{origin}\"] }}], and to the policy"
+                "secret `{name}` may not go to `{origin}`: add it to the hosts of `{name}` in capability.toml, [permissions.\"secret:read\"]: secrets = [{{ name = \"{name}\", hosts = [\"{origin}\"] }}], and to the policy"
             ));
         }
         if origin.scheme == Scheme::Http && !may_be_plain(grant, &origin.host) {
             return denial(format!(
-                "secret `{name}` does not travel in clear text: use https; to this machine alone it may, with [policy.secret] plain_loopback = true in aral.toml"
+                "secret `{name}` does not travel in clear text: use https; to this machine alone it may, with aral.toml, [policy.secret]: plain_loopback = true"
             ));
         }
         let header = secret.header.as_deref().unwrap_or_default();

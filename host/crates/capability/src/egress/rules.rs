@@ -15,7 +15,7 @@ pub(super) enum Refusal {
     Origin(#[from] aral_contract::host_pattern::HostError),
     /// The scope does not reach that far.
     #[error(
-        "`{origin}` is not granted for {permission}: add to capability.toml [permissions.\"{permission}\"] hosts = [\"{origin}\"], and to the policy"
+        "`{origin}` is not granted for {permission}: add to capability.toml, [permissions.\"{permission}\"]: hosts = [\"{origin}\"], and to the policy"
     )]
     Scope {
         /// Where to.
@@ -160,7 +160,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains(r#"[permissions."network:write"] hosts = ["https://a.example:444"]"#),
+            error.contains(r#"[permissions."network:write"]: hosts = ["https://a.example:444"]"#),
             "{error}"
         );
     }

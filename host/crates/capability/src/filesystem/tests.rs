@@ -202,7 +202,8 @@ async fn nothing_changes_below_a_folder_that_is_granted_for_reading() {
     let (target, reason) = world.kept.denial();
     assert_eq!(target, "/data/a.txt");
     assert!(
-        reason.contains("reading only") && reason.contains("[permissions.\"file:write\"] paths = [{ guest = \"/data\""),
+        reason.contains("reading only")
+            && reason.contains("[permissions.\"file:write\"]: paths = [{ guest = \"/data\""),
         "{reason}"
     );
     let file = world.open("/data", "a.txt", none(), READ).await.unwrap();
@@ -682,7 +683,7 @@ async fn a_line_that_is_to_be_added_is_one_value_whatever_a_folder_is_called() {
     let mut world = World::with(folder, scope, Ungranted::Refuse);
     world.open(guest, "a.txt", none(), WRITE).await.unwrap_err();
     let (_, reason) = world.kept.denial();
-    let line = reason.split_once("[permissions.\"file:write\"] ").unwrap().1;
+    let line = reason.split_once("[permissions.\"file:write\"]: ").unwrap().1;
     let line = line.strip_suffix(", and to the policy").unwrap();
     let scope: toml::Table = toml::from_str(line).unwrap();
     assert_eq!(scope["paths"][0]["guest"].as_str(), Some(guest), "{line}");
@@ -694,7 +695,7 @@ async fn a_line_that_is_to_be_added_is_one_value_whatever_a_folder_is_called() {
     let room = || all.room_for_folder(&tester());
     let failure = mount(&serde_json::from_value(scope).unwrap(), &Roots::default(), &room).err();
     let hint = failure.unwrap().hint.unwrap();
-    let line = hint.strip_prefix("[policy.file] ").unwrap();
+    let line = hint.strip_prefix("aral.toml, [policy.file]: ").unwrap();
     let roots: toml::Table = toml::from_str(line).unwrap();
     assert_eq!(roots["read_roots"].as_array().unwrap().len(), 1, "{line}");
     assert_eq!(roots["read_roots"][0].as_str(), Some(host), "{line}");

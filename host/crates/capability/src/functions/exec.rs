@@ -101,7 +101,7 @@ fn written(program: &str, arguments: &[String]) -> String {
         left = left.saturating_sub(4);
     }
     format!(
-        "[permissions.exec] programs = [{{ path = {program:?}, args = [{}] }}]",
+        "[permissions.exec]: programs = [{{ path = {program:?}, args = [{}] }}]",
         quoted.join(", ")
     )
 }
@@ -116,7 +116,7 @@ impl Host for State {
         let grant = &self.call.frame.grant;
         if !is_granted(grant.permissions.exec.as_ref(), &program, &arguments) {
             let reason = format!(
-                "this program with these arguments is not granted: add to capability.toml {}, and to the policy",
+                "this program with these arguments is not granted: add to capability.toml, {}, and to the policy",
                 line(&program, &arguments)
             );
             return Ok(Err(denied(&self.call, Permission::Exec, &program, &reason)));

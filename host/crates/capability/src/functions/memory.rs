@@ -26,7 +26,7 @@ fn refused_namespace(call: &CallRecord, permission: Permission, namespace: &str)
     let shown = sanitised(namespace, NAME_BYTES_MAX);
     let added = quoted(&shown);
     let reason = format!(
-        "namespace `{shown}` is not granted: add it to [permissions.\"{permission}\"] namespaces = [{added}] in capability.toml, and to the policy"
+        "namespace `{shown}` is not granted: add to capability.toml, [permissions.\"{permission}\"]: namespaces = [{added}], and to the policy"
     );
     denied(call, permission, namespace, &reason)
 }

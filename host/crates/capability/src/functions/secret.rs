@@ -58,7 +58,7 @@ impl ReadHost for State {
             let shown = sanitised(&name, NAME_BYTES_MAX);
             let added = quoted(&shown);
             let reason = format!(
-                "secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:read\"] secrets = [{{ name = {added} }}], and to the policy"
+                "secret `{shown}` is not granted: add to capability.toml, [permissions.\"secret:read\"]: secrets = [{{ name = {added} }}], and to the policy"
             );
             return Ok(Err(refuse(&self.call, Permission::SecretRead, &name, &reason)));
         };
@@ -126,7 +126,7 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
         let shown = sanitised(name, NAME_BYTES_MAX);
         let added = quoted(&shown);
         let reason = format!(
-            "storing secret `{shown}` is not granted: add to capability.toml [permissions.\"secret:write\"] names = [{added}], and to the policy"
+            "storing secret `{shown}` is not granted: add to capability.toml, [permissions.\"secret:write\"]: names = [{added}], and to the policy"
         );
         return Err(refuse(call, Permission::SecretWrite, name, &reason));
     };

@@ -578,7 +578,7 @@ fn built_signed_and_verified() {
     assert!(
         open(&other, now)
             .unwrap_err()
-            .contains("which is not trusted\nhint: add to aral.toml: [[trust]]")
+            .contains("which is not trusted\nhint: add to aral.toml, [[trust]]: public_key = ")
     );
     let plain = unsigned(&header_1(), &body).unwrap().to_string();
     assert_eq!(

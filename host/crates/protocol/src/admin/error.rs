@@ -33,19 +33,21 @@ impl AdminError {
         match self {
             Self::Socket(FilesError::Mode { path, wanted, .. }) => Some(format!("chmod {wanted} {}", path.display())),
             Self::Socket(FilesError::Exists { path }) => Some(format!(
-                "remove `{}`, or in aral.toml: [serve.admin] socket = \"…\"",
+                "remove `{}`, or in aral.toml, [serve.admin]: socket = \"…\"",
                 path.display()
             )),
             Self::Socket(FilesError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
-                Some("end the server that runs, or in aral.toml: [serve.admin] socket = \"…\"".to_owned())
+                Some("end the server that runs, or in aral.toml, [serve.admin]: socket = \"…\"".to_owned())
             }
-            Self::Socket(_) => Some("aral.toml: [serve.admin] socket = \"…\"".to_owned()),
+            Self::Socket(_) => Some("aral.toml, [serve.admin]: socket = \"…\"".to_owned()),
             Self::Exposed(address) => Some(format!(
-                "aral.toml: [serve.admin] address = \"127.0.0.1:{}\"",
+                "aral.toml, [serve.admin]: address = \"127.0.0.1:{}\"",
                 address.port()
             )),
-            Self::NoKey(_) => Some("aral.toml: [serve.admin] keys = [\"SHA-256 of a key\"]".to_owned()),
-            Self::Listen { .. } => Some("take another port: [serve.admin] address = \"127.0.0.1:…\"".to_owned()),
+            Self::NoKey(_) => Some("aral.toml, [serve.admin]: keys = [\"SHA-256 of a key\"]".to_owned()),
+            Self::Listen { .. } => {
+                Some("take another port in aral.toml, [serve.admin]: address = \"127.0.0.1:…\"".to_owned())
+            }
         }
     }
 }

@@ -100,20 +100,20 @@ impl TlsError {
                 format!("in aral.toml, [serve.listener.tls]: name a PEM file that has a {wanted}")
             }
             Self::Certificate { .. } => {
-                "in aral.toml: [serve.listener.tls] certificate_file = a chain in PEM, the listener's own certificate first"
+                "in aral.toml, [serve.listener.tls]: let certificate_file name a chain in PEM, the listener's own certificate first"
                     .to_owned()
             }
             Self::Time { .. } => "renew the certificate, or set the clock of this machine".to_owned(),
             Self::Key { .. } => {
-                "in aral.toml: [serve.listener.tls] key_file = the key that the certificate was made for".to_owned()
+                "in aral.toml, [serve.listener.tls]: let key_file name the key that the certificate was made for".to_owned()
             }
             Self::Ocsp { .. } => {
                 "fetch it anew: `openssl ocsp -issuer ISSUER -cert CERTIFICATE -url URL -respout FILE`, or leave out ocsp_file"
                     .to_owned()
             }
-            Self::Root { .. } => "in aral.toml: [serve.listener.tls] client_ca_file = certificates of authorities".to_owned(),
+            Self::Root { .. } => "in aral.toml, [serve.listener.tls]: let client_ca_file name certificates of authorities".to_owned(),
             Self::Clients(_) => {
-                "in aral.toml: [serve.listener.tls] client_ca_file = PEM, crl_files = lists in PEM or DER".to_owned()
+                "in aral.toml, [serve.listener.tls]: let client_ca_file name PEM, and crl_files lists in PEM or DER".to_owned()
             }
             Self::Version(_) => "report it".to_owned(),
         }

@@ -60,7 +60,7 @@ fn the_line_to_add_is_the_command_itself() {
     let line = line("/bin/echo", &texts(&["a\"b", "c\n"]));
     assert_eq!(
         line,
-        r#"[permissions.exec] programs = [{ path = "/bin/echo", args = ["a\"b", "c\n"] }]"#
+        r#"[permissions.exec]: programs = [{ path = "/bin/echo", args = ["a\"b", "c\n"] }]"#
     );
 }
 
@@ -80,7 +80,7 @@ fn no_more_of_a_long_command_is_written_than_is_shown() {
         let whole = written(program, &arguments);
         assert!(whole.len() < 6 * SHOWN_BYTES_MAX, "{} bytes were written", whole.len());
         let line = line(program, &arguments);
-        assert!(line.starts_with("[permissions.exec] programs = [{ path = "), "{line}");
+        assert!(line.starts_with("[permissions.exec]: programs = [{ path = "), "{line}");
         assert!(line.ends_with('…'), "{line}");
     }
 }

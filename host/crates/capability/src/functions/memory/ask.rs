@@ -18,7 +18,7 @@ use crate::call::{CallRecord, sanitised};
 /// Longest reason of the store that is passed on, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
-const NO_STORE: &str = "this host has no memory store: add to aral.toml [memory.master_key] file = \"master.key\"";
+const NO_STORE: &str = "this host has no memory store: add to aral.toml, [memory.master_key]: file = \"master.key\"";
 
 /// One step as it is recorded.
 pub(super) struct Step {

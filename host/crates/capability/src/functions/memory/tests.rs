@@ -220,7 +220,7 @@ async fn a_namespace_that_is_not_granted_is_denied_with_the_line() {
             .kept
             .denial()
             .1
-            .contains("[permissions.\"memory:read\"] namespaces")
+            .contains("[permissions.\"memory:read\"]: namespaces")
     );
     for namespace in ["other", "read-only"] {
         assert_eq!(told(fixture.put(namespace, plain("a")).await).0, "denied");
@@ -235,7 +235,7 @@ async fn a_namespace_that_is_not_granted_is_denied_with_the_line() {
             .kept
             .denial()
             .1
-            .contains("[permissions.\"memory:write\"] namespaces")
+            .contains("[permissions.\"memory:write\"]: namespaces")
     );
     assert_eq!(fixture.store.names(), <[String; 0]>::default());
     assert!(fixture.accesses().is_empty(), "a denial is recorded as one");
@@ -553,7 +553,7 @@ async fn without_a_store_the_lines_that_make_one_are_named() {
     ];
     for (kind, text) in answers {
         assert!(
-            kind == "unavailable" && text.contains("aral.toml [memory.master_key]"),
+            kind == "unavailable" && text.contains("aral.toml, [memory.master_key]: file"),
             "{text}"
         );
     }

@@ -131,7 +131,7 @@ async fn only_granted_names_open() {
             .kept
             .denial()
             .1
-            .contains("[permissions.\"secret:read\"] secrets")
+            .contains("[permissions.\"secret:read\"]: secrets")
     );
     assert!(fixture.open("token").await.is_ok());
 }
@@ -248,7 +248,7 @@ async fn storing_needs_the_name_and_a_size() {
     let mut fixture = open_fixture();
     let (kind, text) = told(fixture.put("token", vec![1]).await);
     assert!(
-        kind == "denied" && text.contains("[permissions.\"secret:write\"] names = [\"token\"]"),
+        kind == "denied" && text.contains("[permissions.\"secret:write\"]: names = [\"token\"]"),
         "{text}"
     );
     assert_eq!(told(fixture.put("mine", Vec::new()).await).0, "invalid-input");

@@ -172,7 +172,7 @@ impl DocumentError {
             Self::UnknownKey { kind, .. } | Self::WrongKeyKind { kind, .. } => (
                 Code::SignatureInvalid,
                 Some(format!(
-                    "add to aral.toml: [[trust]] public_key = \"KEY.pub.pem\", kinds = [\"{}\"]",
+                    "add to aral.toml, [[trust]]: public_key = \"KEY.pub.pem\" and kinds = [\"{}\"]",
                     kind.as_str()
                 )),
             ),
