@@ -1,6 +1,7 @@
 //! `aral.toml`, resolved: one file in, everything a host needs out. The file and the keys it names must belong to this
 //! user or root and be writable by nobody else, since whoever can write them can grant. It starts nothing.
 
+mod address;
 pub mod audit;
 mod error;
 mod outbound;
@@ -13,6 +14,7 @@ pub mod telemetry;
 mod trust;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use aral_capability::egress::EgressOptions;
@@ -26,13 +28,14 @@ use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
 use aral_runtime::files;
 use aral_runtime::outbound::Outbound;
 use aral_runtime::process::ProcessLimits;
+use aral_runtime::runtime::CONCURRENT_CALLS_MAX;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 
 use crate::environment;
 use audit::AuditConfig;
 pub use error::ConfigError;
 use parse::parse;
-use raw::RawAllocation;
+use raw::{RawAllocation, RawRuntime};
 use serve::ServeConfig;
 use storage::{MemoryConfig, SecretsConfig};
 pub use taken::Taken;
@@ -235,7 +238,11 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         egress: EgressOptions {
             nameservers: raw.egress.nameservers,
             extra_roots_pem: ca,
-            connections_max: connections(raw.egress.connections_max.unwrap_or(closed.connections_max))?,
+            connections_max: between(
+                "[egress] connections_max",
+                raw.egress.connections_max.unwrap_or(closed.connections_max),
+                CONNECTIONS_MAX,
+            )?,
         },
         serve: serve.transpose()?,
         outbound,
@@ -243,7 +250,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
             RawAllocation::Auto => Allocation::Auto,
             RawAllocation::OnDemand => Allocation::OnDemand,
         },
-        gate: raw.runtime.gate(),
+        gate: gate(&raw.runtime)?,
         cache_dir: raw.runtime.cache_dir.map(beside),
         cache_bytes_max: raw.runtime.cache_bytes_max.unwrap_or(CACHE_BYTES_MAX_DEFAULT),
         memory: storage.memory,
@@ -262,14 +269,27 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-fn connections(value: usize) -> Result<usize, ConfigError> {
-    if (1..=CONNECTIONS_MAX).contains(&value) {
+fn gate(raw: &RawRuntime) -> Result<GateOptions, ConfigError> {
+    let gate = raw.gate();
+    between(
+        "[runtime] concurrent_calls_max",
+        gate.concurrent_max,
+        CONCURRENT_CALLS_MAX,
+    )?;
+    Ok(gate)
+}
+
+fn between<T>(key: &'static str, value: T, max: T) -> Result<T, ConfigError>
+where
+    T: Copy + Ord + From<u8> + Display,
+{
+    if (T::from(1)..=max).contains(&value) {
         return Ok(value);
     }
     Err(ConfigError::Range {
-        key: "[egress] connections_max",
-        value,
-        max: CONNECTIONS_MAX,
+        key,
+        value: value.to_string(),
+        max: max.to_string(),
     })
 }
 

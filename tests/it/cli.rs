@@ -359,6 +359,16 @@ fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
         shown.contains("personas, callers, issuers and listeners are"),
         "{shown}"
     );
+    let (code, shown) = checked(&|config| {
+        config["serve"]["caller"] = json!([
+            { "name": "tester", "persona": "persona.json" }, { "name": "forgotten", "persona": "persona.json" },
+        ]);
+    });
+    assert_eq!(code, 0, "{shown}");
+    assert!(
+        shown.contains("who asks for `forgotten`: such a caller") && shown.contains("[[serve.caller]]: keys = "),
+        "{shown}"
+    );
     let listener =
         |key: &'static str, value: Value| move |config: &mut Value| config["serve"]["listener"][0][key] = value.clone();
     refused(

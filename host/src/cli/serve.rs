@@ -80,6 +80,21 @@ pub(crate) fn leave_behind(runtime: Runtime, host: &Host, patience: Duration) {
     host.end();
 }
 
+/// What lets a caller in that nothing does.
+pub(crate) const GIVE_A_KEY: &str = "aral.toml, [[serve.caller]]: keys = [\"SHA-256 of a key\"]";
+
+/// Callers that were given no way to call, if there are any: most likely their keys were forgotten.
+pub(crate) fn without_way(config: &ServeConfig) -> Option<String> {
+    let names: Vec<String> = config.callers_without_way().map(|name| format!("`{name}`")).collect();
+    let are_there = !names.is_empty();
+    are_there.then(|| {
+        format!(
+            "nothing shows who asks for {}: such a caller can never call",
+            names.join(", ")
+        )
+    })
+}
+
 /// Says at its end how long acts of operators that still go on may.
 async fn serve(
     host: &Host,
@@ -101,6 +116,9 @@ async fn serve(
             Code::SignatureInvalid => session::with_development_hint(failure),
             _ => failure,
         })?;
+    if let Some(without) = without_way(config) {
+        output.warn(&format!("{without}\nhint: {GIVE_A_KEY}"));
+    }
     let handle = server.handle();
     let reloader = Reloader::new(host.clone(), handle.clone(), personas);
     let admin = host.admin(config.admin.clone()).await?;

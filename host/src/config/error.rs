@@ -13,6 +13,9 @@ use super::serve::{RatesConfigError, ServeConfigError};
 use super::storage::StorageError;
 use super::telemetry::TelemetryConfigError;
 
+/// What makes a public key where there is none.
+const KEYGEN: &str = "make a pair of keys: `aral keygen`";
+
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -31,12 +34,15 @@ pub enum ConfigError {
         line: usize,
         /// What is wrong.
         detail: String,
-        /// The known key that is most like an unknown one.
-        similar: Option<String>,
+        /// The line or the word that repairs it, where one is known.
+        hint: Option<String>,
     },
     /// The folder of the file has a name that documents cannot hold.
     #[error("the configuration lies in `{}`, which is not a plain UTF-8 path", .0.display())]
     Folder(PathBuf),
+    /// The file of a key that cannot be read, or that somebody else could have written.
+    #[error("[[trust]] public_key: {0}")]
+    KeyFile(#[source] files::FilesError),
     /// A key that is none.
     #[error("[[trust]] public_key `{}`: {error}", .path.display())]
     Key {
@@ -61,9 +67,9 @@ pub enum ConfigError {
         /// Which key.
         key: &'static str,
         /// What it says.
-        value: usize,
+        value: String,
         /// What it may say at most.
-        max: usize,
+        max: String,
     },
     /// `[memory]` or `[secrets]` that cannot be.
     #[error(transparent)]
@@ -88,30 +94,37 @@ pub enum ConfigError {
     Policy(#[from] aral_orchestration::policy::PolicyError),
 }
 
+/// What makes a file one that can be trusted.
+fn of_file(error: &files::FilesError) -> Option<String> {
+    match error {
+        files::FilesError::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
+        files::FilesError::Mode { path, wanted, .. } => Some(format!("chmod {wanted} {}", path.display())),
+        files::FilesError::Io { .. }
+        | files::FilesError::TooLarge { .. }
+        | files::FilesError::NotAFile { .. }
+        | files::FilesError::Exists { .. } => None,
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Self::new(Code::ConfigInvalid, chain(&error));
         match error {
             ConfigError::Policy(error) => error.into(),
-            ConfigError::Toml {
-                similar: Some(similar), ..
-            } => failure.with_hint(format!("did you mean `{similar}`?")),
+            ConfigError::Toml { hint, .. } => Self { hint, ..failure },
             ConfigError::Absent(_) => failure.with_hint(
                 "name one that is there: `--config FILE`; without one the built-in defaults hold, which allow nothing",
             ),
-            ConfigError::File(error) => match error {
-                files::FilesError::Owner { path, .. } => {
-                    failure.with_hint(format!("chown \"$(id -u)\" {}", path.display()))
-                }
-                files::FilesError::Mode { path, wanted, .. } => {
-                    failure.with_hint(format!("chmod {wanted} {}", path.display()))
-                }
-                files::FilesError::Io { .. }
-                | files::FilesError::TooLarge { .. }
-                | files::FilesError::NotAFile { .. }
-                | files::FilesError::Exists { .. } => failure,
+            ConfigError::File(error) => Self {
+                hint: of_file(&error),
+                ..failure
             },
-            ConfigError::Key { .. } => failure.with_hint("make a pair of keys: `aral keygen`"),
+            ConfigError::KeyFile(error) if error.is_not_found() => failure.with_hint(KEYGEN),
+            ConfigError::KeyFile(error) => Self {
+                hint: of_file(&error),
+                ..failure
+            },
+            ConfigError::Key { .. } => failure.with_hint(KEYGEN),
             ConfigError::Storage(error) => Self {
                 hint: error.hint(),
                 ..failure
@@ -132,7 +145,7 @@ impl From<ConfigError> for Failure {
             ConfigError::Never { not_before, .. } => {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
-            ConfigError::Toml { similar: None, .. } | ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
+            ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
             ConfigError::Telemetry(error) => failure.with_hint(error.hint()),
         }
     }

@@ -10,6 +10,7 @@ use aral_orchestration::dispatch::GateOptions;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::address;
 use super::audit::raw::RawAudit;
 use super::outbound::RawOutbound;
 use super::serve::RawServe;
@@ -74,6 +75,7 @@ pub(super) struct RawManifests {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawEgress {
+    #[serde(deserialize_with = "address::of_nameservers")]
     pub(super) nameservers: Vec<SocketAddr>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) connections_max: Option<usize>,

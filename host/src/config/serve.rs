@@ -25,7 +25,7 @@ use aral_runtime::outbound::Outbound;
 use serde::Deserialize;
 
 use super::storage::Credential;
-use super::{ConfigError, KEY_BYTES_MAX};
+use super::{ConfigError, KEY_BYTES_MAX, address};
 pub use error::ServeConfigError;
 use issuer::RawIssuer;
 pub use issuer::{
@@ -68,6 +68,20 @@ impl ServeConfig {
         let scopes = self.issuers.iter().flat_map(|issuer| &issuer.scopes);
         callers.chain(scopes.map(|scope| &scope.persona))
     }
+
+    /// Callers that can never call: nothing shows who they are, and no listener takes whoever says nothing for one of them.
+    pub fn callers_without_way(&self) -> impl Iterator<Item = &CallerName> {
+        let without = self.callers.iter().filter(move |caller| !self.has_way(caller));
+        without.map(|caller| &caller.name)
+    }
+
+    fn has_way(&self, caller: &CallerConfig) -> bool {
+        let is_anonymous = |listener: &ListenerOptions| listener.anonymous.as_ref() == Some(&caller.name);
+        !caller.keys.is_empty()
+            || !caller.certificates.is_empty()
+            || caller.signature.is_some()
+            || self.listeners.iter().any(is_anonymous)
+    }
 }
 
 /// Somebody who may call.
@@ -104,6 +118,7 @@ pub(super) struct RawServe {
 #[serde(deny_unknown_fields, default)]
 struct RawAdmin {
     socket: Option<PathBuf>,
+    #[serde(deserialize_with = "address::of_admin")]
     address: Option<SocketAddr>,
     keys: RawKeys,
 }
@@ -112,6 +127,7 @@ struct RawAdmin {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawListener {
+    #[serde(deserialize_with = "address::of_listener")]
     address: SocketAddr,
     #[serde(default)]
     hosts: Vec<HostName>,

@@ -192,14 +192,14 @@ pub enum StorageError {
 /// What names a server of secrets.
 pub(crate) const VAULT_LINES: &str = "aral.toml, [secrets.vault]: address = \"https://…\" and token_file = \"token\"";
 
+/// What makes a master key and names it.
+pub(super) const MASTER_KEY_LINE: &str = "make one with `aral memory keygen master.key`, and name it in aral.toml, [memory.master_key]: file = \"master.key\"";
+
 impl StorageError {
     /// The line that repairs it.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::OneOf { table, .. } if *table == resolve::MASTER_KEY => Some(
-                "make one with `aral memory keygen master.key`, and name it in aral.toml, [memory.master_key]: file = \"master.key\""
-                    .to_owned(),
-            ),
+            Self::OneOf { table, .. } if *table == resolve::MASTER_KEY => Some(MASTER_KEY_LINE.to_owned()),
             Self::NoVault { .. } => Some(VAULT_LINES.to_owned()),
             Self::NoMemory { .. } => Some("aral.toml, [memory.master_key]: file = \"master.key\"".to_owned()),
             Self::NoFolder => Some("aral.toml, [memory]: dir = \"memory\"".to_owned()),

@@ -223,7 +223,29 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
         ),
         (
             "[egress]\nnameservers = [\"127.0.0.1\"]",
-            "invalid socket address",
+            "line 2: nameservers: `127.0.0.1` is not an IP address with a port",
+            Some("aral.toml, [egress]: nameservers = [\"127.0.0.1:53\"]"),
+        ),
+        (
+            "[[serve.listener]]\naddress = \"localhost:8080\"",
+            "line 2: address: `localhost:8080` is not an IP address with a port",
+            Some("aral.toml, [[serve.listener]]: address = \"127.0.0.1:8080\""),
+        ),
+        (
+            "[serve.admin]\naddress = \"127.0.0.1:80800\"",
+            "line 2: address: `127.0.0.1:80800` is not an IP address with a port",
+            Some("aral.toml, [serve.admin]: address = \"127.0.0.1:9000\""),
+        ),
+        ("[[serve.listener]]\nmcp = true", "missing field `address`", None),
+        ("[policy.file]\n[policy.file]", "line 2: duplicate key `file`", None),
+        (
+            "state_dir = \"s\"\n[memory]",
+            "missing field `master_key`",
+            Some(storage::MASTER_KEY_LINE),
+        ),
+        (
+            "[runtime]\nconcurrent_calls_max = 0",
+            "[runtime] concurrent_calls_max = 0 is not between 1 and 2000",
             None,
         ),
         (
@@ -270,13 +292,21 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "[policy.tier.gold] reasoning_depth = 65 is more than 64",
             Some("aral.toml, [policy.tier.gold]: reasoning_depth = 64"),
         ),
-        ("[[trust]]\npublic_key = \"none.pem\"\nkinds = []", "none.pem", None),
+        (
+            "[[trust]]\npublic_key = \"none.pem\"\nkinds = []",
+            "[[trust]] public_key: cannot open `",
+            Some("make a pair of keys: `aral keygen`"),
+        ),
         (
             "[[trust]]\npublic_key = \"aral.toml\"\nkinds = []",
             "not an Ed25519 public key",
             Some("make a pair of keys: `aral keygen`"),
         ),
-        ("state_dir = \"a\"\nstate_dir = \"b\"", "duplicate key", None),
+        (
+            "state_dir = \"a\"\nstate_dir = \"b\"",
+            "duplicate key `state_dir`",
+            None,
+        ),
         (
             "[policy.defaults]\nfuel = 9000000000",
             "above the ceiling",

@@ -17,7 +17,7 @@ pub(super) fn resolve(
     let mut store = TrustStore::default();
     for one in raw {
         let path = beside(one.public_key);
-        let bytes = files::read_trusted(&path, KEY_BYTES_MAX)?;
+        let bytes = files::read_trusted(&path, KEY_BYTES_MAX).map_err(ConfigError::KeyFile)?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
         let key = key.map_err(|error| ConfigError::Key {
             path: path.clone(),

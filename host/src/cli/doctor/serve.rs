@@ -8,6 +8,7 @@ use aral_runtime::Allocation;
 
 use super::Check;
 use crate::cli::configured::Configured;
+use crate::cli::serve::{GIVE_A_KEY, without_way};
 use crate::cli::session;
 
 const NAME: &str = "serve";
@@ -22,10 +23,13 @@ pub(super) fn check(configured: &Configured) -> Option<Check> {
         listener.address.set_port(0);
     }
     Some(match begin(configured, &serve) {
-        Ok(()) => Check::ok(
-            NAME,
-            "personas, callers, issuers and listeners are as a server needs them",
-        ),
+        Ok(()) => match without_way(&serve) {
+            None => Check::ok(
+                NAME,
+                "personas, callers, issuers and listeners are as a server needs them",
+            ),
+            Some(without) => Check::warn(NAME, without, GIVE_A_KEY),
+        },
         Err(failure) => {
             let fix = failure
                 .hint

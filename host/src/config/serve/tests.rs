@@ -261,6 +261,22 @@ fn the_keys_of_issuers_are_fetched_as_outbound_says() {
 }
 
 #[test]
+fn a_caller_without_a_way_to_call_is_known() {
+    let without = |text: &str| {
+        let serve = serve(text);
+        let names: Vec<String> = serve.callers_without_way().map(ToString::to_string).collect();
+        names
+    };
+    assert_eq!(without(CALLER), ["me"]);
+    let keys = format!("{CALLER}keys = [\"{}\"]\n", aral_contract::Digest::of(b"k"));
+    assert!(without(&keys).is_empty());
+    assert!(without(&format!("{CALLER}certificates = [\"dns:a\"]\n")).is_empty());
+    let listener = "[[serve.listener]]\naddress = \"127.0.0.1:0\"\n";
+    assert_eq!(without(&format!("{CALLER}{listener}")), ["me"]);
+    assert!(without(&format!("{CALLER}{listener}anonymous = \"me\"\n")).is_empty());
+}
+
+#[test]
 fn no_address_is_listened_on_twice() {
     let listener = |address: &str| format!("[[serve.listener]]\naddress = \"{address}\"\n");
     let admin = |address: &str| format!("[serve.admin]\naddress = \"{address}\"\n");
