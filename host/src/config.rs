@@ -27,7 +27,7 @@ use aral_orchestration::policy::PolicyParts;
 use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
 use aral_runtime::files;
 use aral_runtime::outbound::Outbound;
-use aral_runtime::process::ProcessLimits;
+use aral_runtime::process::{ADDRESS_SPACE_BYTES_MIN, OPEN_FILES_MIN, ProcessLimits};
 use aral_runtime::runtime::CONCURRENT_CALLS_MAX;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 
@@ -35,7 +35,7 @@ use crate::environment;
 use audit::AuditConfig;
 pub use error::ConfigError;
 use parse::parse;
-use raw::{RawAllocation, RawRuntime};
+use raw::{RawAllocation, RawProcess, RawRuntime};
 use serve::ServeConfig;
 use storage::{MemoryConfig, SecretsConfig};
 pub use taken::Taken;
@@ -77,7 +77,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// | `[memory]` | see [`MemoryConfig`] | there is no store |
 /// | `[secrets]` | see [`SecretsConfig`] | secrets lie in the store, if there is one |
 /// | `[audit]` | see [`AuditConfig`] | a log in `audit` below `state_dir` |
-/// | `[process]` `open_files_max`, `address_space_bytes_max` | descriptors and address space of the process | 16384, not limited |
+/// | `[process]` `open_files_max`, `address_space_bytes_max` | descriptors (at least 64) and address space (at least 2 GiB) of the process | 16384, not limited |
 /// | `[telemetry]` | see [`TelemetryConfig`] | nothing is exported |
 /// | `[serve]` | see [`ServeConfig`] | `aral serve` has nothing to serve |
 ///
@@ -257,13 +257,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
         secrets: storage.secrets,
         audit: Some(audit),
         taken: None,
-        process: ProcessLimits {
-            open_files_max: raw
-                .process
-                .open_files_max
-                .unwrap_or(ProcessLimits::default().open_files_max),
-            address_space_bytes_max: raw.process.address_space_bytes_max,
-        },
+        process: process(&raw.process)?,
         telemetry: telemetry::resolve(raw.telemetry, &beside)?,
         digest: Some(Digest::of(&bytes)),
     })
@@ -277,6 +271,22 @@ fn gate(raw: &RawRuntime) -> Result<GateOptions, ConfigError> {
         CONCURRENT_CALLS_MAX,
     )?;
     Ok(gate)
+}
+
+/// With less nothing works, and what is said then does not tell why.
+fn process(raw: &RawProcess) -> Result<ProcessLimits, ConfigError> {
+    let at_least = |key, value: u64, least| match value < least {
+        true => Err(ConfigError::TooLittle { key, value, least }),
+        false => Ok(value),
+    };
+    let files = raw.open_files_max.unwrap_or(ProcessLimits::default().open_files_max);
+    let space = raw
+        .address_space_bytes_max
+        .map(|bytes| at_least("address_space_bytes_max", bytes, ADDRESS_SPACE_BYTES_MIN));
+    Ok(ProcessLimits {
+        open_files_max: at_least("open_files_max", files, OPEN_FILES_MIN)?,
+        address_space_bytes_max: space.transpose()?,
+    })
 }
 
 fn between<T>(key: &'static str, value: T, max: T) -> Result<T, ConfigError>

@@ -622,3 +622,22 @@ fn host_patterns_with_a_second_meaning() {
     desk.aral(&["run", "it.wasm", "--development", "--allow", &allow])
         .assert("run", 2, &["is not a host", "(config.invalid)"]);
 }
+
+#[test]
+fn limits_of_the_process_with_which_nothing_works_are_refused_and_the_least_run_a_call() {
+    use aral_runtime::process::{ADDRESS_SPACE_BYTES_MIN, OPEN_FILES_MIN};
+    let desk = working();
+    for (key, least) in [
+        ("open_files_max", OPEN_FILES_MIN),
+        ("address_space_bytes_max", ADDRESS_SPACE_BYTES_MIN),
+    ] {
+        let limited = |value: u64| desk.configure(|config| config["process"] = json!({ key: value }));
+        limited(least - 1);
+        let words = format!("[process] {key} = {} is less than {least} (config.invalid)", least - 1);
+        check(key, &desk, 2, &[&words]);
+        let doctor = desk.aral(&["doctor"]);
+        assert_eq!(doctor.code, 2, "{doctor:?}");
+        limited(least);
+        desk.invoke(GUEST, "{}").assert(key, 0, &[]);
+    }
+}

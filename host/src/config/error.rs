@@ -71,6 +71,16 @@ pub enum ConfigError {
         /// What it may say at most.
         max: String,
     },
+    /// A limit of the process with which nothing works.
+    #[error("[process] {key} = {value} is less than {least}")]
+    TooLittle {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it must say at least.
+        least: u64,
+    },
     /// `[memory]` or `[secrets]` that cannot be.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -125,6 +135,9 @@ impl From<ConfigError> for Failure {
                 ..failure
             },
             ConfigError::Key { .. } => failure.with_hint(KEYGEN),
+            ConfigError::TooLittle { key, least, .. } => {
+                failure.with_hint(format!("aral.toml, [process]: {key} = {least}"))
+            }
             ConfigError::Storage(error) => Self {
                 hint: error.hint(),
                 ..failure

@@ -92,8 +92,8 @@ fn every_key_is_read() {
         cache_dir = "cc"
         cache_bytes_max = 6
         [process]
-        open_files_max = 8
-        address_space_bytes_max = 9
+        open_files_max = 64
+        address_space_bytes_max = 2147483648
     "#;
     let folder = Folder::with(text);
     let config = folder.load().unwrap();
@@ -118,7 +118,7 @@ fn every_key_is_read() {
     );
     assert_eq!(
         (config.process.open_files_max, config.process.address_space_bytes_max),
-        (8, Some(9))
+        (64, Some(2 << 30))
     );
 }
 
@@ -242,6 +242,16 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "state_dir = \"s\"\n[memory]",
             "missing field `master_key`",
             Some(storage::MASTER_KEY_LINE),
+        ),
+        (
+            "[process]\nopen_files_max = 63",
+            "[process] open_files_max = 63 is less than 64",
+            Some("aral.toml, [process]: open_files_max = 64"),
+        ),
+        (
+            "[process]\naddress_space_bytes_max = 2147483647",
+            "[process] address_space_bytes_max = 2147483647 is less than 2147483648",
+            Some("aral.toml, [process]: address_space_bytes_max = 2147483648"),
         ),
         (
             "[runtime]\nconcurrent_calls_max = 0",

@@ -1060,7 +1060,7 @@ fn what_cannot_change_is_named() {
             "[audit]",
         ),
         ("[telemetry.otlp]\naddress = \"http://127.0.0.1:1\"", "[telemetry]"),
-        ("[process]\nopen_files_max = 7", "[process]"),
+        ("[process]\nopen_files_max = 70", "[process]"),
     ] {
         let failure = host.reload(&lab.config(&[], &[], more)).unwrap_err();
         assert_eq!(failure.code, Code::ConfigInvalid, "{more}");
@@ -1070,7 +1070,7 @@ fn what_cannot_change_is_named() {
     let text = std::fs::read_to_string(lab.folder.path().join("aral.toml")).unwrap();
     let moved = text
         .replace("\"state\"", "\"elsewhere\"")
-        .replace("[process]\nopen_files_max = 7", "");
+        .replace("[process]\nopen_files_max = 70", "");
     let moved = Config::load(&lab.write("aral.toml", moved.as_bytes())).unwrap();
     let failure = host.reload(&moved).unwrap_err();
     assert!(failure.message.starts_with("state_dir"), "{failure}");

@@ -8,6 +8,12 @@ use crate::engine;
 /// Descriptors by default: connections of 1,000 calls in flight with room to spare.
 pub const OPEN_FILES_MAX_DEFAULT: u64 = 16_384;
 
+/// Fewest descriptors with which a host works: with a third of them it opens its log and its cache, and no call ends.
+pub const OPEN_FILES_MIN: u64 = 64;
+/// Least address space with which a host works, in bytes: 2 GiB. A server with a store reserves more than 1 GiB on two processors, and
+/// without enough of it the process is aborted, with no message and no end of its calls on record.
+pub const ADDRESS_SPACE_BYTES_MIN: u64 = 2 << 30;
+
 /// What to set. Core dumps are always off: a dump would hold the plaintext of secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessLimits {
