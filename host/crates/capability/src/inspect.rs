@@ -5,6 +5,7 @@ mod read;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{Code, Digest, Failure, Permission};
+use aral_runtime::weight::{DEPTH_MAX, WEIGHT_MAX};
 use serde::Serialize;
 
 use crate::imports::Role;
@@ -132,6 +133,12 @@ pub enum InspectError {
     /// Components inside components inside components.
     #[error("the component holds components more than {NESTING_MAX} levels deep")]
     Nesting,
+    /// Types that would fill the memory of whoever looks at them.
+    #[error("the component's types, imports and exports come to more than {WEIGHT_MAX} items, each copy counted")]
+    Heavy,
+    /// Types inside types inside types.
+    #[error("the component's types are more than {DEPTH_MAX} levels deep")]
+    Depth,
 }
 
 impl InspectError {
@@ -154,9 +161,13 @@ impl InspectError {
                 Some("build it for the target wasm32-wasip2, or wrap it: `wasm-tools component new`"),
             ),
             Self::Truncated { .. } => (Code::ComponentInvalid, Some("copy or build the file again")),
-            Self::Empty | Self::NotWasm | Self::Invalid { .. } | Self::Externs | Self::Nesting => {
-                (Code::ComponentInvalid, None)
-            }
+            Self::Empty
+            | Self::NotWasm
+            | Self::Invalid { .. }
+            | Self::Externs
+            | Self::Nesting
+            | Self::Heavy
+            | Self::Depth => (Code::ComponentInvalid, None),
         }
     }
 }

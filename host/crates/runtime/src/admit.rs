@@ -11,6 +11,7 @@ use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
 
 use crate::compile::CompileError;
 use crate::engine::{FEATURES, MemoryLayout};
+use crate::weight::{TooHeavy, Weight};
 use instances::{Amount, Instances};
 
 /// In process nobody can kill the compiler: only components up to this size, in bytes, are compiled there.
@@ -89,6 +90,7 @@ fn walk(
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
     let mut functions: u64 = 0;
+    let mut weight = Weight::new(bytes);
     let mut instances = Instances::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
@@ -101,6 +103,7 @@ fn walk(
         {
             return Err(CompileError::CoreModule);
         }
+        weight.see(&payload).map_err(too_heavy)?;
         match validator.payload(&payload).map_err(invalid)? {
             ValidPayload::Func(function, body) => {
                 functions = functions.saturating_add(1);
@@ -128,6 +131,15 @@ fn walk(
         }
     }
     Ok(())
+}
+
+fn too_heavy(error: TooHeavy) -> CompileError {
+    match error {
+        TooHeavy::Invalid(error) => invalid(error),
+        TooHeavy::Sum | TooHeavy::Depth => CompileError::Refused {
+            message: error.to_string(),
+        },
+    }
 }
 
 fn invalid(error: wasmparser::BinaryReaderError) -> CompileError {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{Digest, Permission};
+use aral_runtime::weight::{TooHeavy, Weight};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, CustomSectionReader, Encoding, KnownCustom, Parser, Payload, Validator,
@@ -77,6 +78,7 @@ fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
     let mut found = Found::default();
     // To be looked at, a component may use more than the host runs: that is narrower, and the compiler's business.
     let mut validator = Validator::new_with_features(WasmFeatures::default());
+    let mut weight = Weight::new(bytes);
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(error)?;
@@ -88,6 +90,11 @@ fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
         {
             return Err(InspectError::CoreModule);
         }
+        weight.see(&payload).map_err(|heavy| match heavy {
+            TooHeavy::Invalid(invalid) => error(invalid),
+            TooHeavy::Sum => InspectError::Heavy,
+            TooHeavy::Depth => InspectError::Depth,
+        })?;
         // The validator hands out function bodies to be validated one by one; they are dropped here.
         validator.payload(&payload).map_err(error)?;
         match payload {

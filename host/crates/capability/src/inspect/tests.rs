@@ -204,6 +204,42 @@ fn types_that_grow_without_bound_are_refused() {
     assert!(failure.message.contains("type size"), "{failure}");
 }
 
+/// 62 KiB that took a validator more than a gibibyte.
+#[test]
+fn types_that_are_copied_wherever_they_are_imported_are_refused_before_they_are() {
+    let with = |imports: usize| {
+        let functions: String = (0..2000)
+            .map(|n| format!(r#"(export "a{n}" (func (param "a" (own $r))))"#))
+            .collect();
+        let importing = r#"(type (component (import "a" (instance (type $t)))))"#.repeat(imports);
+        let text = format!(
+            r#"(component (type $t (instance (export "r" (type $r (sub resource))) {functions})) {importing})"#
+        );
+        wat::parse_str(text).unwrap()
+    };
+    assert!(inspect(&with(1)).is_ok());
+    assert_eq!(
+        refused(&with(2000)),
+        "component.invalid: the component's types, imports and exports come to more than 1000000 items, each copy counted\n\
+         hint: -"
+    );
+}
+
+#[test]
+fn types_deep_inside_each_other_are_refused() {
+    let chain = |levels: usize| {
+        let types: String = (1..levels)
+            .map(|n| format!(r#"(type $t{n} (instance (export "a" (instance (type $t{})))))"#, n - 1))
+            .collect();
+        wat::parse_str(format!("(component (type $t0 (instance)) {types})")).unwrap()
+    };
+    assert!(inspect(&chain(90)).is_ok());
+    assert_eq!(
+        refused(&chain(200)),
+        "component.invalid: the component's types are more than 100 levels deep\nhint: -"
+    );
+}
+
 #[test]
 fn components_in_components_in_components() {
     fn leb(mut value: usize) -> Vec<u8> {

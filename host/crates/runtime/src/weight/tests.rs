@@ -1,0 +1,131 @@
+//! Every form in which some bytes make a validator copy or walk through much.
+
+use wasmparser::Parser;
+
+use super::*;
+
+fn see(bytes: &[u8]) -> Result<(), TooHeavy> {
+    let mut weight = Weight::new(bytes);
+    for payload in Parser::new(0).parse_all(bytes) {
+        weight.see(&payload?)?;
+    }
+    Ok(())
+}
+
+fn seen(text: &str) -> Result<(), TooHeavy> {
+    see(&wat::parse_str(text).unwrap())
+}
+
+/// An instance type with a resource and many functions that name it, and something else.
+fn with_big(rest: &str) -> String {
+    let functions: String = (0..2000)
+        .map(|n| format!(r#"(export "f{n}" (func (param "a" (own $r))))"#))
+        .collect();
+    format!(r#"(component $C (type $big (instance (export "r" (type $r (sub resource))) {functions})) {rest})"#)
+}
+
+#[test]
+fn what_is_cheap_once_is_refused_many_times_over() {
+    let import = |n: usize| format!(r#"(import "a{n}" (instance (type $big)))"#);
+    let bag = |_| r#"(instance (export "x" (instance $a)))"#.to_owned();
+    let forms: [(&str, &dyn Fn(usize) -> String); 8] = [
+        ("", &|_| {
+            r#"(type (component (import "a" (instance (type $big)))))"#.to_owned()
+        }),
+        ("", &|_| {
+            r#"(type (component (export "a" (instance (type $big)))))"#.to_owned()
+        }),
+        ("", &|_| {
+            r#"(type (instance (export "a" (instance (type $big)))))"#.to_owned()
+        }),
+        ("", &import),
+        (
+            r#"(import "c" (component $c (export "a" (instance (type $big)))))"#,
+            &|_| "(instance (instantiate $c))".to_owned(),
+        ),
+        (r#"(import "a" (instance $a (type $big)))"#, &bag),
+        ("", &|_| "(component (alias outer $C $big (type)))".to_owned()),
+        (
+            r#"(import "a" (instance $a (type $big))) (alias export $a "f1" (func $f))
+            (type $wide (tuple u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8))
+            (import "b" (func $g (param "a" $wide) (param "b" $wide)))"#,
+            &|n| "(core func (canon lower (func $g)))".repeat(if n == 0 { 1 } else { 200 }),
+        ),
+    ];
+    for (before, form) in forms {
+        let with = |count: usize| with_big(&format!("{before}{}", (0..count).map(form).collect::<String>()));
+        assert!(seen(&with(1)).is_ok(), "{}", form(0));
+        let refused = seen(&with(400)).unwrap_err();
+        assert!(matches!(refused, TooHeavy::Sum), "{} {refused}", form(0));
+    }
+}
+
+#[test]
+fn a_type_that_takes_the_place_of_a_smaller_one_is_counted_as_what_it_is() {
+    let with = |given: &str| {
+        let uses = r#"(type (component (import "a" (instance (type $x)))))"#.repeat(400);
+        with_big(&format!(
+            r#"(type $small (instance))
+            (component $c
+                (type $small (instance))
+                (import "t" (type $t (eq $small)))
+                (export "x" (type $t)))
+            (instance $i (instantiate $c (with "t" (type {given}))))
+            (alias export $i "x" (type $x))
+            {uses}"#
+        ))
+    };
+    assert!(seen(&with("$small")).is_ok());
+    assert!(matches!(seen(&with("$big")), Err(TooHeavy::Sum)));
+}
+
+#[test]
+fn many_modules_are_refused() {
+    let with = |count: usize| format!("(component {})", "(core module)".repeat(count));
+    assert!(seen(&with(500)).is_ok());
+    assert!(matches!(seen(&with(3000)), Err(TooHeavy::Sum)));
+}
+
+#[test]
+fn types_inside_each_other_are_refused_before_anything_calls_itself_for_each() {
+    // A component type with one declaration, which is a type, …
+    let nested = |levels: usize| {
+        let types = [[0x41u8, 1, 1].repeat(levels), vec![0x41, 0]].concat();
+        let mut length = types.len() + 1;
+        let mut bytes = b"\0asm\x0d\0\x01\0\x07".to_vec();
+        while length >= 0x80 {
+            bytes.push((length % 0x80) as u8 | 0x80);
+            length /= 0x80;
+        }
+        bytes.push(length as u8);
+        [bytes, vec![1], types].concat()
+    };
+    assert!(see(&nested(50)).is_ok());
+    for levels in [200, 1_000_000] {
+        assert!(matches!(see(&nested(levels)), Err(TooHeavy::Depth)), "{levels}");
+    }
+}
+
+#[test]
+fn types_that_name_each_other_are_refused_before_the_validator_runs_out_of_levels() {
+    let chain = |levels: usize| {
+        let types: String = (1..levels)
+            .map(|n| format!(r#"(type $t{n} (instance (export "a" (instance (type $t{})))))"#, n - 1))
+            .collect();
+        wat::parse_str(format!("(component (type $t0 (instance)) {types})")).unwrap()
+    };
+    assert!(see(&chain(90)).is_ok());
+    assert!(matches!(see(&chain(130)), Err(TooHeavy::Depth)));
+}
+
+#[test]
+fn what_is_malformed_is_told_from_what_is_heavy() {
+    let section = |types: &[u8]| {
+        let length = u8::try_from(types.len()).unwrap();
+        [b"\0asm\x0d\0\x01\0\x07", [length].as_slice(), types].concat()
+    };
+    // An unknown declaration, and a type that ends in the middle.
+    for types in [[1, 0x42, 1, 9].as_slice(), &[1, 0x42, 1]] {
+        assert!(matches!(see(&section(types)), Err(TooHeavy::Invalid(_))), "{types:?}");
+    }
+}
