@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> 
         .config(config)
         .sink(Arc::new(LogSink))
         .sink(Arc::new(Warner(*output)))
-        .compiler(session::compiler()?)
+        .compiler(session::compiler())
         .build()?;
     session::register_all(&host, &arguments.session, output)?;
     let session = session::open(&host, &arguments.session)?;

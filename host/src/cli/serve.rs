@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         .config(configured.config.clone())
         .sink(Arc::new(LogSink))
         .sink(Arc::new(Warner(*output)))
-        .compiler(session::compiler()?)
+        .compiler(session::compiler())
         .sampling(telemetry.sampling())
         .build()?;
     telemetry.observe(&host);

@@ -32,7 +32,7 @@ pub(crate) fn host(
         .config(config)
         .sink(Arc::clone(watch) as _)
         .sink(Arc::new(LogSink))
-        .compiler(compiler()?)
+        .compiler(compiler())
         .build()?;
     register_all(&host, arguments, output)?;
     Ok(host)
@@ -60,7 +60,7 @@ pub(crate) fn development_host(configured: &Configured, watch: &Arc<Watch>) -> R
         .config(config)
         .sink(Arc::clone(watch) as _)
         .sink(Arc::new(LogSink))
-        .compiler(compiler()?)
+        .compiler(compiler())
         .build()
 }
 
@@ -143,16 +143,15 @@ pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>
 }
 
 /// This very program compiles, in a child process that can be killed.
-pub(crate) fn compiler() -> Result<CompilerKind, Failure> {
-    let program = std::env::current_exe().map_err(Failure::internal)?;
-    Ok(CompilerKind::child(program, vec!["__compile".to_owned()]))
+pub(crate) fn compiler() -> CompilerKind {
+    CompilerKind::this_program(vec!["__compile".to_owned()])
 }
 
 /// A runtime to look at one component with: no pool, no cache.
 pub(crate) fn plain_runtime() -> Result<Runtime, Failure> {
     let options = RuntimeOptions {
         allocation: Allocation::OnDemand,
-        compiler: compiler()?,
+        compiler: compiler(),
         ..RuntimeOptions::default()
     };
     Runtime::new(options).map_err(Failure::internal)

@@ -1,5 +1,5 @@
 //! The far end of this crate's tests that need a process of their own: the compiler's child, one that hangs, one that
-//! takes too much memory, one that shows its limits, one that shares a cache, one that has a jailed child of its own, one that takes a secret from its
+//! takes too much memory, one that shows its limits, one that shares a cache, one that has a jailed child of its own, one whose program is replaced, one that takes a secret from its
 //! environment.
 #![expect(
     clippy::print_stdout,
@@ -14,7 +14,9 @@ use std::time::Duration;
 use aral_contract::{Limits, Metering};
 use aral_runtime::jail::PROGRAMS;
 use aral_runtime::process::{self, ProcessLimits};
-use aral_runtime::{CacheOptions, CompilerKind, Guard, JailLimits, Runtime, RuntimeOptions, jailed_command};
+use aral_runtime::{
+    Allocation, CacheOptions, CompilerKind, Guard, JailLimits, Runtime, RuntimeOptions, jailed_command,
+};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             while std::io::stdout().write_all(&chunk).is_ok() {}
             ExitCode::SUCCESS
         }
+        ["replaced"] => replaced(),
         ["jailed"] => jailed(),
         ["limits", address_space_bytes] => limits(address_space_bytes.parse().ok()),
         ["cache", directory, key_file, component] => cache(directory.into(), key_file.into(), component.into()),
@@ -119,6 +122,27 @@ async fn calls() -> wasmtime::Result<(bool, usize)> {
         worked += usize::from(run.call_async(store, ()).await?.0 == 7);
     }
     Ok((engine.is_pooled(), worked))
+}
+
+/// Waits for a line, and then has this program compile.
+#[tokio::main(flavor = "current_thread")]
+async fn replaced() -> ExitCode {
+    println!(".");
+    let _line = std::io::stdin().read_line(&mut String::new());
+    let runtime = Runtime::new(RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        compiler: CompilerKind::this_program(vec!["compile".to_owned()]),
+        ..RuntimeOptions::default()
+    });
+    let compiled = match (&runtime, wat::parse_str("(component)")) {
+        (Ok(runtime), Ok(bytes)) => runtime.compile(&bytes, Metering::Metered).await.map(drop),
+        (runtime, bytes) => {
+            println!("{:?} {:?}", runtime.as_ref().err(), bytes.err());
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{compiled:?}");
+    ExitCode::SUCCESS
 }
 
 /// Compiles in process, with the cache that others share.

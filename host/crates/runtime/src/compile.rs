@@ -35,8 +35,18 @@ pub enum CompilerKind {
     InProcess,
 }
 
+/// The program of whoever asks: a child that was just forked is asked what it runs, and so gets that very file, also if another one
+/// took its place since the host was started.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 impl CompilerKind {
-    /// The child process that this host's own program offers.
+    /// A child process of this very program, never of one that was installed in its place in the meantime: code that another
+    /// version compiled is not code of this one.
+    pub fn this_program(args: Vec<String>) -> Self {
+        Self::child(THIS_PROGRAM.into(), args)
+    }
+
+    /// A child process of a program that is looked up at each compilation. It must be of the version of this host.
     pub fn child(program: PathBuf, args: Vec<String>) -> Self {
         Self::Child {
             program,

@@ -1,6 +1,9 @@
 //! The compiler, in a child and in this process: what it makes runs, and what is hostile to it is refused or killed.
 #![expect(clippy::disallowed_methods, reason = "tests measure time and look at files")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aral_contract::Metering;
@@ -382,6 +385,34 @@ async fn a_program_that_is_no_compiler_is_found_out() {
         refusal(&runtime, &component(1, 0)).await,
         CompileError::Child(_)
     ));
+}
+
+/// As a package manager does it: the new file takes the place of the one that runs.
+#[test]
+fn a_host_whose_program_is_replaced_compiles_with_the_one_that_runs() {
+    let built = child_program();
+    let folder = tempfile::tempdir_in(built.parent().unwrap()).unwrap();
+    let [program, other] = ["host", "other"].map(|name| folder.path().join(name));
+    for (from, to) in [(built.as_path(), &program), (Path::new("/bin/false"), &other)] {
+        // Not copied by this process: a child that another test forks would hold the file open for writing, which then cannot be run.
+        assert!(Command::new("/bin/cp").arg(from).arg(to).status().unwrap().success());
+    }
+    let mut host = Command::new(&program)
+        .arg("replaced")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(host.stdout.take().unwrap());
+    let mut said = String::new();
+    stdout.read_line(&mut said).unwrap();
+    assert_eq!(said, ".\n");
+    std::fs::rename(&other, &program).unwrap();
+    host.stdin.take().unwrap().write_all(b"\n").unwrap();
+    said.clear();
+    stdout.read_line(&mut said).unwrap();
+    assert_eq!(said, "Ok(())\n");
+    assert!(host.wait().unwrap().success());
 }
 
 /// Wasm small enough to send that takes the real compiler a while: too long for one limit, not for the other.
