@@ -3,6 +3,7 @@
 //! entry does not cover. Whether a persona and a policy allow it is for the layers above.
 
 mod capability;
+mod error;
 mod serials;
 
 use std::collections::BTreeMap;
@@ -10,131 +11,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aral_contract::document::Verified;
 use aral_contract::limits::COMPONENT_BYTES_MAX;
-use aral_contract::{CapabilityId, Code, Digest, Failure, KeyId, Permissions};
+use aral_contract::{CapabilityId, Digest, Failure, Permissions};
 use semver::{Version, VersionReq};
 
+use capability::Binary;
 pub use capability::{Capability, compile_failure};
+pub use error::RegistryError;
 pub use serials::Serials;
 
-use crate::imports::{Warning, check_imports, split_version};
+use crate::imports::{Warning, check_imports};
 use crate::inspect::{InspectError, Inspection, inspect};
 use crate::manifest::build::Compiler;
 use crate::manifest::{Entry, ManifestBody, Shape};
 
 /// Capabilities of all versions together. Stops manifests from filling memory one after the other.
 pub const REGISTERED_MAX: usize = 4096;
-
-/// Why a component or a manifest is not admitted, or a capability not found.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
-    /// Another component than the manifest names.
-    #[error("the component of `{id}` {version} has SHA-256 {found}, and the manifest names {expected}")]
-    DigestMismatch {
-        /// Which capability.
-        id: CapabilityId,
-        /// Its version.
-        version: Version,
-        /// What the manifest says.
-        expected: Box<Digest>,
-        /// What was given.
-        found: Box<Digest>,
-    },
-    /// The component cannot be called in the way that the entry declares.
-    #[error("`{id}` is declared as a {declared}, and its component exports {}", match .found { Some(found) => format!("`{}`: it is a {found}", split_version(found.export()).0), None => "neither a tool nor a command".to_owned() })]
-    Shape {
-        /// Which capability.
-        id: CapabilityId,
-        /// What the entry says.
-        declared: Shape,
-        /// What the component is.
-        found: Option<Shape>,
-        /// What it exports.
-        exports: Vec<String>,
-    },
-    /// A manifest older than one that was admitted.
-    #[error("the manifest has serial {serial}, and `{id}` was admitted before with serial {last} by key `{signer}`")]
-    Serial {
-        /// Who signed both.
-        signer: KeyId,
-        /// A capability that both have.
-        id: CapabilityId,
-        /// What this one has.
-        serial: u64,
-        /// What the last one has.
-        last: u64,
-    },
-    /// The version is there already, as something else.
-    #[error("`{id}` {version} is registered already, with another component or by another signer")]
-    Taken {
-        /// Which capability.
-        id: CapabilityId,
-        /// Which version.
-        version: Version,
-    },
-    /// The registry is full.
-    #[error("{REGISTERED_MAX} capabilities are registered: there is no room for more")]
-    Full,
-    /// No such capability.
-    #[error("there is no capability `{id}`")]
-    Unknown {
-        /// Which one was asked for.
-        id: CapabilityId,
-    },
-    /// No such version.
-    #[error("there is no version `{wanted}` of `{id}`: there is {}", .known.iter().map(Version::to_string).collect::<Vec<_>>().join(", "))]
-    UnknownVersion {
-        /// Which capability.
-        id: CapabilityId,
-        /// Which version was asked for.
-        wanted: VersionReq,
-        /// The versions that there are.
-        known: Vec<Version>,
-    },
-}
-
-impl From<RegistryError> for Failure {
-    fn from(error: RegistryError) -> Self {
-        let (code, hint) = match &error {
-            RegistryError::DigestMismatch { .. } => (
-                Code::DigestMismatch,
-                "give the component that was signed, or build and sign the manifest again: `aral manifest build`"
-                    .to_owned(),
-            ),
-            RegistryError::Shape { found: Some(found), .. } => (
-                Code::ComponentInvalid,
-                format!("write in capability.toml: shape = \"{found}\""),
-            ),
-            RegistryError::Shape {
-                found: None, exports, ..
-            } => {
-                let exports = match exports.as_slice() {
-                    [] => "nothing".to_owned(),
-                    some => some
-                        .iter()
-                        .take(8)
-                        .map(|name| format!("`{}`", name.escape_debug()))
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                };
-                let (tool, command) = (Shape::Tool.export(), Shape::Command.export());
-                (
-                    Code::ComponentInvalid,
-                    format!("it exports {exports}; export `{tool}` or `{command}`"),
-                )
-            }
-            RegistryError::Serial { last, .. } => (
-                Code::DocumentStale,
-                format!("issue the manifest again with `serial` {last} or higher"),
-            ),
-            RegistryError::Taken { .. } => (Code::DocumentInvalid, "raise `version` in capability.toml".to_owned()),
-            RegistryError::Full => (Code::Unavailable, "remove capabilities that nobody calls".to_owned()),
-            RegistryError::Unknown { .. } | RegistryError::UnknownVersion { .. } => {
-                (Code::CapabilityUnknown, "list what there is: `aral explain`".to_owned())
-            }
-        };
-        Self::new(code, error.to_string()).with_hint(hint)
-    }
-}
+/// Bytes of their components together, each of which counts once, however many capabilities have it. The same: 4096 of them could
+/// have 128 GiB.
+pub const REGISTERED_BYTES_MAX: u64 = 2 << 30;
 
 /// Compares the declared shape with what the component exports.
 pub(crate) fn check_shape(id: &CapabilityId, declared: Shape, inspection: &Inspection) -> Result<(), RegistryError> {
@@ -158,10 +52,49 @@ struct State {
     serials: Serials,
 }
 
+impl State {
+    fn binaries(&self) -> Binaries {
+        let mut binaries = Binaries::default();
+        for capability in self.capabilities.values().flat_map(BTreeMap::values) {
+            binaries.add(capability);
+        }
+        binaries
+    }
+}
+
 /// The admitted capabilities. Shared by reference; looking one up takes a short lock and clones an `Arc`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     state: Mutex<State>,
+    bytes_max: u64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            bytes_max: REGISTERED_BYTES_MAX,
+        }
+    }
+}
+
+/// Components by the digest of their bytes.
+#[derive(Default)]
+struct Binaries(BTreeMap<Digest, Arc<Binary>>);
+
+impl Binaries {
+    fn add(&mut self, capability: &Capability) {
+        self.0
+            .insert(capability.entry.component, Arc::clone(&capability.binary));
+    }
+
+    fn check(&self, bytes_max: u64) -> Result<(), RegistryError> {
+        let sizes = self.0.values().map(|binary| binary.size_bytes());
+        if sizes.fold(0, u64::saturating_add) > bytes_max {
+            return Err(RegistryError::FullOfBytes { bytes_max });
+        }
+        Ok(())
+    }
 }
 
 /// One admitted capability with what was odd about it.
@@ -171,8 +104,8 @@ pub type Admitted = (Arc<Capability>, Vec<Warning>);
 type CheckImports<'a> = &'a dyn Fn(&Inspection, &Permissions) -> Result<Vec<Warning>, Failure>;
 
 impl Registry {
-    /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry. No component is
-    /// compiled here; schemas are, and are kept for all who call.
+    /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry, and is asked once for each
+    /// component. No component is compiled here; schemas are, and are kept for all who call.
     pub fn admit(
         &self,
         manifest: &Verified<ManifestBody>,
@@ -201,11 +134,30 @@ impl Registry {
             .serials
             .check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
         let shared = Arc::new(manifest.clone());
+        let mut binaries = self.lock().binaries();
+        let mut fresh: BTreeMap<Digest, Arc<Binary>> = BTreeMap::new();
         let mut admitted = Vec::new();
         let mut compiler = Compiler::default();
         for entry in manifest.body.capabilities() {
-            let bytes = components(entry)?;
-            admitted.push(admit_one(&shared, entry, bytes, check_imports, &mut compiler)?);
+            let binary = if let Some(binary) = fresh.get(&entry.component) {
+                Arc::clone(binary)
+            } else {
+                let bytes = components(entry)?;
+                check_bytes(entry, &bytes)?;
+                let binary = match binaries.0.get(&entry.component) {
+                    Some(there) => Arc::clone(there),
+                    None => {
+                        let inspection = inspect(&bytes)?;
+                        Arc::new(Binary::new(bytes, inspection))
+                    }
+                };
+                fresh.insert(entry.component, Arc::clone(&binary));
+                binaries.0.insert(entry.component, Arc::clone(&binary));
+                // Before the next one is read.
+                binaries.check(self.bytes_max)?;
+                binary
+            };
+            admitted.push(admit_one(&shared, entry, binary, check_imports, &mut compiler)?);
         }
         self.insert(&shared, &admitted)?;
         Ok(admitted)
@@ -239,6 +191,11 @@ impl Registry {
         if count.saturating_add(added) > REGISTERED_MAX {
             return Err(RegistryError::Full);
         }
+        let mut binaries = state.binaries();
+        for (capability, _) in admitted {
+            binaries.add(capability);
+        }
+        binaries.check(self.bytes_max)?;
         for (capability, _) in admitted {
             let versions = state.capabilities.entry(capability.entry.id.clone()).or_default();
             versions.insert(capability.entry.version.clone(), Arc::clone(capability));
@@ -267,6 +224,7 @@ impl Registry {
                 capabilities,
                 serials: state.serials.clone(),
             }),
+            bytes_max: self.bytes_max,
         }
     }
 
@@ -354,18 +312,12 @@ impl Registry {
     }
 }
 
-/// Every check on one component, cheapest first.
-fn admit_one(
-    manifest: &Arc<Verified<ManifestBody>>,
-    entry: &Entry,
-    bytes: Vec<u8>,
-    check_imports: CheckImports<'_>,
-    compiler: &mut Compiler,
-) -> Result<Admitted, Failure> {
+/// Whether these are the bytes that the entry names.
+fn check_bytes(entry: &Entry, bytes: &[u8]) -> Result<(), Failure> {
     if bytes.len() > COMPONENT_BYTES_MAX {
         return Err(Failure::from(InspectError::TooLarge { size: bytes.len() }));
     }
-    let found = Digest::of(&bytes);
+    let found = Digest::of(bytes);
     if found != entry.component {
         return Err(Failure::from(RegistryError::DigestMismatch {
             id: entry.id.clone(),
@@ -374,11 +326,21 @@ fn admit_one(
             found: Box::new(found),
         }));
     }
-    let inspection = inspect(&bytes)?;
-    check_shape(&entry.id, entry.shape, &inspection)?;
-    let warnings = check_imports(&inspection, &entry.permissions)?;
+    Ok(())
+}
+
+/// Every check on one entry and what its component turned out to be, cheapest first.
+fn admit_one(
+    manifest: &Arc<Verified<ManifestBody>>,
+    entry: &Entry,
+    binary: Arc<Binary>,
+    check_imports: CheckImports<'_>,
+    compiler: &mut Compiler,
+) -> Result<Admitted, Failure> {
+    check_shape(&entry.id, entry.shape, &binary.inspection)?;
+    let warnings = check_imports(&binary.inspection, &entry.permissions)?;
     let schemas = compiler.compile(entry)?;
-    let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, bytes.into());
+    let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, binary);
     Ok((Arc::new(capability), warnings))
 }
 

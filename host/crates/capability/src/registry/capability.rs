@@ -13,6 +13,7 @@ use wasmtime::component::Component;
 
 use crate::call::sanitised;
 use crate::fault::GUEST_MESSAGE_BYTES_MAX;
+use crate::inspect::Inspection;
 use crate::manifest::{Entry, ManifestBody};
 use crate::schema::Schemas;
 
@@ -23,16 +24,37 @@ const COMPILE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// take.
 const COMPILE_AGAIN_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// An admitted capability. Immutable but for the cells that hold its compiled forms.
+/// An admitted capability. Immutable but for the cells that hold the compiled forms of its component.
 pub struct Capability {
     /// What the manifest says of it.
     pub entry: Arc<Entry>,
     /// Its schemas.
     pub(crate) schemas: Arc<Schemas>,
     manifest: Arc<Verified<ManifestBody>>,
-    bytes: Arc<[u8]>,
+    pub(super) binary: Arc<Binary>,
+}
+
+/// A component that was inspected. Capabilities whose components are the same share one, with what was compiled of it.
+pub(super) struct Binary {
+    bytes: Box<[u8]>,
+    pub(super) inspection: Inspection,
     metered: Compiled,
     epoch_only: Compiled,
+}
+
+impl Binary {
+    pub(super) fn new(bytes: Vec<u8>, inspection: Inspection) -> Self {
+        Self {
+            bytes: bytes.into(),
+            inspection,
+            metered: Compiled::default(),
+            epoch_only: Compiled::default(),
+        }
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.inspection.size_bytes
+    }
 }
 
 /// The component for one engine, or why there is none.
@@ -137,14 +159,17 @@ impl fmt::Debug for Capability {
 
 impl Capability {
     /// Only the registry makes them, after every check.
-    pub(super) fn new(manifest: Arc<Verified<ManifestBody>>, entry: Entry, schemas: Schemas, bytes: Arc<[u8]>) -> Self {
+    pub(super) fn new(
+        manifest: Arc<Verified<ManifestBody>>,
+        entry: Entry,
+        schemas: Schemas,
+        binary: Arc<Binary>,
+    ) -> Self {
         Self {
             entry: Arc::new(entry),
             schemas: Arc::new(schemas),
             manifest,
-            bytes,
-            metered: Compiled::default(),
-            epoch_only: Compiled::default(),
+            binary,
         }
     }
 
@@ -166,8 +191,8 @@ impl Capability {
         self.manifest.check(trust, now)
     }
 
-    /// The component, compiled for one engine: at the first call of this method, and once. The bytes compiled are the
-    /// bytes whose digest was compared. A host has one runtime; a capability must not be shared between two.
+    /// The component, compiled for one engine: at the first call of this method, and once, also if several
+    /// capabilities have this component. The bytes compiled are the bytes whose digest was compared. A host has one runtime; a capability must not be shared between two.
     ///
     /// Several who ask at once are served one after the other until one of them has it; each waits as long for room to
     /// compile as if alone.
@@ -183,14 +208,14 @@ impl Capability {
         clock: &dyn Clock,
     ) -> Result<Component, Failure> {
         let compiled = match metering {
-            Metering::Metered => &self.metered,
-            Metering::EpochOnly => &self.epoch_only,
+            Metering::Metered => &self.binary.metered,
+            Metering::EpochOnly => &self.binary.epoch_only,
         };
         let deadline = Runtime::compiler_deadline();
         let compile = || async {
             // Here, as those who waited for the one who failed come here next.
             compiled.failed(clock)?;
-            let component = runtime.compile_by(deadline, &self.bytes, metering).await;
+            let component = runtime.compile_by(deadline, &self.binary.bytes, metering).await;
             component.map_err(|error| compiled.fail(&error, clock))
         };
         compiled.component.get_or_try_init(compile).await.cloned()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aral_contract::document::{PrivateKey, TrustStore, signed::Kind};
 use aral_contract::limits::COMPILE_MS_MAX;
-use aral_contract::{Clock, Metering};
+use aral_contract::{Clock, Code, Metering};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -190,6 +190,81 @@ fn a_manifest_is_admitted_whole_or_not_at_all() {
         .admit(&signed(7, versions(&good, &["1.0.0"])), &missing)
         .unwrap_err();
     assert_eq!(failure.message, "no such file");
+}
+
+/// A tool that is another component for each name, of one letter.
+fn named(name: &str) -> Vec<u8> {
+    // A section of its own, of two bytes: the length of its name, and that.
+    [component(Shape::Tool, &[]).as_slice(), &[0, 2, 1], name.as_bytes()].concat()
+}
+
+#[test]
+fn a_component_is_handed_out_and_kept_once_for_all_who_have_it() {
+    let bytes = component(Shape::Tool, &[]);
+    let registry = Registry::default();
+    let asked = AtomicU64::new(0);
+    let components = |_: &Entry| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Ok(bytes.clone())
+    };
+    let manifest = signed(1, versions(&bytes, &["1.0.0", "1.0.1", "1.0.2"]));
+    let admitted = registry.admit(&manifest, &components).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // Another manifest has to bring it, too; it is kept once nevertheless.
+    let other = signed_by(2, 1, vec![entry(&bytes, json!({"id": "other"}))]);
+    let again = registry.admit(&other, &components).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    let first = &admitted[0].0.binary;
+    for (capability, _) in admitted.iter().chain(&again) {
+        assert!(Arc::ptr_eq(&capability.binary, first), "{capability:?}");
+    }
+}
+
+#[test]
+fn the_components_of_all_capabilities_have_room_together() {
+    let [one, two] = ["a", "b"].map(named);
+    let registry = Registry {
+        bytes_max: one.len() as u64 + two.len() as u64 - 1,
+        ..Registry::default()
+    };
+    let components = |entry: &Entry| {
+        Ok(if entry.component == Digest::of(&one) {
+            one.clone()
+        } else {
+            two.clone()
+        })
+    };
+    let entries = vec![entry(&one, json!({"id": "one"})), entry(&two, json!({"id": "two"}))];
+    let expected = format!(
+        "host.unavailable: the components of all capabilities may have {} bytes together: there is no room for more\n\
+         hint: remove capabilities that nobody calls",
+        registry.bytes_max
+    );
+    let refused = registry.admit(&signed(1, entries), &components).unwrap_err();
+    assert_eq!(shown(&refused), expected);
+    assert!(registry.list().is_empty());
+    // The same component again takes no room, one manifest after the other.
+    admit(&registry, &signed(1, versions(&one, &["1.0.0", "1.0.1"])), &one).unwrap();
+    admit(&registry, &signed(2, versions(&one, &["1.0.2"])), &one).unwrap();
+    assert_eq!(
+        admit(&registry, &signed(3, versions(&two, &["2.0.0"])), &two).unwrap_err(),
+        expected
+    );
+    // What another registry admitted has to fit, too.
+    let roomy = Registry::default();
+    let manifest = signed(3, versions(&two, &["2.0.0"]));
+    admit(&roomy, &manifest, &two).unwrap();
+    let refused = registry.adopt(&manifest, &roomy).unwrap_err();
+    assert_eq!(
+        refused,
+        RegistryError::FullOfBytes {
+            bytes_max: registry.bytes_max
+        }
+    );
+    for version in ["1.0.0", "1.0.1", "1.0.2"] {
+        assert!(registry.remove(&"probe".parse().unwrap(), &version.parse().unwrap()));
+    }
+    assert_eq!(registry.adopt(&manifest, &roomy), Ok(true));
 }
 
 #[test]
@@ -467,9 +542,15 @@ fn folder_entries(folder: &std::path::Path) -> usize {
 #[tokio::test(start_paused = true)]
 async fn several_who_want_one_component_wait_no_longer_for_a_compiler_than_one() {
     let runtime = compiled_by("/bin/sleep", &["600"], 600_000);
-    let bytes = component(Shape::Tool, &[]);
-    let entries = ["a", "b", "c"].map(|id| entry(&bytes, json!({ "id": id })));
-    let admitted = admit(&Registry::default(), &signed(1, entries.to_vec()), &bytes).unwrap();
+    let several = ["a", "b", "c"].map(|id| (id, named(id)));
+    let entries = several.iter().map(|(id, bytes)| entry(bytes, json!({ "id": id })));
+    let components = |entry: &Entry| {
+        let found = several.iter().find(|(id, _)| *id == entry.id.as_str());
+        Ok(found.unwrap().1.clone())
+    };
+    let admitted = Registry::default()
+        .admit(&signed(1, entries.collect()), &components)
+        .unwrap();
     let clock = TestClock::default();
     let component = |at: usize| admitted[at].0.component(&runtime, Metering::Metered, &clock);
     let begun = tokio::time::Instant::now();
