@@ -756,6 +756,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_that_is_no_pointer_cannot_hide_what_it_leads_to() {
+        // What begins at the second name is small if `~~1` leads to the first, as we might read it.
+        let doubles = |n: usize| {
+            let next = json!({ "$ref": format!("#/$defs/~~1/d{}", n + 1) });
+            (format!("d{n}"), json!({ "allOf": [next, next] }))
+        };
+        let mut hidden: serde_json::Map<String, Value> = (0..40).map(doubles).collect();
+        hidden.insert("d40".to_owned(), json!({ "type": "object" }));
+        let shown: serde_json::Map<String, Value> = (0..=40).map(|n| (format!("d{n}"), json!(true))).collect();
+        let of = |hidden: Value| json!({ "$defs": { "~/": shown, "~~1": hidden }, "$ref": "#/$defs/~0~01/d0" });
+        let failure = Schema::compile("input_schema", &of(hidden.into())).err().unwrap();
+        assert!(failure.message.contains("leads to nothing"), "{failure}");
+        let escaped = Schema::compile("input_schema", &of(json!({ "d0": { "type": "object" } }))).unwrap();
+        assert!(escaped.check(&json!({})).is_ok() && escaped.check(&json!(1)).is_err());
+    }
+
+    #[test]
     fn what_unevaluated_keywords_ask_is_bounded_by_what_is_kept_for_it() {
         let failure = |schema: Value| {
             Schema::compile("input_schema", &schema)

@@ -13,9 +13,9 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use own::{Own, TEXT_BYTES_PER_PART, bytes_of_text, parts_of, parts_of_text};
+use own::{Own, TEXT_BYTES_PER_PART, parts_of, parts_of_text};
 use patterns::Patterns;
-use pointer::{bytes_in_pointer, find_anchors, percent_decoded};
+use pointer::{bytes_in_pointer, find_anchors};
 use unevaluated::Kept;
 use walk::Walk;
 
@@ -254,31 +254,6 @@ impl Cost {
     /// so anywhere.
     pub(super) fn is_explained_within(&self, steps_max: u64, parts_max: u64, value: &Value) -> bool {
         !self.copies || Walk::of_copies(self, steps_max, parts_max).value(value).is_ok()
-    }
-
-    /// Adds what `reference` leads to: one schema, or for a dynamic one any that bears the name.
-    fn resolve<'a>(&'a self, reference: &str, parts: &mut Parts<'a>) -> Result<(), TooCostly> {
-        let fragment = reference.strip_prefix('#').ok_or(TooCostly::Reference)?;
-        let fragment = percent_decoded(fragment).ok_or(TooCostly::Reference)?;
-        let before = parts.list.len();
-        parts.read = parts.read.saturating_add(parts_of_text(reference));
-        if fragment.is_empty() || fragment.starts_with('/') {
-            if let Some(found) = self.root.pointer(&fragment) {
-                parts.add(Target::Referred, found, bytes_of_text(&fragment));
-            }
-        } else {
-            for pointer in self.anchors.get(&fragment).into_iter().flatten() {
-                parts.read = parts.read.saturating_add(parts_of_text(pointer));
-                if let Some(found) = self.root.pointer(pointer) {
-                    parts.add(Target::Referred, found, bytes_of_text(pointer));
-                }
-            }
-        }
-        if parts.list.len() == before {
-            Err(TooCostly::Reference)
-        } else {
-            Ok(())
-        }
     }
 
     /// The subschemas that a schema applies, and to what.
