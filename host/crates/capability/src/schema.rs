@@ -756,6 +756,26 @@ mod tests {
     }
 
     #[test]
+    fn keywords_of_an_older_dialect_that_a_validator_follows_are_refused() {
+        let asked = |keyword: &str, value: Value| {
+            let branch = json!({ keyword: value, "unevaluatedProperties": false });
+            Schema::compile("input_schema", &json!({ "$defs": { "t": true }, "allOf": [branch] }))
+        };
+        for (keyword, value) in [
+            ("$recursiveRef", json!("#/$defs/t")),
+            ("$recursiveRef", json!("#")),
+            ("$recursiveRef", json!(1)),
+            ("$recursiveAnchor", json!(true)),
+        ] {
+            let failure = asked(keyword, value).err().unwrap();
+            assert!(failure.message.contains("mean nothing in this dialect"), "{failure}");
+        }
+        assert!(asked("$ref", json!("#/$defs/t")).is_ok());
+        // A member may have such a name.
+        assert!(asked("properties", json!({ "$recursiveRef": { "type": "string" } })).is_ok());
+    }
+
+    #[test]
     fn a_reference_that_is_no_pointer_cannot_hide_what_it_leads_to() {
         // What begins at the second name is small if `~~1` leads to the first, as we might read it.
         let doubles = |n: usize| {

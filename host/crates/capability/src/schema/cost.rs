@@ -66,6 +66,11 @@ pub(super) enum TooCostly {
     /// A reference to nothing.
     #[error("a reference leads to nothing in the document")]
     Reference,
+    /// Keywords of an older dialect.
+    #[error(
+        "`$recursiveRef` and `$recursiveAnchor` mean nothing in this dialect: write `$ref`, or `$dynamicRef` and `$dynamicAnchor`"
+    )]
+    Recursive,
     /// Schemas with names of their own: a reference inside would be read relative to them.
     #[error("`$id` may stand at its top alone")]
     Identifier,
@@ -265,9 +270,9 @@ impl Cost {
         for (keyword, value) in keywords {
             let way = bytes_in_pointer(keyword);
             match (keyword.as_str(), value) {
-                ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
-                    self.resolve(reference, &mut found)?;
-                }
+                ("$ref" | "$dynamicRef", Value::String(reference)) => self.resolve(reference, &mut found)?,
+                // What an `unevaluated…` keyword asks follows them nevertheless, and to the root whatever they say.
+                ("$recursiveRef" | "$recursiveAnchor", _) => return Err(TooCostly::Recursive),
                 ("allOf", Value::Array(list)) => found.add_list(|_| Target::Itself, list, way),
                 ("anyOf" | "oneOf", Value::Array(list)) => found.add_list(|_| Target::Branch, list, way),
                 ("not" | "if" | "then" | "else", one) => found.add(Target::Itself, one, way),
