@@ -866,7 +866,7 @@ mod tests {
             of(sealed(json!([child(sealed_node())])), json!(true)),
             of(json!({ "additionalProperties": sealed_node() }), json!(true)),
             of(
-                json!({ "items": { "$ref": "#/$defs/Node", "unevaluatedItems": false } }),
+                json!({ "contains": { "$ref": "#/$defs/Node", "unevaluatedItems": false } }),
                 json!(true),
             ),
             // By a definition of its own.
@@ -895,6 +895,15 @@ mod tests {
             of(
                 json!({ "properties": { "id": true }, "anyOf": [other, base], "unevaluatedProperties": false }),
                 child(json!({ "type": "array", "items": node() })),
+            ),
+            // A list of itself is one of the kinds, and members by a pattern come with the base: nothing is kept of those.
+            of(
+                json!({ "oneOf": [other, base], "unevaluatedProperties": false }),
+                json!({ "type": "array", "items": node() }),
+            ),
+            of(
+                json!({ "$ref": "#/$defs/Other", "unevaluatedProperties": false }),
+                json!({ "patternProperties": { "^child$": node() } }),
             ),
         ] {
             let schema = Schema::compile("input_schema", &taken).unwrap();

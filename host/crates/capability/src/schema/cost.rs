@@ -95,8 +95,12 @@ enum Target<'a> {
     Branch,
     Member(&'a str),
     Members,
+    /// Members by patterns for their names.
+    Matching,
     Names,
     Element(usize),
+    /// Elements by `items`.
+    Items,
     Elements,
 }
 
@@ -284,11 +288,12 @@ impl Cost {
                     let read = map.keys().map(|name| parts_of_text(name)).fold(0, u64::saturating_add);
                     found.read = found.read.saturating_add(read);
                 }
-                ("patternProperties", Value::Object(map)) => found.add_map(|_| Target::Members, map, way),
+                ("patternProperties", Value::Object(map)) => found.add_map(|_| Target::Matching, map, way),
                 ("additionalProperties" | "unevaluatedProperties", one) => found.add(Target::Members, one, way),
                 ("propertyNames", one) => found.add(Target::Names, one, way),
                 ("prefixItems" | "items", Value::Array(list)) => found.add_list(Target::Element, list, way),
-                ("items" | "contains" | "unevaluatedItems" | "additionalItems", one) => {
+                ("items", one) => found.add(Target::Items, one, way),
+                ("contains" | "unevaluatedItems" | "additionalItems", one) => {
                     found.add(Target::Elements, one, way);
                 }
                 _ => {}

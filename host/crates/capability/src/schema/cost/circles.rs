@@ -53,7 +53,8 @@ pub(super) fn refuse_asked<'a>(cost: &'a Cost, schemas: &[(&'a Value, u64)]) -> 
                     steps.extend([(asked, Piece::Compiled(to)), (asked, Piece::Asked(to))]);
                 }
                 Target::Members | Target::Elements => steps.push((asked, Piece::Compiled(to))),
-                Target::Member(_) | Target::Names | Target::Element(_) => {}
+                // What is compiled for a pattern is not kept, and of the others the names and places say enough.
+                Target::Member(_) | Target::Matching | Target::Names | Target::Element(_) | Target::Items => {}
             }
         }
     }

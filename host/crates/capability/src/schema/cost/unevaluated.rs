@@ -60,9 +60,10 @@ impl<'a> Kept<'a> {
                     self.compile(inner, below)?;
                     self.ask(inner, below)?;
                 }
-                Target::Members | Target::Elements => self.compile(inner, below)?,
+                // What is compiled for a pattern is not kept, but there while the others are compiled.
+                Target::Members | Target::Matching | Target::Elements => self.compile(inner, below)?,
                 // Names and places say enough.
-                Target::Member(_) | Target::Names | Target::Element(_) => {}
+                Target::Member(_) | Target::Names | Target::Element(_) | Target::Items => {}
             }
         }
         Ok(())

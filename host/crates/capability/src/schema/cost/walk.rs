@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
                         self.apply(schema, element, place.below(INDEX_BYTES))?;
                     }
                 }
-                (Target::Members, Value::Object(members)) => {
+                (Target::Members | Target::Matching, Value::Object(members)) => {
                     for (name, member) in members {
                         self.apply(schema, member, place.below(bytes_of_text(name)))?;
                     }
@@ -151,12 +151,21 @@ impl<'a> Walk<'a> {
                         self.apply(schema, &name, place)?;
                     }
                 }
-                (Target::Elements, Value::Array(elements)) => {
+                (Target::Elements | Target::Items, Value::Array(elements)) => {
                     for element in elements {
                         self.apply(schema, element, place.below(INDEX_BYTES))?;
                     }
                 }
-                (Target::Member(_) | Target::Members | Target::Names | Target::Element(_) | Target::Elements, _) => {}
+                (
+                    Target::Member(_)
+                    | Target::Members
+                    | Target::Matching
+                    | Target::Names
+                    | Target::Element(_)
+                    | Target::Items
+                    | Target::Elements,
+                    _,
+                ) => {}
             }
         }
         for _ in 0..own.unevaluated {
