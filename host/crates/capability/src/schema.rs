@@ -823,6 +823,11 @@ mod tests {
             found.contains("`unevaluatedItems` ask takes more than 16 MiB"),
             "{found}"
         );
+        // An object has room for eleven members also where it has one: each of these is some 700 bytes, and there are 64 000.
+        let deep = (0..100).fold(json!(1), |inner, _| json!({ "a": inner }));
+        let copies = json!({ "allOf": vec![json!({ "default": deep }); 640], "unevaluatedProperties": false });
+        let found = failure(copies).unwrap();
+        assert!(found.contains("takes more than 16 MiB"), "{found}");
         // What tools describe is far from it.
         let base =
             json!({ "properties": { "kind": { "type": "string" }, "name": { "type": "string", "maxLength": 99 } } });

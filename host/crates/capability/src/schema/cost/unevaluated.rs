@@ -4,11 +4,13 @@
 
 use serde_json::Value;
 
-use super::own::{Own, TEXT_BYTES_PER_PART, parts_of, parts_of_text};
+use super::own::{Own, TEXT_BYTES_PER_PART, parts_of_text};
 use super::{Cost, DEPTH_MAX, KEYWORD_BYTES, Part, Target, TooCostly, UNEVALUATED_BYTES_MAX};
 
 /// What a subschema or a keyword takes beside its way, in bytes.
 const PIECE_BYTES: u64 = 128;
+/// What an object that holds anything takes beside its members, in bytes: room for eleven of them, however few it has.
+const OBJECT_BYTES: u64 = 640;
 
 /// Counts what is kept.
 pub(super) struct Kept<'a> {
@@ -69,7 +71,7 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
-    /// `copied` says how many parts of the value of a keyword are copied.
+    /// `copied` says how many bytes of the value of a keyword are copied.
     fn take(&mut self, schema: &Value, way: Way, copied: fn(&str, &Value) -> u64) -> Result<(), TooCostly> {
         if way.level >= DEPTH_MAX {
             return Err(TooCostly::Depth);
@@ -78,8 +80,7 @@ impl<'a> Kept<'a> {
         let (mut pieces, mut copied_bytes) = (1_u64, 0_u64);
         for (keyword, value) in keywords {
             pieces = pieces.saturating_add(1);
-            let bytes = copied(keyword, value).saturating_mul(TEXT_BYTES_PER_PART);
-            copied_bytes = copied_bytes.saturating_add(bytes);
+            copied_bytes = copied_bytes.saturating_add(copied(keyword, value));
         }
         let piece_bytes = way.way_bytes.saturating_add(KEYWORD_BYTES).saturating_add(PIECE_BYTES);
         let bytes = piece_bytes.saturating_mul(pieces).saturating_add(copied_bytes);
@@ -107,20 +108,40 @@ fn copied(keyword: &str, value: &Value) -> u64 {
         | "unevaluatedItems" => 0,
         "properties" | "patternProperties" | "dependentSchemas" => copied_names(keyword, value),
         // Once to compare with, and once for errors.
-        "enum" => parts_of(value).saturating_mul(2),
-        _ => parts_of(value),
+        "enum" => bytes_of(value).saturating_mul(2),
+        _ => bytes_of(value),
     }
 }
 
 /// What is copied where it is asked what a schema evaluated: names of members and patterns for them.
 fn copied_names(keyword: &str, value: &Value) -> u64 {
     match (keyword, value) {
-        ("properties" | "patternProperties" | "dependentSchemas", Value::Object(map)) => map
-            .keys()
-            .map(|name| parts_of_text(name).saturating_add(1))
-            .fold(0, u64::saturating_add),
+        ("properties" | "patternProperties" | "dependentSchemas", Value::Object(map)) => {
+            map.keys().map(|name| bytes_of_part(name)).fold(0, u64::saturating_add)
+        }
         _ => 0,
     }
+}
+
+/// Bytes of a copy of a value.
+fn bytes_of(value: &Value) -> u64 {
+    match value {
+        Value::Array(list) => list.iter().map(bytes_of).fold(bytes_of_part(""), u64::saturating_add),
+        Value::Object(map) if !map.is_empty() => {
+            let member = |(name, value): (&String, &Value)| bytes_of_part(name).saturating_add(bytes_of(value));
+            let members = map.iter().map(member);
+            members.fold(bytes_of_part("").saturating_add(OBJECT_BYTES), u64::saturating_add)
+        }
+        Value::String(text) => bytes_of_part(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => bytes_of_part(""),
+    }
+}
+
+/// Bytes of one part with a text.
+fn bytes_of_part(text: &str) -> u64 {
+    parts_of_text(text)
+        .saturating_add(1)
+        .saturating_mul(TEXT_BYTES_PER_PART)
 }
 
 /// The way to a subschema from the top.
