@@ -823,6 +823,28 @@ mod tests {
             found.contains("`unevaluatedItems` ask takes more than 16 MiB"),
             "{found}"
         );
+        // Two ways from each level to the next, and a name that many bear at the end of all. The last is met first, from where each
+        // leads to the one before.
+        let level = |n: usize| {
+            let next = n + 1;
+            let mut level = json!({ "$dynamicAnchor": format!("n{n}") });
+            if n > 0 {
+                level["properties"] = json!({ "p": { "$ref": format!("#/$defs/n{}", n - 1) } });
+            }
+            if next <= 10 {
+                level["$ref"] = json!(format!("#/$defs/n{next}"));
+                level["$dynamicRef"] = json!(format!("#n{next}"));
+            } else {
+                level["additionalProperties"] = json!({ "$dynamicRef": "#x" });
+            }
+            (format!("n{n}"), level)
+        };
+        let mut defs: serde_json::Map<String, Value> = (0..=10).map(level).collect();
+        defs.insert("x".to_owned(), json!(vec![json!({ "$dynamicAnchor": "x" }); 2_000]));
+        let last = json!({ "properties": { "q": { "$ref": "#/$defs/n10" } } });
+        let all = json!([last, { "$ref": "#/$defs/n0" }]);
+        let found = failure(json!({ "$defs": defs, "allOf": all, "unevaluatedProperties": false })).unwrap();
+        assert!(found.contains("takes more than 16 MiB"), "{found}");
         // An object has room for eleven members also where it has one: each of these is some 700 bytes, and there are 64 000.
         let deep = (0..100).fold(json!(1), |inner, _| json!({ "a": inner }));
         let copies = json!({ "allOf": vec![json!({ "default": deep }); 640], "unevaluatedProperties": false });

@@ -43,7 +43,7 @@ impl<'a> Kept<'a> {
     /// A subschema that is compiled. References lead from it to what is compiled for all.
     fn compile(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
         self.take(schema, way, copied)?;
-        for part in self.cost.parts(schema)?.list {
+        for part in self.parts(schema)? {
             if !matches!(part.target, Target::Referred) {
                 self.compile(part.schema, way.to(part))?;
             }
@@ -54,7 +54,7 @@ impl<'a> Kept<'a> {
     /// A subschema of which is asked what it evaluates.
     fn ask(&mut self, schema: &'a Value, way: Way) -> Result<(), TooCostly> {
         self.take(schema, way, copied_names)?;
-        for part in self.cost.parts(schema)?.list {
+        for part in self.parts(schema)? {
             let (inner, below) = (part.schema, way.to(part));
             match part.target {
                 Target::Referred => self.ask(inner, below)?,
@@ -71,6 +71,21 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
+    /// What a schema applies. Counts also what is read for that: any number of schemas may bear the name that a reference leads to.
+    fn parts(&mut self, schema: &'a Value) -> Result<Vec<Part<'a>>, TooCostly> {
+        let parts = self.cost.parts(schema)?;
+        let followed = u64::try_from(parts.list.len()).unwrap_or(u64::MAX);
+        let read = followed.saturating_add(parts.read);
+        self.spend(read.saturating_mul(TEXT_BYTES_PER_PART))?;
+        Ok(parts.list)
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<(), TooCostly> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(TooCostly::Unevaluated)?;
+        Ok(())
+    }
+
     /// `copied` says how many bytes of the value of a keyword are copied.
     fn take(&mut self, schema: &Value, way: Way, copied: fn(&str, &Value) -> u64) -> Result<(), TooCostly> {
         if way.level >= DEPTH_MAX {
@@ -83,10 +98,7 @@ impl<'a> Kept<'a> {
             copied_bytes = copied_bytes.saturating_add(copied(keyword, value));
         }
         let piece_bytes = way.way_bytes.saturating_add(KEYWORD_BYTES).saturating_add(PIECE_BYTES);
-        let bytes = piece_bytes.saturating_mul(pieces).saturating_add(copied_bytes);
-        let left = self.bytes_left.checked_sub(bytes);
-        self.bytes_left = left.ok_or(TooCostly::Unevaluated)?;
-        Ok(())
+        self.spend(piece_bytes.saturating_mul(pieces).saturating_add(copied_bytes))
     }
 }
 
