@@ -4,6 +4,7 @@
 
 mod capability;
 mod error;
+mod kept;
 mod serials;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use semver::{Version, VersionReq};
 use capability::Binary;
 pub use capability::{Capability, compile_failure};
 pub use error::RegistryError;
+pub use kept::REGISTERED_KEPT_BYTES_MAX;
 pub use serials::Serials;
 
 use crate::imports::{Warning, check_imports};
@@ -67,6 +69,7 @@ impl State {
 pub struct Registry {
     state: Mutex<State>,
     bytes_max: u64,
+    kept_max: kept::KeptMax,
 }
 
 impl Default for Registry {
@@ -74,6 +77,7 @@ impl Default for Registry {
         Self {
             state: Mutex::default(),
             bytes_max: REGISTERED_BYTES_MAX,
+            kept_max: kept::KeptMax::default(),
         }
     }
 }
@@ -196,6 +200,8 @@ impl Registry {
             binaries.add(capability);
         }
         binaries.check(self.bytes_max)?;
+        let there = state.capabilities.values().flat_map(BTreeMap::values);
+        self.kept_max.check(there.chain(admitted.iter().map(|(one, _)| one)))?;
         for (capability, _) in admitted {
             let versions = state.capabilities.entry(capability.entry.id.clone()).or_default();
             versions.insert(capability.entry.version.clone(), Arc::clone(capability));
@@ -225,6 +231,7 @@ impl Registry {
                 serials: state.serials.clone(),
             }),
             bytes_max: self.bytes_max,
+            kept_max: self.kept_max,
         }
     }
 

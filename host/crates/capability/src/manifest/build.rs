@@ -86,7 +86,7 @@ impl Compiler {
                 "capability `{id}`: with those before it, what `unevaluatedProperties` and `unevaluatedItems` in the schemas of this manifest ask takes more than {mib} MiB"
             );
             Failure::new(Code::DocumentInvalid, message)
-                .with_hint("write `additionalProperties` or `items` in their place, or make several manifests")
+                .with_hint("write `additionalProperties` or `items` in their place")
         })?;
         Ok(schemas)
     }

@@ -63,6 +63,11 @@ pub enum RegistryError {
         /// How many there may be.
         bytes_max: u64,
     },
+    /// Its schemas keep too much; with the bound in bytes.
+    #[error(
+        "what `unevaluatedProperties` and `unevaluatedItems` in the schemas of all capabilities ask may take {0} bytes together: there is no room for more"
+    )]
+    FullOfKept(u64),
     /// No such capability.
     #[error("there is no capability `{id}`")]
     Unknown {
@@ -116,7 +121,7 @@ impl From<RegistryError> for Failure {
                 format!("issue the manifest again with `serial` {last} or higher"),
             ),
             RegistryError::Taken { .. } => (Code::DocumentInvalid, "raise `version` in capability.toml".to_owned()),
-            RegistryError::Full | RegistryError::FullOfBytes { .. } => {
+            RegistryError::Full | RegistryError::FullOfBytes { .. } | RegistryError::FullOfKept(_) => {
                 (Code::Unavailable, "remove capabilities that nobody calls".to_owned())
             }
             RegistryError::Unknown { .. } | RegistryError::UnknownVersion { .. } => {

@@ -128,6 +128,42 @@ fn what_the_schemas_of_a_manifest_keep_for_unevaluated_keywords_is_bounded_toget
 }
 
 #[test]
+fn what_all_schemas_keep_for_unevaluated_keywords_has_room_together() {
+    let bytes = component(Shape::Tool, &[]);
+    let asked = json!({ "allOf": vec![json!({ "properties": { "a": true } }); 50], "unevaluatedProperties": false });
+    let of = |serial: u64, version: &str| {
+        signed(
+            serial,
+            vec![entry(&bytes, json!({ "version": version, "input_schema": asked }))],
+        )
+    };
+    let roomy = Registry::default();
+    let admitted = admit(&roomy, &of(3, "1.2.0"), &bytes).unwrap();
+    let one = admitted[0].0.schemas.unevaluated_bytes();
+    assert!(one > 0);
+    let bytes_max = 3 * one - 1;
+    let registry = Registry {
+        kept_max: kept::KeptMax(bytes_max),
+        ..Registry::default()
+    };
+    admit(&registry, &of(1, "1.0.0"), &bytes).unwrap();
+    admit(&registry, &of(2, "1.1.0"), &bytes).unwrap();
+    let expected = format!(
+        "host.unavailable: what `unevaluatedProperties` and `unevaluatedItems` in the schemas of all capabilities ask may take \
+         {bytes_max} bytes together: there is no room for more\nhint: remove capabilities that nobody calls"
+    );
+    assert_eq!(admit(&registry, &of(3, "1.2.0"), &bytes).unwrap_err(), expected);
+    let full = RegistryError::FullOfKept(bytes_max);
+    assert_eq!(registry.adopt(&of(3, "1.2.0"), &roomy), Err(full.clone()));
+    assert_eq!(registry.renewed(|_| true).adopt(&of(3, "1.2.0"), &roomy), Err(full));
+    // What is there already takes no more room, nor does what keeps nothing.
+    admit(&registry, &of(3, "1.1.0"), &bytes).unwrap();
+    admit(&registry, &signed(3, versions(&bytes, &["2.0.0"])), &bytes).unwrap();
+    assert!(registry.remove(&"probe".parse().unwrap(), &"1.0.0".parse().unwrap()));
+    assert_eq!(registry.adopt(&of(3, "1.2.0"), &roomy), Ok(true));
+}
+
+#[test]
 fn another_component_than_the_one_named() {
     let named = component(Shape::Tool, &[]);
     let given = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
