@@ -1,15 +1,17 @@
 //! Every key of `[serve.rates]`: what it limits is refused beyond it, with the name of the limit, and goes through where the
 //! key says more. What several servers count together is in `rates_shared`.
 
-use aral_contract::Digest;
+use aral_contract::{Digest, metric};
 use serde_json::{Value, json};
 
+use super::metrics::{metrics, number};
+use super::reload::until;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
-use crate::support::mcp::{NEWEST, ask_newest, newest};
+use crate::support::mcp::{self, NEWEST, ask_newest, newest};
 use crate::support::server::{Server, desk};
 use crate::support::setup;
-use crate::support::wire::Reply;
+use crate::support::wire::{Reply, request};
 
 const ECHO: &str = "runtime-echo-tool";
 const KEY: &str = "aral_a-key-of-the-tests";
@@ -227,6 +229,46 @@ fn the_cost_of_a_capability_is_put_aside_and_given_back() {
             .contains("cost = { …, burst = 10 }"),
         "{problem}"
     );
+}
+
+/// One call at a time, and a capability may cost what one call does.
+fn one_call() -> Desk {
+    let desk = limited(json!({ "cost": { "per_minute": 1, "burst": 10 } }), |config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+        config["runtime"] = json!({ "concurrent_calls_max": 1, "waiting_calls_max": 8, "wait_ms": 60_000 });
+        config["policy"]["price"] = json!({ "call_micro": 10 });
+        config["policy"]["agent"]["cost_per_hour_micro"] = json!(1_u64 << 40);
+    });
+    desk.component(&RUNTIME_SLEEP.bytes());
+    desk.manifest(&[setup::entry(RUNTIME_ECHO_TOOL), setup::entry(RUNTIME_SLEEP)]);
+    desk
+}
+
+#[test]
+fn a_call_that_is_given_up_costs_others_something_only_if_its_guest_ran() {
+    let desk = one_call();
+    let server = Server::start(&desk);
+    let mut params = mcp::call("runtime-sleep", json!({ "input": { "wait_ms": 25_000 } }));
+    params["_meta"] = json!({ "progressToken": 1 });
+    let mut running = mcp::send_newest(server.address(), &[], "tools/call", params);
+    assert_eq!(running.head().expect("an answer").status, 200);
+    while running.event().expect("news")["params"]["message"] != "running" {}
+
+    let load = |series: &str| number(&metrics(&desk), series);
+    let mut waiting = server.wire();
+    let fields = [("Content-Type", "application/json")];
+    waiting.send(&request("POST", &format!("/v1/invoke/{ECHO}"), &fields, "1"));
+    until("a call waits for the place", || load(metric::CALLS_WAITING.name) > 0.0);
+    assert_refused(&call(&server, 1, ECHO, &[]), "cost");
+    drop(waiting);
+    until("it waits no longer", || load(metric::CALLS_WAITING.name) == 0.0);
+
+    drop(running);
+    until("the place is free", || load(metric::CALLS_RUNNING.name) == 0.0);
+    until("what only waited is given back", || {
+        call(&server, 1, ECHO, &[]).status == 200
+    });
+    assert_refused(&call(&server, 1, "runtime-sleep", &[]), "cost");
 }
 
 /// Two calls of a tool pass this limit.

@@ -199,7 +199,7 @@ impl Call {
             .shared
             .dispatcher
             .invoke_watched(&self.caller.session, request, &stage, until);
-        self.reservation.begin();
+        self.reservation.begin(stage.subscribe());
         let most = bounds::ms(handler_ms).saturating_add(bounds::TELL);
         let answer = match tokio::time::timeout(most, call).await {
             Ok(outcome) => {

@@ -1,20 +1,26 @@
 //! What a call can cost, put aside under the limit of its capability until it is known what it did cost.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use aral_orchestration::dispatch::Stage;
+use tokio::sync::watch;
 
 use super::charge::Charge;
 use super::{Limits, Place};
 
-/// Cost that is put aside. What was not used is given back when this is dropped: all of it before the call begins, nothing
-/// once it has begun, until it is known what it cost. A caller who gives a call up pays what it could have cost.
+/// Cost that is put aside. What was not used is given back when this is dropped: all of it while the guest does not run,
+/// nothing once it does, until it is known what it cost. A caller who gives up a call whose guest runs pays what it could have
+/// cost; one who only waited has used nothing that others pay for.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     limits: Arc<Limits>,
     /// None: the call costs nothing.
     aside: Option<(Charge, Place)>,
-    cost_micro: AtomicU64,
+    /// How far the call has come.
+    stage: OnceLock<watch::Receiver<Stage>>,
+    /// What it cost, once it has ended.
+    cost_micro: OnceLock<u64>,
 }
 
 impl Reservation {
@@ -22,26 +28,37 @@ impl Reservation {
         Arc::new(Self {
             limits: Arc::clone(limits),
             aside,
-            cost_micro: AtomicU64::new(0),
+            stage: OnceLock::new(),
+            cost_micro: OnceLock::new(),
         })
     }
 
-    /// The call begins.
-    pub(crate) fn begin(&self) {
-        self.cost_micro.store(u64::MAX, Ordering::Release);
+    /// The call begins, and is told here how far it comes.
+    pub(crate) fn begin(&self, stage: watch::Receiver<Stage>) {
+        let _begins_once = self.stage.set(stage);
     }
 
     /// The call ended, and cost so much.
     pub(crate) fn settle(&self, cost_micro: u64) {
-        self.cost_micro.store(cost_micro, Ordering::Release);
+        let _ends_once = self.cost_micro.set(cost_micro);
+    }
+
+    /// What is not given back.
+    fn used_micro(&self) -> u64 {
+        let runs = |stage: &watch::Receiver<Stage>| *stage.borrow() == Stage::Running;
+        match self.cost_micro.get() {
+            Some(cost) => *cost,
+            None if self.stage.get().is_some_and(runs) => u64::MAX,
+            None => 0,
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let Some((charge, place)) = self.aside else { return };
-        let cost = u32::try_from(*self.cost_micro.get_mut()).unwrap_or(u32::MAX);
-        if let Some(amount) = NonZeroU32::new(charge.amount.get().saturating_sub(cost)) {
+        let used = u32::try_from(self.used_micro()).unwrap_or(u32::MAX);
+        if let Some(amount) = NonZeroU32::new(charge.amount.get().saturating_sub(used)) {
             self.limits.give_back(Charge { amount, ..charge }, place);
         }
     }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use aral_orchestration::dispatch::Stage;
+use tokio::sync::watch;
+
 use super::model::Nowhere;
 use super::*;
 use crate::tests::Hand;
@@ -124,26 +127,29 @@ fn the_cost_of_a_call_is_put_aside_and_settled() {
         "what costs nothing"
     );
 
-    // Ends how, and how many more fit beside it.
-    let beside = |end: fn(&Reservation)| {
+    // How far it comes and what it cost, if anybody knows, and how many more fit beside it.
+    let beside = |stage: Option<Stage>, cost: Option<u64>| {
         let (limits, _) = start();
         let taken = ask(&limits, &who).unwrap();
         let reservation = Reservation::new(&limits, taken.cost);
-        end(&reservation);
+        if let Some(stage) = stage {
+            let told = watch::Sender::new(Stage::default());
+            reservation.begin(told.subscribe());
+            told.send_replace(stage);
+        }
+        if let Some(cost) = cost {
+            reservation.settle(cost);
+        }
         drop(reservation);
         passed(&limits, &Who("b", None, "y", Some(("echo", 10)))).0
     };
-    assert_eq!(beside(|_| {}), 10, "it never began");
-    assert_eq!(beside(Reservation::begin), 6, "it was given up");
-    let settled = beside(|reservation| {
-        reservation.begin();
-        reservation.settle(10);
-    });
-    assert_eq!(settled, 9, "it cost less");
-    let dearer = beside(|reservation| {
-        reservation.begin();
-        reservation.settle(1000);
-    });
+    assert_eq!(beside(None, None), 10, "it never began");
+    for stage in [Stage::Waiting, Stage::Preparing] {
+        assert_eq!(beside(Some(stage), None), 10, "it was given up while {stage}");
+    }
+    assert_eq!(beside(Some(Stage::Running), None), 6, "it was given up");
+    assert_eq!(beside(Some(Stage::Running), Some(10)), 9, "it cost less");
+    let dearer = beside(Some(Stage::Running), Some(1000));
     assert_eq!(dearer, 6, "it cost more than was put aside");
 
     let (limits, _) = start();

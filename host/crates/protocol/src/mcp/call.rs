@@ -98,7 +98,7 @@ impl Caller {
             trace: Some(&self.context),
         };
         if let Some(reservation) = &self.reservation {
-            reservation.begin();
+            reservation.begin(stage.subscribe());
         }
         let outcome = self
             .toolbox
