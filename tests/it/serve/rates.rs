@@ -271,6 +271,23 @@ fn a_call_that_is_given_up_costs_others_something_only_if_its_guest_ran() {
     assert_refused(&call(&server, 1, "runtime-sleep", &[]), "cost");
 }
 
+#[test]
+fn a_body_that_does_not_come_keeps_nobody_from_a_capability() {
+    let server = Server::start(&one_call());
+    let mut slow = server.wire();
+    let fields = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", "1"),
+        ("Expect", "100-continue"),
+    ];
+    slow.send(&request("POST", &format!("/v1/invoke/{ECHO}"), &fields, ""));
+    // It is told so once the server waits for the body.
+    assert_eq!(slow.head().expect("an answer").status, 100);
+    assert_eq!(call(&server, 1, ECHO, &[]).status, 200);
+    slow.send("1");
+    assert_refused(&slow.reply(), "cost");
+}
+
 /// Two calls of a tool pass this limit.
 fn two_tools(limit: &str) -> Desk {
     limited(json!({ limit: { "per_minute": 1, "burst": 20 } }), |config| {

@@ -1,6 +1,7 @@
 //! Reads the body of a request, at most so long and at most so slowly.
 
 use axum::body::Body;
+use axum::extract::Request;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -33,6 +34,13 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds) -> Re
             Err(Problem::request(StatusCode::REQUEST_TIMEOUT, message).closing())
         }
     }
+}
+
+/// The same request, once all of its body is there.
+pub(crate) async fn arrived(request: Request, bounds: &Bounds) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = read(&parts.headers, body, bounds).await?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 /// Only JSON is taken, and only if the request says so: what a page can send without asking says something else.

@@ -13,6 +13,7 @@ use super::charge::Refused;
 use super::fields::{self, Told};
 use super::{Asked, Call, Reservation, Stopped};
 use crate::authenticate::{Guessed, Shown};
+use crate::body;
 use crate::caller::Caller;
 use crate::door::{Door, Peer};
 use crate::invoke::Versions;
@@ -68,6 +69,13 @@ pub(crate) async fn callers(
     let call = wanted
         .as_ref()
         .and_then(|(id, version)| call(door, &caller, id, version.as_ref()));
+    // What is put aside is kept from others, so that it does not wait for a body. Of a message and of what is signed it is there already.
+    if call.is_some() && body::check_json(request.headers()).is_ok() {
+        request = match body::arrived(request, &door.shared.bounds).await {
+            Ok(request) => request,
+            Err(problem) => return problem.into_response(),
+        };
+    }
     let persona = &caller.session.persona().body;
     let asked = Asked {
         address: peer.address(),
