@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -27,6 +28,9 @@ use crate::streams::{Piece, Stream, Streams};
 /// What may come of the bodies of one request, and of all of a connection, before anybody reads it.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// How long a connection that ends may have nothing under way until its other end knows of that.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves until the other side leaves, is too slow, takes back too much, got its last answer, or the server stops.
 pub(crate) async fn serve<T>(stream: T, peer: Peer, answers: Answers, mut stop: Stop)
@@ -57,14 +61,14 @@ where
         () = streams.expired() => return tracing::debug!(peer = %peer.0, "too slow, idle for too long, or too many requests taken back"),
         // Its last answer is on the way.
         () = streams.ended() => {}
-        () = stop.stopped() => if streams.is_idle() {
-            return;
-        },
+        () = stop.stopped() => {}
     }
+    // Also where nothing is under way: whoever has just sent a request learns whether it was taken (RFC 9113, section 6.8).
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = &mut connection => told(ended),
         () = streams.expired() => tracing::debug!(peer = %peer.0, "too slow"),
+        () = streams.rested(FAREWELL) => tracing::debug!(peer = %peer.0, "does not say that it knows of the end"),
     }
 }
 

@@ -113,10 +113,18 @@ impl Streams {
             .unwrap_or(Duration::MAX)
     }
 
-    /// Whether nothing is under way, so that nobody misses the connection.
-    pub(crate) fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.open.is_empty() && state.begun.is_none()
+    /// Ends once nothing has been under way for so long, from now on.
+    pub(crate) async fn rested(&self, time: Duration) {
+        let now = Instant::now();
+        let left = || {
+            let state = self.lock();
+            if state.open.is_empty() && state.begun.is_none() {
+                time.saturating_sub(state.idle_since.max(now).elapsed())
+            } else {
+                Duration::MAX
+            }
+        };
+        passed(time, left).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -299,6 +307,25 @@ mod tests {
         // A byte now and then does not help.
         reading.received(&[0]);
         assert!(expires_within(&reading, 20).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_know_of_the_end_is_waited_for_while_something_is_under_way() {
+        let time = Duration::from_millis(100);
+        let rests = async |streams: &Streams, ms| {
+            let rested = tokio::time::timeout(Duration::from_millis(ms), streams.rested(time));
+            rested.await.is_ok()
+        };
+        let streams = streams();
+        tokio::time::sleep(time * 2).await;
+        assert!(!rests(&streams, 90).await, "what was before does not count");
+        assert!(rests(&streams, 110).await);
+        let stream = streams.begin();
+        assert!(!rests(&streams, 10_000).await, "a request came all the same");
+        drop(stream);
+        assert!(rests(&streams, 110).await);
+        streams.received(&[0; 30]);
+        assert!(!rests(&streams, 10_000).await, "one begins to come");
     }
 
     #[tokio::test(start_paused = true)]

@@ -392,3 +392,50 @@ async fn the_end_of_the_server_lets_requests_end() {
         .unwrap()
         .unwrap();
 }
+
+/// The next frame: its type, its flags, and what is in it; none: the connection has ended.
+async fn frame(stream: &mut Stream) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], payload))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_nothing_is_under_way_is_told_that_the_server_ends() {
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const ACK: u8 = 1;
+    for answers in [true, false] {
+        let (authority, it) = start(Bounds::default()).await;
+        let mut stream = raw(&authority, &it).await;
+        loop {
+            let (kind, flags, _) = frame(&mut stream).await.unwrap();
+            if (kind, flags) == (SETTINGS, ACK) {
+                break;
+            }
+        }
+        let _told = it.stop.send(());
+        let mut reasons = Vec::new();
+        while let Some((kind, flags, payload)) = frame(&mut stream).await {
+            match kind {
+                PING if answers && flags != ACK => {
+                    let pong = [&[0, 0, 8, PING, ACK, 0, 0, 0, 0][..], &payload].concat();
+                    stream.write_all(&pong).await.unwrap();
+                }
+                GOAWAY => reasons.push(payload[4..8].to_vec()),
+                _ => {}
+            }
+        }
+        assert!(!reasons.is_empty(), "{answers}");
+        assert!(reasons.iter().all(|reason| *reason == [0; 4]), "{reasons:?}");
+        // Well before the time that what is under way has.
+        tokio::time::timeout(Duration::from_secs(10), it.task)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
