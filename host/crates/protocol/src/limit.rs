@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use aral_contract::id::{CallerName, PersonaId, TierName};
 use aral_contract::{AuditSink, CapabilityId, Clock};
+use tracing::Instrument as _;
 
 pub(crate) use admit::{callers, strangers};
 pub(crate) use fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
@@ -84,8 +85,8 @@ enum Place {
 #[derive(Debug)]
 struct Taken {
     levels: Vec<Level>,
-    /// What is put aside for the cost of the call, and where.
-    cost: Option<(Charge, Place)>,
+    /// What is put aside for the cost of the call.
+    reservation: Arc<Reservation>,
 }
 
 /// Why a request may not go on.
@@ -194,18 +195,53 @@ impl Limits {
     }
 
     /// Counts a request of a caller under all its limits, or under none.
-    async fn take(&self, asked: &Asked<'_>) -> Result<Taken, Stopped> {
-        let mut charges = self.charges(asked);
+    async fn take(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Taken, Stopped> {
+        let charges = self.charges(asked);
         if let Some(shared) = &self.shared {
             // This process has counted the address for itself already; here all servers count it together.
-            charges.push(self.address(asked.address));
-            match (shared.take(&charges).await, shared.when_down()) {
-                (Ok(verdict), _) => return taken(verdict, &charges, Place::Shared),
+            let mut together = charges.clone();
+            together.push(self.address(asked.address));
+            match (self.take_shared(shared, together).await, shared.when_down()) {
+                (Ok(taken), _) => return taken,
                 (Err(Down), WhenDown::Refuse) => return Err(Stopped::Down),
-                (Err(Down), WhenDown::Local) => drop(charges.pop()),
+                (Err(Down), WhenDown::Local) => {}
             }
         }
-        taken(self.callers.take(&charges), &charges, Place::Here)
+        self.taken(self.callers.take(&charges), &charges, Place::Here)
+    }
+
+    /// In a task of its own: the server counts also for a request that goes away before the answer comes, and what is put aside for it
+    /// is given back then.
+    async fn take_shared(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        charges: Vec<Charge>,
+    ) -> Result<Result<Taken, Stopped>, Down> {
+        let (limits, shared) = (Arc::clone(self), Arc::clone(shared));
+        let asking = async move {
+            let verdict = shared.take(&charges).await;
+            verdict.map(|verdict| limits.taken(verdict, &charges, Place::Shared))
+        };
+        match tokio::spawn(asking.in_current_span()).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::error!(%error, "the shared limits were not asked");
+                Err(Down)
+            }
+        }
+    }
+
+    fn taken(self: &Arc<Self>, verdict: Verdict, charges: &[Charge], place: Place) -> Result<Taken, Stopped> {
+        match verdict {
+            Verdict::Refused(refused) => Err(Stopped::Refused(refused)),
+            Verdict::Passed(levels) => {
+                let cost = charges.iter().find(|charge| charge.key.limit == Limit::Cost);
+                Ok(Taken {
+                    levels,
+                    reservation: Reservation::new(self, cost.map(|charge| (*charge, place))),
+                })
+            }
+        }
     }
 
     /// Gives back what was put aside and not used.
@@ -266,19 +302,6 @@ impl Limits {
             (Limit::Persona, Some(tier), _) => format!("[serve.rates.tiers]: {tier}"),
             (Limit::Capability, _, Some(id)) => format!("[serve.rates.capabilities]: {id}"),
             (limit, _, _) => format!("[serve.rates]: {}", limit.as_str()),
-        }
-    }
-}
-
-fn taken(verdict: Verdict, charges: &[Charge], place: Place) -> Result<Taken, Stopped> {
-    match verdict {
-        Verdict::Refused(refused) => Err(Stopped::Refused(refused)),
-        Verdict::Passed(levels) => {
-            let cost = charges.iter().find(|charge| charge.key.limit == Limit::Cost);
-            Ok(Taken {
-                levels,
-                cost: cost.map(|charge| (*charge, place)),
-            })
         }
     }
 }

@@ -11,7 +11,7 @@ use semver::VersionReq;
 
 use super::charge::Refused;
 use super::fields::{self, Told};
-use super::{Asked, Call, Reservation, Stopped};
+use super::{Asked, Call, Stopped};
 use crate::authenticate::{Guessed, Shown};
 use crate::body;
 use crate::caller::Caller;
@@ -90,8 +90,7 @@ pub(crate) async fn callers(
             if let Some(shown) = request.extensions_mut().remove::<Shown>() {
                 shown.record(door, peer, &caller);
             }
-            let reservation = Reservation::new(limits, taken.cost);
-            request.extensions_mut().insert(reservation);
+            request.extensions_mut().insert(taken.reservation);
             let mut response = next.run(request).await;
             Told::passed(&taken.levels).with(&mut response);
             response

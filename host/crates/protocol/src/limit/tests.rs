@@ -27,7 +27,7 @@ struct Who(
     Option<(&'static str, u64)>,
 );
 
-fn ask(limits: &Limits, who: &Who) -> Result<Taken, Stopped> {
+fn ask(limits: &Arc<Limits>, who: &Who) -> Result<Taken, Stopped> {
     let Who(persona, tier, caller, call) = who;
     let capability = call.map(|(id, _)| id.parse().unwrap());
     let tier = tier.map(|tier| tier.parse().unwrap());
@@ -45,10 +45,12 @@ fn ask(limits: &Limits, who: &Who) -> Result<Taken, Stopped> {
 }
 
 /// How many of these pass, and which limit stops the rest.
-fn passed(limits: &Limits, who: &Who) -> (usize, Option<Limit>) {
+fn passed(limits: &Arc<Limits>, who: &Who) -> (usize, Option<Limit>) {
+    // What is put aside stays so meanwhile.
+    let mut taken = Vec::new();
     for count in 0..1000 {
         match ask(limits, who) {
-            Ok(_) => {}
+            Ok(one) => taken.push(one),
             Err(Stopped::Refused(refused)) => return (count, Some(refused.level.limit)),
             Err(Stopped::Down) => panic!("there is no server"),
         }
@@ -130,8 +132,7 @@ fn the_cost_of_a_call_is_put_aside_and_settled() {
     // How far it comes and what it cost, if anybody knows, and how many more fit beside it.
     let beside = |stage: Option<Stage>, cost: Option<u64>| {
         let (limits, _) = start();
-        let taken = ask(&limits, &who).unwrap();
-        let reservation = Reservation::new(&limits, taken.cost);
+        let reservation = ask(&limits, &who).unwrap().reservation;
         if let Some(stage) = stage {
             let told = watch::Sender::new(Stage::default());
             reservation.begin(told.subscribe());

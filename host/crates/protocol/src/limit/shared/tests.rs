@@ -5,19 +5,25 @@ mod services;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use super::super::model::Nowhere;
+use super::super::{Asked, Call, Limits};
 use super::*;
 
-async fn start(address: &str, prefix: &str, timeout_ms: u64) -> Shared {
-    let options = RedisOptions {
+fn options(address: &str, prefix: &str, timeout_ms: u64) -> RedisOptions {
+    RedisOptions {
         url: address.parse().unwrap(),
         password: None,
         ca_pem: None,
         prefix: prefix.parse().unwrap(),
         timeout_ms,
         when_down: WhenDown::Refuse,
-    };
+    }
+}
+
+async fn start(address: &str, prefix: &str, timeout_ms: u64) -> Shared {
+    let options = options(address, prefix, timeout_ms);
     let recorder = Recorder {
         clock: Arc::new(aral_runtime::SystemClock::new()),
         sink: Arc::new(Nowhere),
@@ -25,8 +31,8 @@ async fn start(address: &str, prefix: &str, timeout_ms: u64) -> Shared {
     Shared::start(options, recorder).await.unwrap()
 }
 
-/// The first word of the next command; none: no command comes.
-async fn command(stream: &mut BufReader<TcpStream>) -> Option<String> {
+/// The words of the next command; none: no command comes.
+async fn command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok()?;
     let count: usize = line.trim_end().strip_prefix('*')?.parse().ok()?;
@@ -39,7 +45,7 @@ async fn command(stream: &mut BufReader<TcpStream>) -> Option<String> {
         stream.read_exact(&mut word).await.ok()?;
         words.push(String::from_utf8_lossy(&word).trim_end().to_owned());
     }
-    words.into_iter().next()
+    Some(words)
 }
 
 /// Answers one script, and then begins an answer that nobody asked for and that has no end. Ends once nobody takes it.
@@ -48,7 +54,7 @@ async fn flood(listener: TcpListener) {
     let mut stream = BufReader::new(stream);
     loop {
         let command = command(&mut stream).await.unwrap();
-        let is_script = command == "EVALSHA";
+        let is_script = command[0] == "EVALSHA";
         let answer = if is_script {
             "*4\r\n:1\r\n:0\r\n:0\r\n:0\r\n"
         } else {
@@ -75,4 +81,68 @@ async fn what_nobody_asked_for_is_not_taken_for_ever_where_nobody_asks() {
     let ended = tokio::time::timeout(Duration::from_secs(60), server).await;
     ended.expect("the connection is given up").unwrap();
     assert!(shared.link.is_down());
+}
+
+/// Answers everything, and the first script about a cost only once it may. Ends with how much the next one takes.
+async fn hold(listener: TcpListener, asked: oneshot::Sender<()>, may_answer: oneshot::Receiver<()>) -> String {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut first = Some((asked, may_answer));
+    loop {
+        let command = command(&mut stream).await.unwrap();
+        let mut answer = "+OK\r\n".to_owned();
+        if command[0] == "EVALSHA" {
+            let count: usize = command[2].parse().unwrap();
+            let (keys, arguments) = command[3..].split_at(count);
+            let cost = keys.iter().position(|key| key.contains(":cost:"));
+            match (cost, first.take()) {
+                (Some(_), Some((asked, may_answer))) => {
+                    asked.send(()).unwrap();
+                    may_answer.await.unwrap();
+                }
+                (Some(index), None) => return arguments[index * 2].clone(),
+                (None, untouched) => first = untouched,
+            }
+            answer = format!("*{}\r\n{}", count + 3, ":0\r\n".repeat(count + 3));
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_aside_for_a_request_that_went_away_before_the_answer_is_given_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("redis://{}", listener.local_addr().unwrap());
+    let (asked, is_asked) = oneshot::channel();
+    let (answer, may_answer) = oneshot::channel();
+    let server = tokio::spawn(hold(listener, asked, may_answer));
+    let clock: Arc<dyn Clock> = Arc::new(aral_runtime::SystemClock::new());
+    let sink: Arc<dyn AuditSink> = Arc::new(Nowhere);
+    let options = options(&address, "{aral}:gone", 60_000);
+    let limits = Limits::start(Rates::default(), Some(options), &clock, &sink).await;
+    let limits = Arc::new(limits.unwrap());
+    let request = {
+        let limits = Arc::clone(&limits);
+        tokio::spawn(async move {
+            let capability = "echo".parse().unwrap();
+            let asked = Asked {
+                address: "192.0.2.1".parse().unwrap(),
+                caller: &"x".parse().unwrap(),
+                persona: &"a".parse().unwrap(),
+                tier: None,
+                call: Some(Call {
+                    capability: &capability,
+                    cost_micro_max: 40,
+                }),
+            };
+            limits.take(&asked).await.is_ok()
+        })
+    };
+    is_asked.await.unwrap();
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    answer.send(()).unwrap();
+    let taken = tokio::time::timeout(Duration::from_secs(60), server).await;
+    let all = limits.rates.cost.interval_ns() * 40;
+    assert_eq!(taken.expect("it is given back").unwrap(), format!("-{all}"));
 }
