@@ -22,8 +22,8 @@ use crate::openapi;
 use crate::places::Places;
 use crate::protected::Resource;
 use crate::receipts::Receipts;
-use crate::stage::{Current, Stage};
-use crate::tls::{self, TlsReloader};
+use crate::stage::{Current, Reread, Stage};
+use crate::tls::{self, Fresh, TlsReloader};
 use crate::token::Issuers;
 
 /// Where the server listens, and what it bears.
@@ -188,13 +188,14 @@ impl Prepared {
     /// was not told of before. All of it is on record, too.
     pub fn commit(self) -> Vec<String> {
         let Self { handle, mut stage } = self;
-        let mut left_out = std::mem::take(&mut stage.left_out);
+        let Reread { fresh, mut left_out } = std::mem::take(&mut stage.reread);
         handle.places.resize(bounds::size(stage.bounds().connections_max));
         stage.shared.rebound();
         let before = &handle.current.stage().shared;
         if stage.shared.limits.has_other_credentials(&before.limits) {
             left_out.push(stage.shared.tell_old_credentials().to_owned());
         }
+        fresh.into_iter().for_each(Fresh::take);
         handle.current.replace(stage);
         left_out
     }

@@ -13,15 +13,14 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::tls::{Late, Tls, TlsOptions, tell_refused};
+use crate::tls::{Fresh, Late, Tls, TlsOptions, tell_refused};
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
 pub(crate) struct Stage {
     pub(crate) shared: Arc<Shared>,
     pub(crate) doors: Vec<Arc<Door>>,
-    /// What of the files it was made without, for whoever had it made.
-    pub(crate) left_out: Vec<String>,
+    pub(crate) reread: Reread,
     routers: Vec<Router>,
 }
 
@@ -44,12 +43,12 @@ impl Stage {
         before: Option<&Self>,
     ) -> Result<Self, BindError> {
         let late = if before.is_some() { Late::LeftOut } else { Late::Refused };
-        let mut left_out = Vec::new();
+        let mut reread = Reread::default();
         let doors = listeners.into_iter().zip(addresses).enumerate();
         let doors = doors.map(|(index, (listener, address))| {
             let held = before.and_then(|stage| stage.tls(index));
             let tls = listener.tls.clone();
-            let tls = tls.map(|tls| secure(tls, *address, &shared, late, held, &mut left_out));
+            let tls = tls.map(|tls| secure(tls, *address, &shared, late, held, &mut reread));
             let (address, shared) = (*address, Arc::clone(&shared));
             tls.transpose().map(|tls| {
                 Arc::new(Door {
@@ -63,7 +62,7 @@ impl Stage {
         Ok(Self {
             routers: doors.iter().map(router::router).collect(),
             doors,
-            left_out,
+            reread,
             shared,
         })
     }
@@ -83,33 +82,47 @@ impl Stage {
     }
 }
 
-/// TLS of a listener. Files that are not taken keep no configuration from holding that may revoke something: where no line says that
-/// they are others, it goes on with what it has, and somebody is told: in the log, on record, and whoever had it
-/// made.
+/// What reading files of TLS again came to.
+#[derive(Default)]
+pub(crate) struct Reread {
+    /// What holds once the configuration does.
+    pub(crate) fresh: Vec<Fresh>,
+    /// What was not taken, for whoever had it read.
+    pub(crate) left_out: Vec<String>,
+}
+
+/// TLS of a listener. Where no line says that its files are others, it is the one of before: what is taken there meanwhile is not undone
+/// by what was read earlier. Files that are not taken keep no configuration from holding that may revoke something: the listener goes
+/// on with what it has, and somebody is told: in the log, on record, and whoever had it made.
 fn secure(
     options: TlsOptions,
     address: SocketAddr,
     shared: &Shared,
     late: Late,
     held: Option<Arc<Tls>>,
-    left_out: &mut Vec<String>,
+    reread: &mut Reread,
 ) -> Result<Arc<Tls>, BindError> {
-    let is_same = held.as_deref().is_some_and(|tls| tls.is_of(&options));
-    let opened = Tls::open(options, shared.clock(), late, held.as_deref());
-    match (opened, held.filter(|_| is_same)) {
-        (Ok(tls), _) => Ok(Arc::new(tls)),
-        (Err(error), Some(tls)) => {
-            tell_refused(shared, address, &error);
-            let why = chain(&error);
-            left_out.push(format!(
-                "the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}"
-            ));
+    match held {
+        Some(tls) if tls.is_of(&options) => {
+            match tls.read_again() {
+                Ok(fresh) => reread.fresh.push(fresh),
+                Err(error) => {
+                    tell_refused(shared, address, &error);
+                    let why = chain(&error);
+                    reread.left_out.push(format!(
+                        "the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}"
+                    ));
+                }
+            }
             Ok(tls)
         }
-        (Err(source), None) => Err(BindError::Tls {
-            address,
-            source: Box::new(source),
-        }),
+        held => {
+            let opened = Tls::open(options, shared.clock(), late, held.as_deref());
+            opened.map(Arc::new).map_err(|source| BindError::Tls {
+                address,
+                source: Box::new(source),
+            })
+        }
     }
 }
 

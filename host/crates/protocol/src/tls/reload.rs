@@ -54,6 +54,19 @@ impl Tls {
         })
     }
 
+    /// Reads the files again. Nothing changes yet.
+    pub(crate) fn read_again(self: &Arc<Self>) -> Result<Fresh, TlsError> {
+        // First of all: what somebody takes from here on may be newer than what is read here.
+        let before = self.settings();
+        let files = Files::read(&self.options)?;
+        let after = Settings::make(&self.options, &files, &self.clock, Late::LeftOut, Some(&before))?;
+        Ok(Fresh {
+            tls: Arc::clone(self),
+            before,
+            after: Arc::new(after),
+        })
+    }
+
     /// Whether it is made from these files.
     pub(crate) fn is_of(&self, options: &TlsOptions) -> bool {
         self.options == *options
@@ -97,6 +110,20 @@ impl Tls {
             return false;
         };
         verifier.verify_client_cert(own, rest, now).is_ok()
+    }
+}
+
+/// Files of a listener that were read again and do not hold yet.
+pub(crate) struct Fresh {
+    tls: Arc<Tls>,
+    before: Arc<Settings>,
+    after: Arc<Settings>,
+}
+
+impl Fresh {
+    /// They hold from now on, unless others were taken since they were read: those may revoke what these do not.
+    pub(crate) fn take(self) {
+        let _in_force_before = self.tls.now.compare_and_swap(&self.before, self.after);
     }
 }
 

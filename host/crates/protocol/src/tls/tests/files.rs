@@ -249,6 +249,30 @@ async fn files_of_one_listener_keep_no_other_from_revoking() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_revoked_while_a_configuration_was_prepared_stays_so() {
+    let (authority, other) = (Authority::new("root"), Authority::new("other"));
+    let it = start_two([&authority, &other]).await;
+    let pair = authority.client(2, vec![SanType::URI("spiffe://example/agent".try_into().unwrap())]);
+    let peer = Peer::new(&authority, Some(&pair));
+    let get = async || {
+        let answer = peer.get(it.address, "/v1/capabilities", None).await;
+        answer.map(|answer| answer.status.as_u16())
+    };
+    assert_eq!(get().await, Some(200));
+    let prepared = it.prepare(|_| ()).unwrap();
+    authority.write("revoked.pem", authority.revoked(&[2], 2100));
+    it.reloader.reload().unwrap();
+    assert!(prepared.commit().is_empty());
+    assert_eq!(get().await, None);
+
+    authority.write("revoked.pem", authority.revoked(&[], 2100));
+    let prepared = it.prepare(|_| ()).unwrap();
+    assert_eq!(get().await, None, "it does not hold yet");
+    assert!(prepared.commit().is_empty());
+    assert_eq!(get().await, Some(200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_a_line_names_anew_are_taken_or_nothing_is() {
     let (one, other) = (Authority::new("one"), Authority::new("other"));
     let it = start_two([&one, &other]).await;
