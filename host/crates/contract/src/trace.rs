@@ -122,7 +122,9 @@ impl Sampling {
     /// Nothing is kept here; who kept the trace so far is believed.
     pub const PASS: Self = Self(None);
     /// Every trace is kept.
-    pub const ALL: Self = Self(Some(1 << 63));
+    pub const ALL: Self = Self(Some(Self::WHOLE));
+    /// All traces, as a number.
+    pub const WHOLE: u64 = 1 << 63;
 
     /// The part of all traces that is kept, from 0 to 1; none: not such a number.
     #[expect(
@@ -134,7 +136,12 @@ impl Sampling {
     pub fn ratio(ratio: f64) -> Option<Self> {
         (0.0..=1.0)
             .contains(&ratio)
-            .then_some(Self(Some((ratio * (1u64 << 63) as f64) as u64)))
+            .then_some(Self(Some((ratio * Self::WHOLE as f64) as u64)))
+    }
+
+    /// The part that is kept, as so many of [`Sampling::WHOLE`]; none: whoever asks decides.
+    pub fn part(self) -> Option<u64> {
+        self.0
     }
 
     /// The context with the decision whether its spans are kept.
@@ -146,8 +153,8 @@ impl Sampling {
         }
     }
 
-    /// Whether a trace is kept. Whoever asks can say that it is not (`asked`), never that it is: a stranger must not fill the
-    /// collector.
+    /// Whether a trace is kept. Whoever asks can say that it is not (`asked`), not that it is. But whoever chooses the name
+    /// chooses one that is kept if they want to: where strangers name traces, somebody has to count them.
     fn keeps(self, trace: TraceId, asked: Option<bool>) -> bool {
         let Some(below) = self.0 else {
             return asked == Some(true);

@@ -336,7 +336,7 @@ impl Gate {
 
 /// What every request of this listener meets first and last.
 async fn outside(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
-    enter(&entrance, request, |_trace, request| next.run(request)).await
+    enter(&entrance, None, request, |_trace, request| next.run(request)).await
 }
 
 /// Lets an operator through. Whoever changes something is on record; who only looks is not, since a display looks often.

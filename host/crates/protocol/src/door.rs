@@ -140,7 +140,7 @@ impl Shared {
 
     /// The same server under another configuration. What is counted and kept goes on: places that are taken, answers that
     /// may be asked for again, how often somebody asked, signatures that were used, keys of issuers until there are newer ones, what
-    /// was seen of the host's health, and that the server ends. Changes nothing of this one.
+    /// was seen of the host's health, which traces addresses had kept, and that the server ends. Changes nothing of this one.
     pub(crate) fn renewed(&self, parts: RenewedParts) -> Self {
         let RenewedParts {
             dispatcher,
@@ -154,7 +154,7 @@ impl Shared {
         } = parts;
         issuers.take_over(&self.issuers);
         Self {
-            entrance: Entrance::new(&self.clock, dispatcher.sampling()),
+            entrance: self.entrance.renewed(dispatcher.sampling()),
             dispatcher,
             callers,
             protected: Protected::new(resource.as_ref(), &issuers),

@@ -1,6 +1,7 @@
 //! The first and the last thing that happens to a request: it gets its trace id, a panic on the way fails it alone, every
 //! refusal becomes a problem document, and every answer carries the fields that keep browsers from misusing it.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use tracing::Instrument as _;
 use crate::door::Trace;
 use crate::meters::{self, Requests};
 use crate::problem::Problem;
+use crate::traces::Traces;
 
 /// Names the request to its caller.
 pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("aral-trace-id");
@@ -40,7 +42,7 @@ const FIELDS: [(HeaderName, &str); 5] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
     clock: Arc<dyn Clock>,
-    sampling: Sampling,
+    traces: Traces,
     requests: Arc<Requests>,
 }
 
@@ -49,22 +51,33 @@ impl Entrance {
     pub(crate) fn new(clock: &Arc<dyn Clock>, sampling: Sampling) -> Self {
         Self {
             clock: Arc::clone(clock),
-            sampling,
+            traces: Traces::new(sampling),
             requests: Arc::new(Requests::new()),
+        }
+    }
+
+    /// The same one, which keeps other traces from now on. What was counted goes on.
+    pub(crate) fn renewed(&self, sampling: Sampling) -> Self {
+        Self {
+            clock: Arc::clone(&self.clock),
+            traces: self.traces.renewed(sampling),
+            requests: Arc::clone(&self.requests),
         }
     }
 }
 
-/// Around everything else, which is what `inside` makes of the request and its name.
+/// Around everything else, which is what `inside` makes of the request and its name. `from` is where it comes from; none: from
+/// this machine.
 pub(crate) async fn enter<A: Future<Output = Response>>(
     entrance: &Entrance,
+    from: Option<IpAddr>,
     mut request: Request,
     inside: impl FnOnce(TraceId, Request) -> A,
 ) -> Response {
     let _present = entrance.requests.begin();
     let begun = entrance.clock.elapsed();
     let context = context(request.headers()).unwrap_or_else(|| TraceContext::begin(entropy::trace_id()));
-    let context = entrance.sampling.decide(context);
+    let context = entrance.traces.decide(context, from);
     let trace = context.trace;
     let method = meters::method(request.method());
     let matched = request.extensions().get::<MatchedPath>().cloned();
@@ -154,4 +167,46 @@ fn finish(mut response: Response, trace: TraceId) -> Response {
 fn is_plain(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_runtime::SystemClock;
+    use axum::body::Body;
+
+    use super::*;
+
+    async fn is_sampled(entrance: &Entrance, parent: &str) -> bool {
+        let request = Request::builder().header(TRACEPARENT, parent);
+        let request = request.body(Body::empty()).unwrap();
+        let inside = |_trace, request: Request| async move {
+            let context = request.extensions().get::<TraceContext>().unwrap();
+            let status = if context.sampled {
+                StatusCode::OK
+            } else {
+                StatusCode::ACCEPTED
+            };
+            status.into_response()
+        };
+        let from = Some(IpAddr::from([192, 0, 2, 1]));
+        enter(entrance, from, request, inside).await.status() == StatusCode::OK
+    }
+
+    #[tokio::test]
+    async fn names_that_a_stranger_chose_to_be_kept_are_kept_for_a_while_also_if_the_configuration_is_read_again() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let sampling = Sampling::ratio(0.01).unwrap();
+        let mut entrance = Entrance::new(&clock, sampling);
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            let mut count = 0;
+            for _ in 0..2000 {
+                let chosen = "00-0af7651916cd43dd0000000000000000-b7ad6b7169203331-01";
+                count += u64::from(is_sampled(&entrance, chosen).await);
+            }
+            kept.push(count);
+            entrance = entrance.renewed(sampling);
+        }
+        assert!(kept[0] < 1100 && (19..=21).contains(&kept[1]), "{kept:?}");
+    }
 }

@@ -23,6 +23,7 @@ pub mod problem;
 mod protected;
 mod signature;
 mod token;
+mod traces;
 
 mod capabilities;
 mod invoke;

@@ -95,18 +95,18 @@ pub(crate) fn router(door: &Arc<Door>) -> Router {
 async fn outside(
     State(door): State<Arc<Door>>,
     Extension(peer): Extension<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let door = &door;
-    let inside = |trace, mut request| async move {
-        let peer = limit::forwarded(door, peer, &mut request);
+    let peer = limit::forwarded(door, peer, &mut request);
+    let inside = |trace, request| async move {
         match guard(door, trace, peer, &request) {
             None => next.run(request).await,
             Some(refused) => refused,
         }
     };
-    enter(&door.shared.entrance, request, inside).await
+    enter(&door.shared.entrance, Some(peer.address()), request, inside).await
 }
 
 /// What only callers reach, in the protocol that they speak.
