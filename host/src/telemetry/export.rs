@@ -5,14 +5,15 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use aral_contract::Failure;
-use aral_contract::metric::{SPANS_DROPPED, SPANS_EXPORTED};
+use aral_contract::metric::{SERIES_MAX, SPANS_DROPPED, SPANS_EXPORTED};
 use metrics::counter;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::{
     MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc as queue, oneshot};
@@ -65,14 +66,8 @@ impl Exporters {
         if !spans.connect(Box::new(Queue(sender))) {
             return Err(Failure::internal("these spans go elsewhere already"));
         }
-        let reader = PeriodicReader::builder(metric_exporter(&client)?)
-            .with_interval(INTERVAL)
-            .build();
         Ok(Self {
-            meters: SdkMeterProvider::builder()
-                .with_reader(reader)
-                .with_resource(resource)
-                .build(),
+            meters: meters(metric_exporter(&client)?, resource),
             last,
             done,
             leave,
@@ -102,6 +97,18 @@ impl Exporters {
         }
         drop(self.leave);
     }
+}
+
+/// Takes as many series of each metric as the recorder lets through. By itself it would sum up those beyond 2,000 as one, and
+/// others each time that it looks.
+fn meters(exporter: impl PushMetricExporter, resource: Resource) -> SdkMeterProvider {
+    let every_series = |_: &Instrument| Stream::builder().with_cardinality_limit(SERIES_MAX).build().ok();
+    let reader = PeriodicReader::builder(exporter).with_interval(INTERVAL).build();
+    SdkMeterProvider::builder()
+        .with_reader(reader)
+        .with_resource(resource)
+        .with_view(every_series)
+        .build()
 }
 
 fn span_exporter(client: &Client) -> Result<SpanExporter, Failure> {
@@ -187,11 +194,16 @@ fn next(queue: &mut queue::Receiver<SpanData>) -> Option<Vec<SpanData>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
     use std::time::SystemTime;
 
-    use metrics::with_local_recorder;
-    use opentelemetry::InstrumentationScope;
+    use aral_contract::metric::{CALL_SECONDS, CALLS};
+    use metrics::{histogram, with_local_recorder};
     use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
+    use opentelemetry::{InstrumentationScope, KeyValue};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::metrics::Temporality;
+    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
     use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
 
     use super::*;
@@ -230,5 +242,65 @@ mod tests {
         assert_eq!(next(&mut waiting).map(|batch| batch.len()), Some(1));
         let lost = format!("{}{{reason=\"queue_full\"}} 2\n", SPANS_DROPPED.name);
         assert!(handle.render().contains(&lost), "{}", handle.render());
+    }
+
+    /// The points that it gets: the name of the metric, and whether the point is the sum of those for which there is no room.
+    #[derive(Clone, Default)]
+    struct Points(Arc<Mutex<Vec<(String, bool)>>>);
+
+    impl Points {
+        fn take<'a>(&self, name: &str, mut labels: impl Iterator<Item = &'a KeyValue>) {
+            let is_sum = labels.any(|label| label.key.as_str() == "otel.metric.overflow");
+            self.0.lock().unwrap().push((name.to_owned(), is_sum));
+        }
+    }
+
+    impl PushMetricExporter for Points {
+        async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+            for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
+                match metric.data() {
+                    AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                        (sum.data_points()).for_each(|point| self.take(metric.name(), point.attributes()));
+                    }
+                    AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                        (histogram.data_points()).for_each(|point| self.take(metric.name(), point.attributes()));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn temporality(&self) -> Temporality {
+            Temporality::Cumulative
+        }
+    }
+
+    #[test]
+    fn a_collector_gets_every_series_that_is_counted() {
+        let points = Points::default();
+        let meters = meters(points.clone(), Resource::builder_empty().build());
+        let recorder = Recorder::new(prometheus().unwrap(), Some(meters.meter("aral")));
+        with_local_recorder(&recorder, || {
+            for number in 0..SERIES_MAX + 5 {
+                counter!(CALLS.name, "capability" => number.to_string()).increment(1);
+                histogram!(CALL_SECONDS.name, "capability" => number.to_string()).record(0.1);
+            }
+        });
+        meters.force_flush().unwrap();
+        let points = points.0.lock().unwrap();
+        for metric in [CALLS, CALL_SECONDS] {
+            let of_metric = points.iter().filter(|(name, _)| name == metric.name);
+            assert_eq!(of_metric.count(), SERIES_MAX, "{}", metric.name);
+        }
+        assert!(points.iter().all(|(_, is_sum)| !is_sum));
     }
 }
