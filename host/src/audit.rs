@@ -8,6 +8,7 @@ pub(crate) mod transport;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub struct Audit {
     sinks: Option<Sinks>,
     log: Arc<AuditLog>,
     blinder: Arc<Blinder>,
+    dir: PathBuf,
 }
 
 impl Audit {
@@ -87,12 +89,22 @@ impl Audit {
         };
         let sinks = Sinks::start(audit, &config.outbound, &log)?;
         log.sinks_started();
-        Ok(Self { log, blinder, sinks })
+        Ok(Self {
+            log,
+            blinder,
+            sinks,
+            dir: places.dir.clone(),
+        })
     }
 
     /// The log: its id, its newest checkpoint, whether it can be written now.
     pub fn log(&self) -> &Arc<AuditLog> {
         &self.log
+    }
+
+    /// The folder of the log.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// How each copy is doing.

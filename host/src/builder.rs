@@ -178,7 +178,11 @@ impl HostBuilder {
             blinder: audit.as_ref().map(Audit::blinder),
             sampling: self.sampling,
         });
-        let places = Places::new(config.state_dir.clone(), config.memory.as_ref());
+        let places = Places::new(
+            config.state_dir.as_deref(),
+            audit.as_ref().map(Audit::dir),
+            config.memory.as_ref(),
+        );
         let host = Host::new(Parts {
             dispatcher: ArcSwap::from_pointee(dispatcher),
             in_force: Mutex::default(),

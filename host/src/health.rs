@@ -10,20 +10,25 @@ use aral_runtime::files;
 use crate::config::storage::{FREE_BYTES_MIN_DEFAULT, MemoryConfig};
 use crate::host::Host;
 
-/// Free memory of the machine below which the host is not well: a call or two more, and the system ends a process.
+/// Free memory of the machine, or of what the process may have of it, below which the host is not well: a call or two more, and
+/// the system ends a process.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
-/// What the system says of its memory fits in this.
-const MEMINFO_BYTES_MAX: u64 = 64 << 10;
+/// What the system says of memory fits in this.
+const SAID_BYTES_MAX: u64 = 64 << 10;
+/// Where the system shows groups of processes (control groups, version 2).
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Folders with the room that each needs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places(Vec<(PathBuf, u64)>);
 
 impl Places {
-    pub(crate) fn new(state_dir: Option<PathBuf>, memory: Option<&MemoryConfig>) -> Self {
-        let state = state_dir.map(|folder| (folder, FREE_BYTES_MIN_DEFAULT));
+    /// `audit` is the folder of the log.
+    pub(crate) fn new(state_dir: Option<&Path>, audit: Option<&Path>, memory: Option<&MemoryConfig>) -> Self {
+        let own = state_dir.into_iter().chain(audit);
+        let own = own.map(|folder| (folder.to_owned(), FREE_BYTES_MIN_DEFAULT));
         let store = memory.map(|memory| (memory.dir.clone(), memory.free_bytes_min));
-        Self(state.into_iter().chain(store).collect())
+        Self(own.chain(store).collect())
     }
 }
 
@@ -60,13 +65,24 @@ fn room(folder: &Path, bytes_min: u64) -> Option<String> {
 
 /// None: there is enough.
 fn memory() -> Option<String> {
-    let text = match files::read_path(Path::new("/proc/meminfo"), MEMINFO_BYTES_MAX) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+    let machine = match said(Path::new("/proc/meminfo")) {
+        Ok(text) => available(&text).map(|free| ("the machine".to_owned(), free)),
         Err(error) => return Some(chain(&error)),
     };
-    let free = available(&text)?;
+    // A system without groups has no bounds of theirs.
+    let of_process = said(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let groups = groups(&of_process).into_iter().filter_map(|folder| {
+        let free = left(&folder)?;
+        Some((format!("the control group `{}`", folder.display()), free))
+    });
+    let (whose, free) = machine.into_iter().chain(groups).min_by_key(|(_, free)| *free)?;
     (free < MEMORY_BYTES_MIN)
-        .then(|| format!("the machine has {free} bytes of memory available, less than {MEMORY_BYTES_MIN}"))
+        .then(|| format!("{whose} has {free} bytes of memory available, less than {MEMORY_BYTES_MIN}"))
+}
+
+fn said(path: &Path) -> Result<String, files::FilesError> {
+    let bytes = files::read_path(path, SAID_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Of all processes together, in bytes; none: an old system does not say.
@@ -74,6 +90,30 @@ fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib.saturating_mul(1024))
+}
+
+/// The folders of the group that `/proc/self/cgroup` names and of all around it, each of which may have a bound. In a container
+/// the inner ones may be out of sight.
+fn groups(of_process: &str) -> Vec<PathBuf> {
+    let Some(own) = of_process.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return Vec::new();
+    };
+    let own = Path::new(GROUPS).join(own);
+    let all = own.ancestors().take_while(|folder| folder.starts_with(GROUPS));
+    all.map(Path::to_path_buf).collect()
+}
+
+/// What a group may still have, in bytes; none: it has no bound. What it has of files counts as free, as it does for the
+/// machine: the system takes that back before it ends a process.
+fn left(group: &Path) -> Option<u64> {
+    let number = |name| said(&group.join(name)).ok()?.trim().parse::<u64>().ok();
+    let (most, used) = (number("memory.max")?, number("memory.current")?);
+    let stat = said(&group.join("memory.stat")).unwrap_or_default();
+    let given_back = stat.lines().filter_map(|line| match line.split_once(' ')? {
+        ("inactive_file" | "active_file" | "slab_reclaimable", bytes) => bytes.trim().parse::<u64>().ok(),
+        _ => None,
+    });
+    Some(most.saturating_sub(used.saturating_sub(given_back.fold(0, u64::saturating_add))))
 }
 
 #[cfg(test)]
@@ -85,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::Config;
+    use crate::config::audit::AuditConfig;
     use crate::config::storage::MasterKeyPlace;
 
     /// What is wrong, with the name of the check that found it.
@@ -155,5 +196,63 @@ mod tests {
         assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
         assert_eq!(available("MemTotal: 9 kB\n"), None);
         assert_eq!(memory(), None, "this machine has room for a test");
+    }
+
+    #[test]
+    fn the_folder_of_the_audit_log_is_looked_at_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let [state, log] = ["state", "log"].map(|name| folder.path().join(name));
+        let config = Config {
+            state_dir: Some(state.clone()),
+            audit: Some(AuditConfig {
+                dir: Some(log.clone()),
+                reserve_bytes: 0,
+                ..AuditConfig::default()
+            }),
+            ..Config::closed().unwrap()
+        };
+        let host = Host::builder().config(config).build().unwrap();
+        let folders: Vec<_> = host.places().0.iter().map(|(folder, _)| folder.as_path()).collect();
+        assert_eq!(folders, [state.as_path(), log.as_path()]);
+    }
+
+    #[test]
+    fn a_group_may_have_less_memory_than_the_machine() {
+        let group = tempfile::tempdir().unwrap();
+        let says = |name: &str, text: &str| {
+            let path = group.path().join(name);
+            files::write_path(&path, text.as_bytes(), 0o600, files::Replace::Allow).unwrap();
+        };
+        assert_eq!(left(group.path()), None);
+        says("memory.max", "max\n");
+        says("memory.current", "90\n");
+        assert_eq!(left(group.path()), None);
+        says("memory.max", "100\n");
+        assert_eq!(left(group.path()), Some(10));
+        says(
+            "memory.stat",
+            "anon 50\nfile 40\nshmem 5\ninactive_file 20\nactive_file 10\nslab_reclaimable 3\nslab 9\n",
+        );
+        assert_eq!(left(group.path()), Some(43));
+        says("memory.current", "500\n");
+        assert_eq!(left(group.path()), Some(0));
+    }
+
+    #[test]
+    fn the_groups_around_the_own_one_count_too() {
+        let folders = |text: &str| {
+            let found = groups(text).into_iter();
+            found.map(|folder| folder.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            folders("4:memory:/old\n0::/system.slice/aral.service\n"),
+            [
+                "/sys/fs/cgroup/system.slice/aral.service",
+                "/sys/fs/cgroup/system.slice",
+                "/sys/fs/cgroup"
+            ]
+        );
+        assert_eq!(folders("0::/\n"), ["/sys/fs/cgroup/"]);
+        assert!(folders("4:memory:/old\n").is_empty() && folders("").is_empty());
     }
 }
