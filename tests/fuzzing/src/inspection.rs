@@ -3,7 +3,7 @@
 use aral_capability::imports::Role;
 use aral_capability::{check_imports, inspect};
 use aral_contract::Permissions;
-use wasmparser::{Parser, Payload};
+use wasmparser::{Parser, Payload, WasmFeatures};
 
 /// A component: what is read of it is the same each time, every import that it has is told, and where something may be asked for
 /// that nobody granted, it is refused.
@@ -29,7 +29,9 @@ pub fn component(bytes: &[u8]) {
 fn imports(bytes: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0_u32;
-    for payload in Parser::new(0).parse_all(bytes) {
+    let mut parser = Parser::new(0);
+    parser.set_features(WasmFeatures::default());
+    for payload in parser.parse_all(bytes) {
         match payload.expect("what was inspected is read") {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),

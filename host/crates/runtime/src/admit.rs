@@ -88,11 +88,14 @@ fn walk(
     check: impl Fn(u64, u64) -> Result<(), CompileError>,
 ) -> Result<(), CompileError> {
     let mut validator = Validator::new_with_features(FEATURES);
+    // Of itself a parser reads all features, and some are nobody else's to refuse.
+    let mut parser = Parser::new(0);
+    parser.set_features(FEATURES);
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
     let mut functions: u64 = 0;
     let mut weight = Weight::new(bytes);
     let mut instances = Instances::new();
-    for payload in Parser::new(0).parse_all(bytes) {
+    for payload in parser.parse_all(bytes) {
         let payload = payload.map_err(invalid)?;
         if let Payload::Version {
             encoding: Encoding::Module,

@@ -84,11 +84,14 @@ impl<'a> Weight<'a> {
             Payload::ImportSection(section) => {
                 let mut imports = count(section.range().len() / EXTERN_BYTES_PER_ITEM);
                 for group in section.clone() {
-                    imports = imports.saturating_add(match group? {
-                        Imports::Single(..) => 1,
-                        Imports::Compact1 { items, .. } => items.count().into(),
-                        Imports::Compact2 { names, .. } => names.count().into(),
-                    });
+                    let (imported, module) = match group? {
+                        Imports::Single(..) => (1, ""),
+                        Imports::Compact1 { module, items } => (items.count(), module),
+                        Imports::Compact2 { module, names, .. } => (names.count(), module),
+                    };
+                    // Each of a group gets its own copy of the name that all have.
+                    let of_each = names([module]).saturating_add(1);
+                    imports = imports.saturating_add(of_each.saturating_mul(imported.into()));
                 }
                 self.list(imports)
             }

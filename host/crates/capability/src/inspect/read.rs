@@ -77,10 +77,14 @@ fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
     let error = |error: BinaryReaderError| parse_error(bytes, &error);
     let mut found = Found::default();
     // To be looked at, a component may use more than the host runs: that is narrower, and the compiler's business.
-    let mut validator = Validator::new_with_features(WasmFeatures::default());
+    let features = WasmFeatures::default();
+    let mut validator = Validator::new_with_features(features);
+    // Of itself a parser reads all features, and some are nobody else's to refuse.
+    let mut parser = Parser::new(0);
+    parser.set_features(features);
     let mut weight = Weight::new(bytes);
     let mut depth = 0usize;
-    for payload in Parser::new(0).parse_all(bytes) {
+    for payload in parser.parse_all(bytes) {
         let payload = payload.map_err(error)?;
         if let Payload::Version {
             encoding: Encoding::Module,

@@ -115,12 +115,16 @@ async fn what_is_not_valid_is_refused() {
     let exceptions = wat::parse_str("(component (core module (tag)))").unwrap();
     let tail_calls = wat::parse_str("(component (core module (func $f (return_call $f))))").unwrap();
     let futures = wat::parse_str("(component (type (future u32)))").unwrap();
+    // A module that imports a global in a group of one.
+    let import = b"\x01\x01m\0\x7f\x01\x01a\x03\x7f\0";
+    let module = [b"\0asm\x01\0\0\0\x02\x0b", import.as_slice()].concat();
+    let compact = [b"\0asm\x0d\0\x01\0\x01\x15", module.as_slice()].concat();
     for compiler in [child(&["compile"], 60_000), CompilerKind::InProcess] {
         let runtime = runtime(compiler, Allocation::OnDemand);
         for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &damaged] {
             assert!(matches!(refusal(&runtime, bytes).await, CompileError::Invalid { .. }));
         }
-        for bytes in [&threads, &memory64, &exceptions, &tail_calls, &futures] {
+        for bytes in [&threads, &memory64, &exceptions, &tail_calls, &futures, &compact] {
             let error = refusal(&runtime, bytes).await;
             assert!(matches!(error, CompileError::Invalid { .. }), "{error}");
         }

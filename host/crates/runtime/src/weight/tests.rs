@@ -4,6 +4,23 @@ use wasmparser::Parser;
 
 use super::*;
 
+/// What a component begins with.
+const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+
+fn leb(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push((value % 0x80) as u8 | 0x80);
+        value /= 0x80;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+fn section(id: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[id], leb(bytes.len()).as_slice(), bytes].concat()
+}
+
 fn see(bytes: &[u8]) -> Result<(), TooHeavy> {
     let mut weight = Weight::new(bytes);
     for payload in Parser::new(0).parse_all(bytes) {
@@ -86,19 +103,26 @@ fn many_modules_are_refused() {
     assert!(matches!(seen(&with(3000)), Err(TooHeavy::Sum)));
 }
 
+/// A group of imports says once from which module they are, in a section that is read where that feature is on.
+#[test]
+fn the_name_that_imports_have_together_counts_for_each() {
+    let with = |name: usize, imports: usize| {
+        let first = [vec![1], leb(name), vec![b'm'; name], vec![0, 0x7f], leb(imports)].concat();
+        // A global without a name, which is allowed.
+        let group = [first, [0, 3, 0x7f, 0].repeat(imports)].concat();
+        let module = [b"\0asm\x01\0\0\0".to_vec(), section(2, &group)].concat();
+        [HEADER, &section(1, &module)].concat()
+    };
+    assert!(see(&with(10, 2000)).is_ok());
+    assert!(matches!(see(&with(100_000, 2000)), Err(TooHeavy::Sum)));
+}
+
 #[test]
 fn types_inside_each_other_are_refused_before_anything_calls_itself_for_each() {
     // A component type with one declaration, which is a type, …
     let nested = |levels: usize| {
-        let types = [[0x41u8, 1, 1].repeat(levels), vec![0x41, 0]].concat();
-        let mut length = types.len() + 1;
-        let mut bytes = b"\0asm\x0d\0\x01\0\x07".to_vec();
-        while length >= 0x80 {
-            bytes.push((length % 0x80) as u8 | 0x80);
-            length /= 0x80;
-        }
-        bytes.push(length as u8);
-        [bytes, vec![1], types].concat()
+        let types = [vec![1], [0x41u8, 1, 1].repeat(levels), vec![0x41, 0]].concat();
+        [HEADER, &section(7, &types)].concat()
     };
     assert!(see(&nested(50)).is_ok());
     for levels in [200, 1_000_000] {
