@@ -139,6 +139,9 @@ pub enum InspectError {
     /// Types inside types inside types.
     #[error("the component's types are more than {DEPTH_MAX} levels deep")]
     Depth,
+    /// It made the validator panic.
+    #[error("the component is not valid: the validator broke off while it followed its types")]
+    Unfollowed,
 }
 
 impl InspectError {
@@ -167,7 +170,8 @@ impl InspectError {
             | Self::Externs
             | Self::Nesting
             | Self::Heavy
-            | Self::Depth => (Code::ComponentInvalid, None),
+            | Self::Depth
+            | Self::Unfollowed => (Code::ComponentInvalid, None),
         }
     }
 }

@@ -6,6 +6,8 @@ mod size;
 mod slots;
 mod type_sizes;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator};
 
@@ -83,6 +85,19 @@ pub(crate) fn validate_for_in_process(bytes: &[u8], layout: MemoryLayout) -> Res
 
 /// Validates; `check` sees the number of functions so far and the size of the newest.
 fn walk(
+    bytes: &[u8],
+    layout: MemoryLayout,
+    check: impl Fn(u64, u64) -> Result<(), CompileError>,
+) -> Result<(), CompileError> {
+    // The validator asserts what does not hold of every component.
+    catch_unwind(AssertUnwindSafe(|| follow(bytes, layout, check))).unwrap_or_else(|_panic| {
+        Err(CompileError::Refused {
+            message: "the validator broke off while it followed its types".to_owned(),
+        })
+    })
+}
+
+fn follow(
     bytes: &[u8],
     layout: MemoryLayout,
     check: impl Fn(u64, u64) -> Result<(), CompileError>,

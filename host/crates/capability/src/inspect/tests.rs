@@ -275,6 +275,20 @@ fn imports_that_share_the_name_of_their_module_are_refused_as_a_feature_that_is_
     );
 }
 
+/// Each of them made the validator panic, which holds that no type can be imported twice.
+#[test]
+fn a_component_that_makes_the_validator_panic_is_not_valid() {
+    for bytes in [
+        include_bytes!("../../../../../fuzz/seeds/component/twice").as_slice(),
+        include_bytes!("../../../../../fuzz/seeds/component/twice_inside"),
+    ] {
+        assert_eq!(
+            refused(bytes),
+            "component.invalid: the component is not valid: the validator broke off while it followed its types\nhint: -"
+        );
+    }
+}
+
 #[test]
 fn components_in_components_in_components() {
     let nested = |levels: usize| {

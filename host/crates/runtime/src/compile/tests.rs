@@ -132,6 +132,25 @@ async fn what_is_not_valid_is_refused() {
     }
 }
 
+/// Its own assertion does not hold of a type that is imported twice.
+#[tokio::test]
+async fn what_makes_the_validator_panic_is_refused() {
+    let interface = r#"(type $i (instance (type $t (record (field "a" u8))) (export "t" (type (eq $t)))))"#;
+    let text = format!(
+        r#"(component
+            {interface}
+            (import "a" (instance $a (type $i)))
+            (component $c {interface} (import "a" (instance (type $i))) (import "b" (instance (type $i))))
+            (instance (instantiate $c (with "a" (instance $a)) (with "b" (instance $a)))))"#
+    );
+    let bytes = wat::parse_str(text).unwrap();
+    for compiler in [child(&["compile"], 60_000), CompilerKind::InProcess] {
+        let runtime = runtime(compiler, Allocation::OnDemand);
+        let error = refusal(&runtime, &bytes).await;
+        assert!(matches!(error, CompileError::Refused { .. }), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_pool_has_no_room_for_is_not_compiled() {
     let made = |module: &str, count: usize| format!("(core instance (instantiate {module}))").repeat(count);
