@@ -201,10 +201,11 @@ impl<'a> Weight<'a> {
         }
         let written = [Some(name.name), name.implements, name.version_suffix, name.external_id];
         let named = names(written.into_iter().flatten()).saturating_add(1);
-        self.spend(named.saturating_add(item.size))?;
+        let beside = named.saturating_add(item.listing(kind));
+        self.spend(beside.saturating_add(item.size))?;
         if let Some(scope) = self.scopes.last_mut() {
             scope.whole.hold(&item)?;
-            scope.whole.hold(&Item::new(named))?;
+            scope.whole.hold(&Item::new(beside))?;
         }
         self.push(kind, item.clone());
         Ok(item)
@@ -218,6 +219,8 @@ impl<'a> Weight<'a> {
     ) -> Result<(), TooHeavy> {
         let item = self.put(kind, name, item)?;
         if let Some(scope) = self.scopes.last_mut() {
+            let resources = &mut scope.whole.resources;
+            *resources = resources.saturating_add(item.listed(kind));
             scope.exports.insert(name.name, item);
         }
         Ok(())

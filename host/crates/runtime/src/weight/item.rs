@@ -10,6 +10,9 @@ use super::{DEPTH_MAX, TooHeavy};
 /// Bytes of a name that count as one item.
 const NAME_BYTES_PER_ITEM: usize = 64;
 
+/// Instances on the way to a resource that count as one item.
+const WAY_PER_ITEM: u32 = 8;
+
 /// What is exported, by name.
 type Exports<'a> = HashMap<&'a str, Item<'a>>;
 
@@ -27,6 +30,8 @@ pub(super) struct Item<'a> {
     open: u64,
     /// It is an instance or a component itself.
     is_open: bool,
+    /// Resources that it exports, also by the instances that it exports: each of these has a list of all in it.
+    pub(super) resources: u64,
     /// None: of what is in it no more is known than that it is not larger.
     exports: Option<Rc<Exports<'a>>>,
 }
@@ -39,8 +44,34 @@ impl Item<'_> {
             depth: 1,
             open: 0,
             is_open: false,
+            resources: 0,
             exports: None,
         }
+    }
+
+    pub(super) fn resource() -> Self {
+        Self {
+            resources: 1,
+            ..Self::new(1)
+        }
+    }
+
+    /// How many resources are listed once more where this is imported or exported.
+    pub(super) fn listed(&self, kind: ComponentExternalKind) -> u64 {
+        match kind {
+            ComponentExternalKind::Type => self.resources.min(1),
+            ComponentExternalKind::Instance => self.resources,
+            ComponentExternalKind::Module
+            | ComponentExternalKind::Func
+            | ComponentExternalKind::Value
+            | ComponentExternalKind::Component => 0,
+        }
+    }
+
+    /// What that list comes to: it holds the way to each resource through the instances in between.
+    pub(super) fn listing(&self, kind: ComponentExternalKind) -> u64 {
+        let each = u64::from(self.depth / WAY_PER_ITEM).saturating_add(1);
+        self.listed(kind).saturating_mul(each)
     }
 
     /// Takes in one more type.
@@ -89,6 +120,7 @@ impl<'a> Item<'a> {
             size,
             compared: size,
             open: size,
+            resources: size,
             exports: None,
             ..self.clone()
         };
@@ -162,7 +194,7 @@ impl<'a> Scope<'a> {
             }
             ComponentTypeRef::Value(value) => self.value(value),
             ComponentTypeRef::Type(TypeBounds::Eq(index)) => at(&self.types, index).into_type(),
-            ComponentTypeRef::Type(TypeBounds::SubResource) => Item::new(1),
+            ComponentTypeRef::Type(TypeBounds::SubResource) => Item::resource(),
         }
     }
 
@@ -193,6 +225,8 @@ impl<'a> Scope<'a> {
             let item = self.get(export.kind, export.index);
             gathered.size = gathered.size.saturating_add(names([export.name.name]));
             gathered.hold(&item)?;
+            gathered.hold(&Item::new(item.listing(export.kind)))?;
+            gathered.resources = gathered.resources.saturating_add(item.listed(export.kind));
             by_name.insert(export.name.name, item);
         }
         gathered.is_open = true;

@@ -103,6 +103,55 @@ fn many_modules_are_refused() {
     assert!(matches!(seen(&with(3000)), Err(TooHeavy::Sum)));
 }
 
+/// An instance with so many resources inside so many others, imported so many times.
+fn nest(resources: usize, levels: usize, imports: usize) -> Vec<u8> {
+    let named = |name: &str| [&[0, name.len() as u8][..], name.as_bytes()].concat();
+    let declared = (0..resources).flat_map(|n| [vec![4], named(&format!("r{n}")), vec![3, 1]].concat());
+    let innermost: Vec<u8> = [vec![0x42], leb(resources)]
+        .concat()
+        .into_iter()
+        .chain(declared)
+        .collect();
+    let outermost = (0..levels).fold(innermost, |inner, _| {
+        [vec![0x42, 2, 1], inner, vec![4], named("a"), vec![5, 0]].concat()
+    });
+    let imported = (0..imports).flat_map(|n| [named(&format!("i{n}")), vec![5, 0]].concat());
+    let imported: Vec<u8> = leb(imports).into_iter().chain(imported).collect();
+    let types = [vec![1], outermost].concat();
+    [HEADER, &section(7, &types), &section(10, &imported)].concat()
+}
+
+/// Each instance has a list of all resources in it, with the way to them: 12 KiB took more than 6 GiB.
+#[test]
+fn a_resource_counts_in_each_instance_around_it() {
+    assert!(see(&nest(1000, 2, 10)).is_ok());
+    for (resources, levels, imports) in [(1000, 97, 0), (100, 97, 280), (1000, 10, 100)] {
+        let refused = see(&nest(resources, levels, imports)).unwrap_err();
+        assert!(
+            matches!(refused, TooHeavy::Sum),
+            "{resources} {levels} {imports} {refused}"
+        );
+    }
+}
+
+/// As it is in types, so it is in instances that are made.
+#[test]
+fn a_resource_counts_in_each_bag_around_it() {
+    let with = |levels: usize| {
+        let resources: String = (0..400)
+            .map(|n| format!(r#"(export "r{n}" (type (sub resource)))"#))
+            .collect();
+        let bags: String = (1..levels)
+            .map(|n| format!(r#"(instance $b{n} (export "a" (instance $b{})))"#, n - 1))
+            .collect();
+        seen(&format!(
+            r#"(component (import "a" (instance $b0 {resources})) {bags})"#
+        ))
+    };
+    assert!(with(20).is_ok());
+    assert!(matches!(with(60), Err(TooHeavy::Sum)));
+}
+
 /// A group of imports says once from which module they are, in a section that is read where that feature is on.
 #[test]
 fn the_name_that_imports_have_together_counts_for_each() {

@@ -38,9 +38,12 @@ impl<'a> Weight<'a> {
                     let values = func.params.iter().map(|(_, value)| *value).chain(func.result);
                     self.holding(named, values)?
                 }
-                ComponentType::Resource { .. } | ComponentType::Component(_) | ComponentType::Instance(_) => {
-                    self.holding(0, [])?
+                ComponentType::Resource { .. } => {
+                    self.spend(1)?;
+                    Item::resource()
                 }
+                // Are read above.
+                ComponentType::Component(_) | ComponentType::Instance(_) => self.holding(0, [])?,
             }
         };
         if let Some(scope) = self.scopes.last_mut() {
