@@ -2,6 +2,7 @@
 //! (or came through a door named `dangerous_`), is the component that its manifest names, and imports nothing that its
 //! entry does not cover. Whether a persona and a policy allow it is for the layers above.
 
+mod binaries;
 mod capability;
 mod error;
 mod kept;
@@ -15,6 +16,7 @@ use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{CapabilityId, Digest, Failure, Permissions};
 use semver::{Version, VersionReq};
 
+use binaries::{Kept, Sizes};
 use capability::Binary;
 pub use capability::{Capability, compile_failure};
 pub use error::RegistryError;
@@ -55,12 +57,12 @@ struct State {
 }
 
 impl State {
-    fn binaries(&self) -> Binaries {
-        let mut binaries = Binaries::default();
+    fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes::default();
         for capability in self.capabilities.values().flat_map(BTreeMap::values) {
-            binaries.add(capability);
+            sizes.add(&capability.binary);
         }
-        binaries
+        sizes
     }
 }
 
@@ -68,6 +70,7 @@ impl State {
 #[derive(Debug)]
 pub struct Registry {
     state: Mutex<State>,
+    kept: Arc<Kept>,
     bytes_max: u64,
     kept_max: kept::KeptMax,
 }
@@ -76,28 +79,10 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
+            kept: Arc::default(),
             bytes_max: REGISTERED_BYTES_MAX,
             kept_max: kept::KeptMax::default(),
         }
-    }
-}
-
-/// Components by the digest of their bytes.
-#[derive(Default)]
-struct Binaries(BTreeMap<Digest, Arc<Binary>>);
-
-impl Binaries {
-    fn add(&mut self, capability: &Capability) {
-        self.0
-            .insert(capability.entry.component, Arc::clone(&capability.binary));
-    }
-
-    fn check(&self, bytes_max: u64) -> Result<(), RegistryError> {
-        let sizes = self.0.values().map(|binary| binary.size_bytes());
-        if sizes.fold(0, u64::saturating_add) > bytes_max {
-            return Err(RegistryError::FullOfBytes { bytes_max });
-        }
-        Ok(())
     }
 }
 
@@ -138,7 +123,7 @@ impl Registry {
             .serials
             .check(manifest.signer, manifest.body.ids(), manifest.header.serial)?;
         let shared = Arc::new(manifest.clone());
-        let mut binaries = self.lock().binaries();
+        let mut sizes = self.lock().sizes();
         let mut fresh: BTreeMap<Digest, Arc<Binary>> = BTreeMap::new();
         let mut admitted = Vec::new();
         let mut compiler = Compiler::default();
@@ -148,17 +133,17 @@ impl Registry {
             } else {
                 let bytes = components(entry)?;
                 check_bytes(entry, &bytes)?;
-                let binary = match binaries.0.get(&entry.component) {
-                    Some(there) => Arc::clone(there),
+                let binary = match self.kept.find(&entry.component) {
+                    Some(there) => there,
                     None => {
                         let inspection = inspect(&bytes)?;
-                        Arc::new(Binary::new(bytes, inspection))
+                        self.kept.keep(entry.component, Binary::new(bytes, inspection))
                     }
                 };
                 fresh.insert(entry.component, Arc::clone(&binary));
-                binaries.0.insert(entry.component, Arc::clone(&binary));
+                sizes.add(&binary);
                 // Before the next one is read.
-                binaries.check(self.bytes_max)?;
+                sizes.check(self.bytes_max)?;
                 binary
             };
             admitted.push(admit_one(&shared, entry, binary, check_imports, &mut compiler)?);
@@ -195,11 +180,11 @@ impl Registry {
         if count.saturating_add(added) > REGISTERED_MAX {
             return Err(RegistryError::Full);
         }
-        let mut binaries = state.binaries();
+        let mut sizes = state.sizes();
         for (capability, _) in admitted {
-            binaries.add(capability);
+            sizes.add(&capability.binary);
         }
-        binaries.check(self.bytes_max)?;
+        sizes.check(self.bytes_max)?;
         let there = state.capabilities.values().flat_map(BTreeMap::values);
         self.kept_max.check(there.chain(admitted.iter().map(|(one, _)| one)))?;
         for (capability, _) in admitted {
@@ -213,7 +198,7 @@ impl Registry {
     }
 
     /// A registry that begins with the capabilities of this one that `keep` says, and that knows the same serials: what was
-    /// replaced stays replaced.
+    /// replaced stays replaced. A component that either has is kept once for both.
     #[must_use]
     pub fn renewed(&self, keep: impl Fn(&Capability) -> bool) -> Self {
         let state = self.lock();
@@ -230,6 +215,7 @@ impl Registry {
                 capabilities,
                 serials: state.serials.clone(),
             }),
+            kept: Arc::clone(&self.kept),
             bytes_max: self.bytes_max,
             kept_max: self.kept_max,
         }

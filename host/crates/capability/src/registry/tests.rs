@@ -256,6 +256,54 @@ fn a_component_is_handed_out_and_kept_once_for_all_who_have_it() {
     }
 }
 
+/// As a host reads its configuration again.
+#[test]
+fn a_manifest_that_was_issued_again_has_the_component_that_is_there() {
+    let bytes = component(Shape::Tool, &[]);
+    let old = Registry::default();
+    admit(&old, &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    let other = signed_by(2, 1, vec![entry(&bytes, json!({"id": "other"}))]);
+    let before = admit(&old, &other, &bytes).unwrap();
+    let new = old.renewed(|_| false);
+    admit(&new, &signed(2, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    assert_eq!(new.adopt(&other, &old), Ok(true));
+    let found = new.list();
+    assert_eq!(found.len(), 2);
+    for capability in found {
+        assert!(Arc::ptr_eq(&capability.binary, &before[0].0.binary), "{capability:?}");
+    }
+}
+
+#[test]
+fn two_who_read_a_component_at_once_keep_one() {
+    let bytes = component(Shape::Tool, &[]);
+    let registry = Registry::default();
+    // While one reads it, another one has read it.
+    let components = |_: &Entry| {
+        let meanwhile = signed_by(2, 1, vec![entry(&bytes, json!({"id": "other"}))]);
+        admit(&registry, &meanwhile, &bytes).unwrap();
+        Ok(bytes.clone())
+    };
+    registry
+        .admit(&signed(1, versions(&bytes, &["1.0.0"])), &components)
+        .unwrap();
+    let found = registry.list();
+    let [one, two] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert!(Arc::ptr_eq(&one.binary, &two.binary));
+}
+
+#[test]
+fn a_component_that_nobody_has_any_more_is_not_kept() {
+    let bytes = component(Shape::Tool, &[]);
+    let registry = Registry::default();
+    admit(&registry, &signed(1, versions(&bytes, &["1.0.0"])), &bytes).unwrap();
+    assert!(registry.kept.find(&Digest::of(&bytes)).is_some());
+    assert!(registry.remove(&"probe".parse().unwrap(), &"1.0.0".parse().unwrap()));
+    assert!(registry.kept.find(&Digest::of(&bytes)).is_none());
+}
+
 #[test]
 fn the_components_of_all_capabilities_have_room_together() {
     let [one, two] = ["a", "b"].map(named);
@@ -301,6 +349,14 @@ fn the_components_of_all_capabilities_have_room_together() {
         assert!(registry.remove(&"probe".parse().unwrap(), &version.parse().unwrap()));
     }
     assert_eq!(registry.adopt(&manifest, &roomy), Ok(true));
+    // What another registry brings is kept beside the same of this one, and so counts beside it.
+    let again = signed(4, versions(&two, &["2.0.1"]));
+    let other = Registry::default();
+    admit(&other, &again, &two).unwrap();
+    assert!(matches!(
+        registry.adopt(&again, &other),
+        Err(RegistryError::FullOfBytes { .. })
+    ));
 }
 
 #[test]
