@@ -1,8 +1,12 @@
 //! Starting and ending: what is refused at the start with the line that repairs it, and how the program ends.
 
+use std::path::Path;
+use std::process::Command;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::desk::program;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 
@@ -239,4 +243,28 @@ fn the_process_has_the_limits_of_the_file() {
     let [files, space] = limits(json!({}));
     assert_ne!(files, "1000");
     assert_ne!(space, (1_u64 << 44).to_string());
+}
+
+/// As a package manager does it: the new file takes the place of the one that runs.
+#[test]
+fn a_server_whose_program_is_replaced_compiles_with_the_one_that_runs() {
+    // Its cache is its own, and empty.
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let [copy, other] = ["aral", "other"].map(|name| desk.path(name));
+    for (from, to) in [(program().as_path(), &copy), (Path::new("/bin/false"), &other)] {
+        // Not copied by this process: a child that another test forks would hold the file open for writing, which then cannot be run.
+        assert!(
+            Command::new("/bin/cp")
+                .arg(from)
+                .arg(to)
+                .status()
+                .expect("it runs")
+                .success()
+        );
+    }
+    let server = Server::from(desk.command_of(copy.as_ref(), &["serve", "--quiet", "--json"]));
+    std::fs::rename(&other, &copy).expect("files of ours");
+    let reply = server.invoke("runtime-echo-tool", "1");
+    assert_eq!(reply.status, 200, "{}", reply.body);
 }
