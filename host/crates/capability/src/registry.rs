@@ -30,8 +30,8 @@ use crate::manifest::{Entry, ManifestBody, Shape};
 
 /// Capabilities of all versions together. Stops manifests from filling memory one after the other.
 pub const REGISTERED_MAX: usize = 4096;
-/// Bytes of their components together, each of which counts once, however many capabilities have it. The same: 4096 of them could
-/// have 128 GiB.
+/// Bytes of their components together, each of which counts once, however many capabilities have it, and with it the names of its
+/// imports and exports. The same: 4096 of them could have 128 GiB. What is compiled of them is not in it.
 pub const REGISTERED_BYTES_MAX: u64 = 2 << 30;
 
 /// Compares the declared shape with what the component exports.

@@ -37,24 +37,37 @@ pub struct Capability {
 /// A component that was inspected. Capabilities whose components are the same share one, with what was compiled of it.
 pub(super) struct Binary {
     bytes: Box<[u8]>,
+    size_bytes: u64,
     pub(super) inspection: Inspection,
     metered: Compiled,
     epoch_only: Compiled,
 }
 
 impl Binary {
-    pub(super) fn new(bytes: Vec<u8>, inspection: Inspection) -> Self {
+    pub(super) fn new(bytes: Vec<u8>, mut inspection: Inspection) -> Self {
+        // No check asks who made it.
+        inspection.producers = Vec::new();
         Self {
             bytes: bytes.into(),
+            size_bytes: inspection.size_bytes.saturating_add(names_bytes(&inspection)),
             inspection,
             metered: Compiled::default(),
             epoch_only: Compiled::default(),
         }
     }
 
+    /// What is kept of it, without what was compiled of it.
     pub(super) fn size_bytes(&self) -> u64 {
-        self.inspection.size_bytes
+        self.size_bytes
     }
+}
+
+/// The names in it, which are kept for the checks: they may be as long as the component.
+fn names_bytes(inspection: &Inspection) -> u64 {
+    let imports = inspection.imports.iter().map(|import| &import.name);
+    let exports = inspection.exports.iter().map(|export| &export.name);
+    let bytes = imports.chain(exports).map(String::len).fold(0, usize::saturating_add);
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// The component for one engine, or why there is none.
