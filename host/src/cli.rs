@@ -110,7 +110,7 @@ fn refuse(error: &clap::Error) -> Exit {
 }
 
 fn compile() -> Exit {
-    match aral_runtime::compile::child_main() {
+    match aral_runtime::compile::child_main(aral_capability::inspect::answer) {
         code if code == std::process::ExitCode::SUCCESS => Exit::Success,
         _refused => Exit::HostFault,
     }

@@ -1,12 +1,15 @@
 //! What a component is, without running it: imports, exports, shape, what it would need, who built it. Works on any
 //! component, also on those that this host would not admit. It knows no manifest and no grant.
 
+mod apart;
 mod read;
 
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{Code, Digest, Failure, Permission};
 use aral_runtime::weight::{DEPTH_MAX, WEIGHT_MAX};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use apart::{answer, inspect_by};
 
 use crate::imports::Role;
 use crate::manifest::Shape;
@@ -79,7 +82,8 @@ pub struct Export {
 }
 
 /// One tool that made the component.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Producer {
     /// `language`, `processed-by` or `sdk`.
     pub field: String,
@@ -90,7 +94,8 @@ pub struct Producer {
 }
 
 /// Why bytes cannot be inspected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum InspectError {
     /// Too many bytes.
     #[error("the component is {size} bytes, more than {COMPONENT_BYTES_MAX}")]
@@ -186,9 +191,10 @@ impl From<InspectError> for Failure {
     }
 }
 
-/// Reads a component. Its structure is validated, its code is not: that is for the compiler.
+/// Reads a component, here. Its structure is validated, its code is not: that is for the compiler. What was written to be expensive is
+/// refused by what its bytes come to; where there is a compiler's child that can be ended, [`inspect_by`] has that look.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Failure> {
-    Ok(read::read(bytes)?)
+    Ok(read::find(bytes)?.meaning(bytes))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub use egress::{Egress, EgressOptions};
 pub use filesystem::{FileWork, FoldersMissing};
 pub use functions::exec::Programs;
 pub use imports::{Warning, check_imports};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, inspect_by};
 pub use manifest::{Descriptor, Entry, ManifestBody, Shape};
 pub use registry::{Capability, Registry};
 pub use storage::{Memory, SecretUses};

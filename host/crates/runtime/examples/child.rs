@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
-        ["compile"] => aral_runtime::compile::child_main(),
+        ["compile"] => aral_runtime::compile::child_main(seen),
         ["hang", marker] => {
             let _written = std::fs::File::create(marker);
             std::thread::sleep(Duration::from_secs(600));
@@ -52,6 +52,24 @@ fn main() -> ExitCode {
             take("TAKEN_SECRET")
         }
         _ => ExitCode::from(2),
+    }
+}
+
+/// Looks at what is no component and says what to do.
+fn seen(component: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(component);
+    let (verb, number) = text.split_once(' ').unwrap_or((text.as_ref(), ""));
+    let number: usize = number.parse().unwrap_or_default();
+    match verb {
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "take" => {
+            std::hint::black_box(Vec::<u8>::with_capacity(number << 20));
+            b"taken".to_vec()
+        }
+        "say" => vec![b'x'; number],
+        _ => format!("seen: {text}").into_bytes(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! From a component to code. The compiler is large and its input hostile: it runs in a child process with limits on
 //! time, memory and processor, or, for embedders without such a program, in this process on small components only. The
-//! child guards against exhaustion and crashes; the code that it returns is trusted like that of a compiler in process.
+//! child guards against exhaustion and crashes; the code that it returns is trusted like that of a compiler in process. The same child
+//! looks at components that are not compiled yet.
 
 mod child;
+mod look;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,8 @@ use aral_contract::limits::COMPILE_MS_MAX;
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use child::CODE_BYTES_MAX;
-pub use child::child_main;
+pub use child::{Inspector, child_main};
+pub use look::{LookError, LookLimits, look};
 
 use crate::admit;
 use crate::engine::{self, CodeSettings};
@@ -112,7 +115,7 @@ pub enum CompileError {
         /// The signal.
         signal: i32,
     },
-    /// The code is larger than any that is taken.
+    /// The code, or whatever else was asked for, is larger than any that is taken.
     #[error("the compiled code has more than {bytes_max} bytes")]
     CodeTooLarge {
         /// The largest that is taken.

@@ -123,6 +123,11 @@ impl Runtime {
         })))
     }
 
+    /// What compiles, and looks at components.
+    pub fn compiler(&self) -> &CompilerKind {
+        &self.0.compiler
+    }
+
     /// The engine of this kind, made now if nobody asked before.
     pub fn engine(&self, metering: Metering) -> Result<&Engine, RuntimeError> {
         let slot = match metering {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{Digest, Permission};
 use aral_runtime::weight::{TooHeavy, Weight};
+use serde::{Deserialize, Serialize};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, CustomSectionReader, Encoding, KnownCustom, Parser, Payload, Validator,
@@ -15,40 +16,99 @@ use super::{EXTERNS_MAX, Export, Import, InspectError, Inspection, NESTING_MAX, 
 use crate::imports::{self, Role, role_of};
 use crate::manifest::Shape;
 
-/// Longest name or version of a producer, in bytes.
-const PRODUCER_BYTES_MAX: usize = 128;
+/// Longest name or version of a producer, in characters.
+const PRODUCER_CHARS_MAX: usize = 128;
+/// Longest text of what is wrong with a component, in characters.
+pub(super) const DETAIL_CHARS_MAX: usize = 256;
 
-/// What the walk gathers.
-#[derive(Default)]
-struct Found {
-    imports: Vec<Import>,
-    exports: Vec<Export>,
+/// What the walk gathers: names and kinds, and not what they mean. A child that walks says no more than this.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Found {
+    imports: Vec<FoundImport>,
+    exports: Vec<FoundExport>,
     producers: BTreeSet<Producer>,
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<Inspection, InspectError> {
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoundImport {
+    name: String,
+    #[serde(with = "Kind")]
+    kind: ComponentExternalKind,
+    /// Whether it has the function that hands out a secret's value.
+    has_reveal: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoundExport {
+    name: String,
+    #[serde(with = "Kind")]
+    kind: ComponentExternalKind,
+}
+
+/// How a kind is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ComponentExternalKind", rename_all = "snake_case")]
+enum Kind {
+    Module,
+    Func,
+    Value,
+    Type,
+    Instance,
+    Component,
+}
+
+impl Found {
+    /// Whether a walk over so many bytes can end with this.
+    pub(super) fn is_possible(&self, size: usize) -> bool {
+        let names = self.imports.iter().map(|import| &import.name);
+        let mut names = names.chain(self.exports.iter().map(|export| &export.name));
+        let parts = |one: &Producer| {
+            [&one.field, &one.name, &one.version]
+                .into_iter()
+                .all(|part| is_plain(part, PRODUCER_CHARS_MAX))
+        };
+        self.imports.len() <= EXTERNS_MAX
+            && self.exports.len() <= EXTERNS_MAX
+            && names.all(|name| name.len() <= size)
+            && self.producers.len() <= PRODUCERS_MAX
+            && self.producers.iter().all(parts)
+    }
+
+    /// What it means.
+    pub(super) fn meaning(self, bytes: &[u8]) -> Inspection {
+        let import = |found: FoundImport| import_of(found.name, found.kind, found.has_reveal);
+        let imports: Vec<Import> = self.imports.into_iter().map(import).collect();
+        let export = |found: FoundExport| Export {
+            name: found.name,
+            kind: found.kind.desc(),
+        };
+        let exports: Vec<Export> = self.exports.into_iter().map(export).collect();
+        let opened = imports.iter().flat_map(|import| import.role.permissions());
+        let opened: BTreeSet<Permission> = opened.copied().collect();
+        Inspection {
+            digest: Digest::of(bytes),
+            size_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            shape: shape_of(&exports),
+            imports,
+            exports,
+            permissions: opened.into_iter().collect(),
+            producers: self.producers.into_iter().collect(),
+        }
+    }
+}
+
+/// What is told of a component.
+pub(super) fn find(bytes: &[u8]) -> Result<Found, InspectError> {
     check_front(bytes)?;
     // The validator asserts what does not hold of every component.
-    let found = std::panic::catch_unwind(|| walk(bytes)).unwrap_or(Err(InspectError::Unfollowed))?;
-    let opened: BTreeSet<Permission> = found
-        .imports
-        .iter()
-        .flat_map(|import| import.role.permissions())
-        .copied()
-        .collect();
-    Ok(Inspection {
-        digest: Digest::of(bytes),
-        size_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-        shape: shape_of(&found.exports),
-        imports: found.imports,
-        exports: found.exports,
-        permissions: opened.into_iter().collect(),
-        producers: found.producers.into_iter().collect(),
-    })
+    std::panic::catch_unwind(|| walk(bytes)).unwrap_or(Err(InspectError::Unfollowed))
 }
 
 /// Says what a wrong file is, by its first bytes, before a parser sees it.
-fn check_front(bytes: &[u8]) -> Result<(), InspectError> {
+pub(super) fn check_front(bytes: &[u8]) -> Result<(), InspectError> {
     const ELF: &[u8] = b"\x7fELF";
     const MACH_O: &[u8] = b"\xcf\xfa\xed\xfe";
     const WASM: &[u8] = b"\0asm";
@@ -111,16 +171,16 @@ fn walk(bytes: &[u8]) -> Result<Found, InspectError> {
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     let import = import.map_err(error)?;
-                    let name = import.name.name;
-                    let is_revealing = reveals(&validator, name);
-                    push(&mut found.imports, import_of(name, import.ty.kind(), is_revealing))?;
+                    let (name, kind) = (import.name.name.to_owned(), import.ty.kind());
+                    let has_reveal = reveals(&validator, &name);
+                    push(&mut found.imports, FoundImport { name, kind, has_reveal })?;
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section {
                     let export = export.map_err(error)?;
-                    let (name, kind) = (export.name.name.to_owned(), export.kind.desc());
-                    push(&mut found.exports, Export { name, kind })?;
+                    let (name, kind) = (export.name.name.to_owned(), export.kind);
+                    push(&mut found.exports, FoundExport { name, kind })?;
                 }
             }
             Payload::CustomSection(section) => add_producers(&mut found.producers, &section),
@@ -150,9 +210,9 @@ fn reveals(validator: &Validator, name: &str) -> bool {
     })
 }
 
-fn import_of(name: &str, kind: ComponentExternalKind, has_reveal: bool) -> Import {
+fn import_of(name: String, kind: ComponentExternalKind, has_reveal: bool) -> Import {
     let role = match kind {
-        ComponentExternalKind::Instance => role_of(name),
+        ComponentExternalKind::Instance => role_of(&name),
         ComponentExternalKind::Type => Role::Types,
         ComponentExternalKind::Func
         | ComponentExternalKind::Module
@@ -165,7 +225,7 @@ fn import_of(name: &str, kind: ComponentExternalKind, has_reveal: bool) -> Impor
         },
     };
     Import {
-        name: name.to_owned(),
+        name,
         kind: kind.desc(),
         reveals: has_reveal && role.permissions() == [Permission::SecretRead],
         role,
@@ -199,12 +259,7 @@ fn add_producers(producers: &mut BTreeSet<Producer>, section: &CustomSectionRead
     let Ok(fields) = wasm_metadata::Producers::from_bytes(section.data(), section.data_offset()) else {
         return;
     };
-    let plain = |text: &str| -> String {
-        text.chars()
-            .filter(|one| !one.is_control())
-            .take(PRODUCER_BYTES_MAX)
-            .collect()
-    };
+    let plain = |text: &str| plain(text, PRODUCER_CHARS_MAX);
     for (field, values) in fields.iter() {
         for (name, version) in values.iter() {
             if producers.len() >= PRODUCERS_MAX {
@@ -219,6 +274,16 @@ fn add_producers(producers: &mut BTreeSet<Producer>, section: &CustomSectionRead
     }
 }
 
+/// The beginning of a text that somebody else chose, on one line.
+fn plain(text: &str, chars_max: usize) -> String {
+    text.chars().filter(|one| !one.is_control()).take(chars_max).collect()
+}
+
+/// Whether [`plain`] leaves a text as it is.
+pub(super) fn is_plain(text: &str, chars_max: usize) -> bool {
+    plain(text, chars_max) == text
+}
+
 fn parse_error(bytes: &[u8], error: &BinaryReaderError) -> InspectError {
     let message = error.message();
     // A reader that ran out of bytes says so in one of these ways; every other error is about bytes that are there.
@@ -228,7 +293,7 @@ fn parse_error(bytes: &[u8], error: &BinaryReaderError) -> InspectError {
     } else {
         InspectError::Invalid {
             offset: error.offset(),
-            detail: message.chars().filter(|one| !one.is_control()).take(256).collect(),
+            detail: plain(message, DETAIL_CHARS_MAX),
         }
     }
 }

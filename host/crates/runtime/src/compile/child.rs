@@ -1,4 +1,4 @@
-//! The compiler's child process, both ends. The parent writes one line with the settings and then the component to the
+//! The compiler's child process, both ends. The parent writes one line with what is to be done and then the component to the
 //! child's standard input, and reads one byte that tells success from refusal and then code or text from its standard
 //! output. The child has no environment, no descriptor but these, and limits that it inherits.
 
@@ -25,12 +25,26 @@ const COMPILE_CPU_SECONDS_MAX: u64 = 60;
 const COMPILE_THREADS_MAX: usize = 4;
 /// Text that the parent takes from a child that refused, in bytes.
 const MESSAGE_BYTES_MAX: u64 = 4096;
-/// First byte of an answer with code.
+/// First byte of an answer with code, or with what was found.
 const CODE: u8 = b'+';
 /// First byte of an answer with text: the component is not valid.
 const INVALID: u8 = b'!';
 /// First byte of an answer with text: the compiler refused it.
 const REFUSED: u8 = b'-';
+
+/// What a child is to do, and what it may take for that.
+pub(super) struct Order<'a> {
+    pub(super) program: &'a Path,
+    pub(super) args: &'a [String],
+    pub(super) memory_bytes: u64,
+    pub(super) cpu_seconds: u64,
+    pub(super) timeout_ms: u64,
+    /// Largest answer that is taken, in bytes.
+    pub(super) answer_bytes: u64,
+    /// The line before the component.
+    pub(super) header: &'a str,
+    pub(super) component: &'a [u8],
+}
 
 /// Has the child compile.
 pub(super) async fn compile(
@@ -40,25 +54,41 @@ pub(super) async fn compile(
     settings: CodeSettings,
     component: &[u8],
 ) -> Result<Vec<u8>, CompileError> {
-    let limits = JailLimits {
+    let order = Order {
+        program,
+        args,
         memory_bytes: COMPILE_MEMORY_BYTES_MAX,
         cpu_seconds: COMPILE_CPU_SECONDS_MAX,
+        timeout_ms,
+        answer_bytes: CODE_BYTES_MAX,
+        header: &header(settings),
+        component,
+    };
+    ask(&order).await
+}
+
+/// Starts a child and has it do what is to be done.
+pub(super) async fn ask(order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
+    let limits = JailLimits {
+        memory_bytes: order.memory_bytes,
+        cpu_seconds: order.cpu_seconds,
         open_files: 16,
         file_bytes: 0,
     };
-    let mut command = jailed_command(program, limits);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let compiled = async {
+    let mut command = jailed_command(order.program, limits);
+    command.args(order.args).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let answered = async {
         let mut child = COMPILERS.spawn(command).await.map_err(CompileError::Child)?;
-        converse(&mut child, settings, component).await
+        converse(&mut child, order).await
     };
+    let timeout_ms = order.timeout_ms;
     // Dropping the child, here or because the caller gave up, kills it.
-    tokio::time::timeout(Duration::from_millis(timeout_ms), compiled)
+    tokio::time::timeout(Duration::from_millis(timeout_ms), answered)
         .await
         .map_err(|_| CompileError::Timeout { timeout_ms })?
 }
 
-async fn converse(child: &mut Child, settings: CodeSettings, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+async fn converse(child: &mut Child, order: &Order<'_>) -> Result<Vec<u8>, CompileError> {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(CompileError::Protocol {
             message: "it has no pipes".to_owned(),
@@ -66,23 +96,23 @@ async fn converse(child: &mut Child, settings: CodeSettings, component: &[u8]) -
     };
     let send = async move {
         // A child that dies early breaks the pipe; how it died says more than that.
-        if stdin.write_all(header(settings).as_bytes()).await.is_ok() && stdin.write_all(component).await.is_ok() {
+        if stdin.write_all(order.header.as_bytes()).await.is_ok() && stdin.write_all(order.component).await.is_ok() {
             let _broken = stdin.shutdown().await;
         }
     };
     let receive = async move {
         let mut answer = Vec::new();
         stdout
-            .take(CODE_BYTES_MAX.saturating_add(2))
+            .take(order.answer_bytes.saturating_add(2))
             .read_to_end(&mut answer)
             .await
             .map(|_| answer)
     };
     let ((), answer) = tokio::join!(send, receive);
     let answer = answer.map_err(CompileError::Child)?;
-    if answer.len() as u64 > CODE_BYTES_MAX.saturating_add(1) {
+    if answer.len() as u64 > order.answer_bytes.saturating_add(1) {
         return Err(CompileError::CodeTooLarge {
-            bytes_max: CODE_BYTES_MAX,
+            bytes_max: order.answer_bytes,
         });
     }
     let status = child.wait().await.map_err(CompileError::Child)?;
@@ -110,9 +140,13 @@ fn understand(mut answer: Vec<u8>, ended_well: bool) -> Result<Vec<u8>, CompileE
     }
 }
 
-/// The child: reads settings and a component from standard input, writes code or a refusal to standard output. For the
-/// program that [`super::CompilerKind::Child`] names to call, with nothing done before and nothing after.
-pub fn child_main() -> ExitCode {
+/// What looks at a component in the child, for [`super::look()`]. It is handed in, as this layer knows neither imports nor exports: its
+/// answer is whatever the two who ask and answer agree on.
+pub type Inspector = fn(&[u8]) -> Vec<u8>;
+
+/// The child: reads what is to be done and a component from standard input, writes code, what was found, or a refusal to standard
+/// output. For the program that [`super::CompilerKind::Child`] names to call, with nothing done before and nothing after.
+pub fn child_main(inspector: Inspector) -> ExitCode {
     let mut input = Vec::new();
     let input_bytes_max = (COMPONENT_BYTES_MAX + HEADER_BYTES_MAX) as u64;
     if std::io::stdin()
@@ -122,6 +156,9 @@ pub fn child_main() -> ExitCode {
         .is_err()
     {
         return ExitCode::FAILURE;
+    }
+    if let Some(component) = input.strip_prefix(LOOK_HEADER.as_bytes()) {
+        return say(CODE, &inspector(component));
     }
     let Some((settings, component)) = parse_header(&input) else {
         return ExitCode::FAILURE;
@@ -139,10 +176,14 @@ pub fn child_main() -> ExitCode {
         Err(CompileError::Refused { message }) => (REFUSED, message.into_bytes()),
         Err(other) => (REFUSED, other.to_string().into_bytes()),
     };
+    say(kind, &answer)
+}
+
+fn say(kind: u8, answer: &[u8]) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(&[kind])
-        .and_then(|()| stdout.write_all(&answer))
+        .and_then(|()| stdout.write_all(answer))
         .and_then(|()| stdout.flush())
     {
         Ok(()) => ExitCode::SUCCESS,
@@ -155,6 +196,9 @@ fn threads() -> usize {
 }
 
 const HEADER_BYTES_MAX: usize = 64;
+
+/// The line of who wants a component looked at and not compiled.
+pub(super) const LOOK_HEADER: &str = "aral-inspect/1\n";
 
 fn header(settings: CodeSettings) -> String {
     let metering = match settings.metering {
