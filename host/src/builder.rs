@@ -92,8 +92,8 @@ impl HostBuilder {
         }
     }
 
-    /// Where components are compiled. By default in this process, which takes small components only, because a
-    /// compilation in process cannot be stopped. With the `aral` binary at hand:
+    /// Where components are compiled, and looked at when they are registered. By default in this process, which compiles small components
+    /// only, because nobody can stop it, and looks at what its bytes say is cheap. With the `aral` binary at hand:
     /// `CompilerKind::child("/usr/bin/aral".into(), vec!["__compile".into()])`.
     #[must_use]
     pub fn compiler(self, compiler: CompilerKind) -> Self {
@@ -130,8 +130,9 @@ impl HostBuilder {
     }
 
     /// Makes the host, opens its audit log if there is a folder for it, registers the manifests of the configuration and
-    /// takes its personas. Compiles nothing and opens no store yet, and starts no thread but those of the log and the one
-    /// that talks to the server of secrets, if there is one. If another process has the log open it waits for that, up to
+    /// takes its personas. Compiles nothing and opens no store yet, and starts no thread but those of the log, the one
+    /// that talks to the server of secrets, if there is one, and where components are registered and there is a compiler, the one that starts
+    /// it. If another process has the log open it waits for that, up to
     /// 30 s.
     ///
     /// # Errors
@@ -148,7 +149,8 @@ impl HostBuilder {
         // Before the runtime, which opens its cache below: the folder must be private from the beginning.
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
         let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, chain(error));
-        let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
+        let compiler = self.compiler.unwrap_or(CompilerKind::InProcess);
+        let runtime = Runtime::new(config.runtime(compiler.clone()));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let audit = Audit::open(&config, &clock)?;
         let log = audit.iter().map(|audit| Arc::clone(audit.log()) as Arc<dyn AuditSink>);
@@ -170,7 +172,7 @@ impl HostBuilder {
         };
         let dispatcher = Dispatcher::new(DispatcherParts {
             runtime: runtime.map_err(|error| wrong(&error))?,
-            registry: Registry::default(),
+            registry: Registry::inspecting_by(compiler),
             services,
             policy: config.policy,
             trust: config.trust,

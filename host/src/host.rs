@@ -121,8 +121,8 @@ impl Host {
         &self.0.places
     }
 
-    /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them. Inspects, but compiles
-    /// nothing yet. With a state folder it waits for other processes that register, up to 5 s; in async code call it
+    /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them. Has the compiler inspect each
+    /// component that is new, and compiles nothing yet. With a state folder it waits for other processes that register, up to 5 s; in async code call it
     /// where blocking is allowed.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use super::arguments::Build;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::progress::Progress;
-use super::{files, inspect};
+use super::{files, inspect, session};
 
 /// What `rustc` calls the only target that is built for.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Build, output: &Output) -> Done {
     };
     let built = cargo(folder, output)?;
     let component = choose(&built, source.as_ref())?;
-    let inspection = aral_capability::inspect(&files::component(component)?)?;
+    let inspection = session::inspect(&files::component(component)?)?;
     let warnings = match &source {
         Some(source) => check(source, &inspection, folder, component)?,
         None => vec![Warning {

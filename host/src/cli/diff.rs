@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use aral_capability::diff::{Diff, Subject, diff};
-use aral_capability::{inspect, manifest};
+use aral_capability::manifest;
 use aral_contract::Failure;
 use serde_json::json;
 
 use super::arguments;
 use super::exit::Exit;
 use super::output::{Done, Output};
-use super::{files, text};
+use super::{files, session, text};
 
 pub(crate) fn run(arguments: &arguments::Diff, output: &Output) -> Done {
     let found = diff(&subject(&arguments.old)?, &subject(&arguments.new)?)?;
@@ -31,7 +31,7 @@ fn subject(path: &Path) -> Result<Subject, Failure> {
         let (_, body) = manifest::read_unbelieved(&bytes)?;
         return Ok(Subject::Manifest(Box::new(body)));
     }
-    Ok(Subject::Component(Box::new(inspect(&bytes)?)))
+    Ok(Subject::Component(Box::new(session::inspect(&bytes)?)))
 }
 
 fn human(found: &Diff) -> String {

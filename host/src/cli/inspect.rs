@@ -7,13 +7,12 @@ use serde_json::{Value, json};
 
 use super::arguments::Inspect;
 use super::exit::Exit;
-use super::files;
 use super::output::{Done, Output};
-use super::text;
+use super::{files, session, text};
 
 pub(crate) fn run(arguments: &Inspect, output: &Output) -> Done {
     let bytes = files::component(&arguments.file)?;
-    let inspection = aral_capability::inspect(&bytes)?;
+    let inspection = session::inspect(&bytes)?;
     output.answer(&human(&inspection), &object(&inspection))?;
     Ok(Exit::Success)
 }
@@ -80,9 +79,19 @@ pub(crate) fn bytes(count: u64) -> String {
 mod tests {
     use aral_capability::inspect::{Export, Import, Producer};
     use aral_capability::{Shape, imports};
-    use aral_contract::{Digest, Permission};
+    use aral_contract::{Code, Digest, Permission};
 
     use super::*;
+
+    /// The program of this test, asked to compile, does not: what it says instead shows who was asked.
+    #[test]
+    fn the_compiler_is_asked_what_a_component_is_and_this_process_does_not_look() {
+        let bytes = wat::parse_str("(component)").unwrap();
+        let failure = session::inspect(&bytes).unwrap_err();
+        assert_eq!(failure.code, Code::Internal, "{failure}");
+        let registry = session::registry();
+        assert!(format!("{registry:?}").contains("__compile"), "{registry:?}");
+    }
 
     #[test]
     fn names_of_a_hostile_component_stay_on_their_line() {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use aral_capability::{Shape, inspect};
+use aral_capability::Shape;
 use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::{Blame, CapabilityId, Clock as _, Code, Failure};
 use aral_orchestration::dispatch::{DevelopmentRun, RunReport, Uncovered};
@@ -84,7 +84,7 @@ fn entry(
     let component = files::absolute(&arguments.file)?;
     let out = files::absolute(path)?;
     let folder = out.parent().unwrap_or(&out);
-    let shape = inspect(&run.component)?.shape.unwrap_or(Shape::Tool);
+    let shape = session::inspect(&run.component)?.shape.unwrap_or(Shape::Tool);
     let id: CapabilityId = match id_of(&arguments.file).parse() {
         Ok(id) => id,
         Err(_) => "component".parse().map_err(Failure::internal)?,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_capability::{Inspection, Registry, inspect_by};
 use aral_contract::{CapabilityId, Code, Failure};
 use aral_host::{Config, Host, LogSink, Personas, Registered};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
@@ -140,6 +141,16 @@ pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>
             .map_err(|error| wrong(format!("`{}` names no versions: {error}", version.escape_debug())))
     };
     Ok((id, version.map(parse).transpose()?))
+}
+
+/// What a component is, as the same child finds out that compiles.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Failure> {
+    inspect_by(&compiler(), bytes)
+}
+
+/// A registry to see what a host would say of a manifest.
+pub(crate) fn registry() -> Registry {
+    Registry::inspecting_by(compiler())
 }
 
 /// This very program compiles, in a child process that can be killed.

@@ -6,6 +6,7 @@ use aral_contract::document::signed::Kind;
 use aral_contract::{Blame, Code, Digest, Permissions};
 use aral_orchestration::dispatch::Uncovered;
 use aral_orchestration::{Policy, RawPolicy};
+use aral_runtime::CompilerKind;
 use futures::StreamExt as _;
 use serde_json::json;
 
@@ -314,6 +315,28 @@ async fn a_component_alone_runs_for_development() {
         matches!(&last.kind, EventKind::AdmissionRefused { subject, .. } if subject == "component"),
         "{last:?}"
     );
+}
+
+#[tokio::test]
+async fn a_component_that_ends_who_looks_at_it_does_not_end_the_host() {
+    let dies = ["-c", "kill -s ABRT $$"].map(str::to_owned);
+    let compiler = CompilerKind::child("/bin/sh".into(), dies.to_vec());
+    let host = trusting().compiler(compiler).build().unwrap();
+    let run = DevelopmentRun {
+        component: echo(),
+        permissions: Permissions::default(),
+        limits: aral_contract::LimitsRequest::default(),
+        networks: Vec::new(),
+        uncovered: Uncovered::Refuse,
+    };
+    for failure in [
+        register(&host, &manifest(1)).unwrap_err(),
+        host.dangerous_run(&run, b"{}").await.unwrap_err(),
+    ] {
+        assert_eq!(failure.code, Code::ComponentTooLarge, "{failure}");
+        assert!(failure.message.contains("to look at"), "{failure}");
+    }
+    assert!(host.capabilities().is_empty());
 }
 
 #[tokio::test]

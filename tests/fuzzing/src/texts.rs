@@ -1,9 +1,9 @@
 //! Texts from outside that are read as they come: strict JSON, the configuration, and what an author writes of a capability.
 
-use aral_capability::Descriptor;
 use aral_capability::manifest::build::{Part, body};
 use aral_capability::manifest::source::Described;
 use aral_capability::manifest::{CapabilityToml, ManifestBody};
+use aral_capability::{Descriptor, inspect};
 use aral_contract::document::json as strict;
 use aral_contract::{Code, Failure};
 use aral_host::Config;
@@ -58,7 +58,7 @@ pub(crate) fn built(source: &CapabilityToml) -> Result<ManifestBody, Failure> {
     };
     let part = Part {
         source,
-        component: &component,
+        inspection: &inspect(&component)?,
         descriptor,
     };
     body([part]).map(|(body, _warnings)| body)

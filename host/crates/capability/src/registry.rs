@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aral_contract::document::Verified;
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{CapabilityId, Digest, Failure, Permissions};
+use aral_runtime::CompilerKind;
 use semver::{Version, VersionReq};
 
 use binaries::{Kept, Sizes};
@@ -24,7 +25,7 @@ pub use kept::REGISTERED_KEPT_BYTES_MAX;
 pub use serials::Serials;
 
 use crate::imports::{Warning, check_imports};
-use crate::inspect::{InspectError, Inspection, inspect};
+use crate::inspect::{InspectError, Inspection, inspect_by};
 use crate::manifest::build::Compiler;
 use crate::manifest::{Entry, ManifestBody, Shape};
 
@@ -73,16 +74,14 @@ pub struct Registry {
     kept: Arc<Kept>,
     bytes_max: u64,
     kept_max: kept::KeptMax,
+    /// Who looks at components that are new.
+    compiler: CompilerKind,
 }
 
 impl Default for Registry {
+    /// Components are looked at in this process.
     fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            kept: Arc::default(),
-            bytes_max: REGISTERED_BYTES_MAX,
-            kept_max: kept::KeptMax::default(),
-        }
+        Self::inspecting_by(CompilerKind::InProcess)
     }
 }
 
@@ -93,8 +92,20 @@ pub type Admitted = (Arc<Capability>, Vec<Warning>);
 type CheckImports<'a> = &'a dyn Fn(&Inspection, &Permissions) -> Result<Vec<Warning>, Failure>;
 
 impl Registry {
+    /// An empty one, for which this compiler looks at components: see [`inspect_by`].
+    pub fn inspecting_by(compiler: CompilerKind) -> Self {
+        Self {
+            state: Mutex::default(),
+            kept: Arc::default(),
+            bytes_max: REGISTERED_BYTES_MAX,
+            kept_max: kept::KeptMax::default(),
+            compiler,
+        }
+    }
+
     /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry, and is asked once for each
-    /// component. No component is compiled here; schemas are, and are kept for all who call.
+    /// component. No component is compiled here, but the compiler looks at each, and this waits for it; schemas are, and are kept for all
+    /// who call.
     pub fn admit(
         &self,
         manifest: &Verified<ManifestBody>,
@@ -136,7 +147,7 @@ impl Registry {
                 let binary = match self.kept.find(&entry.component) {
                     Some(there) => there,
                     None => {
-                        let inspection = inspect(&bytes)?;
+                        let inspection = inspect_by(&self.compiler, &bytes)?;
                         self.kept.keep(entry.component, Binary::new(bytes, inspection))
                     }
                 };
@@ -218,6 +229,7 @@ impl Registry {
             kept: Arc::clone(&self.kept),
             bytes_max: self.bytes_max,
             kept_max: self.kept_max,
+            compiler: self.compiler.clone(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use aral_capability::{Registry, manifest};
+use aral_capability::manifest;
 use aral_contract::{Clock as _, Metering};
 use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
 
@@ -11,6 +11,7 @@ use super::Check;
 use crate::cli::build::TARGET;
 use crate::cli::configured::{Configured, absent_manifest};
 use crate::cli::manifest::verify::{COMPONENTS, component};
+use crate::cli::session;
 
 /// Linux that walks the dirty pages of a pool slot without faulting (`PAGEMAP_SCAN`), so that resetting one is cheap.
 const PAGEMAP_SCAN_SINCE: (u32, u32) = (6, 7);
@@ -51,7 +52,7 @@ fn one_manifest(configured: &Configured, path: &Path) -> Check {
         }
         let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
         let components = path.with_file_name(COMPONENTS);
-        Registry::default().admit(&verified, &|entry| component(&components, entry))?;
+        session::registry().admit(&verified, &|entry| component(&components, entry))?;
         Ok::<_, aral_contract::Failure>(verified)
     };
     let shown = path.display();

@@ -7,8 +7,8 @@ use aral_capability::manifest::build::{Part, body};
 use aral_capability::manifest::source::Described;
 use aral_capability::manifest::{self, CapabilityToml};
 use aral_capability::registry::compile_failure;
-use aral_capability::{Descriptor, describe};
-use aral_contract::{Clock as _, Digest, Failure, Metering};
+use aral_capability::{Descriptor, Inspection, describe};
+use aral_contract::{Clock as _, Failure, Metering};
 use aral_runtime::{Runtime, SystemClock};
 use serde_json::json;
 
@@ -26,6 +26,7 @@ const UNSIGNED_DAYS: u32 = 90;
 struct Found {
     source: CapabilityToml,
     component: Vec<u8>,
+    inspection: Inspection,
     descriptor: Descriptor,
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
     drop(progress);
     let parts = found.iter().map(|one| Part {
         source: &one.source,
-        component: &one.component,
+        inspection: &one.inspection,
         descriptor: one.descriptor.clone(),
     });
     let (body, warnings) = body(parts)?;
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
     files::ensure_folder(&components)?;
     for one in &found {
         files::replace(
-            &components.join(format!("{}.wasm", Digest::of(&one.component))),
+            &components.join(format!("{}.wasm", one.inspection.digest)),
             &one.component,
         )?;
     }
@@ -85,16 +86,14 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
         None => failure.with_hint("build it first: `aral build`, or correct `component` in capability.toml"),
         Some(_) => failure,
     })?;
+    // Looked at before it runs: what is no tool gets a clear word instead of a trap.
+    let inspection = session::inspect(&component).map_err(in_file)?;
     let descriptor = match &source.described {
-        // Looked at before it runs: what is no tool gets a clear word instead of a trap.
-        Described::ByItself => {
-            aral_capability::inspect(&component).map_err(in_file)?;
-            session::block_on(async {
-                let compiled = runtime.compile(&component, Metering::Metered).await;
-                describe(runtime, &compiled.map_err(|error| compile_failure(&error))?).await
-            })?
-            .map_err(in_file)?
-        }
+        Described::ByItself => session::block_on(async {
+            let compiled = runtime.compile(&component, Metering::Metered).await;
+            describe(runtime, &compiled.map_err(|error| compile_failure(&error))?).await
+        })?
+        .map_err(in_file)?,
         Described::ByFile {
             title,
             description,
@@ -112,6 +111,7 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
     Ok(Found {
         source,
         component,
+        inspection,
         descriptor,
     })
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use aral_capability::{Entry, Registry, manifest};
+use aral_capability::{Entry, manifest};
 use aral_contract::document::signed::Kind;
 use aral_contract::{Clock as _, Code, Failure};
 use aral_runtime::SystemClock;
@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::cli::arguments::ManifestVerify;
 use crate::cli::configured::{Configured, not_believed};
 use crate::cli::exit::Exit;
-use crate::cli::files;
 use crate::cli::output::{Done, Output};
+use crate::cli::{files, session};
 
 /// The folder beside a manifest that holds its components, each named by its digest.
 pub(crate) const COMPONENTS: &str = "components";
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &ManifestVerify, configured: &Configured, output: &
     let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now)
         .map_err(|error| not_believed(&arguments.trusting, error))?;
     let components = arguments.file.with_file_name(COMPONENTS);
-    let admitted = Registry::default().admit(&verified, &|entry| component(&components, entry))?;
+    let admitted = session::registry().admit(&verified, &|entry| component(&components, entry))?;
     for (capability, warnings) in &admitted {
         for warning in warnings {
             output.warn(&format!(

@@ -1,5 +1,5 @@
 //! From what an author has (`capability.toml`, component, descriptor) to an entry of a manifest. Pure: the caller reads
-//! files and runs `describe`.
+//! files, inspects the component and runs `describe`.
 
 use aral_contract::{Code, Failure};
 
@@ -7,7 +7,7 @@ use super::check::{ManifestError, check_entry};
 use super::source::CapabilityToml;
 use super::{Descriptor, Entry, ManifestBody};
 use crate::imports::{Warning, check_imports};
-use crate::inspect::inspect;
+use crate::inspect::Inspection;
 use crate::registry::check_shape;
 use crate::schema::Schemas;
 
@@ -20,23 +20,22 @@ const UNEVALUATED_BYTES_MAX: u64 = 64 << 20;
 pub struct Part<'a> {
     /// The author's file.
     pub source: &'a CapabilityToml,
-    /// The bytes of the component.
-    pub component: &'a [u8],
+    /// What the component is.
+    pub inspection: &'a Inspection,
     /// What the component, or for a command the file, says of itself.
     pub descriptor: Descriptor,
 }
 
-/// Makes one entry: the component is inspected, its shape and imports are compared with what the author declares, and
+/// Makes one entry: shape and imports of the component are compared with what the author declares, and
 /// every rule of [`super::check`] is applied.
 fn entry(part: Part<'_>, compiler: &mut Compiler) -> Result<(Entry, Vec<Warning>), Failure> {
     let Part {
         source,
-        component,
+        inspection,
         descriptor,
     } = part;
-    let inspection = inspect(component)?;
-    check_shape(&source.id, source.shape(), &inspection)?;
-    let warnings = check_imports(&inspection, &source.permissions)?;
+    check_shape(&source.id, source.shape(), inspection)?;
+    let warnings = check_imports(inspection, &source.permissions)?;
     let entry = Entry {
         id: source.id.clone(),
         version: source.version.clone(),

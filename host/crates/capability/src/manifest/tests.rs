@@ -9,6 +9,7 @@ use super::build::Part;
 use super::check::{CAPABILITIES_MAX, SCOPE_ITEMS_MAX, SECRETS_MAX};
 use super::schema_rules::{NAME_BYTES_MAX, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::*;
+use crate::inspect::inspect;
 use crate::testing::{component, entry, shown};
 
 const TOOL: &str = "id = \"probe\"\nversion = \"1.0.0\"\nshape = \"tool\"\ncomponent = \"probe.wasm\"\n";
@@ -538,7 +539,7 @@ fn built() -> ManifestBody {
     let descriptor = Descriptor::parse("T".to_owned(), "D".to_owned(), "{}", "{}").unwrap();
     let (body, warnings) = build::body([Part {
         source: &source,
-        component: &bytes,
+        inspection: &inspect(&bytes).unwrap(),
         descriptor,
     }])
     .unwrap();
@@ -777,7 +778,7 @@ fn building_refuses_what_admission_would_refuse() {
         let descriptor = Descriptor::parse("T".to_owned(), "D".to_owned(), schema, "{}").unwrap();
         let part = Part {
             source: &source,
-            component: bytes,
+            inspection: &inspect(bytes).map_err(|failure| shown(&failure))?,
             descriptor,
         };
         build::body([part])

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::inspect::inspect;
 use crate::manifest::{self, header};
 use crate::testing::{component, entry, shown};
 
@@ -161,6 +162,31 @@ fn what_all_schemas_keep_for_unevaluated_keywords_has_room_together() {
     admit(&registry, &signed(3, versions(&bytes, &["2.0.0"])), &bytes).unwrap();
     assert!(registry.remove(&"probe".parse().unwrap(), &"1.0.0".parse().unwrap()));
     assert_eq!(registry.adopt(&of(3, "1.2.0"), &roomy), Ok(true));
+}
+
+#[test]
+fn a_component_is_looked_at_by_the_compiler_once_and_never_here() {
+    // Leaves a file that is named after its process, and finds nothing but an export; one import ends it.
+    let script = r#": > "$0/$$"; if /bin/grep -q acme:other; then kill -s ABRT $$; fi
+        printf '+{"found":{"imports":[],"exports":[{"name":"aral:capability/tool@1.0.0","kind":"instance"}],"producers":[]}}'"#;
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["-c", script, folder.path().to_str().unwrap()].map(str::to_owned);
+    let registry = Registry::inspecting_by(CompilerKind::child("/bin/sh".into(), args.to_vec()));
+    // What it really imports would be refused.
+    let bytes = component(Shape::Tool, &["aral:capability/exec@1.0.0"]);
+    admit(&registry, &signed(1, versions(&bytes, &["1.0.0", "1.1.0"])), &bytes).unwrap();
+    admit(&registry, &signed(2, versions(&bytes, &["1.2.0"])), &bytes).unwrap();
+    assert_eq!(folder_entries(folder.path()), 1);
+    // A registry that is made from it asks the same compiler.
+    let hostile = component(Shape::Tool, &["acme:other/import@1.0.0"]);
+    let other = registry.renewed(|_| true);
+    let manifest = signed(3, vec![entry(&hostile, json!({"version": "2.0.0"}))]);
+    let found = admit(&other, &manifest, &hostile).unwrap_err();
+    assert!(
+        found.starts_with("component.too_large: the component takes more than"),
+        "{found}"
+    );
+    assert_eq!((other.list().len(), folder_entries(folder.path())), (3, 2));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_capability::manifest::{self, ManifestBody};
-use aral_capability::{Capability, Registry, Services, inspect};
+use aral_capability::{Capability, Registry, Services, inspect_by};
 use aral_contract::document::Verified;
 use aral_contract::document::signed::{Kind, dangerous_accept_unsigned};
 use aral_contract::event::RoomFuture;
@@ -15,6 +15,7 @@ use aral_contract::{
     Permissions, TraceId,
 };
 use aral_persona::Persona;
+use aral_runtime::CompilerKind;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -86,7 +87,7 @@ impl Dispatcher {
         let now = self.clock.now();
         let digest = Digest::of(&run.component);
         self.warn_development(Some(trace), format!("component {digest} without a manifest"));
-        let capability = capability(run, digest, now)?;
+        let capability = capability(run, digest, self.runtime.compiler(), now)?;
         let persona = persona(now)?;
         let policy = Policy::new(policy_parts(&run.permissions, &run.limits, &run.networks))?;
         let decision = authorize(&capability.entry, capability.manifest_digest(), &persona, &policy);
@@ -139,8 +140,13 @@ impl Dispatcher {
     }
 }
 
-fn capability(run: &DevelopmentRun, component: Digest, now: Timestamp) -> Result<Arc<Capability>, Failure> {
-    let inspection = inspect(&run.component)?;
+fn capability(
+    run: &DevelopmentRun,
+    component: Digest,
+    compiler: &CompilerKind,
+    now: Timestamp,
+) -> Result<Arc<Capability>, Failure> {
+    let inspection = inspect_by(compiler, &run.component)?;
     let shape = inspection.shape.ok_or_else(|| {
         Failure::new(Code::ComponentInvalid, "the component is neither a tool nor a command")
             .with_hint("`aral inspect` shows what it exports")
@@ -154,7 +160,7 @@ fn capability(run: &DevelopmentRun, component: Digest, now: Timestamp) -> Result
         }],
     });
     let manifest: Verified<ManifestBody> = manifest::dangerous_accept_unsigned(document.to_string().as_bytes(), now)?;
-    let registry = Registry::default();
+    let registry = Registry::inspecting_by(compiler.clone());
     let bytes = |_: &manifest::Entry| Ok(run.component.clone());
     let admitted = match run.uncovered {
         Uncovered::Refuse => registry.admit(&manifest, &bytes)?,
