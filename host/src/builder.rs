@@ -131,7 +131,7 @@ impl HostBuilder {
 
     /// Makes the host, opens its audit log if there is a folder for it, registers the manifests of the configuration and
     /// takes its personas. Compiles nothing and opens no store yet, and starts no thread but those of the log, the one
-    /// that talks to the server of secrets, if there is one, and where components are registered and there is a compiler, the one that starts
+    /// that talks to the server of secrets, if there is one, and where components are registered that its cache does not know, and there is a compiler, the one that starts
     /// it. If another process has the log open it waits for that, up to
     /// 30 s.
     ///
@@ -149,8 +149,7 @@ impl HostBuilder {
         // Before the runtime, which opens its cache below: the folder must be private from the beginning.
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
         let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, chain(error));
-        let compiler = self.compiler.unwrap_or(CompilerKind::InProcess);
-        let runtime = Runtime::new(config.runtime(compiler.clone()));
+        let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let audit = Audit::open(&config, &clock)?;
         let log = audit.iter().map(|audit| Arc::clone(audit.log()) as Arc<dyn AuditSink>);
@@ -170,9 +169,10 @@ impl HostBuilder {
             secret_uses: SecretUses::default(),
             trace_hosts: None,
         };
+        let runtime = runtime.map_err(|error| wrong(&error))?;
         let dispatcher = Dispatcher::new(DispatcherParts {
-            runtime: runtime.map_err(|error| wrong(&error))?,
-            registry: Registry::inspecting_by(compiler),
+            registry: Registry::inspecting_by(runtime.looker()),
+            runtime,
             services,
             policy: config.policy,
             trust: config.trust,

@@ -145,7 +145,7 @@ pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>
 
 /// What a component is, as the same child finds out that compiles.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Failure> {
-    inspect_by(&compiler(), bytes)
+    inspect_by(&compiler().into(), bytes)
 }
 
 /// A registry to see what a host would say of a manifest.

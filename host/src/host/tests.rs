@@ -339,6 +339,27 @@ async fn a_component_that_ends_who_looks_at_it_does_not_end_the_host() {
     assert!(host.capabilities().is_empty());
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "counts what the children left behind")]
+fn the_next_host_with_the_same_state_folder_starts_no_child_to_look_at_a_component() {
+    // Leaves a file that is named after its process, and finds a tool.
+    let script = r#": > "$0/$$"
+        printf '+{"found":{"imports":[],"exports":[{"name":"aral:capability/tool@1.0.0","kind":"instance"}],"producers":[]}}'"#;
+    let (folder, starts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let args = ["-c", script, starts.path().to_str().unwrap()].map(str::to_owned);
+    for _ in 0..2 {
+        let config = Config {
+            audit: None,
+            ..Config::closed().unwrap()
+        };
+        let compiler = CompilerKind::child("/bin/sh".into(), args.to_vec());
+        let host = trusting().config(config).compiler(compiler);
+        let host = host.state_dir(folder.path().join("state")).build().unwrap();
+        register(&host, &manifest(1)).unwrap();
+        assert_eq!(std::fs::read_dir(starts.path()).unwrap().count(), 1);
+    }
+}
+
 #[tokio::test]
 async fn the_sinks_take_every_event() {
     #[derive(Debug, Default)]

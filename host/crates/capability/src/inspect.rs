@@ -194,7 +194,7 @@ impl From<InspectError> for Failure {
 /// Reads a component, here. Its structure is validated, its code is not: that is for the compiler. What was written to be expensive is
 /// refused by what its bytes come to; where there is a compiler's child that can be ended, [`inspect_by`] has that look.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Failure> {
-    Ok(read::find(bytes)?.meaning(bytes))
+    Ok(read::find(bytes)?.meaning(Digest::of(bytes), bytes.len()))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aral_contract::document::Verified;
 use aral_contract::limits::COMPONENT_BYTES_MAX;
 use aral_contract::{CapabilityId, Digest, Failure, Permissions};
-use aral_runtime::CompilerKind;
+use aral_runtime::{CompilerKind, Looker};
 use semver::{Version, VersionReq};
 
 use binaries::{Kept, Sizes};
@@ -75,7 +75,7 @@ pub struct Registry {
     bytes_max: u64,
     kept_max: kept::KeptMax,
     /// Who looks at components that are new.
-    compiler: CompilerKind,
+    looker: Looker,
 }
 
 impl Default for Registry {
@@ -92,20 +92,20 @@ pub type Admitted = (Arc<Capability>, Vec<Warning>);
 type CheckImports<'a> = &'a dyn Fn(&Inspection, &Permissions) -> Result<Vec<Warning>, Failure>;
 
 impl Registry {
-    /// An empty one, for which this compiler looks at components: see [`inspect_by`].
-    pub fn inspecting_by(compiler: CompilerKind) -> Self {
+    /// An empty one, for which this one looks at components: see [`inspect_by`].
+    pub fn inspecting_by(looker: impl Into<Looker>) -> Self {
         Self {
             state: Mutex::default(),
             kept: Arc::default(),
             bytes_max: REGISTERED_BYTES_MAX,
             kept_max: kept::KeptMax::default(),
-            compiler,
+            looker: looker.into(),
         }
     }
 
     /// Admits all capabilities of a manifest, or none. `components` hands out the bytes for an entry, and is asked once for each
-    /// component. No component is compiled here, but the compiler looks at each, and this waits for it; schemas are, and are kept for all
-    /// who call.
+    /// component. No component is compiled here, but the compiler looks at each of which its cache knows nothing, and this waits for
+    /// it; schemas are, and are kept for all who call.
     pub fn admit(
         &self,
         manifest: &Verified<ManifestBody>,
@@ -147,7 +147,7 @@ impl Registry {
                 let binary = match self.kept.find(&entry.component) {
                     Some(there) => there,
                     None => {
-                        let inspection = inspect_by(&self.compiler, &bytes)?;
+                        let inspection = inspect_by(&self.looker, &bytes)?;
                         self.kept.keep(entry.component, Binary::new(bytes, inspection))
                     }
                 };
@@ -229,7 +229,7 @@ impl Registry {
             kept: Arc::clone(&self.kept),
             bytes_max: self.bytes_max,
             kept_max: self.kept_max,
-            compiler: self.compiler.clone(),
+            looker: self.looker.clone(),
         }
     }
 

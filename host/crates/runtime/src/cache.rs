@@ -1,4 +1,4 @@
-//! Compiled code on disk, for the next process. Whoever can write there could have their machine code run by the host,
+//! Compiled code on disk, for the next process, and what was found in components. Whoever can write there could have their machine code run by the host,
 //! so each entry carries a MAC whose key lies elsewhere, over its name and its content. An entry is read into memory
 //! once, checked there and used from there; one that fails the check is as good as none. It knows no engine.
 
@@ -66,7 +66,7 @@ pub enum CacheError {
     Files(#[from] FilesError),
 }
 
-/// What an entry is for: a component under the settings of an engine.
+/// What an entry is for: a component under the settings of an engine, or in the form of what was found in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EntryName {
     pub(crate) component: Digest,
@@ -129,14 +129,14 @@ impl Cache {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return None,
             Err(error) => {
-                tracing::warn!(%error, file, "compiled code is not read");
+                tracing::warn!(%error, file, "an entry of the cache is not read");
                 return None;
             }
         };
         if self.verify(name, &bytes).is_some() {
             return Some(Entry(bytes));
         }
-        tracing::warn!(file, "an entry of the cache is damaged or forged; compiling anew");
+        tracing::warn!(file, "an entry of the cache is damaged or forged; it is made anew");
         None
     }
 

@@ -5,6 +5,7 @@
 
 mod child;
 mod look;
+mod looker;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) use child::CODE_BYTES_MAX;
 pub use child::{Inspector, child_main};
 pub use look::{LookError, LookLimits, look};
+pub use looker::Looker;
 
 use crate::admit;
 use crate::engine::{self, CodeSettings};

@@ -26,7 +26,7 @@ pub mod weight;
 
 pub use cache::CacheOptions;
 pub use clock::SystemClock;
-pub use compile::{CompileError, CompilerKind};
+pub use compile::{CompileError, CompilerKind, Looker};
 pub use engine::{Allocation, Engine};
 pub use environment::{EnvironmentError, take_variables};
 pub use fault::{Fault, fault_of, within_wall};

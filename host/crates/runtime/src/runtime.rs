@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 
 use crate::admit;
 use crate::cache::{Cache, CacheError, CacheOptions, EntryName};
-use crate::compile::{self, CompileError, CompilerKind};
+use crate::compile::{self, CompileError, CompilerKind, Looker};
 use crate::danger::{self, TrustedCode};
 use crate::engine::{Allocation, Engine, EngineError, PoolSize};
 
@@ -40,7 +40,7 @@ pub struct RuntimeOptions {
     pub concurrent_calls_max: u32,
     /// Largest linear memory that the pool holds, in bytes, at most 4 GiB: no limit of a call reaches beyond it.
     pub memory_bytes_slot_max: u64,
-    /// Where compiled code is kept; none compiles anew in each process.
+    /// Where compiled code is kept, and what was found in components; none compiles and looks anew in each process.
     pub cache: Option<CacheOptions>,
     /// Where components are compiled.
     pub compiler: CompilerKind,
@@ -123,9 +123,9 @@ impl Runtime {
         })))
     }
 
-    /// What compiles, and looks at components.
-    pub fn compiler(&self) -> &CompilerKind {
-        &self.0.compiler
+    /// Who looks at components: what compiles, with the cache.
+    pub fn looker(&self) -> Looker {
+        Looker::new(self.0.compiler.clone(), self.0.cache.clone())
     }
 
     /// The engine of this kind, made now if nobody asked before.

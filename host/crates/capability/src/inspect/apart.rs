@@ -1,9 +1,9 @@
 //! Looking at a component in the compiler's child, and what the two say to each other. The child walks over the bytes and says what
 //! names there are; what they mean, and the digest, is worked out by who asked. Its answer is read as if a stranger had sent it.
 
-use aral_contract::{Code, Failure};
-use aral_runtime::CompilerKind;
+use aral_contract::{Code, Digest, Failure};
 use aral_runtime::compile::{LookError, LookLimits, look};
+use aral_runtime::{CompilerKind, Looker};
 use serde::{Deserialize, Serialize};
 
 use super::read::{self, Found};
@@ -12,6 +12,13 @@ use crate::registry::compile_failure;
 
 /// What an answer has besides names that stand in the component, in bytes: kinds, members, producers.
 const ANSWER_BYTES_MORE: u64 = 1 << 20;
+
+/// The form of [`Answer`], and what finds it: what another version kept is not read. A change of either is one here, too.
+const FORM: &str = concat!(
+    "found/1, aral ",
+    env!("CARGO_PKG_VERSION"),
+    ", wasmparser 0.254.2, wasm-metadata 0.254.2"
+);
 
 /// What the child says.
 #[derive(Serialize, Deserialize)]
@@ -32,12 +39,13 @@ pub fn answer(component: &[u8]) -> Vec<u8> {
 }
 
 /// As [`super::inspect`], in the child that compiles, where there is one: then a component that takes whoever looks at it too long or
-/// too much memory ends that child. Holds up the thread that calls it, and works on any.
+/// too much memory ends that child. Where there is a cache, it is asked before, and keeps what was found; it keeps no refusal. Holds up
+/// the thread that calls it, and works on any.
 ///
 /// # Errors
 /// What is wrong with the component; `component.too_large` for one that takes too much to look at.
-pub fn inspect_by(compiler: &CompilerKind, bytes: &[u8]) -> Result<Inspection, Failure> {
-    match compiler {
+pub fn inspect_by(looker: &Looker, bytes: &[u8]) -> Result<Inspection, Failure> {
+    match looker.compiler() {
         CompilerKind::InProcess => super::inspect(bytes),
         CompilerKind::Child {
             program,
@@ -46,23 +54,31 @@ pub fn inspect_by(compiler: &CompilerKind, bytes: &[u8]) -> Result<Inspection, F
         } => {
             // No process is needed to see that a file is something else.
             read::check_front(bytes)?;
+            let (digest, size) = (Digest::of(bytes), bytes.len());
+            if let Some(kept) = looker.kept(digest, FORM)
+                && let Ok(inspection) = understand(&kept, digest, size)
+            {
+                return Ok(inspection);
+            }
             let limits = LookLimits::default();
             let limits = LookLimits {
                 timeout_ms: limits.timeout_ms.min(*timeout_ms),
                 // A name takes two bytes for one at most, but for a few that nobody writes.
-                answer_bytes: (bytes.len() as u64).saturating_mul(2).saturating_add(ANSWER_BYTES_MORE),
+                answer_bytes: (size as u64).saturating_mul(2).saturating_add(ANSWER_BYTES_MORE),
                 ..limits
             };
             let answer = look(program, args, limits, bytes).map_err(|error| look_failure(&error))?;
-            understand(&answer, bytes)
+            let inspection = understand(&answer, digest, size)?;
+            looker.keep(digest, FORM, &answer);
+            Ok(inspection)
         }
     }
 }
 
-/// What the child said of these bytes.
-fn understand(answer: &[u8], bytes: &[u8]) -> Result<Inspection, Failure> {
+/// What the child said of the component with this digest and size.
+fn understand(answer: &[u8], digest: Digest, size: usize) -> Result<Inspection, Failure> {
     match serde_json::from_slice(answer) {
-        Ok(Answer::Found(found)) if found.is_possible(bytes.len()) => Ok(found.meaning(bytes)),
+        Ok(Answer::Found(found)) if found.is_possible(size) => Ok(found.meaning(digest, size)),
         Ok(Answer::Refused(error)) if is_possible(&error) => Err(error.into()),
         Ok(Answer::Found(_) | Answer::Refused(_)) | Err(_) => Err(Failure::internal(
             "the compiler process says of a component what cannot be",
@@ -96,6 +112,7 @@ fn look_failure(error: &LookError) -> Failure {
 #[cfg(test)]
 mod tests {
     use aral_contract::limits::COMPONENT_BYTES_MAX;
+    use aral_runtime::{Allocation, CacheOptions, Runtime, RuntimeOptions};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -107,7 +124,7 @@ mod tests {
     /// What is said of these bytes by a child that says this.
     fn said_by_shell(script: &str, bytes: &[u8]) -> Result<Inspection, String> {
         let compiler = CompilerKind::child("/bin/sh".into(), vec!["-c".to_owned(), script.to_owned()]);
-        inspect_by(&compiler, bytes).map_err(|failure| shown(&failure))
+        inspect_by(&compiler.into(), bytes).map_err(|failure| shown(&failure))
     }
 
     fn tool() -> Vec<u8> {
@@ -119,7 +136,7 @@ mod tests {
 
     fn twice(bytes: &[u8]) -> (Result<Inspection, Failure>, Result<Inspection, Failure>) {
         let apart = read::check_front(bytes).map_err(Failure::from);
-        let apart = apart.and_then(|()| understand(&answer(bytes), bytes));
+        let apart = apart.and_then(|()| understand(&answer(bytes), Digest::of(bytes), bytes.len()));
         (apart, inspect(bytes))
     }
 
@@ -167,13 +184,13 @@ mod tests {
 
     #[test]
     fn what_is_no_component_by_its_front_starts_no_child() {
-        let nobody = CompilerKind::child("/nonexistent/compiler".into(), Vec::new());
+        let nobody: Looker = CompilerKind::child("/nonexistent/compiler".into(), Vec::new()).into();
         let refused = |bytes: &[u8]| shown(&inspect_by(&nobody, bytes).unwrap_err());
         assert!(refused(b"hello").starts_with("component.invalid: this is not WebAssembly"));
         let large = vec![0u8; COMPONENT_BYTES_MAX + 1];
         assert!(refused(&large).starts_with("component.too_large: the component is 33554433 bytes"));
         assert_eq!(inspect_by(&nobody, &tool()).unwrap_err().code, Code::Internal);
-        assert!(inspect_by(&CompilerKind::InProcess, &tool()).is_ok());
+        assert!(inspect_by(&CompilerKind::InProcess.into(), &tool()).is_ok());
     }
 
     #[test]
@@ -190,7 +207,7 @@ mod tests {
             args: vec!["600".to_owned()],
             timeout_ms: 100,
         };
-        let failure = inspect_by(&hangs, &tool()).unwrap_err();
+        let failure = inspect_by(&hangs.into(), &tool()).unwrap_err();
         assert_eq!(
             (failure.code, failure.message.as_str()),
             (
@@ -226,10 +243,102 @@ mod tests {
         }
         let script = r#"printf '+{"found":{"imports":[],"exports":[],"producers":[]}}'"#;
         let believed = said_by_shell(script, &tool()).unwrap();
-        assert_eq!(
-            (believed.imports.len(), believed.digest),
-            (0, aral_contract::Digest::of(&tool()))
-        );
+        assert_eq!((believed.imports.len(), believed.digest), (0, Digest::of(&tool())));
+    }
+
+    /// A cache in a folder of its own, and a child that leaves a file for each start in another one.
+    struct Keeping(tempfile::TempDir, tempfile::TempDir);
+
+    impl Keeping {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
+        }
+
+        /// A new process with this cache, whose child says this.
+        fn looker(&self, answer: &str) -> Looker {
+            let Self(home, starts) = self;
+            let script = r#": > "$0/$$"; printf '+%s' "$1""#;
+            let args = ["-c", script, starts.path().to_str().unwrap(), answer].map(str::to_owned);
+            let runtime = Runtime::new(RuntimeOptions {
+                allocation: Allocation::OnDemand,
+                cache: Some(CacheOptions {
+                    directory: home.path().join("cache"),
+                    key_file: home.path().join("cache.key"),
+                    bytes_max: 1 << 30,
+                }),
+                compiler: CompilerKind::child("/bin/sh".into(), args.to_vec()),
+                ..RuntimeOptions::default()
+            });
+            runtime.unwrap().looker()
+        }
+
+        #[expect(clippy::disallowed_methods, reason = "counts what the children left behind")]
+        fn starts(&self) -> usize {
+            std::fs::read_dir(self.1.path()).unwrap().count()
+        }
+    }
+
+    const NOTHING: &str = r#"{"found":{"imports":[],"exports":[],"producers":[]}}"#;
+
+    #[test]
+    fn what_is_in_the_cache_starts_no_child() {
+        let keeping = Keeping::new();
+        let other = component(Shape::Command, &[]);
+        let look = |bytes: &[u8]| inspect_by(&keeping.looker(NOTHING), bytes).unwrap();
+        let first = look(&tool());
+        assert_eq!(keeping.starts(), 1);
+        assert_eq!((look(&tool()), keeping.starts()), (first, 1));
+        assert_eq!((look(&other).digest, keeping.starts()), (Digest::of(&other), 2));
+    }
+
+    #[test]
+    fn what_another_version_kept_or_no_walk_ends_with_is_looked_at_anew_and_replaced() {
+        let refused = r#"{"refused":"heavy"}"#;
+        let impossible = NOTHING.replace("[]}}", r#"[{"field":"sdk","name":"\n","version":""}]}}"#);
+        for (form, kept) in [
+            ("found/0", NOTHING),
+            (FORM, "{"),
+            (FORM, refused),
+            (FORM, impossible.as_str()),
+        ] {
+            let keeping = Keeping::new();
+            let looker = keeping.looker(NOTHING);
+            looker.keep(Digest::of(&tool()), form, kept.as_bytes());
+            inspect_by(&looker, &tool()).unwrap();
+            assert_eq!(keeping.starts(), 1, "{form}: {kept}");
+            inspect_by(&looker, &tool()).unwrap();
+            assert_eq!(keeping.starts(), 1, "{form}: {kept}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_and_nonsense_are_not_kept() {
+        let keeping = Keeping::new();
+        for (answer, code) in [
+            (r#"{"refused":"heavy"}"#, Code::ComponentInvalid),
+            ("{", Code::Internal),
+        ] {
+            let failure = inspect_by(&keeping.looker(answer), &tool()).unwrap_err();
+            assert_eq!(failure.code, code, "{answer}");
+        }
+        assert_eq!(looked_up(&keeping), None);
+        inspect_by(&keeping.looker(NOTHING), &tool()).unwrap();
+        assert_eq!(looked_up(&keeping), Some(NOTHING.as_bytes().to_vec()));
+    }
+
+    fn looked_up(keeping: &Keeping) -> Option<Vec<u8>> {
+        keeping.looker(NOTHING).kept(Digest::of(&tool()), FORM)
+    }
+
+    #[test]
+    fn the_form_names_the_versions_of_what_walks() {
+        let lock = include_str!("../../../../../Cargo.lock");
+        for part in FORM.split(", ").filter(|part| part.starts_with("wasm")) {
+            let (name, version) = part.split_once(' ').unwrap();
+            let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            assert!(lock.contains(&locked), "another {name} is built in: change FORM");
+        }
+        assert_eq!(FORM.matches(", wasm").count(), 2);
     }
 
     #[test]
@@ -240,7 +349,7 @@ mod tests {
         let found = |imports: Vec<Value>, producers: Vec<Value>| json!({"found": {"imports": imports, "exports": [], "producers": producers}});
         let invalid = |detail: &str| json!({"refused": {"invalid": {"offset": 1, "detail": detail}}});
         let bytes = tool();
-        let code = |answer: &Value| match understand(answer.to_string().as_bytes(), &bytes) {
+        let code = |answer: &Value| match understand(answer.to_string().as_bytes(), Digest::of(&bytes), bytes.len()) {
             Ok(_) => None,
             Err(failure) => Some(failure.code),
         };

@@ -77,8 +77,8 @@ impl Found {
             && self.producers.iter().all(parts)
     }
 
-    /// What it means.
-    pub(super) fn meaning(self, bytes: &[u8]) -> Inspection {
+    /// What it means for a component with this digest and size.
+    pub(super) fn meaning(self, digest: Digest, size: usize) -> Inspection {
         let import = |found: FoundImport| import_of(found.name, found.kind, found.has_reveal);
         let imports: Vec<Import> = self.imports.into_iter().map(import).collect();
         let export = |found: FoundExport| Export {
@@ -89,8 +89,8 @@ impl Found {
         let opened = imports.iter().flat_map(|import| import.role.permissions());
         let opened: BTreeSet<Permission> = opened.copied().collect();
         Inspection {
-            digest: Digest::of(bytes),
-            size_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            digest,
+            size_bytes: u64::try_from(size).unwrap_or(u64::MAX),
             shape: shape_of(&exports),
             imports,
             exports,

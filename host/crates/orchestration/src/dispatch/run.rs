@@ -15,7 +15,7 @@ use aral_contract::{
     Permissions, TraceId,
 };
 use aral_persona::Persona;
-use aral_runtime::CompilerKind;
+use aral_runtime::Looker;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -87,7 +87,7 @@ impl Dispatcher {
         let now = self.clock.now();
         let digest = Digest::of(&run.component);
         self.warn_development(Some(trace), format!("component {digest} without a manifest"));
-        let capability = capability(run, digest, self.runtime.compiler(), now)?;
+        let capability = capability(run, digest, &self.runtime.looker(), now)?;
         let persona = persona(now)?;
         let policy = Policy::new(policy_parts(&run.permissions, &run.limits, &run.networks))?;
         let decision = authorize(&capability.entry, capability.manifest_digest(), &persona, &policy);
@@ -143,10 +143,10 @@ impl Dispatcher {
 fn capability(
     run: &DevelopmentRun,
     component: Digest,
-    compiler: &CompilerKind,
+    looker: &Looker,
     now: Timestamp,
 ) -> Result<Arc<Capability>, Failure> {
-    let inspection = inspect_by(compiler, &run.component)?;
+    let inspection = inspect_by(looker, &run.component)?;
     let shape = inspection.shape.ok_or_else(|| {
         Failure::new(Code::ComponentInvalid, "the component is neither a tool nor a command")
             .with_hint("`aral inspect` shows what it exports")
@@ -160,7 +160,7 @@ fn capability(
         }],
     });
     let manifest: Verified<ManifestBody> = manifest::dangerous_accept_unsigned(document.to_string().as_bytes(), now)?;
-    let registry = Registry::inspecting_by(compiler.clone());
+    let registry = Registry::inspecting_by(looker.clone());
     let bytes = |_: &manifest::Entry| Ok(run.component.clone());
     let admitted = match run.uncovered {
         Uncovered::Refuse => registry.admit(&manifest, &bytes)?,

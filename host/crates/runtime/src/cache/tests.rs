@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use aral_contract::Metering;
+use aral_contract::{Digest, Metering};
 
 use super::{CacheError, CacheOptions, HEADER_BYTES};
-use crate::compile::{CompileError, CompilerKind};
+use crate::compile::{CompileError, CompilerKind, Looker};
 use crate::files::FilesError;
 use crate::runtime::{Runtime, RuntimeError, RuntimeOptions};
 use crate::testing::{child_program, component, one_thread, run};
@@ -266,6 +266,31 @@ async fn the_oldest_entries_go_when_there_are_too_many() {
     }
     assert_eq!(kept, [false, false, true, true]);
     assert!(!abandoned.exists() && recent.exists());
+}
+
+#[test]
+fn what_was_found_in_a_component_is_kept_for_the_next_process() {
+    let place = Place::new();
+    let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+    let keep = |found: &[u8]| place.reading().looker().keep(one, "a/1", found);
+    let kept = |component: Digest, form: &str| place.reading().looker().kept(component, form);
+    assert_eq!(kept(one, "a/1"), None);
+    keep(b"found");
+    assert_eq!(kept(one, "a/1"), Some(b"found".to_vec()));
+    // Neither in another form nor of another component.
+    assert_eq!((kept(one, "a/2"), kept(other, "a/1")), (None, None));
+
+    let entry = place.only_entry();
+    let mut changed = std::fs::read(&entry).unwrap();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(&entry, changed).unwrap();
+    assert_eq!(kept(one, "a/1"), None);
+    keep(b"again");
+    assert_eq!(kept(one, "a/1"), Some(b"again".to_vec()));
+
+    let nowhere = Looker::from(CompilerKind::InProcess);
+    nowhere.keep(one, "a/1", b"found");
+    assert_eq!(nowhere.kept(one, "a/1"), None);
 }
 
 #[test]
