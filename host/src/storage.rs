@@ -189,8 +189,18 @@ impl Storage {
     /// # Errors
     /// `config.invalid` if it is not there, or is none.
     pub fn master_key(&self, place: &MasterKeyPlace) -> Result<MasterKey, Failure> {
+        self.key_at(place, &|| self.put_back())
+    }
+
+    /// The same while the store is open, and wants one of `keys`: the disk of the store is not asked.
+    pub(crate) fn master_key_of_open(&self, place: &MasterKeyPlace, keys: &[String]) -> Result<MasterKey, Failure> {
+        self.key_at(place, &|| Some(put_back(&quoted(keys), &self.0.memory.as_ref()?.dir)))
+    }
+
+    /// `put_back` says what to do instead of making another one.
+    fn key_at(&self, place: &MasterKeyPlace, put_back: &dyn Fn() -> Option<String>) -> Result<MasterKey, Failure> {
         match place {
-            MasterKeyPlace::File(path) => read_key(path, &|| self.put_back()),
+            MasterKeyPlace::File(path) => read_key(path, put_back),
             MasterKeyPlace::Environment(name) => {
                 let value = self
                     .0
@@ -199,8 +209,7 @@ impl Storage {
                     .ok_or_else(|| not_set(name, "[memory.master_key] environment"))?;
                 MasterKey::from_text(value.expose()).map_err(|error| {
                     Failure::new(Code::ConfigInvalid, format!("the variable `{name}`: {}", chain(&error))).with_hint(
-                        self.put_back()
-                            .unwrap_or_else(|| "make one: `aral memory keygen FILE` writes it".to_owned()),
+                        put_back().unwrap_or_else(|| "make one: `aral memory keygen FILE` writes it".to_owned()),
                     )
                 })
             }
@@ -213,18 +222,10 @@ impl Storage {
     fn put_back(&self) -> Option<String> {
         let dir = &self.0.memory.as_ref()?.dir;
         let key = match SealedStore::keys_wanted(dir).transpose()? {
-            Ok(keys) => keys
-                .iter()
-                .map(|key| format!("`{key}`"))
-                .collect::<Vec<_>>()
-                .join(" or "),
+            Ok(keys) => quoted(&keys),
             Err(error) => format!("that it was made with ({})", chain(&error)),
         };
-        Some(format!(
-            "put back the key {key} from where its copy is kept, and remove no file that may be what is left of it: no other key \
-             opens the store `{}`",
-            dir.display()
-        ))
+        Some(put_back(&key, dir))
     }
 
     /// Secrets by name. `local` is the space of secrets of the store; none: there is no store. None comes back if the
@@ -352,6 +353,20 @@ pub(crate) fn not_set(name: &str, key: &str) -> Failure {
     .with_hint(format!(
         "set it for this program alone: `{name}=… aral …`, from a file that nobody else can read"
     ))
+}
+
+/// Ids of keys of which any will do.
+pub(crate) fn quoted(keys: &[String]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    keys.join(" or ")
+}
+
+fn put_back(key: &str, dir: &Path) -> String {
+    format!(
+        "put back the key {key} from where its copy is kept, and remove no file that may be what is left of it: no other key opens \
+         the store `{}`",
+        dir.display()
+    )
 }
 
 /// What this program is called, for whoever wants to open the store too.

@@ -7,11 +7,11 @@ use aral_memory::StoreError;
 use super::fixed::{MEMORY, refused};
 use crate::config::Config;
 use crate::host::Host;
-use crate::storage::store_failure;
+use crate::storage::{quoted, store_failure};
 
 impl Host {
-    /// Another key is taken if it opens the store that is open, which never asks for it again. It waits for whoever opens or writes
-    /// the store.
+    /// Another key is taken if it opens the store that is open, which never asks for it again. It waits for whoever opens the store, for
+    /// a while, and not for its disk: nobody else changes the rules meanwhile.
     pub(super) fn check_master_key(&self, old: &Config, new: &Config) -> Result<(), Failure> {
         let (Some(old), Some(new)) = (&old.memory, &new.memory) else {
             return Ok(());
@@ -22,14 +22,13 @@ impl Host {
         // One that is not open will be opened with the key of the start.
         let store = self.0.store.as_ref().and_then(|store| store.sealed_if_open());
         let store = store.ok_or_else(|| refused(MEMORY))?;
-        let given = self.0.storage.master_key(&new.master_key)?.id();
-        let keys = store.status().map_err(store_failure)?.keys;
+        let keys = store.keys();
+        let given = self.0.storage.master_key_of_open(&new.master_key, &keys)?.id();
         if keys.contains(&given) {
             return Ok(());
         }
-        let wanted: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
         Err(store_failure(StoreError::WrongKey {
-            wanted: wanted.join(" or "),
+            wanted: quoted(&keys),
             given,
             service: None,
         }))

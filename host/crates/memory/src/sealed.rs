@@ -213,6 +213,8 @@ struct Inner {
     slots: slots::SlotFile,
     recents: recent::Recents,
     keys: ArcSwap<root::Keys>,
+    /// Ids of the master keys that open it, for whoever must not wait for the writer.
+    wanted: ArcSwap<Vec<String>>,
     writer: Mutex<commit::Writer>,
     queue: queue::Queue,
     /// Held by whoever moves records between roots, and by whoever must see none move.
@@ -307,6 +309,11 @@ impl SealedStore {
     /// [`StoreError::Io`].
     pub fn status(&self) -> Result<Status, StoreError> {
         self.0.status()
+    }
+
+    /// Ids of the master keys that open it. It waits for nobody, and for no disk.
+    pub fn keys(&self) -> Arc<Vec<String>> {
+        self.0.wanted.load_full()
     }
 
     /// Whether it takes writes. After one that failed it takes none until it is opened again, since nobody knows what is on the

@@ -329,7 +329,9 @@ impl Inner {
     /// next opening writes them once more.
     pub(super) fn replace_keyring(&self, writer: &mut Writer, content: Content) -> Result<(), StoreError> {
         let replaced = writer.keyring.replace(content);
-        if matches!(replaced, Err(StoreError::Io { .. })) {
+        if replaced.is_ok() {
+            self.wanted.store(Arc::new(writer.keyring.content.keys()));
+        } else if matches!(replaced, Err(StoreError::Io { .. })) {
             mark_unsynced(&self.dir);
         }
         replaced

@@ -58,6 +58,7 @@ impl Parts {
             slots: self.slots,
             recents: Recents::new(recents(&options)),
             keys: ArcSwap::from_pointee(self.keys),
+            wanted: ArcSwap::from_pointee(self.keyring.content.keys()),
             writer: Mutex::new(Writer::new(beside, self.allocation, self.keyring, self.commit.number)),
             rotating: Mutex::new(()),
             leftovers,

@@ -187,6 +187,42 @@ fn a_second_opening_is_told_who_has_the_store() {
     assert!(text.contains(&holder), "{text}");
 }
 
+/// Whoever reads the configuration again asks for them, and others wait for that: a disk of the store that hangs must not stop it.
+#[test]
+fn the_keys_that_open_a_store_are_told_while_somebody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched: Arc<Mutex<Option<SealedStore>>> = Arc::default();
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let was_held = Arc::new(AtomicBool::new(false));
+    let (asked, answer, held) = (Arc::clone(&watched), Arc::clone(&told), Arc::clone(&was_held));
+    // In the middle of a write, on the thread that has the writer's lock.
+    let steps = Steps::watched(move |_| {
+        if let Some(store) = &*asked.lock().unwrap() {
+            held.fetch_or(store.0.writer.try_lock().is_err(), Ordering::Relaxed);
+            *answer.lock().unwrap() = store.keys().to_vec();
+        }
+    });
+    let store = SealedStore::open(StoreOptions {
+        steps,
+        ..options(&folder, 1)
+    })
+    .unwrap();
+    *watched.lock().unwrap() = Some(store.clone());
+    put(&store, "a", b"one");
+    assert_eq!(*told.lock().unwrap(), [key(1).id()]);
+    // While keys are rotated either opens it, and then the new one alone.
+    let mut both = Vec::new();
+    store
+        .rotate_key(&key(2), &mut |_| both.push(store.keys().len()))
+        .unwrap();
+    assert!(both.iter().all(|count| *count == 2) && !both.is_empty(), "{both:?}");
+    assert_eq!(*store.keys(), [key(2).id()]);
+    put(&store, "b", b"two");
+    assert_eq!(*told.lock().unwrap(), [key(2).id()]);
+    assert!(was_held.load(Ordering::Relaxed));
+    *watched.lock().unwrap() = None;
+}
+
 #[test]
 fn a_rotated_key_opens_and_the_old_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
