@@ -9,8 +9,10 @@
 
 mod body;
 mod escape;
+mod late;
 mod marks;
 mod needle;
+mod silence;
 mod view;
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Escape {
     pub(super) const ALL: [Self; 4] = [Self::Plain, Self::Percent, Self::Backslash, Self::Entity];
 
     /// What every escape begins with.
-    fn opener(self) -> Option<u8> {
+    pub(super) fn opener(self) -> Option<u8> {
         match self {
             Self::Plain => None,
             Self::Percent => Some(b'%'),
@@ -133,6 +133,11 @@ impl Unescaper {
     /// What the last byte that came out was spelled with; empty if it stood there as it is.
     pub(super) fn spelled(&self) -> &[(u8, u64)] {
         &self.spelled
+    }
+
+    /// How many bytes may become an escape: two that read the same go on alike from where that is the same number.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.open.len()
     }
 
     /// Takes one byte, and returns the first that comes out.

@@ -81,6 +81,12 @@ impl Needle {
         needle
     }
 
+    /// What is left of it behind so many bytes.
+    pub(super) fn rest(&self, stood: usize) -> Self {
+        let bytes = self.bytes.get(stood..).unwrap_or_default();
+        Self::new(bytes, self.begins_within_digit, self.ends_within_digit)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -99,7 +105,8 @@ impl Needle {
         self.bytes.get(standing) == Some(&byte)
     }
 
-    fn fall(&self, standing: usize) -> usize {
+    /// How much less still stands where so much does, which is the most but for that itself.
+    pub(super) fn fall(&self, standing: usize) -> usize {
         let before = standing.checked_sub(1);
         before
             .and_then(|last| self.fallback.get(last))

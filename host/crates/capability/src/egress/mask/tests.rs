@@ -21,7 +21,7 @@ fn masked(secret: &str, text: &[u8]) -> Vec<u8> {
     echoes(secret).mask_whole(text)
 }
 
-fn each(text: &str, spell: impl Fn(u8) -> String) -> String {
+fn each(text: &str, spell: impl FnMut(u8) -> String) -> String {
     text.bytes().map(spell).collect()
 }
 
@@ -268,6 +268,42 @@ fn what_stands_in_front_of_an_echo_hides_nothing_of_it() {
 }
 
 #[test]
+fn what_begins_within_an_echo_hides_nothing_of_it() {
+    // Each escape of the echo ends with the letters that the secret begins with.
+    for (secret, junk, echo) in [
+        ("61aaaa+xyz-12345", "%", "61%61%61%61%61%2Bxyz-12345".to_owned()),
+        ("61aaaaaaaaaaaaa", "%", "61".to_owned() + &"%61".repeat(13)),
+        ("u0061aaaaaaaaaaaa", "\\", "u0061".to_owned() + &"\\u0061".repeat(12)),
+        ("141aaaaaaaaaaaa", "\\", "141".to_owned() + &"\\141".repeat(12)),
+        // The echo begins with a backslash that was escaped.
+        ("\\a\\a\\a\\a\\a\\a\\a", "\\", "\\\\a".repeat(7)),
+        (
+            "\\\\\\\\\\\\\\x\\\\x5",
+            "\\",
+            "\\\\".repeat(7) + "x" + &"\\\\".repeat(2) + "x5",
+        ),
+        (
+            "a\\u0061\\u0061\\u0061",
+            "\\",
+            "\\u0061".to_owned() + &"\\\\u0061".repeat(3),
+        ),
+        ("nnnnnnnnnnnn", "\\", "n".repeat(12)),
+    ] {
+        for before in [
+            junk.to_owned(),
+            junk.repeat(2),
+            junk.repeat(3),
+            format!("{junk}{echo}{junk}"),
+        ] {
+            let out = masked(secret, format!("{before}{echo}.").as_bytes());
+            let out = &out[before.len()..];
+            let expected = "*".repeat(echo.len()) + ".";
+            assert_eq!(String::from_utf8_lossy(out), expected, "{secret} behind {before}");
+        }
+    }
+}
+
+#[test]
 fn fields_are_masked_in_names_and_values() {
     let mut fields = HeaderMap::new();
     fields.append("x-plain", HeaderValue::from_static("unchanged"));
@@ -463,6 +499,26 @@ fn of_a_secret_that_repeats_itself_each_byte_is_overwritten_once() {
 }
 
 proptest! {
+    /// The same where nearly each byte may be of an escape, or of the beginning of an echo.
+    #[test]
+    fn no_beginning_hides_another(
+        secret in r"\\{0,5}[6u][06a1\\]{11,30}",
+        before in r"[%06a1u\\]{0,20}",
+        spelled in prop::collection::vec(any::<bool>(), 40),
+        backslashes in any::<bool>(),
+    ) {
+        let mut spelled = spelled.into_iter();
+        let echo = each(&secret, |byte| match (spelled.next().unwrap_or_default(), backslashes) {
+            (true, false) => format!("%{byte:02x}"),
+            (true, true) => format!("\\u00{byte:02x}"),
+            (false, true) if byte == b'\\' => "\\\\".to_owned(),
+            (false, _) => char::from(byte).to_string(),
+        });
+        let out = masked(&secret, format!("{before}{echo}").as_bytes());
+        let echo = &out[before.len()..];
+        prop_assert!(echo.iter().all(|byte| *byte == MASK), "{:?}", String::from_utf8_lossy(echo));
+    }
+
     /// Whatever stands around it and however it is cut, an echo is gone, and the length is what it was.
     #[test]
     fn no_surroundings_hide_an_echo(

@@ -6,27 +6,10 @@ use std::sync::Arc;
 
 use super::Echoes;
 use super::escape::{Escape, Unescaper};
+use super::late::Late;
 use super::marks::Marks;
 use super::needle::{Needle, canonical, is_base64};
-
-/// Bytes in a row that may stand within an echo and say nothing: line ends in base64, and zeros that were escaped.
-const SILENT_BYTES_MAX: usize = 5;
-/// Echoes that may begin in the middle of an escape and are followed at once, the newest of them: what stands in front of an echo
-/// keeps none from being found. One of a secret that does not repeat itself is alone, seldom one of two. It stops a secret that does
-/// from taking this many times longer: each byte of an answer is read once more for each of them.
-const LATE_MAX: usize = 4;
-
-/// Skips what says nothing within an echo.
-#[derive(Default)]
-struct Silence(usize);
-
-impl Silence {
-    fn covers(&mut self, byte: u8) -> bool {
-        let silent = matches!(byte, b'\r' | b'\n' | 0) && self.0 < SILENT_BYTES_MAX;
-        self.0 = if silent { self.0.saturating_add(1) } else { 0 };
-        silent
-    }
-}
+use super::silence::Silence;
 
 pub(super) struct View {
     echoes: Arc<Echoes>,
@@ -37,7 +20,9 @@ pub(super) struct View {
     states: Vec<usize>,
     /// Where the last bytes began, as many as the longest needle has and one before.
     starts: VecDeque<u64>,
-    late: VecDeque<Late>,
+    /// What began in the middle of an escape, and goes on with what comes out here.
+    late: Late,
+    shifted: Shifted,
     /// The last match ended within a base64 digit, which comes next.
     digit_due: bool,
     /// Where the byte before began.
@@ -55,7 +40,8 @@ impl View {
             silence: Silence::default(),
             states: vec![0; echoes.needles.len()],
             starts: VecDeque::with_capacity(echoes.needle_bytes_max.saturating_add(1)),
-            late: VecDeque::new(),
+            late: Late::default(),
+            shifted: Shifted::new(escape),
             digit_due: false,
             last: None,
             idle: true,
@@ -65,27 +51,16 @@ impl View {
     /// Reads one byte, and adds the places of echoes that end with it. The zeros of wide characters are left out by whoever reads:
     /// an escape has them between its letters, too.
     pub(super) fn feed(&mut self, byte: u8, at: u64, marks: &mut Marks) {
-        let digit_due = !self.late.is_empty() && self.follow(byte, at, marks);
+        let digit_due = self.shifted.feed(&self.echoes.needles, byte, at, marks);
         let mut read = self.unescaper.feed(byte, at);
         while let Some((byte, span)) = read.take() {
             self.take(byte, &span, marks);
+            self.digit_due |= self.late.take(&self.echoes.needles, byte, span.end, marks);
             self.look_within();
             read = self.unescaper.next();
         }
         self.digit_due |= digit_due;
-    }
-
-    /// Goes on with what may have begun in the middle of an escape. True: an echo ends within a base64 digit.
-    fn follow(&mut self, byte: u8, at: u64, marks: &mut Marks) -> bool {
-        let needles = &self.echoes.needles;
-        let mut digit_due = false;
-        self.late.retain_mut(|late| {
-            late.feed(needles, byte, at, &mut |needle, start| {
-                marks.add(start..at.saturating_add(1));
-                digit_due |= needle.ends_within_digit;
-            })
-        });
-        digit_due
+        self.join();
     }
 
     fn take(&mut self, byte: u8, span: &Range<u64>, marks: &mut Marks) {
@@ -128,85 +103,82 @@ impl View {
     fn look_within(&mut self) {
         let spelled = self.unescaper.spelled();
         for (skipped, pair) in (1..).zip(spelled.windows(2)) {
-            let [(_, before), (_, start)] = pair else {
+            let [(_, before), (first, start)] = pair else {
                 continue;
             };
-            let mut late = Late::new(self.escape, (*before, *start), self.echoes.needles.len());
-            let mut rest = spelled.iter().skip(skipped);
-            // The shortest needle is longer than an escape: none of them can be whole here.
-            let goes_on = rest.all(|(byte, at)| late.feed(&self.echoes.needles, *byte, *at, &mut |_, _| ()));
-            if !goes_on {
-                continue;
+            let tail = spelled.get(skipped..).unwrap_or_default();
+            let opens = self.escape.opener() == Some(*first);
+            if opens {
+                self.shifted.open(self.escape, (*first, *start));
             }
-            if self.late.len() == LATE_MAX {
-                self.late.pop_front();
+            for (index, needle) in self.echoes.needles.iter().enumerate() {
+                let start = if needle.begins_within_digit { *before } else { *start };
+                if opens {
+                    self.shifted.late.begin((index, needle), 0, start);
+                } else if stands(needle, tail) {
+                    self.late.begin((index, needle), tail.len(), start);
+                }
             }
-            self.late.push_back(late);
         }
+    }
+
+    /// Goes on with the other reading as with this one, once both see the same.
+    fn join(&mut self) {
+        if !self.shifted.late.runs() || self.shifted.unescaper.open_bytes() != self.unescaper.open_bytes() {
+            return;
+        }
+        // Of what was no escape there the last backslash came out here as well, and all those before it.
+        let late = (!self.shifted.broke).then_some(&mut self.late);
+        self.shifted.late.move_to(&self.echoes.needles, late);
     }
 }
 
-/// What may have begun in the middle of what was read as an escape.
-struct Late {
-    unescaper: Unescaper,
-    silence: Silence,
-    /// Where the byte in front of it stands.
-    before: u64,
-    start: u64,
-    /// How many bytes have come out.
-    standing: usize,
-    /// The needles that begin with all of them, a bit for each.
-    alive: u32,
+/// Whether these bytes are the beginning of a needle, and not all of it.
+fn stands(needle: &Needle, tail: &[(u8, u64)]) -> bool {
+    let goes_on = |(at, (byte, _)): (usize, &(u8, u64))| needle.goes_on(at, canonical(*byte));
+    tail.len() < needle.len() && tail.iter().enumerate().all(goes_on)
 }
 
-impl Late {
-    fn new(escape: Escape, (before, start): (u64, u64), needles: usize) -> Self {
-        let needles = u32::try_from(needles).unwrap_or(u32::BITS);
+/// The one reading besides that in which something else is an escape: from the second of two backslashes on. Whatever begins so is of
+/// the same one, until it sees the same as the other.
+struct Shifted {
+    unescaper: Unescaper,
+    late: Late,
+    /// Whether what looked like the beginning of an escape was none with the last byte.
+    broke: bool,
+}
+
+impl Shifted {
+    fn new(escape: Escape) -> Self {
         Self {
             unescaper: Unescaper::new(escape),
-            silence: Silence::default(),
-            before,
-            start,
-            standing: 0,
-            alive: u32::MAX
-                .checked_shr(u32::BITS.saturating_sub(needles))
-                .unwrap_or_default(),
+            late: Late::default(),
+            broke: false,
         }
     }
 
-    /// Whether it may still become an echo.
-    fn feed(&mut self, needles: &[Needle], byte: u8, at: u64, found: &mut dyn FnMut(&Needle, u64)) -> bool {
+    /// Begins with the first byte of an escape, unless it is there already.
+    fn open(&mut self, escape: Escape, (first, at): (u8, u64)) {
+        if !self.late.runs() {
+            self.unescaper = Unescaper::new(escape);
+            let _nothing_comes_out_yet = self.unescaper.feed(first, at);
+        }
+    }
+
+    /// True: an echo ends within a base64 digit.
+    fn feed(&mut self, needles: &[Needle], byte: u8, at: u64, marks: &mut Marks) -> bool {
+        if !self.late.runs() {
+            return false;
+        }
+        let mut digit_due = false;
+        self.broke = self.unescaper.open_bytes() > 0;
         let mut read = self.unescaper.feed(byte, at);
-        while let Some((byte, _)) = read.take() {
-            if !self.silence.covers(byte) {
-                self.narrow(needles, canonical(byte), found);
-            }
+        while let Some((byte, span)) = read.take() {
+            self.broke &= self.unescaper.spelled().is_empty();
+            digit_due |= self.late.take(needles, byte, span.end, marks);
             read = self.unescaper.next();
         }
-        self.alive != 0
-    }
-
-    fn narrow(&mut self, needles: &[Needle], byte: u8, found: &mut dyn FnMut(&Needle, u64)) {
-        let standing = self.standing.saturating_add(1);
-        for (index, needle) in (0_u32..).zip(needles) {
-            let bit = 1_u32.checked_shl(index).unwrap_or_default();
-            if self.alive & bit == 0 {
-                continue;
-            }
-            let goes_on = needle.goes_on(self.standing, byte);
-            if goes_on && standing == needle.len() {
-                let start = if needle.begins_within_digit {
-                    self.before
-                } else {
-                    self.start
-                };
-                found(needle, start);
-            }
-            if !goes_on || standing == needle.len() {
-                self.alive &= !bit;
-            }
-        }
-        self.standing = standing;
+        digit_due
     }
 }
 
@@ -217,16 +189,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_secret_that_repeats_itself_few_beginnings_are_followed_at_once() {
+    fn of_a_secret_that_repeats_itself_all_beginnings_are_followed_as_one() {
         // One begins in the middle of each escape, and goes on with all that follow.
-        let secret = SecretValue::new(format!("61{}", "a".repeat(4_000)).into_bytes());
-        let mut view = View::new(Escape::Percent, &Echoes::of([&secret]));
-        let mut marks = Marks::default();
-        let mut followed = 0;
-        for (at, byte) in (0..).zip("%61".repeat(10_000).bytes()) {
-            view.feed(byte, at, &mut marks);
-            followed = followed.max(view.late.len());
+        for (secret, escape, answer) in [
+            (format!("61{}", "a".repeat(4_000)), Escape::Percent, "%61"),
+            (format!("u0061{}", "a".repeat(4_000)), Escape::Backslash, "\\u0061"),
+            ("\\".repeat(4_000), Escape::Backslash, "\\"),
+            (format!("a{}", "\\u0061".repeat(800)), Escape::Backslash, "\\\\u0061"),
+            // Nothing comes out of these: they are silent.
+            (format!("n{}", "b".repeat(4_000)), Escape::Backslash, "\\n"),
+            (format!("a{}", "b".repeat(4_000)), Escape::Percent, "%0a"),
+            (format!("#10;{}", "b".repeat(4_000)), Escape::Entity, "&#10;"),
+        ] {
+            // The longest needle is four base64 digits for three bytes.
+            let begun_max = secret.len() * 4 / 3 + 4;
+            let secret = SecretValue::new(secret.into_bytes());
+            let mut view = View::new(escape, &Echoes::of([&secret]));
+            let mut marks = Marks::default();
+            let (mut begun, mut searches, mut at_once) = (false, 0, 0);
+            for (at, byte) in (0..).zip(answer.repeat(10_000).bytes()) {
+                view.feed(byte, at, &mut marks);
+                begun |= view.late.runs() || view.shifted.late.runs();
+                let held = [view.late.held(), view.shifted.late.held()];
+                searches = searches.max(held[0].0 + held[1].0);
+                at_once = at_once.max(held[0].1.max(held[1].1));
+            }
+            assert!(begun && searches <= 20, "{searches}");
+            assert!(at_once <= begun_max, "{at_once} for {answer}");
         }
-        assert_eq!(followed, 4);
     }
 }
