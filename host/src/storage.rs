@@ -361,11 +361,15 @@ pub(crate) fn quoted(keys: &[String]) -> String {
     keys.join(" or ")
 }
 
+/// One that a service holds is in no file, and a rotation leaves a configuration that goes on to name the old one.
 fn put_back(key: &str, dir: &Path) -> String {
+    let dir = dir.display();
+    if key.starts_with("`service:") {
+        return format!("name the key {key} in aral.toml, [memory.master_key]: no other key opens the store `{dir}`");
+    }
     format!(
-        "put back the key {key} from where its copy is kept, and remove no file that may be what is left of it: no other key opens \
-         the store `{}`",
-        dir.display()
+        "put back the key {key} from where its copy is kept, and remove no file that may be what is left of it; or, if it lies \
+         elsewhere, as after `rotate-key`, name it in aral.toml, [memory.master_key]: no other key opens the store `{dir}`"
     )
 }
 

@@ -435,6 +435,18 @@ fn a_key_that_is_none_or_another_one_is_refused_and_says_which_is_wanted() {
     );
     with_key(&desk, "master.key");
     assert_eq!(reveal(&desk, "todo").stdout, VALUE, "nothing was harmed");
+    // The key was rotated, its old file removed, and the line forgotten.
+    let rotated = desk.aral(&["memory", "rotate-key", "--to", "other.key", "--json"]);
+    let new = rotated.object()["key_id"].as_str().expect("an id").to_owned();
+    with_key(&desk, "nowhere.key");
+    reveal(&desk, "todo").assert(
+        "the line is old",
+        2,
+        &[
+            &format!("the key `{new}`"),
+            "as after `rotate-key`, name it in aral.toml, [memory.master_key]",
+        ],
+    );
 }
 
 #[test]

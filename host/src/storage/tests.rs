@@ -156,6 +156,16 @@ fn a_host_lets_go_of_its_store_when_it_ends() {
 }
 
 #[test]
+fn a_key_that_a_service_holds_is_named_and_not_put_back() {
+    let hint = put_back("`service:transit/k`", Path::new("/store"));
+    assert!(
+        hint.starts_with("name the key `service:transit/k` in aral.toml"),
+        "{hint}"
+    );
+    assert!(!hint.contains("copy"), "{hint}");
+}
+
+#[test]
 fn variables_must_have_been_taken() {
     let mut lab = Lab::new();
     lab.config.taken = None;
