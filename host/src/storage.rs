@@ -194,6 +194,14 @@ impl Storage {
 
     /// The same while the store is open, and wants one of `keys`: the disk of the store is not asked.
     pub(crate) fn master_key_of_open(&self, place: &MasterKeyPlace, keys: &[String]) -> Result<MasterKey, Failure> {
+        if let MasterKeyPlace::Environment(name) = place
+            && self.0.taken.get(name).is_none()
+        {
+            let message = format!("the variable `{name}` was not taken: variables are, at the start alone");
+            let hint =
+                "restart the host with it, or name a file: aral.toml, [memory.master_key]: file = \"master.key\"";
+            return Err(Failure::new(Code::ConfigInvalid, message).with_hint(hint));
+        }
         self.key_at(place, &|| Some(put_back(&quoted(keys), &self.0.memory.as_ref()?.dir)))
     }
 

@@ -1,7 +1,7 @@
 //! Another `[memory.master_key]` while the host runs. After a rotation the file has to name the new key, since nothing else opens the
 //! store at the next start, and that must not keep a configuration from being taken that may revoke something.
 
-use aral_contract::Failure;
+use aral_contract::{Code, Failure};
 use aral_memory::StoreError;
 
 use super::fixed::{MEMORY, refused};
@@ -19,9 +19,12 @@ impl Host {
         if old.master_key == new.master_key {
             return Ok(());
         }
-        // One that is not open will be opened with the key of the start.
-        let store = self.0.store.as_ref().and_then(|store| store.sealed_if_open());
-        let store = store.ok_or_else(|| refused(MEMORY))?;
+        let lazy = self.0.store.as_ref().ok_or_else(|| refused(MEMORY))?;
+        let store = lazy.sealed_if_open()?.ok_or_else(|| {
+            let message = "the store is not open, and will be opened with the key of the start: [memory.master_key] cannot change before";
+            Failure::new(Code::ConfigInvalid, message)
+                .with_hint("restart the host, or leave [memory.master_key] in aral.toml as it was")
+        })?;
         let keys = store.keys();
         let given = self.0.storage.master_key_of_open(&new.master_key, &keys)?.id();
         if keys.contains(&given) {

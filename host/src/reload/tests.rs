@@ -1098,7 +1098,7 @@ fn the_key_that_the_store_was_rotated_to_may_be_named_and_no_other() {
     };
     let fixed = "[memory] cannot change while the host runs";
     // It would be opened with the old one.
-    refused("new.key", "", fixed);
+    refused("new.key", "", "the store is not open");
     let store = host.0.store.as_ref().unwrap().sealed().unwrap();
     refused("new.key", "", "the store wants the master key");
     let new = lab.folder.path().join("new.key");
@@ -1107,6 +1107,15 @@ fn the_key_that_the_store_was_rotated_to_may_be_named_and_no_other() {
     refused("third.key", "", "the store wants the master key");
     refused("none.key", "", "none.key");
     refused("new.key", "sweep_ms = 7", fixed);
+    let variable = lab.config(&[], &[], "[memory.master_key]\nenvironment = \"NEW\"");
+    let failure = host.reload(&variable).unwrap_err();
+    assert!(failure.message.contains("`NEW` was not taken"), "{failure}");
+    assert!(
+        failure
+            .hint
+            .unwrap()
+            .contains("restart the host with it, or name a file")
+    );
     host.reload(&config("new.key", "")).unwrap();
     assert!(host.dispatcher().trust().is_revoked(bad));
 }

@@ -122,11 +122,15 @@ impl LazyStore {
     }
 
     /// The store as a whole, if it is open. It waits for whoever is opening it, for a while.
-    pub(crate) fn sealed_if_open(&self) -> Option<SealedStore> {
-        match &*self.state_soon()? {
+    pub(crate) fn sealed_if_open(&self) -> Result<Option<SealedStore>, Failure> {
+        let state = self.state_soon().ok_or_else(|| {
+            Failure::new(Code::Unavailable, "the store is being opened, and that takes long")
+                .with_hint("try again when it is open: `aral status` says so")
+        })?;
+        Ok(match &*state {
             State::Opened { sealed, .. } => sealed.clone(),
             State::Failed { .. } | State::Closed | State::Ended => None,
-        }
+        })
     }
 
     /// Lets it go, for good: it closes once nobody uses it any more. It waits for whoever is opening it and for the upkeep that is under

@@ -228,6 +228,10 @@ fn the_end_does_not_wait_for_an_opening_that_hangs() {
     let opening = Arc::clone(&store);
     let opening = std::thread::spawn(move || opening.open_now());
     has_begun.recv().unwrap();
+    // Whether it opens nobody knows yet.
+    let failure = store.sealed_if_open().unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable);
+    assert!(failure.message.contains("is being opened"), "{failure}");
     store.end();
     assert!(over.send(()).is_ok(), "it was waited for");
     // What is opened after that is let go at once, and is nobody's.
