@@ -41,8 +41,8 @@ pub trait Act: Serialize + DeserializeOwned + Send + 'static {
     const PATH: &'static str;
     /// Whether it tells of its progress, or has more to say than fits in memory.
     const LONG: bool = false;
-    /// Whether a server goes on with it though whoever asked is gone.
-    const GOES_ON: bool = false;
+    /// What to do for whoever asked a server and does not wait, since that goes on with it; none: it does not.
+    const GOES_ON: Option<&'static str> = None;
     /// What it comes to.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 

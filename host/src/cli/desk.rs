@@ -125,7 +125,7 @@ impl Desk {
                 let mut line = SecretBuffer::json(act).map_err(Failure::internal)?;
                 line.extend(b"\n");
                 let pieces = std::iter::once(Ok(Bytes::from_owner(line))).chain(pieces(file));
-                remote.ask_long(MemoryImport::PATH, client::pieces(pieces), false, tell)
+                remote.ask_long(MemoryImport::PATH, client::pieces(pieces), None, tell)
             }
         }
     }
@@ -221,12 +221,12 @@ impl Remote {
             .block_on(self.client.ask_patiently(Method::POST, path, body))
     }
 
-    /// `goes_on`: the server does with it, and whoever interrupts the wait is told so.
+    /// `goes_on`: the server does with it, and whoever interrupts the wait is told so, and what to do.
     fn ask_long<A: DeserializeOwned>(
         &mut self,
         path: &str,
         body: AdminBody,
-        goes_on: bool,
+        goes_on: Option<&'static str>,
         tell: Tell<'_>,
     ) -> Result<A, Failure> {
         let mut last = None;
@@ -241,10 +241,9 @@ impl Remote {
         };
         let asked = self.client.ask_long(path, body, &mut take);
         self.runtime.block_on(async {
-            if goes_on {
-                unless_left(asked, tokio::signal::ctrl_c()).await
-            } else {
-                asked.await
+            match goes_on {
+                Some(hint) => unless_left(asked, tokio::signal::ctrl_c(), hint).await,
+                None => asked.await,
             }
         })?;
         let cut_off = || Failure::new(Code::Unavailable, "the server ended before it had answered");
@@ -256,15 +255,16 @@ impl Remote {
 async fn unless_left(
     asked: impl Future<Output = Result<(), Failure>>,
     left: impl Future<Output = std::io::Result<()>>,
+    hint: &'static str,
 ) -> Result<(), Failure> {
     tokio::select! {
         biased;
         ended = asked => ended,
         Ok(()) = left => Err(Failure::new(
             Code::Unavailable,
-            "interrupted: the server goes on with it, and how that ends was not waited for",
+            "interrupted: the server goes on with it if it has begun, and how that ends was not waited for",
         )
-        .with_hint("see how it stands: `aral memory stats`; the next start needs the key that it names then")),
+        .with_hint(hint)),
     }
 }
 
@@ -277,18 +277,24 @@ pub(crate) fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, Failur
 mod tests {
     use std::future::{pending, ready};
 
+    use aral_host::operator::{MemoryRotateEpoch, MemoryRotateKey};
+
     use super::*;
 
     #[tokio::test]
     async fn who_leaves_a_rotation_is_told_that_the_server_goes_on() {
-        let left = unless_left(pending(), ready(Ok(()))).await.unwrap_err();
+        let (key, epoch) = (MemoryRotateKey::GOES_ON.unwrap(), MemoryRotateEpoch::GOES_ON.unwrap());
+        let left = unless_left(pending(), ready(Ok(())), key).await.unwrap_err();
         assert_eq!(left.code, Code::Unavailable);
-        assert!(left.message.contains("the server goes on"), "{left}");
-        assert!(left.hint.unwrap().contains("`aral memory stats`"));
-        unless_left(ready(Ok(())), ready(Ok(()))).await.unwrap();
+        // It may have been left before the server had all of the request.
+        assert!(left.message.contains("goes on with it if it has begun"), "{left}");
+        assert_eq!(left.hint.as_deref(), Some(key));
+        assert!(key.contains("`aral memory stats`") && epoch.contains("`aral memory stats`"));
+        assert!(key.contains("the next start needs") && !epoch.contains("the next start"));
+        unless_left(ready(Ok(())), ready(Ok(())), key).await.unwrap();
         let deaf = || ready(Err(std::io::Error::other("no signals")));
-        unless_left(ready(Ok(())), deaf()).await.unwrap();
-        let failed = unless_left(ready(Err(Failure::internal("it broke"))), pending()).await;
+        unless_left(ready(Ok(())), deaf(), key).await.unwrap();
+        let failed = unless_left(ready(Err(Failure::internal("it broke"))), pending(), key).await;
         assert_eq!(failed.unwrap_err().code, Code::Internal);
     }
 }

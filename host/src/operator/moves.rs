@@ -100,7 +100,8 @@ pub struct Imported {
 impl Act for MemoryRotateKey {
     const PATH: &'static str = "/v1/memory/rotate-key";
     const LONG: bool = true;
-    const GOES_ON: bool = true;
+    const GOES_ON: Option<&'static str> =
+        Some("see how it stands: `aral memory stats`; the next start needs a key that it names then");
     type Answer = Rotated;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
@@ -129,7 +130,7 @@ impl Act for MemoryRotateKey {
 impl Act for MemoryRotateEpoch {
     const PATH: &'static str = "/v1/memory/rotate-epoch";
     const LONG: bool = true;
-    const GOES_ON: bool = true;
+    const GOES_ON: Option<&'static str> = Some("see how it stands: `aral memory stats`");
     type Answer = Rotated;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
