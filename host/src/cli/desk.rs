@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::configured::Configured;
 use super::files;
+use super::output::Output;
 use super::trail::Trail;
 
 /// A piece of a backup on its way.
@@ -166,6 +167,28 @@ impl Remote {
         Self::find_any(config)?.ok_or_else(|| {
             Failure::new(Code::Unavailable, "no server of this configuration runs").with_hint("`aral serve`")
         })
+    }
+
+    /// The same, and says so where it was started with another file: two may name one socket, and what the verb does there does not go
+    /// by this one.
+    pub(crate) fn running_told(configured: &Configured, output: &Output) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Status {
+            file: Option<PathBuf>,
+        }
+        let mut remote = Self::running(&configured.config)?;
+        let Status { file } = remote.get("/v1/status")?;
+        let found = |path: &Path| machine_files::canonical(path).unwrap_or_else(|_| path.to_owned());
+        if let (Some(own), Some(meant)) = (file, configured.path())
+            && found(&own) != found(meant)
+        {
+            output.warn(&format!(
+                "the server that runs was started with `{}`, and not with `{}`",
+                own.display(),
+                meant.display()
+            ));
+        }
+        Ok(remote)
     }
 
     /// The server of this configuration; none: it does not run.

@@ -40,7 +40,7 @@ struct InForce {
 }
 
 fn shown(configured: &Configured, output: &Output) -> Done {
-    let answer: Value = Remote::running(&configured.config)?.get("/v1/policy")?;
+    let answer: Value = Remote::running_told(configured, output)?.get("/v1/policy")?;
     let InForce { digest, policy } = understood(answer.clone())?;
     let policy = serde_json::to_string_pretty(&policy).map_err(Failure::internal)?;
     output.answer(&format!("digest {digest}\n{policy}"), &answer)?;

@@ -25,7 +25,7 @@ struct One {
 pub(crate) fn run(arguments: &Register, configured: &Configured, output: &Output) -> Done {
     // The server reads it, and stands in another folder.
     let path = files::absolute_utf8(&arguments.manifest)?;
-    let answer = Remote::running(&configured.config)?.post("/v1/manifests", &json!({ "path": path }))?;
+    let answer = Remote::running_told(configured, output)?.post("/v1/manifests", &json!({ "path": path }))?;
     let Answer { registered } = understood(answer.clone())?;
     // Before the answer: whoever reads that may go away.
     for one in &registered {

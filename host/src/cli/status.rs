@@ -28,7 +28,7 @@ struct Check {
 
 /// A server that is not well has answered nevertheless: that is success, and what it says is the answer.
 pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
-    let answer: Value = Remote::running(&configured.config)?.get("/v1/status")?;
+    let answer: Value = Remote::running_told(configured, output)?.get("/v1/status")?;
     let status: Status = understood(answer.clone())?;
     output.answer(&shown(&status), &answer)?;
     Ok(Exit::Success)

@@ -31,7 +31,7 @@ struct One {
 
 pub(crate) fn run(arguments: &Withdraw, configured: &Configured, output: &Output) -> Done {
     let (id, version) = exactly(&arguments.capability)?;
-    let mut server = Remote::running(&configured.config)?;
+    let mut server = Remote::running_told(configured, output)?;
     let answer = server.post("/v1/capabilities/withdraw", &json!({ "id": id, "version": version }))?;
     let Answer { withdrawn } = understood(answer.clone())?;
     if !withdrawn {

@@ -425,6 +425,20 @@ fn reloading_with_another_file_than_that_of_the_server_is_refused() {
     assert_eq!(policy(), before);
     let status = desk.aral(&["--config", "other.toml", "status", "--json"]);
     assert_eq!((status.code, &status.object()["file"]), (0, &json!(own)), "{status:?}");
+    // Verbs that do not read it say whose server they were done in.
+    let told = format!("was started with `{own}`, and not with `other.toml`");
+    let manifest = desk.path("none.json");
+    for verb in [
+        &["withdraw", "x@1.0.0"][..],
+        &["register", &manifest],
+        &["status"],
+        &["policy", "show"],
+    ] {
+        let other = desk.aral(&[&["--config", "other.toml"], verb].concat());
+        assert!(other.stderr.contains(&told), "{verb:?}: {other:?}");
+        let own = desk.aral(&[&["--config", "aral.toml"], verb].concat());
+        assert!(!own.stderr.contains("was started with"), "{verb:?}: {own:?}");
+    }
     // One file under other names is one file, and who names none means that of the server.
     symlink(&own, desk.path("link.toml")).expect("a link");
     for name in ["aral.toml", own.as_str(), "link.toml"] {
