@@ -364,7 +364,7 @@ pub(crate) fn not_set(name: &str, key: &str) -> Failure {
 }
 
 /// Ids of keys of which any will do.
-pub(crate) fn quoted(keys: &[String]) -> String {
+pub fn quoted(keys: &[String]) -> String {
     let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
     keys.join(" or ")
 }

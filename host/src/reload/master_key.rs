@@ -30,10 +30,29 @@ impl Host {
         if keys.contains(&given) {
             return Ok(());
         }
-        Err(store_failure(StoreError::WrongKey {
-            wanted: quoted(&keys),
-            given,
-            service: None,
-        }))
+        Err(wrong_key(&keys, given))
     }
+
+    /// What to say where the store is open and the key that is named does not open it, as after a rotation: the next start fails.
+    pub(super) fn wrong_key_named(&self, config: &Config) -> Option<String> {
+        let place = &config.memory.as_ref()?.master_key;
+        let store = self.0.store.as_ref()?.sealed_if_open().ok()??;
+        let keys = store.keys();
+        let why = match self.0.storage.master_key_of_open(place, &keys) {
+            Ok(key) if keys.contains(&key.id()) => return None,
+            Ok(key) => wrong_key(&keys, key.id()).message,
+            Err(failure) => format!("{}; the store wants the key {}", failure.message, quoted(&keys)),
+        };
+        let words = format!("[memory.master_key]: the store stays open, but the next start fails: {why}");
+        tracing::warn!("{words}");
+        Some(words)
+    }
+}
+
+fn wrong_key(keys: &[String], given: String) -> Failure {
+    store_failure(StoreError::WrongKey {
+        wanted: quoted(keys),
+        given,
+        service: None,
+    })
 }

@@ -1116,7 +1116,21 @@ fn the_key_that_the_store_was_rotated_to_may_be_named_and_no_other() {
             .unwrap()
             .contains("restart the host with it, or name a file")
     );
-    host.reload(&config("new.key", "")).unwrap();
+    // Nobody has changed the line: it holds, and whoever asked is told.
+    let taken = |config: &Config| {
+        let renewal = Renewal::new(&host, config, InForce::check_unserved).unwrap();
+        renewal.commit(Vec::new).unwrap()
+    };
+    let told = taken(&lab.config(&[], &[], "[memory.master_key]\nfile = \"old.key\""));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("the next start fails") && told[0].contains(&new.id()),
+        "{told:?}"
+    );
+    std::fs::remove_file(lab.folder.path().join("old.key")).unwrap();
+    let told = taken(&lab.config(&[], &[], "[memory.master_key]\nfile = \"old.key\""));
+    assert!(told[0].contains(&new.id()), "{told:?}");
+    assert_eq!(taken(&config("new.key", "")), Vec::<String>::new());
     assert!(host.dispatcher().trust().is_revoked(bad));
 }
 

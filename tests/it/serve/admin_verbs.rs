@@ -280,6 +280,12 @@ fn keys_and_backups_go_over_the_socket() {
     assert_ne!(before["keys"], after["keys"]);
     assert_eq!(after["keys"], json!([rotated.object()["key_id"]]));
     assert_eq!(served.aral(&["memory", "get", "notes", "n1", "--reveal"]).stdout, VALUE);
+    // Whoever has not changed the line is told before the next start fails.
+    let new = rotated.object()["key_id"].as_str().expect("an id").to_owned();
+    let told = served.aral(&["reload"]);
+    assert!(told.code == 0 && told.stderr.contains(&new), "{told:?}");
+    let told = served.aral(&["doctor"]).stdout;
+    assert!(told.contains(&format!("wants the master key `{new}`")), "{told}");
     // The line that it says to write keeps no revocation from holding.
     served.configure_more(|config| {
         config["memory"]["master_key"] = json!({ "file": "new.key" });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aral_contract::{Failure, SecretReference};
 use aral_host::Storage;
-use aral_host::storage::store_failure;
+use aral_host::storage::{quoted, store_failure};
 use aral_memory::StoreError;
 use aral_memory::sealed::{SealedStore, Status};
 use aral_runtime::SystemClock;
@@ -60,8 +60,22 @@ fn memory(storage: &Storage) -> Check {
             ),
         );
     }
+    let given = options.key.id();
+    let wanted = SealedStore::keys_wanted(&options.path)
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     match SealedStore::open(options).and_then(|store| store.status()) {
         Ok(status) => opened(&shown, &status),
+        // Whoever has it goes on after a rotation, and its next start fails.
+        Err(StoreError::Held { .. }) if is_other(&given, &wanted) => failed(
+            "memory",
+            store_failure(StoreError::WrongKey {
+                wanted: quoted(&wanted),
+                given,
+                service: None,
+            }),
+        ),
         Err(error @ StoreError::Held { .. }) => Check::warn(
             "memory",
             error.to_string(),
@@ -69,6 +83,14 @@ fn memory(storage: &Storage) -> Check {
         ),
         Err(error) => failed("memory", store_failure(error)),
     }
+}
+
+/// Whether a key is none of those that the store wants, as far as their ids say so: which of those that a service holds is meant, the
+/// service alone may know.
+fn is_other(given: &str, wanted: &[String]) -> bool {
+    const SERVICE: &str = "service:";
+    let may_be = |wanted: &String| wanted == given || (given.starts_with(SERVICE) && wanted.starts_with(SERVICE));
+    !wanted.is_empty() && !wanted.iter().any(may_be)
 }
 
 /// What a store says of itself that opens.
@@ -122,6 +144,22 @@ fn failed(name: &'static str, failure: Failure) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_a_service_holds_may_be_another_one_that_it_holds() {
+        let wanted = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        for (given, keys, other) in [
+            ("aa", &["aa"][..], false),
+            ("aa", &["bb", "aa"], false),
+            ("aa", &["bb"], true),
+            ("aa", &["service:t/k"], true),
+            ("service:t/k", &["bb"], true),
+            ("service:t/k", &["service:k"], false),
+            ("aa", &[], false),
+        ] {
+            assert_eq!(is_other(given, &wanted(keys)), other, "{given} {keys:?}");
+        }
+    }
 
     #[test]
     fn what_was_begun_and_not_ended_is_ended_by_the_verb_that_began_it() {
