@@ -288,6 +288,67 @@ fn a_body_that_does_not_come_keeps_nobody_from_a_capability() {
     assert_refused(&slow.reply(), "cost");
 }
 
+#[test]
+fn a_body_is_not_waited_for_where_a_limit_is_used_up() {
+    for limit in ["capability", "caller", "persona", "global"] {
+        let server = server(json!({ limit: two() }));
+        let path = format!("/v1/invoke/{ECHO}");
+        let begin = || {
+            let fields = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", "1"),
+                ("Expect", "100-continue"),
+            ];
+            let mut slow = server.wire();
+            slow.send(&request("POST", &path, &fields, ""));
+            slow
+        };
+        assert_eq!(call(&server, 0, ECHO, &[]).status, 200, "{limit}");
+        assert_eq!(begin().head().expect("an answer").status, 100, "{limit}");
+        let used_up = || call(&server, 0, ECHO, &[]).status == 429;
+        until("it is used up", used_up);
+        assert_eq!(begin().head().expect("an answer").status, 429, "{limit}");
+    }
+}
+
+#[test]
+fn a_caller_whose_body_is_refused_is_on_record_and_counts_for_its_persona() {
+    let desk = limited(json!({ "persona": two() }), |config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+    });
+    let server = Server::start(&desk);
+    let key = format!("Bearer {KEY}");
+    let too_much = |path: &str| {
+        let fields = [
+            ("Authorization", key.as_str()),
+            ("Content-Type", "application/json"),
+            ("Content-Length", "2000000"),
+        ];
+        let mut wire = server.wire();
+        wire.send(&request("POST", path, &fields, ""));
+        wire.reply()
+    };
+    let invoke = format!("/v1/invoke/{ECHO}");
+    for path in [invoke.as_str(), "/mcp"] {
+        let reply = too_much(path);
+        assert_eq!(reply.status, 413, "{path}: {reply:?}");
+        let left = reply.field("ratelimit").expect("a field");
+        assert!(
+            left.contains("\"persona\"") && !left.contains("\"caller\""),
+            "{path}: {left}"
+        );
+    }
+    assert_refused(&too_much(&invoke), "persona");
+    server.signal(rustix::process::Signal::TERM);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    let found = desk.aral(&["audit", "query", "--json", "--type", "authentication"]);
+    let found = found.object();
+    let records = found["records"].as_array().expect("records");
+    let by_key = records.iter().filter(|record| record["event"]["method"] == "api_key");
+    assert_eq!(by_key.count(), 2, "{records:?}");
+}
+
 /// Two calls of a tool pass this limit.
 fn two_tools(limit: &str) -> Desk {
     limited(json!({ limit: { "per_minute": 1, "burst": 20 } }), |config| {

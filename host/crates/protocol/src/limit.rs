@@ -194,6 +194,17 @@ impl Limits {
         self.strangers.add(&self.failure(address))
     }
 
+    /// Whether a request of a caller would be let in now, as far as this server counts alone. Counts nothing.
+    fn look(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+        if self.shared.is_some() {
+            return Ok(());
+        }
+        let charges = self.charges(asked);
+        let stopped = charges.iter().filter_map(|charge| self.callers.look(charge).err());
+        let longest = stopped.reduce(|longest, other| if other.outlasts(Some(&longest)) { other } else { longest });
+        longest.map_or(Ok(()), Err)
+    }
+
     /// Counts a request of a caller under all its limits, or under none.
     async fn take(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Taken, Stopped> {
         let charges = self.charges(asked);

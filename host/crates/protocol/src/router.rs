@@ -16,7 +16,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::authenticate::authenticate;
+use crate::authenticate::{Shown, authenticate};
 use crate::connection::Place;
 use crate::door::{Door, Peer, Trace};
 use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
@@ -150,19 +150,17 @@ async fn known(
     request: Request,
     next: Next,
 ) -> Result<Response, Response> {
-    let (caller, request) = authenticate(door, trace, peer, request).await?;
+    let (caller, mut request) = authenticate(door, trace, peer, request).await?;
     // Only who has a share waits here: strangers who waited would have the places of all.
     if let Err(full) = door.shared.room().await {
         return Ok(full.into_response());
     }
+    let shown = request.extensions_mut().remove::<Shown>();
     let request = match protocol {
-        Protocol::Rest => request,
-        Protocol::Mcp => match mcp::read(door, trace, request).await {
-            Ok(request) => request,
-            Err(refused) => return Ok(refused),
-        },
+        Protocol::Rest => Ok(request),
+        Protocol::Mcp => mcp::read(door, trace, request).await,
     };
-    Ok(limit::callers(door, peer, caller, request, next).await)
+    Ok(limit::callers(door, peer, caller, shown, request, next).await)
 }
 
 fn too_many(door: &Door) -> Response {

@@ -51,47 +51,60 @@ pub(crate) async fn strangers(
     response
 }
 
-/// Behind authentication: all limits of the caller and of the call, in one step. Who is within them is on record from here on, and what is
-/// put aside for the cost goes on with the request.
+/// Behind authentication: all limits of the caller and of the call, in one step. Who is within them is on record from here on, also if
+/// their request is refused already: nobody learns unseen that what they have shown is good. What is put aside for the cost goes on with
+/// the request.
 pub(crate) async fn callers(
     door: &Door,
     peer: Peer,
     caller: Arc<Caller>,
-    mut request: Request,
+    shown: Option<Shown>,
+    mut request: Result<Request, Response>,
     next: Next,
 ) -> Response {
-    let called = request.extensions().get::<Called>().cloned();
-    let wanted = match called {
-        // A tool is called in its newest release, whatever the address says.
-        Some(Called(id)) => Some((id, None)),
-        None => named(&mut request).await,
+    let wanted = match &mut request {
+        Ok(request) => wanted(request).await,
+        Err(_refused) => None,
     };
-    let call = wanted
-        .as_ref()
-        .and_then(|(id, version)| call(door, &caller, id, version.as_ref()));
-    // What is put aside is kept from others, so that it does not wait for a body. Of a message and of what is signed it is there already.
-    if call.is_some() && body::check_json(request.headers()).is_ok() {
-        request = match body::arrived(request, &door.shared.bounds).await {
-            Ok(request) => request,
-            Err(problem) => return problem.into_response(),
-        };
-    }
     let persona = &caller.session.persona().body;
-    let asked = Asked {
+    let mut asked = Asked {
         address: peer.address(),
         caller: &caller.name,
         persona: &persona.id,
         tier: persona.tier.as_ref(),
-        call,
+        call: wanted
+            .as_ref()
+            .and_then(|(id, version)| call(door, &caller, id, version.as_ref())),
     };
     let limits = &door.shared.limits;
+    // What is put aside is kept from others, so that it does not wait for a body. Of a message and of what is signed it is there already.
+    let request = match request {
+        Ok(request) if asked.call.is_some() && body::check_json(request.headers()).is_ok() => {
+            // Nobody waits for the body of what is refused anyhow.
+            if let Err(refused) = limits.look(&asked) {
+                return problem(&refused, &limits.line(refused.level.limit, Some(&asked)));
+            }
+            let arrived = body::arrived(request, &door.shared.bounds).await;
+            arrived.map_err(Problem::into_response)
+        }
+        request => request,
+    };
+    if request.is_err() {
+        // No call comes of it.
+        asked.call = None;
+    }
     match limits.take(&asked).await {
         Ok(taken) => {
-            if let Some(shown) = request.extensions_mut().remove::<Shown>() {
+            if let Some(shown) = shown {
                 shown.record(door, peer, &caller);
             }
-            request.extensions_mut().insert(taken.reservation);
-            let mut response = next.run(request).await;
+            let mut response = match request {
+                Ok(mut request) => {
+                    request.extensions_mut().insert(taken.reservation);
+                    next.run(request).await
+                }
+                Err(refused) => refused,
+            };
             Told::passed(&taken.levels).with(&mut response);
             response
         }
@@ -102,6 +115,16 @@ pub(crate) async fn callers(
             let failure = failure.with_hint("aral.toml, [serve.rates.redis]: when_down = \"local\"");
             Problem::from(failure).into_response()
         }
+    }
+}
+
+/// The capability and the versions that a request names, if it is that of a call that would be made.
+async fn wanted(request: &mut Request) -> Option<(CapabilityId, Option<VersionReq>)> {
+    let called = request.extensions().get::<Called>().cloned();
+    match called {
+        // A tool is called in its newest release, whatever the address says.
+        Some(Called(id)) => Some((id, None)),
+        None => named(request).await,
     }
 }
 
