@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aral_contract::failure::chain;
 use arc_swap::ArcSwap;
 use axum::Router;
 
@@ -13,7 +12,7 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::tls::{Fresh, Late, Tls, TlsOptions, tell_refused};
+use crate::tls::{Fresh, Late, Tls, TlsOptions, left_out};
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
@@ -92,7 +91,7 @@ pub(crate) struct Reread {
 }
 
 /// TLS of a listener. Where no line says that its files are others, it is the one of before: what is taken there meanwhile is not undone
-/// by what was read earlier. Files that are not taken keep no configuration from holding that may revoke something: the listener goes
+/// by what was read earlier, nor the other way round. Files that are not taken keep no configuration from holding that may revoke something: the listener goes
 /// on with what it has, and somebody is told: in the log, on record, and whoever had it made.
 fn secure(
     options: TlsOptions,
@@ -104,15 +103,9 @@ fn secure(
 ) -> Result<Arc<Tls>, BindError> {
     match held {
         Some(tls) if tls.is_of(&options) => {
-            match tls.read_again() {
+            match tls.read_again(address) {
                 Ok(fresh) => reread.fresh.push(fresh),
-                Err(error) => {
-                    tell_refused(shared, address, &error);
-                    let why = chain(&error);
-                    reread.left_out.push(format!(
-                        "the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}"
-                    ));
-                }
+                Err(error) => reread.left_out.push(left_out(shared, address, &error)),
             }
             Ok(tls)
         }

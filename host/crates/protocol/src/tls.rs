@@ -20,7 +20,7 @@ pub(crate) use certificate::ClientCertificate;
 pub use error::TlsError;
 pub use name::{CertificateName, CertificateNameError};
 pub use reload::TlsReloader;
-pub(crate) use reload::{Fresh, Tls, tell_refused, watch};
+pub(crate) use reload::{Fresh, Tls, left_out, watch};
 
 /// The files of one listener. All of them may be replaced while it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -54,17 +54,38 @@ impl Tls {
         })
     }
 
-    /// Reads the files again. Nothing changes yet.
-    pub(crate) fn read_again(self: &Arc<Self>) -> Result<Fresh, TlsError> {
-        // First of all: what somebody takes from here on may be newer than what is read here.
-        let before = self.settings();
-        let files = Files::read(&self.options)?;
-        let after = Settings::make(&self.options, &files, &self.clock, Late::LeftOut, Some(&before))?;
+    /// Reads the files again, for the listener at this address. Nothing changes yet.
+    pub(crate) fn read_again(self: &Arc<Self>, address: SocketAddr) -> Result<Fresh, TlsError> {
         Ok(Fresh {
             tls: Arc::clone(self),
-            before,
-            after: Arc::new(after),
+            address,
+            made: self.make(self.read())?,
         })
+    }
+
+    pub(super) fn read(&self) -> Read {
+        // First of all: what somebody takes from here on may be newer than what is read here.
+        let before = self.settings();
+        let files = Files::read(&self.options);
+        Read { before, files }
+    }
+
+    fn make(&self, Read { before, files }: Read) -> Result<Made, TlsError> {
+        let after = Settings::make(&self.options, &files?, &self.clock, Late::LeftOut, Some(&before))?;
+        let after = Arc::new(after);
+        Ok(Made { before, after })
+    }
+
+    /// These hold from now on. If others were taken since these were read, nobody knows which are newer, and the files say it: they are
+    /// read again. Each time somebody else was done, so that this ends. Returns what was taken.
+    fn hold(&self, mut made: Made) -> Result<Made, TlsError> {
+        loop {
+            let held = self.now.compare_and_swap(&made.before, Arc::clone(&made.after));
+            if Arc::ptr_eq(&held, &made.before) {
+                return Ok(made);
+            }
+            made = self.make(self.read())?;
+        }
     }
 
     /// Whether it is made from these files.
@@ -113,17 +134,31 @@ impl Tls {
     }
 }
 
-/// Files of a listener that were read again and do not hold yet.
-pub(crate) struct Fresh {
-    tls: Arc<Tls>,
+/// Files as they were read.
+pub(super) struct Read {
+    /// What held before they were.
+    before: Arc<Settings>,
+    files: Result<Files, TlsError>,
+}
+
+/// What was made from them.
+struct Made {
     before: Arc<Settings>,
     after: Arc<Settings>,
 }
 
+/// Files of a listener that were read again and do not hold yet.
+pub(crate) struct Fresh {
+    tls: Arc<Tls>,
+    address: SocketAddr,
+    made: Made,
+}
+
 impl Fresh {
-    /// They hold from now on, unless others were taken since they were read: those may revoke what these do not.
-    pub(crate) fn take(self) {
-        let _in_force_before = self.tls.now.compare_and_swap(&self.before, self.after);
+    /// They hold from now on, or what the files say by then; if that cannot be taken, a sentence that says so.
+    pub(crate) fn take(self, shared: &Shared) -> Option<String> {
+        let refused = self.tls.hold(self.made).err()?;
+        Some(left_out(shared, self.address, &refused))
     }
 }
 
@@ -154,7 +189,7 @@ impl TlsReloader {
     pub fn reload(&self) -> Result<(), TlsError> {
         let _turn = self.turn();
         let stage = self.stage();
-        let taken = secured(&stage).map(|(door, tls)| take(door, tls, Files::read(&tls.options)));
+        let taken = secured(&stage).map(|(door, tls)| take(door, tls, tls.read()));
         // One after the other, and also those behind one that is refused.
         let taken: Vec<_> = taken.collect();
         taken.into_iter().collect()
@@ -176,7 +211,7 @@ impl TlsReloader {
         self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stage(&self) -> Arc<Stage> {
+    pub(super) fn stage(&self) -> Arc<Stage> {
         self.0.current.stage()
     }
 }
@@ -187,25 +222,29 @@ fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
 }
 
 /// Has a listener take its files, or says why it does not.
-fn take(door: &Door, tls: &Tls, files: Result<Files, TlsError>) -> Result<(), TlsError> {
+pub(super) fn take(door: &Door, tls: &Tls, read: Read) -> Result<(), TlsError> {
     let address = door.listener.address;
-    let before = tls.settings();
-    let made = files.and_then(|files| Settings::make(&tls.options, &files, &tls.clock, Late::LeftOut, Some(&before)));
-    let settings = made.inspect_err(|error| tell_refused(&door.shared, address, error))?;
-    let after = settings.digest;
-    let before = tls.now.swap(Arc::new(settings)).digest;
-    if before != after {
+    let taken = tls.make(read).and_then(|made| tls.hold(made));
+    let Made { before, after } = taken.inspect_err(|error| tell_refused(&door.shared, address, error))?;
+    if before.digest != after.digest {
         tracing::info!(%address, "files of TLS were renewed");
-        door.shared.record_tls_renewed(before, after);
+        door.shared.record_tls_renewed(before.digest, after.digest);
     }
     tell(door, tls);
     Ok(())
 }
 
 /// Says that a listener goes on with the files of before.
-pub(crate) fn tell_refused(shared: &Shared, address: SocketAddr, error: &TlsError) {
+fn tell_refused(shared: &Shared, address: SocketAddr, error: &TlsError) {
     tracing::warn!(%address, error = %chain(error), "files of TLS were not taken, the old ones stay in force");
     shared.record_tls_refused(address);
+}
+
+/// The same, and a sentence for whoever had another configuration read.
+pub(crate) fn left_out(shared: &Shared, address: SocketAddr, error: &TlsError) -> String {
+    tell_refused(shared, address, error);
+    let why = chain(error);
+    format!("the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}")
 }
 
 /// Says once that an OCSP response is not sent, since it is not in its time, and that a certificate is shown that is not.
@@ -255,8 +294,8 @@ impl Look {
     /// taken is tried once, or once more when its time has come.
     fn again(self, door: &Door, tls: &Tls) -> Self {
         tell(door, tls);
-        let files = Files::read(&tls.options);
-        let now = files.as_ref().ok().map(Files::digest);
+        let read = tls.read();
+        let now = read.files.as_ref().ok().map(Files::digest);
         if now != self.seen {
             return Self { seen: now, ..self };
         }
@@ -271,7 +310,7 @@ impl Look {
             return self;
         }
         // What cannot be read is tried too: whoever reads the records has to know.
-        let refused = take(door, tls, files).err().map(|error| Refused {
+        let refused = take(door, tls, read).err().map(|error| Refused {
             files: now,
             begins: error.begins(),
         });

@@ -13,7 +13,7 @@ use rcgen::{SanType, date_time_ymd};
 use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
 use crate::tests::{Fixture, start_as, start_with};
-use crate::tls::reload::Looks;
+use crate::tls::reload::{Looks, take};
 use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
 use crate::{BindError, Bounds, ListenerOptions};
 
@@ -270,6 +270,51 @@ async fn what_was_revoked_while_a_configuration_was_prepared_stays_so() {
     assert_eq!(get().await, None, "it does not hold yet");
     assert!(prepared.commit().is_empty());
     assert_eq!(get().await, Some(200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_look_read_earlier_undoes_nothing_of_a_configuration_nor_the_other_way_round() {
+    for look_is_first in [false, true] {
+        let (authority, other) = (Authority::new("root"), Authority::new("other"));
+        let it = start_two([&authority, &other]).await;
+        let pair = authority.client(2, vec![SanType::URI("spiffe://example/agent".try_into().unwrap())]);
+        let peer = Peer::new(&authority, Some(&pair));
+        let get = async || {
+            let answer = peer.get(it.address, "/v1/capabilities", None).await;
+            answer.map(|answer| answer.status.as_u16())
+        };
+        let stage = it.reloader.stage();
+        let door = &stage.doors[0];
+        let tls = door.tls.as_deref().unwrap();
+        let look = tls.read();
+        authority.write("revoked.pem", authority.revoked(&[2], 2100));
+        let prepared = it.prepare(|_| ()).unwrap();
+        if look_is_first {
+            take(door, tls, look).unwrap();
+            assert_eq!(get().await, Some(200), "it read the list of before");
+            assert!(prepared.commit().is_empty());
+        } else {
+            assert!(prepared.commit().is_empty());
+            assert_eq!(get().await, None);
+            take(door, tls, look).unwrap();
+        }
+        assert_eq!(get().await, None, "the look first: {look_is_first}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_cannot_be_read_again_are_told_of_with_the_configuration() {
+    let (authority, other) = (Authority::new("root"), Authority::new("other"));
+    let it = start_two([&authority, &other]).await;
+    let prepared = it.prepare(|_| ()).unwrap();
+    it.reloader.reload().unwrap();
+    std::fs::remove_file(authority.path("key.pem")).unwrap();
+    let left_out = prepared.commit();
+    let [said] = left_out.as_slice() else {
+        panic!("{left_out:?}")
+    };
+    assert!(said.contains("key.pem"), "{said}");
+    assert_eq!(told(&it), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
