@@ -29,7 +29,7 @@ use crate::streams::{Piece, Stream, Streams};
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
-/// How long a connection that ends may have nothing under way until its other end knows of that.
+/// How long a connection that ends may have nothing under way until its other end knows of that, if it has read what it was answered.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves until the other side leaves, is too slow, takes back too much, got its last answer, or the server stops.

@@ -40,6 +40,8 @@ struct State {
     next: u64,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
+    /// When the last byte of an answer was handed to the transport, which may have it for a while.
+    answered: Option<Instant>,
     /// Requests that were taken back, less those that were answered.
     taken_back: u64,
 }
@@ -53,6 +55,7 @@ impl Streams {
                 open: BTreeMap::new(),
                 next: 0,
                 idle_since: Instant::now(),
+                answered: None,
                 taken_back: 0,
             }),
             abused: Notify::new(),
@@ -113,16 +116,18 @@ impl Streams {
             .unwrap_or(Duration::MAX)
     }
 
-    /// Ends once nothing has been under way for so long, from now on.
+    /// Ends once nothing has been under way for so long, from now on. Whoever was answered has the time of an answer until then: the end
+    /// of it may wait in buffers, and is lost with the connection.
     pub(crate) async fn rested(&self, time: Duration) {
         let now = Instant::now();
         let left = || {
             let state = self.lock();
-            if state.open.is_empty() && state.begun.is_none() {
-                time.saturating_sub(state.idle_since.max(now).elapsed())
-            } else {
-                Duration::MAX
+            if !state.open.is_empty() || state.begun.is_some() {
+                return Duration::MAX;
             }
+            let read = state.answered.map(|since| self.0.write.saturating_sub(since.elapsed()));
+            let rest = time.saturating_sub(state.idle_since.max(now).elapsed());
+            rest.max(read.unwrap_or_default())
         };
         passed(time, left).await;
     }
@@ -250,6 +255,7 @@ impl Drop for Stream {
             state.idle_since = Instant::now();
         }
         if answered {
+            state.answered = Some(Instant::now());
             state.taken_back = state.taken_back.saturating_sub(1);
             return;
         }
@@ -326,6 +332,22 @@ mod tests {
         assert!(rests(&streams, 110).await);
         streams.received(&[0; 30]);
         assert!(!rests(&streams, 10_000).await, "one begins to come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_answered_has_the_time_of_an_answer_to_read_it_before_the_end() {
+        let time = Duration::from_millis(100);
+        let streams = streams();
+        let stream = streams.begin();
+        stream.writing(None, None);
+        stream.handed_over();
+        drop(stream);
+        let rests = async |ms| {
+            let rested = tokio::time::timeout(Duration::from_millis(ms), streams.rested(time));
+            rested.await.is_ok()
+        };
+        assert!(!rests(290).await, "the end of it may be in a buffer");
+        assert!(rests(110).await);
     }
 
     #[tokio::test(start_paused = true)]
