@@ -121,6 +121,7 @@ metrics! {
     HTTP_CONNECTIONS = "aral_http_connections", Gauge, Count, [], "Open connections.";
     SPANS_EXPORTED = "aral_telemetry_spans_exported_total", Counter, Count, [], "Spans that the collector took.";
     SPANS_DROPPED = "aral_telemetry_spans_dropped_total", Counter, Count, ["reason"], "Spans that were lost: queue_full or export_failed.";
+    TRACES_REFUSED = "aral_telemetry_traces_refused_total", Counter, Count, [], "Requests whose caller names a trace that would be exported, and whose address has no more of its share.";
     SERIES_REFUSED = "aral_telemetry_series_refused_total", Counter, Count, [], "Values that were not counted because their metric has too many series.";
     BUILD_INFO = "aral_build_info", Gauge, Count, ["version"], "1, with the version of the program.";
     PROCESS_CPU = "process_cpu_seconds_total", Counter, Seconds, [], "Processor time of the process, in whole seconds.";

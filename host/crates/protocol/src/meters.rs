@@ -8,7 +8,7 @@ use std::time::Duration;
 use aral_contract::event::AuthenticationMethod;
 use aral_contract::metric::{
     AUTHENTICATION_FAILURES, HTTP_CONNECTIONS, HTTP_REQUEST_SECONDS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING,
-    RATE_LIMITED, RATES_KEYS, RATES_KEYS_MAX, RATES_REDIS_UP,
+    RATE_LIMITED, RATES_KEYS, RATES_KEYS_MAX, RATES_REDIS_UP, TRACES_REFUSED,
 };
 use axum::extract::MatchedPath;
 use http::{Method, StatusCode};
@@ -93,6 +93,11 @@ impl Requests {
         });
         (of_route.seconds.clone(), answers.clone())
     }
+}
+
+/// The trace of a request is not kept, since its address has no more of its share.
+pub(crate) fn trace_refused() {
+    counter!(TRACES_REFUSED.name).increment(1);
 }
 
 /// A limit of the server refused a request.

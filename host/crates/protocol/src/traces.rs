@@ -3,13 +3,13 @@
 //! operator wants, and some at once. Callers whose names are random hardly ever notice.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aral_contract::{Sampling, TraceContext};
 
-use crate::door::network;
+use crate::meters;
 
 /// Shares count more coarsely than [`Sampling::WHOLE`] by so many bits, so that there is room above one.
 const COARSER_BITS: u32 = 31;
@@ -18,8 +18,8 @@ const ONE: u64 = Sampling::WHOLE >> COARSER_BITS;
 /// Most requests of an address that are kept at once: a trace may have many, and should be kept whole. Their spans fit in
 /// the queue to the collector.
 const SAVED_MAX: u64 = 1024;
-/// Shares. Addresses are more: which of them have one together nobody can tell from outside.
-const SHARES: usize = 256;
+/// Shares, of eight bytes each. Addresses are more: which of them have one together nobody can tell from outside.
+const SHARES: usize = 4096;
 
 /// Decides for the requests of a server.
 #[derive(Debug, Clone)]
@@ -79,19 +79,35 @@ impl Shares {
             is_kept = taken.is_some();
             taken.unwrap_or(left)
         });
+        if wanted && !is_kept {
+            meters::trace_refused();
+        }
         is_kept
     }
 
     fn of(&self, from: IpAddr) -> Option<&AtomicU64> {
         let shares = u64::try_from(self.left.len()).ok()?;
-        let hash = self.keys.hash_one(network(from)).checked_rem(shares)?;
+        let hash = self.keys.hash_one(site(from)).checked_rem(shares)?;
         self.left.get(usize::try_from(hash).ok()?)
+    }
+}
+
+/// Who has a share together for certain: of IPv6 a network of 48 bits, which one site usually has. Whoever has one has 65,536 of 64 bits,
+/// and with these the shares of all.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use aral_contract::{SpanId, TraceId};
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
     use super::*;
 
@@ -136,9 +152,51 @@ mod tests {
         let mut others = (0..=u8::MAX).map(|last| IpAddr::from([198, 51, 100, last]));
         let other = others.find(|other| share(*other) != share(STRANGER)).unwrap();
         assert_eq!(kept(&traces, other, std::iter::repeat_n(named(0), 50)), 50);
-        // Whoever has one address of IPv6 has all of its network.
+        // Whoever has one address of IPv6 has all of its network, and most likely more.
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(share(address("2001:db8::1")), share(address("2001:db8::ffff:2")));
+    }
+
+    #[test]
+    fn whoever_has_many_networks_of_one_site_gets_no_more() {
+        let traces = Traces::new(Sampling::ratio(0.01).unwrap());
+        let from = |number: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, number % 4096, 0, 0, 0, 1));
+        let first: u64 = (0..50_000)
+            .map(|number| kept(&traces, from(number), std::iter::repeat_n(named(0), 2)))
+            .sum();
+        assert!(first <= SAVED_MAX + 1000, "{first}");
+    }
+
+    /// Adds up everything that is counted.
+    struct Sum(Arc<AtomicU64>);
+
+    impl Recorder for Sum {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(Arc::clone(&self.0))
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn what_a_share_does_not_give_is_counted() {
+        let refused = Arc::new(AtomicU64::new(0));
+        metrics::with_local_recorder(&Sum(Arc::clone(&refused)), || {
+            let traces = Traces::new(Sampling::ratio(0.01).unwrap());
+            let most = kept(&traces, STRANGER, std::iter::repeat_n(named(0), 2000));
+            assert!(most < 2000, "{most}");
+            assert_eq!(most + refused.load(Ordering::Relaxed), 2000);
+            let unwanted = kept(&traces, STRANGER, std::iter::repeat_n(named(u64::MAX), 100));
+            assert_eq!(unwanted, 0);
+            assert_eq!(most + refused.load(Ordering::Relaxed), 2000, "nobody wants these");
+        });
     }
 
     #[test]
