@@ -28,6 +28,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// stops one that sends without end from filling memory, and lets one that is gone be known before a caller waits for it.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the answer to a question is waited for after nobody does who asked it: what it counts is given back. No longer, for
+/// whatever the server sends meanwhile is kept.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Why a server counts as one that is down.
+const NOT_IN_TIME: &str = "it did not answer in time";
+
 /// The security events of both changes.
 const DOWN: &str = "rates.redis_down";
 const UP: &str = "rates.redis_up";
@@ -131,6 +138,9 @@ impl Shared {
     }
 }
 
+/// The verdict, and the server's time in microseconds; the error is for the log.
+type Answer = Result<(Verdict, u64), String>;
+
 /// Whether an amount is counted or given back.
 #[derive(Debug, Clone, Copy)]
 enum Sign {
@@ -139,26 +149,48 @@ enum Sign {
 }
 
 impl Link {
-    async fn run(&self, charges: &[Charge], sign: Sign) -> Result<Verdict, Down> {
-        let mut connected = self.lock().connected.clone().ok_or(Down)?;
-        match self.ask(&mut connected.connection, charges, sign).await {
+    async fn run(self: &Arc<Self>, charges: &[Charge], sign: Sign) -> Result<Verdict, Down> {
+        let Connected { number, connection } = self.lock().connected.clone().ok_or(Down)?;
+        let asking = Arc::clone(self).ask(connection.clone(), charges.to_vec(), sign);
+        let mut asking = Box::pin(asking);
+        let answer = match tokio::time::timeout(self.timeout(), &mut asking).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                if matches!(sign, Sign::Take) {
+                    tokio::spawn(Arc::clone(self).undo(asking, connection, charges.to_vec()));
+                }
+                Err(NOT_IN_TIME.to_owned())
+            }
+        };
+        match answer {
             Ok((verdict, _now)) => Ok(verdict),
             Err(error) => {
-                self.lose(connected.number, &error);
+                self.lose(number, &error);
                 Err(Down)
             }
         }
     }
 
-    /// The verdict, and the server's time in microseconds.
-    async fn ask(
-        &self,
-        connection: &mut MultiplexedConnection,
-        charges: &[Charge],
-        sign: Sign,
-    ) -> Result<(Verdict, u64), String> {
+    /// Gives back what is counted by an answer that nobody waits for any more. On its own connection, since the server is taken for one
+    /// that is down by then.
+    async fn undo(
+        self: Arc<Self>,
+        asking: impl Future<Output = Answer> + Send,
+        connection: MultiplexedConnection,
+        charges: Vec<Charge>,
+    ) {
+        let undoing = async move {
+            if let Ok((Verdict::Passed(_), _)) = asking.await {
+                let _comes_back_with_time = self.ask(connection, charges, Sign::GiveBack).await;
+            }
+        };
+        let _comes_back_with_time = tokio::time::timeout(LATE, undoing).await;
+    }
+
+    /// Waits as long as the connection does.
+    async fn ask(self: Arc<Self>, mut connection: MultiplexedConnection, charges: Vec<Charge>, sign: Sign) -> Answer {
         let mut invocation = self.script.prepare_invoke();
-        for charge in charges {
+        for charge in &charges {
             invocation.key(charge.key.text(self.options.prefix.as_str()));
             match sign {
                 Sign::Take => invocation.arg(charge.ns()),
@@ -166,11 +198,9 @@ impl Link {
             };
             invocation.arg(charge.rate.capacity_ns());
         }
-        let answer = invocation.invoke_async::<Vec<u64>>(connection);
-        let answer = tokio::time::timeout(self.timeout(), answer).await;
-        let answer = answer.map_err(|_elapsed| "it did not answer in time".to_owned())?;
+        let answer = invocation.invoke_async::<Vec<u64>>(&mut connection).await;
         let answer = answer.map_err(|error| error.to_string())?;
-        read(charges, &answer).ok_or_else(|| "it answered something else".to_owned())
+        read(&charges, &answer).ok_or_else(|| "it answered something else".to_owned())
     }
 
     fn timeout(&self) -> Duration {
@@ -178,7 +208,7 @@ impl Link {
     }
 
     /// One attempt.
-    async fn try_connect(&self, client: &Client, number: u64) {
+    async fn try_connect(self: &Arc<Self>, client: &Client, number: u64) {
         match self.connect(client).await {
             Ok(connection) => self.came_up(Connected { number, connection }),
             Err(error) => self.went_down(&mut self.lock(), &error),
@@ -186,21 +216,23 @@ impl Link {
     }
 
     /// What is asked is what requests ask, so that a server that takes connections and keeps nothing counts as down.
-    async fn connect(&self, client: &Client) -> Result<MultiplexedConnection, String> {
+    async fn connect(self: &Arc<Self>, client: &Client) -> Result<MultiplexedConnection, String> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout()))
-            .set_response_timeout(Some(self.timeout()));
+            .set_response_timeout(Some(self.timeout().saturating_add(LATE)));
         let connection = client.get_multiplexed_async_connection_with_config(&config);
         let connection = tokio::time::timeout(self.timeout(), connection).await;
         let connection = connection.map_err(|_elapsed| "it takes no connection in time".to_owned())?;
-        let mut connection = connection.map_err(|error| error.to_string())?;
-        self.ask(&mut connection, &[probe()], Sign::Take).await?;
+        let connection = connection.map_err(|error| error.to_string())?;
+        let asking = Arc::clone(self).ask(connection.clone(), vec![probe()], Sign::Take);
+        let answer = tokio::time::timeout(self.timeout(), asking).await;
+        let _taken = answer.map_err(|_elapsed| NOT_IN_TIME.to_owned())??;
         Ok(connection)
     }
 
     /// Whether the server still answers, without leaving anything there. One that does not is lost, as if a request had found
     /// that out.
-    async fn look(&self) {
+    async fn look(self: &Arc<Self>) {
         let _answered = self.run(&[probe()], Sign::GiveBack).await;
     }
 

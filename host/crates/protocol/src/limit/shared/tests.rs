@@ -6,6 +6,7 @@ mod services;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::super::model::Nowhere;
 use super::super::{Asked, Call, Limits};
@@ -109,40 +110,76 @@ async fn hold(listener: TcpListener, asked: oneshot::Sender<()>, may_answer: one
     }
 }
 
+/// A request that puts a cost aside, at a server that [`hold`]s it.
+struct Held {
+    limits: Arc<Limits>,
+    server: JoinHandle<String>,
+    is_asked: oneshot::Receiver<()>,
+    answer: oneshot::Sender<()>,
+    /// Whether it is let in.
+    request: JoinHandle<bool>,
+}
+
+impl Held {
+    async fn start(prefix: &str, timeout_ms: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("redis://{}", listener.local_addr().unwrap());
+        let (asked, is_asked) = oneshot::channel();
+        let (answer, may_answer) = oneshot::channel();
+        let server = tokio::spawn(hold(listener, asked, may_answer));
+        let clock: Arc<dyn Clock> = Arc::new(aral_runtime::SystemClock::new());
+        let sink: Arc<dyn AuditSink> = Arc::new(Nowhere);
+        let options = options(&address, prefix, timeout_ms);
+        let limits = Limits::start(Rates::default(), Some(options), &clock, &sink).await;
+        let limits = Arc::new(limits.unwrap());
+        let request = {
+            let limits = Arc::clone(&limits);
+            tokio::spawn(async move {
+                let capability = "echo".parse().unwrap();
+                let asked = Asked {
+                    address: "192.0.2.1".parse().unwrap(),
+                    caller: &"x".parse().unwrap(),
+                    persona: &"a".parse().unwrap(),
+                    tier: None,
+                    call: Some(Call {
+                        capability: &capability,
+                        cost_micro_max: 40,
+                    }),
+                };
+                limits.take(&asked).await.is_ok()
+            })
+        };
+        Self {
+            limits,
+            server,
+            is_asked,
+            answer,
+            request,
+        }
+    }
+
+    /// The server answers, and then all of the cost is given back.
+    async fn answer_and_get_back(limits: Arc<Limits>, answer: oneshot::Sender<()>, server: JoinHandle<String>) {
+        answer.send(()).unwrap();
+        let taken = tokio::time::timeout(Duration::from_secs(60), server).await;
+        let all = limits.rates.cost.interval_ns() * 40;
+        assert_eq!(taken.expect("it is given back").unwrap(), format!("-{all}"));
+    }
+}
+
 #[tokio::test]
 async fn what_is_put_aside_for_a_request_that_went_away_before_the_answer_is_given_back() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("redis://{}", listener.local_addr().unwrap());
-    let (asked, is_asked) = oneshot::channel();
-    let (answer, may_answer) = oneshot::channel();
-    let server = tokio::spawn(hold(listener, asked, may_answer));
-    let clock: Arc<dyn Clock> = Arc::new(aral_runtime::SystemClock::new());
-    let sink: Arc<dyn AuditSink> = Arc::new(Nowhere);
-    let options = options(&address, "{aral}:gone", 60_000);
-    let limits = Limits::start(Rates::default(), Some(options), &clock, &sink).await;
-    let limits = Arc::new(limits.unwrap());
-    let request = {
-        let limits = Arc::clone(&limits);
-        tokio::spawn(async move {
-            let capability = "echo".parse().unwrap();
-            let asked = Asked {
-                address: "192.0.2.1".parse().unwrap(),
-                caller: &"x".parse().unwrap(),
-                persona: &"a".parse().unwrap(),
-                tier: None,
-                call: Some(Call {
-                    capability: &capability,
-                    cost_micro_max: 40,
-                }),
-            };
-            limits.take(&asked).await.is_ok()
-        })
-    };
-    is_asked.await.unwrap();
-    request.abort();
-    assert!(request.await.unwrap_err().is_cancelled());
-    answer.send(()).unwrap();
-    let taken = tokio::time::timeout(Duration::from_secs(60), server).await;
-    let all = limits.rates.cost.interval_ns() * 40;
-    assert_eq!(taken.expect("it is given back").unwrap(), format!("-{all}"));
+    let held = Held::start("{aral}:gone", 60_000).await;
+    held.is_asked.await.unwrap();
+    held.request.abort();
+    assert!(held.request.await.unwrap_err().is_cancelled());
+    Held::answer_and_get_back(held.limits, held.answer, held.server).await;
+}
+
+#[tokio::test]
+async fn what_an_answer_that_comes_too_late_counts_is_given_back() {
+    let held = Held::start("{aral}:late", 1_000).await;
+    held.is_asked.await.unwrap();
+    assert!(!held.request.await.unwrap(), "nobody waits any longer");
+    Held::answer_and_get_back(held.limits, held.answer, held.server).await;
 }

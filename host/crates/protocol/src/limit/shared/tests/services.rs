@@ -28,12 +28,16 @@ async fn compare(shared: &Shared, steps: Vec<Step>) -> Result<(), TestCaseError>
         match step {
             Step::Pass(time) => tokio::time::sleep(time).await,
             Step::GiveBack(charge) => {
-                let asked = shared.link.ask(&mut connection, &[charge], Sign::GiveBack).await;
+                let asked = Arc::clone(&shared.link)
+                    .ask(connection.clone(), vec![charge], Sign::GiveBack)
+                    .await;
                 let (_, now) = asked.unwrap();
                 model.give_back(now * 1000, &charge);
             }
             Step::Take(charges) => {
-                let asked = shared.link.ask(&mut connection, &charges, Sign::Take).await;
+                let asked = Arc::clone(&shared.link)
+                    .ask(connection.clone(), charges.clone(), Sign::Take)
+                    .await;
                 let (verdict, now) = asked.unwrap();
                 let now = now * 1000;
                 let expected = model.clone().take(now, &charges);
@@ -76,7 +80,10 @@ async fn a_clock_that_went_back_gives_back_from_then_on() {
     let mut connection = connection(&shared).await;
     let charge = Charge::one(Key::new(Limit::Global, &["clock"]), Rate::of(100, Per::Second, 1));
     let key = charge.key.text("{aral}:clock");
-    let (_, now) = shared.link.ask(&mut connection, &[charge], Sign::Take).await.unwrap();
+    let (_, now) = Arc::clone(&shared.link)
+        .ask(connection.clone(), vec![charge], Sign::Take)
+        .await
+        .unwrap();
     // Full, as a server left it whose clock was ten minutes ahead.
     let value = format!("{} {}", now + 600_000_000, charge.rate.capacity_ns());
     let mut set = redis::cmd("SET");
