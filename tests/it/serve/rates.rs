@@ -312,6 +312,18 @@ fn a_body_is_not_waited_for_where_a_limit_is_used_up() {
 }
 
 #[test]
+fn a_call_that_does_not_say_it_is_json_uses_up_nothing_of_its_capability() {
+    let server = server(json!({ "capability": two() }));
+    for _ in 0..3 {
+        let fields = [("Content-Type", "text/plain"), ("Content-Length", "1")];
+        let mut wire = server.wire();
+        wire.send(&request("POST", &format!("/v1/invoke/{ECHO}"), &fields, "1"));
+        assert_eq!(wire.reply().status, 415);
+    }
+    assert_eq!(call(&server, 0, ECHO, &[]).status, 200);
+}
+
+#[test]
 fn a_caller_whose_body_is_refused_is_on_record_and_counts_for_its_persona() {
     let desk = limited(json!({ "persona": two() }), |config| {
         config["serve"]["listener"][0]["mcp"] = json!(true);

@@ -79,7 +79,12 @@ pub(crate) async fn callers(
     let limits = &door.shared.limits;
     // What is put aside is kept from others, so that it does not wait for a body. Of a message and of what is signed it is there already.
     let request = match request {
-        Ok(request) if asked.call.is_some() && body::check_json(request.headers()).is_ok() => {
+        Ok(request) if body::check_json(request.headers()).is_err() => {
+            // It is refused before its body is read.
+            asked.call = None;
+            Ok(request)
+        }
+        Ok(request) if asked.call.is_some() => {
             // Nobody waits for the body of what is refused anyhow.
             if let Err(refused) = limits.look(&asked) {
                 return problem(&refused, &limits.line(refused.level.limit, Some(&asked)));
