@@ -101,7 +101,9 @@ fn is_possible(error: &InspectError) -> bool {
 
 fn look_failure(error: &LookError) -> Failure {
     match error {
-        LookError::Timeout { .. } | LookError::Starved { .. } | LookError::TooLarge { .. } => {
+        LookError::Timeout { .. } => Failure::new(Code::ComponentTooLarge, error.to_string())
+            .with_hint("this host may have been busy: try again; if that is said again, build it again"),
+        LookError::Starved { .. } | LookError::TooLarge { .. } => {
             Failure::new(Code::ComponentTooLarge, error.to_string())
                 .with_hint("what compilers make takes a fraction of that: do not trust this one, or build it again")
         }
@@ -215,6 +217,8 @@ mod tests {
                 "the component takes longer than 100 ms to look at"
             )
         );
+        let ended = said_by_shell("kill -s TERM $$", &tool()).unwrap_err();
+        assert!(ended.starts_with("host.internal"), "whoever ends the host: {ended}");
     }
 
     #[test]

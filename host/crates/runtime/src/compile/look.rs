@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use aral_contract::limits::COMPILE_MS_MAX;
+use rustix::process::Signal;
 
 use super::CompileError;
 use super::child::{LOOK_HEADER, Order, ask};
@@ -103,6 +104,9 @@ pub fn look(program: &Path, args: &[String], limits: LookLimits, component: &[u8
     });
     asked.map_err(|error| match error {
         CompileError::Timeout { timeout_ms } => LookError::Timeout { timeout_ms },
+        CompileError::Killed { signal } if from_outside(signal) => LookError::Child(CompileError::Protocol {
+            message: format!("somebody ended it with signal {signal}"),
+        }),
         CompileError::Killed { signal } => LookError::Starved {
             memory_bytes: limits.memory_bytes,
             cpu_seconds: limits.cpu_seconds,
@@ -115,6 +119,12 @@ pub fn look(program: &Path, args: &[String], limits: LookLimits, component: &[u8
         }
         other => LookError::Child(other),
     })
+}
+
+/// Whether no limit ends a process with this signal: whoever ends the host sends it to its children, too.
+fn from_outside(signal: i32) -> bool {
+    let sent = [Signal::TERM, Signal::INT, Signal::HUP];
+    sent.iter().any(|one| one.as_raw() == signal)
 }
 
 #[cfg(test)]
