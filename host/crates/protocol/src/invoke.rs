@@ -29,6 +29,7 @@ use crate::limit::Reservation;
 use crate::meters;
 use crate::openapi::Fields;
 use crate::problem::Problem;
+use crate::receipts;
 use crate::replay::{Begun, ReplayKey, Weighed};
 
 /// Names a request that must not happen twice.
@@ -363,7 +364,7 @@ impl Answer {
             set(USAGE, usage(&self.usage));
         }
         if let Some(reference) = &self.receipt {
-            set(RECEIPT, receipt(reference));
+            set(RECEIPT, receipts::reference(reference));
         }
         match told {
             Told::Once if self.ran => {
@@ -374,22 +375,6 @@ impl Answer {
         }
         response
     }
-}
-
-/// An item of RFC 9651: the number, with the log and the salts as parameters.
-pub(crate) fn receipt(reference: &ReceiptReference) -> String {
-    let mut text = format!("{}; log=\"{}\"", reference.record.seq, reference.record.log);
-    let salts = [
-        ("input_salt", reference.input_salt),
-        ("output_salt", reference.output_salt),
-    ];
-    for (name, salt) in salts {
-        if let Some(salt) = salt {
-            // To whoever made the call, who has what it opens.
-            text.push_str(&format!("; {name}=\"{}\"", salt.expose()));
-        }
-    }
-    text
 }
 
 /// A dictionary of RFC 9651.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aral_contract::id::CallerName;
 use aral_contract::{Code, Failure};
+use aral_orchestration::dispatch::ReceiptReference;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -69,4 +70,20 @@ pub(crate) async fn receipt(
 /// What is said of every receipt that a caller does not get.
 pub fn unknown() -> Failure {
     Failure::new(Code::RecordUnknown, "there is no such receipt of a call of this caller")
+}
+
+/// An item of RFC 9651: the number, with the log and the salts as parameters.
+pub(crate) fn reference(reference: &ReceiptReference) -> String {
+    let mut text = format!("{}; log=\"{}\"", reference.record.seq, reference.record.log);
+    let salts = [
+        ("input_salt", reference.input_salt),
+        ("output_salt", reference.output_salt),
+    ];
+    for (name, salt) in salts {
+        if let Some(salt) = salt {
+            // To whoever made the call, who has what it opens.
+            text.push_str(&format!("; {name}=\"{}\"", salt.expose()));
+        }
+    }
+    text
 }

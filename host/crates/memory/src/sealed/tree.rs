@@ -381,8 +381,8 @@ fn failed(action: &'static str, error: sled::Error) -> StoreError {
     }
 }
 
-#[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test makes a folder")]
+#[cfg(test)]
 mod tests {
     use cap_std::ambient_authority;
 

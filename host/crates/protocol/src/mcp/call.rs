@@ -21,8 +21,8 @@ use super::{Toolbox, tool};
 use crate::bounds;
 use crate::capabilities::exactly;
 use crate::connection::Place;
-use crate::invoke;
 use crate::limit::Reservation;
+use crate::receipts;
 
 /// How often a caller that wants to know is told that its call goes on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ fn told(outcome: &Outcome) -> Result<CallToolResult, ErrorData> {
         members.insert("aral/version".to_owned(), json!(version.to_string()));
         members.insert("aral/usage".to_owned(), json!(outcome.usage));
         if let Some(reference) = &outcome.receipt {
-            members.insert("aral/receipt".to_owned(), json!(invoke::receipt(reference)));
+            members.insert("aral/receipt".to_owned(), json!(receipts::reference(reference)));
         }
     }
     Ok(result)
