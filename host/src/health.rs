@@ -120,13 +120,11 @@ fn left(group: &Path) -> Option<u64> {
 mod tests {
     use std::sync::Arc;
 
-    use aral_contract::event::SinkUnavailable;
-    use aral_contract::{AuditSink, Event};
-
     use super::*;
     use crate::Config;
     use crate::config::audit::AuditConfig;
     use crate::config::storage::MasterKeyPlace;
+    use crate::testing::Full;
 
     /// What is wrong, with the name of the check that found it.
     fn faults(host: &Host) -> Vec<(&'static str, String)> {
@@ -136,15 +134,6 @@ mod tests {
 
     #[test]
     fn a_log_that_takes_nothing_is_not_well() {
-        #[derive(Debug)]
-        struct Full;
-        impl AuditSink for Full {
-            fn record(&self, _event: Event) {}
-            fn available(&self) -> Result<(), SinkUnavailable> {
-                let reason = "the disk is full".to_owned();
-                Err(SinkUnavailable { reason })
-            }
-        }
         let well = Host::builder().build().unwrap();
         assert!(faults(&well).is_empty());
         let host = Host::builder().sink(Arc::new(Full)).build().unwrap();

@@ -109,3 +109,16 @@ impl Clock for Hands {
         *self.0.lock().unwrap()
     }
 }
+
+/// A log that takes nothing any more.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl AuditSink for Full {
+    fn record(&self, _event: Event) {}
+
+    fn available(&self) -> Result<(), SinkUnavailable> {
+        let reason = "the disk is full".to_owned();
+        Err(SinkUnavailable { reason })
+    }
+}

@@ -229,14 +229,22 @@ fn a_program_that_asks_a_server_shows_no_variable_while_it_waits() {
     }
 }
 
+/// A server whose configuration names the variables, and one whose does not; each with whether it has taken them.
+fn servers() -> impl Iterator<Item = (Desk, Server, bool)> {
+    [true, false].into_iter().map(|is_taken| {
+        let desk = server::desk(|_| ());
+        if is_taken {
+            name_them(&desk);
+        }
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        let server = Server::from(command(&desk, &["serve", "--quiet", "--json"]));
+        (desk, server, is_taken)
+    })
+}
+
 #[test]
 fn a_server_has_taken_what_is_named_and_nothing_else() {
-    let named = server::desk(|_| ());
-    name_them(&named);
-    let unnamed = server::desk(|_| ());
-    for (desk, is_taken) in [(&named, true), (&unnamed, false)] {
-        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
-        let server = Server::from(command(desk, &["serve", "--quiet", "--json"]));
+    for (_desk, server, is_taken) in servers() {
         let shown = environment(server.id());
         assert!(shown.contains(KEPT), "{shown}");
         for (_, value) in NAMED {
@@ -247,12 +255,7 @@ fn a_server_has_taken_what_is_named_and_nothing_else() {
 
 #[test]
 fn the_memory_of_a_server_shows_no_variable_that_its_configuration_names() {
-    let named = server::desk(|_| ());
-    name_them(&named);
-    let unnamed = server::desk(|_| ());
-    for (desk, is_taken) in [(&named, true), (&unnamed, false)] {
-        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
-        let server = Server::from(command(desk, &["serve", "--quiet", "--json"]));
+    for (_desk, server, is_taken) in servers() {
         // Its store is open by then, with the key.
         assert_eq!(server.get("/ready").status, 200);
         let [key, secret, secret_id] = NAMED.map(|(_, value)| value);

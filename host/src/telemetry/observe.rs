@@ -72,13 +72,12 @@ pub(super) fn number(value: u64) -> f64 {
 mod tests {
     use std::sync::Arc;
 
-    use aral_contract::event::SinkUnavailable;
-    use aral_contract::{AuditSink, Event};
     use aral_orchestration::dispatch::GateOptions;
 
     use super::*;
     use crate::Config;
     use crate::telemetry::prometheus;
+    use crate::testing::Full;
 
     /// Each of these lines is in what is told of what is observed.
     fn assert_told(observe: impl FnOnce(), lines: &[&str]) {
@@ -132,15 +131,6 @@ mod tests {
 
     #[test]
     fn what_a_host_bears_and_a_log_that_takes_nothing_are_told() {
-        #[derive(Debug)]
-        struct Full;
-        impl AuditSink for Full {
-            fn record(&self, _event: Event) {}
-            fn available(&self) -> Result<(), SinkUnavailable> {
-                let reason = "the disk is full".to_owned();
-                Err(SinkUnavailable { reason })
-            }
-        }
         let config = Config {
             gate: GateOptions {
                 concurrent_max: 3,
