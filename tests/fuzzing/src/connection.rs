@@ -1,13 +1,14 @@
 //! Whatever somebody sends to a listener: the server answers what it takes for requests, ends the connection, and goes on. Whom it
 //! believes showed what somebody signed.
 
+use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aral_contract::event::AuthenticationMethod;
-use aral_contract::{AuditSink, Clock, Event, EventKind};
+use aral_contract::{AuditSink, Clock, Event, EventKind, TraceId};
 use aral_host::{Host, Personas};
 use jiff::Timestamp;
 use serde_json::json;
@@ -166,21 +167,29 @@ impl Clock for OneDay {
     }
 }
 
-/// How those showed who they are who were believed since this was asked last, and whether the good signature was used.
+/// How those showed who they are who were believed since this was asked last, in which requests something ran since then, and whether
+/// the good signature was used.
 #[derive(Debug, Default)]
 struct Believed {
-    methods: Mutex<Vec<AuthenticationMethod>>,
+    methods: Mutex<Vec<(Option<TraceId>, AuthenticationMethod)>>,
+    ran: Mutex<HashSet<Option<TraceId>>>,
     signed: Mutex<bool>,
 }
 
 impl AuditSink for Believed {
     fn record(&self, event: Event) {
-        if let EventKind::Authentication {
-            method, refused: None, ..
-        } = event.kind
-        {
-            let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
-            methods.push(method);
+        match event.kind {
+            EventKind::Authentication {
+                method, refused: None, ..
+            } => {
+                let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+                methods.push((event.trace, method));
+            }
+            EventKind::InvocationStarted { .. } => {
+                let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+                ran.insert(event.trace);
+            }
+            _ => {}
         }
     }
 }
@@ -189,24 +198,25 @@ impl Believed {
     /// A way of which nothing was sent that is good.
     fn wrong(&self, sent: &[&[u8]]) -> Option<AuthenticationMethod> {
         let methods = std::mem::take(&mut *self.methods.lock().unwrap_or_else(PoisonError::into_inner));
+        let ran = std::mem::take(&mut *self.ran.lock().unwrap_or_else(PoisonError::into_inner));
         let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
-        methods.into_iter().find(|method| {
+        let mut methods = methods.into_iter();
+        let wrong = methods.find(|(trace, method)| {
             let is_good = match method {
                 // Nobody has to show anything, and the persona of a caller is one that is signed.
                 AuthenticationMethod::None | AuthenticationMethod::Local | AuthenticationMethod::Persona => true,
                 AuthenticationMethod::Token => has(sent, between(TOKEN, "Bearer ", "\r\n")),
                 AuthenticationMethod::Signature => {
-                    let whole = [
-                        between(SIGNED, "signature: s=:", ":\r\n"),
-                        between(SIGNED, "\r\n\r\n", ""),
-                    ];
                     let is_first = !std::mem::replace(&mut *signed, true);
-                    is_first && whole.iter().all(|part| has(sent, part))
+                    // Whoever sent the fields is known also where the body does not come. Then nothing runs.
+                    let is_whole = has(sent, between(SIGNED, "\r\n\r\n", "")) || !ran.contains(trace);
+                    is_first && is_whole && has(sent, between(SIGNED, "signature: s=:", ":\r\n"))
                 }
                 AuthenticationMethod::ApiKey | AuthenticationMethod::Certificate => false,
             };
             !is_good
-        })
+        });
+        wrong.map(|(_, method)| method)
     }
 }
 
@@ -229,6 +239,8 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 mod tests {
     use std::panic::catch_unwind;
 
+    use aral_contract::Digest;
+
     use super::*;
 
     #[test]
@@ -242,19 +254,20 @@ mod tests {
 
     #[test]
     fn whoever_is_believed_without_what_somebody_signed_is_a_finding() {
+        let (at, trace) = (scratch::now(), Some(TraceId::from_bytes([1; 16])));
+        let believe = |believed: &Believed, method| {
+            let kind = EventKind::Authentication {
+                user: None,
+                agent: None,
+                method,
+                source: None,
+                refused: None,
+            };
+            believed.record(Event { at, trace, kind });
+        };
         let believed = Believed::default();
         let wrong = |method, sent: &str| {
-            believed.record(Event {
-                at: scratch::now(),
-                trace: None,
-                kind: EventKind::Authentication {
-                    user: None,
-                    agent: None,
-                    method,
-                    source: None,
-                    refused: None,
-                },
-            });
+            believe(&believed, method);
             believed.wrong(&[sent.as_bytes()]).is_some()
         };
         assert!(!wrong(AuthenticationMethod::Persona, ""));
@@ -266,10 +279,25 @@ mod tests {
         ));
         assert!(!wrong(AuthenticationMethod::Signature, SIGNED));
         assert!(wrong(AuthenticationMethod::Signature, SIGNED), "it is good once");
-        let other = Believed::default();
-        other.methods.lock().unwrap().push(AuthenticationMethod::Signature);
         let changed = SIGNED.replace("{\"signed\":1}", "{\"signed\":2}");
-        assert!(other.wrong(&[changed.as_bytes()]).is_some());
+        for (runs, is_wrong) in [(true, true), (false, false)] {
+            let other = Believed::default();
+            believe(&other, AuthenticationMethod::Signature);
+            if runs {
+                let kind = EventKind::InvocationStarted {
+                    capability: "guest".parse().unwrap(),
+                    version: "1.0.0".parse().unwrap(),
+                    persona: "tester".parse().unwrap(),
+                    grant: Digest::of(b""),
+                };
+                other.record(Event { at, trace, kind });
+            }
+            assert_eq!(
+                other.wrong(&[changed.as_bytes()]).is_some(),
+                is_wrong,
+                "it runs: {runs}"
+            );
+        }
         assert!(wrong(AuthenticationMethod::ApiKey, ""));
     }
 }

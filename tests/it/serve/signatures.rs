@@ -60,18 +60,32 @@ fn send(server: &Server, request: &Signed, fields: &[(String, String)]) -> Reply
         .ask(request.method, &request.target(), &fields, &request.body)
 }
 
+/// The fields alone, of which one says that a body follows that is too large.
+fn too_much(server: &Server, request: &Signed, fields: &[(String, String)]) -> Reply {
+    let mut head = request.clone();
+    head.body.clear();
+    let mut fields = fields.to_vec();
+    fields.push(("Content-Length".to_owned(), "2000000".to_owned()));
+    send(server, &head, &fields)
+}
+
 fn sign_and_send(server: &Server, request: &Signed) -> Reply {
     send(server, request, &request.sign(&signer::key()))
 }
 
-/// What the audit log says of refusals, once the server has ended.
-fn refusals(desk: &Desk, server: Server) -> Vec<(String, String)> {
+/// What the audit log says of authentication, once the server has ended.
+fn recorded(desk: &Desk, server: Server) -> Vec<Value> {
     server.signal(rustix::process::Signal::TERM);
     let (code, words) = server.wait();
     assert_eq!(code, Some(0), "{words}");
     let found = desk.aral(&["audit", "query", "--json", "--type", "authentication"]);
     let records = found.object()["records"].as_array().expect("records").clone();
-    let events = records.into_iter().map(|record| record["event"].clone());
+    records.into_iter().map(|record| record["event"].clone()).collect()
+}
+
+/// What it says of refusals.
+fn refusals(desk: &Desk, server: Server) -> Vec<(String, String)> {
+    let events = recorded(desk, server).into_iter();
     let refused = events.filter(|event| event["success"] == false);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     refused
@@ -352,4 +366,47 @@ fn a_wrong_signature_is_refused_before_anybody_waits_for_the_body() {
         }
         send(&server, &request, &fields).assert_problem(case, 401, "authentication.failed");
     }
+}
+
+#[test]
+fn a_signature_that_was_used_is_refused_before_anybody_waits_for_the_body() {
+    let desk = signing("required", |_| ());
+    let server = start(&desk);
+    let request = good("1");
+    let fields = request.sign(&signer::key());
+    assert_eq!(send(&server, &request, &fields).status, 200);
+    too_much(&server, &request, &fields).assert_problem("used", 401, "authentication.failed");
+    // Also by a body that is refused.
+    let request = good("2");
+    let fields = request.sign(&signer::key());
+    let reply = too_much(&server, &request, &fields);
+    assert_eq!(reply.status, 413, "{reply:?}");
+    too_much(&server, &request, &fields).assert_problem("used", 401, "authentication.failed");
+    let reason = "a signature that was used before";
+    assert_eq!(
+        refusals(&desk, server),
+        vec![("signature".to_owned(), reason.to_owned()); 2]
+    );
+}
+
+#[test]
+fn whoever_signs_and_whose_body_is_refused_is_on_record_and_counts() {
+    let desk = signing("required", |config| {
+        config["serve"]["listener"][0]["mcp"] = json!(true);
+        config["serve"]["rates"] = json!({ "persona": { "per_minute": 1, "burst": 2 } });
+    });
+    let server = start(&desk);
+    for path in ["/v1/invoke/runtime-echo-tool", "/mcp"] {
+        let mut request = good(path);
+        request.path = path.to_owned();
+        let reply = too_much(&server, &request, &request.sign(&signer::key()));
+        assert_eq!(reply.status, 413, "{path}: {reply:?}");
+        let left = reply.field("ratelimit").expect("a field");
+        assert!(left.contains("\"persona\""), "{path}: {left}");
+    }
+    sign_and_send(&server, &good("3")).assert_problem("nothing is left", 429, "rate.limited");
+    let events = recorded(&desk, server);
+    let by_key = events.iter().filter(|event| event["method"] == "api_key");
+    let believed: Vec<&Value> = by_key.map(|event| &event["success"]).collect();
+    assert_eq!(believed, [true, true], "{events:?}");
 }

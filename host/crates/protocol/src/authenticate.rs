@@ -51,6 +51,15 @@ struct Stranger {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guessed;
 
+/// A request of somebody who is known.
+pub(crate) struct Authenticated {
+    pub(crate) caller: Arc<Caller>,
+    /// None: by nothing. The listener says who whoever shows nothing is.
+    pub(crate) shown: Option<Shown>,
+    /// Or what is answered to it, where its body is refused that had to be there for the signature. Its caller is known all the same.
+    pub(crate) request: Result<Request, Response>,
+}
+
 /// How the caller of a request showed who they are. It is recorded once their limits let it in: what they refuse costs nothing, and
 /// a record for each would push out what the log keeps of before.
 #[derive(Debug, Clone, Copy)]
@@ -93,11 +102,11 @@ impl Stranger {
     }
 }
 
-/// Why a request goes no further.
+/// Why it is not found out who makes a request.
 enum Refused {
     Stranger(Stranger),
-    /// Its body is none, or it has no place.
-    Problem(Problem),
+    /// Its caller has no place for it.
+    Full(Problem),
 }
 
 /// Who makes a request, or what is answered to somebody who is not known. The request knows its caller from then on.
@@ -106,7 +115,7 @@ pub(crate) async fn authenticate(
     trace: TraceId,
     peer: Peer,
     request: Request,
-) -> Result<(Arc<Caller>, Request), Response> {
+) -> Result<Authenticated, Response> {
     let uri = request.uri().clone();
     let certificate = request.extensions().get::<Arc<ClientCertificate>>().cloned();
     let known = async {
@@ -117,14 +126,16 @@ pub(crate) async fn authenticate(
     };
     let span = tracing::info_span!(target: "aral::call", "authenticate");
     match known.instrument(span).await {
-        Ok((known, mut request)) => {
-            // Who shows nothing is taken for whom the listener says, and there is nothing to record.
-            if known.method != AuthenticationMethod::None {
-                let method = known.method;
-                request.extensions_mut().insert(Shown { trace, method });
+        Ok((Known { caller, method }, mut request)) => {
+            if let Ok(request) = &mut request {
+                request.extensions_mut().insert(Arc::clone(&caller));
             }
-            request.extensions_mut().insert(Arc::clone(&known.caller));
-            Ok((known.caller, request))
+            Ok(Authenticated {
+                caller,
+                // Who shows nothing is taken for whom the listener says, and there is nothing to record.
+                shown: (method != AuthenticationMethod::None).then_some(Shown { trace, method }),
+                request: request.map_err(Problem::into_response),
+            })
         }
         Err(Refused::Stranger(stranger)) => {
             let said = Said {
@@ -146,7 +157,7 @@ pub(crate) async fn authenticate(
             }
             Err(response)
         }
-        Err(Refused::Problem(problem)) => Err(problem.into_response()),
+        Err(Refused::Full(problem)) => Err(problem.into_response()),
     }
 }
 
@@ -247,31 +258,36 @@ fn anonymous(door: &Door) -> Result<Known, Stranger> {
     Ok(Known { caller, method })
 }
 
-/// Checks the signature over the request, where its caller signs. Of one that is signed the body is there from then on.
-async fn check_signature(door: &Door, known: Known, request: Request) -> Result<(Known, Request), Refused> {
+/// Checks the signature over the request, where its caller signs. Of one that is signed the body is there from then on, or why it is
+/// refused: whoever signed is known by then, and a refusal must not tell unseen that what they have shown is good.
+async fn check_signature(
+    door: &Door,
+    known: Known,
+    request: Request,
+) -> Result<(Known, Result<Request, Problem>), Refused> {
     // Before the body is read: what becomes of that would tell whoever has the key alone that it is a good one.
     let signed = signature_of(door, &known, &request).map_err(Refused::Stranger)?;
-    take_share(door, &known.caller.name, &request).map_err(Refused::Problem)?;
+    take_share(door, &known.caller.name, &request).map_err(Refused::Full)?;
     let Some(signed) = signed else {
-        return Ok((known, request));
+        return Ok((known, Ok(request)));
     };
-    let shared = &door.shared;
-    let (parts, body) = request.into_parts();
-    let body = body::read(&parts.headers, body, &shared.bounds)
-        .await
-        .map_err(Refused::Problem)?;
-    let checked = signed
-        .check_body(&parts.headers, &body)
-        .and_then(|()| signed.take(&known.caller.name, &shared.nonces));
-    checked.map_err(|doubt| Refused::Stranger(Stranger::of_signature(&known, doubt)))?;
     let method = match known.method {
         AuthenticationMethod::None => AuthenticationMethod::Signature,
         shown => shown,
     };
-    Ok((Known { method, ..known }, Request::from_parts(parts, Body::from(body))))
+    let known = Known { method, ..known };
+    let (parts, body) = request.into_parts();
+    let body = match body::read(&parts.headers, body, &door.shared.bounds).await {
+        Ok(body) => body,
+        Err(problem) => return Ok((known, Err(problem))),
+    };
+    match signed.check_body(&parts.headers, &body) {
+        Ok(()) => Ok((known, Ok(Request::from_parts(parts, Body::from(body))))),
+        Err(doubt) => Err(Refused::Stranger(Stranger::of_signature(&known, doubt))),
+    }
 }
 
-/// The signature of a request, which is a good one; none: its caller need not sign.
+/// The signature of a request, which is a good one and used up by this; none: its caller need not sign.
 fn signature_of(door: &Door, known: &Known, request: &Request) -> Result<Option<Signed>, Stranger> {
     let Some(rule) = &known.caller.signature else {
         return Ok(None);
@@ -297,7 +313,7 @@ fn signature_of(door: &Door, known: &Known, request: &Request) -> Result<Option<
         age_max: bounds::ms(shared.bounds.signature_age_ms),
         skew: bounds::ms(shared.bounds.signature_skew_ms),
     };
-    let signed = signature::check(message, rule, times, &shared.nonces);
+    let signed = signature::check(message, &known.caller.name, rule, times, &shared.nonces);
     signed.map(Some).map_err(|doubt| Stranger::of_signature(known, doubt))
 }
 

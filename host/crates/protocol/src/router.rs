@@ -16,7 +16,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::authenticate::{Shown, authenticate};
+use crate::authenticate::{Authenticated, authenticate};
 use crate::connection::Place;
 use crate::door::{Door, Peer, Trace};
 use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
@@ -150,15 +150,14 @@ async fn known(
     request: Request,
     next: Next,
 ) -> Result<Response, Response> {
-    let (caller, mut request) = authenticate(door, trace, peer, request).await?;
+    let Authenticated { caller, shown, request } = authenticate(door, trace, peer, request).await?;
     // Only who has a share waits here: strangers who waited would have the places of all.
     if let Err(full) = door.shared.room().await {
         return Ok(full.into_response());
     }
-    let shown = request.extensions_mut().remove::<Shown>();
-    let request = match protocol {
-        Protocol::Rest => Ok(request),
-        Protocol::Mcp => mcp::read(door, trace, request).await,
+    let request = match (protocol, request) {
+        (Protocol::Mcp, Ok(request)) => mcp::read(door, trace, request).await,
+        (Protocol::Rest | Protocol::Mcp, request) => request,
     };
     Ok(limit::callers(door, peer, caller, shown, request, next).await)
 }

@@ -85,10 +85,11 @@ pub(crate) fn is_there(headers: &HeaderMap) -> bool {
     headers.contains_key(SIGNATURE_INPUT) || headers.contains_key(SIGNATURE)
 }
 
-/// Checks the one signature of a request. Its body is not needed for that, and nobody needs to wait for one whose signature is
-/// wrong.
+/// Checks the one signature of a request of this caller, and uses it up. The body is not needed for that, and is not waited for
+/// if the signature is wrong or was used: the fields of one request, sent again and again, would take all places of its caller.
 pub(crate) fn check(
     message: Message<'_>,
+    caller: &CallerName,
     rule: &SignatureRule,
     times: Times,
     nonces: &Nonces,
@@ -113,22 +114,20 @@ pub(crate) fn check(
     if nonces.may_have_been_used(input.created) {
         return Err(Doubt::Before);
     }
-    Ok(Signed {
-        covers_body: input.covers(CONTENT_DIGEST.as_str()),
-        nonce: input.nonce,
-        created: input.created,
-        oldest,
-    })
+    // Last, so that nobody but who signs fills the memory of what was used.
+    match nonces.take(caller, &input.nonce, input.created, oldest) {
+        Taken::First => Ok(Signed {
+            covers_body: input.covers(CONTENT_DIGEST.as_str()),
+        }),
+        Taken::Again => Err(Doubt::Bad("a signature that was used before")),
+        Taken::Full => Err(Doubt::NoRoom),
+    }
 }
 
 /// A good signature, over a request whose body nobody has looked at.
 #[derive(Debug)]
 pub(crate) struct Signed {
     covers_body: bool,
-    nonce: String,
-    created: i64,
-    /// When it would have had to be made at least.
-    oldest: i64,
 }
 
 impl Signed {
@@ -142,15 +141,6 @@ impl Signed {
             digest::check(headers, body)?;
         }
         Ok(())
-    }
-
-    /// Uses it up. Last, so that nobody but the caller fills the memory of what was used.
-    pub(crate) fn take(self, caller: &CallerName, nonces: &Nonces) -> Result<(), Doubt> {
-        match nonces.take(caller, &self.nonce, self.created, self.oldest) {
-            Taken::First => Ok(()),
-            Taken::Again => Err(Doubt::Bad("a signature that was used before")),
-            Taken::Full => Err(Doubt::NoRoom),
-        }
     }
 }
 

@@ -109,12 +109,10 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
         age_max: Duration::from_secs(300),
         skew: Duration::from_secs(30),
     };
-    let take = || {
-        let signed = check(request.message(), &rule, times, nonces)?;
-        signed.check_body(&request.headers, &request.body)?;
-        signed.take(&"me".parse().unwrap(), nonces)
-    };
-    take().map_err(Doubt::reason)
+    let signed = check(request.message(), &"me".parse().unwrap(), &rule, times, nonces);
+    signed
+        .and_then(|signed| signed.check_body(&request.headers, &request.body))
+        .map_err(Doubt::reason)
 }
 
 /// Remembers since long ago.
@@ -195,6 +193,21 @@ fn a_request_that_is_signed_is_taken_once() {
     wrong.uri = "/v1/invoke/other?version=1".parse().unwrap();
     assert_eq!(check_at(&wrong, &nonces, NOW), Err("a wrong signature"));
     assert_eq!(check_at(&with_nonce("n5"), &nonces, NOW), Ok(()));
+}
+
+#[test]
+fn a_signature_is_used_up_whatever_becomes_of_the_body() {
+    let nonces = remembering(10);
+    let mut changed = signed();
+    changed.body = b"{}".to_vec();
+    assert_eq!(
+        check_at(&changed, &nonces, NOW),
+        Err("a body that is not the one of its digest")
+    );
+    assert_eq!(
+        check_at(&signed(), &nonces, NOW),
+        Err("a signature that was used before")
+    );
 }
 
 #[test]
