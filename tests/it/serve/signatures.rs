@@ -410,3 +410,26 @@ fn whoever_signs_and_whose_body_is_refused_is_on_record_and_counts() {
     let believed: Vec<&Value> = by_key.map(|event| &event["success"]).collect();
     assert_eq!(believed, [true, true], "{events:?}");
 }
+
+#[test]
+fn a_signature_that_no_rule_looks_at_is_refused_and_is_no_guess() {
+    let desk = signing("optional", |config| {
+        let caller = config["serve"]["caller"][0].as_object_mut().expect("a table");
+        caller.retain(|name, _| !name.starts_with("signature"));
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 1 } });
+    });
+    let server = start(&desk);
+    let request = good("1");
+    let fields = request.sign(&signer::key());
+    for left_out in ["", "Signature", "Signature-Input"] {
+        let mut fields = fields.clone();
+        fields.retain(|(name, _)| name != left_out);
+        send(&server, &request, &fields).assert_problem(left_out, 401, "authentication.failed");
+    }
+    assert_eq!(send(&server, &request, &request.fields).status, 200);
+    let reason = "a signature of somebody who has no `signature`";
+    assert_eq!(
+        refusals(&desk, server),
+        vec![("signature".to_owned(), reason.to_owned()); 3]
+    );
+}

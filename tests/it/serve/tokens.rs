@@ -337,6 +337,20 @@ fn a_token_that_is_over_is_no_guess() {
 }
 
 #[test]
+fn a_signature_beside_a_token_is_refused() {
+    let one = IssuerKey::new("one", 1);
+    let desk = trusting_file(&one, |_| ());
+    let server = Server::start(&desk);
+    let token = one.token(|_, _| ());
+    let signed = call_with(&server, &token, &[("Signature", "s=:AA==:")]);
+    signed.assert_problem("signed", 401, "authentication.failed");
+    assert_eq!(call(&server, &token).status, 200);
+    let events = recorded(&desk, server);
+    let reason = "a signature of somebody who has no `signature`";
+    assert_eq!(events[0]["reason"], reason, "{events:?}");
+}
+
+#[test]
 fn a_token_with_a_key_that_is_not_known_yet_is_no_guess() {
     let (one, two) = (IssuerKey::new("one", 1), IssuerKey::new("two", 2));
     let desk = trusting_file(&one, |config| {

@@ -96,7 +96,7 @@ impl Stranger {
         Self {
             user: Some(known.caller.name.clone()),
             undecided: doubt == Doubt::NoRoom,
-            guessed: doubt != Doubt::Before,
+            guessed: !matches!(doubt, Doubt::Before | Doubt::NoRule),
             ..Self::new(AuthenticationMethod::Signature, doubt.reason())
         }
     }
@@ -289,19 +289,18 @@ async fn check_signature(
 
 /// The signature of a request, which is a good one and used up by this; none: its caller need not sign.
 fn signature_of(door: &Door, known: &Known, request: &Request) -> Result<Option<Signed>, Stranger> {
-    let Some(rule) = &known.caller.signature else {
-        return Ok(None);
-    };
-    if !signature::is_there(request.headers()) {
-        return if rule.required {
-            Err(Stranger {
+    let rule = match (&known.caller.signature, signature::is_there(request.headers())) {
+        (Some(rule), true) => rule,
+        // Whoever signs relies on it that nobody changed the request or sends it again.
+        (None, true) => return Err(Stranger::of_signature(known, Doubt::NoRule)),
+        (Some(rule), false) if rule.required => {
+            return Err(Stranger {
                 guessed: known.method != AuthenticationMethod::None,
                 ..Stranger::of_signature(known, Doubt::Bad("no signature"))
-            })
-        } else {
-            Ok(None)
-        };
-    }
+            });
+        }
+        (Some(_) | None, false) => return Ok(None),
+    };
     let shared = &door.shared;
     let message = Message {
         method: request.method(),

@@ -28,7 +28,7 @@ pub struct Caller {
     pub keys: Vec<Digest>,
     /// Names of the certificates that show who it is.
     pub certificates: Vec<CertificateName>,
-    /// How it signs its requests; none: signatures are not looked at.
+    /// How it signs its requests; none: it does not, and a request that is signed is refused.
     pub signature: Option<SignatureRule>,
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Doubt {
     Before,
     /// It is good, and cannot be remembered now.
     NoRoom,
+    /// Nothing says with which keys it could be good.
+    NoRule,
 }
 
 impl Doubt {
@@ -70,6 +72,7 @@ impl Doubt {
             Self::Bad(reason) => reason,
             Self::Before => "a signature from before the start of the server",
             Self::NoRoom => "a signature for which there is no room to remember it",
+            Self::NoRule => "a signature of somebody who has no `signature`",
         }
     }
 }
