@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use aral_contract::Digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -334,6 +337,42 @@ fn a_token_that_is_over_is_no_guess() {
     let events = recorded(&desk, server);
     let reason = "a token that has expired";
     assert!(events.iter().any(|event| event["reason"] == reason), "{events:?}");
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_certificate_is_good_on_its_connections_alone() {
+    let (one, authority) = (IssuerKey::new("one", 1), Authority::new());
+    let desk = trusting_file(&one, |config| {
+        config["serve"]["listener"][0]["tls"] = json!({
+            "certificate_file": "chain.pem", "key_file": "key.pem",
+            "client_ca_file": "clients.pem", "client_auth": "optional",
+        });
+        config["audit"]["repeats_max"] = json!(100);
+    });
+    authority.install(&desk);
+    let server = Server::start(&desk);
+    let own = authority.client_named("spiffe://example/own");
+    let other = authority.client_named("spiffe://example/other");
+    let sha256 = URL_SAFE_NO_PAD.encode(Digest::of(own.certificate()).as_bytes());
+    let bound = one.token(|_, claims| claims["cnf"] = json!({ "x5t#S256": sha256 }));
+    let of_dpop = one.token(|_, claims| claims["cnf"] = json!({ "jkt": sha256 }));
+    let free = one.token(|_, _| ());
+    for (case, client, token, expected) in [
+        ("its own", &own, &bound, 200),
+        ("another", &other, &bound, 401),
+        ("none", &authority.client(), &bound, 401),
+        ("a key of DPoP", &own, &of_dpop, 401),
+        ("bound to nothing", &own, &free, 200),
+        ("bound to nothing, with none", &authority.client(), &free, 200),
+    ] {
+        let authorization = format!("Bearer {token}");
+        let reply = client.invoke(server.address(), ECHO, &[("Authorization", &authorization)], "1");
+        assert_eq!(reply.expect("an answer").status, expected, "{case}");
+    }
+    let events = recorded(&desk, server);
+    let reason = "a token that is bound to a key which was not shown";
+    let refused = events.iter().filter(|event| event["reason"] == reason);
+    assert_eq!(refused.count(), 3, "{events:?}");
 }
 
 #[test]

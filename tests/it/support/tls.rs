@@ -203,6 +203,7 @@ impl ServerCertVerifier for Watching {
 /// A client over TLS, a connection for each request.
 pub(crate) struct Client {
     config: Arc<ClientConfig>,
+    own: Option<CertificateDer<'static>>,
     stapled: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -222,14 +223,21 @@ impl Client {
             .expect("versions")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(watching));
+        let own = shows.as_ref().map(|(certificate, _)| certificate.clone());
         let config = match shows {
             Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).expect("a pair"),
             None => builder.with_no_client_auth(),
         };
         Self {
             config: Arc::new(config),
+            own,
             stapled,
         }
+    }
+
+    /// The certificate that it shows.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.own.as_ref().expect("it shows one")
     }
 
     /// One request; an error: the other side ended the handshake or the connection.

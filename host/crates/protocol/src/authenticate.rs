@@ -21,7 +21,7 @@ use crate::meters;
 use crate::problem::Problem;
 use crate::signature::{self, Doubt, Message, Signed, Times};
 use crate::tls::{ClientCertificate, Tls};
-use crate::token;
+use crate::token::{self, Presented};
 
 /// Longest credential, in bytes. Stops one that takes long to look at.
 const CREDENTIAL_BYTES_MAX: usize = 8 << 10;
@@ -184,10 +184,13 @@ async fn identify(
     // Where nobody is asked for one any more, one that was shown before says nothing.
     let asking = door.tls.as_deref().filter(|tls| tls.asks_for_certificates());
     let certificate = certificate.zip(asking);
+    let presented = Presented {
+        certificate: certificate.as_ref().and_then(|(certificate, _)| certificate.digest()),
+    };
     let certificate = certificate.map(|(certificate, tls)| with_certificate(door, tls, &certificate));
     let known = match credential(headers) {
         Ok(Some(text)) if text.starts_with(KEY_PREFIX) => with_key(door, text)?,
-        Ok(Some(text)) => with_token(door, text).await?,
+        Ok(Some(text)) => with_token(door, text, presented).await?,
         Ok(None) => {
             return match certificate {
                 None => anonymous(door),
@@ -234,9 +237,9 @@ fn with_key(door: &Door, key: &str) -> Result<Known, Stranger> {
 }
 
 /// By a token of an issuer.
-async fn with_token(door: &Door, token: &str) -> Result<Known, Stranger> {
+async fn with_token(door: &Door, token: &str, presented: Presented) -> Result<Known, Stranger> {
     let method = AuthenticationMethod::Token;
-    let caller = door.shared.issuers.caller(token).await;
+    let caller = door.shared.issuers.caller(token, presented).await;
     let caller = caller.map_err(|doubt| Stranger {
         undecided: doubt == token::Doubt::NoKeys,
         // That one is over is what clients find out by showing it, and so is that its issuer has a new key.

@@ -112,6 +112,13 @@ impl From<&'static str> for Doubt {
     }
 }
 
+/// How a token is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Presented {
+    /// SHA-256 of the certificate of the connection; none: there is no certificate, or it says nothing.
+    pub(crate) certificate: Option<Digest>,
+}
+
 /// A token in its parts, none of which is believed yet.
 struct Parts<'a> {
     header: Header,
@@ -169,7 +176,7 @@ impl Issuers {
     }
 
     /// Who bears this token.
-    pub(crate) async fn caller(&self, token: &str) -> Result<Arc<Caller>, Doubt> {
+    pub(crate) async fn caller(&self, token: &str, presented: Presented) -> Result<Arc<Caller>, Doubt> {
         let parts = Parts::split(token)?;
         let name = parts.claims.issuer.as_deref().ok_or("a token without `iss`")?;
         let issuer = self.list.get(name).ok_or("a token of an unknown issuer")?;
@@ -186,7 +193,7 @@ impl Issuers {
         if !valid.unwrap_or(false) {
             return Err(Doubt::Bad("a token with a wrong signature"));
         }
-        let subject = parts.claims.check(&issuer.options, self.clock.now());
+        let subject = parts.claims.check(&issuer.options, presented, self.clock.now());
         let subject = subject.map_err(Doubt::Genuine)?;
         let session = parts.claims.session(&issuer.options).map_err(Doubt::Genuine)?;
         let name = caller_name(name, subject).map_err(Doubt::Genuine)?;

@@ -45,6 +45,14 @@ impl ClientCertificate {
         })
     }
 
+    /// SHA-256 of it in DER.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        self.names.iter().find_map(|name| match name {
+            CertificateName::Sha256(digest) => Some(*digest),
+            CertificateName::Uri(_) | CertificateName::Dns(_) | CertificateName::Email(_) => None,
+        })
+    }
+
     /// Its names, if it is still valid with the files that the listener has now.
     pub(crate) fn names(&self, tls: &Tls) -> Option<&[CertificateName]> {
         let settings = tls.settings();

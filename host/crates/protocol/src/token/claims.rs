@@ -3,12 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use aral_contract::Digest;
 use aral_orchestration::Session;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
-use super::IssuerOptions;
+use super::{IssuerOptions, Presented};
 
 /// Longest subject, in bytes. Stops names that fill memory.
 const SUBJECT_BYTES_MAX: usize = 1024;
@@ -32,14 +35,25 @@ pub(super) struct Claims {
     not_before: Option<Seconds>,
     /// Names with one space between them (RFC 6749 section 3.3).
     scope: Option<String>,
+    #[serde(rename = "cnf")]
+    bound: Option<Bound>,
 }
 
 impl Claims {
-    /// The subject, if the token is one for this server and valid at `now`. The issuer has been looked up already.
-    pub(super) fn check(&self, options: &IssuerOptions, now: Timestamp) -> Result<&str, &'static str> {
+    /// The subject, if the token is one for this server, valid at `now`, and shown by whom it was given to. The issuer has been
+    /// looked up already.
+    pub(super) fn check(
+        &self,
+        options: &IssuerOptions,
+        presented: Presented,
+        now: Timestamp,
+    ) -> Result<&str, &'static str> {
         let audience = self.audience.as_ref().ok_or("a token without `aud`")?;
         if !audience.0.iter().any(|one| options.audiences.contains(one)) {
             return Err("a token for another audience");
+        }
+        if self.bound.as_ref().is_some_and(|key| !key.is_of(presented.certificate)) {
+            return Err("a token that is bound to a key which was not shown");
         }
         let (now, leeway) = (now.as_second(), seconds(options.leeway));
         let Seconds(expires) = self.expires.ok_or("a token without `exp`")?;
@@ -78,6 +92,36 @@ impl Claims {
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The key that a token is bound to (RFC 7800): it is good for nobody else, however they got it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Bound {
+    /// That of this certificate, and no other (RFC 8705 section 3.1).
+    Certificate(Thumbprint),
+    /// Any other, or one that is named in another way.
+    Other(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thumbprint {
+    /// SHA-256 of the certificate in base64url.
+    #[serde(rename = "x5t#S256")]
+    sha256: String,
+}
+
+impl Bound {
+    /// Whether whoever has the key of this certificate has that key.
+    fn is_of(&self, certificate: Option<Digest>) -> bool {
+        match self {
+            Self::Certificate(Thumbprint { sha256 }) => {
+                certificate.is_some_and(|digest| *sha256 == URL_SAFE_NO_PAD.encode(digest.as_bytes()))
+            }
+            Self::Other(IgnoredAny) => false,
+        }
+    }
 }
 
 /// Seconds since 1970, a fraction cut off (RFC 7519 section 2, NumericDate).

@@ -18,6 +18,9 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://issuer.example";
 
+/// Shown without a certificate.
+const BARE: Presented = Presented { certificate: None };
+
 /// A clock that the test sets, in seconds.
 #[derive(Debug, Default)]
 struct Hand(Mutex<u64>);
@@ -127,7 +130,7 @@ fn issuers(options: IssuerOptions) -> Issuers {
 
 /// Who bears it: the persona.
 async fn persona(issuers: &Issuers, token: &str) -> Result<String, &'static str> {
-    let caller = issuers.caller(token).await.map_err(Doubt::reason)?;
+    let caller = issuers.caller(token, BARE).await.map_err(Doubt::reason)?;
     Ok(caller.session.persona().body.id.to_string())
 }
 
@@ -413,10 +416,10 @@ async fn a_token_is_for_this_server_and_valid_now() {
     }
     // What the issuer signed is no guess, and what anybody may have written is one.
     let over = one.token(|it| (it["iat"], it["exp"]) = (json!(NOW - 600), json!(NOW - 30)));
-    let refused = all.caller(&over).await.err();
+    let refused = all.caller(&over, BARE).await.err();
     assert_eq!(refused, Some(Doubt::Genuine("a token that has expired")));
     let (message, _) = over.rsplit_once('.').unwrap();
-    let refused = all.caller(&format!("{message}.AAAA")).await.err();
+    let refused = all.caller(&format!("{message}.AAAA"), BARE).await.err();
     assert_eq!(refused, Some(Doubt::Bad("a token with a wrong signature")));
     let text = claims().to_string();
     let twice = text.replacen('{', "{\"sub\":\"bob\",", 1);
@@ -435,6 +438,44 @@ async fn a_token_is_for_this_server_and_valid_now() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_bound_to_a_key_is_good_with_the_certificate_of_that_key_alone() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let all = issuers(options(fixed(&[&one]), &[TokenAlgorithm::EdDSA]));
+    let (own, other) = (Digest::of(b"own"), Digest::of(b"other"));
+    let [own_text, other_text] = [own, other].map(|digest| URL_SAFE_NO_PAD.encode(digest.as_bytes()));
+    let padded = format!("{own_text}=");
+    let refused = Some(Doubt::Genuine("a token that is bound to a key which was not shown"));
+    for (case, bound, certificate, expected) in [
+        ("nothing", Value::Null, None, None),
+        ("nothing, with a certificate", Value::Null, Some(own), None),
+        ("its certificate", json!({ "x5t#S256": own_text }), Some(own), None),
+        ("no certificate", json!({ "x5t#S256": own_text }), None, refused),
+        ("another one", json!({ "x5t#S256": other_text }), Some(own), refused),
+        ("in another encoding", json!({ "x5t#S256": padded }), Some(own), refused),
+        ("a key of DPoP", json!({ "jkt": own_text }), Some(own), refused),
+        (
+            "a key of DPoP besides",
+            json!({ "x5t#S256": own_text, "jkt": own_text }),
+            Some(own),
+            refused,
+        ),
+        ("a key in full", json!({ "jwk": {} }), Some(own), refused),
+        ("a number", json!({ "x5t#S256": 1 }), Some(own), refused),
+        ("an empty object", json!({}), Some(own), refused),
+        ("a text", json!(own_text), Some(own), refused),
+    ] {
+        let token = one.token(|it| it["cnf"] = bound);
+        let found = all.caller(&token, Presented { certificate }).await;
+        assert_eq!(found.err(), expected, "{case}");
+    }
+    let twice = format!(r#"{{"cnf":{{"x5t#S256":"{other_text}","x5t#S256":"{own_text}"}},"#);
+    let token = one.sign(&one.header(), &claims().to_string().replacen('{', &twice, 1));
+    let certificate = Some(own);
+    let found = all.caller(&token, Presented { certificate }).await;
+    assert_eq!(found.err(), refused, "two certificates");
+}
+
+#[tokio::test]
 async fn every_subject_of_every_issuer_is_somebody_else() {
     let one = Signer::new("one", TokenAlgorithm::EdDSA);
     let list = ["https://issuer.example", "https://issuer.example\nalice"].map(|issuer| IssuerOptions {
@@ -449,9 +490,9 @@ async fn every_subject_of_every_issuer_is_somebody_else() {
         ("https://issuer.example\nalice", "alice"),
     ] {
         let token = one.token(|it| (it["iss"], it["sub"]) = (json!(issuer), json!(subject)));
-        let caller = all.caller(&token).await.unwrap();
+        let caller = all.caller(&token, BARE).await.unwrap();
         assert!(caller.name.as_str().starts_with("token-"), "{}", caller.name);
-        assert_eq!(all.caller(&token).await.unwrap().name, caller.name);
+        assert_eq!(all.caller(&token, BARE).await.unwrap().name, caller.name);
         names.push(caller.name.clone());
     }
     names.sort();
@@ -610,7 +651,7 @@ async fn keys_are_fetched_kept_and_replaced() {
     // A token with a key that is not known is a reason to ask, but not more often than every 10 s.
     server.say("200 OK", &set(&[&one, &two]));
     assert_eq!(persona(&all, &new).await, unknown);
-    assert_eq!(all.caller(&new).await.err(), Some(Doubt::UnknownKey), "no guess");
+    assert_eq!(all.caller(&new, BARE).await.err(), Some(Doubt::UnknownKey), "no guess");
     assert_eq!(server.asked(), 1);
     at(10);
     assert_eq!(persona(&all, &new).await.unwrap(), "agent");
@@ -670,11 +711,11 @@ async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
             one.sign(&json!({ "alg": "none", "typ": "at+jwt" }), &claims().to_string()),
         ),
     ] {
-        assert_eq!(all.caller(&token).await.err(), Some(Doubt::NoKeys), "{case}");
+        assert_eq!(all.caller(&token, BARE).await.err(), Some(Doubt::NoKeys), "{case}");
     }
     let other = one.token(|it| it["iss"] = json!("https://other.example"));
     let unknown = Doubt::Bad("a token of an unknown issuer");
-    assert_eq!(all.caller(&other).await.err(), Some(unknown));
+    assert_eq!(all.caller(&other, BARE).await.err(), Some(unknown));
     assert_eq!(server.asked(), 4);
     at(100);
     server.say("200 OK", &set(&[&one]));
@@ -847,12 +888,14 @@ async fn so_many_wait_for_an_issuer_that_hangs_and_no_more() {
     *clock.0.lock().unwrap() = 100;
     server.hang();
     // The first asks.
-    let mut waiting: Vec<_> = (0..=WAITING_MAX).map(|_| Box::pin(all.caller(&unknown))).collect();
+    let mut waiting: Vec<_> = (0..=WAITING_MAX)
+        .map(|_| Box::pin(all.caller(&unknown, BARE)))
+        .collect();
     for one in &mut waiting {
         assert!(futures::poll!(one).is_pending());
     }
     {
-        let mut beyond = Box::pin(all.caller(&unknown));
+        let mut beyond = Box::pin(all.caller(&unknown, BARE));
         let std::task::Poll::Ready(answer) = futures::poll!(&mut beyond) else {
             panic!("it waits")
         };
@@ -864,7 +907,7 @@ async fn so_many_wait_for_an_issuer_that_hangs_and_no_more() {
         "a key that is known is one"
     );
     drop(waiting);
-    let mut again = Box::pin(all.caller(&unknown));
+    let mut again = Box::pin(all.caller(&unknown, BARE));
     assert!(futures::poll!(&mut again).is_pending(), "the places are free again");
 }
 
@@ -884,12 +927,14 @@ async fn who_waits_for_one_issuer_takes_the_place_of_who_waits_for_another() {
         requests_max: 8,
         ..Bounds::default()
     });
-    let mut waiting: Vec<_> = [&one, &one, &one, &two].map(|token| Box::pin(all.caller(token))).into();
+    let mut waiting: Vec<_> = [&one, &one, &one, &two]
+        .map(|token| Box::pin(all.caller(token, BARE)))
+        .into();
     for one in &mut waiting {
         assert!(futures::poll!(one).is_pending());
     }
     {
-        let mut beyond = Box::pin(all.caller(&two));
+        let mut beyond = Box::pin(all.caller(&two, BARE));
         let std::task::Poll::Ready(answer) = futures::poll!(&mut beyond) else {
             panic!("it waits")
         };
@@ -904,14 +949,14 @@ async fn who_waits_for_one_issuer_takes_the_place_of_who_waits_for_another() {
         Arc::new(Hand::default()),
     );
     again.take_over(&all);
-    let mut asks = Box::pin(again.caller(&two));
+    let mut asks = Box::pin(again.caller(&two, BARE));
     assert!(futures::poll!(&mut asks).is_pending());
     {
-        let mut beyond = Box::pin(again.caller(&two));
+        let mut beyond = Box::pin(again.caller(&two, BARE));
         assert!(futures::poll!(&mut beyond).is_ready(), "they wait still");
     }
     drop(waiting);
-    let mut next = Box::pin(again.caller(&two));
+    let mut next = Box::pin(again.caller(&two, BARE));
     assert!(futures::poll!(&mut next).is_pending(), "the places are free again");
 }
 
@@ -923,7 +968,7 @@ async fn a_caller_that_goes_away_does_not_end_the_question() {
     let all = issuers(options(server.place(), &[TokenAlgorithm::EdDSA]));
     let token = one.token(|_| ());
     {
-        let mut asking = std::pin::pin!(all.caller(&token));
+        let mut asking = std::pin::pin!(all.caller(&token, BARE));
         // Once round: the question has begun.
         assert!(futures::poll!(&mut asking).is_pending());
     }
