@@ -445,7 +445,12 @@ fn keys_are_fetched_through_the_proxy_from_whom_the_authority_vouches_for() {
 #[test]
 fn clients_are_told_how_to_be_let_in() {
     let one = IssuerKey::new("one", 1);
-    let server = Server::start(&trusting_file(&one, |_| ()));
+    let speaking = |mcp: bool| {
+        Server::start(&trusting_file(&one, |config| {
+            config["serve"]["listener"][0]["mcp"] = json!(mcp);
+        }))
+    };
+    let server = speaking(true);
     let well_known = "/.well-known/oauth-protected-resource";
     let reply = server.get(well_known);
     let expected = |resource: &str| {
@@ -466,7 +471,12 @@ fn clients_are_told_how_to_be_let_in() {
     server
         .get(&format!("{well_known}/v1"))
         .assert_problem("no such resource", 404, "request.invalid");
-    let without = desk(|_| ());
+    let plain = speaking(false);
+    assert_eq!(plain.get(well_known).status, 200);
+    plain
+        .get(&format!("{well_known}/mcp"))
+        .assert_problem("it speaks no MCP", 404, "request.invalid");
+    let without = desk(|config| config["serve"]["listener"][0]["mcp"] = json!(true));
     without.guest(RUNTIME_ECHO_TOOL, |_| ());
     let without = Server::start(&without);
     for path in [well_known.to_owned(), format!("{well_known}/mcp")] {
@@ -511,6 +521,27 @@ fn a_client_of_mcp_that_follows_the_challenge_is_let_in() {
     let other = list(json!(["https://other.example/mcp"]));
     other.assert_problem("a token for somebody else", 401, "authentication.failed");
     assert_eq!(other.field("www-authenticate"), Some(challenge));
+}
+
+#[test]
+fn a_token_for_mcp_is_not_taken_elsewhere_nor_the_other_way_round() {
+    let one = IssuerKey::new("one", 1);
+    let mcp = format!("{AUDIENCE}/mcp");
+    let statuses = |audiences: Value, given: &str| {
+        let server = Server::start(&trusting_file(&one, |config| {
+            config["serve"]["listener"][0]["mcp"] = json!(true);
+            config["serve"]["issuer"][0]["audiences"] = audiences;
+        }));
+        let token = one.token(|_, claims| claims["aud"] = json!(given));
+        let authorization = format!("Bearer {token}");
+        let fields = [("Authorization", authorization.as_str())];
+        let at_mcp = ask_newest(server.address(), &fields, "tools/list", json!({})).status;
+        (at_mcp, call(&server, &token).status)
+    };
+    assert_eq!(statuses(json!([AUDIENCE, mcp]), &mcp), (200, 401));
+    assert_eq!(statuses(json!([AUDIENCE, mcp]), AUDIENCE), (401, 200));
+    assert_eq!(statuses(json!([AUDIENCE]), AUDIENCE), (200, 200));
+    assert_eq!(statuses(json!([mcp]), &mcp), (200, 200));
 }
 
 #[test]

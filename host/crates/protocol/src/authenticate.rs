@@ -9,7 +9,7 @@ use aral_contract::{Code, Failure, TraceId};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use tracing::Instrument as _;
 
 use crate::body;
@@ -17,6 +17,7 @@ use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
 use crate::connection::{Last, Place};
 use crate::door::{Door, Peer, Said};
+use crate::mcp;
 use crate::meters;
 use crate::problem::Problem;
 use crate::signature::{self, Doubt, Message, Signed, Times};
@@ -119,7 +120,7 @@ pub(crate) async fn authenticate(
     let uri = request.uri().clone();
     let certificate = request.extensions().get::<Arc<ClientCertificate>>().cloned();
     let known = async {
-        match identify(door, request.headers(), certificate).await {
+        match identify(door, &uri, request.headers(), certificate).await {
             Ok(known) => check_signature(door, known, request).await,
             Err(stranger) => Err(Refused::Stranger(stranger)),
         }
@@ -178,6 +179,7 @@ fn undecided() -> Response {
 /// What a request shows of its caller. Whoever shows something wrong is not taken for somebody who shows nothing.
 async fn identify(
     door: &Door,
+    uri: &Uri,
     headers: &HeaderMap,
     certificate: Option<Arc<ClientCertificate>>,
 ) -> Result<Known, Stranger> {
@@ -185,6 +187,8 @@ async fn identify(
     let asking = door.tls.as_deref().filter(|tls| tls.asks_for_certificates());
     let certificate = certificate.zip(asking);
     let presented = Presented {
+        mcp: door.shared.protected.mcp(),
+        at_mcp: uri.path() == mcp::PATH,
         certificate: certificate.as_ref().and_then(|(certificate, _)| certificate.digest()),
     };
     let certificate = certificate.map(|(certificate, tls)| with_certificate(door, tls, &certificate));
@@ -237,7 +241,7 @@ fn with_key(door: &Door, key: &str) -> Result<Known, Stranger> {
 }
 
 /// By a token of an issuer.
-async fn with_token(door: &Door, token: &str, presented: Presented) -> Result<Known, Stranger> {
+async fn with_token(door: &Door, token: &str, presented: Presented<'_>) -> Result<Known, Stranger> {
     let method = AuthenticationMethod::Token;
     let caller = door.shared.issuers.caller(token, presented).await;
     let caller = caller.map_err(|doubt| Stranger {

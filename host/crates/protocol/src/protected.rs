@@ -88,6 +88,8 @@ pub(crate) struct Protected(Option<Described>);
 struct Described {
     root: (Bytes, HeaderValue),
     mcp: (Bytes, HeaderValue),
+    /// The resource that MCP is.
+    mcp_resource: String,
 }
 
 impl Protected {
@@ -115,7 +117,13 @@ impl Protected {
         Self(Some(Described {
             root: describe(""),
             mcp: describe(MCP),
+            mcp_resource: format!("{resource}{MCP}"),
         }))
+    }
+
+    /// The resource that MCP is, as clients name it when they ask for a token.
+    pub(crate) fn mcp(&self) -> Option<&str> {
+        self.0.as_ref().map(|described| described.mcp_resource.as_str())
     }
 
     /// What a stranger is told to do (RFC 9728 section 5.1), the same for all of them.
@@ -166,6 +174,10 @@ pub(crate) async fn root(State(door): State<Arc<Door>>) -> Response {
     )
 )]
 pub(crate) async fn mcp(State(door): State<Arc<Door>>) -> Response {
+    // Nobody describes what is not there.
+    if !door.listener.mcp {
+        return Problem::of_status(StatusCode::NOT_FOUND).into_response();
+    }
     door.shared.protected.answer(|described| &described.mcp)
 }
 
@@ -180,7 +192,12 @@ mod tests {
         let of = |text: &'static str| (Bytes::from(text.to_owned()), HeaderValue::from_static("Bearer"));
         let (root, mcp) = (of("{}"), of("[]"));
         let documents = [root.0.clone(), mcp.0.clone()];
-        let protected = Protected(Some(Described { root, mcp }));
+        let mcp_resource = String::new();
+        let protected = Protected(Some(Described {
+            root,
+            mcp,
+            mcp_resource,
+        }));
         for _ in 0..2 {
             let answers = [protected.answer(|it| &it.root), protected.answer(|it| &it.mcp)];
             for (answer, document) in answers.into_iter().zip(&documents) {

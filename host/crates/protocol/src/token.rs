@@ -41,7 +41,7 @@ const NAME_DIGITS: usize = 40;
 pub struct IssuerOptions {
     /// What its tokens say as `iss`, to the letter.
     pub issuer: String,
-    /// What they say as `aud`: one of these.
+    /// What they say as `aud`: one of these. Where that of MCP is among others, it is for MCP alone, and they are for all else.
     pub audiences: Vec<String>,
     /// What they may be signed with.
     pub algorithms: Vec<TokenAlgorithm>,
@@ -112,11 +112,25 @@ impl From<&'static str> for Doubt {
     }
 }
 
-/// How a token is shown.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Presented {
+/// Where and how a token is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    /// The audience that is MCP, a resource of its own; none: there is no such resource.
+    pub(crate) mcp: Option<&'a str>,
+    /// Whether MCP is asked, and not one of the other addresses.
+    pub(crate) at_mcp: bool,
     /// SHA-256 of the certificate of the connection; none: there is no certificate, or it says nothing.
     pub(crate) certificate: Option<Digest>,
+}
+
+impl Presented<'_> {
+    /// Whether this is one of the audiences of an issuer, and for what is asked (RFC 8707). An issuer that has no audience for what is
+    /// asked does not tell MCP from the rest: each of its audiences is for all addresses.
+    fn is_for(&self, audience: &str, audiences: &[String]) -> bool {
+        let is_asked = |one: &str| (Some(one) == self.mcp) == self.at_mcp;
+        let is_listed = audiences.iter().any(|one| one == audience);
+        is_listed && (is_asked(audience) || !audiences.iter().any(|one| is_asked(one)))
+    }
 }
 
 /// A token in its parts, none of which is believed yet.
@@ -176,7 +190,7 @@ impl Issuers {
     }
 
     /// Who bears this token.
-    pub(crate) async fn caller(&self, token: &str, presented: Presented) -> Result<Arc<Caller>, Doubt> {
+    pub(crate) async fn caller(&self, token: &str, presented: Presented<'_>) -> Result<Arc<Caller>, Doubt> {
         let parts = Parts::split(token)?;
         let name = parts.claims.issuer.as_deref().ok_or("a token without `iss`")?;
         let issuer = self.list.get(name).ok_or("a token of an unknown issuer")?;

@@ -45,11 +45,11 @@ impl Claims {
     pub(super) fn check(
         &self,
         options: &IssuerOptions,
-        presented: Presented,
+        presented: Presented<'_>,
         now: Timestamp,
     ) -> Result<&str, &'static str> {
         let audience = self.audience.as_ref().ok_or("a token without `aud`")?;
-        if !audience.0.iter().any(|one| options.audiences.contains(one)) {
+        if !audience.0.iter().any(|one| presented.is_for(one, &options.audiences)) {
             return Err("a token for another audience");
         }
         if self.bound.as_ref().is_some_and(|key| !key.is_of(presented.certificate)) {

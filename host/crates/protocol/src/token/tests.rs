@@ -18,8 +18,12 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://issuer.example";
 
-/// Shown without a certificate.
-const BARE: Presented = Presented { certificate: None };
+/// Shown to a server that is one resource, without a certificate.
+const BARE: Presented<'static> = Presented {
+    mcp: None,
+    at_mcp: false,
+    certificate: None,
+};
 
 /// A clock that the test sets, in seconds.
 #[derive(Debug, Default)]
@@ -438,6 +442,39 @@ async fn a_token_is_for_this_server_and_valid_now() {
 }
 
 #[tokio::test]
+async fn a_token_for_mcp_is_one_for_nothing_else_where_its_issuer_tells_them_apart() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let (root, mcp, third) = ("https://aral.example", "https://aral.example/mcp", "api://aral");
+    for (audiences, given, at_mcp, elsewhere) in [
+        (vec![root, mcp], vec![root], false, true),
+        (vec![root, mcp], vec![mcp], true, false),
+        (vec![root, mcp], vec![mcp, root], true, true),
+        (vec![third, mcp], vec![third], false, true),
+        (vec![third, mcp], vec![mcp], true, false),
+        // One audience, or several of which none is that of MCP.
+        (vec![root], vec![root], true, true),
+        (vec![mcp], vec![mcp], true, true),
+        (vec![root, third], vec![third], true, true),
+    ] {
+        let all = issuers(IssuerOptions {
+            audiences: audiences.iter().copied().map(str::to_owned).collect(),
+            ..options(fixed(&[&one]), &[TokenAlgorithm::EdDSA])
+        });
+        let token = one.token(|it| it["aud"] = json!(given));
+        for (is_at_mcp, is_taken) in [(true, at_mcp), (false, elsewhere)] {
+            let presented = Presented {
+                mcp: Some(mcp),
+                at_mcp: is_at_mcp,
+                ..BARE
+            };
+            let expected = (!is_taken).then_some(Doubt::Genuine("a token for another audience"));
+            let found = all.caller(&token, presented).await;
+            assert_eq!(found.err(), expected, "{audiences:?} {given:?} at MCP: {is_at_mcp}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_bound_to_a_key_is_good_with_the_certificate_of_that_key_alone() {
     let one = Signer::new("one", TokenAlgorithm::EdDSA);
     let all = issuers(options(fixed(&[&one]), &[TokenAlgorithm::EdDSA]));
@@ -465,13 +502,13 @@ async fn a_token_that_is_bound_to_a_key_is_good_with_the_certificate_of_that_key
         ("a text", json!(own_text), Some(own), refused),
     ] {
         let token = one.token(|it| it["cnf"] = bound);
-        let found = all.caller(&token, Presented { certificate }).await;
+        let found = all.caller(&token, Presented { certificate, ..BARE }).await;
         assert_eq!(found.err(), expected, "{case}");
     }
     let twice = format!(r#"{{"cnf":{{"x5t#S256":"{other_text}","x5t#S256":"{own_text}"}},"#);
     let token = one.sign(&one.header(), &claims().to_string().replacen('{', &twice, 1));
     let certificate = Some(own);
-    let found = all.caller(&token, Presented { certificate }).await;
+    let found = all.caller(&token, Presented { certificate, ..BARE }).await;
     assert_eq!(found.err(), refused, "two certificates");
 }
 
