@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
-/// Addresses of one name that are tried.
-const TRIES_MAX: usize = 4;
+/// Addresses of one name that are tried. Stops one request from dialling every address of a list.
+pub(super) const TRIES_MAX: usize = 4;
 /// After so long the authorities of the system are read again, where they could not be. Until then requests go on with what there is:
 /// guests must not have files read and warnings written at their own rate.
 const UNREAD_FOR: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ fn roots(loaded: CertificateResult, extra: &[CertificateDer<'static>]) -> Result
     Ok((roots, keep))
 }
 
-/// Connects to one of the addresses, in the order of the answer, before `deadline`.
+/// Connects to one of the first [`TRIES_MAX`] addresses, in their order, before `deadline`.
 pub(super) async fn connect(
     tls: &Tls,
     origin: &Origin,

@@ -107,7 +107,7 @@ impl Resolver {
         builder.build()
     }
 
-    /// All addresses of a host, each allowed by the table or named in `networks`.
+    /// All addresses of a host, each allowed by the table or named in `networks`. Those of both families come in turns.
     pub(super) async fn resolve(&self, host: &Host, networks: &[IpNet]) -> Result<Vec<IpAddr>, ResolveError> {
         let name = match host {
             Host::Address(address) => {
@@ -118,7 +118,7 @@ impl Resolver {
         };
         let [first, second] = &self.families;
         let addresses = match tokio::join!(self.ask(first, name), self.ask(second, name)) {
-            (Ok(first), Ok(second)) => [first, second].concat(),
+            (Ok(first), Ok(second)) => in_turns(&first, &second),
             (Ok(found), Err(_)) | (Err(_), Ok(found)) => found,
             (Err(error), Err(_)) => return Err(error),
         };
@@ -169,4 +169,12 @@ impl Resolver {
             Err(error) => Err(ResolveError::Servers(error)),
         }
     }
+}
+
+/// One of each family after the other, as RFC 8305, section 4, has it: few addresses are tried, and a machine without a way to one
+/// family has to come to the other.
+fn in_turns(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
+    let turns = 0..first.len().max(second.len());
+    let turns = turns.flat_map(|turn| [first.get(turn), second.get(turn)]);
+    turns.flatten().copied().collect()
 }

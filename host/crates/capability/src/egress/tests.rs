@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::connect::TRIES_MAX;
 use super::hooks::Hooks;
 use super::resolve::{ResolveError, Resolver};
 use super::{Egress, EgressOptions, share};
@@ -283,6 +284,50 @@ async fn addresses_are_kept_for_a_while_and_not_those_of_a_name_that_has_too_man
     let refused = resolver.resolve(&name("few.test"), &[]).await.unwrap_err();
     assert!(matches!(refused, ResolveError::Forbidden(_)), "{refused}");
     assert_eq!(names.asked("few.test"), 1);
+}
+
+#[tokio::test]
+async fn a_name_is_reached_over_one_family_where_no_address_of_the_other_answers() {
+    let listener = Listener::plain(|_| "HTTP/1.1 204 No Content\r\n\r\n".into()).await;
+    // Packets for these are thrown away, wherever there is a way for them at all.
+    let silent: Vec<String> = (1..=8).map(|last| format!("100::{last}")).collect();
+    let with = |count: usize| {
+        let silent = silent.iter().take(count).map(String::as_str);
+        silent.chain(["127.0.0.1"]).collect::<Vec<_>>()
+    };
+    let (four, eight) = (with(4), with(8));
+    let names = NameServer::start(&[("four.test", four.as_slice()), ("eight.test", eight.as_slice())]).await;
+    let options = EgressOptions {
+        nameservers: vec![names.address()],
+        ..EgressOptions::default()
+    };
+    let trial = trial(read("*"), limits(), &["127.0.0.0/8", "100::/64"], options);
+    for name in ["four.test", "eight.test"] {
+        let (status, _) = get(&trial, &listener.origin("http", name)).await.unwrap();
+        assert_eq!(status, StatusCode::NO_CONTENT, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn so_many_addresses_of_a_name_are_tried_and_no_more() {
+    let listener = Listener::plain(|_| "HTTP/1.1 204 No Content\r\n\r\n".into()).await;
+    // Nobody listens on any other address of this machine under that port.
+    let refusing: Vec<String> = (1..=TRIES_MAX).map(|last| format!("127.0.1.{last}")).collect();
+    let behind = |count: usize| {
+        let refusing = refusing.iter().take(count).map(String::as_str);
+        refusing.chain(["127.0.0.1"]).collect::<Vec<_>>()
+    };
+    let (tried, untried) = (behind(TRIES_MAX - 1), behind(TRIES_MAX));
+    let names = NameServer::start(&[("tried.test", tried.as_slice()), ("untried.test", untried.as_slice())]).await;
+    let options = EgressOptions {
+        nameservers: vec![names.address()],
+        ..EgressOptions::default()
+    };
+    let trial = trial(read("*"), limits(), LOOPBACK, options);
+    assert!(get(&trial, &listener.origin("http", "tried.test")).await.is_ok());
+    let error = get(&trial, &listener.origin("http", "untried.test")).await.unwrap_err();
+    assert!(matches!(error, Error::ConnectionRefused), "{error}");
+    assert_eq!(listener.accepted(), 1);
 }
 
 #[tokio::test]
