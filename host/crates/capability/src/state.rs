@@ -1,8 +1,10 @@
 //! The data of one store: everything that one call can touch. It is made for the call and thrown away with it, so
 //! nothing of one call is visible in the next.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use aral_contract::id::SecretName;
 use aral_contract::limits::{HTTP_FIELD_BYTES_MAX, RANDOM_BYTES_MAX, RESOURCE_TABLE_ENTRIES_MAX};
 use aral_runtime::{Guard, Guarded};
 use wasmtime::component::{HasData, ResourceTable};
@@ -28,6 +30,8 @@ pub(crate) struct State {
     files: Option<Files>,
     http: WasiHttpCtx,
     pub(crate) hooks: Hooks,
+    /// Secrets whose opening was recorded: once for each call.
+    pub(crate) opened: BTreeSet<SecretName>,
 }
 
 impl State {
@@ -45,6 +49,7 @@ impl State {
             files: None,
             http,
             hooks: Hooks::new(Arc::clone(&call)),
+            opened: BTreeSet::new(),
             call,
         }
     }

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p2::bindings::http::types as http_types;
 
 use super::*;
 use crate::bound::stdio::StandardStreams;
+use crate::call::HOST_CALL_EVENTS_MAX;
 use crate::egress::{Egress, EgressOptions};
 use crate::trial::secrets::{TestSource, local_secrets, secrets};
 use crate::trial::store::TestStore;
@@ -134,6 +135,24 @@ async fn only_granted_names_open() {
             .contains("[permissions.\"secret:read\"]: secrets")
     );
     assert!(fixture.open("token").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_guest_that_opens_a_secret_again_and_again_hides_nothing_behind_that() {
+    let mut fixture = open_fixture();
+    for name in ["token", "open", "token"] {
+        for _ in 0..HOST_CALL_EVENTS_MAX {
+            let secret = fixture.open(name).await.unwrap();
+            HostSecret::drop(&mut fixture.state, secret).await.unwrap();
+        }
+    }
+    fixture.state.call.allowed(Permission::Exec, "/bin/a");
+    let recorded = [
+        (Permission::SecretRead, "token".to_owned(), None),
+        (Permission::SecretRead, "open".to_owned(), None),
+        (Permission::Exec, "/bin/a".to_owned(), None),
+    ];
+    assert_eq!(fixture.kept.host_calls(), recorded);
 }
 
 #[tokio::test]
