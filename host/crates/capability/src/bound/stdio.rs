@@ -13,8 +13,16 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::call::CallRecord;
 use crate::functions::log::LOG_LINE_BYTES_MAX;
 
-/// Bytes that a guest may write at once.
+/// Bytes that a guest may write at once. Stops one host call from holding a thread of the executor while it cuts millions of lines.
 const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// The library passes on whatever a guest writes, also more than `check-write` permitted.
+fn check_permitted(bytes: &Bytes) -> StreamResult<()> {
+    if bytes.len() > WRITE_BYTES_MAX {
+        return Err(StreamError::trap("a write longer than `check-write` permitted"));
+    }
+    Ok(())
+}
 
 /// What the standard streams of one call are.
 pub(crate) enum StandardStreams {
@@ -96,6 +104,7 @@ impl Pollable for CappedOutput {
 
 impl OutputStream for CappedOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        check_permitted(&bytes)?;
         let bytes_max = self.bytes_max;
         self.with(|collected| {
             if bytes.len() > bytes_max.saturating_sub(collected.bytes.len()) {
@@ -186,6 +195,7 @@ impl Pollable for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        check_permitted(&bytes)?;
         self.take(&bytes);
         Ok(())
     }
@@ -196,5 +206,30 @@ impl OutputStream for LogStream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::Limits;
+    use serde_json::json;
+
+    use super::*;
+    use crate::trial::{self, Trial};
+
+    #[test]
+    fn a_write_longer_than_permitted_ends_the_guest_and_is_cut_into_no_lines() {
+        let Trial { call, .. } = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let log = LogStream::new(Arc::clone(&call), "info");
+        for mut stream in [log.p2_stream(), CappedOutput::new(1 << 20).p2_stream()] {
+            assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);
+            let lines = |count: usize| Bytes::from(vec![b'\n'; count]);
+            let refused = stream.write(lines(WRITE_BYTES_MAX + 1));
+            assert!(matches!(refused, Err(StreamError::Trap(_))), "{refused:?}");
+            assert!(stream.write(lines(WRITE_BYTES_MAX)).is_ok());
+        }
+        // An empty line counts as one byte, whether it was kept or not.
+        let taken = call.with_log(|log| log.kept() + log.dropped());
+        assert_eq!(taken, WRITE_BYTES_MAX as u64);
     }
 }
