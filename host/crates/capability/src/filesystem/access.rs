@@ -22,6 +22,8 @@ pub(super) type Handle = Resource<Descriptor>;
 
 const READ_ONLY: &str = "the folder is granted for reading only";
 const NOT_GRANTED: &str = "the path is not granted";
+const LEADS_OUT: &str = "the path leads out of the granted folder";
+const LEADS_OUT_OR_FORBIDDEN: &str = "the path leads out of the granted folder, or the system forbids this";
 
 /// Longest path that is kept of a place, in bytes: what events show of it is shorter. A guest makes it longer with each folder that
 /// it opens below another, which may be the same one again.
@@ -157,6 +159,24 @@ impl<'a> FilesView<'a> {
         self.files.work.run(alone).await?
     }
 
+    /// The same of a path below it, which is `place`. A refusal is put on record here: only wasmtime-wasi knows where a path leads. It
+    /// gives the same error for a path that leads out and for what the system forbids.
+    pub(super) async fn ask_at<T: Send + 'static>(
+        &mut self,
+        handle: &Handle,
+        permission: Permission,
+        place: &Place,
+        act: impl FnOnce(&mut WasiFilesystemCtxView<'_>, Handle) -> FsResult<T> + Send + 'static,
+    ) -> FsResult<T> {
+        let answer = self.ask(handle, act).await;
+        if let Err(error) = &answer
+            && matches!(error.downcast_ref(), Some(ErrorCode::NotPermitted))
+        {
+            self.deny(permission, place, LEADS_OUT_OR_FORBIDDEN);
+        }
+        answer
+    }
+
     /// Opens below a handle, and does `act` with what it got and the room for that, off the executor's threads.
     pub(super) async fn open<T: Send + 'static>(
         &mut self,
@@ -192,7 +212,7 @@ impl<'a> FilesView<'a> {
                     "it is neither a file nor a folder: such entries are never opened",
                 ),
                 Refusal::Io(error) if open::is_escape(error) => {
-                    self.deny(permission, place, "the path leads out of the granted folder");
+                    self.deny(permission, place, LEADS_OUT);
                 }
                 Refusal::Io(_) | Refusal::NotFolder | Refusal::Full => {}
             }

@@ -247,6 +247,18 @@ async fn nothing_changes_below_a_folder_that_is_granted_for_reading() {
     assert_eq!(fs::read_dir(world.path("in")).unwrap().count(), 6);
 }
 
+/// What leads out is refused, and is on record once, under the path that does.
+async fn led_out<T>(kept: &Kept, path: &str, operation: impl Future<Output = Result<T, FsError>>) {
+    let before = kept.host_calls().len();
+    let refused = operation.await.map(drop).map_err(code);
+    assert_eq!(refused, Err(ErrorCode::NotPermitted), "{path}");
+    let recorded = kept.host_calls().split_off(before);
+    let [(_, target, Some(reason))] = recorded.as_slice() else {
+        panic!("{path}: {recorded:?}");
+    };
+    assert!(target == path && reason.contains("leads out"), "{target}: {reason}");
+}
+
 #[tokio::test]
 async fn no_path_and_no_link_leads_out() {
     let mut world = World::new(1000, 10);
@@ -267,26 +279,37 @@ async fn no_path_and_no_link_leads_out() {
     for path in ["leak/new", "leak/key", "../in/a.txt", "leak/", "leak/../../in/a.txt"] {
         assert!(world.open("/out", path, CREATE, WRITE).await.is_err(), "{path}");
     }
-    let folder = world.preopen("/out");
-    let mut view = world.view();
-    for path in ["leak/key", "../secret/key"] {
-        assert!(view.unlink_file_at(again(&folder), path.into()).await.is_err());
-        assert!(
-            view.stat_at(again(&folder), PathFlags::SYMLINK_FOLLOW, path.into())
-                .await
-                .is_err()
-        );
-        assert!(
-            view.rename_at(again(&folder), "old.txt".into(), again(&folder), path.into())
-                .await
-                .is_err()
-        );
-        assert!(
-            view.create_directory_at(again(&folder), format!("{path}x"))
-                .await
-                .is_err()
-        );
+    let (data, out) = (world.preopen("/data"), world.preopen("/out"));
+    let kept = Arc::clone(&world.kept);
+    let follow = PathFlags::SYMLINK_FOLLOW;
+    for path in ["leak/key", "../secret/key", "/etc/passwd"] {
+        let shown = format!("/out/{path}");
+        let path = || path.to_owned();
+        let handle = || again(&out);
+        led_out(&kept, &shown, world.view().unlink_file_at(handle(), path())).await;
+        led_out(&kept, &shown, world.view().remove_directory_at(handle(), path())).await;
+        led_out(&kept, &shown, world.view().create_directory_at(handle(), path())).await;
+        led_out(&kept, &shown, world.view().stat_at(handle(), follow, path())).await;
+        led_out(&kept, &shown, world.view().readlink_at(handle(), path())).await;
+        led_out(&kept, &shown, world.view().metadata_hash_at(handle(), follow, path())).await;
+        let mut view = world.view();
+        let into = view.rename_at(handle(), "old.txt".into(), handle(), path());
+        led_out(&kept, &shown, into).await;
+        let mut view = world.view();
+        let out_of = view.rename_at(handle(), path(), handle(), "new.txt".into());
+        led_out(&kept, &shown, out_of).await;
+        let (access, change) = (NewTimestamp::NoChange, NewTimestamp::Now);
+        let mut view = world.view();
+        let touched = view.set_times_at(handle(), follow, path(), access, change);
+        led_out(&kept, &shown, touched).await;
     }
+    // What is there to be read is a path of the host.
+    led_out(
+        &kept,
+        "/data/absolute",
+        world.view().readlink_at(data, "absolute".into()),
+    )
+    .await;
     assert_eq!(fs::read(world.path("secret/key")).unwrap(), b"hidden");
     assert_eq!(fs::read_dir(world.path("secret")).unwrap().count(), 1);
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use aral_contract::Permission;
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, File};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
@@ -147,7 +148,7 @@ impl HostDescriptor for FilesView<'_> {
         let (place, quota) = self.may_write(&handle, &path)?;
         quota.take_file().map_err(|_| self.over_quota(&place, "files_max"))?;
         let created = self
-            .ask(&handle, move |wasi, handle| {
+            .ask_at(&handle, Permission::FileWrite, &place, move |wasi, handle| {
                 in_tokio(wasi.create_directory_at(handle, path))
             })
             .await;
@@ -187,8 +188,14 @@ impl HostDescriptor for FilesView<'_> {
             // It would carry files past the quota, and past the scope, of the other folder.
             return self.never(&new_handle, &new_path, "nothing is moved between two granted folders");
         }
+        // Looked at by itself first, so that it is on record which of the two paths leads out.
+        let path = old_path.clone();
+        self.ask_at(&handle, Permission::FileWrite, &from, move |wasi, handle| {
+            in_tokio(wasi.stat_at(handle, PathFlags::empty(), path))
+        })
+        .await?;
         let new_folder = self.wasi.table.get(&new_handle)?.clone();
-        self.ask(&handle, move |wasi, handle| {
+        self.ask_at(&handle, Permission::FileWrite, &to, move |wasi, handle| {
             let new_handle = wasi.table.push(new_folder)?;
             in_tokio(wasi.rename_at(handle, old_path, new_handle, new_path))
         })
@@ -196,17 +203,19 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn remove_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
-        self.may_write(&handle, &path)?;
-        self.ask(&handle, move |wasi, handle| {
+        let (place, _) = self.may_write(&handle, &path)?;
+        self.ask_at(&handle, Permission::FileWrite, &place, move |wasi, handle| {
             in_tokio(wasi.remove_directory_at(handle, path))
         })
         .await
     }
 
     async fn unlink_file_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
-        self.may_write(&handle, &path)?;
-        self.ask(&handle, move |wasi, handle| in_tokio(wasi.unlink_file_at(handle, path)))
-            .await
+        let (place, _) = self.may_write(&handle, &path)?;
+        self.ask_at(&handle, Permission::FileWrite, &place, move |wasi, handle| {
+            in_tokio(wasi.unlink_file_at(handle, path))
+        })
+        .await
     }
 
     async fn set_times(&mut self, handle: Handle, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()> {
@@ -263,17 +272,19 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn stat_at(&mut self, handle: Handle, path_flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        self.may_read(&handle, &path)?;
-        self.ask(&handle, move |wasi, handle| {
+        let place = self.may_read(&handle, &path)?;
+        self.ask_at(&handle, Permission::FileRead, &place, move |wasi, handle| {
             in_tokio(wasi.stat_at(handle, path_flags, path))
         })
         .await
     }
 
     async fn readlink_at(&mut self, handle: Handle, path: String) -> FsResult<String> {
-        self.may_read(&handle, &path)?;
-        self.ask(&handle, move |wasi, handle| in_tokio(wasi.readlink_at(handle, path)))
-            .await
+        let place = self.may_read(&handle, &path)?;
+        self.ask_at(&handle, Permission::FileRead, &place, move |wasi, handle| {
+            in_tokio(wasi.readlink_at(handle, path))
+        })
+        .await
     }
 
     async fn metadata_hash_at(
@@ -282,8 +293,8 @@ impl HostDescriptor for FilesView<'_> {
         path_flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        self.may_read(&handle, &path)?;
-        self.ask(&handle, move |wasi, handle| {
+        let place = self.may_read(&handle, &path)?;
+        self.ask_at(&handle, Permission::FileRead, &place, move |wasi, handle| {
             in_tokio(wasi.metadata_hash_at(handle, path_flags, path))
         })
         .await
