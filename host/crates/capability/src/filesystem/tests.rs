@@ -598,6 +598,33 @@ async fn links_are_never_made_and_nothing_moves_between_folders() {
 }
 
 #[tokio::test]
+async fn a_link_stays_where_it_is_and_leads_where_it_led() {
+    let mut world = World::new(1000, 10);
+    fs::create_dir(world.path("out/sub")).unwrap();
+    symlink("../old.txt", world.path("out/sub/link")).unwrap();
+    let out = world.preopen("/out");
+    for (link, to) in [
+        ("sub/link", "link"),
+        ("sub/link", "old.txt"),
+        ("leak", "sub/leak"),
+        ("leak/", "moved"),
+    ] {
+        let mut view = world.view();
+        let moved = view.rename_at(again(&out), link.into(), again(&out), to.into());
+        assert_eq!(moved.await.map_err(code), Err(ErrorCode::NotPermitted), "{link}");
+        let (target, reason) = world.kept.denial();
+        assert_eq!(target, format!("/out/{link}"));
+        assert!(reason.contains("links are never moved"), "{reason}");
+    }
+    assert_eq!(fs::read(world.path("out/sub/link")).unwrap(), b"0123456789");
+    // What is no link may take the place of one.
+    let mut view = world.view();
+    let replaced = view.rename_at(again(&out), "old.txt".into(), again(&out), "sub/link".into());
+    replaced.await.unwrap();
+    assert!(fs::symlink_metadata(world.path("out/sub/link")).unwrap().is_file());
+}
+
+#[tokio::test]
 async fn a_folder_opened_below_keeps_the_rights_of_its_mount() {
     let mut world = World::new(5, 1);
     let sub = world.open("/data", "sub", OpenFlags::DIRECTORY, READ).await.unwrap();

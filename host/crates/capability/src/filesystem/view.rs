@@ -1,6 +1,6 @@
 //! The view through which a guest uses `wasi:filesystem`. Each operation is asked of the grant first; reading is then left
-//! to wasmtime-wasi, whose sandbox keeps paths inside, in a thread that may block. Links are never made, and nothing moves
-//! between two folders.
+//! to wasmtime-wasi, whose sandbox keeps paths inside, in a thread that may block. Links are never made nor moved by
+//! themselves, and nothing moves between two folders.
 
 use std::sync::Arc;
 
@@ -190,10 +190,14 @@ impl HostDescriptor for FilesView<'_> {
         }
         // Looked at by itself first, so that it is on record which of the two paths leads out.
         let path = old_path.clone();
-        self.ask_at(&handle, Permission::FileWrite, &from, move |wasi, handle| {
+        let looked = self.ask_at(&handle, Permission::FileWrite, &from, move |wasi, handle| {
             in_tokio(wasi.stat_at(handle, PathFlags::empty(), path))
-        })
-        .await?;
+        });
+        if matches!(looked.await?.type_, DescriptorType::SymbolicLink) {
+            // A relative link leads elsewhere from another place: a moved one is like a new one. One that lies in a folder that is
+            // moved goes with it.
+            return self.never(&handle, &old_path, "symbolic links are never moved");
+        }
         let new_folder = self.wasi.table.get(&new_handle)?.clone();
         self.ask_at(&handle, Permission::FileWrite, &to, move |wasi, handle| {
             let new_handle = wasi.table.push(new_folder)?;
