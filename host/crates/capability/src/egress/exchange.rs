@@ -68,8 +68,8 @@ impl From<ResolveError> for ExchangeError {
 /// The moments by which things must have happened. The guest may ask for less time than it has, never for more.
 struct Deadlines {
     connected: Instant,
-    head: Instant,
     end: Instant,
+    first_byte: Option<Duration>,
     between_bytes: Option<Duration>,
 }
 
@@ -77,20 +77,27 @@ impl Deadlines {
     fn new(limits: &Limits, options: Option<RequestOptions>) -> Self {
         let now = Instant::now();
         // A limit too far away to be a moment is cut to a year.
-        let after = |wait: Duration| {
-            now.checked_add(wait)
-                .unwrap_or_else(|| now + Duration::from_secs(31_536_000))
-        };
-        let end = after(Duration::from_millis(limits.http_ms));
+        let end = now.checked_add(Duration::from_millis(limits.http_ms));
+        let end = end.unwrap_or_else(|| now + Duration::from_secs(31_536_000));
         let options = options.unwrap_or_default();
-        let asked = |wait: Option<Duration>| wait.map_or(end, |wait| after(wait).min(end));
         Self {
-            connected: asked(options.connect_timeout),
-            head: asked(options.first_byte_timeout),
+            connected: no_later(end, options.connect_timeout),
             end,
+            first_byte: options.first_byte_timeout,
             between_bytes: options.between_bytes_timeout,
         }
     }
+
+    /// By when the head of the response is there, on a connection that is there now.
+    fn head(&self) -> Instant {
+        no_later(self.end, self.first_byte)
+    }
+}
+
+/// So long from now on, and no later than `end`.
+fn no_later(end: Instant, wait: Option<Duration>) -> Instant {
+    let until = wait.and_then(|wait| Instant::now().checked_add(wait));
+    until.map_or(end, |until| until.min(end))
 }
 
 /// Sends a request that the grant covers, with the secrets that were fetched for it, and waits for the head of the response.
@@ -187,7 +194,7 @@ async fn send(
     builder.max_buf_size(HTTP_FIELD_BYTES_MAX).max_headers(FIELDS_MAX);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let mut connection = Box::pin(connection);
-    let end = deadlines.end;
+    let (until, end) = (deadlines.head(), deadlines.end);
     let head = async {
         let mut response = std::pin::pin!(sender.send_request(request));
         let mut running = true;
@@ -202,7 +209,7 @@ async fn send(
             }
         }
     };
-    let (response, running) = timeout_at(deadlines.head, head)
+    let (response, running) = timeout_at(until, head)
         .await
         .map_err(|_| Error::ConnectionReadTimeout)?
         .map_err(error_of)?;
@@ -236,4 +243,43 @@ fn error_of(error: hyper::Error) -> Error {
         source = inner.source();
     }
     Error::Hyper(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::places::Places;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_the_first_byte_begins_when_the_connection_is_there() {
+        let limits = Limits {
+            http_ms: 60_000,
+            ..Limits::default()
+        };
+        let options = RequestOptions {
+            first_byte_timeout: Some(Duration::from_secs(2)),
+            ..RequestOptions::default()
+        };
+        let origin: Origin = "http://a.example".parse().unwrap();
+        for (answered_after, connected_after, arrives) in [(1, 5, true), (3, 0, false), (1, 60, false)] {
+            let deadlines = Deadlines::new(&limits, Some(options));
+            advance(Duration::from_secs(connected_after)).await;
+            let (client, mut server) = tokio::io::duplex(4096);
+            tokio::spawn(async move {
+                let _length = server.read(&mut [0; 1024]).await.unwrap();
+                sleep(Duration::from_secs(answered_after)).await;
+                // Whoever asked may be gone.
+                let _ = server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+            });
+            let place = Places::new(1, 1).take_now(&"tester".parse().unwrap()).unwrap();
+            let body: WasiBody = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let request = prepare(Request::new(body), &origin, 0).unwrap();
+            let sent = send(Box::new(client), request, &deadlines, place).await;
+            assert_eq!(sent.is_ok(), arrives, "{answered_after} {connected_after}");
+        }
+    }
 }
