@@ -16,6 +16,7 @@ mod call;
 pub mod describe;
 pub mod egress;
 mod fault;
+mod fields;
 mod filesystem;
 mod functions;
 mod linker;

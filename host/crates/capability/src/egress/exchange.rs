@@ -165,15 +165,7 @@ fn prepare(request: Request<WasiBody>, origin: &Origin, bytes_max: u64) -> Resul
         .build()
         .map_err(|_| Error::HttpRequestUriInvalid)?;
     // wasi-http refused these when the guest set them; what is not there cannot be wrong.
-    let forbidden: Vec<_> = parts
-        .headers
-        .keys()
-        .filter(|name| rules::is_forbidden(name))
-        .cloned()
-        .collect();
-    for name in forbidden {
-        parts.headers.remove(name);
-    }
+    rules::take_out(&mut parts.headers, rules::is_forbidden);
     let text = origin.to_string();
     let host = text.split_once("://").map_or(text.as_str(), |(_, host)| host);
     let host = HeaderValue::from_str(host).map_err(|_| Error::HttpRequestUriInvalid)?;

@@ -14,8 +14,10 @@ use wasmtime_wasi_http::Error;
 use zeroize::Zeroizing;
 
 use super::mask::Echoes;
+use super::rules;
 use crate::bindings::aral::capability::types::Error as GuestError;
 use crate::call::CallRecord;
+use crate::fields;
 use crate::functions::reason_of;
 use crate::functions::secret::usage::Use;
 
@@ -92,7 +94,7 @@ pub(super) fn check(
             ));
         }
         let header = secret.header.as_deref().unwrap_or_default();
-        if headers.contains_key(header) {
+        if headers.keys().any(|name| fields::are_one(name.as_str(), header)) {
             return denial(format!(
                 "the request has a header `{header}` of its own, where secret `{name}` belongs: leave it out of the request"
             ));
@@ -156,14 +158,7 @@ impl Injection {
 
     /// Fills the headers in. What would let a guest have the answer in a form in which echoes cannot be found is left out.
     pub(super) fn fill(&self, headers: &mut HeaderMap) {
-        for name in [
-            header::ACCEPT_CHARSET,
-            header::RANGE,
-            header::IF_RANGE,
-            HeaderName::from_static("a-im"),
-        ] {
-            headers.remove(name);
-        }
+        rules::take_out(headers, |name| fields::asks_for_form(name.as_str()));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in &self.fields {
             headers.insert(name.clone(), value.clone());

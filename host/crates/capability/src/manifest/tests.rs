@@ -201,6 +201,8 @@ fn secrets_are_bound_or_revealed() {
         "upgrade",
         "proxy-authorization",
         "x-forwarded-for",
+        "x_forwarded_for",
+        "traceparent",
     ] {
         assert!(
             header(bad).contains("it belongs to the host or the connection"),

@@ -221,6 +221,18 @@ async fn what_may_not_carry_a_secret_is_denied_with_the_line_and_never_connects(
     assert_eq!(listener.accepted(), 0);
 }
 
+#[test]
+fn a_guest_sends_no_header_that_a_server_could_take_for_that_of_a_secret() {
+    let grant = trial::grant(json!({}), Limits::default(), &[]);
+    let origin: Origin = "https://a.example".parse().unwrap();
+    let secrets = [scope("token", &["https://a.example"], "x-api-key", None)];
+    for (name, is_let_through) in [("x-api-key", false), ("x_api_key", false), ("x-api-keys", true)] {
+        let mine = (HeaderName::from_static(name), HeaderValue::from_static("mine"));
+        let checked = check(&grant, &secrets, &origin, &HeaderMap::from_iter([mine]));
+        assert_eq!(checked.is_ok(), is_let_through, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn clear_text_goes_to_this_machine_alone() {
     let listener = echoing().await;
@@ -258,6 +270,8 @@ async fn a_guest_cannot_have_the_answer_packed_or_in_parts() {
         ("range", "bytes=0-10"),
         ("if-range", "\"tag\""),
         ("accept-charset", "utf-7"),
+        ("accept_charset", "utf-7"),
+        ("accept_encoding", "gzip, br"),
         ("a-im", "vcdiff"),
         ("accept", "text/plain"),
     ] {

@@ -5,6 +5,7 @@ use aral_contract::Permissions;
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, ProgramScope, SecretScope, SecretUse};
 
 use super::{ManifestError, SCOPE_ITEMS_MAX, SECRETS_MAX};
+use crate::fields;
 
 /// Arguments of one program.
 pub(super) const ARGUMENTS_MAX: usize = 64;
@@ -12,36 +13,6 @@ pub(super) const ARGUMENTS_MAX: usize = 64;
 pub(super) const ARGUMENT_BYTES_MAX: usize = 4096;
 /// Longest header name or prefix, in bytes.
 const HEADER_BYTES_MAX: usize = 128;
-
-/// Headers that the host or the connection owns. A secret in one of them would be dropped, would be seen by proxies, or
-/// would change where the request goes.
-const OWNED_HEADERS: [&str; 25] = [
-    "a-im",
-    "accept-charset",
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "date",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "if-range",
-    "keep-alive",
-    "origin",
-    "range",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-real-ip",
-];
 
 /// Every rule on the permissions of one entry.
 pub(super) fn check(permissions: &Permissions) -> Result<(), ManifestError> {
@@ -242,11 +213,7 @@ fn header_problem(header: &str) -> Option<&'static str> {
     let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if header.is_empty() || header.len() > HEADER_BYTES_MAX || !header.bytes().all(token) {
         Some("it is not a header name in lower case")
-    } else if OWNED_HEADERS.contains(&header)
-        || ["proxy-", "x-forwarded-", "access-control-", "sec-"]
-            .iter()
-            .any(|front| header.starts_with(front))
-    {
+    } else if fields::holds_no_secret(header) {
         Some("it belongs to the host or the connection")
     } else {
         None

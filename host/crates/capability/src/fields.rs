@@ -1,0 +1,143 @@
+//! Names of HTTP fields that belong to the host or the connection: which of them a guest may set, and which may hold a secret. Pure.
+//!
+//! Servers hand fields on as variables (CGI, WSGI, FastCGI), where `x-real-ip`, `x_real_ip` and `x.real.ip` are one: so they are here.
+
+/// Fields that say where a request goes, how it travels, from whom it comes, or that its method is another one.
+const HOSTS: [&str; 22] = [
+    "cf-connecting-ip",
+    "connection",
+    "expect",
+    "fastly-client-ip",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "true-client-ip",
+    "upgrade",
+    "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-real-ip",
+    // They ask a server to take the request for one of another method, which nobody granted.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    // They say to which trace a request belongs: the host knows, and a guest must not say otherwise.
+    "traceparent",
+    "tracestate",
+];
+const HOSTS_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
+
+/// Fields that ask for an answer in a form in which echoes of secrets cannot be found.
+const FORMS: [&str; 5] = ["a-im", "accept-charset", "accept-encoding", "if-range", "range"];
+
+/// Others of a request that say what it is, and hold no secret.
+const DESCRIBING: [&str; 5] = ["content-encoding", "content-length", "content-type", "date", "origin"];
+const DESCRIBING_BEGINNINGS: [&str; 2] = ["access-control-", "sec-"];
+
+/// Whether a guest may neither set nor see a field.
+pub(crate) fn is_of_host(name: &str) -> bool {
+    let name = as_variable(name);
+    is_one(&name, &HOSTS, &HOSTS_BEGINNINGS)
+}
+
+/// Whether a field asks for an answer in which echoes of secrets cannot be found.
+pub(crate) fn asks_for_form(name: &str) -> bool {
+    is_one(&as_variable(name), &FORMS, &[])
+}
+
+/// Whether a secret may not stand in a field: it would be dropped, would be seen by proxies, or would change where the request
+/// goes, or what it is.
+pub(crate) fn holds_no_secret(name: &str) -> bool {
+    is_of_host(name) || asks_for_form(name) || is_one(&as_variable(name), &DESCRIBING, &DESCRIBING_BEGINNINGS)
+}
+
+/// Whether two names are one field to whoever hands them on as variables.
+pub(crate) fn are_one(name: &str, other: &str) -> bool {
+    as_variable(name) == as_variable(other)
+}
+
+/// A name, which is in lower case, as whoever makes a variable of it tells it from others.
+fn as_variable(name: &str) -> String {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    name.chars().map(plain).collect()
+}
+
+fn is_one(name: &str, names: &[&str], beginnings: &[&str]) -> bool {
+    names.contains(&name) || beginnings.iter().any(|beginning| name.starts_with(beginning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name in all ways in which servers may take it for the same.
+    fn spellings(name: &str) -> [String; 4] {
+        ["-", "_", ".", "~"].map(|between| name.replace('-', between))
+    }
+
+    #[test]
+    fn what_is_of_the_host_no_guest_sets_and_no_secret_stands_in_however_it_is_spelt() {
+        for name in HOSTS.into_iter().chain([
+            "proxy-authorization",
+            "proxy-anything",
+            "x-forwarded-for",
+            "x-forwarded-host",
+        ]) {
+            for name in spellings(name) {
+                assert!(is_of_host(&name) && holds_no_secret(&name), "{name} was allowed");
+            }
+        }
+        for name in [
+            "accept",
+            "authorization",
+            "content-type",
+            "content-length",
+            "user-agent",
+            "cookie",
+            "x-api-key",
+            "x_api_key",
+            "hostname",
+            "x-te",
+        ] {
+            assert!(!is_of_host(name), "{name} was refused");
+        }
+    }
+
+    #[test]
+    fn a_secret_stands_in_fields_that_say_who_asks() {
+        for name in FORMS
+            .into_iter()
+            .chain(DESCRIBING)
+            .chain(["access-control-request-method", "sec-fetch-site"])
+        {
+            for name in spellings(name) {
+                assert!(holds_no_secret(&name), "{name} was allowed");
+            }
+        }
+        for name in ["authorization", "cookie", "x-api-key", "x_api_key", "api-key"] {
+            assert!(!holds_no_secret(name), "{name} was refused");
+        }
+    }
+
+    #[test]
+    fn only_what_decides_the_form_of_an_answer_asks_for_one() {
+        for name in FORMS {
+            assert!(spellings(name).iter().all(|name| asks_for_form(name)), "{name}");
+        }
+        for name in ["accept", "accept-language", "ranges"] {
+            assert!(!asks_for_form(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_one_whatever_stands_between_their_words() {
+        for name in spellings("x-api-key") {
+            assert!(are_one(&name, "x-api-key"), "{name}");
+        }
+        assert!(!are_one("x-api-key", "xapi-key"));
+    }
+}
