@@ -4,7 +4,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::*;
+use crate::bound::stdio::StandardStreams;
+use crate::trial::{self, Trial};
 
 fn limits(exec_ms: u64, exec_output_bytes: u64) -> Limits {
     Limits {
@@ -101,6 +105,40 @@ async fn the_environment_is_empty_and_only_the_standard_streams_are_open() {
     let text = String::from_utf8(output.stdout).unwrap();
     // The shell's own handle on the folder it lists may appear as 3.
     assert!(!text.contains("/fd/4") && text.ends_with("/\n0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_program_has_what_is_documented_and_no_more() {
+    let document = include_str!("../../../../../../docs/defaults.md");
+    let row = format!(
+        "\n| `MEMORY_BYTES_MAX`, `OPEN_FILES_MAX`, `FILE_BYTES_MAX`, `STDIN_BYTES_MAX` of programs | {MEMORY_BYTES_MAX}, {OPEN_FILES_MAX}, {FILE_BYTES_MAX}, {STDIN_BYTES_MAX} | "
+    );
+    assert!(document.contains(&row), "docs/defaults.md has no line{row}");
+    let output = run_ok("/bin/cat", &["/proc/self/limits"], b"").await;
+    let limits = String::from_utf8(output.stdout).unwrap();
+    for (name, value) in [
+        ("Max address space", MEMORY_BYTES_MAX),
+        ("Max open files", OPEN_FILES_MAX),
+        ("Max file size", FILE_BYTES_MAX),
+        ("Max cpu time", 11),
+    ] {
+        let held = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let held = held.split_whitespace().next().unwrap();
+        assert_eq!(held, value.to_string(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn standard_input_has_so_many_bytes_and_no_more() {
+    let permissions = json!({ "exec": { "programs": [{ "path": "/usr/bin/wc", "args": ["-c"] }] } });
+    let Trial { call, .. } = Trial::new(trial::grant(permissions, limits(10_000, 1000), &[]));
+    let mut state = State::new(call, StandardStreams::Log);
+    for (bytes, fits) in [(STDIN_BYTES_MAX, true), (STDIN_BYTES_MAX + 1, false)] {
+        let program = "/usr/bin/wc".to_owned();
+        let ran = Host::run(&mut state, program, texts(&["-c"]), vec![0; bytes]).await;
+        let counted = ran.unwrap().ok().map(|output| output.stdout);
+        assert_eq!(counted, fits.then(|| format!("{bytes}\n").into_bytes()));
+    }
 }
 
 #[tokio::test]
