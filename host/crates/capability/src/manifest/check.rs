@@ -9,7 +9,7 @@ use aral_contract::document::JsonError;
 use aral_contract::document::json::canonical;
 use aral_contract::quote::quoted;
 use aral_contract::{CapabilityId, Code, Failure, Permission};
-use semver::Version;
+use semver::{BuildMetadata, Version};
 
 use super::schema_rules::{self, DIALECT, NAME_BYTES_MAX, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::{Entry, Shape};
@@ -136,6 +136,12 @@ pub enum ManifestError {
         member: &'static str,
         /// Its bound.
         bytes_max: usize,
+    },
+    /// A version that no requirement tells from another one.
+    #[error("the version `{version}` has build metadata (`+{}`), which no requirement of a version sees", .version.build)]
+    VersionBuild {
+        /// Which one.
+        version: Version,
     },
     /// Too many items in a scope.
     #[error("`{permission}` lists {count} items, more than {SCOPE_ITEMS_MAX}")]
@@ -296,6 +302,13 @@ impl ManifestError {
                     "write in [permissions.\"memory:write\"]: {key} = {most}, also for a capability that only deletes, or leave the permission out"
                 ))
             }
+            Self::VersionBuild { version } => {
+                let plain = Version {
+                    build: BuildMetadata::EMPTY,
+                    ..version.clone()
+                };
+                Some(format!("write: version = \"{plain}\", or raise the version"))
+            }
             Self::SchemaDialect { .. } => Some(format!("write: \"$schema\": \"{DIALECT}\", or leave it out")),
             Self::Entry { error, .. } => error.hint(),
             Self::Toml { .. }
@@ -354,6 +367,12 @@ pub(super) fn check_entries(entries: &[Entry]) -> Result<(), ManifestError> {
 /// Every rule on one entry.
 pub(super) fn check_entry(entry: &Entry) -> Result<(), ManifestError> {
     check_text("version", &entry.version.to_string(), VERSION_BYTES_MAX, &[])?;
+    // Who pins a version would get whatever somebody else adds to it.
+    if !entry.version.build.is_empty() {
+        return Err(ManifestError::VersionBuild {
+            version: entry.version.clone(),
+        });
+    }
     check_text("title", &entry.title, TITLE_BYTES_MAX, &[])?;
     check_text("description", &entry.description, DESCRIPTION_BYTES_MAX, &['\n', '\t'])?;
     schema_rules::check("input_schema", &entry.input_schema)?;

@@ -2,6 +2,7 @@
 
 use aral_contract::scope::{SecretScope, SecretUse};
 use aral_contract::{Limits, Permission};
+use semver::VersionReq;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -391,6 +392,25 @@ fn counts_and_names_are_bounded() {
     let long = format!("1.0.0-{}", "a".repeat(128));
     assert!(check_entry(json!({ "version": long })).contains("`version` must be 1 to 128 bytes"));
     assert_eq!(check_entry(json!({"description": "two\nlines\tand a tab"})), "taken");
+}
+
+/// To a requirement both are one version, and to a registry they would be two: a pin would choose the wrong one.
+#[test]
+fn a_version_with_build_metadata_is_refused() {
+    for (version, pin, plain) in [
+        ("1.0.0+z", "=1.0.0", "1.0.0"),
+        ("2.0.0-rc.1+z", "=2.0.0-rc.1", "2.0.0-rc.1"),
+    ] {
+        assert!(VersionReq::parse(pin).unwrap().matches(&version.parse().unwrap()));
+        assert_eq!(
+            check_entry(json!({ "version": version })),
+            format!(
+                "document.invalid: capability `probe`: the version `{version}` has build metadata (`+z`), which no requirement of a version sees\n\
+                 hint: write: version = \"{plain}\", or raise the version"
+            )
+        );
+        assert_eq!(check_entry(json!({ "version": plain })), "taken");
+    }
 }
 
 #[test]
