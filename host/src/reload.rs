@@ -101,7 +101,8 @@ impl Host {
     /// Takes policy, trust, manifests and further personas from a configuration that was read again. All of it holds from the
     /// next call on, and calls that are under way end under the old one. Capabilities of manifests that it names no longer
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired, lost its key or been
-    /// replaced in another process since it was taken does not keep the rest from holding: nothing runs under it any more.
+    /// replaced since it was taken (in another process; a manifest also by a newer issue that was registered here) does not keep the
+    /// rest from holding: nothing runs under it any more.
     /// Personas that are there cannot be changed in this way, not even by a newer issue: a file that says something else is
     /// an attempt to override one. Only of one that was replaced in another process it may name the newer issue, which takes its
     /// place; or ends like it, if another process has replaced that, too.

@@ -39,14 +39,21 @@ impl Manifests {
         for path in &config.manifests {
             let bytes = read_document(path).map_err(|failure| in_table("manifests", failure))?;
             let (digest, reason) = match manifest::verify(&bytes, trust, now) {
-                // What was taken here and replaced elsewhere keeps no newer rule from holding.
-                Ok(manifest) => match old.replaced_by(&manifest, known.manifests()) {
-                    Some(last) => (manifest.digest, replaced(last)),
-                    None => {
-                        named.believed.push((path.clone(), manifest));
-                        continue;
+                // What was taken and replaced since, elsewhere or by what was registered here, keeps no newer rule from holding.
+                Ok(manifest) => {
+                    let elsewhere = old.replaced_by(&manifest, known.manifests()).map(replaced);
+                    let here = || {
+                        let taken = in_force.manifests.contains(&manifest.digest);
+                        taken.then(|| old.has_newer(&manifest)).flatten().map(registered)
+                    };
+                    match elsewhere.or_else(here) {
+                        Some(reason) => (manifest.digest, reason),
+                        None => {
+                            named.believed.push((path.clone(), manifest));
+                            continue;
+                        }
                     }
-                },
+                }
                 Err(error) => {
                     let there = lapsed(Kind::Manifest, &bytes, &error);
                     let Some(digest) = there.filter(|digest| in_force.manifests.contains(digest)) else {
@@ -79,6 +86,13 @@ impl Manifests {
         }
         Ok((registry, admitted))
     }
+}
+
+/// Why a manifest that the configuration names holds no longer, after a newer issue of it was taken here in another way.
+fn registered(last: u64) -> String {
+    format!(
+        "an issue of it with serial {last} was registered here: name that in `[manifests]`, also for the next start"
+    )
 }
 
 /// One manifest into the new registry; what is new in it.

@@ -558,6 +558,60 @@ fn a_manifest_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() 
 }
 
 #[test]
+fn a_manifest_that_was_replaced_by_registering_ends_and_keeps_no_rule_from_holding() {
+    for forgets in [false, true] {
+        let lab = Lab::new();
+        let config = |manifests: &[&str], more: &str| {
+            let config = lab.config(manifests, &[], more);
+            if forgets {
+                return Config {
+                    state_dir: None,
+                    audit: None,
+                    ..config
+                };
+            }
+            config
+        };
+        let both = json!({"capabilities": [echo_entry("a"), echo_entry("b")]});
+        lab.write("both.json", &signed(Kind::Manifest, 5, &both));
+        lab.manifest("c.json", 1, "c");
+        let host = lab.host(config(&["both.json", "c.json"], ""));
+        lab.manifest("newer.json", 6, "a");
+        let newer = lab.folder.path().join("newer.json");
+        host.register_manifest_file(&newer).unwrap();
+        assert_eq!(ids(&host), ["a", "b", "c"]);
+        let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+        let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
+        // The second time finds what the first has left.
+        for _ in 0..2 {
+            lab.events();
+            host.reload(&config(&["both.json", "c.json"], &revoking)).unwrap();
+            assert!(host.dispatcher().trust().is_revoked(bad));
+            assert_eq!(ids(&host), ["a", "c"], "what was registered stays");
+            let lapsed = lab.lapsed();
+            assert!(
+                lapsed.len() == 1
+                    && lapsed[0].starts_with("manifest `")
+                    && lapsed[0].contains("both.json`: an issue of it with serial 6 was registered here"),
+                "{lapsed:?}"
+            );
+        }
+        // What was never taken is not taken now.
+        lab.manifest("old.json", 4, "a");
+        let failure = host.reload(&config(&["old.json", "c.json"], "")).unwrap_err();
+        assert_eq!(failure.code, Code::DocumentStale, "{failure}");
+        assert_eq!(ids(&host), ["a", "c"]);
+        // The newer one is of the configuration once that names it.
+        lab.events();
+        host.reload(&config(&["newer.json", "c.json"], &revoking)).unwrap();
+        assert_eq!(ids(&host), ["a", "c"]);
+        assert_eq!(lab.lapsed(), [""; 0]);
+        host.reload(&config(&["c.json"], &revoking)).unwrap();
+        assert_eq!(ids(&host), ["c"]);
+    }
+}
+
+#[test]
 fn what_cannot_be_written_down_ends_nobody() {
     let lab = Lab::new();
     let body = json!({"id": "p", "name": "P"});

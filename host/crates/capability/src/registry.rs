@@ -263,6 +263,15 @@ impl Registry {
             .replaced_in(known, signer, manifest.body.ids(), serial)
     }
 
+    /// The serial of a newer issue of a manifest, if this registry has admitted one.
+    pub fn has_newer(&self, manifest: &Verified<ManifestBody>) -> Option<u64> {
+        let (signer, serial) = (manifest.signer, manifest.header.serial);
+        match self.lock().serials.check(signer, manifest.body.ids(), serial) {
+            Err(RegistryError::Serial { last, .. }) => Some(last),
+            Ok(()) | Err(_) => None,
+        }
+    }
+
     /// The newest version that matches; without a requirement the newest release, or the newest pre-release if there is
     /// no other.
     pub fn find(&self, id: &CapabilityId, version: Option<&VersionReq>) -> Result<Arc<Capability>, Failure> {
