@@ -1,5 +1,6 @@
 //! Compares two manifest entries member by member.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use aral_contract::Limits;
@@ -11,7 +12,7 @@ use crate::manifest::Entry;
 /// Differences named of one schema; after these it is only said that there are more.
 const SCHEMA_DIFFERENCES_MAX: usize = 16;
 
-/// Compares two entries. Authority grew when a permission is new, a scope reaches further or a limit is higher.
+/// Compares two entries. Authority grew when a permission is new, a scope reaches further, or a limit is higher or may be.
 pub fn diff_entries(old: &Entry, new: &Entry) -> Diff {
     let mut changes: Vec<Change> = [
         Change::of_value("id", &old.id, &new.id),
@@ -64,28 +65,27 @@ fn of(entry: &Entry, changes: Vec<Change>) -> Vec<Change> {
     changes.into_iter().map(name).collect()
 }
 
-/// A limit that is not asked for is the default; what the policy makes of it is the same before and after.
+/// A limit that is not asked for is what a policy says by default, up to its ceiling, and no policy is known here: what is asked for on one
+/// side alone may be more than that, or less.
 fn diff_limits(old: &Entry, new: &Entry) -> Vec<Change> {
     let asked = |entry: &Entry| entry.limits.entries().into_iter().collect::<BTreeMap<_, _>>();
     let (before, after) = (asked(old), asked(new));
     let mut changes = Vec::new();
-    for (name, default) in Limits::default().entries() {
+    for (name, _) in Limits::default().entries() {
         let (before, after) = (before.get(name).copied(), after.get(name).copied());
-        if before == after {
-            continue;
-        }
-        let (old_value, new_value) = (before.unwrap_or(default), after.unwrap_or(default));
-        let direction = match new_value.cmp(&old_value) {
-            std::cmp::Ordering::Greater => Direction::Wider,
-            std::cmp::Ordering::Less => Direction::Narrower,
-            std::cmp::Ordering::Equal => Direction::Changed,
+        let (direction, grew) = match (before, after) {
+            (None, None) => continue,
+            (Some(before), Some(after)) => match after.cmp(&before) {
+                Ordering::Greater => (Direction::Wider, true),
+                Ordering::Less => (Direction::Narrower, false),
+                Ordering::Equal => continue,
+            },
+            (Some(_), None) | (None, Some(_)) => (Direction::Changed, true),
         };
-        let text =
-            |value: Option<u64>| Some(value.map_or_else(|| format!("default ({default})"), |value| value.to_string()));
-        changes.push(
-            Change::new(format!("limits.{name}"), direction, text(before), text(after))
-                .growing(direction == Direction::Wider),
-        );
+        let text = |value: Option<u64>| {
+            Some(value.map_or_else(|| "the policy's default".to_owned(), |value| value.to_string()))
+        };
+        changes.push(Change::new(format!("limits.{name}"), direction, text(before), text(after)).growing(grew));
     }
     changes
 }

@@ -306,19 +306,23 @@ fn programs() {
 }
 
 #[test]
-fn limits_are_compared_with_the_default_where_they_are_absent() {
+fn a_limit_that_one_side_alone_asks_for_may_be_more_under_some_policy() {
     let default = aral_contract::Limits::default().fuel;
     for (old, new, expected) in [
         (json!({"fuel": 5}), json!({"fuel": 6}), "limits.fuel wider!"),
         (json!({"fuel": 6}), json!({"fuel": 5}), "limits.fuel narrower"),
-        (json!({}), json!({"fuel": default + 1}), "limits.fuel wider!"),
-        (json!({}), json!({"fuel": default - 1}), "limits.fuel narrower"),
-        (json!({"fuel": 5}), json!({}), "limits.fuel wider!"),
-        (json!({}), json!({"fuel": default}), "limits.fuel changed"),
+        (json!({}), json!({"fuel": default + 1}), "limits.fuel changed!"),
+        (json!({}), json!({"fuel": default}), "limits.fuel changed!"),
+        (json!({}), json!({"fuel": default - 1}), "limits.fuel changed!"),
+        (json!({"fuel": default + 1}), json!({}), "limits.fuel changed!"),
+        (json!({"fuel": 5}), json!({}), "limits.fuel changed!"),
     ] {
         let of = |limits: &Value| entry(b"", json!({ "limits": limits }));
         assert_eq!(lines(&diff_entries(&of(&old), &of(&new))), [expected], "{old} to {new}");
     }
+    let diff = diff_entries(&entry(b"", json!({})), &entry(b"", json!({"limits": {"fuel": 5}})));
+    let shown = (diff.changes[0].old.as_deref(), diff.changes[0].new.as_deref());
+    assert_eq!(shown, (Some("the policy's default"), Some("5")));
 }
 
 #[test]
