@@ -162,7 +162,7 @@ fn changes(why_not: &WhyNot) -> String {
         return "nothing has to change\n".to_owned();
     }
     if why_not.changes.is_empty() {
-        return "nothing that could be added to persona and policy would allow it: change what the manifest asks for, or make room \
+        return "nothing that could be added to manifest, persona and policy would allow it: change what the manifest asks for, or make room \
                 where a list is full\n"
             .to_owned();
     }

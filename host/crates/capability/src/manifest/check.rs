@@ -13,7 +13,7 @@ use semver::{BuildMetadata, Version};
 
 use super::schema_rules::{self, DIALECT, NAME_BYTES_MAX, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::{Entry, Shape};
-pub use scopes::check_counts;
+pub use scopes::check as check_scopes;
 
 /// Capabilities in one manifest. Stops a manifest from filling the registry.
 pub const CAPABILITIES_MAX: usize = 256;

@@ -5,7 +5,7 @@
 mod wanted;
 
 use aral_capability::manifest::Entry;
-use aral_capability::manifest::check::check_counts;
+use aral_capability::manifest::check::check_scopes;
 use aral_contract::scope::SecretUse;
 use aral_contract::{CapabilityPattern, Digest, HostPattern, Permission, Permissions};
 use aral_persona::{Constraints, Persona, PersonaBody};
@@ -35,7 +35,7 @@ pub enum Document {
 pub struct Change {
     /// Where.
     pub document: Document,
-    /// Place and value. A list gets these values besides those that it has.
+    /// Place and value. A list gets these values besides those that it has, and a number is this one from then on.
     pub line: String,
 }
 
@@ -45,27 +45,27 @@ pub struct WhyNot {
     /// Whether it is a yes already, and nothing has to change.
     pub allowed: bool,
     /// The changes, all of which are needed: first of the manifest, then of the persona, then of the policy. Empty although
-    /// it is a no: the manifest asks for what no persona and no policy can give, or what is missing has no room in a list.
+    /// it is a no: the manifest asks for what no persona and no policy can give, what is wanted cannot stand beside what it asks for,
+    /// or what is missing has no room in a list.
     pub changes: Vec<Change>,
 }
 
 /// Finds the smallest change with which this entry may be called, and the call may do what is `wanted` besides what the
 /// entry asks for.
 pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissions) -> WhyNot {
-    let items = wanted::items(wanted);
-    let Some((whole, new)) = wanted::added(entry, &items) else {
+    let Some(added) = wanted::added(entry, wanted) else {
         return nothing(false);
     };
-    if check_counts(&whole.permissions).is_err() {
+    let (whole, in_manifest, alone) = (added.whole, added.changes, added.alone);
+    // As it stands the entry was checked when it was admitted.
+    if !in_manifest.is_empty() && check_scopes(&whole.permissions).is_err() {
         return nothing(false);
     }
-    let alone: Vec<Entry> = items.iter().filter_map(|item| item.alone(entry)).collect();
     let allowed = |with: &[&Candidate]| allowed_with(&whole, &alone, persona, policy, with);
-    let in_manifest = || new.iter().map(|item| item.change()).collect::<Vec<_>>();
     if allowed(&[]) {
         return WhyNot {
-            allowed: new.is_empty(),
-            changes: in_manifest(),
+            allowed: in_manifest.is_empty(),
+            changes: in_manifest,
         };
     }
     // What is wanted comes before the patterns that the manifest asks for: they would do, and allow more.
@@ -96,7 +96,7 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permi
     };
     WhyNot {
         allowed: false,
-        changes: in_manifest().into_iter().chain(changes(&smallest)).collect(),
+        changes: in_manifest.into_iter().chain(changes(&smallest)).collect(),
     }
 }
 

@@ -15,7 +15,10 @@ pub(super) const ARGUMENT_BYTES_MAX: usize = 4096;
 const HEADER_BYTES_MAX: usize = 128;
 
 /// Every rule on the permissions of one entry.
-pub(super) fn check(permissions: &Permissions) -> Result<(), ManifestError> {
+///
+/// # Errors
+/// The first one that they break.
+pub fn check(permissions: &Permissions) -> Result<(), ManifestError> {
     check_counts(permissions)?;
     check_guest_paths(permissions)?;
     check_written_paths(permissions)?;
@@ -49,10 +52,7 @@ pub(super) fn check(permissions: &Permissions) -> Result<(), ManifestError> {
 }
 
 /// Whether the scopes list no more than a host takes.
-///
-/// # Errors
-/// The first one that does.
-pub fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
+fn check_counts(permissions: &Permissions) -> Result<(), ManifestError> {
     let count = |permission| match permission {
         Permission::NetworkRead => permissions.network_read.as_ref().map(|scope| scope.hosts.len()),
         Permission::NetworkWrite => permissions.network_write.as_ref().map(|scope| scope.hosts.len()),

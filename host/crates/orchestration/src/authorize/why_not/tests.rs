@@ -13,9 +13,8 @@ fn found(permissions: &Json, persona: Json, policy: &str) -> WhyNot {
     found_with(permissions, persona, policy, json!({}))
 }
 
-fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> WhyNot {
-    let wanted = serde_json::from_value(wanted).unwrap();
-    let entry = Entry {
+fn entry(permissions: &Json) -> Entry {
+    Entry {
         id: "tool".parse().unwrap(),
         version: Version::new(1, 2, 0),
         shape: Shape::Tool,
@@ -26,7 +25,11 @@ fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> 
         output_schema: json!({}),
         permissions: serde_json::from_value(permissions.clone()).unwrap(),
         limits: serde_json::from_value(json!({})).unwrap(),
-    };
+    }
+}
+
+fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> WhyNot {
+    let wanted = serde_json::from_value(wanted).unwrap();
     let mut document = json!({
         "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z",
         "expires_at": "2027-01-01T00:00:00Z", "id": "analyst", "name": "Analyst",
@@ -39,7 +42,7 @@ fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> 
     let persona = dangerous_accept_unsigned(Kind::Persona, document.to_string().as_bytes(), now).unwrap();
     let raw: RawPolicy = toml::from_str(policy).unwrap();
     let policy = Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap();
-    why_not(&entry, &persona, &policy, &wanted)
+    why_not(&entry(permissions), &persona, &policy, &wanted)
 }
 
 fn check(permissions: Json, persona: Json, policy: &str, expected: &[&str]) {
@@ -180,6 +183,117 @@ fn what_the_manifest_does_not_ask_for_is_a_line_of_its_own() {
             "aral.toml, [policy.file]: read_roots = [\"/srv\"]",
         ]
     );
+}
+
+/// What a manifest asks for beside what is wanted of it, with persona and policy open.
+fn lines_of_manifest(wanted: &Json, more: &str) -> Option<Vec<String>> {
+    let asked = json!({
+        "file:read": {"paths": [{"guest": "/data", "host": "/srv/data"}]},
+        "file:write": {"paths": [{"guest": "/out", "host": "/srv/out", "bytes_max": 10, "files_max": 5}]},
+        "memory:write": {"namespaces": ["notes"], "bytes_max": 10, "records_max": 5},
+        "secret:read": {"secrets": [
+            {"name": "token", "hosts": ["https://a.example", "https://b.example"], "header": "x-key"},
+        ]},
+    });
+    let open = json!({"allowed_capabilities": ["*"], "allowed_permissions": ["*"], "allowed_domains": ["*"]});
+    let policy = format!(
+        "capabilities = [\"*\"]\npermissions = [\"*\"]\nnetwork.hosts = [\"*\"]\nsecret.names = [\"*\"]\n\
+         secret.reveal = true\nfile.read_roots = [\"/srv\"]\nfile.write_roots = [\"/srv\"]\n\
+         memory.namespaces = [\"*\"]\n{more}"
+    );
+    let found = found_with(&asked, json!({ "constraints": open }), &policy, wanted.clone());
+    if !found.allowed && found.changes.is_empty() {
+        return None;
+    }
+    assert_eq!(found.allowed, found.changes.is_empty());
+    let whole = wanted::added(&entry(&asked), &serde_json::from_value(wanted.clone()).unwrap());
+    assert_eq!(check_scopes(&whole.unwrap().whole.permissions), Ok(()), "{wanted}");
+    Some(found.changes.into_iter().map(|change| change.line).collect())
+}
+
+fn folder(guest: &str, host: &str) -> Json {
+    json!({"paths": [{"guest": guest, "host": host}]})
+}
+
+fn written(guest: &str, host: &str, bytes: u64) -> Json {
+    json!({"paths": [{"guest": guest, "host": host, "bytes_max": bytes, "files_max": 5}]})
+}
+
+#[test]
+fn what_lies_in_what_the_manifest_asks_for_is_no_change_of_it() {
+    let secret = json!({"secrets": [{"name": "token", "hosts": ["https://b.example"], "header": "x-key"}]});
+    for wanted in [
+        json!({"file:read": folder("/data", "/srv/data")}),
+        json!({"file:read": folder("/data/2024", "/srv/data/2024")}),
+        json!({"file:read": folder("/out", "/srv/out")}),
+        json!({"file:read": folder("/out/a", "/srv/out/a")}),
+        json!({"file:write": written("/out/a", "/srv/out/a", 10)}),
+        json!({"memory:write": {"namespaces": ["notes"], "bytes_max": 10, "records_max": 5}}),
+        json!({"secret:read": secret}),
+    ] {
+        assert_eq!(lines_of_manifest(&wanted, ""), Some(Vec::new()), "{wanted}");
+    }
+}
+
+#[test]
+fn every_change_of_a_manifest_that_is_proposed_makes_one_that_a_host_takes() {
+    let memory =
+        |name: &str, bytes: u64| json!({"memory:write": {"namespaces": [name], "bytes_max": bytes, "records_max": 5}});
+    let low = "memory.bytes_max = 15\n";
+    let line = |permission: &str, line: &str| format!("capability.toml, [permissions.\"{permission}\"]: {line}");
+    for (wanted, more, expected) in [
+        (memory("notes", 20), "", vec![line("memory:write", "bytes_max = 20")]),
+        (
+            memory("notes", 20),
+            low,
+            vec![
+                line("memory:write", "bytes_max = 20"),
+                "aral.toml, [policy.memory]: bytes_max = 20".to_owned(),
+            ],
+        ),
+        (
+            memory("other", 20),
+            "",
+            vec![line("memory:write", "namespaces = [\"other\"], bytes_max = 20")],
+        ),
+        (
+            memory("other", 5),
+            "",
+            vec![line("memory:write", "namespaces = [\"other\"]")],
+        ),
+        // What is wanted may lie in what else is wanted.
+        (
+            json!({"file:read": folder("/new", "/srv/new"), "file:write": written("/new", "/srv/new", 10)}),
+            "",
+            vec![line(
+                "file:write",
+                "paths = [{ bytes_max = 10, files_max = 5, guest = \"/new\", host = \"/srv/new\" }]",
+            )],
+        ),
+        (
+            json!({"file:read": {"paths": [
+                {"guest": "/new/a", "host": "/srv/new/a"}, {"guest": "/new", "host": "/srv/new"},
+            ]}}),
+            "",
+            vec![line("file:read", "paths = [{ guest = \"/new\", host = \"/srv/new\" }]")],
+        ),
+    ] {
+        assert_eq!(lines_of_manifest(&wanted, more), Some(expected), "{wanted}");
+    }
+    let secret = |secret: Json| json!({"secret:read": {"secrets": [secret]}});
+    // Beside what the manifest asks for these would be refused: that has to be changed.
+    for wanted in [
+        json!({"file:read": folder("/data/a", "/srv/other")}),
+        json!({"file:read": folder("/", "/srv")}),
+        json!({"file:write": written("/out", "/srv/out", 11)}),
+        json!({"file:write": written("/x", "/srv/out/x", 10)}),
+        json!({"file:write": written("/data", "/srv/data", 10)}),
+        secret(json!({"name": "token", "use": "reveal"})),
+        secret(json!({"name": "token", "hosts": ["https://c.example"], "header": "x-key"})),
+        secret(json!({"name": "token", "hosts": ["https://a.example"], "header": "x-other"})),
+    ] {
+        assert_eq!(lines_of_manifest(&wanted, ""), None, "{wanted}");
+    }
 }
 
 #[test]
