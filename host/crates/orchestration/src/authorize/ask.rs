@@ -107,12 +107,21 @@ pub(super) fn note_number(asked: u64, most: u64, place: &'static str, lines: &mu
     }
 }
 
-pub(super) fn program_text(program: &ProgramScope) -> String {
-    let args = program.args.iter().cloned().map(String::from);
-    std::iter::once(program.path.to_string())
-        .chain(args)
-        .collect::<Vec<_>>()
-        .join(" ")
+/// What a secret is for, in words that differ wherever the rights do.
+pub(super) fn secret_text(secret: &SecretScope) -> String {
+    match secret.usage {
+        SecretUse::Inject => {
+            let hosts: Vec<String> = secret.hosts.iter().map(HostPattern::to_string).collect();
+            let header = secret.header.as_deref().unwrap_or_default();
+            let prefix = secret.prefix.as_deref().unwrap_or_default();
+            format!(
+                "{} injected for {} as `{header}: {prefix}…`",
+                secret.name,
+                hosts.join(", ")
+            )
+        }
+        SecretUse::Reveal => format!("{} revealed", secret.name),
+    }
 }
 
 pub(super) fn program_value(program: &ProgramScope) -> String {

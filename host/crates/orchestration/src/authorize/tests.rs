@@ -394,6 +394,68 @@ fn numbers_narrow_to_the_policy_and_nothing_left_is_a_denial() {
 }
 
 #[test]
+fn rows_show_every_number_and_word_that_a_right_is_made_of() {
+    let constraints = json!({"allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["*"]});
+    let lines = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"*\"]",
+        "network.hosts = [\"*\"]",
+        "secret.names = [\"*\"]",
+        "memory = { namespaces = [\"n\", \"m\"], bytes_max = 50, records_max = 5 }",
+        "exec.programs = [{ path = \"/bin/sh\", args = [\"-c\", \"a b\"] }, { path = \"/bin/sh\", args = [\"-c\", \"a\", \"b\"] }]",
+    ];
+    let row = |asked: Value| {
+        let decision = decide(&asked, &constraints, &lines);
+        assert!(decision.is_allowed(), "{decision:?}");
+        let row = &decision.rows[1];
+        (row.asked.clone(), row.granted.clone())
+    };
+    let (asked, granted) =
+        row(json!({"memory:write": {"namespaces": ["n", "m"], "bytes_max": 100, "records_max": 10}}));
+    assert_eq!(
+        asked,
+        [
+            "n (up to 100 bytes, 10 records in it)",
+            "m (up to 100 bytes, 10 records in it)"
+        ]
+    );
+    assert_eq!(
+        granted,
+        [
+            "n (up to 50 bytes, 5 records in it)",
+            "m (up to 50 bytes, 5 records in it)"
+        ]
+    );
+    let secret = |change: Value| {
+        let mut secret = json!({"name": "k", "hosts": ["https://a.com", "https://b.com"], "header": "x-key"});
+        secret
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        let (asked, granted) = row(json!({"secret:read": {"secrets": [secret]}}));
+        assert_eq!(asked, granted);
+        asked
+    };
+    assert_eq!(
+        secret(json!({})),
+        ["k injected for https://a.com, https://b.com as `x-key: …`"]
+    );
+    assert_eq!(
+        secret(json!({"header": "authorization", "prefix": "Bearer "})),
+        ["k injected for https://a.com, https://b.com as `authorization: Bearer …`"]
+    );
+    let program = |args: &[&str]| row(json!({"exec": {"programs": [{"path": "/bin/sh", "args": args}]}})).1;
+    assert_eq!(
+        program(&["-c", "a b"]),
+        ["{ path = \"/bin/sh\", args = [\"-c\", \"a b\"] }"]
+    );
+    assert_eq!(
+        program(&["-c", "a", "b"]),
+        ["{ path = \"/bin/sh\", args = [\"-c\", \"a\", \"b\"] }"]
+    );
+}
+
+#[test]
 fn nothing_is_a_yes_in_words_and_not_in_fact() {
     let constraints = json!({
         "allowed_permissions": ["*"], "allowed_capabilities": ["*"], "allowed_domains": ["https://api.example.com"],

@@ -213,13 +213,7 @@ impl<'a> Weighing<'a> {
                 let left = |secret| ask::secret_left(secret, policy, &reach.both);
                 secrets.iter().filter_map(left).collect()
             },
-            |secret| match secret.usage {
-                SecretUse::Inject => {
-                    let hosts: Vec<String> = secret.hosts.iter().map(HostPattern::to_string).collect();
-                    format!("{} injected for {}", secret.name, hosts.join(", "))
-                }
-                SecretUse::Reveal => format!("{} revealed", secret.name),
-            },
+            ask::secret_text,
         )?;
         let shown = weighed.iter().filter(|secret| secret.usage == SecretUse::Reveal);
         self.warnings.extend(shown.map(|secret| {
@@ -263,6 +257,12 @@ impl<'a> Weighing<'a> {
         };
         let anything = narrowed.bytes_max > 0 && narrowed.records_max > 0;
         if let Some(row) = self.rows.last_mut() {
+            let note = |texts: &mut Vec<String>, bytes: u64, records: u64| {
+                let quota = format!(" (up to {bytes} bytes, {records} records in it)");
+                texts.iter_mut().for_each(|text| text.push_str(&quota));
+            };
+            note(&mut row.asked, scope.bytes_max, scope.records_max);
+            note(&mut row.granted, narrowed.bytes_max, narrowed.records_max);
             row.policy.verdict = match row.policy.verdict {
                 Verdict::No => Verdict::No,
                 Verdict::Yes | Verdict::Part if !anything => Verdict::No,
@@ -313,7 +313,7 @@ impl<'a> Weighing<'a> {
                 share
             },
             |programs| narrow::programs(programs, allowed),
-            ask::program_text,
+            ask::program_value,
         )?;
         Some(ExecScope { programs: weighed })
     }
