@@ -216,7 +216,7 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::authorize`], and whatever binding fails with: `component.invalid`, `component.too_large`,
-    /// `permission.denied` for a folder that is not there, `host.internal`.
+    /// `permission.denied` for a folder that is not there or cannot be opened, `host.internal`.
     pub async fn prepare(
         &self,
         session: &Session,

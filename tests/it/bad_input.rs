@@ -544,7 +544,11 @@ fn folders_that_may_not_be_granted() {
     assert!(fine.stdout.contains("\"text\":\"data\""), "{fine:?}");
 
     let missing = desk.path("missing");
-    with(&missing).assert("no such folder", 2, &[&missing, "(config.invalid)"]);
+    with(&missing).assert(
+        "no such folder",
+        3,
+        &[&missing, "(permission.denied)", "hint: create `"],
+    );
     with(&desk.path("inside/../inside")).assert(
         "a way up",
         7,
@@ -561,7 +565,7 @@ fn folders_that_may_not_be_granted() {
         &["/etc", "(permission.denied)", "read_roots"],
     );
     with(&desk.path("link")).assert("a link that leads out", 3, &["link", "(permission.denied)"]);
-    with(&desk.path("inside/data.txt")).assert("a file", 2, &["data.txt", "(config.invalid)"]);
+    with(&desk.path("inside/data.txt")).assert("a file", 3, &["data.txt", "(permission.denied)"]);
 }
 
 #[test]

@@ -84,6 +84,25 @@ fn the_description_says_how_to_call_and_nothing_of_this_machine() {
 }
 
 #[test]
+fn a_granted_folder_that_is_not_there_is_no_fault_of_the_caller() {
+    let desk = desk(|_| ());
+    let folder = desk.path("data");
+    desk.guest(FILESYSTEM_READ, |entry| {
+        entry["permissions"] = json!({ "file:read": { "paths": [{ "guest": "/data", "host": folder }] } });
+    });
+    let server = Server::start(&desk);
+    let ask = || server.invoke("filesystem-read", r#"{"paths":["/data/a.txt"]}"#);
+    ask().assert_problem("no folder", 403, "permission.denied");
+    desk.write("data", b"a file");
+    ask().assert_problem("a file in its place", 403, "permission.denied");
+    // Once it is there the call is as any other.
+    std::fs::remove_file(desk.path("data")).expect("it was there");
+    desk.write("data/a.txt", b"here");
+    let reply = ask();
+    assert_eq!((reply.status, &reply.json()[0]["text"]), (200, &json!("here")));
+}
+
+#[test]
 fn a_list_comes_page_by_page() {
     let desk = desk(|_| ());
     desk.component(&RUNTIME_ECHO_TOOL.bytes());

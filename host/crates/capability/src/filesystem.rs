@@ -165,24 +165,19 @@ fn open_below(roots: &[AbsolutePath], host: &AbsolutePath, permission: Permissio
         )
         .with_hint(format!("aral.toml, [policy.file]: {key} = [{}]", quoted(host.as_str()))));
     };
-    let failed = |error: &dyn std::fmt::Display, missing: bool, escaped: bool| match (missing, escaped) {
-        (true, _) => Failure::new(
-            Code::ConfigInvalid,
-            format!("folder `{host}` of {permission} does not exist"),
-        )
-        .with_hint(format!("create `{host}`, or change `paths` of {permission}")),
-        (false, true) => Failure::new(
+    // The caller is not to blame, and the operator has the step that helps.
+    let denied = |what: &str| {
+        Failure::new(
             Code::PermissionDenied,
-            format!("folder `{host}` of {permission} leads out of the root `{root}` by a symbolic link"),
+            format!("folder `{host}` of {permission} {what}"),
         )
-        .with_hint(format!(
+    };
+    let failed = |error: &dyn std::fmt::Display, missing: bool, escaped: bool| match (missing, escaped) {
+        (true, _) => denied("does not exist").with_hint(format!("create `{host}`, or change `paths` of {permission}")),
+        (false, true) => denied(&format!("leads out of the root `{root}` by a symbolic link")).with_hint(format!(
             "name the folder that the link leads to in [policy.file] {key} and in `paths`"
         )),
-        (false, false) => Failure::new(
-            Code::ConfigInvalid,
-            format!("folder `{host}` of {permission} cannot be opened"),
-        )
-        .with_internal(error),
+        (false, false) => denied("cannot be opened").with_internal(error),
     };
     let opened =
         files::open_root(Path::new(root.as_str())).map_err(|error| failed(&error, error.is_not_found(), false))?;

@@ -713,9 +713,9 @@ fn folders_are_opened_below_a_root_or_not_at_all() {
     for (name, code, text) in [
         ("secret", Code::PermissionDenied, "none of the operator's roots"),
         ("in/way-out", Code::PermissionDenied, "by a symbolic link"),
-        ("in/missing", Code::ConfigInvalid, "does not exist"),
-        ("in/a.txt", Code::ConfigInvalid, "cannot be opened"),
-        ("in/fifo", Code::ConfigInvalid, "cannot be opened"),
+        ("in/missing", Code::PermissionDenied, "does not exist"),
+        ("in/a.txt", Code::PermissionDenied, "cannot be opened"),
+        ("in/fifo", Code::PermissionDenied, "cannot be opened"),
     ] {
         let (found, message) = check(name, &below).unwrap_err();
         assert_eq!(found, code, "{name}: {message}");
@@ -842,7 +842,7 @@ fn there_is_room_for_all_folders_of_a_grant_before_one_is_opened() {
     let host = folder.path().join("in/missing").to_str().unwrap().to_owned();
     let paths = json!([{ "guest": "/a", "host": host }, { "guest": "/b", "host": host }]);
     let permissions = serde_json::from_value(json!({ "file:read": { "paths": paths } })).unwrap();
-    for (descriptors, expected) in [(4, Code::Unavailable), (16, Code::ConfigInvalid)] {
+    for (descriptors, expected) in [(4, Code::Unavailable), (16, Code::PermissionDenied)] {
         let all = FileWork::within(Some(descriptors));
         let mounted = mount(&permissions, &roots(folder.path()), &|| all.room_for_folder(&tester()));
         assert_eq!(mounted.err().unwrap().code, expected, "{descriptors}");
