@@ -13,7 +13,8 @@ use aral_audit::{Filter, ReadError, Record, query};
 use aral_capability::Entry;
 use aral_capability::manifest::ManifestBody;
 use aral_contract::document::Verified;
-use aral_contract::{CapabilityId, Digest, PersonaId};
+use aral_contract::scope::AbsolutePath;
+use aral_contract::{CapabilityId, Digest, Grant, Permission, PersonaId};
 use aral_orchestration::authorize::authorize;
 use aral_orchestration::{Decision, Policy};
 use aral_persona::Persona;
@@ -75,8 +76,9 @@ pub enum Answer {
     },
     /// Allowed as before, with other rights or limits. Known only of decisions under the policy that is in force.
     Otherwise {
-        /// What would be other: `permissions`, `limits`, `metering`, `networks`, `secret_plain_loopback`, or `agent`: how much the
-        /// agent may use up, or what a call costs.
+        /// What would be other: `permissions`, `limits`, `metering`, `networks`, `secret_plain_loopback`, `trace_hosts`; `folders`: the
+        /// root from which one of them is opened, and below which links are followed; or `agent`: how much the agent may use up, or
+        /// what a call costs.
         members: Vec<&'static str>,
     },
     /// It cannot be asked again.
@@ -263,14 +265,16 @@ fn answer(
             missing: denial.missing.iter().map(|one| with_lines(one, &one.lines)).collect(),
         },
         (Ok(_), true) => {
-            let then = current.filter(|policy| policy.digest() == recorded.policy).map(decide);
+            let known = current.filter(|policy| policy.digest() == recorded.policy);
+            let then = known.map(decide);
             if !now.is_allowed() && then.as_ref().is_none_or(Decision::is_allowed) {
                 let missing = now.never.iter().map(|never| with_lines(never, &never.lines));
                 return Answer::Denied {
                     missing: missing.collect(),
                 };
             }
-            then.map_or(Answer::Same, |then| compared(&then, &now))
+            let then = known.zip(then.as_ref());
+            then.map_or(Answer::Same, |then| compared(then, (candidate, &now)))
         }
     }
 }
@@ -291,11 +295,12 @@ fn with_lines(missing: &impl fmt::Display, lines: &[String]) -> String {
     format!("{missing}{lines}")
 }
 
-/// What two decisions of one question differ in, besides the policies that they come from.
-fn compared(before: &Decision, after: &Decision) -> Answer {
+/// What two decisions of one question differ in, each with the policy that it comes from.
+fn compared((old, before): (&Policy, &Decision), (new, after): (&Policy, &Decision)) -> Answer {
     let (Ok(then), Ok(now)) = (&before.outcome, &after.outcome) else {
         return Answer::Same;
     };
+    let network = now.permissions.has(Permission::NetworkRead) || now.permissions.has(Permission::NetworkWrite);
     let members: Vec<&'static str> = [
         ("permissions", then.permissions != now.permissions),
         ("limits", then.limits != now.limits),
@@ -305,6 +310,9 @@ fn compared(before: &Decision, after: &Decision) -> Answer {
             "secret_plain_loopback",
             then.secret_plain_loopback != now.secret_plain_loopback,
         ),
+        // These two are no part of a grant: a call gets them from the policy.
+        ("trace_hosts", network && old.trace_hosts != new.trace_hosts),
+        ("folders", roots(then, old) != roots(now, new)),
         ("agent", before.terms != after.terms),
     ]
     .into_iter()
@@ -315,4 +323,13 @@ fn compared(before: &Decision, after: &Decision) -> Answer {
     } else {
         Answer::Otherwise { members }
     }
+}
+
+/// The root that each folder of a grant is opened from.
+fn roots<'a>(grant: &Grant, policy: &'a Policy) -> Vec<Option<&'a AbsolutePath>> {
+    let read = grant.permissions.file_read.iter().flat_map(|scope| &scope.paths);
+    let read = read.map(|path| path.host.nearest_of(&policy.read_roots));
+    let written = grant.permissions.file_write.iter().flat_map(|scope| &scope.paths);
+    read.chain(written.map(|path| path.host.nearest_of(&policy.write_roots)))
+        .collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aral_audit::{AuditLog, Blinder, LogOptions};
 use aral_capability::manifest;
 use aral_contract::document::PrivateKey;
-use aral_contract::{AuditSink as _, Clock as _, Event, EventKind, Evidence, Grant, Usage};
+use aral_contract::{AuditSink as _, Clock as _, Event, EventKind, Evidence, Usage};
 use aral_orchestration::RawPolicy;
 use aral_persona::persona;
 use aral_runtime::SystemClock;
@@ -22,6 +22,10 @@ fn policy(text: &str) -> Policy {
 }
 
 fn documents() -> Documents {
+    documents_of(&json!({"memory:read": {"namespaces": ["n"]}}))
+}
+
+fn documents_of(permissions: &serde_json::Value) -> Documents {
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
     let dates = json!({"serial": 1, "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-12-01T00:00:00Z"});
     let with = |mut more: serde_json::Value| {
@@ -32,7 +36,7 @@ fn documents() -> Documents {
     let document = with(json!({"schema": "aral.manifest/v1", "capabilities": [{
         "id": "notes", "version": "1.0.0", "shape": "tool", "component": Digest::of(b"c"), "title": "T",
         "description": "D", "input_schema": {}, "output_schema": {},
-        "permissions": {"memory:read": {"namespaces": ["n"]}},
+        "permissions": permissions,
     }]}));
     let agent = with(
         json!({"schema": "aral.persona/v1", "id": "agent", "name": "Agent", "constraints": {
@@ -67,7 +71,10 @@ fn log(folder: &Path, kinds: impl IntoIterator<Item = EventKind>) {
 
 /// This policy decides.
 fn decision(policy: &Policy) -> EventKind {
-    let documents = documents();
+    decision_about(&documents(), policy)
+}
+
+fn decision_about(documents: &Documents, policy: &Policy) -> EventKind {
     let (manifest, persona) = (&documents.manifests[0], &documents.personas[0]);
     let entry = &manifest.body.capabilities()[0];
     let decision = authorize(entry, manifest.digest, persona, policy);
@@ -180,6 +187,41 @@ fn other_rights_are_seen_where_the_old_policy_is_known() {
         Answer::Same,
         "denied before"
     );
+}
+
+#[test]
+fn what_a_call_gets_from_the_policy_beside_its_grant_is_compared_too() {
+    let base = "permissions = [\"*\"]\ncapabilities = [\"notes\"]\nnetwork.hosts = [\"*\"]\nfile.write_roots = [\"/srv/data\"]\n";
+    let roots = "file.read_roots = [\"/srv/data\"]";
+    let then = policy(&format!("{base}{roots}"));
+    let answer = |permissions: &serde_json::Value, candidate: &str| {
+        let (folder, documents) = (tempfile::tempdir().unwrap(), documents_of(permissions));
+        let path = folder.path().join("log");
+        log(&path, [decision_about(&documents, &then)]);
+        let candidate = policy(candidate);
+        let mut simulation = simulate(&path, Filter::default(), &documents, Some(&then), &candidate).unwrap();
+        simulation.decisions.remove(0).answer
+    };
+    let other = |member| Answer::Otherwise { members: vec![member] };
+    let network = json!({"network:read": {"hosts": ["https://a.example"]}});
+    let read = json!({"file:read": {"paths": [{"guest": "/data", "host": "/srv/data/in/current"}]}});
+    let path = json!({"guest": "/data", "host": "/srv/data/in/current", "bytes_max": 1, "files_max": 1});
+    let written = json!({"file:write": {"paths": [path]}});
+    let traced = format!("{base}{roots}\nnetwork.trace_hosts = [\"*\"]");
+    assert_eq!(answer(&network, &traced), other("trace_hosts"));
+    assert_eq!(answer(&read, &traced), Answer::Same, "it sends nothing");
+    // Links are followed below the nearest root alone.
+    for (candidate, expected) in [
+        ("[\"/srv/data\", \"/srv/data/in\"]", other("folders")),
+        ("[\"/srv\"]", other("folders")),
+        ("[\"/srv\", \"/srv/data\", \"/srv/other\"]", Answer::Same),
+    ] {
+        let reading = format!("{base}file.read_roots = {candidate}");
+        assert_eq!(answer(&read, &reading), expected, "{reading}");
+        assert_eq!(answer(&network, &reading), Answer::Same, "{reading}");
+        let writing = reading.replace("[\"/srv/data\"]", candidate);
+        assert_eq!(answer(&written, &writing), expected, "{writing}");
+    }
 }
 
 #[test]

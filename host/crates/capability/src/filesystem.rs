@@ -154,11 +154,7 @@ fn open_below(roots: &[AbsolutePath], host: &AbsolutePath, permission: Permissio
         Permission::FileWrite => "write_roots",
         _ => "read_roots",
     };
-    let root = roots
-        .iter()
-        .filter(|root| host.is_within(root))
-        .max_by_key(|root| root.as_str().len());
-    let Some(root) = root else {
+    let Some(root) = host.nearest_of(roots) else {
         return Err(Failure::new(
             Code::PermissionDenied,
             format!("folder `{host}` of {permission} lies below none of the operator's roots"),

@@ -111,6 +111,12 @@ impl AbsolutePath {
     pub fn is_within(&self, ancestor: &Self) -> bool {
         std::path::Path::new(&self.0).starts_with(&ancestor.0)
     }
+
+    /// The nearest of these folders that this is or lies below.
+    pub fn nearest_of<'a>(&self, folders: &'a [Self]) -> Option<&'a Self> {
+        let above = folders.iter().filter(|folder| self.is_within(folder));
+        above.max_by_key(|folder| folder.0.len())
+    }
 }
 
 impl TryFrom<String> for AbsolutePath {
@@ -362,6 +368,9 @@ mod tests {
         assert!(path("/srv/data").is_within(&path("/srv")));
         assert!(!path("/srv-data").is_within(&path("/srv")));
         assert!(path("/srv").is_within(&path("/")));
+        let folders = ["/", "/srv/data", "/srv", "/srv/data-in"].map(path);
+        assert_eq!(path("/srv/data/in").nearest_of(&folders), Some(&folders[1]));
+        assert_eq!(path("/srv").nearest_of(&folders[1..2]), None);
         for (text, expected) in [("a/b", "/srv/a/b"), ("./a", "/srv/a"), (".", "/srv"), ("/etc", "/etc")] {
             assert_eq!(path("/srv").join(text).unwrap().as_str(), expected);
         }
