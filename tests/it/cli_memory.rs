@@ -990,7 +990,7 @@ fn what_an_operator_does_is_an_event_without_names_and_values() {
         0,
         &[
             "aral::events",
-            "data_access",
+            "memory_access",
             "\"operation\":\"write\"",
             "\"capability\":null",
         ],

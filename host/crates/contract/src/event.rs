@@ -162,6 +162,7 @@ pub enum EventKind {
         after: Digest,
     },
     /// A record of the store was read, written or deleted, or a namespace was listed. By a guest, or by the operator.
+    #[serde(rename = "memory_access")]
     DataAccess {
         /// Which capability; none: the operator.
         capability: Option<CapabilityId>,
