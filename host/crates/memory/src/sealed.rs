@@ -2,49 +2,60 @@
 //! record. What an attacker who has the files, and later the master key too, can and cannot do is in
 //! docs/store-format.md. It knows no caller.
 
+// Opening and closing, and what a caller sees: one space of a store, as the trait of every backend.
+mod open;
+mod view;
+
+// What lies on the disk: the files of keys, the database, and the records in it.
 mod allocation;
-mod believed;
-mod beside;
 mod bytes;
-mod carve;
-mod check;
-mod commit;
-mod counts;
-mod database_copy;
-mod discard;
 mod entry;
 mod file;
 mod gate;
 mod holder;
 mod keyring;
-mod listing;
 mod log_sync;
-mod open;
 mod owner;
 mod page;
-mod past;
-mod plan;
-mod queue;
-mod read;
-mod recent;
-mod reclaim;
-mod retire;
-mod room;
 mod root;
-mod rotate;
-mod salvage;
-mod salvaged;
 mod segments;
 mod slot_header;
 mod slots;
-mod sources;
-mod sweep;
-mod transfer;
 mod tree;
 mod unreadable;
 mod usage;
-mod view;
+
+// Writing: requests wait, what a group of them changes is planned, and the group is committed.
+mod believed;
+mod beside;
+mod commit;
+mod counts;
+mod plan;
+mod queue;
+mod room;
 mod work;
+
+// Reading: one record, names in a listing, and what was read last.
+mod listing;
+mod read;
+mod recent;
+
+// Now and then: what has expired, what a killed process leaves, rotations, backups.
+mod past;
+mod reclaim;
+mod retire;
+mod rotate;
+mod sweep;
+mod transfer;
+
+// When something is damaged: finding it, taking it out, and reading what is left.
+mod carve;
+mod check;
+mod database_copy;
+mod discard;
+mod salvage;
+mod salvaged;
+mod sources;
 
 #[cfg(test)]
 mod tests;
