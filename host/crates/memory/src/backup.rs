@@ -1,6 +1,6 @@
 //! Backups: every record of a store, sealed to a public key whose private half lies elsewhere. HPKE (RFC 9180, base mode,
 //! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM), one message for each record, in order, and one that says the end.
-//! Slots and keys of records are never in it. The layout is in docs/store-format.md. It knows no store.
+//! Slots and keys of records are never in it. The layout is in docs/store-format.md.
 
 mod keys;
 mod stream;
@@ -11,25 +11,9 @@ mod tests;
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 pub use keys::{BackupKeyError, BackupPrivateKey, BackupPublicKey};
 pub(crate) use stream::{Reader, Writer};
-
-use crate::record::RecordName;
-use crate::sealed::Space;
-
-/// One record in a backup.
-pub(crate) struct Kept {
-    pub(crate) space: Space,
-    pub(crate) namespace: Namespace,
-    pub(crate) name: RecordName,
-    pub(crate) value: Zeroizing<Vec<u8>>,
-    pub(crate) version: u64,
-    /// Seconds since 1970.
-    pub(crate) expires: Option<u64>,
-    pub(crate) classification: Classification,
-}
 
 /// What stands before the value in the message of a record, or alone in the last one.
 #[derive(Debug, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ mod slots;
 mod tree;
 mod unreadable;
 mod usage;
+mod whole_record;
 
 // Writing: requests wait, what a group of them changes is planned, and the group is committed.
 mod believed;
@@ -84,6 +85,7 @@ use crate::store::{RecordStore, StoreError};
 pub(crate) use keyring::StoreId;
 pub(crate) use root::Space;
 use view::View;
+pub(crate) use whole_record::WholeRecord;
 
 /// Default of [`StoreOptions::cache_bytes`]: 64 MiB.
 pub const CACHE_BYTES_DEFAULT: u64 = 64 << 20;

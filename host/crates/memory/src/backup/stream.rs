@@ -12,11 +12,11 @@ use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _, setup_
 use zeroize::Zeroizing;
 
 use super::keys::KEY_ID_BYTES;
-use super::{BackupError, BackupPrivateKey, BackupPublicKey, Head, Kept};
+use super::{BackupError, BackupPrivateKey, BackupPublicKey, Head};
 use crate::crypto::expand;
 use crate::key::hex;
 use crate::record::VALUE_BYTES_MAX;
-use crate::sealed::Space;
+use crate::sealed::{Space, WholeRecord};
 use crate::store::StoreError;
 
 const MAGIC: &[u8; 8] = b"ARALBKUP";
@@ -109,17 +109,17 @@ impl<'a> Writer<'a> {
         })
     }
 
-    pub(crate) fn record(&mut self, kept: &Kept) -> Result<(), BackupError> {
+    pub(crate) fn record(&mut self, record: &WholeRecord) -> Result<(), BackupError> {
         let head = Head::Record {
-            space: kept.space.as_str().to_owned(),
-            namespace: kept.namespace.clone(),
-            name: kept.name.as_str().to_owned(),
-            version: kept.version,
-            expires: kept.expires,
-            classification: kept.classification,
+            space: record.space.as_str().to_owned(),
+            namespace: record.namespace.clone(),
+            name: record.name.as_str().to_owned(),
+            version: record.version,
+            expires: record.expires,
+            classification: record.classification,
         };
         self.records = self.records.saturating_add(1);
-        self.message(&head, &kept.value)
+        self.message(&head, &record.value)
     }
 
     /// Without this the backup is cut off.
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next record; none: that was the last, and the backup is whole.
-    pub(crate) fn next(&mut self) -> Result<Option<Kept>, BackupError> {
+    pub(crate) fn next(&mut self) -> Result<Option<WholeRecord>, BackupError> {
         let cut = BackupError::CutOff { message: self.messages };
         let mut length = [0; 4];
         self.from
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
                 version,
                 expires,
                 classification,
-            } => Ok(Some(Kept {
+            } => Ok(Some(WholeRecord {
                 space: Space::parse(&space).ok_or_else(damaged)?,
                 namespace,
                 name: name.try_into().map_err(|_| damaged())?,
@@ -239,7 +239,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn end(&mut self, records: u64) -> Result<Option<Kept>, BackupError> {
+    fn end(&mut self, records: u64) -> Result<Option<WholeRecord>, BackupError> {
         let after = self.from.read(&mut [0]).map_err(reading)?;
         if after == 0 && records.checked_add(1) == Some(self.messages) {
             Ok(None)

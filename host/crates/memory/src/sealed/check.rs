@@ -12,9 +12,9 @@ use super::entry::Header;
 use super::read::{Found, Read};
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::tree::{self, Scan, key, prefix};
+use super::whole_record::WholeRecord;
 use super::work::Work;
 use super::{Inner, SealedStore};
-use crate::backup::Kept;
 use crate::key::hex;
 use crate::record::RecordName;
 use crate::store::StoreError;
@@ -71,7 +71,7 @@ pub(super) enum Look {
     /// Nothing, or nothing any more.
     Gone,
     /// A record, expired or not.
-    Whole(Kept),
+    Whole(WholeRecord),
     /// Something that did not open twice, and was the same both times. None: not even its header can be read.
     Damaged(Option<Header>),
 }
@@ -341,8 +341,8 @@ impl Inner {
             };
             let opened = Found::new(&self.slots, *place, entry);
             let read: Read<'_> = &|at| self.tree.get(at);
-            match opened.and_then(|found| self.kept(&keys, space, namespace, &found, read)) {
-                Ok(kept) => return Ok(Look::Whole(kept)),
+            match opened.and_then(|found| self.whole(&keys, space, namespace, &found, read)) {
+                Ok(record) => return Ok(Look::Whole(record)),
                 Err(error) if !error.is_damage() => return Err(error),
                 Err(_) if before == Some(header) => return Ok(Look::Damaged(header)),
                 Err(_) => before = Some(header),
@@ -351,18 +351,18 @@ impl Inner {
     }
 
     /// All that makes up a record; `read` has what lies beside it.
-    pub(super) fn kept(
+    pub(super) fn whole(
         &self,
         keys: &Keys,
         space: Space,
         namespace: &Namespace,
         found: &Found,
         read: Read<'_>,
-    ) -> Result<Kept, StoreError> {
+    ) -> Result<WholeRecord, StoreError> {
         let damaged = StoreError::DAMAGED_RECORD;
         let name = self.open_name(keys, space, namespace, found)?.ok_or(damaged)?;
         let record = self.open_record(keys, space, namespace, &name, found, read)?;
-        Ok(Kept {
+        Ok(WholeRecord {
             space,
             namespace: namespace.clone(),
             name,

@@ -11,7 +11,7 @@ use super::check::Look;
 use super::keyring::{DAMAGED, RootEntry};
 use super::root::{Keys, Place, Root, Space};
 use super::tree::Scan;
-use super::work::{Restored, Work};
+use super::work::Work;
 use super::{Inner, SealedStore};
 use crate::key::{MasterKey, hex};
 use crate::store::StoreError;
@@ -336,12 +336,7 @@ impl Inner {
     fn work_of(&self, space: Space, namespace: &Namespace, place: &Place) -> Result<Option<Work>, StoreError> {
         match self.look(space, namespace, place)? {
             Look::Gone => Ok(None),
-            Look::Whole(kept) => Ok(Some(Work::Rewrite {
-                space,
-                namespace: namespace.clone(),
-                place: *place,
-                record: Restored::from(kept),
-            })),
+            Look::Whole(record) => Ok(Some(Work::Rewrite { place: *place, record })),
             Look::Damaged(_) => {
                 let tag = hex(place.get(..20).unwrap_or_default());
                 tracing::error!(%namespace, place = %tag, "a record is damaged and keeps keys from being rotated: `aral memory check`");

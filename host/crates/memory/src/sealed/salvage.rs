@@ -23,8 +23,9 @@ use super::sources::{Sources, is_of_the_machine};
 use super::transfer::Tally;
 use super::tree::{self, Commit, Tree, key, prefix};
 use super::unreadable::Unreadable;
+use super::whole_record::WholeRecord;
 use super::{SealedStore, StoreOptions, holder, listing, slot_header};
-use crate::backup::{self, BackupError, BackupPublicKey, Kept};
+use crate::backup::{self, BackupError, BackupPublicKey};
 use crate::key::hex;
 use crate::store::StoreError;
 
@@ -155,10 +156,12 @@ impl Salvage {
         self.prepare(&names)?;
         self.each_used(&mut |index, slot| {
             match self.salvage(&names, index, slot)? {
-                Looked::Whole(kept) if kept.expires.is_some_and(|expires| expires <= inner.now()) => {}
-                Looked::Whole(kept) => {
-                    writer.record(&kept)?;
-                    salvaged.saved.count(kept.space == Space::Secrets, kept.classification);
+                Looked::Whole(record) if record.expires.is_some_and(|expires| expires <= inner.now()) => {}
+                Looked::Whole(record) => {
+                    writer.record(&record)?;
+                    salvaged
+                        .saved
+                        .count(record.space == Space::Secrets, record.classification);
                     progress(&salvaged.saved);
                 }
                 Looked::Replaced => salvaged.unfinished = salvaged.unfinished.saturating_add(1),
@@ -266,8 +269,8 @@ impl Salvage {
             let keys = inner.keys.load_full();
             for found in candidates.found {
                 let read = |key: &[u8]| self.sources.get(inner, key);
-                match inner.kept(&keys, space, namespace, &found, &read) {
-                    Ok(kept) => return Ok(Looked::Whole(kept)),
+                match inner.whole(&keys, space, namespace, &found, &read) {
+                    Ok(record) => return Ok(Looked::Whole(record)),
                     Err(error) if is_of_the_machine(&error) => return Err(error),
                     Err(_) => name = inner.open_name(&keys, space, namespace, &found).ok().flatten().or(name),
                 }
@@ -371,7 +374,7 @@ fn log_of(store: &Dir) -> Result<File, StoreError> {
 
 /// What there is of a key.
 enum Looked {
-    Whole(Kept),
+    Whole(WholeRecord),
     /// Another that is newer took its place: the key was to be destroyed.
     Replaced,
     Not(Lost),

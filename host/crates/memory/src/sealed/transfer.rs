@@ -11,8 +11,9 @@ use super::check::Look;
 use super::commit::GROUP_MAX;
 use super::queue::Together;
 use super::root::Space;
-use super::work::{Restored, Work};
-use crate::backup::{BackupError, BackupPrivateKey, BackupPublicKey, Kept, Reader, Writer};
+use super::whole_record::WholeRecord;
+use super::work::Work;
+use crate::backup::{BackupError, BackupPrivateKey, BackupPublicKey, Reader, Writer};
 use crate::record::RecordName;
 use crate::store::StoreError;
 
@@ -100,15 +101,15 @@ impl SealedStore {
         let mut tally = Tally::default();
         self.0.each_place(&mut |space, namespace, place| {
             let is_over = |expires: Option<u64>| expires.is_some_and(|expires| expires <= self.0.now());
-            let kept = match self.0.look(space, namespace, place)? {
-                Look::Whole(kept) if !is_over(kept.expires) => kept,
+            let record = match self.0.look(space, namespace, place)? {
+                Look::Whole(record) if !is_over(record.expires) => record,
                 Look::Damaged(header) if header.is_none_or(|header| !is_over(header.expires)) => {
                     return Err(StoreError::DAMAGED_RECORD.into());
                 }
                 Look::Gone | Look::Whole(_) | Look::Damaged(_) => return Ok(()),
             };
-            writer.record(&kept)?;
-            tally.count(space == Space::Secrets, kept.classification);
+            writer.record(&record)?;
+            tally.count(space == Space::Secrets, record.classification);
             progress(&tally);
             Ok::<(), BackupError>(())
         })?;
@@ -149,12 +150,12 @@ impl SealedStore {
         from.seek(std::io::SeekFrom::Start(start)).map_err(seek)?;
         let mut reader = Reader::begin(with, from)?;
         let (mut together, mut size) = (Vec::new(), Together::default());
-        while let Some(kept) = reader.next()? {
-            if kept.expires.is_some_and(|expires| expires <= self.0.now()) {
+        while let Some(record) = reader.next()? {
+            if record.expires.is_some_and(|expires| expires <= self.0.now()) {
                 imported.expired = imported.expired.saturating_add(1);
                 continue;
             }
-            let one = Restoring::new(kept, existing);
+            let one = Restoring::new(record, existing);
             let (bytes, records) = (one.work.bytes(), one.work.records());
             if !size.takes(bytes, records) {
                 size = Together::default();
@@ -177,7 +178,7 @@ impl SealedStore {
         imported: &mut Imported,
         told: &mut dyn FnMut(&Imported, &[Arrived]) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, StoreError> {
-        let (works, coming): (Vec<_>, Vec<_>) = together.into_iter().map(|one| (one.work, one.record)).unzip();
+        let (works, coming): (Vec<_>, Vec<_>) = together.into_iter().map(|one| (one.work, one.arrived)).unzip();
         let mut restored = Ok(());
         let mut arrived = Vec::with_capacity(coming.len());
         for (done, record) in self.0.submit_each(works).into_iter().zip(coming) {
@@ -197,24 +198,23 @@ impl SealedStore {
 
 /// A record on its way into the store.
 struct Restoring {
-    record: Arrived,
+    /// What is told of it once it is written.
+    arrived: Arrived,
     work: Work,
 }
 
 impl Restoring {
-    fn new(kept: Kept, existing: Existing) -> Self {
+    fn new(record: WholeRecord, existing: Existing) -> Self {
         Self {
-            record: Arrived {
-                is_secret: kept.space == Space::Secrets,
-                namespace: kept.namespace.clone(),
-                name: kept.name.clone(),
-                classification: kept.classification,
-                bytes: u64::try_from(kept.value.len()).unwrap_or(u64::MAX),
+            arrived: Arrived {
+                is_secret: record.space == Space::Secrets,
+                namespace: record.namespace.clone(),
+                name: record.name.clone(),
+                classification: record.classification,
+                bytes: u64::try_from(record.value.len()).unwrap_or(u64::MAX),
             },
             work: Work::Restore {
-                space: kept.space,
-                namespace: kept.namespace.clone(),
-                record: Restored::from(kept),
+                record,
                 replace: existing == Existing::Replace,
             },
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
-use zeroize::Zeroizing;
 
 use super::believed::Believed;
 use super::discard::SLOTS_MAX;
@@ -13,7 +12,7 @@ use super::entry::Header;
 use super::plan::{Located, Mark, NewRecord, Plan};
 use super::root::{Keys, NamespacePlace, Place, Space};
 use super::sweep::sweep;
-use crate::backup::Kept;
+use super::whole_record::WholeRecord;
 use crate::record::{
     BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, Operation, Outcome, Precondition, Quota, RecordName, Swept, TTL_SECONDS_MAX,
     VALUE_BYTES_MAX, Write,
@@ -30,34 +29,15 @@ pub(super) enum Work {
         quota: Quota,
     },
     /// A record as it was elsewhere, with its version and its expiry.
-    Restore {
-        space: Space,
-        namespace: Namespace,
-        record: Restored,
-        replace: bool,
-    },
+    Restore { record: WholeRecord, replace: bool },
     /// A record to write again under the newest keys, if it still is what it was.
-    Rewrite {
-        space: Space,
-        namespace: Namespace,
-        place: Place,
-        record: Restored,
-    },
+    Rewrite { place: Place, record: WholeRecord },
     /// A record that does not open, if it still is what it was; none: its header cannot be read.
     Discard { place: Place, header: Option<Header> },
     /// What a namespace holds, to be counted anew.
     Recount { namespace: NamespacePlace },
     /// Expired records.
     Sweep { records_max: usize },
-}
-
-/// A record with all that makes it up.
-pub(super) struct Restored {
-    pub(super) name: RecordName,
-    pub(super) value: Zeroizing<Vec<u8>>,
-    pub(super) version: u64,
-    pub(super) expires: Option<u64>,
-    pub(super) classification: Classification,
 }
 
 /// What became of a request.
@@ -67,18 +47,6 @@ pub(super) struct Done {
     pub(super) swept: Swept,
     /// What was to be discarded was still there.
     pub(super) discarded: bool,
-}
-
-impl From<Kept> for Restored {
-    fn from(kept: Kept) -> Self {
-        Self {
-            name: kept.name,
-            value: kept.value,
-            version: kept.version,
-            expires: kept.expires,
-            classification: kept.classification,
-        }
-    }
 }
 
 impl Work {
@@ -111,12 +79,7 @@ impl Work {
     pub(super) fn discards(&self, keys: &Keys) -> Vec<Place> {
         match self {
             Self::Discard { place, .. } | Self::Rewrite { place, .. } => vec![*place],
-            Self::Restore {
-                space,
-                namespace,
-                record,
-                ..
-            } => keys.places(*space, namespace, &record.name).collect(),
+            Self::Restore { record, .. } => keys.places(record.space, &record.namespace, &record.name).collect(),
             Self::Apply { .. } | Self::Recount { .. } | Self::Sweep { .. } => Vec::new(),
         }
     }
@@ -146,41 +109,30 @@ impl Work {
                 operations,
                 quota,
             } => apply(plan, mark, space, &namespace, &operations, &quota),
-            Self::Restore {
-                space,
-                namespace,
-                record,
-                replace,
-            } => {
+            Self::Restore { record, replace } => {
+                let (space, namespace, name) = (record.space, &record.namespace, &record.name);
                 let before = if replace {
-                    plan.locate_or_discard(space, &namespace, &record.name, mark)?
+                    plan.locate_or_discard(space, namespace, name, mark)?
                 } else {
-                    plan.locate(space, &namespace, &record.name)?
+                    plan.locate(space, namespace, name)?
                 };
                 // What does not open is not there to be kept.
-                if !replace
-                    && let Believed::Live(header) = plan.believed(space, &namespace, &record.name, before.as_ref())?
-                {
+                if !replace && let Believed::Live(header) = plan.believed(space, namespace, name, before.as_ref())? {
                     return Err(StoreError::Precondition {
                         index: 0,
                         version: Some(header.version),
                     });
                 }
-                write(plan, mark, before.as_ref(), &record.to_record(space, &namespace))
+                write(plan, mark, before.as_ref(), &NewRecord::from(&record))
             }
-            Self::Rewrite {
-                space,
-                namespace,
-                place,
-                record,
-            } => {
+            Self::Rewrite { place, record } => {
                 let now = plan.at(&place)?;
                 let same = now.filter(|header| header.version == record.version && header.expires == record.expires);
                 let Some(header) = same else {
                     return Ok(Done::default());
                 };
                 let before = Located { place, header };
-                write(plan, mark, Some(&before), &record.to_record(space, &namespace))
+                write(plan, mark, Some(&before), &NewRecord::from(&record))
             }
             Self::Discard { place, header } => Ok(Done {
                 discarded: plan.discard(&place, header, mark)?,
@@ -202,16 +154,16 @@ fn charged(value: &[u8]) -> u64 {
     value.len() as u64
 }
 
-impl Restored {
-    fn to_record<'a>(&'a self, space: Space, namespace: &'a Namespace) -> NewRecord<'a> {
-        NewRecord {
-            space,
-            namespace,
-            name: &self.name,
-            value: &self.value,
-            version: self.version,
-            expires: self.expires,
-            classification: self.classification,
+impl<'a> From<&'a WholeRecord> for NewRecord<'a> {
+    fn from(record: &'a WholeRecord) -> Self {
+        Self {
+            space: record.space,
+            namespace: &record.namespace,
+            name: &record.name,
+            value: &record.value,
+            version: record.version,
+            expires: record.expires,
+            classification: record.classification,
         }
     }
 }
