@@ -8,7 +8,7 @@ use aral_contract::id::Namespace;
 
 use super::commit::GROUP_RECORDS_MAX;
 use super::discard::SLOTS_MAX;
-use super::entry::Header;
+use super::entry::{Header, Owner};
 use super::read::{Found, Read};
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::tree::{self, Scan, key, prefix};
@@ -329,6 +329,7 @@ impl Inner {
 
     /// Opens what lies at a place. What does not open may have been replaced between two looks, so that a second one tells.
     pub(super) fn look(&self, space: Space, namespace: &Namespace, place: &Place) -> Result<Look, StoreError> {
+        let owner = self.owner(space, namespace);
         let mut before: Option<Option<Header>> = None;
         loop {
             let keys = self.keys.load_full();
@@ -341,7 +342,7 @@ impl Inner {
             };
             let opened = Found::new(&self.slots, *place, entry);
             let read: Read<'_> = &|at| self.tree.get(at);
-            match opened.and_then(|found| self.whole(&keys, space, namespace, &found, read)) {
+            match opened.and_then(|found| self.whole(&keys, owner, &found, read)) {
                 Ok(record) => return Ok(Look::Whole(record)),
                 Err(error) if !error.is_damage() => return Err(error),
                 Err(_) if before == Some(header) => return Ok(Look::Damaged(header)),
@@ -354,17 +355,16 @@ impl Inner {
     pub(super) fn whole(
         &self,
         keys: &Keys,
-        space: Space,
-        namespace: &Namespace,
+        owner: Owner<'_>,
         found: &Found,
         read: Read<'_>,
     ) -> Result<WholeRecord, StoreError> {
         let damaged = StoreError::DAMAGED_RECORD;
-        let name = self.open_name(keys, space, namespace, found)?.ok_or(damaged)?;
-        let record = self.open_record(keys, space, namespace, &name, found, read)?;
+        let name = self.open_name(keys, owner, found)?.ok_or(damaged)?;
+        let record = self.open_record(keys, owner, &name, found, read)?;
         Ok(WholeRecord {
-            space,
-            namespace: namespace.clone(),
+            space: owner.space,
+            namespace: owner.namespace.clone(),
             name,
             value: record.value.into(),
             version: record.version,
@@ -377,6 +377,7 @@ impl Inner {
     pub(super) fn name_at(&self, space: Space, namespace: &Namespace, place: &Place) -> Option<RecordName> {
         let found = self.entry(place).ok().flatten()?;
         let keys = self.keys.load_full();
-        self.open_name(&keys, space, namespace, &found).ok().flatten()
+        let owner = self.owner(space, namespace);
+        self.open_name(&keys, owner, &found).ok().flatten()
     }
 }

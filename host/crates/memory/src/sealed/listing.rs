@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use aral_contract::id::Namespace;
 
 use super::Inner;
+use super::entry::Owner;
 use super::read::Found;
 use super::root::{Keys, NamespacePlace, PLACE_BYTES, Place, Root, Space, namespace_of};
 use super::tree::{self, Scan, key, prefix};
@@ -89,7 +90,7 @@ impl Inner {
                 last = Some(place);
                 let found = Found::new(&self.slots, place, entry.clone())?;
                 if !found.header.is_expired(|| self.now()) {
-                    let name = self.name_of(&keys, space, namespace, &found)?;
+                    let name = self.name_of(&keys, self.owner(space, namespace), &found)?;
                     page.names
                         .extend(name.filter(|name| name.as_str().starts_with(prefix_of_names)));
                 }
@@ -121,11 +122,10 @@ impl Inner {
     pub(super) fn name_of(
         &self,
         keys: &Keys,
-        space: Space,
-        namespace: &Namespace,
+        owner: Owner<'_>,
         found: &Found,
     ) -> Result<Option<RecordName>, StoreError> {
-        match self.open_name(keys, space, namespace, found) {
+        match self.open_name(keys, owner, found) {
             Ok(Some(name)) => return Ok(Some(name)),
             Err(error) if !error.is_damage() => return Err(error),
             Ok(None) | Err(_) => {}
@@ -135,7 +135,7 @@ impl Inner {
         let Some(now) = self.entry(&found.place)? else {
             return Ok(None);
         };
-        match self.open_name(&self.keys.load_full(), space, namespace, &now) {
+        match self.open_name(&self.keys.load_full(), owner, &now) {
             Ok(Some(name)) => Ok(Some(name)),
             Err(error) if !error.is_damage() => Err(error),
             Ok(None) | Err(_) if now.header != found.header => Ok(None),

@@ -83,16 +83,10 @@ impl Inner {
         }
     }
 
-    fn find(
-        &self,
-        keys: &Keys,
-        space: Space,
-        namespace: &Namespace,
-        name: &RecordName,
-    ) -> Result<Option<Found>, StoreError> {
+    fn find(&self, keys: &Keys, owner: Owner<'_>, name: &RecordName) -> Result<Option<Found>, StoreError> {
         // Also for what is in memory: it may be of a write that failed.
         self.tree.log_sync.check()?;
-        for place in keys.places(space, namespace, name) {
+        for place in keys.places(owner.space, owner.namespace, name) {
             if let Some(found) = self.recent_entry(&place)? {
                 return Ok(Some(found));
             }
@@ -112,17 +106,16 @@ impl Inner {
     /// does not open and did not change either is damaged.
     fn steady<T>(
         &self,
-        space: Space,
-        namespace: &Namespace,
+        owner: Owner<'_>,
         name: &RecordName,
         open: impl Fn(&Keys, &Found) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let mut before: Option<Header> = None;
         for _ in 0..ATTEMPTS_MAX {
             let keys = self.keys.load();
-            let Some(found) = self.find(&keys, space, namespace, name)? else {
+            let Some(found) = self.find(&keys, owner, name)? else {
                 // While keys are rotated a record moves from one place to another between two looks.
-                let moved = keys.is_rotating() && self.find(&self.keys.load(), space, namespace, name)?.is_some();
+                let moved = keys.is_rotating() && self.find(&self.keys.load(), owner, name)?.is_some();
                 if moved || self.keys.load().generation != keys.generation {
                     continue;
                 }
@@ -148,14 +141,9 @@ impl Inner {
         Err(DAMAGED)
     }
 
-    pub(super) fn get(
-        &self,
-        space: Space,
-        namespace: &Namespace,
-        name: &RecordName,
-    ) -> Result<Option<Record>, StoreError> {
-        self.steady(space, namespace, name, |keys, found| {
-            self.open_record(keys, space, namespace, name, found, &|at| self.tree.get(at))
+    pub(super) fn get(&self, owner: Owner<'_>, name: &RecordName) -> Result<Option<Record>, StoreError> {
+        self.steady(owner, name, |keys, found| {
+            self.open_record(keys, owner, name, found, &|at| self.tree.get(at))
         })
     }
 
@@ -163,15 +151,13 @@ impl Inner {
     pub(super) fn open_record(
         &self,
         keys: &Keys,
-        space: Space,
-        namespace: &Namespace,
+        owner: Owner<'_>,
         name: &RecordName,
         found: &Found,
         read: Read<'_>,
     ) -> Result<Record, StoreError> {
         let key_of_record = self.key_of(keys, found).ok_or(DAMAGED)?;
         let chunk = |index| read(&key(prefix::CHUNK, &[&found.header.chunk_place(index)]));
-        let owner = self.owner(space, namespace);
         let value = entry::open_value(owner, &found.header, &key_of_record, name, &found.entry, chunk)?;
         Ok(Record {
             value,
@@ -184,12 +170,11 @@ impl Inner {
     /// The name is opened too, so that a classification that somebody changed is found out.
     pub(super) fn classification(
         &self,
-        space: Space,
-        namespace: &Namespace,
+        owner: Owner<'_>,
         name: &RecordName,
     ) -> Result<Option<Classification>, StoreError> {
-        self.steady(space, namespace, name, |keys, found| {
-            let opened = self.open_name(keys, space, namespace, found)?.ok_or(DAMAGED)?;
+        self.steady(owner, name, |keys, found| {
+            let opened = self.open_name(keys, owner, found)?.ok_or(DAMAGED)?;
             if opened == *name {
                 Ok(found.header.classification)
             } else {
@@ -202,14 +187,12 @@ impl Inner {
     pub(super) fn open_name(
         &self,
         keys: &Keys,
-        space: Space,
-        namespace: &Namespace,
+        owner: Owner<'_>,
         found: &Found,
     ) -> Result<Option<RecordName>, StoreError> {
         let Some(key_of_record) = self.key_of(keys, found) else {
             return Ok(None);
         };
-        let owner = self.owner(space, namespace);
         entry::open_name(owner, &found.header, &key_of_record, &found.entry).map(Some)
     }
 

@@ -267,12 +267,13 @@ impl Salvage {
         let mut name = None;
         if let (Some(space), Some(namespace)) = (space, &namespace) {
             let keys = inner.keys.load_full();
+            let owner = inner.owner(space, namespace);
             for found in candidates.found {
                 let read = |key: &[u8]| self.sources.get(inner, key);
-                match inner.whole(&keys, space, namespace, &found, &read) {
+                match inner.whole(&keys, owner, &found, &read) {
                     Ok(record) => return Ok(Looked::Whole(record)),
                     Err(error) if is_of_the_machine(&error) => return Err(error),
-                    Err(_) => name = inner.open_name(&keys, space, namespace, &found).ok().flatten().or(name),
+                    Err(_) => name = inner.open_name(&keys, owner, &found).ok().flatten().or(name),
                 }
             }
         }

@@ -1054,9 +1054,11 @@ fn a_listing_names_a_record_that_got_its_old_slot_back_meanwhile() {
     assert!(is_back, "the slot is used again");
     let found = read::Found::new(&store.0.slots, at, before.entry.clone()).unwrap();
     let keys = store.0.keys.load_full();
-    let opened = store.0.open_name(&keys, Space::Memory, &namespace("notes"), &found);
+    let notes = namespace("notes");
+    let owner = store.0.owner(Space::Memory, &notes);
+    let opened = store.0.open_name(&keys, owner, &found);
     assert!(opened.is_err(), "the old entry under the new key");
-    let listed = store.0.name_of(&keys, Space::Memory, &namespace("notes"), &found);
+    let listed = store.0.name_of(&keys, owner, &found);
     assert_eq!(listed.unwrap(), Some(name("a")));
 }
 

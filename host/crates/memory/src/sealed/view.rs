@@ -6,6 +6,7 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
 use super::SealedStore;
+use super::entry::Owner;
 use super::root::Space;
 use super::work::Work;
 use crate::key::hex;
@@ -27,6 +28,10 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(store: SealedStore, space: Space) -> Self {
         Self { store, space }
+    }
+
+    fn owner<'a>(&'a self, namespace: &'a Namespace) -> Owner<'a> {
+        self.store.0.owner(self.space, namespace)
     }
 
     fn try_apply(
@@ -53,7 +58,7 @@ impl fmt::Debug for View {
 
 impl RecordStore for View {
     fn get(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Record>, StoreError> {
-        self.store.0.get(self.space, namespace, name)
+        self.store.0.get(self.owner(namespace), name)
     }
 
     fn apply(
@@ -90,7 +95,7 @@ impl RecordStore for View {
     }
 
     fn classification(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Classification>, StoreError> {
-        self.store.0.classification(self.space, namespace, name)
+        self.store.0.classification(self.owner(namespace), name)
     }
 
     fn usage(&self, namespace: &Namespace) -> Result<Usage, StoreError> {
