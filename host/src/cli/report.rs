@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aral_contract::event::{DataOperation, SecretOperation};
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, SecretUse};
 use aral_contract::{EventKind, Permission, Permissions, Usage};
 use aral_orchestration::Outcome;
@@ -72,15 +71,7 @@ fn used(events: &[EventKind]) -> Vec<String> {
                 namespace,
                 refused,
                 ..
-            } => {
-                let verb = match operation {
-                    DataOperation::Read => "memory read",
-                    DataOperation::List => "memory list",
-                    DataOperation::Write => "memory write",
-                    DataOperation::Delete => "memory delete",
-                };
-                (format!("{verb} {namespace}"), refused)
-            }
+            } => (format!("memory {} {namespace}", operation.as_str()), refused),
             EventKind::SecretAccess {
                 operation,
                 secret,
@@ -88,14 +79,9 @@ fn used(events: &[EventKind]) -> Vec<String> {
                 refused,
                 ..
             } => {
-                let verb = match operation {
-                    SecretOperation::Inject => "secret inject",
-                    SecretOperation::Reveal => "secret reveal",
-                    SecretOperation::Write => "secret write",
-                    SecretOperation::Delete => "secret delete",
-                };
+                let verb = operation.as_str();
                 let target = target.as_deref().map(|target| format!(" to {}", text::line(target)));
-                (format!("{verb} {secret}{}", target.unwrap_or_default()), refused)
+                (format!("secret {verb} {secret}{}", target.unwrap_or_default()), refused)
             }
             _other => continue,
         };
@@ -260,6 +246,8 @@ fn scope(permissions: &Permissions, permission: Permission) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use aral_contract::event::{DataOperation, SecretOperation};
+
     use super::*;
 
     #[test]

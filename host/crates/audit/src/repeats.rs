@@ -12,7 +12,7 @@ use crate::schema::{AuditEvent, Repeated};
 use crate::text::Text;
 
 use aral_contract::CapabilityId;
-use aral_contract::event::{DataOperation, SecretOperation, Severity};
+use aral_contract::event::Severity;
 
 /// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory: those
 /// beyond are counted together. Each type has its own: else strangers who fail to log in would hide what is refused to an agent.
@@ -53,24 +53,14 @@ impl Source {
                 Some(event.permission.to_string()),
                 by_capability(Some(&event.capability)),
             ),
-            AuditEvent::MemoryAccess(event) if !event.success => {
-                let operation = match event.operation {
-                    DataOperation::Read => "read",
-                    DataOperation::List => "list",
-                    DataOperation::Write => "write",
-                    DataOperation::Delete => "delete",
-                };
-                (Some(operation.to_owned()), by_capability(event.capability.as_ref()))
-            }
-            AuditEvent::DataAccess(event) if !event.success => {
-                let operation = match event.operation {
-                    SecretOperation::Inject => "inject",
-                    SecretOperation::Reveal => "reveal",
-                    SecretOperation::Write => "write",
-                    SecretOperation::Delete => "delete",
-                };
-                (Some(operation.to_owned()), by_capability(event.capability.as_ref()))
-            }
+            AuditEvent::MemoryAccess(event) if !event.success => (
+                Some(event.operation.as_str().to_owned()),
+                by_capability(event.capability.as_ref()),
+            ),
+            AuditEvent::DataAccess(event) if !event.success => (
+                Some(event.operation.as_str().to_owned()),
+                by_capability(event.capability.as_ref()),
+            ),
             AuditEvent::Security(event) if event.severity < Severity::Critical => {
                 let source = event.source.map(network);
                 let from = source.unwrap_or_else(|| event.subject.as_str().to_owned());
@@ -335,6 +325,7 @@ mod tests {
     #[test]
     fn a_flood_of_one_persona_does_not_hide_what_is_refused_to_another_one() {
         use crate::schema::{DataAccess, HostCall, MemoryAccess, Name};
+        use aral_contract::event::{DataOperation, SecretOperation};
         use aral_contract::{Classification, Permission, PersonaId};
         let host_call = |persona| {
             AuditEvent::HostCall(HostCall {

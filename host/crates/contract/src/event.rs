@@ -223,6 +223,18 @@ pub enum DataOperation {
     Delete,
 }
 
+impl DataOperation {
+    /// Its word in events and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Write => "write",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// What was done with a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -235,6 +247,18 @@ pub enum SecretOperation {
     Write,
     /// It was deleted.
     Delete,
+}
+
+impl SecretOperation {
+    /// Its word in events and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inject => "inject",
+            Self::Reveal => "reveal",
+            Self::Write => "write",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// How somebody shows who they are.
@@ -316,4 +340,21 @@ pub struct Evidence {
     pub host_calls: u64,
     /// Hash over the list of these calls with their outcome.
     pub host_calls_digest: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_the_same_word_in_text_and_json() {
+        use DataOperation as Record;
+        use SecretOperation as Secret;
+        for one in [Record::Read, Record::List, Record::Write, Record::Delete] {
+            assert_eq!(serde_json::to_value(one).unwrap(), one.as_str());
+        }
+        for one in [Secret::Inject, Secret::Reveal, Secret::Write, Secret::Delete] {
+            assert_eq!(serde_json::to_value(one).unwrap(), one.as_str());
+        }
+    }
 }
