@@ -1,5 +1,6 @@
 //! What the host tells those who watch it: metrics as text for Prometheus, traces and metrics for an OpenTelemetry collector.
-//! The only place that knows OpenTelemetry. Nothing here holds up a call: what cannot be told is dropped and counted.
+//! OpenTelemetry gets metrics and traces from here alone; the logs that it gets are a copy of the audit log, made in `aral_audit`.
+//! Nothing here holds up a call: what cannot be told is dropped and counted.
 
 mod collector;
 mod export;

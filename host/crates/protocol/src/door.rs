@@ -16,6 +16,7 @@ use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::enter::Entrance;
 use crate::health::Doctor;
+use crate::invoke::Answer;
 use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
 use crate::mcp::{Mcp, Toolbox};
@@ -47,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) callers: Callers,
     pub(crate) bounds: Bounds,
     pub(crate) doctor: Arc<Doctor>,
-    pub(crate) replays: Arc<Replays>,
+    pub(crate) replays: Arc<Replays<Answer>>,
     pub(crate) issuers: Issuers,
     pub(crate) protected: Protected,
     /// Signatures that were used.

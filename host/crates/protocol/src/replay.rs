@@ -39,7 +39,7 @@ pub(crate) trait Weighed {
 
 /// The answers, for each caller apart.
 #[derive(Debug)]
-pub(crate) struct Replays<A = crate::invoke::Answer> {
+pub(crate) struct Replays<A> {
     kept: Mutex<All<A>>,
     clock: Arc<dyn Clock>,
     limits: ArcSwap<ReplayLimits>,

@@ -1,6 +1,6 @@
 //! One writer at a time, for all who wait: whoever comes first writes for everybody behind, with one sync for all. The order
 //! is what makes it safe: new keys, sync, records, sync, old keys destroyed, sync, answer. Where nothing old is touched, new
-//! keys and records are synced at the same time. It knows no request.
+//! keys and records are synced at the same time. What a request changes is in its plan.
 
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
