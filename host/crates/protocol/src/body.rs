@@ -12,23 +12,19 @@ use crate::problem::Problem;
 /// The body as a whole.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds) -> Result<Bytes, Problem> {
     let bytes_max = bounds::size(bounds.body_bytes_max);
-    let too_large = || {
-        let message = format!("the body has more than {bytes_max} bytes");
-        Problem::request(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
-    };
     // Who says beforehand that it is too much need not send it.
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bounds.body_bytes_max) {
-        return Err(too_large());
+        return Err(Problem::body_too_large(bytes_max));
     }
     let collected = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(bounds::ms(bounds.body_ms), collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_broken)) => Err(Problem::request(StatusCode::BAD_REQUEST, "the body ends too early").closing()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
+        Ok(Err(_broken)) => Err(Problem::malformed_body("the body ends too early").closing()),
         Err(_elapsed) => {
             let message = format!("the body did not come within {} ms", bounds.body_ms);
             Err(Problem::request(StatusCode::REQUEST_TIMEOUT, message).closing())

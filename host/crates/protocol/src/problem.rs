@@ -32,6 +32,17 @@ impl Problem {
         }
     }
 
+    /// A request whose body is not understood.
+    pub fn malformed_body(message: impl Into<String>) -> Self {
+        Self::request(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// A request whose body has more bytes than are taken. The rest of it is not read.
+    pub fn body_too_large(bytes_max: usize) -> Self {
+        let message = format!("the body has more than {bytes_max} bytes");
+        Self::request(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
+    }
+
     /// Another status than the code usually has.
     #[must_use]
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
