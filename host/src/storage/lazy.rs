@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use aral_contract::id::Namespace;
 use aral_contract::{Classification, Clock, Code, Failure};
-use aral_memory::record::{
-    NamespaceUsage, Operation, Outcome, Page, Precondition, Quota, Record, RecordName, Swept, Usage, Write,
-};
+use aral_memory::record::{NamespaceUsage, Operation, Outcome, Page, Quota, Record, RecordName, Swept, Usage};
 use aral_memory::sealed::SealedStore;
 use aral_memory::{RecordStore, StoreError};
 
@@ -277,19 +275,6 @@ impl RecordStore for View {
             Ok(store) => store.tag(namespace, name),
             Err(_) => "0".repeat(32),
         }
-    }
-
-    fn put(&self, namespace: &Namespace, write: Write, quota: &Quota) -> Result<u64, StoreError> {
-        self.opened()?.put(namespace, write, quota)
-    }
-
-    fn delete(
-        &self,
-        namespace: &Namespace,
-        name: &RecordName,
-        precondition: Precondition,
-    ) -> Result<Option<Classification>, StoreError> {
-        self.opened()?.delete(namespace, name, precondition)
     }
 }
 

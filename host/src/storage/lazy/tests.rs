@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use aral_memory::record::{Precondition, Write};
 use aral_memory::sealed::{Step, Steps};
 
 use super::*;
