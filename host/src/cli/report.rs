@@ -66,7 +66,7 @@ fn used(events: &[EventKind]) -> Vec<String> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for event in events {
         let (what, refused) = match event {
-            EventKind::DataAccess {
+            EventKind::MemoryAccess {
                 operation,
                 namespace,
                 refused,
@@ -246,7 +246,7 @@ fn scope(permissions: &Permissions, permission: Permission) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use aral_contract::event::{DataOperation, SecretOperation};
+    use aral_contract::event::{MemoryOperation, SecretOperation};
 
     use super::*;
 
@@ -286,10 +286,10 @@ mod tests {
 
     #[test]
     fn uses_of_records_and_secrets_are_shown_with_their_number() {
-        let read = |refused: Option<&str>| EventKind::DataAccess {
+        let read = |refused: Option<&str>| EventKind::MemoryAccess {
             capability: None,
             persona: None,
-            operation: DataOperation::Read,
+            operation: MemoryOperation::Read,
             namespace: "notes".parse().unwrap(),
             record: Some("0".repeat(32)),
             classification: None,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aral_contract::event::DataOperation;
+use aral_contract::event::MemoryOperation;
 use aral_contract::id::Namespace;
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::record::PAGE_NAMES_MAX;
@@ -151,7 +151,7 @@ impl Act for MemoryGet {
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
-        let found = operator.noting(&self.namespace, Some(&name), DataOperation::Read, |records| {
+        let found = operator.noting(&self.namespace, Some(&name), MemoryOperation::Read, |records| {
             let found = records.get(&self.namespace, &name)?;
             let facts = found.as_ref().map_or((None, 0), |record| {
                 (Some(record.classification), record.value.len() as u64)
@@ -187,7 +187,7 @@ impl Act for MemoryPut {
                 None => Precondition::Any,
             },
         };
-        operator.noting(&namespace, Some(&name), DataOperation::Write, |records| {
+        operator.noting(&namespace, Some(&name), MemoryOperation::Write, |records| {
             let version = records.put(&namespace, write, &Quota::UNLIMITED)?;
             Ok((version, (Some(classification), bytes)))
         })
@@ -201,7 +201,7 @@ impl Act for MemoryDelete {
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
         let precondition = self.if_version.map_or(Precondition::Any, Precondition::Version);
-        operator.noting(&self.namespace, Some(&name), DataOperation::Delete, |records| {
+        operator.noting(&self.namespace, Some(&name), MemoryOperation::Delete, |records| {
             let was = records.delete(&self.namespace, &name, precondition)?;
             Ok((was, (was, 0)))
         })
@@ -213,7 +213,7 @@ impl Act for MemoryList {
     type Answer = RecordPage;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let page = operator.noting(&self.namespace, None, DataOperation::List, |records| {
+        let page = operator.noting(&self.namespace, None, MemoryOperation::List, |records| {
             let page = records.list(&self.namespace, &self.prefix, self.cursor.as_deref(), PAGE_NAMES_MAX)?;
             let count = page.names.len() as u64;
             Ok((page, (None, count)))
@@ -280,14 +280,14 @@ impl Operator {
         &self,
         namespace: &Namespace,
         name: Option<&RecordName>,
-        operation: DataOperation,
+        operation: MemoryOperation,
         act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
     ) -> Result<T, Failure> {
         self.check_recorded()?;
         let records = self.store()?.memory();
         let done = act(&*records);
         let (classification, amount) = done.as_ref().map_or((None, 0), |(_, facts)| *facts);
-        self.record(EventKind::DataAccess {
+        self.record(EventKind::MemoryAccess {
             capability: None,
             persona: None,
             operation,

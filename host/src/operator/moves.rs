@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use aral_contract::event::{DataOperation, SecretOperation};
+use aral_contract::event::{MemoryOperation, SecretOperation};
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 use aral_memory::sealed::{self, Arrived, Existing, Progress, Tally};
@@ -328,10 +328,10 @@ fn came(store: &SealedStore, record: &Arrived) -> EventKind {
     } else {
         store.memory()
     };
-    EventKind::DataAccess {
+    EventKind::MemoryAccess {
         capability: None,
         persona: None,
-        operation: DataOperation::Write,
+        operation: MemoryOperation::Write,
         namespace: record.namespace.clone(),
         record: Some(records.tag(&record.namespace, &record.name)),
         classification: Some(record.classification),

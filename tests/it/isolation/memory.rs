@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aral_contract::event::DataOperation;
+use aral_contract::event::MemoryOperation;
 use aral_contract::{Classification, EventKind, Permission};
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ pub(super) async fn isolation_memory_steps() {
     );
     let accesses = first.accesses();
     assert_eq!(accesses.len(), 9);
-    let EventKind::DataAccess {
+    let EventKind::MemoryAccess {
         operation,
         record,
         classification,
@@ -115,7 +115,12 @@ pub(super) async fn isolation_memory_steps() {
     };
     assert_eq!(
         (*operation, *classification, *amount, refused),
-        (DataOperation::Write, Some(Classification::Confidential), 70_000, &None)
+        (
+            MemoryOperation::Write,
+            Some(Classification::Confidential),
+            70_000,
+            &None
+        )
     );
     assert_eq!(record.as_ref().map(String::len), Some(32));
     lab.neighbour_works().await;

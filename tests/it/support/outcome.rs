@@ -74,7 +74,7 @@ impl Outcome {
     pub(crate) fn accesses(&self) -> Vec<EventKind> {
         let accesses = self.events.iter().map(|event| &event.kind);
         accesses
-            .filter(|kind| matches!(kind, EventKind::DataAccess { .. } | EventKind::SecretAccess { .. }))
+            .filter(|kind| matches!(kind, EventKind::MemoryAccess { .. } | EventKind::SecretAccess { .. }))
             .cloned()
             .collect()
     }

@@ -9,7 +9,7 @@ mod unkeyed;
 
 use std::net::IpAddr;
 
-use aral_contract::event::{DataOperation, LifecycleChange, Severity};
+use aral_contract::event::{LifecycleChange, MemoryOperation, Severity};
 use aral_contract::id::{Namespace, SecretName};
 use aral_contract::quote::quoted;
 use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
@@ -121,7 +121,7 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
                 reason,
             })
         }
-        EventKind::DataAccess {
+        EventKind::MemoryAccess {
             capability,
             persona,
             operation,
@@ -136,8 +136,10 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             operation,
             namespace,
             record: match operation {
-                DataOperation::List => None,
-                DataOperation::Read | DataOperation::Write | DataOperation::Delete => record.as_deref().map(Text::new),
+                MemoryOperation::List => None,
+                MemoryOperation::Read | MemoryOperation::Write | MemoryOperation::Delete => {
+                    record.as_deref().map(Text::new)
+                }
             },
             classification,
             amount,

@@ -138,7 +138,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use aral_contract::event::{DataOperation, SecretOperation};
+    use aral_contract::event::{MemoryOperation, SecretOperation};
     use aral_contract::{AuditSink as _, Code, Digest, Event, EventKind, Permission, Usage};
     use cap_std::fs::OpenOptions;
 
@@ -273,10 +273,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path());
         let log = session(&options, 0);
-        let wrote = |persona: Option<&str>| EventKind::DataAccess {
+        let wrote = |persona: Option<&str>| EventKind::MemoryAccess {
             capability: persona.map(|_| "tool".parse().unwrap()),
             persona: persona.map(|persona| persona.parse().unwrap()),
-            operation: DataOperation::Write,
+            operation: MemoryOperation::Write,
             namespace: "notes".parse().unwrap(),
             record: None,
             classification: None,

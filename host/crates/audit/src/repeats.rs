@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_flood_of_one_persona_does_not_hide_what_is_refused_to_another_one() {
         use crate::schema::{DataAccess, HostCall, MemoryAccess, Name};
-        use aral_contract::event::{DataOperation, SecretOperation};
+        use aral_contract::event::{MemoryOperation, SecretOperation};
         use aral_contract::{Classification, Permission, PersonaId};
         let host_call = |persona| {
             AuditEvent::HostCall(HostCall {
@@ -341,7 +341,7 @@ mod tests {
             AuditEvent::MemoryAccess(MemoryAccess {
                 capability: Some("web-fetch".parse().unwrap()),
                 persona,
-                operation: DataOperation::Read,
+                operation: MemoryOperation::Read,
                 namespace: "notes".parse().unwrap(),
                 record: None,
                 classification: None,

@@ -130,7 +130,7 @@ impl Kept {
         let accesses = events
             .iter()
             .map(|event| &event.kind)
-            .filter(|kind| matches!(kind, EventKind::DataAccess { .. } | EventKind::SecretAccess { .. }));
+            .filter(|kind| matches!(kind, EventKind::MemoryAccess { .. } | EventKind::SecretAccess { .. }));
         accesses.cloned().collect()
     }
 

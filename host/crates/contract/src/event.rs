@@ -162,15 +162,14 @@ pub enum EventKind {
         after: Digest,
     },
     /// A record of the store was read, written or deleted, or a namespace was listed. By a guest, or by the operator.
-    #[serde(rename = "memory_access")]
-    DataAccess {
+    MemoryAccess {
         /// Which capability; none: the operator.
         capability: Option<CapabilityId>,
         /// For whom; none: the operator.
         #[serde(skip_serializing_if = "Option::is_none")]
         persona: Option<PersonaId>,
         /// What was done.
-        operation: DataOperation,
+        operation: MemoryOperation,
         /// In which namespace.
         namespace: Namespace,
         /// Which record, as a keyed hash of its name; none for a listing.
@@ -212,7 +211,7 @@ pub enum EventKind {
 /// What was done with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DataOperation {
+pub enum MemoryOperation {
     /// Its value was read.
     Read,
     /// Names of a namespace were listed.
@@ -223,7 +222,7 @@ pub enum DataOperation {
     Delete,
 }
 
-impl DataOperation {
+impl MemoryOperation {
     /// Its word in events and records.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -348,7 +347,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_the_same_word_in_text_and_json() {
-        use DataOperation as Record;
+        use MemoryOperation as Record;
         use SecretOperation as Secret;
         for one in [Record::Read, Record::List, Record::Write, Record::Delete] {
             assert_eq!(serde_json::to_value(one).unwrap(), one.as_str());

@@ -1,6 +1,6 @@
 //! What an event says about a thing that was reached for. It decides nothing.
 
-use aral_contract::event::{DataOperation, SecretOperation};
+use aral_contract::event::{MemoryOperation, SecretOperation};
 use aral_contract::{EventKind, Permission};
 
 /// One thing that was reached for.
@@ -34,11 +34,11 @@ pub(super) fn reached(event: &EventKind) -> Option<Reached<'_>> {
             allowed: *allowed,
             reason: reason.as_deref(),
         },
-        EventKind::DataAccess {
+        EventKind::MemoryAccess {
             operation, namespace, ..
         } => match operation {
-            DataOperation::Read | DataOperation::List => used(Permission::MemoryRead, namespace.as_str()),
-            DataOperation::Write | DataOperation::Delete => used(Permission::MemoryWrite, namespace.as_str()),
+            MemoryOperation::Read | MemoryOperation::List => used(Permission::MemoryRead, namespace.as_str()),
+            MemoryOperation::Write | MemoryOperation::Delete => used(Permission::MemoryWrite, namespace.as_str()),
         },
         EventKind::SecretAccess { operation, secret, .. } => match operation {
             SecretOperation::Inject => used(Permission::SecretRead, secret.as_str()),

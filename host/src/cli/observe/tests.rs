@@ -1,7 +1,7 @@
 //! What was reached for becomes an entry that the host reads back, and nothing in it is broader than the attempts.
 
 use aral_capability::manifest::CapabilityToml;
-use aral_contract::event::{DataOperation, SecretOperation};
+use aral_contract::event::{MemoryOperation, SecretOperation};
 use serde_json::{Value, json};
 
 use super::*;
@@ -198,7 +198,7 @@ fn a_flood_of_names_is_counted_and_not_kept() {
 
 #[test]
 fn what_was_done_with_records_and_secrets_counts_as_reached_for() {
-    let data = |operation| EventKind::DataAccess {
+    let data = |operation| EventKind::MemoryAccess {
         capability: Some("probe".parse().unwrap()),
         persona: None,
         operation,
@@ -217,8 +217,8 @@ fn what_was_done_with_records_and_secrets_counts_as_reached_for() {
         refused: None,
     };
     let events = [
-        data(DataOperation::List),
-        data(DataOperation::Delete),
+        data(MemoryOperation::List),
+        data(MemoryOperation::Delete),
         secret("shown", SecretOperation::Reveal),
         secret("stored", SecretOperation::Write),
         secret("sent", SecretOperation::Inject),

@@ -90,8 +90,8 @@ impl Lab {
         let events = self.kept.take();
         let shown = |event| match event {
             EventKind::Security { rule, subject, .. } => Some(format!("{rule} {subject}")),
-            EventKind::DataAccess {
-                operation: DataOperation::Write,
+            EventKind::MemoryAccess {
+                operation: MemoryOperation::Write,
                 namespace,
                 record: Some(_),
                 classification: Some(classification),

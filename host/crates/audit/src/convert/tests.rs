@@ -295,10 +295,10 @@ fn of_a_longer_way_through_agents_the_nearest_ones_are_named() {
 
 #[test]
 fn access_to_data_has_its_classification_and_no_value() {
-    let memory = converted(EventKind::DataAccess {
+    let memory = converted(EventKind::MemoryAccess {
         capability: Some(capability()),
         persona: Some(persona()),
-        operation: DataOperation::Write,
+        operation: MemoryOperation::Write,
         namespace: "notes".parse().unwrap(),
         record: Some("0123".to_owned()),
         classification: Some(Classification::Confidential),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use aral_contract::event::{AuthenticationMethod, DataOperation, LifecycleChange, SecretOperation};
+use aral_contract::event::{AuthenticationMethod, LifecycleChange, MemoryOperation, SecretOperation};
 use aral_contract::{Classification, Permission};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn the_words_of_the_schema_are_those_of_the_types() {
     words::<Permission>(&schema, "permission", Permission::ALL.len());
     words::<Classification>(&schema, "classification", Classification::ALL.len());
     words::<Severity>(&schema, "severity", 5);
-    words::<DataOperation>(&schema, "memory_operation", 4);
+    words::<MemoryOperation>(&schema, "memory_operation", 4);
     words::<SecretOperation>(&schema, "secret_operation", 4);
     words::<AuthenticationMethod>(&schema, "authentication_method", 7);
     words::<LifecycleChange>(&schema, "lifecycle_change", 5);

@@ -1,6 +1,6 @@
 //! What a use of a permission says, by a call or by the operator.
 
-use aral_contract::event::{DataOperation, SecretOperation};
+use aral_contract::event::{MemoryOperation, SecretOperation};
 use aral_contract::id::{Namespace, SecretName};
 use aral_contract::{CapabilityId, Classification, Permission, PersonaId};
 use schemars::JsonSchema;
@@ -48,7 +48,7 @@ pub struct MemoryAccess {
     pub persona: Option<PersonaId>,
     /// What was done.
     #[schemars(with = "shape::Operation")]
-    pub operation: DataOperation,
+    pub operation: MemoryOperation,
     /// In which namespace.
     #[schemars(with = "shape::Identifier")]
     pub namespace: Namespace,

@@ -729,7 +729,7 @@ async fn an_interface_that_is_not_granted_is_not_linked() {
     );
     let accesses = fixture.kept.accesses();
     assert!(
-        matches!(accesses.as_slice(), [EventKind::DataAccess { refused: Some(_), .. }]),
+        matches!(accesses.as_slice(), [EventKind::MemoryAccess { refused: Some(_), .. }]),
         "{accesses:?}"
     );
     fixture.permissions = json!({ "memory:read": { "namespaces": ["other"] } });

@@ -7,7 +7,7 @@ mod check;
 use std::sync::Arc;
 
 use aral_contract::Permission;
-use aral_contract::event::DataOperation;
+use aral_contract::event::MemoryOperation;
 use aral_contract::id::Namespace;
 use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::quote::quoted;
@@ -59,7 +59,7 @@ fn count_of(length: usize) -> u64 {
 async fn get(call: &Arc<CallRecord>, namespace: &str, name: String) -> Result<Option<Entry>, Error> {
     let namespace = readable(call, namespace)?;
     let name = check::name(name)?;
-    let step = Step::new(DataOperation::Read, Some(name.clone()));
+    let step = Step::new(MemoryOperation::Read, Some(name.clone()));
     let value_bytes_max = call.frame.grant.limits.memory_value_bytes;
     let asker = Arc::clone(call);
     let found = ask(call, &namespace, vec![step], move |store, namespace, steps| {
@@ -95,7 +95,7 @@ async fn list(
 ) -> Result<Page, Error> {
     let namespace = readable(call, namespace)?;
     let limit = check::page(&prefix, cursor.as_deref(), limit)?;
-    let step = Step::new(DataOperation::List, None);
+    let step = Step::new(MemoryOperation::List, None);
     let page = ask(call, &namespace, vec![step], move |store, namespace, steps| {
         let page = store.list(namespace, &prefix, cursor.as_deref(), limit)?;
         if let Some(step) = steps.first_mut() {
@@ -130,7 +130,7 @@ async fn delete(
     let (namespace, _quota) = writable(call, namespace)?;
     let name = check::name(name)?;
     let precondition = check::precondition(precondition);
-    let step = Step::new(DataOperation::Delete, Some(name.clone()));
+    let step = Step::new(MemoryOperation::Delete, Some(name.clone()));
     ask(call, &namespace, vec![step], move |store, namespace, steps| {
         let was = store.delete(namespace, &name, precondition)?;
         if let Some(step) = steps.first_mut() {
@@ -154,7 +154,7 @@ async fn batch(call: &Arc<CallRecord>, namespace: &str, operations: Vec<Operatio
     }
     let steps = operations.iter().map(|operation| match operation {
         record::Operation::Put(write) => step_of_write(write),
-        record::Operation::Delete { name, .. } => Step::new(DataOperation::Delete, Some(name.clone())),
+        record::Operation::Delete { name, .. } => Step::new(MemoryOperation::Delete, Some(name.clone())),
     });
     ask(call, &namespace, steps.collect(), move |store, namespace, steps| {
         let outcomes = store.apply(namespace, operations, &quota)?;
@@ -177,7 +177,7 @@ fn step_of_write(write: &record::Write) -> Step {
     Step {
         classification: Some(write.classification),
         amount: count_of(write.value.len()),
-        ..Step::new(DataOperation::Write, Some(write.name.clone()))
+        ..Step::new(MemoryOperation::Write, Some(write.name.clone()))
     }
 }
 

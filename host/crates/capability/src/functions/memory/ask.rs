@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::event::DataOperation;
+use aral_contract::event::MemoryOperation;
 use aral_contract::id::Namespace;
 use aral_contract::{Classification, EventKind, Permission};
 use aral_memory::{RecordName, RecordStore, StoreError};
@@ -22,7 +22,7 @@ const NO_STORE: &str = "this host has no memory store: add to aral.toml, [memory
 
 /// One step as it is recorded.
 pub(super) struct Step {
-    pub(super) operation: DataOperation,
+    pub(super) operation: MemoryOperation,
     /// None: a listing.
     pub(super) name: Option<RecordName>,
     /// Of the record as it is written, or as it was found.
@@ -32,7 +32,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(operation: DataOperation, name: Option<RecordName>) -> Self {
+    pub(super) fn new(operation: MemoryOperation, name: Option<RecordName>) -> Self {
         Self {
             operation,
             name,
@@ -43,8 +43,8 @@ impl Step {
 
     fn permission(&self) -> Permission {
         match self.operation {
-            DataOperation::Read | DataOperation::List => Permission::MemoryRead,
-            DataOperation::Write | DataOperation::Delete => Permission::MemoryWrite,
+            MemoryOperation::Read | MemoryOperation::List => Permission::MemoryRead,
+            MemoryOperation::Write | MemoryOperation::Delete => Permission::MemoryWrite,
         }
     }
 }
@@ -152,7 +152,7 @@ fn record(
         let record = store
             .zip(step.name.as_ref())
             .map(|(store, name)| store.tag(namespace, name));
-        call.event(EventKind::DataAccess {
+        call.event(EventKind::MemoryAccess {
             capability: Some(call.frame.grant.capability.clone()),
             persona: Some(call.frame.grant.persona.clone()),
             operation: step.operation,

@@ -19,7 +19,7 @@ use crate::trial::{self, Kept, Trial, told};
 
 /// An access as (operation, record, classification, amount, refused).
 type Access = (
-    DataOperation,
+    MemoryOperation,
     Option<String>,
     Option<Classification>,
     u64,
@@ -124,7 +124,7 @@ impl Fixture {
         let accesses = self.kept.accesses().into_iter();
         accesses
             .map(|kind| match kind {
-                EventKind::DataAccess {
+                EventKind::MemoryAccess {
                     capability,
                     persona,
                     operation,
@@ -195,12 +195,18 @@ async fn each_access_is_one_event_without_a_name() {
     assert_eq!(
         fixture.accesses(),
         [
-            (DataOperation::Write, tag("a"), confidential, 4, None),
-            (DataOperation::Read, tag("a"), confidential, 4, None),
-            (DataOperation::Read, tag("b"), None, 0, None),
-            (DataOperation::List, None, None, 1, None),
-            (DataOperation::Delete, tag("a"), confidential, 0, None),
-            (DataOperation::Write, tag("a"), confidential, 1, Some(absent.to_owned())),
+            (MemoryOperation::Write, tag("a"), confidential, 4, None),
+            (MemoryOperation::Read, tag("a"), confidential, 4, None),
+            (MemoryOperation::Read, tag("b"), None, 0, None),
+            (MemoryOperation::List, None, None, 1, None),
+            (MemoryOperation::Delete, tag("a"), confidential, 0, None),
+            (
+                MemoryOperation::Write,
+                tag("a"),
+                confidential,
+                1,
+                Some(absent.to_owned())
+            ),
         ]
     );
     assert_eq!(fixture.kept.host_calls(), [], "nothing is recorded twice");
@@ -378,7 +384,7 @@ async fn a_batch_is_done_as_a_whole_or_not_at_all() {
         .into_iter()
         .map(|one| (one.0, one.4.is_some()))
         .collect();
-    let (write, delete) = (DataOperation::Write, DataOperation::Delete);
+    let (write, delete) = (MemoryOperation::Write, MemoryOperation::Delete);
     assert_eq!(
         recorded,
         [
@@ -577,7 +583,7 @@ async fn what_is_more_sensitive_than_the_persona_is_cleared_for_is_neither_read_
     let (operation, _, classification, _, refused) = less.accesses().remove(0);
     assert_eq!(
         (operation, classification, refused.as_deref()),
-        (DataOperation::Read, Some(Classification::Confidential), Some(reason))
+        (MemoryOperation::Read, Some(Classification::Confidential), Some(reason))
     );
     assert_eq!(less.kept.host_calls().len(), 2, "both writes are on the record");
 }
