@@ -169,6 +169,12 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             &["invalid"],
         ),
         (
+            "everybody for a proxy",
+            Box::new(|config| config["serve"]["trusted_proxies"] = json!(["0.0.0.0/0"])),
+            2,
+            &["everybody is a trusted proxy", "trusted_proxies = [\"10.0.0.0/8\"]"],
+        ),
+        (
             "a limit that is none",
             Box::new(|config| config["serve"]["limits"] = json!({ "header_bytes_max": 1 })),
             2,

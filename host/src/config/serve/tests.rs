@@ -277,6 +277,33 @@ fn a_caller_without_a_way_to_call_is_known() {
 }
 
 #[test]
+fn trusted_proxies_are_some_networks_and_not_all() {
+    let proxies = |network: &str| format!("[serve]\ntrusted_proxies = [\"10.0.0.0/8\", \"{network}\"]\n");
+    assert_ne!(
+        serve(&proxies("fd00::/8")).trusted_proxies,
+        serve(&proxies("fd00::/9")).trusted_proxies
+    );
+    for (network, message, line) in [
+        (
+            "0.0.0.0/0",
+            "with `0.0.0.0/0` everybody is a trusted proxy",
+            "[\"10.0.0.0/8\"]",
+        ),
+        ("::/0", "with `::/0` everybody is a trusted proxy", "[\"10.0.0.0/8\"]"),
+        (
+            "::ffff:192.0.2.0/120",
+            "`::ffff:192.0.2.0/120` is a network of IPv4 in the form of IPv6",
+            "[\"192.0.2.0/24\"]",
+        ),
+    ] {
+        let failure = refused(&proxies(network));
+        assert!(failure.message.contains(message), "{failure}");
+        let line = format!("write trusted_proxies = {line}");
+        assert!(failure.message.contains(&line), "{failure}");
+    }
+}
+
+#[test]
 fn no_address_is_listened_on_twice() {
     let listener = |address: &str| format!("[[serve.listener]]\naddress = \"{address}\"\n");
     let admin = |address: &str| format!("[serve.admin]\naddress = \"{address}\"\n");

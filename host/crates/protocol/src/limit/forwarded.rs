@@ -5,7 +5,7 @@
 //! the one before it is an address of a trusted proxy. The first address that is none is the caller; whatever stands left of
 //! it the caller may have made up.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, header};
@@ -16,10 +16,63 @@ use crate::door::{Door, Peer};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// How much of a mapped address of IPv6 says that it is one of IPv4, in bits.
+const MAPPED_BITS: u8 = 96;
+
 /// The proxies that are trusted: networks, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<IpNet>")]
 pub struct Proxies(Vec<IpNet>);
+
+/// Why a network is not taken for one of proxies.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxiesError {
+    /// Whoever calls would be a proxy.
+    #[error(
+        "with `{0}` everybody is a trusted proxy, and each caller says itself where it comes from: write the networks of your \
+         proxies alone, trusted_proxies = [\"10.0.0.0/8\"]"
+    )]
+    Everybody(IpNet),
+    /// A line that would trust nobody.
+    #[error(
+        "`{network}` is a network of IPv4 in the form of IPv6, and addresses of IPv4 are compared as such: write \
+         trusted_proxies = [\"{address}/{prefix}\"]"
+    )]
+    Mapped {
+        /// What was written.
+        network: IpNet,
+        /// The address in it.
+        address: Ipv4Addr,
+        /// How many bits of that count.
+        prefix: u8,
+    },
+}
+
+impl TryFrom<Vec<IpNet>> for Proxies {
+    type Error = ProxiesError;
+
+    fn try_from(networks: Vec<IpNet>) -> Result<Self, ProxiesError> {
+        networks.iter().try_for_each(check)?;
+        Ok(Self(networks))
+    }
+}
+
+fn check(network: &IpNet) -> Result<(), ProxiesError> {
+    let mapped = match network {
+        IpNet::V4(_) => None,
+        IpNet::V6(network) => network.addr().to_ipv4_mapped(),
+    };
+    let ignored = if mapped.is_some() { MAPPED_BITS } else { 0 };
+    match (network.prefix_len().saturating_sub(ignored), mapped) {
+        (0, _) => Err(ProxiesError::Everybody(*network)),
+        (_, None) => Ok(()),
+        (prefix, Some(address)) => Err(ProxiesError::Mapped {
+            network: *network,
+            address,
+            prefix,
+        }),
+    }
+}
 
 impl Proxies {
     /// Whether this is one of them. An address of IPv4 must be written as such.
@@ -114,12 +167,37 @@ mod tests {
 
     fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
         let networks = ["10.0.0.0/8", "fd00::/8"];
-        let proxies = Proxies(networks.iter().map(|network| network.parse().unwrap()).collect());
+        let networks: Vec<IpNet> = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let proxies = Proxies::try_from(networks).unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn networks_of_everybody_and_of_nobody_are_no_proxies() {
+        let taken = |network: &str| {
+            let network: IpNet = network.parse().unwrap();
+            Proxies::try_from(vec![network]).map_err(|error| error.to_string())
+        };
+        for good in ["10.0.0.0/8", "0.0.0.0/1", "192.0.2.1/32", "fd00::/8", "::1/128"] {
+            assert!(taken(good).is_ok(), "{good}");
+        }
+        for everybody in [
+            "0.0.0.0/0",
+            "10.0.0.0/0",
+            "::/0",
+            "::ffff:0.0.0.0/96",
+            "::ffff:10.0.0.0/90",
+        ] {
+            let said = taken(everybody).unwrap_err();
+            assert!(said.contains(&format!("with `{everybody}` everybody")), "{said}");
+        }
+        let said = taken("::ffff:10.0.0.0/104").unwrap_err();
+        assert!(said.contains("`::ffff:10.0.0.0/104`"), "{said}");
+        assert!(said.ends_with("write trusted_proxies = [\"10.0.0.0/8\"]"), "{said}");
     }
 
     #[test]
