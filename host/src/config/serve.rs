@@ -17,8 +17,8 @@ use aral_contract::Digest;
 use aral_contract::document::PublicKey;
 use aral_contract::id::CallerName;
 use aral_protocol::{
-    AdminOptions, Bounds, BoundsRequest, CertificateName, ClientAuth, ClientOptions, HostName, ListenerOptions, Origin,
-    Proxies, Rates, Resource, SignatureRule, TlsOptions,
+    AdminOptions, Bounds, BoundsRequest, CertificateName, ClientAuth, ClientOptions, ForwardedField, HostName,
+    ListenerOptions, Origin, Proxies, Rates, Resource, SignatureRule, TlsOptions,
 };
 use aral_runtime::files;
 use aral_runtime::outbound::Outbound;
@@ -57,7 +57,7 @@ pub struct ServeConfig {
     pub rates: Rates,
     /// Where that is counted for several servers together; none: each counts for itself.
     pub redis: Option<RedisConfig>,
-    /// Proxies that are believed when they say for whom they ask.
+    /// Proxies that are believed when they say for whom they ask, and where they say it.
     pub trusted_proxies: Proxies,
 }
 
@@ -111,6 +111,7 @@ pub(super) struct RawServe {
     admin: RawAdmin,
     rates: RawRates,
     trusted_proxies: Proxies,
+    forwarded: Option<ForwardedField>,
 }
 
 /// `[serve.admin]`
@@ -220,7 +221,7 @@ pub(super) fn resolve(
         },
         rates,
         redis,
-        trusted_proxies: raw.trusted_proxies,
+        trusted_proxies: raw.trusted_proxies.writing(raw.forwarded),
     })
 }
 

@@ -564,6 +564,46 @@ fn only_a_trusted_proxy_is_believed_about_an_address() {
 }
 
 #[test]
+fn a_field_that_the_proxy_does_not_write_makes_nobody_somebody_else() {
+    // Three callers or one, as each of the fields says it.
+    let three = |prefix: &str| [1, 2, 3].map(|number| format!("{prefix}192.0.2.{number}"));
+    let one = |prefix: &str| [0; 3].map(|_| format!("{prefix}192.0.2.1"));
+    let (many_listed, one_listed) = (three(""), one(""));
+    let (many_forwarded, one_forwarded) = (three("for="), one("for="));
+    let through = |field: Option<&str>, listed: &[String; 3], forwarded: &[String; 3]| -> Vec<u16> {
+        let desk = limited(json!({ "address": { "per_minute": 1, "burst": 1 } }), |config| {
+            config["serve"]["trusted_proxies"] = json!(["127.0.0.0/8"]);
+            if let Some(field) = field {
+                config["serve"]["forwarded"] = json!(field);
+            }
+        });
+        let server = Server::start(&desk);
+        let fields = listed.iter().zip(forwarded);
+        let ask = |(listed, forwarded): (&String, &String)| {
+            list(&server, &[("X-Forwarded-For", listed), ("Forwarded", forwarded)]).status
+        };
+        fields.map(ask).collect()
+    };
+    for (field, many_in_listed, many_in_forwarded) in [
+        (Some("x-forwarded-for"), [200_u16; 3], [200_u16, 429, 429]),
+        (Some("forwarded"), [200, 429, 429], [200; 3]),
+        // Where nobody says which one it is, the proxy asks whenever they disagree.
+        (None, [200, 200, 429], [200, 200, 429]),
+    ] {
+        assert_eq!(
+            through(field, &many_listed, &one_forwarded),
+            many_in_listed,
+            "{field:?}"
+        );
+        assert_eq!(
+            through(field, &one_listed, &many_forwarded),
+            many_in_forwarded,
+            "{field:?}"
+        );
+    }
+}
+
+#[test]
 fn keys_max() {
     let through = |rates: Value| -> Vec<u16> {
         let desk = limited(rates, |config| {

@@ -53,7 +53,7 @@ pub use bind_error::{BindError, Lack};
 pub use bounds::{Bounds, BoundsRequest, OutOfRange};
 pub use caller::{Caller, Callers, CallersError, SignatureRule};
 pub use health::{Check, Health};
-pub use limit::{Proxies, Rates, RedisOptions};
+pub use limit::{ForwardedField, Proxies, Rates, RedisOptions};
 pub use listener::{HostName, ListenerOptions, Origin};
 pub use mcp::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 pub use openapi::openapi;

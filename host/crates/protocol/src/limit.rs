@@ -30,7 +30,7 @@ use tracing::Instrument as _;
 pub(crate) use admit::{callers, strangers};
 pub(crate) use fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use forwarded::forwarded;
-pub use forwarded::{Proxies, ProxiesError};
+pub use forwarded::{ForwardedField, Proxies, ProxiesError};
 pub use rate::{Rate, RateError, RateRequest};
 pub use rates::{KEYS_MAX_DEFAULT, Limit, Rates};
 pub(crate) use reservation::Reservation;

@@ -304,6 +304,22 @@ fn trusted_proxies_are_some_networks_and_not_all() {
 }
 
 #[test]
+fn the_field_that_proxies_write_is_one_of_two_or_not_said() {
+    let proxies = |line: &str| format!("[serve]\ntrusted_proxies = [\"10.0.0.0/8\"]\n{line}\n");
+    let unsaid = serve(&proxies("")).trusted_proxies;
+    for (word, field) in [
+        ("forwarded", ForwardedField::Forwarded),
+        ("x-forwarded-for", ForwardedField::XForwardedFor),
+    ] {
+        let said = serve(&proxies(&format!("forwarded = \"{word}\""))).trusted_proxies;
+        assert_ne!(said, unsaid, "{word}");
+        assert_eq!(said, unsaid.clone().writing(Some(field)), "{word}");
+    }
+    let failure = refused(&proxies("forwarded = \"x-real-ip\""));
+    assert!(failure.message.contains("unknown variant `x-real-ip`"), "{failure}");
+}
+
+#[test]
 fn no_address_is_listened_on_twice() {
     let listener = |address: &str| format!("[[serve.listener]]\naddress = \"{address}\"\n");
     let admin = |address: &str| format!("[serve.admin]\naddress = \"{address}\"\n");

@@ -22,7 +22,21 @@ const MAPPED_BITS: u8 = 96;
 /// The proxies that are trusted: networks, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<IpNet>")]
-pub struct Proxies(Vec<IpNet>);
+pub struct Proxies {
+    networks: Vec<IpNet>,
+    /// What they write; none: nobody says which of the fields it is.
+    field: Option<ForwardedField>,
+}
+
+/// A field in which proxies say for whom they ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedField {
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+}
 
 /// Why a network is not taken for one of proxies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +67,7 @@ impl TryFrom<Vec<IpNet>> for Proxies {
 
     fn try_from(networks: Vec<IpNet>) -> Result<Self, ProxiesError> {
         networks.iter().try_for_each(check)?;
-        Ok(Self(networks))
+        Ok(Self { networks, field: None })
     }
 }
 
@@ -75,9 +89,15 @@ fn check(network: &IpNet) -> Result<(), ProxiesError> {
 }
 
 impl Proxies {
+    /// The same ones, which write this field; none: nobody says which one it is.
+    #[must_use]
+    pub fn writing(self, field: Option<ForwardedField>) -> Self {
+        Self { field, ..self }
+    }
+
     /// Whether this is one of them. An address of IPv4 must be written as such.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
     }
 
     /// Who asks, given who connected.
@@ -86,14 +106,19 @@ impl Proxies {
         if !self.trusts(peer) {
             return peer;
         }
-        let forwarded = self.walk(peer, headers, &header::FORWARDED, forwarded_for);
-        let listed = self.walk(peer, headers, &X_FORWARDED_FOR, address_of);
-        match (forwarded, listed) {
-            (Some(one), Some(other)) if one == other => one,
-            // A proxy writes one of them and hands the other one on: which is which cannot be told.
-            (Some(_), Some(_)) | (None, None) => peer,
-            (Some(one), None) | (None, Some(one)) => one,
-        }
+        let forwarded = || self.walk(peer, headers, &header::FORWARDED, forwarded_for);
+        let listed = || self.walk(peer, headers, &X_FORWARDED_FOR, address_of);
+        let client = match self.field {
+            // The other one may be as the caller wrote it.
+            Some(ForwardedField::Forwarded) => forwarded(),
+            Some(ForwardedField::XForwardedFor) => listed(),
+            None => match (forwarded(), listed()) {
+                // A proxy writes one of them and hands the other one on: which is which cannot be told.
+                (Some(one), Some(other)) => (one == other).then_some(one),
+                (one, other) => one.or(other),
+            },
+        };
+        client.unwrap_or(peer)
     }
 
     /// None: there is no such field.
@@ -166,9 +191,14 @@ mod tests {
     use super::*;
 
     fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
+        through(None, peer, fields)
+    }
+
+    /// The same through proxies that write this field.
+    fn through(field: Option<ForwardedField>, peer: &str, fields: &[(&'static str, &str)]) -> String {
         let networks = ["10.0.0.0/8", "fd00::/8"];
         let networks: Vec<IpNet> = networks.iter().map(|network| network.parse().unwrap()).collect();
-        let proxies = Proxies::try_from(networks).unwrap();
+        let proxies = Proxies::try_from(networks).unwrap().writing(field);
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
@@ -270,5 +300,19 @@ mod tests {
         let both = |forwarded, listed| client("10.0.0.1", &[("forwarded", forwarded), ("x-forwarded-for", listed)]);
         assert_eq!(both("for=203.0.113.1", "203.0.113.1"), "203.0.113.1");
         assert_eq!(both("for=198.51.100.7", "203.0.113.1"), "10.0.0.1");
+    }
+
+    #[test]
+    fn of_proxies_that_write_one_field_the_other_one_says_nothing() {
+        let (forwarded, listed) = (ForwardedField::Forwarded, ForwardedField::XForwardedFor);
+        let through = |field, fields: &[(&'static str, &str)]| through(Some(field), "10.0.0.1", fields);
+        let both = [("forwarded", "for=198.51.100.7"), ("x-forwarded-for", "203.0.113.1")];
+        assert_eq!(through(forwarded, &both), "198.51.100.7");
+        assert_eq!(through(listed, &both), "203.0.113.1");
+        let unreadable = [("forwarded", "for=x"), ("x-forwarded-for", "203.0.113.1")];
+        assert_eq!(through(listed, &unreadable), "203.0.113.1");
+        assert_eq!(through(forwarded, &unreadable), "10.0.0.1");
+        assert_eq!(through(listed, &both[..1]), "10.0.0.1", "it is not there");
+        assert_eq!(through(forwarded, &both[1..]), "10.0.0.1", "it is not there");
     }
 }
