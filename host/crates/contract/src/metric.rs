@@ -112,7 +112,7 @@ metrics! {
     AUDIT_SINK_STOPPED = "aral_audit_sink_stopped", Gauge, Count, ["sink"], "1: a copy of the log does not go on any more, because what comes next in the log is damaged or gone.";
     AUTHENTICATION_FAILURES = "aral_authentication_failures_total", Counter, Count, ["method"], "Requests whose sender was not believed, and handshakes in which a certificate was refused.";
     RATE_LIMITED = "aral_rate_limited_total", Counter, Count, ["limit"], "Requests that a limit of the server refused.";
-    RATES_KEYS = "aral_rates_keys", Gauge, Count, ["table"], "Keys whose use the limits of the server remember: of strangers, of what asks nobody who they are, and of callers.";
+    RATES_KEYS = "aral_rates_keys", Gauge, Count, ["table"], "Keys whose use the limits of the server remember: of strangers, of handshakes, of what asks nobody who they are, and of callers.";
     RATES_KEYS_MAX = "aral_rates_keys_max", Gauge, Count, [], "Keys that each of these tables may remember: `keys_max` of the section serve.rates.";
     RATES_REDIS_UP = "aral_rates_redis_up", Gauge, Count, [], "1: the Redis that keeps the limits of several servers answers; 0: it does not, and nobody waits for it.";
     HTTP_REQUESTS = "aral_http_requests_total", Counter, Count, ["method", "route", "status"], "Requests that were answered, by the template of their address.";

@@ -26,9 +26,10 @@ use tower::Service as _;
 use crate::accept::Stop;
 use crate::admin;
 use crate::bounds::{self, Bounds};
+use crate::door::Door;
 use crate::pace::{Pace, Paced};
 use crate::problem::Problem;
-use crate::stage::{Current, Stage};
+use crate::stage::Current;
 use crate::tally;
 use crate::tls::ClientCertificate;
 use crate::unsent::{Unsent, Weight};
@@ -186,10 +187,10 @@ impl Answers {
         }
     }
 
-    /// What the configuration of the moment comes to; none: no configuration changes what answers.
-    pub(crate) fn stage(&self) -> Option<Arc<Stage>> {
+    /// The listener as the configuration of the moment has it; none: no configuration changes what answers.
+    pub(crate) fn door(&self) -> Option<Arc<Door>> {
         match self {
-            Self::Listener { current, .. } => Some(current.stage()),
+            Self::Listener { current, index, .. } => current.stage().doors.get(*index).cloned(),
             Self::Management(_) => None,
         }
     }

@@ -1,8 +1,8 @@
 //! Limits on how often somebody may ask, in whatever time: GCRA, for which each unit is given back at a fixed interval. What
 //! is counted, in which order and in which of the two places is said here; who asks and what they are answered is not.
 //!
-//! Strangers are counted by this process alone, before anybody looks at who they are: no flood reaches a network or another
-//! table than theirs. Callers are counted in one step for all their limits, here or in Redis.
+//! Strangers are counted by this process alone, before anybody looks at who they are, in a handshake or in a request: no flood
+//! reaches a network or another table than theirs. Callers are counted in one step for all their limits, here or in Redis.
 
 mod admit;
 mod charge;
@@ -27,7 +27,7 @@ use aral_contract::id::{CallerName, PersonaId, TierName};
 use aral_contract::{AuditSink, CapabilityId, Clock};
 use tracing::Instrument as _;
 
-pub(crate) use admit::{callers, strangers};
+pub(crate) use admit::{callers, guessed, handshake, strangers};
 pub(crate) use fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use forwarded::forwarded;
 pub use forwarded::{ForwardedField, Proxies, ProxiesError};
@@ -46,6 +46,8 @@ use shared::{Down, Recorder, Shared};
 pub(crate) struct Limits {
     rates: Rates,
     strangers: Arc<Local>,
+    /// Handshakes of TLS, by address.
+    handshakes: Arc<Local>,
     /// What asks nobody who they are, by address.
     public: Arc<Local>,
     callers: Arc<Local>,
@@ -118,6 +120,7 @@ impl Limits {
         Ok(Self {
             rates,
             strangers: Arc::new(Local::new("strangers", keys_max, Arc::clone(clock))),
+            handshakes: Arc::new(Local::new("handshakes", keys_max, Arc::clone(clock))),
             public: Arc::new(Local::new("public", keys_max, Arc::clone(clock))),
             callers: Arc::new(Local::new("callers", keys_max, Arc::clone(clock))),
             shared,
@@ -131,6 +134,7 @@ impl Limits {
         Self {
             rates,
             strangers: Arc::clone(&self.strangers),
+            handshakes: Arc::clone(&self.handshakes),
             public: Arc::clone(&self.public),
             callers: Arc::clone(&self.callers),
             shared: self.shared.clone(),
@@ -142,6 +146,7 @@ impl Limits {
     pub(crate) fn rebound(&self) {
         let keys_max = crate::bounds::size(self.rates.keys_max);
         self.strangers.resize(keys_max);
+        self.handshakes.resize(keys_max);
         self.public.resize(keys_max);
         self.callers.resize(keys_max);
     }
@@ -177,6 +182,18 @@ impl Limits {
                 rate: self.rates.address,
                 ns: 0,
             })),
+        }
+    }
+
+    /// A handshake with this address, of which there may be as many as requests, and which uses up none of those. Where it shows who
+    /// comes, there is none with an address that showed too many wrong credentials.
+    fn shake(&self, address: IpAddr, shows_who: bool) -> Result<(), Refused> {
+        if shows_who {
+            self.strangers.look(&self.failure(address))?;
+        }
+        match self.handshakes.take(&[self.address(address)]) {
+            Verdict::Refused(refused) => Err(refused),
+            Verdict::Passed(_) => Ok(()),
         }
     }
 

@@ -1,11 +1,12 @@
-//! The handshake before the first request: bounded in time, recorded where a certificate was refused, and the choice of the
-//! protocol that was agreed on in it.
+//! The handshake before the first request: bounded in time and for each address, recorded where a certificate was refused, and
+//! the choice of the protocol that was agreed on in it.
 
 use std::io;
 use std::sync::Arc;
 
 use aral_contract::event::AuthenticationMethod;
 use aral_runtime::entropy;
+use rustls::CertificateError;
 use tokio::net::TcpStream;
 
 use crate::accept::Stop;
@@ -13,10 +14,15 @@ use crate::bounds;
 use crate::connection::{self, Answers};
 use crate::door::{Peer, Said};
 use crate::http2;
+use crate::limit;
 use crate::tls::Tls;
 
-/// Serves what comes out of a handshake, if one does in time.
+/// Serves what comes out of a handshake, if one may begin and ends in time.
 pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers: Answers, mut stop: Stop) {
+    let asks = tls.asks_for_certificates();
+    if answers.door().is_some_and(|door| !limit::handshake(&door, peer, asks)) {
+        return tracing::debug!(peer = %peer.0, "too many handshakes or refused credentials of its address");
+    }
     // What waits for its next request for long keeps no memory for what it does not do: each of these has its own.
     let handshake = Box::pin(tls.accept(stream));
     let handshake = tokio::time::timeout(bounds::ms(answers.bounds().handshake_ms), handshake);
@@ -48,13 +54,34 @@ fn refused(answers: &Answers, peer: Peer, error: &io::Error) {
                 user: None,
                 agent: None,
             };
-            if let Some(stage) = answers.stage() {
-                let reason = Some(error.to_string());
-                stage
-                    .shared
-                    .record_authentication(entropy::trace_id(), peer, said, reason);
+            if let Some(door) = answers.door() {
+                let (trace, shared) = (entropy::trace_id(), &door.shared);
+                shared.record_authentication(trace, peer, said, Some(error.to_string()));
+                // Nobody behind a proxy is kept out for what another one behind it shows.
+                if may_be_guess(error) && !shared.proxies.trusts(peer.address()) {
+                    limit::guessed(&door, trace, peer);
+                }
             }
         }
         Some(_) | None => tracing::debug!(peer = %peer.0, %error, "a handshake failed"),
     }
+}
+
+/// Whether somebody may have made up what they showed. That it is over, or was revoked, is what clients find out by showing it; and
+/// a list that is over, or not there, is none of their doing.
+fn may_be_guess(error: &rustls::Error) -> bool {
+    !matches!(
+        error,
+        rustls::Error::NoCertificatesPresented
+            | rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. }
+                    | CertificateError::Revoked
+                    | CertificateError::UnknownRevocationStatus
+                    | CertificateError::ExpiredRevocationList
+                    | CertificateError::ExpiredRevocationListContext { .. }
+            )
+    )
 }

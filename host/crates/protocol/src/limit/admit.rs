@@ -1,4 +1,4 @@
-//! The limits as steps of a request: strangers before anybody looks at who they are, callers behind that.
+//! The limits as steps of a connection and of a request: strangers before anybody looks at who they are, callers behind that.
 
 use std::sync::Arc;
 
@@ -24,6 +24,28 @@ use crate::problem::Problem;
 /// The security event of an address whose credentials are not looked at any more.
 const FAILURES: &str = "rates.failures";
 
+/// Before a handshake: the limit of the address, and where the listener asks for certificates, of credentials of it that were
+/// refused. Whether it may begin. What a trusted proxy hands on comes from many, whose addresses nobody knows yet.
+pub(crate) fn handshake(door: &Door, peer: Peer, asks_for_certificates: bool) -> bool {
+    let (shared, address) = (&door.shared, peer.address());
+    if shared.proxies.trusts(address) {
+        return true;
+    }
+    let refused = shared.limits.shake(address, asks_for_certificates).err();
+    if let Some(refused) = &refused {
+        meters::rate_limited(refused.level.limit.as_str());
+    }
+    refused.is_none()
+}
+
+/// A credential of an address was refused, which may have been a guess.
+pub(crate) fn guessed(door: &Door, trace: TraceId, peer: Peer) {
+    if door.shared.limits.failed(peer.address()) {
+        let listener = door.listener.address.to_string();
+        door.shared.record_security(Some(trace), peer, FAILURES, listener);
+    }
+}
+
 /// Before authentication: the limit of the address, and of credentials of it that were refused. `answering` is what is behind it.
 pub(crate) async fn strangers(
     door: &Door,
@@ -32,16 +54,13 @@ pub(crate) async fn strangers(
     answering: impl Future<Output = Response>,
 ) -> Response {
     let limits = &door.shared.limits;
-    let address = peer.address();
-    let mut response = match limits.enter(address) {
+    let mut response = match limits.enter(peer.address()) {
         Err(refused) => problem(&refused, &limits.line(refused.level.limit, None)),
         Ok(level) => {
             let mut response = answering.await;
             // Who showed none is not counted: a page could keep all others of this machine out, and guesses nothing.
-            let guessed = response.extensions_mut().remove::<Guessed>().is_some();
-            if guessed && limits.failed(address) {
-                let listener = door.listener.address.to_string();
-                door.shared.record_security(Some(trace), peer, FAILURES, listener);
+            if response.extensions_mut().remove::<Guessed>().is_some() {
+                guessed(door, trace, peer);
             }
             Told::passed(&[level]).with(&mut response);
             response

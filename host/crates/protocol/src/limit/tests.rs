@@ -184,6 +184,26 @@ fn an_address_that_shows_wrong_credentials_is_not_looked_at_any_more() {
 }
 
 #[test]
+fn handshakes_are_limited_for_each_address_and_beside_its_requests() {
+    let (limits, clock) = limits(|rates| {
+        rates.address = FEW;
+        rates.failures = FEW;
+    });
+    let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    assert_eq!((0..10).filter(|_| limits.shake(one, false).is_ok()).count(), 3);
+    assert_eq!(limits.shake(one, false).unwrap_err().level.limit, Limit::Address);
+    assert!(limits.enter(one).is_ok(), "requests of the address are not concerned");
+    assert!(limits.shake(other, true).is_ok());
+    for _ in 0..3 {
+        limits.failed(other);
+    }
+    assert_eq!(limits.shake(other, true).unwrap_err().level.limit, Limit::Failures);
+    assert!(limits.shake(other, false).is_ok(), "nobody shows there who they are");
+    clock.pass(Duration::from_mins(1));
+    assert!(limits.shake(one, true).is_ok() && limits.shake(other, true).is_ok());
+}
+
+#[test]
 fn what_asks_nobody_is_limited_for_each_address_and_beside_everything_else() {
     let (limits, clock) = limits(|rates| rates.address = FEW);
     let (one, other) = ("192.0.2.1".parse().unwrap(), "2001:db8:1:2::1".parse().unwrap());

@@ -9,6 +9,7 @@ mod clients;
 mod files;
 mod handshake;
 mod http2;
+mod limits;
 mod peer;
 mod renewal;
 mod time;

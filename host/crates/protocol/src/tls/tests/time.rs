@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use aral_contract::{Clock, EventKind};
+use aral_runtime::SystemClock;
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 
 use super::authority::{Authority, ocsp};
@@ -13,30 +14,36 @@ use crate::Bounds;
 use crate::tests::{Fixture, start_at};
 use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
 
-/// What a test sets, in the past: whoever connects looks at the clock of this machine.
+/// The day that a test sets, in the past: whoever connects looks at the clock of this machine. Limits are given back as time passes.
 #[derive(Debug)]
-struct Hand(AtomicI64);
+struct Hand {
+    second: AtomicI64,
+    elapsed: SystemClock,
+}
 
 impl Hand {
     fn at(time: &str) -> Arc<Self> {
-        let hand = Self(AtomicI64::new(0));
+        let hand = Self {
+            second: AtomicI64::new(0),
+            elapsed: SystemClock::new(),
+        };
         hand.set(time);
         Arc::new(hand)
     }
 
     fn set(&self, time: &str) {
         let time: jiff::Timestamp = time.parse().unwrap();
-        self.0.store(time.as_second(), Ordering::Relaxed);
+        self.second.store(time.as_second(), Ordering::Relaxed);
     }
 }
 
 impl Clock for Hand {
     fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
+        jiff::Timestamp::from_second(self.second.load(Ordering::Relaxed)).unwrap()
     }
 
     fn elapsed(&self) -> Duration {
-        Duration::ZERO
+        self.elapsed.elapsed()
     }
 }
 
