@@ -316,6 +316,7 @@ fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
         session,
         keys: config.keys,
         certificates: config.certificates,
+        client_ca_files: config.client_ca_files,
         signature: config.signature,
     };
     Callers::new(opened.into_iter().map(caller).collect()).map_err(|error| {

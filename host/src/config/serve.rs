@@ -95,6 +95,8 @@ pub struct CallerConfig {
     pub keys: Vec<Digest>,
     /// Names of the certificates that it shows.
     pub certificates: Vec<CertificateName>,
+    /// The files of authorities whose word these names are; empty: of all listeners.
+    pub client_ca_files: Vec<PathBuf>,
     /// How it signs its requests; none: it does not.
     pub signature: Option<SignatureRule>,
 }
@@ -163,6 +165,8 @@ struct RawCaller {
     keys: RawKeys,
     #[serde(default)]
     certificates: Vec<CertificateName>,
+    #[serde(default)]
+    client_ca_files: Vec<PathBuf>,
     signature: Option<RawSignature>,
     #[serde(default)]
     signature_keys: Vec<PathBuf>,
@@ -267,11 +271,15 @@ fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Caller
         (None, false) => return Err(ServeConfigError::NoSignature(raw.name).into()),
         (Some(_), true) => return Err(ServeConfigError::NoSignatureKeys(raw.name).into()),
     };
+    if raw.certificates.is_empty() && !raw.client_ca_files.is_empty() {
+        return Err(ServeConfigError::NoCertificates(raw.name).into());
+    }
     Ok(CallerConfig {
         persona: beside(raw.persona),
         keys: raw.keys.resolve(|| format!("[[serve.caller]] `{}`", raw.name))?,
         name: raw.name,
         certificates: raw.certificates,
+        client_ca_files: raw.client_ca_files.into_iter().map(beside).collect(),
         signature,
     })
 }

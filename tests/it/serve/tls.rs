@@ -245,6 +245,53 @@ fn calls_over_tls_are_those_of_the_key_or_the_certificate() {
 }
 
 #[test]
+fn where_listeners_believe_several_authorities_a_caller_says_whose_word_its_names_are() {
+    let (authority, partner) = (Authority::new(), Authority::new());
+    let caller = |config: &mut Value, files: Value| config["serve"]["caller"][0]["client_ca_files"] = files;
+    let two = |files: Value| {
+        let desk = secured(&authority, |config| {
+            tls(config)["client_ca_file"] = json!("clients.pem");
+            let mut other = config["serve"]["listener"][0].clone();
+            other["tls"]["client_ca_file"] = json!("partner.pem");
+            let listeners = config["serve"]["listener"].as_array_mut();
+            listeners.expect("a list").push(other);
+            config["serve"]["caller"][0]["certificates"] = json!([format!("uri:{NAME}")]);
+            caller(config, files);
+        });
+        desk.write("partner.pem", partner.pem().as_bytes());
+        desk.private("partner.pem");
+        desk
+    };
+    let nobody_says = [
+        "the caller `tester` goes by `uri:spiffe://example/agent`",
+        "partner.pem`",
+        "[[serve.caller]] `tester`: client_ca_files = [",
+    ];
+    two(json!([]))
+        .aral(&["serve"])
+        .assert("nobody says whose", 2, &nobody_says);
+    two(json!(["none.pem"])).aral(&["serve"]).assert(
+        "authorities of no listener",
+        2,
+        &["none.pem` among its client_ca_files", "client_ca_file = "],
+    );
+    let desk = two(json!(["clients.pem"]));
+    let server = Server::start(&desk);
+    let named = authority.client_named(NAME);
+    let call = || {
+        named
+            .invoke(server.address(), ECHO, &[], "1")
+            .expect("an answer")
+            .status
+    };
+    assert_eq!(call(), 200);
+    desk.configure_more(|config| caller(config, json!([])));
+    desk.aral(&["reload"])
+        .assert("nobody says whose any more", 2, &nobody_says);
+    assert_eq!(call(), 200, "and nothing has changed");
+}
+
+#[test]
 fn nobody_comes_in_without_a_certificate_unless_the_file_says_so() {
     let authority = Authority::new();
     let key = format!("Bearer {KEY}");

@@ -354,7 +354,9 @@ fn with_certificate(door: &Door, tls: &Tls, certificate: &ClientCertificate) -> 
         last: true,
         ..Stranger::new(method, "a certificate that is not valid any more")
     })?;
-    match door.shared.callers.with_certificate(names).as_slice() {
+    let authorities = door.listener.client_ca_file();
+    let callers = authorities.map(|file| door.shared.callers.with_certificate(names, file));
+    match callers.unwrap_or_default().as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(Known {
             caller: Arc::clone(one),

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use aral_contract::id::CallerName;
 
-use crate::tls::TlsError;
+use crate::tls::{CertificateName, TlsError};
 
 /// Why a server does not start, or does not take another configuration.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,27 @@ pub enum BindError {
         address: SocketAddr,
         /// Who.
         name: CallerName,
+    },
+    /// A name in certificates that more authorities could give than somebody may have meant.
+    #[error(
+        "the caller `{caller}` goes by `{certificate}`, which each authority that a listener believes can write into a certificate: those of {}",
+        paths(.files)
+    )]
+    Authorities {
+        /// Who.
+        caller: CallerName,
+        /// By which name.
+        certificate: CertificateName,
+        /// The authorities.
+        files: Vec<PathBuf>,
+    },
+    /// Authorities that are believed nowhere.
+    #[error("the caller `{caller}` has `{}` among its client_ca_files, and no listener has that client_ca_file", .file.display())]
+    NoAuthority {
+        /// Who.
+        caller: CallerName,
+        /// Whose.
+        file: PathBuf,
     },
     /// A listener holds a place for its next connection: of fewer places than listeners, one of them would have none for ever.
     #[error(
@@ -78,6 +100,18 @@ impl BindError {
             Self::Tls { source, .. } => Some(source.hint()),
             Self::NoCaller { name, .. } => Some(format!(
                 "aral.toml, [[serve.caller]]: name = \"{name}\" and persona = \"persona.json\""
+            )),
+            Self::Authorities { caller, files, .. } => {
+                let file = files.first().map(|file| file.display().to_string());
+                Some(format!(
+                    "aral.toml, [[serve.caller]] `{caller}`: client_ca_files = [\"{}\"], the files of those who may name it; or name \
+                     its certificates by `sha256:` alone",
+                    file.unwrap_or_default()
+                ))
+            }
+            Self::NoAuthority { file, .. } => Some(format!(
+                "aral.toml, [serve.listener.tls]: client_ca_file = \"{}\"; or take it out of client_ca_files",
+                file.display()
             )),
             Self::Places { listeners, .. } => Some(format!(
                 "aral.toml, [serve.limits]: connections_max = {listeners}, or more"
@@ -126,6 +160,11 @@ impl Lack {
             Self::Callers => "[[serve.caller]]: keys = [\"SHA-256 of a key\"]",
         }
     }
+}
+
+fn paths(files: &[PathBuf]) -> String {
+    let words: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
+    words.join(" and ")
 }
 
 fn listed(lacks: &[Lack], between: &str, word: fn(Lack) -> &'static str) -> String {

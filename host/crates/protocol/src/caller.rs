@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aral_contract::Digest;
@@ -28,8 +29,18 @@ pub struct Caller {
     pub keys: Vec<Digest>,
     /// Names of the certificates that show who it is.
     pub certificates: Vec<CertificateName>,
+    /// Whose word these names are: they are believed on listeners with one of these files of authorities. Empty: on every listener that
+    /// asks for certificates.
+    pub client_ca_files: Vec<PathBuf>,
     /// How it signs its requests; none: it does not, and a request that is signed is refused.
     pub signature: Option<SignatureRule>,
+}
+
+impl Caller {
+    /// Whether its certificates say who it is where these authorities are believed.
+    fn is_known_under(&self, client_ca: &Path) -> bool {
+        self.client_ca_files.is_empty() || self.client_ca_files.iter().any(|file| file == client_ca)
+    }
 }
 
 /// How somebody signs requests (RFC 9421).
@@ -137,15 +148,37 @@ impl Callers {
         !self.keys.is_empty()
     }
 
-    /// Whether somebody can show a certificate.
-    pub(crate) fn have_certificates(&self) -> bool {
-        !self.certificates.is_empty()
+    /// Whether somebody can show a certificate where these authorities are believed.
+    pub(crate) fn have_certificates(&self, client_ca: &Path) -> bool {
+        self.certificates
+            .values()
+            .any(|caller| caller.is_known_under(client_ca))
     }
 
-    /// The callers that a certificate with these names is: one, nobody, or more than one, which is nobody in particular.
-    pub(crate) fn with_certificate(&self, names: &[CertificateName]) -> Vec<&Arc<Caller>> {
+    /// The files of authorities that callers name, each with who does.
+    pub(crate) fn authorities(&self) -> impl Iterator<Item = (&CallerName, &Path)> {
+        self.names.values().flat_map(|caller| {
+            let files = caller.client_ca_files.iter();
+            files.map(move |file| (&caller.name, file.as_path()))
+        })
+    }
+
+    /// A caller with a name that every authority could put into a certificate; none: each says whose word its names are, or has digests
+    /// of certificates alone.
+    pub(crate) fn named_by_all(&self) -> Option<(&CallerName, &CertificateName)> {
+        let of_all = self
+            .certificates
+            .iter()
+            .filter(|(name, caller)| caller.client_ca_files.is_empty() && !matches!(name, CertificateName::Sha256(_)));
+        of_all.map(|(name, caller)| (&caller.name, name)).min()
+    }
+
+    /// The callers that a certificate with these names is, where these authorities are believed: one, nobody, or more than one, which is
+    /// nobody in particular.
+    pub(crate) fn with_certificate(&self, names: &[CertificateName], client_ca: &Path) -> Vec<&Arc<Caller>> {
         let mut found: Vec<&Arc<Caller>> = Vec::new();
-        for caller in names.iter().filter_map(|name| self.certificates.get(name)) {
+        let known = names.iter().filter_map(|name| self.certificates.get(name));
+        for caller in known.filter(|caller| caller.is_known_under(client_ca)) {
             if !found.iter().any(|other| Arc::ptr_eq(other, caller)) {
                 found.push(caller);
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::str::FromStr;
 
 use aral_contract::id::CallerName;
@@ -25,6 +26,13 @@ pub struct ListenerOptions {
     pub tls: Option<TlsOptions>,
     /// Whether it answers MCP at `/mcp` too.
     pub mcp: bool,
+}
+
+impl ListenerOptions {
+    /// The authorities whose word on callers is believed here; none: callers are not asked for certificates.
+    pub(crate) fn client_ca_file(&self) -> Option<&Path> {
+        Some(self.tls.as_ref()?.clients.as_ref()?.ca_file.as_path())
+    }
 }
 
 /// Why a text is no host or no origin.

@@ -1,6 +1,8 @@
 //! The server as a whole: bound first, then run to its end; meanwhile its configuration can be replaced.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,9 +159,10 @@ fn check_exposed(listener: &ListenerOptions, callers: &Callers, issuers: &Issuer
     if address.ip().is_loopback() {
         return Ok(());
     }
-    let asks_for_certificates = listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
-    let known =
-        callers.have_keys() || !issuers.names().is_empty() || (asks_for_certificates && callers.have_certificates());
+    let client_ca = listener.client_ca_file();
+    let known = callers.have_keys()
+        || !issuers.names().is_empty()
+        || client_ca.is_some_and(|file| callers.have_certificates(file));
     let lacks = [
         (Lack::Tls, listener.tls.is_none()),
         (Lack::Authentication, listener.anonymous.is_some()),
@@ -320,7 +323,30 @@ fn check_listeners(options: &ServerOptions, callers: &Callers, issuers: &Issuers
     for listener in &options.listeners {
         check_exposed(listener, callers, issuers)?;
     }
+    check_authorities(options, callers)?;
     check_callers(options, callers, issuers)
+}
+
+/// A name in a certificate is the word of whoever signed it. Where listeners believe several authorities, each of these could make
+/// somebody any caller for whom nobody says whose word it takes.
+fn check_authorities(options: &ServerOptions, callers: &Callers) -> Result<(), BindError> {
+    let believed = options.listeners.iter().filter_map(ListenerOptions::client_ca_file);
+    let believed: BTreeSet<&Path> = believed.collect();
+    let unknown = callers.authorities().filter(|(_, file)| !believed.contains(file)).min();
+    if let Some((caller, file)) = unknown {
+        return Err(BindError::NoAuthority {
+            caller: caller.clone(),
+            file: file.to_owned(),
+        });
+    }
+    match callers.named_by_all() {
+        Some((caller, certificate)) if believed.len() > 1 => Err(BindError::Authorities {
+            caller: caller.clone(),
+            certificate: certificate.clone(),
+            files: believed.into_iter().map(Path::to_owned).collect(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whoever says nothing must be somebody, where a listener says who; and tokens must be for something.

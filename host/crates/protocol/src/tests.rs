@@ -186,6 +186,7 @@ pub(crate) async fn start_as(
         session: session(&dispatcher, "analyst"),
         keys: Vec::new(),
         certificates: Vec::new(),
+        client_ca_files: Vec::new(),
         signature: None,
     }];
     let listener = ListenerOptions {

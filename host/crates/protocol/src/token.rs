@@ -213,6 +213,7 @@ impl Issuers {
         let name = caller_name(name, subject).map_err(Doubt::Genuine)?;
         Ok(Arc::new(Caller {
             session: session.of_user(name.clone()),
+            client_ca_files: Vec::new(),
             certificates: Vec::new(),
             name,
             keys: Vec::new(),

@@ -30,6 +30,9 @@ pub enum ServeConfigError {
         "{0}: `keys` has what is not shown, as it may be a key itself, and not the SHA-256 of each: 64 lower-case hex digits"
     )]
     Keys(String),
+    /// Authorities for certificates that the caller does not show.
+    #[error("the caller `{0}` has client_ca_files, and no certificates")]
+    NoCertificates(CallerName),
     /// Keys that sign nothing.
     #[error("the caller `{0}` has signature_keys, and nothing says whether it signs")]
     NoSignature(CallerName),
@@ -127,6 +130,10 @@ impl ServeConfigError {
                     "write in `keys` what `printf %s \"$key\" | sha256sum` prints; if somebody else could read the file, make another key"
                         .to_owned(),
                 );
+            }
+            Self::NoCertificates(_) => {
+                "[[serve.caller]]: certificates = [\"uri:spiffe://example.org/caller\"], or leave out `client_ca_files`"
+                    .to_owned()
             }
             Self::NoSignature(_) => "[[serve.caller]]: signature = \"required\"".to_owned(),
             Self::NoSignatureKeys(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]".to_owned(),

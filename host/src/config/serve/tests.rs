@@ -220,6 +220,30 @@ fn a_caller_signs_or_not_with_these_keys() {
 }
 
 #[test]
+fn a_caller_says_whose_word_the_names_of_its_certificates_are() {
+    let files = |lines: &str| serve(&format!("{CALLER}{lines}")).callers[0].client_ca_files.clone();
+    let names = "certificates = [\"dns:a\"]\n";
+    assert!(files(names).is_empty());
+    let two = files(&format!("{names}client_ca_files = [\"a.pem\", \"b.pem\"]"));
+    assert!(two.iter().all(|file| file.is_absolute()), "{two:?}");
+    assert!(
+        two.len() == 2 && two[0].ends_with("a.pem") && two[1].ends_with("b.pem"),
+        "{two:?}"
+    );
+    let failure = refused(&format!("{CALLER}client_ca_files = [\"a.pem\"]"));
+    assert!(
+        failure
+            .message
+            .contains("the caller `me` has client_ca_files, and no certificates"),
+        "{failure}"
+    );
+    assert!(
+        failure.hint.clone().unwrap_or_default().contains("certificates = ["),
+        "{failure}"
+    );
+}
+
+#[test]
 fn a_key_that_stands_where_its_digest_belongs_is_not_shown() {
     let digest = Digest::of(b"aral_5ec2e7");
     let admin = "[serve.admin]\n";

@@ -5,6 +5,7 @@
 )]
 
 mod authority;
+mod believed;
 mod clients;
 mod files;
 mod handshake;

@@ -15,7 +15,7 @@ use super::peer::{Peer, ask, h1};
 use crate::tests::{Fixture, start_as, start_with};
 use crate::tls::reload::{Looks, take};
 use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
-use crate::{BindError, Bounds, ListenerOptions};
+use crate::{BindError, Bounds, Caller, ListenerOptions};
 
 /// Why the files are refused, and what repairs it.
 fn refused(options: &TlsOptions) -> (String, String) {
@@ -181,8 +181,18 @@ fn told(it: &Fixture) -> usize {
     it.sink.take().iter().filter(|kind| refused(kind)).count()
 }
 
-/// Two listeners that ask for certificates, each with the files of one authority. Nobody looks at them by itself.
+/// Two listeners that ask for certificates, each with the files of one authority. The caller comes in at both. Nobody looks at the files
+/// by itself.
 async fn start_two(authorities: [&Authority; 2]) -> Fixture {
+    start_two_for(authorities, |caller| {
+        caller.certificates = vec!["uri:spiffe://example/agent".parse().unwrap()];
+        caller.client_ca_files = authorities.map(|authority| authority.path("clients.pem")).into();
+    })
+    .await
+}
+
+/// The same for another caller.
+async fn start_two_for(authorities: [&Authority; 2], change: impl FnOnce(&mut Caller)) -> Fixture {
     let bounds = Bounds {
         tls_look_ms: 3_600_000,
         ..Bounds::default()
@@ -193,7 +203,7 @@ async fn start_two(authorities: [&Authority; 2]) -> Fixture {
             ..options.listeners[0].clone()
         });
         options.listeners = listeners.into();
-        callers[0].certificates = vec!["uri:spiffe://example/agent".parse().unwrap()];
+        change(&mut callers[0]);
     })
     .await
 }
@@ -320,7 +330,7 @@ async fn files_that_cannot_be_read_again_are_told_of_with_the_configuration() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_a_line_names_anew_are_taken_or_nothing_is() {
     let (one, other) = (Authority::new("one"), Authority::new("other"));
-    let it = start_two([&one, &other]).await;
+    let it = start_two_for([&one, &other], |_| ()).await;
     std::fs::remove_file(one.path("key.pem")).unwrap();
     let moved = it.prepare(|options| options.listeners[0].tls.as_mut().unwrap().clients = None);
     let refused = moved.unwrap_err();
