@@ -40,7 +40,7 @@ struct State {
     next: u64,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
-    /// When the last byte of an answer was handed to the transport, which may have it for a while.
+    /// When the last byte of an answer was handed to the transport; none: the transport has sent everything since.
     answered: Option<Instant>,
     /// Requests that were taken back, less those that were answered.
     taken_back: u64,
@@ -108,16 +108,20 @@ impl Streams {
             .flatten()
             .min()
             .map(|since| left(*since, self.0.write));
-        let idle = state.open.is_empty().then(|| left(state.idle_since, self.0.idle));
-        [begun, written, idle]
+        // What was handed over is an answer on its way until it is sent, and the connection is not idle before.
+        let waits = state.open.is_empty().then(|| match state.answered {
+            Some(since) => left(since, self.0.write),
+            None => left(state.idle_since, self.0.idle),
+        });
+        [begun, written, waits]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
     }
 
-    /// Ends once nothing has been under way for so long, from now on. Whoever was answered has the time of an answer until then: the end
-    /// of it may wait in buffers, and is lost with the connection.
+    /// Ends once nothing has been under way for so long, from now on. As long as the end of an answer waits in buffers, whoever was
+    /// answered has the time of an answer until then: what is in buffers is lost with the connection.
     pub(crate) async fn rested(&self, time: Duration) {
         let now = Instant::now();
         let left = || {
@@ -148,8 +152,13 @@ impl Watch for Streams {
         };
     }
 
-    /// Each answer says by itself when it is sent.
-    fn sent(&self) {}
+    /// Each answer says by itself when the transport has it. Idle is who was sent all of it.
+    fn sent(&self) {
+        let mut state = self.lock();
+        if state.answered.take().is_some() && state.open.is_empty() {
+            state.idle_since = Instant::now();
+        }
+    }
 }
 
 /// A request and its answer, until the last byte is sent or the other side takes it back. It is dropped then.
@@ -283,6 +292,13 @@ mod tests {
         })
     }
 
+    /// A request comes, and the last byte of its answer is handed over.
+    fn answer(streams: &Streams) {
+        let stream = streams.begin();
+        stream.writing(None, None);
+        stream.handed_over();
+    }
+
     async fn expires_within(streams: &Streams, ms: u64) -> bool {
         let expired = tokio::time::timeout(Duration::from_millis(ms), streams.expired());
         expired.await.is_ok()
@@ -338,16 +354,35 @@ mod tests {
     async fn who_was_answered_has_the_time_of_an_answer_to_read_it_before_the_end() {
         let time = Duration::from_millis(100);
         let streams = streams();
-        let stream = streams.begin();
-        stream.writing(None, None);
-        stream.handed_over();
-        drop(stream);
+        answer(&streams);
         let rests = async |ms| {
             let rested = tokio::time::timeout(Duration::from_millis(ms), streams.rested(time));
             rested.await.is_ok()
         };
-        assert!(!rests(290).await, "the end of it may be in a buffer");
+        assert!(!rests(290).await, "the end of it is in a buffer");
         assert!(rests(110).await);
+        answer(&streams);
+        streams.sent();
+        assert!(!rests(90).await, "it does not know of the end");
+        assert!(rests(110).await, "all of it is sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_waits_to_be_sent_has_its_time_also_where_idle_connections_have_less() {
+        let streams = Streams::new(&Bounds {
+            idle_ms: 100,
+            write_ms: 300,
+            ..Bounds::default()
+        });
+        answer(&streams);
+        assert!(!expires_within(&streams, 250).await);
+        assert!(expires_within(&streams, 100).await);
+        answer(&streams);
+        assert!(!expires_within(&streams, 250).await);
+        streams.sent();
+        assert!(!expires_within(&streams, 90).await, "idle from here on");
+        streams.sent();
+        assert!(expires_within(&streams, 20).await, "nothing was left to be sent");
     }
 
     #[tokio::test(start_paused = true)]
