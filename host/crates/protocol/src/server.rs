@@ -25,7 +25,7 @@ use crate::places::Places;
 use crate::protected::Resource;
 use crate::receipts::Receipts;
 use crate::stage::{Current, Reread, Stage};
-use crate::tls::{self, TlsReloader};
+use crate::tls::{self, Fresh, TlsReloader};
 use crate::token::Issuers;
 
 /// Where the server listens, and what it bears.
@@ -198,7 +198,7 @@ impl Prepared {
         if stage.shared.limits.has_other_credentials(&before.limits) {
             left_out.push(stage.shared.tell_old_credentials().to_owned());
         }
-        left_out.extend(fresh.into_iter().filter_map(|fresh| fresh.take(&stage.shared)));
+        fresh.into_iter().for_each(Fresh::take);
         handle.current.replace(stage);
         left_out
     }

@@ -103,7 +103,7 @@ fn secure(
 ) -> Result<Arc<Tls>, BindError> {
     match held {
         Some(tls) if tls.is_of(&options) => {
-            match tls.read_again(address) {
+            match tls.read_again() {
                 Ok(fresh) => reread.fresh.push(fresh),
                 Err(error) => reread.left_out.push(left_out(shared, address, &error)),
             }

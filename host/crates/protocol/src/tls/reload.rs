@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aral_contract::failure::chain;
@@ -24,7 +25,9 @@ use crate::stage::{Current, Stage};
 pub(crate) struct Tls {
     options: TlsOptions,
     clock: Arc<dyn Clock>,
-    now: ArcSwap<Settings>,
+    now: ArcSwap<Made>,
+    /// How often somebody began to read the files again.
+    readings: AtomicU64,
 }
 
 impl fmt::Debug for Tls {
@@ -50,42 +53,43 @@ impl Tls {
         Ok(Self {
             options,
             clock,
-            now: ArcSwap::from_pointee(settings),
+            now: ArcSwap::from_pointee(Made {
+                reading: 0,
+                settings: Arc::new(settings),
+            }),
+            readings: AtomicU64::new(0),
         })
     }
 
-    /// Reads the files again, for the listener at this address. Nothing changes yet.
-    pub(crate) fn read_again(self: &Arc<Self>, address: SocketAddr) -> Result<Fresh, TlsError> {
+    /// Reads the files again. Nothing changes yet.
+    pub(crate) fn read_again(self: &Arc<Self>) -> Result<Fresh, TlsError> {
         Ok(Fresh {
             tls: Arc::clone(self),
-            address,
             made: self.make(self.read())?,
         })
     }
 
     pub(super) fn read(&self) -> Read {
-        // First of all: what somebody takes from here on may be newer than what is read here.
+        // First of all: who begins later reads at least what is there now.
+        let reading = self.readings.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let before = self.settings();
         let files = Files::read(&self.options);
-        Read { before, files }
+        Read { reading, before, files }
     }
 
-    fn make(&self, Read { before, files }: Read) -> Result<Made, TlsError> {
-        let after = Settings::make(&self.options, &files?, &self.clock, Late::LeftOut, Some(&before))?;
-        let after = Arc::new(after);
-        Ok(Made { before, after })
+    fn make(&self, read: Read) -> Result<Arc<Made>, TlsError> {
+        let Read { reading, before, files } = read;
+        let settings = Settings::make(&self.options, &files?, &self.clock, Late::LeftOut, Some(&before))?;
+        let settings = Arc::new(settings);
+        Ok(Arc::new(Made { reading, settings }))
     }
 
-    /// These hold from now on. If others were taken since these were read, nobody knows which are newer, and the files say it: they are
-    /// read again. Each time somebody else was done, so that this ends. Returns what was taken.
-    fn hold(&self, mut made: Made) -> Result<Made, TlsError> {
-        loop {
-            let held = self.now.compare_and_swap(&made.before, Arc::clone(&made.after));
-            if Arc::ptr_eq(&held, &made.before) {
-                return Ok(made);
-            }
-            made = self.make(self.read())?;
-        }
+    /// These hold from now on, unless the reading of what holds began later: that one has seen all that was there when this one began.
+    /// It waits for no disk. Returns what held until now; none: it still does.
+    fn hold(&self, made: &Arc<Made>) -> Option<Arc<Made>> {
+        let newer = |held: &Arc<Made>| Arc::clone(if held.reading > made.reading { held } else { made });
+        let before = self.now.rcu(newer);
+        (before.reading < made.reading).then_some(before)
     }
 
     /// Whether it is made from these files.
@@ -118,7 +122,7 @@ impl Tls {
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {
-        self.now.load_full()
+        Arc::clone(&self.now.load().settings)
     }
 
     /// Whether a connection with this certificate would be taken now.
@@ -136,6 +140,8 @@ impl Tls {
 
 /// Files as they were read.
 pub(super) struct Read {
+    /// Which reading of the listener's it is, in the order in which they began.
+    reading: u64,
     /// What held before they were.
     before: Arc<Settings>,
     files: Result<Files, TlsError>,
@@ -143,22 +149,20 @@ pub(super) struct Read {
 
 /// What was made from them.
 struct Made {
-    before: Arc<Settings>,
-    after: Arc<Settings>,
+    reading: u64,
+    settings: Arc<Settings>,
 }
 
 /// Files of a listener that were read again and do not hold yet.
 pub(crate) struct Fresh {
     tls: Arc<Tls>,
-    address: SocketAddr,
-    made: Made,
+    made: Arc<Made>,
 }
 
 impl Fresh {
-    /// They hold from now on, or what the files say by then; if that cannot be taken, a sentence that says so.
-    pub(crate) fn take(self, shared: &Shared) -> Option<String> {
-        let refused = self.tls.hold(self.made).err()?;
-        Some(left_out(shared, self.address, &refused))
+    /// They hold from now on, or newer ones that somebody has taken since they were read.
+    pub(crate) fn take(self) {
+        let _before = self.tls.hold(&self.made);
     }
 }
 
@@ -221,14 +225,16 @@ fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
     doors.filter_map(|door| door.tls.as_deref().map(|tls| (door.as_ref(), tls)))
 }
 
-/// Has a listener take its files, or says why it does not.
+/// Has a listener take its files, unless it has newer ones by now, or says why it does not.
 pub(super) fn take(door: &Door, tls: &Tls, read: Read) -> Result<(), TlsError> {
     let address = door.listener.address;
-    let taken = tls.make(read).and_then(|made| tls.hold(made));
-    let Made { before, after } = taken.inspect_err(|error| tell_refused(&door.shared, address, error))?;
-    if before.digest != after.digest {
+    let made = tls.make(read);
+    let made = made.inspect_err(|error| tell_refused(&door.shared, address, error))?;
+    let after = made.settings.digest;
+    let before = tls.hold(&made).map(|before| before.settings.digest);
+    if let Some(before) = before.filter(|before| *before != after) {
         tracing::info!(%address, "files of TLS were renewed");
-        door.shared.record_tls_renewed(before.digest, after.digest);
+        door.shared.record_tls_renewed(before, after);
     }
     tell(door, tls);
     Ok(())

@@ -313,18 +313,23 @@ async fn what_a_look_read_earlier_undoes_nothing_of_a_configuration_nor_the_othe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_cannot_be_read_again_are_told_of_with_the_configuration() {
+async fn what_a_configuration_read_holds_also_where_a_look_was_done_first_and_the_files_are_gone_by_then() {
     let (authority, other) = (Authority::new("root"), Authority::new("other"));
     let it = start_two([&authority, &other]).await;
+    let pair = authority.client(2, vec![SanType::URI("spiffe://example/agent".try_into().unwrap())]);
+    let peer = Peer::new(&authority, Some(&pair));
+    let stage = it.reloader.stage();
+    let door = &stage.doors[0];
+    let tls = door.tls.as_deref().unwrap();
+    let look = tls.read();
+    authority.write("revoked.pem", authority.revoked(&[2], 2100));
     let prepared = it.prepare(|_| ()).unwrap();
-    it.reloader.reload().unwrap();
+    take(door, tls, look).unwrap();
+    assert!(peer.get(it.address, "/v1/capabilities", None).await.is_some());
     std::fs::remove_file(authority.path("key.pem")).unwrap();
-    let left_out = prepared.commit();
-    let [said] = left_out.as_slice() else {
-        panic!("{left_out:?}")
-    };
-    assert!(said.contains("key.pem"), "{said}");
-    assert_eq!(told(&it), 1);
+    assert!(prepared.commit().is_empty());
+    assert_eq!(told(&it), 0, "there was nothing left to be read");
+    assert!(peer.get(it.address, "/v1/capabilities", None).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
