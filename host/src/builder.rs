@@ -21,7 +21,7 @@ use crate::events::EventBus;
 use crate::health::Places;
 use crate::host::{Host, Parts};
 use crate::personas;
-use crate::reload::{Given, InForce};
+use crate::reload::{Advice, Given, InForce};
 use crate::serials::SerialFile;
 use crate::storage::Storage;
 use crate::used::Unkept;
@@ -188,6 +188,7 @@ impl HostBuilder {
         let host = Host::new(Parts {
             dispatcher: ArcSwap::from_pointee(dispatcher),
             in_force: Mutex::default(),
+            advice: Advice::default(),
             configuration: ArcSwapOption::from_pointee(config.digest),
             places,
             clock,

@@ -24,7 +24,7 @@ use crate::components::{Beside, Components, in_file, read_document};
 use crate::config::Taken;
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
-use crate::reload::InForce;
+use crate::reload::{Advice, InForce};
 use crate::serials::SerialFile;
 use crate::storage::{LazyStore, Storage};
 use crate::used::Unkept;
@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: ArcSwap<Dispatcher>,
     /// Held by whoever changes the rules.
     pub(crate) in_force: Mutex<InForce>,
+    /// What is only said to whoever changed them.
+    pub(crate) advice: Advice,
     /// The digest of the configuration that holds, for whoever only looks.
     pub(crate) configuration: ArcSwapOption<Digest>,
     /// The folders whose disks must have room.

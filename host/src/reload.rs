@@ -1,6 +1,7 @@
 //! Takes a configuration that was read again. Everything is checked and made first; then it holds as a whole, or nothing
 //! has changed. What cannot change while the host runs is refused by name.
 
+mod advice;
 mod fixed;
 mod in_force;
 mod manifests;
@@ -31,6 +32,7 @@ use fixed::check_fixed;
 use manifests::Manifests;
 use serials::Known;
 
+pub(crate) use advice::Advice;
 pub(crate) use in_force::{Given, InForce};
 
 /// The rule of the event that says that a document lapsed.
@@ -299,7 +301,7 @@ impl<'a> Renewal<'a> {
         let manifests = self.manifests.iter().map(|manifest| manifest.digest);
         self.in_force.manifests = manifests.chain(self.lapsed_manifests).collect();
         self.in_force.config = Some(Box::new(self.config.clone()));
-        // What is only said keeps nobody from changing the rules.
+        // What is only said keeps nobody from changing the rules, nor for long whoever changed them.
         drop((self.in_force, self.known));
         left_out.extend(self.host.wrong_key_named(self.config));
         Ok(left_out)

@@ -1,13 +1,21 @@
 //! Another `[memory.master_key]` while the host runs. After a rotation the file has to name the new key, since nothing else opens the
 //! store at the next start, and that must not keep a configuration from being taken that may revoke something.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use aral_contract::{Code, Failure};
 use aral_memory::StoreError;
 
 use super::fixed::{MEMORY, refused};
 use crate::config::Config;
+use crate::config::storage::MasterKeyPlace;
 use crate::host::Host;
-use crate::storage::{quoted, store_failure};
+use crate::storage::{Storage, quoted, store_failure};
+
+/// How long whoever had a configuration read, which holds already, waits to hear of its key. Stops a disk that hangs from keeping the
+/// next signal from being heard.
+const ADVICE_WAIT: Duration = Duration::from_secs(5);
 
 impl Host {
     /// Another key is taken if it opens the store that is open, which never asks for it again. It waits for whoever opens the store, for
@@ -33,20 +41,38 @@ impl Host {
         Err(wrong_key(&keys, given))
     }
 
-    /// What to say where the store is open and the key that is named does not open it, as after a rotation: the next start fails.
+    /// What to say where the store is open and the key that is named does not open it, as after a rotation: the next start fails. The file
+    /// of the key may lie on a disk that hangs, and nobody who had a configuration read waits for that.
     pub(super) fn wrong_key_named(&self, config: &Config) -> Option<String> {
-        let place = &config.memory.as_ref()?.master_key;
-        let store = self.0.store.as_ref()?.sealed_if_open().ok()??;
-        let keys = store.keys();
-        let why = match self.0.storage.master_key_of_open(place, &keys) {
-            Ok(key) if keys.contains(&key.id()) => return None,
-            Ok(key) => wrong_key(&keys, key.id()).message,
-            Err(failure) => format!("{}; the store wants the key {}", failure.message, quoted(&keys)),
+        let place = config.memory.as_ref()?.master_key.clone();
+        let (lazy, storage) = (Arc::clone(self.0.store.as_ref()?), self.0.storage.clone());
+        let look = move || {
+            let keys = lazy.sealed_if_open().ok()??.keys();
+            // Whoever hangs below keeps no store open.
+            drop(lazy);
+            wrong_key_at(&storage, &place, &keys)
         };
-        let words = format!("[memory.master_key]: the store stays open, but the next start fails: {why}");
+        let said = self.0.advice.ask(ADVICE_WAIT, look).unwrap_or_else(|| {
+            let wait = ADVICE_WAIT.as_secs();
+            Some(format!(
+                "whether the key opens the store at the next start is not known: it was not read within {wait} s; look whether the \
+                 disk of its file answers"
+            ))
+        });
+        let words = format!("[memory.master_key]: {}", said?);
         tracing::warn!("{words}");
         Some(words)
     }
+}
+
+/// Why the next start fails with the key at this place, if it does: the store is open, and wants one of `keys`.
+fn wrong_key_at(storage: &Storage, place: &MasterKeyPlace, keys: &[String]) -> Option<String> {
+    let why = match storage.master_key_of_open(place, keys) {
+        Ok(key) if keys.contains(&key.id()) => return None,
+        Ok(key) => wrong_key(keys, key.id()).message,
+        Err(failure) => format!("{}; the store wants the key {}", failure.message, quoted(keys)),
+    };
+    Some(format!("the store stays open, but the next start fails: {why}"))
 }
 
 fn wrong_key(keys: &[String], given: String) -> Failure {

@@ -1189,6 +1189,34 @@ fn the_key_that_the_store_was_rotated_to_may_be_named_and_no_other() {
 }
 
 #[test]
+fn a_master_key_whose_file_does_not_answer_holds_up_no_configuration() {
+    let lab = Lab::new();
+    lab.write("master.key", MasterKey::generate_text().unwrap().as_bytes());
+    let config = |more: &str| lab.config(&[], &[], &format!("[memory.master_key]\nfile = \"master.key\"\n{more}"));
+    let host = lab.host(config(""));
+    host.0.store.as_ref().unwrap().open_now().unwrap();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let hanging = host.0.advice.ask(Duration::ZERO, move || ended.recv().is_ok());
+    assert_eq!(hanging, None);
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let revoking = config(&format!("[revoked]\nkeys = [\"{bad}\"]"));
+    let taken = |config: &Config| {
+        let renewal = Renewal::new(&host, config, InForce::check_unserved).unwrap();
+        renewal.commit(Vec::new).unwrap()
+    };
+    let told = taken(&revoking);
+    assert!(
+        matches!(&*told, [one] if one.starts_with("[memory.master_key]: whether the key opens the store")),
+        "{told:?}"
+    );
+    assert!(host.dispatcher().trust().is_revoked(bad));
+    drop(end);
+    while !taken(&revoking).is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn where_and_by_whom_a_server_is_managed_cannot_change() {
     let lab = Lab::new();
     let config = |admin: &str| {
