@@ -111,6 +111,12 @@ pub enum CompileError {
         /// The limit.
         timeout_ms: u64,
     },
+    /// Somebody ended the compiler, as whoever ends the host does: nobody's fault.
+    #[error("somebody ended the compiler with signal {signal}")]
+    Ended {
+        /// The signal.
+        signal: i32,
+    },
     /// The compiler ran out of memory or processor time, or crashed: in any case the fault of what it compiled.
     #[error("the compiler was ended by signal {signal}: it needed more memory or time than allowed, or crashed")]
     Killed {

@@ -156,7 +156,9 @@ fn lasts(error: &CompileError) -> Lasts {
         | CompileError::Killed { .. }
         | CompileError::Protocol { .. }
         | CompileError::Load { .. } => Lasts::AWhile,
-        CompileError::Busy { .. } | CompileError::Child(_) | CompileError::Runtime(_) => Lasts::Not,
+        CompileError::Busy { .. } | CompileError::Ended { .. } | CompileError::Child(_) | CompileError::Runtime(_) => {
+            Lasts::Not
+        }
     }
 }
 
@@ -245,7 +247,7 @@ pub fn compile_failure(error: &CompileError) -> Failure {
                 .with_hint("build it with `--release` and `opt-level = \"s\"`, or split it")
         }
         CompileError::Timeout { .. } | CompileError::Killed { .. } => Failure::new(Code::ComponentTooLarge, message),
-        CompileError::Busy { .. } => Failure::new(Code::Unavailable, message),
+        CompileError::Busy { .. } | CompileError::Ended { .. } => Failure::new(Code::Unavailable, message),
         CompileError::Precompiled
         | CompileError::CoreModule
         | CompileError::NotWasm

@@ -573,6 +573,7 @@ impl Clock for TestClock {
 async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
     // Each begins by leaving a file that is named after its process. What the jail lets nobody do is write to it.
     let once = [1; 8];
+    let each = [1, 2, 3, 4, 5, 6, 7, 8];
     let (never, longer) = ([None; 8], [30, 1, 60, 1, 120, 240, 300, 300].map(Some));
     for (compiler, code, tried, retry_after_s) in [
         ("printf '!bad'", Code::ComponentInvalid, once, never),
@@ -583,6 +584,8 @@ async fn what_did_not_compile_is_not_compiled_again_at_each_call() {
             [1, 1, 2, 2, 3, 4, 5, 6],
             longer,
         ),
+        // As whoever ends the host ends its children, too.
+        ("kill -s TERM $$", Code::Unavailable, each, never),
         ("exit 3", Code::Internal, [1, 1, 2, 2, 3, 4, 5, 6], longer),
         ("printf '+bad'", Code::Internal, [1, 1, 2, 2, 3, 4, 5, 6], longer),
     ] {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aral_contract::Metering;
 use aral_contract::limits::{COMPILE_MEMORY_BYTES_MAX, COMPONENT_BYTES_MAX};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
 
@@ -116,10 +117,18 @@ async fn converse(child: &mut Child, order: &Order<'_>) -> Result<Vec<u8>, Compi
         });
     }
     let status = child.wait().await.map_err(CompileError::Child)?;
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return Err(CompileError::Killed { signal });
+    match std::os::unix::process::ExitStatusExt::signal(&status) {
+        Some(signal) if is_from_outside(signal) => Err(CompileError::Ended { signal }),
+        Some(signal) => Err(CompileError::Killed { signal }),
+        None => understand(answer, status.success()),
     }
-    understand(answer, status.success())
+}
+
+/// Whether no limit and no crash ends a process with this signal. Whoever ends the host, or has it read its configuration again, may send
+/// it to its children, too.
+fn is_from_outside(signal: i32) -> bool {
+    let sent = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+    sent.iter().any(|one| one.as_raw() == signal)
 }
 
 fn understand(mut answer: Vec<u8>, ended_well: bool) -> Result<Vec<u8>, CompileError> {
@@ -222,4 +231,27 @@ fn parse_header(input: &[u8]) -> Option<(CodeSettings, &[u8])> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_to_a_whole_group_of_processes_is_told_from_what_a_limit_or_a_crash_ends() {
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+            assert!(is_from_outside(signal.as_raw()), "{signal:?}");
+        }
+        for signal in [
+            Signal::KILL,
+            Signal::ABORT,
+            Signal::SEGV,
+            Signal::BUS,
+            Signal::ILL,
+            Signal::XCPU,
+            Signal::XFSZ,
+        ] {
+            assert!(!is_from_outside(signal.as_raw()), "{signal:?}");
+        }
+    }
 }

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use aral_contract::limits::COMPILE_MS_MAX;
-use rustix::process::Signal;
 
 use super::CompileError;
 use super::child::{LOOK_HEADER, Order, ask};
@@ -66,7 +65,7 @@ pub enum LookError {
         /// The most that is taken.
         bytes_max: u64,
     },
-    /// The child could not be run, or is no compiler.
+    /// The child could not be run, is no compiler, or was ended by somebody.
     #[error(transparent)]
     Child(CompileError),
 }
@@ -104,9 +103,6 @@ pub fn look(program: &Path, args: &[String], limits: LookLimits, component: &[u8
     });
     asked.map_err(|error| match error {
         CompileError::Timeout { timeout_ms } => LookError::Timeout { timeout_ms },
-        CompileError::Killed { signal } if from_outside(signal) => LookError::Child(CompileError::Protocol {
-            message: format!("somebody ended it with signal {signal}"),
-        }),
         CompileError::Killed { signal } => LookError::Starved {
             memory_bytes: limits.memory_bytes,
             cpu_seconds: limits.cpu_seconds,
@@ -119,12 +115,6 @@ pub fn look(program: &Path, args: &[String], limits: LookLimits, component: &[u8
         }
         other => LookError::Child(other),
     })
-}
-
-/// Whether no limit ends a process with this signal: whoever ends the host sends it to its children, too.
-fn from_outside(signal: i32) -> bool {
-    let sent = [Signal::TERM, Signal::INT, Signal::HUP];
-    sent.iter().any(|one| one.as_raw() == signal)
 }
 
 #[cfg(test)]
