@@ -25,14 +25,15 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// Encrypts a few bytes, such as another key, under a key that is there.
     ///
     /// # Errors
-    /// [`KeyServiceError::NotFound`] if it is not there: none is made by the way.
+    /// [`KeyServiceError::NotFound`] if it is not there: none is made by the way. [`KeyServiceError::Refused`] if a copy of it can be
+    /// taken.
     fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError>;
 
     /// Decrypts what [`KeyService::wrap`] returned for the same key.
     ///
     /// # Errors
     /// [`KeyServiceError::NotFound`] if the key is not there (any more), [`KeyServiceError::Refused`] if the bytes were
-    /// not made under it.
+    /// not made under it, or if a copy of it can be taken, as far as whoever asks may know that.
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError>;
 
     /// Whether a key is there. Nothing happens to it.

@@ -773,6 +773,45 @@ fn a_key_of_which_a_copy_can_be_taken_is_not_used() {
 }
 
 #[test]
+fn a_key_of_which_a_copy_can_be_taken_neither_wraps_nor_unwraps() {
+    for key in [
+        r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#,
+        r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":true}}"#,
+    ] {
+        let server = transit(key);
+        for (what, error) in [
+            ("name another key", keys(&server).wrap("k", b"hello").unwrap_err()),
+            (
+                "`aral memory rotate-key`",
+                keys(&server).unwrap("k", b"vault:v1:AAAA").unwrap_err(),
+            ),
+        ] {
+            assert!(
+                matches!(&error, KeyServiceError::Refused { reason, .. } if reason.contains(what)),
+                "{key}: {error:?}"
+            );
+        }
+        let asked = server.lines();
+        let used = |line: &String| line.contains("encrypt") || line.contains("decrypt");
+        assert!(!asked.iter().any(used), "{asked:?}");
+    }
+}
+
+#[test]
+fn who_may_not_see_what_a_key_is_unwraps_with_it_and_wraps_nothing() {
+    let server = Server::start(|asked| match (asked.method.as_str(), asked.path.as_str()) {
+        (_, "/v1/auth/token/lookup-self") => Said::json(200, LASTING),
+        ("GET", "/v1/transit/keys/k") => Said::json(403, r#"{"errors":["permission denied"]}"#),
+        (_, "/v1/transit/decrypt/k") => Said::json(200, r#"{"data":{"plaintext":"aGVsbG8="}}"#),
+        _ => Said::json(500, ""),
+    });
+    assert_eq!(*keys(&server).unwrap("k", b"vault:v1:AAAA").unwrap(), b"hello");
+    let error = keys(&server).wrap("k", b"hello").unwrap_err();
+    assert!(matches!(error, KeyServiceError::Refused { .. }), "{error:?}");
+    assert!(!server.lines().iter().any(|line| line.contains("encrypt")));
+}
+
+#[test]
 fn no_key_is_made_by_wrapping_and_one_that_stays_is_not_destroyed() {
     let server = transit("");
     let error = keys(&server).wrap("k", b"hello").unwrap_err();

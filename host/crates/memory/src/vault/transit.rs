@@ -66,6 +66,21 @@ struct Plaintext {
     plaintext: Zeroizing<String>,
 }
 
+/// What to do about a key that a store is sealed under, and of which somebody may have a copy by now.
+const LEAVE_IT: &str = "to seal the store under another one, take `read` on this key from the policy of the login, with which it still \
+                        decrypts, and start `aral memory rotate-key`, or `rotate-epoch` where it is the key of an epoch";
+
+/// What the engine says of a key of which no copy can be taken. Any other is refused: a copy would open what the key wraps without the
+/// engine, also once the key is destroyed there.
+async fn uncopied(session: &Arc<Session>, mount: String, name: String, instead: &str) -> Result<KeyData, VaultFailure> {
+    let found: Key = session.exchange(&ReadKeyRequest { mount, name }).await?.parse()?;
+    if found.data.exportable || found.data.allow_plaintext_backup {
+        let why = "it can be exported or backed up in plain, so that a copy could outlive it";
+        return Err(VaultFailure::refused(format!("{why}; {instead}")));
+    }
+    Ok(found.data)
+}
+
 impl TransitKeys {
     /// Keys in the engine at `mount`, such as `transit`.
     ///
@@ -126,13 +141,8 @@ impl KeyService for TransitKeys {
             };
             session.exchange(&request).await?;
             // A key of this name may have been there before, made by somebody else to be copied.
-            let found: Key = session.exchange(&ReadKeyRequest { mount, name }).await?.parse()?;
-            if found.data.exportable || found.data.allow_plaintext_backup {
-                return Err(VaultFailure::refused(
-                    "it is there already and can be exported, so that a copy could outlive it; use another name",
-                ));
-            }
-            if found.data.kind != "aes256-gcm96" {
+            let found = uncopied(&session, mount, name, "it is there already; use another name").await?;
+            if found.kind != "aes256-gcm96" {
                 return Err(VaultFailure::refused(
                     "it is there already and is not of the type aes256-gcm96; use another name",
                 ));
@@ -148,11 +158,7 @@ impl KeyService for TransitKeys {
         let plain = Zeroizing::new(STANDARD.encode(plain));
         self.ask(key, |session, mount, name| async move {
             // The engine makes a key that is not there on the way, and what is wrapped under that one would be lost.
-            let read = ReadKeyRequest {
-                mount: mount.clone(),
-                name: name.clone(),
-            };
-            session.exchange(&read).await?;
+            uncopied(&session, mount.clone(), name.clone(), "name another key").await?;
             let encrypt = EncryptDataRequest {
                 mount,
                 name,
@@ -173,6 +179,11 @@ impl KeyService for TransitKeys {
             }
         };
         self.ask(key, |session, mount, name| async move {
+            match uncopied(&session, mount.clone(), name.clone(), LEAVE_IT).await {
+                // Decrypting says itself that there is no key. A login need not be allowed to see what a key is.
+                Ok(_) | Err(VaultFailure::Forbidden | VaultFailure::NotFound(_) | VaultFailure::NoKey) => {}
+                Err(other) => return Err(other),
+            }
             let request = DecryptDataRequest {
                 mount,
                 name,

@@ -499,6 +499,17 @@ fn a_destroyed_key_never_opens_anything_again() {
     bao.run(&["write", "-f", &format!("{mount}/keys/copied"), "exportable=true"]);
     let copied = keys.create("copied").unwrap_err();
     assert!(matches!(copied, KeyServiceError::Refused { .. }), "{copied:?}");
+    let copied = keys.wrap("copied", b"root key").unwrap_err();
+    assert!(matches!(copied, KeyServiceError::Refused { .. }), "{copied:?}");
+    // One that became so since is left with a login that cannot see it.
+    keys.create("master").unwrap();
+    let sealed = keys.wrap("master", b"root key").unwrap();
+    bao.run(&["write", &format!("{mount}/keys/master/config"), "exportable=true"]);
+    let copied = keys.unwrap("master", &sealed).unwrap_err();
+    assert!(matches!(copied, KeyServiceError::Refused { .. }), "{copied:?}");
+    let policy = bao.policy(&format!(r#"path "{mount}/decrypt/*" {{ capabilities = ["update"] }}"#));
+    let leaving = TransitKeys::new(bao.vault(token(&bao.token(&policy, &[]))), &mount).unwrap();
+    assert_eq!(*leaving.unwrap("master", &sealed).unwrap(), b"root key");
     // A login that may not use the engine.
     let stranger = TransitKeys::new(bao.vault(token(&bao.token("default", &[]))), &mount).unwrap();
     let denied = stranger.unwrap("epoch", &wrapped).unwrap_err();
