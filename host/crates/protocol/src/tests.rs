@@ -406,7 +406,7 @@ async fn a_caller_beyond_its_limits_leaves_no_record_for_each_request() {
             per_minute: Some(1),
             burst: Some(1),
         };
-        options.rates.persona = limit::Rate::resolve(&one).unwrap();
+        options.rates.persona = limit::Rate::resolve(&one, limit::Limit::Persona.count_max()).unwrap();
     });
     let it = start.await;
     let request = concat!(

@@ -9,7 +9,7 @@ use aral_contract::CapabilityId;
 use aral_contract::id::TierName;
 use aral_protocol::Rates;
 use aral_protocol::limit::{
-    KEYS_MAX_DEFAULT, Prefix, Rate, RateError, RateRequest, RedisUrl, TIMEOUT_MS_DEFAULT, WhenDown,
+    KEYS_MAX_DEFAULT, Limit, Prefix, Rate, RateError, RateRequest, RedisUrl, TIMEOUT_MS_DEFAULT, WhenDown,
 };
 use aral_runtime::files;
 use serde::Deserialize;
@@ -119,36 +119,37 @@ pub(super) fn resolve(
     beside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<(Rates, Option<RedisConfig>), ConfigError> {
     let default = Rates::default();
-    let one = |name: &str, request: Option<RateRequest>, default: Rate| match request {
-        Some(request) => rate(format!("[serve.rates] {name}"), &request),
-        None => Ok(default),
+    let one = |limit: Limit, request: Option<RateRequest>| match request {
+        Some(request) => rate(format!("[serve.rates] {}", limit.as_str()), &request, limit),
+        None => Ok(default.of(limit)),
     };
     let rates = Rates {
-        global: one("global", raw.global, default.global)?,
-        address: one("address", raw.address, default.address)?,
-        failures: one("failures", raw.failures, default.failures)?,
-        persona: one("persona", raw.persona, default.persona)?,
-        tiers: several("tiers", raw.tiers)?,
-        capability: one("capability", raw.capability, default.capability)?,
-        capabilities: several("capabilities", raw.capabilities)?,
-        cost: one("cost", raw.cost, default.cost)?,
-        caller: one("caller", raw.caller, default.caller)?,
+        global: one(Limit::Global, raw.global)?,
+        address: one(Limit::Address, raw.address)?,
+        failures: one(Limit::Failures, raw.failures)?,
+        persona: one(Limit::Persona, raw.persona)?,
+        tiers: several("tiers", raw.tiers, Limit::Persona)?,
+        capability: one(Limit::Capability, raw.capability)?,
+        capabilities: several("capabilities", raw.capabilities, Limit::Capability)?,
+        cost: one(Limit::Cost, raw.cost)?,
+        caller: one(Limit::Caller, raw.caller)?,
         keys_max: between("[serve.rates] keys_max", raw.keys_max.unwrap_or(KEYS_MAX_DEFAULT), KEYS)?,
     };
     Ok((rates, raw.redis.map(|raw| redis(raw, beside)).transpose()?))
 }
 
-fn rate(key: String, request: &RateRequest) -> Result<Rate, RatesConfigError> {
-    Rate::resolve(request).map_err(|error| RatesConfigError::Rate { key, error })
+fn rate(key: String, request: &RateRequest, limit: Limit) -> Result<Rate, RatesConfigError> {
+    Rate::resolve(request, limit.count_max()).map_err(|error| RatesConfigError::Rate { key, error })
 }
 
 fn several<K: Ord + Display>(
     table: &str,
     requests: BTreeMap<K, RateRequest>,
+    limit: Limit,
 ) -> Result<BTreeMap<K, Rate>, RatesConfigError> {
     let resolve = |(name, request): (K, RateRequest)| {
         let key = format!("[serve.rates.{table}] {name}");
-        Ok((name, rate(key, &request)?))
+        Ok((name, rate(key, &request, limit)?))
     };
     requests.into_iter().map(resolve).collect()
 }

@@ -387,3 +387,26 @@ fn no_address_is_listened_on_twice() {
         assert!(!serve(&good).listeners.is_empty());
     }
 }
+
+#[test]
+fn a_rate_has_a_highest_value_and_that_of_cost_is_higher() {
+    let rates = |text: &str| format!("[serve.rates]\n{text}");
+    let taken = serve(&rates(
+        "persona = { per_second = 1000000 }\ncost = { per_second = 1000000000, burst = 4000000000 }",
+    ));
+    assert_eq!(taken.rates.persona.to_string(), "1000000 a second, 1000000 at once");
+    assert_eq!(taken.rates.cost.to_string(), "1000000000 a second, 4000000000 at once");
+    for (key, most) in [("persona", 1_000_000_u64), ("cost", 1_000_000_000)] {
+        let failure = refused(&rates(&format!("{key} = {{ per_second = {} }}", most + 1)));
+        let words = format!(
+            "[serve.rates] {key}: {} in a second or a minute is not between 1 and {most}",
+            most + 1
+        );
+        assert!(failure.message.contains(&words), "{failure}");
+    }
+    let failure = refused("[serve.rates.tiers]\ngold = { per_second = 1000001 }");
+    assert!(
+        failure.message.contains("[serve.rates.tiers] gold: 1000001"),
+        "{failure}"
+    );
+}

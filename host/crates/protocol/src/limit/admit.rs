@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use semver::VersionReq;
 
-use super::charge::Refused;
+use super::charge::{Level, Refused};
 use super::fields::{self, Told};
 use super::{Asked, Call, Stopped};
 use crate::authenticate::{Guessed, Shown};
@@ -182,13 +182,12 @@ fn problem(refused: &Refused, line: &str) -> Response {
     meters::rate_limited(name);
     let failure = match wait {
         Some(wait) => {
-            let (count, key) = level.rate.count();
-            let failure = Failure::new(
-                Code::RateLimited,
-                format!("the limit `{name}` is used up: {}", level.rate),
-            );
-            let hint = format!("aral.toml, {line} = {{ {key} = N, burst = M }}, N above {count}");
-            failure.with_hint(hint).with_retry_after(wait)
+            let message = format!("the limit `{name}` is used up: {}", level.rate);
+            let failure = Failure {
+                hint: more(&level, line),
+                ..Failure::new(Code::RateLimited, message)
+            };
+            failure.with_retry_after(wait)
         }
         None => {
             let message = format!("the limit `{name}` gives {}, and this needs {amount}", level.rate);
@@ -203,4 +202,46 @@ fn problem(refused: &Refused, line: &str) -> Response {
     let mut response = problem.into_response();
     Told::refused(level).with(&mut response);
     response
+}
+
+/// The line that gives more; none: no line does.
+fn more(level: &Level, line: &str) -> Option<String> {
+    let (count, key) = level.rate.count();
+    let can_be_raised = u64::from(count) < level.limit.count_max();
+    can_be_raised.then(|| format!("aral.toml, {line} = {{ {key} = N, burst = M }}, N above {count}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::{Limit, Rate, RateRequest, Rates};
+
+    fn level(limit: Limit, rate: Rate) -> Level {
+        Level { limit, rate, ns: 0 }
+    }
+
+    #[test]
+    fn the_hint_of_a_limit_that_is_used_up_can_be_followed_or_is_not_there() {
+        for limit in Limit::ALL {
+            let rate = Rates::default().of(limit);
+            let (count, key) = rate.count();
+            let hint = more(&level(limit, rate), "[serve.rates]: it").unwrap();
+            assert_eq!(
+                hint,
+                format!("aral.toml, [serve.rates]: it = {{ {key} = N, burst = M }}, N above {count}")
+            );
+            let raised = |count: u64| {
+                let request = RateRequest {
+                    per_second: Some(count),
+                    burst: Some(1),
+                    ..RateRequest::default()
+                };
+                Rate::resolve(&request, limit.count_max())
+            };
+            assert!(raised(u64::from(count) + 1).is_ok(), "{hint}");
+            let most = raised(limit.count_max()).unwrap();
+            assert_eq!(more(&level(limit, most), "[serve.rates]: it"), None, "{limit:?}");
+            assert!(raised(limit.count_max() + 1).is_err(), "{limit:?}");
+        }
+    }
 }

@@ -168,11 +168,12 @@ mod tests {
 
     #[test]
     fn a_level_says_what_is_left_and_when_there_is_more() {
-        let rate = Rate::resolve(&RateRequest {
+        let request = RateRequest {
             per_second: Some(10),
             burst: Some(5),
             ..RateRequest::default()
-        });
+        };
+        let rate = Rate::resolve(&request, Limit::Persona.count_max());
         let level = |ns| Level {
             limit: Limit::Persona,
             rate: rate.unwrap(),

@@ -107,7 +107,7 @@ mod tests {
         };
         Level {
             limit,
-            rate: Rate::resolve(&request).unwrap(),
+            rate: Rate::resolve(&request, limit.count_max()).unwrap(),
             ns,
         }
     }

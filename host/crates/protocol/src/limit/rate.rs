@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// Most that a rate may give in its second or minute: beyond that an interval has no exact length.
-const COUNT_MAX: u64 = 1_000_000;
 /// Most that a rate may give at once.
 const BURST_MAX: u64 = u32::MAX as u64;
 /// Longest that it may take until everything that a rate gives at once is there again. Stops a rate that gives once and
@@ -60,8 +58,13 @@ pub enum RateError {
     #[error("must have exactly one of per_second and per_minute")]
     OneOf,
     /// A count that makes no sense.
-    #[error("{0} in a second or a minute is not between 1 and {COUNT_MAX}")]
-    Count(u64),
+    #[error("{count} in a second or a minute is not between 1 and {max}")]
+    Count {
+        /// What it says.
+        count: u64,
+        /// What it may say at most.
+        max: u64,
+    },
     /// A burst that makes no sense.
     #[error("burst = {0} is not between 1 and {BURST_MAX}")]
     Burst(u64),
@@ -76,11 +79,11 @@ impl Rate {
         Self { count, per, burst }
     }
 
-    /// What the configuration says.
+    /// What the configuration says. `count_max` is the most that it may give in its second or minute.
     ///
     /// # Errors
     /// Numbers that make no sense.
-    pub fn resolve(request: &RateRequest) -> Result<Self, RateError> {
+    pub fn resolve(request: &RateRequest, count_max: u64) -> Result<Self, RateError> {
         let (count, per) = match (request.per_second, request.per_minute) {
             (Some(count), None) => (count, Per::Second),
             (None, Some(count)) => (count, Per::Minute),
@@ -89,7 +92,7 @@ impl Rate {
         let in_range = |value: u64, max: u64| u32::try_from(value).ok().filter(|_| (1..=max).contains(&value));
         let burst = request.burst.unwrap_or(count);
         let rate = Self {
-            count: in_range(count, COUNT_MAX).ok_or(RateError::Count(count))?,
+            count: in_range(count, count_max).ok_or(RateError::Count { count, max: count_max })?,
             per,
             burst: in_range(burst, BURST_MAX).ok_or(RateError::Burst(burst))?,
         };
@@ -99,9 +102,9 @@ impl Rate {
         Ok(rate)
     }
 
-    /// After how long one is given back, in nanoseconds.
+    /// After how long one is given back, in nanoseconds: rounded up, so that no rate gives more than it says.
     pub(crate) fn interval_ns(self) -> u64 {
-        self.per.ns().checked_div(u64::from(self.count)).unwrap_or(SECOND_NS)
+        self.per.ns().div_ceil(u64::from(self.count).max(1))
     }
 
     /// How long it takes until everything is given back.
@@ -137,12 +140,15 @@ impl fmt::Display for Rate {
 mod tests {
     use super::*;
 
+    const COUNT_MAX: u64 = 1_000_000_000;
+
     fn rate(per_second: Option<u64>, per_minute: Option<u64>, burst: Option<u64>) -> Result<Rate, RateError> {
-        Rate::resolve(&RateRequest {
+        let request = RateRequest {
             per_second,
             per_minute,
             burst,
-        })
+        };
+        Rate::resolve(&request, COUNT_MAX)
     }
 
     #[test]
@@ -159,12 +165,27 @@ mod tests {
         assert_eq!(rate(None, None, Some(1)), Err(RateError::OneOf));
         assert_eq!(rate(Some(1), Some(1), None), Err(RateError::OneOf));
         for count in [0, COUNT_MAX + 1, u64::MAX] {
-            assert_eq!(rate(Some(count), None, Some(1)), Err(RateError::Count(count)));
+            let max = COUNT_MAX;
+            assert_eq!(rate(Some(count), None, Some(1)), Err(RateError::Count { count, max }));
         }
         for burst in [0, BURST_MAX + 1] {
             assert_eq!(rate(Some(COUNT_MAX), None, Some(burst)), Err(RateError::Burst(burst)));
         }
         assert_eq!(rate(None, Some(1), Some(1441)), Err(RateError::Refill(1441)));
         assert!(rate(None, Some(1), Some(1440)).is_ok(), "exactly a day");
+    }
+
+    #[test]
+    fn no_rate_gives_more_in_its_time_than_it_says() {
+        for count in [1, 3, 7, 1_000_000, 3_000_000, 600_000_000, 999_999_999, COUNT_MAX] {
+            for (rate, ns) in [
+                (rate(Some(count), None, None).unwrap(), SECOND_NS),
+                (rate(None, Some(count), None).unwrap(), 60 * SECOND_NS),
+            ] {
+                let given = ns / rate.interval_ns();
+                assert!((1..=count).contains(&given), "{rate} gives {given}");
+            }
+        }
+        assert_eq!(rate(Some(COUNT_MAX), None, None).unwrap().interval_ns(), 1);
     }
 }

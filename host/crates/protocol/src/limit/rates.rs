@@ -10,6 +10,11 @@ use super::rate::{Per, Rate};
 /// Keys whose use is remembered, by default. Stops callers from many addresses from filling memory.
 pub const KEYS_MAX_DEFAULT: u64 = 100_000;
 
+/// Most that a rate may give in its second or minute. So each interval, which has whole nanoseconds, is exact to a thousandth.
+const COUNT_MAX: u64 = 1_000_000;
+/// The same of cost, in millionths: a thousand units. So many are given back after a nanosecond each; the more there are, the coarser.
+const COST_MAX: u64 = 1_000_000_000;
+
 /// Which limit. The words are those of the configuration and of the field `RateLimit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
@@ -51,6 +56,16 @@ impl Limit {
             Self::Capability => "capability",
             Self::Cost => "cost",
             Self::Caller => "caller",
+        }
+    }
+
+    /// The most that its rate may give in its second or minute.
+    pub const fn count_max(self) -> u64 {
+        match self {
+            Self::Cost => COST_MAX,
+            Self::Global | Self::Address | Self::Failures | Self::Persona | Self::Capability | Self::Caller => {
+                COUNT_MAX
+            }
         }
     }
 
@@ -153,7 +168,8 @@ mod tests {
                 per_minute: count.filter(|_| key == "per_minute"),
                 burst: Some(u64::from(rate.burst())),
             };
-            assert_eq!(Rate::resolve(&request), Ok(rate), "{limit:?}");
+            assert_eq!(Rate::resolve(&request, limit.count_max()), Ok(rate), "{limit:?}");
+            assert!(count < Some(limit.count_max()), "{limit:?} can be raised");
         }
     }
 
