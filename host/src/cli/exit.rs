@@ -11,7 +11,7 @@ pub(crate) enum Exit {
     Success = 0,
     /// The host is at fault.
     HostFault = 1,
-    /// An option, an argument or a configuration file is wrong.
+    /// An option, an argument or a configuration file is wrong; `aral doctor`: something does not work.
     Usage = 2,
     /// One of the three yeses is missing.
     Denied = 3,
@@ -38,7 +38,7 @@ pub(crate) const TABLE: &str = "\
 Exit codes:
    0  success
    1  the host is at fault
-   2  an option, an argument or a configuration file is wrong
+   2  an option, an argument or a configuration file is wrong; doctor: something does not work
    3  denied: manifest, persona or policy does not allow it
    4  the capability broke, or answered nonsense or an error
    5  a limit was hit: of the call, or of the agent for whom it is made
@@ -148,6 +148,16 @@ mod tests {
         ] {
             let line = format!("\n  {:>2}  ", exit as u8);
             assert!(TABLE.contains(&line), "{exit:?} is not in the table");
+        }
+    }
+
+    #[test]
+    fn the_document_has_the_same_table() {
+        let document = include_str!("../../../docs/cli.md");
+        for line in TABLE.lines().skip(1) {
+            let (number, words) = line.trim_start().split_once("  ").unwrap();
+            let row = format!("\n| {number} | {words} |\n");
+            assert!(document.contains(&row), "docs/cli.md has no row{row}");
         }
     }
 }
