@@ -28,7 +28,7 @@ pub(crate) struct LogOptions<'a> {
     pub(crate) quiet: bool,
     pub(crate) color: bool,
     pub(crate) format: LogFormat,
-    /// The value of `ARAL_LOG`; it yields to `-v`.
+    /// The value of `ARAL_LOG`; it yields to `-v` and `--quiet`.
     pub(crate) variable: Option<&'a str>,
 }
 
@@ -73,9 +73,9 @@ impl Write for AboveProgress {
 
 fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {
     let level = match (verbose, variable) {
-        (0, Some(text)) => return parse(text),
-        (0, None) if quiet => LevelFilter::ERROR,
-        (0, None) => LevelFilter::WARN,
+        // What is quiet is what happens as it should: a server says in warnings alone that a file of TLS was not taken.
+        (0, Some(text)) if !quiet => return parse(text),
+        (0, _) => LevelFilter::WARN,
         (1, _) => LevelFilter::INFO,
         (2, _) => LevelFilter::DEBUG,
         (_, _) => LevelFilter::TRACE,
@@ -114,7 +114,7 @@ mod tests {
     use tracing::Level;
 
     #[test]
-    fn the_option_is_stronger_than_the_variable() {
+    fn the_options_are_stronger_than_the_variable() {
         let shows = |verbose, quiet, variable| {
             let filter = filter(verbose, quiet, variable).unwrap();
             let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
@@ -124,9 +124,13 @@ mod tests {
                 .count()
         };
         assert_eq!(shows(0, false, None), 2);
-        assert_eq!(shows(0, true, None), 1);
         assert_eq!(shows(0, false, Some("off")), 0);
-        assert_eq!(shows(0, true, Some("error,aral_runtime=debug")), 4);
+        assert_eq!(shows(0, false, Some("error,aral_runtime=debug")), 4);
+        // Warnings and failures, whatever the variable says.
+        for variable in [None, Some("off"), Some("debug"), Some("error,aral_runtime=debug")] {
+            assert_eq!(shows(0, true, variable), 2, "{variable:?}");
+        }
+        assert_eq!(shows(3, true, Some("off")), 5);
         assert_eq!(shows(1, false, Some("off")), 3);
         assert_eq!(shows(2, false, None), 4);
         assert!(

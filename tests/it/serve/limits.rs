@@ -433,7 +433,7 @@ fn drain_ms_is_for_what_operators_have_asked_for_too() {
         desk.guest(RUNTIME_ECHO_TOOL, |_| ());
         desk.write("token", b"t0ken");
         desk.private("token");
-        let server = Server::start_in(&desk, &[], &[("ARAL_LOG", "warn")]);
+        let server = Server::start(&desk);
         let socket = desk.path("state/admin.sock");
         let mut operator = UnixStream::connect(&socket).expect("it listens");
         let put = r#"{"name":"remote","value":"AA==","rotate":false}"#;
