@@ -1,5 +1,7 @@
 //! Every key of the file, changed alone; and every way in which a file is not taken.
 
+mod ranges;
+
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 

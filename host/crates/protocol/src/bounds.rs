@@ -67,6 +67,12 @@ macro_rules! bounds {
             pub fn entries(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
             }
+
+            /// Names with the least and the most that each may be.
+            #[cfg(test)]
+            fn ranges() -> Vec<(&'static str, u64, u64)> {
+                vec![$((stringify!($name), $min, $max),)*]
+            }
         }
     };
 }
@@ -262,5 +268,17 @@ mod tests {
             .count();
         assert_eq!(lines, Bounds::default().entries().len());
         assert!(document.contains(&format!("\n| `CALLERS_IN_FULL` | {CALLERS_IN_FULL} | ")));
+    }
+
+    #[test]
+    fn every_bound_is_documented_with_the_least_and_the_most_that_it_may_be() {
+        let document = include_str!("../../../../docs/defaults.md");
+        let ranges = Bounds::ranges();
+        for (name, min, max) in &ranges {
+            let line = format!("\n| `[serve.limits] {name}` | {min} | {max} |\n");
+            assert!(document.contains(&line), "docs/defaults.md has no line{line}");
+        }
+        let lines = document.lines().filter(|line| line.starts_with("| `[serve.limits] "));
+        assert_eq!(lines.count(), ranges.len());
     }
 }
