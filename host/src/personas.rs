@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aral_contract::document::TrustStore;
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{Code, Digest, EventKind, Failure, KeyId, PersonaId};
+use aral_contract::{Code, Digest, EventKind, Failure, KeyId, PersonaId, rule};
 use aral_orchestration::Session;
 use aral_orchestration::budget::Refused;
 use aral_persona::{Persona, persona};
@@ -38,9 +38,6 @@ impl Personas {
         }
     }
 }
-
-/// The rule of the event that says that somebody tried.
-const OVERRIDE: &str = "persona.override";
 
 impl Host {
     /// Opens a session for a signed persona (JSON, at most 4 MiB). Its validity, and the trust in its signer, are checked
@@ -237,7 +234,7 @@ impl Host {
     pub(crate) fn attempted(&self, id: &PersonaId) {
         self.record(EventKind::Security {
             severity: Severity::High,
-            rule: OVERRIDE,
+            rule: rule::PERSONA_OVERRIDE,
             subject: format!("persona {id}"),
             source: None,
         });

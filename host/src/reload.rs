@@ -19,7 +19,7 @@ use aral_capability::registry::Admitted;
 use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
-use aral_contract::{Code, Digest, EventKind, Failure};
+use aral_contract::{Code, Digest, EventKind, Failure, rule};
 use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
@@ -35,8 +35,6 @@ use serials::Known;
 pub(crate) use advice::Advice;
 pub(crate) use in_force::{Given, InForce};
 
-/// The rule of the event that says that a document lapsed.
-const LAPSED: &str = "document.lapsed";
 /// How long others may change the rules before whoever wants to is refused. Stops a mount that does not answer from taking a thread with
 /// each request.
 const CHANGE_WAIT: Duration = Duration::from_secs(30);
@@ -370,7 +368,7 @@ impl Host {
     fn note_lapsed(&self, subject: &str, reason: &str) -> String {
         tracing::warn!(%subject, %reason, "it may not be believed any more, and nothing runs under it");
         let words = format!("{subject}: {reason}");
-        self.record(security(LAPSED, words.clone()));
+        self.record(security(rule::DOCUMENT_LAPSED, words.clone()));
         words
     }
 
@@ -378,7 +376,7 @@ impl Host {
     /// Returns what is on record.
     fn note_old_authorities(&self, rule: &'static str) -> String {
         let section = rule.trim_end_matches(".ca_file");
-        let but = if rule == fixed::OUTBOUND {
+        let but = if rule == rule::OUTBOUND_CA_FILE {
             ", but for the keys of issuers"
         } else {
             ""

@@ -1,6 +1,6 @@
 //! The lines that somebody is told to add to aral.toml are lines of TOML, and no text looks like one that it is not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::desk::Desk;
 
@@ -54,21 +54,31 @@ fn looks_like_toml(line: &str) -> bool {
     })
 }
 
-fn search(folder: &Path, found: &mut Vec<String>) -> usize {
-    let mut files = 0;
+fn search(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            files += search(&path, found);
+            search(&path, found);
         } else if path.extension().is_some_and(|kind| kind == "rs") {
-            files += 1;
             let text = std::fs::read_to_string(&path).expect("a source");
-            let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            let bad = lines.filter(|line| looks_like_toml(line));
-            found.extend(bad.map(|line| format!("{}: {line}", path.display())));
+            found.push((path, text));
         }
     }
-    files
+}
+
+/// The sources of the host, each with where it lies there.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../host"));
+    let mut found = Vec::new();
+    search(root, &mut found);
+    let within = |(path, text): (PathBuf, String)| (path.strip_prefix(root).expect("below it").to_owned(), text);
+    found.into_iter().map(within).collect()
+}
+
+/// Lines that are no comment, each with where it stands.
+fn lines<'a>(path: &'a Path, text: &'a str) -> impl Iterator<Item = String> + 'a {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.map(move |line| format!("{}: {line}", path.display()))
 }
 
 #[test]
@@ -77,8 +87,38 @@ fn no_text_of_the_host_writes_table_and_key_as_one_line() {
     assert!(looks_like_toml("\"[memory.master_key] file = {shown}\""));
     assert!(!looks_like_toml("\"aral.toml, [memory]: dir = \\\"memory\\\"\""));
     assert!(!looks_like_toml("\"[egress] connections_max = 0 is not between\""));
-    let mut found = Vec::new();
-    let files = search(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../host")), &mut found);
-    assert!(files > 100, "only {files} files");
+    let sources = sources();
+    assert!(sources.len() > 100, "only {} files", sources.len());
+    let all = sources.iter().flat_map(|(path, text)| lines(path, text));
+    let found: Vec<String> = all.filter(|line| looks_like_toml(line)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Whether a line records a security event under a word that is no constant of [`aral_contract::rule`].
+fn makes_a_rule(line: &str) -> bool {
+    [
+        "rule: \"",
+        "security(\"",
+        "moved(\"",
+        "record_tls(\"",
+        "record_renewal(\"",
+    ]
+    .iter()
+    .any(|beginning| line.contains(beginning))
+}
+
+#[test]
+fn every_rule_of_a_security_event_is_one_of_those_that_are_documented() {
+    assert!(makes_a_rule("self.record(security(\"made.up\", words));"));
+    let mut sources = sources();
+    // Tests make up rules.
+    sources
+        .retain(|(path, _)| !path.ends_with("tests.rs") && !path.components().any(|part| part.as_os_str() == "tests"));
+    assert!(sources.len() > 100, "only {} files", sources.len());
+    let all = sources.iter().flat_map(|(path, text)| {
+        let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+        lines(path, code)
+    });
+    let found: Vec<String> = all.filter(|line| makes_a_rule(line)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use aral_contract::Failure;
 use aral_contract::id::Namespace;
+use aral_contract::{Failure, rule};
 use aral_memory::StoreError;
 use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ impl Act for MemoryCheck {
             damaged: self.delete_damaged,
             nameless: self.delete_nameless,
         };
-        operator.record(security("memory_check_begun", does.to_owned()));
+        operator.record(security(rule::MEMORY_CHECK_BEGUN, does.to_owned()));
         let deletes = delete != Delete::default();
         let (mut seen, mut found, mut given_up) = (Checked::default(), Vec::new(), None);
         let checked = store.check(
@@ -150,7 +150,7 @@ impl Act for MemoryCheck {
                     operator.forget_secrets();
                 }
                 if damaged.deleted {
-                    operator.record(security("memory_damaged_deleted", damaged.place_in_words()));
+                    operator.record(security(rule::MEMORY_DAMAGED_DELETED, damaged.place_in_words()));
                 }
                 if found.len() < NAMED_MAX {
                     found.push(damaged);
@@ -175,7 +175,7 @@ impl Act for MemoryCheck {
             "{records} records, {damaged} of them damaged, {deleted} deleted; {nameless} namespaces without a name, \
              {nameless_deleted} deleted"
         );
-        operator.record(security("memory_checked", format!("{words}; {ended}")));
+        operator.record(security(rule::MEMORY_CHECKED, format!("{words}; {ended}")));
         let failed = |error: StoreError| match (error, given_up) {
             (StoreError::Invalid(_it_was_ended), Some(why)) => why,
             (error, _) => store_failure(error),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use aral_contract::event::{MemoryOperation, SecretOperation};
-use aral_contract::{Classification, Code, EventKind, Failure};
+use aral_contract::{Classification, Code, EventKind, Failure, rule};
 use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 use aral_memory::sealed::{self, Arrived, Existing, Progress, Tally};
 use aral_memory::{MasterKey, SealedStore};
@@ -170,11 +170,11 @@ impl Act for MemoryExport {
         let total = u64::from(store.status().map_err(store_failure)?.slots_used);
         let mut gone_out = Tally::default();
         // Before anything moves, so that no way to end leaves nothing.
-        operator.record(security("memory_export_begun", format!("key {}", key.id())));
+        operator.record(security(rule::MEMORY_EXPORT_BEGUN, format!("key {}", key.id())));
         let ended = written(tell, total, &mut gone_out, |out, progress| {
             store.export(&key, out, progress)
         });
-        operator.record(moved("memory_exported", &key.id(), &gone_out, ended.as_ref().err()));
+        operator.record(moved(rule::MEMORY_EXPORTED, &key.id(), &gone_out, ended.as_ref().err()));
         ended?;
         Ok(Exported {
             records: gone_out.records,
@@ -272,7 +272,7 @@ impl MemoryImport {
         };
         let (store, key_id) = (operator.store()?, key.public_key().id());
         let mut come_in = sealed::Imported::default();
-        operator.record(security("memory_import_begun", format!("key {key_id}")));
+        operator.record(security(rule::MEMORY_IMPORT_BEGUN, format!("key {key_id}")));
         let mut given_up = None;
         let imported = store.import(&key, backup, existing, &mut |imported, arrived| {
             if imported.restored.secrets > come_in.restored.secrets {
@@ -296,7 +296,7 @@ impl MemoryImport {
         operator.forget_secrets();
         let ended = given_up.map_or_else(|| imported.map_err(backup_failure), Err);
         operator.record(moved(
-            "memory_imported",
+            rule::MEMORY_IMPORTED,
             &key_id,
             &come_in.restored,
             ended.as_ref().err(),

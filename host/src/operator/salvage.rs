@@ -1,6 +1,6 @@
 //! What is left of a store whose opening is refused because records are lost, out into a backup.
 
-use aral_contract::Failure;
+use aral_contract::{Failure, rule};
 use aral_memory::sealed::{Salvage, Tally};
 use serde::Serialize;
 
@@ -58,7 +58,7 @@ impl MemorySalvage {
         operator.check_recorded()?;
         let total = salvage.keys().map_err(store_failure)?;
         let (mut gone_out, mut found) = (Tally::default(), Vec::new());
-        operator.record(security("memory_salvage_begun", format!("key {}", key.id())));
+        operator.record(security(rule::MEMORY_SALVAGE_BEGUN, format!("key {}", key.id())));
         let ended = written(tell, total, &mut gone_out, |out, progress| {
             salvage.export(&key, out, progress, &mut |lost| {
                 if found.len() < NAMED_MAX {
@@ -71,7 +71,7 @@ impl MemorySalvage {
             Err(_) => "how much is missing is not known".to_owned(),
         };
         let moved = moved_in_words(&key.id(), &gone_out, ended.as_ref().err());
-        operator.record(security("memory_salvaged", format!("{moved}; {missing}")));
+        operator.record(security(rule::MEMORY_SALVAGED, format!("{moved}; {missing}")));
         let salvaged = ended?;
         Ok(Salvaged {
             records: salvaged.saved.records,

@@ -85,7 +85,7 @@ impl Clock for TestClock {
 impl Fixture {
     /// How many attempts there were to override this persona; they are forgotten.
     fn attempts(&self, id: &str) -> usize {
-        let attempt = |kind: &EventKind| matches!(kind, EventKind::Security { rule: OVERRIDE, severity: Severity::High, subject, .. } if *subject == format!("persona {id}"));
+        let attempt = |kind: &EventKind| matches!(kind, EventKind::Security { rule: rule::PERSONA_OVERRIDE, severity: Severity::High, subject, .. } if *subject == format!("persona {id}"));
         let events = self.kept.take();
         events.iter().filter(|kind| attempt(kind)).count()
     }

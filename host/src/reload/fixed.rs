@@ -2,19 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aral_contract::{Code, Digest, Failure};
+use aral_contract::{Code, Digest, Failure, rule};
 use aral_protocol::AdminOptions;
 
 use crate::config::Config;
 use crate::config::storage::MemoryConfig;
 
-/// The rules of the events that say that the authorities of a section are those of the start: what its `ca_file` is called.
-pub(super) const OUTBOUND: &str = "outbound.ca_file";
-const EGRESS: &str = "egress.ca_file";
-const VAULT: &str = "secrets.vault.ca_file";
-const ELASTICSEARCH: &str = "audit.elasticsearch.ca_file";
-const OTLP: &str = "audit.otlp.ca_file";
-const TELEMETRY: &str = "telemetry.otlp.ca_file";
 /// What is refused if the store is another one.
 pub(super) const MEMORY: &str = "[memory]";
 
@@ -36,7 +29,8 @@ fn way(config: &Config) -> (Option<&str>, &[String]) {
     (options.proxy.as_deref(), &options.no_proxy)
 }
 
-/// What the `ca_file` of each section says that cannot change. It is read once, at the start.
+/// What the `ca_file` of each section says that cannot change, by the rule of the event that says that it does not hold yet. It is read
+/// once, at the start.
 fn ca_files(config: &mut Config) -> [(&'static str, Option<&mut Vec<u8>>); 5] {
     let vault = config.secrets.as_mut().and_then(|secrets| secrets.vault.as_mut());
     let (elasticsearch, otlp) = match &mut config.audit {
@@ -45,15 +39,15 @@ fn ca_files(config: &mut Config) -> [(&'static str, Option<&mut Vec<u8>>); 5] {
     };
     let telemetry = config.telemetry.otlp.as_mut();
     [
-        (EGRESS, config.egress.extra_roots_pem.as_mut()),
-        (VAULT, vault.and_then(|vault| vault.ca_pem.as_mut())),
+        (rule::EGRESS_CA_FILE, config.egress.extra_roots_pem.as_mut()),
+        (rule::VAULT_CA_FILE, vault.and_then(|vault| vault.ca_pem.as_mut())),
         (
-            ELASTICSEARCH,
+            rule::ELASTICSEARCH_CA_FILE,
             elasticsearch.and_then(|copy| copy.server.ca_pem.as_mut()),
         ),
-        (OTLP, otlp.and_then(|copy| copy.server.ca_pem.as_mut())),
+        (rule::OTLP_CA_FILE, otlp.and_then(|copy| copy.server.ca_pem.as_mut())),
         (
-            TELEMETRY,
+            rule::TELEMETRY_CA_FILE,
             telemetry.and_then(|export| export.collector.server.ca_pem.as_mut()),
         ),
     ]
@@ -65,7 +59,7 @@ pub(super) fn authorities(config: &Config) -> BTreeMap<&'static str, Option<Dige
     let outbound = outbound.filter(|_| keeps_outbound(config)).map(Digest::of);
     let mut copy = config.clone();
     let files = ca_files(&mut copy).map(|(rule, pem)| (rule, pem.map(|pem| Digest::of(pem))));
-    files.into_iter().chain([(OUTBOUND, outbound)]).collect()
+    files.into_iter().chain([(rule::OUTBOUND_CA_FILE, outbound)]).collect()
 }
 
 /// Without what each `ca_file` says: that there is one is of its section, and what it says changes when its authority is renewed. Where

@@ -85,7 +85,7 @@ impl Lab {
     }
 
     fn lapsed(&self) -> Vec<String> {
-        self.recorded(LAPSED)
+        self.recorded(rule::DOCUMENT_LAPSED)
     }
 
     fn serials(&self) -> Vec<u8> {

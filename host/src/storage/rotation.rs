@@ -1,8 +1,8 @@
 //! What is on record of keys of the store that rotate, whoever has them rotate.
 
-use aral_contract::EventKind;
 use aral_contract::event::LifecycleChange;
 use aral_contract::failure::chain;
+use aral_contract::{EventKind, rule};
 use aral_memory::StoreError;
 
 use crate::events::security;
@@ -12,17 +12,17 @@ pub(crate) const EPOCH: &str = "memory epoch";
 
 /// Before it begins, so that no way to end leaves nothing.
 pub(crate) fn begun(subject: &str) -> EventKind {
-    security("memory_rotation_begun", subject.to_owned())
+    security(rule::MEMORY_ROTATION_BEGUN, subject.to_owned())
 }
 
 /// When it does not end. Until one does, what was deleted can still be opened by whoever has the old keys.
 pub(crate) fn failed(subject: &str, error: &StoreError) -> EventKind {
-    security("memory_rotation_failed", format!("{subject}: {}", chain(error)))
+    security(rule::MEMORY_ROTATION_FAILED, format!("{subject}: {}", chain(error)))
 }
 
 /// When the file that says since when an epoch lasts says something later than before, or nothing any more.
 pub(crate) fn moved() -> EventKind {
-    security("memory_epoch_moved", EPOCH.to_owned())
+    security(rule::MEMORY_EPOCH_MOVED, EPOCH.to_owned())
 }
 
 /// When it is over.

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use aral_contract::event::{LifecycleChange, MemoryOperation, Severity};
 use aral_contract::id::{Namespace, SecretName};
 use aral_contract::quote::quoted;
-use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage};
+use aral_contract::{Classification, Code, Event, EventKind, Evidence, Permission, Usage, rule};
 
 use crate::blind::Blinder;
 use crate::schema::{
@@ -166,7 +166,9 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
         EventKind::AdmissionRefused { subject, code, reason } => {
             security(admission_severity(code), code.as_str(), &subject, Some(&reason), None)
         }
-        EventKind::DevelopmentOnly { subject } => security(Severity::Medium, "development_only", &subject, None, None),
+        EventKind::DevelopmentOnly { subject } => {
+            security(Severity::Medium, rule::DEVELOPMENT_ONLY, &subject, None, None)
+        }
         EventKind::Security {
             severity,
             rule,

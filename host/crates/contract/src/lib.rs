@@ -15,6 +15,7 @@ pub mod limits;
 pub mod metric;
 pub mod permission;
 pub mod quote;
+pub mod rule;
 pub mod scope;
 pub mod secret;
 pub mod sensitive;

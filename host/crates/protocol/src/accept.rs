@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use aral_contract::rule;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
@@ -17,8 +18,6 @@ use crate::secure;
 use crate::stage::Current;
 use crate::tally::{Beyond, Held};
 
-/// The security event of an address that opens more connections than it may have.
-const CROWD: &str = "connections.address";
 /// The first pause after the system refused a connection, and the longest.
 const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -156,7 +155,7 @@ impl Acceptor {
                         .doors
                         .get(self.index)
                         .map(|door| door.listener.address.to_string());
-                    shared.record_security(None, peer, CROWD, listener.unwrap_or_default());
+                    shared.record_security(None, peer, rule::CONNECTIONS_ADDRESS, listener.unwrap_or_default());
                 }
                 Err(Crowded)
             }

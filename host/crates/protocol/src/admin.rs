@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Failure, Sampling, Sensitive, TraceId};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Failure, Sampling, Sensitive, TraceId, rule};
 use aral_runtime::files::{self, FilesError, SocketName};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -349,7 +349,7 @@ async fn admit(
 ) -> Response {
     // A page in a browser has no business here, whatever it found out.
     if guard::is_of_a_page(request.headers()) {
-        gate.note_attack(visitor, trace, "http.origin");
+        gate.note_attack(visitor, trace, rule::HTTP_ORIGIN);
         let problem = Problem::request(StatusCode::FORBIDDEN, "a page may not call here");
         return problem.closing().into_response();
     }

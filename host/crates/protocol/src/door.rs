@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::id::{CallerName, PersonaId};
-use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Failure, Sensitive, TraceId};
+use aral_contract::{AuditSink, Clock, Digest, Event, EventKind, Failure, Sensitive, TraceId, rule};
 use aral_orchestration::Dispatcher;
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -249,17 +249,17 @@ impl Shared {
 
     /// Records that the files of TLS of a listener are not ones that it can use.
     pub(crate) fn record_tls_refused(&self, listener: SocketAddr) {
-        self.record_tls("tls.reload", listener);
+        self.record_tls(rule::TLS_RELOAD, listener);
     }
 
     /// Records that a listener shows a certificate that is not in its time.
     pub(crate) fn record_tls_over(&self, listener: SocketAddr) {
-        self.record_tls("tls.certificate", listener);
+        self.record_tls(rule::TLS_CERTIFICATE, listener);
     }
 
     /// Records that a listener has an OCSP response and does not send it, since it is not in its time.
     pub(crate) fn record_tls_unstapled(&self, listener: SocketAddr) {
-        self.record_tls("tls.ocsp", listener);
+        self.record_tls(rule::TLS_OCSP, listener);
     }
 
     fn record_tls(&self, rule: &'static str, listener: SocketAddr) {
@@ -271,7 +271,7 @@ impl Shared {
     pub(crate) fn tell_old_credentials(&self) -> &'static str {
         let subject = "[serve.rates.redis]: until a restart the password and the ca_file of the start hold";
         tracing::warn!("{subject}");
-        self.record_renewal("rates.redis_credentials", subject.to_owned());
+        self.record_renewal(rule::RATES_REDIS_CREDENTIALS, subject.to_owned());
         subject
     }
 

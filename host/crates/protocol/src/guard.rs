@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use aral_contract::TraceId;
+use aral_contract::{TraceId, rule};
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri, header};
@@ -109,7 +109,7 @@ pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &Header
     );
     // Of which listener is on record: a stranger behind a proxy does not learn where that is.
     Err((
-        Some("http.host"),
+        Some(rule::HTTP_HOST),
         problem.with_hint("aral.toml, [[serve.listener]]: hosts = [\"…\"]"),
     ))
 }
@@ -153,7 +153,7 @@ fn check_origin(listener: &ListenerOptions, headers: &HeaderMap) -> Result<(), R
     }
     let problem = Problem::request(StatusCode::FORBIDDEN, "this page may not call");
     Err((
-        Some("http.origin"),
+        Some(rule::HTTP_ORIGIN),
         problem.with_hint("aral.toml, [[serve.listener]]: origins = [\"…\"]"),
     ))
 }

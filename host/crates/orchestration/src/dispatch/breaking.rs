@@ -4,17 +4,13 @@
 use std::time::Duration;
 
 use aral_contract::event::Severity;
-use aral_contract::{Code, EventKind, Failure, Grant, TraceId};
+use aral_contract::{Code, EventKind, Failure, Grant, TraceId, rule};
 use tokio::time::Instant;
 
 use super::Dispatcher;
 use super::granted::Granted;
 use crate::breaker::{Change, Key, Pass, Verdict};
 
-/// The security event of a breaker that opened, also once more after a trial.
-const OPENED: &str = "breaker.opened";
-/// The security event of one that closed.
-const CLOSED: &str = "breaker.closed";
 /// A call that had to wait for more than one in so many parts of the time that its caller has is not judged by what was left.
 /// Stops a host that is busy from opening the breakers of capabilities that work, if only they are given their time.
 const WAIT_PART: u32 = 4;
@@ -90,9 +86,9 @@ impl Dispatcher {
                 self.meters.breaker_opened();
                 let Key { persona, capability } = &key;
                 tracing::warn!(%trace, %capability, %persona, "too many calls in a row failed: it is not called for a while");
-                (Severity::Medium, OPENED, key)
+                (Severity::Medium, rule::BREAKER_OPENED, key)
             }
-            Change::Closed(key) => (Severity::Info, CLOSED, key),
+            Change::Closed(key) => (Severity::Info, rule::BREAKER_CLOSED, key),
         };
         let Key { persona, capability } = key;
         self.record(Some(trace), || EventKind::Security {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aral_contract::{CapabilityId, Code, Failure, TraceId};
+use aral_contract::{CapabilityId, Code, Failure, TraceId, rule};
 use axum::RequestExt as _;
 use axum::extract::{Query, RawPathParams, Request};
 use axum::middleware::Next;
@@ -20,9 +20,6 @@ use crate::invoke::Versions;
 use crate::mcp::Called;
 use crate::meters;
 use crate::problem::Problem;
-
-/// The security event of an address whose credentials are not looked at any more.
-const FAILURES: &str = "rates.failures";
 
 /// Before a handshake: the limit of the address, and where the listener asks for certificates, of credentials of it that were
 /// refused. Whether it may begin. What a trusted proxy hands on comes from many, whose addresses nobody knows yet.
@@ -42,7 +39,8 @@ pub(crate) fn handshake(door: &Door, peer: Peer, asks_for_certificates: bool) ->
 pub(crate) fn guessed(door: &Door, trace: TraceId, peer: Peer) {
     if door.shared.limits.failed(peer.address()) {
         let listener = door.listener.address.to_string();
-        door.shared.record_security(Some(trace), peer, FAILURES, listener);
+        door.shared
+            .record_security(Some(trace), peer, rule::RATES_FAILURES, listener);
     }
 }
 

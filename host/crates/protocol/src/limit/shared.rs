@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aral_contract::event::Severity;
-use aral_contract::{AuditSink, Clock, Event, EventKind};
+use aral_contract::{AuditSink, Clock, Event, EventKind, rule};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo as _, RedisResult, Script, TlsCertificates};
 use rustls::pki_types::CertificateDer;
@@ -34,10 +34,6 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// Why a server counts as one that is down.
 const NOT_IN_TIME: &str = "it did not answer in time";
-
-/// The security events of both changes.
-const DOWN: &str = "rates.redis_down";
-const UP: &str = "rates.redis_up";
 
 /// Why the shared limits cannot be asked. The log has the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,7 +252,7 @@ impl Link {
             state.is_down_recorded = true;
             let when_down = self.options.when_down.as_str();
             tracing::warn!(%error, when_down, "the shared limits cannot be asked");
-            self.record(Severity::High, DOWN);
+            self.record(Severity::High, rule::RATES_REDIS_DOWN);
         }
     }
 
@@ -267,7 +263,7 @@ impl Link {
         if state.is_down_recorded {
             state.is_down_recorded = false;
             tracing::info!("the shared limits can be asked again");
-            self.record(Severity::Info, UP);
+            self.record(Severity::Info, rule::RATES_REDIS_UP);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::{CapabilityId, Code, Failure, TraceId};
+use aral_contract::{CapabilityId, Code, Failure, TraceId, rule};
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -91,7 +91,7 @@ pub(crate) async fn serve(
     if session.is_some_and(|id| mcp.sessions.is_of_another(id, &caller.name)) {
         // It gets the answer for a session that is not there.
         door.shared
-            .record_security(Some(trace), peer, "mcp.session", caller.name.to_string());
+            .record_security(Some(trace), peer, rule::MCP_SESSION, caller.name.to_string());
     }
     let is_end = parts.method == Method::DELETE;
     let is_news = parts.method == Method::GET && !continues_answer(&parts.headers);

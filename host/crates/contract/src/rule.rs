@@ -1,0 +1,76 @@
+//! Every rule of a security event: the word that its record in the audit log has, and what happened. Whoever records one takes the word
+//! from here, so that somebody who writes alerts finds all of them in one place. The code of a failure is a rule, too.
+
+macro_rules! rules {
+    ($($variant:ident = $word:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $variant: &str = $word;)*
+
+        /// All of them with what happened, in the order of the documentation.
+        pub const ALL: &[(&str, &str)] = &[$(($variant, $help)),*];
+    };
+}
+
+rules! {
+    CONNECTIONS_ADDRESS = "connections.address", "an address opened more connections than one may have, and the next ones end at once";
+    HTTP_HOST = "http.host", "a request named a host under which its listener is not known, as a page sends one whose name was pointed at this machine";
+    HTTP_ORIGIN = "http.origin", "a page that is not listed tried to call";
+    MCP_SESSION = "mcp.session", "a caller named a session of MCP that belongs to another caller";
+    RATES_FAILURES = "rates.failures", "an address showed so many wrong credentials that none of it is looked at for a while";
+    RATES_REDIS_DOWN = "rates.redis_down", "the Redis that keeps the limits of several servers does not answer any more";
+    RATES_REDIS_UP = "rates.redis_up", "it answers again";
+    RATES_REDIS_CREDENTIALS = "rates.redis_credentials", "a configuration has another password or other authorities for Redis, and those of the start hold until a restart";
+    TLS_RELOAD = "tls.reload", "files of TLS were not taken, and their listener goes on with those that it has";
+    TLS_CERTIFICATE = "tls.certificate", "a listener shows a certificate that is not in its time";
+    TLS_OCSP = "tls.ocsp", "a listener has an OCSP response that is not in its time, and does not send it";
+    BREAKER_OPENED = "breaker.opened", "a capability keeps failing for a persona, and is not called for it for a while";
+    BREAKER_CLOSED = "breaker.closed", "it is called again";
+    PERSONA_OVERRIDE = "persona.override", "a document tried to take the place of a persona without being a newer issue that is signed";
+    DOCUMENT_LAPSED = "document.lapsed", "a document that the configuration names is not believed any more, and nothing runs under it";
+    OUTBOUND_CA_FILE = "outbound.ca_file", "a configuration has other authorities for the requests of the host, and those of the start hold until a restart, but for the keys of issuers";
+    EGRESS_CA_FILE = "egress.ca_file", "the same for the requests of guests, without exception";
+    VAULT_CA_FILE = "secrets.vault.ca_file", "the same for the server of secrets";
+    ELASTICSEARCH_CA_FILE = "audit.elasticsearch.ca_file", "the same for copies of the audit log";
+    OTLP_CA_FILE = "audit.otlp.ca_file", "the same for copies of the audit log";
+    TELEMETRY_CA_FILE = "telemetry.otlp.ca_file", "the same for traces and metrics";
+    MEMORY_EXPORT_BEGUN = "memory_export_begun", "everything in the store begins to go out into a backup";
+    MEMORY_EXPORTED = "memory_exported", "that ended: how much went out, and whether whole";
+    MEMORY_IMPORT_BEGUN = "memory_import_begun", "a backup begins to be read into the store";
+    MEMORY_IMPORTED = "memory_imported", "that ended: how much came in, and whether whole";
+    MEMORY_SALVAGE_BEGUN = "memory_salvage_begun", "what is left of a store that lost records begins to go out into a backup";
+    MEMORY_SALVAGED = "memory_salvaged", "that ended: how much went out, and how much is lost";
+    MEMORY_CHECK_BEGUN = "memory_check_begun", "every record begins to be looked at; says what is taken out, if anything is";
+    MEMORY_DAMAGED_DELETED = "memory_damaged_deleted", "a check took out a record that does not open; of a namespace without a name it says so once";
+    MEMORY_CHECKED = "memory_checked", "the check ended: what it found and took out, and whether it saw everything";
+    MEMORY_ROTATION_BEGUN = "memory_rotation_begun", "everything in the store begins to be sealed under another key, or in another epoch";
+    MEMORY_ROTATION_FAILED = "memory_rotation_failed", "that did not end, with the reason; who has the old keys can still open what was deleted";
+    MEMORY_EPOCH_MOVED = "memory_epoch_moved", "the file that says since when an epoch lasts is gone, or says something later than before";
+    DEVELOPMENT_ONLY = "development_only", "something was done that only development allows, such as to take a persona that nobody signed";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_rule_is_documented_with_what_happened() {
+        let document = include_str!("../../../../docs/audit.md");
+        let (_, section) = document.split_once("\n## Rules\n").unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let documented: Vec<(&str, &str)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                (cells[1].trim_matches('`'), cells[3])
+            })
+            .collect();
+        assert_eq!(documented, ALL);
+    }
+
+    #[test]
+    fn each_word_is_one_rule() {
+        let words: BTreeSet<&str> = ALL.iter().map(|(word, _)| *word).collect();
+        assert_eq!(words.len(), ALL.len());
+    }
+}
