@@ -1,11 +1,12 @@
 //! Takes connections: a place first, then a connection, so that what there is no place for waits in the system's queue and
 //! not in this process.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aral_contract::rule;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
@@ -21,6 +22,23 @@ use crate::tally::{Beyond, Held};
 /// The first pause after the system refused a connection, and the longest.
 const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Connections that wait in the system's queue until they are taken, unless the system allows fewer (`net.core.somaxconn`). Where it is
+/// full, the system says nothing to the next one, which tries again after a second.
+const QUEUE: u32 = 4096;
+
+/// Listens at an address.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A server that starts again does not wait until the system has forgotten the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
+}
 
 /// Told once that the server stops. Clones are told too.
 #[derive(Debug, Clone)]
@@ -165,3 +183,21 @@ impl Acceptor {
 
 /// An address has as many connections as it may.
 struct Crowded;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than the 128 that wait if nobody says how many.
+    #[tokio::test]
+    async fn hundreds_of_connections_wait_until_they_are_taken() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..300 {
+            let connected = tokio::time::timeout(Duration::from_secs(10), TcpStream::connect(address)).await;
+            waiting.push(connected.expect("the queue is full").unwrap());
+        }
+        assert_eq!(waiting.len(), 300);
+    }
+}

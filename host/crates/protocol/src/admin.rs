@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 pub use error::AdminError;
 
-use crate::accept::Stop;
+use crate::accept::{self, Stop};
 use crate::authenticate::credential;
 use crate::bounds::Bounds;
 use crate::caller::KEY_PREFIX;
@@ -130,7 +130,7 @@ impl AdminServer {
                 return Err(AdminError::NoKey(address));
             }
             let failed = |source| AdminError::Listen { address, source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let listener = accept::listen(address).map_err(failed)?;
             let known = ListenerOptions {
                 address: listener.local_addr().map_err(failed)?,
                 hosts: Vec::new(),

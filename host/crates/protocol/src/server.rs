@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::accept::{Acceptor, Stop};
+use crate::accept::{self, Acceptor, Stop};
 use crate::bind_error::{BindError, Lack};
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
@@ -241,7 +241,7 @@ impl Server {
         let wanted: Arc<[SocketAddr]> = options.listeners.iter().map(|listener| listener.address).collect();
         for address in wanted.iter().copied() {
             let failed = |source| BindError::Listen { address, source };
-            let socket = TcpListener::bind(address).await.map_err(failed)?;
+            let socket = accept::listen(address).map_err(failed)?;
             bound.push(socket.local_addr().map_err(failed)?);
             sockets.push(socket);
         }
