@@ -1305,7 +1305,7 @@ fn authorities_that_are_renewed_keep_no_rule_from_holding() {
         let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
         let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
         lab.events();
-        let told = || lab.recorded(fixed::OUTBOUND).len();
+        let told = || lab.recorded(rule::OUTBOUND_CA_FILE).len();
         host.reload(&config("AAAA", "")).unwrap();
         assert_eq!(told(), 0, "it is the same");
         host.reload(&config("BBBB", &revoking)).unwrap();

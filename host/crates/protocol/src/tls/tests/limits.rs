@@ -58,7 +58,7 @@ fn few(count: u64) -> Rate {
         burst: Some(count),
         ..RateRequest::default()
     };
-    Rate::resolve(&request).unwrap()
+    Rate::resolve(&request, 1000).unwrap()
 }
 
 fn this_machine() -> Proxies {
