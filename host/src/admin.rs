@@ -2,12 +2,13 @@
 //! secrets. Who may is for the listener, what an act comes to for the host and its operator; here they meet.
 
 mod acts;
+pub mod answers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aral_contract::{CapabilityId, Code, Failure, SecretBuffer};
+use aral_contract::{Code, Failure, SecretBuffer};
 use aral_protocol::admin::BODY_BYTES_MAX;
 use aral_protocol::{AdminOptions, AdminParts, AdminServer, Problem};
 use aral_runtime::files;
@@ -18,10 +19,8 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use semver::Version;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::sync::watch;
 
 use crate::host::Host;
@@ -29,6 +28,10 @@ use crate::operator::Operator;
 use crate::serve::Reloader;
 use crate::telemetry::MetricsText;
 use acts::{import, long, short, whole};
+use answers::{
+    CapabilityList, ListedCapability, ManifestRegistered, PolicyInForce, Register, RegisteredVersion, Reload, Reloaded,
+    ServerStatus, StatusCheck, Withdraw, Withdrawn,
+};
 
 /// What the management of one server reaches.
 #[derive(Debug, Clone)]
@@ -71,12 +74,12 @@ impl Management {
         use crate::operator as verb;
         let routes = Router::new()
             .route("/metrics", get(metrics))
-            .route("/v1/status", get(status))
-            .route("/v1/policy", get(policy))
-            .route("/v1/capabilities", get(capabilities))
-            .route("/v1/capabilities/withdraw", post(withdraw))
-            .route("/v1/manifests", post(register))
-            .route("/v1/reload", post(reload));
+            .route(ServerStatus::PATH, get(status))
+            .route(PolicyInForce::<()>::PATH, get(policy))
+            .route(CapabilityList::PATH, get(capabilities))
+            .route(Withdraw::PATH, post(withdraw))
+            .route(Register::PATH, post(register))
+            .route(Reload::PATH, post(reload));
         let routes = short::<verb::MemoryGet>(routes);
         let routes = short::<verb::MemoryPut>(routes);
         let routes = short::<verb::MemoryDelete>(routes);
@@ -129,16 +132,17 @@ async fn status(State(managed): Managed) -> Result<Response, Problem> {
     let file = managed.file.as_deref().map(|file| file.display().to_string());
     blocking(&managed, move || {
         let well = checks.iter().all(|check| check.fault.is_none());
-        Ok(answer(&json!({
-            "status": if well { "ok" } else { "failing" },
-            "checks": &*checks,
-            "version": env!("CARGO_PKG_VERSION"),
-            "file": file,
-            "configuration": host.configuration(),
-            "policy": host.policy().digest(),
-            "listening": listening,
-            "store": host.0.storage.memory().ok().map(|memory| memory.dir.clone()),
-        })))
+        let word = if well { "ok" } else { "failing" };
+        Ok(answer(&ServerStatus {
+            status: word.to_owned(),
+            checks: checks.iter().map(StatusCheck::from).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            file,
+            configuration: host.configuration(),
+            policy: host.policy().digest(),
+            listening,
+            store: host.0.storage.memory().ok().map(|memory| memory.dir.clone()),
+        }))
     })
     .await
 }
@@ -153,7 +157,10 @@ async fn metrics(State(managed): Managed) -> Result<Response, Problem> {
 /// The policy in force.
 async fn policy(State(managed): Managed) -> Response {
     let policy = managed.host.policy();
-    answer(&json!({ "digest": policy.digest(), "policy": *policy }))
+    answer(&PolicyInForce {
+        digest: policy.digest(),
+        policy: &*policy,
+    })
 }
 
 /// What is registered.
@@ -161,21 +168,16 @@ async fn capabilities(State(managed): Managed) -> Response {
     let all = managed.host.capabilities();
     let one = |capability: &Arc<aral_capability::Capability>| {
         let entry = &capability.entry;
-        json!({
-            "id": entry.id, "version": entry.version, "component": entry.component,
-            "manifest": capability.manifest_digest(), "signer": capability.signer(),
-        })
+        ListedCapability {
+            id: entry.id.clone(),
+            version: entry.version.clone(),
+            component: entry.component,
+            manifest: capability.manifest_digest(),
+            signer: capability.signer(),
+        }
     };
-    let all: Vec<_> = all.iter().map(one).collect();
-    answer(&json!({ "capabilities": all }))
-}
-
-/// One version of a capability.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Withdraw {
-    id: CapabilityId,
-    version: Version,
+    let capabilities = all.iter().map(one).collect();
+    answer(&CapabilityList { capabilities })
 }
 
 /// Withdraws a capability until the configuration is read again.
@@ -183,16 +185,10 @@ async fn withdraw(State(managed): Managed, request: Request) -> Result<Response,
     let Withdraw { id, version } = parse(&whole(request).await?)?;
     let host = managed.host.clone();
     blocking(&managed, move || {
-        Ok(answer(&json!({ "withdrawn": host.remove_soon(&id, &version)? })))
+        let withdrawn = host.remove_soon(&id, &version)?;
+        Ok(answer(&Withdrawn { withdrawn }))
     })
     .await
-}
-
-/// A manifest on this machine, its components beside it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Register {
-    path: PathBuf,
 }
 
 /// Registers a signed manifest until the server ends.
@@ -207,20 +203,16 @@ async fn register(State(managed): Managed, request: Request) -> Result<Response,
         let registered = host.register_manifest_file(&path)?;
         let one = |one: &crate::host::Registered| {
             let entry = &one.capability.entry;
-            let warnings: Vec<&str> = one.warnings.iter().map(|warning| warning.message.as_str()).collect();
-            json!({ "id": entry.id, "version": entry.version, "warnings": warnings })
+            RegisteredVersion {
+                id: entry.id.clone(),
+                version: entry.version.clone(),
+                warnings: one.warnings.iter().map(|warning| warning.message.clone()).collect(),
+            }
         };
-        let registered: Vec<_> = registered.iter().map(one).collect();
-        Ok(answer(&json!({ "registered": registered })))
+        let registered = registered.iter().map(one).collect();
+        Ok(answer(&ManifestRegistered { registered }))
     })
     .await
-}
-
-/// Which file whoever asks takes the configuration to be; none: whichever the server has.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Reload {
-    file: Option<PathBuf>,
 }
 
 /// Reads the configuration again.
@@ -241,19 +233,18 @@ async fn reload(State(managed): Managed, request: Request) -> Result<Response, P
             check_file(file, &meant)?;
         }
         let warnings = managed.reloader.reload_file(file)?;
-        Ok(answer(&json!({
-            "configuration": managed.host.configuration(),
-            "policy": managed.host.policy().digest(),
-            "warnings": warnings,
-        })))
+        Ok(answer(&Reloaded {
+            configuration: managed.host.configuration(),
+            policy: Some(managed.host.policy().digest()),
+            warnings,
+        }))
     })
     .await
 }
 
 /// Two files may name one socket. Who changed the other one would take what this one says for what it says.
 fn check_file(own: &Path, meant: &Path) -> Result<(), Failure> {
-    let found = |path: &Path| files::canonical(path).unwrap_or_else(|_| path.to_owned());
-    if found(own) == found(meant) {
+    if files::is_same(own, meant) {
         return Ok(());
     }
     let (own, meant) = (own.display(), meant.display());

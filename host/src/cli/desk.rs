@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aral_contract::{AuditSink, Clock, Code, Failure, SecretBuffer};
+use aral_host::admin::answers::ServerStatus;
 use aral_host::config::serve::admin_socket;
 use aral_host::operator::{Act, Hidden, Imported, MemoryImport, Operator, Tell, Told};
 use aral_host::protocol::admin::client::{self, AdminBody, AdminClient, Method};
@@ -13,8 +14,8 @@ use aral_host::{Config, Storage};
 use aral_memory::sealed::Salvage;
 use aral_runtime::{SystemClock, files as machine_files};
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::configured::Configured;
@@ -172,19 +173,13 @@ impl Remote {
     /// The same, and says so where it was started with another file: two may name one socket, and what the verb does there does not go
     /// by this one.
     pub(crate) fn running_told(configured: &Configured, output: &Output) -> Result<Self, Failure> {
-        #[derive(Deserialize)]
-        struct Status {
-            file: Option<PathBuf>,
-        }
         let mut remote = Self::running(&configured.config)?;
-        let Status { file } = remote.get("/v1/status")?;
-        let found = |path: &Path| machine_files::canonical(path).unwrap_or_else(|_| path.to_owned());
-        if let (Some(own), Some(meant)) = (file, configured.path())
-            && found(&own) != found(meant)
+        let status: ServerStatus = remote.get(ServerStatus::PATH)?;
+        if let (Some(own), Some(meant)) = (status.file, configured.path())
+            && !machine_files::is_same(Path::new(&own), meant)
         {
             output.warn(&format!(
-                "the server that runs was started with `{}`, and not with `{}`",
-                own.display(),
+                "the server that runs was started with `{own}`, and not with `{}`",
                 meant.display()
             ));
         }
@@ -208,18 +203,12 @@ impl Remote {
 
     /// A file that was changed since the server read it may speak of another store.
     fn check_store(&mut self, config: &Config) -> Result<(), Failure> {
-        #[derive(Deserialize)]
-        struct Status {
-            store: Option<std::path::PathBuf>,
-        }
-        let status: Status = self.get("/v1/status")?;
+        let status: ServerStatus = self.get(ServerStatus::PATH)?;
         let wanted = config.memory.as_ref().map(|memory| memory.dir.clone());
         if status.store == wanted {
             return Ok(());
         }
-        let shown = |dir: Option<std::path::PathBuf>| {
-            dir.map_or_else(|| "none".to_owned(), |dir| format!("`{}`", dir.display()))
-        };
+        let shown = |dir: Option<PathBuf>| dir.map_or_else(|| "none".to_owned(), |dir| format!("`{}`", dir.display()));
         Err(Failure::new(
             Code::ConfigInvalid,
             format!(
@@ -238,8 +227,8 @@ impl Remote {
     }
 
     /// Has the server do what takes as long as it takes.
-    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let body = client::whole(body.to_string());
+    pub(crate) fn post(&mut self, path: &str, asked: &impl Serialize) -> Result<Value, Failure> {
+        let body = client::whole(serde_json::to_vec(asked).map_err(Failure::internal)?);
         self.runtime
             .block_on(self.client.ask_patiently(Method::POST, path, body))
     }

@@ -115,14 +115,6 @@ pub(crate) fn is_folder(path: &Path) -> bool {
     files::open_root(path).is_ok()
 }
 
-/// Whether two paths lead to the same file or folder. What is not there is the same as nothing.
-pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
-    files::canonical(one)
-        .ok()
-        .zip(files::canonical(other).ok())
-        .is_some_and(|(one, other)| one == other)
-}
-
 /// Refuses a path at which something is.
 pub(crate) fn refuse_existing(path: &Path) -> Result<(), Failure> {
     let exists = || failure(FilesError::Exists { path: path.to_owned() });

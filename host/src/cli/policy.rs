@@ -7,10 +7,10 @@ use aral_audit::Filter;
 use aral_capability::manifest;
 use aral_contract::{Clock as _, Failure};
 use aral_host::Config;
+use aral_host::admin::answers::PolicyInForce;
 use aral_host::simulate::{Answer, Documents, Simulated, Simulation, simulate};
 use aral_persona::persona;
 use aral_runtime::SystemClock;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::arguments::policy::{Policy, PolicySimulate};
@@ -32,18 +32,11 @@ pub(crate) fn run(verb: &Policy, configured: &Configured, output: &Output) -> Do
     }
 }
 
-/// What holds, with the digest that stands in receipts.
-#[derive(Deserialize)]
-struct InForce {
-    digest: String,
-    policy: Value,
-}
-
 fn shown(configured: &Configured, output: &Output) -> Done {
-    let answer: Value = Remote::running_told(configured, output)?.get("/v1/policy")?;
-    let InForce { digest, policy } = understood(answer.clone())?;
-    let policy = serde_json::to_string_pretty(&policy).map_err(Failure::internal)?;
-    output.answer(&format!("digest {digest}\n{policy}"), &answer)?;
+    let answer: Value = Remote::running_told(configured, output)?.get(PolicyInForce::<Value>::PATH)?;
+    let in_force: PolicyInForce<Value> = understood(answer.clone())?;
+    let policy = serde_json::to_string_pretty(&in_force.policy).map_err(Failure::internal)?;
+    output.answer(&format!("digest {}\n{policy}", in_force.digest), &answer)?;
     Ok(Exit::Success)
 }
 

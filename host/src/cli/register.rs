@@ -1,7 +1,6 @@
 //! `aral register`: has the server that runs take a signed manifest, until that server ends.
 
-use serde::Deserialize;
-use serde_json::json;
+use aral_host::admin::answers::{ManifestRegistered, Register as Asked};
 
 use super::arguments::Register;
 use super::configured::Configured;
@@ -10,23 +9,11 @@ use super::exit::Exit;
 use super::files;
 use super::output::{Done, Output};
 
-#[derive(Deserialize)]
-struct Answer {
-    registered: Vec<One>,
-}
-
-#[derive(Deserialize)]
-struct One {
-    id: String,
-    version: String,
-    warnings: Vec<String>,
-}
-
 pub(crate) fn run(arguments: &Register, configured: &Configured, output: &Output) -> Done {
     // The server reads it, and stands in another folder.
-    let path = files::absolute_utf8(&arguments.manifest)?;
-    let answer = Remote::running_told(configured, output)?.post("/v1/manifests", &json!({ "path": path }))?;
-    let Answer { registered } = understood(answer.clone())?;
+    let path = files::absolute_utf8(&arguments.manifest)?.into();
+    let answer = Remote::running_told(configured, output)?.post(Asked::PATH, &Asked { path })?;
+    let ManifestRegistered { registered } = understood(answer.clone())?;
     // Before the answer: whoever reads that may go away.
     for one in &registered {
         for warning in &one.warnings {

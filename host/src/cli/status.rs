@@ -1,6 +1,6 @@
 //! `aral status`: how the server that runs is.
 
-use serde::Deserialize;
+use aral_host::admin::answers::{ServerStatus, StatusCheck};
 use serde_json::Value;
 
 use super::configured::Configured;
@@ -8,45 +8,32 @@ use super::desk::{Remote, understood};
 use super::exit::Exit;
 use super::output::{Done, Output};
 
-#[derive(Deserialize)]
-struct Status {
-    status: String,
-    version: String,
-    file: Option<String>,
-    configuration: Option<String>,
-    policy: String,
-    listening: Vec<String>,
-    store: Option<String>,
-    checks: Vec<Check>,
-}
-
-#[derive(Deserialize)]
-struct Check {
-    name: String,
-    fault: Option<String>,
-}
-
 /// A server that is not well has answered nevertheless: that is success, and what it says is the answer.
 pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
-    let answer: Value = Remote::running_told(configured, output)?.get("/v1/status")?;
-    let status: Status = understood(answer.clone())?;
+    let answer: Value = Remote::running_told(configured, output)?.get(ServerStatus::PATH)?;
+    let status: ServerStatus = understood(answer.clone())?;
     output.answer(&shown(&status), &answer)?;
     Ok(Exit::Success)
 }
 
-fn shown(status: &Status) -> String {
+fn shown(status: &ServerStatus) -> String {
+    let none = || "none".to_owned();
+    let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
     let mut shown = format!(
         "status         {}\nversion        {}\nfile           {}\nconfiguration  {}\npolicy         {}\nlistening      {}\nstore          {}\nchecks\n",
         status.status,
         status.version,
-        status.file.as_deref().unwrap_or("none"),
-        status.configuration.as_deref().unwrap_or("none"),
+        status.file.clone().unwrap_or_else(none),
+        status.configuration.map_or_else(none, |digest| digest.to_string()),
         status.policy,
-        status.listening.join(", "),
-        status.store.as_deref().unwrap_or("none"),
+        listening.join(", "),
+        status
+            .store
+            .as_ref()
+            .map_or_else(none, |store| store.display().to_string()),
     );
     let width = status.checks.iter().map(|one| one.name.len()).max().unwrap_or_default();
-    for Check { name, fault } in &status.checks {
+    for StatusCheck { name, fault } in &status.checks {
         let fault = fault.as_deref().unwrap_or("ok");
         shown.push_str(&format!("  {name:width$}  {fault}\n"));
     }
@@ -70,23 +57,26 @@ mod tests {
             "version": "1.2.3",
             "file": "/etc/aral/aral.toml",
             "configuration": null,
-            "policy": "aa",
+            "policy": "aa".repeat(32),
             "listening": ["127.0.0.1:1", "[::1]:2"],
             "store": "/store",
         });
-        let words = "\
+        let digest = "aa".repeat(32);
+        let words = format!(
+            "\
 status         failing
 version        1.2.3
 file           /etc/aral/aral.toml
 configuration  none
-policy         aa
+policy         {digest}
 listening      127.0.0.1:1, [::1]:2
 store          /store
 checks
   audit  ok
   disk   `/state` has 1 bytes free, less than 2
-";
-        let status: Status = understood(answer).unwrap();
+"
+        );
+        let status: ServerStatus = understood(answer).unwrap();
         assert_eq!(shown(&status), words);
     }
 }

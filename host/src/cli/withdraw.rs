@@ -2,9 +2,8 @@
 
 use aral_contract::id::IdError;
 use aral_contract::{CapabilityId, Code, Failure};
+use aral_host::admin::answers::{CapabilityList, Withdraw as Asked, Withdrawn};
 use semver::Version;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::arguments::Withdraw;
 use super::configured::Configured;
@@ -12,30 +11,15 @@ use super::desk::{Remote, understood};
 use super::exit::Exit;
 use super::output::{Done, Output};
 
-#[derive(Deserialize)]
-struct Answer {
-    withdrawn: bool,
-}
-
-/// What the server has.
-#[derive(Deserialize)]
-struct Registered {
-    capabilities: Vec<One>,
-}
-
-#[derive(Deserialize)]
-struct One {
-    id: CapabilityId,
-    version: Version,
-}
-
 pub(crate) fn run(arguments: &Withdraw, configured: &Configured, output: &Output) -> Done {
     let (id, version) = exactly(&arguments.capability)?;
     let mut server = Remote::running_told(configured, output)?;
-    let answer = server.post("/v1/capabilities/withdraw", &json!({ "id": id, "version": version }))?;
-    let Answer { withdrawn } = understood(answer.clone())?;
+    let asked = Asked { id, version };
+    let answer = server.post(Asked::PATH, &asked)?;
+    let Withdrawn { withdrawn } = understood(answer.clone())?;
+    let Asked { id, version } = asked;
     if !withdrawn {
-        let registered: Registered = understood(server.get("/v1/capabilities")?)?;
+        let registered: CapabilityList = server.get(CapabilityList::PATH)?;
         return Err(unknown(&id, &version, &registered).into());
     }
     output.answer(&format!("withdrawn {id} {version}"), &answer)?;
@@ -54,7 +38,7 @@ fn exactly(text: &str) -> Result<(CapabilityId, Version), Failure> {
     Ok((id, version))
 }
 
-fn unknown(id: &CapabilityId, version: &Version, registered: &Registered) -> Failure {
+fn unknown(id: &CapabilityId, version: &Version, registered: &CapabilityList) -> Failure {
     let same = registered.capabilities.iter().filter(|one| one.id == *id);
     let known: Vec<String> = same.map(|one| one.version.to_string()).collect();
     let message = if known.is_empty() {

@@ -213,6 +213,12 @@ pub fn canonical(path: &Path) -> Result<PathBuf, FilesError> {
     path.canonicalize().map_err(during("find", path))
 }
 
+/// Whether two paths lead to one file or folder, every link followed. One to what is not there leads where it says.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let found = |path: &Path| canonical(path).unwrap_or_else(|_| path.to_owned());
+    found(one) == found(other)
+}
+
 /// Who this process runs as.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -8,6 +8,7 @@ use aral_audit::{Checkpoint, Report, newest_checkpoint, verify};
 use aral_contract::document::{DocumentError, TrustStore, json as strict};
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
+use aral_runtime::files as machine_files;
 use serde_json::{Value, json};
 
 use super::{folder, places, trust};
@@ -72,7 +73,7 @@ fn own_anchor(
     let Some(places) = places(configured)? else {
         return Ok(None);
     };
-    let is_same = files::is_same(folder, &places.dir);
+    let is_same = machine_files::is_same(folder, &places.dir);
     let Some(head) = places.head.filter(|head| is_same && files::is_there(head)) else {
         return Ok(None);
     };

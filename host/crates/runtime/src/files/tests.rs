@@ -218,6 +218,26 @@ fn inside_is_decided_after_links_and_dots() {
 }
 
 #[test]
+fn paths_are_the_same_after_links_and_dots() {
+    let (_folder, path) = folder();
+    put(&path.join("file"), 0o600);
+    put(&path.join("other"), 0o600);
+    std::fs::create_dir(path.join("sub")).unwrap();
+    std::os::unix::fs::symlink(path.join("file"), path.join("link")).unwrap();
+    for (one, other, same) in [
+        ("file", "file", true),
+        ("link", "file", true),
+        ("sub/../file", "link", true),
+        ("file", "other", false),
+        ("file", "none", false),
+        ("none", "none", true),
+        ("none", "nobody", false),
+    ] {
+        assert_eq!(is_same(&path.join(one), &path.join(other)), same, "{one} and {other}");
+    }
+}
+
+#[test]
 fn a_lock_is_private_and_never_somebody_elses_file() {
     let (_folder, path) = folder();
     let dir = open_root(&path).unwrap();
