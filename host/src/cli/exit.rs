@@ -150,14 +150,4 @@ mod tests {
             assert!(TABLE.contains(&line), "{exit:?} is not in the table");
         }
     }
-
-    #[test]
-    fn the_document_has_the_same_table() {
-        let document = include_str!("../../../docs/cli.md");
-        for line in TABLE.lines().skip(1) {
-            let (number, words) = line.trim_start().split_once("  ").unwrap();
-            let row = format!("\n| {number} | {words} |\n");
-            assert!(document.contains(&row), "docs/cli.md has no row{row}");
-        }
-    }
 }
