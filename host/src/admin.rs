@@ -15,7 +15,7 @@ use aral_runtime::files;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -107,7 +107,7 @@ impl Management {
 /// Who says beforehand that it is too much need not send it.
 async fn bounded(request: Request, next: Next) -> Result<Response, Problem> {
     if announced(&request).is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
-        return Err(too_large());
+        return Err(Problem::body_too_large(BODY_BYTES_MAX));
     }
     Ok(next.run(request).await)
 }
@@ -116,11 +116,6 @@ async fn bounded(request: Request, next: Next) -> Result<Response, Problem> {
 fn announced(request: &Request) -> Option<usize> {
     let announced = request.headers().get(header::CONTENT_LENGTH)?;
     announced.to_str().ok()?.parse().ok()
-}
-
-fn too_large() -> Problem {
-    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-    Problem::request(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
 }
 
 /// How the server is, in detail.
@@ -270,10 +265,8 @@ async fn blocking(
 
 /// It may hold a secret: there is no way to read one that is not erased.
 fn parse<T: DeserializeOwned>(body: &SecretBuffer) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        let message = format!("the body is not understood: {error}");
-        Problem::request(StatusCode::BAD_REQUEST, message)
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::malformed_body(format!("the body is not understood: {error}")))
 }
 
 /// It may hold a secret, and is erased when it was sent.

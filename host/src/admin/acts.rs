@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::{Managed, Management, announced, answer, blocking, parse, too_large};
+use super::{Managed, Management, announced, answer, blocking, parse};
 use crate::operator::{Act, Hidden, MemoryImport, Tell, Told};
 
 /// Lines that wait for whoever reads them, beside the last one. Beyond that an act waits with what it makes, and does not say how
@@ -64,7 +64,7 @@ pub(super) async fn whole(request: Request) -> Result<SecretBuffer, Problem> {
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| cut_off())?;
         if whole.len().saturating_add(piece.len()) > BODY_BYTES_MAX {
-            return Err(too_large());
+            return Err(Problem::body_too_large(BODY_BYTES_MAX));
         }
         whole.extend(&piece);
     }

@@ -25,7 +25,7 @@ pub struct Problem {
 
 impl Problem {
     /// A request that is not one that this host takes.
-    pub fn request(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(crate) fn request(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
             ..Self::from(Failure::new(Code::RequestInvalid, message))
