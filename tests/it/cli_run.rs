@@ -25,7 +25,7 @@ fn a_run_without_a_manifest_needs_the_flag_and_gets_what_is_allowed() {
     let closed = run(&["--development"]);
     closed.assert("not allowed", 0, &["granted   nothing"]);
     assert!(!closed.stdout.contains(r#""text""#), "{closed:?}");
-    run(&["--development", "--allow", "file:read=nowhere:/data"]).assert("no folder", 2, &["nowhere"]);
+    run(&["--development", "--allow", "file:read=nowhere:/data"]).assert("no folder", 3, &["nowhere"]);
     run(&["--development", "--allow", "files=data"]).assert("no permission", 2, &["`files` is not a permission"]);
     run(&["--development", "--limit", "fuel=1"]).assert(
         "no fuel",

@@ -322,7 +322,7 @@ fn trusted_proxies_are_some_networks_and_not_all() {
     ] {
         let failure = refused(&proxies(network));
         assert!(failure.message.contains(message), "{failure}");
-        let line = format!("write trusted_proxies = {line}");
+        let line = format!("trusted_proxies = {line}");
         assert!(failure.message.contains(&line), "{failure}");
     }
 }
