@@ -32,6 +32,15 @@ pub struct MasterKeyError {
 #[derive(Clone)]
 pub struct MasterKey(Arc<Kind>);
 
+/// What a key is to the store whose root key it seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is to seal the store from now on: one of which a copy can be taken is refused.
+    New,
+    /// It seals the store already.
+    Known,
+}
+
 enum Kind {
     Local { id: String, sealing: LockedKey },
     Service { key: String, service: Arc<dyn KeyService> },
@@ -127,7 +136,7 @@ impl MasterKey {
     }
 
     /// Seals a root key. `associated` says whose root key it is.
-    pub(crate) fn seal(&self, root: &LockedKey, associated: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn seal(&self, root: &LockedKey, associated: &[u8], standing: Standing) -> Result<Vec<u8>, StoreError> {
         match &*self.0 {
             Kind::Local { sealing, .. } => {
                 let mut nonce = [0; NONCE_BYTES];
@@ -137,7 +146,10 @@ impl MasterKey {
                 let tag = tag.map_err(|_| StoreError::Corrupt { what: "a root key" })?;
                 Ok([&nonce[..], &body, &tag].concat())
             }
-            Kind::Service { key, service } => Ok(service.wrap(key, root.expose())?),
+            Kind::Service { key, service } => Ok(match standing {
+                Standing::New => service.wrap(key, root.expose())?,
+                Standing::Known => service.wrap_again(key, root.expose())?,
+            }),
         }
     }
 
@@ -227,7 +239,7 @@ mod tests {
     fn a_root_key_opens_under_its_master_key_and_for_its_store_alone() {
         let key = MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap();
         let root = LockedKey::random().unwrap();
-        let sealed = key.seal(&root, b"store").unwrap();
+        let sealed = key.seal(&root, b"store", Standing::New).unwrap();
         assert_eq!(key.open(&sealed, b"store").unwrap().expose(), root.expose());
         assert!(key.open(&sealed, b"other").is_err());
         assert!(key.open(&sealed[..20], b"store").is_err());

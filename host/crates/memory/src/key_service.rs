@@ -29,6 +29,16 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// taken.
     fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError>;
 
+    /// The same under a key that seals what is kept already. It must work also once a copy of the key can be taken: whoever moves to
+    /// another key wraps under both, so that either opens what is kept until the move is done. Without an own one this is
+    /// [`KeyService::wrap`].
+    ///
+    /// # Errors
+    /// [`KeyServiceError::NotFound`] if the key is not there, as far as whoever asks may know that.
+    fn wrap_again(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        self.wrap(key, plain)
+    }
+
     /// Decrypts what [`KeyService::wrap`] returned for the same key.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use super::Epoch;
 use super::file::{open_file, open_to_read};
 use super::page::{self, Fault};
 use super::root::Root;
-use crate::key::{MasterKey, hex, unhex};
+use crate::key::{MasterKey, Standing, hex, unhex};
 use crate::key_service::KeyServiceError;
 use crate::store::StoreError;
 
@@ -106,7 +106,7 @@ impl RootEntry {
         store: &StoreId,
         number: u32,
         first_generation: u32,
-        masters: &[&MasterKey],
+        masters: &[(&MasterKey, Standing)],
         epoch: Option<&Epoch>,
     ) -> Result<(Self, Root), StoreError> {
         let key = LockedKey::random()?;
@@ -120,8 +120,8 @@ impl RootEntry {
             epoch: epoch_key,
             seals: Vec::new(),
         };
-        for master in masters {
-            entry.admit(store, &key, master, epoch)?;
+        for (master, standing) in masters {
+            entry.admit(store, &key, master, *standing, epoch)?;
         }
         let root = Root::new(store, number, first_generation, key)?;
         Ok((entry, root))
@@ -133,15 +133,22 @@ impl RootEntry {
         store: &StoreId,
         root: &LockedKey,
         master: &MasterKey,
+        standing: Standing,
         epoch: Option<&Epoch>,
     ) -> Result<(), StoreError> {
         let id = master.id();
         if self.seals.iter().any(|seal| seal.key == id) {
             return Ok(());
         }
-        let mut sealed = master.seal(root, &associated(store, self.number))?;
+        let mut sealed = master.seal(root, &associated(store, self.number), standing)?;
         if let Some(name) = &self.epoch {
-            sealed = required(epoch)?.service.wrap(name, &sealed)?;
+            let service = &required(epoch)?.service;
+            // The first seal shows that the key is fit. The others must be possible whatever became of it since.
+            sealed = if self.seals.is_empty() {
+                service.wrap(name, &sealed)?
+            } else {
+                service.wrap_again(name, &sealed)?
+            };
         }
         self.seals.push(Seal {
             key: id,

@@ -20,6 +20,7 @@ use super::segments;
 use super::slots::{self, SlotFile};
 use super::tree::{self, Tree};
 use super::{Inner, SealedStore, StoreOptions, holder};
+use crate::key::Standing;
 use crate::store::StoreError;
 
 /// Says that the store was closed and nothing was left to do. Its content is nothing.
@@ -190,7 +191,7 @@ fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys
 fn create(dir: &Dir, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
     refuse_strange(dir)?;
     let store: StoreId = keyring::store_id()?;
-    let (entry, root) = RootEntry::make(&store, 1, 1, &[&options.key], options.epoch.as_ref())?;
+    let (entry, root) = RootEntry::make(&store, 1, 1, &[(&options.key, Standing::New)], options.epoch.as_ref())?;
     let content = Content {
         roots: vec![entry],
         generation: 1,

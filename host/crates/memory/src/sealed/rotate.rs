@@ -13,7 +13,7 @@ use super::root::{Keys, Place, Root, Space};
 use super::tree::Scan;
 use super::work::Work;
 use super::{Inner, SealedStore};
-use crate::key::{MasterKey, hex};
+use crate::key::{MasterKey, Standing, hex};
 use crate::store::StoreError;
 
 /// Bytes that are written at once.
@@ -207,9 +207,12 @@ impl Inner {
         // first one of the new root is known below.
         let mut entries = before.clone();
         for (entry, root) in entries.iter_mut().zip(&keys.roots) {
-            entry.admit(&self.store, root.key(), new, epoch)?;
+            entry.admit(&self.store, root.key(), new, Standing::New, epoch)?;
         }
-        let (mut entry, mut root) = RootEntry::make(&self.store, number, u32::MAX, &[&old, new], epoch)?;
+        // The old key need not be fit any more: otherwise no store could leave a key of which somebody can take a copy. In a new epoch
+        // the old key is the new one, too, and what was deleted has to go whatever became of it.
+        let masters = [(&old, Standing::Known), (new, Standing::New)];
+        let (mut entry, mut root) = RootEntry::make(&self.store, number, u32::MAX, &masters, epoch)?;
         let mut writer = self.writer()?;
         let mut content = writer.keyring.content.clone();
         if content.roots != before {

@@ -1,6 +1,7 @@
 //! Logins, renewals and hostile answers, at a server that says what the test wants. What a real server says is tested
 //! with a real one.
 
+mod leaving;
 #[cfg(feature = "services")]
 mod services;
 
@@ -798,7 +799,7 @@ fn a_key_of_which_a_copy_can_be_taken_neither_wraps_nor_unwraps() {
 }
 
 #[test]
-fn who_may_not_see_what_a_key_is_unwraps_with_it_and_wraps_nothing() {
+fn who_may_not_see_what_a_key_is_unwraps_with_it_and_seals_nothing_new() {
     let server = Server::start(|asked| match (asked.method.as_str(), asked.path.as_str()) {
         (_, "/v1/auth/token/lookup-self") => Said::json(200, LASTING),
         ("GET", "/v1/transit/keys/k") => Said::json(403, r#"{"errors":["permission denied"]}"#),

@@ -81,6 +81,27 @@ async fn uncopied(session: &Arc<Session>, mount: String, name: String, instead: 
     Ok(found.data)
 }
 
+/// What is asked of a key before something is wrapped with it.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// That no copy of it can be taken.
+    Uncopied,
+    /// That it is there, as far as the login may see that.
+    There,
+}
+
+impl Wanted {
+    async fn check(self, session: &Arc<Session>, mount: String, name: String) -> Result<(), VaultFailure> {
+        match self {
+            Self::Uncopied => uncopied(session, mount, name, "name another key").await.map(drop),
+            Self::There => match session.exchange(&ReadKeyRequest { mount, name }).await {
+                Ok(_) | Err(VaultFailure::Forbidden) => Ok(()),
+                Err(other) => Err(other),
+            },
+        }
+    }
+}
+
 impl TransitKeys {
     /// Keys in the engine at `mount`, such as `transit`.
     ///
@@ -103,6 +124,26 @@ impl TransitKeys {
         self.vault
             .run_blocking(|session| work(session, mount, name))
             .map_err(|failure| self.error(key, failure))
+    }
+
+    fn encrypt(&self, key: &str, plain: &[u8], wanted: Wanted) -> Result<Vec<u8>, KeyServiceError> {
+        if plain.len() > WRAPPED_BYTES_MAX {
+            return Err(self.error(key, VaultFailure::refused("it wraps 64 KiB at most")));
+        }
+        let plain = Zeroizing::new(STANDARD.encode(plain));
+        self.ask(key, move |session, mount, name| async move {
+            // The engine makes a key that is not there on the way, for a login that may create one.
+            wanted.check(&session, mount.clone(), name.clone()).await?;
+            let encrypt = EncryptDataRequest {
+                mount,
+                name,
+                plaintext: plain.to_string(),
+                ..EncryptDataRequest::default()
+            };
+            let encrypt = Erased::new(encrypt, |encrypt| encrypt.plaintext.zeroize());
+            let encrypted: Encrypted = session.exchange(encrypt.request()).await?.parse()?;
+            Ok(encrypted.data.ciphertext.into_bytes())
+        })
     }
 
     fn error(&self, key: &str, failure: VaultFailure) -> KeyServiceError {
@@ -152,23 +193,11 @@ impl KeyService for TransitKeys {
     }
 
     fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
-        if plain.len() > WRAPPED_BYTES_MAX {
-            return Err(self.error(key, VaultFailure::refused("it wraps 64 KiB at most")));
-        }
-        let plain = Zeroizing::new(STANDARD.encode(plain));
-        self.ask(key, |session, mount, name| async move {
-            // The engine makes a key that is not there on the way, and what is wrapped under that one would be lost.
-            uncopied(&session, mount.clone(), name.clone(), "name another key").await?;
-            let encrypt = EncryptDataRequest {
-                mount,
-                name,
-                plaintext: plain.to_string(),
-                ..EncryptDataRequest::default()
-            };
-            let encrypt = Erased::new(encrypt, |encrypt| encrypt.plaintext.zeroize());
-            let encrypted: Encrypted = session.exchange(encrypt.request()).await?.parse()?;
-            Ok(encrypted.data.ciphertext.into_bytes())
-        })
+        self.encrypt(key, plain, Wanted::Uncopied)
+    }
+
+    fn wrap_again(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
+        self.encrypt(key, plain, Wanted::There)
     }
 
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError> {

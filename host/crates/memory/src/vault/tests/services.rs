@@ -19,6 +19,7 @@ use crate::secret::tests::{TestClock, name, value};
 use crate::secret::{Secrets, SecretsParts, VaultSecrets};
 use crate::vault::testing::{taken, token};
 use crate::vault::*;
+use crate::{MasterKey, SealedStore, StoreOptions};
 
 /// What `cargo xtask test --services` says; the tests do not pass without it.
 fn variable(name: &str) -> String {
@@ -514,4 +515,40 @@ fn a_destroyed_key_never_opens_anything_again() {
     let stranger = TransitKeys::new(bao.vault(token(&bao.token("default", &[]))), &mount).unwrap();
     let denied = stranger.unwrap("epoch", &wrapped).unwrap_err();
     assert!(matches!(denied, KeyServiceError::Refused { .. }), "{denied:?}");
+}
+
+#[test]
+fn a_store_leaves_a_master_key_that_became_exportable_with_a_login_that_cannot_see_it() {
+    let bao = Bao::shared();
+    let mount = bao.unique("transit");
+    bao.run(&["secrets", "enable", &format!("-path={mount}"), "transit"]);
+    let engine = |login: &str| TransitKeys::new(bao.vault(token(login)), &mount).unwrap();
+    engine(&bao.token).create("master").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let open = |key: MasterKey| {
+        let options = StoreOptions::new(folder.path().join("store"), key, Arc::new(SystemClock::new()));
+        SealedStore::open(StoreOptions {
+            free_bytes_min: 0,
+            ..options
+        })
+    };
+    let master = |login: &str| MasterKey::service(Arc::new(engine(login)), "master");
+    drop(open(master(&bao.token)).unwrap());
+    bao.run(&["write", &format!("{mount}/keys/master/config"), "exportable=true"]);
+    let refused = open(master(&bao.token)).unwrap_err().to_string();
+    assert!(refused.contains("aral memory rotate-key"), "{refused}");
+    let policy = bao.policy(&format!(
+        "path \"{mount}/encrypt/*\" {{ capabilities = [\"update\"] }}\npath \"{mount}/decrypt/*\" {{ capabilities = [\"update\"] }}"
+    ));
+    let blind = bao.token(&policy, &[]);
+    let other = MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap();
+    let store = open(master(&blind)).unwrap();
+    store.rotate_key(&other, &mut |_| {}).unwrap();
+    drop(store);
+    assert!(open(master(&blind)).is_err());
+    drop(open(other).unwrap());
+    // A login that may not create a key makes none by the way.
+    let none = engine(&blind).wrap_again("none", b"root key").unwrap_err();
+    assert!(matches!(none, KeyServiceError::Refused { .. }), "{none:?}");
+    assert!(!engine(&bao.token).is_there("none").unwrap());
 }
