@@ -15,7 +15,6 @@ use aral_runtime::{CompilerKind, Runtime, SystemClock, process};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::audit::Audit;
-use crate::components::in_table;
 use crate::config::Config;
 use crate::events::EventBus;
 use crate::health::Places;
@@ -211,12 +210,7 @@ impl HostBuilder {
             }
             tracing::info!(config = %digest, policy = %host.policy().digest(), "the host is configured");
         }
-        for manifest in &config.manifests {
-            let registered = host
-                .register_manifest_file(manifest)
-                .map_err(|failure| in_table("manifests", failure))?;
-            in_force.note(&registered);
-        }
+        in_force.note(&host.register_configured(&config.manifests)?);
         for persona in &config.personas {
             personas::at_start(&host, persona)?;
         }

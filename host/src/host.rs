@@ -318,7 +318,7 @@ impl Host {
         self.0.audit.as_ref()
     }
 
-    fn admit_manifest(
+    pub(crate) fn admit_manifest(
         &self,
         manifest: &Verified<ManifestBody>,
         components: Components<'_>,

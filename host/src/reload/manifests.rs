@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use aral_capability::registry::Admitted;
+use aral_capability::registry::{Admitted, RegistryError, Serials};
 use aral_capability::{Registry, manifest};
 use aral_contract::document::TrustStore;
 use aral_contract::document::signed::Kind;
-use aral_contract::{Digest, Failure};
+use aral_contract::{Code, Digest, Failure};
 use jiff::Timestamp;
 
 use super::serials::{Known, replaced};
 use super::{InForce, Lapse, Manifest, lapsed};
 use crate::components::{Beside, in_file, in_table, read_document};
 use crate::config::Config;
+use crate::host::{Host, Registered};
 
 /// The manifests that a configuration names.
 #[derive(Default)]
@@ -35,37 +36,39 @@ impl Manifests {
         old: &Registry,
         known: &Known<'_>,
     ) -> Result<Self, Failure> {
-        let mut named = Self::default();
+        let (mut named, mut verified) = (Self::default(), Vec::new());
         for path in &config.manifests {
             let bytes = read_document(path).map_err(|failure| in_table("manifests", failure))?;
-            let (digest, reason) = match manifest::verify(&bytes, trust, now) {
-                // What was taken and replaced since, elsewhere or by what was registered here, keeps no newer rule from holding.
-                Ok(manifest) => {
-                    let elsewhere = old.replaced_by(&manifest, known.manifests()).map(replaced);
-                    let here = || {
-                        let taken = in_force.manifests.contains(&manifest.digest);
-                        taken.then(|| old.has_newer(&manifest)).flatten().map(registered)
-                    };
-                    match elsewhere.or_else(here) {
-                        Some(reason) => (manifest.digest, reason),
-                        None => {
-                            named.believed.push((path.clone(), manifest));
-                            continue;
-                        }
-                    }
-                }
+            match manifest::verify(&bytes, trust, now) {
+                Ok(manifest) => verified.push((path.clone(), manifest)),
                 Err(error) => {
                     let there = lapsed(Kind::Manifest, &bytes, &error);
                     let Some(digest) = there.filter(|digest| in_force.manifests.contains(digest)) else {
                         return Err(in_table("manifests", in_file(path, error.into())));
                     };
-                    (digest, error.to_string())
+                    named.lapse(path, digest, error.to_string());
                 }
+            }
+        }
+        refuse_older_issues(&verified)?;
+        for (path, manifest) in verified {
+            // What was taken and replaced since, elsewhere or by what was registered here, keeps no newer rule from holding.
+            let elsewhere = old.replaced_by(&manifest, known.manifests()).map(replaced);
+            let here = || {
+                let taken = in_force.manifests.contains(&manifest.digest);
+                taken.then(|| old.has_newer(&manifest)).flatten().map(registered)
             };
-            named.lapsed.push(digest);
-            named.lapses.push((format!("manifest `{}`", path.display()), reason));
+            match elsewhere.or_else(here) {
+                Some(reason) => named.lapse(&path, manifest.digest, reason),
+                None => named.believed.push((path, manifest)),
+            }
         }
         Ok(named)
+    }
+
+    fn lapse(&mut self, path: &Path, digest: Digest, reason: String) {
+        self.lapsed.push(digest);
+        self.lapses.push((format!("manifest `{}`", path.display()), reason));
     }
 
     /// A registry with these, and with what was registered in another way; and what is new in it.
@@ -88,10 +91,71 @@ impl Manifests {
     }
 }
 
+impl Host {
+    /// Registers the manifests that the configuration names at a start.
+    pub(crate) fn register_configured(&self, files: &[PathBuf]) -> Result<Vec<Registered>, Failure> {
+        let (trust, now) = (self.dispatcher().trust(), self.0.clock.now());
+        let mut named = Vec::new();
+        for path in files {
+            let bytes = read_document(path).map_err(|failure| in_table("manifests", failure))?;
+            let verified = self.noting_refusal("manifest", || Ok(manifest::verify(&bytes, &trust, now)?));
+            let verified = verified.map_err(|failure| in_table("manifests", in_file(path, failure)))?;
+            named.push((path.clone(), verified));
+        }
+        self.noting_refusal("manifest", || refuse_older_issues(&named))?;
+        let mut registered = Vec::new();
+        for (path, manifest) in &named {
+            let new = self.noting_refusal("manifest", || {
+                let beside = Beside::of(path)?;
+                self.admit_manifest(manifest, &|entry| beside.component(entry))
+            });
+            registered.extend(new.map_err(|failure| in_table("manifests", in_file(path, failure)))?);
+        }
+        Ok(registered)
+    }
+}
+
+/// Refuses a manifest beside a newer issue of it, whatever their order: it would be taken once, and be refused when the files are read
+/// again.
+fn refuse_older_issues(named: &[(PathBuf, Manifest)]) -> Result<(), Failure> {
+    let mut newest = Serials::default();
+    for (_, manifest) in named {
+        newest.note(manifest.signer, manifest.body.ids(), manifest.header.serial);
+    }
+    for (path, manifest) in named {
+        match newest.check(manifest.signer, manifest.body.ids(), manifest.header.serial) {
+            Ok(()) => {}
+            Err(RegistryError::Serial {
+                signer,
+                id,
+                serial,
+                last,
+            }) => {
+                let is_newer = |other: &Manifest| {
+                    let same = other.signer == Some(signer) && other.header.serial == last;
+                    same && other.body.ids().any(|one| *one == id)
+                };
+                let newer = named.iter().find(|(_, other)| is_newer(other));
+                let newer = newer.map(|(path, _)| path.display().to_string()).unwrap_or_default();
+                let message = format!(
+                    "it has serial {serial}, and `{newer}`, which has `{id}` as well, has serial {last} by the same key"
+                );
+                let hint = format!(
+                    "aral.toml, [manifests]: name one of them, or give both one serial: `aral manifest sign FILE --key KEY.pem --serial {last}`"
+                );
+                let failure = Failure::new(Code::DocumentStale, message).with_hint(hint);
+                return Err(in_table("manifests", in_file(path, failure)));
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Why a manifest that the configuration names holds no longer, after a newer issue of it was taken here in another way.
 fn registered(last: u64) -> String {
     format!(
-        "an issue of it with serial {last} was registered here: name that in `[manifests]`, also for the next start"
+        "an issue of it with serial {last} was registered here: name that one instead in `[manifests]`, also for the next start"
     )
 }
 

@@ -611,6 +611,52 @@ fn a_manifest_that_was_replaced_by_registering_ends_and_keeps_no_rule_from_holdi
     }
 }
 
+/// Otherwise one file would mean two things, depending on how often it was read.
+#[test]
+fn a_manifest_beside_a_newer_issue_of_it_is_refused_however_often_it_is_read() {
+    let lab = Lab::new();
+    let mut newer = echo_entry("a");
+    newer["version"] = json!("2.0.0");
+    let older = json!({"capabilities": [echo_entry("a"), echo_entry("b")]});
+    let newer = json!({"capabilities": [newer]});
+    lab.write("five.json", &signed(Kind::Manifest, 5, &older));
+    lab.write("seven.json", &signed(Kind::Manifest, 7, &newer));
+    let five = lab.folder.path().join("five.json");
+    let seven = lab.folder.path().join("seven.json");
+    let shown = format!(
+        "[manifests] `{}`: it has serial 5, and `{}`, which has `a` as well, has serial 7 ",
+        five.display(),
+        seven.display()
+    );
+    let check = |failure: Failure| {
+        assert_eq!(failure.code, Code::DocumentStale, "{failure}");
+        assert!(failure.message.starts_with(&shown), "{failure}");
+    };
+    let host = lab.host(lab.config(&["five.json"], &[], ""));
+    let serials = lab.serials();
+    for files in [["five.json", "seven.json"], ["seven.json", "five.json"]] {
+        let config = lab.config(&files, &[], "");
+        let forgets = Config {
+            state_dir: None,
+            audit: None,
+            ..config.clone()
+        };
+        check(Host::builder().config(forgets).build().unwrap_err());
+        for _ in 0..2 {
+            check(host.reload(&config).unwrap_err());
+            assert_eq!((ids(&host).len(), lab.serials()), (2, serials.clone()));
+        }
+    }
+    assert_eq!(lab.lapsed(), [""; 0]);
+    // Those that belong together have one serial.
+    lab.write("five.json", &signed(Kind::Manifest, 7, &older));
+    for _ in 0..2 {
+        host.reload(&lab.config(&["five.json", "seven.json"], &[], "")).unwrap();
+        assert_eq!(ids(&host), ["a", "a", "b"]);
+    }
+    assert_eq!(lab.lapsed(), [""; 0]);
+}
+
 #[test]
 fn what_cannot_be_written_down_ends_nobody() {
     let lab = Lab::new();
