@@ -7,14 +7,15 @@ use std::time::Duration;
 use aral_contract::{Code, Failure};
 use aral_memory::StoreError;
 
+use super::advice::Unheard;
 use super::fixed::{MEMORY, refused};
 use crate::config::Config;
 use crate::config::storage::MasterKeyPlace;
 use crate::host::Host;
 use crate::storage::{Storage, quoted, store_failure};
 
-/// How long whoever had a configuration read, which holds already, waits to hear of its key. Stops a disk that hangs from keeping the
-/// next signal from being heard.
+/// How long whoever had a configuration read, which holds already, waits to hear of its key; first as long for who asked before. Stops a
+/// disk that hangs from keeping the next signal from being heard.
 const ADVICE_WAIT: Duration = Duration::from_secs(5);
 
 impl Host {
@@ -52,11 +53,16 @@ impl Host {
             drop(lazy);
             wrong_key_at(&storage, &place, &keys)
         };
-        let said = self.0.advice.ask(ADVICE_WAIT, look).unwrap_or_else(|| {
-            let wait = ADVICE_WAIT.as_secs();
+        let said = self.0.advice.ask(ADVICE_WAIT, look).unwrap_or_else(|unheard| {
+            let why = match unheard {
+                Unheard::Late => {
+                    let wait = ADVICE_WAIT.as_secs();
+                    format!("it was not read within {wait} s; look whether the disk of its file answers")
+                }
+                Unheard::Failed => "nobody could look; have the configuration read again".to_owned(),
+            };
             Some(format!(
-                "whether the key opens the store at the next start is not known: it was not read within {wait} s; look whether the \
-                 disk of its file answers"
+                "whether the key opens the store at the next start is not known: {why}"
             ))
         });
         let words = format!("[memory.master_key]: {}", said?);
