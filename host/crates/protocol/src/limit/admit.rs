@@ -204,9 +204,10 @@ fn problem(refused: &Refused, line: &str) -> Response {
 
 /// The line that gives more; none: no line does.
 fn more(level: &Level, line: &str) -> Option<String> {
-    let (count, key) = level.rate.count();
-    let can_be_raised = u64::from(count) < level.limit.count_max();
-    can_be_raised.then(|| format!("aral.toml, {line} = {{ {key} = N, burst = M }}, N above {count}"))
+    let (count, key) = level.rate.gives_more_above(level.limit.count_max())?;
+    Some(format!(
+        "aral.toml, {line} = {{ {key} = N, burst = M }}, N above {count}"
+    ))
 }
 
 #[cfg(test)]
@@ -240,6 +241,32 @@ mod tests {
             let most = raised(limit.count_max()).unwrap();
             assert_eq!(more(&level(limit, most), "[serve.rates]: it"), None, "{limit:?}");
             assert!(raised(limit.count_max() + 1).is_err(), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn the_hint_of_a_full_minute_is_a_line_with_seconds() {
+        for limit in Limit::ALL {
+            let by_minute = RateRequest {
+                per_minute: Some(limit.count_max()),
+                burst: Some(1),
+                ..RateRequest::default()
+            };
+            let full = Rate::resolve(&by_minute, limit.count_max()).unwrap();
+            let hint = more(&level(limit, full), "it").unwrap();
+            let above = limit.count_max() / 60;
+            assert_eq!(
+                hint,
+                format!("aral.toml, it = {{ per_second = N, burst = M }}, N above {above}")
+            );
+            let by_second = RateRequest {
+                per_second: Some(above + 1),
+                burst: Some(1),
+                ..RateRequest::default()
+            };
+            let followed = Rate::resolve(&by_second, limit.count_max()).unwrap();
+            assert!(followed.interval_ns() <= full.interval_ns(), "{limit:?}");
+            assert!((above + 1) * 60 > limit.count_max(), "{limit:?}");
         }
     }
 }

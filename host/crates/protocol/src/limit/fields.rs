@@ -88,7 +88,7 @@ fn left(list: &mut String, level: &Level) -> fmt::Result {
 }
 
 fn policy(list: &mut String, level: &Level) -> fmt::Result {
-    let window = u128::from(level.rate.capacity_ns()).div_ceil(SECOND_NS);
+    let window = level.rate.refill_ns().div_ceil(SECOND_NS);
     write!(list, "\"{}\";q={};w={window}", level.limit.as_str(), level.rate.burst())
 }
 
@@ -161,6 +161,27 @@ mod tests {
                 ("address".to_owned(), vec![number("q", 5), number("w", 3)]),
             ]
         );
+    }
+
+    #[test]
+    fn the_window_is_that_of_the_numbers_also_where_one_comes_back_after_no_whole_nanosecond() {
+        for (per_second, per_minute, window) in [(Some(3), None, 1), (None, Some(7), 60)] {
+            let request = RateRequest {
+                per_second,
+                per_minute,
+                ..RateRequest::default()
+            };
+            let rate = Rate::resolve(&request, Limit::Persona.count_max()).unwrap();
+            let mut response = Response::default();
+            Told::passed(&[Level {
+                rate,
+                ..level(Limit::Persona, 0)
+            }])
+            .with(&mut response);
+            write(&mut response);
+            let told = read(&response, &RATE_LIMIT_POLICY);
+            assert_eq!(told[0].1[1], ("w".to_owned(), window));
+        }
     }
 
     #[test]

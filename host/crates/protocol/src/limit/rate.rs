@@ -96,7 +96,7 @@ impl Rate {
             per,
             burst: in_range(burst, BURST_MAX).ok_or(RateError::Burst(burst))?,
         };
-        if rate.capacity_ns() > REFILL_NS_MAX {
+        if rate.refill_ns() > u128::from(REFILL_NS_MAX) {
             return Err(RateError::Refill(burst));
         }
         Ok(rate)
@@ -107,7 +107,13 @@ impl Rate {
         self.per.ns().div_ceil(u64::from(self.count).max(1))
     }
 
-    /// How long it takes until everything is given back.
+    /// How long it takes until everything is given back, as its numbers say.
+    pub(crate) fn refill_ns(self) -> u128 {
+        let all = u128::from(self.per.ns()).saturating_mul(u128::from(self.burst));
+        all.div_ceil(u128::from(self.count).max(1))
+    }
+
+    /// The same as it is counted: a little more where the numbers divide no time into whole nanoseconds.
     pub(crate) fn capacity_ns(self) -> u64 {
         self.interval_ns().saturating_mul(u64::from(self.burst))
     }
@@ -122,6 +128,19 @@ impl Rate {
         match self.per {
             Per::Second => (self.count, "per_second"),
             Per::Minute => (self.count, "per_minute"),
+        }
+    }
+
+    /// Beyond which number a rate gives more, and the key of that number; none: no rate may. `count_max` is the most in its second or
+    /// minute.
+    pub(crate) fn gives_more_above(self, count_max: u64) -> Option<(u32, &'static str)> {
+        if u64::from(self.count) < count_max {
+            return Some(self.count());
+        }
+        match self.per {
+            // As many in each second are sixty times as much.
+            Per::Minute => Some((self.count / 60, "per_second")),
+            Per::Second => None,
         }
     }
 }
@@ -173,6 +192,26 @@ mod tests {
         }
         assert_eq!(rate(None, Some(1), Some(1441)), Err(RateError::Refill(1441)));
         assert!(rate(None, Some(1), Some(1440)).is_ok(), "exactly a day");
+    }
+
+    /// Also where one is given back after a time that is no whole number of nanoseconds.
+    #[test]
+    fn a_burst_may_take_a_day_and_no_longer() {
+        for count in [1, 7, 9, 11, 13, 60, 999] {
+            for (times, is_by_minute) in [(1440, true), (86_400, false)] {
+                let with = |burst| {
+                    let (second, minute) = if is_by_minute {
+                        (None, Some(count))
+                    } else {
+                        (Some(count), None)
+                    };
+                    rate(second, minute, Some(burst))
+                };
+                let most = count * times;
+                assert_eq!(with(most).unwrap().refill_ns(), u128::from(REFILL_NS_MAX), "{count}");
+                assert_eq!(with(most + 1), Err(RateError::Refill(most + 1)));
+            }
+        }
     }
 
     #[test]
