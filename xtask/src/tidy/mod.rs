@@ -20,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
     let files = repository::tracked_files(&root)?;
     let mut findings = layers::check(&metadata, &root);
     for path in &files {
+        findings.extend(check_path(path));
         findings.extend(check_file(&root, path)?);
     }
     findings.extend(vendored::check(&metadata, &root)?);
@@ -40,6 +41,14 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("tidy: {} files keep the house rules", files.len());
     Ok(())
+}
+
+/// What a build or a measurement leaves belongs to one machine and one moment.
+fn check_path(path: &str) -> Option<String> {
+    let is_built = path.split('/').any(|part| part == "target");
+    is_built.then(|| {
+        format!("{path}: a folder `target` is not tracked: `git rm -r --cached` it, and name it in .gitignore")
+    })
 }
 
 fn check_file(root: &Path, path: &str) -> Result<Vec<String>> {
@@ -66,4 +75,20 @@ fn declared(root: &Path, files: &[String]) -> Result<documents::Declared> {
 
 fn read(root: &Path, path: &str) -> Result<String> {
     fs::read_to_string(root.join(path)).with_context(|| format!("could not read {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_is_not_tracked() {
+        for path in ["target/a", "benches/target/criterion/report/index.html", "fuzz/target"] {
+            let found = check_path(path).unwrap();
+            assert!(found.starts_with(&format!("{path}: a folder `target`")), "{found}");
+        }
+        for path in ["host/src/target.rs", "docs/targets/a.md", "a/target-list"] {
+            assert_eq!(check_path(path), None);
+        }
+    }
 }
