@@ -29,7 +29,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::bindings::CapabilityPre;
 use crate::call::{CallRecord, Frame, sanitised};
 use crate::egress::Egress;
-use crate::filesystem::{FileWork, Mount};
+use crate::filesystem::FileWork;
 use crate::functions::exec::Programs;
 use crate::manifest::Shape;
 use crate::registry::Capability;
@@ -171,26 +171,13 @@ pub async fn bind(
     let component = capability.component(runtime, grant.metering, &*services.clock).await?;
     let mounts = filesystem::mounts(&grant, &services.roots, &services.file_work, ungranted).await?;
     let (shape, schemas) = (capability.entry.shape, Arc::clone(&capability.schemas));
-    let frame = frame(grant, &services, mounts, ungranted);
-    bind_component(runtime, &component, shape, schemas, frame)
-}
-
-/// What its calls share.
-pub(crate) fn frame(grant: Arc<Grant>, services: &Services, mounts: Vec<Mount>, ungranted: Ungranted) -> Frame {
-    Frame {
-        mounts,
+    let frame = Frame {
         grant,
-        clock: Arc::clone(&services.clock),
-        sink: Arc::clone(&services.sink),
-        egress: Arc::clone(&services.egress),
-        file_work: services.file_work.clone(),
-        programs: services.programs.clone(),
-        memory: services.memory.clone(),
-        secrets: services.secrets.clone(),
-        secret_uses: services.secret_uses.clone(),
-        trace_hosts: services.trace_hosts.clone(),
+        services,
+        mounts,
         ungranted,
-    }
+    };
+    bind_component(runtime, &component, shape, schemas, frame)
 }
 
 /// The same for a compiled component and its two schemas.
@@ -292,7 +279,7 @@ impl Bound {
                             Program::Command(command) => self.run_command(command, &mut store, &stdout).await,
                         }
                     });
-                    room::given(&self.frame.sink, || record.recorded(), &stands, guest).await
+                    room::given(&self.frame.services.sink, || record.recorded(), &stands, guest).await
                 });
                 // Whoever has the answer finds what the guest wrote. A disk that takes too long for that takes no answer away.
                 store.data_mut().close_files().await;
@@ -381,7 +368,7 @@ impl Bound {
     }
 
     fn timed<'a>(&'a self, histogram: &'a Histogram) -> Timed<'a> {
-        Timed::begin(&*self.frame.clock, histogram)
+        Timed::begin(&*self.frame.services.clock, histogram)
     }
 }
 

@@ -7,18 +7,15 @@ use std::time::Duration;
 
 use aral_audit::HostCalls;
 use aral_contract::metric::HOST_CALLS;
-use aral_contract::{AuditSink, Clock, Event, EventKind, Grant, HostPattern, Permission, TraceContext, TraceId};
-use aral_memory::Secrets;
+use aral_contract::{Event, EventKind, Grant, Permission, TraceContext, TraceId};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Span;
 
-use crate::bound::{Running, Ungranted};
-use crate::egress::Egress;
-use crate::filesystem::{FileWork, Mount};
-use crate::functions::exec::Programs;
+use crate::bound::{Running, Services, Ungranted};
+use crate::filesystem::Mount;
 use crate::functions::log::LogBook;
-use crate::storage::{Memory, STORE_OPERATIONS_PER_CALL_MAX, SecretUses};
+use crate::storage::STORE_OPERATIONS_PER_CALL_MAX;
 
 /// Host-call events kept of one call: so many of those that were let through, and so many of those that were refused. Stops a
 /// guest from filling the audit log.
@@ -33,15 +30,7 @@ pub(crate) const PROGRAMS_MAX: u64 = 256;
 /// What all calls of one bound capability share.
 pub(crate) struct Frame {
     pub(crate) grant: Arc<Grant>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) sink: Arc<dyn AuditSink>,
-    pub(crate) egress: Arc<Egress>,
-    pub(crate) file_work: FileWork,
-    pub(crate) programs: Programs,
-    pub(crate) memory: Option<Memory>,
-    pub(crate) secrets: Option<Secrets>,
-    pub(crate) secret_uses: SecretUses,
-    pub(crate) trace_hosts: Option<Vec<HostPattern>>,
+    pub(crate) services: Arc<Services>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) ungranted: Ungranted,
 }
@@ -89,7 +78,7 @@ impl CallRecord {
             running,
             until,
             store_operations: Arc::new(Semaphore::new(STORE_OPERATIONS_PER_CALL_MAX)),
-            started: frame.clock.elapsed(),
+            started: frame.services.clock.elapsed(),
             log: Mutex::new(LogBook::new(frame.grant.limits.log_bytes)),
             frame,
             context,
@@ -107,7 +96,7 @@ impl CallRecord {
 
     /// Time since the call began, without what it waited for others.
     pub(crate) fn elapsed(&self) -> Duration {
-        let passed = self.frame.clock.elapsed().saturating_sub(self.started);
+        let passed = self.frame.services.clock.elapsed().saturating_sub(self.started);
         passed.saturating_sub(self.waited())
     }
 
@@ -118,9 +107,9 @@ impl CallRecord {
 
     /// Waits for others: nothing of that is the call's own time.
     pub(crate) async fn waiting<T>(&self, others: impl Future<Output = T>) -> T {
-        let begun = self.frame.clock.elapsed();
+        let begun = self.frame.services.clock.elapsed();
         let done = others.await;
-        let waited = self.frame.clock.elapsed().saturating_sub(begun);
+        let waited = self.frame.services.clock.elapsed().saturating_sub(begun);
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.waited_us.fetch_add(waited_us, Ordering::Relaxed);
         done
@@ -222,8 +211,8 @@ impl CallRecord {
     }
 
     fn tell(&self, kind: EventKind) {
-        self.frame.sink.record(Event {
-            at: self.frame.clock.now(),
+        self.frame.services.sink.record(Event {
+            at: self.frame.services.clock.now(),
             trace: Some(self.context.trace),
             kind,
         });

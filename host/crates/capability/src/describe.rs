@@ -120,15 +120,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
     };
     Ok(Arc::new(Frame {
         grant: Arc::new(grant),
-        clock: services.clock,
-        sink: services.sink,
-        egress: services.egress,
-        file_work: services.file_work,
-        programs: services.programs,
-        memory: services.memory,
-        secrets: services.secrets,
-        secret_uses: services.secret_uses,
-        trace_hosts: services.trace_hosts,
+        services: Arc::new(services),
         mounts: Vec::new(),
         ungranted: Ungranted::Observe,
     }))

@@ -222,7 +222,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new(call: Arc<CallRecord>) -> Self {
-        let work = Work::new(call.frame.file_work.clone(), call.frame.grant.persona.clone());
+        let work = Work::new(call.frame.services.file_work.clone(), call.frame.grant.persona.clone());
         Self {
             call,
             places: HashMap::new(),

@@ -11,19 +11,18 @@ use aral_contract::event::RoomFuture;
 use aral_contract::{
     AuditSink, Classification, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId,
 };
-use aral_memory::Secrets;
 use aral_runtime::SystemClock;
 use ipnet::IpNet;
 use semver::Version;
 use serde_json::Value;
 
 use crate::bindings::aral::capability::types::Error;
-use crate::bound::{Roots, Ungranted};
+use crate::bound::{Roots, Services, Ungranted};
 use crate::call::{CallRecord, Frame};
 use crate::egress::{Egress, EgressOptions};
 use crate::filesystem::{self, FileWork};
 use crate::functions::exec::Programs;
-use crate::storage::{Memory, SecretUses};
+use crate::storage::SecretUses;
 
 /// A runtime of one thread besides the one that may block.
 pub(crate) fn one_thread() -> tokio::runtime::Runtime {
@@ -180,6 +179,22 @@ pub(crate) fn grant_parts(permissions: Value, limits: Limits, networks: &[&str])
     }
 }
 
+/// What a host lends that writes its events down here, and no more than it must: it opens no folder and keeps nothing.
+pub(crate) fn services(sink: Arc<dyn AuditSink>) -> Services {
+    Services {
+        clock: Arc::new(SystemClock::new()),
+        sink,
+        egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
+        file_work: FileWork::default(),
+        programs: Programs::default(),
+        roots: Roots::default(),
+        memory: None,
+        secrets: None,
+        secret_uses: SecretUses::default(),
+        trace_hosts: None,
+    }
+}
+
 /// A call under a grant.
 pub(crate) struct Trial {
     pub(crate) call: Arc<CallRecord>,
@@ -188,71 +203,26 @@ pub(crate) struct Trial {
 
 impl Trial {
     pub(crate) fn new(grant: Arc<Grant>) -> Self {
-        Self::with(
-            grant,
-            Egress::new(EgressOptions::default()).unwrap(),
-            &Roots::default(),
-            Ungranted::Refuse,
-        )
+        Self::lending(grant, Ungranted::Refuse, |least| least)
     }
 
-    /// With what keeps things.
-    pub(crate) fn keeping(grant: Arc<Grant>, egress: Egress, memory: Option<Memory>, secrets: Option<Secrets>) -> Self {
+    /// On a host that lends what `lend` makes of the least that one lends.
+    pub(crate) fn lending(grant: Arc<Grant>, ungranted: Ungranted, lend: impl FnOnce(Services) -> Services) -> Self {
         let kept = Arc::new(Kept::default());
-        let frame = Frame {
-            grant,
-            clock: Arc::new(SystemClock::new()),
-            sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
-            egress: Arc::new(egress),
-            file_work: FileWork::default(),
-            programs: Programs::default(),
-            memory,
-            secrets,
-            secret_uses: SecretUses::default(),
-            trace_hosts: None,
-            mounts: Vec::new(),
-            ungranted: Ungranted::Refuse,
-        };
-        Self {
-            call: CallRecord::new(Arc::new(frame), TraceId::from_bytes([7; 16])),
-            kept,
-        }
-    }
-
-    pub(crate) fn with(grant: Arc<Grant>, egress: Egress, roots: &Roots, ungranted: Ungranted) -> Self {
-        Self::sharing(grant, egress, roots, ungranted, FileWork::default())
-    }
-
-    /// With what all calls of a host do with files.
-    pub(crate) fn sharing(
-        grant: Arc<Grant>,
-        egress: Egress,
-        roots: &Roots,
-        ungranted: Ungranted,
-        file_work: FileWork,
-    ) -> Self {
-        let kept = Arc::new(Kept::default());
-        let room = || file_work.room_for_folder(&grant.persona);
-        let mut mounts = filesystem::mount(&grant.permissions, roots, &room).unwrap();
+        let services = lend(services(Arc::clone(&kept) as Arc<dyn AuditSink>));
+        let room = || services.file_work.room_for_folder(&grant.persona);
+        let mut mounts = filesystem::mount(&grant.permissions, &services.roots, &room).unwrap();
         if ungranted == Ungranted::Observe {
             mounts.extend(filesystem::mount_nothing(&mounts, &room).unwrap());
         }
-        let frame = Arc::new(Frame {
+        let frame = Frame {
             grant,
-            clock: Arc::new(SystemClock::new()),
-            sink: Arc::clone(&kept) as Arc<dyn AuditSink>,
-            egress: Arc::new(egress),
-            file_work,
-            programs: Programs::default(),
-            memory: None,
-            secrets: None,
-            secret_uses: SecretUses::default(),
-            trace_hosts: None,
+            services: Arc::new(services),
             mounts,
             ungranted,
-        });
+        };
         Self {
-            call: CallRecord::new(frame, TraceId::from_bytes([7; 16])),
+            call: CallRecord::new(Arc::new(frame), TraceId::from_bytes([7; 16])),
             kept,
         }
     }

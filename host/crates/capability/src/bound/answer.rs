@@ -390,7 +390,8 @@ mod tests {
             tokio::time::pause();
             let (mut call, (schemas, [text, _])) = (call(), slow());
             let frame = &mut Arc::get_mut(&mut call).unwrap().frame;
-            Arc::get_mut(frame).unwrap().clock = Arc::new(Paused(Instant::now()));
+            let services = &mut Arc::get_mut(frame).unwrap().services;
+            Arc::make_mut(services).clock = Arc::new(Paused(Instant::now()));
             let places = places(4);
             for (side, most, hint) in SIDES {
                 let before = call.waited();

@@ -11,7 +11,6 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::egress::EgressOptions;
 use crate::manifest::{self, ManifestBody};
 use crate::registry::Registry;
 use crate::testing::entry;
@@ -63,16 +62,8 @@ impl Fixture {
 
     fn services(&self) -> Services {
         Services {
-            clock: Arc::new(aral_runtime::SystemClock::new()),
-            sink: Arc::clone(&self.kept) as Arc<dyn AuditSink>,
-            egress: Arc::new(Egress::new(EgressOptions::default()).unwrap()),
-            file_work: FileWork::default(),
-            programs: Programs::default(),
             roots: self.roots.clone(),
-            memory: None,
-            secrets: None,
-            secret_uses: SecretUses::default(),
-            trace_hosts: None,
+            ..trial::services(Arc::clone(&self.kept) as Arc<dyn AuditSink>)
         }
     }
 
@@ -80,9 +71,14 @@ impl Fixture {
         let grant = trial::grant(self.permissions.clone(), self.limits.clone(), &[]);
         let component = self.runtime.compile(component, grant.metering).await.unwrap();
         let schemas = Arc::new(Schemas::compile(&self.input_schema, &self.output_schema)?);
-        let services = self.services();
+        let services = Arc::new(self.services());
         let mounts = filesystem::mounts(&grant, &services.roots, &services.file_work, self.ungranted).await?;
-        let frame = frame(grant, &services, mounts, self.ungranted);
+        let frame = Frame {
+            grant,
+            services,
+            mounts,
+            ungranted: self.ungranted,
+        };
         bind_component(&self.runtime, &component, self.shape, schemas, frame)
     }
 

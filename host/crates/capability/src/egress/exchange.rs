@@ -109,7 +109,7 @@ pub(super) async fn exchange(
     injection: Option<Injection>,
     trace: TraceFields,
 ) -> Result<(Response<WasiBody>, Driver), ExchangeError> {
-    let (egress, grant) = (&call.frame.egress, &call.frame.grant);
+    let (egress, grant) = (&call.frame.services.egress, &call.frame.grant);
     let (limits, networks) = (&grant.limits, &grant.networks);
     let deadlines = Deadlines::new(limits, options);
     let place = timeout_at(deadlines.connected, egress.places.take(&grant.persona)).await;

@@ -22,7 +22,7 @@ use super::connect::TRIES_MAX;
 use super::hooks::Hooks;
 use super::resolve::{ResolveError, Resolver};
 use super::{Egress, EgressOptions, share};
-use crate::bound::{Roots, Ungranted};
+use crate::bound::{Services, Ungranted};
 use crate::trial::{self, Trial};
 use servers::{Listener, NameServer};
 
@@ -36,12 +36,11 @@ fn limits() -> Limits {
 }
 
 fn trial(permissions: Value, limits: Limits, networks: &[&str], options: EgressOptions) -> Trial {
-    let egress = Egress::new(options).unwrap();
-    Trial::with(
+    let egress = Arc::new(Egress::new(options).unwrap());
+    Trial::lending(
         trial::grant(permissions, limits, networks),
-        egress,
-        &Roots::default(),
         Ungranted::Refuse,
+        |least| Services { egress, ..least },
     )
 }
 
@@ -124,7 +123,8 @@ async fn the_host_says_to_which_trace_a_request_belongs_and_the_guest_cannot() {
         let record = Arc::get_mut(&mut trial.call).unwrap();
         record.context.state = TraceState::parse(&["vendor=1"]);
         record.context.sampled = true;
-        Arc::get_mut(&mut record.frame).unwrap().trace_hosts = hosts;
+        let frame = Arc::get_mut(&mut record.frame).unwrap();
+        Arc::make_mut(&mut frame.services).trace_hosts = hosts;
         let mut request = request(Method::GET, &origin);
         for (name, value) in [
             ("traceparent", "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-00"),
@@ -558,7 +558,7 @@ async fn the_guests_of_one_persona_leave_connections_to_those_of_others() {
     let mut other = trial(read("*"), limits(), LOOPBACK, EgressOptions::default());
     let record = Arc::get_mut(&mut other.call).unwrap();
     let frame = Arc::get_mut(&mut record.frame).unwrap();
-    frame.egress = Arc::clone(&greedy.call.frame.egress);
+    Arc::make_mut(&mut frame.services).egress = Arc::clone(&greedy.call.frame.services.egress);
     frame.grant = Arc::new(Grant::new(GrantParts {
         persona: "other".parse().unwrap(),
         ..trial::grant_parts(read("*"), limits(), LOOPBACK)

@@ -22,7 +22,8 @@ impl TraceFields {
     /// for themselves is theirs: it goes only to hosts that the policy names.
     pub(super) fn new(call: &CallRecord, origin: &Origin, span: SpanId) -> Self {
         let covers = |pattern: &HostPattern| pattern.covers(origin);
-        let named = call.frame.trace_hosts.as_ref().map(|hosts| hosts.iter().any(covers));
+        let hosts = call.frame.services.trace_hosts.as_ref();
+        let named = hosts.map(|hosts| hosts.iter().any(covers));
         let value = |text: &str| HeaderValue::from_str(text).ok();
         if named == Some(false) {
             return Self::default();

@@ -227,7 +227,7 @@ impl<'a> FilesView<'a> {
     pub(super) fn system_time(&self, time: NewTimestamp) -> FsResult<Option<SystemTime>> {
         match time {
             NewTimestamp::NoChange => Ok(None),
-            NewTimestamp::Now => Ok(Some(self.files.call.frame.clock.now().into())),
+            NewTimestamp::Now => Ok(Some(self.files.call.frame.services.clock.now().into())),
             NewTimestamp::Timestamp(time) => {
                 let since_epoch = std::time::Duration::from_secs(time.seconds)
                     .checked_add(std::time::Duration::from_nanos(time.nanoseconds.into()));

@@ -26,7 +26,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream
 use wasmtime_wasi::p2::{FsError, StreamError};
 
 use super::*;
-use crate::egress::{Egress, EgressOptions};
+use crate::bound::Services;
 use crate::trial::{self, Kept, Trial, one_thread, with_a_slow_disk};
 
 const READ: DescriptorFlags = DescriptorFlags::READ;
@@ -108,9 +108,12 @@ impl World {
     }
 
     fn sharing(folder: TempDir, grant: Arc<Grant>, ungranted: Ungranted, file_work: FileWork) -> Self {
-        let egress = Egress::new(EgressOptions::default()).unwrap();
         let roots = roots(folder.path());
-        let Trial { call, kept } = Trial::sharing(grant, egress, &roots, ungranted, file_work);
+        let Trial { call, kept } = Trial::lending(grant, ungranted, |least| Services {
+            roots,
+            file_work,
+            ..least
+        });
         Self {
             folder,
             table: ResourceTable::new(),

@@ -133,7 +133,7 @@ impl Host for State {
         }
         self.call.allowed(Permission::Exec, &program);
         let span = self.call.span(Permission::Exec);
-        let (programs, persona) = (&self.call.frame.programs, &grant.persona);
+        let (programs, persona) = (&self.call.frame.services.programs, &grant.persona);
         let running = run(programs, persona, &program, &arguments, &stdin, &grant.limits);
         Ok(running.instrument(span).await)
     }

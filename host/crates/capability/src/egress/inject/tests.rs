@@ -13,6 +13,7 @@ use super::super::hooks::Hooks;
 use super::super::tests::servers::{Listener, NameServer};
 use super::super::{Egress, EgressOptions};
 use super::*;
+use crate::bound::{Services, Ungranted};
 use crate::trial::secrets::{TestSource, secrets};
 use crate::trial::{self, Trial};
 
@@ -44,12 +45,11 @@ fn fixture(hosts: &[&str], clear: Clear, limits: Limits, source: TestSource, opt
     let mut parts = trial::grant_parts(permissions, limits, &["127.0.0.0/8", "10.0.0.0/8"]);
     parts.secret_plain_loopback = matches!(clear, Clear::Allowed);
     let secrets = secrets(&["token", "key", "third", "fourth", "fifth"], &Arc::new(source));
-    let trial = Trial::keeping(
-        Arc::new(Grant::new(parts)),
-        Egress::new(options).unwrap(),
-        None,
-        Some(secrets),
-    );
+    let trial = Trial::lending(Arc::new(Grant::new(parts)), Ungranted::Refuse, |least| Services {
+        egress: Arc::new(Egress::new(options).unwrap()),
+        secrets: Some(secrets),
+        ..least
+    });
     let hooks = Hooks::new(Arc::clone(&trial.call));
     Fixture { trial, hooks }
 }

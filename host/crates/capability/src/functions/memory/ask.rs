@@ -78,7 +78,7 @@ pub(super) async fn ask<T: Send + 'static>(
 ) -> Result<T, Error> {
     count(call, namespace, &steps)?;
     let first = steps.first().map_or(Permission::MemoryRead, Step::permission);
-    let Some(memory) = call.frame.memory.clone() else {
+    let Some(memory) = call.frame.services.memory.clone() else {
         record(call, namespace, None, &steps, Some(NO_STORE));
         return Err(Error::Unavailable(NO_STORE.to_owned()));
     };

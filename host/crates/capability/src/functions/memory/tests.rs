@@ -12,7 +12,7 @@ use super::*;
 use crate::bindings::aral::capability::memory_write::PutOptions;
 use crate::bindings::aral::capability::types::Classification as GuestClassification;
 use crate::bound::stdio::StandardStreams;
-use crate::egress::{Egress, EgressOptions};
+use crate::bound::{Services, Ungranted};
 use crate::storage::Memory;
 use crate::trial::store::TestStore;
 use crate::trial::{self, Kept, Trial, told};
@@ -62,9 +62,11 @@ fn parts(limits: Limits) -> GrantParts {
 
 /// A call under such a grant, on a host that has lent its store to others, too.
 fn fixture_in(memory: Memory, store: Arc<TestStore>, parts: GrantParts) -> Fixture {
-    let egress = Egress::new(EgressOptions::default()).unwrap();
     let grant = Arc::new(Grant::new(parts));
-    let Trial { call, kept } = Trial::keeping(grant, egress, Some(memory), None);
+    let Trial { call, kept } = Trial::lending(grant, Ungranted::Refuse, |least| Services {
+        memory: Some(memory),
+        ..least
+    });
     let state = State::new(call, StandardStreams::Log);
     Fixture { state, kept, store }
 }
@@ -460,7 +462,7 @@ async fn operations_that_nobody_waits_for_do_not_pile_up() {
         ..limits()
     };
     let mut fixture = fixture(counted, store);
-    let memory = fixture.state.call.frame.memory.clone().unwrap();
+    let memory = fixture.state.call.frame.services.memory.clone().unwrap();
     let persona = fixture.state.call.frame.grant.persona.clone();
     let taken: Vec<_> = std::iter::from_fn(|| memory.places.take_now(&persona)).collect();
     let (kind, text) = told(fixture.put("shared", plain("a")).await);

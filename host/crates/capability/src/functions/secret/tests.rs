@@ -12,8 +12,8 @@ use wasmtime_wasi_http::p2::bindings::http::types as http_types;
 
 use super::*;
 use crate::bound::stdio::StandardStreams;
+use crate::bound::{Services, Ungranted};
 use crate::call::HOST_CALL_EVENTS_MAX;
-use crate::egress::{Egress, EgressOptions};
 use crate::trial::secrets::{TestSource, local_secrets, secrets};
 use crate::trial::store::TestStore;
 use crate::trial::{self, Kept, Trial, told};
@@ -56,12 +56,14 @@ fn state(limits: Limits, secrets: Secrets, clearance: Classification) -> (State,
         ]},
         "secret:write": { "names": ["mine"] },
     });
-    let egress = Egress::new(EgressOptions::default()).unwrap();
     let grant = Arc::new(Grant::new(GrantParts {
         clearance,
         ..trial::grant_parts(permissions, limits, &[])
     }));
-    let Trial { call, kept } = Trial::keeping(grant, egress, None, Some(secrets));
+    let Trial { call, kept } = Trial::lending(grant, Ungranted::Refuse, |least| Services {
+        secrets: Some(secrets),
+        ..least
+    });
     (State::new(call, StandardStreams::Log), kept)
 }
 
@@ -397,7 +399,7 @@ async fn the_guests_of_a_persona_keep_no_other_from_secrets() {
     };
     let secrets = local_with_one().await;
     let mut fixture = local_fixture(limits, &secrets);
-    let uses = fixture.state.call.frame.secret_uses.clone();
+    let uses = fixture.state.call.frame.services.secret_uses.clone();
     let places = uses.of(&local()).unwrap();
     for (persona, is_own) in [("another", false), ("tester", true)] {
         secrets.forget_local();
@@ -420,7 +422,7 @@ async fn what_lies_in_memory_needs_no_place() {
     let mut cached = local_fixture(Limits::default(), &local_with_one().await);
     assert!(cached.reveal("open").await.is_ok());
     for mut fixture in [cached, open_fixture()] {
-        let uses = fixture.state.call.frame.secret_uses.clone();
+        let uses = fixture.state.call.frame.services.secret_uses.clone();
         let persona = fixture.state.call.frame.grant.persona.clone();
         let vault = "vault://kv/app#token".parse().unwrap();
         let take = |place: &SecretReference| uses.of(place).unwrap().take_now(&persona);
@@ -445,7 +447,7 @@ async fn a_local_read_has_its_place_until_it_has_ended() {
     let secrets = local_secrets(&store);
     // Each fixture has what the guests of one persona share for itself.
     let [mut one, mut two] = [(); 2].map(|()| local_fixture(limits.clone(), &secrets));
-    let uses = one.state.call.frame.secret_uses.clone();
+    let uses = one.state.call.frame.services.secret_uses.clone();
     let persona = one.state.call.frame.grant.persona.clone();
     store.stopped.store(true, Ordering::SeqCst);
     let mut answers = Vec::new();
@@ -472,7 +474,7 @@ async fn a_local_write_has_its_place_until_it_has_ended() {
         ..Limits::default()
     };
     let mut fixture = local_fixture(limits, &local_secrets(&store));
-    let uses = fixture.state.call.frame.secret_uses.clone();
+    let uses = fixture.state.call.frame.services.secret_uses.clone();
     let persona = fixture.state.call.frame.grant.persona.clone();
     store.stopped.store(true, Ordering::SeqCst);
     for left in [3, 2, 1, 0, 0] {

@@ -160,7 +160,7 @@ impl Use {
     async fn turn(&self, secrets: &Secrets, name: &SecretName) -> Option<Place> {
         let frame = &self.0.call.frame;
         let reference = secrets.reference(name)?;
-        let places = frame.secret_uses.of(&reference)?;
+        let places = frame.services.secret_uses.of(&reference)?;
         self.0.waits.store(true, Ordering::Relaxed);
         let place = places.take(&frame.grant.persona).await;
         self.0.waits.store(false, Ordering::Relaxed);
@@ -170,7 +170,7 @@ impl Use {
     async fn within_deadline<T>(&self, act: impl AsyncFnOnce(&Secrets) -> Result<T, Error>) -> Result<T, Error> {
         let frame = &self.0.call.frame;
         let limit_ms = frame.grant.limits.secret_ms;
-        let done = match &frame.secrets {
+        let done = match &frame.services.secrets {
             None => Err(Error::Unavailable(NO_SECRETS.to_owned())),
             Some(secrets) => {
                 let done = tokio::time::timeout(Duration::from_millis(limit_ms), act(secrets)).await;
@@ -201,7 +201,7 @@ impl Use {
 
 /// Whether there is any place for secrets; what cannot be had is better said before a request is built.
 pub(super) fn check_present(call: &CallRecord) -> Result<(), Error> {
-    match &call.frame.secrets {
+    match &call.frame.services.secrets {
         Some(_) => Ok(()),
         None => Err(Error::Unavailable(NO_SECRETS.to_owned())),
     }
