@@ -286,11 +286,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::trial::{self, Trial};
+    use crate::testing::{self, Trial};
 
     #[test]
     fn what_a_host_function_lets_through_is_told_before_it_is_done() {
-        let Trial { call, .. } = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let Trial { call, .. } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
         let told = |act: &dyn Fn(&CallRecord)| {
             let told = Arc::new(AtomicBool::new(false));
             let teller = Arc::clone(&told);
@@ -322,7 +322,7 @@ mod tests {
             wall_ms: 60_000,
             ..Limits::default()
         };
-        let Trial { call, .. } = Trial::new(trial::grant(json!({}), limits, &[]));
+        let Trial { call, .. } = Trial::new(testing::grant(json!({}), limits, &[]));
         let left = |until| {
             let context = TraceContext::begin(TraceId::from_bytes([7; 16]));
             CallRecord::listing(Arc::clone(&call.frame), context, None, None, until).remaining_ms()
@@ -341,7 +341,7 @@ mod tests {
             wall_ms: 60_000,
             ..Limits::default()
         };
-        let Trial { call, .. } = Trial::new(trial::grant(json!({}), limits, &[]));
+        let Trial { call, .. } = Trial::new(testing::grant(json!({}), limits, &[]));
         call.waited_us.store(u64::MAX, Ordering::Relaxed);
         assert_eq!((call.elapsed(), call.remaining_ms()), (Duration::ZERO, 60_000));
     }

@@ -38,5 +38,3 @@ pub use storage::{Memory, SecretUses};
 
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod trial;

@@ -1,9 +1,16 @@
-//! Components and entries for the tests of this crate. The components are written as text: nothing needs a toolchain.
+//! What the tests of this crate share: components and entries, and beside them calls, a store of records and a place of secrets.
+//! The components are written as text: nothing needs a toolchain.
+
+mod call;
+pub(crate) mod secrets;
+pub(crate) mod store;
 
 use aral_contract::{Digest, Failure};
 use serde_json::{Value, json};
 
 use crate::manifest::{Entry, Shape};
+
+pub(crate) use call::{Kept, LOOK, Trial, Warnings, grant, grant_parts, one_thread, services, told, with_a_slow_disk};
 
 /// A component that imports these interfaces, all empty, and exports an empty interface for its shape.
 pub(crate) fn component(shape: Shape, imports: &[&str]) -> Vec<u8> {

@@ -247,7 +247,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::trial::{self, Trial, with_a_slow_disk};
+    use crate::testing::{self, Trial, with_a_slow_disk};
 
     /// What is checked under this schema, on either side.
     fn check_under(schema: &Value) -> impl Fn(Side, &[u8], u64) -> Result<String, Code> + use<> {
@@ -308,7 +308,7 @@ mod tests {
             wall_ms: 20,
             ..Limits::default()
         };
-        Trial::new(trial::grant(json!({}), limits, &[])).call
+        Trial::new(testing::grant(json!({}), limits, &[])).call
     }
 
     /// The time that a test lets pass.

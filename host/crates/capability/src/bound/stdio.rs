@@ -215,11 +215,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::trial::{self, Trial};
+    use crate::testing::{self, Trial};
 
     #[test]
     fn a_write_longer_than_permitted_ends_the_guest_and_is_cut_into_no_lines() {
-        let Trial { call, .. } = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let Trial { call, .. } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
         let log = LogStream::new(Arc::clone(&call), "info");
         for mut stream in [log.p2_stream(), CappedOutput::new(1 << 20).p2_stream()] {
             assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);

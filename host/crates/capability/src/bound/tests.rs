@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::manifest::{self, ManifestBody};
 use crate::registry::Registry;
-use crate::testing::entry;
-use crate::trial::{self, Kept};
+use crate::testing::{self, Kept, entry};
 
 struct Fixture {
     runtime: Runtime,
@@ -63,12 +62,12 @@ impl Fixture {
     fn services(&self) -> Services {
         Services {
             roots: self.roots.clone(),
-            ..trial::services(Arc::clone(&self.kept) as Arc<dyn AuditSink>)
+            ..testing::services(Arc::clone(&self.kept) as Arc<dyn AuditSink>)
         }
     }
 
     async fn bind(&self, component: &[u8]) -> Result<Bound, Failure> {
-        let grant = trial::grant(self.permissions.clone(), self.limits.clone(), &[]);
+        let grant = testing::grant(self.permissions.clone(), self.limits.clone(), &[]);
         let component = self.runtime.compile(component, grant.metering).await.unwrap();
         let schemas = Arc::new(Schemas::compile(&self.input_schema, &self.output_schema)?);
         let services = Arc::new(self.services());
@@ -151,7 +150,7 @@ fn admitted(component: &[u8]) -> Arc<Capability> {
 
 #[test]
 fn folders_are_opened_in_a_thread_that_may_block() {
-    trial::one_thread().block_on(async {
+    testing::one_thread().block_on(async {
         let fixture = Fixture::tool();
         let capability = admitted(&guests::tool("", "", ECHO));
         let folder = tempfile::tempdir().unwrap();
@@ -159,7 +158,7 @@ fn folders_are_opened_in_a_thread_that_may_block() {
         let permissions = json!({ "file:read": { "paths": [{ "guest": "/data", "host": host }] } });
         let grant = Arc::new(Grant::new(GrantParts {
             component: capability.entry.component,
-            ..trial::grant_parts(permissions, Limits::default(), &[])
+            ..testing::grant_parts(permissions, Limits::default(), &[])
         }));
         let roots = Roots {
             read: vec![host.parse().unwrap()],
@@ -281,7 +280,7 @@ async fn until_it_has_read(
 
 #[test]
 fn an_answer_that_is_there_is_not_lost_to_a_file_that_cannot_be_closed() {
-    trial::one_thread().block_on(async {
+    testing::one_thread().block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
         let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();
@@ -303,7 +302,7 @@ const ANSWERS_AT_LENGTH: &str = "(memory.fill (i32.const 40000) (i32.const 32) (
 
 #[test]
 fn a_long_answer_is_not_lost_to_one_either() {
-    trial::one_thread().block_on(async {
+    testing::one_thread().block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
         let tool = makes_a_file_and_answers(CLOSES, ANSWERS_AT_LENGTH);
@@ -332,7 +331,7 @@ async fn all_who_call_a_capability_share_its_schemas() {
         let grant = Arc::new(Grant::new(GrantParts {
             component: capability.entry.component,
             persona: persona.parse().unwrap(),
-            ..trial::grant_parts(json!({}), Limits::default(), &[])
+            ..testing::grant_parts(json!({}), Limits::default(), &[])
         }));
         bind(
             &fixture.runtime,
@@ -542,7 +541,7 @@ async fn a_guest_that_stands_for_the_log_has_not_used_up_its_time() {
         assert!(stands.await.is_err());
         fixture.kept.1.store(false, Ordering::Relaxed);
         // A clock that is told what time it is does not go on by itself under a guest that runs.
-        tokio::time::advance(trial::LOOK * 2).await;
+        tokio::time::advance(testing::LOOK * 2).await;
         assert!(futures::poll!(call.as_mut()).is_pending());
         tokio::time::advance(Duration::from_millis(10_001 - stands_ms)).await;
         assert_eq!(call.await.result.unwrap_err().code, code);
@@ -567,7 +566,7 @@ async fn only_who_records_something_stands_for_the_log() {
 #[test]
 fn a_guest_that_has_ended_does_not_stand_for_the_log() {
     let answered = || {
-        trial::one_thread().block_on(async {
+        testing::one_thread().block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let fixture = Fixture::writes_into(&folder).limits(|limits| limits.wall_ms = 1_000);
             let bound = fixture.bind(&makes_a_file(CLOSES)).await.unwrap();

@@ -110,11 +110,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::trial::{self, Trial, Warnings};
+    use crate::testing::{self, Trial, Warnings};
 
     #[tokio::test]
     async fn a_request_without_a_path_is_for_the_root_and_writes_no_warning() {
-        let trial = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let trial = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
         let mut hooks = Hooks::new(Arc::clone(&trial.call));
         let (mut table, mut http) = (ResourceTable::new(), WasiHttpCtx::new());
         let mut sending = Sending {

@@ -23,7 +23,7 @@ use super::hooks::Hooks;
 use super::resolve::{ResolveError, Resolver};
 use super::{Egress, EgressOptions, share};
 use crate::bound::{Services, Ungranted};
-use crate::trial::{self, Trial};
+use crate::testing::{self, Trial};
 use servers::{Listener, NameServer};
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
@@ -38,7 +38,7 @@ fn limits() -> Limits {
 fn trial(permissions: Value, limits: Limits, networks: &[&str], options: EgressOptions) -> Trial {
     let egress = Arc::new(Egress::new(options).unwrap());
     Trial::lending(
-        trial::grant(permissions, limits, networks),
+        testing::grant(permissions, limits, networks),
         Ungranted::Refuse,
         |least| Services { egress, ..least },
     )
@@ -561,7 +561,7 @@ async fn the_guests_of_one_persona_leave_connections_to_those_of_others() {
     Arc::make_mut(&mut frame.services).egress = Arc::clone(&greedy.call.frame.services.egress);
     frame.grant = Arc::new(Grant::new(GrantParts {
         persona: "other".parse().unwrap(),
-        ..trial::grant_parts(read("*"), limits(), LOOPBACK)
+        ..testing::grant_parts(read("*"), limits(), LOOPBACK)
     }));
     let all = futures::future::join_all((0..8).map(|_| get(&greedy, &silence)));
     // The greedy ones come first in each turn: without a share of their own they have every place at once.
@@ -601,7 +601,7 @@ async fn servers_that_fail_write_no_warnings_into_the_log_of_the_host() {
         ..limits()
     };
     let trial = trial(read(&origin), limits, LOOPBACK, EgressOptions::default());
-    let warnings = trial::Warnings::default();
+    let warnings = testing::Warnings::default();
     let _listening = tracing::subscriber::set_default(warnings.clone());
     let mut hooks = Hooks::new(Arc::clone(&trial.call));
     let first = request(Method::GET, &origin);

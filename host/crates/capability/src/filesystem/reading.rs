@@ -160,7 +160,7 @@ mod tests {
 
     use super::super::work::FILE_WORK_PER_CALL_MAX;
     use super::*;
-    use crate::trial::with_a_slow_disk;
+    use crate::testing::with_a_slow_disk;
 
     #[test]
     fn a_call_holds_few_of_the_threads_that_wait_for_a_disk() {

@@ -27,7 +27,7 @@ use wasmtime_wasi::p2::{FsError, StreamError};
 
 use super::*;
 use crate::bound::Services;
-use crate::trial::{self, Kept, Trial, one_thread, with_a_slow_disk};
+use crate::testing::{self, Kept, Trial, one_thread, with_a_slow_disk};
 
 const READ: DescriptorFlags = DescriptorFlags::READ;
 const WRITE: DescriptorFlags = DescriptorFlags::WRITE;
@@ -92,14 +92,14 @@ impl World {
     }
 
     fn with(folder: TempDir, scopes: Value, ungranted: Ungranted) -> Self {
-        let grant = trial::grant(scopes, Limits::default(), &[]);
+        let grant = testing::grant(scopes, Limits::default(), &[]);
         Self::sharing(folder, grant, ungranted, FileWork::default())
     }
 
     /// A call of a persona, on a host that does so much with files.
     fn of(persona: &str, all: &FileWork) -> Self {
         let folder = lay_out();
-        let parts = trial::grant_parts(scopes(folder.path(), 0, 0), Limits::default(), &[]);
+        let parts = testing::grant_parts(scopes(folder.path(), 0, 0), Limits::default(), &[]);
         let grant = Grant::new(GrantParts {
             persona: persona.parse().unwrap(),
             ..parts

@@ -294,13 +294,13 @@ mod tests {
     use super::super::reading::ReadStream;
     use super::super::work::FILE_WORK_PER_CALL_MAX;
     use super::*;
-    use crate::trial::{self, Trial, with_a_slow_disk};
+    use crate::testing::{self, Trial, with_a_slow_disk};
 
     fn target(file: &Arc<File>, bytes_max: u64) -> Target {
         Target {
             file: Arc::clone(file),
             quota: Arc::new(Quota::new(bytes_max, 0)),
-            call: Trial::new(trial::grant(json!({}), Limits::default(), &[])).call,
+            call: Trial::new(testing::grant(json!({}), Limits::default(), &[])).call,
             shown: "/out/file".to_owned(),
         }
     }
@@ -380,7 +380,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_over_the_quota_is_on_record_although_nobody_waits_for_it() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let Trial { call, kept } = Trial::new(trial::grant(json!({}), Limits::default(), &[]));
+        let Trial { call, kept } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
         let target = Target {
             call,
             ..target(&file, 4)

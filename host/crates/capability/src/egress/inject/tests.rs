@@ -14,8 +14,8 @@ use super::super::tests::servers::{Listener, NameServer};
 use super::super::{Egress, EgressOptions};
 use super::*;
 use crate::bound::{Services, Ungranted};
-use crate::trial::secrets::{TestSource, secrets};
-use crate::trial::{self, Trial};
+use crate::testing::secrets::{TestSource, secrets};
+use crate::testing::{self, Trial};
 
 const VALUE: &str = "s3cr3t/+value==";
 
@@ -42,7 +42,7 @@ fn fixture(hosts: &[&str], clear: Clear, limits: Limits, source: TestSource, opt
         "network:read": { "hosts": ["*"] },
         "secret:read": { "secrets": [{ "name": "token", "hosts": hosts, "header": "authorization", "prefix": "Bearer " }] },
     });
-    let mut parts = trial::grant_parts(permissions, limits, &["127.0.0.0/8", "10.0.0.0/8"]);
+    let mut parts = testing::grant_parts(permissions, limits, &["127.0.0.0/8", "10.0.0.0/8"]);
     parts.secret_plain_loopback = matches!(clear, Clear::Allowed);
     let secrets = secrets(&["token", "key", "third", "fourth", "fifth"], &Arc::new(source));
     let trial = Trial::lending(Arc::new(Grant::new(parts)), Ungranted::Refuse, |least| Services {
@@ -223,7 +223,7 @@ async fn what_may_not_carry_a_secret_is_denied_with_the_line_and_never_connects(
 
 #[test]
 fn a_guest_sends_no_header_that_a_server_could_take_for_that_of_a_secret() {
-    let grant = trial::grant(json!({}), Limits::default(), &[]);
+    let grant = testing::grant(json!({}), Limits::default(), &[]);
     let origin: Origin = "https://a.example".parse().unwrap();
     let secrets = [scope("token", &["https://a.example"], "x-api-key", None)];
     for (name, is_let_through) in [("x-api-key", false), ("x_api_key", false), ("x-api-keys", true)] {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::bound::stdio::StandardStreams;
-use crate::trial::{self, Trial};
+use crate::testing::{self, Trial};
 
 fn limits(exec_ms: u64, exec_output_bytes: u64) -> Limits {
     Limits {
@@ -131,7 +131,7 @@ async fn a_program_has_what_is_documented_and_no_more() {
 #[tokio::test]
 async fn standard_input_has_so_many_bytes_and_no_more() {
     let permissions = json!({ "exec": { "programs": [{ "path": "/usr/bin/wc", "args": ["-c"] }] } });
-    let Trial { call, .. } = Trial::new(trial::grant(permissions, limits(10_000, 1000), &[]));
+    let Trial { call, .. } = Trial::new(testing::grant(permissions, limits(10_000, 1000), &[]));
     let mut state = State::new(call, StandardStreams::Log);
     for (bytes, fits) in [(STDIN_BYTES_MAX, true), (STDIN_BYTES_MAX + 1, false)] {
         let program = "/usr/bin/wc".to_owned();

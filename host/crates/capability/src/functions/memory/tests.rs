@@ -14,8 +14,8 @@ use crate::bindings::aral::capability::types::Classification as GuestClassificat
 use crate::bound::stdio::StandardStreams;
 use crate::bound::{Services, Ungranted};
 use crate::storage::Memory;
-use crate::trial::store::TestStore;
-use crate::trial::{self, Kept, Trial, told};
+use crate::testing::store::TestStore;
+use crate::testing::{self, Kept, Trial, told};
 
 /// An access as (operation, record, classification, amount, refused).
 type Access = (
@@ -57,7 +57,7 @@ fn parts(limits: Limits) -> GrantParts {
         "memory:read": { "namespaces": ["shared", "read-only"] },
         "memory:write": { "namespaces": ["shared"], "bytes_max": 100, "records_max": 3 },
     });
-    trial::grant_parts(permissions, limits, &[])
+    testing::grant_parts(permissions, limits, &[])
 }
 
 /// A call under such a grant, on a host that has lent its store to others, too.
@@ -546,7 +546,7 @@ async fn without_a_store_the_lines_that_make_one_are_named() {
         "memory:read": { "namespaces": ["shared"] },
         "memory:write": { "namespaces": ["shared"], "bytes_max": 100, "records_max": 3 },
     });
-    let Trial { call, kept } = Trial::new(trial::grant(permissions, limits(), &[]));
+    let Trial { call, kept } = Trial::new(testing::grant(permissions, limits(), &[]));
     let mut fixture = Fixture {
         state: State::new(call, StandardStreams::Log),
         kept,

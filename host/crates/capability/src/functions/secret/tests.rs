@@ -14,9 +14,9 @@ use super::*;
 use crate::bound::stdio::StandardStreams;
 use crate::bound::{Services, Ungranted};
 use crate::call::HOST_CALL_EVENTS_MAX;
-use crate::trial::secrets::{TestSource, local_secrets, secrets};
-use crate::trial::store::TestStore;
-use crate::trial::{self, Kept, Trial, told};
+use crate::testing::secrets::{TestSource, local_secrets, secrets};
+use crate::testing::store::TestStore;
+use crate::testing::{self, Kept, Trial, told};
 
 struct Fixture {
     state: State,
@@ -58,7 +58,7 @@ fn state(limits: Limits, secrets: Secrets, clearance: Classification) -> (State,
     });
     let grant = Arc::new(Grant::new(GrantParts {
         clearance,
-        ..trial::grant_parts(permissions, limits, &[])
+        ..testing::grant_parts(permissions, limits, &[])
     }));
     let Trial { call, kept } = Trial::lending(grant, Ungranted::Refuse, |least| Services {
         secrets: Some(secrets),
@@ -499,7 +499,7 @@ async fn without_secrets_the_lines_that_make_some_are_named() {
         ]},
         "secret:write": { "names": ["mine"] },
     });
-    let Trial { call, kept } = Trial::new(trial::grant(permissions, Limits::default(), &[]));
+    let Trial { call, kept } = Trial::new(testing::grant(permissions, Limits::default(), &[]));
     let mut fixture = Fixture {
         state: State::new(call, StandardStreams::Log),
         kept,

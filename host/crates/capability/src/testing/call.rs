@@ -1,8 +1,5 @@
 //! Calls for the tests of host functions: a grant written as JSON, and a sink that keeps what is recorded.
 
-pub(crate) mod secrets;
-pub(crate) mod store;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
