@@ -69,7 +69,7 @@ fn clippy(folder: &Path, selection: &[&str]) -> Result<()> {
 }
 
 /// Broken links in the documentation of the public interface are errors. What crates outside may turn on for their tests is part
-/// of it, and is compiled as they would: the tests here have it without the feature.
+/// of it, and is compiled as they would: the tests of that crate have it without the feature.
 fn document(root: &Path) -> Result<()> {
     let mut command = process::cargo(root);
     command

@@ -1,21 +1,20 @@
-//! A record store in memory, for the tests of this crate: it keeps to the trait, waits as long as it is told, and fails
-//! when it is told to.
+//! A record store in memory, for the tests of this crate: the model that every backend is compared with, which waits as long as
+//! it is told, and fails when it is told to. Its time stands still at the start of 2026.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
-use aral_memory::record::{NamespaceUsage, Swept};
-use aral_memory::{
-    Operation, Outcome, Page, Precondition, Quota, Record, RecordName, RecordStore, StoreError, Usage, Write,
-};
+use aral_memory::record::{NamespaceUsage, PAGE_NAMES_MAX, Swept};
+use aral_memory::testing::ManualClock;
+use aral_memory::testing::model::ModelStore;
+use aral_memory::{Operation, Outcome, Page, Quota, Record, RecordName, RecordStore, StoreError, Usage};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TestStore {
-    pub(crate) records: Mutex<BTreeMap<(Namespace, RecordName), Record>>,
+    pub(crate) inner: ModelStore,
     /// How long each operation takes.
     pub(crate) delay: Duration,
     /// Whether the disk is broken.
@@ -26,11 +25,16 @@ pub(crate) struct TestStore {
     pub(crate) inside: AtomicUsize,
 }
 
-fn usage_of<'a>(records: impl Iterator<Item = (&'a (Namespace, RecordName), &'a Record)>) -> Usage {
-    records.fold(Usage::default(), |sum, ((_, name), record)| Usage {
-        bytes: sum.bytes + (name.as_str().len() + record.value.len()) as u64,
-        records: sum.records + 1,
-    })
+impl Default for TestStore {
+    fn default() -> Self {
+        Self {
+            inner: ModelStore::new(Arc::new(ManualClock::new())),
+            delay: Duration::ZERO,
+            broken: false,
+            stopped: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl TestStore {
@@ -52,30 +56,25 @@ impl TestStore {
         Ok(())
     }
 
+    /// What is there, as `namespace/name`, in the order of the alphabet. It is found at once, whatever the disk does.
     pub(crate) fn names(&self) -> Vec<String> {
-        let records = self.records.lock().unwrap();
-        records
-            .keys()
-            .map(|(namespace, name)| format!("{namespace}/{name}"))
-            .collect()
+        let spaces = self.inner.namespaces(usize::MAX).unwrap().into_iter();
+        let named = |NamespaceUsage { namespace, .. }| {
+            let page = self.inner.list(&namespace, "", None, PAGE_NAMES_MAX).unwrap();
+            assert_eq!(page.cursor, None, "these are not all");
+            let names = page.names.into_iter();
+            names.map(move |name| format!("{namespace}/{name}"))
+        };
+        let mut names: Vec<String> = spaces.flat_map(named).collect();
+        names.sort_unstable();
+        names
     }
-}
-
-fn check(index: usize, wanted: Precondition, found: Option<&Record>) -> Result<(), StoreError> {
-    let version = found.map(|record| record.version);
-    let holds = match wanted {
-        Precondition::Any => true,
-        Precondition::Absent => version.is_none(),
-        Precondition::Version(wanted) => version == Some(wanted),
-    };
-    holds.then_some(()).ok_or(StoreError::Precondition { index, version })
 }
 
 impl RecordStore for TestStore {
     fn get(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Record>, StoreError> {
         self.work()?;
-        let records = self.records.lock().unwrap();
-        Ok(records.get(&(namespace.clone(), name.clone())).cloned())
+        self.inner.get(namespace, name)
     }
 
     fn apply(
@@ -85,58 +84,7 @@ impl RecordStore for TestStore {
         quota: &Quota,
     ) -> Result<Vec<Outcome>, StoreError> {
         self.work()?;
-        let mut records = self.records.lock().unwrap();
-        let mut next = records.clone();
-        let mut outcomes = Vec::new();
-        for (index, operation) in operations.into_iter().enumerate() {
-            outcomes.push(match operation {
-                Operation::Put(Write {
-                    name,
-                    value,
-                    ttl_seconds,
-                    classification,
-                    precondition,
-                }) => {
-                    let key = (namespace.clone(), name);
-                    check(index, precondition, next.get(&key))?;
-                    let version = next.get(&key).map_or(1, |record| record.version + 1);
-                    let expires_at = ttl_seconds.map(|seconds| jiff::Timestamp::from_second(seconds as i64).unwrap());
-                    next.insert(
-                        key,
-                        Record {
-                            value: value.to_vec().into(),
-                            version,
-                            classification,
-                            expires_at,
-                        },
-                    );
-                    Outcome::Written { version }
-                }
-                Operation::Delete { name, precondition } => {
-                    let key = (namespace.clone(), name);
-                    check(index, precondition, next.get(&key))?;
-                    next.remove(&key).map_or(Outcome::Absent, |record| Outcome::Deleted {
-                        classification: record.classification,
-                    })
-                }
-            });
-        }
-        let usage = usage_of(next.iter().filter(|((other, _), _)| other == namespace));
-        for (unit, max, wanted) in [
-            ("bytes", quota.bytes_max, usage.bytes),
-            ("records", quota.records_max, usage.records),
-        ] {
-            if wanted > max {
-                return Err(StoreError::Quota {
-                    namespace: namespace.clone(),
-                    unit,
-                    max,
-                    wanted,
-                });
-            }
-        }
-        *records = next;
-        Ok(outcomes)
+        self.inner.apply(namespace, operations, quota)
     }
 
     fn list(
@@ -147,30 +95,16 @@ impl RecordStore for TestStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         self.work()?;
-        let mark = format!("{namespace}|{prefix}|");
-        let after = match cursor {
-            None => "",
-            Some(cursor) => cursor.strip_prefix(&mark).ok_or(StoreError::Cursor)?,
-        };
-        let records = self.records.lock().unwrap();
-        let mut names: Vec<RecordName> = records
-            .keys()
-            .filter(|(other, name)| other == namespace && name.as_str().starts_with(prefix) && name.as_str() > after)
-            .map(|(_, name)| name.clone())
-            .collect();
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let cursor = names.last().filter(|_| more).map(|name| format!("{mark}{name}"));
-        Ok(Page { names, cursor })
+        self.inner.list(namespace, prefix, cursor, limit)
     }
 
     fn classification(&self, namespace: &Namespace, name: &RecordName) -> Result<Option<Classification>, StoreError> {
-        Ok(self.get(namespace, name)?.map(|record| record.classification))
+        self.work()?;
+        self.inner.classification(namespace, name)
     }
 
     fn usage(&self, namespace: &Namespace) -> Result<Usage, StoreError> {
-        let records = self.records.lock().unwrap();
-        Ok(usage_of(records.iter().filter(|((other, _), _)| other == namespace)))
+        self.inner.usage(namespace)
     }
 
     fn namespaces(&self, _limit: usize) -> Result<Vec<NamespaceUsage>, StoreError> {
@@ -182,7 +116,6 @@ impl RecordStore for TestStore {
     }
 
     fn tag(&self, namespace: &Namespace, name: &RecordName) -> String {
-        let sum = format!("{namespace}/{name}").bytes().map(u64::from).sum::<u64>();
-        format!("{sum:032x}")
+        self.inner.tag(namespace, name)
     }
 }
