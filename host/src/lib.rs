@@ -67,11 +67,11 @@ pub use personas::Personas;
 pub use serve::Reloader;
 pub use storage::Storage;
 
-pub use aral_capability::{Capability, Entry, Shape, Warning};
+pub use aral_capability::{Capability, Entry, Shape, Ungranted, Warning};
 pub use aral_contract as contract;
 pub use aral_orchestration::dispatch::{
     Admission, DevelopmentRun, Explanation, GateOptions, Granted, Outcome, ReceiptReference, Refusal, Request,
-    RunReport, Uncovered,
+    RunReport,
 };
 pub use aral_orchestration::{Session, policy};
 pub use aral_orchestration::{authorize, budget};

@@ -349,7 +349,7 @@ async fn what_was_not_on_record_did_not_run() {
         permissions: aral_contract::Permissions::default(),
         limits: aral_contract::LimitsRequest::default(),
         networks: Vec::new(),
-        uncovered: aral_orchestration::dispatch::Uncovered::Refuse,
+        ungranted: aral_capability::Ungranted::Refuse,
     };
     assert_eq!(
         host.dangerous_run(&run, b"1").await.unwrap_err().code,

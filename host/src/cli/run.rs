@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use aral_capability::Shape;
+use aral_capability::{Shape, Ungranted};
 use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::{Blame, CapabilityId, Clock as _, Code, Failure};
-use aral_orchestration::dispatch::{DevelopmentRun, RunReport, Uncovered};
+use aral_orchestration::dispatch::{DevelopmentRun, RunReport};
 use aral_runtime::SystemClock;
 use ipnet::IpNet;
 
@@ -32,9 +32,9 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
         permissions: allow::permissions(&arguments.allow, files::absolute_text)?,
         limits: allow::limits(&arguments.limit)?,
         networks: networks(&arguments.allow_network)?,
-        uncovered: match arguments.observe {
-            Some(_) => Uncovered::Observe,
-            None => Uncovered::Refuse,
+        ungranted: match arguments.observe {
+            Some(_) => Ungranted::Observe,
+            None => Ungranted::Refuse,
         },
         component: files::component(&arguments.file)?,
     };

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use aral_capability::Ungranted;
 use aral_contract::document::signed::Kind;
 use aral_contract::{Blame, Code, Digest, Permissions};
-use aral_orchestration::dispatch::Uncovered;
 use aral_orchestration::{Policy, RawPolicy};
 use aral_runtime::CompilerKind;
 use futures::StreamExt as _;
@@ -291,7 +291,7 @@ async fn a_component_alone_runs_for_development() {
         permissions: Permissions::default(),
         limits: aral_contract::LimitsRequest::default(),
         networks: Vec::new(),
-        uncovered: Uncovered::Observe,
+        ungranted: Ungranted::Observe,
     };
     let mut events = host.events();
     let report = host.dangerous_run(&run, b"{}").await.unwrap();
@@ -327,7 +327,7 @@ async fn a_component_that_ends_who_looks_at_it_does_not_end_the_host() {
         permissions: Permissions::default(),
         limits: aral_contract::LimitsRequest::default(),
         networks: Vec::new(),
-        uncovered: Uncovered::Refuse,
+        ungranted: Ungranted::Refuse,
     };
     for failure in [
         register(&host, &manifest(1)).unwrap_err(),

@@ -21,7 +21,7 @@ mod stage;
 use std::sync::{Arc, OnceLock, Weak};
 
 use aral_audit::Blinder;
-use aral_capability::{Capability, Registry, Services};
+use aral_capability::{Capability, Registry, Services, Ungranted};
 use aral_contract::document::TrustStore;
 use aral_contract::{
     AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Grant, Sampling, TraceContext, TraceId, Usage,
@@ -38,7 +38,7 @@ pub use gate::{GateOptions, Load};
 pub use granted::Granted;
 pub use keeper::Keeper;
 pub use limits::Admission;
-pub use run::{DevelopmentRun, Refusal, RunReport, Uncovered};
+pub use run::{DevelopmentRun, Refusal, RunReport};
 pub use stage::Stage;
 
 use crate::authorize::{Decision, Missing, authorize};
@@ -255,7 +255,14 @@ impl Dispatcher {
         match decision.outcome {
             Ok(grant) => {
                 let services = Arc::clone(ruling.services());
-                let granted = Granted::new(capability, Arc::new(grant), persona, decision.terms, services);
+                let granted = Granted::new(
+                    capability,
+                    Arc::new(grant),
+                    persona,
+                    decision.terms,
+                    services,
+                    Ungranted::Refuse,
+                );
                 Ok(ruling.keep(session, Arc::new(granted), &self.registry.list(), self.clock.elapsed()))
             }
             Err(denial) => Err(Denied::by(Failure::from(&denial), denial.parties())),

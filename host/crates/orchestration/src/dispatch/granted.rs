@@ -47,6 +47,7 @@ impl Granted {
         persona: Digest,
         terms: Terms,
         services: Arc<Services>,
+        ungranted: Ungranted,
     ) -> Self {
         Self {
             capability,
@@ -54,15 +55,8 @@ impl Granted {
             persona,
             terms,
             services,
-            ungranted: Ungranted::Refuse,
+            ungranted,
             bound: OnceCell::new(),
-        }
-    }
-
-    pub(super) fn observing(self) -> Self {
-        Self {
-            ungranted: Ungranted::Observe,
-            ..self
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_capability::manifest::{self, ManifestBody};
-use aral_capability::{Capability, Registry, Services, inspect_by};
+use aral_capability::{Capability, Registry, Services, Ungranted, inspect_by};
 use aral_contract::document::Verified;
 use aral_contract::document::signed::{Kind, dangerous_accept_unsigned};
 use aral_contract::event::RoomFuture;
@@ -29,15 +29,6 @@ use crate::policy::{AgentLimits, BreakerLimits, Policy, PolicyParts, Prices};
 /// How long the made-up documents are valid: longer than any call.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What a guest may do beyond its permissions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uncovered {
-    /// A component that imports more than its permissions cover is refused.
-    Refuse,
-    /// It runs, every attempt beyond its permissions fails, and all of them are reported.
-    Observe,
-}
-
 /// A component to run as it is, with the permissions that whoever runs it names.
 #[derive(Debug, Clone)]
 pub struct DevelopmentRun {
@@ -49,8 +40,8 @@ pub struct DevelopmentRun {
     pub limits: LimitsRequest,
     /// Networks that are not public and may be reached.
     pub networks: Vec<IpNet>,
-    /// What happens beyond its permissions.
-    pub uncovered: Uncovered,
+    /// What becomes of its imports that the permissions do not cover. What it is refused is reported either way.
+    pub ungranted: Ungranted,
 }
 
 /// One attempt that a host function refused.
@@ -114,11 +105,8 @@ impl Dispatcher {
             persona.digest,
             decision.terms.clone(),
             Arc::new(services),
+            run.ungranted,
         );
-        let granted = match run.uncovered {
-            Uncovered::Refuse => granted,
-            Uncovered::Observe => granted.observing(),
-        };
         let asked = Asked {
             context: &context,
             session: None,
@@ -162,9 +150,9 @@ fn capability(
     let manifest: Verified<ManifestBody> = manifest::dangerous_accept_unsigned(document.to_string().as_bytes(), now)?;
     let registry = Registry::inspecting_by(looker.clone());
     let bytes = |_: &manifest::Entry| Ok(run.component.clone());
-    let admitted = match run.uncovered {
-        Uncovered::Refuse => registry.admit(&manifest, &bytes)?,
-        Uncovered::Observe => registry.dangerous_admit_uncovered(&manifest, &bytes)?,
+    let admitted = match run.ungranted {
+        Ungranted::Refuse => registry.admit(&manifest, &bytes)?,
+        Ungranted::Observe => registry.dangerous_admit_uncovered(&manifest, &bytes)?,
     };
     let first = admitted.into_iter().next().map(|(capability, _)| capability);
     first.ok_or_else(|| Failure::internal("a manifest with one entry admitted none"))

@@ -467,13 +467,13 @@ async fn what_is_kept_is_listed_without_deciding_anew_and_listing_keeps_and_reco
     assert!(failure.message.contains("`requests_per_minute` is 0"), "{failure:?}");
 }
 
-fn development(component: Vec<u8>, permissions: Permissions, uncovered: Uncovered) -> DevelopmentRun {
+fn development(component: Vec<u8>, permissions: Permissions, ungranted: Ungranted) -> DevelopmentRun {
     DevelopmentRun {
         component,
         permissions,
         limits: LimitsRequest::default(),
         networks: Vec::new(),
-        uncovered,
+        ungranted,
     }
 }
 
@@ -481,7 +481,7 @@ fn development(component: Vec<u8>, permissions: Permissions, uncovered: Uncovere
 async fn a_component_without_a_manifest_runs_with_what_is_named_and_warns() {
     let fixture = fixture("", GateOptions::default());
     let permissions: Permissions = serde_json::from_value(json!({"memory:read": {"namespaces": ["n"]}})).unwrap();
-    let run = development(echo(), permissions, Uncovered::Refuse);
+    let run = development(echo(), permissions, Ungranted::Refuse);
     let report = fixture.dispatcher.dangerous_run(&run, b"[1]").await.unwrap();
     assert_eq!(report.outcome.result.unwrap(), "[1]");
     assert!(report.outcome.grant.unwrap().permissions.has(Permission::MemoryRead));
@@ -496,7 +496,7 @@ async fn a_component_without_a_manifest_runs_with_what_is_named_and_warns() {
     };
     let report = fixture.dispatcher.dangerous_run(&limited, b"[1]").await.unwrap();
     assert_eq!(code(&report.outcome), Code::LimitFuel);
-    let rubbish = development(b"rubbish".to_vec(), Permissions::default(), Uncovered::Refuse);
+    let rubbish = development(b"rubbish".to_vec(), Permissions::default(), Ungranted::Refuse);
     assert_eq!(
         fixture
             .dispatcher
@@ -555,11 +555,11 @@ async fn observing_lets_a_component_run_that_asks_for_more_than_it_is_given() {
     let fixture = open();
     let import = "(component (import \"aral:capability/memory-read@1.0.0\" (instance))";
     let component = wat::parse_str(ECHO.replacen("(component", import, 1)).unwrap();
-    let run = development(component, Permissions::default(), Uncovered::Refuse);
+    let run = development(component, Permissions::default(), Ungranted::Refuse);
     let refused = fixture.dispatcher.dangerous_run(&run, b"1").await.unwrap_err();
     assert_eq!(refused.code, Code::ImportUncovered);
     let run = DevelopmentRun {
-        uncovered: Uncovered::Observe,
+        ungranted: Ungranted::Observe,
         ..run
     };
     let report = fixture.dispatcher.dangerous_run(&run, b"1").await.unwrap();
