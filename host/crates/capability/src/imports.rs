@@ -6,11 +6,11 @@
 //! that every wasip2 program imports (files, sockets, environment, clocks, randomness, standard streams) is always
 //! linked too, and is empty or denying unless a permission fills it.
 
-use aral_contract::{Code, Failure, Permission, Permissions};
+pub mod check;
+
+use aral_contract::Permission;
 use semver::Version;
 use serde::Serialize;
-
-use crate::inspect::Inspection;
 
 /// The version of the WASI interfaces that the host links.
 pub const WASI_VERSION: Version = Version::new(0, 2, 12);
@@ -192,112 +192,6 @@ pub fn role_of(name: &str) -> Role {
 
 fn unknown(reason: String) -> Role {
     Role::Unknown { reason }
-}
-
-/// Something that does not stop an admission and that a person should see.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Warning {
-    /// What is odd: a lower-case fragment.
-    pub message: String,
-    /// The exact line that ends it.
-    pub hint: String,
-}
-
-/// The lines for `capability.toml` that ask for a permission, with an example of a narrow scope. They can stand at the end
-/// of the file.
-pub fn lines_to_add(permission: Permission) -> String {
-    let scope = match permission {
-        NetworkRead | NetworkWrite => r#"hosts = ["https://api.example.com"]"#,
-        FileRead => r#"paths = [{ guest = "/data", host = "/srv/data" }]"#,
-        FileWrite => r#"paths = [{ guest = "/out", host = "/srv/out", bytes_max = 1048576, files_max = 10 }]"#,
-        SecretRead => {
-            r#"secrets = [{ name = "api-token", hosts = ["https://api.example.com"], header = "authorization", prefix = "Bearer " }]"#
-        }
-        SecretWrite => r#"names = ["api-token"]"#,
-        MemoryRead => r#"namespaces = ["notes"]"#,
-        MemoryWrite => "namespaces = [\"notes\"]\nbytes_max = 1048576\nrecords_max = 1000",
-        Exec => r#"programs = [{ path = "/usr/bin/date", args = [] }]"#,
-    };
-    format!("{}\n{scope}", table_header(permission))
-}
-
-/// The line above the scope of a permission in `capability.toml`.
-fn table_header(permission: Permission) -> String {
-    match permission {
-        Exec => "[permissions.exec]".to_owned(),
-        NetworkRead | NetworkWrite | FileRead | FileWrite | SecretRead | SecretWrite | MemoryRead | MemoryWrite => {
-            format!("[permissions.\"{permission}\"]")
-        }
-    }
-}
-
-/// Why a component is not admitted for its imports.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ImportError {
-    /// A governed import without its permission.
-    #[error("the component imports `{import}`, which needs {}, and its entry does not ask for it", either(.permissions))]
-    Uncovered {
-        /// The import.
-        import: String,
-        /// The permissions that would cover it.
-        permissions: &'static [Permission],
-    },
-    /// An import that nobody links.
-    #[error("the component imports `{}`, which this host cannot link: {reason}", .import.escape_debug())]
-    Unknown {
-        /// The import.
-        import: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl From<ImportError> for Failure {
-    fn from(error: ImportError) -> Self {
-        let message = error.to_string();
-        match error {
-            ImportError::Uncovered { permissions, .. } => {
-                let lines: Vec<String> = permissions.iter().map(|one| lines_to_add(*one)).collect();
-                Self::new(Code::ImportUncovered, message)
-                    .with_hint(format!("add to capability.toml:\n{}", lines.join("\nor:\n")))
-            }
-            ImportError::Unknown { .. } => Self::new(Code::ComponentInvalid, message).with_hint(format!(
-                "build it against WASI {WASI_VERSION} (target wasm32-wasip2) and aral:capability@{ABI_VERSION}, or remove what uses the import"
-            )),
-        }
-    }
-}
-
-/// Whether every governed import of a component is covered by the permissions of its entry, and every import can be
-/// linked. Warns of permissions that no import can use.
-pub fn check_imports(inspection: &Inspection, permissions: &Permissions) -> Result<Vec<Warning>, Failure> {
-    for import in &inspection.imports {
-        match &import.role {
-            Role::Governed { permissions: needed } if !needed.iter().any(|one| permissions.has(*one)) => {
-                return Err(Failure::from(ImportError::Uncovered {
-                    import: import.name.clone(),
-                    permissions: needed,
-                }));
-            }
-            Role::Unknown { reason } => {
-                return Err(Failure::from(ImportError::Unknown {
-                    import: import.name.clone(),
-                    reason: reason.clone(),
-                }));
-            }
-            Role::Governed { .. } | Role::Shared { .. } | Role::Harmless { .. } | Role::Types => {}
-        }
-    }
-    let unused = |one: &Permission| !inspection.permissions.contains(one);
-    Ok(permissions
-        .present()
-        .into_iter()
-        .filter(unused)
-        .map(|permission| Warning {
-            message: format!("the entry asks for {permission}, and no import of the component can use it"),
-            hint: format!("remove from capability.toml: {}", table_header(permission)),
-        })
-        .collect())
 }
 
 #[cfg(test)]

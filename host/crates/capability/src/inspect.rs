@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 pub use apart::{answer, inspect_by};
 
 use crate::imports::Role;
-use crate::manifest::Shape;
 
 /// Imports or exports of one component. Stops a component whose listing fills memory and screens.
 pub const EXTERNS_MAX: usize = 512;
@@ -20,6 +19,40 @@ pub const EXTERNS_MAX: usize = 512;
 pub const NESTING_MAX: usize = 64;
 /// Producers kept of one component.
 pub const PRODUCERS_MAX: usize = 64;
+
+/// How a component is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Exports `aral:capability/tool`.
+    Tool,
+    /// Exports `wasi:cli/run`: JSON on standard input, JSON on standard output, standard error is its log.
+    Command,
+}
+
+impl Shape {
+    /// The word in documents and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Command => "command",
+        }
+    }
+
+    /// The interface that a component of this shape exports.
+    pub const fn export(self) -> &'static str {
+        match self {
+            Self::Tool => "aral:capability/tool@1.0.0",
+            Self::Command => "wasi:cli/run@0.2.12",
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// What was found in a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

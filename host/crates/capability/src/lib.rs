@@ -30,9 +30,9 @@ pub use describe::describe;
 pub use egress::{Egress, EgressOptions};
 pub use filesystem::{FileWork, FoldersMissing};
 pub use functions::exec::Programs;
-pub use imports::{Warning, check_imports};
-pub use inspect::{Inspection, inspect, inspect_by};
-pub use manifest::{Descriptor, Entry, ManifestBody, Shape};
+pub use imports::check::{Warning, check_imports};
+pub use inspect::{Inspection, Shape, inspect, inspect_by};
+pub use manifest::{Descriptor, Entry, ManifestBody};
 pub use registry::{Capability, Registry};
 pub use storage::{Memory, SecretUses};
 

@@ -17,39 +17,7 @@ use serde_json::Value;
 pub use check::ManifestError;
 pub use source::CapabilityToml;
 
-/// How a component is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shape {
-    /// Exports `aral:capability/tool`.
-    Tool,
-    /// Exports `wasi:cli/run`: JSON on standard input, JSON on standard output, standard error is its log.
-    Command,
-}
-
-impl Shape {
-    /// The word in documents and messages.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tool => "tool",
-            Self::Command => "command",
-        }
-    }
-
-    /// The interface that a component of this shape exports.
-    pub const fn export(self) -> &'static str {
-        match self {
-            Self::Tool => "aral:capability/tool@1.0.0",
-            Self::Command => "wasi:cli/run@0.2.12",
-        }
-    }
-}
-
-impl std::fmt::Display for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use crate::inspect::Shape;
 
 /// What a capability says of itself, read once at build time: from the component for the shape `tool`, from files for
 /// the shape `command`. The signed copy in the manifest is what counts later.

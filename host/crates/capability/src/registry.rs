@@ -24,7 +24,7 @@ pub use error::RegistryError;
 pub use kept::REGISTERED_KEPT_BYTES_MAX;
 pub use serials::Serials;
 
-use crate::imports::{Warning, check_imports};
+use crate::imports::check::{Warning, check_imports};
 use crate::inspect::{InspectError, Inspection, inspect_by};
 use crate::manifest::build::Compiler;
 use crate::manifest::{Entry, ManifestBody, Shape};

@@ -1,9 +1,11 @@
 //! What imports mean, and that every hint of a refused import is the fix.
 
 use aral_contract::limits::NAME_BYTES_MAX;
+use aral_contract::{Code, Failure, Permissions};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
 
+use super::check::{Warning, check_imports, lines_to_add};
 use super::*;
 use crate::inspect::inspect;
 use crate::manifest::{CapabilityToml, Shape};

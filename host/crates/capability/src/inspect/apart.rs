@@ -118,9 +118,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::{EXTERNS_MAX, PRODUCERS_MAX, inspect};
+    use super::super::{EXTERNS_MAX, PRODUCERS_MAX, Shape, inspect};
     use super::*;
-    use crate::manifest::Shape;
     use crate::testing::{component, shown};
 
     /// What is said of these bytes by a child that says this.

@@ -12,9 +12,8 @@ use wasmparser::{
     WasmFeatures,
 };
 
-use super::{EXTERNS_MAX, Export, Import, InspectError, Inspection, NESTING_MAX, PRODUCERS_MAX, Producer};
+use super::{EXTERNS_MAX, Export, Import, InspectError, Inspection, NESTING_MAX, PRODUCERS_MAX, Producer, Shape};
 use crate::imports::{self, Role, role_of};
-use crate::manifest::Shape;
 
 /// Longest name or version of a producer, in characters.
 const PRODUCER_CHARS_MAX: usize = 128;

@@ -6,7 +6,7 @@ use aral_contract::{Code, Failure};
 use super::check::{ManifestError, check_entry};
 use super::source::CapabilityToml;
 use super::{Descriptor, Entry, ManifestBody};
-use crate::imports::{Warning, check_imports};
+use crate::imports::check::{Warning, check_imports};
 use crate::inspect::Inspection;
 use crate::registry::check_shape;
 use crate::schema::Schemas;
