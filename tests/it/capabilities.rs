@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
 use crate::support::dns::Dns;
-use crate::support::guests::{NOTES, WEBHOOK_POST};
+use crate::support::guests::{HTTP_FETCH, NOTES, WEBHOOK_POST};
 use crate::support::http::Http;
 use crate::support::lab::Lab;
 use crate::support::setup::Setup;
@@ -342,6 +342,33 @@ async fn http_fetch_reads_a_page_from_a_real_server() {
     })
     .await
     .expect("the program was run");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_ends_within_its_time_whichever_of_its_steps_takes_long() {
+    let server = Http::start().await;
+    let dns = Dns::start(&[("example.com", &["127.0.0.1"])]).await;
+    let origin = format!("http://example.com:{}", server.port());
+    let setup = Setup::of(HTTP_FETCH)
+        .permissions(json!({ "network:read": { "hosts": [origin] } }))
+        .limits(json!({ "http_ms": 60_000, "wall_ms": 120_000 }))
+        .networks(&["127.0.0.1/32"])
+        .nameserver(dns.address);
+    let lab = Lab::start(setup).await;
+    let input = |path: &str, timeout_ms: u64| json!({ "url": format!("{origin}{path}"), "timeout_ms": timeout_ms });
+    // The head does not come or does not end, the body does not end, and two steps are over in time which together are not.
+    for path in ["/silent", "/drip-head", "/drip", "/late/600"] {
+        let outcome = lab.call(HTTP_FETCH, input(path, 1_000)).await;
+        let failure = outcome.failure();
+        assert_eq!(failure.code, Code::Unavailable, "{path}: {failure}");
+        // It is the time of the request that is over, and not that of one step of the host's.
+        assert!(
+            failure.message.contains("the answer did not end within 1000 ms"),
+            "{path}: {failure}"
+        );
+    }
+    let outcome = lab.call(HTTP_FETCH, input("/late/100", 60_000)).await;
+    assert_eq!(outcome.answer()["status"], 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

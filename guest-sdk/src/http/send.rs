@@ -1,25 +1,22 @@
 //! A checked request over `wasi:http`: the only module that talks to it. It waits for one request at a time.
 
-use std::time::{Duration, Instant};
-
 use super::Response;
 use super::request::{Method, Overflow, Request, Target};
+use crate::bindings::wasi::clocks::monotonic_clock;
 use crate::bindings::wasi::http::outgoing_handler;
 use crate::bindings::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingResponse, Method as WasiMethod, OutgoingBody, OutgoingRequest,
     RequestOptions, Scheme, http_error_code,
 };
+use crate::bindings::wasi::io::poll::{Pollable, poll};
 use crate::bindings::wasi::io::streams::StreamError;
 use crate::{Error, Result, log};
-
-/// What `blocking-write-and-flush` takes at once.
-const WRITE_BYTES_MAX: usize = 4096;
 
 /// What is asked for at once: large enough to keep calls few, small enough for the host's cap on one read.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) fn send(request: &Request<'_>, target: &Target, headers: &[(String, Vec<u8>)]) -> Result<Response> {
-    let deadline = Deadline::after(Duration::from_millis(request.timeout_ms));
+    let deadline = Deadline::after(request.timeout_ms);
     let outgoing = outgoing_request(request.method, target, headers)?;
     if let Some(attachment) = &request.attachment {
         attachment.apply(&outgoing)?;
@@ -29,8 +26,8 @@ pub(super) fn send(request: &Request<'_>, target: &Target, headers: &[(String, V
         .map_err(|()| broken("the request has no body to write"))?;
     let pending = outgoing_handler::handle(outgoing, Some(options(request.timeout_ms)?)).map_err(from_code)?;
     // A host that refuses the request closes the body first: the answer below says why.
-    let written = write_body(body, request.body.as_deref().unwrap_or_default());
-    pending.subscribe().block();
+    let written = write_body(body, request.body.as_deref().unwrap_or_default(), &deadline);
+    deadline.wait(&pending.subscribe())?;
     let response = pending
         .get()
         .ok_or_else(|| broken("the answer was not there when it was announced"))?
@@ -67,21 +64,32 @@ fn outgoing_request(method: Method, target: &Target, headers: &[(String, Vec<u8>
     Ok(outgoing)
 }
 
+/// The time that there is, which the host shares among the addresses that it tries. All later steps end with the deadline here.
 fn options(timeout_ms: u64) -> Result<RequestOptions> {
     let options = RequestOptions::new();
-    let nanoseconds = Some(timeout_ms.saturating_mul(1_000_000));
-    let unsupported = |()| broken("the host knows no timeouts");
-    options.set_connect_timeout(nanoseconds).map_err(unsupported)?;
-    options.set_first_byte_timeout(nanoseconds).map_err(unsupported)?;
-    options.set_between_bytes_timeout(nanoseconds).map_err(unsupported)?;
+    options
+        .set_connect_timeout(Some(nanoseconds(timeout_ms)))
+        .map_err(|()| broken("the host knows no timeouts"))?;
     Ok(options)
 }
 
-fn write_body(body: OutgoingBody, bytes: &[u8]) -> Result<()> {
+fn nanoseconds(milliseconds: u64) -> u64 {
+    milliseconds.saturating_mul(1_000_000)
+}
+
+fn write_body(body: OutgoingBody, bytes: &[u8], deadline: &Deadline) -> Result<()> {
     if !bytes.is_empty() {
         let stream = body.write().map_err(|()| broken("the body was opened twice"))?;
-        for chunk in bytes.chunks(WRITE_BYTES_MAX) {
-            stream.blocking_write_and_flush(chunk).map_err(from_stream)?;
+        // Declared after its stream, and so dropped before it: the other way round may end the guest.
+        let writable = stream.subscribe();
+        let mut left = bytes;
+        while !left.is_empty() {
+            deadline.wait(&writable)?;
+            let permitted = stream.check_write().map_err(from_stream)?;
+            let permitted = usize::try_from(permitted).unwrap_or(usize::MAX);
+            let (chunk, rest) = left.split_at(left.len().min(permitted));
+            stream.write(chunk).map_err(from_stream)?;
+            left = rest;
         }
     }
     OutgoingBody::finish(body, None).map_err(from_code)
@@ -102,9 +110,12 @@ fn read_response(response: IncomingResponse, request: &Request<'_>, deadline: &D
 
 fn read_body(incoming: &IncomingBody, request: &Request<'_>, deadline: &Deadline) -> Result<(Vec<u8>, bool)> {
     let stream = incoming.stream().map_err(|()| broken("the body was opened twice"))?;
+    // Declared after its stream, and so dropped before it: the other way round may end the guest.
+    let readable = stream.subscribe();
     let mut body = Vec::new();
     loop {
-        match stream.blocking_read(READ_BYTES_MAX) {
+        deadline.wait(&readable)?;
+        match stream.read(READ_BYTES_MAX) {
             Ok(chunk) => {
                 let room = request.body_bytes_max.saturating_sub(body.len());
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -121,26 +132,33 @@ fn read_body(incoming: &IncomingBody, request: &Request<'_>, deadline: &Deadline
             Err(StreamError::Closed) => return Ok((body, false)),
             Err(error) => return Err(from_stream(error)),
         }
-        // A server that drips its answer never runs into the timeout between two bytes.
-        deadline.check(request.timeout_ms)?;
     }
 }
 
-struct Deadline(Option<Instant>);
+/// The one moment by which all of an exchange has happened: timeouts of single steps, one after the other, would add up.
+struct Deadline {
+    timer: Pollable,
+    timeout_ms: u64,
+}
 
 impl Deadline {
-    /// A time so far away that it has no form is none.
-    fn after(duration: Duration) -> Self {
-        Self(Instant::now().checked_add(duration))
+    fn after(timeout_ms: u64) -> Self {
+        Self {
+            timer: monotonic_clock::subscribe_duration(nanoseconds(timeout_ms)),
+            timeout_ms,
+        }
     }
 
-    fn check(&self, timeout_ms: u64) -> Result<()> {
-        match self.0 {
-            Some(end) if Instant::now() >= end => Err(Error::unavailable(format!(
+    /// Waits for the next step of the exchange. A step that comes when the time is over is too late.
+    fn wait(&self, step: &Pollable) -> Result<()> {
+        const TIMER: u32 = 0;
+        if poll(&[&self.timer, step]).contains(&TIMER) {
+            let timeout_ms = self.timeout_ms;
+            return Err(Error::unavailable(format!(
                 "the answer did not end within {timeout_ms} ms"
-            ))),
-            _ => Ok(()),
+            )));
         }
+        Ok(())
     }
 }
 
@@ -240,15 +258,5 @@ mod tests {
             from_code(ErrorCode::InternalError(Some("why".to_owned()))).text(),
             "why"
         );
-    }
-
-    #[test]
-    fn a_deadline_passes_once() {
-        assert!(Deadline::after(Duration::from_secs(60)).check(60_000).is_ok());
-        assert!(Deadline::after(Duration::MAX).check(0).is_ok());
-        assert!(matches!(
-            Deadline::after(Duration::ZERO).check(0),
-            Err(Error::Unavailable(_))
-        ));
     }
 }

@@ -40,6 +40,12 @@ impl Guest {
     }
 }
 
+/// The example capability `http-fetch`.
+pub(crate) const HTTP_FETCH: Guest = Guest {
+    name: "http_fetch",
+    path: concat!(env!("ARAL_CAPABILITIES"), "/http_fetch.wasm"),
+    shape: Shape::Tool,
+};
 /// The example capability `notes`.
 pub(crate) const NOTES: Guest = Guest {
     name: "notes",

@@ -156,6 +156,17 @@ async fn respond<S: AsyncWrite + Unpin>(stream: &mut S, head: &str, body: &[u8])
             tokio::time::sleep(Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX))).await;
             stream.write_all(format!("{}hello", plain(5)).as_bytes()).await
         }
+        // So many milliseconds late with the head, and as late again with the end of a body that is empty and has no length.
+        "late" => {
+            let late = Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX));
+            tokio::time::sleep(late).await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+                .await?;
+            stream.flush().await?;
+            tokio::time::sleep(late).await;
+            Ok(())
+        }
         // The request was read, and that is all.
         "silent" => std::future::pending().await,
         "fields" => {
