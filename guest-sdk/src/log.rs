@@ -20,7 +20,8 @@ pub enum Level {
     Error,
 }
 
-/// Writes one line. The host escapes control characters; past the log limit of a call it drops and counts lines.
+/// Writes one line. The host escapes control characters; past the log limit of a call it drops and counts lines. A short line
+/// counts as 64 bytes.
 #[expect(clippy::print_stderr, reason = "on the build machine standard error is the log")]
 pub fn log(level: Level, message: impl Display) {
     if cfg!(not(target_family = "wasm")) {

@@ -1243,7 +1243,7 @@ fn a_master_key_whose_file_does_not_answer_holds_up_no_configuration() {
     host.0.store.as_ref().unwrap().open_now().unwrap();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let hanging = host.0.advice.ask(Duration::ZERO, move || ended.recv().is_ok());
-    assert_eq!(hanging, None);
+    assert_eq!(hanging, Err(advice::Unheard::Late));
     let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
     let revoking = config(&format!("[revoked]\nkeys = [\"{bad}\"]"));
     let taken = |config: &Config| {

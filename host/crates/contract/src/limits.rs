@@ -106,7 +106,7 @@ limits! {
     input_bytes = 1 << 20,
     /// JSON text that the guest answers.
     output_bytes = 4 << 20,
-    /// Log text of one call; what comes after is counted and dropped. Stops log floods.
+    /// Log text of one call, in which a line counts as 64 bytes at least; what comes after is counted and dropped. Stops log floods.
     log_bytes = 64 << 10,
     /// Outgoing HTTP requests of one call. Stops a guest from being used to flood others.
     http_requests = 16,
@@ -149,9 +149,9 @@ pub struct Usage {
     pub input_bytes: u64,
     /// Size of the output.
     pub output_bytes: u64,
-    /// Log text kept.
+    /// Log text kept, as the limit counts it.
     pub log_bytes: u64,
-    /// Log text dropped at the limit.
+    /// Log text dropped at the limit, counted in the same way.
     pub log_bytes_dropped: u64,
     /// Outgoing HTTP requests that were sent.
     pub http_requests: u64,

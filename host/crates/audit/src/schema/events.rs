@@ -147,9 +147,9 @@ pub struct Resources {
     pub input_bytes: u64,
     /// Size of the output.
     pub output_bytes: u64,
-    /// Log text kept.
+    /// Log text kept, as the limit counts it.
     pub log_bytes: u64,
-    /// Log text dropped at the limit.
+    /// Log text dropped at the limit, counted in the same way.
     pub log_bytes_dropped: u64,
     /// HTTP requests sent.
     pub http_requests: u64,

@@ -215,11 +215,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::functions::log::LOG_LINE_COST_MIN;
     use crate::testing::{self, Trial};
 
     #[test]
     fn a_write_longer_than_permitted_ends_the_guest_and_is_cut_into_no_lines() {
-        let Trial { call, .. } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
+        let limits = Limits::default();
+        let lines_max = limits.log_bytes / LOG_LINE_COST_MIN;
+        let Trial { call, kept } = Trial::new(testing::grant(json!({}), limits, &[]));
         let log = LogStream::new(Arc::clone(&call), "info");
         for mut stream in [log.p2_stream(), CappedOutput::new(1 << 20).p2_stream()] {
             assert_eq!(stream.check_write().unwrap(), WRITE_BYTES_MAX);
@@ -228,8 +231,10 @@ mod tests {
             assert!(matches!(refused, Err(StreamError::Trap(_))), "{refused:?}");
             assert!(stream.write(lines(WRITE_BYTES_MAX)).is_ok());
         }
-        // An empty line counts as one byte, whether it was kept or not.
         let taken = call.with_log(|log| log.kept() + log.dropped());
-        assert_eq!(taken, WRITE_BYTES_MAX as u64);
+        assert_eq!(taken, WRITE_BYTES_MAX as u64 * LOG_LINE_COST_MIN);
+        // Most of the lines of one write that is permitted make no event.
+        assert_eq!(kept.lines().len() as u64, lines_max);
+        assert!(lines_max <= 1024);
     }
 }

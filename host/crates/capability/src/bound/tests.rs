@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::functions::log::LOG_LINE_COST_MIN;
 use crate::manifest::{self, ManifestBody};
 use crate::registry::Registry;
 use crate::testing::{self, Kept, entry};
@@ -488,13 +489,13 @@ async fn logging_is_bounded_and_cleaned() {
             (local.set $n (i32.add (local.get $n) (i32.const 1)))
             (br_if $again (i32.lt_u (local.get $n) (i32.const 10000))))
         (call $ok (local.get $in) (local.get $len))";
-    let fixture = Fixture::tool().limits(|limits| limits.log_bytes = 15);
+    let fixture = Fixture::tool().limits(|limits| limits.log_bytes = 3 * LOG_LINE_COST_MIN);
     let completion = fixture.run(&guests::tool(LOG, data, body), "1").await;
     assert!(completion.result.is_ok());
     assert_eq!(fixture.kept.lines(), ["a\\nb", "a\\nb", "a\\nb"]);
     assert_eq!(
         (completion.usage.log_bytes, completion.usage.log_bytes_dropped),
-        (15, 4 * 9997)
+        (3 * LOG_LINE_COST_MIN, 9997 * LOG_LINE_COST_MIN)
     );
 }
 
