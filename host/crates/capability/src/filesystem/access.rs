@@ -74,17 +74,23 @@ impl<'a> FilesView<'a> {
         self.files.mount(place).map_or(Access::Nothing, |mount| mount.access)
     }
 
+    /// The permission by which the guest has the folder of this place: what may be written may be looked at, too. Where it has none,
+    /// it is the one by which it could look.
+    fn permission(&self, place: &Place) -> Permission {
+        match self.access(place) {
+            Access::Write { .. } => Permission::FileWrite,
+            Access::Read | Access::Nothing => Permission::FileRead,
+        }
+    }
+
     /// Whether the grant lets the guest look at this place.
     pub(super) fn may_read(&mut self, handle: &Handle, path: &str) -> FsResult<Place> {
         let place = self.place(handle, path)?;
-        let permission = match self.access(&place) {
-            Access::Read => Permission::FileRead,
-            Access::Write { .. } => Permission::FileWrite,
-            Access::Nothing => {
-                self.files.record_denial(&place, Permission::FileRead, NOT_GRANTED);
-                return Err(ErrorCode::NotPermitted.into());
-            }
-        };
+        let permission = self.permission(&place);
+        if self.access(&place) == Access::Nothing {
+            self.files.record_denial(&place, permission, NOT_GRANTED);
+            return Err(ErrorCode::NotPermitted.into());
+        }
         self.files.record_use(&place, permission);
         Ok(place)
     }
@@ -164,7 +170,6 @@ impl<'a> FilesView<'a> {
     pub(super) async fn ask_at<T: Send + 'static>(
         &mut self,
         handle: &Handle,
-        permission: Permission,
         place: &Place,
         act: impl FnOnce(&mut WasiFilesystemCtxView<'_>, Handle) -> FsResult<T> + Send + 'static,
     ) -> FsResult<T> {
@@ -172,7 +177,7 @@ impl<'a> FilesView<'a> {
         if let Err(error) = &answer
             && matches!(error.downcast_ref(), Some(ErrorCode::NotPermitted))
         {
-            self.deny(permission, place, LEADS_OUT_OR_FORBIDDEN);
+            self.deny(place, LEADS_OUT_OR_FORBIDDEN);
         }
         answer
     }
@@ -199,28 +204,23 @@ impl<'a> FilesView<'a> {
         };
         let done = self.files.work.run(open).await?;
         done.map_err(|refusal| {
-            let permission = if wish.mutates() {
-                Permission::FileWrite
-            } else {
-                Permission::FileRead
-            };
             match &refusal {
                 Refusal::Quota => return self.over_quota(place, "files_max"),
                 Refusal::Special => self.deny(
-                    permission,
                     place,
                     "it is neither a file nor a folder: such entries are never opened",
                 ),
-                Refusal::Io(error) if open::is_escape(error) => {
-                    self.deny(permission, place, LEADS_OUT);
-                }
+                Refusal::Io(error) if open::is_escape(error) => self.deny(place, LEADS_OUT),
                 Refusal::Io(_) | Refusal::NotFolder | Refusal::Full => {}
             }
             refusal.into()
         })
     }
 
-    pub(super) fn deny(&self, permission: Permission, place: &Place, why: &str) {
+    /// Records that a granted folder has something that the guest may not reach all the same. No grant would open it, so that the
+    /// permission is the one that the guest has.
+    fn deny(&self, place: &Place, why: &str) {
+        let permission = self.permission(place);
         self.files.call.denied(permission, &self.files.guest_path(place), why);
     }
 

@@ -250,16 +250,21 @@ async fn nothing_changes_below_a_folder_that_is_granted_for_reading() {
     assert_eq!(fs::read_dir(world.path("in")).unwrap().count(), 6);
 }
 
-/// What leads out is refused, and is on record once, under the path that does.
+/// What leads out is refused, and is on record once, under the path that does and the permission that its folder was granted by.
 async fn led_out<T>(kept: &Kept, path: &str, operation: impl Future<Output = Result<T, FsError>>) {
     let before = kept.host_calls().len();
     let refused = operation.await.map(drop).map_err(code);
     assert_eq!(refused, Err(ErrorCode::NotPermitted), "{path}");
     let recorded = kept.host_calls().split_off(before);
-    let [(_, target, Some(reason))] = recorded.as_slice() else {
+    let [(permission, target, Some(reason))] = recorded.as_slice() else {
         panic!("{path}: {recorded:?}");
     };
     assert!(target == path && reason.contains("leads out"), "{target}: {reason}");
+    let granted = match path.starts_with("/out/") {
+        true => Permission::FileWrite,
+        false => Permission::FileRead,
+    };
+    assert_eq!(*permission, granted, "{path}");
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use aral_contract::Permission;
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, Dir, File};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
@@ -148,7 +147,7 @@ impl HostDescriptor for FilesView<'_> {
         let (place, quota) = self.may_write(&handle, &path)?;
         quota.take_file().map_err(|_| self.over_quota(&place, "files_max"))?;
         let created = self
-            .ask_at(&handle, Permission::FileWrite, &place, move |wasi, handle| {
+            .ask_at(&handle, &place, move |wasi, handle| {
                 in_tokio(wasi.create_directory_at(handle, path))
             })
             .await;
@@ -190,7 +189,7 @@ impl HostDescriptor for FilesView<'_> {
         }
         // Looked at by itself first, so that it is on record which of the two paths leads out.
         let path = old_path.clone();
-        let looked = self.ask_at(&handle, Permission::FileWrite, &from, move |wasi, handle| {
+        let looked = self.ask_at(&handle, &from, move |wasi, handle| {
             in_tokio(wasi.stat_at(handle, PathFlags::empty(), path))
         });
         if matches!(looked.await?.type_, DescriptorType::SymbolicLink) {
@@ -199,7 +198,7 @@ impl HostDescriptor for FilesView<'_> {
             return self.never(&handle, &old_path, "symbolic links are never moved");
         }
         let new_folder = self.wasi.table.get(&new_handle)?.clone();
-        self.ask_at(&handle, Permission::FileWrite, &to, move |wasi, handle| {
+        self.ask_at(&handle, &to, move |wasi, handle| {
             let new_handle = wasi.table.push(new_folder)?;
             in_tokio(wasi.rename_at(handle, old_path, new_handle, new_path))
         })
@@ -208,7 +207,7 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn remove_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
         let (place, _) = self.may_write(&handle, &path)?;
-        self.ask_at(&handle, Permission::FileWrite, &place, move |wasi, handle| {
+        self.ask_at(&handle, &place, move |wasi, handle| {
             in_tokio(wasi.remove_directory_at(handle, path))
         })
         .await
@@ -216,7 +215,7 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn unlink_file_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
         let (place, _) = self.may_write(&handle, &path)?;
-        self.ask_at(&handle, Permission::FileWrite, &place, move |wasi, handle| {
+        self.ask_at(&handle, &place, move |wasi, handle| {
             in_tokio(wasi.unlink_file_at(handle, path))
         })
         .await
@@ -277,7 +276,7 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn stat_at(&mut self, handle: Handle, path_flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
         let place = self.may_read(&handle, &path)?;
-        self.ask_at(&handle, Permission::FileRead, &place, move |wasi, handle| {
+        self.ask_at(&handle, &place, move |wasi, handle| {
             in_tokio(wasi.stat_at(handle, path_flags, path))
         })
         .await
@@ -285,7 +284,7 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn readlink_at(&mut self, handle: Handle, path: String) -> FsResult<String> {
         let place = self.may_read(&handle, &path)?;
-        self.ask_at(&handle, Permission::FileRead, &place, move |wasi, handle| {
+        self.ask_at(&handle, &place, move |wasi, handle| {
             in_tokio(wasi.readlink_at(handle, path))
         })
         .await
@@ -298,7 +297,7 @@ impl HostDescriptor for FilesView<'_> {
         path: String,
     ) -> FsResult<MetadataHashValue> {
         let place = self.may_read(&handle, &path)?;
-        self.ask_at(&handle, Permission::FileRead, &place, move |wasi, handle| {
+        self.ask_at(&handle, &place, move |wasi, handle| {
             in_tokio(wasi.metadata_hash_at(handle, path_flags, path))
         })
         .await
