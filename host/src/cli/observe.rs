@@ -1,6 +1,7 @@
 //! `aral run --observe`: from what a component reached for to the entry of capability.toml that would cover it and no
 //! more. Pure text; the entry is for a person to read and to cut, it grants nothing by itself.
 
+mod folders;
 mod reached;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,9 @@ use aral_contract::{CapabilityId, EventKind, HostPattern, Permission, Permission
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::allow::{BYTES_MAX_DEFAULT, FILES_MAX_DEFAULT, RECORDS_MAX_DEFAULT};
+use super::allow::{BYTES_MAX_DEFAULT, RECORDS_MAX_DEFAULT};
 use super::text;
+use folders::Folders;
 use reached::reached;
 
 /// Different things reached for that are kept. Stops a guest from filling memory and the file with names.
@@ -100,18 +102,26 @@ impl Observed {
     /// The entry as capability.toml.
     pub(crate) fn entry(&self, facts: &Facts<'_>) -> String {
         let mut file = head(facts);
+        let targets = |permission: Permission| {
+            let attempts = self.attempts.get(&permission).into_iter();
+            attempts.flat_map(BTreeMap::keys).map(String::as_str)
+        };
+        let folders = Folders::new(targets(Permission::FileRead), targets(Permission::FileWrite), facts);
         for (permission, targets) in &self.attempts {
             file.push('\n');
             for (target, attempt) in targets {
                 file.push_str(&format!("# {}: {}\n", times(attempt), text::line(target)));
             }
-            match self.scope(*permission, targets, facts) {
+            match self.scope(*permission, targets, &folders, facts) {
                 Some(scope) => {
                     let name = match permission {
                         Permission::Exec => "exec".to_owned(),
                         other => quote(other.as_str()),
                     };
                     file.push_str(&format!("[permissions.{name}]\n{scope}"));
+                }
+                None if *permission == Permission::FileRead && folders.are_read() => {
+                    file.push_str("# The folders of these are offered for writing: what may be written may be read.\n");
                 }
                 None => file.push_str(&format!("# None of this can be granted as {permission}.\n")),
             }
@@ -122,11 +132,17 @@ impl Observed {
         file
     }
 
-    fn scope(&self, permission: Permission, attempts: &BTreeMap<String, Attempt>, facts: &Facts<'_>) -> Option<String> {
+    fn scope(
+        &self,
+        permission: Permission,
+        attempts: &BTreeMap<String, Attempt>,
+        folders: &Folders,
+        facts: &Facts<'_>,
+    ) -> Option<String> {
         let targets: Vec<&str> = attempts.keys().map(String::as_str).collect();
         match permission {
             Permission::NetworkRead | Permission::NetworkWrite => list("hosts", &hosts(&targets)),
-            Permission::FileRead | Permission::FileWrite => files(permission, &targets, facts),
+            Permission::FileRead | Permission::FileWrite => folders.scope(permission),
             Permission::SecretRead => self.secrets(attempts),
             Permission::SecretWrite => list("names", &parsed::<SecretName>(&targets)),
             Permission::MemoryRead => list("namespaces", &namespaces(&targets)),
@@ -251,81 +267,6 @@ fn namespaces(targets: &[&str]) -> BTreeSet<String> {
         .map(|target| target.split('/').next().unwrap_or(target))
         .collect();
     parsed::<Namespace>(&fronts)
-}
-
-/// What is offered to a component that looks at `/`, where it would find whichever folder it is granted.
-const ANY_FOLDER: &str = "/data";
-
-/// The folders that hold the paths: those that were granted for the other direction already, the path itself if it is
-/// known to be a folder, else the one around it. The root is never offered.
-fn files(permission: Permission, targets: &[&str], facts: &Facts<'_>) -> Option<String> {
-    let paths: Vec<AbsolutePath> = targets.iter().filter_map(|target| plain(target)).collect();
-    let is_folder = |path: &AbsolutePath| {
-        paths.iter().any(|other| other != path && other.is_within(path)) || (facts.is_folder)(path.as_str())
-    };
-    let mut folders: BTreeMap<AbsolutePath, AbsolutePath> = BTreeMap::new();
-    for path in paths.iter().filter(|path| path.as_str() != "/") {
-        if let Some((guest, host)) = granted_around(path, facts.granted) {
-            folders.insert(guest, host);
-        } else if let Some(folder) = if is_folder(path) {
-            Some(path.clone())
-        } else {
-            folder_of(path)
-        } {
-            folders.insert(folder.clone(), folder);
-        }
-    }
-    let any = ANY_FOLDER
-        .parse()
-        .ok()
-        .filter(|_| folders.is_empty() && !paths.is_empty());
-    folders.extend(any.map(|any: AbsolutePath| (any.clone(), any)));
-    let outermost = |guest: &AbsolutePath| !folders.keys().any(|other| other != guest && guest.is_within(other));
-    let mut lines = String::new();
-    for (guest, host) in folders.iter().filter(|(guest, _)| outermost(guest)) {
-        let quota = match permission {
-            Permission::FileWrite => format!(", bytes_max = {BYTES_MAX_DEFAULT}, files_max = {FILES_MAX_DEFAULT}"),
-            _read => String::new(),
-        };
-        let (guest, host) = (quote(guest.as_str()), quote(host.as_str()));
-        let _infallible = writeln!(lines, "  {{ guest = {guest}, host = {host}{quota} }},");
-    }
-    let advice = "# Check `host`: where the folder is on this machine is for you to say.";
-    (!lines.is_empty()).then(|| format!("{advice}\npaths = [\n{lines}]\n"))
-}
-
-/// A path as a guest may write it: a final `/` or `/.` says nothing.
-fn plain(target: &str) -> Option<AbsolutePath> {
-    let path = target.trim_end_matches("/.").trim_end_matches('/');
-    if path.is_empty() && target.starts_with('/') {
-        "/".parse().ok()
-    } else {
-        path.parse().ok()
-    }
-}
-
-fn granted_around(path: &AbsolutePath, granted: &Permissions) -> Option<(AbsolutePath, AbsolutePath)> {
-    let read = granted
-        .file_read
-        .iter()
-        .flat_map(|scope| &scope.paths)
-        .map(|one| (&one.guest, &one.host));
-    let write = granted
-        .file_write
-        .iter()
-        .flat_map(|scope| &scope.paths)
-        .map(|one| (&one.guest, &one.host));
-    let mut around = read.chain(write).filter(|(guest, _)| path.is_within(guest));
-    around.next().map(|(guest, host)| (guest.clone(), host.clone()))
-}
-
-fn folder_of(path: &AbsolutePath) -> Option<AbsolutePath> {
-    let (front, last) = path.as_str().rsplit_once('/')?;
-    match (front, last) {
-        ("", "") => None,
-        ("", _) => Some(path.clone()),
-        (folder, _) => folder.parse().ok(),
-    }
 }
 
 /// Each program with exactly the arguments it was given, which stand in the reason of the denial, or with the shapes

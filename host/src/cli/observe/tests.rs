@@ -5,6 +5,7 @@ use aral_contract::event::{MemoryOperation, SecretOperation};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cli::allow::FILES_MAX_DEFAULT;
 
 fn call(permission: Permission, target: &str, allowed: bool) -> EventKind {
     EventKind::HostCall {
@@ -118,6 +119,46 @@ fn every_permission_goes_round() {
         &json!({"memory:write": {
             "namespaces": ["notes"], "bytes_max": BYTES_MAX_DEFAULT, "records_max": RECORDS_MAX_DEFAULT
         }}),
+    );
+}
+
+#[test]
+fn no_folder_is_offered_in_another_one_nor_for_reading_and_for_writing() {
+    fn check(reads: &[&str], writes: &[&str], granted: &Value, expected: &[(Permission, &str, &str)]) {
+        let reached = |permission, targets: &[&str]| {
+            let calls = targets.iter().map(|target| call(permission, target, false));
+            calls.collect::<Vec<_>>()
+        };
+        let events = [
+            reached(Permission::FileRead, reads),
+            reached(Permission::FileWrite, writes),
+        ];
+        let granted: Permissions = serde_json::from_value(granted.clone()).unwrap();
+        let file = written(&events.concat(), &granted, Shape::Tool);
+        let found = CapabilityToml::parse(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+        let (read, write) = (found.permissions.file_read, found.permissions.file_write);
+        let read = read.iter().flat_map(|scope| &scope.paths);
+        let read = read.map(|path| (Permission::FileRead, path.guest.as_str(), path.host.as_str()));
+        let write = write.iter().flat_map(|scope| &scope.paths);
+        let write = write.map(|path| (Permission::FileWrite, path.guest.as_str(), path.host.as_str()));
+        assert_eq!(read.chain(write).collect::<Vec<_>>(), expected, "{file}");
+        assert!(!file.contains("None of this"), "{file}");
+    }
+    let none = json!({});
+    let (read, write) = (Permission::FileRead, Permission::FileWrite);
+    check(&["/data/a.txt"], &["/data/b.txt"], &none, &[(write, "/data", "/data")]);
+    check(
+        &["/data"],
+        &["/data/deep/b.txt"],
+        &json!({"file:read": {"paths": [{"guest": "/data", "host": "/srv/data"}]}}),
+        &[(write, "/data", "/srv/data")],
+    );
+    check(&["/x/a"], &["/x/y/b"], &none, &[(write, "/x", "/x")]);
+    check(
+        &["/x/y/a", "/z/a"],
+        &["/x/b"],
+        &none,
+        &[(read, "/z", "/z"), (write, "/x", "/x")],
     );
 }
 
