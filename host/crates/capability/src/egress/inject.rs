@@ -41,12 +41,11 @@ impl Marks {
         if marks.contains(&secret) {
             return Ok(());
         }
-        if let Some(other) = marks.iter().find(|one| one.header == secret.header) {
+        let header = header_of(&secret);
+        if let Some(other) = marks.iter().find(|one| fields::are_one(header_of(one), header)) {
             return Err(format!(
-                "secrets `{}` and `{}` both belong into header `{}`: attach one of them to a request",
-                other.name,
-                secret.name,
-                secret.header.as_deref().unwrap_or_default()
+                "secrets `{}` and `{}` both belong into header `{header}`: attach one of them to a request",
+                other.name, secret.name
             ));
         }
         if marks.len() >= SECRETS_PER_REQUEST_MAX {
@@ -93,7 +92,7 @@ pub(super) fn check(
                 "secret `{name}` does not travel in clear text: use https; to this machine alone it may, with aral.toml, [policy.secret]: plain_loopback = true"
             ));
         }
-        let header = secret.header.as_deref().unwrap_or_default();
+        let header = header_of(secret);
         if headers.keys().any(|name| fields::are_one(name.as_str(), header)) {
             return denial(format!(
                 "the request has a header `{header}` of its own, where secret `{name}` belongs: leave it out of the request"
@@ -101,6 +100,11 @@ pub(super) fn check(
         }
     }
     Ok(())
+}
+
+/// Where a secret belongs.
+fn header_of(secret: &SecretScope) -> &str {
+    secret.header.as_deref().unwrap_or_default()
 }
 
 /// A name is let through here: its addresses are checked once they are known.
@@ -221,7 +225,7 @@ fn field(secret: &SecretScope, value: &SecretValue) -> Result<(HeaderName, Heade
                 .to_owned(),
         );
     }
-    let name = HeaderName::from_bytes(secret.header.as_deref().unwrap_or_default().as_bytes());
+    let name = HeaderName::from_bytes(header_of(secret).as_bytes());
     let name = name.map_err(|_| "its header is not one".to_owned())?;
     let prefix = secret.prefix.as_deref().unwrap_or_default();
     let mut text = Zeroizing::new(Vec::with_capacity(prefix.len().saturating_add(bytes.len())));

@@ -50,6 +50,8 @@ fn state(limits: Limits, secrets: Secrets, clearance: Classification) -> (State,
         "secret:read": { "secrets": [
             { "name": "token", "hosts": ["https://a.example"], "header": "authorization", "prefix": "Bearer " },
             { "name": "other", "hosts": ["https://a.example"], "header": "authorization" },
+            { "name": "dashed", "hosts": ["https://a.example"], "header": "x-api-key" },
+            { "name": "lined", "hosts": ["https://a.example"], "header": "x_api_key" },
             { "name": "bare" },
             { "name": "open", "use": "reveal" },
             { "name": "missing", "use": "reveal" },
@@ -192,6 +194,13 @@ async fn two_secrets_do_not_share_a_header() {
     );
     assert!(fixture.kept.denial().1.contains("attach one of them"));
     fixture.attach("other", &two).await.unwrap();
+    // Neither do they where servers take two spellings for one.
+    fixture.attach("dashed", &two).await.unwrap();
+    let (kind, text) = told(fixture.attach("lined", &two).await);
+    assert!(
+        kind == "denied" && text.contains("`dashed` and `lined` both belong into header `x_api_key`"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
