@@ -3,8 +3,10 @@
 //! Servers hand fields on as variables (CGI, WSGI, FastCGI), where `x-real-ip`, `x_real_ip` and `x.real.ip` are one: so they are here.
 
 /// Fields that say where a request goes, how it travels, from whom it comes, or that its method is another one.
-const HOSTS: [&str; 22] = [
+const HOSTS: [&str; 27] = [
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
     "connection",
     "expect",
     "fastly-client-ip",
@@ -20,6 +22,9 @@ const HOSTS: [&str; 22] = [
     "via",
     "x-client-ip",
     "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-original-forwarded-for",
     "x-real-ip",
     // They ask a server to take the request for one of another method, which nobody granted.
     "x-http-method",
@@ -86,6 +91,12 @@ mod tests {
             "proxy-anything",
             "x-forwarded-for",
             "x-forwarded-host",
+            // PHP code asks for the address of a caller in `HTTP_CLIENT_IP` first, and in `HTTP_X_FORWARDED` too.
+            "client-ip",
+            "x-forwarded",
+            "x-original-forwarded-for",
+            "x-envoy-external-address",
+            "cf-connecting-ipv6",
         ]) {
             for name in spellings(name) {
                 assert!(is_of_host(&name) && holds_no_secret(&name), "{name} was allowed");
@@ -101,6 +112,7 @@ mod tests {
             "x-api-key",
             "x_api_key",
             "hostname",
+            "x-client",
             "x-te",
         ] {
             assert!(!is_of_host(name), "{name} was refused");

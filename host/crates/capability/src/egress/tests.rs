@@ -86,6 +86,7 @@ async fn a_granted_request_arrives_with_our_host_and_nothing_of_a_proxy() {
         ("x-forwarded-for", "1.2.3.4"),
         ("x_forwarded_for", "1.2.3.4"),
         ("true-client-ip", "1.2.3.4"),
+        ("client-ip", "1.2.3.4"),
         ("proxy-authorization", "x"),
         ("accept", "*/*"),
     ] {
