@@ -29,7 +29,7 @@ use crate::streams::{Piece, Stream, Streams};
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
-/// How long a connection that ends may have nothing under way until its other end knows of that, if it has read what it was answered.
+/// How long a connection that ends may have nothing under way until its other end knows of that, if its last answer is long ago.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves until the other side leaves, is too slow, takes back too much, got its last answer, or the server stops.
@@ -149,5 +149,127 @@ impl Buf for Part {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         self.unsent.goes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+    use tokio::net::{TcpSocket, TcpStream};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    const ANSWER_BYTES: usize = 128 << 10;
+    /// Room for all of the answer with the system of the server, and for a part of it with that of the client.
+    const SEND_BUFFER_BYTES: u32 = 208 << 10;
+    const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
+
+    /// Counts what the system has taken to send it.
+    struct Counted {
+        stream: TcpStream,
+        taken: watch::Sender<usize>,
+    }
+
+    impl AsyncRead for Counted {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+            if let Poll::Ready(Ok(count)) = &written {
+                self.taken.send_modify(|taken| *taken += count);
+            }
+            written
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    /// A frame, of whatever stream (RFC 9113, section 4.1).
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    }
+
+    /// Type, flags and payload of the next frame; none: the connection has ended.
+    async fn next_frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.ok()?;
+        Some((head[3], head[4], payload))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_the_system_has_taken_outlasts_the_end_of_the_server() {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const SETTINGS: u8 = 4;
+        const PING: u8 = 6;
+        const WINDOW_UPDATE: u8 = 8;
+        const ACK: u8 = 1;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
+        let mut client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let (taken, mut watched) = watch::channel(0);
+        let router = Router::new().route("/", get(|| async { vec![7_u8; ANSWER_BYTES] }));
+        let (stopper, stop) = Stop::new();
+        let answers = Answers::Management(router);
+        let server = tokio::spawn(serve(Counted { stream, taken }, Peer(address), answers, stop));
+        let megabyte = [0, 16, 0, 0];
+        let request = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            // SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection.
+            frame(SETTINGS, 0, 0, &[&[0, 4][..], &megabyte].concat()),
+            frame(WINDOW_UPDATE, 0, 0, &megabyte),
+            // `GET http://localhost/` in one frame, with nothing behind it.
+            frame(HEADERS, 5, 1, b"\x82\x84\x86\x41\x09localhost"),
+        ];
+        client.write_all(&request.concat()).await.unwrap();
+        let all = watched.wait_for(|taken| *taken > ANSWER_BYTES);
+        tokio::time::timeout(Duration::from_secs(20), all)
+            .await
+            .unwrap()
+            .unwrap();
+        stopper.send(true).unwrap();
+        tokio::time::pause();
+        tokio::time::sleep(FAREWELL * 3).await;
+        tokio::time::resume();
+        // A system that has thrown the answer away answers this with a reset.
+        client.write_all(&frame(WINDOW_UPDATE, 0, 0, &megabyte)).await.unwrap();
+        let reading = async {
+            let mut bytes = 0;
+            while let Some((kind, flags, payload)) = next_frame(&mut client).await {
+                match kind {
+                    DATA => bytes += payload.len(),
+                    PING if flags != ACK => client.write_all(&frame(PING, ACK, 0, &payload)).await.unwrap(),
+                    _ => {}
+                }
+            }
+            bytes
+        };
+        let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+        assert_eq!(read.unwrap(), ANSWER_BYTES);
+        server.await.unwrap();
     }
 }

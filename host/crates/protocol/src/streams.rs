@@ -40,8 +40,10 @@ struct State {
     next: u64,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
-    /// When the last byte of an answer was handed to the transport; none: the transport has sent everything since.
+    /// When the last byte of an answer was handed to the transport.
     answered: Option<Instant>,
+    /// The transport has not sent all of that.
+    unsent: bool,
     /// Requests that were taken back, less those that were answered.
     taken_back: u64,
 }
@@ -56,6 +58,7 @@ impl Streams {
                 next: 0,
                 idle_since: Instant::now(),
                 answered: None,
+                unsent: false,
                 taken_back: 0,
             }),
             abused: Notify::new(),
@@ -109,10 +112,13 @@ impl Streams {
             .min()
             .map(|since| left(*since, self.0.write));
         // What was handed over is an answer on its way until it is sent, and the connection is not idle before.
-        let waits = state.open.is_empty().then(|| match state.answered {
-            Some(since) => left(since, self.0.write),
-            None => left(state.idle_since, self.0.idle),
-        });
+        let waits = state
+            .open
+            .is_empty()
+            .then(|| match state.answered.filter(|_| state.unsent) {
+                Some(since) => left(since, self.0.write),
+                None => left(state.idle_since, self.0.idle),
+            });
         [begun, written, waits]
             .into_iter()
             .flatten()
@@ -120,8 +126,9 @@ impl Streams {
             .unwrap_or(Duration::MAX)
     }
 
-    /// Ends once nothing has been under way for so long, from now on. As long as the end of an answer waits in buffers, whoever was
-    /// answered has the time of an answer until then: what is in buffers is lost with the connection.
+    /// Ends once nothing has been under way for so long, from now on. Whoever was answered has the time of an answer until then, also
+    /// where the transport has sent everything: the system may have the end of it, says nothing of that, and throws it away when a
+    /// connection is closed whose other end still sends.
     pub(crate) async fn rested(&self, time: Duration) {
         let now = Instant::now();
         let left = || {
@@ -155,7 +162,7 @@ impl Watch for Streams {
     /// Each answer says by itself when the transport has it. Idle is who was sent all of it.
     fn sent(&self) {
         let mut state = self.lock();
-        if state.answered.take().is_some() && state.open.is_empty() {
+        if std::mem::take(&mut state.unsent) && state.open.is_empty() {
             state.idle_since = Instant::now();
         }
     }
@@ -265,6 +272,7 @@ impl Drop for Stream {
         }
         if answered {
             state.answered = Some(Instant::now());
+            state.unsent = true;
             state.taken_back = state.taken_back.saturating_sub(1);
             return;
         }
@@ -353,18 +361,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_was_answered_has_the_time_of_an_answer_to_read_it_before_the_end() {
         let time = Duration::from_millis(100);
-        let streams = streams();
-        answer(&streams);
-        let rests = async |ms| {
-            let rested = tokio::time::timeout(Duration::from_millis(ms), streams.rested(time));
-            rested.await.is_ok()
-        };
-        assert!(!rests(290).await, "the end of it is in a buffer");
-        assert!(rests(110).await);
-        answer(&streams);
-        streams.sent();
-        assert!(!rests(90).await, "it does not know of the end");
-        assert!(rests(110).await, "all of it is sent");
+        for sent in [false, true] {
+            let streams = streams();
+            answer(&streams);
+            if sent {
+                streams.sent();
+            }
+            let rests = async |ms| {
+                let rested = tokio::time::timeout(Duration::from_millis(ms), streams.rested(time));
+                rested.await.is_ok()
+            };
+            assert!(!rests(290).await, "the end of it is in a buffer: sent = {sent}");
+            assert!(rests(110).await, "sent = {sent}");
+            assert!(!rests(90).await, "it does not know of the end: sent = {sent}");
+            assert!(rests(110).await, "sent = {sent}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
