@@ -10,7 +10,7 @@ use crate::support::guests::*;
 use crate::support::issuer::now;
 use crate::support::server::{Server, desk};
 use crate::support::signer::{self, Signed};
-use crate::support::wire::Reply;
+use crate::support::wire::{self, Reply};
 
 const ECHO: &str = "runtime-echo-tool";
 const KEY: &str = "aral_a-key-of-the-tests";
@@ -370,7 +370,9 @@ fn a_wrong_signature_is_refused_before_anybody_waits_for_the_body() {
 
 #[test]
 fn a_signature_that_was_used_is_refused_before_anybody_waits_for_the_body() {
-    let desk = signing("required", |_| ());
+    let desk = signing("required", |config| {
+        config["serve"]["rates"] = json!({ "failures": { "per_minute": 1, "burst": 1 } });
+    });
     let server = start(&desk);
     let request = good("1");
     let fields = request.sign(&signer::key());
@@ -382,11 +384,42 @@ fn a_signature_that_was_used_is_refused_before_anybody_waits_for_the_body() {
     let reply = too_much(&server, &request, &fields);
     assert_eq!(reply.status, 413, "{reply:?}");
     too_much(&server, &request, &fields).assert_problem("used", 401, "authentication.failed");
+    let another = sign_and_send(&server, &good("3"));
+    assert_eq!(another.status, 200, "nobody guessed anything: {another:?}");
     let reason = "a signature that was used before";
     assert_eq!(
         refusals(&desk, server),
         vec![("signature".to_owned(), reason.to_owned()); 2]
     );
+}
+
+#[test]
+fn a_signature_whose_caller_has_no_place_for_it_is_not_used_up() {
+    let server = start(&signing("required", |config| {
+        config["serve"]["limits"] = json!({ "requests_per_caller_max": 1 });
+    }));
+    // Its body waits, and holds the place.
+    let slow = good("slow");
+    let fields = slow.sign(&signer::key());
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let whole = wire::request(slow.method, &slow.target(), &fields, &slow.body);
+    let head = whole.strip_suffix(&*slow.body).expect("the body is its end");
+    let mut waiting = server.wire();
+    waiting.send(head);
+    let mut tried = (0..1000).map(|number| {
+        std::thread::sleep(Duration::from_millis(10));
+        let request = good(&number.to_string());
+        let fields = request.sign(&signer::key());
+        (send(&server, &request, &fields).status, request, fields)
+    });
+    let (_, request, fields) = tried.find(|(status, _, _)| *status == 503).expect("no place");
+    waiting.send(&slow.body);
+    assert_eq!(waiting.reply().status, 200);
+    let mut again = (0..1000).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        send(&server, &request, &fields).status
+    });
+    assert_eq!(again.find(|status| *status != 503), Some(200));
 }
 
 #[test]

@@ -97,7 +97,8 @@ impl Stranger {
         Self {
             user: Some(known.caller.name.clone()),
             undecided: doubt == Doubt::NoRoom,
-            guessed: !matches!(doubt, Doubt::Before | Doubt::NoRule),
+            // Every other one is good, or nobody can say that it is not.
+            guessed: matches!(doubt, Doubt::Bad(_)),
             ..Self::new(AuthenticationMethod::Signature, doubt.reason())
         }
     }
@@ -278,6 +279,9 @@ async fn check_signature(
     let Some(signed) = signed else {
         return Ok((known, Ok(request)));
     };
+    // Whoever has no place is told to come again, and may do so with the same signature. One that was used gives its place back at once.
+    let used_up = signed.use_up(&known.caller.name, &door.shared.nonces);
+    used_up.map_err(|doubt| Refused::Stranger(Stranger::of_signature(&known, doubt)))?;
     let method = match known.method {
         AuthenticationMethod::None => AuthenticationMethod::Signature,
         shown => shown,
@@ -294,7 +298,7 @@ async fn check_signature(
     }
 }
 
-/// The signature of a request, which is a good one and used up by this; none: its caller need not sign.
+/// The signature of a request, which is a good one and may have been used; none: its caller need not sign.
 fn signature_of(door: &Door, known: &Known, request: &Request) -> Result<Option<Signed>, Stranger> {
     let rule = match (&known.caller.signature, signature::is_there(request.headers())) {
         (Some(rule), true) => rule,
@@ -319,7 +323,7 @@ fn signature_of(door: &Door, known: &Known, request: &Request) -> Result<Option<
         age_max: bounds::ms(shared.bounds.signature_age_ms),
         skew: bounds::ms(shared.bounds.signature_skew_ms),
     };
-    let signed = signature::check(message, &known.caller.name, rule, times, &shared.nonces);
+    let signed = signature::check(message, rule, times);
     signed.map(Some).map_err(|doubt| Stranger::of_signature(known, doubt))
 }
 

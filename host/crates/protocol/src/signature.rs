@@ -59,6 +59,8 @@ pub(crate) enum Doubt {
     Bad(&'static str),
     /// It was made before this process began, which knows of none that was used then.
     Before,
+    /// It is good, and was used before.
+    Again,
     /// It is good, and cannot be remembered now.
     NoRoom,
     /// Nothing says with which keys it could be good.
@@ -71,6 +73,7 @@ impl Doubt {
         match self {
             Self::Bad(reason) => reason,
             Self::Before => "a signature from before the start of the server",
+            Self::Again => "a signature that was used before",
             Self::NoRoom => "a signature for which there is no room to remember it",
             Self::NoRule => "a signature of somebody who has no `signature`",
         }
@@ -88,15 +91,9 @@ pub(crate) fn is_there(headers: &HeaderMap) -> bool {
     headers.contains_key(SIGNATURE_INPUT) || headers.contains_key(SIGNATURE)
 }
 
-/// Checks the one signature of a request of this caller, and uses it up. The body is not needed for that, and is not waited for
-/// if the signature is wrong or was used: the fields of one request, sent again and again, would take all places of its caller.
-pub(crate) fn check(
-    message: Message<'_>,
-    caller: &CallerName,
-    rule: &SignatureRule,
-    times: Times,
-    nonces: &Nonces,
-) -> Result<Signed, Doubt> {
+/// Checks the one signature of a request of whoever has this rule. The body is not needed for that, and is not waited for if the
+/// signature is wrong.
+pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) -> Result<Signed, Doubt> {
     let input = Input::of(message.headers)?;
     let key = rule
         .keys
@@ -114,26 +111,38 @@ pub(crate) fn check(
         return Err(Doubt::Bad("a signature of the future"));
     }
     verify(&input, message, key)?;
-    if nonces.may_have_been_used(input.created) {
-        return Err(Doubt::Before);
-    }
-    // Last, so that nobody but who signs fills the memory of what was used.
-    match nonces.take(caller, &input.nonce, input.created, oldest) {
-        Taken::First => Ok(Signed {
-            covers_body: input.covers(CONTENT_DIGEST.as_str()),
-        }),
-        Taken::Again => Err(Doubt::Bad("a signature that was used before")),
-        Taken::Full => Err(Doubt::NoRoom),
-    }
+    Ok(Signed {
+        covers_body: input.covers(CONTENT_DIGEST.as_str()),
+        created: input.created,
+        nonce: input.nonce,
+        oldest,
+    })
 }
 
-/// A good signature, over a request whose body nobody has looked at.
+/// A good signature, over a request whose body nobody has looked at. Nobody but who signs has one, and fills the memory of what was used.
 #[derive(Debug)]
 pub(crate) struct Signed {
     covers_body: bool,
+    nonce: String,
+    created: i64,
+    /// No signature that was made before this second is good.
+    oldest: i64,
 }
 
 impl Signed {
+    /// Uses it up, as one of this caller's, if it was not used before. The body is not waited for until then: the fields of one request,
+    /// sent again and again, would take all places of its caller.
+    pub(crate) fn use_up(&self, caller: &CallerName, nonces: &Nonces) -> Result<(), Doubt> {
+        if nonces.may_have_been_used(self.created) {
+            return Err(Doubt::Before);
+        }
+        match nonces.take(caller, &self.nonce, self.created, self.oldest) {
+            Taken::First => Ok(()),
+            Taken::Again => Err(Doubt::Again),
+            Taken::Full => Err(Doubt::NoRoom),
+        }
+    }
+
     /// Whether it is the signature of this body.
     pub(crate) fn check_body(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Doubt> {
         if !body.is_empty() && !self.covers_body {

@@ -109,8 +109,11 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
         age_max: Duration::from_secs(300),
         skew: Duration::from_secs(30),
     };
-    let signed = check(request.message(), &"me".parse().unwrap(), &rule, times, nonces);
-    signed
+    let used_up = check(request.message(), &rule, times).and_then(|signed| {
+        signed.use_up(&"me".parse().unwrap(), nonces)?;
+        Ok(signed)
+    });
+    used_up
         .and_then(|signed| signed.check_body(&request.headers, &request.body))
         .map_err(Doubt::reason)
 }
