@@ -27,7 +27,7 @@ use aral_contract::id::{CallerName, PersonaId, TierName};
 use aral_contract::{AuditSink, CapabilityId, Clock};
 use tracing::Instrument as _;
 
-pub(crate) use admit::{callers, guessed, handshake, strangers};
+pub(crate) use admit::{callers, handshake, strangers};
 pub(crate) use fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use forwarded::forwarded;
 pub use forwarded::{ForwardedField, Proxies, ProxiesError};
@@ -185,12 +185,9 @@ impl Limits {
         }
     }
 
-    /// A handshake with this address, of which there may be as many as requests, and which uses up none of those. Where it shows who
-    /// comes, there is none with an address that showed too many wrong credentials.
-    fn shake(&self, address: IpAddr, shows_who: bool) -> Result<(), Refused> {
-        if shows_who {
-            self.strangers.look(&self.failure(address))?;
-        }
+    /// A handshake with this address, of which there may be as many as requests, and which uses up none of those. Wrong credentials do
+    /// not stand against it: behind it may be whoever watches the server.
+    fn shake(&self, address: IpAddr) -> Result<(), Refused> {
         match self.handshakes.take(&[self.address(address)]) {
             Verdict::Refused(refused) => Err(refused),
             Verdict::Passed(_) => Ok(()),
@@ -206,9 +203,13 @@ impl Limits {
         matches!(self.public.take(&[charge]), Verdict::Passed(_))
     }
 
-    /// A credential from this address was refused. Whether no further one is looked at from now on.
+    /// A credential from this address was refused. Whether no further one is looked at from now on. Those that were looked at meanwhile
+    /// are not counted: whoever guesses many at once would keep all others of the address out for long after it has left.
     fn failed(&self, address: IpAddr) -> bool {
-        self.strangers.add(&self.failure(address))
+        match self.strangers.take(&[self.failure(address)]) {
+            Verdict::Passed(levels) => levels.iter().all(|level| level.remaining() == 0),
+            Verdict::Refused(_) => false,
+        }
     }
 
     /// Whether a request of a caller would be let in now, as far as this server counts alone. Counts nothing.

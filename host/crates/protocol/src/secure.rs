@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use aral_contract::event::AuthenticationMethod;
 use aral_runtime::entropy;
-use rustls::CertificateError;
 use tokio::net::TcpStream;
 
 use crate::accept::Stop;
@@ -19,9 +18,8 @@ use crate::tls::Tls;
 
 /// Serves what comes out of a handshake, if one may begin and ends in time.
 pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers: Answers, mut stop: Stop) {
-    let asks = tls.asks_for_certificates();
-    if answers.door().is_some_and(|door| !limit::handshake(&door, peer, asks)) {
-        return tracing::debug!(peer = %peer.0, "too many handshakes or refused credentials of its address");
+    if answers.door().is_some_and(|door| !limit::handshake(&door, peer)) {
+        return tracing::debug!(peer = %peer.0, "too many handshakes of its address");
     }
     // What waits for its next request for long keeps no memory for what it does not do: each of these has its own.
     let handshake = Box::pin(tls.accept(stream));
@@ -44,7 +42,9 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, tls: &Arc<Tls>, answers
     }
 }
 
-/// Who shows a certificate that is not valid, or none where one is needed, says who they are and is not believed.
+/// Who shows a certificate that is not valid, or none where one is needed, says who they are and is not believed. That is on record and
+/// keeps nobody out. It is no guess, since nobody finds the key of a good certificate by trying. Others have the same address, to call or
+/// to watch the server, and only a handshake tells them from a stranger.
 fn refused(answers: &Answers, peer: Peer, error: &io::Error) {
     let cause = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match cause {
@@ -55,33 +55,11 @@ fn refused(answers: &Answers, peer: Peer, error: &io::Error) {
                 agent: None,
             };
             if let Some(door) = answers.door() {
-                let (trace, shared) = (entropy::trace_id(), &door.shared);
-                shared.record_authentication(trace, peer, said, Some(error.to_string()));
-                // Nobody behind a proxy is kept out for what another one behind it shows.
-                if may_be_guess(error) && !shared.proxies.trusts(peer.address()) {
-                    limit::guessed(&door, trace, peer);
-                }
+                let reason = Some(error.to_string());
+                door.shared
+                    .record_authentication(entropy::trace_id(), peer, said, reason);
             }
         }
         Some(_) | None => tracing::debug!(peer = %peer.0, %error, "a handshake failed"),
     }
-}
-
-/// Whether somebody may have made up what they showed. That it is over, or was revoked, is what clients find out by showing it; and
-/// a list that is over, or not there, is none of their doing.
-fn may_be_guess(error: &rustls::Error) -> bool {
-    !matches!(
-        error,
-        rustls::Error::NoCertificatesPresented
-            | rustls::Error::InvalidCertificate(
-                CertificateError::Expired
-                    | CertificateError::ExpiredContext { .. }
-                    | CertificateError::NotValidYet
-                    | CertificateError::NotValidYetContext { .. }
-                    | CertificateError::Revoked
-                    | CertificateError::UnknownRevocationStatus
-                    | CertificateError::ExpiredRevocationList
-                    | CertificateError::ExpiredRevocationListContext { .. }
-            )
-    )
 }

@@ -21,14 +21,14 @@ use crate::mcp::Called;
 use crate::meters;
 use crate::problem::Problem;
 
-/// Before a handshake: the limit of the address, and where the listener asks for certificates, of credentials of it that were
-/// refused. Whether it may begin. What a trusted proxy hands on comes from many, whose addresses nobody knows yet.
-pub(crate) fn handshake(door: &Door, peer: Peer, asks_for_certificates: bool) -> bool {
+/// Before a handshake: the limit of the address. Whether it may begin. What a trusted proxy hands on comes from many, whose addresses
+/// nobody knows yet.
+pub(crate) fn handshake(door: &Door, peer: Peer) -> bool {
     let (shared, address) = (&door.shared, peer.address());
     if shared.proxies.trusts(address) {
         return true;
     }
-    let refused = shared.limits.shake(address, asks_for_certificates).err();
+    let refused = shared.limits.shake(address).err();
     if let Some(refused) = &refused {
         meters::rate_limited(refused.level.limit.as_str());
     }
@@ -36,7 +36,7 @@ pub(crate) fn handshake(door: &Door, peer: Peer, asks_for_certificates: bool) ->
 }
 
 /// A credential of an address was refused, which may have been a guess.
-pub(crate) fn guessed(door: &Door, trace: TraceId, peer: Peer) {
+fn guessed(door: &Door, trace: TraceId, peer: Peer) {
     if door.shared.limits.failed(peer.address()) {
         let listener = door.listener.address.to_string();
         door.shared

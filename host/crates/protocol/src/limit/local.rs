@@ -69,17 +69,6 @@ impl Local {
         Err(Refused::new(charge, level, wait))
     }
 
-    /// Counts it, whether or not there is that much. Whether this is what used the limit up.
-    pub(crate) fn add(&self, charge: &Charge) -> bool {
-        let inner = self.lock();
-        let before = inner.table.level(&charge.key);
-        let after = before.saturating_add(charge.ns());
-        let now = inner.now();
-        inner.table.set(&charge.key, Some(now.saturating_add(after)));
-        let used_up = |level: u64| level.saturating_add(charge.ns()) > charge.rate.capacity_ns();
-        !used_up(before) && used_up(after)
-    }
-
     /// Gives back what was counted.
     pub(crate) fn give_back(&self, charge: &Charge) {
         let inner = self.lock();

@@ -184,23 +184,35 @@ fn an_address_that_shows_wrong_credentials_is_not_looked_at_any_more() {
 }
 
 #[test]
+fn wrong_credentials_at_once_keep_an_address_out_no_longer_than_the_limit_says() {
+    let (limits, clock) = limits(|rates| rates.failures = FEW);
+    let guesser = "192.0.2.1".parse().unwrap();
+    let said: Vec<bool> = (0..100).map(|_| limits.failed(guesser)).collect();
+    assert!(said[2], "three may be");
+    assert_eq!(said.iter().filter(|used_up| **used_up).count(), 1, "it is said once");
+    assert!(limits.enter(guesser).is_err());
+    clock.pass(Duration::from_mins(1));
+    assert!(limits.enter(guesser).is_ok(), "one is given back, whoever was behind");
+    assert!(limits.failed(guesser) && limits.enter(guesser).is_err());
+}
+
+#[test]
 fn handshakes_are_limited_for_each_address_and_beside_its_requests() {
     let (limits, clock) = limits(|rates| {
         rates.address = FEW;
         rates.failures = FEW;
     });
     let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-    assert_eq!((0..10).filter(|_| limits.shake(one, false).is_ok()).count(), 3);
-    assert_eq!(limits.shake(one, false).unwrap_err().level.limit, Limit::Address);
+    assert_eq!((0..10).filter(|_| limits.shake(one).is_ok()).count(), 3);
+    assert_eq!(limits.shake(one).unwrap_err().level.limit, Limit::Address);
     assert!(limits.enter(one).is_ok(), "requests of the address are not concerned");
-    assert!(limits.shake(other, true).is_ok());
     for _ in 0..3 {
         limits.failed(other);
     }
-    assert_eq!(limits.shake(other, true).unwrap_err().level.limit, Limit::Failures);
-    assert!(limits.shake(other, false).is_ok(), "nobody shows there who they are");
+    assert!(limits.enter(other).is_err());
+    assert!(limits.shake(other).is_ok(), "nobody knows yet what it asks");
     clock.pass(Duration::from_mins(1));
-    assert!(limits.shake(one, true).is_ok() && limits.shake(other, true).is_ok());
+    assert!(limits.shake(one).is_ok());
 }
 
 #[test]

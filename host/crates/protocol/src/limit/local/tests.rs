@@ -115,19 +115,6 @@ fn a_full_table_resets_no_limit_and_gives_newcomers_one_together() {
 }
 
 #[test]
-fn what_is_added_may_go_beyond_and_is_said_once() {
-    let (local, clock) = local(10);
-    let charge = address(1);
-    let used_up: Vec<bool> = (0..5).map(|_| local.add(&charge)).collect();
-    assert_eq!(used_up, [false, false, true, false, false]);
-    assert!(!passes(&local, charge));
-    clock.pass(Duration::from_secs(179));
-    assert!(!passes(&local, charge), "five were counted where three may be");
-    clock.pass(Duration::from_secs(1));
-    assert!(passes(&local, charge));
-}
-
-#[test]
 fn requests_at_the_same_time_pass_as_often_as_they_may() {
     let clock: Arc<dyn Clock> = Arc::new(aral_runtime::SystemClock::new());
     let local = Local::new("callers", 10, clock);

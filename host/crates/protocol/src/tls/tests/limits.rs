@@ -1,4 +1,4 @@
-//! Handshakes under the limits of addresses: how many there may be, and what a certificate counts as that is refused in one.
+//! Handshakes under the limits of addresses: how many there may be, and that certificates that are refused in them keep nobody out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use aral_contract::event::AuthenticationMethod;
 use aral_contract::{Clock, Digest, EventKind};
 use ipnet::IpNet;
-use rcgen::{SanType, date_time_ymd};
+use rcgen::{CertificateParams, SanType, date_time_ymd};
 
 use super::authority::{Authority, Pair};
 use super::peer::{Peer, ask, h1};
@@ -100,67 +100,34 @@ async fn refused(it: &Fixture, wanted: usize) {
     panic!("{count} refused");
 }
 
-/// Waits until the credentials of an address are not looked at any more.
-async fn used_up(it: &Fixture) {
-    for _ in 0..2000 {
-        let used_up = |kind: &EventKind| {
-            matches!(
-                kind,
-                EventKind::Security {
-                    rule: "rates.failures",
-                    ..
-                }
-            )
-        };
-        if it.sink.take().iter().any(used_up) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("they are looked at for ever");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_shows_wrong_certificates_is_not_heard_any_more() {
+async fn who_shows_wrong_certificates_in_handshakes_keeps_nobody_of_the_address_out() {
     let (authority, stranger) = (Authority::new("root"), Authority::new("root"));
-    let listeners = [authority.mutual(ClientAuth::Optional), authority.options()];
-    let it = start(listeners, |server| server.rates.failures = few(2)).await;
-    let (good, foreign) = (authority.client(2, names()), stranger.client(2, names()));
-    assert!(comes_in(&it, &authority, Some(&good)).await);
-    for _ in 0..2 {
-        assert!(!comes_in(&it, &authority, Some(&foreign)).await);
-    }
-    used_up(&it).await;
-    for shown in [Some(&good), Some(&foreign), None] {
-        let refused = Peer::new(&authority, shown).connect(it.address).await;
-        assert!(refused.is_err(), "the handshake does not begin");
-    }
-    assert!(!it.sink.take().iter().any(is_refusal), "none was looked at");
-    // Where no certificate is asked for, a handshake shows nobody.
-    let other = Peer::new(&authority, None);
-    let status = async |path, key| other.get(it.addresses[1], path, key).await.unwrap().status;
-    assert_eq!(status("/ready", None).await, 200);
-    assert_eq!(status(LIST, Some(KEY)).await, 429);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_shows_none_or_one_that_is_over_in_a_handshake_keeps_nobody_out() {
-    let authority = Authority::new("root");
     let options = authority.mutual(ClientAuth::Required);
     let list = |year| authority.write("revoked.pem", authority.revoked(&[5], year));
     list(2100);
     let it = start([options], |server| server.rates.failures = few(1)).await;
-    let over = authority.sign(3, |params| {
+    let over = |params: &mut CertificateParams| {
         (params.subject_alt_names, params.not_after) = (names(), date_time_ymd(2001, 1, 1));
-    });
-    let early = authority.sign(4, |params| {
+    };
+    let early = |params: &mut CertificateParams| {
         (params.subject_alt_names, params.not_before) = (names(), date_time_ymd(2100, 1, 1));
-    });
-    let (revoked, good) = (authority.client(5, names()), authority.client(6, names()));
-    for shown in [Some(&over), Some(&early), Some(&revoked), None] {
+    };
+    let wrong = [
+        stranger.client(2, names()),
+        stranger.sign(3, over),
+        stranger.sign(4, early),
+        authority.sign(3, over),
+        authority.sign(4, early),
+        authority.client(5, names()),
+    ];
+    let good = authority.client(6, names());
+    for shown in wrong.iter().map(Some).chain([None]) {
         assert!(!comes_in(&it, &authority, shown).await);
     }
-    refused(&it, 4).await;
+    refused(&it, wrong.len() + 1).await;
+    let watching = Peer::new(&authority, Some(&good));
+    assert_eq!(watching.get(it.address, "/ready", None).await.unwrap().status, 200);
     assert!(comes_in(&it, &authority, Some(&good)).await);
     list(2001);
     it.reloader.reload().unwrap();
@@ -171,6 +138,27 @@ async fn who_shows_none_or_one_that_is_over_in_a_handshake_keeps_nobody_out() {
     list(2100);
     it.reloader.reload().unwrap();
     assert!(comes_in(&it, &authority, Some(&good)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_keys_is_not_heard_with_a_certificate_either_and_may_watch_the_server() {
+    let authority = Authority::new("root");
+    let it = start([authority.mutual(ClientAuth::Optional)], |server| {
+        server.rates.failures = few(2);
+    })
+    .await;
+    let good = authority.client(2, names());
+    assert!(comes_in(&it, &authority, Some(&good)).await);
+    let guesser = Peer::new(&authority, None);
+    for status in [401, 401, 429] {
+        let answer = guesser.get(it.address, LIST, Some("aral_another")).await;
+        assert_eq!(answer.unwrap().status, status);
+    }
+    for shown in [Some(&good), None] {
+        let peer = Peer::new(&authority, shown);
+        assert_eq!(peer.get(it.address, LIST, None).await.unwrap().status, 429);
+        assert_eq!(peer.get(it.address, "/ready", None).await.unwrap().status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,7 +184,7 @@ async fn a_trusted_proxy_hands_on_the_handshakes_of_many() {
     let (authority, stranger) = (Authority::new("root"), Authority::new("root"));
     let it = start([authority.mutual(ClientAuth::Required)], |server| {
         server.trusted_proxies = this_machine();
-        (server.rates.address, server.rates.failures) = (few(2), few(1));
+        server.rates.address = few(2);
     })
     .await;
     let (good, foreign) = (authority.client(2, names()), stranger.client(2, names()));
