@@ -5,7 +5,7 @@
 //! the one before it is an address of a trusted proxy. The first address that is none is the caller; whatever stands left of
 //! it the caller may have made up.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, header};
@@ -18,6 +18,16 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How much of a mapped address of IPv6 says that it is one of IPv4, in bits.
 const MAPPED_BITS: u8 = 96;
+
+/// Where callers are, of IPv4: all that is no multicast and not reserved.
+const EVERYBODY_IPV4: [IpNet; 3] = [
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1),
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(128, 0, 0, 0)), 2),
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(192, 0, 0, 0)), 3),
+];
+
+/// The same of IPv6: all that is global (RFC 4291, section 2.4).
+const EVERYBODY_IPV6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), 3);
 
 /// The proxies that are trusted: networks, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -38,7 +48,7 @@ pub enum ForwardedField {
     XForwardedFor,
 }
 
-/// Why a network is not taken for one of proxies.
+/// Why networks are not taken for those of proxies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxiesError {
     /// Whoever calls would be a proxy.
@@ -46,7 +56,7 @@ pub enum ProxiesError {
         "with `{0}` everybody is a trusted proxy, and each caller says itself where it comes from: write the networks of your \
          proxies alone, trusted_proxies = [\"10.0.0.0/8\"]"
     )]
-    Everybody(IpNet),
+    Everybody(String),
     /// A line that would trust nobody.
     #[error(
         "`{network}` is a network of IPv4 in the form of IPv6, and addresses of IPv4 are compared as such: write \
@@ -67,6 +77,10 @@ impl TryFrom<Vec<IpNet>> for Proxies {
 
     fn try_from(networks: Vec<IpNet>) -> Result<Self, ProxiesError> {
         networks.iter().try_for_each(check)?;
+        if let Some(lines) = everybody(&networks) {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            return Err(ProxiesError::Everybody(lines.join("`, `")));
+        }
         Ok(Self { networks, field: None })
     }
 }
@@ -76,16 +90,28 @@ fn check(network: &IpNet) -> Result<(), ProxiesError> {
         IpNet::V4(_) => None,
         IpNet::V6(network) => network.addr().to_ipv4_mapped(),
     };
-    let ignored = if mapped.is_some() { MAPPED_BITS } else { 0 };
-    match (network.prefix_len().saturating_sub(ignored), mapped) {
-        (0, _) => Err(ProxiesError::Everybody(*network)),
-        (_, None) => Ok(()),
-        (prefix, Some(address)) => Err(ProxiesError::Mapped {
+    let Some(address) = mapped else { return Ok(()) };
+    match network.prefix_len().saturating_sub(MAPPED_BITS) {
+        0 => Err(ProxiesError::Everybody(network.to_string())),
+        prefix => Err(ProxiesError::Mapped {
             network: *network,
             address,
             prefix,
         }),
     }
+}
+
+/// The lines with which everybody is a proxy; none: there are none. One with which that is so alone stands alone.
+fn everybody(networks: &[IpNet]) -> Option<&[IpNet]> {
+    let each = networks.iter().map(std::slice::from_ref);
+    each.chain([networks]).find(|lines| have_everybody(lines))
+}
+
+/// Whether these have every address of callers, in however many lines.
+fn have_everybody(networks: &[IpNet]) -> bool {
+    let together = IpNet::aggregate(&networks.to_vec());
+    let have = |part: &IpNet| together.iter().any(|network| network.contains(part));
+    EVERYBODY_IPV4.iter().all(have) || have(&EVERYBODY_IPV6)
 }
 
 impl Proxies {
@@ -208,11 +234,19 @@ mod tests {
 
     #[test]
     fn networks_of_everybody_and_of_nobody_are_no_proxies() {
-        let taken = |network: &str| {
-            let network: IpNet = network.parse().unwrap();
-            Proxies::try_from(vec![network]).map_err(|error| error.to_string())
+        let taken = |networks: &str| {
+            let networks: Vec<IpNet> = networks.split(' ').map(|network| network.parse().unwrap()).collect();
+            Proxies::try_from(networks).map_err(|error| error.to_string())
         };
-        for good in ["10.0.0.0/8", "0.0.0.0/1", "192.0.2.1/32", "fd00::/8", "::1/128"] {
+        for good in [
+            "10.0.0.0/8",
+            "0.0.0.0/1",
+            "0.0.0.0/1 128.0.0.0/2",
+            "192.0.2.1/32",
+            "fd00::/8",
+            "2000::/4",
+            "::1/128",
+        ] {
             assert!(taken(good).is_ok(), "{good}");
         }
         for everybody in [
@@ -221,10 +255,18 @@ mod tests {
             "::/0",
             "::ffff:0.0.0.0/96",
             "::ffff:10.0.0.0/90",
+            "2000::/3",
+            "0.0.0.0/1 128.0.0.0/1",
+            "0.0.0.0/1 128.0.0.0/2 192.0.0.0/3",
+            "::/1 8000::/1",
+            "2000::/4 10.0.0.0/8 3000::/4",
         ] {
             let said = taken(everybody).unwrap_err();
-            assert!(said.contains(&format!("with `{everybody}` everybody")), "{said}");
+            let lines = everybody.replace(' ', "`, `");
+            assert!(said.contains(&format!("with `{lines}` everybody")), "{said}");
         }
+        let said = taken("10.0.0.0/8 ::/0").unwrap_err();
+        assert!(said.contains("with `::/0` everybody"), "{said}");
         let said = taken("::ffff:10.0.0.0/104").unwrap_err();
         assert!(said.contains("`::ffff:10.0.0.0/104`"), "{said}");
         assert!(said.ends_with("write trusted_proxies = [\"10.0.0.0/8\"]"), "{said}");
