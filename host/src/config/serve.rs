@@ -197,6 +197,9 @@ pub(super) fn resolve(
         })
     };
     let (rates, redis) = rates::resolve(raw.rates, beside)?;
+    if raw.forwarded.is_some() && raw.trusted_proxies == Proxies::default() {
+        return Err(ServeConfigError::NoProxies.into());
+    }
     check_addresses(
         raw.listener
             .iter()

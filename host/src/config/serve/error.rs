@@ -33,6 +33,9 @@ pub enum ServeConfigError {
     /// Authorities for certificates that the caller does not show.
     #[error("the caller `{0}` has client_ca_files, and no certificates")]
     NoCertificates(CallerName),
+    /// A field that nobody writes who is believed.
+    #[error("[serve] has forwarded, and no trusted_proxies: nobody who writes that field is believed")]
+    NoProxies,
     /// Keys that sign nothing.
     #[error("the caller `{0}` has signature_keys, and nothing says whether it signs")]
     NoSignature(CallerName),
@@ -135,6 +138,7 @@ impl ServeConfigError {
                 "[[serve.caller]]: certificates = [\"uri:spiffe://example.org/caller\"], or leave out `client_ca_files`"
                     .to_owned()
             }
+            Self::NoProxies => "[serve]: trusted_proxies = [\"10.0.0.0/8\"], or leave out `forwarded`".to_owned(),
             Self::NoSignature(_) => "[[serve.caller]]: signature = \"required\"".to_owned(),
             Self::NoSignatureKeys(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]".to_owned(),
             Self::SignatureKey { .. } => return Some("make a pair of keys: `aral keygen`".to_owned()),

@@ -341,6 +341,16 @@ fn the_field_that_proxies_write_is_one_of_two_or_not_said() {
     }
     let failure = refused(&proxies("forwarded = \"x-real-ip\""));
     assert!(failure.message.contains("unknown variant `x-real-ip`"), "{failure}");
+    for nobody in ["", "trusted_proxies = []\n"] {
+        let failure = refused(&format!("[serve]\n{nobody}forwarded = \"forwarded\"\n"));
+        let message = "[serve] has forwarded, and no trusted_proxies";
+        assert!(failure.message.contains(message), "{failure}");
+        let hint = failure.hint.unwrap();
+        assert!(
+            hint.contains("[serve]: trusted_proxies = [\"10.0.0.0/8\"], or leave out"),
+            "{hint}"
+        );
+    }
 }
 
 #[test]
