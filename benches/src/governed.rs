@@ -97,10 +97,9 @@ impl Documents {
     /// there that does not wait for the disk: how long that takes says more about the disk than about the host.
     pub fn host(&self, state: &Path) -> Result<Host> {
         let mut config = Config::closed()?;
-        config.audit = Some(AuditConfig {
-            durability: Durability::Async,
-            ..AuditConfig::default()
-        });
+        let mut audit = AuditConfig::default();
+        audit.log.durability = Durability::Async;
+        config.audit = Some(audit);
         let policy: RawPolicy = toml::from_str(&format!("capabilities = [\"{CAPABILITY}\"]\n{UNHURRIED}"))?;
         let host = Host::builder()
             .config(config)

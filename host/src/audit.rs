@@ -64,9 +64,10 @@ impl Audit {
     ) -> Result<Self, Failure> {
         let blinder = Arc::new(keys::blinding(&places.blinding_key)?);
         let options = LogOptions {
+            directory: places.dir.clone(),
             head_file: places.head.clone(),
             trust: config.trust.clone(),
-            ..audit.options(places.dir.clone())
+            ..audit.log.clone()
         };
         let begin = clock.elapsed();
         let mut told = false;

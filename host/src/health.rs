@@ -120,6 +120,8 @@ fn left(group: &Path) -> Option<u64> {
 mod tests {
     use std::sync::Arc;
 
+    use aral_audit::LogOptions;
+
     use super::*;
     use crate::Config;
     use crate::config::audit::AuditConfig;
@@ -195,7 +197,10 @@ mod tests {
             state_dir: Some(state.clone()),
             audit: Some(AuditConfig {
                 dir: Some(log.clone()),
-                reserve_bytes: 0,
+                log: LogOptions {
+                    reserve_bytes: 0,
+                    ..LogOptions::new(PathBuf::new())
+                },
                 ..AuditConfig::default()
             }),
             ..Config::closed().unwrap()

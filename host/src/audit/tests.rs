@@ -27,10 +27,8 @@ fn policy(text: &str) -> Policy {
 
 fn config(change: impl FnOnce(&mut AuditConfig)) -> Config {
     let mut config = Config::closed().unwrap();
-    let mut audit = AuditConfig {
-        reserve_bytes: 4096,
-        ..AuditConfig::default()
-    };
+    let mut audit = AuditConfig::default();
+    audit.log.reserve_bytes = 4096;
     change(&mut audit);
     config.audit = Some(audit);
     config
@@ -202,7 +200,7 @@ async fn two_calls_of_one_request_have_other_salts() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(
         &folder.path().join("state"),
-        config(|audit| audit.durability = Durability::Async),
+        config(|audit| audit.log.durability = Durability::Async),
     )
     .unwrap();
     let session = session(&host);

@@ -9,9 +9,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aral_audit::{Durability, LogOptions};
+use aral_audit::LogOptions;
 use aral_contract::Digest;
-use aral_contract::document::TrustStore;
 use aral_runtime::files;
 
 use super::{CA_BYTES_MAX, ConfigError};
@@ -24,7 +23,6 @@ pub const INDEX_DEFAULT: &str = "aral-audit";
 /// What the host calls itself to an OpenTelemetry collector, by default.
 pub const SERVICE_DEFAULT: &str = "aral";
 
-const HOUR: Duration = Duration::from_hours(1);
 const KIB: u64 = 1 << 10;
 const TIB: u64 = 1 << 40;
 
@@ -39,24 +37,9 @@ pub struct AuditConfig {
     /// The key that hides what the log must not show, made if it is not there; none: `audit.blind` below the folder of
     /// state.
     pub blinding_key_file: Option<PathBuf>,
-    /// What it means that a record is kept.
-    pub durability: Durability,
-    /// Size of a segment, in bytes.
-    pub segment_bytes_max: u64,
-    /// Age of a segment.
-    pub segment_age_max: Duration,
-    /// Size of all segments.
-    pub retain_bytes_max: u64,
-    /// Age of the records; none: they do not go by age.
-    pub retain_age_max: Option<Duration>,
-    /// Records that wait to be written.
-    pub queue_records_max: usize,
-    /// Disk space that is kept for what is under way when the disk is full.
-    pub reserve_bytes: u64,
-    /// Failures of one kind from one source that are recorded one by one in each window.
-    pub repeats_max: u32,
-    /// The length of that window.
-    pub repeat_window: Duration,
+    /// How its records are kept, and how long. The folder, the head file and the keys in it do not count: they are set where
+    /// the log is opened.
+    pub log: LogOptions,
     /// Whether records go to standard output too.
     pub stdout: bool,
     /// Whether they do from another process: what that has not written is not removed by this one.
@@ -151,20 +134,11 @@ impl AuditConfigError {
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        let log = LogOptions::new(PathBuf::new());
         Self {
             dir: None,
             key_file: None,
             blinding_key_file: None,
-            durability: log.durability,
-            segment_bytes_max: log.segment_bytes_max,
-            segment_age_max: log.segment_age_max,
-            retain_bytes_max: log.retain_bytes_max,
-            retain_age_max: log.retain_age_max,
-            queue_records_max: log.queue_records_max,
-            reserve_bytes: log.reserve_bytes,
-            repeats_max: log.repeats_max,
-            repeat_window: log.repeat_window,
+            log: LogOptions::new(PathBuf::new()),
             stdout: false,
             stdout_elsewhere: false,
             elasticsearch: None,
@@ -205,24 +179,6 @@ impl AuditConfig {
             blinding_key: place(&self.blinding_key_file, "blinding_key_file", "audit.blind")?,
         }))
     }
-
-    /// How the log in a folder is kept.
-    pub(crate) fn options(&self, dir: PathBuf) -> LogOptions {
-        LogOptions {
-            directory: dir,
-            head_file: None,
-            trust: TrustStore::default(),
-            durability: self.durability,
-            segment_bytes_max: self.segment_bytes_max,
-            segment_age_max: self.segment_age_max,
-            retain_bytes_max: self.retain_bytes_max,
-            retain_age_max: self.retain_age_max,
-            queue_records_max: self.queue_records_max,
-            reserve_bytes: self.reserve_bytes,
-            repeats_max: self.repeats_max,
-            repeat_window: self.repeat_window,
-        }
-    }
 }
 
 /// From the file's shape to the program's. Whoever writes the table wants the log, and so its place must be known.
@@ -234,13 +190,18 @@ pub(super) fn resolve(
     let Some(raw) = raw else {
         return Ok(AuditConfig::default());
     };
-    let default = AuditConfig::default();
+    let default = LogOptions::new(PathBuf::new());
     let number = |key, value: Option<u64>, default: u64, (min, max)| {
         let value = value.unwrap_or(default);
         let good = (min..=max).contains(&value).then_some(value);
         good.ok_or(AuditConfigError::Range { key, value, min, max })
     };
-    let hours = number("segment_hours_max", raw.segment_hours_max, 24, (1, 8760))?;
+    let hours = number(
+        "segment_hours_max",
+        raw.segment_hours_max,
+        default.segment_age_max.as_secs() / 3600,
+        (1, 8760),
+    )?;
     let days = raw
         .retain_days_max
         .map(|days| number("retain_days_max", Some(days), 0, (1, 36_500)));
@@ -250,30 +211,48 @@ pub(super) fn resolve(
         default.segment_bytes_max,
         (KIB, TIB),
     )?;
-    let repeats_max = number("repeats_max", raw.repeats_max.map(u64::from), 5, (1, 1_000_000))?;
-    let queue = number("queue_records_max", raw.queue_records_max, 8192, (1, 1 << 20))?;
-    let window_ms = number("repeat_window_ms", raw.repeat_window_ms, 60_000, (1, 86_400_000))?;
-    let config = AuditConfig {
-        dir: raw.dir.map(beside),
-        key_file: raw.key_file.map(beside),
-        blinding_key_file: raw.blinding_key_file.map(beside),
-        durability: raw.durability.unwrap_or_default(),
+    let queue = number(
+        "queue_records_max",
+        raw.queue_records_max,
+        default.queue_records_max as u64,
+        (1, 1 << 20),
+    )?;
+    let repeats = number(
+        "repeats_max",
+        raw.repeats_max.map(u64::from),
+        default.repeats_max.into(),
+        (1, 1_000_000),
+    )?;
+    let window_ms = number(
+        "repeat_window_ms",
+        raw.repeat_window_ms,
+        u64::try_from(default.repeat_window.as_millis()).unwrap_or(u64::MAX),
+        (1, 86_400_000),
+    )?;
+    let log = LogOptions {
+        durability: raw.durability.unwrap_or(default.durability),
         segment_bytes_max,
-        segment_age_max: HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX)),
+        segment_age_max: Duration::from_hours(hours),
         retain_bytes_max: number(
             "retain_bytes_max",
             raw.retain_bytes_max,
             default.retain_bytes_max,
             (segment_bytes_max, 1 << 50),
         )?,
-        retain_age_max: days.transpose()?.map(|days| {
-            HOUR.saturating_mul(24)
-                .saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))
-        }),
+        retain_age_max: days
+            .transpose()?
+            .map(|days| Duration::from_hours(days.saturating_mul(24))),
         queue_records_max: usize::try_from(queue).unwrap_or(usize::MAX),
         reserve_bytes: number("reserve_bytes", raw.reserve_bytes, default.reserve_bytes, (0, TIB))?,
-        repeats_max: u32::try_from(repeats_max).unwrap_or(u32::MAX),
+        repeats_max: u32::try_from(repeats).unwrap_or(u32::MAX),
         repeat_window: Duration::from_millis(window_ms),
+        ..default
+    };
+    let config = AuditConfig {
+        dir: raw.dir.map(beside),
+        key_file: raw.key_file.map(beside),
+        blinding_key_file: raw.blinding_key_file.map(beside),
+        log,
         stdout: raw.stdout,
         stdout_elsewhere: false,
         elasticsearch: raw.elasticsearch.map(|raw| elasticsearch(raw, beside)).transpose()?,

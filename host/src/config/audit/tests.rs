@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use aral_audit::Durability;
+use aral_contract::document::TrustStore;
 use aral_contract::{Code, Failure};
 
 use super::*;
@@ -85,15 +87,20 @@ fn every_key_is_read() {
         dir: Some(base.join("log")),
         key_file: Some(base.join("k.pem")),
         blinding_key_file: Some(base.join("b")),
-        durability: Durability::Async,
-        segment_bytes_max: 2048,
-        segment_age_max: Duration::from_hours(2),
-        retain_bytes_max: 4096,
-        retain_age_max: Some(Duration::from_hours(72)),
-        queue_records_max: 7,
-        reserve_bytes: 8,
-        repeats_max: 9,
-        repeat_window: Duration::from_millis(10),
+        log: LogOptions {
+            directory: PathBuf::new(),
+            head_file: None,
+            trust: TrustStore::default(),
+            durability: Durability::Async,
+            segment_bytes_max: 2048,
+            segment_age_max: Duration::from_hours(2),
+            retain_bytes_max: 4096,
+            retain_age_max: Some(Duration::from_hours(72)),
+            queue_records_max: 7,
+            reserve_bytes: 8,
+            repeats_max: 9,
+            repeat_window: Duration::from_millis(10),
+        },
         stdout: true,
         stdout_elsewhere: false,
         elasticsearch: Some(ElasticsearchConfig {
@@ -115,24 +122,6 @@ fn every_key_is_read() {
     };
     let elsewhere = elsewhere.places(config.state_dir.as_deref()).unwrap().unwrap();
     assert_ne!(elsewhere.head, places.head, "two logs may share a folder of state");
-    let options = expected.options(places.dir);
-    assert_eq!(
-        options,
-        LogOptions {
-            directory: base.join("log"),
-            head_file: None,
-            trust: TrustStore::default(),
-            durability: Durability::Async,
-            segment_bytes_max: 2048,
-            segment_age_max: Duration::from_hours(2),
-            retain_bytes_max: 4096,
-            retain_age_max: Some(Duration::from_hours(72)),
-            queue_records_max: 7,
-            reserve_bytes: 8,
-            repeats_max: 9,
-            repeat_window: Duration::from_millis(10),
-        }
-    );
 }
 
 #[test]

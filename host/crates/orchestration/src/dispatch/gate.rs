@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aral_contract::{Code, Failure};
+use aral_runtime::runtime::CONCURRENT_CALLS_MAX_DEFAULT;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Default of [`GateOptions::concurrent_max`].
-const CONCURRENT_CALLS_MAX: u32 = 1_000;
 /// Default of [`GateOptions::waiting_max`].
 const WAITING_CALLS_MAX: u32 = 1_000;
 /// Default of [`GateOptions::wait_ms`].
@@ -28,7 +27,7 @@ pub struct GateOptions {
 impl Default for GateOptions {
     fn default() -> Self {
         Self {
-            concurrent_max: CONCURRENT_CALLS_MAX,
+            concurrent_max: CONCURRENT_CALLS_MAX_DEFAULT,
             waiting_max: WAITING_CALLS_MAX,
             wait_ms: WAIT_MS,
         }
