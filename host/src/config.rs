@@ -6,6 +6,7 @@ pub mod audit;
 mod error;
 mod outbound;
 mod parse;
+mod range;
 mod raw;
 pub mod serve;
 pub mod storage;
@@ -14,7 +15,6 @@ pub mod telemetry;
 mod trust;
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use aral_capability::egress::EgressOptions;
@@ -35,6 +35,8 @@ use crate::environment;
 use audit::AuditConfig;
 pub use error::ConfigError;
 use parse::parse;
+pub use range::OutOfRange;
+use range::between;
 use raw::{RawAllocation, RawProcess, RawRuntime};
 use serve::ServeConfig;
 use storage::{MemoryConfig, SecretsConfig};
@@ -216,11 +218,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
     let folder = folder_of(path)?;
     let raw = parse(path, &bytes)?;
     let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);
-    let ca = raw
-        .egress
-        .ca_file
-        .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX))
-        .transpose()?;
+    let ca = authorities(raw.egress.ca_file, &beside)?;
     let closed = EgressOptions::default();
     let state_dir = raw.state_dir.map(beside).or_else(environment::state_dir);
     let storage = storage::resolve(raw.memory, raw.secrets, state_dir.as_deref(), &beside)?;
@@ -241,7 +239,7 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
             connections_max: between(
                 "[egress] connections_max",
                 raw.egress.connections_max.unwrap_or(closed.connections_max),
-                CONNECTIONS_MAX,
+                (1, CONNECTIONS_MAX),
             )?,
         },
         serve: serve.transpose()?,
@@ -268,7 +266,7 @@ fn gate(raw: &RawRuntime) -> Result<GateOptions, ConfigError> {
     between(
         "[runtime] concurrent_calls_max",
         gate.concurrent_max,
-        CONCURRENT_CALLS_MAX,
+        (1, CONCURRENT_CALLS_MAX),
     )?;
     Ok(gate)
 }
@@ -289,18 +287,14 @@ fn process(raw: &RawProcess) -> Result<ProcessLimits, ConfigError> {
     })
 }
 
-fn between<T>(key: &'static str, value: T, max: T) -> Result<T, ConfigError>
-where
-    T: Copy + Ord + From<u8> + Display,
-{
-    if (T::from(1)..=max).contains(&value) {
-        return Ok(value);
-    }
-    Err(ConfigError::Range {
-        key,
-        value: value.to_string(),
-        max: max.to_string(),
-    })
+/// The certificates in the file that a `ca_file` names.
+fn authorities(
+    ca_file: Option<PathBuf>,
+    beside: &impl Fn(PathBuf) -> PathBuf,
+) -> Result<Option<Vec<u8>>, files::FilesError> {
+    ca_file
+        .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX))
+        .transpose()
 }
 
 /// The folder that relative paths lie in, links followed once and now.

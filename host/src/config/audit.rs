@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use aral_audit::LogOptions;
 use aral_contract::Digest;
-use aral_runtime::files;
 
-use super::{CA_BYTES_MAX, ConfigError};
+use super::range::{OutOfRange, between};
+use super::{ConfigError, authorities};
 use raw::{RawAudit, RawElasticsearch, RawOtlp};
 
 /// How long one delivery to a server may take, by default.
@@ -99,18 +99,6 @@ pub struct AuditPlaces {
 /// Why `[audit]` is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuditConfigError {
-    /// A number that makes no sense.
-    #[error("[audit] {key} = {value} is not between {min} and {max}")]
-    Range {
-        /// Which key.
-        key: &'static str,
-        /// What it says.
-        value: u64,
-        /// What it may say at least.
-        min: u64,
-        /// What it may say at most.
-        max: u64,
-    },
     /// The log or a key would lie below the folder of state, which is nowhere.
     #[error("[audit] has no `{key}`, and there is no state_dir that it could lie in")]
     NoFolder {
@@ -127,7 +115,7 @@ impl AuditConfigError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::NoFolder { key } => Some(format!("aral.toml, [audit]: {key} = \"…\", or a state_dir")),
-            Self::Range { .. } | Self::Index(_) => None,
+            Self::Index(_) => None,
         }
     }
 }
@@ -191,61 +179,47 @@ pub(super) fn resolve(
         return Ok(AuditConfig::default());
     };
     let default = LogOptions::new(PathBuf::new());
-    let number = |key, value: Option<u64>, default: u64, (min, max)| {
-        let value = value.unwrap_or(default);
-        let good = (min..=max).contains(&value).then_some(value);
-        good.ok_or(AuditConfigError::Range { key, value, min, max })
-    };
-    let hours = number(
-        "segment_hours_max",
-        raw.segment_hours_max,
-        default.segment_age_max.as_secs() / 3600,
-        (1, 8760),
-    )?;
+    let hours = raw
+        .segment_hours_max
+        .unwrap_or(default.segment_age_max.as_secs() / 3600);
     let days = raw
         .retain_days_max
-        .map(|days| number("retain_days_max", Some(days), 0, (1, 36_500)));
-    let segment_bytes_max = number(
-        "segment_bytes_max",
-        raw.segment_bytes_max,
-        default.segment_bytes_max,
+        .map(|days| between("[audit] retain_days_max", days, (1, 36_500)))
+        .transpose()?;
+    let segment_bytes_max = between(
+        "[audit] segment_bytes_max",
+        raw.segment_bytes_max.unwrap_or(default.segment_bytes_max),
         (KIB, TIB),
     )?;
-    let queue = number(
-        "queue_records_max",
-        raw.queue_records_max,
-        default.queue_records_max as u64,
-        (1, 1 << 20),
-    )?;
-    let repeats = number(
-        "repeats_max",
-        raw.repeats_max.map(u64::from),
-        default.repeats_max.into(),
-        (1, 1_000_000),
-    )?;
-    let window_ms = number(
-        "repeat_window_ms",
-        raw.repeat_window_ms,
-        u64::try_from(default.repeat_window.as_millis()).unwrap_or(u64::MAX),
-        (1, 86_400_000),
-    )?;
+    let window_ms = raw
+        .repeat_window_ms
+        .unwrap_or(u64::try_from(default.repeat_window.as_millis()).unwrap_or(u64::MAX));
     let log = LogOptions {
         durability: raw.durability.unwrap_or(default.durability),
         segment_bytes_max,
-        segment_age_max: Duration::from_hours(hours),
-        retain_bytes_max: number(
-            "retain_bytes_max",
-            raw.retain_bytes_max,
-            default.retain_bytes_max,
+        segment_age_max: between("[audit] segment_hours_max", hours, (1, 8760)).map(Duration::from_hours)?,
+        retain_bytes_max: between(
+            "[audit] retain_bytes_max",
+            raw.retain_bytes_max.unwrap_or(default.retain_bytes_max),
             (segment_bytes_max, 1 << 50),
         )?,
-        retain_age_max: days
-            .transpose()?
-            .map(|days| Duration::from_hours(days.saturating_mul(24))),
-        queue_records_max: usize::try_from(queue).unwrap_or(usize::MAX),
-        reserve_bytes: number("reserve_bytes", raw.reserve_bytes, default.reserve_bytes, (0, TIB))?,
-        repeats_max: u32::try_from(repeats).unwrap_or(u32::MAX),
-        repeat_window: Duration::from_millis(window_ms),
+        retain_age_max: days.map(|days| Duration::from_hours(days.saturating_mul(24))),
+        queue_records_max: between(
+            "[audit] queue_records_max",
+            raw.queue_records_max.unwrap_or(default.queue_records_max),
+            (1, 1 << 20),
+        )?,
+        reserve_bytes: between(
+            "[audit] reserve_bytes",
+            raw.reserve_bytes.unwrap_or(default.reserve_bytes),
+            (0, TIB),
+        )?,
+        repeats_max: between(
+            "[audit] repeats_max",
+            raw.repeats_max.unwrap_or(default.repeats_max),
+            (1, 1_000_000),
+        )?,
+        repeat_window: between("[audit] repeat_window_ms", window_ms, (1, 86_400_000)).map(Duration::from_millis)?,
         ..default
     };
     let config = AuditConfig {
@@ -281,7 +255,7 @@ fn elasticsearch(
         raw.address,
         raw.ca_file,
         raw.authorization_file,
-        ("elasticsearch.timeout_ms", raw.timeout_ms),
+        timeout_ms("[audit.elasticsearch] timeout_ms", raw.timeout_ms)?,
         beside,
     )?;
     Ok(ElasticsearchConfig { server, index })
@@ -293,7 +267,7 @@ fn otlp(raw: RawOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<OtlpConfig
             raw.address,
             raw.ca_file,
             raw.authorization_file,
-            ("otlp.timeout_ms", raw.timeout_ms),
+            timeout_ms("[audit.otlp] timeout_ms", raw.timeout_ms)?,
             beside,
         )?,
         service: raw.service.unwrap_or_else(|| SERVICE_DEFAULT.to_owned()),
@@ -304,18 +278,18 @@ pub(super) fn server(
     address: String,
     ca_file: Option<PathBuf>,
     authorization_file: Option<PathBuf>,
-    (key, timeout_ms): (&'static str, Option<u64>),
+    timeout_ms: u64,
     beside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<ServerConfig, ConfigError> {
-    let (value, min, max) = (timeout_ms.unwrap_or(SINK_TIMEOUT_MS_DEFAULT), 1, 600_000);
-    if !(min..=max).contains(&value) {
-        return Err(AuditConfigError::Range { key, value, min, max }.into());
-    }
-    let ca_pem = ca_file.map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX));
     Ok(ServerConfig {
         address,
-        ca_pem: ca_pem.transpose()?,
+        ca_pem: authorities(ca_file, beside)?,
         authorization_file: authorization_file.map(beside),
-        timeout_ms: value,
+        timeout_ms,
     })
+}
+
+/// How long one delivery may take.
+pub(super) fn timeout_ms(key: &'static str, value: Option<u64>) -> Result<u64, OutOfRange> {
+    between(key, value.unwrap_or(SINK_TIMEOUT_MS_DEFAULT), (1, 600_000))
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::audit::AuditConfigError;
 use super::outbound::OutboundConfigError;
+use super::range::OutOfRange;
 use super::serve::{RatesConfigError, ServeConfigError};
 use super::storage::StorageError;
 use super::telemetry::TelemetryConfigError;
@@ -62,15 +63,8 @@ pub enum ConfigError {
         not_after: Timestamp,
     },
     /// A number that makes no sense.
-    #[error("{key} = {value} is not between 1 and {max}")]
-    Range {
-        /// Which key.
-        key: &'static str,
-        /// What it says.
-        value: String,
-        /// What it may say at most.
-        max: String,
-    },
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     /// A limit of the process with which nothing works.
     #[error("[process] {key} = {value} is less than {least}")]
     TooLittle {
@@ -158,7 +152,7 @@ impl From<ConfigError> for Failure {
             ConfigError::Never { not_before, .. } => {
                 failure.with_hint(format!("write a not_after later than {not_before}"))
             }
-            ConfigError::Folder(_) | ConfigError::Range { .. } => failure,
+            ConfigError::Folder(_) | ConfigError::Range(_) => failure,
             ConfigError::Telemetry(error) => failure.with_hint(error.hint()),
         }
     }

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use aral_runtime::files;
 use aral_runtime::outbound::{Outbound, OutboundError, OutboundOptions};
 use serde::Deserialize;
 
-use super::{CA_BYTES_MAX, ConfigError};
+use super::{ConfigError, authorities};
 
 /// `[outbound]`
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -35,14 +34,10 @@ impl OutboundConfigError {
 }
 
 pub(super) fn resolve(raw: RawOutbound, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Outbound, ConfigError> {
-    let ca_pem = raw
-        .ca_file
-        .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX))
-        .transpose()?;
     let options = OutboundOptions {
         proxy: raw.proxy,
         no_proxy: raw.no_proxy,
-        ca_pem,
+        ca_pem: authorities(raw.ca_file, beside)?,
     };
     Ok(Outbound::new(&options).map_err(OutboundConfigError)?)
 }

@@ -150,18 +150,6 @@ pub enum StorageError {
         /// How many of them there are.
         found: usize,
     },
-    /// A number that makes no sense.
-    #[error("{key} = {value} is not between {min} and {max}")]
-    Range {
-        /// Which key.
-        key: &'static str,
-        /// What it says.
-        value: u64,
-        /// What it may say at least.
-        min: u64,
-        /// What it may say at most.
-        max: u64,
-    },
     /// A text that names nothing.
     #[error("{key} = \"{}\" is not {wanted}", .value.escape_debug())]
     Name {
@@ -203,7 +191,7 @@ impl StorageError {
             Self::NoVault { .. } => Some(VAULT_LINES.to_owned()),
             Self::NoMemory { .. } => Some("aral.toml, [memory.master_key]: file = \"master.key\"".to_owned()),
             Self::NoFolder => Some("aral.toml, [memory]: dir = \"memory\"".to_owned()),
-            Self::OneOf { .. } | Self::Range { .. } | Self::Name { .. } => None,
+            Self::OneOf { .. } | Self::Name { .. } => None,
         }
     }
 }

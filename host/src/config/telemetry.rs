@@ -6,10 +6,8 @@ use aral_contract::Sampling;
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::audit::{OtlpConfig, SERVICE_DEFAULT, SINK_TIMEOUT_MS_DEFAULT, server};
-
-/// Most milliseconds that one delivery may take.
-const TIMEOUT_MS_MAX: u64 = 600_000;
+use super::audit::{OtlpConfig, SERVICE_DEFAULT, server, timeout_ms};
+use super::range::OutOfRange;
 
 /// Where traces and metrics go. The default is nowhere.
 ///
@@ -43,8 +41,8 @@ pub enum TelemetryConfigError {
     #[error("[telemetry.otlp] sample_ratio = {0} is not between 0 and 1")]
     Ratio(String),
     /// A time that makes no sense.
-    #[error("[telemetry.otlp] timeout_ms = {0} is not between 1 and {TIMEOUT_MS_MAX}")]
-    Timeout(u64),
+    #[error(transparent)]
+    Timeout(OutOfRange),
 }
 
 impl TelemetryConfigError {
@@ -86,15 +84,12 @@ fn otlp(raw: RawTelemetryOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<T
         None => Sampling::ALL,
         Some(ratio) => Sampling::ratio(ratio).ok_or_else(|| TelemetryConfigError::Ratio(ratio.to_string()))?,
     };
-    let timeout_ms = raw.timeout_ms.unwrap_or(SINK_TIMEOUT_MS_DEFAULT);
-    if !(1..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
-        return Err(TelemetryConfigError::Timeout(timeout_ms).into());
-    }
+    let timeout_ms = timeout_ms("[telemetry.otlp] timeout_ms", raw.timeout_ms);
     let server = server(
         raw.address,
         raw.ca_file,
         raw.authorization_file,
-        ("timeout_ms", Some(timeout_ms)),
+        timeout_ms.map_err(TelemetryConfigError::Timeout)?,
         beside,
     )?;
     Ok(TelemetryOtlpConfig {

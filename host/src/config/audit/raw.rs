@@ -17,7 +17,7 @@ pub(in crate::config) struct RawAudit {
     pub(super) segment_hours_max: Option<u64>,
     pub(super) retain_bytes_max: Option<u64>,
     pub(super) retain_days_max: Option<u64>,
-    pub(super) queue_records_max: Option<u64>,
+    pub(super) queue_records_max: Option<usize>,
     pub(super) reserve_bytes: Option<u64>,
     pub(super) repeats_max: Option<u32>,
     pub(super) repeat_window_ms: Option<u64>,

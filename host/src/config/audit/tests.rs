@@ -5,6 +5,7 @@ use std::path::Path;
 use aral_audit::Durability;
 use aral_contract::document::TrustStore;
 use aral_contract::{Code, Failure};
+use aral_runtime::files;
 
 use super::*;
 use crate::config::Config;
@@ -147,7 +148,7 @@ fn what_cannot_be_is_refused_with_the_key() {
         ),
         (
             "[audit.otlp]\naddress = \"https://e\"\ntimeout_ms = 0",
-            "otlp.timeout_ms = 0",
+            "[audit.otlp] timeout_ms = 0",
         ),
     ] {
         let failure = refused(text);

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 
 use aral_contract::document::KeyError;
 use aral_contract::id::CallerName;
-use aral_protocol::{KeySetError, OutOfRange};
+use aral_protocol::KeySetError;
 use aral_runtime::outbound::OutboundError;
+
+use crate::config::OutOfRange;
 
 /// Why `[serve]` is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeConfigError {
     /// A bound that makes no sense.
     #[error(transparent)]
-    Bounds(OutOfRange),
+    Bounds(aral_protocol::OutOfRange),
     /// An address that only one of them could have.
     #[error("`{0}` is listened on twice")]
     AddressTwice(SocketAddr),
@@ -88,18 +90,13 @@ pub enum ServeConfigError {
         error: KeySetError,
     },
     /// A number that makes no sense.
-    #[error("[[serve.issuer]] `{}`: {key} = {value} is not between {min} and {max}", .issuer.escape_debug())]
+    #[error("[[serve.issuer]] `{}`", .issuer.escape_debug())]
     IssuerRange {
         /// Which.
         issuer: String,
-        /// Which key.
-        key: &'static str,
-        /// What it says.
-        value: u64,
-        /// What it may say at least.
-        min: u64,
-        /// What it may say at most.
-        max: u64,
+        /// What is wrong.
+        #[source]
+        error: OutOfRange,
     },
     /// Text that no token has as a scope.
     #[error("[[serve.issuer]] `{}`: `{}` is no scope", .issuer.escape_debug(), .scope.escape_debug())]

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::ServeConfigError;
 use crate::config::ConfigError;
+use crate::config::range::between;
 
 /// What tokens say of their type, by default (RFC 9068 section 2.1).
 pub const TOKEN_TYPE_DEFAULT: &str = "at+jwt";
@@ -128,19 +129,14 @@ pub(super) fn resolve(
 }
 
 fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<IssuerConfig, ConfigError> {
-    let seconds = |key, value: Option<u64>, default: u64, (min, max): (u64, u64)| {
-        let value = value.unwrap_or(default);
-        if (min..=max).contains(&value) {
-            return Ok(Duration::from_secs(value));
-        }
-        let issuer = raw.issuer.clone();
-        Err(ServeConfigError::IssuerRange {
-            issuer,
-            key,
-            value,
-            min,
-            max,
-        })
+    let seconds = |key, value: Option<u64>, default: u64, range: (u64, u64)| {
+        let value = between(key, value.unwrap_or(default), range);
+        value
+            .map(Duration::from_secs)
+            .map_err(|error| ServeConfigError::IssuerRange {
+                issuer: raw.issuer.clone(),
+                error,
+            })
     };
     let leeway = seconds("leeway_s", raw.leeway_s, LEEWAY_S_DEFAULT, (0, 300))?;
     let lifetime_max = seconds("lifetime_s_max", raw.lifetime_s_max, LIFETIME_S_MAX_DEFAULT, (1, DAY_S))?;

@@ -11,11 +11,11 @@ use aral_protocol::Rates;
 use aral_protocol::limit::{
     KEYS_MAX_DEFAULT, Limit, Prefix, Rate, RateError, RateRequest, RedisUrl, TIMEOUT_MS_DEFAULT, WhenDown,
 };
-use aral_runtime::files;
 use serde::Deserialize;
 
+use crate::config::range::between;
 use crate::config::storage::{Credential, variable};
-use crate::config::{CA_BYTES_MAX, ConfigError};
+use crate::config::{ConfigError, authorities};
 
 /// Fewest and most keys whose use is remembered. One takes about a hundred bytes.
 const KEYS: (u64, u64) = (1, 10_000_000);
@@ -50,18 +50,6 @@ pub enum RatesConfigError {
         /// What is wrong.
         error: RateError,
     },
-    /// A number that makes no sense.
-    #[error("{key} = {value} is not between {min} and {max}")]
-    Range {
-        /// Which key.
-        key: &'static str,
-        /// What it says.
-        value: u64,
-        /// What it may say at least.
-        min: u64,
-        /// What it may say at most.
-        max: u64,
-    },
     /// Two passwords.
     #[error("[serve.rates.redis] has password_file and password_environment, and must have at most one")]
     Passwords,
@@ -77,7 +65,7 @@ impl RatesConfigError {
             } => key
                 .split_once(' ')
                 .map(|(table, key)| format!("aral.toml, {table}: {key} = {{ per_second = 10, burst = 20 }}")),
-            Self::Rate { .. } | Self::Range { .. } | Self::Passwords => None,
+            Self::Rate { .. } | Self::Passwords => None,
         }
     }
 }
@@ -164,11 +152,10 @@ fn redis(raw: RawRedis, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<RedisCon
         (None, None) => None,
         (Some(_), Some(_)) => return Err(RatesConfigError::Passwords.into()),
     };
-    let ca_pem = raw.ca_file.map(|file| files::read_trusted(&beside(file), CA_BYTES_MAX));
     Ok(RedisConfig {
         url: raw.url,
         password,
-        ca_pem: ca_pem.transpose()?,
+        ca_pem: authorities(raw.ca_file, beside)?,
         prefix: raw.prefix,
         timeout_ms: between(
             "[serve.rates.redis] timeout_ms",
@@ -177,11 +164,4 @@ fn redis(raw: RawRedis, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<RedisCon
         )?,
         when_down: raw.when_down,
     })
-}
-
-fn between(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u64, RatesConfigError> {
-    if (min..=max).contains(&value) {
-        return Ok(value);
-    }
-    Err(RatesConfigError::Range { key, value, min, max })
 }

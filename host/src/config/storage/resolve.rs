@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use aral_contract::SecretReference;
-use aral_runtime::files;
 
 use super::raw::{RawAppRole, RawEpoch, RawMasterKey, RawMemory, RawSecrets, RawVault};
 use super::{
@@ -13,7 +12,8 @@ use super::{
     MemoryConfig, SECRET_ENTRIES_MAX_DEFAULT, SECRET_TTL_MS_DEFAULT, STORE_CACHE_BYTES_MAX_DEFAULT, SWEEP_MS_DEFAULT,
     SecretsConfig, StorageError, VAULT_TIMEOUT_MS_DEFAULT, VaultConfig, VaultLogin,
 };
-use crate::config::{CA_BYTES_MAX, ConfigError};
+use crate::config::range::between;
+use crate::config::{ConfigError, authorities};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -46,7 +46,7 @@ fn memory(
     raw: RawMemory,
     state_dir: Option<&Path>,
     beside: &impl Fn(PathBuf) -> PathBuf,
-) -> Result<MemoryConfig, StorageError> {
+) -> Result<MemoryConfig, ConfigError> {
     let below = || state_dir.map(|state| state.join("memory"));
     let dir = raw.dir.map(beside).or_else(below).ok_or(StorageError::NoFolder)?;
     Ok(MemoryConfig {
@@ -83,7 +83,7 @@ fn master_key(raw: RawMasterKey, beside: &impl Fn(PathBuf) -> PathBuf) -> Result
     }
 }
 
-fn epoch(raw: RawEpoch) -> Result<EpochConfig, StorageError> {
+fn epoch(raw: RawEpoch) -> Result<EpochConfig, ConfigError> {
     Ok(EpochConfig {
         mount: segment("[memory.epoch] transit.mount", raw.transit.mount)?,
         prefix: segment("[memory.epoch] transit.prefix", raw.transit.prefix)?,
@@ -133,14 +133,11 @@ fn vault(raw: RawVault, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<VaultCon
             .into());
         }
     };
-    let ca_pem = raw
-        .ca_file
-        .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX));
     let timeout_ms = raw.timeout_ms.unwrap_or(VAULT_TIMEOUT_MS_DEFAULT);
     Ok(VaultConfig {
         address: raw.address,
         namespace: raw.namespace,
-        ca_pem: ca_pem.transpose()?,
+        ca_pem: authorities(raw.ca_file, beside)?,
         timeout_ms: between("[secrets.vault] timeout_ms", timeout_ms, (1, 600_000))?,
         login,
     })
@@ -251,13 +248,6 @@ pub(in crate::config) fn variables(memory: Option<&MemoryConfig>, secrets: Optio
 
 fn count(found: [bool; 3]) -> usize {
     found.into_iter().filter(|found| *found).count()
-}
-
-fn between(key: &'static str, value: u64, (min, max): (u64, u64)) -> Result<u64, StorageError> {
-    if (min..=max).contains(&value) {
-        return Ok(value);
-    }
-    Err(StorageError::Range { key, value, min, max })
 }
 
 /// The same rule as that of `env://VARIABLE`.
