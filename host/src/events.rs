@@ -217,6 +217,8 @@ fn guarded(sink: &dyn AuditSink, event: Event) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek as _;
+
     use aral_contract::EventKind;
     use futures::StreamExt as _;
 
@@ -246,21 +248,9 @@ mod tests {
 
     #[test]
     fn arguments_of_a_refused_program_stand_in_no_log() {
-        #[derive(Clone, Default)]
-        struct Kept(Arc<std::sync::Mutex<Vec<u8>>>);
-        impl std::io::Write for Kept {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0.lock().unwrap().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let kept = Kept::default();
-        let writer = kept.clone();
+        let mut kept = tempfile::tempfile().unwrap();
         let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
+            .with_writer(kept.try_clone().unwrap())
             .with_ansi(false)
             .finish();
         tracing::subscriber::with_default(subscriber, || {
@@ -276,7 +266,8 @@ mod tests {
                 ..event(1)
             });
         });
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        kept.rewind().unwrap();
+        let text = std::io::read_to_string(kept).unwrap();
         assert!(text.contains("curl") && !text.contains("marker"), "{text}");
     }
 

@@ -8,6 +8,7 @@ use aral_contract::document::PrivateKey;
 use aral_contract::document::signed::{Header, Kind, sign};
 use aral_contract::event::{RoomFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Digest, Event, EventKind};
+use aral_orchestration::{Policy, RawPolicy};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -42,6 +43,12 @@ pub(crate) fn signed_by(key: &PrivateKey, kind: Kind, serial: u64, body: &Value)
         expires_at: "2120-01-01T00:00:00Z".parse().unwrap(),
     };
     sign(kind, &header, body, key).unwrap().to_string().into_bytes()
+}
+
+/// The policy of a text that would stand below `[policy]`.
+pub(crate) fn policy(text: &str) -> Policy {
+    let raw: RawPolicy = toml::from_str(text).unwrap();
+    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
 }
 
 /// Keeps what was recorded.

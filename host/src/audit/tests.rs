@@ -12,18 +12,13 @@ use aral_audit::{Durability, Filter, Record, query, verify};
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PublicKey, TrustStore};
 use aral_contract::event::LifecycleChange;
-use aral_orchestration::{Outcome, Policy, RawPolicy, Request, Session};
+use aral_orchestration::{Outcome, Request, Session};
 use aral_runtime::SystemClock;
 use serde_json::json;
 
 use super::*;
 use crate::Host;
-use crate::testing::{echo, echo_entry, key, signed};
-
-fn policy(text: &str) -> Policy {
-    let raw: RawPolicy = toml::from_str(text).unwrap();
-    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
-}
+use crate::testing::{echo, echo_entry, key, policy, signed};
 
 fn config(change: impl FnOnce(&mut AuditConfig)) -> Config {
     let mut config = Config::closed().unwrap();

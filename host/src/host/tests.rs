@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use aral_capability::Ungranted;
 use aral_contract::document::signed::Kind;
 use aral_contract::{Blame, Code, Digest, Permissions};
-use aral_orchestration::{Policy, RawPolicy};
 use aral_runtime::CompilerKind;
 use futures::StreamExt as _;
 use serde_json::json;
 
 use super::*;
 use crate::Config;
-use crate::testing::{echo, echo_entry, key, signed};
+use crate::testing::{echo, echo_entry, key, policy, signed};
 
 fn manifest(serial: u64) -> Vec<u8> {
     signed(Kind::Manifest, serial, &json!({"capabilities": [echo_entry("echo")]}))
@@ -25,11 +24,6 @@ fn persona() -> Vec<u8> {
         1,
         &json!({"id": "p", "name": "P", "constraints": constraints}),
     )
-}
-
-fn policy(text: &str) -> Policy {
-    let raw: RawPolicy = toml::from_str(text).unwrap();
-    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
 }
 
 fn builder() -> HostBuilder {

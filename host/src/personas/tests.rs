@@ -9,7 +9,6 @@ use aral_contract::document::Validity;
 use aral_contract::document::signed::Kind;
 use aral_contract::{AuditSink, Clock, Event};
 use aral_orchestration::dispatch::{Keeper, Outcome, Request};
-use aral_orchestration::{Policy, RawPolicy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -17,7 +16,7 @@ use super::*;
 use crate::Config;
 use crate::HostBuilder;
 use crate::serials::SerialFile;
-use crate::testing::{Fast, Kept, echo, echo_entry, key};
+use crate::testing::{Fast, Kept, echo, echo_entry, key, policy};
 
 const OPEN: &str = "capabilities = [\"*\"]";
 
@@ -42,11 +41,6 @@ fn body(change: &Value) -> Value {
 
 fn persona_of(serial: u64, change: &Value) -> Vec<u8> {
     sign(Kind::Persona, serial, &body(change), 1)
-}
-
-fn policy(text: &str) -> Policy {
-    let raw: RawPolicy = toml::from_str(text).unwrap();
-    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
 }
 
 /// A clock that stands where it is put, and passes with the machine's for what waits. When it is put forward, so much has

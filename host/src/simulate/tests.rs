@@ -6,20 +6,15 @@ use aral_audit::{AuditLog, Blinder, LogOptions};
 use aral_capability::manifest;
 use aral_contract::document::PrivateKey;
 use aral_contract::{AuditSink as _, Clock as _, Event, EventKind, Evidence, Usage};
-use aral_orchestration::RawPolicy;
 use aral_persona::persona;
 use aral_runtime::SystemClock;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::testing::policy;
 
 const OPEN: &str = "permissions = [\"memory:read\"]\ncapabilities = [\"notes\"]\n[memory]\nnamespaces = [\"n\"]";
-
-fn policy(text: &str) -> Policy {
-    let raw: RawPolicy = toml::from_str(text).unwrap();
-    Policy::resolve(raw, &"/".parse().unwrap()).unwrap()
-}
 
 fn documents() -> Documents {
     documents_of(&json!({"memory:read": {"namespaces": ["n"]}}))

@@ -127,36 +127,21 @@ impl Visit for Said {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::io::{self, Seek as _};
 
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn lines(act: impl FnOnce()) -> Vec<Value> {
-        let kept = Kept::default();
-        let writer = kept.clone();
+        let mut kept = tempfile::tempfile().unwrap();
         let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
+            .with_writer(kept.try_clone().unwrap())
             .fmt_fields(Fields)
             .event_format(Lines::default());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
-        let bytes = kept.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
+        kept.rewind().unwrap();
+        let text = io::read_to_string(kept).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Sinks beside servers that follow a script: down, busy, picky, and talking nonsense.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::{Read as _, Seek as _};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -957,25 +958,16 @@ async fn what_no_collector_says_is_no_delivery() {
 
 #[tokio::test]
 async fn a_stream_gets_the_lines_of_the_log() {
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let kept = Kept::default();
+    let mut kept = tempfile::tempfile().unwrap();
     let (log, batch) = batch(2);
-    let stream = Stream::new(Box::new(kept.clone()));
+    let stream = Stream::new(Box::new(kept.try_clone().unwrap()));
     assert_eq!(
         stream.deliver(log, &batch).await,
         Delivery::Done { refused: Vec::new() }
     );
-    let text = kept.0.lock().unwrap().clone();
+    kept.rewind().unwrap();
+    let mut text = Vec::new();
+    kept.read_to_end(&mut text).unwrap();
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[1].strip_suffix(b"\n").unwrap(), batch[1].entry.line);
