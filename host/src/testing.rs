@@ -7,6 +7,7 @@ use std::time::Duration;
 use aral_contract::document::PrivateKey;
 use aral_contract::document::signed::{Header, Kind, sign};
 use aral_contract::event::{RoomFuture, SinkUnavailable};
+use aral_contract::testing::ManualClock;
 use aral_contract::{AuditSink, Clock, Digest, Event, EventKind};
 use aral_orchestration::{Policy, RawPolicy};
 use serde_json::{Value, json};
@@ -83,37 +84,17 @@ impl AuditSink for Kept {
     }
 }
 
-/// A second passes whenever somebody asks.
+/// Stands for documents, and hurries for whoever waits: a second passes whenever somebody asks how many have.
 #[derive(Debug, Default)]
 pub(crate) struct Fast(AtomicU64);
 
 impl Clock for Fast {
     fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
+        ManualClock::new().now()
     }
 
     fn elapsed(&self) -> Duration {
         Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// Goes on when it is told to.
-#[derive(Debug, Default)]
-pub(crate) struct Hands(Mutex<Duration>);
-
-impl Hands {
-    pub(crate) fn advance(&self, by: Duration) {
-        *self.0.lock().unwrap() += by;
-    }
-}
-
-impl Clock for Hands {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH + self.elapsed()
-    }
-
-    fn elapsed(&self) -> Duration {
-        *self.0.lock().unwrap()
     }
 }
 

@@ -2,12 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the files of the host")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aral_contract::Clock;
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, PublicKey};
+use aral_contract::testing::ManualClock;
 use aral_memory::MasterKey;
 use aral_protocol::AdminOptions;
 use aral_protocol::admin::client::{self, AdminClient, Method};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::testing::{Kept, echo, echo_entry, key, signed, signed_by};
+use crate::testing::{Fast, Kept, echo, echo_entry, key, signed, signed_by};
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -723,7 +723,7 @@ struct Last(Mutex<Option<Host>>);
 
 impl Clock for Last {
     fn now(&self) -> jiff::Timestamp {
-        Still.now()
+        ManualClock::new().now()
     }
 
     fn elapsed(&self) -> Duration {
@@ -971,26 +971,12 @@ async fn a_file_that_is_changed_while_its_reading_waits_is_read_as_it_is_then() 
     assert!(host.dispatcher().trust().is_revoked(bad));
 }
 
-/// A clock that stands where it is put, in seconds.
-#[derive(Debug, Default)]
-struct Put(AtomicU64);
-
-impl Clock for Put {
-    fn now(&self) -> jiff::Timestamp {
-        Still.now()
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
-    }
-}
-
 #[tokio::test]
 async fn what_a_signal_asks_for_has_its_turn_however_long_others_take() {
     let lab = Lab::new();
     lab.persona("p.json", "p");
     let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
-    let clock = Arc::new(Put::default());
+    let clock = Arc::new(ManualClock::new());
     let builder = Host::builder().config(config.clone());
     let host = builder.clock(Arc::clone(&clock) as _).build().unwrap();
     let server = host.server(config.serve.as_ref().unwrap(), Personas::Signed);
@@ -1004,29 +990,15 @@ async fn what_a_signal_asks_for_has_its_turn_however_long_others_take() {
         let refused = tokio::task::spawn_blocking(move || operator.reload_file(&path));
         // Time to begin to wait, and to have waited too long.
         std::thread::sleep(Duration::from_millis(200));
-        clock.0.store(CHANGE_WAIT.as_secs(), Ordering::SeqCst);
+        clock.advance(CHANGE_WAIT);
         while !refused.is_finished() {
-            clock.0.fetch_add(CHANGE_WAIT.as_secs(), Ordering::SeqCst);
+            clock.advance(CHANGE_WAIT);
             std::thread::sleep(Duration::from_millis(20));
         }
         (asked, refused)
     };
     assert_eq!(refused.await.unwrap().unwrap_err().code, Code::Unavailable);
     asked.await.unwrap().unwrap();
-}
-
-/// A clock that stands still.
-#[derive(Debug)]
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> jiff::Timestamp {
-        "2026-06-01T00:00:00Z".parse().unwrap()
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 /// An operator of this server.
@@ -1049,20 +1021,6 @@ async fn operator(lab: &Lab, host: &Host, server: &aral_protocol::Server) -> Adm
     AdminClient::connect(&socket).await.unwrap().unwrap()
 }
 
-/// A clock that stands for documents, and hurries for whoever waits.
-#[derive(Debug, Default)]
-struct Hurried(crate::testing::Fast);
-
-impl Clock for Hurried {
-    fn now(&self) -> jiff::Timestamp {
-        Still.now()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
 #[test]
 fn who_would_change_the_rules_is_refused_once_others_have_taken_long() {
     let lab = Lab::new();
@@ -1072,7 +1030,7 @@ fn who_would_change_the_rules_is_refused_once_others_have_taken_long() {
         ..lab.config(&["a.json"], &[], "")
     };
     let builder = Host::builder().config(config.clone());
-    let host = builder.clock(Arc::new(Hurried::default())).build().unwrap();
+    let host = builder.clock(Arc::new(Fast::default())).build().unwrap();
     let others = host.changing();
     let (id, version) = ("a".parse().unwrap(), "1.0.0".parse().unwrap());
     for outcome in [
@@ -1117,7 +1075,9 @@ async fn an_operator_looks_at_the_disk_together_with_everybody() {
     let lab = Lab::new();
     lab.persona("p.json", "p");
     let config = lab.config(&[], &["p.json"], "[[serve.listener]]\naddress = \"127.0.0.1:0\"");
-    let builder = Host::builder().config(config.clone()).clock(Arc::new(Still));
+    let builder = Host::builder()
+        .config(config.clone())
+        .clock(Arc::new(ManualClock::new()));
     let host = builder.sink(Arc::clone(&lab.kept) as _).build().unwrap();
     let server = host
         .server(config.serve.as_ref().unwrap(), Personas::Signed)

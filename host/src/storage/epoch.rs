@@ -94,25 +94,14 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use aral_contract::testing::ManualClock;
+
     use super::*;
-
-    #[derive(Debug)]
-    struct Calendar(Mutex<Timestamp>);
-
-    impl Clock for Calendar {
-        fn now(&self) -> Timestamp {
-            *self.0.lock().unwrap()
-        }
-
-        fn elapsed(&self) -> Duration {
-            Duration::ZERO
-        }
-    }
 
     /// An epoch of three hours that is looked at, and how often it was told that its beginning was lost.
     struct Looked {
         _folder: tempfile::TempDir,
-        calendar: Arc<Calendar>,
+        clock: Arc<ManualClock>,
         age: EpochAge,
         dir: cap_std::fs::Dir,
         told: AtomicUsize,
@@ -121,12 +110,12 @@ mod tests {
     impl Looked {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
+            let clock = Arc::new(ManualClock::new());
             Self {
-                age: EpochAge::new(folder.path(), 3, Arc::clone(&calendar) as _),
+                age: EpochAge::new(folder.path(), 3, Arc::clone(&clock) as _),
                 dir: files::open_root(folder.path()).unwrap(),
                 told: AtomicUsize::new(0),
-                calendar,
+                clock,
                 _folder: folder,
             }
         }
@@ -138,17 +127,17 @@ mod tests {
             self.age.is_over("name", &moved).unwrap()
         }
 
-        fn go_on(&self, hours: i64) {
-            *self.calendar.0.lock().unwrap() += SignedDuration::from_hours(hours);
+        fn go_on(&self, hours: u64) {
+            self.clock.advance(Duration::from_hours(hours));
         }
     }
 
     #[test]
     fn an_epoch_is_as_long_as_was_asked_for_whoever_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let age = |hours| EpochAge::new(folder.path(), hours, Arc::clone(&calendar) as _);
-        let go_on = |hours| *calendar.0.lock().unwrap() += SignedDuration::from_hours(hours);
+        let clock = Arc::new(ManualClock::new());
+        let age = |hours| EpochAge::new(folder.path(), hours, Arc::clone(&clock) as _);
+        let go_on = |hours| clock.advance(Duration::from_hours(hours));
         assert!(!age(3).is_over("first", &|| ()).unwrap());
         go_on(2);
         // As by another process, which begins no epoch of its own.
@@ -170,8 +159,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_beginning_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let calendar = Arc::new(Calendar(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let age = EpochAge::new(folder.path(), 1, Arc::clone(&calendar) as _);
+        let age = EpochAge::new(folder.path(), 1, Arc::new(ManualClock::new()));
         let dir = files::open_root(folder.path()).unwrap();
         for text in [
             "",
@@ -221,7 +209,7 @@ mod tests {
             if hour == 1 {
                 dir.remove_file(FILE).unwrap();
             } else {
-                let now = epoch.calendar.now();
+                let now = epoch.clock.now();
                 files::write_atomic(dir, FILE, format!("name {now}").as_bytes(), 0o600).unwrap();
             }
             assert!(!epoch.look());

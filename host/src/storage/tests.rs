@@ -4,6 +4,7 @@ mod server;
 
 use std::time::Duration;
 
+use aral_contract::testing::ManualClock;
 use aral_contract::{Classification, SecretValue};
 use aral_memory::record::Usage;
 use aral_memory::{Precondition, Quota, Write};
@@ -11,7 +12,7 @@ use aral_runtime::SystemClock;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::testing::{Hands, Kept};
+use crate::testing::Kept;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -100,7 +101,7 @@ fn too_little_free_disk_refuses_writes() {
 #[test]
 fn a_host_removes_what_has_expired_once_it_opens_the_store_and_nobody_else_does() {
     let lab = Lab::new();
-    let clock = Arc::new(Hands::default());
+    let clock = Arc::new(ManualClock::new());
     let storage = lab.storage(Arc::clone(&clock) as _);
     let store = storage.open().unwrap();
     put(&*store.memory(), Some(10)).unwrap();
@@ -120,7 +121,7 @@ fn expired_records_are_removed_as_often_as_the_key_says() {
     let removed_within = |sweep_ms: u64, tries: u32| {
         let mut lab = Lab::new();
         lab.memory().sweep_ms = sweep_ms;
-        let clock = Arc::new(Hands::default());
+        let clock = Arc::new(ManualClock::new());
         let lazy = lab
             .storage(Arc::clone(&clock) as _)
             .lazily(Arc::<Kept>::default())
@@ -202,7 +203,7 @@ async fn a_copy_of_a_secret_is_used_as_long_as_the_key_says() {
             cache_ttl_ms: ttl_ms,
             ..SecretsConfig::default()
         });
-        let clock = Arc::new(Hands::default());
+        let clock = Arc::new(ManualClock::new());
         let storage = lab.storage(Arc::clone(&clock) as _);
         let store = storage.open().unwrap();
         let (mine, other) = (
@@ -229,7 +230,7 @@ async fn as_many_copies_are_kept_as_the_key_says() {
             cache_entries_max: entries_max,
             ..SecretsConfig::default()
         });
-        let storage = lab.storage(Arc::new(Hands::default()));
+        let storage = lab.storage(Arc::new(ManualClock::new()));
         let store = storage.open().unwrap();
         let (mine, other) = (
             storage.secrets(Some(store.secrets())).unwrap().unwrap(),
@@ -263,7 +264,7 @@ async fn each_name_is_looked_for_where_the_configuration_says() {
     let taken = taken.map(|(name, value)| (name.to_owned(), SecretValue::new(value.as_bytes().to_vec())));
     lab.config.taken = Some(Taken::new(taken).unwrap());
     assert!(!format!("{:?}", lab.config).contains("of the shell"));
-    let storage = lab.storage(Arc::new(Hands::default()));
+    let storage = lab.storage(Arc::new(ManualClock::new()));
     let store = storage.open().unwrap();
     let secrets = storage.secrets(Some(store.secrets())).unwrap().unwrap();
     let get = async |name: &str| secrets.get(&name.parse().unwrap()).await;

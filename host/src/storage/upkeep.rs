@@ -132,12 +132,12 @@ mod tests {
     use std::sync::Mutex;
 
     use aral_contract::Classification;
+    use aral_contract::testing::ManualClock;
     use aral_memory::sealed::{Epoch, StoreOptions};
     use aral_memory::{KeyService, KeyServiceError, MasterKey, Precondition, Quota, Write};
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::testing::Hands;
 
     /// Its keys are their names: this is about when they are made and destroyed. It can make none while there is a reason.
     #[derive(Debug, Default)]
@@ -198,7 +198,7 @@ mod tests {
 
     struct Lab {
         folder: tempfile::TempDir,
-        clock: Arc<Hands>,
+        clock: Arc<ManualClock>,
         keys: Arc<Names>,
     }
 

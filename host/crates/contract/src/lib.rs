@@ -19,6 +19,8 @@ pub mod rule;
 pub mod scope;
 pub mod secret;
 pub mod sensitive;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod trace;
 
 pub use allow::{AllowList, CapabilityPattern};

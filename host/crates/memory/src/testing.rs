@@ -25,7 +25,6 @@
 )]
 
 mod batches;
-mod clock;
 mod concurrency;
 mod expiry;
 mod limits;
@@ -39,7 +38,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 
-pub use clock::ManualClock;
+pub use aral_contract::testing::ManualClock;
 pub use subject::Subject;
 
 use std::sync::Arc;

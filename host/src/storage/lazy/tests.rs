@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use aral_contract::testing::ManualClock;
 use aral_memory::record::{Precondition, Write};
 use aral_memory::sealed::{Step, Steps};
 
 use super::*;
 use crate::storage::keeper::Next;
-use crate::testing::Hands;
 
 /// A space that has one answer.
 #[derive(Debug)]
@@ -50,13 +50,13 @@ impl RecordStore for Marked {
 
 struct Lab {
     store: Arc<LazyStore>,
-    clock: Arc<Hands>,
+    clock: Arc<ManualClock>,
     opened: Arc<AtomicUsize>,
 }
 
 /// A store that cannot be opened the first `failures` times.
 fn lab(failures: usize) -> Lab {
-    let (clock, opened) = (Arc::new(Hands::default()), Arc::new(AtomicUsize::new(0)));
+    let (clock, opened) = (Arc::new(ManualClock::new()), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&opened);
     let open = move || {
         if count.fetch_add(1, Ordering::SeqCst) < failures {
@@ -136,7 +136,7 @@ fn what_failed_is_tried_again_but_not_by_every_call() {
 fn a_store_that_takes_no_more_writes_is_not_well() {
     let folder = tempfile::tempdir().unwrap();
     let key = aral_memory::MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap();
-    let clock = Arc::new(Hands::default());
+    let clock = Arc::new(ManualClock::new());
     let options = aral_memory::StoreOptions {
         free_bytes_min: 0,
         steps: Steps::watched(|step| assert!(step != Step::RecordsApplied, "cut off here")),
@@ -225,7 +225,7 @@ fn the_end_does_not_wait_for_an_opening_that_hangs() {
             }],
         })
     };
-    let store = LazyStore::new(Box::new(open), Arc::new(Hands::default()));
+    let store = LazyStore::new(Box::new(open), Arc::new(ManualClock::new()));
     let opening = Arc::clone(&store);
     let opening = std::thread::spawn(move || opening.open_now());
     has_begun.recv().unwrap();
@@ -264,7 +264,7 @@ fn the_end_does_not_wait_for_upkeep_that_hangs() {
             upkeep: work.lock().unwrap().take().into_iter().collect(),
         })
     };
-    let store = LazyStore::new(Box::new(open), Arc::new(Hands::default()));
+    let store = LazyStore::new(Box::new(open), Arc::new(ManualClock::new()));
     store.open_now().unwrap();
     has_begun.recv().unwrap();
     store.end();

@@ -8,40 +8,17 @@ mod salvage;
 mod together;
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aral_contract::id::Namespace;
+use aral_contract::testing::ManualClock;
 use aral_contract::{Classification, Clock};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::record::{Operation, Precondition, Quota, RecordName, Write};
-
-#[derive(Debug)]
-struct TestClock(AtomicI64);
-
-impl TestClock {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(1_800_000_000)))
-    }
-
-    fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::ZERO
-    }
-}
 
 fn key(byte: u8) -> MasterKey {
     MasterKey::from_text(hex(&[byte; 32]).as_bytes()).unwrap()
@@ -50,11 +27,11 @@ fn key(byte: u8) -> MasterKey {
 fn options(folder: &tempfile::TempDir, key_byte: u8) -> StoreOptions {
     StoreOptions {
         free_bytes_min: 0,
-        ..StoreOptions::new(folder.path().join("store"), key(key_byte), TestClock::new())
+        ..StoreOptions::new(folder.path().join("store"), key(key_byte), Arc::new(ManualClock::new()))
     }
 }
 
-fn with_clock(options: StoreOptions, clock: &Arc<TestClock>) -> StoreOptions {
+fn with_clock(options: StoreOptions, clock: &Arc<ManualClock>) -> StoreOptions {
     StoreOptions {
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         ..options
@@ -316,7 +293,7 @@ fn a_namespace_that_somebody_else_makes_room_in_is_not_full() {
 #[test]
 fn a_full_namespace_is_full_also_where_nothing_can_be_swept() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = TestClock::new();
+    let clock = Arc::new(ManualClock::new());
     let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     put(&store, "old", b"x");
     let short = Write {
@@ -330,7 +307,7 @@ fn a_full_namespace_is_full_also_where_nothing_can_be_swept() {
         keys.newest().namespace_place(Space::Memory, &namespace("other"))
     };
     lay(&store, tree::key(tree::prefix::USAGE, &[&other]), Some(vec![7]));
-    clock.advance(10);
+    clock.advance_seconds(10);
     assert!(store.sweep(10).is_err());
     let one = Quota {
         records_max: 1,

@@ -1,19 +1,8 @@
 //! One breaker through all its states, and many of them: by a clock that a test sets.
 
+use aral_contract::testing::ManualClock;
+
 use super::*;
-
-/// A clock that a test sets.
-#[derive(Debug, Default)]
-struct Hand(Mutex<Duration>);
-
-impl Clock for Hand {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
-    }
-    fn elapsed(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
-}
 
 const LIMITS: BreakerLimits = BreakerLimits {
     failures: 3,
@@ -23,14 +12,14 @@ const LIMITS: BreakerLimits = BreakerLimits {
 
 struct Fixture {
     breakers: Breakers,
-    hand: Arc<Hand>,
+    clock: Arc<ManualClock>,
 }
 
 fn fixture() -> Fixture {
-    let hand = Arc::new(Hand::default());
+    let clock = Arc::new(ManualClock::new());
     Fixture {
-        breakers: Breakers::new(Arc::clone(&hand) as Arc<dyn Clock>),
-        hand,
+        breakers: Breakers::new(Arc::clone(&clock) as Arc<dyn Clock>),
+        clock,
     }
 }
 
@@ -51,7 +40,7 @@ fn ms(ms: u64) -> Duration {
 
 impl Fixture {
     fn pass(&self, time: Duration) {
-        *self.hand.0.lock().unwrap() += time;
+        self.clock.advance(time);
     }
 
     fn enter(&self, key: &Key) -> Result<Pass<'_>, Duration> {

@@ -1,5 +1,7 @@
 //! Looking through the whole store: which damaged records are found and taken out, and what is counted anew.
 
+use std::sync::atomic::Ordering;
+
 use super::super::check::Look;
 use super::*;
 

@@ -75,7 +75,7 @@ fn rot(folder: &tempfile::TempDir, slot: slots::SlotIndex) {
 
 #[test]
 fn what_takes_the_place_of_a_damaged_record_leaves_no_key_of_it() {
-    type Way<'a> = &'a dyn Fn(&SealedStore, &TestClock);
+    type Way<'a> = &'a dyn Fn(&SealedStore, &ManualClock);
     let ways: [Way<'_>; 3] = [
         &|store, _| assert_eq!(put(store, "a", b"new"), 1),
         &|store, _| {
@@ -83,14 +83,14 @@ fn what_takes_the_place_of_a_damaged_record_leaves_no_key_of_it() {
             memory.delete(&namespace(NOTES), &name("a"), Precondition::Any).unwrap();
         },
         &|store, clock| {
-            clock.advance(100);
+            clock.advance_seconds(100);
             assert_eq!(store.sweep(10).unwrap().records, 1);
         },
     ];
     for (way, act) in ways.into_iter().enumerate() {
         for is_rotten in [true, false] {
             let folder = tempfile::tempdir().unwrap();
-            let clock = TestClock::new();
+            let clock = Arc::new(ManualClock::new());
             let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
             put_short(&store, "a", 50);
             put(&store, "b", b"kept");
@@ -233,7 +233,7 @@ fn what_lost_its_key_otherwise_is_damaged_and_not_gone() {
 #[test]
 fn an_expired_record_that_is_damaged_stops_no_backup() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = TestClock::new();
+    let clock = Arc::new(ManualClock::new());
     let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     put(&store, "a", b"one");
     put_short(&store, "b", 1);
@@ -241,7 +241,7 @@ fn an_expired_record_that_is_damaged_stops_no_backup() {
     let to = crate::BackupPrivateKey::generate().unwrap().public_key();
     let export = || store.export(&to, &mut Vec::new(), &mut |_| {});
     assert!(export().is_err());
-    clock.advance(10);
+    clock.advance_seconds(10);
     assert_eq!(export().unwrap().records, 1);
     assert_eq!(
         check(&store, false).0.damaged,
@@ -445,12 +445,12 @@ fn a_record_whose_key_is_lost_leaves_no_part_of_its_value() {
 #[test]
 fn an_expired_record_of_an_unknown_format_keeps_no_other_from_being_swept() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = TestClock::new();
+    let clock = Arc::new(ManualClock::new());
     let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     for text in ["a", "b"] {
         put_short(&store, text, 1);
     }
     damage(&store, "a", |entry| entry[0] = 2);
-    clock.advance(10);
+    clock.advance_seconds(10);
     assert_eq!(store.sweep(10).unwrap().records, 1);
 }

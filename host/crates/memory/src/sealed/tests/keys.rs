@@ -1,6 +1,6 @@
 //! Keys: rotations, epochs, the engines that hold them, and what is destroyed when they end.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::{KeyService, KeyServiceError};
@@ -60,7 +60,7 @@ fn the_keys_that_open_a_store_are_told_while_somebody_writes() {
 #[test]
 fn a_rotated_key_opens_and_the_old_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = TestClock::new();
+    let clock = Arc::new(ManualClock::new());
     let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
     for index in 0..600 {
         put(&store, &format!("{index}"), &[7; 100]);
@@ -88,7 +88,7 @@ fn a_rotated_key_opens_and_the_old_one_does_not() {
     ));
     let store = SealedStore::open(with_clock(options(&folder, 2), &clock)).unwrap();
     assert_eq!(value(&store, "short").as_deref(), Some(&b"short"[..]));
-    clock.advance(50);
+    clock.advance_seconds(50);
     assert_eq!(value(&store, "short"), None);
     assert_eq!(store.sweep(10).unwrap().records, 1);
     assert_eq!(store.status().unwrap().slots_used, 600);

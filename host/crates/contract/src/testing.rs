@@ -1,26 +1,26 @@
-//! A clock that a test sets. It goes forward when told to, and at no other time.
+//! What tests of several crates share. Compiled with the feature `testing` alone.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aral_contract::Clock;
 use jiff::Timestamp;
 
-/// Tells the time that it was set to. Starts at the first moment of 2026.
-#[derive(Debug)]
+use crate::Clock;
+
+/// 2026-01-01T00:00:00Z.
+const START: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// A clock that a test sets. It starts at the first moment of 2026. The time of day and the time that has passed go forward
+/// together when they are told to, and at no other time.
+#[derive(Debug, Default)]
 pub struct ManualClock {
     elapsed: Mutex<Duration>,
 }
 
-/// 2026-01-01T00:00:00Z, in seconds.
-const START_SECONDS: i64 = 1_767_225_600;
-
 impl ManualClock {
     /// A clock at its start.
     pub fn new() -> Self {
-        Self {
-            elapsed: Mutex::new(Duration::ZERO),
-        }
+        Self::default()
     }
 
     /// Lets time go by.
@@ -35,16 +35,9 @@ impl ManualClock {
     }
 }
 
-impl Default for ManualClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        let start = Timestamp::from_second(START_SECONDS).expect("a time");
-        start.checked_add(self.elapsed()).expect("a time that a calendar holds")
+        START + self.elapsed()
     }
 
     fn elapsed(&self) -> Duration {
