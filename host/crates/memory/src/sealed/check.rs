@@ -94,20 +94,50 @@ impl SealedStore {
     ) -> Result<Checked, StoreError> {
         // A record that moves between roots while this runs could be missed in both.
         let _alone = self.0.alone()?;
-        let mut checked = Checked::default();
-        let mut changed: HashSet<NamespacePlace> = HashSet::new();
-        let count = |one: &mut u64| *one = one.saturating_add(1);
-        let mut is_ended = false;
-        let mut step = |checked: &Checked| match progress(checked) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                is_ended = true;
-                Err(StoreError::Invalid("the check was ended before it was done".to_owned()))
-            }
+        let mut run = Run {
+            checked: Checked::default(),
+            progress,
+            is_ended: false,
         };
-        self.0.each_nameless(&mut |space, place| {
-            count(&mut checked.nameless);
-            step(&checked)?;
+        self.0.check_nameless(&mut run, delete.nameless, found)?;
+        self.0.check_records(&mut run, delete.damaged, found)?;
+        Ok(run.checked)
+    }
+}
+
+/// A check under way: what it has seen, who is told of that and may end it, and whether that happened.
+struct Run<'a> {
+    checked: Checked,
+    progress: &'a mut dyn FnMut(&Checked) -> ControlFlow<()>,
+    is_ended: bool,
+}
+
+impl Run<'_> {
+    /// Says how far it is. An error: it is to end here.
+    fn step(&mut self) -> Result<(), StoreError> {
+        if (self.progress)(&self.checked).is_continue() {
+            return Ok(());
+        }
+        self.is_ended = true;
+        Err(StoreError::Invalid("the check was ended before it was done".to_owned()))
+    }
+}
+
+fn count(one: &mut u64) {
+    *one = one.saturating_add(1);
+}
+
+impl Inner {
+    /// Tells of each namespace whose name does not open, and takes out all of it where `delete` says so.
+    fn check_nameless(
+        &self,
+        run: &mut Run<'_>,
+        delete: bool,
+        found: &mut dyn FnMut(Damaged),
+    ) -> Result<(), StoreError> {
+        self.each_nameless(&mut |space, place| {
+            count(&mut run.checked.nameless);
+            run.step()?;
             let mut tell = |deleted: bool| {
                 found(Damaged {
                     namespace: None,
@@ -117,12 +147,12 @@ impl SealedStore {
                     deleted,
                 });
             };
-            if !delete.nameless {
+            if !delete {
                 tell(false);
-                return step(&checked);
+                return run.step();
             }
             let mut is_told = false;
-            let all = self.0.discard_all(&place, &mut || step(&checked), &mut || {
+            let all = self.discard_all(&place, &mut || run.step(), &mut || {
                 is_told = true;
                 tell(true);
             });
@@ -130,56 +160,59 @@ impl SealedStore {
                 tell(false);
             }
             all?;
-            count(&mut checked.nameless_deleted);
-            step(&checked)
-        })?;
+            count(&mut run.checked.nameless_deleted);
+            run.step()
+        })
+    }
+
+    /// Opens every record, tells of each that does not open, and takes those out where `delete` says so.
+    fn check_records(&self, run: &mut Run<'_>, delete: bool, found: &mut dyn FnMut(Damaged)) -> Result<(), StoreError> {
+        let mut changed: HashSet<NamespacePlace> = HashSet::new();
         let mut doomed: Vec<(Place, Option<Header>, Damaged)> = Vec::new();
-        let looked = self.0.each_place(&mut |space, namespace, place| {
-            let header = match self.0.look(space, namespace, place)? {
+        let looked = self.each_place(&mut |space, namespace, place| {
+            let header = match self.look(space, namespace, place)? {
                 Look::Gone => return Ok(()),
                 Look::Whole(_) => {
-                    count(&mut checked.records);
-                    return step(&checked);
+                    count(&mut run.checked.records);
+                    return run.step();
                 }
                 Look::Damaged(header) => header,
             };
-            count(&mut checked.records);
-            count(&mut checked.damaged);
-            step(&checked)?;
+            count(&mut run.checked.records);
+            count(&mut run.checked.damaged);
+            run.step()?;
             let one = Damaged {
                 namespace: Some(namespace.clone()),
                 is_secret: space == Space::Secrets,
-                name: self.0.name_at(space, namespace, place),
+                name: self.name_at(space, namespace, place),
                 place: hex(place),
                 deleted: false,
             };
-            if !delete.damaged {
+            if !delete {
                 found(one);
                 return Ok(());
             }
             doomed.push((*place, header, one));
             if doomed.len() == AT_ONCE {
-                self.0.discard_some(&mut doomed, &mut checked, &mut changed, found)?;
-                step(&checked)?;
+                self.discard_some(&mut doomed, &mut run.checked, &mut changed, found)?;
+                run.step()?;
             }
             Ok::<(), StoreError>(())
         });
-        let discarded = if is_ended {
+        let discarded = if run.is_ended {
             // Whoever ends it may be unable to record what more is taken out.
             doomed.drain(..).for_each(|(_, _, one)| found(one));
             Ok(())
         } else {
             // What was found goes, whatever else keeps more from being found.
-            self.0.discard_some(&mut doomed, &mut checked, &mut changed, found)
+            self.discard_some(&mut doomed, &mut run.checked, &mut changed, found)
         };
-        let _at_its_end = progress(&checked);
+        let _at_its_end = (run.progress)(&run.checked);
         // Nothing that a damaged record said of itself counts, and what was never counted may have been taken out.
-        let recounted = self.0.recount(changed);
-        looked.and(discarded).and(recounted).map(|()| checked)
+        let recounted = self.recount(changed);
+        looked.and(discarded).and(recounted)
     }
-}
 
-impl Inner {
     /// Takes damaged records out, together: all slots are looked through for what belongs to them. Notes of which namespaces something
     /// is gone.
     fn discard_some(
@@ -279,32 +312,6 @@ impl Inner {
         let namespace = *namespace;
         let recounted = self.submit(Work::Recount { namespace }).map(drop);
         taken.and(recounted)
-    }
-
-    /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root
-    /// first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes a record to
-    /// the newest root.
-    pub(super) fn each_place<E: From<StoreError>>(
-        &self,
-        show: &mut dyn FnMut(Space, &Namespace, &Place) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let keys = self.keys.load_full();
-        for root in &keys.roots {
-            for space in Space::ALL {
-                let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
-                self.each_namespace(space, &mut |place, namespace| {
-                    let of_root = |namespace: &Namespace| root.namespace_place(space, namespace) == place;
-                    namespaces.extend(namespace.filter(of_root).map(|namespace| (place, namespace)));
-                    Ok(Scan::Next)
-                })?;
-                for (place, namespace) in namespaces {
-                    self.each_some(&place, &mut |some| {
-                        some.iter().try_for_each(|place| show(space, &namespace, place))
-                    })?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Shows the places of the records of a namespace, some at a time: what is shown may be changed meanwhile.

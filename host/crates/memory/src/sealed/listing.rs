@@ -205,6 +205,32 @@ impl Inner {
         Ok(())
     }
 
+    /// Shows every place where a record lies, with whose it is, but those in namespaces whose name does not open. Oldest root
+    /// first, and its namespaces when its turn comes: a rotation may have been cut off before, and a write takes a record to
+    /// the newest root.
+    pub(super) fn each_place<E: From<StoreError>>(
+        &self,
+        show: &mut dyn FnMut(Space, &Namespace, &Place) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keys = self.keys.load_full();
+        for root in &keys.roots {
+            for space in Space::ALL {
+                let mut namespaces: Vec<(NamespacePlace, Namespace)> = Vec::new();
+                self.each_namespace(space, &mut |place, namespace| {
+                    let of_root = |namespace: &Namespace| root.namespace_place(space, namespace) == place;
+                    namespaces.extend(namespace.filter(of_root).map(|namespace| (place, namespace)));
+                    Ok(Scan::Next)
+                })?;
+                for (place, namespace) in namespaces {
+                    self.each_some(&place, &mut |some| {
+                        some.iter().try_for_each(|place| show(space, &namespace, place))
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Where the next namespace that has records lies.
     fn next_namespace(&self, space: Space, after: Option<&[u8]>) -> Result<Option<NamespacePlace>, StoreError> {
         let mut next = None;
