@@ -118,7 +118,7 @@ impl Host {
     /// A document that says what a persona may, from a file.
     pub(crate) fn read_persona(&self, path: &Path) -> Result<Vec<u8>, Failure> {
         self.noting_refused_persona(Some(path), None, || {
-            if is_there(path) {
+            if files::is_there(path) {
                 return read_document(path);
             }
             let absent = Failure::new(
@@ -321,11 +321,6 @@ pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
 /// What is wrong with a persona that the configuration names.
 pub(crate) fn configured(path: &Path, failure: Failure) -> Failure {
     in_table("personas", in_file(path, failure))
-}
-
-fn is_there(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    files::open_parent(path).is_ok_and(|(dir, _)| dir.exists(name))
 }
 
 #[cfg(test)]

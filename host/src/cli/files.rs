@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use aral_contract::document::PublicKey;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
+pub(crate) use aral_runtime::files::is_there;
 use aral_runtime::files::{self, FilesError, Replace};
 use zeroize::Zeroizing;
 
@@ -96,12 +97,6 @@ fn read(path: &Path, bytes_max: u64, too_large: Code) -> Result<Vec<u8>, Failure
         };
         Failure { code, ..failure(error) }
     })
-}
-
-/// Whether there is a file or folder that can be opened.
-pub(crate) fn is_there(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    files::open_parent(path).is_ok_and(|(dir, _)| dir.exists(name))
 }
 
 /// Whether nothing at all is there, wherever links lead.

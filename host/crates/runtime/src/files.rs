@@ -102,6 +102,11 @@ pub fn open_parent(path: &Path) -> Result<(Dir, PathBuf), FilesError> {
     Ok((open_root(parent)?, PathBuf::from(name)))
 }
 
+/// Whether there is a file or folder at `path`. What a link leads to in another folder does not count.
+pub fn is_there(path: &Path) -> bool {
+    open_parent(path).is_ok_and(|(dir, name)| dir.exists(name))
+}
+
 /// Reads the regular file `name` in or below `dir`, if it has at most `bytes_max` bytes.
 pub fn read_capped(dir: &Dir, name: impl AsRef<Path>, bytes_max: u64) -> Result<Vec<u8>, FilesError> {
     let name = name.as_ref();

@@ -218,6 +218,18 @@ fn inside_is_decided_after_links_and_dots() {
 }
 
 #[test]
+fn what_a_link_leads_to_in_another_folder_is_not_there() {
+    let (_folder, path) = folder();
+    let (_elsewhere, other) = folder();
+    put(&path.join("file"), 0o600);
+    put(&other.join("file"), 0o600);
+    std::os::unix::fs::symlink("file", path.join("beside")).unwrap();
+    std::os::unix::fs::symlink(other.join("file"), path.join("away")).unwrap();
+    assert!(is_there(&path) && is_there(&path.join("file")) && is_there(&path.join("beside")));
+    assert!(!is_there(&path.join("away")) && !is_there(&path.join("nothing")));
+}
+
+#[test]
 fn paths_are_the_same_after_links_and_dots() {
     let (_folder, path) = folder();
     put(&path.join("file"), 0o600);
