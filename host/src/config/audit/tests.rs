@@ -148,7 +148,7 @@ fn what_cannot_be_is_refused_with_the_key() {
         ),
         (
             "[audit.otlp]\naddress = \"https://e\"\ntimeout_ms = 0",
-            "[audit.otlp] timeout_ms = 0",
+            "[audit.otlp] timeout_ms = 0 is not between",
         ),
     ] {
         let failure = refused(text);
