@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use aral_contract::Failure;
 use aral_contract::id::CallerName;
@@ -19,7 +18,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
@@ -27,19 +26,13 @@ use crate::accept::Stop;
 use crate::admin;
 use crate::bounds::{self, Bounds};
 use crate::door::Door;
+use crate::linger;
 use crate::pace::{Pace, Paced};
 use crate::problem::Problem;
 use crate::stage::Current;
 use crate::tally;
 use crate::tls::ClientCertificate;
 use crate::unsent::{Unsent, Weight};
-
-/// How long what a client still sends is read after its last answer, and how much of it, in bytes. Stops one that goes on for ever from
-/// holding a connection.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 16 << 20;
-/// So much of it at once.
-const LINGER_BUFFER_BYTES: usize = 8 << 10;
 
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
@@ -275,7 +268,7 @@ where
         };
         match ended {
             Some(Ok(())) if has_body.load(Ordering::Relaxed) => {
-                return Box::pin(linger(connection.into_parts().io.into_inner())).await;
+                return Box::pin(linger::connection(connection.into_parts().io.into_inner())).await;
             }
             Some(ended) => return told(ended),
             None => {}
@@ -293,24 +286,6 @@ where
         // What came with the request before, and is no whole one.
         stream.take_back(&parts.read_buf);
     }
-}
-
-/// Reads for a moment what still comes on a connection whose last answer is sent, and throws it away.
-/// The system resets a connection that is closed while something is unread, and who was refused before its body was read, and sends
-/// it first, would often see that instead of the answer. Connections that wait are not to take its memory: it is called in a box.
-async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
-    let reading = async {
-        // Hyper leaves that out where the request would have liked to go on in another protocol.
-        let _shut_already = stream.shutdown().await;
-        let (mut buffer, mut left) = (vec![0; LINGER_BUFFER_BYTES], LINGER_BYTES_MAX);
-        while left > 0 {
-            match stream.read(&mut buffer).await {
-                Ok(count) if count > 0 => left = left.saturating_sub(count),
-                Ok(_) | Err(_) => return,
-            }
-        }
-    };
-    let _long_enough = tokio::time::timeout(LINGER, reading).await;
 }
 
 /// What a stranger does to a connection is nobody's error.
@@ -379,12 +354,13 @@ impl Drop for Answering {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
     use tokio::sync::watch;
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::linger::{LINGER, LINGER_BUFFER_BYTES, LINGER_BYTES_MAX};
 
     const HEAD: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n";
 

@@ -22,6 +22,7 @@ use crate::accept::Stop;
 use crate::bounds;
 use crate::connection::{Answers, Last, Place, Streaming, told};
 use crate::door::Peer;
+use crate::linger::{self, Rest};
 use crate::pace::Paced;
 use crate::streams::{Piece, Stream, Streams};
 
@@ -78,7 +79,14 @@ async fn answer(
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Answering>, Infallible> {
-    let mut request = request.map(Body::new);
+    let (head, body) = request.into_parts();
+    let (body, rest) = if body.is_end_stream() {
+        (Body::empty(), None)
+    } else {
+        let (body, rest) = linger::shared(body);
+        (body, Some(rest))
+    };
+    let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(peer);
     answers.introduce(request.extensions_mut());
     let mut router = answers.router();
@@ -94,6 +102,14 @@ async fn answer(
     response.headers_mut().remove(header::CONNECTION);
     if response.body().is_end_stream() {
         stream.handed_over();
+    }
+    if let Some(unread) = rest.and_then(Rest::unread)
+        && let Some(lingering) = stream.linger()
+    {
+        tokio::spawn(async move {
+            linger::request(unread).await;
+            drop(lingering);
+        });
     }
     let stream = Arc::new(stream);
     Ok(response.map(|body| Answering { body, stream }))
@@ -158,11 +174,12 @@ mod tests {
 
     use axum::Router;
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
     use tokio::net::{TcpSocket, TcpStream};
     use tokio::sync::watch;
 
     use super::*;
+    use crate::linger::{LINGER, LINGER_BYTES_MAX, LINGER_STREAMS_MAX};
 
     const ANSWER_BYTES: usize = 128 << 10;
     /// Room for all of the answer with the system of the server, and for a part of it with that of the client.
@@ -199,14 +216,27 @@ mod tests {
         }
     }
 
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+
+    const ACK: u8 = 1;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
     /// A frame, of whatever stream (RFC 9113, section 4.1).
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(payload.len()).unwrap();
-        [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+        let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[a, b, c, kind, flags, 0, 0, 0, stream][..], payload].concat()
     }
 
     /// Type, flags and payload of the next frame; none: the connection has ended.
-    async fn next_frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+    async fn next_frame<T: AsyncRead + Unpin>(stream: &mut T) -> Option<(u8, u8, Vec<u8>)> {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await.ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -215,14 +245,109 @@ mod tests {
         Some((head[3], head[4], payload))
     }
 
+    /// A client of a server that refuses everything before it has read it.
+    struct Refused {
+        near: DuplexStream,
+        _stopper: watch::Sender<bool>,
+        /// Reasons of the streams that were reset.
+        resets: Vec<Vec<u8>>,
+        /// Answers whose end has come.
+        answered: usize,
+    }
+
+    impl Refused {
+        /// With so many requests, whose bodies do not come yet, all of them answered.
+        async fn with(requests: u8) -> Self {
+            let (near, far) = tokio::io::duplex(64 << 10);
+            let (stopper, stop) = Stop::new();
+            let answers = Answers::Management(Router::new().fallback(|| async { "no" }));
+            tokio::spawn(serve(far, Peer(([192, 0, 2, 1], 1).into()), answers, stop));
+            let mut client = Self {
+                near,
+                _stopper: stopper,
+                resets: Vec::new(),
+                answered: 0,
+            };
+            client.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+            for number in 0..requests {
+                // `POST http://localhost/`, of which more follows.
+                let head = b"\x83\x84\x86\x41\x09localhost";
+                client.send(&frame(HEADERS, END_HEADERS, number * 2 + 1, head)).await;
+            }
+            while client.answered < usize::from(requests) {
+                client.next().await;
+            }
+            client
+        }
+
+        async fn send(&mut self, bytes: &[u8]) {
+            self.near.write_all(bytes).await.unwrap();
+        }
+
+        /// Whether what came is the answer to a ping.
+        async fn next(&mut self) -> bool {
+            let (kind, flags, payload) = next_frame(&mut self.near).await.expect("the connection has ended");
+            match kind {
+                DATA if flags & END_STREAM != 0 => self.answered += 1,
+                RST_STREAM => self.resets.push(payload),
+                PING => return flags & ACK != 0,
+                _ => {}
+            }
+            false
+        }
+
+        /// Sends, and reads what the server says to it.
+        async fn exchange(&mut self, bytes: &[u8]) {
+            self.send(bytes).await;
+            self.send(&frame(PING, 0, 0, &[0; 8])).await;
+            while !self.next().await {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_while_its_body_is_on_its_way_sees_no_reset() {
+        let mut client = Refused::with(1).await;
+        // The server has nothing more to do when the clock goes on.
+        tokio::time::sleep(LINGER / 2).await;
+        client.exchange(&frame(DATA, END_STREAM, 1, b"{}")).await;
+        tokio::time::sleep(LINGER * 2).await;
+        client.exchange(&[]).await;
+        assert_eq!(client.resets.len(), 0);
+    }
+
+    /// No error (RFC 9113, section 8.1).
+    const NO_ERROR: [u8; 4] = [0; 4];
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_and_sends_on_is_not_listened_to_for_long() {
+        let mut client = Refused::with(1).await;
+        client.exchange(&frame(DATA, 0, 1, b"{")).await;
+        tokio::time::sleep(LINGER * 2).await;
+        client.exchange(&[]).await;
+        assert_eq!(client.resets, [NO_ERROR], "it sends nothing more, and stays");
+
+        let mut client = Refused::with(1).await;
+        let piece = vec![b'x'; 16 << 10];
+        let mut sent = 0;
+        while client.resets.is_empty() {
+            client.exchange(&frame(DATA, 0, 1, &piece)).await;
+            sent += piece.len();
+            assert!(sent < LINGER_BYTES_MAX * 2, "it sends for ever");
+        }
+        assert!(sent >= LINGER_BYTES_MAX, "only {sent} bytes were read");
+        assert_eq!(client.resets, [NO_ERROR]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_refused_bodies_a_few_are_listened_to() {
+        let mut client = Refused::with(LINGER_STREAMS_MAX + 3).await;
+        tokio::time::sleep(LINGER / 2).await;
+        client.exchange(&[]).await;
+        assert_eq!(client.resets, [NO_ERROR; 3]);
+    }
+
     #[tokio::test]
     async fn an_answer_that_the_system_has_taken_outlasts_the_end_of_the_server() {
-        const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
-        const SETTINGS: u8 = 4;
-        const PING: u8 = 6;
-        const WINDOW_UPDATE: u8 = 8;
-        const ACK: u8 = 1;
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -238,12 +363,12 @@ mod tests {
         let server = tokio::spawn(serve(Counted { stream, taken }, Peer(address), answers, stop));
         let megabyte = [0, 16, 0, 0];
         let request = [
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            PREFACE.to_vec(),
             // SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection.
             frame(SETTINGS, 0, 0, &[&[0, 4][..], &megabyte].concat()),
             frame(WINDOW_UPDATE, 0, 0, &megabyte),
             // `GET http://localhost/` in one frame, with nothing behind it.
-            frame(HEADERS, 5, 1, b"\x82\x84\x86\x41\x09localhost"),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x82\x84\x86\x41\x09localhost"),
         ];
         client.write_all(&request.concat()).await.unwrap();
         let all = watched.wait_for(|taken| *taken > ANSWER_BYTES);

@@ -40,6 +40,7 @@ mod accept;
 mod connection;
 mod frames;
 mod http2;
+mod linger;
 mod pace;
 mod places;
 mod secure;

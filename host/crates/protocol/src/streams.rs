@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::bounds::{self, Bounds};
 use crate::connection::{Place, Streaming};
 use crate::frames::Frames;
+use crate::linger::LINGER_STREAMS_MAX;
 use crate::pace::{Watch, passed};
 
 /// Of one connection. Clones are the same one.
@@ -46,6 +47,15 @@ struct State {
     unsent: bool,
     /// Requests that were taken back, less those that were answered.
     taken_back: u64,
+    /// Bodies of answered requests that are read on.
+    lingering: u8,
+}
+
+impl State {
+    /// Nobody waits for anything, and nothing is waited for.
+    fn is_at_rest(&self) -> bool {
+        self.open.is_empty() && self.lingering == 0
+    }
 }
 
 impl Streams {
@@ -60,6 +70,7 @@ impl Streams {
                 answered: None,
                 unsent: false,
                 taken_back: 0,
+                lingering: 0,
             }),
             abused: Notify::new(),
             ended: Notify::new(),
@@ -113,8 +124,7 @@ impl Streams {
             .map(|since| left(*since, self.0.write));
         // What was handed over is an answer on its way until it is sent, and the connection is not idle before.
         let waits = state
-            .open
-            .is_empty()
+            .is_at_rest()
             .then(|| match state.answered.filter(|_| state.unsent) {
                 Some(since) => left(since, self.0.write),
                 None => left(state.idle_since, self.0.idle),
@@ -133,7 +143,7 @@ impl Streams {
         let now = Instant::now();
         let left = || {
             let state = self.lock();
-            if !state.open.is_empty() || state.begun.is_some() {
+            if !state.is_at_rest() || state.begun.is_some() {
                 return Duration::MAX;
             }
             let read = state.answered.map(|since| self.0.write.saturating_sub(since.elapsed()));
@@ -162,7 +172,7 @@ impl Watch for Streams {
     /// Each answer says by itself when the transport has it. Idle is who was sent all of it.
     fn sent(&self) {
         let mut state = self.lock();
-        if std::mem::take(&mut state.unsent) && state.open.is_empty() {
+        if std::mem::take(&mut state.unsent) && state.is_at_rest() {
             state.idle_since = Instant::now();
         }
     }
@@ -199,6 +209,17 @@ impl Stream {
         if in_pieces.is_none() {
             self.on_its_way(Some(Instant::now()));
         }
+    }
+
+    /// What comes of its body is read on after the answer; none: there are enough of those.
+    pub(crate) fn linger(&self) -> Option<Lingering> {
+        let mut state = self.streams.lock();
+        state.lingering = state
+            .lingering
+            .checked_add(1)
+            .filter(|count| *count <= LINGER_STREAMS_MAX)?;
+        drop(state);
+        Some(Lingering(self.streams.clone()))
     }
 
     /// No request after it is answered.
@@ -238,6 +259,20 @@ impl Stream {
     }
 }
 
+/// A body of an answered request that is read on, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Lingering(Streams);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.lingering = state.lingering.saturating_sub(1);
+        if state.is_at_rest() {
+            state.idle_since = Instant::now();
+        }
+    }
+}
+
 /// A piece of an answer that is not sent yet.
 #[derive(Debug)]
 pub(crate) struct Piece(Arc<Stream>);
@@ -267,7 +302,7 @@ impl Drop for Stream {
         };
         let mut state = self.streams.lock();
         state.open.remove(&self.id);
-        if state.open.is_empty() {
+        if state.is_at_rest() {
             state.idle_since = Instant::now();
         }
         if answered {
@@ -447,6 +482,33 @@ mod tests {
             assert_eq!(streams.lock().taken_back, before + 3, "{in_pieces:?}, {goes}");
         }
         assert!(expires_within(&streams, 1).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_not_idle_while_a_refused_body_comes() {
+        let streams = streams();
+        let stream = streams.begin();
+        stream.writing(None, None);
+        stream.handed_over();
+        let lingering = stream.linger();
+        assert!(lingering.is_some());
+        drop(stream);
+        streams.sent();
+        assert!(!expires_within(&streams, 100_000).await);
+        let rested = tokio::time::timeout(Duration::from_secs(100), streams.rested(Duration::from_millis(100)));
+        assert!(rested.await.is_err(), "it is cut off");
+        drop(lingering);
+        assert!(!expires_within(&streams, 900).await, "idle from here on");
+        assert!(expires_within(&streams, 200).await);
+    }
+
+    #[tokio::test]
+    async fn a_few_refused_bodies_of_a_connection_are_read_on_at_once() {
+        let stream = streams().begin();
+        let mut kept: Vec<_> = std::iter::from_fn(|| stream.linger()).collect();
+        assert_eq!(kept.len(), usize::from(LINGER_STREAMS_MAX));
+        drop(kept.pop());
+        assert!(stream.linger().is_some(), "one has ended");
     }
 
     #[tokio::test(start_paused = true)]
