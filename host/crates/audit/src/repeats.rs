@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::schema::{AuditEvent, Repeated};
+use crate::schema::{AuditEvent, Authentication, Repeated};
 use crate::text::Text;
 
 use aral_contract::CapabilityId;
-use aral_contract::event::Severity;
+use aral_contract::event::{AuthenticationMethod, Severity};
 
 /// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory: those
 /// beyond are counted together. Each type has its own: else strangers who fail to log in would hide what is refused to an agent.
@@ -39,7 +39,7 @@ impl Source {
         let (which, from) = match event {
             AuditEvent::Authentication(event) if !event.success => {
                 let source = event.source.map(network);
-                (None, source.unwrap_or_else(|| "local".to_owned()))
+                (Some(way(event)), source.unwrap_or_else(|| "local".to_owned()))
             }
             AuditEvent::Decision(event) if event.grant.is_none() => {
                 (Some(event.capability.to_string()), event.persona.to_string())
@@ -86,6 +86,22 @@ impl Source {
             which,
             from: Some(from),
         })
+    }
+}
+
+/// How somebody failed to show who they are: a wrong key is another thing than none. The reasons of some methods are words of the host;
+/// those of the others say what stands in a certificate or a document, of which there is any number.
+fn way(event: &Authentication) -> String {
+    let method = event.method.as_str();
+    match (event.method, &event.reason) {
+        (
+            AuthenticationMethod::None
+            | AuthenticationMethod::ApiKey
+            | AuthenticationMethod::Token
+            | AuthenticationMethod::Signature,
+            Some(reason),
+        ) => format!("{method}: {}", reason.as_str()),
+        _ => method.to_owned(),
     }
 }
 
@@ -320,6 +336,59 @@ mod tests {
         let all = repeats.all();
         let which: Vec<_> = all.iter().map(|one| one.which.as_ref().unwrap().as_str()).collect();
         assert_eq!(which, ["http.host"]);
+    }
+
+    #[test]
+    fn a_flood_of_requests_without_a_credential_does_not_hide_a_guessed_one() {
+        let failed = |method, reason: &str| {
+            AuditEvent::Authentication(Authentication {
+                user: None,
+                agent: None,
+                method,
+                source: Some(IpAddr::from([192, 0, 2, 1])),
+                success: false,
+                reason: Some(Text::new(reason)),
+            })
+        };
+        let mut repeats = Repeats::new(1, Duration::from_secs(60));
+        let mut take = |method, reason: &str| {
+            let source = Source::of(&failed(method, reason)).unwrap();
+            repeats.take(source, at(0), Duration::ZERO)
+        };
+        let way = AuthenticationMethod::None;
+        assert_eq!(take(way, "no credential"), Verdict::Record);
+        assert_eq!(take(way, "no credential"), Verdict::Count);
+        for (method, reason) in [
+            (AuthenticationMethod::None, "two credentials"),
+            (AuthenticationMethod::ApiKey, "an unknown key"),
+            (AuthenticationMethod::Token, "an unknown key"),
+            (AuthenticationMethod::Token, "a token of a wrong algorithm"),
+        ] {
+            assert_eq!(take(method, reason), Verdict::Record, "{method:?}: {reason}");
+        }
+        let all = repeats.all();
+        assert_eq!(all[0].which.as_ref().unwrap().as_str(), "none: no credential");
+    }
+
+    #[test]
+    fn what_stands_in_certificates_makes_no_kind_of_its_own() {
+        for method in [
+            AuthenticationMethod::Certificate,
+            AuthenticationMethod::Persona,
+            AuthenticationMethod::Local,
+        ] {
+            let kind = |reason: &str| {
+                Source::of(&AuditEvent::Authentication(Authentication {
+                    user: None,
+                    agent: None,
+                    method,
+                    source: None,
+                    success: false,
+                    reason: Some(Text::new(reason)),
+                }))
+            };
+            assert_eq!(kind("made up 1"), kind("made up 2"), "{method:?}");
+        }
     }
 
     #[test]

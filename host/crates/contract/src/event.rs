@@ -280,6 +280,21 @@ pub enum AuthenticationMethod {
     Persona,
 }
 
+impl AuthenticationMethod {
+    /// How it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+            Self::ApiKey => "api_key",
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+            Self::Signature => "signature",
+            Self::Persona => "persona",
+        }
+    }
+}
+
 /// How soon somebody should look. The order is the order of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -346,13 +361,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operation_has_the_same_word_in_text_and_json() {
+    fn every_operation_and_method_has_the_same_word_in_text_and_json() {
+        use AuthenticationMethod as Way;
         use MemoryOperation as Record;
         use SecretOperation as Secret;
         for one in [Record::Read, Record::List, Record::Write, Record::Delete] {
             assert_eq!(serde_json::to_value(one).unwrap(), one.as_str());
         }
         for one in [Secret::Inject, Secret::Reveal, Secret::Write, Secret::Delete] {
+            assert_eq!(serde_json::to_value(one).unwrap(), one.as_str());
+        }
+        for one in [
+            Way::None,
+            Way::Local,
+            Way::ApiKey,
+            Way::Token,
+            Way::Certificate,
+            Way::Signature,
+            Way::Persona,
+        ] {
             assert_eq!(serde_json::to_value(one).unwrap(), one.as_str());
         }
     }
