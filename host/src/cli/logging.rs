@@ -17,8 +17,9 @@ use super::progress;
 
 /// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
 const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
-/// Says what clients of MCP say, inputs too, and calls each of their mistakes an error. Whoever wants that names it in `ARAL_LOG`.
-const TALKATIVE: &str = "rmcp";
+/// Parts of which so much is logged at most, unless `ARAL_LOG` names them. The first says what clients of MCP say, inputs too, and calls
+/// each of their mistakes an error. The second warns of what a stranger writes into a handshake.
+const TALKATIVE: [(&str, LevelFilter); 2] = [("rmcp", LevelFilter::OFF), ("rustls", LevelFilter::ERROR)];
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +81,10 @@ fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, F
         (2, _) => LevelFilter::DEBUG,
         (_, _) => LevelFilter::TRACE,
     };
-    Ok(Targets::new()
+    let targets = Targets::new()
         .with_default(level)
-        .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR))
-        .with_target(TALKATIVE, LevelFilter::OFF))
+        .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR));
+    Ok(targets.with_targets(TALKATIVE))
 }
 
 /// A word alone is a level here. `Targets` would take a misspelt one as the name of a part, and log nothing.
@@ -100,12 +101,13 @@ fn parse(text: &str) -> Result<Targets, Failure> {
         return Err(wrong());
     }
     let targets: Targets = text.parse().map_err(|_| wrong())?;
-    let mut named = text.split(',').filter_map(|word| word.split_once('='));
-    Ok(if named.any(|(target, _level)| target == TALKATIVE) {
-        targets
-    } else {
-        targets.with_target(TALKATIVE, LevelFilter::OFF)
-    })
+    let is_named = |part: &str| {
+        let mut named = text.split(',').filter_map(|word| word.split_once('='));
+        named.any(|(target, _level)| target == part)
+    };
+    let others = targets.default_level().unwrap_or(LevelFilter::OFF);
+    let unnamed = TALKATIVE.into_iter().filter(|(part, _most)| !is_named(part));
+    Ok(targets.with_targets(unnamed.map(|(part, most)| (part, most.min(others)))))
 }
 
 #[cfg(test)]
@@ -149,6 +151,23 @@ mod tests {
             let filter = filter(0, false, Some(quiet)).unwrap();
             assert!(!filter.would_enable("rmcp::service", &Level::ERROR), "{quiet}");
         }
+        // What strangers say in handshakes as well.
+        let of_rustls = |verbose, variable, level: &Level| {
+            let filter = filter(verbose, false, variable).unwrap();
+            filter.would_enable("rustls::msgs::handshake", level)
+        };
+        for (verbose, variable) in [
+            (0, None),
+            (0, Some("warn")),
+            (0, Some("debug,aral_runtime=trace")),
+            (3, None),
+        ] {
+            assert!(!of_rustls(verbose, variable, &Level::WARN), "{verbose} {variable:?}");
+            assert!(of_rustls(verbose, variable, &Level::ERROR), "{verbose} {variable:?}");
+        }
+        assert!(!of_rustls(0, Some("off"), &Level::ERROR));
+        assert!(!of_rustls(0, Some("aral_runtime=debug"), &Level::ERROR));
+        assert!(of_rustls(0, Some("warn,rustls=debug"), &Level::DEBUG));
         for named in ["warn,rmcp=debug", "warn,rmcp::service=debug", "rmcp=debug"] {
             let filter = filter(0, false, Some(named)).unwrap();
             assert!(filter.would_enable("rmcp::service", &Level::DEBUG), "{named}");

@@ -56,9 +56,10 @@ where
         let mut line = Map::new();
         let mut put = |key: &str, value: Value| drop(line.insert(key.to_owned(), value));
         let metadata = event.metadata();
+        let target = said.of_library().unwrap_or_else(|| metadata.target().into());
         put("timestamp", self.0.now().to_string().into());
         put("level", metadata.level().as_str().into());
-        put("target", metadata.target().into());
+        put("target", target);
         if let Some(message) = said.fields.remove("message") {
             put("message", message);
         }
@@ -91,6 +92,15 @@ struct Said {
 impl Said {
     fn put(&mut self, field: &Field, value: Value) {
         self.fields.insert(field.name().to_owned(), value);
+    }
+
+    /// Takes out what stands beside a message of a library that logs through the crate `log`: the part that speaks, which is the one to
+    /// name in `ARAL_LOG`, and where its source was when it was built.
+    fn of_library(&mut self) -> Option<Value> {
+        for place in ["log.module_path", "log.file", "log.line"] {
+            self.fields.remove(place);
+        }
+        self.fields.remove("log.target")
     }
 
     fn text(&mut self, field: &Field, text: &str) {
@@ -179,5 +189,23 @@ mod tests {
         assert_eq!(without["trace_id"], Value::from("1".repeat(32)));
         assert!(before["timestamp"].as_str().unwrap().ends_with('Z'));
         assert!(!format!("{lines:?}").contains("marker"));
+    }
+
+    #[test]
+    fn a_line_of_a_library_names_the_part_that_speaks_and_no_file() {
+        let lines = lines(|| {
+            tracing::warn!(
+                target: "log",
+                {
+                    log.target = "rustls::msgs::handshake",
+                    log.module_path = "rustls::msgs::handshake",
+                    log.file = "/registry/handshake.rs",
+                    log.line = 348_u64
+                },
+                "an extension"
+            );
+        });
+        assert_eq!(lines[0]["target"], "rustls::msgs::handshake");
+        assert!(lines[0].get("fields").is_none(), "{lines:?}");
     }
 }
