@@ -189,8 +189,14 @@ impl Reloader {
         self.server.checks().await
     }
 
+    /// Says and records how it ended, whoever asked for it.
     fn noting<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
-        done.inspect_err(|failure| self.host.note_refusal("configuration", failure))
+        done.inspect(|_| tracing::info!("the configuration was read again and holds"))
+            .inspect_err(|failure| {
+                let hint = failure.hint.as_deref();
+                tracing::warn!(%failure, hint, "the configuration was read again and does not hold");
+                self.host.note_refusal("configuration", failure);
+            })
     }
 
     fn try_reload(&self, in_force: MutexGuard<'_, InForce>, config: &Config) -> Result<Vec<String>, Failure> {

@@ -149,7 +149,7 @@ async fn serve(
     }));
     tokio::select! {
         () = server.run(ending.ended()) => {}
-        () = reload_at(hangup, &reloader, file.as_deref(), output, &acts) => {}
+        () = reload_at(hangup, &reloader, file.as_deref(), &acts) => {}
     }
     drop((over, acts));
     managed.await.map_err(Failure::internal)?;
@@ -170,39 +170,21 @@ fn places(urls: &[String], socket: Option<&Path>, address: Option<SocketAddr>) -
     shown
 }
 
-/// Reads the configuration again at each signal. What is wrong with it is told and on record, and changes nothing. A reading is an act of
-/// an operator, which the end waits for, also when this is dropped.
-async fn reload_at(
-    mut hangup: Signal,
-    reloader: &Reloader,
-    file: Option<&Path>,
-    output: &Output,
-    acts: &watch::Receiver<bool>,
-) {
+/// Reads the configuration again at each signal. What is wrong with it is logged and on record, and changes nothing. A reading is an act
+/// of an operator, which the end waits for, also when this is dropped.
+async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>, acts: &watch::Receiver<bool>) {
     loop {
         // There are always more signals.
         let _another = hangup.recv().await;
         let Some(file) = file.map(Path::to_owned) else {
-            output.warn("there is no configuration file to read again");
+            tracing::warn!("there is no configuration file to read again");
             continue;
         };
         let reloader = reloader.clone();
-        let done = under_way(acts, move || reloader.reload_file_at_last(&file)).await;
-        match done.unwrap_or_else(|error| Err(Failure::internal(error))) {
-            Ok(warnings) => {
-                warnings.iter().for_each(|warning| output.warn(warning));
-                output.note("the configuration was read again and holds");
-            }
-            Err(failure) => {
-                let hint = failure
-                    .hint
-                    .as_deref()
-                    .map(|hint| format!("\nhint: {hint}"))
-                    .unwrap_or_default();
-                output.warn(&format!(
-                    "the configuration was read again and does not hold: {failure}{hint}"
-                ));
-            }
+        // How it ended is logged where it is read.
+        let done = under_way(acts, move || drop(reloader.reload_file_at_last(&file))).await;
+        if let Err(error) = done {
+            tracing::error!(%error, "the configuration was not read again");
         }
     }
 }

@@ -421,6 +421,50 @@ fn what_is_wrong_is_told_on_record_and_changes_nothing() {
 }
 
 #[test]
+fn a_configuration_that_is_refused_is_logged_whoever_asks_for_it() {
+    let desk = server::desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start_with(&desk, &["--log-format", "json"]);
+    std::fs::copy(desk.path("aral.toml"), desk.path("good.toml")).expect("a file");
+    let query = [
+        "--config",
+        "good.toml",
+        "audit",
+        "query",
+        "--type",
+        "security",
+        "--json",
+    ];
+    let refusals = || {
+        let run = desk.aral(&query);
+        run.stdout.matches("\"subject\":\"configuration\"").count()
+    };
+    let personas = ["by-verb.json", "by-signal.json"];
+    let name = |persona: &str| desk.configure_more(|config| config["serve"]["caller"][0]["persona"] = json!(persona));
+    let [by_verb, by_signal] = personas;
+    name(by_verb);
+    desk.aral(&["reload"]).assert("by a verb", 2, &[by_verb]);
+    name(by_signal);
+    server.signal(Signal::HUP);
+    until("by a signal", || refusals() == 2);
+    server.signal(Signal::TERM);
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0));
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    for persona in personas {
+        let told = lines
+            .iter()
+            .filter(|line| line["message"] == "the configuration was read again and does not hold")
+            .filter(|line| line["fields"]["failure"].to_string().contains(persona))
+            .count();
+        assert_eq!(told, 1, "{persona}: {log}");
+    }
+}
+
+#[test]
 fn an_answer_that_was_kept_is_not_for_another_persona() {
     let desk = server::desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
