@@ -80,6 +80,9 @@ pub(crate) fn bounds() -> Bounds {
     }
 }
 
+/// Under which name the port answers. No line of the configuration gives it another one.
+const NAME_IT: &str = "ask it as `localhost`";
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
 enum Visitor {
@@ -356,7 +359,7 @@ async fn admit(
     // Whoever is refused has no further request: answers that a stranger does not read would keep the connection for as long
     // as an operator may read.
     if let (Visitor::Address(_), Some(known)) = (visitor, &gate.listener) {
-        if let Err((rule, problem)) = guard::check_host(known, request.uri(), request.headers()) {
+        if let Err((rule, problem)) = guard::check_host(known, NAME_IT, request.uri(), request.headers()) {
             if let Some(rule) = rule {
                 gate.note_attack(visitor, trace, rule);
             }

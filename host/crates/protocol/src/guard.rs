@@ -20,6 +20,9 @@ use crate::tls::ClientCertificate;
 /// From where a page calls, as its browser says (Fetch Metadata), also where it sends no `Origin`.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// What lets a caller ask for a listener under another name.
+const NAME_IT: &str = "aral.toml, [[serve.listener]]: hosts = [\"…\"]";
+
 /// What is answered to a request that goes no further; none: it may go on.
 pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) -> Option<Response> {
     if let Err(problem) = check_connection(door, request.extensions()) {
@@ -29,7 +32,7 @@ pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) 
     }
     let checked = check_framing(request.headers())
         .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
-        .and_then(|()| check_host(&door.listener, request.uri(), request.headers()))
+        .and_then(|()| check_host(&door.listener, NAME_IT, request.uri(), request.headers()))
         .and_then(|()| check_origin(&door.listener, request.headers()));
     let (rule, problem) = checked.err()?;
     if let Some(rule) = rule {
@@ -81,8 +84,13 @@ fn check_uri(uri: &Uri, bytes_max: usize) -> Result<(), Refused> {
 
 /// Against DNS rebinding: a page whose name was pointed at this machine sends that name. Nobody can point an address, and a listener
 /// on all addresses of its machine does not know under which of them it is reached. What is signed says for whom it is, which any
-/// address does not: it could be sent on from another server.
-pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+/// address does not: it could be sent on from another server. `hint` says how to be answered.
+pub(crate) fn check_host(
+    listener: &ListenerOptions,
+    hint: &'static str,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), Refused> {
     let bad = |message: &str| (None, Problem::request(StatusCode::BAD_REQUEST, message));
     let mut given = headers.get_all(header::HOST).iter();
     let field = match (given.next(), given.next()) {
@@ -108,10 +116,7 @@ pub(crate) fn check_host(listener: &ListenerOptions, uri: &Uri, headers: &Header
         "this listener is not known under this host",
     );
     // Of which listener is on record: a stranger behind a proxy does not learn where that is.
-    Err((
-        Some(rule::HTTP_HOST),
-        problem.with_hint("aral.toml, [[serve.listener]]: hosts = [\"…\"]"),
-    ))
+    Err((Some(rule::HTTP_HOST), problem.with_hint(hint)))
 }
 
 fn known(listener: &ListenerOptions, host: &str) -> bool {
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn only_known_hosts_are_answered() {
         let check = |address: &str, uri: &str, fields: &[(&'static str, &str)]| {
-            check_host(&listener(address), &uri.parse().unwrap(), &headers(fields)).is_ok()
+            check_host(&listener(address), NAME_IT, &uri.parse().unwrap(), &headers(fields)).is_ok()
         };
         let local = "127.0.0.1:8080";
         for good in [
@@ -229,7 +234,7 @@ mod tests {
     #[test]
     fn a_listener_on_all_addresses_is_asked_under_any_address_and_no_other_name() {
         let check = |address: &str, fields: &[(&'static str, &str)]| {
-            check_host(&listener(address), &"/".parse().unwrap(), &headers(fields)).is_ok()
+            check_host(&listener(address), NAME_IT, &"/".parse().unwrap(), &headers(fields)).is_ok()
         };
         let (v4, v6) = ("192.0.2.7:80", "[2001:db8::7]:80");
         for all in ["0.0.0.0:80", "[::]:80"] {

@@ -134,6 +134,9 @@ async fn who_is_refused_has_no_further_request() {
         let answers = whole(stream, &request).await;
         assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+        // No line of the listeners of callers helps here, and one of them would open those.
+        assert!(!answers.contains("[[serve.listener]]"), "{answers}");
+        assert_eq!(answers.contains("ask it as `localhost`"), status == 421, "{answers}");
     }
 }
 
