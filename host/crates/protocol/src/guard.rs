@@ -149,18 +149,19 @@ fn check_origin(listener: &ListenerOptions, headers: &HeaderMap) -> Result<(), R
             .any(|origin| origin.as_str().as_bytes() == value.as_bytes())
     };
     let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
-    let allowed = match origins.peek() {
-        Some(_) => origins.all(listed),
-        None => !is_of_a_page(headers),
+    let (allowed, hint) = match origins.peek() {
+        Some(_) => (origins.all(listed), "aral.toml, [[serve.listener]]: origins = [\"…\"]"),
+        // Whatever is listed.
+        None => (
+            !is_of_a_page(headers),
+            "have the page fetch it with CORS, so that its browser sends `Origin`",
+        ),
     };
     if allowed {
         return Ok(());
     }
     let problem = Problem::request(StatusCode::FORBIDDEN, "this page may not call");
-    Err((
-        Some(rule::HTTP_ORIGIN),
-        problem.with_hint("aral.toml, [[serve.listener]]: origins = [\"…\"]"),
-    ))
+    Err((Some(rule::HTTP_ORIGIN), problem.with_hint(hint)))
 }
 
 /// Whether a page of somewhere else sends a request: a picture or a link of it has no `Origin`. What somebody typed has none
@@ -294,6 +295,14 @@ mod tests {
         }
         for site in ["none", "same-origin"] {
             assert!(check(&[("sec-fetch-site", site)]), "{site}");
+        }
+        // A line is named where it helps.
+        for (fields, helps) in [
+            (&[("sec-fetch-site", "same-site")][..], false),
+            (&[("sec-fetch-site", "same-site"), ("origin", "null")], true),
+        ] {
+            let refused = check_origin(&listener("127.0.0.1:1"), &headers(fields)).unwrap_err();
+            assert_eq!(format!("{refused:?}").contains("origins = "), helps, "{refused:?}");
         }
         assert!(!check(&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")]));
     }
