@@ -39,6 +39,22 @@ impl Host {
     /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
     /// the persona of each caller; `persona.override` also for a newer issue of one that is there.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
+        let (options, parts) = self.server_parts(config, personas)?;
+        let bound = Server::bind(options, parts).await;
+        bound.map_err(|error| bind_failure(&error))
+    }
+
+    /// Whether there could be one, also while one of another host listens at the same addresses. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Host::server`].
+    pub async fn check_server(&self, config: &ServeConfig, personas: Personas) -> Result<(), Failure> {
+        let (options, parts) = self.server_parts(config, personas)?;
+        let bound = Server::try_bind(options, parts).await;
+        bound.map_err(|error| bind_failure(&error))
+    }
+
+    fn server_parts(&self, config: &ServeConfig, personas: Personas) -> Result<(ServerOptions, ServerParts), Failure> {
         let open = |path: &Path| self.configured_session(path, personas);
         let callers = callers(of_callers(config, open)?)?;
         let issuers = issuers(config, of_scopes(config, open)?, self.clock())?;
@@ -61,8 +77,7 @@ impl Host {
             sink: self.sink(),
             changes: self.changes(),
         };
-        let bound = Server::bind(self.options(config, missing)?, parts).await;
-        bound.map_err(|error| bind_failure(&error))
+        Ok((self.options(config, missing)?, parts))
     }
 
     /// `untaken` says what a password is in a variable that was not taken.

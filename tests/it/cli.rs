@@ -379,12 +379,20 @@ fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
         ],
     );
     refused(
-        &listener("address", json!("0.0.0.0:0")),
+        &listener("address", json!("0.0.0.0:8781")),
         &[
-            "`0.0.0.0:0` is not of the loopback",
+            "`0.0.0.0:8781` is not of the loopback",
             "without TLS",
             "[serve.listener.tls]",
         ],
+    );
+    refused(
+        &|config| {
+            let tls = json!({ "certificate_file": "none.pem", "key_file": "none.pem" });
+            config["serve"]["listener"][0]["address"] = json!("127.0.0.1:8782");
+            config["serve"]["listener"][0]["tls"] = tls;
+        },
+        &["the listener of `127.0.0.1:8782`"],
     );
     refused(
         &listener("anonymous", json!("nobody")),

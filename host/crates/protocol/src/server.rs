@@ -1,6 +1,7 @@
 //! The server as a whole: bound first, then run to its end; meanwhile its configuration can be replaced.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -216,6 +217,32 @@ impl Server {
     /// # Errors
     /// See [`BindError`].
     pub async fn bind(options: ServerOptions, parts: ServerParts) -> Result<Self, BindError> {
+        Self::bind_with(options, parts, |address| {
+            let socket = accept::listen(address)?;
+            let bound = socket.local_addr()?;
+            Ok((socket, bound))
+        })
+        .await
+    }
+
+    /// Whether it could, beside a server that already listens there: it listens for a moment on free ports of the same addresses.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub async fn try_bind(options: ServerOptions, parts: ServerParts) -> Result<(), BindError> {
+        let bound = Self::bind_with(options, parts, |address| {
+            let free = SocketAddr::new(address.ip(), 0);
+            Ok((accept::listen(free)?, address))
+        });
+        bound.await.map(drop)
+    }
+
+    /// `listen` says where it listens, too.
+    async fn bind_with(
+        options: ServerOptions,
+        parts: ServerParts,
+        listen: fn(SocketAddr) -> io::Result<(TcpListener, SocketAddr)>,
+    ) -> Result<Self, BindError> {
         if options.listeners.is_empty() {
             return Err(BindError::NoListener);
         }
@@ -240,9 +267,8 @@ impl Server {
         let (mut sockets, mut bound) = (Vec::new(), Vec::new());
         let wanted: Arc<[SocketAddr]> = options.listeners.iter().map(|listener| listener.address).collect();
         for address in wanted.iter().copied() {
-            let failed = |source| BindError::Listen { address, source };
-            let socket = accept::listen(address).map_err(failed)?;
-            bound.push(socket.local_addr().map_err(failed)?);
+            let (socket, at) = listen(address).map_err(|source| BindError::Listen { address, source })?;
+            bound.push(at);
             sockets.push(socket);
         }
         let places = Places::new(bounds::size(shared.bounds.connections_max));

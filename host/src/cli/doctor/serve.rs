@@ -18,10 +18,6 @@ pub(super) fn check(configured: &Configured) -> Option<Check> {
     let mut serve = configured.config.serve.clone()?;
     // Whoever counts in it talks to it; one look would be none at its limits.
     serve.redis = None;
-    // On any free port: a server that runs has its own, and one that starts at this moment must find them free.
-    for listener in &mut serve.listeners {
-        listener.address.set_port(0);
-    }
     Some(match begin(configured, &serve) {
         Ok(()) => match without_way(&serve) {
             None => Check::ok(
@@ -47,5 +43,6 @@ fn begin(configured: &Configured, serve: &ServeConfig) -> Result<(), Failure> {
     // A host with a configuration warns that it has no folder of state.
     config.digest = None;
     let host = Host::builder().config(config).build()?;
-    session::block_on(async { host.server(serve, Personas::Signed).await.map(drop) })?
+    // A server that runs has its ports, and one that starts at this moment must find them free.
+    session::block_on(host.check_server(serve, Personas::Signed))?
 }
