@@ -123,11 +123,16 @@ async fn status(State(managed): Managed) -> Result<Response, Problem> {
     // As strangers ask for it: a disk that hangs takes one thread, and not one more with each question. Nothing below waits for a
     // configuration that is being read.
     let checks = managed.reloader.checks().await;
+    let is_draining = managed.reloader.is_draining();
     let (host, listening) = (managed.host.clone(), managed.listening.clone());
     let file = managed.file.as_deref().map(|file| file.display().to_string());
     blocking(&managed, move || {
         let well = checks.iter().all(|check| check.fault.is_none());
-        let word = if well { "ok" } else { "failing" };
+        let word = match (is_draining, well) {
+            (true, _) => "draining",
+            (false, true) => "ok",
+            (false, false) => "failing",
+        };
         Ok(answer(&ServerStatus {
             status: word.to_owned(),
             checks: checks.iter().map(StatusCheck::from).collect(),

@@ -204,6 +204,11 @@ impl Reloader {
         self.server.checks().await
     }
 
+    /// Whether its server was told to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.server.is_draining()
+    }
+
     /// Says and records how it ended, whoever asked for it.
     fn noting<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
         done.inspect(|_| tracing::info!("the configuration was read again and holds"))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// How the server is, in detail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
-    /// `ok` or `failing`.
+    /// `ok`, `failing`, or `draining`: it was told to end.
     pub status: String,
     /// What was looked at.
     pub checks: Vec<StatusCheck>,

@@ -471,10 +471,13 @@ fn drain_delay_ms() {
     let patient = Server::start(&desk);
     let mut wire = patient.wire();
     assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
+    let told = || desk.aral(&["status", "--json"]).object()["status"].clone();
+    assert_eq!(told(), "ok");
     patient.signal(Signal::TERM);
     // On new connections, as a balancer looks.
     until("it is not ready", || patient.get("/ready").status == 503);
     assert_eq!(patient.get("/ready").json(), json!({ "status": "draining" }));
+    assert_eq!(told(), "draining");
     assert_eq!(patient.invoke(ECHO, "1").status, 200, "everything else goes on");
     assert_eq!(wire.invoke(ECHO, &[], "1").status, 200);
     // Another configuration makes it no readier.

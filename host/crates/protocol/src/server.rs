@@ -116,6 +116,11 @@ impl ServerHandle {
         doctor.look().await
     }
 
+    /// Whether it was told to end, and goes on for a while.
+    pub fn is_draining(&self) -> bool {
+        self.current.stage().shared.draining()
+    }
+
     /// Makes everything that a request can reach from another configuration. Nothing changes yet.
     ///
     /// # Errors
