@@ -208,7 +208,11 @@ fn header_bytes_max() {
 fn uri_bytes_max() {
     let path = format!("/v1/capabilities?after={}", "a".repeat(3000));
     let get = |limits| server(limits).get(&path);
-    get(json!({ "uri_bytes_max": 2000 })).assert_problem("long", 414, "request.invalid");
+    let long = get(json!({ "uri_bytes_max": 2000 })).assert_problem("long", 414, "request.invalid");
+    assert_eq!(
+        long["hint"],
+        "aral.toml, [serve.limits]: uri_bytes_max = N, N above 2000"
+    );
     assert_eq!(get(json!({})).status, 200);
 }
 
@@ -216,9 +220,13 @@ fn uri_bytes_max() {
 fn body_bytes_max() {
     let input = format!("\"{}\"", "x".repeat(5000));
     let small = server(json!({ "body_bytes_max": 5000 }));
-    small
+    let large = small
         .invoke(ECHO, &input)
         .assert_problem("too large", 413, "request.invalid");
+    assert_eq!(
+        large["hint"],
+        "aral.toml, [serve.limits]: body_bytes_max = N, N above 5000"
+    );
     // Who only says that it is too large is not listened to.
     let mut wire = small.wire();
     let fields = [("Content-Type", "application/json"), ("Content-Length", "5001")];
@@ -267,7 +275,8 @@ fn body_ms() {
     let server = server(json!({ "body_ms": 500 }));
     let mut wire = server.wire();
     wire.send(&half);
-    wire.reply().assert_problem("slow", 408, "request.invalid");
+    let slow = wire.reply().assert_problem("slow", 408, "request.invalid");
+    assert_eq!(slow["hint"], "aral.toml, [serve.limits]: body_ms = N, N above 500");
     assert!(wire.is_closed());
     let patient = self::server(json!({}));
     let mut wire = patient.wire();
@@ -281,7 +290,12 @@ fn body_ms() {
 fn handler_ms() {
     let hurried = server(json!({ "handler_ms": 700 }));
     let ended = hurried.invoke("runtime-sleep", "{\"wait_ms\":3000}");
-    ended.assert_problem("slow", 504, "limit.wall");
+    let slow = ended.assert_problem("slow", 504, "limit.wall");
+    let hint = slow["hint"].as_str().expect("a hint");
+    assert!(
+        hint.starts_with("aral.toml, [serve.limits]: handler_ms = N, N above "),
+        "{hint}"
+    );
     // Whoever waited for it is told what it used, and where that is on record, as with every other end.
     for field in ["aral-capability-version", "aral-usage", "aral-receipt"] {
         assert!(ended.field(field).is_some(), "{field}: {ended:?}");

@@ -58,7 +58,7 @@ pub(crate) fn of_fault(fault: Fault) -> Failure {
 /// A guest still ran when nobody waited for it any longer.
 pub(crate) fn too_late() -> Failure {
     let message = "the call did not end within the time that the server has for one";
-    Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
+    Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms = N, N above what it is")
 }
 
 /// The time of a guest was over while what it does could not be recorded, or had gone by with that.

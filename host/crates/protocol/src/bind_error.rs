@@ -124,6 +124,9 @@ impl BindError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there: stop it, or take another port".to_owned())
             }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                Some("aral.toml, [[serve.listener]]: address = \"IP:PORT\", IP an address of this machine".to_owned())
+            }
             Self::Listen { .. } => None,
             Self::Redis(_) => Some("[serve.rates.redis] ca_file names certificates as PEM".to_owned()),
         }
@@ -170,4 +173,18 @@ fn paths(files: &[PathBuf]) -> String {
 fn listed(lacks: &[Lack], between: &str, word: fn(Lack) -> &'static str) -> String {
     let words: Vec<&str> = lacks.iter().map(|lack| word(*lack)).collect();
     words.join(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_another_machine_is_refused_with_the_line_to_write() {
+        let refused = BindError::Listen {
+            address: ([192, 0, 2, 1], 8799).into(),
+            source: io::Error::from(io::ErrorKind::AddrNotAvailable),
+        };
+        assert!(refused.hint().unwrap().contains("address = "), "{refused}");
+    }
 }

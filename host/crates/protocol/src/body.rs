@@ -12,22 +12,29 @@ use crate::problem::Problem;
 /// The body as a whole.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds) -> Result<Bytes, Problem> {
     let bytes_max = bounds::size(bounds.body_bytes_max);
+    let too_large = || {
+        let hint = bounds::raise("body_bytes_max", bounds.body_bytes_max);
+        Problem::body_too_large(bytes_max).with_hint(hint)
+    };
     // Who says beforehand that it is too much need not send it.
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bounds.body_bytes_max) {
-        return Err(Problem::body_too_large(bytes_max));
+        return Err(too_large());
     }
     let collected = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(bounds::ms(bounds.body_ms), collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_broken)) => Err(Problem::malformed_body("the body ends too early").closing()),
         Err(_elapsed) => {
             let message = format!("the body did not come within {} ms", bounds.body_ms);
-            Err(Problem::request(StatusCode::REQUEST_TIMEOUT, message).closing())
+            let hint = bounds::raise("body_ms", bounds.body_ms);
+            Err(Problem::request(StatusCode::REQUEST_TIMEOUT, message)
+                .with_hint(hint)
+                .closing())
         }
     }
 }

@@ -182,6 +182,11 @@ fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<u64, Ou
     }
 }
 
+/// The line that lets more through than a bound that is so much now.
+pub(crate) fn raise(key: &str, bound: u64) -> String {
+    format!("aral.toml, [serve.limits]: {key} = N, N above {bound}")
+}
+
 /// A bound in milliseconds as a duration.
 pub(crate) fn ms(bound: u64) -> Duration {
     Duration::from_millis(bound)

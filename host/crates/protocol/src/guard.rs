@@ -31,7 +31,7 @@ pub(crate) fn guard(door: &Door, trace: TraceId, peer: Peer, request: &Request) 
         return Some(response);
     }
     let checked = check_framing(request.headers())
-        .and_then(|()| check_uri(request.uri(), bounds::size(door.shared.bounds.uri_bytes_max)))
+        .and_then(|()| check_uri(request.uri(), door.shared.bounds.uri_bytes_max))
         .and_then(|()| check_host(&door.listener, NAME_IT, request.uri(), request.headers()))
         .and_then(|()| check_origin(&door.listener, request.headers()));
     let (rule, problem) = checked.err()?;
@@ -73,13 +73,14 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refused> {
     Err((None, problem.with_hint("send `Content-Length`").closing()))
 }
 
-fn check_uri(uri: &Uri, bytes_max: usize) -> Result<(), Refused> {
+fn check_uri(uri: &Uri, bytes_max: u64) -> Result<(), Refused> {
     let bytes = uri.path_and_query().map_or(0, |rest| rest.as_str().len());
-    if bytes <= bytes_max {
+    if bytes <= bounds::size(bytes_max) {
         return Ok(());
     }
     let message = format!("path and query have {bytes} bytes, more than {bytes_max}");
-    Err((None, Problem::request(StatusCode::URI_TOO_LONG, message)))
+    let problem = Problem::request(StatusCode::URI_TOO_LONG, message);
+    Err((None, problem.with_hint(bounds::raise("uri_bytes_max", bytes_max))))
 }
 
 /// Against DNS rebinding: a page whose name was pointed at this machine sends that name. Nobody can point an address, and a listener

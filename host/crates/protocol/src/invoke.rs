@@ -1,6 +1,7 @@
 //! `POST /v1/invoke/{capability}`: one call on the one path. The body is the input as it is, the answer is the output as it
 //! is; everything else travels in fields.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use aral_contract::{CapabilityId, Code, Digest, Failure, TraceContext, TraceId, Usage};
@@ -149,10 +150,12 @@ pub(crate) fn capability_of(path: Result<Path<String>, PathRejection>) -> Result
 pub(crate) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     match query {
         Ok(Query(query)) => Ok(query),
-        Err(error) => Err(Problem::request(
-            StatusCode::BAD_REQUEST,
-            format!("the query is not taken: {}", error.body_text()),
-        )),
+        // Without what the library says before the reason.
+        Err(error) => {
+            let reason = error.source().map_or_else(String::new, |reason| format!(": {reason}"));
+            let message = format!("the query is not taken{reason}");
+            Err(Problem::request(StatusCode::BAD_REQUEST, message))
+        }
     }
 }
 
@@ -311,7 +314,7 @@ impl Answer {
     /// The call was ended because it took too long.
     fn too_late(trace: TraceId, handler_ms: u64) -> Self {
         let message = format!("the call did not end within {handler_ms} ms");
-        let failure = Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms");
+        let failure = Failure::new(Code::LimitWall, message).with_hint(bounds::raise("handler_ms", handler_ms));
         Self {
             trace,
             version: None,
@@ -392,6 +395,18 @@ mod tests {
     use crate::bounds::Bounds;
     use crate::places::Places;
     use crate::unsent::{Unsent, Weight};
+
+    #[test]
+    fn a_query_that_is_not_taken_is_told_what_is_wrong_with_it() {
+        let uri: http::Uri = "/?foo=1".parse().unwrap();
+        let refused = query(Query::<Versions>::try_from_uri(&uri)).unwrap_err();
+        let told = format!("{refused:?}");
+        assert!(
+            told.contains("the query is not taken: ") && told.contains("unknown field `foo`"),
+            "{told}"
+        );
+        assert!(!told.contains("deserialize"), "{told}");
+    }
 
     #[test]
     fn nobody_is_told_to_repeat_what_ran_and_whose_answer_finds_no_room() {

@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::authenticate::{Authenticated, authenticate};
+use crate::bounds;
 use crate::connection::Place;
 use crate::door::{Door, Peer, Trace};
 use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
@@ -193,7 +194,7 @@ async fn seldom(
         Code::RateLimited,
         format!("the limit `{PUBLIC_PER_SECOND}` is used up: {per_second} requests a second that need no caller"),
     );
-    let hint = format!("aral.toml, [serve.limits]: {PUBLIC_PER_SECOND} = N, N above {per_second}");
+    let hint = bounds::raise(PUBLIC_PER_SECOND, per_second);
     Problem::from(failure.with_hint(hint))
         .violating(PUBLIC_PER_SECOND)
         .into_response()

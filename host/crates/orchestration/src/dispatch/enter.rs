@@ -83,5 +83,5 @@ impl Dispatcher {
 /// Nobody waits any longer, and the guest has not begun.
 fn too_late() -> Failure {
     let message = "the call did not begin to run within the time that the server has for one";
-    Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
+    Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms = N, N above what it is")
 }

@@ -135,7 +135,7 @@ impl Caller {
 
     fn too_long(&self) -> Failure {
         let message = format!("the call did not end within {} ms", self.toolbox.handler_ms);
-        Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms")
+        Failure::new(Code::LimitWall, message).with_hint(bounds::raise("handler_ms", self.toolbox.handler_ms))
     }
 }
 

@@ -55,8 +55,8 @@ pub enum TlsError {
         key: PathBuf,
         /// The certificate.
         certificate: PathBuf,
-        /// What is wrong with it.
-        source: rustls::Error,
+        /// What is wrong with it; none: it is another one's.
+        source: Option<rustls::Error>,
     },
     /// An OCSP response that clients would not take for this certificate.
     #[error("`{}` is no OCSP response for the certificate", path.display())]

@@ -74,7 +74,7 @@ impl Settings {
         let plain = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Key {
             key: options.key_file.clone(),
             certificate: options.certificate_file.clone(),
-            source,
+            source: Some(source).filter(|source| !matches!(source, rustls::Error::InconsistentKeys(_))),
         })?;
         let shown = Shown {
             stapled: stapled.clone().map(|times| {

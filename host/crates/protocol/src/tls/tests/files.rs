@@ -56,6 +56,10 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     check("no X.509", &good, "cannot be read", "certificate_file");
     authority.write("chain.pem", &authority.server(2).pem);
     check("another's key", &good, "is not the key of the certificate", "key_file");
+    authority.write("chain.pem", &authority.server(2).pem);
+    let (said, _) = refused(&good);
+    assert!(!said.contains("KeyMismatch"), "{said}");
+    authority.mutual(ClientAuth::Required);
     for (from, to) in [(2000, 2001), (2100, 2101)] {
         let pair = authority.sign(1, |params| {
             (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
