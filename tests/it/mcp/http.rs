@@ -298,6 +298,20 @@ fn one_id_has_one_request_at_a_time() {
 }
 
 #[test]
+fn whoever_begins_without_a_session_is_told_how_to() {
+    let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |_| ()));
+    let text = message(1, "tools/list", json!({})).to_string();
+    let problem = send(server.address(), &[], &text)
+        .reply()
+        .assert_problem("no session", 400, "request.invalid");
+    let hint = problem["hint"].as_str().expect("a hint");
+    assert!(
+        hint.contains("`initialize`") && hint.contains(&format!("`MCP-Protocol-Version: {NEWEST}`")),
+        "{hint}"
+    );
+}
+
+#[test]
 fn a_session_is_not_begun_again_and_listens_by_get_alone() {
     let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |_| ()));
     let session = Session::begin(server.address(), &[]);

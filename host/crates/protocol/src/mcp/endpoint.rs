@@ -28,6 +28,11 @@ use crate::meters;
 use crate::problem::Problem;
 use crate::tally::Beyond;
 
+/// How the library says that a message of an older revision belongs to no session, and what helps.
+const NO_SESSION: &str = "Session ID is required";
+const BEGIN: &str = "send `initialize` first and the `Mcp-Session-Id` of its answer from then on, or send `MCP-Protocol-Version: \
+                     2026-07-28` and `Mcp-Method`";
+
 /// How long the answer to a call may be on its way once the call has to have ended.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 /// What the library says of a request that it does not take is no longer than this, in bytes.
@@ -256,7 +261,11 @@ async fn refusal(response: Response) -> Result<Response, Problem> {
     }
     // `Bad Request: Session ID is required`
     let words = words.split_once(": ").map_or(&*words, |(_, words)| words);
-    let mut response = Problem::request(status, words.to_lowercase()).into_response();
+    let mut problem = Problem::request(status, words.to_lowercase());
+    if words == NO_SESSION {
+        problem = problem.with_hint(BEGIN);
+    }
+    let mut response = problem.into_response();
     if let Some(allow) = parts.headers.get(header::ALLOW) {
         response.headers_mut().insert(header::ALLOW, allow.clone());
     }
