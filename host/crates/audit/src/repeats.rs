@@ -3,7 +3,7 @@
 //! signed documents make it: else a flood of what is harmless would hide the one that is not.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use crate::schema::{AuditEvent, Authentication, Repeated};
 use crate::text::Text;
 
-use aral_contract::CapabilityId;
 use aral_contract::event::{AuthenticationMethod, Severity};
+use aral_contract::{CapabilityId, network};
 
 /// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory: those
 /// beyond are counted together. Each type has its own: else strangers who fail to log in would hide what is refused to an agent.
@@ -38,7 +38,7 @@ impl Source {
         };
         let (which, from) = match event {
             AuditEvent::Authentication(event) if !event.success => {
-                let source = event.source.map(network);
+                let source = event.source.map(place);
                 (Some(way(event)), source.unwrap_or_else(|| "local".to_owned()))
             }
             AuditEvent::Decision(event) if event.grant.is_none() => {
@@ -62,7 +62,7 @@ impl Source {
                 by_capability(event.capability.as_ref()),
             ),
             AuditEvent::Security(event) if event.severity < Severity::Critical => {
-                let source = event.source.map(network);
+                let source = event.source.map(place);
                 let from = source.unwrap_or_else(|| event.subject.as_str().to_owned());
                 (Some(event.rule.as_str().to_owned()), from)
             }
@@ -105,14 +105,11 @@ fn way(event: &Authentication) -> String {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address there has all behind them.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
+/// An address, or the network that counts as one.
+fn place(address: IpAddr) -> String {
+    match network(address) {
         IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
+        IpAddr::V6(prefix) => format!("{prefix}/64"),
     }
 }
 
@@ -308,10 +305,10 @@ mod tests {
             ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:2::/64"),
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"),
         ] {
-            let [one, other] = [one, other].map(|text| network(text.parse().unwrap()));
+            let [one, other] = [one, other].map(|text| place(text.parse().unwrap()));
             assert_eq!((one.as_str(), other.as_str()), (expected, expected));
         }
-        let other = network("2001:db8:1:3::1".parse().unwrap());
+        let other = place("2001:db8:1:3::1".parse().unwrap());
         assert_eq!(other, "2001:db8:1:3::/64");
     }
 

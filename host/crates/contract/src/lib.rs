@@ -2,6 +2,7 @@
 //! read, tested and reused without running anything.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod allow;
 pub mod classification;
 pub mod clock;
@@ -23,6 +24,7 @@ pub mod sensitive;
 pub mod testing;
 pub mod trace;
 
+pub use address::{network, site};
 pub use allow::{AllowList, CapabilityPattern};
 pub use classification::Classification;
 pub use clock::Clock;

@@ -5,14 +5,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use aral_contract::rule;
+use aral_contract::{network, rule};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 use crate::bounds;
 use crate::connection::{self, Answers};
-use crate::door::{Peer, network};
+use crate::door::Peer;
 use crate::meters::{self, Present};
 use crate::places::Places;
 use crate::secure;

@@ -1,7 +1,7 @@
 //! What every request can reach: the dispatch path, the callers, the bounds. One for each listener, around a state that all
 //! listeners share. All of it is made anew when the configuration is read again, except what goes on.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -320,17 +320,6 @@ impl Peer {
     /// The address; one of IPv4 as such, also where the listener takes both.
     pub(crate) fn address(self) -> IpAddr {
         self.0.ip().to_canonical()
-    }
-}
-
-/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address there has all behind them.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 

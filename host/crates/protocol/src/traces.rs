@@ -3,11 +3,11 @@
 //! operator wants, and some at once. Callers whose names are random hardly ever notice.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aral_contract::{Sampling, TraceContext};
+use aral_contract::{Sampling, TraceContext, site};
 
 use crate::meters;
 
@@ -85,6 +85,7 @@ impl Shares {
         is_kept
     }
 
+    /// A site has one share: whoever has all networks of 64 bits of one would have all shares otherwise.
     fn of(&self, from: IpAddr) -> Option<&AtomicU64> {
         let shares = u64::try_from(self.left.len()).ok()?;
         let hash = self.keys.hash_one(site(from)).checked_rem(shares)?;
@@ -92,20 +93,10 @@ impl Shares {
     }
 }
 
-/// Who has a share together for certain: of IPv6 a network of 48 bits, which one site usually has. Whoever has one has 65,536 of 64 bits,
-/// and with these the shares of all.
-fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use aral_contract::{SpanId, TraceId};
     use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 

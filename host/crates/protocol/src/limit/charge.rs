@@ -4,11 +4,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use aral_contract::Digest;
+use aral_contract::{Digest, network};
 
 use super::rate::Rate;
 use super::rates::Limit;
-use crate::door::network;
 
 /// Whose use is counted, under which limit. Names are in it as a digest alone, so that what keeps it learns none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
