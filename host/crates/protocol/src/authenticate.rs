@@ -15,11 +15,12 @@ use tracing::Instrument as _;
 use crate::body;
 use crate::bounds;
 use crate::caller::{Caller, KEY_PREFIX};
-use crate::connection::{Last, Place};
+use crate::connection::Last;
 use crate::door::{Door, Peer, Said};
 use crate::mcp;
 use crate::meters;
 use crate::problem::Problem;
+use crate::request_place::RequestPlace;
 use crate::signature::{self, Doubt, Message, Signed, Times};
 use crate::tls::{ClientCertificate, Tls};
 use crate::token::{self, Presented};
@@ -333,7 +334,7 @@ fn take_share(door: &Door, caller: &CallerName, request: &Request) -> Result<(),
     let max = door.shared.bounds.requests_per_caller_max;
     match door.shared.requests_of.take(caller, max) {
         Ok(share) => {
-            let place = request.extensions().get::<Place>();
+            let place = request.extensions().get::<RequestPlace>();
             let shared = place.map_or(Ok(()), |place| place.share(share));
             shared.map_err(|failure| Problem::from(failure).closing())
         }

@@ -4,12 +4,10 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use aral_contract::Failure;
-use aral_contract::id::CallerName;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
@@ -19,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
 use crate::accept::Stop;
@@ -28,97 +25,9 @@ use crate::bounds::{self, Bounds};
 use crate::door::Door;
 use crate::linger;
 use crate::pace::{Pace, Paced};
-use crate::problem::Problem;
+use crate::request_place::RequestPlace;
 use crate::stage::Current;
-use crate::tally;
 use crate::tls::ClientCertificate;
-use crate::unsent::{Unsent, Weight};
-
-/// A place among the requests under way. It travels with the answer to where its last byte is sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Place(Arc<Held>);
-
-#[derive(Debug)]
-enum Held {
-    /// One of all, and what its answer has in bytes.
-    Request {
-        weight: Weight,
-        _permit: OwnedSemaphorePermit,
-        /// The same among those of the caller, once it is known.
-        share: OnceLock<tally::Held<CallerName, Unsent>>,
-        /// That of the request whose answer is sent here, if it is another one.
-        beside: OnceLock<Place>,
-    },
-    /// It is one of its caller's alone.
-    Stream { _share: tally::Held<CallerName> },
-}
-
-impl Place {
-    /// `weight` is that of its answer.
-    pub(crate) fn new(permit: OwnedSemaphorePermit, weight: Weight) -> Self {
-        Self(Arc::new(Held::Request {
-            weight,
-            _permit: permit,
-            share: OnceLock::new(),
-            beside: OnceLock::new(),
-        }))
-    }
-
-    /// The place of an answer that is none of the requests under way.
-    pub(crate) fn of(share: tally::Held<CallerName>) -> Self {
-        Self(Arc::new(Held::Stream { _share: share }))
-    }
-
-    /// It is one of this caller's from now on. It is an error if this one does not read its answers.
-    pub(crate) fn share(&self, taken: tally::Held<CallerName, Unsent>) -> Result<(), Failure> {
-        match &*self.0 {
-            Held::Request { weight, share, .. } => weight.owned(share.get_or_init(|| taken).beside()),
-            Held::Stream { .. } => Ok(()),
-        }
-    }
-
-    /// Its answer has so many bytes, which wait to be sent. It is an error if there is no room for them.
-    pub(crate) fn weigh(&self, bytes: u64) -> Result<(), Failure> {
-        match &*self.0 {
-            Held::Request { weight, .. } => weight.set(bytes),
-            // What is sent on it is small.
-            Held::Stream { .. } => Ok(()),
-        }
-    }
-
-    /// Its answer has no more than so many bytes from now on.
-    pub(crate) fn lighten(&self, bytes: u64) {
-        match &*self.0 {
-            Held::Request { weight, .. } => weight.lower(bytes),
-            Held::Stream { .. } => {}
-        }
-    }
-
-    /// The answer to the request of this other one is sent here: both are there until it is.
-    pub(crate) fn keep(&self, other: Place) {
-        match &*self.0 {
-            Held::Request { beside, .. } => {
-                let _kept_once = beside.set(other);
-            }
-            // What is sent on it is news.
-            Held::Stream { .. } => {}
-        }
-    }
-
-    /// The answer, whose bytes count if all of it is there, or why there is no room for it. What its fields say happened all the
-    /// same, and nobody is told to come again for what would happen twice then.
-    pub(crate) fn bear(&self, mut response: Response) -> Response {
-        let ran = response.extensions_mut().remove::<Ran>().is_some();
-        let bytes = response.body().size_hint().exact();
-        if let Some(Err(failure)) = bytes.map(|bytes| self.weigh(bytes)) {
-            let problem = Problem::from(failure);
-            let problem = if ran { problem.for_good() } else { problem };
-            *response.body_mut() = Body::empty();
-            response.extensions_mut().insert(problem);
-        }
-        response
-    }
-}
 
 /// Says of an answer that it comes in pieces, with as much time between them as there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,10 +37,6 @@ pub(crate) enum Streaming {
     /// It goes on until its reader, or the server, ends it.
     Endless,
 }
-
-/// Says of an answer that it is that of a call which, were it asked for again, would run again.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ran;
 
 /// Says of a request that it came over TLS.
 #[derive(Debug, Clone, Copy)]
@@ -311,7 +216,7 @@ async fn answer<P: Clone + Send + Sync + 'static>(
     let extensions = response.extensions_mut();
     let streams = extensions.remove::<Streaming>().is_some();
     let is_last = extensions.remove::<Last>().is_some();
-    pace.writing(extensions.remove::<Place>(), streams);
+    pace.writing(extensions.remove::<RequestPlace>(), streams);
     if is_last {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);

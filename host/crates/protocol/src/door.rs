@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::enter::Entrance;
-use crate::health::Doctor;
+use crate::health::HealthCache;
 use crate::invoke::Answer;
 use crate::limit::{Limits, Proxies, Rates, RedisOptions};
 use crate::listener::ListenerOptions;
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) callers: Callers,
     pub(crate) bounds: Bounds,
-    pub(crate) doctor: Arc<Doctor>,
+    pub(crate) health: Arc<HealthCache>,
     pub(crate) replays: Arc<Replays<Answer>>,
     pub(crate) issuers: Issuers,
     pub(crate) protected: Protected,
@@ -115,7 +115,7 @@ impl Shared {
             entrance: Entrance::new(&parts.clock, parts.dispatcher.sampling()),
             dispatcher: parts.dispatcher,
             callers: parts.callers,
-            doctor: Arc::new(Doctor::new(parts.health, Arc::clone(&parts.clock))),
+            health: Arc::new(HealthCache::new(parts.health, Arc::clone(&parts.clock))),
             replays: Replays::new(&bounds, Arc::clone(&parts.clock)),
             protected: Protected::new(parts.resource.as_ref(), &parts.issuers),
             issuers: parts.issuers,
@@ -161,7 +161,7 @@ impl Shared {
             protected: Protected::new(resource.as_ref(), &issuers),
             issuers,
             nonces: Arc::clone(&self.nonces),
-            doctor: Arc::clone(&self.doctor),
+            health: Arc::clone(&self.health),
             replays: Arc::clone(&self.replays),
             connections_of: self.connections_of.clone(),
             requests: self.requests.clone(),

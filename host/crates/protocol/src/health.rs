@@ -35,7 +35,7 @@ pub trait Health: Send + Sync + std::fmt::Debug {
 
 /// Asks, and remembers the answer for a moment.
 #[derive(Debug)]
-pub(crate) struct Doctor {
+pub(crate) struct HealthCache {
     health: Arc<dyn Health>,
     clock: Arc<dyn Clock>,
     last: Mutex<Option<(Duration, Arc<[Check]>)>>,
@@ -43,7 +43,7 @@ pub(crate) struct Doctor {
     looking: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Doctor {
+impl HealthCache {
     pub(crate) fn new(health: Arc<dyn Health>, clock: Arc<dyn Clock>) -> Self {
         Self {
             health,
@@ -70,10 +70,10 @@ impl Doctor {
         if let Some(checks) = self.fresh() {
             return checks;
         }
-        let doctor = Arc::clone(self);
+        let cache = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || {
             let _looking = looking;
-            doctor.keep(doctor.health.checks().into())
+            cache.keep(cache.health.checks().into())
         });
         match asked.await {
             Ok(checks) => checks,
@@ -125,7 +125,7 @@ fn answer(code: StatusCode, status: &'static str) -> Response {
     )
 )]
 pub(crate) async fn health(State(door): State<Arc<Door>>) -> Response {
-    let checks = door.shared.doctor.look().await;
+    let checks = door.shared.health.look().await;
     if checks.iter().all(|check| check.fault.is_none()) {
         answer(StatusCode::OK, "ok")
     } else {
@@ -186,14 +186,14 @@ mod tests {
             hangs: Mutex::new(hangs),
         });
         let clock = Arc::new(Hand::default());
-        let doctor = Doctor::new(
+        let cache = HealthCache::new(
             Arc::clone(&disk) as Arc<dyn Health>,
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
-        let doctor = Arc::new(doctor);
+        let cache = Arc::new(cache);
         let look = || {
-            let doctor = Arc::clone(&doctor);
-            tokio::spawn(async move { doctor.look().await })
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move { cache.look().await })
         };
         for _ in 0..3 {
             let both = [look(), look()];
@@ -203,7 +203,7 @@ mod tests {
             for one in both {
                 assert_eq!(one.await.unwrap()[0].name, "health");
             }
-            assert_eq!(doctor.look().await[0].name, "health", "what was seen a moment ago");
+            assert_eq!(cache.look().await[0].name, "health", "what was seen a moment ago");
             clock.pass(FRESH);
         }
         let waits = look();

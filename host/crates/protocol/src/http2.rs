@@ -20,10 +20,11 @@ use tower::Service as _;
 
 use crate::accept::Stop;
 use crate::bounds;
-use crate::connection::{Answers, Last, Place, Streaming, told};
+use crate::connection::{Answers, Last, Streaming, told};
 use crate::door::Peer;
 use crate::linger::{self, Rest};
 use crate::pace::Paced;
+use crate::request_place::RequestPlace;
 use crate::streams::{Piece, Stream, Streams};
 
 /// What may come of the bodies of one request, and of all of a connection, before anybody reads it.
@@ -97,7 +98,7 @@ async fn answer(
     if extensions.remove::<Last>().is_some() {
         stream.is_last();
     }
-    stream.writing(extensions.remove::<Place>(), streaming);
+    stream.writing(extensions.remove::<RequestPlace>(), streaming);
     // A field of the connection has no place in an answer that shares it (RFC 9113, section 8.2.2).
     response.headers_mut().remove(header::CONNECTION);
     if response.body().is_end_stream() {

@@ -23,7 +23,6 @@ use utoipa::IntoParams;
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
-use crate::connection::{Place, Ran};
 use crate::door::{Door, Shared};
 use crate::enter::TRACE_ID;
 use crate::limit::Reservation;
@@ -32,6 +31,7 @@ use crate::openapi::Fields;
 use crate::problem::Problem;
 use crate::receipts;
 use crate::replay::{Begun, ReplayKey, Weighed};
+use crate::request_place::{Ran, RequestPlace};
 
 /// Names a request that must not happen twice.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -105,7 +105,7 @@ pub(crate) async fn invoke(
     Extension(caller): Extension<Arc<Caller>>,
     Extension(context): Extension<TraceContext>,
     Extension(reservation): Extension<Arc<Reservation>>,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<RequestPlace>,
     capability: Result<Path<String>, PathRejection>,
     versions: Result<Query<Versions>, QueryRejection>,
     headers: HeaderMap,
@@ -180,7 +180,7 @@ struct Call {
     context: TraceContext,
     reservation: Arc<Reservation>,
     /// It is a request under way until it ends, also without a connection.
-    _place: Place,
+    _place: RequestPlace,
     capability: CapabilityId,
     version: Option<VersionReq>,
     input: Bytes,
@@ -415,7 +415,7 @@ mod tests {
             ..Bounds::default()
         };
         let (places, all) = (Places::new(2), Unsent::default());
-        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let place = || RequestPlace::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
         let (unread, own) = (place(), place());
         unread.weigh(1).unwrap();
         let retry_after = |told, ran| {

@@ -43,6 +43,7 @@ mod http2;
 mod linger;
 mod pace;
 mod places;
+mod request_place;
 mod secure;
 mod streams;
 mod tally;

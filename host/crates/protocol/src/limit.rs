@@ -78,7 +78,7 @@ pub(crate) struct Call<'a> {
 
 /// Where something is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Counter {
     Here,
     Shared,
 }
@@ -236,7 +236,7 @@ impl Limits {
                 (Err(Down), WhenDown::Local) => {}
             }
         }
-        self.taken(self.callers.take(&charges), &charges, Place::Here)
+        self.taken(self.callers.take(&charges), &charges, Counter::Here)
     }
 
     /// In a task of its own: the server counts also for a request that goes away before the answer comes, and what is put aside for it
@@ -249,7 +249,7 @@ impl Limits {
         let (limits, shared) = (Arc::clone(self), Arc::clone(shared));
         let asking = async move {
             let verdict = shared.take(&charges).await;
-            verdict.map(|verdict| limits.taken(verdict, &charges, Place::Shared))
+            verdict.map(|verdict| limits.taken(verdict, &charges, Counter::Shared))
         };
         match tokio::spawn(asking.in_current_span()).await {
             Ok(taken) => taken,
@@ -260,24 +260,24 @@ impl Limits {
         }
     }
 
-    fn taken(self: &Arc<Self>, verdict: Verdict, charges: &[Charge], place: Place) -> Result<Taken, Stopped> {
+    fn taken(self: &Arc<Self>, verdict: Verdict, charges: &[Charge], counter: Counter) -> Result<Taken, Stopped> {
         match verdict {
             Verdict::Refused(refused) => Err(Stopped::Refused(refused)),
             Verdict::Passed(levels) => {
                 let cost = charges.iter().find(|charge| charge.key.limit == Limit::Cost);
                 Ok(Taken {
                     levels,
-                    reservation: Reservation::new(self, cost.map(|charge| (*charge, place))),
+                    reservation: Reservation::new(self, cost.map(|charge| (*charge, counter))),
                 })
             }
         }
     }
 
     /// Gives back what was put aside and not used.
-    fn give_back(self: &Arc<Self>, charge: Charge, place: Place) {
-        match place {
-            Place::Here => self.callers.give_back(&charge),
-            Place::Shared => {
+    fn give_back(self: &Arc<Self>, charge: Charge, counter: Counter) {
+        match counter {
+            Counter::Here => self.callers.give_back(&charge),
+            Counter::Shared => {
                 let limits = Arc::clone(self);
                 // A server that ends has nobody left to give it back, and time does.
                 let Ok(runtime) = tokio::runtime::Handle::try_current() else {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::bounds::{self, Bounds};
-use crate::connection::Place;
+use crate::request_place::RequestPlace;
 
 /// How long nothing is asked on a connection until it gives back what it needs for requests.
 const REST: Duration = Duration::from_millis(200);
@@ -52,7 +52,7 @@ struct State {
     /// The answer has been handed over; what is left of it waits to be sent.
     handed_over: bool,
     /// Held until the answer is sent, so that answers that nobody reads take the places of requests.
-    place: Option<Place>,
+    place: Option<RequestPlace>,
 }
 
 /// The pace of one connection. Clones are the same one.
@@ -88,7 +88,7 @@ impl Pace {
     }
 
     /// Its answer begins. One that `streams` comes in pieces, each of which has the time of a whole answer.
-    pub(crate) fn writing(&self, place: Option<Place>, streams: bool) {
+    pub(crate) fn writing(&self, place: Option<RequestPlace>, streams: bool) {
         let mut state = self.lock();
         state.enter(if streams { Phase::Streaming } else { Phase::Writing });
         state.place = place;

@@ -143,7 +143,7 @@ struct Done<A> {
 #[derive(Debug)]
 pub(crate) enum Begun<A> {
     /// Nothing yet: this request is the first.
-    First(Place<A>),
+    First(FirstAnswer<A>),
     /// It is answered already.
     Again(Arc<A>),
     /// It was answered, and the answer is not there any more.
@@ -158,7 +158,7 @@ pub(crate) enum Begun<A> {
 
 /// The place of an answer that is to come. Dropped without one, the key is free again.
 #[derive(Debug)]
-pub(crate) struct Place<A> {
+pub(crate) struct FirstAnswer<A> {
     replays: Arc<Replays<A>>,
     caller: CallerName,
     key: ReplayKey,
@@ -203,7 +203,7 @@ impl<A> Replays<A> {
             done: None,
         };
         all.change(caller, |kept| kept.entries.insert(key.clone(), entry));
-        Begun::First(Place {
+        Begun::First(FirstAnswer {
             replays: Arc::clone(self),
             caller: caller.clone(),
             key,
@@ -217,7 +217,7 @@ impl<A> Replays<A> {
     }
 }
 
-impl<A: Weighed> Place<A> {
+impl<A: Weighed> FirstAnswer<A> {
     /// The call has happened. Its answer is kept where there is room: without those of older calls, and not at all if it alone
     /// is larger than everything may be.
     pub(crate) fn keep(mut self, answer: Arc<A>) {
@@ -247,7 +247,7 @@ impl<A: Weighed> Place<A> {
     }
 }
 
-impl<A> Drop for Place<A> {
+impl<A> Drop for FirstAnswer<A> {
     fn drop(&mut self) {
         if !self.kept {
             let mut all = self.replays.lock();

@@ -18,7 +18,6 @@ use utoipa_axum::routes;
 
 use crate::authenticate::{Authenticated, authenticate};
 use crate::bounds;
-use crate::connection::Place;
 use crate::door::{Door, Peer, Trace};
 use crate::enter::{TRACE_ID, TRACEPARENT, TRACESTATE, enter};
 use crate::guard::guard;
@@ -26,6 +25,7 @@ use crate::limit;
 use crate::meters;
 use crate::openapi::Description;
 use crate::problem::Problem;
+use crate::request_place::RequestPlace;
 use crate::signature::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
 use crate::unsent::Weight;
 use crate::{capabilities, health, invoke, mcp, openapi, protected, receipts};
@@ -126,7 +126,7 @@ async fn as_caller(
         let Some(permit) = door.shared.requests.try_take() else {
             return too_many(door);
         };
-        let place = Place::new(permit, Weight::new(&door.shared.unsent, &door.shared.bounds));
+        let place = RequestPlace::new(permit, Weight::new(&door.shared.unsent, &door.shared.bounds));
         request.extensions_mut().insert(place.clone());
         match known(door, protocol, trace, peer, request, next).await {
             Ok(response) => {

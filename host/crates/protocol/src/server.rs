@@ -112,8 +112,8 @@ impl ServerHandle {
     /// What was found of the health of the host, now or within the last second: who asks here and at `/health` has one look together, and
     /// nobody waits longer than 5 s for it. Needs a tokio runtime.
     pub async fn checks(&self) -> Arc<[Check]> {
-        let doctor = Arc::clone(&self.current.stage().shared.doctor);
-        doctor.look().await
+        let health = Arc::clone(&self.current.stage().shared.health);
+        health.look().await
     }
 
     /// Whether it was told to end, and goes on for a while.

@@ -9,10 +9,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::bounds::{self, Bounds};
-use crate::connection::{Place, Streaming};
+use crate::connection::Streaming;
 use crate::frames::Frames;
 use crate::linger::LINGER_STREAMS_MAX;
 use crate::pace::{Watch, passed};
+use crate::request_place::RequestPlace;
 
 /// Of one connection. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -189,7 +190,7 @@ pub(crate) struct Stream {
 #[derive(Debug, Default)]
 struct Answer {
     /// Held until the answer is sent, so that answers that nobody reads take the places of requests.
-    place: Option<Place>,
+    place: Option<RequestPlace>,
     /// The last byte has been handed over to the connection, which has yet to send it.
     handed_over: bool,
     /// It comes in pieces, each of which has the time of a whole answer.
@@ -202,7 +203,7 @@ struct Answer {
 
 impl Stream {
     /// Its answer begins. One that comes in pieces is on its way while one of them is.
-    pub(crate) fn writing(&self, place: Option<Place>, in_pieces: Option<Streaming>) {
+    pub(crate) fn writing(&self, place: Option<RequestPlace>, in_pieces: Option<Streaming>) {
         let mut answer = self.answer();
         answer.place = place;
         answer.in_pieces = in_pieces;

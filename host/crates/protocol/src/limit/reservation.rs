@@ -7,7 +7,7 @@ use aral_orchestration::dispatch::Stage;
 use tokio::sync::watch;
 
 use super::charge::Charge;
-use super::{Limits, Place};
+use super::{Counter, Limits};
 
 /// Cost that is put aside. What was not used is given back when this is dropped: all of it while the guest does not run,
 /// nothing once it does, until it is known what it cost. A caller who gives up a call whose guest runs pays what it could have
@@ -16,7 +16,7 @@ use super::{Limits, Place};
 pub(crate) struct Reservation {
     limits: Arc<Limits>,
     /// None: the call costs nothing.
-    aside: Option<(Charge, Place)>,
+    aside: Option<(Charge, Counter)>,
     /// How far the call has come.
     stage: OnceLock<watch::Receiver<Stage>>,
     /// What it cost, once it has ended.
@@ -24,7 +24,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    pub(super) fn new(limits: &Arc<Limits>, aside: Option<(Charge, Place)>) -> Arc<Self> {
+    pub(super) fn new(limits: &Arc<Limits>, aside: Option<(Charge, Counter)>) -> Arc<Self> {
         Arc::new(Self {
             limits: Arc::clone(limits),
             aside,
@@ -56,10 +56,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let Some((charge, place)) = self.aside else { return };
+        let Some((charge, counter)) = self.aside else { return };
         let used = u32::try_from(self.used_micro()).unwrap_or(u32::MAX);
         if let Some(amount) = NonZeroU32::new(charge.amount.get().saturating_sub(used)) {
-            self.limits.give_back(Charge { amount, ..charge }, place);
+            self.limits.give_back(Charge { amount, ..charge }, counter);
         }
     }
 }

@@ -20,9 +20,9 @@ use super::message::data;
 use super::{Toolbox, tool};
 use crate::bounds;
 use crate::capabilities::exactly;
-use crate::connection::Place;
 use crate::limit::Reservation;
 use crate::receipts;
+use crate::request_place::RequestPlace;
 
 /// How often a caller that wants to know is told that its call goes on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) struct Caller {
     /// What is put aside for the call; none: nobody limits who calls.
     pub(super) reservation: Option<Arc<Reservation>>,
     /// Whose answer waits to be sent; none: nobody counts them.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<RequestPlace>,
 }
 
 impl Caller {
@@ -157,7 +157,7 @@ fn unknown(name: &str, trace: TraceId) -> ErrorData {
 }
 
 /// The outcome as MCP has it, whose bytes count until it is sent; or the same call, and that there is no room for what it answers.
-fn borne(mut outcome: Outcome, place: Option<&Place>) -> Result<CallToolResult, ErrorData> {
+fn borne(mut outcome: Outcome, place: Option<&RequestPlace>) -> Result<CallToolResult, ErrorData> {
     let result = told(&outcome)?;
     let text = outcome.result.as_ref().map_or(0, String::len);
     let value = result.structured_content.as_ref().map_or(0, memory_bytes);
@@ -270,7 +270,7 @@ mod tests {
             ..Bounds::default()
         };
         let (places, all) = (Places::new(2), Unsent::default());
-        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let place = || RequestPlace::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
         // A hundred values take more memory than their text.
         let long = format!("[{}0]", "0,".repeat(99));
         let (first, second) = (place(), place());

@@ -21,11 +21,12 @@ use super::{LAST_EVENT_ID, SESSION, message};
 use crate::body;
 use crate::bounds;
 use crate::caller::Caller;
-use crate::connection::{Place, Ran, Streaming};
+use crate::connection::Streaming;
 use crate::door::{Door, Peer, Trace};
 use crate::listener::ListenerOptions;
 use crate::meters;
 use crate::problem::Problem;
+use crate::request_place::{Ran, RequestPlace};
 use crate::tally::Beyond;
 
 /// How the library says that a message of an older revision belongs to no session, and what helps.
@@ -104,7 +105,7 @@ pub(crate) async fn serve(
     let mut place = None;
     if has_no_end {
         // It has a place of its own, and gives that of a request back.
-        parts.extensions.remove::<Place>();
+        parts.extensions.remove::<RequestPlace>();
         let max = bounds.mcp_streams_max;
         let taken = mcp.streams.take_of(&caller.name, max, bounds::of_all(max));
         place = Some(taken.map_err(|beyond| full("mcp_streams_max", max, &beyond))?);
@@ -112,7 +113,7 @@ pub(crate) async fn serve(
     let max = bounds.mcp_sessions_max;
     let sessions = Arc::new(OwnSessions::new(Arc::clone(&mcp.sessions), caller.name.clone(), max));
     parts.extensions.insert(door.shared.toolbox());
-    let own = parts.extensions.get::<Place>().cloned();
+    let own = parts.extensions.get::<RequestPlace>().cloned();
     let calls = parts.extensions.get::<Called>().is_some();
     let news = mcp.news.clone();
     let service = StreamableHttpService::new(
@@ -157,7 +158,7 @@ pub(crate) async fn serve(
         };
         response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(end)));
         if let Some(place) = place {
-            response.extensions_mut().insert(Place::of(place));
+            response.extensions_mut().insert(RequestPlace::of(place));
         }
     }
     Ok(response)

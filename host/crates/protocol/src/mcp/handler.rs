@@ -25,8 +25,8 @@ use super::stdio::Paths;
 use super::{News, Toolbox, tool};
 use crate::bounds::Bounds;
 use crate::capabilities;
-use crate::connection::Place;
 use crate::limit::Reservation;
+use crate::request_place::RequestPlace;
 use crate::turn::Turn;
 
 /// One conversation: a session over HTTP, a request without one, or a process with its standard input.
@@ -80,7 +80,7 @@ impl Handler {
         let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(context.trace))?;
         Ok(Caller {
             reservation: parts.and_then(|parts| parts.get::<Arc<Reservation>>()).cloned(),
-            place: parts.and_then(|parts| parts.get::<Place>()).cloned(),
+            place: parts.and_then(|parts| parts.get::<RequestPlace>()).cloned(),
             session,
             context,
             toolbox,

@@ -22,8 +22,8 @@ use super::message;
 use super::presence::{Open, Presence};
 use super::under_way::{Begun, UnderWay, Watched, answered};
 use crate::bounds::{self, Bounds};
-use crate::connection::Place;
 use crate::meters;
+use crate::request_place::RequestPlace;
 use crate::tally::{Beyond, Held, Tally};
 
 /// How long a session was silent that makes room for another one of its caller. Stops clients of one caller, each with a session that it
@@ -132,7 +132,7 @@ pub(super) struct OwnSessions {
     max: u64,
     full: OnceLock<Beyond>,
     refused: OnceLock<message::Fault>,
-    taken_up: OnceLock<Place>,
+    taken_up: OnceLock<RequestPlace>,
 }
 
 impl OwnSessions {
@@ -159,7 +159,7 @@ impl OwnSessions {
     }
 
     /// The place of the request whose answer was taken up again.
-    pub(super) fn taken_up(&self) -> Option<&Place> {
+    pub(super) fn taken_up(&self) -> Option<&RequestPlace> {
         self.taken_up.get()
     }
 
@@ -264,7 +264,7 @@ impl SessionManager for OwnSessions {
         let (begun, place) = match &message {
             ClientJsonRpcMessage::Request(request) => {
                 let parts = request.request.extensions().get::<Parts>();
-                let place = parts.and_then(|parts| parts.extensions.get::<Place>()).cloned();
+                let place = parts.and_then(|parts| parts.extensions.get::<RequestPlace>()).cloned();
                 let token = request.request.get_meta().get_progress_token();
                 let begun = under_way.begin(&request.id, token, place.clone(), presence.enter());
                 (
@@ -364,7 +364,7 @@ fn answering(
     messages: impl Stream<Item = ServerSseMessage> + Send + Sync + 'static,
     under_way: UnderWay,
     begun: Option<Begun>,
-    place: Option<Place>,
+    place: Option<RequestPlace>,
 ) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
     messages.inspect(move |event| {
         let message = event.message.as_deref();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     /// A request that came over the network.
-    fn of(place: &Place, mut message: ClientJsonRpcMessage) -> ClientJsonRpcMessage {
+    fn of(place: &RequestPlace, mut message: ClientJsonRpcMessage) -> ClientJsonRpcMessage {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.extensions.insert(place.clone());
         if let ClientJsonRpcMessage::Request(request) = &mut message {
@@ -683,7 +683,7 @@ mod tests {
             ..Bounds::default()
         };
         let (places, all) = (Places::new(3), Unsent::default());
-        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let place = || RequestPlace::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
         let (asked, takes_up, other) = (place(), place(), place());
         let first = sessions.create_stream(&id, of(&asked, ping(7))).await.unwrap();
         let handled = server.receive().await.unwrap();
@@ -715,7 +715,7 @@ mod tests {
             ..Bounds::default()
         };
         let (places, all) = (Places::new(2), Unsent::default());
-        let place = || Place::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+        let place = || RequestPlace::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
         let (asked, other) = (place(), place());
         let mut stream = Box::pin(sessions.create_stream(&id, of(&asked, ping(7))).await.unwrap());
         server.receive().await.unwrap();

@@ -13,7 +13,7 @@ use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker
 use rmcp::transport::{Transport, WorkerTransport};
 
 use super::presence::Open;
-use crate::connection::Place;
+use crate::request_place::RequestPlace;
 
 /// All of one session.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +35,7 @@ struct Request {
     /// The number of its channel, by which a client takes it up again; none: it is not open yet.
     channel: Option<u64>,
     /// What its answer occupies until the library has sent it, also where nobody reads it any more.
-    place: Option<Place>,
+    place: Option<RequestPlace>,
     /// Its session is not silent until it has ended, and is from then on.
     _open: Open,
 }
@@ -53,7 +53,7 @@ impl UnderWay {
         &self,
         id: &RequestId,
         token: Option<ProgressToken>,
-        place: Option<Place>,
+        place: Option<RequestPlace>,
         open: Open,
     ) -> Option<Begun> {
         let mut requests = self.lock();
@@ -90,7 +90,7 @@ impl UnderWay {
     }
 
     /// The one whose channel this is, and its place.
-    pub(super) fn with_channel(&self, channel: u64) -> Option<(Begun, Option<Place>)> {
+    pub(super) fn with_channel(&self, channel: u64) -> Option<(Begun, Option<RequestPlace>)> {
         let requests = self.lock();
         let (id, request) = requests.of.iter().find(|(_, one)| one.channel == Some(channel))?;
         let begun = Begun {

@@ -1,0 +1,104 @@
+//! The place of a request among those under way, and what its answer weighs until its last byte is sent. It knows no connection.
+
+use std::sync::{Arc, OnceLock};
+
+use aral_contract::Failure;
+use aral_contract::id::CallerName;
+use axum::body::Body;
+use axum::response::Response;
+use hyper::body::Body as _;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::problem::Problem;
+use crate::tally;
+use crate::unsent::{Unsent, Weight};
+
+/// A place among the requests under way. It travels with the answer to where its last byte is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestPlace(Arc<Held>);
+
+#[derive(Debug)]
+enum Held {
+    /// One of all, and what its answer has in bytes.
+    Request {
+        weight: Weight,
+        _permit: OwnedSemaphorePermit,
+        /// The same among those of the caller, once it is known.
+        share: OnceLock<tally::Held<CallerName, Unsent>>,
+        /// That of the request whose answer is sent here, if it is another one.
+        beside: OnceLock<RequestPlace>,
+    },
+    /// It is one of its caller's alone.
+    Stream { _share: tally::Held<CallerName> },
+}
+
+impl RequestPlace {
+    /// `weight` is that of its answer.
+    pub(crate) fn new(permit: OwnedSemaphorePermit, weight: Weight) -> Self {
+        Self(Arc::new(Held::Request {
+            weight,
+            _permit: permit,
+            share: OnceLock::new(),
+            beside: OnceLock::new(),
+        }))
+    }
+
+    /// The place of an answer that is none of the requests under way.
+    pub(crate) fn of(share: tally::Held<CallerName>) -> Self {
+        Self(Arc::new(Held::Stream { _share: share }))
+    }
+
+    /// It is one of this caller's from now on. It is an error if this one does not read its answers.
+    pub(crate) fn share(&self, taken: tally::Held<CallerName, Unsent>) -> Result<(), Failure> {
+        match &*self.0 {
+            Held::Request { weight, share, .. } => weight.owned(share.get_or_init(|| taken).beside()),
+            Held::Stream { .. } => Ok(()),
+        }
+    }
+
+    /// Its answer has so many bytes, which wait to be sent. It is an error if there is no room for them.
+    pub(crate) fn weigh(&self, bytes: u64) -> Result<(), Failure> {
+        match &*self.0 {
+            Held::Request { weight, .. } => weight.set(bytes),
+            // What is sent on it is small.
+            Held::Stream { .. } => Ok(()),
+        }
+    }
+
+    /// Its answer has no more than so many bytes from now on.
+    pub(crate) fn lighten(&self, bytes: u64) {
+        match &*self.0 {
+            Held::Request { weight, .. } => weight.lower(bytes),
+            Held::Stream { .. } => {}
+        }
+    }
+
+    /// The answer to the request of this other one is sent here: both are there until it is.
+    pub(crate) fn keep(&self, other: RequestPlace) {
+        match &*self.0 {
+            Held::Request { beside, .. } => {
+                let _kept_once = beside.set(other);
+            }
+            // What is sent on it is news.
+            Held::Stream { .. } => {}
+        }
+    }
+
+    /// The answer, whose bytes count if all of it is there, or why there is no room for it. What its fields say happened all the
+    /// same, and nobody is told to come again for what would happen twice then.
+    pub(crate) fn bear(&self, mut response: Response) -> Response {
+        let ran = response.extensions_mut().remove::<Ran>().is_some();
+        let bytes = response.body().size_hint().exact();
+        if let Some(Err(failure)) = bytes.map(|bytes| self.weigh(bytes)) {
+            let problem = Problem::from(failure);
+            let problem = if ran { problem.for_good() } else { problem };
+            *response.body_mut() = Body::empty();
+            response.extensions_mut().insert(problem);
+        }
+        response
+    }
+}
+
+/// Says of an answer that it is that of a call which, were it asked for again, would run again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ran;
