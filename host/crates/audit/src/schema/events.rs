@@ -262,7 +262,8 @@ pub struct Repeated {
     /// What failed: the type of the events that are not recorded.
     #[schemars(with = "shape::Plain")]
     pub what: Text,
-    /// Of what kind these are: the rule, permission or operation, the capability that was asked for, or the code. Absent: of any.
+    /// Of what kind these are: the rule, permission or operation, the capability that was asked for, the code, or how
+    /// somebody failed to show who they are. Absent: of any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<shape::Plain>")]
     pub which: Option<Text>,
