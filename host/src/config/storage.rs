@@ -24,8 +24,9 @@ pub const EPOCH_HOURS_DEFAULT: u64 = 24;
 pub const SECRET_TTL_MS_DEFAULT: u64 = 60_000;
 /// Secrets in the cache, by default.
 pub const SECRET_ENTRIES_MAX_DEFAULT: u64 = 1024;
-/// How long one request to a server of secrets may take, by default.
-pub const VAULT_TIMEOUT_MS_DEFAULT: u64 = 5000;
+/// How long one request to a server of secrets may take, by default. Less than guests wait for a secret by default, `secret_ms`: a
+/// server that hangs is then told as one that does not answer, and not as a limit of the guest.
+pub const VAULT_TIMEOUT_MS_DEFAULT: u64 = 4000;
 /// Where servers of secrets mount AppRole, by default.
 pub const APPROLE_MOUNT_DEFAULT: &str = "approle";
 

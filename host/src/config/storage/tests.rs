@@ -113,6 +113,18 @@ fn each_key_of_secrets_is_read() {
 }
 
 #[test]
+fn a_server_of_secrets_is_given_up_before_the_guests_that_wait_for_it_are_by_default() {
+    let secret_ms = aral_contract::Limits::default().secret_ms;
+    // A second is left to wait for a turn in, and to pass the answer on.
+    assert!(VAULT_TIMEOUT_MS_DEFAULT + 1000 <= secret_ms, "{secret_ms}");
+    let line = format!("\n| [secrets.vault] `timeout_ms` | {VAULT_TIMEOUT_MS_DEFAULT} | ");
+    assert!(include_str!("../../../../docs/defaults.md").contains(&line), "{line}");
+    let shown = format!("\ntimeout_ms = {VAULT_TIMEOUT_MS_DEFAULT} ");
+    let document = include_str!("../../../../docs/configuration.md");
+    assert!(document.contains(&shown), "{shown}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_key() {
     for (text, message) in [
         ("[memory]", "missing field `master_key`"),

@@ -186,15 +186,28 @@ impl Use {
         done
     }
 
-    /// What was not in time.
+    /// What was not in time. That a place does not answer is for the log of the host, too: no guest can repair it.
     fn late(&self, limit_ms: u64) -> String {
+        let stores = match self.0.operation {
+            SecretOperation::Inject | SecretOperation::Reveal => false,
+            SecretOperation::Write | SecretOperation::Delete => true,
+        };
         if self.0.waits.load(Ordering::Relaxed) {
+            let stored = if stores { "; nothing was stored" } else { "" };
             return format!(
-                "the guests of this persona use as many secrets as they may at once, and this use had no turn within `secret_ms`, {limit_ms} ms; nothing was stored: call again later, or raise it under [limits] in capability.toml, and in the policy"
+                "the guests of this persona use as many secrets as they may at once, and this use had no turn within `secret_ms`, {limit_ms} ms{stored}: call again later, or raise it under [limits] in capability.toml, and in the policy"
             );
         }
+        let names: Vec<&str> = self.0.secrets.iter().map(SecretName::as_str).collect();
+        let (trace, secrets) = (self.0.call.context.trace, names.join(", "));
+        tracing::warn!(%trace, secrets, limit_ms, "the place of a secret did not answer within `secret_ms`");
+        let stored = if stores {
+            "; what was to be stored may have been stored"
+        } else {
+            ""
+        };
         format!(
-            "the place of secrets did not answer within `secret_ms`, {limit_ms} ms; what was to be stored may have been stored: raise it under [limits] in capability.toml, and in the policy"
+            "the place of secrets did not answer within `secret_ms`, {limit_ms} ms{stored}: if it is slow and not down, raise it under [limits] in capability.toml, and in the policy"
         )
     }
 }
