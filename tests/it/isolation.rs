@@ -1,7 +1,7 @@
 //! Guests that look for what is not theirs: the host's environment, another capability's folders, memory, secrets and
 //! programs, and what an earlier call left behind.
 
-use aral_contract::{Code, Permission};
+use aral_contract::{Code, EventKind, Permission};
 use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
@@ -180,7 +180,7 @@ async fn isolation_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memory_value_over_the_limit_is_refused_before_anything_else() {
+async fn a_memory_value_over_the_limit_is_refused_and_recorded() {
     let permissions = json!({
         "memory:read": { "namespaces": ["mine"] },
         "memory:write": { "namespaces": ["mine"], "bytes_max": 1 << 20, "records_max": 10 },
@@ -189,6 +189,7 @@ async fn a_memory_value_over_the_limit_is_refused_before_anything_else() {
         Setup::of(ISOLATION_MEMORY)
             .permissions(permissions.clone())
             .limits(json!({ "memory_value_bytes": limit }))
+            .keeping(&[])
     };
     let input = json!({ "namespace": "mine", "bytes": 1001 });
     let lab = Lab::start(setup(1000)).await;
@@ -203,6 +204,16 @@ async fn a_memory_value_over_the_limit_is_refused_before_anything_else() {
             "{attempt}"
         );
     }
+    let of_size = |kind: &&EventKind| match kind {
+        EventKind::MemoryAccess {
+            amount: 1001,
+            refused: Some(why),
+            ..
+        } => why.contains("memory_value_bytes"),
+        _ => false,
+    };
+    let accesses = outcome.accesses();
+    assert_eq!(accesses.iter().filter(of_size).count(), 2, "{accesses:?}");
     let lab = Lab::start(setup(1001)).await;
     let outcome = lab.call(ISOLATION_MEMORY, input).await;
     for index in [2, 4] {

@@ -112,10 +112,12 @@ async fn list(
 
 async fn put(call: &Arc<CallRecord>, namespace: &str, write: Write) -> Result<u64, Error> {
     let (namespace, quota) = writable(call, namespace)?;
-    let write = check::write(write, call.frame.grant.limits.memory_value_bytes)?;
+    let write = check::write(write)?;
     check_cleared(call, &namespace, &write)?;
     let step = step_of_write(&write);
+    let value_bytes_max = call.frame.grant.limits.memory_value_bytes;
     ask(call, &namespace, vec![step], move |store, namespace, _steps| {
+        check::size(write.value.len(), value_bytes_max)?;
         Ok(store.put(namespace, write, &quota)?)
     })
     .await
@@ -143,7 +145,7 @@ async fn delete(
 
 async fn batch(call: &Arc<CallRecord>, namespace: &str, operations: Vec<Operation>) -> Result<(), Error> {
     let (namespace, quota) = writable(call, namespace)?;
-    let operations = check::batch(operations, call.frame.grant.limits.memory_value_bytes)?;
+    let operations = check::batch(operations)?;
     if operations.is_empty() {
         return Ok(());
     }
@@ -156,7 +158,13 @@ async fn batch(call: &Arc<CallRecord>, namespace: &str, operations: Vec<Operatio
         record::Operation::Put(write) => step_of_write(write),
         record::Operation::Delete { name, .. } => Step::new(MemoryOperation::Delete, Some(name.clone())),
     });
+    let value_bytes_max = call.frame.grant.limits.memory_value_bytes;
     ask(call, &namespace, steps.collect(), move |store, namespace, steps| {
+        for operation in &operations {
+            if let record::Operation::Put(write) = operation {
+                check::size(write.value.len(), value_bytes_max)?;
+            }
+        }
         let outcomes = store.apply(namespace, operations, &quota)?;
         for (step, outcome) in steps.iter_mut().zip(outcomes) {
             if let Outcome::Deleted { classification } = outcome {

@@ -133,15 +133,16 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
         );
         return Err(refuse(call, Permission::SecretWrite, name, &reason));
     };
-    match value.expose().len() {
-        0 => return Err(Error::InvalidInput("a secret has at least 1 byte".to_owned())),
-        1..=SECRET_BYTES_MAX => {}
-        _ => {
-            return Err(Error::Limit(format!("a secret has at most {SECRET_BYTES_MAX} bytes")));
-        }
+    if value.expose().is_empty() {
+        return Err(Error::InvalidInput("a secret has at least 1 byte".to_owned()));
     }
     check_cleared(call, Permission::SecretWrite, name.as_str())?;
     let store = Use::begin(call, vec![name.clone()], SecretOperation::Write, None)?;
+    if value.expose().len() > SECRET_BYTES_MAX {
+        let reason = format!("a secret has at most {SECRET_BYTES_MAX} bytes");
+        store.refused(&reason);
+        return Err(Error::Limit(reason));
+    }
     store.store(value).instrument(call.span(Permission::SecretWrite)).await
 }
 

@@ -33,8 +33,8 @@ pub(super) fn page(prefix: &str, cursor: Option<&str>, limit: u32) -> Result<usi
     Ok(usize::try_from(limit).unwrap_or(usize::MAX).min(PAGE_NAMES_MAX))
 }
 
-/// One record to write.
-pub(super) fn write(write: guest::Write, value_bytes_max: u64) -> Result<record::Write, Error> {
+/// One record to write, of any size: [`size`] is asked where a refusal is recorded.
+pub(super) fn write(write: guest::Write) -> Result<record::Write, Error> {
     let value = Zeroizing::new(write.value);
     let guest::PutOptions {
         ttl_seconds,
@@ -44,10 +44,8 @@ pub(super) fn write(write: guest::Write, value_bytes_max: u64) -> Result<record:
     if ttl_seconds.is_some_and(|seconds| !(1..=TTL_SECONDS_MAX).contains(&seconds)) {
         return Err(Error::InvalidInput(format!("ttl-seconds is 1 to {TTL_SECONDS_MAX}")));
     }
-    let name = name(write.name)?;
-    size(value.len(), value_bytes_max)?;
     Ok(record::Write {
-        name,
+        name: name(write.name)?,
         value,
         ttl_seconds,
         classification: classification_of(classification),
@@ -65,15 +63,15 @@ pub(super) fn size(bytes: usize, value_bytes_max: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// The steps of a batch.
-pub(super) fn batch(operations: Vec<guest::Operation>, value_bytes_max: u64) -> Result<Vec<record::Operation>, Error> {
+/// The steps of a batch, with values of any size.
+pub(super) fn batch(operations: Vec<guest::Operation>) -> Result<Vec<record::Operation>, Error> {
     if operations.len() > BATCH_OPERATIONS_MAX {
         return Err(Error::Limit(format!(
             "a batch has at most {BATCH_OPERATIONS_MAX} operations"
         )));
     }
     let checked = operations.into_iter().map(|operation| match operation {
-        guest::Operation::Put(one) => Ok(record::Operation::Put(write(one, value_bytes_max)?)),
+        guest::Operation::Put(one) => Ok(record::Operation::Put(write(one)?)),
         guest::Operation::Delete(one) => Ok(record::Operation::Delete {
             name: name(one)?,
             precondition: Precondition::Any,

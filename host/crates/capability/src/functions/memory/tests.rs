@@ -302,10 +302,9 @@ async fn a_value_over_the_limit_is_neither_written_nor_read() {
     let large = write("a", 11, None, Precondition::Any);
     let (kind, text) = told(fixture.put("shared", large.clone()).await);
     assert!(kind == "limit" && text.contains("memory_value_bytes"), "{text}");
-    assert_eq!(
-        told(fixture.batch("shared", vec![Operation::Put(large.clone())]).await).0,
-        "limit"
-    );
+    let batch = vec![Operation::Put(plain("b")), Operation::Put(large.clone())];
+    assert_eq!(told(fixture.batch("shared", batch).await).0, "limit");
+    assert_eq!(fixture.store.names(), <[String; 0]>::default());
     // Somebody with a larger limit wrote it.
     let name: RecordName = "a".parse().unwrap();
     let value = record::Write {
@@ -321,8 +320,26 @@ async fn a_value_over_the_limit_is_neither_written_nor_read() {
         .unwrap();
     let (kind, text) = told(fixture.get("shared", "a").await);
     assert!(kind == "limit" && text.contains("memory_value_bytes"), "{text}");
+    let tag = |name: &str| Some(fixture.store.tag(&"shared".parse().unwrap(), &name.parse().unwrap()));
+    let confidential = Some(Classification::Confidential);
     let accesses = fixture.accesses();
-    assert!(accesses.len() == 1 && accesses[0].4.is_some(), "{accesses:?}");
+    let refused = |access: &Access| {
+        access
+            .4
+            .as_deref()
+            .is_some_and(|text| text.contains("memory_value_bytes"))
+    };
+    assert!(accesses.iter().all(refused), "{accesses:?}");
+    let recorded: Vec<_> = accesses.into_iter().map(|one| (one.0, one.1, one.2, one.3)).collect();
+    assert_eq!(
+        recorded,
+        [
+            (MemoryOperation::Write, tag("a"), confidential, 11),
+            (MemoryOperation::Write, tag("b"), confidential, 1),
+            (MemoryOperation::Write, tag("a"), confidential, 11),
+            (MemoryOperation::Read, tag("a"), Some(Classification::Secret), 11),
+        ]
+    );
     let mut wider = self::fixture(
         Limits {
             memory_value_bytes: 11,

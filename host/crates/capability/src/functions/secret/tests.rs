@@ -291,14 +291,19 @@ async fn storing_needs_the_name_and_a_size() {
         "{text}"
     );
     assert_eq!(told(fixture.put("mine", Vec::new()).await).0, "invalid-input");
+    assert!(fixture.accesses().is_empty());
+    let (kind, text) = told(fixture.put("mine", vec![0; SECRET_BYTES_MAX + 1]).await);
+    assert_eq!(kind, "limit");
+    assert!(fixture.source.value("MINE").is_none());
+    let write = |refused| ("mine".to_owned(), SecretOperation::Write, refused);
     assert_eq!(
-        told(fixture.put("mine", vec![0; SECRET_BYTES_MAX + 1]).await).0,
-        "limit"
+        fixture.accesses(),
+        [write(Some(text.clone()))],
+        "what is too long is seen"
     );
-    assert!(fixture.source.value("MINE").is_none() && fixture.accesses().is_empty());
     fixture.put("mine", vec![7; SECRET_BYTES_MAX]).await.unwrap();
     assert_eq!(fixture.source.value("MINE"), Some(vec![7; SECRET_BYTES_MAX]));
-    assert_eq!(fixture.accesses(), [("mine".to_owned(), SecretOperation::Write, None)]);
+    assert_eq!(fixture.accesses(), [write(Some(text)), write(None)]);
 }
 
 #[tokio::test]
