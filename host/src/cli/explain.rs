@@ -1,7 +1,7 @@
 //! `aral explain`: the three yeses as a table. It decides nothing: it shows what the dispatch would decide.
 
 use aral_contract::Failure;
-use aral_orchestration::authorize::{Answer, Decision, Document, LimitRow, Row, Verdict, WhyNot};
+use aral_orchestration::authorize::{Answer, Change, Decision, Document, LimitRow, Row, Verdict, WhyNot};
 use aral_orchestration::budget::TermRow;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
@@ -158,16 +158,26 @@ fn agent(rows: &[TermRow]) -> String {
 
 /// What would have to change, for a person to decide.
 fn changes(why_not: &WhyNot) -> String {
-    if why_not.allowed {
+    if why_not.allowed && why_not.rest.is_empty() {
         return "nothing has to change\n".to_owned();
+    }
+    if why_not.allowed {
+        let rest =
+            "nothing has to change for a call to run; what would give it the rest of what the manifest asks for:\n";
+        return listed(rest, &why_not.rest);
     }
     if why_not.changes.is_empty() {
         return "nothing that could be added to manifest, persona and policy would allow it: change what the manifest asks for, or make room \
                 where a list is full\n"
             .to_owned();
     }
-    let mut shown = "the smallest change that would allow it; nothing was changed:\n".to_owned();
-    for change in &why_not.changes {
+    let smallest = "the smallest change that would allow it; nothing was changed:\n";
+    listed(smallest, &why_not.changes)
+}
+
+fn listed(title: &str, changes: &[Change]) -> String {
+    let mut shown = title.to_owned();
+    for change in changes {
         shown.push_str(&format!("  {}\n", text::line(&change.line)));
     }
     for (document, then) in [
@@ -180,7 +190,7 @@ fn changes(why_not: &WhyNot) -> String {
             "then sign the persona again: `aral persona sign FILE --key KEY.pem`\n",
         ),
     ] {
-        if why_not.changes.iter().any(|change| change.document == document) {
+        if changes.iter().any(|change| change.document == document) {
             shown.push_str(then);
         }
     }
@@ -225,6 +235,24 @@ mod tests {
     use aral_orchestration::authorize::Subject;
 
     use super::*;
+
+    #[test]
+    fn what_was_cut_of_a_call_that_may_run_is_listed() {
+        let mut why_not = WhyNot {
+            allowed: true,
+            ..WhyNot::default()
+        };
+        assert_eq!(changes(&why_not), "nothing has to change\n");
+        why_not.rest.push(Change {
+            document: Document::Persona,
+            line: "persona, constraints: a".to_owned(),
+        });
+        let shown = changes(&why_not);
+        assert!(
+            shown.contains(":\n  persona, constraints: a\nthen sign the persona"),
+            "{shown}"
+        );
+    }
 
     #[test]
     fn texts_of_a_manifest_cannot_forge_a_row() {

@@ -2,6 +2,7 @@
 //! copies of persona and policy, and taken away again one by one as long as the decision stays a yes, in one order after the
 //! other. What is left is needed, every piece of it. Nothing here changes anything.
 
+mod changes;
 mod wanted;
 
 use aral_capability::manifest::Entry;
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use super::ask;
 use super::authorize;
-use super::lines::{self, Lines};
+use super::lines;
 use super::row::{Row, Verdict};
 use crate::budget::taken_of;
 use crate::policy::{AgentLimits, Policy, PolicyParts};
@@ -40,7 +41,7 @@ pub struct Change {
 }
 
 /// What would turn a no into a yes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct WhyNot {
     /// Whether it is a yes already, and nothing has to change.
     pub allowed: bool,
@@ -48,24 +49,34 @@ pub struct WhyNot {
     /// it is a no: the manifest asks for what no persona and no policy can give, what is wanted cannot stand beside what it asks for,
     /// or what is missing has no room in a list.
     pub changes: Vec<Change>,
+    /// Where it is a yes: what would give a call the rest of what the manifest asks for, of which it gets a part.
+    pub rest: Vec<Change>,
 }
 
 /// Finds the smallest change with which this entry may be called, and the call may do what is `wanted` besides what the
 /// entry asks for.
 pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissions) -> WhyNot {
     let Some(added) = wanted::added(entry, wanted) else {
-        return nothing(false);
+        return WhyNot::default();
     };
     let (whole, in_manifest, alone) = (added.whole, added.changes, added.alone);
     // As it stands the entry was checked when it was admitted.
     if !in_manifest.is_empty() && check_scopes(&whole.permissions).is_err() {
-        return nothing(false);
+        return WhyNot::default();
     }
     let allowed = |with: &[&Candidate]| allowed_with(&whole, &alone, persona, policy, with);
     if allowed(&[]) {
+        if in_manifest.is_empty() {
+            let decision = authorize(&whole, Digest::of(b""), persona, policy);
+            return WhyNot {
+                allowed: true,
+                rest: changes::rest(decision),
+                ..WhyNot::default()
+            };
+        }
         return WhyNot {
-            allowed: in_manifest.is_empty(),
             changes: in_manifest,
+            ..WhyNot::default()
         };
     }
     // What is wanted comes before the patterns that the manifest asks for: they would do, and allow more.
@@ -73,7 +84,7 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permi
     let candidates = candidates(&whole, hosts, persona, policy);
     let all: Vec<&Candidate> = candidates.iter().collect();
     if !allowed(&all) {
-        return nothing(false);
+        return WhyNot::default();
     }
     // Which of several that would do is left depends on the order: each is given the chance to be kept.
     let orders = if all.len() <= ORDERS_MAX { all.len() } else { 1 };
@@ -92,18 +103,11 @@ pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permi
     // Only what is left at last has to find room in lists that may be full.
     let taken = tried.filter(|kept| are_taken(persona, policy, kept));
     let Some(smallest) = taken.min_by_key(Vec::len) else {
-        return nothing(false);
+        return WhyNot::default();
     };
     WhyNot {
-        allowed: false,
-        changes: in_manifest.into_iter().chain(changes(&smallest)).collect(),
-    }
-}
-
-fn nothing(allowed: bool) -> WhyNot {
-    WhyNot {
-        allowed,
-        changes: Vec::new(),
+        changes: in_manifest.into_iter().chain(changes::of(&smallest)).collect(),
+        ..WhyNot::default()
     }
 }
 
@@ -361,37 +365,6 @@ fn changed(persona: &Persona, policy: &Policy, with: &[&Candidate]) -> (Persona,
         (candidate.apply)(&mut persona.body, &mut parts);
     }
     (persona, parts)
-}
-
-/// The lines, those of one list in one.
-fn changes(kept: &[&Candidate]) -> Vec<Change> {
-    let (mut merged, mut whole, mut rates) = (Lines::default(), Vec::new(), Vec::new());
-    for Candidate { place, value, .. } in kept {
-        match value {
-            Value::Text(text) => merged.add_text(place, text),
-            Value::Plain(value) => merged.add(place, value.clone()),
-            Value::On => merged.switch_on(place),
-            Value::Number(number) => merged.raise(place, *number),
-            Value::Line(line) => whole.push(line.clone()),
-            Value::Rate(name, number) => rates.push((*name, *number)),
-        }
-    }
-    let mut lines = merged.into_lines();
-    if !rates.is_empty() {
-        lines.push(lines::persona_rates(&rates));
-    }
-    lines.extend(whole);
-    let change = |line: String| Change {
-        document: if line.starts_with(lines::PERSONA) {
-            Document::Persona
-        } else {
-            Document::Policy
-        },
-        line,
-    };
-    let mut changes: Vec<Change> = lines.into_iter().map(change).collect();
-    changes.sort_by_key(|change| change.document == Document::Policy);
-    changes
 }
 
 #[cfg(test)]

@@ -76,6 +76,39 @@ fn a_closed_persona_and_a_closed_policy_lack_both() {
 }
 
 #[test]
+fn a_call_that_may_run_is_told_what_would_give_it_the_rest() {
+    let hosts = json!({"hosts": ["https://a.example", "https://b.example"]});
+    let permissions = json!({
+        "network:read": hosts, "network:write": hosts,
+        "memory:write": {"namespaces": ["m", "n"], "bytes_max": 20, "records_max": 10},
+    });
+    let found = |domains: &[&str], memory: &str| {
+        let persona = json!({"constraints": {
+            "allowed_capabilities": ["*"], "allowed_permissions": ["*"], "allowed_domains": domains,
+        }});
+        let policy = "capabilities = [\"*\"]\npermissions = [\"*\"]\nnetwork.hosts = [\"*\"]\n";
+        let found = found(&permissions, persona, &format!("{policy}{memory}"));
+        assert!(found.allowed && found.changes.is_empty(), "{found:?}");
+        found.rest.into_iter().map(|change| change.line).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found(
+            &["https://a.example"],
+            "memory.namespaces = [\"n\"]\nmemory.bytes_max = 15\n"
+        ),
+        [
+            "persona, constraints: \"allowed_domains\": [\"https://b.example\"]",
+            "aral.toml, [policy.memory]: bytes_max = 20",
+            "aral.toml, [policy.memory]: namespaces = [\"m\"]",
+        ]
+    );
+    // With exactly that it has all of it.
+    let both = ["https://a.example", "https://b.example"];
+    let rest = found(&both, "memory.namespaces = [\"n\", \"m\"]\nmemory.bytes_max = 20\n");
+    assert_eq!(rest, <[&str; 0]>::default());
+}
+
+#[test]
 fn one_host_that_both_allow_is_enough() {
     let permissions = json!({"network:read": {"hosts": ["https://a.example", "https://b.example"]}});
     let persona = json!({"constraints": {

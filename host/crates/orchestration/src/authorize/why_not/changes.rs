@@ -1,0 +1,51 @@
+//! Changes as lines: of what was found to be needed, and of what a call that may run does not get whole.
+
+use super::super::Decision;
+use super::super::lines::{self, Lines};
+use super::{Candidate, Change, Document, Value};
+
+/// The lines of what is needed, those of one list in one.
+pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
+    let (mut merged, mut whole, mut rates) = (Lines::default(), Vec::new(), Vec::new());
+    for Candidate { place, value, .. } in needed {
+        match value {
+            Value::Text(text) => merged.add_text(place, text),
+            Value::Plain(value) => merged.add(place, value.clone()),
+            Value::On => merged.switch_on(place),
+            Value::Number(number) => merged.raise(place, *number),
+            Value::Line(line) => whole.push(line.clone()),
+            Value::Rate(name, number) => rates.push((*name, *number)),
+        }
+    }
+    let mut lines = merged.into_lines();
+    if !rates.is_empty() {
+        lines.push(lines::persona_rates(&rates));
+    }
+    lines.extend(whole);
+    in_documents(lines)
+}
+
+/// The lines with which persona and policy would give all that the manifest asks for.
+pub(super) fn rest(decision: Decision) -> Vec<Change> {
+    let answers = decision.rows.into_iter().flat_map(|row| [row.persona, row.policy]);
+    let mut lines: Vec<String> = answers.flat_map(|answer| answer.lines).collect();
+    // Two permissions may lack the same host.
+    lines.sort_unstable();
+    lines.dedup();
+    in_documents(lines)
+}
+
+/// With the document that each belongs to: first those of the persona, then those of the policy.
+fn in_documents(lines: Vec<String>) -> Vec<Change> {
+    let change = |line: String| Change {
+        document: if line.starts_with(lines::PERSONA) {
+            Document::Persona
+        } else {
+            Document::Policy
+        },
+        line,
+    };
+    let mut changes: Vec<Change> = lines.into_iter().map(change).collect();
+    changes.sort_by_key(|change| change.document == Document::Policy);
+    changes
+}
