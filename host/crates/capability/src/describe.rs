@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use aral_contract::{
-    AuditSink, Classification, Code, Digest, Event, Failure, Grant, GrantParts, Limits, Metering, Permissions, TraceId,
+    AuditSink, Classification, Code, Cut, Digest, Event, Failure, Grant, GrantParts, Limits, Metering, Permissions,
+    TraceId,
 };
 use aral_runtime::{Guarded, Runtime, SystemClock, fault_of, within_wall};
 use semver::Version;
@@ -105,6 +106,7 @@ fn frame() -> Result<Arc<Frame>, Failure> {
         metering: Metering::Metered,
         networks: Vec::new(),
         secret_plain_loopback: false,
+        cut: Cut::default(),
     });
     let services = Services {
         clock: Arc::new(SystemClock::new()),

@@ -9,7 +9,7 @@ pub(crate) mod secret;
 
 use crate::bindings::aral::capability::types::Error;
 use crate::call::CallRecord;
-use aral_contract::{Classification, Permission};
+use aral_contract::{Classification, Grant, Permission, Permissions};
 
 impl crate::bindings::aral::capability::types::Host for crate::state::State {}
 
@@ -17,6 +17,15 @@ impl crate::bindings::aral::capability::types::Host for crate::state::State {}
 fn denied(call: &CallRecord, permission: Permission, target: &str, reason: &str) -> Error {
     call.denied(permission, target, reason);
     Error::Denied(reason.to_owned())
+}
+
+/// Why what `is_in` finds is not granted although the manifest asks for it. None: the manifest does not.
+pub(crate) fn held_back(grant: &Grant, what: &str, is_in: impl Fn(&Permissions) -> bool) -> Option<String> {
+    let who_gives = grant.cut.who_gives(is_in)?;
+    Some(format!(
+        "{what} is not granted: capability.toml asks for it, and {who_gives} less: `aral explain {} --why-not` names the line",
+        grant.capability
+    ))
 }
 
 /// The words of an error.

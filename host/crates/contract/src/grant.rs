@@ -20,6 +20,27 @@ pub enum Metering {
     EpochOnly,
 }
 
+/// What a manifest asks for and does not get whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// What the persona does not give, or of which it gives a part alone.
+    pub persona: Permissions,
+    /// The same of the policy.
+    pub policy: Permissions,
+}
+
+impl Cut {
+    /// Who gives less of what `is_in` finds, in words. None: it was not cut.
+    pub fn who_gives(&self, is_in: impl Fn(&Permissions) -> bool) -> Option<&'static str> {
+        match (is_in(&self.persona), is_in(&self.policy)) {
+            (true, true) => Some("the persona and the policy give"),
+            (true, false) => Some("the persona gives"),
+            (false, true) => Some("the policy gives"),
+            (false, false) => None,
+        }
+    }
+}
+
 /// What a grant says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GrantParts {
@@ -47,6 +68,9 @@ pub struct GrantParts {
     pub networks: Vec<IpNet>,
     /// Whether secrets may be injected into requests in clear text to this machine, by the policy's word.
     pub secret_plain_loopback: bool,
+    /// What the manifest asks for beyond that. It gives nothing: messages say with it who has to give more. Not in the digest.
+    #[serde(skip)]
+    pub cut: Cut,
 }
 
 /// A grant with its digest. It can be read and cloned, never changed: rights only shrink on the way down.

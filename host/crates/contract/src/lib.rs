@@ -30,7 +30,7 @@ pub use classification::Classification;
 pub use clock::Clock;
 pub use event::{AuditSink, Event, EventKind, Evidence};
 pub use failure::{Blame, Code, Failure};
-pub use grant::{Grant, GrantParts, Metering};
+pub use grant::{Cut, Grant, GrantParts, Metering};
 pub use host_pattern::HostPattern;
 pub use id::{CapabilityId, Digest, KeyId, LogId, PersonaId, SpanId, TierName, TraceId};
 pub use limits::{Limits, LimitsRequest, Usage};

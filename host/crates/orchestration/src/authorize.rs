@@ -2,6 +2,7 @@
 //! the same three in, the same decision out, with every row of it and the lines that would change it.
 
 mod ask;
+mod cut;
 pub(crate) mod lines;
 mod narrow;
 pub mod row;
@@ -11,7 +12,7 @@ pub mod why_not;
 use aral_capability::manifest::Entry;
 use aral_contract::id::PersonaId;
 use aral_contract::{
-    CapabilityId, Classification, Code, Digest, Failure, Grant, GrantParts, Limits, Permission, Permissions,
+    CapabilityId, Classification, Code, Cut, Digest, Failure, Grant, GrantParts, Limits, Permission, Permissions,
 };
 use aral_persona::{Persona, PersonaBody};
 use semver::Version;
@@ -116,6 +117,7 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
     let Weighing {
         rows,
         granted,
+        cut,
         warnings,
         ..
     } = weighing;
@@ -127,7 +129,7 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
     let missing: Vec<Missing> = rows.iter().filter_map(Row::missing).collect();
     let outcome = if missing.is_empty() {
         Ok(Grant::new(grant_parts(
-            entry, manifest, persona, policy, granted, limits,
+            entry, manifest, persona, policy, granted, cut, limits,
         )))
     } else {
         Err(Denial {
@@ -178,6 +180,7 @@ fn grant_parts(
     persona: &Persona,
     policy: &Policy,
     permissions: Permissions,
+    cut: Cut,
     limits: Limits,
 ) -> GrantParts {
     let network = permissions.has(Permission::NetworkRead) || permissions.has(Permission::NetworkWrite);
@@ -194,6 +197,7 @@ fn grant_parts(
         networks: if network { policy.networks.clone() } else { Vec::new() },
         secret_plain_loopback: policy.secret_plain_loopback && permissions.has(Permission::SecretRead),
         permissions,
+        cut,
     }
 }
 

@@ -91,7 +91,8 @@ impl Hooks {
     fn check(&self, request: &Request<WasiBody>, secrets: &[SecretScope]) -> Result<(Origin, Permission), Error> {
         let permission = rules::permission_of(request.method()).unwrap_or(Permission::NetworkWrite);
         let refused = |target: String, refusal: Refusal| {
-            self.call.denied(permission, &target, &refusal.to_string());
+            let reason = rules::reason(&refusal, &self.call.frame.grant);
+            self.call.denied(permission, &target, &reason);
             Error::HttpRequestDenied
         };
         let origin = rules::origin_of(request.uri()).map_err(|refusal| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aral_contract::event::SecretOperation;
 use aral_contract::host_pattern::{Host, Origin, Scheme};
 use aral_contract::scope::SecretScope;
-use aral_contract::{Grant, Permission, SecretValue};
+use aral_contract::{Grant, Permission, Permissions, SecretValue};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use wasmtime_wasi_http::Error;
@@ -18,8 +18,8 @@ use super::rules;
 use crate::bindings::aral::capability::types::Error as GuestError;
 use crate::call::CallRecord;
 use crate::fields;
-use crate::functions::reason_of;
 use crate::functions::secret::usage::Use;
+use crate::functions::{held_back, reason_of};
 
 /// Shortest secret that is injected, in bytes. A shorter one could be guessed by sending every candidate to a server that
 /// echoes, and by seeing which one comes back masked.
@@ -83,9 +83,14 @@ pub(super) fn check(
             })
         };
         if !secret.hosts.iter().any(|host| host.covers(origin)) {
-            return denial(format!(
-                "secret `{name}` may not go to `{origin}`: add it to the hosts of `{name}` in capability.toml, [permissions.\"secret:read\"]: secrets = [{{ name = \"{name}\", hosts = [\"{origin}\"] }}], and to the policy"
-            ));
+            let is_cut = |cut: &Permissions| {
+                let mut secrets = cut.secret_read.iter().flat_map(|scope| &scope.secrets);
+                secrets.any(|one| one.name == *name && one.hosts.iter().any(|host| host.covers(origin)))
+            };
+            let what = format!("secret `{name}` for `{origin}`");
+            return denial(held_back(grant, &what, is_cut).unwrap_or_else(|| {
+                format!("secret `{name}` may not go to `{origin}`: add \"{origin}\" to its `hosts` in capability.toml, [permissions.\"secret:read\"], and to the policy")
+            }));
         }
         if origin.scheme == Scheme::Http && !may_be_plain(grant, &origin.host) {
             return denial(format!(

@@ -1,10 +1,11 @@
 //! Whether a grant covers a request: its method and its origin. Pure functions; addresses come later.
 
 use aral_contract::host_pattern::{HostPattern, Origin};
-use aral_contract::{Permission, Permissions};
+use aral_contract::{Grant, Permission, Permissions};
 use http::{HeaderMap, HeaderName, Method, Uri};
 
 use crate::fields;
+use crate::functions::held_back;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,18 +48,32 @@ pub(super) fn origin_of(uri: &Uri) -> Result<Origin, Refusal> {
 pub(super) fn check(permissions: &Permissions, method: &Method, origin: &Origin) -> Result<Permission, Refusal> {
     let permission =
         permission_of(method).ok_or_else(|| Refusal::Method(crate::call::sanitised(method.as_str(), 32)))?;
-    let scope = match permission {
-        Permission::NetworkRead => permissions.network_read.as_ref(),
-        _ => permissions.network_write.as_ref(),
-    };
-    let covers = |pattern: &HostPattern| pattern.covers(origin);
-    if scope.is_some_and(|scope| scope.hosts.iter().any(covers)) {
+    if reaches(permissions, permission, origin) {
         return Ok(permission);
     }
     Err(Refusal::Scope {
         origin: Box::new(origin.clone()),
         permission,
     })
+}
+
+fn reaches(permissions: &Permissions, permission: Permission, origin: &Origin) -> bool {
+    let scope = match permission {
+        Permission::NetworkRead => permissions.network_read.as_ref(),
+        _ => permissions.network_write.as_ref(),
+    };
+    let covers = |pattern: &HostPattern| pattern.covers(origin);
+    scope.is_some_and(|scope| scope.hosts.iter().any(covers))
+}
+
+/// A refusal in words: where the manifest asks for the host, with whoever gives less.
+pub(super) fn reason(refusal: &Refusal, grant: &Grant) -> String {
+    let Refusal::Scope { origin, permission } = refusal else {
+        return refusal.to_string();
+    };
+    let what = format!("`{origin}` for {permission}");
+    let reason = held_back(grant, &what, |cut| reaches(cut, *permission, origin));
+    reason.unwrap_or_else(|| refusal.to_string())
 }
 
 /// Headers that a guest may neither set nor see.
@@ -76,7 +91,10 @@ pub(super) fn take_out(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName
 
 #[cfg(test)]
 mod tests {
+    use aral_contract::{Cut, GrantParts, Limits};
+
     use super::*;
+    use crate::testing;
 
     fn permissions(read: &[&str], write: &[&str]) -> Permissions {
         let scope = |hosts: &[&str]| serde_json::json!({ "hosts": hosts });
@@ -149,5 +167,28 @@ mod tests {
             error.contains(r#"[permissions."network:write"]: hosts = ["https://a.example:444"]"#),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_refusal_of_what_the_manifest_asks_for_names_whoever_gives_less() {
+        let origin: Origin = "https://b.a.example".parse().unwrap();
+        let asked = || permissions(&["https://*.a.example"], &[]);
+        let cut = |persona, policy| Cut { persona, policy };
+        let none = Permissions::default;
+        let line = "add to capability.toml";
+        for (cut, words) in [
+            (cut(asked(), asked()), "the persona and the policy give less"),
+            (cut(asked(), none()), "the persona gives less"),
+            (cut(none(), asked()), "the policy gives less"),
+            (cut(none(), none()), line),
+        ] {
+            let parts = testing::grant_parts(serde_json::json!({}), Limits::default(), &[]);
+            let grant = Grant::new(GrantParts { cut, ..parts });
+            for (method, words) in [(Method::GET, words), (Method::POST, line)] {
+                let refusal = check(&grant.permissions, &method, &origin).unwrap_err();
+                let reason = reason(&refusal, &grant);
+                assert!(reason.contains(words), "{method} {words}: {reason}");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aral_contract::scope::{ArgumentPattern, ExecScope};
-use aral_contract::{Limits, Permission, PersonaId};
+use aral_contract::{Limits, Permission, Permissions, PersonaId};
 use aral_runtime::jail::{GroupKiller, PROGRAMS};
 use aral_runtime::{JailLimits, jailed_command};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -20,7 +20,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::denied;
+use super::{denied, held_back};
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::{PROGRAMS_MAX, sanitised};
@@ -67,6 +67,7 @@ fn covers(patterns: &[ArgumentPattern], arguments: &[String]) -> bool {
             .all(|(pattern, argument)| pattern.covers(argument))
 }
 
+/// Whether the scope has this command.
 fn is_granted(scope: Option<&ExecScope>, program: &str, arguments: &[String]) -> bool {
     scope.is_some_and(|scope| {
         let mut shapes = scope.programs.iter().filter(|one| one.path.as_str() == program);
@@ -115,10 +116,12 @@ impl Host for State {
     ) -> wasmtime::Result<Result<Output, Error>> {
         let grant = &self.call.frame.grant;
         if !is_granted(grant.permissions.exec.as_ref(), &program, &arguments) {
-            let reason = format!(
-                "this program with these arguments is not granted: add to capability.toml, {}, and to the policy",
-                line(&program, &arguments)
-            );
+            let what = "this program with these arguments";
+            let is_cut = |cut: &Permissions| is_granted(cut.exec.as_ref(), &program, &arguments);
+            let reason = held_back(grant, what, is_cut).unwrap_or_else(|| {
+                let line = line(&program, &arguments);
+                format!("{what} is not granted: add to capability.toml, {line}, and to the policy")
+            });
             return Ok(Err(denied(&self.call, Permission::Exec, &program, &reason)));
         }
         if stdin.len() > STDIN_BYTES_MAX {

@@ -6,15 +6,15 @@ mod check;
 
 use std::sync::Arc;
 
-use aral_contract::Permission;
 use aral_contract::event::MemoryOperation;
 use aral_contract::id::Namespace;
 use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::quote::quoted;
+use aral_contract::{Permission, Permissions};
 use aral_memory::record;
 use aral_memory::{Outcome, Quota};
 
-use super::{cleared, denied};
+use super::{cleared, denied, held_back};
 use crate::bindings::aral::capability::memory_read::{Entry, Host as ReadHost, Page};
 use crate::bindings::aral::capability::memory_write::{Host as WriteHost, Operation, Precondition, Write};
 use crate::bindings::aral::capability::types::Error;
@@ -24,10 +24,18 @@ use ask::{Step, ask};
 
 fn refused_namespace(call: &CallRecord, permission: Permission, namespace: &str) -> Error {
     let shown = sanitised(namespace, NAME_BYTES_MAX);
-    let added = quoted(&shown);
-    let reason = format!(
-        "namespace `{shown}` is not granted: add to capability.toml, [permissions.\"{permission}\"]: namespaces = [{added}], and to the policy"
-    );
+    let is_cut = |cut: &Permissions| {
+        let namespaces = match permission {
+            Permission::MemoryWrite => cut.memory_write.as_ref().map(|scope| &scope.namespaces),
+            _ => cut.memory_read.as_ref().map(|scope| &scope.namespaces),
+        };
+        namespaces.is_some_and(|all| all.iter().any(|one| one.as_str() == namespace))
+    };
+    let what = format!("namespace `{shown}`");
+    let reason = held_back(&call.frame.grant, &what, is_cut).unwrap_or_else(|| {
+        let added = quoted(&shown);
+        format!("{what} is not granted: add to capability.toml, [permissions.\"{permission}\"]: namespaces = [{added}], and to the policy")
+    });
     denied(call, permission, namespace, &reason)
 }
 

@@ -10,16 +10,17 @@ use aral_contract::limits::NAME_BYTES_MAX;
 use aral_contract::quote::quoted;
 use aral_contract::scope::{SecretScope, SecretUse};
 use aral_contract::secret::SECRET_BYTES_MAX;
-use aral_contract::{Classification, Permission, SecretValue};
+use aral_contract::{Classification, Permission, Permissions, SecretValue};
 use tracing::Instrument as _;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 
-use super::cleared;
+use super::{cleared, held_back};
 use crate::bindings::aral::capability::secret_read::{Host as ReadHost, HostSecret};
 use crate::bindings::aral::capability::secret_write::Host as WriteHost;
 use crate::bindings::aral::capability::types::Error;
 use crate::call::{CallRecord, sanitised};
+use crate::manifest::check::injected;
 use crate::state::State;
 use usage::{Use, check_present, refuse};
 
@@ -56,10 +57,15 @@ impl ReadHost for State {
             .cloned();
         let Some(secret) = found else {
             let shown = sanitised(&name, NAME_BYTES_MAX);
-            let added = quoted(&shown);
-            let reason = format!(
-                "secret `{shown}` is not granted: add to capability.toml, [permissions.\"secret:read\"]: secrets = [{{ name = {added} }}], and to the policy"
-            );
+            let is_cut = |cut: &Permissions| {
+                let mut secrets = cut.secret_read.iter().flat_map(|scope| &scope.secrets);
+                secrets.any(|one| one.name.as_str() == name)
+            };
+            let what = format!("secret `{shown}`");
+            let reason = held_back(&self.call.frame.grant, &what, is_cut).unwrap_or_else(|| {
+                let added = injected(&shown);
+                format!("{what} is not granted: add to capability.toml, [permissions.\"secret:read\"]: secrets = [{added}], with the hosts and the header that it is for, and to the policy")
+            });
             return Ok(Err(refuse(&self.call, Permission::SecretRead, &name, &reason)));
         };
         // Nothing bounds how often a guest opens: it could use up the events of its call, and then act unseen.
@@ -127,10 +133,15 @@ async fn put(call: &Arc<CallRecord>, name: &str, value: SecretValue) -> Result<(
     let granted = scope.and_then(|scope| scope.names.iter().find(|one| one.as_str() == name));
     let Some(name) = granted else {
         let shown = sanitised(name, NAME_BYTES_MAX);
-        let added = quoted(&shown);
-        let reason = format!(
-            "storing secret `{shown}` is not granted: add to capability.toml, [permissions.\"secret:write\"]: names = [{added}], and to the policy"
-        );
+        let is_cut = |cut: &Permissions| {
+            let mut names = cut.secret_write.iter().flat_map(|scope| &scope.names);
+            names.any(|one| one.as_str() == name)
+        };
+        let what = format!("storing secret `{shown}`");
+        let reason = held_back(&call.frame.grant, &what, is_cut).unwrap_or_else(|| {
+            let added = quoted(&shown);
+            format!("{what} is not granted: add to capability.toml, [permissions.\"secret:write\"]: names = [{added}], and to the policy")
+        });
         return Err(refuse(call, Permission::SecretWrite, name, &reason));
     };
     if value.expose().is_empty() {

@@ -14,6 +14,7 @@ use semver::{BuildMetadata, Version};
 use super::schema_rules::{self, DIALECT, NAME_BYTES_MAX, PATH_BYTES_MAX, PATHS_BYTES_MAX, SCHEMA_BYTES_MAX};
 use super::{Entry, Shape};
 pub use scopes::check as check_scopes;
+pub(crate) use scopes::injected;
 
 /// Capabilities in one manifest. Stops a manifest from filling the registry.
 pub const CAPABILITIES_MAX: usize = 256;
@@ -281,9 +282,9 @@ impl ManifestError {
                 "description" => "add to capability.toml: description = \"…\"".to_owned(),
                 key => format!("add to capability.toml: {key} = \"{key}.json\""),
             }),
-            Self::InjectKeyMissing { name, .. } | Self::InjectAnyHost { name } => Some(format!(
-                "write: {{ name = \"{name}\", hosts = [\"https://api.example.com\"], header = \"authorization\", prefix = \"Bearer \" }}"
-            )),
+            Self::InjectKeyMissing { name, .. } | Self::InjectAnyHost { name } => {
+                Some(format!("write: {}", injected(name)))
+            }
             Self::RevealKey { name, .. } => Some(format!("write: {{ name = \"{name}\", use = \"reveal\" }}")),
             Self::GuestPathsOverlap { .. } => {
                 Some("give each folder a place of its own; a folder under file:write can be read too".to_owned())

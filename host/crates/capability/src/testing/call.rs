@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aral_contract::event::RoomFuture;
 use aral_contract::{
-    AuditSink, Classification, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId,
+    AuditSink, Classification, Cut, Digest, Event, EventKind, Grant, GrantParts, Limits, Metering, Permission, TraceId,
 };
 use aral_runtime::SystemClock;
 use ipnet::IpNet;
@@ -173,6 +173,7 @@ pub(crate) fn grant_parts(permissions: Value, limits: Limits, networks: &[&str])
         metering: Metering::Metered,
         networks: networks.iter().map(|text| text.parse::<IpNet>().unwrap()).collect(),
         secret_plain_loopback: false,
+        cut: Cut::default(),
     }
 }
 

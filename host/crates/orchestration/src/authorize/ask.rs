@@ -91,7 +91,7 @@ pub(super) fn secret_left(secret: &SecretScope, policy: &Policy, both: &Hosts<'_
 
 /// In clear text a secret would be read by whoever carries it. A policy may let that pass for this machine, and egress then sees
 /// to it that the address is one.
-fn may_travel(host: &HostPattern, policy: &Policy) -> bool {
+pub(super) fn may_travel(host: &HostPattern, policy: &Policy) -> bool {
     policy.secret_plain_loopback || !host.to_string().starts_with("http://")
 }
 

@@ -595,3 +595,44 @@ fn a_secret_that_the_capability_would_see_is_warned_about() {
         denied.warnings
     );
 }
+
+#[test]
+fn what_is_cut_of_a_grant_is_kept_with_whoever_gives_less_of_it() {
+    let hosts = ["https://a.example", "https://b.example", "https://c.example"];
+    let secret = |hosts: &[&str]| json!({"name": "token", "hosts": hosts, "header": "x-key"});
+    let shown = json!({"name": "shown", "use": "reveal"});
+    let asked = json!({
+        "network:read": {"hosts": hosts},
+        "memory:read": {"namespaces": ["n", "m"]},
+        "secret:read": {"secrets": [secret(&hosts), shown]},
+    });
+    let constraints = json!({
+        "allowed_permissions": ["*"], "allowed_capabilities": ["*"],
+        "allowed_domains": ["https://a.example", "https://c.example"],
+    });
+    let lines = [
+        "capabilities = [\"*\"]",
+        "permissions = [\"*\"]",
+        "network.hosts = [\"https://a.example\", \"https://b.example\"]",
+        "memory.namespaces = [\"n\"]",
+        "secret.names = [\"token\"]",
+    ];
+    let grant = decide(&asked, &constraints, &lines).outcome.unwrap();
+    let permissions = |value: Value| serde_json::from_value::<Permissions>(value).unwrap();
+    let by_persona = json!({
+        "network:read": {"hosts": ["https://b.example"]},
+        "secret:read": {"secrets": [secret(&["https://b.example"])]},
+    });
+    let by_policy = json!({
+        "network:read": {"hosts": ["https://c.example"]},
+        "memory:read": {"namespaces": ["m"]},
+        "secret:read": {"secrets": [secret(&["https://c.example"]), shown]},
+    });
+    assert_eq!(grant.cut.persona, permissions(by_persona));
+    assert_eq!(grant.cut.policy, permissions(by_policy));
+    let uncut = Grant::new(GrantParts {
+        cut: Cut::default(),
+        ..GrantParts::clone(&grant)
+    });
+    assert_eq!(grant.digest(), uncut.digest(), "it gives nothing");
+}

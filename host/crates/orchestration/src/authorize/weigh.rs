@@ -10,10 +10,11 @@ use aral_contract::scope::{
     ExecScope, FileReadScope, FileWriteScope, MemoryReadScope, MemoryWriteScope, NetworkScope, ReadPath,
     SecretReadScope, SecretUse, SecretWriteScope, WritePath,
 };
-use aral_contract::{HostPattern, Permission, Permissions};
+use aral_contract::{Cut, HostPattern, Permission, Permissions};
 use aral_persona::PersonaBody;
 
 use super::ask;
+use super::cut;
 use super::lines::{self, Lines};
 use super::narrow::{self, Reach, Share};
 use super::row::{Answer, Row, Subject, Verdict};
@@ -51,6 +52,7 @@ pub(super) struct Weighing<'a> {
     reach: Option<Rc<Reach<'a>>>,
     pub(super) rows: Vec<Row>,
     pub(super) granted: Permissions,
+    pub(super) cut: Cut,
     pub(super) warnings: Vec<String>,
 }
 
@@ -69,6 +71,7 @@ impl<'a> Weighing<'a> {
             reach: None,
             rows: Vec::new(),
             granted: Permissions::default(),
+            cut: Cut::default(),
             warnings,
         }
     }
@@ -215,6 +218,13 @@ impl<'a> Weighing<'a> {
             },
             ask::secret_text,
         )?;
+        let (by_persona, by_policy) = (&mut self.cut.persona, &mut self.cut.policy);
+        cut::keep_hosts(&mut by_persona.secret_read, |host| {
+            reach.persona.share(host) == Share::Whole
+        });
+        cut::keep_hosts(&mut by_policy.secret_read, |host| {
+            ask::may_travel(host, policy) && reach.policy.share(host) == Share::Whole
+        });
         let shown = weighed.iter().filter(|secret| secret.usage == SecretUse::Reveal);
         self.warnings.extend(shown.map(|secret| {
             format!(
@@ -330,20 +340,22 @@ impl<'a> Weighing<'a> {
         text: impl Fn(&T) -> String,
     ) -> Option<Vec<T>> {
         let constraints = &self.persona.constraints;
-        let persona = answer(
+        let (persona, by_persona) = answer(
             permission,
             asked,
             constraints.allows_permission(permission),
             lines::PERSONA_PERMISSIONS,
             by_persona,
         );
-        let policy = answer(
+        let (policy, by_policy) = answer(
             permission,
             asked,
             self.policy.allows_permission(permission),
             lines::POLICY_PERMISSIONS,
             by_policy,
         );
+        cut::note(&self.entry.permissions, permission, &by_persona, &mut self.cut.persona);
+        cut::note(&self.entry.permissions, permission, &by_policy, &mut self.cut.policy);
         let refused = persona.verdict == Verdict::No || policy.verdict == Verdict::No;
         let left = if refused { Vec::new() } else { narrow::once(left(asked)) };
         let texts = |items: &[T]| items.iter().map(&text).collect::<Vec<_>>();
@@ -364,7 +376,7 @@ fn answer<T>(
     gives: bool,
     place: &'static str,
     share: impl Fn(&T, &mut Lines) -> Share,
-) -> Answer {
+) -> (Answer, Vec<Share>) {
     let mut lines = Lines::default();
     if !gives {
         lines.add_text(place, permission.as_str());
@@ -377,8 +389,6 @@ fn answer<T>(
         Share::Whole => Verdict::Yes,
         Share::Part => Verdict::Part,
     };
-    Answer {
-        verdict,
-        lines: lines.into_lines(),
-    }
+    let lines = lines.into_lines();
+    (Answer { verdict, lines }, shares)
 }

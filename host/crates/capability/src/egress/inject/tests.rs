@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aral_contract::{EventKind, Limits};
+use aral_contract::{Cut, EventKind, GrantParts, Limits};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
@@ -197,7 +197,7 @@ async fn what_may_not_carry_a_secret_is_denied_with_the_line_and_never_connects(
         request
     };
     let cases = [
-        (get("https://127.0.0.1:1"), "hosts = [\"https://127.0.0.1:1\"]"),
+        (get("https://127.0.0.1:1"), "add \"https://127.0.0.1:1\" to its `hosts`"),
         (get(&listener.origin("https", "other.test")), "may not go to"),
         (get(&http), "plain_loopback = true"),
         (own("authorization"), "leave it out"),
@@ -230,6 +230,28 @@ fn a_guest_sends_no_header_that_a_server_could_take_for_that_of_a_secret() {
         let mine = (HeaderName::from_static(name), HeaderValue::from_static("mine"));
         let checked = check(&grant, &secrets, &origin, &HeaderMap::from_iter([mine]));
         assert_eq!(checked.is_ok(), is_let_through, "{name}");
+    }
+}
+
+#[test]
+fn a_host_that_the_manifest_asks_for_is_denied_with_whoever_gives_less() {
+    let asked = json!({ "secret:read": { "secrets": [
+        { "name": "token", "hosts": ["https://b.example"], "header": "x-key" },
+    ]}});
+    let cut = Cut {
+        persona: serde_json::from_value(asked).unwrap(),
+        ..Cut::default()
+    };
+    let parts = testing::grant_parts(json!({}), Limits::default(), &[]);
+    let grant = Grant::new(GrantParts { cut, ..parts });
+    let secrets = [scope("token", &["https://a.example"], "x-key", None)];
+    for (origin, words) in [
+        ("https://b.example", "asks for it, and the persona gives less"),
+        ("https://c.example", "may not go to `https://c.example`"),
+    ] {
+        let origin: Origin = origin.parse().unwrap();
+        let denial = check(&grant, &secrets, &origin, &HeaderMap::new()).err().unwrap();
+        assert!(denial.reason.contains(words), "{}", denial.reason);
     }
 }
 

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use aral_contract::{Cut, Grant, GrantParts};
 use serde_json::json;
 
 use super::*;
 use crate::bound::stdio::StandardStreams;
-use crate::testing::{self, Trial};
+use crate::testing::{self, Trial, told};
 
 fn limits(exec_ms: u64, exec_output_bytes: u64) -> Limits {
     Limits {
@@ -125,6 +126,23 @@ async fn a_program_has_what_is_documented_and_no_more() {
         let held = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let held = held.split_whitespace().next().unwrap();
         assert_eq!(held, value.to_string(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_the_manifest_asks_for_is_denied_with_whoever_gives_less() {
+    let asked = json!({ "exec": { "programs": [{ "path": "/bin/echo", "args": ["{word}"] }] } });
+    let cut = Cut {
+        policy: serde_json::from_value(asked).unwrap(),
+        ..Cut::default()
+    };
+    let parts = testing::grant_parts(json!({}), limits(10_000, 1000), &[]);
+    let Trial { call, .. } = Trial::new(Arc::new(Grant::new(GrantParts { cut, ..parts })));
+    let mut state = State::new(call, StandardStreams::Log);
+    for (argument, words) in [("a", "the policy gives less"), ("a b", "add to capability.toml")] {
+        let ran = Host::run(&mut state, "/bin/echo".to_owned(), texts(&[argument]), Vec::new()).await;
+        let (kind, text) = told(ran.unwrap());
+        assert!(kind == "denied" && text.contains(words), "{argument}: {text}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits};
+use aral_contract::{Classification, Cut, EventKind, Grant, GrantParts, Limits};
 use aral_memory::record::{BATCH_OPERATIONS_MAX, TTL_SECONDS_MAX};
 use aral_memory::{RecordName, RecordStore as _};
 use serde_json::json;
@@ -252,6 +252,30 @@ async fn a_namespace_that_is_not_granted_is_denied_with_the_line() {
     assert_eq!(fixture.store.names(), <[String; 0]>::default());
     assert!(fixture.accesses().is_empty(), "a denial is recorded as one");
     fixture.get("read-only", "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_namespace_that_the_manifest_asks_for_is_denied_with_whoever_gives_less() {
+    let asked = json!({
+        "memory:read": { "namespaces": ["cut"] },
+        "memory:write": { "namespaces": ["cut"], "bytes_max": 1, "records_max": 1 },
+    });
+    let cut = Cut {
+        policy: serde_json::from_value(asked).unwrap(),
+        ..Cut::default()
+    };
+    let store = Arc::new(TestStore::default());
+    let memory = Memory::new(Arc::clone(&store) as _);
+    let mut fixture = fixture_in(memory, store, GrantParts { cut, ..parts(limits()) });
+    for (kind, text) in [
+        told(fixture.get("cut", "a").await),
+        told(fixture.put("cut", plain("a")).await),
+    ] {
+        assert!(
+            kind == "denied" && text.contains("asks for it, and the policy gives less"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]

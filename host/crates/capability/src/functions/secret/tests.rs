@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aral_contract::{Classification, EventKind, Grant, GrantParts, Limits, SecretReference};
+use aral_contract::{Classification, Cut, EventKind, Grant, GrantParts, Limits, SecretReference};
 use aral_memory::Secrets;
 use aral_memory::secret::LOCAL_OPERATIONS_MAX;
 use serde_json::json;
@@ -14,6 +14,7 @@ use super::*;
 use crate::bound::stdio::StandardStreams;
 use crate::bound::{Services, Ungranted};
 use crate::call::HOST_CALL_EVENTS_MAX;
+use crate::manifest::check::check_scopes;
 use crate::testing::secrets::{TestSource, local_secrets, secrets};
 use crate::testing::store::TestStore;
 use crate::testing::{self, Kept, Trial, Warnings, told};
@@ -139,6 +140,43 @@ async fn only_granted_names_open() {
             .contains("[permissions.\"secret:read\"]: secrets")
     );
     assert!(fixture.open("token").await.is_ok());
+}
+
+#[tokio::test]
+async fn the_entry_that_a_denial_names_is_one_that_a_manifest_may_have() {
+    let (_, text) = told(open_fixture().open("else").await);
+    let entry = &text[text.find("secrets = ").unwrap()..=text.rfind(']').unwrap()];
+    let asked = Permissions {
+        secret_read: Some(toml::from_str(entry).unwrap()),
+        ..Permissions::default()
+    };
+    assert_eq!(check_scopes(&asked), Ok(()), "{text}");
+    assert_eq!(asked.secret_read.unwrap().secrets[0].name.as_str(), "else");
+}
+
+#[tokio::test]
+async fn what_the_manifest_asks_for_is_denied_with_whoever_gives_less() {
+    let asked = json!({
+        "secret:read": { "secrets": [{ "name": "cut", "use": "reveal" }] },
+        "secret:write": { "names": ["cut"] },
+    });
+    let cut = Cut {
+        policy: serde_json::from_value(asked).unwrap(),
+        ..Cut::default()
+    };
+    let parts = testing::grant_parts(json!({}), Limits::default(), &[]);
+    let Trial { call, kept } = Trial::new(Arc::new(Grant::new(GrantParts { cut, ..parts })));
+    let mut fixture = Fixture {
+        state: State::new(call, StandardStreams::Log),
+        kept,
+        source: Arc::default(),
+    };
+    let why = "is not granted: capability.toml asks for it, and the policy gives less: `aral explain probe --why-not` names the line";
+    for (kind, text) in [told(fixture.open("cut").await), told(fixture.put("cut", vec![1]).await)] {
+        assert!(kind == "denied" && text.ends_with(why), "{text}");
+        assert_eq!(fixture.kept.denial().0, "cut");
+    }
+    assert!(told(fixture.open("else").await).1.contains("add to capability.toml"));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use aral_contract::Permission;
 use aral_contract::Permissions;
+use aral_contract::quote::quoted;
 use aral_contract::scope::{AbsolutePath, ArgumentPattern, ProgramScope, SecretScope, SecretUse};
 
 use super::{ManifestError, SCOPE_ITEMS_MAX, SECRETS_MAX};
@@ -207,6 +208,14 @@ fn check_secret(secret: &SecretScope) -> Result<(), ManifestError> {
             Ok(())
         }
     }
+}
+
+/// How a secret that is injected is written, whole: with the host and the header of an example.
+pub(crate) fn injected(name: &str) -> String {
+    format!(
+        "{{ name = {}, hosts = [\"https://api.example.com\"], header = \"authorization\", prefix = \"Bearer \" }}",
+        quoted(name)
+    )
 }
 
 fn header_problem(header: &str) -> Option<&'static str> {
