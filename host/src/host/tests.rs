@@ -110,11 +110,11 @@ async fn whoever_shows_a_list_learns_that_it_is_another_one() {
 
 #[tokio::test]
 async fn a_call_tells_its_stage_to_whoever_asks() {
-    use aral_orchestration::dispatch::Stage;
+    use aral_orchestration::dispatch::CallPhase;
     let host = trusting().build().unwrap();
     register(&host, &manifest(1)).unwrap();
     let session = host.session(&persona()).unwrap();
-    let stage = tokio::sync::watch::Sender::new(Stage::default());
+    let phase = tokio::sync::watch::Sender::new(CallPhase::default());
     let id = "echo".parse().unwrap();
     let request = |capability| Request {
         capability,
@@ -126,20 +126,20 @@ async fn a_call_tells_its_stage_to_whoever_asks() {
     let dispatcher = host.dispatcher();
     assert!(
         dispatcher
-            .invoke_watched(&session, request(&unknown), &stage, None)
+            .invoke_watched(&session, request(&unknown), &phase, None)
             .await
             .result
             .is_err()
     );
-    assert_eq!(*stage.borrow(), Stage::Waiting, "nothing ran");
+    assert_eq!(*phase.borrow(), CallPhase::Waiting, "nothing ran");
     assert!(
         dispatcher
-            .invoke_watched(&session, request(&id), &stage, None)
+            .invoke_watched(&session, request(&id), &phase, None)
             .await
             .result
             .is_ok()
     );
-    assert_eq!(*stage.borrow(), Stage::Running);
+    assert_eq!(*phase.borrow(), CallPhase::Running);
 }
 
 #[tokio::test]

@@ -13,10 +13,10 @@ mod granted;
 mod invoke;
 mod keeper;
 mod limits;
+mod phase;
 mod renewed;
 mod run;
 mod sessions;
-mod stage;
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -38,8 +38,8 @@ pub use gate::{GateOptions, Load};
 pub use granted::Granted;
 pub use keeper::Keeper;
 pub use limits::Admission;
+pub use phase::CallPhase;
 pub use run::{DevelopmentRun, Refusal, RunReport};
-pub use stage::Stage;
 
 use crate::authorize::{Decision, Missing, authorize};
 use crate::breaker::{Breakers, Pass};
@@ -296,7 +296,7 @@ impl Dispatcher {
         let trace = context.trace;
         let ended = Ended::new(self, asked, granted);
         let host_calls = ended.proof().map(|proof| &proof.host_calls);
-        let running = told.map(stage::running);
+        let running = told.map(phase::running);
         let mut patience = Patience::new(asked.until);
         let call = aral_capability::Call {
             context,

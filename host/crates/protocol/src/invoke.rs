@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use aral_contract::{CapabilityId, Code, Digest, Failure, TraceContext, TraceId, Usage};
-use aral_orchestration::dispatch::{ReceiptReference, Stage};
+use aral_orchestration::dispatch::{CallPhase, ReceiptReference};
 use aral_orchestration::{Outcome, Request};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -196,14 +196,14 @@ impl Call {
             trace: Some(&self.context),
         };
         let handler_ms = self.shared.bounds.handler_ms;
-        let stage = watch::Sender::new(Stage::default());
+        let phase = watch::Sender::new(CallPhase::default());
         // What takes too long is ended by the path, which knows what to say of it; here, what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(handler_ms));
         let call = self
             .shared
             .dispatcher
-            .invoke_watched(&self.caller.session, request, &stage, until);
-        self.reservation.begin(stage.subscribe());
+            .invoke_watched(&self.caller.session, request, &phase, until);
+        self.reservation.begin(phase.subscribe());
         let most = bounds::ms(handler_ms).saturating_add(bounds::TELL);
         let answer = match tokio::time::timeout(most, call).await {
             Ok(outcome) => {
@@ -213,7 +213,7 @@ impl Call {
             Err(_elapsed) => Answer::too_late(self.context.trace, handler_ms),
         };
         // Also the host may fail in the middle of a call: what the guest had done by then is not to be done again.
-        let ran = *stage.borrow() == Stage::Running;
+        let ran = *phase.borrow() == CallPhase::Running;
         Answer { ran, ..answer }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::evidence::{Proof, ReceiptReference};
 use super::granted::Granted;
-use super::stage::Told;
+use super::phase::PhaseWatcher;
 use super::{Dispatcher, Outcome};
 use crate::Session;
 
@@ -18,7 +18,7 @@ pub(super) struct Asked<'a> {
     pub(super) session: Option<&'a Session>,
     pub(super) input: &'a [u8],
     /// Who is told how far it has come.
-    pub(super) told: Told<'a>,
+    pub(super) told: PhaseWatcher<'a>,
     /// Until when they wait; none: as long as it takes.
     pub(super) until: Option<Instant>,
 }

@@ -9,7 +9,7 @@ use super::Dispatcher;
 use super::breaking::Patience;
 use super::granted::{self, Granted};
 use super::limits::Reservation;
-use super::stage::{Stage, Told, tell};
+use super::phase::{CallPhase, PhaseWatcher, tell};
 use crate::meters::Timed;
 
 /// How often room is made for the folders of one call. Stops a call whose room others take each time from closing the folders of all.
@@ -21,7 +21,7 @@ impl Dispatcher {
         granted: &Granted,
         reservation: &mut Option<Reservation>,
         call: aral_capability::Call<'_>,
-        told: Told<'_>,
+        told: PhaseWatcher<'_>,
         patience: &mut Patience,
     ) -> Result<aral_capability::Completion, Failure> {
         let ready = async {
@@ -32,7 +32,7 @@ impl Dispatcher {
                 .instrument(tracing::info_span!(target: "aral::call", "wait"));
             let place = wait.await?;
             self.meters.stage(Timed::Wait, self.since(begun));
-            tell(told, Stage::Preparing);
+            tell(told, CallPhase::Preparing);
             granted.compiled(&self.runtime).await?;
             // Others may have filled the log meanwhile, which says nothing of the capability.
             self.room().await?;

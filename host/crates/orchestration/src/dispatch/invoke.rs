@@ -11,7 +11,7 @@ use super::ended::Asked;
 use super::ended::unrun;
 use super::gate::Load;
 use super::limits::Admission;
-use super::stage::Told;
+use super::phase::PhaseWatcher;
 use super::{Dispatcher, Outcome, Request};
 use crate::meters::{Counted, Timed};
 use crate::session::Session;
@@ -28,7 +28,7 @@ impl Dispatcher {
         &self,
         session: &Session,
         request: Request<'_>,
-        told: Told<'_>,
+        told: PhaseWatcher<'_>,
         until: Option<Instant>,
     ) -> Outcome {
         let context = request.trace.cloned().unwrap_or_else(|| self.begin_trace());
@@ -69,7 +69,7 @@ impl Dispatcher {
         session: &Session,
         request: Request<'_>,
         context: &TraceContext,
-        told: Told<'_>,
+        told: PhaseWatcher<'_>,
         until: Option<Instant>,
         counted: &mut Counted<'_>,
     ) -> Outcome {

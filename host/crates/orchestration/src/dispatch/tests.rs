@@ -535,19 +535,19 @@ async fn a_guest_that_ran_is_known_to_have_run_wherever_the_host_fails() {
         input: b"{}",
         trace: None,
     };
-    let mut stages = Vec::new();
-    while stages.last() != Some(&Stage::Running) {
-        *fixture.kept.1.lock().unwrap() = Some((Arc::clone(&fixture.clock), stages.len() + 1));
-        let stage = tokio::sync::watch::Sender::new(Stage::default());
+    let mut phases = Vec::new();
+    while phases.last() != Some(&CallPhase::Running) {
+        *fixture.kept.1.lock().unwrap() = Some((Arc::clone(&fixture.clock), phases.len() + 1));
+        let phase = tokio::sync::watch::Sender::new(CallPhase::default());
         let call = fixture
             .dispatcher
-            .invoke_watched(&fixture.session, request, &stage, None);
-        assert_eq!(code(&call.await), Code::Internal, "{stages:?}");
-        stages.push(*stage.borrow());
+            .invoke_watched(&fixture.session, request, &phase, None);
+        assert_eq!(code(&call.await), Code::Internal, "{phases:?}");
+        phases.push(*phase.borrow());
     }
     // The host fails before the guest runs as well, and that is told apart.
-    assert_eq!(stages.first(), Some(&Stage::Preparing), "{stages:?}");
-    assert!(stages.is_sorted(), "{stages:?}");
+    assert_eq!(phases.first(), Some(&CallPhase::Preparing), "{phases:?}");
+    assert!(phases.is_sorted(), "{phases:?}");
 }
 
 #[tokio::test]

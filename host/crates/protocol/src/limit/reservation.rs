@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 
-use aral_orchestration::dispatch::Stage;
+use aral_orchestration::dispatch::CallPhase;
 use tokio::sync::watch;
 
 use super::charge::Charge;
@@ -18,7 +18,7 @@ pub(crate) struct Reservation {
     /// None: the call costs nothing.
     aside: Option<(Charge, Counter)>,
     /// How far the call has come.
-    stage: OnceLock<watch::Receiver<Stage>>,
+    phase: OnceLock<watch::Receiver<CallPhase>>,
     /// What it cost, once it has ended.
     cost_micro: OnceLock<u64>,
 }
@@ -28,14 +28,14 @@ impl Reservation {
         Arc::new(Self {
             limits: Arc::clone(limits),
             aside,
-            stage: OnceLock::new(),
+            phase: OnceLock::new(),
             cost_micro: OnceLock::new(),
         })
     }
 
     /// The call begins, and is told here how far it comes.
-    pub(crate) fn begin(&self, stage: watch::Receiver<Stage>) {
-        let _begins_once = self.stage.set(stage);
+    pub(crate) fn begin(&self, phase: watch::Receiver<CallPhase>) {
+        let _begins_once = self.phase.set(phase);
     }
 
     /// The call ended, and cost so much.
@@ -45,10 +45,10 @@ impl Reservation {
 
     /// What is not given back.
     fn used_micro(&self) -> u64 {
-        let runs = |stage: &watch::Receiver<Stage>| *stage.borrow() == Stage::Running;
+        let runs = |phase: &watch::Receiver<CallPhase>| *phase.borrow() == CallPhase::Running;
         match self.cost_micro.get() {
             Some(cost) => *cost,
-            None if self.stage.get().is_some_and(runs) => u64::MAX,
+            None if self.phase.get().is_some_and(runs) => u64::MAX,
             None => 0,
         }
     }

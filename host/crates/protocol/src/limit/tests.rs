@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aral_orchestration::dispatch::Stage;
+use aral_orchestration::dispatch::CallPhase;
 use tokio::sync::watch;
 
 use super::model::Nowhere;
@@ -130,13 +130,13 @@ fn the_cost_of_a_call_is_put_aside_and_settled() {
     );
 
     // How far it comes and what it cost, if anybody knows, and how many more fit beside it.
-    let beside = |stage: Option<Stage>, cost: Option<u64>| {
+    let beside = |phase: Option<CallPhase>, cost: Option<u64>| {
         let (limits, _) = start();
         let reservation = ask(&limits, &who).unwrap().reservation;
-        if let Some(stage) = stage {
-            let told = watch::Sender::new(Stage::default());
+        if let Some(phase) = phase {
+            let told = watch::Sender::new(CallPhase::default());
             reservation.begin(told.subscribe());
-            told.send_replace(stage);
+            told.send_replace(phase);
         }
         if let Some(cost) = cost {
             reservation.settle(cost);
@@ -145,12 +145,12 @@ fn the_cost_of_a_call_is_put_aside_and_settled() {
         passed(&limits, &Who("b", None, "y", Some(("echo", 10)))).0
     };
     assert_eq!(beside(None, None), 10, "it never began");
-    for stage in [Stage::Waiting, Stage::Preparing] {
-        assert_eq!(beside(Some(stage), None), 10, "it was given up while {stage}");
+    for phase in [CallPhase::Waiting, CallPhase::Preparing] {
+        assert_eq!(beside(Some(phase), None), 10, "it was given up while {phase}");
     }
-    assert_eq!(beside(Some(Stage::Running), None), 6, "it was given up");
-    assert_eq!(beside(Some(Stage::Running), Some(10)), 9, "it cost less");
-    let dearer = beside(Some(Stage::Running), Some(1000));
+    assert_eq!(beside(Some(CallPhase::Running), None), 6, "it was given up");
+    assert_eq!(beside(Some(CallPhase::Running), Some(10)), 9, "it cost less");
+    let dearer = beside(Some(CallPhase::Running), Some(1000));
     assert_eq!(dearer, 6, "it cost more than was put aside");
 
     let (limits, _) = start();

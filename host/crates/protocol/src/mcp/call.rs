@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aral_contract::document::json::memory_bytes;
 use aral_contract::{CapabilityId, Code, Failure, TraceContext, TraceId};
-use aral_orchestration::dispatch::Stage;
+use aral_orchestration::dispatch::CallPhase;
 use aral_orchestration::{Outcome, Request, Session};
 use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, ContentBlock, ErrorData, MetaObject, ProgressNotificationParam, ProgressToken};
@@ -51,10 +51,10 @@ impl Caller {
         let Ok(id) = name.parse::<CapabilityId>() else {
             return Err(unknown(name, self.context.trace));
         };
-        let (stage, stages) = watch::channel(Stage::default());
+        let (phase, phases) = watch::channel(CallPhase::default());
         // As over HTTP: what takes too long is ended by the path, and here what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(self.toolbox.handler_ms));
-        let call = self.outcome(&id, Arguments::of(&context.extensions), &stage, until);
+        let call = self.outcome(&id, Arguments::of(&context.extensions), &phase, until);
         let most = bounds::ms(self.toolbox.handler_ms).saturating_add(bounds::TELL);
         let call = tokio::time::timeout(most, call);
         tokio::select! {
@@ -68,7 +68,7 @@ impl Caller {
                 Ok(outcome) => borne(outcome?, self.place.as_ref()),
                 Err(_elapsed) => Ok(failed(&self.too_long(), self.context.trace)),
             },
-            () = progress(context.meta.get_progress_token(), &context.peer, stages) => {
+            () = progress(context.meta.get_progress_token(), &context.peer, phases) => {
                 Err(ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), self.context.trace))))
             }
         }
@@ -78,7 +78,7 @@ impl Caller {
         &self,
         id: &CapabilityId,
         arguments: Option<&Arguments>,
-        stage: &watch::Sender<Stage>,
+        phase: &watch::Sender<CallPhase>,
         until: Option<Instant>,
     ) -> Result<Outcome, ErrorData> {
         // What is not there is asked for nevertheless, so that it is recorded like every other refusal.
@@ -98,12 +98,12 @@ impl Caller {
             trace: Some(&self.context),
         };
         if let Some(reservation) = &self.reservation {
-            reservation.begin(stage.subscribe());
+            reservation.begin(phase.subscribe());
         }
         let outcome = self
             .toolbox
             .dispatcher
-            .invoke_watched(&self.session, request, stage, until)
+            .invoke_watched(&self.session, request, phase, until)
             .await;
         if let Some(reservation) = &self.reservation {
             reservation.settle(outcome.cost_micro);
@@ -223,20 +223,20 @@ fn failed(failure: &Failure, trace: TraceId) -> CallToolResult {
 
 /// Tells a caller that wants to know how far its call is: seconds since it began, and what it does. How long it takes, nobody
 /// knows, so that there is no total. Never ends.
-async fn progress(token: Option<ProgressToken>, peer: &Peer<RoleServer>, mut stages: watch::Receiver<Stage>) {
+async fn progress(token: Option<ProgressToken>, peer: &Peer<RoleServer>, mut phases: watch::Receiver<CallPhase>) {
     let Some(token) = token else {
         return std::future::pending().await;
     };
     let begun = Instant::now();
     loop {
-        let stage = *stages.borrow_and_update();
+        let phase = *phases.borrow_and_update();
         let told = ProgressNotificationParam::new(token.clone(), begun.elapsed().as_secs_f64())
-            .with_message(stage.to_string());
+            .with_message(phase.to_string());
         if peer.notify_progress(told).await.is_err() {
             return std::future::pending().await;
         }
         tokio::select! {
-            Ok(()) = stages.changed() => {}
+            Ok(()) = phases.changed() => {}
             () = tokio::time::sleep(PROGRESS_EVERY) => {}
         }
     }

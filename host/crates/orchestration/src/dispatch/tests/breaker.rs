@@ -262,19 +262,19 @@ fn empty(id: &CapabilityId) -> Request<'_> {
 async fn loops(fixture: &Fixture, wait: Duration) -> Outcome {
     let (session, id) = (named("analyst"), "loop".parse().unwrap());
     let request = empty(&id);
-    let stage = tokio::sync::watch::Sender::new(Stage::default());
+    let phase = tokio::sync::watch::Sender::new(CallPhase::default());
     let until = tokio::time::Instant::now() + Duration::from_secs(1);
     let place = fixture.dispatcher.gate.enter().await.unwrap();
     let call = fixture
         .dispatcher
-        .invoke_watched(&session, request, &stage, Some(until));
+        .invoke_watched(&session, request, &phase, Some(until));
     let mut call = std::pin::pin!(call);
     if let std::task::Poll::Ready(refused) = futures::poll!(call.as_mut()) {
         return refused;
     }
     tokio::time::advance(wait).await;
     drop(place);
-    while *stage.borrow() != Stage::Running {
+    while *phase.borrow() != CallPhase::Running {
         assert!(futures::poll!(call.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
@@ -315,17 +315,17 @@ async fn a_call_that_never_got_a_place_is_ended_on_the_record_and_opens_nothing(
     let request = empty(&id);
     let _place = fixture.dispatcher.gate.enter().await.unwrap();
     for _ in 0..3 {
-        let stage = tokio::sync::watch::Sender::new(Stage::default());
+        let phase = tokio::sync::watch::Sender::new(CallPhase::default());
         let until = tokio::time::Instant::now() + Duration::from_secs(1);
         let call = fixture
             .dispatcher
-            .invoke_watched(&session, request, &stage, Some(until));
+            .invoke_watched(&session, request, &phase, Some(until));
         let mut call = std::pin::pin!(call);
         assert!(futures::poll!(call.as_mut()).is_pending());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(code(&call.await), Code::LimitWall);
         assert_eq!(fixture.ended(), [Some(Code::LimitWall)]);
-        assert_eq!(*stage.borrow(), Stage::Waiting);
+        assert_eq!(*phase.borrow(), CallPhase::Waiting);
     }
     assert_eq!(fixture.dispatcher.breakers_open(), 0);
 }
@@ -340,11 +340,11 @@ async fn a_log_that_hangs_opens_nothing() {
     for _ in 0..3 {
         // Once the call has its place and its code.
         fixture.kept.3.store(2, Ordering::Relaxed);
-        let stage = tokio::sync::watch::Sender::new(Stage::default());
+        let phase = tokio::sync::watch::Sender::new(CallPhase::default());
         let until = tokio::time::Instant::now() + Duration::from_millis(100);
         let call = fixture
             .dispatcher
-            .invoke_watched(&session, empty(&id), &stage, Some(until));
+            .invoke_watched(&session, empty(&id), &phase, Some(until));
         assert_eq!(code(&call.await), Code::LimitWall);
     }
     assert_eq!(fixture.dispatcher.breakers_open(), 0);
@@ -375,15 +375,15 @@ fn folders_that_are_not_open_in_time_count() {
         };
         // Once the call itself has no more time, and once whoever waits for it.
         for (seconds, waits) in [(2, None), (1, Some(Duration::from_secs(1)))] {
-            let stage = tokio::sync::watch::Sender::new(Stage::default());
+            let phase = tokio::sync::watch::Sender::new(CallPhase::default());
             let until = waits.map(|waits| tokio::time::Instant::now() + waits);
-            let call = fixture.dispatcher.invoke_watched(&session, request, &stage, until);
+            let call = fixture.dispatcher.invoke_watched(&session, request, &phase, until);
             let mut call = std::pin::pin!(call);
             assert!(futures::poll!(call.as_mut()).is_pending());
             // A timer is right to a millisecond.
             tokio::time::advance(Duration::from_millis(seconds * 1_000 + 1)).await;
             assert_eq!(code(&call.await), Code::LimitWall);
-            assert_eq!(*stage.borrow(), Stage::Preparing);
+            assert_eq!(*phase.borrow(), CallPhase::Preparing);
         }
         assert_eq!(codes(&fixture, &session, "reader", "{}", 1).await, [REFUSED]);
         drop(disk);

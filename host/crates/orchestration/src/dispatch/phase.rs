@@ -11,7 +11,7 @@ use crate::session::Session;
 
 /// What a call does. It only moves on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum CallPhase {
     /// It waits for a place among the calls that run.
     #[default]
     Waiting,
@@ -21,7 +21,7 @@ pub enum Stage {
     Running,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for CallPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Waiting => "waiting",
@@ -31,35 +31,35 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Who is told the stage of a call; none: nobody.
-pub(super) type Told<'a> = Option<&'a watch::Sender<Stage>>;
+/// Who is told the phase of a call; none: nobody.
+pub(super) type PhaseWatcher<'a> = Option<&'a watch::Sender<CallPhase>>;
 
 /// Tells them.
-pub(super) fn tell(told: Told<'_>, stage: Stage) {
+pub(super) fn tell(told: PhaseWatcher<'_>, phase: CallPhase) {
     if let Some(told) = told {
-        told.send_replace(stage);
+        told.send_replace(phase);
     }
 }
 
 /// Tells them that the guest runs, once it does.
-pub(super) fn running(told: &watch::Sender<Stage>) -> Running {
+pub(super) fn running(told: &watch::Sender<CallPhase>) -> Running {
     let told = told.clone();
     Running::new(move || {
-        told.send_if_modified(|stage| std::mem::replace(stage, Stage::Running) != Stage::Running);
+        told.send_if_modified(|phase| std::mem::replace(phase, CallPhase::Running) != CallPhase::Running);
     })
 }
 
 impl Dispatcher {
-    /// [`Dispatcher::invoke`] for a caller who wants to know, and has no more time than `until`: `stage` is told how far the call has
+    /// [`Dispatcher::invoke`] for a caller who wants to know, and has no more time than `until`: `phase` is told how far the call has
     /// come, and a call that still runs then, or has not begun to, is ended with `limit.wall`. Recording that may take a moment more:
     /// whoever calls drops the call if it takes too long.
     pub async fn invoke_watched(
         &self,
         session: &Session,
         request: Request<'_>,
-        stage: &watch::Sender<Stage>,
+        phase: &watch::Sender<CallPhase>,
         until: Option<Instant>,
     ) -> Outcome {
-        self.invoke_told(session, request, Some(stage), until).await
+        self.invoke_told(session, request, Some(phase), until).await
     }
 }
