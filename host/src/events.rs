@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aral_contract::event::{Kept, LifecycleChange, RecordFuture, RoomFuture, Severity, SinkUnavailable};
+use aral_contract::event::{AppendOutcome, LifecycleChange, RecordFuture, RoomFuture, Severity, SinkUnavailable};
 use aral_contract::{AuditSink, Event, EventKind};
 use futures::Stream;
 use tokio::sync::broadcast::{self, Sender, error::RecvError};
@@ -162,7 +162,7 @@ impl AuditSink for EventBus {
     /// Kept once all sinks keep it. What comes back is the reference of the first that has one.
     fn append(&self, event: Event) -> RecordFuture {
         self.show(&event);
-        let nothing = || -> RecordFuture { Box::pin(std::future::ready(Ok(Kept::Unreferenced))) };
+        let nothing = || -> RecordFuture { Box::pin(std::future::ready(Ok(AppendOutcome::Unreferenced))) };
         let Some((first, rest)) = self.sinks.split_first() else {
             return nothing();
         };
@@ -180,8 +180,8 @@ impl AuditSink for EventBus {
         let all = futures::future::try_join_all(self.sinks.iter().map(|sink| appended(&**sink, event.clone())));
         Box::pin(async move {
             let kept = all.await?;
-            let referenced = kept.into_iter().find(|kept| *kept != Kept::Unreferenced);
-            Ok(referenced.unwrap_or(Kept::Unreferenced))
+            let referenced = kept.into_iter().find(|kept| *kept != AppendOutcome::Unreferenced);
+            Ok(referenced.unwrap_or(AppendOutcome::Unreferenced))
         })
     }
 
@@ -322,7 +322,7 @@ mod tests {
                 Box::pin(futures::future::poll_fn(move |_| {
                     own.store(true, Ordering::Relaxed);
                     if other.load(Ordering::Relaxed) {
-                        return std::task::Poll::Ready(Ok::<_, SinkUnavailable>(Kept::Aggregated));
+                        return std::task::Poll::Ready(Ok::<_, SinkUnavailable>(AppendOutcome::Aggregated));
                     }
                     std::task::Poll::Pending
                 }))
@@ -334,7 +334,7 @@ mod tests {
         let mut kept = EventBus::new(sinks.to_vec()).append(event(1));
         let mut poll = || futures::FutureExt::now_or_never(&mut kept);
         let found = poll().or_else(poll);
-        assert_eq!(found, Some(Ok(Kept::Aggregated)));
+        assert_eq!(found, Some(Ok(AppendOutcome::Aggregated)));
     }
 
     #[test]

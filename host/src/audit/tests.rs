@@ -308,7 +308,9 @@ async fn what_was_not_on_record_did_not_run() {
             Ok(())
         }
         fn append(&self, _event: Event) -> RecordFuture {
-            let kept = self.available().map(|()| aral_contract::event::Kept::Unreferenced);
+            let kept = self
+                .available()
+                .map(|()| aral_contract::event::AppendOutcome::Unreferenced);
             Box::pin(std::future::ready(kept))
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use aral_audit::{AuditLog, Blinder, LogOptions};
 use aral_contract::document::PrivateKey;
-use aral_contract::event::{Kept, LifecycleChange};
+use aral_contract::event::{AppendOutcome, LifecycleChange};
 use aral_contract::{AuditSink as _, Clock as _, Event, EventKind};
 use aral_runtime::{SystemClock, files};
 use zeroize::Zeroizing;
@@ -69,7 +69,7 @@ async fn write(folder: &Path) -> Result<()> {
         );
         let kept = tokio::join!(all.0, all.1, all.2, all.3);
         for kept in [kept.0, kept.1, kept.2, kept.3] {
-            if let Kept::Recorded(reference) = kept? {
+            if let AppendOutcome::Recorded(reference) = kept? {
                 say(&reference.seq.to_string())?;
             }
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aral_contract::event::{Kept, RecordReference, RoomFuture, SinkUnavailable};
+use aral_contract::event::{AppendOutcome, RecordReference, RoomFuture, SinkUnavailable};
 use aral_contract::{Clock, Event, LogId, TraceId};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -242,7 +242,7 @@ impl Shared {
     pub(crate) fn append(
         self: &Arc<Self>,
         event: Event,
-    ) -> impl Future<Output = Result<Kept, SinkUnavailable>> + Send + use<> {
+    ) -> impl Future<Output = Result<AppendOutcome, SinkUnavailable>> + Send + use<> {
         let trace = event.trace;
         let offered = self
             .prepare(event)
@@ -252,8 +252,8 @@ impl Shared {
             self.lose(trace);
         }
         let (first, waiting) = match offered {
-            None => (Some(Ok(Kept::Unreferenced)), None),
-            Some(Offered::Counted) => (Some(Ok(Kept::Aggregated)), None),
+            None => (Some(Ok(AppendOutcome::Unreferenced)), None),
+            Some(Offered::Counted) => (Some(Ok(AppendOutcome::Aggregated)), None),
             Some(Offered::Queued(seq)) => (Some(Ok(self.reference(seq))), None),
             Some(Offered::Closed) => (Some(Err(closed())), None),
             Some(Offered::NoRoom(prepared)) => (None, Some(prepared)),
@@ -267,15 +267,15 @@ impl Shared {
                 Some(kept) => kept?,
                 None => waiting.queue().await?,
             };
-            if let (Kept::Recorded(reference), Durability::Sync) = (kept, waiting.shared.durability) {
+            if let (AppendOutcome::Recorded(reference), Durability::Sync) = (kept, waiting.shared.durability) {
                 waiting.shared.durable(reference.seq).await?;
             }
             Ok(kept)
         }
     }
 
-    fn reference(&self, seq: u64) -> Kept {
-        Kept::Recorded(RecordReference { log: self.log, seq })
+    fn reference(&self, seq: u64) -> AppendOutcome {
+        AppendOutcome::Recorded(RecordReference { log: self.log, seq })
     }
 
     /// Waits until a record is on stable storage, or until it turns out that it cannot be brought there now. What nobody waits for is
@@ -327,7 +327,7 @@ struct Waiting {
 
 impl Waiting {
     /// Waits for room: as long as it takes while the log is written, for a while when it cannot be.
-    async fn queue(&mut self) -> Result<Kept, SinkUnavailable> {
+    async fn queue(&mut self) -> Result<AppendOutcome, SinkUnavailable> {
         loop {
             if let Ok(kept) = tokio::time::timeout(ROOM_WAIT_MAX, self.room()).await {
                 return kept;
@@ -342,7 +342,7 @@ impl Waiting {
         }
     }
 
-    async fn room(&mut self) -> Result<Kept, SinkUnavailable> {
+    async fn room(&mut self) -> Result<AppendOutcome, SinkUnavailable> {
         loop {
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             changed.as_mut().enable();

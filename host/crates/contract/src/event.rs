@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-pub use sink::{AuditSink, Kept, RecordFuture, RecordReference, RoomFuture, SinkUnavailable};
+pub use sink::{AppendOutcome, AuditSink, RecordFuture, RecordReference, RoomFuture, SinkUnavailable};
 
 use crate::classification::Classification;
 use crate::failure::Code;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aral_contract::event::{AuthenticationMethod, Kept};
+use aral_contract::event::{AppendOutcome, AuthenticationMethod};
 use aral_contract::{EventKind, TraceId};
 
 use super::*;
@@ -72,7 +72,7 @@ async fn sync_answers_after_the_record_is_on_the_disk() {
     let log = open(&options);
     for seq in 1..20 {
         let kept = log.append(event("one")).await.unwrap();
-        let Kept::Recorded(reference) = kept else {
+        let AppendOutcome::Recorded(reference) = kept else {
             panic!("{kept:?}")
         };
         assert_eq!((reference.log, reference.seq), (log.id(), seq));
@@ -89,7 +89,7 @@ async fn async_answers_with_the_number_and_a_second_later_it_is_on_the_disk_and_
     let log = try_open(&options, Arc::clone(&clock) as _).unwrap();
     log.flush().unwrap();
     let kept = log.append(event("one")).await.unwrap();
-    assert!(matches!(kept, Kept::Recorded(reference) if reference.seq == 1));
+    assert!(matches!(kept, AppendOutcome::Recorded(reference) if reference.seq == 1));
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(log.durable(), 1, "the clock stands still, and nobody asked for more");
     clock.advance(crate::options::CHECKPOINT_INTERVAL);
@@ -647,7 +647,7 @@ async fn who_finds_no_room_waits_and_who_stops_waiting_is_still_recorded() {
     });
     for number in 0..50 {
         let kept = log.append(event(&format!("appended {number}"))).await.unwrap();
-        assert!(matches!(kept, Kept::Recorded(_)));
+        assert!(matches!(kept, AppendOutcome::Recorded(_)));
     }
     blocked.join().unwrap();
     Arc::into_inner(log).unwrap().close().unwrap();
@@ -677,18 +677,18 @@ async fn repeated_failures_of_one_source_become_one_record() {
     };
     let mut counted = 0;
     for _ in 0..1000 {
-        counted += usize::from(log.append(failed("192.0.2.1")).await.unwrap() == Kept::Aggregated);
+        counted += usize::from(log.append(failed("192.0.2.1")).await.unwrap() == AppendOutcome::Aggregated);
     }
     assert!(matches!(
         log.append(failed("192.0.2.2")).await.unwrap(),
-        Kept::Recorded(_)
+        AppendOutcome::Recorded(_)
     ));
     assert_eq!(counted, 997);
     // When the window is over the log says so by itself; the next one begins anew, and ends with the log.
     clock.advance(Duration::from_secs(20));
     log.flush().unwrap();
     let fresh = log.append(failed("192.0.2.1")).await.unwrap();
-    assert!(matches!(fresh, Kept::Recorded(_)));
+    assert!(matches!(fresh, AppendOutcome::Recorded(_)));
     for _ in 0..9 {
         log.record(failed("192.0.2.1"));
     }

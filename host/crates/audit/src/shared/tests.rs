@@ -29,9 +29,9 @@ fn empty(shared: &Shared) -> usize {
     count
 }
 
-fn recorded(seq: u64) -> Poll<Result<Kept, SinkUnavailable>> {
+fn recorded(seq: u64) -> Poll<Result<AppendOutcome, SinkUnavailable>> {
     let log = LogId::from_bytes([1; 16]);
-    Poll::Ready(Ok(Kept::Recorded(RecordReference { log, seq })))
+    Poll::Ready(Ok(AppendOutcome::Recorded(RecordReference { log, seq })))
 }
 
 /// Asks once.

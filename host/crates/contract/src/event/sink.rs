@@ -19,7 +19,7 @@ pub trait AuditSink: Send + Sync + std::fmt::Debug {
     /// Dropping the answer does not take the event back.
     fn append(&self, event: Event) -> RecordFuture {
         self.record(event);
-        Box::pin(std::future::ready(Ok(Kept::Unreferenced)))
+        Box::pin(std::future::ready(Ok(AppendOutcome::Unreferenced)))
     }
 
     /// Whether events can be kept now. Who begins something that must be recorded asks first, and refuses it if not.
@@ -38,14 +38,14 @@ pub trait AuditSink: Send + Sync + std::fmt::Debug {
 }
 
 /// The answer of [`AuditSink::append`], later.
-pub type RecordFuture = Pin<Box<dyn Future<Output = Result<Kept, SinkUnavailable>> + Send>>;
+pub type RecordFuture = Pin<Box<dyn Future<Output = Result<AppendOutcome, SinkUnavailable>> + Send>>;
 
 /// The answer of [`AuditSink::room`], later but not much: that there is room, or why there is none.
 pub type RoomFuture = Pin<Box<dyn Future<Output = Result<(), SinkUnavailable>> + Send>>;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum AppendOutcome {
     /// This sink keeps events that nobody can refer to, or none of this kind.
     Unreferenced,
     /// It is a record of a log.

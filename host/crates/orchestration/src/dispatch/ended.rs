@@ -1,6 +1,6 @@
 //! Records the end of a call exactly once, also when the caller gives it up half-way.
 
-use aral_contract::event::{Kept, RecordFuture, RecordReference};
+use aral_contract::event::{AppendOutcome, RecordFuture, RecordReference};
 use aral_contract::{CapabilityId, Code, Event, EventKind, Failure, TraceContext, TraceId, Usage};
 use tokio::time::Instant;
 
@@ -136,8 +136,8 @@ impl Dispatcher {
         proof: Option<&Proof>,
     ) -> (Result<String, Failure>, Option<ReceiptReference>) {
         match kept.await {
-            Ok(Kept::Recorded(record)) => (result, Some(receipt(record, proof))),
-            Ok(Kept::Unreferenced | Kept::Aggregated) => (result, None),
+            Ok(AppendOutcome::Recorded(record)) => (result, Some(receipt(record, proof))),
+            Ok(AppendOutcome::Unreferenced | AppendOutcome::Aggregated) => (result, None),
             Err(unavailable) => {
                 let failure = Failure {
                     message: "the call ended, but its end could not be recorded, so that there is no answer".to_owned(),
