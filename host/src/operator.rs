@@ -54,11 +54,11 @@ pub trait Act: Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// Takes what a long act says on its way. An error ends the act where it can end.
-pub type Tell<'a> = &'a mut dyn FnMut(Told) -> Result<(), Failure>;
+pub type Tell<'a> = &'a mut dyn FnMut(ActProgress) -> Result<(), Failure>;
 
 /// What a long act says on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum ActProgress {
     /// How far it is.
     Progress {
         /// How many are done.

@@ -23,7 +23,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::{Managed, Management, announced, answer, blocking, parse};
-use crate::operator::{Act, Hidden, MemoryImport, Tell, Told};
+use crate::operator::{Act, ActProgress, Hidden, MemoryImport, Tell};
 
 /// Lines that wait for whoever reads them, beside the last one. Beyond that an act waits with what it makes, and does not say how
 /// far it is.
@@ -163,7 +163,7 @@ fn told<T: Serialize>(
         last: None,
     };
     tokio::task::spawn_blocking(move || {
-        let line = match act(&mut |told: Told| lines.tell(told)) {
+        let line = match act(&mut |told: ActProgress| lines.tell(told)) {
             Ok(answer) => json!({ "answer": answer }),
             Err(failure) => {
                 if let Some(detail) = &failure.internal {
@@ -201,18 +201,18 @@ struct Lines {
 }
 
 impl Lines {
-    fn tell(&mut self, told: Told) -> Result<(), Failure> {
+    fn tell(&mut self, told: ActProgress) -> Result<(), Failure> {
         if *self.ending.borrow() {
             return Err(Failure::new(Code::Unavailable, "the server ends"));
         }
         let sender = self.sender.as_ref().ok_or_else(unheard)?;
         let is_heard = match told {
-            Told::Data(bytes) => {
+            ActProgress::Data(bytes) => {
                 let line = text(&json!({ "data": Hidden::new(bytes.into()) }));
                 let sent = self.runtime.block_on(sender.send_timeout(line, self.stands_max));
                 sent.is_ok()
             }
-            Told::Progress { done, total } => {
+            ActProgress::Progress { done, total } => {
                 let now = self.clock.elapsed();
                 if self.last.is_some_and(|last| now.saturating_sub(last) < TOLD_EVERY) {
                     return Ok(());

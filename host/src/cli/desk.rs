@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aral_contract::{AuditSink, Clock, Code, Failure, SecretBuffer};
 use aral_host::admin::answers::ServerStatus;
 use aral_host::config::serve::admin_socket;
-use aral_host::operator::{Act, Hidden, Imported, MemoryImport, Operator, Tell, Told};
+use aral_host::operator::{Act, ActProgress, Hidden, Imported, MemoryImport, Operator, Tell};
 use aral_host::protocol::admin::client::{self, AdminBody, AdminClient, Method};
 use aral_host::{Config, Storage};
 use aral_memory::sealed::Salvage;
@@ -244,8 +244,8 @@ impl Remote {
         let mut last = None;
         let mut take = |line: Value| {
             match understood::<Line<A>>(line)? {
-                Line::Progress { done, total } => tell(Told::Progress { done, total })?,
-                Line::Data(piece) => tell(Told::Data(piece.into_inner().to_vec()))?,
+                Line::Progress { done, total } => tell(ActProgress::Progress { done, total })?,
+                Line::Data(piece) => tell(ActProgress::Data(piece.into_inner().to_vec()))?,
                 Line::Answer(answer) => last = Some(Ok(answer)),
                 Line::Error(told) => last = Some(Err(Failure::from(told))),
             }

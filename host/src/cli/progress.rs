@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aral_host::operator::Told;
+use aral_host::operator::ActProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
@@ -51,8 +51,8 @@ impl Progress {
     }
 
     /// The same, as an act tells it on its way.
-    pub(crate) fn follow(&self, told: &Told) {
-        if let Told::Progress { done, total } = told {
+    pub(crate) fn follow(&self, told: &ActProgress) {
+        if let ActProgress::Progress { done, total } = told {
             self.count(*done, total.unwrap_or(*done));
         }
     }

@@ -9,7 +9,7 @@ use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
 
 use super::moves::unless_unwatched;
-use super::{Act, Operator, Tell, Told};
+use super::{Act, ActProgress, Operator, Tell};
 use crate::events::security;
 use crate::storage::store_failure;
 
@@ -129,7 +129,7 @@ impl Act for MemoryCheck {
                     operator.forget_secrets();
                 }
                 seen = *checked;
-                let told = unless_unwatched(tell(Told::Progress {
+                let told = unless_unwatched(tell(ActProgress::Progress {
                     done: checked.records,
                     total: Some(total.max(checked.records)),
                 }));

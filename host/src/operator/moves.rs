@@ -10,7 +10,7 @@ use aral_memory::sealed::{self, Arrived, Existing, Progress, Tally};
 use aral_memory::{MasterKey, SealedStore};
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Hidden, Operator, Tell, Told};
+use super::{Act, ActProgress, Hidden, Operator, Tell};
 use crate::config::storage::MasterKeyPlace;
 use crate::events::security;
 use crate::storage::{backup_failure, rotation, store_failure};
@@ -207,7 +207,7 @@ pub(super) fn written<T>(
     let written = write(&mut out, &mut |tally: &Tally| {
         *gone_out = *tally;
         // It ends at the next piece if nobody listens any more.
-        let _nobody = (tell.borrow_mut())(Told::Progress {
+        let _nobody = (tell.borrow_mut())(ActProgress::Progress {
             done: tally.records,
             total: Some(total.max(tally.records)),
         });
@@ -232,7 +232,7 @@ impl Write for Pieces<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // What is longer than its buffer is handed on whole by whoever gathers.
         let piece = bytes.get(..PIECE_BYTES).unwrap_or(bytes);
-        match (self.tell.borrow_mut())(Told::Data(piece.to_vec())) {
+        match (self.tell.borrow_mut())(ActProgress::Data(piece.to_vec())) {
             Ok(()) => Ok(piece.len()),
             Err(failure) => {
                 let words = failure.to_string();
@@ -280,7 +280,7 @@ impl MemoryImport {
             }
             come_in = *imported;
             arrived.iter().for_each(|one| operator.record(came(&store, one)));
-            let told = tell(Told::Progress {
+            let told = tell(ActProgress::Progress {
                 done: imported.seen(),
                 total: None,
             });
@@ -356,8 +356,8 @@ fn goes_on(told: Result<(), Failure>) -> ControlFlow<()> {
     }
 }
 
-fn progress(step: Progress) -> Told {
-    Told::Progress {
+fn progress(step: Progress) -> ActProgress {
+    ActProgress::Progress {
         done: step.done,
         total: Some(step.total),
     }

@@ -73,7 +73,7 @@ fn the_first_line_of_an_import_stays_where_it_is_up_to_its_bound_and_goes_no_fur
 async fn how_far_an_act_is_that_nobody_reads_is_left_out_and_its_answer_is_not() {
     let lines = unread(STANDS_MAX, |tell| {
         for done in 0..100 {
-            tell(Told::Progress { done, total: None })?;
+            tell(ActProgress::Progress { done, total: None })?;
         }
         Ok(7)
     });
@@ -89,7 +89,7 @@ async fn how_far_an_act_is_that_nobody_reads_is_left_out_and_its_answer_is_not()
 async fn an_act_whose_pieces_nobody_takes_is_given_up_and_says_so() {
     let lines = unread(Duration::from_millis(1), |tell| {
         loop {
-            tell(Told::Data(vec![0]))?;
+            tell(ActProgress::Data(vec![0]))?;
         }
     });
     let mut lines = lines.await;
@@ -110,7 +110,7 @@ async fn nothing_follows_on_a_piece_that_nobody_took() {
         last: None,
     };
     let told = tokio::task::spawn_blocking(move || {
-        let mut piece = || lines.tell(Told::Data(vec![0])).map_err(|failure| failure.code);
+        let mut piece = || lines.tell(ActProgress::Data(vec![0])).map_err(|failure| failure.code);
         assert_eq!(piece(), Ok(()));
         assert_eq!(piece(), Err(Code::Cancelled));
         receiver.blocking_recv().unwrap();
@@ -147,7 +147,7 @@ async fn an_act_hears_that_the_server_ends_also_where_nobody_takes_what_it_makes
         last: None,
     };
     let mut tell = || {
-        let told = lines.tell(Told::Progress { done: 0, total: None });
+        let told = lines.tell(ActProgress::Progress { done: 0, total: None });
         told.map_err(|failure| failure.code)
     };
     assert_eq!(tell(), Err(Code::Cancelled));

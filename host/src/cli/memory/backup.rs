@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use aral_contract::{Code, Failure};
-use aral_host::operator::{Hidden, MemoryExport as Export, MemoryImport as Import, Tell, Told};
+use aral_host::operator::{ActProgress, Hidden, MemoryExport as Export, MemoryImport as Import, Tell};
 use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
 use aral_runtime::files::{self as machine_files, FilesError};
 use serde_json::json;
@@ -52,8 +52,8 @@ pub(super) fn write<T>(
         let done = act(&mut |told| {
             progress.follow(&told);
             match told {
-                Told::Progress { .. } => Ok(()),
-                Told::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
+                ActProgress::Progress { .. } => Ok(()),
+                ActProgress::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
             }
         });
         let done = done.map_err(Failed::Export)?;
@@ -96,7 +96,7 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
     };
     let progress = Progress::start(output, "importing");
     let imported = desk.import(&act, &arguments.file, &mut |told| {
-        if let Told::Progress { done, .. } = told {
+        if let ActProgress::Progress { done, .. } = told {
             progress.step(&format!("{done} records"));
         }
         Ok(())

@@ -128,7 +128,7 @@ impl Lab {
     fn backup(&self) -> Vec<u8> {
         let mut backup = Vec::new();
         let exported = self.export(&mut |told| {
-            if let Told::Data(data) = told {
+            if let ActProgress::Data(data) = told {
                 backup.extend(data);
             }
             Ok(())
@@ -203,7 +203,7 @@ fn an_import_ends_where_nothing_more_can_be_recorded() {
     let backup = lab.backup();
     lab.events();
     let failure = lab.import_watched(&backup, &mut |told| {
-        if matches!(told, Told::Progress { done: 1.., .. }) {
+        if matches!(told, ActProgress::Progress { done: 1.., .. }) {
             lab.kept.fill();
         }
         Ok(())
@@ -284,7 +284,7 @@ fn a_check_that_deletes_ends_where_nothing_more_can_be_recorded() {
     lab.put_many();
     lab.destroy_keys();
     let failure = lab.check(true, &mut |told| {
-        if matches!(told, Told::Progress { done: 300.., .. }) {
+        if matches!(told, ActProgress::Progress { done: 300.., .. }) {
             lab.kept.fill();
         }
         Ok(())
@@ -360,7 +360,7 @@ fn no_piece_of_an_export_is_as_long_as_a_long_record() {
     let lab = Lab::new();
     let mut lengths = Vec::new();
     let exported = lab.export(&mut |told| {
-        if let Told::Data(data) = told {
+        if let ActProgress::Data(data) = told {
             lengths.push(data.len());
         }
         Ok(())
@@ -375,7 +375,7 @@ fn who_leaves_before_an_export_is_over_is_on_record() {
     let lab = Lab::new();
     let mut pieces = 0;
     let left = lab.export(&mut |told| {
-        pieces += usize::from(matches!(told, Told::Data(_)));
+        pieces += usize::from(matches!(told, ActProgress::Data(_)));
         // Past the pieces of the first record, and the head of the second.
         if pieces < 6 {
             return Ok(());
