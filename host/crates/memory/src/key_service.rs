@@ -15,18 +15,18 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// is there, so that a store asks no other engine for a key of the same name; it stays the same wherever the server is.
     fn mount(&self) -> &str;
 
-    /// Makes a key that can be destroyed and of which no copy can be taken. Nothing happens if it is there already and is
-    /// such a key.
+    /// Makes a key that can be destroyed, that authenticates what it wraps, and of which no copy can be taken. Nothing happens if it is
+    /// there already and is such a key.
     ///
     /// # Errors
-    /// [`KeyServiceError::Refused`] if a key of this name is there of which a copy could have been taken.
+    /// [`KeyServiceError::Refused`] if another kind of key has this name.
     fn create(&self, key: &str) -> Result<(), KeyServiceError>;
 
     /// Encrypts a few bytes, such as another key, under a key that is there.
     ///
     /// # Errors
     /// [`KeyServiceError::NotFound`] if it is not there: none is made by the way. [`KeyServiceError::Refused`] if a copy of it can be
-    /// taken.
+    /// taken, or if it does not authenticate what it wraps.
     fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError>;
 
     /// The same under a key that seals what is kept already. It must work also once a copy of the key can be taken: whoever moves to
@@ -43,7 +43,7 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`KeyServiceError::NotFound`] if the key is not there (any more), [`KeyServiceError::Refused`] if the bytes were
-    /// not made under it, or if a copy of it can be taken, as far as whoever asks may know that.
+    /// not made under it, or if a copy of it can be taken or it does not authenticate, as far as whoever asks may know that.
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError>;
 
     /// Whether a key is there. Nothing happens to it.

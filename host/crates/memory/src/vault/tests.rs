@@ -736,6 +736,15 @@ fn keys(server: &Server) -> TransitKeys {
 
 const GOOD_KEY: &str = r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":false}}"#;
 
+/// Of the first two a copy can be taken. With the others, wrapped bytes can be made without the engine.
+const LEAKING_KEYS: [&str; 5] = [
+    r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#,
+    r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":true}}"#,
+    r#"{"data":{"type":"rsa-2048","exportable":false,"allow_plaintext_backup":false}}"#,
+    r#"{"data":{"type":"managed_key","exportable":false,"allow_plaintext_backup":false}}"#,
+    r#"{"data":{"type":"","exportable":false,"allow_plaintext_backup":false}}"#,
+];
+
 /// In async code on purpose: it blocks, and must not mind the runtime that is there.
 #[tokio::test]
 async fn keys_wrap_and_unwrap_also_where_a_runtime_is() {
@@ -760,12 +769,8 @@ async fn keys_wrap_and_unwrap_also_where_a_runtime_is() {
 }
 
 #[test]
-fn a_key_of_which_a_copy_can_be_taken_is_not_used() {
-    for key in [
-        r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#,
-        r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":true}}"#,
-        r#"{"data":{"type":"rsa-2048","exportable":false,"allow_plaintext_backup":false}}"#,
-    ] {
+fn a_key_that_does_not_keep_what_it_wraps_is_not_taken_for_an_epoch() {
+    for key in LEAKING_KEYS {
         let error = keys(&transit(key)).create("k").unwrap_err();
         assert!(matches!(error, KeyServiceError::Refused { .. }), "{key}: {error:?}");
     }
@@ -774,11 +779,8 @@ fn a_key_of_which_a_copy_can_be_taken_is_not_used() {
 }
 
 #[test]
-fn a_key_of_which_a_copy_can_be_taken_neither_wraps_nor_unwraps() {
-    for key in [
-        r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#,
-        r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":true}}"#,
-    ] {
+fn a_key_that_does_not_keep_what_it_wraps_neither_wraps_nor_unwraps() {
+    for key in LEAKING_KEYS {
         let server = transit(key);
         for (what, error) in [
             ("name another key", keys(&server).wrap("k", b"hello").unwrap_err()),
@@ -796,6 +798,29 @@ fn a_key_of_which_a_copy_can_be_taken_neither_wraps_nor_unwraps() {
         let used = |line: &String| line.contains("encrypt") || line.contains("decrypt");
         assert!(!asked.iter().any(used), "{asked:?}");
     }
+}
+
+#[test]
+fn every_type_of_key_that_authenticates_is_used() {
+    for key in [
+        GOOD_KEY,
+        r#"{"data":{"type":"aes128-gcm96","exportable":false,"allow_plaintext_backup":false}}"#,
+        r#"{"data":{"type":"chacha20-poly1305","exportable":false,"allow_plaintext_backup":false}}"#,
+        r#"{"data":{"type":"xchacha20-poly1305","exportable":false,"allow_plaintext_backup":false}}"#,
+    ] {
+        let server = transit(key);
+        let keys = keys(&server);
+        keys.create("k").unwrap();
+        let wrapped = keys.wrap("k", b"hello").unwrap();
+        assert_eq!(*keys.unwrap("k", &wrapped).unwrap(), b"hello", "{key}");
+    }
+}
+
+#[test]
+fn a_type_of_key_that_is_refused_is_named_with_those_that_are_not() {
+    let error = keys(&transit(LEAKING_KEYS[2])).wrap("k", b"hello").unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("`rsa-2048`") && text.contains("aes256-gcm96"), "{text}");
 }
 
 #[test]

@@ -66,26 +66,43 @@ struct Plaintext {
     plaintext: Zeroizing<String>,
 }
 
-/// What to do about a key that a store is sealed under, and of which somebody may have a copy by now.
+/// What to do about a key that a store is sealed under, and that does not keep what it wraps.
 const LEAVE_IT: &str = "to seal the store under another one, take `read` on this key from the policy of the login, with which it still \
                         decrypts, and start `aral memory rotate-key`, or `rotate-epoch` where it is the key of an epoch";
 
-/// What the engine says of a key of which no copy can be taken. Any other is refused: a copy would open what the key wraps without the
-/// engine, also once the key is destroyed there.
-async fn uncopied(session: &Arc<Session>, mount: String, name: String, instead: &str) -> Result<KeyData, VaultFailure> {
+/// The types of keys that authenticate what they wrap.
+const AUTHENTICATING: [&str; 4] = [
+    "aes256-gcm96",
+    "aes128-gcm96",
+    "chacha20-poly1305",
+    "xchacha20-poly1305",
+];
+
+/// Refuses a key that does not keep what it wraps. A copy of a key would open that without the engine, also once the key is destroyed
+/// there. And under a key that does not authenticate, such as one of RSA, whoever knows its public half wraps a root key of their own
+/// for the store.
+async fn keeps(session: &Arc<Session>, mount: String, name: String, instead: &str) -> Result<(), VaultFailure> {
     let found: Key = session.exchange(&ReadKeyRequest { mount, name }).await?.parse()?;
     if found.data.exportable || found.data.allow_plaintext_backup {
         let why = "it can be exported or backed up in plain, so that a copy could outlive it";
         return Err(VaultFailure::refused(format!("{why}; {instead}")));
     }
-    Ok(found.data)
+    if !AUTHENTICATING.contains(&found.data.kind.as_str()) {
+        let kind: String = found.data.kind.escape_debug().take(32).collect();
+        let known = AUTHENTICATING.join(", ");
+        return Err(VaultFailure::refused(format!(
+            "its type `{kind}` is none of those that authenticate what they wrap ({known}), so that others could wrap a key of their \
+             own for the store; {instead}"
+        )));
+    }
+    Ok(())
 }
 
 /// What is asked of a key before something is wrapped with it.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
-    /// That no copy of it can be taken.
-    Uncopied,
+    /// That it keeps what it wraps.
+    Keeps,
     /// That it is there, as far as the login may see that.
     There,
 }
@@ -93,7 +110,7 @@ enum Wanted {
 impl Wanted {
     async fn check(self, session: &Arc<Session>, mount: String, name: String) -> Result<(), VaultFailure> {
         match self {
-            Self::Uncopied => uncopied(session, mount, name, "name another key").await.map(drop),
+            Self::Keeps => keeps(session, mount, name, "name another key").await,
             Self::There => match session.exchange(&ReadKeyRequest { mount, name }).await {
                 Ok(_) | Err(VaultFailure::Forbidden) => Ok(()),
                 Err(other) => Err(other),
@@ -182,18 +199,12 @@ impl KeyService for TransitKeys {
             };
             session.exchange(&request).await?;
             // A key of this name may have been there before, made by somebody else to be copied.
-            let found = uncopied(&session, mount, name, "it is there already; use another name").await?;
-            if found.kind != "aes256-gcm96" {
-                return Err(VaultFailure::refused(
-                    "it is there already and is not of the type aes256-gcm96; use another name",
-                ));
-            }
-            Ok(())
+            keeps(&session, mount, name, "it is there already; use another name").await
         })
     }
 
     fn wrap(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
-        self.encrypt(key, plain, Wanted::Uncopied)
+        self.encrypt(key, plain, Wanted::Keeps)
     }
 
     fn wrap_again(&self, key: &str, plain: &[u8]) -> Result<Vec<u8>, KeyServiceError> {
@@ -208,9 +219,9 @@ impl KeyService for TransitKeys {
             }
         };
         self.ask(key, |session, mount, name| async move {
-            match uncopied(&session, mount.clone(), name.clone(), LEAVE_IT).await {
+            match keeps(&session, mount.clone(), name.clone(), LEAVE_IT).await {
                 // Decrypting says itself that there is no key. A login need not be allowed to see what a key is.
-                Ok(_) | Err(VaultFailure::Forbidden | VaultFailure::NotFound(_) | VaultFailure::NoKey) => {}
+                Ok(()) | Err(VaultFailure::Forbidden | VaultFailure::NotFound(_) | VaultFailure::NoKey) => {}
                 Err(other) => return Err(other),
             }
             let request = DecryptDataRequest {

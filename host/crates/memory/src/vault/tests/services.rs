@@ -504,6 +504,12 @@ fn a_destroyed_key_never_opens_anything_again() {
     assert!(matches!(copied, KeyServiceError::Refused { .. }), "{copied:?}");
     let copied = keys.wrap("copied", b"root key").unwrap_err();
     assert!(matches!(copied, KeyServiceError::Refused { .. }), "{copied:?}");
+    // Under one of RSA whoever has the public half seals a root key of their own.
+    bao.run(&["write", "-f", &format!("{mount}/keys/public"), "type=rsa-2048"]);
+    let public = keys.create("public").unwrap_err();
+    assert!(matches!(public, KeyServiceError::Refused { .. }), "{public:?}");
+    let public = keys.wrap("public", b"root key").unwrap_err();
+    assert!(matches!(public, KeyServiceError::Refused { .. }), "{public:?}");
     // One that became so since is left with a login that cannot see it.
     keys.create("master").unwrap();
     let sealed = keys.wrap("master", b"root key").unwrap();
