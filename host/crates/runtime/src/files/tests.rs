@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::write::Unlinked;
 use super::*;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -287,4 +288,39 @@ fn what_is_written_piece_by_piece_appears_whole_or_never() {
     std::io::Read::read_to_string(&mut open_path(&file).unwrap(), &mut read).unwrap();
     assert_eq!(read, "some");
     assert!(matches!(open_path(&path), Err(FilesError::NotAFile { .. })));
+}
+
+/// In memory, where the system always makes files without a name.
+#[test]
+fn who_is_killed_while_a_file_is_written_piece_by_piece_leaves_nothing() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    let written = stream_private(&folder.path().join("backup"), |_| {
+        assert_eq!(count(), 0, "what a killed process leaves");
+        Ok::<_, FilesError>(())
+    });
+    written.unwrap();
+    assert_eq!(count(), 1);
+}
+
+#[test]
+fn where_no_file_is_without_a_name_nothing_stays_but_what_is_whole() {
+    let (_folder, path) = folder();
+    let dir = open_root(&path).unwrap();
+    let names = || -> Vec<_> {
+        let entries = std::fs::read_dir(&path).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    drop(Unlinked::named(&dir, Path::new("f"), 0o600).unwrap());
+    assert!(names().is_empty());
+    let write = |bytes: &[u8]| {
+        let mut file = Unlinked::named(&dir, Path::new("f"), 0o600).unwrap();
+        std::io::Write::write_all(&mut file.file, bytes).unwrap();
+        assert!(names().iter().any(|name| is_temporary(name.to_str().unwrap())));
+        file.appear(Path::new("f"), &path.join("f"))
+    };
+    write(b"one").unwrap();
+    assert!(matches!(write(b"two"), Err(FilesError::Exists { .. })));
+    assert_eq!(names(), ["f"]);
+    assert_eq!(std::fs::read(path.join("f")).unwrap(), b"one");
 }

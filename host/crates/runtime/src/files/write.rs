@@ -1,10 +1,12 @@
 //! Writing: whole or not at all, and never through a link that somebody else put there.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, File, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::{FilesError, check_owner, during, open_parent, open_root};
 
@@ -14,22 +16,20 @@ const TEMPORARY_PREFIX: &str = ".aral-tmp-";
 /// is filled, synced, and renamed over the old one.
 pub fn write_atomic(dir: &Dir, name: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
     let name = name.as_ref();
-    let temporary = write_temporary(dir, bytes, mode)?;
-    let renamed = dir.rename(&temporary, dir, name).map_err(during("replace", name));
-    finish(dir, &temporary, renamed)
+    replace(dir, name, name, bytes, mode)
 }
 
 /// As [`write_atomic`], for a path on the command line. `replace` says whether a file that is there may go.
 pub fn write_path(path: &Path, bytes: &[u8], mode: u32, replace: Replace) -> Result<(), FilesError> {
     let (dir, name) = open_parent(path)?;
     match replace {
-        Replace::Allow => write_atomic(&dir, name, bytes, mode),
+        Replace::Allow => self::replace(&dir, &name, path, bytes, mode),
         Replace::Refuse => create_file(&dir, &name, path, bytes, mode),
     }
 }
 
 /// Makes a file that must not exist yet, with mode 0600, out of what `fill` writes piece by piece. It appears under its name
-/// when it is whole and on the disk, or never.
+/// when it is whole and on the disk, or never. Who is killed before leaves nothing where the file system makes files without a name.
 pub fn stream_private<T, E: From<FilesError>>(
     path: &Path,
     fill: impl FnOnce(&mut std::fs::File) -> Result<T, E>,
@@ -38,24 +38,15 @@ pub fn stream_private<T, E: From<FilesError>>(
     if dir.symlink_metadata(&name).is_ok() {
         return Err(FilesError::Exists { path: path.to_owned() }.into());
     }
-    let (temporary, file) = open_temporary(&dir, 0o600)?;
-    let mut file = file.into_std();
-    let filled = fill(&mut file).and_then(|done| {
-        file.sync_all().map_err(during("write", path))?;
-        link_new(&dir, &temporary, &name, path)?;
-        Ok(done)
-    });
-    let removed = dir.remove_file(&temporary).map_err(during("remove", &temporary));
-    let done = filled?;
-    finish(&dir, &temporary, removed)?;
+    let mut file = Unlinked::new(&dir, path, 0o600)?;
+    let done = fill(&mut file.file)?;
+    file.appear(&name, path)?;
     Ok(done)
 }
 
 /// A file of this folder to write and read, which has no name and is gone when it is closed.
 pub fn unnamed(dir: &Dir) -> Result<std::fs::File, FilesError> {
-    let (name, file) = open_temporary(dir, 0o600)?;
-    dir.remove_file(&name).map_err(during("remove", &name))?;
-    Ok(file.into_std())
+    Unlinked::new(dir, Path::new("."), 0o600).map(|file| file.file)
 }
 
 /// Whether a file that is there already may be replaced.
@@ -145,39 +136,106 @@ fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
     }
 }
 
-/// The name appears with the content behind it, or not at all: a link to a file that is written already.
+/// The name appears with the content behind it, or not at all.
 fn create_file(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
-    let temporary = write_temporary(dir, bytes, mode)?;
-    let linked = link_new(dir, &temporary, name, path);
-    let removed = dir.remove_file(&temporary).map_err(during("remove", &temporary));
-    finish(dir, &temporary, linked.and(removed))
+    let mut file = Unlinked::new(dir, path, mode)?;
+    file.file.write_all(bytes).map_err(during("write", path))?;
+    file.appear(name, path)
 }
 
-/// Gives a file a second name, which must be new.
-fn link_new(dir: &Dir, temporary: &Path, name: &Path, path: &Path) -> Result<(), FilesError> {
-    match dir.hard_link(temporary, dir, name) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(FilesError::Exists { path: path.to_owned() })
-        }
-        other => other.map_err(during("make", path)),
-    }
-}
-
-/// Fills and syncs a file of a new name.
-fn write_temporary(dir: &Dir, bytes: &[u8], mode: u32) -> Result<PathBuf, FilesError> {
-    let (name, mut file) = open_temporary(dir, mode)?;
-    let written = file
+/// The name has the old content or the new one. `path` is what messages call it.
+fn replace(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
+    let (temporary, mut file) = open_temporary(dir, path, mode)?;
+    let renamed = file
         .write_all(bytes)
         .and_then(|()| file.sync_all())
-        .map_err(during("write", &name));
-    if written.is_err() {
-        let _stays = dir.remove_file(&name);
+        .map_err(during("write", path))
+        .and_then(|()| {
+            let renamed = dir.rename(&temporary, dir, name);
+            renamed.map_err(during("replace", path))
+        });
+    if renamed.is_err() {
+        let _gone_or_stays = dir.remove_file(&temporary);
+        return renamed;
     }
-    written.map(|()| name)
+    sync(dir, path)
 }
 
-/// An empty file of a new name.
-fn open_temporary(dir: &Dir, mode: u32) -> Result<(PathBuf, File), FilesError> {
+/// A file that is not there until it appears: dropped before, it is gone.
+pub(super) struct Unlinked<'a> {
+    dir: &'a Dir,
+    pub(super) file: std::fs::File,
+    /// What it is called meanwhile where the file system makes no file without a name.
+    temporary: Option<Temporary<'a>>,
+}
+
+/// A name that goes when this is dropped. Who is killed leaves it.
+struct Temporary<'a> {
+    dir: &'a Dir,
+    name: PathBuf,
+}
+
+impl<'a> Unlinked<'a> {
+    /// `path` is what messages call it.
+    fn new(dir: &'a Dir, path: &Path, mode: u32) -> Result<Self, FilesError> {
+        match without_name(dir, mode) {
+            Some(file) => Ok(Self {
+                dir,
+                file,
+                temporary: None,
+            }),
+            None => Self::named(dir, path, mode),
+        }
+    }
+
+    /// The same on any file system.
+    pub(super) fn named(dir: &'a Dir, path: &Path, mode: u32) -> Result<Self, FilesError> {
+        let (name, file) = open_temporary(dir, path, mode)?;
+        Ok(Self {
+            dir,
+            file,
+            temporary: Some(Temporary { dir, name }),
+        })
+    }
+
+    /// Gives what was written so far a name, which must be new, when it is on the disk; the name is on the disk afterwards.
+    pub(super) fn appear(self, name: &Path, path: &Path) -> Result<(), FilesError> {
+        self.file.sync_all().map_err(during("write", path))?;
+        let linked = match &self.temporary {
+            Some(temporary) => self.dir.hard_link(&temporary.name, self.dir, name),
+            None => rustix::fs::linkat(CWD, by_handle(&self.file), self.dir, name, AtFlags::SYMLINK_FOLLOW)
+                .map_err(io::Error::from),
+        };
+        linked.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => FilesError::Exists { path: path.to_owned() },
+            _other => during("make", path)(error),
+        })?;
+        drop(self.temporary);
+        sync(self.dir, path)
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        let _gone_or_stays = self.dir.remove_file(&self.name);
+    }
+}
+
+/// A new file that no name leads to. None: the file system makes none, or nothing shows the handles by which it could get a name.
+fn without_name(dir: &Dir, mode: u32) -> Option<std::fs::File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::openat(dir, ".", flags, Mode::from_raw_mode(mode)).ok()?);
+    rustix::fs::stat(by_handle(&file)).ok()?;
+    Some(file)
+}
+
+/// Where the system shows what is open.
+fn by_handle(file: &std::fs::File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// An empty file of a new name. `path` is what messages call it.
+fn open_temporary(dir: &Dir, path: &Path, mode: u32) -> Result<(PathBuf, std::fs::File), FilesError> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let name = PathBuf::from(format!(
@@ -187,17 +245,12 @@ fn open_temporary(dir: &Dir, mode: u32) -> Result<(PathBuf, File), FilesError> {
     ));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(mode);
-    let file = dir.open_with(&name, &options).map_err(during("make", &name))?;
-    Ok((name, file))
+    let file = dir.open_with(&name, &options).map_err(during("write", path))?;
+    Ok((name, file.into_std()))
 }
 
-/// Syncs the folder, so that the new name survives a power failure; or cleans up.
-fn finish(dir: &Dir, temporary: &Path, result: Result<(), FilesError>) -> Result<(), FilesError> {
-    if result.is_err() {
-        let _gone_or_stays = dir.remove_file(temporary);
-        return result;
-    }
-    let here = Path::new(".");
-    let handle = dir.open(here).map_err(during("sync", here))?;
-    handle.sync_all().map_err(during("sync", here))
+/// So that a new name in a folder survives a power failure.
+fn sync(dir: &Dir, path: &Path) -> Result<(), FilesError> {
+    let synced = dir.open(Path::new(".")).and_then(|folder| folder.sync_all());
+    synced.map_err(during("sync the folder of", path))
 }
