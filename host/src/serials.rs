@@ -4,7 +4,7 @@
 //! lock and what was used another one, so that it is kept also while whoever has that of the serials waits for files that it admits.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aral_capability::registry::Serials;
@@ -37,6 +37,8 @@ pub(crate) type PersonaSerials = BTreeMap<PersonaId, u64>;
 #[derive(Debug)]
 pub(crate) struct SerialFile {
     folder: Dir,
+    /// For messages.
+    path: PathBuf,
     /// So many writes fail when the new file is there already, as where the folder cannot be synced.
     #[cfg(test)]
     pub(crate) unsynced: std::sync::atomic::AtomicUsize,
@@ -60,6 +62,7 @@ impl SerialFile {
         let folder = files::create_private_dir(state_dir).map_err(|error| crate::components::unreadable(&error))?;
         Ok(Self {
             folder,
+            path: state_dir.to_owned(),
             #[cfg(test)]
             unsynced: Default::default(),
         })
@@ -70,12 +73,12 @@ impl SerialFile {
         match files::read_capped(&self.folder, file, KEPT_BYTES_MAX) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(error.below(&self.path)),
         }
     }
 
     fn put(&self, file: &str, bytes: &[u8]) -> Result<(), FilesError> {
-        files::write_atomic(&self.folder, file, bytes, 0o600)?;
+        files::write_atomic(&self.folder, file, bytes, 0o600).map_err(|error| error.below(&self.path))?;
         #[cfg(test)]
         if self.unsynced.load(std::sync::atomic::Ordering::Acquire) > 0 {
             self.unsynced.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
@@ -125,7 +128,8 @@ impl SerialFile {
     }
 
     fn hold(&self, name: &str, clock: &dyn Clock) -> Result<std::fs::File, Failure> {
-        let lock = files::open_lock(&self.folder, name).map_err(|error| unlocked(&chain(&error)))?;
+        let lock = files::open_lock(&self.folder, name);
+        let lock = lock.map_err(|error| unlocked(&chain(&error.below(&self.path))))?;
         let begin = clock.elapsed();
         loop {
             match lock.try_lock() {
@@ -160,7 +164,7 @@ impl SerialFile {
         let bytes = serde_json::to_vec(value).map_err(Failure::internal)?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > KEPT_BYTES_MAX {
             return Err(failed(FilesError::TooLarge {
-                path: file.into(),
+                path: self.path.join(file),
                 bytes_max: KEPT_BYTES_MAX,
             }));
         }
@@ -248,6 +252,25 @@ mod tests {
         assert!(serials.check(signer, &ids, 6).is_err() && serials.check(signer, &ids, 7).is_ok());
         files::write_path(&state.join(MANIFESTS.0), b"{", 0o600, files::Replace::Allow).unwrap();
         assert_eq!(locked.manifests().unwrap_err().code, Code::Unavailable);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test lays out folders")]
+    #[test]
+    fn a_file_that_cannot_be_opened_is_told_with_its_whole_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let file = SerialFile::open(&state).unwrap();
+        for name in [LOCK, PERSONAS.0] {
+            std::fs::create_dir(state.join(name)).unwrap();
+            let refused = match file.lock(&SystemClock::new()) {
+                Ok(locked) => locked.personas().map(drop),
+                Err(refused) => Err(refused),
+            };
+            let message = refused.unwrap_err().message;
+            let whole = format!("`{}`", state.join(name).display());
+            assert!(message.contains(&whole), "{message}");
+            std::fs::remove_dir(state.join(name)).unwrap();
+        }
     }
 
     #[test]

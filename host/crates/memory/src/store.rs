@@ -1,7 +1,7 @@
 //! The trait of every backend, and how it fails.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
@@ -235,6 +235,14 @@ impl StoreError {
     /// Whether what was read is none of what this version writes. Not, for one, that it could not be read.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Version { .. })
+    }
+
+    /// With the whole path of a file that was named from the folder of the store on.
+    pub(crate) fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::Files(error) => Self::Files(error.below(folder)),
+            other => other,
+        }
     }
 
     /// The disk said no.

@@ -83,6 +83,49 @@ impl FilesError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
+
+    /// Whether the disk says no, so that the same may work later. Else the path is wrong, or who may do what there.
+    pub fn is_of_disk(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        let is_of_path = matches!(
+            source.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::InvalidInput
+        );
+        // What the standard library calls a loop has no stable name.
+        !is_of_path && source.raw_os_error() != Some(libc::ELOOP)
+    }
+
+    /// The command that makes it a file that can be used; none: no command does.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Self::Mode { path, wanted, .. } => Some(format!("chmod {wanted} {}", path.display())),
+            Self::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
+            Self::Io { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } | Self::Exists { .. } => None,
+        }
+    }
+
+    /// With the whole path of what was named from `folder` on.
+    #[must_use]
+    pub fn below(mut self, folder: &Path) -> Self {
+        let (Self::Io { path, .. }
+        | Self::TooLarge { path, .. }
+        | Self::NotAFile { path }
+        | Self::Owner { path, .. }
+        | Self::Mode { path, .. }
+        | Self::Exists { path }) = &mut self;
+        let is_folder = path.as_path() == Path::new(".");
+        *path = if is_folder {
+            folder.to_owned()
+        } else {
+            folder.join(&*path)
+        };
+        self
+    }
 }
 
 /// Opens a folder. Everything below is reached through the handle.

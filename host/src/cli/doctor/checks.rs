@@ -120,18 +120,25 @@ fn state(configured: &Configured) -> Check {
         .cache_dir
         .clone()
         .unwrap_or_else(|| directory.join("cache"));
-    let writable = |path: &Path| files::create_private_dir(path).and_then(|dir| probe(&dir));
+    let writable = |path: &Path| {
+        let dir = files::create_private_dir(path)?;
+        probe(&dir).map_err(|error| error.below(path))
+    };
     match writable(directory).and_then(|()| writable(&cache)) {
         Ok(()) => Check::ok(
             "state",
             format!("`{}` and its cache are writable and private", directory.display()),
         ),
         Err(error) => {
-            let failure = crate::cli::files::failure(error);
-            let fix = failure
-                .hint
-                .unwrap_or_else(|| "make the folder yours alone, or name another: state_dir".to_owned());
-            Check::fail("state", failure.message, fix)
+            let fix = error.fix().unwrap_or_else(|| {
+                let fix = if error.is_of_disk() {
+                    "make room on its disk, or mount it for writing; or name a folder elsewhere: state_dir"
+                } else {
+                    "make the folder yours alone, or name another: state_dir"
+                };
+                fix.to_owned()
+            });
+            Check::fail("state", crate::cli::files::failure(error).message, fix)
         }
     }
 }

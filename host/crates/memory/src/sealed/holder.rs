@@ -17,7 +17,7 @@ const TEXT_BYTES_MAX: usize = 256;
 
 /// Takes the lock and writes down who has it. Held until the file is closed, however the process ends.
 pub(super) fn take(dir: &Dir, path: &Path, holder: &str, clock: &dyn Clock) -> Result<File, StoreError> {
-    let file = files::open_lock(dir, NAME)?;
+    let file = files::open_lock(dir, NAME).map_err(|error| error.below(path))?;
     held_by_none(file.try_lock(), &file, path)?;
     note(&file, holder, clock).map_err(|error| StoreError::io("write its lock", error))?;
     Ok(file)
@@ -34,7 +34,7 @@ pub(super) fn take_to_read(dir: &Dir, path: &Path, holder: &str, clock: &dyn Clo
             Ok(file)
         }
         Err(refused) => {
-            let file = open_to_read(dir, NAME).map_err(|_| refused)?;
+            let file = open_to_read(dir, NAME).map_err(|_| refused.below(path))?;
             held_by_none(file.try_lock_shared(), &file, path)?;
             Ok(file)
         }

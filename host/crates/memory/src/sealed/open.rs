@@ -93,7 +93,7 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     let is_new = found.is_none();
     let (keyring, keys) = match found {
         Some(keyring) => unlock(keyring, &options).inspect_err(|error| mark_failed(&dir, error))?,
-        None => create(&dir, &options)?,
+        None => create(&dir, &options).map_err(|error| error.below(&options.path))?,
     };
     if !options.key.is_locked() {
         tracing::warn!("the master key may be swapped out: raise `ulimit -l`");

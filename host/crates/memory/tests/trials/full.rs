@@ -128,7 +128,9 @@ fn a_disk_that_is_read_only_gives_an_error_and_is_not_touched() {
     let mount = "mount -t tmpfs none \"$DISK\"; cp -a \"$BEFORE\" \"$DISK/store\"; mount -o remount,ro \"$DISK\"";
     let ended = on_a_disk(&place, &run, mount);
     assert!(!ended.is_open && ended.acknowledged == [0], "{ended:?}");
-    assert!(ended.complaint.contains("cannot"), "{}", ended.complaint);
+    let lock = place.store().join("store/lock");
+    let told = format!("cannot open `{}`", lock.display());
+    assert!(ended.complaint.contains(&told), "{}", ended.complaint);
     assert!(
         files_below(&place.beside("after").join("store")) == before,
         "a file was touched"

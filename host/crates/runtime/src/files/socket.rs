@@ -47,7 +47,7 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, SocketName), FilesErro
             wanted: "go-w",
         });
     }
-    let lock = open_lock(&dir, beside(&name, "lock"))?;
+    let lock = open_lock(&dir, beside(&name, "lock")).map_err(|error| error.below(parent))?;
     if lock.try_lock().is_err() || open(&dir, &name).is_ok() {
         return Err(FilesError::Io {
             action: "listen on",

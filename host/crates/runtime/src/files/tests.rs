@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::write::Unlinked;
+use super::write::{Unlinked, create_file};
 use super::*;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -41,6 +41,80 @@ fn reading_stops_at_the_cap() {
         FilesError::TooLarge { .. }
     ));
     assert!(matches!(read_path(&path, 7).unwrap_err(), FilesError::NotAFile { .. }));
+}
+
+#[test]
+fn a_file_that_was_named_from_a_folder_on_is_told_with_its_whole_path() {
+    let (_folder, path) = folder();
+    let dir = open_root(&path).unwrap();
+    let told = |error: FilesError| error.below(&path).to_string();
+    let whole = |name: &str| format!("`{}`", path.join(name).display());
+    assert_eq!(
+        told(read_capped(&dir, "sub/f", 7).unwrap_err()),
+        format!("cannot open {}", whole("sub/f"))
+    );
+    put(&path.join("f"), 0o644);
+    let long = told(read_capped(&dir, "f", 6).unwrap_err());
+    assert!(long.starts_with(&whole("f")), "{long}");
+    let of_folder = told(during("list", Path::new("."))(io::ErrorKind::Other.into()));
+    assert_eq!(of_folder, format!("cannot list `{}`", path.display()));
+    // What is named from the root on stays.
+    let other = Path::new("/nowhere/f");
+    assert!(told(read_path(other, 7).unwrap_err()).contains("`/nowhere/f`"));
+}
+
+#[test]
+fn a_disk_that_says_no_is_told_from_a_path_that_is_wrong() {
+    let failed = |error: io::Error| during("write", Path::new("f"))(error);
+    for (error, is_of_disk) in [
+        (libc::ENOSPC, true),
+        (libc::EDQUOT, true),
+        (libc::EROFS, true),
+        (libc::EIO, true),
+        (libc::EMFILE, true),
+        (libc::ENOENT, false),
+        (libc::ENOTDIR, false),
+        (libc::EISDIR, false),
+        (libc::EACCES, false),
+        (libc::EPERM, false),
+        (libc::ENAMETOOLONG, false),
+        (libc::ELOOP, false),
+    ] {
+        let found = failed(io::Error::from_raw_os_error(error));
+        assert_eq!(found.is_of_disk(), is_of_disk, "{found:?}");
+    }
+    let (_folder, path) = folder();
+    assert!(!read_path(&path, 7).unwrap_err().is_of_disk(), "a folder is no file");
+}
+
+#[test]
+fn what_a_command_makes_usable_is_told_with_it() {
+    let (_folder, path) = folder();
+    let file = path.join("f");
+    put(&file, 0o644);
+    let fix = read_private(&file, 100).unwrap_err().fix();
+    assert_eq!(fix, Some(format!("chmod 600 {}", file.display())));
+    let owner = FilesError::Owner {
+        path: file.clone(),
+        owner: 7,
+        user: 8,
+    };
+    assert_eq!(owner.fix(), Some(format!("chown \"$(id -u)\" {}", file.display())));
+    assert_eq!(read_private(&path.join("g"), 100).unwrap_err().fix(), None);
+}
+
+#[test]
+fn a_write_that_fails_names_the_file_that_was_meant() {
+    let (_folder, path) = folder();
+    let dir = open_root(&path).unwrap();
+    std::fs::remove_dir(&path).unwrap();
+    let file = path.join("f");
+    for error in [
+        write_atomic(&dir, "f", b"x", 0o600).unwrap_err().below(&path),
+        create_file(&dir, Path::new("f"), &file, b"x", 0o600).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), format!("cannot write `{}`", file.display()));
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
 }
 
 /// The name appears with the content behind it, or not at all.
-fn create_file(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
+pub(super) fn create_file(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
     let mut file = Unlinked::new(dir, path, mode)?;
     file.file.write_all(bytes).map_err(during("write", path))?;
     file.appear(name, path)

@@ -68,6 +68,18 @@ fn assert_none_missing(store: &SealedStore, case: &str) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test lays out folders")]
+#[test]
+fn a_file_of_the_store_that_cannot_be_opened_is_told_with_its_whole_path() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    remove(&folder, "lock");
+    std::fs::create_dir(path(&folder, "lock")).unwrap();
+    let refused = SealedStore::open(options(&folder, 1)).unwrap_err().to_string();
+    let lock = path(&folder, "lock");
+    assert_eq!(refused, format!("cannot open `{}`", lock.display()));
+}
+
 #[test]
 fn a_bit_that_changed_in_the_log_loses_no_record_without_a_word() {
     let folder = tempfile::tempdir().unwrap();
