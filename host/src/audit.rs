@@ -20,6 +20,7 @@ use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailab
 
 use crate::config::Config;
 use crate::config::audit::{AuditConfig, AuditPlaces};
+use crate::disk;
 use sinks::Sinks;
 
 /// How long another process may have the log open: as long as a call runs by default. Calls of the command line follow one
@@ -45,7 +46,7 @@ impl Audit {
     ///
     /// # Errors
     /// `config.invalid` for a key or a server that cannot be used; `audit.unavailable` if another process keeps it open, if
-    /// it is damaged, or if the disk has no room for its reserve.
+    /// it is damaged, or if a disk does not take it, its reserve and its keys.
     pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Self>, Failure> {
         let Some(audit) = &config.audit else { return Ok(None) };
         let places = audit
@@ -152,16 +153,20 @@ impl Drop for Audit {
     }
 }
 
+fn failure(message: String) -> Failure {
+    Failure::new(
+        Code::AuditUnavailable,
+        format!("{message}, and nothing runs unrecorded"),
+    )
+}
+
 fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
-    let failure = |message: String| {
-        Failure::new(
-            Code::AuditUnavailable,
-            format!("{message}, and nothing runs unrecorded"),
-        )
-    };
-    if is_full(error) {
-        return failure("the disk has no room for the audit log and its reserve".to_owned())
-            .with_hint("make room on its disk, or ask for less in aral.toml, [audit]: reserve_bytes = N");
+    if disk::is_full(error) {
+        let dir = places.dir.display();
+        return failure(format!(
+            "the disk of `{dir}` has no room for the audit log and its reserve"
+        ))
+        .with_hint("make room on its disk, or ask for less in aral.toml, [audit]: reserve_bytes = N");
     }
     match error {
         OpenError::Held { .. } => failure(chain(error)).with_hint(
@@ -173,20 +178,9 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
                 "see what became of it: `aral audit verify --anchor {kept}`\nto begin a new one, move its folder and that file away"
             ))
         }
+        OpenError::Segment(_) if disk::takes_no_writes(error) => failure(chain(error)).with_hint(disk::MAKE_ROOM),
         OpenError::Segment(_) => failure(chain(error)).with_hint("see what is wrong with it: `aral audit verify`"),
-        OpenError::Files(error) => keys::unusable(error, &places.dir),
+        OpenError::Files(error) => keys::unusable(error),
         OpenError::Entropy(_) | OpenError::Thread(_) => Failure::internal(chain(error)),
     }
-}
-
-fn is_full(error: &OpenError) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if let Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) = kind {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

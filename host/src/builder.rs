@@ -11,11 +11,12 @@ use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
-use aral_runtime::{CompilerKind, Runtime, SystemClock, process};
+use aral_runtime::{CompilerKind, Runtime, RuntimeError, SystemClock, process};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::audit::Audit;
 use crate::config::Config;
+use crate::disk;
 use crate::events::EventBus;
 use crate::health::Places;
 use crate::host::{Host, Parts};
@@ -135,7 +136,8 @@ impl HostBuilder {
     /// 30 s.
     ///
     /// # Errors
-    /// `config.invalid` for settings that cannot be, `audit.unavailable` for a log that cannot be opened, and whatever the
+    /// `config.invalid` for settings that cannot be, `host.unavailable` for a disk that does not take the state,
+    /// `audit.unavailable` for a log that cannot be opened, and whatever the
     /// manifests and the personas of the configuration fail with: without every one of them verified there is no host.
     pub fn build(self) -> Result<Host, Failure> {
         let mut config = match self.config {
@@ -147,7 +149,6 @@ impl HostBuilder {
         config.state_dir = self.state_dir.or(config.state_dir);
         // Before the runtime, which opens its cache below: the folder must be private from the beginning.
         let serials = config.state_dir.as_deref().map(SerialFile::open).transpose()?;
-        let wrong = |error: &dyn std::error::Error| Failure::new(Code::ConfigInvalid, chain(error));
         let runtime = Runtime::new(config.runtime(self.compiler.unwrap_or(CompilerKind::InProcess)));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let audit = Audit::open(&config, &clock)?;
@@ -168,7 +169,7 @@ impl HostBuilder {
             secret_uses: SecretUses::default(),
             trace_hosts: None,
         };
-        let runtime = runtime.map_err(|error| wrong(&error))?;
+        let runtime = runtime.map_err(|error| not_made(&error))?;
         let dispatcher = Dispatcher::new(DispatcherParts {
             registry: Registry::inspecting_by(runtime.looker()),
             runtime,
@@ -217,4 +218,13 @@ impl HostBuilder {
         *host.changing() = in_force;
         Ok(host)
     }
+}
+
+/// There is no runtime: the settings cannot be, or a disk does not take what they ask for.
+fn not_made(error: &RuntimeError) -> Failure {
+    let message = chain(error);
+    if disk::takes_no_writes(error) {
+        return Failure::new(Code::Unavailable, message).with_hint(disk::MAKE_ROOM);
+    }
+    Failure::new(Code::ConfigInvalid, message)
 }

@@ -10,6 +10,8 @@ use aral_contract::{Code, Failure};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 
+use crate::disk;
+
 /// Hands out the component of a manifest entry. What it returns is believed only if its SHA-256 is the entry's.
 pub type Components<'a> = &'a dyn Fn(&Entry) -> Result<Vec<u8>, Failure>;
 
@@ -43,7 +45,15 @@ impl Beside {
 }
 
 pub(crate) fn unreadable(error: &FilesError) -> Failure {
-    Failure::new(Code::ConfigInvalid, chain(error))
+    let code = if error.is_of_disk() {
+        Code::Unavailable
+    } else {
+        Code::ConfigInvalid
+    };
+    Failure {
+        hint: disk::takes_no_writes(error).then(|| disk::MAKE_ROOM.to_owned()),
+        ..Failure::new(code, chain(error))
+    }
 }
 
 /// What is wrong with a document, with the file that it is in: whoever named several must know which.

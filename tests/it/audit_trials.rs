@@ -128,6 +128,60 @@ fn on_a_full_disk_nothing_runs_unrecorded_and_with_room_everything_does() {
     assert!(said.contains("verdict      good"), "{said}");
 }
 
+/// Whoever supervises the host tries again then, and does not with a configuration that is wrong.
+#[cfg(feature = "services")]
+#[test]
+fn a_host_that_finds_no_room_for_its_log_at_the_start_says_so_and_not_that_its_configuration_is_wrong() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.configure(|config| {
+        config["state_dir"] = json!("full/state");
+        // The key of the shared one is in the folder of state of the other tests.
+        config["runtime"]["cache_dir"] = json!("cache");
+    });
+    let script = r#"
+        set -e
+        mkdir -m 700 full
+        mount -t tmpfs -o size=512k,mode=700 tmpfs full
+        mkdir -m 700 full/state
+        dd if=/dev/zero of=full/filler bs=4096 2>/dev/null || true
+        call() { "$ARAL" invoke "$GUEST" --input '[1]' >out 2>err && echo 0 || echo $?; }
+        echo "full $(call)"
+        cat err
+        rm full/filler
+        echo "with room $(call)"
+        mount -o remount,ro full
+        echo "read-only $(call)"
+        cat err
+    "#;
+    let output = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", script])
+        .current_dir(desk.root())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", desk.root())
+        .env("ARAL", program())
+        .env("GUEST", RUNTIME_ECHO_TOOL.id())
+        .output()
+        .expect("a namespace of mounts");
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for part in [
+        "full 8\n",
+        "(audit.unavailable)",
+        "full/state/audit.",
+        "hint: make room",
+        "with room 0\n",
+        "read-only 8\n",
+    ] {
+        assert!(said.contains(part), "`{part}` is not in {said}");
+    }
+    assert!(!said.contains("config.invalid"), "{said}");
+}
+
 #[test]
 fn a_flood_of_denials_of_one_guest_is_counted() {
     let desk = Desk::new();

@@ -13,6 +13,7 @@ use aral_runtime::files::{self, FilesError, Replace};
 
 use crate::config::KEY_BYTES_MAX;
 use crate::config::audit::AuditPlaces;
+use crate::disk;
 
 /// The key that signs checkpoints.
 pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
@@ -29,7 +30,7 @@ pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
 /// The key that hides.
 pub(super) fn blinding(path: &Path) -> Result<Blinder, Failure> {
     Blinder::load_or_create(path).map_err(|error| match error {
-        BlindError::Files(error) => unusable(&error, path),
+        BlindError::Files(error) => unusable(&error),
         BlindError::Malformed { .. } => wrong(chain(&error)),
         BlindError::Entropy(error) => Failure::internal(error),
     })
@@ -46,13 +47,13 @@ fn make(path: &Path) -> Result<(), Failure> {
     // Whoever comes second finds the first one's key, whole.
     files::create_private_parent(path)
         .and_then(|()| files::create_private_file(path, pem.as_bytes()))
-        .map_err(|error| unusable(&error, path))
+        .map_err(|error| unusable(&error))
 }
 
 fn read(path: &Path) -> Result<PrivateKey, Failure> {
     let pem = files::read_private(path, KEY_BYTES_MAX).map_err(|error| {
         let is_missing = error.is_not_found();
-        let failure = unusable(&error, path);
+        let failure = unusable(&error);
         if is_missing {
             failure.with_hint(format!("make it: `aral keygen {}`", path.display()))
         } else {
@@ -66,12 +67,16 @@ fn read(path: &Path) -> Result<PrivateKey, Failure> {
 /// Whoever verifies needs the public half, and nobody should have to touch the private one for it.
 fn publish(key: &PrivateKey, path: &Path) -> Result<(), Failure> {
     let pem = key.public().to_pem().map_err(Failure::internal)?;
-    match files::write_path(path, pem.as_bytes(), 0o644, Replace::Refuse) {
-        Ok(()) => return Ok(()),
-        Err(FilesError::Exists { .. }) => {}
-        Err(error) => return Err(unusable(&error, path)),
-    }
-    let found = files::read_path(path, KEY_BYTES_MAX).map_err(|error| unusable(&error, path))?;
+    let read = || files::read_path(path, KEY_BYTES_MAX);
+    let found = match read() {
+        // Only where it is not there: a disk that is full by now has what was written before.
+        Err(error) if error.is_not_found() => match files::write_path(path, pem.as_bytes(), 0o644, Replace::Refuse) {
+            Ok(()) | Err(FilesError::Exists { .. }) => read(),
+            Err(error) => Err(error),
+        },
+        found => found,
+    };
+    let found = found.map_err(|error| unusable(&error))?;
     if found == pem.as_bytes() {
         return Ok(());
     }
@@ -87,14 +92,72 @@ fn wrong(message: String) -> Failure {
 }
 
 /// A file or folder of the log that cannot be used.
-pub(super) fn unusable(error: &FilesError, path: &Path) -> Failure {
-    let failure = wrong(format!("the audit log: {}", chain(error)));
-    match error {
-        FilesError::Mode { wanted, .. } => failure.with_hint(format!("chmod {wanted} {}", path.display())),
-        FilesError::Owner { .. } => failure.with_hint(format!("chown \"$(id -u)\" {}", path.display())),
-        FilesError::Io { .. }
-        | FilesError::TooLarge { .. }
-        | FilesError::NotAFile { .. }
-        | FilesError::Exists { .. } => failure,
+pub(super) fn unusable(error: &FilesError) -> Failure {
+    let message = format!("the audit log: {}", chain(error));
+    if disk::takes_no_writes(error) {
+        return super::failure(message).with_hint(disk::MAKE_ROOM);
+    }
+    if error.is_of_disk() {
+        return super::failure(message);
+    }
+    Failure {
+        hint: error.fix(),
+        ..wrong(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::fd::AsRawFd as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_says_no_is_no_wrong_configuration() {
+        let unwritable = Some(disk::MAKE_ROOM);
+        for (kind, code, hint) in [
+            (io::ErrorKind::StorageFull, Code::AuditUnavailable, unwritable),
+            (io::ErrorKind::QuotaExceeded, Code::AuditUnavailable, unwritable),
+            (io::ErrorKind::ReadOnlyFilesystem, Code::AuditUnavailable, unwritable),
+            (io::ErrorKind::StaleNetworkFileHandle, Code::AuditUnavailable, None),
+            (io::ErrorKind::PermissionDenied, Code::ConfigInvalid, None),
+            (io::ErrorKind::NotADirectory, Code::ConfigInvalid, None),
+        ] {
+            let failure = unusable(&FilesError::Io {
+                action: "write",
+                path: PathBuf::from("/state/audit.pem"),
+                source: kind.into(),
+            });
+            assert_eq!((failure.code, failure.hint.as_deref()), (code, hint), "{kind}");
+            assert!(failure.message.contains("`/state/audit.pem`"), "{failure}");
+        }
+        let open = unusable(&FilesError::Mode {
+            path: PathBuf::from("/state/audit"),
+            mode: 0o755,
+            wanted: "700",
+        });
+        assert_eq!(
+            (open.code, open.hint.as_deref()),
+            (Code::ConfigInvalid, Some("chmod 700 /state/audit"))
+        );
+    }
+
+    /// Where the system shows what is open nobody can make a file.
+    #[test]
+    fn a_public_half_that_is_there_is_not_written_again() {
+        let key = PrivateKey::from_seed(&entropy::seed32().unwrap());
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, key.public().to_pem().unwrap().as_bytes()).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        publish(&key, &path).unwrap();
+        let other = PrivateKey::from_seed(&entropy::seed32().unwrap());
+        assert!(
+            publish(&other, &path)
+                .unwrap_err()
+                .message
+                .contains("not the public half")
+        );
     }
 }

@@ -37,8 +37,16 @@ impl Keepsake {
             &dir,
             &name,
             OpenOptions::new().read(true).write(true).create(true).truncate(false),
-        )?
-        .into_std();
+        );
+        let file = file.map_err(|error| match error {
+            SegmentError::Read { source, .. } => SegmentError::Files(FilesError::Io {
+                action: "open",
+                path: path.to_owned(),
+                source,
+            }),
+            other => other,
+        })?;
+        let file = file.into_std();
         let mut found = vec![0; BYTES];
         let length = file.read_at(&mut found, 0).map_err(|source| FilesError::Io {
             action: "read",

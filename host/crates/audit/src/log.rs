@@ -280,7 +280,7 @@ impl AuditLog {
 
 /// Keeps every other process from the log, as long as what it returns is there.
 fn hold(dir: &Dir, options: &LogOptions) -> Result<std::fs::File, OpenError> {
-    let lock = files::open_lock(dir, LOCK_FILE)?;
+    let lock = files::open_lock(dir, LOCK_FILE).map_err(|error| error.below(&options.directory))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::Held {

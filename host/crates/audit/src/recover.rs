@@ -100,7 +100,10 @@ pub(crate) fn recover(
     }
     let last = match &newest {
         Some(last) => last.first,
-        None => begin(dir, clock.now())?,
+        None => begin(dir, clock.now()).map_err(|error| match error {
+            OpenError::Files(error) => OpenError::Files(error.below(&options.directory)),
+            other => other,
+        })?,
     };
     let reader = SegmentReader::open(dir, last)?;
     let Header {
