@@ -25,7 +25,7 @@ use aral_runtime::outbound::Outbound;
 use crate::config::storage::{Credential, MasterKeyPlace, MemoryConfig, SecretsConfig, VaultConfig, VaultLogin};
 use crate::config::{Config, Taken};
 
-pub use failure::{backup_failure, key_service_failure, secret_failure, store_failure};
+pub use failure::{backup_failure, key_service_failure, opening_failure, secret_failure, store_failure};
 pub(crate) use lazy::LazyStore;
 use lazy::{Opened, Space};
 use upkeep::upkeep;
@@ -111,7 +111,9 @@ impl Storage {
     /// `config.invalid` if there is none, or if its key is not there or the wrong one; `host.unavailable` if another process
     /// has it open or the key service does not answer; `host.internal` if it is damaged.
     pub fn open(&self) -> Result<SealedStore, Failure> {
-        SealedStore::open(self.options()?).map_err(store_failure)
+        let options = self.options()?;
+        let dir = options.path.clone();
+        SealedStore::open(options).map_err(|error| opening_failure(error, &dir))
     }
 
     /// Removes what has expired, one batch of it, for whoever has opened the store to write: a verb or a short call ends before

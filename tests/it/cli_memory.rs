@@ -981,6 +981,55 @@ fn a_full_disk_is_refused_before_anything_is_written() {
     assert_eq!(reveal(&desk, "todo").stdout, VALUE, "reading goes on");
 }
 
+/// Another program fills the disk, or it is mounted to be read alone.
+#[cfg(feature = "services")]
+#[test]
+fn a_store_on_a_disk_that_takes_no_writes_is_read_by_a_salvage() {
+    let desk = desk();
+    desk.configure(|config| {
+        config["memory"] = json!({ "dir": "disk/store", "free_bytes_min": 0, "master_key": { "file": "master.key" } });
+    });
+    desk.aral(&["memory", "keygen", "--backup", "backup"])
+        .assert("a pair", 0, &[]);
+    let script = r#"
+        mkdir disk
+        mount -t tmpfs -o size=16m tmpfs disk
+        for name in a b c; do printf value | "$ARAL" memory put notes $name; done
+        dd if=/dev/zero of=disk/filler bs=4096 2>/dev/null
+        look() {
+            "$ARAL" memory get notes a --reveal; echo "$1 get $?"
+            "$ARAL" doctor | grep memory
+            "$ARAL" memory export --salvage --to backup.pub.pem --out "$1.backup"; echo "$1 salvage $?"
+        }
+        look full
+        mount -o remount,ro disk
+        look readonly
+        mount -o remount,rw disk
+        rm disk/filler
+        "$ARAL" memory get notes a --reveal; echo "; with room $?"
+    "#;
+    let output = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", &format!("exec 2>&1; {script}")])
+        .current_dir(desk.root())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", desk.root())
+        .env("ARAL", crate::support::desk::program())
+        .output()
+        .expect("a namespace of mounts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    for state in ["full", "readonly"] {
+        for part in [format!("{state} get 8\n"), format!("{state} salvage 0\n")] {
+            assert!(said.contains(&part), "`{part}` is not in {said}");
+        }
+    }
+    let hint = format!("make room on the disk of `{}`", desk.path("disk/store"));
+    assert_eq!(said.matches(&hint).count(), 4, "of both verbs, both times: {said}");
+    assert_eq!(said.matches("nothing is missing").count(), 2, "{said}");
+    assert_eq!(said.matches(": 3 records").count(), 2, "{said}");
+    assert!(said.contains("value; with room 0"), "{said}");
+}
+
 #[test]
 fn what_an_operator_does_is_an_event_without_names_and_values() {
     let desk = desk();

@@ -1,11 +1,34 @@
 //! What an operator gets to read when a store, a key service or a place of secrets fails: code, words and the step that
 //! repairs it. Guests get less; the host functions see to that.
 
+use std::path::Path;
+
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure, SecretError};
 use aral_memory::backup::BackupError;
 use aral_memory::{KeyServiceError, StoreError};
 use aral_runtime::files::FilesError;
+
+use crate::disk;
+
+/// What to do about a store that is damaged as a whole.
+const BACKUP: &str =
+    "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`";
+
+/// What reads a store that does not open.
+const SALVAGE: &str = "`aral memory export --salvage --to BACKUP.pub.pem --out FILE`";
+
+/// Of a store in the folder `dir` that is being opened.
+pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
+    if disk::takes_no_writes(&error) {
+        let shown = dir.display();
+        return store_failure(error).with_hint(format!(
+            "make room on the disk of `{shown}`, or mount it for writing: a store is opened where it can be written, also to be read; \
+             to read what is there before that: {SALVAGE}, with FILE and `state_dir` on another disk"
+        ));
+    }
+    store_failure(error)
+}
 
 /// Of a store.
 pub fn store_failure(error: StoreError) -> Failure {
@@ -18,17 +41,16 @@ pub fn store_failure(error: StoreError) -> Failure {
         } => failed(Code::Internal).with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
         StoreError::Corrupt {
             what: StoreError::DATABASE | StoreError::OLDER | StoreError::LOST,
-        } => failed(Code::Internal).with_hint(
-            "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`; without a backup, \
-             write what is left: `aral memory export --salvage --to BACKUP.pub.pem --out FILE`",
-        ),
-        StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(
-            "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`",
-        ),
+        } => failed(Code::Internal).with_hint(format!("{BACKUP}; without a backup, write what is left: {SALVAGE}")),
+        StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(BACKUP),
         StoreError::Full { .. } => {
             failed(Code::Unavailable).with_hint("make room on its disk, or lower [memory] free_bytes_min in aral.toml")
         }
         StoreError::Held { .. } => failed(Code::Unavailable).with_hint("end that process, or wait for its end"),
+        StoreError::Io { .. } if disk::takes_no_writes(&error) => failed(Code::Unavailable).with_hint(
+            "make room on the disk of the store, or mount it for writing; a server that has the store open takes writes again after a \
+             restart",
+        ),
         StoreError::Io { .. } | StoreError::Busy => failed(Code::Unavailable),
         StoreError::Version { .. } => failed(Code::ConfigInvalid),
         StoreError::WrongKey { service: Some(_), .. } => failed(Code::ConfigInvalid).with_hint(
@@ -95,7 +117,42 @@ pub fn secret_failure(error: &SecretError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_named_with_what_reads_the_store_before_it_does() {
+        let io = |kind: io::ErrorKind| StoreError::Io {
+            action: "write its records",
+            source: Box::new(io::Error::from(kind)),
+        };
+        let lock = |kind: io::ErrorKind| {
+            StoreError::Files(FilesError::Io {
+                action: "open",
+                path: "/data/store/lock".into(),
+                source: kind.into(),
+            })
+        };
+        for error in [
+            io(io::ErrorKind::StorageFull),
+            io(io::ErrorKind::QuotaExceeded),
+            lock(io::ErrorKind::ReadOnlyFilesystem),
+        ] {
+            let failure = opening_failure(error, Path::new("/data/store"));
+            assert_eq!(failure.code, Code::Unavailable, "{failure}");
+            let hint = failure.hint.unwrap();
+            assert!(
+                hint.contains("the disk of `/data/store`") && hint.contains(SALVAGE),
+                "{hint}"
+            );
+        }
+        let other = opening_failure(io(io::ErrorKind::Other), Path::new("/data/store"));
+        assert_eq!((other.code, other.hint), (Code::Unavailable, None));
+        // Of a store that is open no salvage is taken.
+        let hint = store_failure(io(io::ErrorKind::StorageFull)).hint.unwrap();
+        assert!(hint.contains("make room") && !hint.contains("--salvage"), "{hint}");
+    }
 
     #[test]
     fn who_can_do_something_about_it_is_told_what() {

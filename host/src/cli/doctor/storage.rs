@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aral_contract::{Failure, SecretReference};
 use aral_host::Storage;
-use aral_host::storage::{quoted, store_failure};
+use aral_host::storage::{opening_failure, quoted, store_failure};
 use aral_memory::StoreError;
 use aral_memory::sealed::{SealedStore, Status};
 use aral_runtime::SystemClock;
@@ -60,7 +60,7 @@ fn memory(storage: &Storage) -> Check {
             ),
         );
     }
-    let given = options.key.id();
+    let (given, dir) = (options.key.id(), options.path.clone());
     let wanted = SealedStore::keys_wanted(&options.path)
         .ok()
         .flatten()
@@ -81,7 +81,7 @@ fn memory(storage: &Storage) -> Check {
             error.to_string(),
             "nothing, if that process is your host: one process at a time has the store",
         ),
-        Err(error) => failed("memory", store_failure(error)),
+        Err(error) => failed("memory", opening_failure(error, &dir)),
     }
 }
 

@@ -376,7 +376,9 @@ fn failed(action: &'static str, error: sled::Error) -> StoreError {
         // Its settings are of another sled: what wrote them was this one.
         sled::Error::Corruption { .. } | sled::Error::Unsupported(_) => DAMAGED,
         // Reading needs no room: this is a write that failed before, which sled answers everything with from then on.
-        sled::Error::Io(error) if error.kind() == ErrorKind::StorageFull => StoreError::io(WRITE, error),
+        sled::Error::Io(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            StoreError::io(WRITE, error)
+        }
         other => StoreError::io(action, other),
     }
 }
