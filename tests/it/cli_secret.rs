@@ -182,7 +182,19 @@ fn without_a_place_for_secrets_there_are_none() {
     reveal(&desk, "a").assert(
         "no store",
         6,
-        &["there is no secret `a`", "hint: aral.toml, [secrets.names]: a ="],
+        &[
+            "there is no secret `a`",
+            "hint: aral.toml, [secrets.names]: a =",
+            "have a store for it: `aral memory keygen master.key`",
+        ],
+    );
+    put(&desk, "a", VALUE).assert(
+        "no store to put it in",
+        2,
+        &[
+            "there is no local store; add `[memory]` to aral.toml",
+            "(config.invalid)",
+        ],
     );
     reveal(&desk, "shell").assert("not set", 6, &["there is no secret at `env://SHELL_SECRET`"]);
     put(&desk, "shell", VALUE).assert("read-only", 2, &["is refused"]);

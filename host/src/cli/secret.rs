@@ -43,8 +43,15 @@ fn get(arguments: &SecretGet, configured: &Configured, output: &Output) -> Done 
         reveal,
     })?;
     let reference = found.reference.ok_or_else(|| {
+        let here = match &configured.config.memory {
+            Some(_) => format!("or store it: `aral secret put {name}`"),
+            None => format!(
+                "or have a store for it: `aral memory keygen master.key`, in aral.toml, [memory.master_key]: file = \"master.key\", \
+                 then `aral secret put {name}`"
+            ),
+        };
         Failure::new(Code::RecordUnknown, format!("there is no secret `{name}`")).with_hint(format!(
-            "aral.toml, [secrets.names]: {name} = \"vault://MOUNT/PATH#FIELD\"; or store it: `aral secret put {name}`"
+            "aral.toml, [secrets.names]: {name} = \"vault://MOUNT/PATH#FIELD\"; {here}"
         ))
     })?;
     let facts = format!("secret     {name}\nreference  {reference}");

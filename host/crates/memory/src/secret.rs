@@ -176,6 +176,13 @@ impl Secrets {
         value: &SecretValue,
         ended: WriteEnded,
     ) -> Result<SecretReference, SecretError> {
+        // To read one that is nowhere is to find none. To store one is not.
+        if self.reference(name).is_none() {
+            return Err(SecretError::Refused {
+                reference: local_reference(name),
+                reason: NO_STORE.to_owned(),
+            });
+        }
         let (reference, source) = self.place(name)?;
         check_size(&reference, value)?;
         // Dropped at the end, and also when the caller gives up in the middle, since the value may be written by then.
@@ -281,10 +288,7 @@ impl Secrets {
                 parts.environment.as_deref(),
                 "no variable was taken when the host started",
             ),
-            SecretReference::Local { .. } => (
-                parts.local.as_ref().map(|local| local as &dyn SecretSource),
-                "there is no local store; add `[memory]` to aral.toml",
-            ),
+            SecretReference::Local { .. } => (parts.local.as_ref().map(|local| local as &dyn SecretSource), NO_STORE),
         };
         match source {
             Some(source) => Ok((reference, source)),
@@ -341,6 +345,9 @@ impl Missed {
         }
     }
 }
+
+const NO_STORE: &str =
+    "there is no local store; add `[memory]` to aral.toml, or say in `[secrets.names]` where the secret is";
 
 const CHANGED: &str = "somebody else has changed it meanwhile";
 
