@@ -819,6 +819,24 @@ fn a_store_that_lost_records_stays_closed_and_says_how_to_get_out_what_is_left()
     );
 }
 
+#[test]
+fn a_store_whose_slots_lost_their_header_says_how_to_get_out_what_is_there() {
+    let desk = desk();
+    put(&desk, "todo", &[]).assert("put", 0, &[]);
+    desk.aral(&["memory", "keygen", "--backup", "backup"])
+        .assert("a pair", 0, &[]);
+    let mut slots = std::fs::read(desk.path("store/slots")).expect("a file");
+    slots[3] ^= 1;
+    std::fs::write(desk.path("store/slots"), slots).expect("a file");
+    reveal(&desk, "todo").assert(
+        "damaged",
+        1,
+        &["the slot file is damaged", "`aral memory export --salvage"],
+    );
+    let salvaged = desk.aral(&[&SALVAGE[..], &["--json"]].concat());
+    assert_eq!(salvaged.object()["records"], 1, "{salvaged:#?}");
+}
+
 /// Changes a byte of the key that was made first.
 fn damage_first(desk: &Desk) {
     /// The header of the slot file, and what comes before the sealed key in a slot.

@@ -40,7 +40,7 @@ pub fn store_failure(error: StoreError) -> Failure {
             what: StoreError::RECORD | StoreError::NAMESPACE,
         } => failed(Code::Internal).with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
         StoreError::Corrupt {
-            what: StoreError::DATABASE | StoreError::OLDER | StoreError::LOST,
+            what: StoreError::DATABASE | StoreError::OLDER | StoreError::LOST | StoreError::SLOTS,
         } => failed(Code::Internal).with_hint(format!("{BACKUP}; without a backup, write what is left: {SALVAGE}")),
         StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(BACKUP),
         StoreError::Full { .. } => {
@@ -228,9 +228,16 @@ mod tests {
                 Some("memory check"),
             ),
             (
-                StoreError::Corrupt { what: "the slot file" },
+                StoreError::Corrupt {
+                    what: StoreError::SLOTS,
+                },
                 Code::Internal,
-                Some("backup"),
+                Some(SALVAGE),
+            ),
+            (
+                StoreError::Corrupt { what: "the keyring" },
+                Code::Internal,
+                Some(BACKUP),
             ),
             (
                 StoreError::Corrupt {

@@ -221,12 +221,15 @@ impl StoreError {
     /// That.
     pub(crate) const DAMAGED_RECORD: Self = Self::Corrupt { what: Self::RECORD };
 
-    /// What [`StoreError::Corrupt`] names where [`crate::sealed::Salvage`] may still get records out of the database.
+    /// What [`StoreError::Corrupt`] names where [`crate::sealed::Salvage`] may still get records out.
     pub const DATABASE: &'static str = "the database of the store";
     /// The same: the database ends before the newest commit that it is known to have had.
     pub const OLDER: &'static str = "the database of the store, which is older than its keys,";
     /// The same: in the middle of it something is not there.
     pub const LOST: &'static str = "the database of the store, which has lost records whose keys are there,";
+
+    /// The same: the file of the slots, or its header.
+    pub const SLOTS: &'static str = "the slot file";
 
     /// What [`StoreError::Corrupt`] names when nothing says any more which namespace some records are of.
     pub const NAMESPACE: &'static str = "the name of a namespace";

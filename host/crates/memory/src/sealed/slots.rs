@@ -34,7 +34,9 @@ const GROWTH: u32 = 1024;
 const SEALED_BYTES: usize = KEY_BYTES + TAG_BYTES;
 const PLACE_FROM: usize = 4 + NONCE_BYTES + SEALED_BYTES;
 const COMMIT_FROM: usize = PLACE_FROM + PLACE_BYTES;
-pub(super) const DAMAGED: StoreError = StoreError::Corrupt { what: "the slot file" };
+pub(super) const DAMAGED: StoreError = StoreError::Corrupt {
+    what: StoreError::SLOTS,
+};
 const MISSING: StoreError = StoreError::Corrupt {
     what: "the slot file, which is not there,",
 };
