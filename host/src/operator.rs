@@ -25,7 +25,8 @@ use crate::storage::{LazyStore, Storage};
 pub use check::{DamagedRecord, MemoryCheck, StoreChecked};
 pub use hidden::Hidden;
 pub use memory::{
-    MemoryDelete, MemoryGet, MemoryList, MemoryPut, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, Stats,
+    MemoryDelete, MemoryGet, MemoryList, MemoryPut, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, SecretStats,
+    Stats,
 };
 pub use moves::{Exported, Imported, MemoryExport, MemoryImport, MemoryRotateEpoch, MemoryRotateKey, NewKey, Rotated};
 pub use salvage::{MemorySalvage, Salvaged};

@@ -361,7 +361,15 @@ fn stats_tell_keys_disk_and_namespaces() {
         namespaces,
         [("logs".to_owned(), 1, 8), ("notes".to_owned(), 1, bytes + 3)]
     );
+    let (records_max, bytes_max) = (16_384, 64 << 20);
+    let secrets = |records: u64, bytes: u64| json!({ "records": records, "bytes": bytes, "records_max": records_max, "bytes_max": bytes_max });
+    assert_eq!(stats["secrets"], secrets(0, 0));
+    desk.feed(&["secret", "put", "api"], b"hunter2hunter2")
+        .assert("a secret", 0, &[]);
+    let stats = desk.aral(&["memory", "stats", "--json"]).object();
+    assert_eq!(stats["secrets"], secrets(1, 17), "a name and a value");
     let shown = desk.aral(&["memory", "stats"]).stdout;
+    assert!(shown.contains("\nsecrets    1 of 16384, "), "{shown}");
     assert!(
         shown.contains("free disk  ") && shown.contains("  notes  1 records"),
         "{shown}"

@@ -6,7 +6,7 @@ use aral_contract::event::MemoryOperation;
 use aral_contract::id::Namespace;
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::record::PAGE_NAMES_MAX;
-use aral_memory::{Precondition, Quota, RecordName, RecordStore, SealedStore, StoreError, Write};
+use aral_memory::{LocalSecrets, Precondition, Quota, RecordName, RecordStore, SealedStore, StoreError, Write};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -126,12 +126,27 @@ pub struct Stats {
     pub free_bytes: u64,
     /// How much writes need.
     pub free_bytes_min: u64,
+    /// What of the space for secrets is taken.
+    pub secrets: SecretStats,
     /// What each namespace holds.
     pub namespaces: Vec<NamespaceStats>,
     /// Whether there may be more namespaces.
     pub namespaces_cut: bool,
     /// How many more there are whose names do not open, with secrets or without; none: damage keeps that from being known.
     pub nameless: Option<u64>,
+}
+
+/// The secrets of the store: how many there are, and may be.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SecretStats {
+    /// How many.
+    pub records: u64,
+    /// How large they are together, with their names.
+    pub bytes: u64,
+    /// How many there may be.
+    pub records_max: u64,
+    /// How large they may be together.
+    pub bytes_max: u64,
 }
 
 /// What one namespace holds.
@@ -233,6 +248,7 @@ impl Act for MemoryStats {
         let store = operator.store()?;
         let status = store.status().map_err(store_failure)?;
         let namespaces = store.memory().namespaces(NAMESPACES_MAX).map_err(store_failure)?;
+        let secrets = LocalSecrets::new(store.secrets()).usage().map_err(store_failure)?;
         let memory = operator.storage().memory()?;
         Ok(Stats {
             store: status.store,
@@ -246,6 +262,12 @@ impl Act for MemoryStats {
             slots: status.slots,
             free_bytes: status.free_bytes,
             free_bytes_min: memory.free_bytes_min,
+            secrets: SecretStats {
+                records: secrets.records,
+                bytes: secrets.bytes,
+                records_max: LocalSecrets::QUOTA.records_max,
+                bytes_max: LocalSecrets::QUOTA.bytes_max,
+            },
             namespaces_cut: namespaces.len() == NAMESPACES_MAX,
             nameless: nameless(&store)?,
             namespaces: namespaces

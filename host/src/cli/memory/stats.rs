@@ -33,6 +33,14 @@ pub(super) fn run(desk: &mut Desk, output: &Output) -> Done {
         .map(|one| one.namespace.as_str().len())
         .max()
         .unwrap_or_default();
+    let secrets = &stats.secrets;
+    shown.push_str(&format!(
+        "secrets    {} of {}, {} of {}\n",
+        secrets.records,
+        secrets.records_max,
+        bytes(secrets.bytes),
+        bytes(secrets.bytes_max)
+    ));
     shown.push_str(&format!("namespaces {}\n", stats.namespaces.len()));
     for one in &stats.namespaces {
         let name = one.namespace.as_str();

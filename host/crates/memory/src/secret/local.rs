@@ -11,14 +11,8 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{Missed, WriteEnded, is_same, not_mine};
-use crate::record::{Precondition, Quota, RecordName, Write};
+use crate::record::{Precondition, Quota, RecordName, Usage, Write};
 use crate::store::{RecordStore, StoreError};
-
-/// What all local secrets together may take. Stops a capability that may write secrets from filling the disk.
-const QUOTA: Quota = Quota {
-    bytes_max: 64 << 20,
-    records_max: 16_384,
-};
 
 /// Operations on local secrets that may be under way at once. Stops a store that hangs from taking every thread that the host has
 /// for waiting: an operation whose guest is gone still holds one.
@@ -33,6 +27,12 @@ pub struct LocalSecrets {
 }
 
 impl LocalSecrets {
+    /// What all local secrets together may take. Stops a capability that may write secrets from filling the disk.
+    pub const QUOTA: Quota = Quota {
+        bytes_max: 64 << 20,
+        records_max: 16_384,
+    };
+
     /// Secrets in this store.
     #[expect(
         clippy::expect_used,
@@ -45,6 +45,14 @@ impl LocalSecrets {
             namespace,
             places: Arc::new(Semaphore::new(LOCAL_OPERATIONS_MAX)),
         }
+    }
+
+    /// How much of [`LocalSecrets::QUOTA`] is taken. It waits for the store.
+    ///
+    /// # Errors
+    /// As [`RecordStore::usage`].
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        self.store.usage(&self.namespace)
     }
 
     /// A page of names, and where the next one begins.
@@ -110,7 +118,7 @@ impl LocalSecrets {
         let write = write_of(reference, value)?;
         let work = move || {
             let _held = held;
-            let written = own.store.put(&own.namespace, write, &QUOTA);
+            let written = own.store.put(&own.namespace, write, &Self::QUOTA);
             let written = written.map(|_version| ()).map_err(|error| failed(&place, error));
             ended(written.as_ref().copied());
             Ok(written)
@@ -139,7 +147,7 @@ impl LocalSecrets {
                 return Ok(Err(Missed::Changed));
             }
             write.precondition = Precondition::Version(record.version);
-            match own.store.put(&own.namespace, write, &QUOTA) {
+            match own.store.put(&own.namespace, write, &Self::QUOTA) {
                 Ok(_version) => Ok(Ok(())),
                 Err(StoreError::Precondition { version: None, .. }) => Ok(Err(Missed::Gone)),
                 Err(StoreError::Precondition { .. }) => Ok(Err(Missed::Changed)),
