@@ -17,10 +17,10 @@ use aral_memory::record::BATCH_OPERATIONS_MAX;
 use aral_memory::sealed::{Epoch, Salvage, SealedStore, StoreOptions};
 use aral_memory::{
     CacheLimits, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts, TransitKeys, Vault,
-    VaultOptions, VaultSecrets,
+    VaultError, VaultOptions, VaultSecrets,
 };
 use aral_runtime::files::{self, FilesError};
-use aral_runtime::outbound::Outbound;
+use aral_runtime::outbound::{Outbound, OutboundError};
 
 use crate::config::storage::{Credential, MasterKeyPlace, MemoryConfig, SecretsConfig, VaultConfig, VaultLogin};
 use crate::config::{Config, Taken};
@@ -320,8 +320,15 @@ fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc
         login,
         timeout_ms: server.timeout_ms,
     };
-    Vault::new(options, Arc::clone(clock))
-        .map_err(|error| Failure::new(Code::ConfigInvalid, format!("[secrets.vault]: {}", chain(&error))))
+    Vault::new(options, Arc::clone(clock)).map_err(|error| {
+        let failure = Failure::new(Code::ConfigInvalid, format!("[secrets.vault]: {}", chain(&error)));
+        match error {
+            VaultError::Client(OutboundError::Authorities(_)) => failure.with_hint(
+                "aral.toml, [secrets.vault]: ca_file = \"ca.pem\", a file that has `-----BEGIN CERTIFICATE-----` in it",
+            ),
+            _other => failure,
+        }
+    })
 }
 
 /// Reads a master key. The file must belong to this user or root, and nobody else may have access to it.

@@ -97,11 +97,15 @@ pub fn backup_failure(error: BackupError) -> Failure {
 
 /// Of a key service.
 pub fn key_service_failure(error: &KeyServiceError) -> Failure {
-    let code = match error {
-        KeyServiceError::Unavailable { .. } => Code::Unavailable,
-        KeyServiceError::Refused { .. } | KeyServiceError::NotFound { .. } => Code::ConfigInvalid,
-    };
-    Failure::new(code, chain(error))
+    let failed = |code| Failure::new(code, chain(error));
+    match error {
+        KeyServiceError::Unavailable { .. } => failed(Code::Unavailable),
+        KeyServiceError::Refused { .. } => failed(Code::ConfigInvalid),
+        KeyServiceError::NotFound { mount, key, .. } => failed(Code::ConfigInvalid).with_hint(format!(
+            "for a new store, or to rotate to it, make it: `bao write -f {mount}/keys/{key}`; a store that was sealed under a key of \
+             this name before opens under that one alone"
+        )),
+    }
 }
 
 /// Of a place of secrets.
@@ -250,6 +254,15 @@ mod tests {
                 StoreError::Corrupt { what: StoreError::LOST },
                 Code::Internal,
                 Some("read a backup: `aral memory import`; without a backup, write what is left"),
+            ),
+            (
+                StoreError::KeyService(KeyServiceError::NotFound {
+                    place: "the transit engine `t` at https://vault.example".to_owned(),
+                    mount: "t".to_owned(),
+                    key: "absent".to_owned(),
+                }),
+                Code::ConfigInvalid,
+                Some("`bao write -f t/keys/absent`"),
             ),
             (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
             (StoreError::Cursor, Code::InputInvalid, None),

@@ -148,8 +148,11 @@ mod tests {
             if self.0.lock().unwrap().contains(key) {
                 return Ok(());
             }
-            let (place, key) = (self.place(), key.to_owned());
-            Err(KeyServiceError::NotFound { place, key })
+            Err(KeyServiceError::NotFound {
+                place: self.place(),
+                mount: self.mount().to_owned(),
+                key: key.to_owned(),
+            })
         }
     }
 

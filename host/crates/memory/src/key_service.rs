@@ -89,6 +89,8 @@ pub enum KeyServiceError {
     NotFound {
         /// Where the keys are.
         place: String,
+        /// What tells the service from others of its kind.
+        mount: String,
         /// Name of the key.
         key: String,
     },

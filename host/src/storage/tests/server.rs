@@ -194,10 +194,13 @@ fn what_cannot_be_a_server_is_refused_at_once() {
     let other = refused(config("http://vault.example", token(&folder)));
     assert!(other.message.starts_with("[secrets.vault]: "), "{other}");
     let ca_pem = Some(b"no certificate".to_vec());
-    assert_eq!(
-        refused(VaultConfig { ca_pem, ..good.clone() }).code,
-        Code::ConfigInvalid
+    let unfounded = refused(VaultConfig { ca_pem, ..good.clone() });
+    assert_eq!(unfounded.code, Code::ConfigInvalid);
+    assert!(
+        !unfounded.message.contains("https://"),
+        "the address is as it should be: {unfounded}"
     );
+    assert!(unfounded.hint.unwrap().contains("[secrets.vault]: ca_file ="));
     let login = VaultLogin::Token(Credential::Environment("UNSET".to_owned()));
     let unset = refused(VaultConfig { login, ..good });
     assert!(

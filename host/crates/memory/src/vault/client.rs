@@ -43,7 +43,7 @@ impl Client {
         let http = options
             .outbound
             .client(&url, options.authorities_pem.as_deref(), timeout)
-            .map_err(VaultError::Server)?;
+            .map_err(VaultError::Client)?;
         Ok(Self {
             http,
             base: url.url().as_str().trim_end_matches('/').to_owned(),

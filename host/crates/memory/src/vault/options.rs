@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aral_contract::SecretValue;
+use aral_contract::failure::chain;
 use aral_runtime::files;
 use aral_runtime::outbound::{Outbound, OutboundError};
 use tokio::task::spawn_blocking;
@@ -79,7 +80,7 @@ impl Credential {
                 let path = path.clone();
                 let read = move || files::read_private(&path, CREDENTIAL_BYTES_MAX);
                 let read = spawn_blocking(read).await.map_err(|_| VaultFailure::ended())?;
-                read.map_err(|error| VaultFailure::refused(error.to_string()))?
+                read.map_err(|error| VaultFailure::refused(chain(&error)))?
                     .trim_ascii()
                     .to_vec()
             }
@@ -111,9 +112,12 @@ impl Credential {
 /// A server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The address is none, or plain `http` to another machine, or there is no usable certificate.
+    /// The address is none, or plain `http` to another machine.
     #[error("the Vault server cannot be spoken to; write https://HOST:PORT")]
     Server(#[source] OutboundError),
+    /// There is no usable certificate, or no client.
+    #[error("the Vault server cannot be spoken to")]
+    Client(#[source] OutboundError),
     /// An option has a value that no server has.
     #[error("`{}` cannot be {what}: parts of A-Z a-z 0-9 - _ . with / between them", .text.escape_debug())]
     Name {

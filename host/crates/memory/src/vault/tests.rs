@@ -101,7 +101,12 @@ fn options_that_no_server_has_are_refused_one_by_one() {
             authorities_pem: Some(pem.to_vec()),
             ..options()
         };
-        assert!(matches!(Vault::new(wrong, clock()), Err(VaultError::Server(_))));
+        let error = Vault::new(wrong, clock()).unwrap_err();
+        assert!(matches!(error, VaultError::Client(_)), "{error:?}");
+        assert!(
+            !error.to_string().contains("https://"),
+            "its address is none of what is wrong: {error}"
+        );
     }
     let login = VaultLogin::AppRole {
         mount: "../sys".to_owned(),
@@ -550,8 +555,11 @@ async fn a_token_that_is_refused_can_be_replaced_in_its_file() {
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    write("stale\n", 0o644);
     let vault = server.vault(VaultLogin::Token(Credential::File(file.clone())), clock());
+    let error = read(&vault).await.unwrap_err().to_string();
+    let told = format!("cannot open `{}`: No such file", file.display());
+    assert!(error.contains(&told), "{error}");
+    write("stale\n", 0o644);
     let error = read(&vault).await.unwrap_err().to_string();
     assert!(error.contains("mode 0644"), "{error}");
     write("stale\n", 0o600);

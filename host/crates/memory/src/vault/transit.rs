@@ -167,7 +167,10 @@ impl TransitKeys {
         let place = self.place();
         let key = key.chars().take(128).collect();
         match failure {
-            VaultFailure::NotFound(_) | VaultFailure::NoKey => KeyServiceError::NotFound { place, key },
+            VaultFailure::NotFound(_) | VaultFailure::NoKey => {
+                let mount = self.mount.to_string();
+                KeyServiceError::NotFound { place, mount, key }
+            }
             VaultFailure::Unavailable { reason, source } => KeyServiceError::Unavailable { place, reason, source },
             refused @ (VaultFailure::Forbidden | VaultFailure::Conflict | VaultFailure::Refused { .. }) => {
                 let reason = refused.reason();

@@ -200,6 +200,7 @@ impl TestService {
         let keys = self.0.lock().unwrap();
         let pad = keys.get(key).copied().ok_or_else(|| KeyServiceError::NotFound {
             place: self.place(),
+            mount: self.mount().to_owned(),
             key: key.to_owned(),
         })?;
         Ok(bytes.iter().map(|byte| byte ^ pad).collect())
