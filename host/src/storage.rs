@@ -19,7 +19,7 @@ use aral_memory::{
     CacheLimits, KeyService, LocalSecrets, MasterKey, RecordStore, Secrets, SecretsParts, TransitKeys, Vault,
     VaultError, VaultOptions, VaultSecrets,
 };
-use aral_runtime::files::{self, FilesError};
+use aral_runtime::files;
 use aral_runtime::outbound::{Outbound, OutboundError};
 
 use crate::config::storage::{Credential, MasterKeyPlace, MemoryConfig, SecretsConfig, VaultConfig, VaultLogin};
@@ -344,16 +344,13 @@ fn read_key(path: &Path, put_back: &dyn Fn() -> Option<String>) -> Result<Master
     let shown = path.display();
     let text = files::read_private(path, MASTER_KEY_FILE_BYTES_MAX).map_err(|error| {
         let failure = Failure::new(Code::ConfigInvalid, format!("the master key: {}", chain(&error)));
-        match error {
-            FilesError::Mode { wanted, .. } => failure.with_hint(format!("chmod {wanted} {shown}")),
-            FilesError::Owner { .. } => failure.with_hint(format!("chown \"$(id -u)\" {shown}")),
-            error if error.is_not_found() => {
-                failure.with_hint(put_back().unwrap_or_else(|| format!("make one: `aral memory keygen {shown}`")))
+        if error.is_not_found() {
+            failure.with_hint(put_back().unwrap_or_else(|| format!("make one: `aral memory keygen {shown}`")))
+        } else {
+            Failure {
+                hint: error.fix(),
+                ..failure
             }
-            FilesError::Io { .. }
-            | FilesError::TooLarge { .. }
-            | FilesError::NotAFile { .. }
-            | FilesError::Exists { .. } => failure,
         }
     })?;
     MasterKey::from_text(&text).map_err(|error| {

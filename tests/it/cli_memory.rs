@@ -264,6 +264,23 @@ fn writing_can_depend_on_what_is_there() {
 }
 
 #[test]
+fn a_place_of_the_store_that_is_no_folder_is_a_wrong_configuration() {
+    let desk = desk();
+    desk.write("file", b"something");
+    desk.configure(|config| config["memory"] = json!({ "dir": "file", "master_key": { "file": "master.key" } }));
+    let file = format!("cannot open `{}`: Not a directory", desk.path("file"));
+    desk.aral(&["memory", "stats"]).assert(
+        "a file",
+        2,
+        &[
+            &file,
+            "(config.invalid)",
+            "hint: name a folder in aral.toml, [memory]: dir",
+        ],
+    );
+}
+
+#[test]
 fn bad_arguments_are_refused_before_anything_is_touched() {
     let desk = desk();
     let long = "n".repeat(129);
@@ -631,7 +648,14 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
         json!([]),
         "nothing came in"
     );
-    import("backup.pub.pem", &[]).assert("the public key", 2, &["backup.pub.pem"]);
+    import("backup.pub.pem", &[]).assert(
+        "the public key",
+        2,
+        &["backup.pub.pem` is a public key", "hint: ", "`--key BACKUP.pem`"],
+    );
+    desk.private("backup.pub.pem");
+    import("backup.pub.pem", &[]).assert("the same, private", 2, &["backup.pub.pem` is a public key"]);
+    import("key.pem", &[]).assert("a key for signing", 2, &["not a private key of X25519"]);
     import("backup.pem", &[]).assert("import", 0, &[]);
     assert_eq!(reveal(&desk, "todo").stdout, VALUE);
     assert_eq!(
@@ -868,6 +892,11 @@ fn damaged_records_are_named_and_taken_out_when_it_is_asked_for() {
         json!({"records": 2, "damaged": 0, "deleted": 0, "nameless": 0, "nameless_deleted": 0, "found": []})
     );
     damage_first(&desk);
+    reveal(&desk, "a").assert(
+        "the record",
+        1,
+        &["the record `a` in `notes` is damaged", "`aral memory check`"],
+    );
     let words = desk.aral(&["memory", "list", "notes"]);
     words.assert("a listing", 1, &["a record is damaged", "`aral memory check`"]);
     let found = desk.aral(&["memory", "check"]);

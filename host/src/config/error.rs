@@ -98,18 +98,6 @@ pub enum ConfigError {
     Policy(#[from] aral_orchestration::policy::PolicyError),
 }
 
-/// What makes a file one that can be trusted.
-fn of_file(error: &files::FilesError) -> Option<String> {
-    match error {
-        files::FilesError::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
-        files::FilesError::Mode { path, wanted, .. } => Some(format!("chmod {wanted} {}", path.display())),
-        files::FilesError::Io { .. }
-        | files::FilesError::TooLarge { .. }
-        | files::FilesError::NotAFile { .. }
-        | files::FilesError::Exists { .. } => None,
-    }
-}
-
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Self::new(Code::ConfigInvalid, chain(&error));
@@ -120,12 +108,12 @@ impl From<ConfigError> for Failure {
                 "name one that is there: `--config FILE`; without one the built-in defaults hold, which allow nothing",
             ),
             ConfigError::File(error) => Self {
-                hint: of_file(&error),
+                hint: error.fix(),
                 ..failure
             },
             ConfigError::KeyFile(error) if error.is_not_found() => failure.with_hint(KEYGEN),
             ConfigError::KeyFile(error) => Self {
-                hint: of_file(&error),
+                hint: error.fix(),
                 ..failure
             },
             ConfigError::Key { .. } => failure.with_hint(KEYGEN),

@@ -188,6 +188,9 @@ impl StorageError {
     /// The line that repairs it.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
+            Self::OneOf { table, keys, found } if *found > 1 => Some(format!(
+                "leave one of {keys} in aral.toml, {table}, and take the others out"
+            )),
             Self::OneOf { table, .. } if *table == resolve::MASTER_KEY => Some(MASTER_KEY_LINE.to_owned()),
             Self::NoVault { .. } => Some(VAULT_LINES.to_owned()),
             Self::NoMemory { .. } => Some("aral.toml, [memory.master_key]: file = \"master.key\"".to_owned()),

@@ -1,6 +1,7 @@
 //! What an operator gets to read when a store, a key service or a place of secrets fails: code, words and the step that
 //! repairs it. Guests get less; the host functions see to that.
 
+use std::io;
 use std::path::Path;
 
 use aral_contract::failure::chain;
@@ -20,14 +21,22 @@ const SALVAGE: &str = "`aral memory export --salvage --to BACKUP.pub.pem --out F
 
 /// Of a store in the folder `dir` that is being opened.
 pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
-    if disk::takes_no_writes(&error) {
-        let shown = dir.display();
-        return store_failure(error).with_hint(format!(
-            "make room on the disk of `{shown}`, or mount it for writing: a store is opened where it can be written, also to be read; \
-             to read what is there before that: {SALVAGE}, with FILE and `state_dir` on another disk"
-        ));
+    let hint = match &error {
+        StoreError::Files(FilesError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => Some(
+            "name a folder in aral.toml, [memory]: dir = \"…\", one that is there or one that is to be made".to_owned(),
+        ),
+        error if disk::takes_no_writes(error) => Some(format!(
+            "make room on the disk of `{}`, or mount it for writing: a store is opened where it can be written, also to be read; to read \
+             what is there before that: {SALVAGE}, with FILE and `state_dir` on another disk",
+            dir.display()
+        )),
+        _other => None,
+    };
+    let failure = store_failure(error);
+    Failure {
+        hint: hint.or(failure.hint),
+        ..failure
     }
-    store_failure(error)
 }
 
 /// Of a store.
@@ -63,17 +72,14 @@ pub fn store_failure(error: StoreError) -> Failure {
         StoreError::KeyService(error) => key_service_failure(error),
         StoreError::Key(_) => failed(Code::Internal),
         StoreError::Files(error) => {
-            let failure = failed(Code::ConfigInvalid);
-            match error {
-                FilesError::Mode { path, wanted, .. } => {
-                    failure.with_hint(format!("chmod {wanted} {}", path.display()))
-                }
-                FilesError::Owner { path, .. } => failure.with_hint(format!("chown \"$(id -u)\" {}", path.display())),
-                FilesError::Io { .. } => Failure {
-                    code: Code::Unavailable,
-                    ..failure
-                },
-                FilesError::TooLarge { .. } | FilesError::NotAFile { .. } | FilesError::Exists { .. } => failure,
+            let code = if error.is_of_disk() {
+                Code::Unavailable
+            } else {
+                Code::ConfigInvalid
+            };
+            Failure {
+                hint: error.fix(),
+                ..failed(code)
             }
         }
     }
@@ -121,8 +127,6 @@ pub fn secret_failure(error: &SecretError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -151,6 +155,11 @@ mod tests {
                 "{hint}"
             );
         }
+        let no_folder = opening_failure(lock(io::ErrorKind::NotADirectory), Path::new("/data/store"));
+        assert_eq!(no_folder.code, Code::ConfigInvalid);
+        assert!(no_folder.hint.unwrap().contains("[memory]: dir"));
+        let forbidden = opening_failure(lock(io::ErrorKind::PermissionDenied), Path::new("/data/store"));
+        assert_eq!((forbidden.code, forbidden.hint), (Code::ConfigInvalid, None));
         let other = opening_failure(io(io::ErrorKind::Other), Path::new("/data/store"));
         assert_eq!((other.code, other.hint), (Code::Unavailable, None));
         // Of a store that is open no salvage is taken.

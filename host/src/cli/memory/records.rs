@@ -3,8 +3,8 @@
 use aral_contract::id::Namespace;
 use aral_contract::{Code, Failure};
 use aral_host::operator as verb;
-use aral_memory::RecordName;
 use aral_memory::record::VALUE_BYTES_MAX;
+use aral_memory::{RecordName, StoreError};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -20,7 +20,8 @@ pub(super) fn get(arguments: &MemoryGet, desk: &mut Desk, output: &Output) -> Do
         namespace: namespace.clone(),
         name: name.as_str().to_owned(),
         reveal: arguments.show.reveal || arguments.show.out.is_some(),
-    })?;
+    });
+    let found = found.map_err(|failure| damaged(namespace, name, failure))?;
     let Some(record) = found else {
         let message = format!("there is no record `{}` in `{namespace}`", text::line(name.as_str()));
         return Err(Failure::new(Code::RecordUnknown, message)
@@ -110,7 +111,7 @@ pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output)
 fn conflict(done: &str, namespace: &Namespace, name: &RecordName, failure: Failure) -> Failure {
     let found = failure.message.rsplit_once("the record ").map(|(_, found)| found);
     let Some(found) = found.filter(|_| failure.code == Code::RecordConflict) else {
-        return failure;
+        return damaged(namespace, name, failure);
     };
     let shown = text::line(name.as_str());
     let message = format!("nothing was {done}: the record `{shown}` in `{namespace}` {found}");
@@ -121,6 +122,17 @@ fn conflict(done: &str, namespace: &Namespace, name: &RecordName, failure: Failu
             "see what it is: `aral memory get {namespace} {shown}`; if it is the one you mean: `--if-version {version}`"
         )),
         None => worded,
+    }
+}
+
+/// With the record that is damaged, which the store does not name either.
+fn damaged(namespace: &Namespace, name: &RecordName, failure: Failure) -> Failure {
+    match failure.message.strip_prefix(StoreError::RECORD) {
+        Some(what) => Failure {
+            message: format!("the record `{}` in `{namespace}`{what}", text::line(name.as_str())),
+            ..failure
+        },
+        None => failure,
     }
 }
 
@@ -198,7 +210,6 @@ impl<'a> Listing<'a> {
 #[cfg(test)]
 mod tests {
     use aral_host::storage::store_failure;
-    use aral_memory::StoreError;
 
     use super::*;
 
@@ -218,6 +229,14 @@ mod tests {
             "nothing was written: the record `todo` in `notes` is not there"
         );
         assert_eq!((gone.code, gone.hint), (Code::RecordConflict, None));
+        let damage = conflict(store_failure(StoreError::Corrupt {
+            what: StoreError::RECORD,
+        }));
+        assert_eq!(
+            damage.message,
+            "the record `todo` in `notes` is damaged, or was changed by somebody else"
+        );
+        assert!(damage.hint.unwrap().contains("`aral memory check`"));
         let other = Failure::new(Code::Unavailable, "the record is busy");
         assert_eq!(conflict(other).message, "the record is busy");
     }

@@ -228,8 +228,16 @@ fn what_cannot_be_is_refused_with_the_key() {
         let failure = refused(&format!("state_dir = \"/s\"\n{text}"));
         assert!(failure.message.contains(message), "{text} gave {failure}");
     }
-    let hint = refused("state_dir = \"/s\"\n[memory.master_key]").hint.unwrap();
-    assert!(hint.contains("aral memory keygen"), "{hint}");
+    let hint = |text: &str| refused(&format!("state_dir = \"/s\"\n{text}")).hint.unwrap();
+    let none = hint("[memory.master_key]");
+    assert!(none.contains("aral memory keygen"), "{none}");
+    let two = hint("[memory.master_key]\nfile = \"a\"\nenvironment = \"B\"");
+    assert!(
+        two.contains("leave one of `file`, `environment` and `transit`") && !two.contains("keygen"),
+        "{two}"
+    );
+    let two = hint(&format!("{VAULT}token_environment = \"TOKEN\"\n"));
+    assert!(two.contains("[secrets.vault], and take the others out"), "{two}");
 }
 
 #[test]
