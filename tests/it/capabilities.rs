@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use aral_contract::Code;
 use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
-use crate::support::dns::Dns;
+use crate::support::dns::{self, Dns};
 use crate::support::guests::{HTTP_FETCH, NOTES, WEBHOOK_POST};
 use crate::support::http::Http;
 use crate::support::lab::Lab;
@@ -369,6 +370,38 @@ async fn a_request_ends_within_its_time_whichever_of_its_steps_takes_long() {
     }
     let outcome = lab.call(HTTP_FETCH, input("/late/100", 60_000)).await;
     assert_eq!(outcome.answer()["status"], 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_learns_why_there_is_no_connection_within_its_time() {
+    let server = Http::start().await;
+    let (silent, _silent_too) = dns::bind().await;
+    let (origin, nameless) = (format!("http://127.0.0.1:{}", server.port()), "http://example.com");
+    let setup = Setup::of(HTTP_FETCH)
+        .permissions(json!({ "network:read": { "hosts": [origin, nameless] } }))
+        .limits(json!({ "http_ms": 60_000, "wall_ms": 120_000 }))
+        .networks(&["127.0.0.1/32"])
+        .nameserver(silent.local_addr().expect("a bound socket"))
+        .configure(|config| config["egress"]["connections_max"] = json!(1));
+    let lab = Lab::start(setup).await;
+    let input = |url: &str, timeout_ms: u64| json!({ "url": url, "timeout_ms": timeout_ms });
+    let outcome = lab.call(HTTP_FETCH, input(nameless, 2_000)).await;
+    let failure = outcome.failure();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    assert!(failure.message.contains("DnsTimeout"), "{failure}");
+    let url = format!("{origin}/silent");
+    let outcome = tokio::select! {
+        outcome = lab.call(HTTP_FETCH, input(&url, 60_000)) => panic!("a server that says nothing was heard: {outcome:?}"),
+        outcome = async {
+            while server.requests().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            lab.call(HTTP_FETCH, input(&url, 2_000)).await
+        } => outcome,
+    };
+    let failure = outcome.failure();
+    assert_eq!(failure.code, Code::LimitHostCall, "{failure}");
+    assert!(failure.message.contains("ConnectionLimitReached"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,12 +27,15 @@ pub(super) fn send(request: &Request<'_>, target: &Target, headers: &[(String, V
     let pending = outgoing_handler::handle(outgoing, Some(options(request.timeout_ms)?)).map_err(from_code)?;
     // A host that refuses the request closes the body first: the answer below says why.
     let written = write_body(body, request.body.as_deref().unwrap_or_default(), &deadline);
-    deadline.wait(&pending.subscribe())?;
-    let response = pending
+    let in_time = deadline.wait(&pending.subscribe());
+    let answer = pending
         .get()
-        .ok_or_else(|| broken("the answer was not there when it was announced"))?
-        .map_err(|()| broken("the answer was taken twice"))?
-        .map_err(from_code)?;
+        .transpose()
+        .map_err(|()| broken("the answer was taken twice"))?;
+    // Why the host gave up says more than that the time is over.
+    let response = answer.transpose().map_err(from_code)?;
+    in_time?;
+    let response = response.ok_or_else(|| broken("the answer was not there when it was announced"))?;
     written?;
     read_response(response, request, &deadline)
 }
@@ -64,11 +67,12 @@ fn outgoing_request(method: Method, target: &Target, headers: &[(String, Vec<u8>
     Ok(outgoing)
 }
 
-/// The time that there is, which the host shares among the addresses that it tries. All later steps end with the deadline here.
+/// The host shares the time to connect among the addresses that it tries. It is less than the whole, so that the host says first why
+/// there is no connection. All later steps end with the deadline here.
 fn options(timeout_ms: u64) -> Result<RequestOptions> {
     let options = RequestOptions::new();
     options
-        .set_connect_timeout(Some(nanoseconds(timeout_ms)))
+        .set_connect_timeout(Some(nanoseconds(timeout_ms) / 10 * 9))
         .map_err(|()| broken("the host knows no timeouts"))?;
     Ok(options)
 }

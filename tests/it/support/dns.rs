@@ -68,8 +68,8 @@ impl Dns {
     }
 }
 
-/// The same port for both protocols.
-async fn bind() -> (UdpSocket, TcpListener) {
+/// The same port for both protocols. Whoever reads nothing from them is a name server that does not answer.
+pub(crate) async fn bind() -> (UdpSocket, TcpListener) {
     for _ in 0..20 {
         let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a UDP port");
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().expect("a bound socket")).await {
