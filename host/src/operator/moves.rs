@@ -148,6 +148,9 @@ impl Act for MemoryRotateEpoch {
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
         let rotated = rotated.map_err(store_failure)?;
         operator.record(rotation::rotated(rotation::EPOCH));
+        if let Some(reason) = &rotated.unfit {
+            operator.record(rotation::unfit(reason));
+        }
         Ok(Rotated {
             key_id: None,
             records: rotated.records,

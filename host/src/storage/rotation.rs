@@ -25,6 +25,11 @@ pub(crate) fn moved() -> EventKind {
     security(rule::MEMORY_EPOCH_MOVED, EPOCH.to_owned())
 }
 
+/// When an epoch has ended under a master key that is not fit any more: somebody may have a copy of the key.
+pub(crate) fn unfit(reason: &str) -> EventKind {
+    security(rule::MEMORY_KEY_UNFIT, format!("{EPOCH}: {reason}"))
+}
+
 /// When it is over.
 pub(crate) fn rotated(subject: &str) -> EventKind {
     EventKind::Lifecycle {

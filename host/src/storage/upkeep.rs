@@ -111,6 +111,9 @@ fn rotate_if_over(
         Ok(rotated) => {
             *told = Told::default();
             record(rotation::rotated(rotation::EPOCH));
+            if let Some(reason) = &rotated.unfit {
+                record(rotation::unfit(reason));
+            }
             tracing::info!(records = rotated.records, "a new epoch has begun");
             Ok(Next::Wait)
         }
@@ -139,9 +142,14 @@ mod tests {
 
     use super::*;
 
-    /// Its keys are their names: this is about when they are made and destroyed. It can make none while there is a reason.
+    /// Its keys are their names: this is about when they are made and destroyed. It can make none while there is a reason, and says
+    /// the other one of each key.
     #[derive(Debug, Default)]
-    struct Names(Mutex<BTreeSet<String>>, Mutex<Option<&'static str>>);
+    struct Names(
+        Mutex<BTreeSet<String>>,
+        Mutex<Option<&'static str>>,
+        Mutex<Option<&'static str>>,
+    );
 
     impl Names {
         fn known(&self, key: &str) -> Result<(), KeyServiceError> {
@@ -185,6 +193,10 @@ mod tests {
             self.known(key).map(|()| Zeroizing::new(wrapped.to_vec()))
         }
 
+        fn unfit(&self, _key: &str) -> Result<Option<String>, KeyServiceError> {
+            Ok(self.2.lock().unwrap().map(str::to_owned))
+        }
+
         fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
             Ok(self.known(key).is_ok())
         }
@@ -215,7 +227,10 @@ mod tests {
         }
 
         fn open(&self, with_epochs: bool) -> SealedStore {
-            let key = MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap();
+            self.open_with(MasterKey::from_text("ab".repeat(32).as_bytes()).unwrap(), with_epochs)
+        }
+
+        fn open_with(&self, key: MasterKey, with_epochs: bool) -> SealedStore {
             let options = StoreOptions::new(self.folder.path().join("store"), key, Arc::clone(&self.clock) as _);
             let epoch = with_epochs.then(|| Epoch {
                 service: Arc::clone(&self.keys) as _,
@@ -428,6 +443,37 @@ mod tests {
         // The first epoch began with the first look.
         let one = ["memory_rotation_begun memory epoch", "KeyRotated memory epoch"];
         assert_eq!(words(heard), one);
+    }
+
+    #[test]
+    fn a_master_key_that_is_not_fit_any_more_is_told_with_each_epoch() {
+        let lab = Lab::new();
+        lab.keys.create("master").unwrap();
+        let master = MasterKey::service(Arc::clone(&lab.keys) as _, "master");
+        let store = lab.open_with(master, true);
+        let heard = Mutex::new(Vec::new());
+        let look = || {
+            let told = &mut Told::default();
+            rotate_if_over(&store, &lab.age(1), &AtomicBool::new(false), told, &|kind| {
+                heard.lock().unwrap().push(kind);
+            })
+            .unwrap();
+        };
+        for unfit in [None, Some("it can be copied"), Some("it can be copied"), None] {
+            *lab.keys.2.lock().unwrap() = unfit;
+            // The first look begins an epoch.
+            look();
+            lab.go_on(1);
+            look();
+        }
+        let (begun, rotated) = ("memory_rotation_begun memory epoch", "KeyRotated memory epoch");
+        let unfit = "memory_key_unfit memory epoch: the master key `service:set/master`: it can be copied";
+        assert_eq!(
+            words(heard),
+            [
+                begun, rotated, begun, rotated, unfit, begun, rotated, unfit, begun, rotated
+            ]
+        );
     }
 
     #[test]

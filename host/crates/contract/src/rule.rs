@@ -44,6 +44,7 @@ rules! {
     MEMORY_ROTATION_BEGUN = "memory_rotation_begun", "everything in the store begins to be sealed under another key, or in another epoch";
     MEMORY_ROTATION_FAILED = "memory_rotation_failed", "that did not end, with the reason; who has the old keys can still open what was deleted";
     MEMORY_EPOCH_MOVED = "memory_epoch_moved", "the file that says since when an epoch lasts is gone, or says something later than before";
+    MEMORY_KEY_UNFIT = "memory_key_unfit", "a new epoch began under a master key that a store is not opened with any more, with the reason; somebody may have a copy of the key";
     DEVELOPMENT_ONLY = "development_only", "something was done that only development allows, such as to take a persona that nobody signed";
 }
 

@@ -9,7 +9,7 @@ use aral_runtime::{LockedKey, entropy};
 use zeroize::Zeroizing;
 
 use crate::crypto::{Cipher, KEY_BYTES, NONCE_BYTES, expand};
-use crate::key_service::KeyService;
+use crate::key_service::{KeyService, KeyServiceError};
 use crate::store::StoreError;
 
 const ID_PURPOSE: &[u8] = b"aral.memory/v1/master-id";
@@ -150,6 +150,14 @@ impl MasterKey {
                 Standing::New => service.wrap(key, root.expose())?,
                 Standing::Known => service.wrap_again(key, root.expose())?,
             }),
+        }
+    }
+
+    /// Why no store is sealed under it for the first time, if a service knows a reason.
+    pub(crate) fn unfit(&self) -> Result<Option<String>, KeyServiceError> {
+        match &*self.0 {
+            Kind::Local { .. } => Ok(None),
+            Kind::Service { key, service } => service.unfit(key),
         }
     }
 

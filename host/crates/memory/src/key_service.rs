@@ -46,6 +46,15 @@ pub trait KeyService: Send + Sync + fmt::Debug {
     /// not made under it, or if a copy of it can be taken or it does not authenticate, as far as whoever asks may know that.
     fn unwrap(&self, key: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyServiceError>;
 
+    /// Why nothing is sealed under a key for the first time, such as that a copy of it can be taken; none: nothing speaks against that,
+    /// as far as whoever asks may know. Without an own one there is never a reason.
+    ///
+    /// # Errors
+    /// As for the others.
+    fn unfit(&self, _key: &str) -> Result<Option<String>, KeyServiceError> {
+        Ok(None)
+    }
+
     /// Whether a key is there. Nothing happens to it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, MutexGuard, TryLockError};
 
+use aral_contract::failure::chain;
 use aral_contract::id::Namespace;
 
 use super::check::Look;
@@ -37,6 +38,9 @@ pub struct Rotated {
     pub resumed: bool,
     /// Names of the old epoch keys that could not be destroyed, or are not the store's to destroy. The log says why.
     pub epochs_left: Vec<String>,
+    /// After a new epoch: what is wrong with the master key that the store stays under, as far as the store can see that. A store would
+    /// not open with this key.
+    pub unfit: Option<String>,
 }
 
 impl SealedStore {
@@ -156,7 +160,17 @@ impl Inner {
         }
         let key = self.master();
         let resumed = self.begin_root(&key)?;
-        self.finish(&key, resumed, progress)
+        let rotated = self.finish(&key, resumed, progress)?;
+        // The epoch has ended, whoever answers now or does not.
+        let unfit = key.unfit().unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "nobody says whether the master key is still fit");
+            None
+        });
+        let unfit = unfit.map(|reason| format!("the master key `{}`: {reason}", key.id()));
+        if let Some(reason) = &unfit {
+            tracing::warn!("a new epoch began under {reason}");
+        }
+        Ok(Rotated { unfit, ..rotated })
     }
 
     fn begun(&self) -> Result<Begun, StoreError> {
@@ -274,6 +288,7 @@ impl Inner {
             records: done,
             resumed,
             epochs_left,
+            unfit: None,
         })
     }
 

@@ -239,6 +239,16 @@ impl KeyService for TransitKeys {
         })
     }
 
+    fn unfit(&self, key: &str) -> Result<Option<String>, KeyServiceError> {
+        self.ask(key, |session, mount, name| async move {
+            match keeps(&session, mount, name, LEAVE_IT).await {
+                Ok(()) | Err(VaultFailure::Forbidden) => Ok(None),
+                Err(VaultFailure::Refused { reason }) => Ok(Some(reason)),
+                Err(other) => Err(other),
+            }
+        })
+    }
+
     fn is_there(&self, key: &str) -> Result<bool, KeyServiceError> {
         let read = self.ask(key, |session, mount, name| async move {
             session.exchange(&ReadKeyRequest { mount, name }).await.map(drop)

@@ -171,6 +171,10 @@ fn an_epoch_ends_also_where_nobody_sees_what_the_master_key_is() {
         lab.say(MASTER, said);
         let rotated = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(rotated.epochs_left, [""; 0]);
+        let told = rotated
+            .unfit
+            .map(|why| why.contains("be exported") && why.contains("aral memory rotate-key"));
+        assert_eq!(told, said.map(|_| true), "what it knows it says");
         let after = store.status().unwrap().epochs;
         let held: Vec<String> = lab.keys.lock().unwrap().keys().cloned().collect();
         assert_eq!(held, [after[0].as_str(), MASTER], "the key of {before:?} is gone");
