@@ -65,6 +65,7 @@ pub use config::Config;
 pub use events::{LogSink, Notice};
 pub use host::{Host, Registered};
 pub use personas::Personas;
+pub use reload::refuse_older_issues;
 pub use serve::Reloader;
 pub use storage::Storage;
 

@@ -34,6 +34,7 @@ use serials::Known;
 
 pub(crate) use advice::Advice;
 pub(crate) use in_force::{Given, InForce};
+pub use manifests::refuse_older_issues;
 
 /// How long others may change the rules before whoever wants to is refused. Stops a mount that does not answer from taking a thread with
 /// each request.

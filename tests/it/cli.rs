@@ -310,6 +310,32 @@ fn doctor_names_the_fix_of_each_fault() {
 }
 
 #[test]
+fn doctor_refuses_a_manifest_beside_a_newer_issue_of_it_as_a_start_does() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    std::fs::copy(desk.path("manifest.json"), desk.path("newer.json")).expect("a copy");
+    desk.aral(&["manifest", "sign", "newer.json", "--key", "key.pem", "--serial", "2"])
+        .assert("a newer issue", 0, &[]);
+    for files in [["manifest.json", "newer.json"], ["newer.json", "manifest.json"]] {
+        desk.configure(|config| config["manifests"]["files"] = json!(files));
+        let run = desk.aral(&["doctor"]);
+        assert_eq!(run.code, 2, "{run:#?}");
+        for part in [
+            "manifest.json`: it has serial 1, and `",
+            "newer.json`, which has `",
+            "name one of them",
+        ] {
+            assert!(run.stdout.contains(part), "`{part}` is not in {run:#?}");
+        }
+        desk.invoke(RUNTIME_ECHO_TOOL, "1")
+            .assert("a start", 7, &["it has serial 1, and `"]);
+    }
+    desk.configure(|config| config["manifests"]["files"] = json!(["newer.json"]));
+    let run = desk.aral(&["doctor"]);
+    assert_eq!(run.code, 0, "{run:#?}");
+}
+
+#[test]
 fn a_manifest_may_be_a_link_that_leaves_its_folder() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

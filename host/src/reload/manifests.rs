@@ -117,7 +117,10 @@ impl Host {
 
 /// Refuses a manifest beside a newer issue of it, whatever their order: it would be taken once, and be refused when the files are read
 /// again.
-fn refuse_older_issues(named: &[(PathBuf, Manifest)]) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Code::DocumentStale`], with both files.
+pub fn refuse_older_issues(named: &[(PathBuf, Manifest)]) -> Result<(), Failure> {
     let mut newest = Serials::default();
     for (_, manifest) in named {
         newest.note(manifest.signer, manifest.body.ids(), manifest.header.serial);

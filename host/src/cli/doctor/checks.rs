@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use aral_capability::manifest;
-use aral_contract::{Clock as _, Metering};
+use aral_capability::manifest::{self, ManifestBody};
+use aral_contract::document::Verified;
+use aral_contract::{Clock as _, Failure, Metering};
 use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
+use jiff::Timestamp;
 
 use super::Check;
 use crate::cli::build::TARGET;
@@ -35,28 +37,37 @@ pub(crate) fn configuration(configured: &Configured) -> Check {
     }
 }
 
+/// Each by itself, and then together.
 pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
-    configured
-        .config
-        .manifests
-        .iter()
-        .map(|path| one_manifest(configured, path))
-        .collect()
+    let now = SystemClock::new().now();
+    let (mut all, mut named) = (Vec::new(), Vec::new());
+    for path in &configured.config.manifests {
+        let read = read_manifest(configured, path, now);
+        all.push(one_manifest(path, &read, now));
+        named.extend(read.ok().map(|verified| (path.clone(), verified)));
+    }
+    all.extend(aral_host::refuse_older_issues(&named).err().map(|failure| {
+        let fix = failure
+            .hint
+            .unwrap_or_else(|| "name one of them alone in [manifests]".to_owned());
+        Check::fail("manifest", failure.message, fix)
+    }));
+    all
 }
 
-fn one_manifest(configured: &Configured, path: &Path) -> Check {
-    let now = SystemClock::new().now();
-    let read = || {
-        if crate::cli::files::is_absent(path) {
-            return Err(absent_manifest());
-        }
-        let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
-        let components = path.with_file_name(COMPONENTS);
-        session::registry().admit(&verified, &|entry| component(&components, entry))?;
-        Ok::<_, aral_contract::Failure>(verified)
-    };
+fn read_manifest(configured: &Configured, path: &Path, now: Timestamp) -> Result<Verified<ManifestBody>, Failure> {
+    if crate::cli::files::is_absent(path) {
+        return Err(absent_manifest());
+    }
+    let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
+    let components = path.with_file_name(COMPONENTS);
+    session::registry().admit(&verified, &|entry| component(&components, entry))?;
+    Ok(verified)
+}
+
+fn one_manifest(path: &Path, read: &Result<Verified<ManifestBody>, Failure>, now: Timestamp) -> Check {
     let shown = path.display();
-    match read() {
+    match read {
         Ok(verified) => {
             let expires_at = verified.header.expires_at;
             let days = expires_at.duration_since(now).as_hours() / 24;
@@ -73,9 +84,8 @@ fn one_manifest(configured: &Configured, path: &Path) -> Check {
             }
         }
         Err(failure) => {
-            let fix = failure
-                .hint
-                .unwrap_or_else(|| format!("`aral manifest verify {shown}` says more"));
+            let hint = failure.hint.clone();
+            let fix = hint.unwrap_or_else(|| format!("`aral manifest verify {shown}` says more"));
             Check::fail("manifest", format!("`{shown}`: {}", failure.message), fix)
         }
     }
