@@ -112,6 +112,8 @@ impl Observed {
             for (target, attempt) in targets {
                 file.push_str(&format!("# {}: {}\n", times(attempt), text::line(target)));
             }
+            let comments = folders.comments(*permission);
+            file.push_str(&comments);
             match self.scope(*permission, targets, &folders, facts) {
                 Some(scope) => {
                     let name = match permission {
@@ -120,9 +122,8 @@ impl Observed {
                     };
                     file.push_str(&format!("[permissions.{name}]\n{scope}"));
                 }
-                None if *permission == Permission::FileRead && folders.are_read() => {
-                    file.push_str("# The folders of these are offered for writing: what may be written may be read.\n");
-                }
+                // They say where it is granted.
+                None if !comments.is_empty() => {}
                 None => file.push_str(&format!("# None of this can be granted as {permission}.\n")),
             }
         }

@@ -8,8 +8,9 @@ use aral_contract::{Permission, Permissions};
 
 use super::{Facts, quote};
 use crate::cli::allow::{BYTES_MAX_DEFAULT, FILES_MAX_DEFAULT};
+use crate::cli::text;
 
-/// What is offered to a component that looks at `/`, where it would find whichever folder it is granted.
+/// What is offered to a component that looks at nothing but `/`, where it would find whichever folder it is granted.
 const ANY_FOLDER: &str = "/data";
 
 /// What a guest calls each folder, and where that is on this machine.
@@ -19,6 +20,8 @@ type Places = BTreeMap<AbsolutePath, AbsolutePath>;
 pub(super) struct Folders {
     read: Places,
     written: Places,
+    /// Whether `/` was looked at, where it finds these.
+    looked_around: bool,
 }
 
 impl Folders {
@@ -27,50 +30,87 @@ impl Folders {
         written: impl Iterator<Item = &'a str>,
         facts: &Facts<'_>,
     ) -> Self {
-        Self {
-            read: around(read, facts),
-            written: around(written, facts),
+        let read: Vec<AbsolutePath> = read.filter_map(plain).collect();
+        let written: Vec<AbsolutePath> = written.filter_map(plain).collect();
+        let is_folder = |path: &AbsolutePath| {
+            let mut all = read.iter().chain(&written);
+            all.any(|other| other != path && other.is_within(path)) || (facts.is_folder)(path.as_str())
+        };
+        let mut folders = Self {
+            read: around(&read, &is_folder, facts.granted),
+            written: around(&written, &is_folder, facts.granted),
+            looked_around: read.iter().any(is_root),
+        };
+        if folders.read.is_empty() && folders.written.is_empty() {
+            folders.looked_around = false;
+            folders.read = read.first().and_then(|_| any()).into_iter().collect();
+            folders.written = written.first().and_then(|_| any()).into_iter().collect();
         }
+        folders
     }
 
-    /// Whether anything that was read is in a folder that can be offered.
-    pub(super) fn are_read(&self) -> bool {
-        !self.read.is_empty()
-    }
-
-    /// The scope of a permission. An entry may have no folder in another one, whichever of the two permissions they are of, and what
-    /// may be written may be read: so a folder that holds something of both is offered for writing alone.
-    pub(super) fn scope(&self, permission: Permission) -> Option<String> {
+    /// The folders that are offered, where they are on this machine, and whether for writing. An entry may have no folder in another one,
+    /// whichever of the two permissions they are of, and what may be written may be read: so a folder that holds something of both is
+    /// offered for writing alone.
+    fn offered(&self) -> Vec<(&AbsolutePath, &AbsolutePath, bool)> {
         let all: BTreeMap<_, _> = self.read.iter().chain(&self.written).collect();
         let is_outermost = |guest: &AbsolutePath| !all.keys().any(|other| *other != guest && guest.is_within(other));
         let is_written = |guest: &AbsolutePath| self.written.keys().any(|other| other.is_within(guest));
+        let outermost = all.iter().filter(|(guest, _)| is_outermost(guest));
+        outermost
+            .map(|(guest, host)| (*guest, *host, is_written(guest)))
+            .collect()
+    }
+
+    /// The scope of a permission.
+    pub(super) fn scope(&self, permission: Permission) -> Option<String> {
         let writing = permission == Permission::FileWrite;
         let quota = match writing {
             true => format!(", bytes_max = {BYTES_MAX_DEFAULT}, files_max = {FILES_MAX_DEFAULT}"),
             false => String::new(),
         };
         let mut lines = String::new();
-        for (guest, host) in &all {
-            if is_outermost(guest) && is_written(guest) == writing {
-                let (guest, host) = (quote(guest.as_str()), quote(host.as_str()));
-                let _infallible = writeln!(lines, "  {{ guest = {guest}, host = {host}{quota} }},");
-            }
+        for (guest, host, _) in self.offered().into_iter().filter(|(_, _, of)| *of == writing) {
+            let (guest, host) = (quote(guest.as_str()), quote(host.as_str()));
+            let _infallible = writeln!(lines, "  {{ guest = {guest}, host = {host}{quota} }},");
         }
         let advice = "# Check `host`: where the folder is on this machine is for you to say.";
         (!lines.is_empty()).then(|| format!("{advice}\npaths = [\n{lines}]\n"))
+    }
+
+    /// Why the folders of a permission are not those that hold what was reached for under it.
+    pub(super) fn comments(&self, permission: Permission) -> String {
+        let mut lines = String::new();
+        for (folder, _, _) in self.offered().into_iter().filter(|(_, _, writing)| *writing) {
+            let shown = text::line(folder.as_str());
+            if permission == Permission::FileWrite && !self.written.contains_key(folder) {
+                let _infallible = writeln!(
+                    lines,
+                    "# {shown} is wider than what was written: it holds what was read as well, and no folder may be in another one."
+                );
+            }
+            let read = self.read.keys().filter(|read| read.is_within(folder));
+            for read in read.filter(|_| permission == Permission::FileRead) {
+                let read = text::line(read.as_str());
+                let _infallible = writeln!(
+                    lines,
+                    "# {read}: {shown} is offered for writing, and what may be written may be read."
+                );
+            }
+        }
+        if permission == Permission::FileRead && self.looked_around {
+            lines.push_str("# A look at / finds whichever folder is granted.\n");
+        }
+        lines
     }
 }
 
 /// The folders that hold the paths: those that were granted already, for whichever permission, the path itself if it is known to be
 /// a folder, else the one around it.
-fn around<'a>(targets: impl Iterator<Item = &'a str>, facts: &Facts<'_>) -> Places {
-    let paths: Vec<AbsolutePath> = targets.filter_map(plain).collect();
-    let is_folder = |path: &AbsolutePath| {
-        paths.iter().any(|other| other != path && other.is_within(path)) || (facts.is_folder)(path.as_str())
-    };
+fn around(paths: &[AbsolutePath], is_folder: &dyn Fn(&AbsolutePath) -> bool, granted: &Permissions) -> Places {
     let mut folders = Places::new();
-    for path in paths.iter().filter(|path| path.as_str() != "/") {
-        if let Some((guest, host)) = granted_around(path, facts.granted) {
+    for path in paths.iter().filter(|path| !is_root(path)) {
+        if let Some((guest, host)) = granted_around(path, granted) {
             folders.insert(guest, host);
         } else if let Some(folder) = if is_folder(path) {
             Some(path.clone())
@@ -80,12 +120,17 @@ fn around<'a>(targets: impl Iterator<Item = &'a str>, facts: &Facts<'_>) -> Plac
             folders.insert(folder.clone(), folder);
         }
     }
-    let any = ANY_FOLDER
-        .parse()
-        .ok()
-        .filter(|_| folders.is_empty() && !paths.is_empty());
-    folders.extend(any.map(|any: AbsolutePath| (any.clone(), any)));
     folders
+}
+
+fn is_root(path: &AbsolutePath) -> bool {
+    path.as_str() == "/"
+}
+
+/// [`ANY_FOLDER`], and the same on this machine.
+fn any() -> Option<(AbsolutePath, AbsolutePath)> {
+    let any: AbsolutePath = ANY_FOLDER.parse().ok()?;
+    Some((any.clone(), any))
 }
 
 /// A path as a guest may write it: a final `/` or `/.` says nothing.

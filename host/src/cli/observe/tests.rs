@@ -124,7 +124,13 @@ fn every_permission_goes_round() {
 
 #[test]
 fn no_folder_is_offered_in_another_one_nor_for_reading_and_for_writing() {
-    fn check(reads: &[&str], writes: &[&str], granted: &Value, expected: &[(Permission, &str, &str)]) {
+    fn check(
+        reads: &[&str],
+        writes: &[&str],
+        granted: &Value,
+        expected: &[(Permission, &str, &str)],
+        comments: &[&str],
+    ) {
         let reached = |permission, targets: &[&str]| {
             let calls = targets.iter().map(|target| call(permission, target, false));
             calls.collect::<Vec<_>>()
@@ -143,23 +149,49 @@ fn no_folder_is_offered_in_another_one_nor_for_reading_and_for_writing() {
         let write = write.map(|path| (Permission::FileWrite, path.guest.as_str(), path.host.as_str()));
         assert_eq!(read.chain(write).collect::<Vec<_>>(), expected, "{file}");
         assert!(!file.contains("None of this"), "{file}");
+        for comment in comments {
+            let line = |line: &str| line.strip_prefix("# ").is_some_and(|rest| rest.starts_with(comment));
+            assert!(file.lines().any(line), "`{comment}` is not in {file}");
+        }
+        let explained = ["may be read.", "another one.", "is granted."];
+        let explained = file
+            .lines()
+            .filter(|line| explained.iter().any(|end| line.ends_with(end)));
+        assert_eq!(explained.count(), comments.len(), "{file}");
     }
     let none = json!({});
     let (read, write) = (Permission::FileRead, Permission::FileWrite);
-    check(&["/data/a.txt"], &["/data/b.txt"], &none, &[(write, "/data", "/data")]);
+    check(
+        &["/data/a.txt"],
+        &["/data/b.txt"],
+        &none,
+        &[(write, "/data", "/data")],
+        &["/data: /data is offered for writing"],
+    );
     check(
         &["/data"],
         &["/data/deep/b.txt"],
         &json!({"file:read": {"paths": [{"guest": "/data", "host": "/srv/data"}]}}),
         &[(write, "/data", "/srv/data")],
+        &["/data: /data is offered for writing"],
     );
-    check(&["/x/a"], &["/x/y/b"], &none, &[(write, "/x", "/x")]);
+    let wider = ["/x is wider than what was written", "/x: /x is offered for writing"];
+    check(&["/x/a"], &["/x/y/b"], &none, &[(write, "/x", "/x")], &wider);
     check(
         &["/x/y/a", "/z/a"],
         &["/x/b"],
         &none,
         &[(read, "/z", "/z"), (write, "/x", "/x")],
+        &["/x/y: /x is offered for writing"],
     );
+    // That it is a folder is known from the other one.
+    let same = ["/x/y: /x/y is offered for writing"];
+    check(&["/x/y"], &["/x/y/b"], &none, &[(write, "/x/y", "/x/y")], &same);
+    check(&["/x/y/b"], &["/x/y"], &none, &[(write, "/x/y", "/x/y")], &same);
+    let around = ["A look at / finds"];
+    check(&["/"], &["/data/x/b"], &none, &[(write, "/data/x", "/data/x")], &around);
+    check(&["/", "/z/a"], &[], &none, &[(read, "/z", "/z")], &around);
+    check(&["/"], &[], &none, &[(read, "/data", "/data")], &[]);
 }
 
 #[test]
