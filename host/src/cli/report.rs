@@ -160,7 +160,10 @@ fn cost(usage: &Usage) -> String {
         shown.push_str(&format!(", {} requests", usage.http_requests));
     }
     if usage.log_bytes_dropped > 0 {
-        shown.push_str(&format!(", {} bytes of log dropped", usage.log_bytes_dropped));
+        shown.push_str(&format!(
+            ", lines beyond log_bytes dropped, counted as {} bytes",
+            usage.log_bytes_dropped
+        ));
     }
     shown
 }
@@ -321,11 +324,13 @@ mod tests {
             memory_bytes_peak: 2048,
             wall_us: 1_002,
             http_requests: 3,
+            log_bytes_dropped: 64,
             ..Usage::default()
         };
         assert_eq!(
             cost(&usage),
-            "fuel 9, memory 2 KiB, computing 0 ms, in all 1.002 ms, input 0 bytes, output 0 bytes, 3 requests"
+            "fuel 9, memory 2 KiB, computing 0 ms, in all 1.002 ms, input 0 bytes, output 0 bytes, 3 requests, \
+             lines beyond log_bytes dropped, counted as 64 bytes"
         );
     }
 }

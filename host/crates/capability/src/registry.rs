@@ -26,7 +26,7 @@ pub use serials::Serials;
 
 use crate::imports::check::{Warning, check_imports};
 use crate::inspect::{InspectError, Inspection, inspect_by};
-use crate::manifest::build::Compiler;
+use crate::manifest::build::{Compiler, no_line};
 use crate::manifest::{Entry, ManifestBody, Shape};
 
 /// Capabilities of all versions together. Stops manifests from filling memory one after the other.
@@ -352,7 +352,8 @@ fn admit_one(
     compiler: &mut Compiler,
 ) -> Result<Admitted, Failure> {
     check_shape(&entry.id, entry.shape, &binary.inspection)?;
-    let warnings = check_imports(&binary.inspection, &entry.permissions)?;
+    let mut warnings = check_imports(&binary.inspection, &entry.permissions)?;
+    warnings.extend(no_line(&entry.limits));
     let schemas = compiler.compile(entry)?;
     let capability = Capability::new(Arc::clone(manifest), entry.clone(), schemas, binary);
     Ok((Arc::new(capability), warnings))

@@ -1,11 +1,12 @@
 //! From what an author has (`capability.toml`, component, descriptor) to an entry of a manifest. Pure: the caller reads
 //! files, inspects the component and runs `describe`.
 
-use aral_contract::{Code, Failure};
+use aral_contract::{Code, Failure, LimitsRequest};
 
 use super::check::{ManifestError, check_entry};
 use super::source::CapabilityToml;
 use super::{Descriptor, Entry, ManifestBody};
+use crate::functions::log::LOG_LINE_COST_MIN;
 use crate::imports::check::{Warning, check_imports};
 use crate::inspect::Inspection;
 use crate::registry::check_shape;
@@ -35,7 +36,8 @@ fn entry(part: Part<'_>, compiler: &mut Compiler) -> Result<(Entry, Vec<Warning>
         descriptor,
     } = part;
     check_shape(&source.id, source.shape(), inspection)?;
-    let warnings = check_imports(inspection, &source.permissions)?;
+    let mut warnings = check_imports(inspection, &source.permissions)?;
+    warnings.extend(no_line(&source.limits));
     let entry = Entry {
         id: source.id.clone(),
         version: source.version.clone(),
@@ -54,6 +56,19 @@ fn entry(part: Part<'_>, compiler: &mut Compiler) -> Result<(Entry, Vec<Warning>
     })?;
     compiler.compile(&entry)?;
     Ok((entry, warnings))
+}
+
+/// Warns of a limit with which no line of the log is ever kept. One of 0 says so itself.
+pub(crate) fn no_line(limits: &LimitsRequest) -> Option<Warning> {
+    let log_bytes = limits
+        .log_bytes
+        .filter(|bytes| (1..LOG_LINE_COST_MIN).contains(bytes))?;
+    Some(Warning {
+        message: format!(
+            "the entry asks for {log_bytes} bytes of log, and no line is kept: each counts as {LOG_LINE_COST_MIN} bytes at least"
+        ),
+        hint: "write in capability.toml, [limits]: log_bytes = 65536, or 0 to keep none".to_owned(),
+    })
 }
 
 /// Compiles the schemas of one manifest, so that a wrong one is found when the capability is built or admitted and not at its

@@ -818,6 +818,14 @@ fn building_refuses_what_admission_would_refuse() {
     );
     let exec = "[permissions.exec]\nprograms = [{ path = \"/bin/date\", args = [] }]\n";
     assert_eq!(build(&format!("{TOOL}{exec}"), &component(Shape::Tool, &[])), Ok(1));
+    for (log_bytes, warnings) in [(0, 0), (1, 1), (63, 1), (64, 0)] {
+        let limits = format!("{TOOL}[limits]\nlog_bytes = {log_bytes}\n");
+        assert_eq!(
+            build(&limits, &component(Shape::Tool, &[])),
+            Ok(warnings),
+            "{log_bytes}"
+        );
+    }
     let found = build(TOOL, &component(Shape::Tool, &["aral:capability/exec@1.0.0"])).unwrap_err();
     assert!(found.starts_with("component.import_uncovered: "), "{found}");
     assert_eq!(

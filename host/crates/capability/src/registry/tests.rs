@@ -58,6 +58,16 @@ fn refused(bytes: &[u8], change: Value) -> String {
 }
 
 #[test]
+fn a_limit_with_which_no_line_is_kept_is_warned_of() {
+    let bytes = component(Shape::Tool, &[]);
+    for (log_bytes, warnings) in [(0, 0), (63, 1), (64, 0)] {
+        let manifest = signed(1, vec![entry(&bytes, json!({"limits": {"log_bytes": log_bytes}}))]);
+        let admitted = admit(&Registry::default(), &manifest, &bytes).unwrap();
+        assert_eq!(admitted[0].1.len(), warnings, "{log_bytes}");
+    }
+}
+
+#[test]
 fn versions_stand_side_by_side_and_the_newest_that_matches_is_found() {
     let bytes = component(Shape::Tool, &["aral:capability/log@1.0.0"]);
     let registry = Registry::default();
