@@ -92,7 +92,6 @@ fn began(text: &str, name: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use aral_contract::testing::ManualClock;
 
@@ -127,8 +126,9 @@ mod tests {
             self.age.is_over("name", &moved).unwrap()
         }
 
-        fn go_on(&self, hours: u64) {
-            self.clock.advance(Duration::from_hours(hours));
+        /// By the time of day alone: an epoch goes on while no process counts.
+        fn go_on(&self, hours: i64) {
+            self.clock.leap(SignedDuration::from_hours(hours));
         }
     }
 
@@ -137,7 +137,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new());
         let age = |hours| EpochAge::new(folder.path(), hours, Arc::clone(&clock) as _);
-        let go_on = |hours| clock.advance(Duration::from_hours(hours));
+        // The time that has passed begins anew with each process.
+        let go_on = |hours| clock.leap(SignedDuration::from_hours(hours));
         assert!(!age(3).is_over("first", &|| ()).unwrap());
         go_on(2);
         // As by another process, which begins no epoch of its own.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::Clock;
 
@@ -11,10 +11,13 @@ use crate::Clock;
 const START: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 /// A clock that a test sets. It starts at the first moment of 2026. The time of day and the time that has passed go forward
-/// together when they are told to, and at no other time.
+/// together when they are told to, and at no other time. The time of day leaps alone when it is told to, so that a test sees which of
+/// the two is counted.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     elapsed: Mutex<Duration>,
+    /// How far the time of day is ahead of the time that has passed.
+    ahead: Mutex<SignedDuration>,
 }
 
 impl ManualClock {
@@ -29,6 +32,12 @@ impl ManualClock {
         *elapsed = elapsed.saturating_add(by);
     }
 
+    /// Sets the time of day, and lets no time go by: as when somebody sets a clock, or as for a process that began later.
+    pub fn leap(&self, by: SignedDuration) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        *ahead = ahead.saturating_add(by);
+    }
+
     /// Lets whole seconds go by.
     pub fn advance_seconds(&self, seconds: u64) {
         self.advance(Duration::from_secs(seconds));
@@ -37,7 +46,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        START + self.elapsed()
+        START + self.elapsed() + *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn elapsed(&self) -> Duration {

@@ -1,6 +1,7 @@
 //! One breaker through all its states, and many of them: by a clock that a test sets.
 
 use aral_contract::testing::ManualClock;
+use jiff::SignedDuration;
 
 use super::*;
 
@@ -80,6 +81,20 @@ fn failures_in_a_row_open_it_and_an_answer_between_them_begins_anew() {
     assert_eq!(fixture.wait(&one()), Some(ms(100)));
     fixture.pass(ms(99));
     assert_eq!(fixture.wait(&one()), Some(ms(1)));
+}
+
+/// Whoever sets the clock of the machine lets nobody through, and holds nobody up.
+#[test]
+fn the_time_of_day_changes_nothing() {
+    let fixture = fixture();
+    fixture.open(&one());
+    let year = SignedDuration::from_hours(24 * 365);
+    for leap in [year, -year, -year] {
+        fixture.clock.leap(leap);
+        assert_eq!(fixture.wait(&one()), Some(ms(100)));
+    }
+    fixture.pass(ms(100));
+    assert_eq!(fixture.wait(&one()), None);
 }
 
 #[test]
