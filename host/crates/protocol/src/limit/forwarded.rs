@@ -20,14 +20,25 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MAPPED_BITS: u8 = 96;
 
 /// Where callers are, of IPv4: all that is no multicast and not reserved.
-const EVERYBODY_IPV4: [IpNet; 3] = [
-    IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1),
-    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(128, 0, 0, 0)), 2),
-    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(192, 0, 0, 0)), 3),
-];
+const EVERYBODY_IPV4: [IpNet; 3] = [ipv4(0, 0, 1), ipv4(128, 0, 2), ipv4(192, 0, 3)];
 
 /// The same of IPv6: all that is global (RFC 4291, section 2.4).
 const EVERYBODY_IPV6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), 3);
+
+/// What of IPv4 no caller on the Internet has (RFC 6890): a list that leaves it out has everybody all the same.
+const NOT_GLOBAL_IPV4: [IpNet; 7] = [
+    ipv4(0, 0, 8),
+    ipv4(10, 0, 8),
+    ipv4(100, 64, 10),
+    ipv4(127, 0, 8),
+    ipv4(169, 254, 16),
+    ipv4(172, 16, 12),
+    ipv4(192, 168, 16),
+];
+
+const fn ipv4(first: u8, second: u8, prefix: u8) -> IpNet {
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(first, second, 0, 0)), prefix)
+}
 
 /// The proxies that are trusted: networks, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -109,7 +120,7 @@ fn everybody(networks: &[IpNet]) -> Option<&[IpNet]> {
 
 /// Whether these have every address of callers, in however many lines.
 fn have_everybody(networks: &[IpNet]) -> bool {
-    let together = IpNet::aggregate(&networks.to_vec());
+    let together = IpNet::aggregate(&[networks, &NOT_GLOBAL_IPV4].concat());
     let have = |part: &IpNet| together.iter().any(|network| network.contains(part));
     EVERYBODY_IPV4.iter().all(have) || have(&EVERYBODY_IPV6)
 }
@@ -242,6 +253,8 @@ mod tests {
             "10.0.0.0/8",
             "0.0.0.0/1",
             "0.0.0.0/1 128.0.0.0/2",
+            "1.0.0.0/8 2.0.0.0/7 128.0.0.0/2 192.0.0.0/3",
+            "10.0.0.0/8 100.64.0.0/10 172.16.0.0/12 192.168.0.0/16",
             "192.0.2.1/32",
             "fd00::/8",
             "2000::/4",
@@ -258,6 +271,8 @@ mod tests {
             "2000::/3",
             "0.0.0.0/1 128.0.0.0/1",
             "0.0.0.0/1 128.0.0.0/2 192.0.0.0/3",
+            "1.0.0.0/8 2.0.0.0/7 4.0.0.0/6 8.0.0.0/7 11.0.0.0/8 12.0.0.0/6 16.0.0.0/4 32.0.0.0/3 64.0.0.0/3 96.0.0.0/4 \
+             112.0.0.0/5 120.0.0.0/6 124.0.0.0/7 126.0.0.0/8 128.0.0.0/2 192.0.0.0/3",
             "::/1",
             "2000::/4 3000::/5 3800::/5",
             "2000::/4 10.0.0.0/8 3000::/4",
