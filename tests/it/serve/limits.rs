@@ -1,7 +1,7 @@
 //! Every key of `[serve.limits]`: what it bounds fails, and the same goes through where the key says more. Those of
 //! answers that are kept are in `calls`, that of what asks nobody is in `denials`.
 
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -14,8 +14,10 @@ use super::metrics::{metrics, number};
 use super::reload::until;
 use crate::support::desk::Desk;
 use crate::support::guests::*;
+use crate::support::mcp::assert_recorded;
 use crate::support::server::{Server, desk};
-use crate::support::wire::{Wire, request};
+use crate::support::tls::Authority;
+use crate::support::wire::{Wire, http2, request};
 
 const ECHO: &str = "runtime-echo-tool";
 
@@ -427,6 +429,59 @@ fn drain_ms() {
     };
     assert_eq!(end(20_000), Some(200), "a call that is under way ends");
     assert_eq!(end(100), None, "and is not waited for longer than it may be");
+}
+
+#[test]
+fn drain_ms_warns_where_a_caller_waits() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    // Whether the server warns of a connection whose other end does not say that it knows of the end, with a request on it that
+    // was answered, or was not.
+    let warns = |capability: &str, input: &str, answered: bool| {
+        let authority = Authority::new();
+        let desk = desk(|config| {
+            let files = json!({ "certificate_file": "chain.pem", "key_file": "key.pem" });
+            config["serve"]["listener"][0]["tls"] = files;
+            config["serve"]["limits"] = json!({ "drain_ms": 500 });
+        });
+        authority.install(&desk);
+        desk.component(&RUNTIME_ECHO_TOOL.bytes());
+        desk.component(&RUNTIME_SLEEP.bytes());
+        let entry = crate::support::setup::entry;
+        desk.manifest(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)]);
+        let server = Server::start(&desk);
+        let mut stream = authority.client().http2(server.address());
+        let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+        let fields = [("content-type", "application/json"), ("traceparent", parent.as_str())];
+        let asked = http2(&format!("/v1/invoke/{capability}"), &fields, input);
+        stream.write_all(&asked).expect("it takes it");
+        if answered {
+            read_answer(&mut stream);
+        } else {
+            assert_recorded(&desk, "invocation_started", &[TRACE]);
+        }
+        server.signal(Signal::TERM);
+        let (code, words) = server.wait();
+        assert_eq!(code, Some(0), "{words}");
+        words.contains("connections were cut off")
+    };
+    assert!(!warns(ECHO, "1", true), "nobody misses anything");
+    assert!(warns("runtime-sleep", "{\"wait_ms\":20000}", false));
+}
+
+/// Reads frames of HTTP/2 (RFC 9113, section 4.1) to the end of an answer.
+fn read_answer(stream: &mut impl Read) {
+    const DATA: u8 = 0;
+    const END_STREAM: u8 = 1;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).expect("a frame");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).expect("it is short")];
+        stream.read_exact(&mut payload).expect("a whole frame");
+        if head[3] == DATA && head[4] & END_STREAM != 0 {
+            return;
+        }
+    }
 }
 
 #[test]

@@ -118,10 +118,13 @@ impl Acceptor {
         let drain_ms = self.current.stage().bounds().drain_ms;
         let rest = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(bounds::ms(drain_ms), rest).await.is_err() {
-            tracing::warn!(
-                left = connections.len(),
-                "connections were cut off: [serve.limits] drain_ms"
-            );
+            let left = connections.len();
+            // Of HTTP/2, some may be left on which nobody waits, and whose other ends do not say that they know of the end.
+            if self.current.stage().shared.requests.are_free() {
+                tracing::debug!(left, "connections on which no caller waits were cut off");
+            } else {
+                tracing::warn!(left, "connections were cut off: [serve.limits] drain_ms");
+            }
             connections.shutdown().await;
         }
     }

@@ -69,7 +69,7 @@ where
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = &mut connection => told(ended),
-        () = streams.expired() => tracing::debug!(peer = %peer.0, "too slow"),
+        () = streams.expired_at_the_end() => tracing::debug!(peer = %peer.0, "too slow"),
         () = streams.rested(FAREWELL) => tracing::debug!(peer = %peer.0, "does not say that it knows of the end"),
     }
 }

@@ -40,7 +40,7 @@ impl Places {
     }
 
     /// Whether none is taken.
-    fn are_free(&self) -> bool {
+    pub(crate) fn are_free(&self) -> bool {
         self.0.free.available_permits() >= *self.0.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

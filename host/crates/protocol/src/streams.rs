@@ -97,10 +97,12 @@ impl Streams {
 
     /// Ends when the other end has taken too long, or has taken back too many requests.
     pub(crate) async fn expired(&self) {
-        tokio::select! {
-            () = self.0.abused.notified() => {}
-            () = self.slow() => {}
-        }
+        self.over(|| self.left().min(self.left_at_rest())).await;
+    }
+
+    /// The same of a connection that ends. How long it waits where nothing is under way is for [`rested`](Self::rested) to say.
+    pub(crate) async fn expired_at_the_end(&self) {
+        self.over(|| self.left()).await;
     }
 
     /// Ends when an answer is the last one.
@@ -108,33 +110,35 @@ impl Streams {
         self.0.ended.notified().await;
     }
 
-    async fn slow(&self) {
+    /// Ends when none of this is left, or too many requests were taken back.
+    async fn over(&self, left: impl Fn() -> Duration) {
         let shortest = self.0.idle.min(self.0.header).min(self.0.write);
-        passed(shortest, || self.left()).await;
+        tokio::select! {
+            () = self.0.abused.notified() => {}
+            () = passed(shortest, left) => {}
+        }
     }
 
+    /// What is left for what is under way.
     fn left(&self) -> Duration {
         let state = self.lock();
-        let left = |since: Instant, allowed: Duration| allowed.saturating_sub(since.elapsed());
         let begun = state.begun.map(|since| left(since, self.0.header));
-        let written = state
-            .open
-            .values()
-            .flatten()
-            .min()
-            .map(|since| left(*since, self.0.write));
-        // What was handed over is an answer on its way until it is sent, and the connection is not idle before.
-        let waits = state
-            .is_at_rest()
-            .then(|| match state.answered.filter(|_| state.unsent) {
-                Some(since) => left(since, self.0.write),
-                None => left(state.idle_since, self.0.idle),
-            });
-        [begun, written, waits]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(Duration::MAX)
+        let slowest = state.open.values().flatten().min();
+        let written = slowest.map(|since| left(*since, self.0.write));
+        begun.into_iter().chain(written).min().unwrap_or(Duration::MAX)
+    }
+
+    /// What is left where nothing is under way. What was handed over is an answer on its way until it is sent, and the connection is not
+    /// idle before.
+    fn left_at_rest(&self) -> Duration {
+        let state = self.lock();
+        if !state.is_at_rest() {
+            return Duration::MAX;
+        }
+        match state.answered.filter(|_| state.unsent) {
+            Some(since) => left(since, self.0.write),
+            None => left(state.idle_since, self.0.idle),
+        }
     }
 
     /// Ends once nothing has been under way for so long, from now on. Whoever was answered has the time of an answer until then, also
@@ -142,21 +146,26 @@ impl Streams {
     /// connection is closed whose other end still sends.
     pub(crate) async fn rested(&self, time: Duration) {
         let now = Instant::now();
-        let left = || {
+        let waits = || {
             let state = self.lock();
             if !state.is_at_rest() || state.begun.is_some() {
                 return Duration::MAX;
             }
-            let read = state.answered.map(|since| self.0.write.saturating_sub(since.elapsed()));
-            let rest = time.saturating_sub(state.idle_since.max(now).elapsed());
+            let read = state.answered.map(|since| left(since, self.0.write));
+            let rest = left(state.idle_since.max(now), time);
             rest.max(read.unwrap_or_default())
         };
-        passed(time, left).await;
+        passed(time, waits).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is left of what is allowed since then.
+fn left(since: Instant, allowed: Duration) -> Duration {
+    allowed.saturating_sub(since.elapsed())
 }
 
 impl Watch for Streams {
@@ -412,6 +421,36 @@ mod tests {
             assert!(!rests(90).await, "it does not know of the end: sent = {sent}");
             assert!(rests(110).await, "sent = {sent}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_answered_has_that_time_at_the_end_also_where_idle_connections_have_less() {
+        let streams = Streams::new(&Bounds {
+            idle_ms: 100,
+            write_ms: 300,
+            ..Bounds::default()
+        });
+        answer(&streams);
+        streams.sent();
+        let ends = async || {
+            tokio::select! {
+                () = streams.expired_at_the_end() => "expired",
+                () = streams.rested(Duration::from_millis(50)) => "rested",
+            }
+        };
+        let early = tokio::time::timeout(Duration::from_millis(290), ends()).await;
+        assert_eq!(early.ok(), None);
+        let late = tokio::time::timeout(Duration::from_millis(110), ends()).await;
+        assert_eq!(late.ok(), Some("rested"));
+        // An answer that is not read is too slow at the end, too, and so are header fields that do not end.
+        let stream = streams.begin();
+        stream.writing(None, None);
+        let slow = tokio::time::timeout(Duration::from_millis(310), ends()).await;
+        assert_eq!(slow.ok(), Some("expired"));
+        drop(stream);
+        streams.received(&[0; 30]);
+        let slow = tokio::time::timeout(streams.0.header * 2, ends()).await;
+        assert_eq!(slow.ok(), Some("expired"));
     }
 
     #[tokio::test(start_paused = true)]
