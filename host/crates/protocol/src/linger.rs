@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::coop::consume_budget;
 
 /// How long what a client still sends is read after its answer, and how much of it, in bytes. Stops one that goes on for ever from
 /// holding a connection, or a request on it.
@@ -40,10 +41,12 @@ pub(crate) async fn connection<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T)
 
 /// Of a request of HTTP/2 whose answer begins. A stream is reset when its body is dropped before the end of it has come, and curl 7.88
 /// throws the answer away then.
-pub(crate) async fn request(mut body: Incoming) {
+pub(crate) async fn request<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
     let reading = async {
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
+            // Nothing waits where the next piece, which may be one byte, is always there. Without this the time would not be looked at.
+            consume_budget().await;
             match body.frame().await {
                 Some(Ok(frame)) => left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len)),
                 Some(Err(_)) | None => return,
@@ -93,5 +96,33 @@ impl HttpBody for Shared {
 
     fn size_hint(&self) -> SizeHint {
         self.with(|body| body.size_hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::stream;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_whose_next_byte_is_always_there_lets_others_run() {
+        const BYTES: usize = 10_000;
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let bytes = (0..BYTES).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
+        });
+        let reading = tokio::spawn(request(StreamBody::new(stream::iter(bytes))));
+        // It begins after that.
+        let other = tokio::spawn(async move { read.load(Ordering::Relaxed) });
+        let seen = other.await.unwrap();
+        assert!((1..BYTES).contains(&seen), "{seen}");
+        reading.await.unwrap();
     }
 }
