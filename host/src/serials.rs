@@ -313,7 +313,9 @@ mod tests {
         let too_many = usize::try_from(KEPT_BYTES_MAX).unwrap() / amount_bytes + 1;
         let failure = locked.write_used(&of(too_many)).unwrap_err();
         assert!(
-            failure.message.contains("`used.json` has more than 67108864 bytes"),
+            failure
+                .message
+                .contains("/state/used.json` has more than 67108864 bytes"),
             "{failure}"
         );
         assert_eq!(locked.used().unwrap(), before);

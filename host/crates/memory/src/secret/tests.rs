@@ -336,7 +336,7 @@ async fn variables_are_read_and_never_written() {
     assert_eq!(secrets.get(&name("key")).await.unwrap(), value("correct-horse"));
     let missing = secrets.get(&name("other")).await.unwrap_err();
     assert!(matches!(missing, SecretError::NotFound { .. }), "{missing:?}");
-    let nowhere = secrets.put(&name("other"), &value("new")).await.unwrap_err();
+    let nowhere = secrets.put(&name("nowhere"), &value("new")).await.unwrap_err();
     assert!(
         matches!(&nowhere, SecretError::Refused { reason, .. } if reason.contains("[memory]")),
         "{nowhere:?}"
