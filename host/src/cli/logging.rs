@@ -1,6 +1,7 @@
 //! The log on standard error: how much of it, and in which form. What to log is said where it happens.
 
 mod json;
+mod plain;
 
 use std::io::{self, Write};
 
@@ -43,7 +44,8 @@ pub(crate) fn start(options: LogOptions<'_>) -> Result<Spans, Failure> {
             let layer = tracing_subscriber::fmt::layer()
                 .with_writer(|| AboveProgress)
                 .with_ansi(options.color)
-                .without_time();
+                .without_time()
+                .fmt_fields(plain::Fields);
             registry.with(layer.with_filter(filter)).init();
         }
         LogFormat::Json => {
