@@ -2,9 +2,11 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as HttpBody;
+use tokio::task::coop::consume_budget;
 
 use crate::bounds::{self, Bounds};
 use crate::problem::Problem;
@@ -24,11 +26,10 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds) -> Re
     if announced.is_some_and(|bytes| bytes > bounds.body_bytes_max) {
         return Err(too_large());
     }
-    let collected = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(bounds::ms(bounds.body_ms), collected).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_broken)) => Err(Problem::malformed_body("the body ends too early").closing()),
+    match tokio::time::timeout(bounds::ms(bounds.body_ms), whole(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Unread::TooLarge)) => Err(too_large()),
+        Ok(Err(Unread::Broken)) => Err(Problem::malformed_body("the body ends too early").closing()),
         Err(_elapsed) => {
             let message = format!("the body did not come within {} ms", bounds.body_ms);
             let hint = bounds::raise("body_ms", bounds.body_ms);
@@ -36,6 +37,33 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds) -> Re
                 .with_hint(hint)
                 .closing())
         }
+    }
+}
+
+/// Why a body is not there as a whole.
+#[derive(Debug, PartialEq, Eq)]
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+/// All pieces of a body as one. Each piece that is kept has memory of its own, so a body of one byte each would take many times what
+/// it may.
+async fn whole<B: HttpBody<Data = Bytes> + Unpin>(mut body: B, bytes_max: usize) -> Result<Bytes, Unread> {
+    let mut read = BytesMut::new();
+    loop {
+        // Nothing waits where the next piece, which may be one byte, is always there. Without this the time would not be looked at.
+        consume_budget().await;
+        let frame = match body.frame().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Err(Unread::Broken),
+            None => return Ok(read.freeze()),
+        };
+        let Some(piece) = frame.data_ref() else { continue };
+        if piece.len() > bytes_max.saturating_sub(read.len()) {
+            return Err(Unread::TooLarge);
+        }
+        read.extend_from_slice(piece);
     }
 }
 
@@ -69,7 +97,79 @@ pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
     use super::*;
+
+    /// One byte that counts how many of it there are.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_single_bytes_keeps_no_piece_of_it() {
+        const BYTES: usize = 10_000;
+        let alive = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let (counted, highest) = (Arc::clone(&alive), Arc::clone(&most));
+        let bytes = (0..BYTES).map(move |_| {
+            let now = counted.fetch_add(1, Ordering::Relaxed) + 1;
+            highest.fetch_max(now, Ordering::Relaxed);
+            let piece = Bytes::from_owner(Counted(Arc::clone(&counted)));
+            Ok::<_, Infallible>(Frame::data(piece))
+        });
+        let read = whole(StreamBody::new(stream::iter(bytes)), BYTES).await.unwrap();
+        assert_eq!(read, vec![b'x'; BYTES]);
+        assert!(most.load(Ordering::Relaxed) < 10, "{most:?}");
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_taken_lets_others_run_where_its_next_byte_is_always_there() {
+        const BYTES: usize = 10_000;
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let bytes = (0..BYTES).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
+        });
+        let reading = tokio::spawn(whole(StreamBody::new(stream::iter(bytes)), BYTES));
+        // It begins after that.
+        let other = tokio::spawn(async move { read.load(Ordering::Relaxed) });
+        let seen = other.await.unwrap();
+        assert!((1..BYTES).contains(&seen), "{seen}");
+        assert_eq!(reading.await.unwrap().map(|read| read.len()), Ok(BYTES));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_as_long_as_it_may_be_and_no_longer() {
+        let pieces = || {
+            let pieces =
+                ["ab", "", "cd"].map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece.as_bytes()))));
+            StreamBody::new(stream::iter(pieces))
+        };
+        assert_eq!(whole(pieces(), 4).await, Ok(Bytes::from_static(b"abcd")));
+        assert_eq!(whole(pieces(), 3).await, Err(Unread::TooLarge));
+        let broken = [Ok(Frame::data(Bytes::from_static(b"ab"))), Err("it broke")];
+        let broken = StreamBody::new(stream::iter(broken));
+        assert_eq!(whole(broken, 4).await, Err(Unread::Broken));
+    }
 
     #[test]
     fn json_in_utf_8_is_taken() {
