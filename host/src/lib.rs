@@ -66,7 +66,7 @@ pub use events::{LogSink, Notice};
 pub use host::{Host, Registered};
 pub use personas::Personas;
 pub use reload::refuse_older_issues;
-pub use serve::Reloader;
+pub use serve::{RELOAD_TARGET, Reloader};
 pub use storage::Storage;
 
 pub use aral_capability::{Capability, Entry, Shape, Ungranted, Warning};

@@ -30,6 +30,8 @@ use crate::storage::not_set;
 const PASSWORD_BYTES_MAX: u64 = 4 << 10;
 /// How long the keys of an issuer are waited for. Stops one that does not answer from holding up its callers.
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The target of log lines that say how a reading of the configuration ended. A signal has no other answer.
+pub const RELOAD_TARGET: &str = "aral_host::reload";
 
 impl Host {
     /// A server for this host that listens and does not answer yet. Needs a tokio runtime. As long as it is there, or a
@@ -211,10 +213,11 @@ impl Reloader {
 
     /// Says and records how it ended, whoever asked for it.
     fn noting<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
-        done.inspect(|_| tracing::info!("the configuration was read again and holds"))
+        done.inspect(|_| tracing::info!(target: RELOAD_TARGET, "the configuration was read again and holds"))
             .inspect_err(|failure| {
                 let hint = failure.hint.as_deref();
-                tracing::warn!(%failure, hint, "the configuration was read again and does not hold");
+                // It may not have been read: whoever waits too long for its turn is refused as well.
+                tracing::warn!(target: RELOAD_TARGET, %failure, hint, "the configuration was not taken");
                 self.host.note_refusal("configuration", failure);
             })
     }

@@ -6,6 +6,7 @@ mod plain;
 use std::io::{self, Write};
 
 use aral_contract::{Code, Failure};
+use aral_host::RELOAD_TARGET;
 use aral_host::telemetry::{SPAN_TARGET, Spans};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
@@ -75,6 +76,16 @@ impl Write for AboveProgress {
 }
 
 fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {
+    // Whoever sends a signal is told nothing else: no level keeps back how the reading of the configuration ended.
+    let told = match (verbose, quiet) {
+        (0, true) => LevelFilter::WARN,
+        (_, _) => LevelFilter::INFO,
+    };
+    let targets = levels(verbose, quiet, variable)?;
+    Ok(targets.with_target(RELOAD_TARGET, told))
+}
+
+fn levels(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {
     let level = match (verbose, variable) {
         // What is quiet is what happens as it should: a server says in warnings alone that a file of TLS was not taken.
         (0, Some(text)) if !quiet => return parse(text),
@@ -181,5 +192,25 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn no_level_keeps_back_how_a_reading_of_the_configuration_ended() {
+        let tells = |verbose, quiet, variable, level: &Level| {
+            let filter = filter(verbose, quiet, variable).unwrap();
+            filter.would_enable(RELOAD_TARGET, level)
+        };
+        for variable in [
+            None,
+            Some("off"),
+            Some("error"),
+            Some("off,aral_host=error"),
+            Some("debug"),
+        ] {
+            assert!(tells(0, false, variable, &Level::INFO), "{variable:?}");
+            assert!(tells(0, true, variable, &Level::WARN), "{variable:?}");
+            assert!(!tells(0, true, variable, &Level::INFO), "{variable:?}");
+        }
+        assert!(tells(1, true, None, &Level::INFO));
     }
 }

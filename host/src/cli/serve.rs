@@ -9,7 +9,7 @@ use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
 use aral_host::config::serve::ServeConfig;
 use aral_host::operator::HEAR;
 use aral_host::telemetry::{Spans, Telemetry};
-use aral_host::{Host, LogSink, Management, Personas, Reloader};
+use aral_host::{Host, LogSink, Management, Personas, RELOAD_TARGET, Reloader};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -177,14 +177,14 @@ async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>,
         // There are always more signals.
         let _another = hangup.recv().await;
         let Some(file) = file.map(Path::to_owned) else {
-            tracing::warn!("there is no configuration file to read again");
+            tracing::warn!(target: RELOAD_TARGET, "there is no configuration file to read again");
             continue;
         };
         let reloader = reloader.clone();
         // How it ended is logged where it is read.
         let done = under_way(acts, move || drop(reloader.reload_file_at_last(&file))).await;
         if let Err(error) = done {
-            tracing::error!(%error, "the configuration was not read again");
+            tracing::error!(target: RELOAD_TARGET, %error, "the configuration was not read again");
         }
     }
 }

@@ -457,10 +457,51 @@ fn a_configuration_that_is_refused_is_logged_whoever_asks_for_it() {
     for persona in personas {
         let told = lines
             .iter()
-            .filter(|line| line["message"] == "the configuration was read again and does not hold")
+            .filter(|line| line["message"] == "the configuration was not taken")
             .filter(|line| line["fields"]["failure"].to_string().contains(persona))
             .count();
         assert_eq!(told, 1, "{persona}: {log}");
+    }
+}
+
+#[test]
+fn what_a_signal_came_to_is_logged_at_any_level_and_on_a_line_of_its_own() {
+    let mut forged = setup::sign(Kind::Persona, &setup::persona(), &setup::key());
+    forged["signature"]["\u{1b}[2J\nforged"] = json!(1);
+    for (format, shown) in [("text", "\\u{1b}[2J\\u{a}forged"), ("json", "\\u001b[2J\\nforged")] {
+        let desk = server::desk(|_| ());
+        desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+        desk.write("forged.json", forged.to_string().as_bytes());
+        let mut command = desk.command(&["serve", "--json", "--log-format", format]);
+        command.env("ARAL_LOG", "off");
+        let server = Server::from(command);
+        assert_eq!(server.invoke(ECHO, "1").status, 200, "{format}");
+        desk.configure_more(|config| config["policy"]["capabilities"] = json!([]));
+        server.signal(Signal::HUP);
+        until("what is taken", || server.invoke(ECHO, "1").status != 200);
+        std::fs::copy(desk.path("aral.toml"), desk.path("good.toml")).expect("a file");
+        desk.configure_more(|config| config["serve"]["caller"][0]["persona"] = json!("forged.json"));
+        server.signal(Signal::HUP);
+        until("what is refused", || {
+            let query = [
+                "--config",
+                "good.toml",
+                "audit",
+                "query",
+                "--type",
+                "security",
+                "--json",
+            ];
+            desk.aral(&query).stdout.contains("\"subject\":\"configuration\"")
+        });
+        server.signal(Signal::TERM);
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(0), "{format}: {log}");
+        for part in ["was read again and holds", "was not taken", shown] {
+            assert!(log.contains(part), "{format}: {part} is not in {log:?}");
+        }
+        assert!(!log.contains('\u{1b}'), "{format}: {log:?}");
+        assert!(!log.lines().any(|line| line.starts_with("forged")), "{format}: {log:?}");
     }
 }
 
