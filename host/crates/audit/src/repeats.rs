@@ -14,8 +14,8 @@ use crate::text::Text;
 use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::{CapabilityId, network};
 
-/// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory: those
-/// beyond are counted together. Each type has its own: else strangers who fail to log in would hide what is refused to an agent.
+/// Sources of one kind of failure that are told apart at once. Stops an attacker with many addresses from filling memory: those
+/// beyond are counted together. Each kind has its own: else strangers who fail in many ways would hide where keys are guessed.
 const SOURCES_MAX: usize = 1024;
 
 /// A kind of failure and where it comes from; none: from all sources that are not told apart.
@@ -129,13 +129,15 @@ struct Window {
     last: Timestamp,
 }
 
+/// The type of event, and of what kind it is: see [`Source`].
+type Kind = (&'static str, Option<String>);
+
 /// The counts.
 #[derive(Debug)]
 pub(crate) struct Repeats {
     max: u32,
     length: Duration,
-    /// By the type of event.
-    windows: HashMap<&'static str, HashMap<Source, Window>>,
+    windows: HashMap<Kind, HashMap<Source, Window>>,
 }
 
 impl Repeats {
@@ -149,7 +151,7 @@ impl Repeats {
 
     /// One more failure, at `at` by the day and `elapsed` by the clock that never goes back.
     pub(crate) fn take(&mut self, source: Source, at: Timestamp, elapsed: Duration) -> Verdict {
-        let windows = self.windows.entry(source.what).or_default();
+        let windows = self.windows.entry((source.what, source.which.clone())).or_default();
         let source = if windows.len() < SOURCES_MAX || windows.contains_key(&source) {
             source
         } else {
@@ -212,6 +214,7 @@ impl Repeats {
                 last: window.last,
             })
             .collect();
+        self.windows.retain(|_, windows| !windows.is_empty());
         repeated
             .sort_by(|one, other| (&one.what, &one.which, &one.from).cmp(&(&other.what, &other.which, &other.from)));
         repeated
@@ -274,10 +277,40 @@ mod tests {
             let verdict = repeats.take(source(&format!("more {number}")), at(1), Duration::ZERO);
             assert_eq!(verdict, Verdict::Count);
         }
-        assert!(repeats.windows["authentication"].len() <= SOURCES_MAX + 1);
+        let kind: Kind = ("authentication", None);
+        assert!(repeats.windows[&kind].len() <= SOURCES_MAX + 1);
         let all = repeats.all();
         assert_eq!((all.len(), all[0].count, &all[0].from), (1, 1000, &None));
         assert_eq!(repeats.wait(Duration::ZERO), None);
+        assert!(repeats.windows.is_empty(), "a kind without windows takes no memory");
+    }
+
+    #[test]
+    fn sources_that_fail_in_one_way_do_not_hide_where_keys_are_guessed() {
+        let mut repeats = Repeats::new(1, Duration::from_secs(60));
+        let mut take = |which: &str, from: &str| {
+            let source = Source {
+                which: Some(which.to_owned()),
+                ..source(from)
+            };
+            repeats.take(source, at(0), Duration::ZERO)
+        };
+        let ways = [
+            "none: no credential",
+            "none: two credentials",
+            "api_key: an unknown key",
+        ];
+        for number in 0..SOURCES_MAX / 2 {
+            for way in ways {
+                assert_eq!(take(way, &number.to_string()), Verdict::Record, "{way}");
+            }
+        }
+        let [.., guessed] = ways;
+        assert_eq!(take(guessed, "one more"), Verdict::Record);
+        assert_eq!(take(guessed, "one more"), Verdict::Count);
+        let all = repeats.all();
+        let from: Vec<_> = all.iter().map(|one| one.from.as_ref().map(Text::as_str)).collect();
+        assert_eq!(from, [Some("one more")]);
     }
 
     #[test]
