@@ -20,24 +20,38 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MAPPED_BITS: u8 = 96;
 
 /// Where callers are, of IPv4: all that is no multicast and not reserved.
-const EVERYBODY_IPV4: [IpNet; 3] = [ipv4(0, 0, 1), ipv4(128, 0, 2), ipv4(192, 0, 3)];
+const EVERYBODY_IPV4: [IpNet; 3] = [ipv4([0, 0, 0], 1), ipv4([128, 0, 0], 2), ipv4([192, 0, 0], 3)];
 
 /// The same of IPv6: all that is global (RFC 4291, section 2.4).
-const EVERYBODY_IPV6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), 3);
+const EVERYBODY_IPV6: IpNet = ipv6([0x2000, 0], 3);
 
-/// What of IPv4 no caller on the Internet has (RFC 6890): a list that leaves it out has everybody all the same.
-const NOT_GLOBAL_IPV4: [IpNet; 7] = [
-    ipv4(0, 0, 8),
-    ipv4(10, 0, 8),
-    ipv4(100, 64, 10),
-    ipv4(127, 0, 8),
-    ipv4(169, 254, 16),
-    ipv4(172, 16, 12),
-    ipv4(192, 168, 16),
+/// What no caller on the Internet has (the registries of RFC 6890; 6to4 is over): a list that leaves it out has everybody all the same.
+const NOT_GLOBAL: [IpNet; 17] = [
+    ipv4([0, 0, 0], 8),
+    ipv4([10, 0, 0], 8),
+    ipv4([100, 64, 0], 10),
+    ipv4([127, 0, 0], 8),
+    ipv4([169, 254, 0], 16),
+    ipv4([172, 16, 0], 12),
+    ipv4([192, 0, 0], 24),
+    ipv4([192, 0, 2], 24),
+    ipv4([192, 88, 99], 24),
+    ipv4([192, 168, 0], 16),
+    ipv4([198, 18, 0], 15),
+    ipv4([198, 51, 100], 24),
+    ipv4([203, 0, 113], 24),
+    ipv6([0x2001, 0], 23),
+    ipv6([0x2001, 0xdb8], 32),
+    ipv6([0x2002, 0], 16),
+    ipv6([0x3fff, 0], 20),
 ];
 
-const fn ipv4(first: u8, second: u8, prefix: u8) -> IpNet {
-    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(first, second, 0, 0)), prefix)
+const fn ipv4([first, second, third]: [u8; 3], prefix: u8) -> IpNet {
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(first, second, third, 0)), prefix)
+}
+
+const fn ipv6([first, second]: [u16; 2], prefix: u8) -> IpNet {
+    IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0)), prefix)
 }
 
 /// The proxies that are trusted: networks, such as `10.0.0.0/8`.
@@ -120,7 +134,7 @@ fn everybody(networks: &[IpNet]) -> Option<&[IpNet]> {
 
 /// Whether these have every address of callers, in however many lines.
 fn have_everybody(networks: &[IpNet]) -> bool {
-    let together = IpNet::aggregate(&[networks, &NOT_GLOBAL_IPV4].concat());
+    let together = IpNet::aggregate(&[networks, &NOT_GLOBAL].concat());
     let have = |part: &IpNet| together.iter().any(|network| network.contains(part));
     EVERYBODY_IPV4.iter().all(have) || have(&EVERYBODY_IPV6)
 }
@@ -273,6 +287,12 @@ mod tests {
             "0.0.0.0/1 128.0.0.0/2 192.0.0.0/3",
             "1.0.0.0/8 2.0.0.0/7 4.0.0.0/6 8.0.0.0/7 11.0.0.0/8 12.0.0.0/6 16.0.0.0/4 32.0.0.0/3 64.0.0.0/3 96.0.0.0/4 \
              112.0.0.0/5 120.0.0.0/6 124.0.0.0/7 126.0.0.0/8 128.0.0.0/2 192.0.0.0/3",
+            "0.0.0.0/1 128.0.0.0/2 192.0.0.0/6 196.0.0.0/7 198.0.0.0/12 198.16.0.0/15 198.20.0.0/14 \
+             198.24.0.0/13 198.32.0.0/11 198.64.0.0/10 198.128.0.0/9 199.0.0.0/8 200.0.0.0/5 208.0.0.0/4",
+            "2000::/16 2001::/21 2001:800::/22 2001:c00::/24 2001:d00::/25 2001:d80::/27 2001:da0::/28 \
+             2001:db0::/29 2001:db9::/32 2001:dba::/31 2001:dbc::/30 2001:dc0::/26 2001:e00::/23 \
+             2001:1000::/20 2001:2000::/19 2001:4000::/18 2001:8000::/17 2002::/15 2004::/14 2008::/13 \
+             2010::/12 2020::/11 2040::/10 2080::/9 2100::/8 2200::/7 2400::/6 2800::/5 3000::/4",
             "::/1",
             "2000::/4 3000::/5 3800::/5",
             "2000::/4 10.0.0.0/8 3000::/4",
