@@ -161,13 +161,6 @@ fn failure(message: String) -> Failure {
 }
 
 fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
-    if disk::is_full(error) {
-        let dir = places.dir.display();
-        return failure(format!(
-            "the disk of `{dir}` has no room for the audit log and its reserve"
-        ))
-        .with_hint("make room on its disk, or ask for less in aral.toml, [audit]: reserve_bytes = N");
-    }
     match error {
         OpenError::Held { .. } => failure(chain(error)).with_hint(
             "see whether it is a server: `aral status`; wait for the end of that process, or give this host a log of its own in aral.toml, [audit]: dir = \"…\"",
@@ -178,6 +171,11 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
                 "see what became of it: `aral audit verify --anchor {kept}`\nto begin a new one, move its folder and that file away"
             ))
         }
+        OpenError::Segment(_) if disk::is_full(error) => failure(format!(
+            "the disk of `{}` has no room for the audit log and its reserve",
+            places.dir.display()
+        ))
+        .with_hint("make room on its disk, or ask for less in aral.toml, [audit]: reserve_bytes = N"),
         OpenError::Segment(_) if disk::takes_no_writes(error) => failure(chain(error)).with_hint(disk::MAKE_ROOM),
         OpenError::Segment(_) => failure(chain(error)).with_hint("see what is wrong with it: `aral audit verify`"),
         OpenError::Files(error) => keys::unusable(error),

@@ -8,12 +8,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aral_audit::schema::AuditEvent;
+use aral_audit::segment::SegmentError;
 use aral_audit::{Durability, Filter, Record, query, verify};
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PublicKey, TrustStore};
 use aral_contract::event::LifecycleChange;
 use aral_orchestration::{Outcome, Request, Session};
 use aral_runtime::SystemClock;
+use aral_runtime::files::FilesError;
 use serde_json::json;
 
 use super::*;
@@ -352,4 +354,33 @@ async fn what_was_not_on_record_did_not_run() {
     );
     full.0.store(false, std::sync::atomic::Ordering::Relaxed);
     assert!(call(&host, &session, b"1").await.result.is_ok());
+}
+
+#[test]
+fn a_full_disk_is_told_with_the_file_that_lies_on_it() {
+    let places = AuditPlaces {
+        dir: "/log".into(),
+        key: "/state/audit.pem".into(),
+        public_key: None,
+        blinding_key: "/state/audit.blind".into(),
+        head: Some("/state/audit.head".into()),
+    };
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let of_state = OpenError::Files(FilesError::Io {
+        action: "open",
+        path: "/state/audit.head".into(),
+        source: full(),
+    });
+    let failure = unopened(&of_state, &places);
+    assert_eq!(failure.code, Code::AuditUnavailable);
+    assert!(failure.message.contains("`/state/audit.head`"), "{failure}");
+    assert_eq!(failure.hint.as_deref(), Some(disk::MAKE_ROOM));
+    let of_log = OpenError::Segment(SegmentError::Read {
+        name: "reserve".to_owned(),
+        source: full(),
+    });
+    let failure = unopened(&of_log, &places);
+    assert_eq!(failure.code, Code::AuditUnavailable);
+    assert!(failure.message.contains("`/log`"), "{failure}");
+    assert!(failure.hint.unwrap().contains("reserve_bytes"));
 }

@@ -17,6 +17,7 @@ use cap_std::fs::{Dir, OpenOptions};
 use crate::checkpoint::{Checkpoint, Head};
 use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
+use crate::recover::OpenError;
 use crate::retain;
 use crate::segment::{self, SegmentError, SegmentReader};
 
@@ -29,7 +30,7 @@ pub(crate) struct Keepsake(std::fs::File);
 
 impl Keepsake {
     /// Opens the file, makes it if it is not there, and says what is in it.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<u8>), SegmentError> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<u8>), OpenError> {
         files::create_private_parent(path)?;
         let (dir, name) = files::open_parent(path)?;
         let name = name.display().to_string();
@@ -39,12 +40,12 @@ impl Keepsake {
             OpenOptions::new().read(true).write(true).create(true).truncate(false),
         );
         let file = file.map_err(|error| match error {
-            SegmentError::Read { source, .. } => SegmentError::Files(FilesError::Io {
+            SegmentError::Read { source, .. } => OpenError::Files(FilesError::Io {
                 action: "open",
                 path: path.to_owned(),
                 source,
             }),
-            other => other,
+            other => OpenError::Segment(other),
         })?;
         let file = file.into_std();
         let mut found = vec![0; BYTES];

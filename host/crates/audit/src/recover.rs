@@ -54,7 +54,7 @@ pub enum OpenError {
     /// A segment is damaged where no crash damages one, or of a newer version.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// The folder or a file in it cannot be used.
+    /// The folder, a file in it, or the file that keeps the newest checkpoint elsewhere cannot be used.
     #[error(transparent)]
     Files(#[from] FilesError),
     /// The system has no randomness for the id of a new log.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use aral_runtime::files::FilesError;
+
 use crate::recover::OpenError;
 use crate::testing::{TestClock, options, session, trust, try_open};
 use crate::verify::{What, verify};
@@ -37,6 +39,20 @@ fn refused(options: &LogOptions) -> bool {
         "what was found is left as it is"
     );
     refused
+}
+
+#[test]
+fn the_file_is_named_by_its_whole_path_where_it_cannot_be_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, _) = signed(&folder);
+    let head_file = options.head_file.clone().unwrap();
+    std::fs::remove_file(&head_file).unwrap();
+    std::fs::create_dir(&head_file).unwrap();
+    let error = opened(&options).unwrap();
+    assert!(
+        matches!(&error, OpenError::Files(FilesError::Io { path, .. }) if *path == head_file),
+        "it is in another folder than the segments: {error:?}"
+    );
 }
 
 #[test]
