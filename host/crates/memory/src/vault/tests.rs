@@ -861,6 +861,26 @@ fn no_key_is_made_by_wrapping_and_one_that_stays_is_not_destroyed() {
     );
 }
 
+/// A refused login says nothing of the key, and must not be taken for a key of which somebody may have a copy.
+#[test]
+fn a_key_is_unfit_for_what_the_engine_says_of_it_alone() {
+    for key in LEAKING_KEYS {
+        let why = keys(&transit(key)).unfit("k").unwrap().unwrap();
+        assert!(why.contains("`aral memory rotate-key`"), "{key}: {why}");
+    }
+    assert_eq!(keys(&transit(GOOD_KEY)).unfit("k").unwrap(), None);
+    let refusing = Server::start(|_| Said::json(400, r#"{"errors":["invalid role or secret ID"]}"#));
+    let no_login = TransitKeys::new(refusing.vault(role(), clock()), "transit").unwrap();
+    let no_request = Server::start(|asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => Said::json(200, LASTING),
+        _ => Said::json(418, ""),
+    });
+    for keys in [no_login, keys(&no_request)] {
+        let unknown = keys.unfit("k");
+        assert!(matches!(unknown, Err(KeyServiceError::Refused { .. })), "{unknown:?}");
+    }
+}
+
 #[test]
 fn names_and_bytes_that_are_none_of_the_engine_are_not_sent() {
     let server = transit(GOOD_KEY);

@@ -78,24 +78,35 @@ const AUTHENTICATING: [&str; 4] = [
     "xchacha20-poly1305",
 ];
 
-/// Refuses a key that does not keep what it wraps. A copy of a key would open that without the engine, also once the key is destroyed
-/// there. And under a key that does not authenticate, such as one of RSA, whoever knows its public half wraps a root key of their own
-/// for the store.
-async fn keeps(session: &Arc<Session>, mount: String, name: String, instead: &str) -> Result<(), VaultFailure> {
+/// What is wrong with a key that does not keep what it wraps. A copy of a key would open that without the engine, also once the key is
+/// destroyed there. And under a key that does not authenticate, such as one of RSA, whoever knows its public half wraps a root key of
+/// their own for the store.
+fn fault(key: &KeyData) -> Option<String> {
+    if key.exportable || key.allow_plaintext_backup {
+        return Some("it can be exported or backed up in plain, so that a copy could outlive it".to_owned());
+    }
+    if AUTHENTICATING.contains(&key.kind.as_str()) {
+        return None;
+    }
+    let kind: String = key.kind.escape_debug().take(32).collect();
+    let known = AUTHENTICATING.join(", ");
+    Some(format!(
+        "its type `{kind}` is none of those that authenticate what they wrap ({known}), so that others could wrap a key of their own \
+         for the store"
+    ))
+}
+
+async fn look(session: &Arc<Session>, mount: String, name: String) -> Result<KeyData, VaultFailure> {
     let found: Key = session.exchange(&ReadKeyRequest { mount, name }).await?.parse()?;
-    if found.data.exportable || found.data.allow_plaintext_backup {
-        let why = "it can be exported or backed up in plain, so that a copy could outlive it";
-        return Err(VaultFailure::refused(format!("{why}; {instead}")));
+    Ok(found.data)
+}
+
+/// Refuses a key that does not keep what it wraps.
+async fn keeps(session: &Arc<Session>, mount: String, name: String, instead: &str) -> Result<(), VaultFailure> {
+    match fault(&look(session, mount, name).await?) {
+        Some(why) => Err(VaultFailure::refused(format!("{why}; {instead}"))),
+        None => Ok(()),
     }
-    if !AUTHENTICATING.contains(&found.data.kind.as_str()) {
-        let kind: String = found.data.kind.escape_debug().take(32).collect();
-        let known = AUTHENTICATING.join(", ");
-        return Err(VaultFailure::refused(format!(
-            "its type `{kind}` is none of those that authenticate what they wrap ({known}), so that others could wrap a key of their \
-             own for the store; {instead}"
-        )));
-    }
-    Ok(())
 }
 
 /// What is asked of a key before something is wrapped with it.
@@ -241,9 +252,10 @@ impl KeyService for TransitKeys {
 
     fn unfit(&self, key: &str) -> Result<Option<String>, KeyServiceError> {
         self.ask(key, |session, mount, name| async move {
-            match keeps(&session, mount, name, LEAVE_IT).await {
-                Ok(()) | Err(VaultFailure::Forbidden) => Ok(None),
-                Err(VaultFailure::Refused { reason }) => Ok(Some(reason)),
+            match look(&session, mount, name).await {
+                Ok(key) => Ok(fault(&key).map(|why| format!("{why}; {LEAVE_IT}"))),
+                Err(VaultFailure::Forbidden) => Ok(None),
+                // A login that is refused, too, says nothing of the key.
                 Err(other) => Err(other),
             }
         })
