@@ -57,6 +57,8 @@ pub struct Rotated {
     pub resumed: bool,
     /// Names of the keys of old epochs that are still there. The log of whoever has the store open says why.
     pub epochs_left: Vec<String>,
+    /// Why the master key that a new epoch began under is not fit any more; none: it is, or no epoch began.
+    pub unfit: Option<String>,
 }
 
 /// Writes everything into a backup, which comes piece by piece.
@@ -117,13 +119,7 @@ impl Act for MemoryRotateKey {
         let rotated = store.alone().and_then(|alone| alone.rotate_key(&key, &mut step));
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed("memory", error)));
         let rotated = rotated.map_err(store_failure)?;
-        operator.record(rotation::rotated("memory"));
-        Ok(Rotated {
-            key_id: Some(key.id()),
-            records: rotated.records,
-            resumed: rotated.resumed,
-            epochs_left: rotated.epochs_left,
-        })
+        Ok(ended(operator, "memory", Some(key.id()), rotated))
     }
 }
 
@@ -147,16 +143,22 @@ impl Act for MemoryRotateEpoch {
         let rotated = store.rotate_epoch(&mut |step| goes_on(tell(progress(step))));
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
         let rotated = rotated.map_err(store_failure)?;
-        operator.record(rotation::rotated(rotation::EPOCH));
-        if let Some(reason) = &rotated.unfit {
-            operator.record(rotation::unfit(reason));
-        }
-        Ok(Rotated {
-            key_id: None,
-            records: rotated.records,
-            resumed: rotated.resumed,
-            epochs_left: rotated.epochs_left,
-        })
+        Ok(ended(operator, rotation::EPOCH, None, rotated))
+    }
+}
+
+/// Puts on record that a rotation has ended, and says what it did.
+fn ended(operator: &Operator, subject: &str, key_id: Option<String>, rotated: sealed::Rotated) -> Rotated {
+    operator.record(rotation::rotated(subject));
+    if let Some(reason) = &rotated.unfit {
+        operator.record(rotation::unfit(reason));
+    }
+    Rotated {
+        key_id,
+        records: rotated.records,
+        resumed: rotated.resumed,
+        epochs_left: rotated.epochs_left,
+        unfit: rotated.unfit,
     }
 }
 

@@ -105,13 +105,14 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Outp
     output.answer(
         &format!(
             "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml, \
-             or the next start fails (a server that runs goes on, and takes that with `aral reload`):\n{lines}{}",
+             or the next start fails (a server that runs goes on, and takes that with `aral reload`):\n{lines}{}{}",
             rotated.records,
-            told_left(&rotated.epochs_left)
+            told_left(&rotated.epochs_left),
+            told_unfit(rotated.unfit.as_deref())
         ),
         &json!({
             "key_id": key_id, "records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left,
-            "configuration": lines,
+            "unfit": rotated.unfit, "configuration": lines,
         }),
     )?;
     Ok(Exit::Success)
@@ -145,11 +146,15 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
     };
     output.answer(
         &format!(
-            "records  {} sealed anew{destroyed}{}",
+            "records  {} sealed anew{destroyed}{}{}",
             rotated.records,
-            told_left(&rotated.epochs_left)
+            told_left(&rotated.epochs_left),
+            told_unfit(rotated.unfit.as_deref())
         ),
-        &json!({"records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left}),
+        &json!({
+            "records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left,
+            "unfit": rotated.unfit,
+        }),
     )?;
     Ok(Exit::Success)
 }
@@ -169,6 +174,13 @@ fn told_left(names: &[String]) -> String {
     text
 }
 
+/// What the operator must know of a master key of which somebody may have a copy.
+fn told_unfit(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| {
+        format!("\nwarning: a new epoch began under a master key that is not fit any more: {reason}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +191,16 @@ mod tests {
         let text = told_left(&["e-1".to_owned(), "e-2".to_owned()]);
         assert!(
             text.contains("still there") && text.ends_with(":\n  e-1\n  e-2"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_master_key_that_is_not_fit_is_told() {
+        assert_eq!(told_unfit(None), "");
+        let text = told_unfit(Some("the master key `a`: it can be exported"));
+        assert!(
+            text.starts_with("\nwarning: ") && text.ends_with("it can be exported"),
             "{text}"
         );
     }

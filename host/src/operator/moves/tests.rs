@@ -272,6 +272,32 @@ fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
     assert!(!is_rotating());
 }
 
+#[test]
+fn a_master_key_that_is_not_fit_is_on_record_and_in_the_answer_whatever_rotated() {
+    let lab = Lab::new();
+    for subject in ["memory", rotation::EPOCH] {
+        let rotated = |unfit: Option<&str>| sealed::Rotated {
+            records: 1,
+            resumed: true,
+            epochs_left: Vec::new(),
+            unfit: unfit.map(str::to_owned),
+        };
+        let answer = ended(
+            &lab.operator,
+            subject,
+            None,
+            rotated(Some("the master key `a`: a copy")),
+        );
+        assert_eq!(answer.unfit.as_deref(), Some("the master key `a`: a copy"));
+        assert_eq!(
+            lab.events(),
+            ["memory_key_unfit memory epoch: the master key `a`: a copy"]
+        );
+        assert_eq!(ended(&lab.operator, subject, None, rotated(None)).unfit, None);
+        assert_eq!(lab.events(), [""; 0]);
+    }
+}
+
 /// How many of these events say that something was taken out.
 fn deleted(events: &[String]) -> usize {
     let deleted = events.iter().filter(|one| one.starts_with("memory_damaged_deleted"));

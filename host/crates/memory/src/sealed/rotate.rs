@@ -38,8 +38,8 @@ pub struct Rotated {
     pub resumed: bool,
     /// Names of the old epoch keys that could not be destroyed, or are not the store's to destroy. The log says why.
     pub epochs_left: Vec<String>,
-    /// After a new epoch: what is wrong with the master key that the store stays under, as far as the store can see that. A store would
-    /// not open with this key.
+    /// After a new epoch, also one that another rotation had to end first: what is wrong with the master key that the epoch began under,
+    /// as far as the store can see that. A store would not open with this key.
     pub unfit: Option<String>,
 }
 
@@ -103,11 +103,13 @@ impl Alone<'_> {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Rotated, StoreError> {
         let store = &self.store.0;
-        if store.begun()? == Begun::Epoch {
-            store.new_epoch(progress)?;
-        }
+        let unfit = match store.begun()? {
+            Begun::Epoch => store.new_epoch(progress)?.unfit,
+            Begun::Nothing | Begun::Key => None,
+        };
         let resumed = store.begin(new)?;
-        store.finish(new, resumed, progress)
+        let rotated = store.finish(new, resumed, progress)?;
+        Ok(Rotated { unfit, ..rotated })
     }
 
     /// As [`SealedStore::rotate_epoch`].

@@ -182,6 +182,20 @@ fn an_epoch_ends_also_where_nobody_sees_what_the_master_key_is() {
     }
 }
 
+#[test]
+fn an_epoch_that_a_rotation_to_another_key_ends_first_is_told_under_what_it_began() {
+    let lab = Lab::new();
+    let store = lab.open(lab.master(), true).unwrap();
+    put(&store);
+    store.rotate_epoch(&mut |_| ControlFlow::Break(())).unwrap_err();
+    // Somebody changes the key while the epoch is ended.
+    let rotated = store.rotate_key(&local(), &mut |_| lab.say(MASTER, Some(COPIED_KEY)));
+    let unfit = rotated.unwrap().unfit.unwrap();
+    assert!(unfit.contains(MASTER) && unfit.contains("be exported"), "{unfit}");
+    assert_eq!(*store.keys(), [local().id()]);
+    assert!(is_kept(&store));
+}
+
 /// Also where a host has the store open whose epoch key it may see: the old root is sealed under the new master key, too.
 #[test]
 fn a_store_leaves_an_epoch_key_of_which_a_copy_can_be_taken() {
