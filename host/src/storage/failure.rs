@@ -32,8 +32,16 @@ pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
         )),
         _other => None,
     };
+    // The other errors that are of a file name it.
+    let is_unnamed = matches!(error, StoreError::Io { .. });
     let failure = store_failure(error);
+    let message = if is_unnamed {
+        format!("`{}`: {}", dir.display(), failure.message)
+    } else {
+        failure.message
+    };
     Failure {
+        message,
         hint: hint.or(failure.hint),
         ..failure
     }
@@ -149,6 +157,8 @@ mod tests {
         ] {
             let failure = opening_failure(error, Path::new("/data/store"));
             assert_eq!(failure.code, Code::Unavailable, "{failure}");
+            // Where the hint is not shown, such as in the answer of a check, it has to stand there.
+            assert!(failure.message.contains("`/data/store"), "{failure}");
             let hint = failure.hint.unwrap();
             assert!(
                 hint.contains("the disk of `/data/store`") && hint.contains(SALVAGE),

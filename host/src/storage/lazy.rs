@@ -208,11 +208,12 @@ impl LazyStore {
     }
 }
 
-/// For the log alone: a guest learns that the store is unavailable.
+/// For the log alone, with what to do about it: a guest learns that the store is unavailable.
 fn failed(failure: &Failure) -> StoreError {
+    let hint = failure.hint.as_deref().map(|hint| format!("; {hint}"));
     StoreError::Io {
         action: "be opened",
-        source: Box::new(failure.clone()),
+        source: format!("{failure}{}", hint.unwrap_or_default()).into(),
     }
 }
 

@@ -113,7 +113,8 @@ fn what_failed_is_tried_again_but_not_by_every_call() {
         let error = ask(&*memory).unwrap_err();
         assert_eq!(
             aral_contract::failure::chain(&error),
-            "the store cannot be opened: host.unavailable: the store `/store` is open in another process: process 7"
+            "the store cannot be opened: host.unavailable: the store `/store` is open in another process: process 7; \
+             end that process, or wait for its end"
         );
         assert_eq!(tag(&*memory), "0".repeat(32));
     }
